@@ -1,0 +1,3 @@
+//! controller
+/// Connectors.
+pub mod connector;

@@ -1,0 +1,5 @@
+//! Pure judgement: what state something is in, given what we know and the time. No I/O, no clock.
+
+mod moment;
+
+pub use moment::Moment;

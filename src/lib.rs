@@ -1,0 +1,15 @@
+//! vigie keeps Connectors and MonitoredBackends honest and running.
+//!
+//! The rooms of the house and what each may use are described in `docs/architecture.md`; a test holds the code to it.
+
+pub mod admin;
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+pub mod controller;
+pub mod health;
+pub mod heartbeat;
+pub mod leader;
+pub mod metrics;
+pub mod schedule;
