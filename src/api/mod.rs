@@ -1,5 +1,14 @@
 //! The custom resources and the words that they share.
 
+pub mod conditions;
+pub mod connector;
+pub mod crd;
+pub mod remediation;
+pub mod shared;
 pub mod words;
 
+pub use conditions::*;
+pub use connector::*;
+pub use remediation::*;
+pub use shared::*;
 pub use words::*;
