@@ -30,7 +30,7 @@ pub struct ConnectorStatus {
     pub state: Option<ConnectorState>,
     /// The connector_id that its heartbeats must carry.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "connectorID")]
-    #[schemars(length(max = 320))]
+    #[schemars(length(max = 128))]
     pub connector_id: Option<String>,
     /// The heartbeat limits in force, the computed ones included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -255,6 +255,13 @@ mod tests {
     fn an_absent_block_means_what_an_empty_one_means() {
         assert_eq!(serde_json::from_value::<ConnectorStatus>(json!({})).unwrap(), ConnectorStatus::default());
         assert_eq!(serde_json::from_value::<TokenStatus>(json!({})).unwrap(), TokenStatus::default());
+    }
+
+    #[test]
+    fn a_status_is_written_as_it_was_read() {
+        let full: serde_json::Value = serde_saphyr::from_str(include_str!("../../../tests/api/status.yaml")).unwrap();
+        let status: ConnectorStatus = serde_json::from_value(full.clone()).unwrap();
+        assert_eq!(serde_json::to_value(status).unwrap(), full);
     }
 
     #[test]
