@@ -204,6 +204,7 @@ impl Election {
     pub(super) fn resign(&mut self) {
         self.leadership.standing = Standing::Follower;
         self.leadership.acquired_at = None;
+        self.leadership.holder = None;
     }
 }
 

@@ -82,6 +82,7 @@ fn taking_over_counts_a_transition_and_dates_it() {
         if holder.is_some() {
             assert_eq!(election.next(now(100)), Ask::Sleep(at(102)));
             assert_eq!(election.next(now(102)), Ask::Read);
+            election.saw(Some(held_by(holder)), at(106));
             election.saw(Some(held_by(holder)), at(112));
         }
         let record = claims(&mut election, 112, Step::Acquire);
@@ -95,6 +96,8 @@ fn a_follower_wakes_at_the_very_end_of_the_term() {
     let mut election = contender();
     election.saw(Some(held_by(Some("other"))), at(100));
     election.next(now(100));
+    election.saw(Some(held_by(Some("other"))), at(106));
+    election.next(now(106));
     assert_eq!(election.next(now(111)), Ask::Read);
     election.saw(Some(held_by(Some("other"))), at(111));
     assert_eq!(election.next(now(111)), Ask::Sleep(at(112)));

@@ -84,7 +84,7 @@ async fn the_first_one_makes_the_lease_and_leads_and_gives_it_back() {
 
     let follower = running.seen.clone();
     running.end().await;
-    assert_eq!(follower.borrow().standing, Standing::Follower);
+    assert_eq!((&follower.borrow().standing, &follower.borrow().holder), (&Standing::Follower, &None));
     assert_eq!(lease(&fake)["holderIdentity"], json!(""));
     let sent = fake.take_log();
     assert!(sent.iter().all(|asked| asked.starts_with("GET") || asked.ends_with("fieldManager=vigie")), "{sent:?}");

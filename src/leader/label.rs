@@ -179,7 +179,6 @@ fn same_installation(ours: &Pod, other: &Pod) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
 
     use super::*;
     use crate::cluster::fake::{Fake, Mode};
@@ -201,7 +200,7 @@ mod tests {
 
     fn leads(fake: &Fake, name: &str) -> bool {
         let pod = fake.object(&format!("{PODS}/{name}")).unwrap();
-        pod["metadata"]["labels"][LEADER_LABEL] == Value::from("leader")
+        pod["metadata"]["labels"][LEADER_LABEL] == "leader"
     }
 
     fn label(fake: &Fake, name: &str) -> PodLabel {

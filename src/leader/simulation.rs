@@ -107,6 +107,7 @@ struct World {
     version: u64,
     contenders: Vec<Contender>,
     chaos: bool,
+    down: bool,
 }
 
 fn identity(who: usize, starts: u32) -> String {
@@ -131,7 +132,7 @@ impl World {
         };
         let contenders = (0..contenders).map(contender).collect();
         let (queue, calls) = (BinaryHeap::new(), Vec::new());
-        let mut world = Self { dice, at: 0, queue, calls, store: None, version: 1, contenders, chaos };
+        let mut world = Self { dice, at: 0, queue, calls, store: None, version: 1, contenders, chaos, down: false };
         for who in 0..world.contenders.len() {
             world.go_on(who);
         }
@@ -145,6 +146,9 @@ impl World {
 
     /// How long a message takes; `None`: it is lost.
     fn delay(&mut self) -> Option<i64> {
+        if self.down {
+            return None;
+        }
         if !self.chaos {
             return Some(self.dice.between(100, 20_000));
         }
@@ -352,6 +356,22 @@ fn a_killed_leader_is_followed_within_its_term_and_one_look() {
         });
         // 12 s and 2 s by a clock that may be a tenth slow, and two calls.
         assert!(led_at.is_some_and(|took| took < 15_700_000), "seed {seed}: {led_at:?}");
+    }
+}
+
+#[test]
+fn an_outage_of_the_api_server_changes_neither_leader_nor_epoch() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, 3, false);
+        world.run_until(10 * SECOND, |_| {});
+        let leader = world.writers()[0];
+        world.down = true;
+        let up_at = world.at + world.dice.between(0, 300 * SECOND);
+        world.run_until(up_at, |_| {});
+        world.down = false;
+        world.run_until(world.at + 20 * SECOND, |world| assert!(world.writers().iter().all(|who| *who == leader)));
+        assert_eq!(world.writers(), [leader], "seed {seed}");
+        assert_eq!(world.contenders[leader].election.leadership().epoch, 1, "seed {seed}");
     }
 }
 
