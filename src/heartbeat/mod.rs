@@ -2,6 +2,8 @@
 
 mod answers;
 mod client;
+#[cfg(test)]
+mod fake;
 mod json;
 pub mod message;
 mod patience;
