@@ -1,5 +1,6 @@
 //! The accept loop of the public port: connections, their limits, TLS, and the end of it all.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -86,7 +87,7 @@ pub async fn serve(
     let server = Arc::new(Server::new(router, tls.clone(), limits));
     let mut open = tokio::select! {
         open = server.accept(listener, &stop) => open,
-        () = keep_fresh(tls) => unreachable!("the certificate is looked at for ever"),
+        never = keep_fresh(tls) => match never {},
     };
     let finished = tokio::time::timeout(drain, async { while open.join_next().await.is_some_and(reaped) {} }).await;
     if finished.is_err() {
@@ -94,7 +95,7 @@ pub async fn serve(
     }
 }
 
-async fn keep_fresh(tls: Option<Arc<TlsFiles>>) {
+async fn keep_fresh(tls: Option<Arc<TlsFiles>>) -> Infallible {
     match tls {
         Some(files) => files.watch(LOOK_EVERY).await,
         None => std::future::pending().await,

@@ -39,6 +39,8 @@ async fn whatever_is_sent_gets_the_answer_of_the_contract() {
     let broken_utf8 = String::from_utf8_lossy(&broken_utf8[..broken_utf8.len() - 1]).replace("Length: 0", "Length: 1");
     let broken_utf8 = [broken_utf8.as_bytes(), b"\xff"].concat();
 
+    let asking_first = lying("20000\r\nExpect: 100-continue");
+
     let cases: &[(&str, Vec<u8>, &str, &str)] = &[
         ("the founding beat", post(BEAT), "200", r#""state":"Online""#),
         (
@@ -61,6 +63,7 @@ async fn whatever_is_sent_gets_the_answer_of_the_contract() {
         ("10 MiB", post(&"x".repeat(10 * 1024 * 1024)), "413", "too_large"),
         ("over 16 KiB in chunks", chunked(&vec![&*"x".repeat(1024); 17]), "413", "too_large"),
         ("over 16 KiB in one chunk", chunked(&[&big]), "413", "too_large"),
+        ("too much, asking first", asking_first.replace_range(BEAT, ""), "413", "too_large"),
         ("a length that says too much", lying("16385"), "413", "too_large"),
         ("a length that says too little", lying("10"), "400", "not_json"),
         ("a length that is none", lying("x"), "400", ""),
