@@ -7,8 +7,7 @@ use tower::ServiceExt;
 use tower_test::mock;
 
 use super::*;
-use crate::api::ConnectorState;
-use crate::api::Truth;
+use crate::api::{ConnectorState, Truth};
 
 struct Fake {
     facts: Facts,
