@@ -8,6 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::args::ConnectionArgs;
+use crate::admin::words;
 
 /// How long one call to the API server may take: a person waits, and kube itself sets no limit.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,14 +49,6 @@ impl ConnectionArgs {
     }
 }
 
-/// What an error of kube's says: the API server's own words where there are some.
-pub(super) fn words(error: kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    }
-}
-
 /// Awaits one call to the API server.
 ///
 /// # Errors
@@ -63,7 +56,7 @@ pub(super) fn words(error: kube::Error) -> String {
 pub(super) async fn ask<T>(doing: &str, call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
     match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => bail!("{doing}: {}", words(error)),
+        Ok(Err(error)) => bail!("{doing}: {}", words(&error)),
         Err(_) => bail!("{doing}: the API server did not answer within {} s", PATIENCE.as_secs()),
     }
 }

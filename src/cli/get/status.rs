@@ -44,7 +44,7 @@ pub(super) async fn read(
     loop {
         let list = async {
             match api.list(&params).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
                 other => other.map(Some),
             }
         };
