@@ -1,0 +1,213 @@
+//! One JSON object, read strictly: no field twice, no deep nesting, valid UTF-8 throughout, and no copy of a text that
+//! can be borrowed. serde's derive gives neither the duplicates of unknown fields nor errors free of what was sent.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::message::BadBeat;
+
+/// A field that the reader knows.
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) shape: Shape,
+}
+
+/// What of a field's value is kept.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    /// A scalar. Of a list or an object only its kind is kept.
+    Plain,
+    /// The fields of an object.
+    Object(&'static [Field]),
+    /// The fields of each object of a list, as far as the first so many; the rest is only counted.
+    List(&'static [Field], usize),
+}
+
+/// The value of a field, as far as its [`Shape`] asks for it.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    Missing,
+    Null,
+    Bool(bool),
+    Whole(u64),
+    /// Any other number.
+    Number,
+    Text(Cow<'a, str>),
+    /// The items that are kept, and how many there are.
+    List(Vec<Value<'a>>, usize),
+    /// One value for each field of the shape; none for `Shape::Plain`.
+    Object(Vec<Value<'a>>),
+}
+
+impl Value<'_> {
+    /// What it is, for "must be this, not that".
+    pub(super) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing => "absent",
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Whole(_) => "a number",
+            Self::Number => "a negative, broken or huge number",
+            Self::Text(_) => "a string",
+            Self::List(..) => "a list",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+/// Reads `body`, one JSON object, into one value for each of `fields`.
+///
+/// # Errors
+///
+/// When it is not one JSON object, or an object in it that is known to us has a field twice.
+pub(super) fn read<'a, const N: usize>(body: &'a [u8], fields: &'static [Field; N]) -> Result<[Value<'a>; N], BadBeat> {
+    let text = std::str::from_utf8(body)
+        .map_err(|e| BadBeat::not_json(format!("the body is not UTF-8 from byte {} on", e.valid_up_to())))?;
+    // Looked at first, because serde's own error for a wrong kind would print the value.
+    match text.trim_ascii_start().bytes().next() {
+        Some(b'{') => {}
+        None => return Err(BadBeat::not_json("the body is empty: a JSON object was expected")),
+        Some(0xEF) if text.starts_with('\u{feff}') => {
+            return Err(BadBeat::not_json("the body starts with a byte order mark, which JSON does not allow"));
+        }
+        Some(_) => return Err(BadBeat::not_json("the body is not a JSON object")),
+    }
+    let mut from = serde_json::Deserializer::from_str(text);
+    from.deserialize_map(Whole(fields)).and_then(|values| from.end().map(|()| values)).map_err(|error| {
+        if error.is_data() {
+            BadBeat::duplicate(error.to_string())
+        } else {
+            BadBeat::not_json(format!("the body is not JSON: {error}"))
+        }
+    })
+}
+
+/// The object that the body is, in an array: a plain beat needs no allocation.
+struct Whole<const N: usize>(&'static [Field; N]);
+
+impl<'de, const N: usize> Visitor<'de> for Whole<N> {
+    type Value = [Value<'de>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let mut values = [const { Value::Missing }; N];
+        read_fields(map, self.0, &mut values)?;
+        Ok(values)
+    }
+}
+
+/// Reads an object's fields into `values`, its unknown ones into nothing, and refuses what stands twice.
+fn read_fields<'de, A: MapAccess<'de>>(
+    mut map: A,
+    fields: &'static [Field],
+    values: &mut [Value<'de>],
+) -> Result<(), A::Error> {
+    let mut unknown: Vec<Cow<'de, str>> = Vec::new();
+    while let Some(Key(key)) = map.next_key()? {
+        let known = fields.iter().zip(&mut *values).find(|(field, _)| field.name == key);
+        match known {
+            Some((field, value @ Value::Missing)) => *value = map.next_value_seed(field.shape)?,
+            Some((field, _)) => return Err(de::Error::custom(format_args!("field {:?} is there twice", field.name))),
+            None => {
+                map.next_value_seed(Shape::Plain)?;
+                unknown.push(key);
+            }
+        }
+    }
+    // Sorted, because a body has room for thousands of keys; not named, because a token may have slipped in there.
+    unknown.sort_unstable();
+    if unknown.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(de::Error::custom("an unknown field is there twice"));
+    }
+    Ok(())
+}
+
+/// A field's name. serde's own `Cow` would copy it.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Shape::Plain.deserialize(from)? {
+            Value::Text(key) => Ok(Self(key)),
+            _ => Err(de::Error::custom("a field's name is not a string")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Shape {
+    type Value = Value<'de>;
+
+    // Not `deserialize_ignored_any`, also where nothing is kept: that one knows no limit of depth.
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value<'de>, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Shape {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Value::Whole(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(u64::try_from(value).map_or(Value::Number, Value::Whole))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Value::Number)
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(value)))
+    }
+
+    // Only texts with escapes come here.
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let (item, keep) = match self {
+            Self::List(fields, keep) => (Self::Object(fields), keep),
+            Self::Plain | Self::Object(_) => (Self::Plain, 0),
+        };
+        let (mut items, mut count) = (Vec::new(), 0);
+        while let Some(value) = seq.next_element_seed(item)? {
+            count += 1;
+            if count <= keep {
+                items.push(value);
+            }
+        }
+        Ok(Value::List(items, count))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let Self::Object(fields) = self else {
+            while map.next_key::<Key<'_>>()?.is_some() {
+                map.next_value_seed(Self::Plain)?;
+            }
+            return Ok(Value::Object(Vec::new()));
+        };
+        let mut values: Vec<_> = fields.iter().map(|_| Value::Missing).collect();
+        read_fields(map, fields, &mut values)?;
+        Ok(Value::Object(values))
+    }
+}

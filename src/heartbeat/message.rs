@@ -1,0 +1,348 @@
+//! What a beat says: from the bytes of a request's body to a [`Beat`].
+//!
+//! Nothing that a sender wrote is echoed in an error, because a token may stand anywhere in a broken body.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::json::{self, Field, Shape, Value};
+use crate::api::CheckOutcome;
+
+/// Longest `connector_id`, in bytes (api.md).
+pub const MAX_ID: usize = 128;
+/// Longest token, in characters: a longer one cannot exist (api.md, `existingSecretRef`).
+pub const MAX_TOKEN: usize = 256;
+/// Most checks in one beat; eight types are known today.
+pub const MAX_CHECKS: usize = 32;
+/// Longest name of a check's type, in bytes.
+const MAX_CHECK_TYPE: usize = 64;
+/// A check's or a restart's message is cut to this many characters.
+const MAX_MESSAGE: usize = 256;
+/// A name of DNS (`hostname`, `node_name`) is cut to this many characters: RFC 1035 allows no more.
+const MAX_DNS_NAME: usize = 253;
+/// The other texts are cut to this many characters.
+const MAX_TEXT: usize = 128;
+
+/// Stands for a token too long to exist. No token holds a NUL, so this one is always wrong, and costs what any does.
+const NEVER_A_TOKEN: &str = "\0 longer than any token \0 longer than any token";
+
+/// One beat, borrowing from the request wherever the text can stay as it came.
+///
+/// Texts other than the id and the token are cut to their longest length, and their control characters are replaced
+/// by spaces; empty ones count as absent.
+pub struct Beat<'a> {
+    /// Who beats; checked to be 1 to 128 characters of `[A-Za-z0-9._/:-]`.
+    pub connector_id: Cow<'a, str>,
+    /// The token, from `Authorization: Bearer` when given there, else from the body.
+    pub token: Cow<'a, str>,
+    /// Tells one run of the sender's machine from the next.
+    pub boot_id: Option<Cow<'a, str>>,
+    /// Counts the beats of one boot.
+    pub sequence: Option<u64>,
+    /// The agent's version.
+    pub version: Option<Cow<'a, str>>,
+    /// The sender's host name.
+    pub hostname: Option<Cow<'a, str>>,
+    /// The UID of the pod that it runs in.
+    pub pod_uid: Option<Cow<'a, str>>,
+    /// The name of the node that it runs on.
+    pub node_name: Option<Cow<'a, str>>,
+    /// The sender's clock, for `ClockSkew` and nothing else.
+    pub sent_at: Option<Timestamp>,
+    /// The agent's checks, at most 32 and each type once; `None` when it does not report any.
+    pub checks: Option<Vec<ReportedCheck>>,
+    /// How a restart that we asked for went.
+    pub restart: Option<RestartResult>,
+    /// Authenticate and answer, but count as no contact.
+    pub dry_run: bool,
+}
+
+/// Everything but the token: what is printed may end up in a log.
+impl fmt::Debug for Beat<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connector_id, token: _, boot_id, sequence, version, hostname, pod_uid, node_name, .. } = self;
+        let Self { sent_at, checks, restart, dry_run, .. } = self;
+        f.debug_struct("Beat")
+            .field("connector_id", connector_id)
+            .field("boot_id", boot_id)
+            .field("sequence", sequence)
+            .field("version", version)
+            .field("hostname", hostname)
+            .field("pod_uid", pod_uid)
+            .field("node_name", node_name)
+            .field("sent_at", sent_at)
+            .field("checks", checks)
+            .field("restart", restart)
+            .field("dry_run", dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One self-examination of the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedCheck {
+    /// What was examined: 1 to 64 characters of `[A-Za-z0-9_-]`, not necessarily a type that we know.
+    pub type_: String,
+    /// How it came out.
+    pub status: CheckOutcome,
+    /// In the agent's words, at most 256 characters, without control characters.
+    pub message: Option<String>,
+}
+
+/// How a restart that we asked for went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartResult {
+    /// Which restart, as we named it.
+    pub id: String,
+    /// How it went.
+    pub result: RestartOutcome,
+    /// In the agent's words, at most 256 characters, without control characters.
+    pub message: Option<String>,
+}
+
+/// How a restart went, as the agent tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartOutcome {
+    /// The unit was restarted.
+    Succeeded,
+    /// It was not.
+    Failed,
+}
+
+/// Why a body is no beat.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BadBeat {
+    /// For programs: `not_json`, `missing_field`, `invalid_field` or `duplicate_field`.
+    pub code: &'static str,
+    /// For people: names the field, and never what stood in it.
+    pub message: String,
+}
+
+impl BadBeat {
+    pub(super) fn not_json(message: impl Into<String>) -> Self {
+        Self { code: "not_json", message: message.into() }
+    }
+
+    pub(super) fn duplicate(message: impl Into<String>) -> Self {
+        Self { code: "duplicate_field", message: message.into() }
+    }
+
+    fn missing(field: &str) -> Self {
+        Self { code: "missing_field", message: format!("field {field:?} is missing") }
+    }
+
+    fn invalid(field: &str, rule: &str) -> Self {
+        Self { code: "invalid_field", message: format!("field {field:?} must be {rule}") }
+    }
+
+    fn mistyped(field: &str, rule: &str, found: &Value<'_>) -> Self {
+        Self::invalid(field, &format!("{rule}, not {}", found.kind()))
+    }
+}
+
+/// Reads a beat from the body of a request, and its token from there or, preferred, from `bearer`: what stood behind
+/// `Authorization: Bearer`.
+///
+/// Unknown fields are ignored, so that newer agents work; `null` is the same as absent.
+///
+/// # Errors
+///
+/// When the body is not one JSON object, a field is there twice, missing or not as it must be; the message names it.
+pub fn parse<'a>(body: &'a [u8], bearer: Option<&'a str>) -> Result<Beat<'a>, BadBeat> {
+    let [
+        connector_id,
+        token,
+        boot_id,
+        sequence,
+        version,
+        hostname,
+        pod_uid,
+        node_name,
+        sent_at,
+        checks,
+        restart,
+        dry_run,
+    ] = json::read(body, &FIELDS)?;
+    Ok(Beat {
+        connector_id: read_id(connector_id)?,
+        token: read_token(token, bearer)?,
+        boot_id: read_words("boot_id", boot_id, MAX_TEXT)?,
+        sequence: read_sequence(sequence)?,
+        version: read_words("version", version, MAX_TEXT)?,
+        hostname: read_words("hostname", hostname, MAX_DNS_NAME)?,
+        pod_uid: read_words("pod_uid", pod_uid, MAX_TEXT)?,
+        node_name: read_words("node_name", node_name, MAX_DNS_NAME)?,
+        sent_at: read_time(sent_at)?,
+        checks: read_checks(checks)?,
+        restart: read_restart(restart)?,
+        dry_run: read_flag(dry_run)?,
+    })
+}
+
+const fn plain(name: &'static str) -> Field {
+    Field { name, shape: Shape::Plain }
+}
+
+const FIELDS: [Field; 12] = [
+    plain("connector_id"),
+    plain("token"),
+    plain("boot_id"),
+    plain("sequence"),
+    plain("version"),
+    plain("hostname"),
+    plain("pod_uid"),
+    plain("node_name"),
+    plain("sent_at"),
+    Field { name: "checks", shape: Shape::List(&CHECK_FIELDS, MAX_CHECKS) },
+    Field { name: "restart", shape: Shape::Object(&RESTART_FIELDS) },
+    plain("dry_run"),
+];
+const CHECK_FIELDS: [Field; 3] = [plain("type"), plain("status"), plain("message")];
+const RESTART_FIELDS: [Field; 3] = [plain("id"), plain("result"), plain("message")];
+
+fn read_text<'a>(field: &str, value: Value<'a>) -> Result<Option<Cow<'a, str>>, BadBeat> {
+    match value {
+        Value::Missing | Value::Null => Ok(None),
+        Value::Text(text) => Ok(Some(text)),
+        other => Err(BadBeat::mistyped(field, "a string", &other)),
+    }
+}
+
+fn read_id(value: Value<'_>) -> Result<Cow<'_, str>, BadBeat> {
+    let id = match value {
+        Value::Missing => return Err(BadBeat::missing("connector_id")),
+        Value::Text(id) => id,
+        other => return Err(BadBeat::mistyped("connector_id", "a string", &other)),
+    };
+    if is_made_of(&id, MAX_ID, b"._/:-") {
+        Ok(id)
+    } else {
+        Err(BadBeat::invalid("connector_id", "1 to 128 characters of A-Z a-z 0-9 . _ / : -"))
+    }
+}
+
+/// Whether `text` is 1 to `longest` bytes of letters, digits and `others`, ASCII all.
+fn is_made_of(text: &str, longest: usize, others: &[u8]) -> bool {
+    (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
+}
+
+fn read_token<'a>(value: Value<'a>, bearer: Option<&'a str>) -> Result<Cow<'a, str>, BadBeat> {
+    let in_body = read_text("token", value)?;
+    let token = match (bearer, in_body) {
+        (Some(token), _) => Cow::Borrowed(token),
+        (None, Some(token)) => token,
+        (None, None) => {
+            let message = "field \"token\" is missing, and there is no \"Authorization: Bearer\" header in its place";
+            return Err(BadBeat { code: "missing_field", message: message.to_owned() });
+        }
+    };
+    if token.is_empty() {
+        return Err(BadBeat::invalid("token", "1 to 256 characters, not empty"));
+    }
+    let too_long = token.len() > MAX_TOKEN && token.chars().nth(MAX_TOKEN).is_some();
+    Ok(if too_long { Cow::Borrowed(NEVER_A_TOKEN) } else { token })
+}
+
+fn read_words<'a>(field: &str, value: Value<'a>, longest: usize) -> Result<Option<Cow<'a, str>>, BadBeat> {
+    Ok(read_text(field, value)?.map(|text| tidy(text, longest)).filter(|text| !text.is_empty()))
+}
+
+/// Cuts `text` to `longest` characters and makes its control characters spaces: it is printed on terminals.
+fn tidy(text: Cow<'_, str>, longest: usize) -> Cow<'_, str> {
+    if text.len() <= longest && !text.chars().any(char::is_control) {
+        return text;
+    }
+    Cow::Owned(text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+fn read_sequence(value: Value<'_>) -> Result<Option<u64>, BadBeat> {
+    match value {
+        Value::Missing | Value::Null => Ok(None),
+        Value::Whole(sequence) => Ok(Some(sequence)),
+        other => Err(BadBeat::mistyped("sequence", "a whole number ≥ 0", &other)),
+    }
+}
+
+fn read_flag(value: Value<'_>) -> Result<bool, BadBeat> {
+    match value {
+        Value::Missing | Value::Null => Ok(false),
+        Value::Bool(flag) => Ok(flag),
+        other => Err(BadBeat::mistyped("dry_run", "true or false", &other)),
+    }
+}
+
+fn read_time(value: Value<'_>) -> Result<Option<Timestamp>, BadBeat> {
+    const RULE: &str = "a time in RFC 3339, like \"2026-01-31T12:00:00Z\"";
+    match value {
+        Value::Missing | Value::Null => Ok(None),
+        Value::Text(time) => time.parse().map(Some).map_err(|_| BadBeat::invalid("sent_at", RULE)),
+        other => Err(BadBeat::mistyped("sent_at", RULE, &other)),
+    }
+}
+
+fn read_checks(value: Value<'_>) -> Result<Option<Vec<ReportedCheck>>, BadBeat> {
+    let items = match value {
+        Value::Missing | Value::Null => return Ok(None),
+        Value::List(_, count) if count > MAX_CHECKS => {
+            return Err(BadBeat::invalid("checks", &format!("at most {MAX_CHECKS} checks, not {count}")));
+        }
+        Value::List(items, _) => items,
+        other => return Err(BadBeat::mistyped("checks", "a list", &other)),
+    };
+    let mut checks: Vec<ReportedCheck> = Vec::with_capacity(items.len());
+    for (i, item) in items.into_iter().enumerate() {
+        let check = read_check(i, item)?;
+        // The list is a map by type, in our status as well.
+        if checks.iter().any(|other| other.type_ == check.type_) {
+            return Err(BadBeat::duplicate(format!("field \"checks[{i}].type\" repeats that of an earlier check")));
+        }
+        checks.push(check);
+    }
+    Ok(Some(checks))
+}
+
+fn read_check(i: usize, item: Value<'_>) -> Result<ReportedCheck, BadBeat> {
+    let [type_, status, message] = members(&format!("checks[{i}]"), item)?;
+    let [type_name, status_name, message_name] = ["type", "status", "message"].map(|f| format!("checks[{i}].{f}"));
+    let type_ = read_text(&type_name, type_)?.ok_or_else(|| BadBeat::missing(&type_name))?;
+    if !is_made_of(&type_, MAX_CHECK_TYPE, b"_-") {
+        return Err(BadBeat::invalid(&type_name, "1 to 64 characters of A-Z a-z 0-9 _ -"));
+    }
+    let status = read_text(&status_name, status)?.ok_or_else(|| BadBeat::missing(&status_name))?;
+    let status = status.parse().map_err(|_| BadBeat::invalid(&status_name, "Pass, Warn, Fail or Unknown"))?;
+    let message = read_words(&message_name, message, MAX_MESSAGE)?.map(Cow::into_owned);
+    Ok(ReportedCheck { type_: type_.into_owned(), status, message })
+}
+
+fn read_restart(value: Value<'_>) -> Result<Option<RestartResult>, BadBeat> {
+    if matches!(value, Value::Missing | Value::Null) {
+        return Ok(None);
+    }
+    let [id, result, message] = members("restart", value)?;
+    let id = read_text("restart.id", id)?.ok_or_else(|| BadBeat::missing("restart.id"))?;
+    if !is_made_of(&id, MAX_TEXT, b"._/:-") {
+        return Err(BadBeat::invalid("restart.id", "1 to 128 characters of A-Z a-z 0-9 . _ / : -"));
+    }
+    let result = read_text("restart.result", result)?.ok_or_else(|| BadBeat::missing("restart.result"))?;
+    let result = match &*result {
+        "Succeeded" => RestartOutcome::Succeeded,
+        "Failed" => RestartOutcome::Failed,
+        _ => return Err(BadBeat::invalid("restart.result", "Succeeded or Failed")),
+    };
+    let message = read_words("restart.message", message, MAX_MESSAGE)?.map(Cow::into_owned);
+    Ok(Some(RestartResult { id: id.into_owned(), result, message }))
+}
+
+/// The fields of a nested object.
+fn members<'a>(field: &str, value: Value<'a>) -> Result<[Value<'a>; 3], BadBeat> {
+    match value {
+        Value::Object(values) => values.try_into().map_err(|_| BadBeat::invalid(field, "an object")),
+        other => Err(BadBeat::mistyped(field, "an object", &other)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

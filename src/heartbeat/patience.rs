@@ -1,0 +1,213 @@
+//! How long a connection is waited for.
+//!
+//! hyper has one timer for both the wait for the next request and the wait for the rest of its head. They differ here by
+//! two orders of magnitude: an agent beats every 30 s on a connection that it keeps, and a head that drips is an attack.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// What a connection is doing, and since when.
+///
+/// Shared by its stream, its service and its watch, all polled by one task: the atomic only makes that task movable.
+#[derive(Clone, Debug)]
+pub(super) struct Pulse {
+    opened: Instant,
+    /// Milliseconds since `opened`, times four, plus the phase.
+    packed: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A request's head has begun, or the first one is awaited.
+    Head,
+    /// A request is being answered; its body has a limit of its own.
+    Busy,
+    /// Between requests.
+    Idle,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self { opened: Instant::now(), packed: Arc::new(AtomicU64::new(Phase::Head as u64)) }
+    }
+
+    pub(super) fn is_now(&self, phase: Phase) {
+        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        self.packed.store(since << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.packed.load(Ordering::Relaxed) & 3 {
+            0 => Phase::Head,
+            1 => Phase::Busy,
+            _ => Phase::Idle,
+        }
+    }
+
+    /// How much longer to wait for the other end: nothing when its time is up.
+    pub(super) fn patience(&self, head: Duration, idle: Duration) -> Duration {
+        let limit = match self.phase() {
+            Phase::Head => head,
+            Phase::Idle => idle,
+            Phase::Busy => return head,
+        };
+        let since = Duration::from_millis(self.packed.load(Ordering::Relaxed) >> 2);
+        let left = limit.saturating_sub(self.opened.elapsed().saturating_sub(since));
+        // An idle connection may begin a head right after this look, so the next one is never further away than that.
+        left.min(head)
+    }
+}
+
+/// A stream that notices when a request begins.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    stream: S,
+    pulse: Pulse,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, pulse: Pulse) -> Self {
+        Self { stream, pulse }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before && self.pulse.phase() == Phase::Idle {
+            self.pulse.is_now(Phase::Head);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// A socket that, when closed, first listens to the other end's last words.
+///
+/// Closing a socket with unread bytes sends a reset, and a reset can overtake the answer: the sender of a body too large
+/// would see "connection reset" and never the 413 (RFC 9112, 9.6).
+#[derive(Debug)]
+pub(super) struct Lingering {
+    socket: TcpStream,
+    linger: Duration,
+    at_end: bool,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Lingering {
+    pub(super) fn new(socket: TcpStream, linger: Duration) -> Self {
+        Self { socket, linger, at_end: false, until: None }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let room = buf.remaining() > 0;
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        self.at_end |= room && buf.filled().len() == before;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let until = match &mut this.until {
+            Some(until) => until,
+            until => {
+                ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+                until.insert(Box::pin(tokio::time::sleep(this.linger)))
+            }
+        };
+        let mut discarded = [0; 4096];
+        // The time is looked at before the socket: a flood would never let it come to that.
+        while !this.at_end && until.as_mut().poll(cx).is_pending() {
+            let mut buf = ReadBuf::new(&mut discarded);
+            match ready!(Pin::new(&mut this.socket).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                _ => this.at_end = true,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn a_head_has_its_own_time_and_an_idle_connection_is_looked_at_as_often() {
+        let pulse = Pulse::new();
+        assert!(pulse.patience(HEAD, IDLE) <= HEAD);
+        assert_eq!(pulse.patience(Duration::ZERO, IDLE), Duration::ZERO);
+        pulse.is_now(Phase::Idle);
+        assert_eq!(pulse.patience(HEAD, IDLE), HEAD);
+        assert_eq!(pulse.patience(HEAD, Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_connection_that_is_being_answered_is_never_out_of_time() {
+        let pulse = Pulse::new();
+        pulse.is_now(Phase::Busy);
+        assert_eq!(pulse.patience(HEAD, Duration::ZERO), HEAD);
+    }
+}
