@@ -8,6 +8,7 @@ use tower_test::mock;
 
 use super::*;
 use crate::api::ConnectorState;
+use crate::api::Truth;
 
 struct Fake {
     facts: Facts,
@@ -34,7 +35,7 @@ fn view(namespace: &str, name: &str) -> ConnectorView {
         connector_id: format!("{namespace}/{name}"),
         site: String::new(),
         state: ConnectorState::Online,
-        ready: Truth3::True,
+        ready: Truth::True,
         cause: None,
         message: None,
         advice: None,
