@@ -1,6 +1,7 @@
 //! What was last written: the status of the objects. Read as plain JSON, so that an object that a newer or older
 //! operator wrote is shown as far as it can be understood.
 
+use anyhow::Context;
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
@@ -42,7 +43,14 @@ pub(super) async fn read(
     let now = Timestamp::now();
     let mut views = Vec::new();
     loop {
-        let page = ask("listing connectors.vigie.dev", api.list(&params)).await?;
+        let list = async {
+            match api.list(&params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        let page = ask("listing connectors.vigie.dev", list).await?;
+        let page = page.context("the cluster knows no connectors.vigie.dev: are vigie's CRDs installed?")?;
         views.extend(page.items.iter().map(|object| view(object, now)));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
