@@ -55,9 +55,35 @@ impl Now {
         self.wall - jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::ZERO)
     }
 
+    /// The moment at which the wall clock shows `stamp`, past or to come.
+    pub fn place(&self, stamp: Timestamp) -> Moment {
+        let ahead = stamp.duration_since(self.wall);
+        match Duration::try_from(ahead) {
+            Ok(ahead) => self.moment + ahead,
+            Err(_) => self.moment - ahead.unsigned_abs(),
+        }
+    }
+
     /// The moment at which the wall clock showed `stamp`; a stamp of the future is taken as now.
     pub fn moment_of(&self, stamp: Timestamp) -> Moment {
-        let age = self.wall.duration_since(stamp);
-        self.moment - Duration::try_from(age).unwrap_or(Duration::ZERO)
+        self.place(stamp).min(self.moment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_and_moments_convert_both_ways_and_never_point_into_the_future() {
+        let now =
+            Now { moment: Moment::from_micros(5_000_000), wall: Timestamp::from_second(1_000).expect("in range") };
+        let earlier = Moment::from_micros(-3_000_000);
+        assert_eq!(now.stamp(earlier), Timestamp::from_second(992).expect("in range"));
+        assert_eq!(now.moment_of(now.stamp(earlier)), earlier);
+        assert_eq!(now.stamp(Moment::from_micros(9_000_000)), now.wall);
+        let ahead = Timestamp::from_second(1_060).expect("in range");
+        assert_eq!(now.moment_of(ahead), now.moment);
+        assert_eq!(now.place(ahead), Moment::from_micros(65_000_000));
     }
 }

@@ -1,5 +1,16 @@
 //! The custom resources and the words that they share.
 
+pub mod conditions;
+pub mod connector;
+pub mod crd;
+pub mod remediation;
+pub mod shared;
 pub mod words;
 
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+
+pub use conditions::*;
+pub use connector::*;
+pub use remediation::*;
+pub use shared::*;
 pub use words::*;

@@ -1,0 +1,271 @@
+//! What is known of a Connector. No secret and no unbounded list, ever.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::shared::{MAX_CHECK_TYPE, MAX_CHECKS, MAX_MESSAGE, MAX_NAME, MAX_TRANSITIONS};
+use crate::api::words::words;
+use crate::api::{CheckOutcome, ConnectorState, Diagnosis, RemediationStatus, Transition, conditions};
+
+/// How many token hashes a status keeps: current, pending, previous in grace, and one retired.
+pub const MAX_HASHES: usize = 4;
+
+const fn never_observed() -> i64 {
+    -1
+}
+
+/// What is known of the connector, written by vigie alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+// The whole block is there from the first read on, so that kstatus never takes a new object for a current one.
+#[schemars(extend("default" = { "observedGeneration": -1 }))]
+pub struct ConnectorStatus {
+    /// The state, for display; derived from the conditions. Pending: never heard. Online: heard in time. Late: silent
+    /// past lateAfterSeconds. Degraded: heard, but a critical check fails. Offline: silent past offlineAfterSeconds.
+    /// Unknown: we could not have known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Without it the derive describes the field by the enum's own words.
+    #[schemars(with = "ConnectorState")]
+    pub state: Option<ConnectorState>,
+    /// The connector_id that its heartbeats must carry.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "connectorID")]
+    #[schemars(length(max = 128))]
+    pub connector_id: Option<String>,
+    /// The heartbeat limits in force, the computed ones included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<EffectiveHeartbeat>,
+    /// When the last authenticated heartbeat was received, by our clock. Exact at every change of state, else as old
+    /// as the last checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_heartbeat_time: Option<MicroTime>,
+    /// When it was last seen heard in time with no critical check failing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_healthy_time: Option<Time>,
+    /// Since when the state has been what it is. Offline is dated at its deadline, not when it was noticed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_since: Option<MicroTime>,
+    /// The metadata.generation that this status was judged by; -1 before the first time.
+    #[serde(default = "never_observed")]
+    #[schemars(range(min = -1))]
+    pub observed_generation: i64,
+    /// What the agent said of itself in its last heartbeat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// The checks that the agent reported last, one entry for each type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_CHECKS))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub checks: Vec<CheckStatus>,
+    /// What is wrong, how sure that is and what to do; absent when all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
+    /// Which tokens are valid, by their hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenStatus>,
+    /// The last ten changes of state, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_TRANSITIONS), extend("x-kubernetes-list-type" = "atomic"))]
+    pub transitions: Vec<Transition>,
+    /// What was done to the workload, what is under way and what is held back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remediation: Option<RemediationStatus>,
+    /// Ready, Accepted, Provisioned, Online, Healthy and Remediating; Stalled while Accepted is False.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions::list_schema")]
+    pub conditions: Vec<Condition>,
+}
+
+// By hand: a derived one would claim that generation 0 was observed.
+impl Default for ConnectorStatus {
+    fn default() -> Self {
+        Self {
+            state: None,
+            connector_id: None,
+            heartbeat: None,
+            last_heartbeat_time: None,
+            last_healthy_time: None,
+            state_since: None,
+            observed_generation: never_observed(),
+            agent: None,
+            checks: Vec::new(),
+            diagnosis: None,
+            token: None,
+            transitions: Vec::new(),
+            remediation: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// The heartbeat limits in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EffectiveHeartbeat {
+    /// Seconds between two heartbeats.
+    pub interval_seconds: i32,
+    /// Seconds of silence after which the state is Late.
+    pub late_after_seconds: i32,
+    /// Seconds of silence after which the state is Offline.
+    pub offline_after_seconds: i32,
+}
+
+/// What the agent said of itself; nothing of it is verified but the address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// The version that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub version: Option<String>,
+    /// The name of its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub hostname: Option<String>,
+    /// Identity of its current run; two that alternate are two hosts with one token.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "bootID")]
+    #[schemars(length(max = MAX_NAME))]
+    pub boot_id: Option<String>,
+    /// The address that its last heartbeat came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub address: Option<String>,
+    /// UID of the pod that it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "podUID")]
+    #[schemars(length(max = MAX_NAME))]
+    pub pod_uid: Option<String>,
+    /// How many seconds its clock is ahead of ours; negative when it is behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_skew_seconds: Option<i64>,
+}
+
+/// What one check said last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckStatus {
+    /// Which check; types that a newer agent reports are kept as they come.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = MAX_CHECK_TYPE))]
+    pub type_: String,
+    /// Pass: as it should be. Warn: not quite, and it does not matter much. Fail: not as it should be. Unknown: the
+    /// agent could not tell.
+    pub status: CheckOutcome,
+    /// What the agent saw, in its words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_MESSAGE))]
+    pub message: Option<String>,
+    /// When it was first reported with this status.
+    pub time: Time,
+}
+
+words! {
+    /// How far a rotation of the token has come.
+    Rotation {
+        /// None is under way.
+        None,
+        /// A new token was delivered and has not been used yet.
+        Pending,
+        /// The new token was used; the old one is ending.
+        Confirmed,
+    }
+}
+
+/// Which tokens are valid. Tokens themselves are kept nowhere but in their Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenStatus {
+    /// How many tokens have been delivered; the number of the newest one.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub generation: i64,
+    /// The spec.token.rotationGeneration that the newest token was delivered for.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub observed_rotation_generation: i64,
+    /// When the newest token was delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_time: Option<Time>,
+    /// Name of the Secret that holds the newest token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub secret_name: Option<String>,
+    /// None: no rotation is under way. Pending: a new token was delivered and has not been used yet. Confirmed: it was
+    /// used, and the old one is ending.
+    #[serde(default = "no_rotation")]
+    pub rotation: Rotation,
+    /// Until when the previous token is accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_until: Option<Time>,
+    /// When a retired token of this connector was last refused; written at most once a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rejected_time: Option<Time>,
+    /// The value of the annotation vigie.dev/revoke-requested that was honoured last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub observed_revoke_request: Option<String>,
+    /// Hashes of the tokens that are known: the current one, a pending one, the previous one in its grace, then
+    /// retired ones, the oldest forgotten first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_HASHES), extend("x-kubernetes-list-type" = "atomic"))]
+    pub hashes: Vec<TokenHash>,
+}
+
+const fn no_rotation() -> Rotation {
+    Rotation::None
+}
+
+impl Default for TokenStatus {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            observed_rotation_generation: 0,
+            issued_time: None,
+            secret_name: None,
+            rotation: no_rotation(),
+            grace_until: None,
+            last_rejected_time: None,
+            observed_revoke_request: None,
+            hashes: Vec::new(),
+        }
+    }
+}
+
+/// The hash of one token. The hash of 32 random bytes is no secret, and it is what survives a deleted Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenHash {
+    /// Which delivery it was.
+    #[schemars(range(min = 0))]
+    pub generation: i64,
+    /// SHA-256 of the token, in 64 lower-case hexadecimal digits.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub sha256: String,
+    /// When the token ended or will end; absent while no end is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Time>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_absent_block_means_what_an_empty_one_means() {
+        assert_eq!(serde_json::from_value::<ConnectorStatus>(json!({})).unwrap(), ConnectorStatus::default());
+        assert_eq!(serde_json::from_value::<TokenStatus>(json!({})).unwrap(), TokenStatus::default());
+    }
+
+    #[test]
+    fn a_status_is_written_as_it_was_read() {
+        let full: serde_json::Value = serde_saphyr::from_str(include_str!("../../../tests/api/status.yaml")).unwrap();
+        let status: ConnectorStatus = serde_json::from_value(full.clone()).unwrap();
+        assert_eq!(serde_json::to_value(status).unwrap(), full);
+    }
+
+    #[test]
+    fn a_new_status_claims_to_have_observed_nothing() {
+        assert_eq!(serde_json::to_value(ConnectorStatus::default()).unwrap(), json!({"observedGeneration": -1}));
+    }
+}

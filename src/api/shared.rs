@@ -1,0 +1,186 @@
+//! What both kinds say in the same way, and how much of it they may say.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::words::words;
+use super::{Cause, Confidence, RestartHelps};
+
+/// The longest message, advice or piece of evidence that a status holds, in characters.
+pub const MAX_MESSAGE: usize = 1024;
+/// The longest single word (a cause, a state, an identity), in characters.
+pub const MAX_WORD: usize = 63;
+/// The longest name of another object, in characters: what a DNS subdomain may have.
+pub const MAX_NAME: usize = 253;
+/// The longest type of a check, in characters: what a beat may name.
+pub const MAX_CHECK_TYPE: usize = 64;
+/// How many checks a status keeps: twice what this version knows, and room for newer agents.
+pub const MAX_CHECKS: usize = 32;
+/// How many past changes of state a status keeps.
+pub const MAX_TRANSITIONS: usize = 10;
+/// How many pieces of evidence a diagnosis keeps.
+pub const MAX_EVIDENCE: usize = 16;
+/// How many other explanations a diagnosis keeps.
+pub const MAX_ALTERNATIVES: usize = 8;
+
+/// The text, cut to `max` characters, which is how the API server counts `maxLength`.
+///
+/// A text that is one character too long would have the whole status refused, and with it the transition that it
+/// explains; so what comes from outside is cut before it is stored.
+pub fn clip(text: impl Into<String>, max: usize) -> String {
+    let mut text = text.into();
+    if let Some((end, _)) = text.char_indices().nth(max) {
+        text.truncate(end);
+    }
+    text
+}
+
+/// The schema of a word from a set that grows with versions.
+///
+/// An `enum` in the schema of a status would let an older CRD refuse every status that a newer operator writes.
+pub(crate) fn open_word(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": MAX_WORD, "pattern": "^[A-Za-z][A-Za-z0-9]*$" })
+}
+
+words! {
+    /// The kinds of workload that vigie can restart.
+    WorkloadKind {
+        /// An apps/v1 Deployment.
+        Deployment,
+        /// An apps/v1 StatefulSet.
+        StatefulSet,
+        /// An apps/v1 DaemonSet.
+        DaemonSet,
+    }
+}
+
+/// A workload in the object's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// Kind of the workload: Deployment, StatefulSet or DaemonSet, all of apps/v1.
+    pub kind: WorkloadKind,
+    /// Name of the workload, in the namespace of this object.
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub name: String,
+}
+
+/// A local agent that restarts what it looks after.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentRef {
+    /// Name of the unit that the agent restarts, for example wireguard-connector.service. Without it the agent
+    /// restarts the unit that it was installed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // No leading dash: on the agent's side this becomes an argument of a command.
+    #[schemars(length(max = 255), regex(pattern = r"^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*$"))]
+    pub unit: Option<String>,
+}
+
+/// One key of a Secret in the object's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret, in the namespace of this object.
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub name: String,
+    /// Key within the Secret's data.
+    #[schemars(length(min = 1, max = MAX_NAME), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// A pause of remedies, and who answers for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Paused {
+    /// Who paused it: a person or a team that can be asked.
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub by: String,
+    /// Why it is paused, in a sentence.
+    #[schemars(length(min = 1, max = MAX_MESSAGE))]
+    pub reason: String,
+    /// When the pause ends by itself. Without it the pause lasts until this block is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+/// What is wrong, how sure that is, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Diagnosis {
+    /// The named reason for the bad state, for example HeartbeatExpired or WireGuardDown.
+    #[schemars(schema_with = "open_word")]
+    pub cause: Cause,
+    /// How sure the cause is: Possible, Likely or Certain. Possible is never acted upon.
+    pub confidence: Confidence,
+    /// Since when this cause has been seen without a break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<MicroTime>,
+    /// What was seen, in a sentence.
+    #[serde(default)]
+    #[schemars(length(max = MAX_MESSAGE))]
+    pub message: String,
+    /// What to do about it, in a sentence.
+    #[serde(default)]
+    #[schemars(length(max = MAX_MESSAGE))]
+    pub advice: String,
+    /// Whether a restart can cure the cause: Yes, No, or Once (not again for the same cause when it did not).
+    pub restart_helps: RestartHelps,
+    /// The facts that speak for the cause, the strongest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_EVIDENCE), inner(length(max = MAX_MESSAGE)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub evidence: Vec<String>,
+    /// Other explanations that fit what was seen, the likeliest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ALTERNATIVES), extend("x-kubernetes-list-type" = "atomic"))]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// An explanation that lost against the diagnosis.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Alternative {
+    /// The named reason, as in the diagnosis itself.
+    #[schemars(schema_with = "open_word")]
+    pub cause: Cause,
+    /// How sure it is: Possible, Likely or Certain.
+    pub confidence: Confidence,
+    /// Why it is thinkable, in a sentence.
+    #[serde(default)]
+    #[schemars(length(max = MAX_MESSAGE))]
+    pub message: String,
+}
+
+/// One change of state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// The state before; absent for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "open_word")]
+    pub from: Option<String>,
+    /// The state after.
+    #[schemars(schema_with = "open_word")]
+    pub to: String,
+    /// The named reason for a bad state; absent when it is a good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "open_word")]
+    pub cause: Option<Cause>,
+    /// When it changed. A change to Offline is dated at its deadline, not when it was noticed.
+    pub time: MicroTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_by_characters_and_never_inside_one() {
+        assert_eq!(clip("déjà vu", 4), "déjà");
+        assert_eq!(clip("déjà", 4), "déjà");
+        assert_eq!(clip("", 4), "");
+        assert_eq!(clip("x", 0), "");
+    }
+}

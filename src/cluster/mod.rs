@@ -1,0 +1,11 @@
+//! The way to the API server: the clients, the limit on every call, and the one writer of status.
+
+mod call;
+mod connect;
+#[cfg(test)]
+pub(crate) mod fake;
+mod write;
+
+pub use call::{CALL_TIMEOUT, CallError, within};
+pub use connect::{Clients, ConnectError, connect};
+pub use write::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};

@@ -1,0 +1,245 @@
+//! From what is known to what is said: state, conditions, diagnosis. One function for status, API and metrics alike.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+
+use crate::api::{Cause, ConditionType, Connector, ConnectorState, Diagnosis, Reason, Truth, condition, conditions};
+use crate::clock::Now;
+use crate::diagnosis::connector::{Facts, diagnose};
+use crate::health::checks::{Health, Report, judge};
+use crate::health::liveness::Presence;
+use crate::heartbeat::entry::{Snapshot, is_skewed};
+
+/// Everything that an assessment looks at.
+#[derive(Clone, Debug)]
+pub struct Case<'a> {
+    /// The object as the store has it.
+    pub connector: &'a Connector,
+    /// What the registry knows of it.
+    pub live: &'a Snapshot,
+    /// The counts that mass silence of its site began with.
+    pub mass_silence: Option<&'a str>,
+    /// `False` of `Accepted`.
+    pub refused: Option<(Reason, String)>,
+    /// The `Provisioned` condition.
+    pub provisioned: (Truth, Reason, String),
+    /// When a retired token was used last.
+    pub retired_use: Option<Timestamp>,
+    /// Now.
+    pub now: Now,
+}
+
+/// What is said of a connector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessment {
+    /// The state, for display.
+    pub state: ConnectorState,
+    /// Since when it is in that state, were it to enter it now.
+    pub since: Timestamp,
+    /// Every condition; the setter decides what of it is a transition.
+    pub conditions: Vec<Condition>,
+    /// Why it is not well.
+    pub diagnosis: Option<Diagnosis>,
+    /// What its checks say.
+    pub health: Health,
+}
+
+impl Case<'_> {
+    /// Assesses the case.
+    pub fn assess(&self) -> Assessment {
+        let presence = self.live.verdict.presence;
+        let health = self.health();
+        let online = self.online();
+        let heard = matches!(presence, Presence::Online | Presence::Late);
+        let healthy = self.healthy(heard, &health);
+        let state = state(presence, &health);
+        let ready = ready(self.refused.as_ref(), &self.provisioned, &online, &healthy);
+        Assessment {
+            state,
+            since: self.now.stamp(self.live.verdict.since),
+            diagnosis: self.diagnosis(&health, heard),
+            conditions: self.conditions([
+                (ConditionType::Ready, ready),
+                (ConditionType::Accepted, self.accepted()),
+                (ConditionType::Provisioned, self.provisioned.clone()),
+                (ConditionType::Online, online),
+                (ConditionType::Healthy, healthy),
+                (ConditionType::Remediating, self.remediating()),
+            ]),
+            health,
+        }
+    }
+
+    fn health(&self) -> Health {
+        let reported = self.live.checks.as_deref();
+        let stored = self.connector.status.as_ref().map(|status| status.checks.as_slice()).unwrap_or_default();
+        let reports: Vec<Report<'_>> = match reported {
+            Some(checks) => checks
+                .iter()
+                .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
+                .collect(),
+            // Not heard by this process yet: what a predecessor wrote is as old as the last contact, and stands with it.
+            None => stored
+                .iter()
+                .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
+                .collect(),
+        };
+        judge(|type_| self.connector.spec.severity_of(type_), &reports, is_skewed(self.skew()))
+    }
+
+    fn skew(&self) -> Option<i64> {
+        match &self.live.agent {
+            Some(agent) => agent.clock_skew_seconds,
+            None => self.connector.status.as_ref()?.agent.as_ref()?.clock_skew_seconds,
+        }
+    }
+
+    fn online(&self) -> (Truth, Reason, String) {
+        let verdict = &self.live.verdict;
+        let (truth, message) = match verdict.presence {
+            Presence::NeverSeen => (Truth::Unknown, "it has never been heard".to_owned()),
+            Presence::Online => (Truth::True, "it is heard in time".to_owned()),
+            Presence::Late => (Truth::True, format!("silent for more than {} s", self.live.timing.late.as_secs())),
+            Presence::Offline => {
+                (Truth::False, format!("silent for more than {} s", self.live.timing.offline.as_secs()))
+            }
+            Presence::Unknown => (Truth::Unknown, "vigie could not have heard it".to_owned()),
+        };
+        match (verdict.presence, self.mass_silence) {
+            (Presence::Offline, Some(counts)) => {
+                (truth, Reason::MassSilence, format!("{message}, together with most of its site ({counts})"))
+            }
+            _ => (truth, verdict.reason, message),
+        }
+    }
+
+    fn healthy(&self, heard: bool, health: &Health) -> (Truth, Reason, String) {
+        if self.live.verdict.presence == Presence::NeverSeen {
+            return (Truth::Unknown, Reason::NotReported, "nothing has been reported yet".to_owned());
+        }
+        if !heard {
+            return (Truth::Unknown, Reason::Stale, "what was reported is as old as the last contact".to_owned());
+        }
+        let mut told: Vec<String> = health.faults.iter().map(|fault| fault.to_string()).collect();
+        let (mut truth, mut reason) = (health.truth, health.reason);
+        if self.live.duplicate.is_some() {
+            told.push("two instances beat in turn with this connector's token".to_owned());
+            if truth != Truth::False {
+                (truth, reason) = (Truth::True, Reason::Warnings);
+            }
+        }
+        let message = match reason {
+            Reason::NotReported => "its beats carry no checks".to_owned(),
+            Reason::ChecksPassed => "every reported check passes".to_owned(),
+            _ => told.join("; "),
+        };
+        (truth, reason, message)
+    }
+
+    fn accepted(&self) -> (Truth, Reason, String) {
+        match &self.refused {
+            Some((reason, message)) => (Truth::False, *reason, message.clone()),
+            None => (Truth::True, Reason::Accepted, "the spec can be acted upon".to_owned()),
+        }
+    }
+
+    fn remediating(&self) -> (Truth, Reason, String) {
+        match &self.connector.spec.remediation {
+            None => (Truth::False, Reason::Idle, "remediation is not asked for".to_owned()),
+            Some(_) => (Truth::False, Reason::NotYetSupported, "this version of vigie takes no remedies".to_owned()),
+        }
+    }
+
+    fn conditions(&self, of: [(ConditionType, (Truth, Reason, String)); 6]) -> Vec<Condition> {
+        let generation = self.connector.metadata.generation.unwrap_or(0);
+        let mut all: Vec<Condition> = of
+            .into_iter()
+            .map(|(type_, (truth, reason, text))| condition(type_, truth, reason, text, generation))
+            .collect();
+        if let Some((reason, message)) = &self.refused {
+            all.push(condition(ConditionType::Stalled, Truth::True, *reason, message.clone(), generation));
+        }
+        all
+    }
+
+    fn diagnosis(&self, health: &Health, heard: bool) -> Option<Diagnosis> {
+        let connector_id = self.connector.effective_id();
+        let secret = self.connector.token_secret_name();
+        let status = self.connector.status.as_ref();
+        let host = match &self.live.agent {
+            Some(agent) => agent.hostname.as_deref(),
+            None => status.and_then(|status| status.agent.as_ref()).and_then(|agent| agent.hostname.as_deref()),
+        };
+        let contact = self.live.last_contact.map(|at| self.now.stamp(at));
+        let (truth, reason, message) = &self.provisioned;
+        let mut found = diagnose(&Facts {
+            connector_id: &connector_id,
+            refused: self.refused.as_ref().map(|(reason, message)| (*reason, message.as_str())),
+            unprovisioned: (*truth == Truth::False).then_some((*reason, message.as_str())),
+            presence: self.live.verdict.presence,
+            reason: self.live.verdict.reason,
+            // While it beats, the last contact changes all the time: it is part of a diagnosis of silence only.
+            last_contact: contact.filter(|_| self.live.verdict.presence != Presence::Online),
+            offline_after: self.live.timing.offline.as_secs(),
+            mass_silence: self.mass_silence,
+            retired_token_used: self.retired_use.filter(|used| contact.is_none_or(|contact| *used > contact)),
+            faults: if heard { &health.faults } else { &[] },
+            duplicate: heard && self.live.duplicate.is_some(),
+            lease: self.connector.spec.heartbeat.lease_name.as_deref().filter(|_| self.connector.is_lease()),
+            secret: &secret,
+            host,
+        })?;
+        let known = status.and_then(|status| status.diagnosis.as_ref()).filter(|known| known.cause == found.cause);
+        found.since = match known {
+            Some(known) => known.since.clone(),
+            None => Some(MicroTime(self.begun(found.cause))),
+        };
+        Some(found)
+    }
+
+    /// Since when a cause holds that was not diagnosed before.
+    fn begun(&self, cause: Cause) -> Timestamp {
+        match cause {
+            Cause::HeartbeatExpired | Cause::HeartbeatLate | Cause::ObserverRestarted | Cause::ObserverUnreachable => {
+                self.now.stamp(self.live.verdict.since)
+            }
+            _ => self.now.wall,
+        }
+    }
+}
+
+/// First match: Pending > Unknown > Offline > Late > Degraded > Online (api.md).
+fn state(presence: Presence, health: &Health) -> ConnectorState {
+    match presence {
+        Presence::NeverSeen => ConnectorState::Pending,
+        Presence::Unknown => ConnectorState::Unknown,
+        Presence::Offline => ConnectorState::Offline,
+        Presence::Late => ConnectorState::Late,
+        Presence::Online if health.truth == Truth::False => ConnectorState::Degraded,
+        Presence::Online => ConnectorState::Online,
+    }
+}
+
+type Said = (Truth, Reason, String);
+
+/// Ready = Accepted ∧ Provisioned ∧ Online ∧ Healthy ≠ False; else the first failing one's reason.
+fn ready(refused: Option<&(Reason, String)>, provisioned: &Said, online: &Said, healthy: &Said) -> Said {
+    if let Some((reason, message)) = refused {
+        return (Truth::False, *reason, message.clone());
+    }
+    for said in [provisioned, online] {
+        if said.0 != Truth::True {
+            return said.clone();
+        }
+    }
+    if healthy.0 == Truth::False {
+        return healthy.clone();
+    }
+    (Truth::True, Reason::Ready, "it is heard, and nothing that it reports is critical".to_owned())
+}
+
+/// What the stored status says of `Accepted` and `Provisioned`: what a view uses between two reconciles.
+pub fn stored(connector: &Connector, type_: ConditionType) -> Option<(Truth, Reason, String)> {
+    let found = conditions::get(&connector.status.as_ref()?.conditions, type_)?;
+    Some((found.status.parse().ok()?, found.reason.parse().ok()?, found.message.clone()))
+}

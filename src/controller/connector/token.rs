@@ -1,0 +1,286 @@
+//! The life of a connector's token, decided: delivery, rotation with grace, revocation, a Secret that was deleted.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::{Reason, Rotation, TokenHash, TokenSpec, TokenStatus, Truth};
+use crate::heartbeat::credentials::{Digest, MOST};
+
+/// How far ahead of our clock a revocation may be dated and still be honoured: the clock of whoever asked may be a
+/// little fast, but a time far ahead is a mistake.
+const REVOKE_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+/// How long a Secret of a deleted predecessor is waited for to be collected, before it is called a conflict.
+const PREDECESSOR: SignedDuration = SignedDuration::from_secs(60);
+
+/// What stands at the Secret's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing.
+    Absent,
+    /// Ours by owner UID.
+    Ours {
+        /// The hash of its token; `None` when it has none.
+        token: Option<Digest>,
+        /// Its other keys are as they should be.
+        complete: bool,
+    },
+    /// Somebody else's.
+    Foreign,
+    /// It belongs to a deleted Connector of the same name; since when it exists.
+    Predecessors(Timestamp),
+    /// A Secret that the user brings: the hash of its value, or what is wrong with it.
+    Brought(Result<Digest, String>),
+}
+
+/// What the decision is made from.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The spec, defaults applied.
+    pub spec: &'a TokenSpec,
+    /// The Secret's name.
+    pub secret_name: &'a str,
+    /// The status as it is stored.
+    pub status: Option<&'a TokenStatus>,
+    /// Whether the stored `Provisioned` condition is True: the newest token has been delivered.
+    pub delivered: bool,
+    /// The value of the annotation `vigie.dev/revoke-requested`.
+    pub revoke: Option<&'a str>,
+    /// The youngest delivery whose token was used.
+    pub used_generation: i64,
+    /// When a retired token was used last.
+    pub retired_use: Option<Timestamp>,
+    /// What stands at the Secret's name.
+    pub seen: &'a Seen,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What happened to a token, to be told once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenEvent {
+    /// The new token was used for the first time; the old one has ended.
+    Rotated,
+    /// Every token was ended on request.
+    Revoked,
+    /// The Secret was gone or unusable, and is delivered anew.
+    Recreated,
+}
+
+/// What the Secret needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Nothing.
+    Nothing,
+    /// Its other keys; the token stays.
+    Complete,
+    /// The new token, in a new Secret.
+    Create,
+    /// The new token, in the Secret that is there.
+    Replace,
+}
+
+/// The decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenPlan {
+    /// The status to store, before the Secret is written.
+    pub status: TokenStatus,
+    /// What to write to the Secret then.
+    pub write: Write,
+    /// The `Provisioned` condition while `write` is outstanding (True only when nothing is).
+    pub provisioned: (Truth, Reason, String),
+    /// `False` of `Accepted`, when the token is the cause.
+    pub refused: Option<(Reason, String)>,
+    /// What to tell.
+    pub events: Vec<TokenEvent>,
+    /// When to look at the Secret again, when that is sooner than usual.
+    pub look_again: Option<SignedDuration>,
+}
+
+/// Decides. `fresh` is the hash of a token that was made just now and is known to nobody: it is used when something
+/// is to be delivered.
+pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
+    let mut plan = TokenPlan {
+        status: request.status.cloned().unwrap_or_default(),
+        write: Write::Nothing,
+        provisioned: (Truth::True, Reason::Provisioned, format!("Secret {} holds the token", request.secret_name)),
+        refused: None,
+        events: Vec::new(),
+        look_again: None,
+    };
+    plan.status.secret_name = Some(request.secret_name.to_owned());
+    if let Some(used) = request.retired_use {
+        plan.status.last_rejected_time = plan.status.last_rejected_time.max(Some(Time(whole_seconds(used))));
+    }
+    plan.confirm(request);
+    match request.seen {
+        Seen::Brought(value) => plan.bring(request, value),
+        Seen::Foreign => plan.conflict(request, "exists and does not belong to this Connector"),
+        Seen::Predecessors(created) if request.now.duration_since(*created) > PREDECESSOR => {
+            plan.conflict(request, "belongs to a deleted Connector of the same name and was not collected");
+        }
+        Seen::Predecessors(_) => {
+            plan.conflict(request, "belongs to a deleted Connector of the same name and is being collected");
+            plan.look_again = Some(SignedDuration::from_secs(2));
+        }
+        Seen::Absent => plan.deliver(request, fresh, None, Write::Create),
+        Seen::Ours { token, complete } => {
+            plan.deliver(request, fresh, *token, Write::Replace);
+            if plan.write == Write::Nothing && !complete {
+                plan.write = Write::Complete;
+            }
+        }
+    }
+    plan.status.hashes.sort_by_key(|hash| std::cmp::Reverse(hash.generation));
+    plan.status.hashes.truncate(MOST);
+    plan
+}
+
+impl TokenPlan {
+    /// The first use of a pending token ends the one before it; a grace that runs may be shortened.
+    fn confirm(&mut self, request: &Request<'_>) {
+        if self.status.rotation != Rotation::Pending {
+            return;
+        }
+        if request.used_generation >= self.status.generation {
+            self.status.rotation = Rotation::Confirmed;
+            self.status.grace_until = None;
+            let current = self.status.generation;
+            self.end(request.now, |hash| hash.generation < current);
+            self.events.push(TokenEvent::Rotated);
+            return;
+        }
+        let (Some(until), Some(issued)) = (&self.status.grace_until, &self.status.issued_time) else { return };
+        let allowed = issued.0 + SignedDuration::from_secs(request.spec.grace_seconds);
+        if allowed < until.0 && request.now < until.0 {
+            let until = allowed.max(request.now);
+            self.status.grace_until = Some(Time(until));
+            let current = self.status.generation;
+            self.end(until, |hash| hash.generation < current);
+        }
+    }
+
+    /// Ends what still runs, at `at` at the latest.
+    fn end(&mut self, at: Timestamp, which: impl Fn(&TokenHash) -> bool) {
+        for hash in self.status.hashes.iter_mut().filter(|hash| which(hash)) {
+            if hash.not_after.as_ref().is_none_or(|end| end.0 > at) {
+                hash.not_after = Some(Time(at));
+            }
+        }
+    }
+
+    fn conflict(&mut self, request: &Request<'_>, why: &str) {
+        let message = format!("Secret {} {why}", request.secret_name);
+        self.provisioned = (Truth::False, Reason::TokenSecretConflict, message);
+    }
+
+    /// A token that vigie makes: first delivery, rotation, revocation, or a Secret that lost it.
+    fn deliver(&mut self, request: &Request<'_>, fresh: Digest, held: Option<Digest>, write: Write) {
+        let newest = self.status.hashes.iter().max_by_key(|hash| hash.generation).cloned();
+        let held = held.map(Digest::to_hex);
+        let holds_newest = newest.as_ref().is_some_and(|hash| Some(&hash.sha256) == held.as_ref());
+        let holds_older = self.status.hashes.iter().any(|hash| Some(&hash.sha256) == held.as_ref()) && !holds_newest;
+        if let Some(asked) = self.revocation(request) {
+            self.end(request.now, |_| true);
+            self.status.observed_revoke_request = Some(asked);
+            self.status.rotation = Rotation::None;
+            self.status.grace_until = None;
+            self.next_generation(request, fresh);
+            self.events.push(TokenEvent::Revoked);
+        } else if newest.is_none() {
+            self.next_generation(request, fresh);
+        } else if request.spec.rotation_generation > self.status.observed_rotation_generation {
+            self.supersede(request);
+            self.next_generation(request, fresh);
+        } else if holds_newest {
+            return;
+        } else if !request.delivered || holds_older {
+            // The status was written and the Secret was not: nobody has seen that token, so another takes its place.
+            let generation = self.status.generation;
+            self.status.hashes.retain(|hash| hash.generation != generation);
+            self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
+            self.status.issued_time = Some(Time(whole_seconds(request.now)));
+        } else {
+            self.supersede(request);
+            self.next_generation(request, fresh);
+            self.events.push(TokenEvent::Recreated);
+        }
+        self.write = write;
+        self.provisioned = (
+            Truth::False,
+            Reason::TokenSecretInvalid,
+            format!("Secret {} does not hold the newest token yet", request.secret_name),
+        );
+    }
+
+    /// The token that is in use lives on through its grace; one that nobody has used yet ends at once, and the grace
+    /// that was granted before it stays as it was.
+    fn supersede(&mut self, request: &Request<'_>) {
+        let current = self.status.generation;
+        if self.status.rotation == Rotation::Pending {
+            self.end(request.now, |hash| hash.generation == current);
+            return;
+        }
+        let until = request.now + SignedDuration::from_secs(request.spec.grace_seconds);
+        self.end(until, |_| true);
+        self.status.rotation = Rotation::Pending;
+        self.status.grace_until = Some(Time(until));
+    }
+
+    fn next_generation(&mut self, request: &Request<'_>, fresh: Digest) {
+        self.status.generation += 1;
+        self.status.observed_rotation_generation = request.spec.rotation_generation;
+        self.status.issued_time = Some(Time(whole_seconds(request.now)));
+        let generation = self.status.generation;
+        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
+    }
+
+    /// A revocation that has not been honoured: once for each distinct time that is asked for.
+    fn revocation(&self, request: &Request<'_>) -> Option<String> {
+        let asked = request.revoke?;
+        let at: Timestamp = asked.parse().ok().filter(|_| asked.len() <= 64)?;
+        let is_new = self.status.observed_revoke_request.as_deref() != Some(asked);
+        let is_now = at <= request.now + REVOKE_AHEAD;
+        (is_new && is_now && !self.status.hashes.is_empty()).then(|| asked.to_owned())
+    }
+
+    fn bring(&mut self, request: &Request<'_>, value: &Result<Digest, String>) {
+        let digest = match value {
+            Ok(digest) => digest.to_hex(),
+            Err(problem) => {
+                self.provisioned = (Truth::False, Reason::TokenSecretInvalid, problem.clone());
+                return;
+            }
+        };
+        if let Some(asked) = self.revocation(request) {
+            // What the user brings cannot be replaced by us: it is ended, and waits for another value.
+            self.status.observed_revoke_request = Some(asked);
+            self.end(request.now, |_| true);
+            self.events.push(TokenEvent::Revoked);
+        }
+        match self.status.hashes.iter().find(|hash| hash.sha256 == digest) {
+            Some(known) if known.not_after.is_none() => {}
+            Some(_) => {
+                let problem = format!(
+                    "the value in Secret {} was revoked or replaced before: put another one there",
+                    request.secret_name
+                );
+                self.provisioned = (Truth::False, Reason::TokenSecretInvalid, problem);
+            }
+            None => {
+                self.end(request.now, |_| true);
+                self.status.generation += 1;
+                self.status.rotation = Rotation::None;
+                self.status.grace_until = None;
+                self.status.issued_time = Some(Time(whole_seconds(request.now)));
+                let generation = self.status.generation;
+                self.status.hashes.push(TokenHash { generation, sha256: digest, not_after: None });
+            }
+        }
+    }
+}
+
+/// `Time` is written in whole seconds: what is kept must equal what will be read back.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}

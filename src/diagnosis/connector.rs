@@ -1,0 +1,313 @@
+//! Why a connector is not well, and what to do about it.
+
+use jiff::Timestamp;
+
+use crate::api::{Alternative, Cause, Confidence, Diagnosis, Reason, RestartHelps};
+use crate::health::checks::Fault;
+use crate::health::liveness::Presence;
+
+/// What a connector's diagnosis is made from. Stamps are whole facts, never ages: the same state must give the same
+/// words, or every look would be a write.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The connector's id, as its agent sends it.
+    pub connector_id: &'a str,
+    /// `False` of the `Accepted` condition: reason and message.
+    pub refused: Option<(Reason, &'a str)>,
+    /// `False` of the `Provisioned` condition: reason and message.
+    pub unprovisioned: Option<(Reason, &'a str)>,
+    /// The contact verdict.
+    pub presence: Presence,
+    /// The reason of the `Online` condition.
+    pub reason: Reason,
+    /// The last contact.
+    pub last_contact: Option<Timestamp>,
+    /// Seconds after which it is Offline.
+    pub offline_after: u64,
+    /// How many of how many connectors of its site were silent when mass silence began.
+    pub mass_silence: Option<&'a str>,
+    /// A retired token was used after the last contact.
+    pub retired_token_used: Option<Timestamp>,
+    /// What is wrong with its checks, the gravest first; only while it is heard.
+    pub faults: &'a [Fault],
+    /// Two hosts beat with its token.
+    pub duplicate: bool,
+    /// Beats come from this Lease.
+    pub lease: Option<&'a str>,
+    /// The Secret that holds its token.
+    pub secret: &'a str,
+    /// Who it said it was, last.
+    pub host: Option<&'a str>,
+}
+
+type Rule = fn(&Facts<'_>) -> Option<Diagnosis>;
+
+/// The order is the specification: the first that matches is the diagnosis, the others are its alternatives.
+const RULES: &[Rule] = &[
+    // Nothing else can be judged before the spec is understood.
+    refused,
+    unprovisioned,
+    // Our own blindness explains everything that follows from not hearing.
+    unheard_by_us,
+    // It does beat: with a token that ended. That beats any guess about its network.
+    token_revoked,
+    mass_silence,
+    silent,
+    never_seen,
+    // It is heard: only its own word remains.
+    failing_check,
+    duplicate,
+    late,
+    warning,
+];
+
+/// The diagnosis, or `None` when there is nothing to explain.
+pub fn diagnose(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let mut findings = RULES.iter().filter_map(|rule| rule(facts));
+    let mut first = findings.next()?;
+    first.alternatives = findings
+        .take(4)
+        .map(|other| Alternative { cause: other.cause, confidence: other.confidence, message: other.message })
+        .collect();
+    Some(first)
+}
+
+fn finding(
+    cause: Cause,
+    confidence: Confidence,
+    message: String,
+    advice: String,
+    restart_helps: RestartHelps,
+) -> Option<Diagnosis> {
+    Some(Diagnosis {
+        cause,
+        confidence,
+        since: None,
+        message,
+        advice,
+        restart_helps,
+        evidence: Vec::new(),
+        alternatives: Vec::new(),
+    })
+}
+
+fn refused(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let (reason, message) = facts.refused?;
+    let (cause, advice) = match reason {
+        Reason::DuplicateConnectorID => (
+            Cause::DuplicateConnectorID,
+            "give one of the two Connectors another spec.connectorID (delete and create it: the id is immutable)",
+        ),
+        Reason::SecretNotFound => (
+            Cause::SecretNotFound,
+            "create the Secret that spec.token.existingSecretRef names, in the same namespace, or correct the reference",
+        ),
+        Reason::WorkloadNotFound => (Cause::WorkloadNotFound, "correct spec.workloadRef, or create the workload"),
+        Reason::UnreadableStatus => {
+            (Cause::UnreadableStatus, "clear the object's status; nothing is done to it until then")
+        }
+        _ => (Cause::InvalidSpec, "correct the spec as the message says"),
+    };
+    finding(cause, Confidence::Certain, message.to_owned(), advice.to_owned(), RestartHelps::No)
+}
+
+fn unprovisioned(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let (reason, message) = facts.unprovisioned?;
+    let (cause, advice) = match reason {
+        Reason::TokenSecretConflict => (
+            Cause::TokenSecretConflict,
+            format!("rename or delete the Secret {} that is in the way; vigie does not touch what it does not own", facts.secret),
+        ),
+        _ => (Cause::TokenSecretInvalid, "wait for the next delivery; when this stays, read the message: it names what the Secret lacks or who refused the write".to_owned()),
+    };
+    // A running connector has its token already: the missing Secret is then the lesser news.
+    matches!(facts.presence, Presence::NeverSeen | Presence::Online)
+        .then(|| finding(cause, Confidence::Certain, message.to_owned(), advice, RestartHelps::No))?
+}
+
+fn unheard_by_us(facts: &Facts<'_>) -> Option<Diagnosis> {
+    if facts.presence != Presence::Unknown {
+        return None;
+    }
+    let last = stamp(facts.last_contact);
+    match facts.reason {
+        Reason::ObserverUnreachable => finding(
+            Cause::ObserverUnreachable,
+            Confidence::Certain,
+            format!("vigie cannot be reached from outside; last contact was {last}, before that"),
+            "repair the path to vigie first (Ingress or route, Service, the leader's label on its pod): the connectors are not the problem".to_owned(),
+            RestartHelps::No,
+        ),
+        _ => finding(
+            Cause::ObserverRestarted,
+            Confidence::Certain,
+            format!("vigie was not listening (restart or failover); last contact was {last}, before that"),
+            format!("wait: it is Online with its next beat, or Offline after {} s of listened silence", facts.offline_after),
+            RestartHelps::No,
+        ),
+    }
+}
+
+fn token_revoked(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let used = facts.retired_token_used.filter(|_| facts.presence != Presence::Online)?;
+    finding(
+        Cause::TokenRevoked,
+        Confidence::Certain,
+        format!("it beats with a token that has ended (last refused {})", stamp(Some(used))),
+        format!(
+            "give it the token that is in Secret {} now, and restart its agent; `vigie token show` prints it",
+            facts.secret
+        ),
+        RestartHelps::No,
+    )
+}
+
+fn mass_silence(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let counts = facts.mass_silence.filter(|_| facts.presence.is_silent())?;
+    finding(
+        Cause::MassSilence,
+        Confidence::Likely,
+        format!("silent since {}, together with most of its site ({counts})", stamp(facts.last_contact)),
+        "suspect what they share before the connectors: the path to vigie (public URL, Ingress, DNS, certificate, firewall), then the site's own uplink".to_owned(),
+        RestartHelps::No,
+    )
+}
+
+fn silent(facts: &Facts<'_>) -> Option<Diagnosis> {
+    if facts.presence != Presence::Offline {
+        return None;
+    }
+    let host = facts.host.map(|host| format!(" on {host}")).unwrap_or_default();
+    let advice = match facts.lease {
+        Some(lease) => format!("look at who renews Lease {lease}{host}: is it running, may it still update the Lease?"),
+        None => format!(
+            "is its process running{host}, and does the host reach vigie? Send its beat by hand from there (POST /api/connector/heartbeat \
+             with connector_id {} and its token): 200 = start the process, 401 = wrong token, no answer = network or firewall",
+            facts.connector_id
+        ),
+    };
+    finding(
+        Cause::HeartbeatExpired,
+        Confidence::Certain,
+        format!("no heartbeat since {}; the limit is {} s", stamp(facts.last_contact), facts.offline_after),
+        advice,
+        RestartHelps::Once,
+    )
+}
+
+fn never_seen(facts: &Facts<'_>) -> Option<Diagnosis> {
+    if facts.presence != Presence::NeverSeen || facts.refused.is_some() {
+        return None;
+    }
+    let advice = match facts.lease {
+        Some(lease) => format!("start what renews Lease {lease} in this namespace"),
+        None => format!(
+            "install the connector with connector_id {} and the token from Secret {} (`vigie token show` prints it)",
+            facts.connector_id, facts.secret
+        ),
+    };
+    finding(Cause::NeverSeen, Confidence::Certain, "it has never been heard".to_owned(), advice, RestartHelps::No)
+}
+
+fn late(facts: &Facts<'_>) -> Option<Diagnosis> {
+    (facts.presence == Presence::Late).then(|| {
+        finding(
+            Cause::HeartbeatLate,
+            Confidence::Certain,
+            format!(
+                "no heartbeat since {}; Offline after {} s of silence",
+                stamp(facts.last_contact),
+                facts.offline_after
+            ),
+            "nothing yet, if this is rare; when it is frequent, look for packet loss or an overloaded host".to_owned(),
+            RestartHelps::No,
+        )
+    })?
+}
+
+fn failing_check(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let worst = facts.faults.first().filter(|fault| fault.critical)?;
+    fault_finding(worst)
+}
+
+fn warning(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let worst = facts.faults.first().filter(|fault| !fault.critical)?;
+    fault_finding(worst)
+}
+
+fn duplicate(facts: &Facts<'_>) -> Option<Diagnosis> {
+    facts.duplicate.then(|| {
+        finding(
+            Cause::DuplicateInstance,
+            Confidence::Likely,
+            "two instances beat in turn with this connector's token".to_owned(),
+            "stop one of the two, or give it a Connector of its own; if you do not know the second host, revoke the token (`vigie token revoke`)".to_owned(),
+            RestartHelps::No,
+        )
+    })?
+}
+
+fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
+    let (what, advice, restart_helps) = match fault.cause {
+        Cause::ProcessDown => (
+            "its process does not run",
+            "start it on its host and read why it stopped (journalctl -u UNIT)",
+            RestartHelps::Yes,
+        ),
+        Cause::WireGuardDown => (
+            "its WireGuard interface is missing or down",
+            "bring the interface up (wg-quick up, or restart the agent)",
+            RestartHelps::Yes,
+        ),
+        Cause::HandshakeStale => (
+            "its last WireGuard handshake is too old",
+            "check the peer's endpoint and that UDP to it is not filtered (wg show)",
+            RestartHelps::Once,
+        ),
+        Cause::RouteMissing => (
+            "a route to the overlay is missing",
+            "restart the agent, which sets the routes up, then look for what removes them (ip route)",
+            RestartHelps::Once,
+        ),
+        Cause::IPForwardingOff => (
+            "the kernel does not forward packets",
+            "sysctl -w net.ipv4.ip_forward=1, and make it permanent",
+            RestartHelps::Once,
+        ),
+        Cause::NATRulesMissing => (
+            "the NAT rules are missing",
+            "restart the agent, which sets the rules up, then look for what flushes them (nft list ruleset)",
+            RestartHelps::Once,
+        ),
+        Cause::ControlPlaneUnreachable => (
+            "its agent cannot reach the control plane",
+            "check the host's way out: DNS, proxy, firewall",
+            RestartHelps::No,
+        ),
+        Cause::ClockSkew => (
+            "its clock differs from ours by more than 30 s",
+            "start time synchronisation on the host (chronyc tracking); liveness goes by our clock and is not affected",
+            RestartHelps::No,
+        ),
+        _ => (
+            "a check of a type that this version does not know is not passing",
+            "read what the agent says about it; a newer vigie may know more",
+            RestartHelps::No,
+        ),
+    };
+    let said = fault.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+    finding(
+        fault.cause,
+        Confidence::Certain,
+        format!("{what} ({} check{said})", fault.type_),
+        advice.to_owned(),
+        restart_helps,
+    )
+}
+
+fn stamp(at: Option<Timestamp>) -> String {
+    match at {
+        Some(at) => jiff::fmt::temporal::DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&at),
+        None => "never".to_owned(),
+    }
+}

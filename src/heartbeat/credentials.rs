@@ -1,0 +1,126 @@
+//! What a token is worth: hashes in constant time, never the token itself.
+
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+
+use crate::health::Moment;
+
+/// The most hashes that one connector keeps: current, pending, previous in grace, retired (api.md).
+pub const MOST: usize = 4;
+
+/// The SHA-256 of a token. 32 random bytes have no dictionary, so the hash is no secret and needs no salt.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The hash of `token`.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// Reads 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// 64 lower-case hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        use std::fmt::Write as _;
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sha256:{}…", &self.to_hex()[..8])
+    }
+}
+
+/// One token that a connector has or had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// Its hash.
+    pub digest: Digest,
+    /// Which delivery it came with.
+    pub generation: i64,
+    /// Until when it is accepted; `None` has no end.
+    pub until: Option<Moment>,
+}
+
+/// What a presented token turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// One that is accepted; of which delivery.
+    Accepted(i64),
+    /// One that was accepted once.
+    Retired,
+    /// None of this connector's.
+    Wrong,
+}
+
+/// Compares `presented` with each of `credentials`, always with [`MOST`] comparisons: how long it takes says neither
+/// which one matched nor how many there are. With no credentials at all (an unknown connector) it costs the same.
+pub fn check(credentials: &[Credential], presented: &Digest, now: Moment) -> Checked {
+    let mut found = Choice::from(0);
+    let mut at = 0u8;
+    for index in 0..MOST {
+        let (digest, exists) = match credentials.get(index) {
+            Some(credential) => (&credential.digest.0, 1),
+            None => (&[0u8; 32], 0),
+        };
+        let same = digest.ct_eq(&presented.0) & Choice::from(exists) & !found;
+        at = u8::conditional_select(&at, &(index as u8), same);
+        found |= same;
+    }
+    match credentials.get(usize::from(at)) {
+        Some(credential) if bool::from(found) => match credential.until {
+            Some(until) if until <= now => Checked::Retired,
+            _ => Checked::Accepted(credential.generation),
+        },
+        _ => Checked::Wrong,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(token: &str, generation: i64, until: Option<i64>) -> Credential {
+        Credential { digest: Digest::of(token), generation, until: until.map(Moment::from_micros) }
+    }
+
+    #[test]
+    fn a_token_is_accepted_until_its_end_and_retired_after() {
+        let known = [credential("new", 2, None), credential("old", 1, Some(100))];
+        let check = |token, now| check(&known, &Digest::of(token), Moment::from_micros(now));
+        assert_eq!(check("new", 1_000_000), Checked::Accepted(2));
+        assert_eq!(check("old", 99), Checked::Accepted(1));
+        assert_eq!(check("old", 100), Checked::Retired);
+        assert_eq!(check("other", 0), Checked::Wrong);
+        assert_eq!(check("", 0), Checked::Wrong);
+    }
+
+    #[test]
+    fn an_unknown_connector_accepts_nothing_not_even_a_hash_of_zeroes() {
+        assert_eq!(check(&[], &Digest([0; 32]), Moment::default()), Checked::Wrong);
+    }
+
+    #[test]
+    fn hashes_survive_being_written_and_read() {
+        let digest = Digest::of("vgt_example");
+        assert_eq!(Digest::from_hex(&digest.to_hex()), Some(digest));
+        assert_eq!(Digest::from_hex("zz"), None);
+        assert_eq!(Digest::from_hex(&"é".repeat(32)), None);
+        assert!(!format!("{digest:?}").contains(&digest.to_hex()));
+    }
+}

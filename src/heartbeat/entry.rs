@@ -1,0 +1,414 @@
+//! What we know of one connector, in memory: its last contact, its credentials, what its agent said.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::credentials::{Checked, Credential, Digest, check};
+use super::instances::{Freshness, Instances};
+use super::message::{Beat, ReportedCheck};
+use crate::health::Moment;
+use crate::health::liveness::{Known, Listening, Presence, Settled, Timing, Verdict, judge};
+
+/// Above so many times its own rate over a minute, a connector is asked to slow down; its beats still count.
+const TOO_OFTEN: u32 = 10;
+
+/// A retired token in use is taken note of at most this often.
+const REJECTION_NOTED: Duration = Duration::from_secs(60);
+
+/// Which object an entry stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The object's namespace.
+    pub namespace: Arc<str>,
+    /// The object's name.
+    pub name: Arc<str>,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What never changes during an entry's life: another UID, id or site is another entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The object.
+    pub key: Key,
+    /// Its UID: deleted and created again is somebody else.
+    pub uid: Box<str>,
+    /// The effective `connectorID`.
+    pub id: Arc<str>,
+    /// The failure domain, `<namespace>/<site>`.
+    pub domain: Arc<str>,
+    /// Seconds of the epoch at which the object was created: the oldest holds a disputed id.
+    pub created: i64,
+    /// Beats come from a Lease: HTTP ones are refused.
+    pub lease: Option<Box<str>>,
+}
+
+/// One connector.
+#[derive(Debug)]
+pub struct Entry {
+    /// Counts entries: the member number within its site.
+    pub number: u64,
+    /// Who it is.
+    pub identity: Identity,
+    pub(super) inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) timing: Timing,
+    pub(super) last_contact: Option<Moment>,
+    pub(super) settled: Settled,
+    pub(super) credentials: Box<[Credential]>,
+    /// The resourceVersion that the credentials were read from; `None` = never loaded.
+    pub(super) credentials_as_of: Option<u64>,
+    /// The youngest delivery whose token was used.
+    pub(super) used_generation: i64,
+    pub(super) retired_use: Option<Moment>,
+    pub(super) instances: Instances,
+    pub(super) agent: Option<Box<Agent>>,
+    pub(super) checks: Option<Box<[ReportedCheck]>>,
+    rate: Rate,
+    /// The last contact that stands in the stored status.
+    pub(super) written: Option<Moment>,
+    /// When it was written, by us.
+    pub(super) written_at: Moment,
+    pub(super) was_mass_silent: bool,
+}
+
+/// What the agent said about itself, last.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Agent {
+    /// Its version.
+    pub version: Option<Box<str>>,
+    /// Its host's name.
+    pub hostname: Option<Box<str>>,
+    /// Changes with each start of the agent.
+    pub boot_id: Option<Box<str>>,
+    /// The UID of the pod that it runs in.
+    pub pod_uid: Option<Box<str>>,
+    /// Where its beats come from.
+    pub address: Option<IpAddr>,
+    /// Its clock less ours, in whole seconds.
+    pub clock_skew_seconds: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Rate {
+    began: Moment,
+    beats: u32,
+}
+
+/// What changed and is visible to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// From one presence to another.
+    Presence {
+        /// What it was.
+        from: Presence,
+        /// What it is.
+        to: Presence,
+        /// Since when.
+        since: Moment,
+    },
+    /// Checks, agent facts, or the use of a new or a retired token.
+    Facts,
+}
+
+/// How a beat was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Heard, or only authenticated when it was a dry run.
+    Heard {
+        /// What we can say of it now.
+        presence: Presence,
+        /// It exceeded its rate; how many seconds are left of the minute.
+        too_often: Option<u32>,
+    },
+    /// The token is none that is accepted.
+    Rejected,
+    /// Its credentials have not been loaded.
+    NotLoaded,
+}
+
+/// What the stored status does not know yet of an unchanged connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// The last contact, when it is younger than the written one.
+    pub contact: Option<Moment>,
+    /// When the stored status was written last.
+    pub written_at: Moment,
+    /// It is Online: a checkpoint is for what is unchanged.
+    pub beats: bool,
+    /// Its `lateAfterSeconds`.
+    pub late: Duration,
+}
+
+/// A copy of what is known of one connector at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The settings that its deadlines follow.
+    pub timing: Timing,
+    /// The last authenticated beat.
+    pub last_contact: Option<Moment>,
+    /// The verdict at that moment.
+    pub verdict: Verdict,
+    /// The youngest delivery whose token was used; 0 = none.
+    pub used_generation: i64,
+    /// When a retired token was used last.
+    pub retired_use: Option<Moment>,
+    /// Since when two hosts beat with one token, and until when that is remembered.
+    pub duplicate: Option<(Moment, Moment)>,
+    /// What the agent said about itself; `None` until it was heard by this process.
+    pub agent: Option<Agent>,
+    /// What the agent reported, in the order of its types; `None` until this process heard a beat.
+    pub checks: Option<Vec<ReportedCheck>>,
+    /// The last contact that stands in the stored status.
+    pub written: Option<Moment>,
+}
+
+impl Entry {
+    pub(super) fn new(number: u64, identity: Identity, timing: Timing) -> Self {
+        let inner = Inner {
+            timing,
+            last_contact: None,
+            settled: Settled::default(),
+            credentials: Box::default(),
+            credentials_as_of: None,
+            used_generation: 0,
+            retired_use: None,
+            instances: Instances::default(),
+            agent: None,
+            checks: None,
+            rate: Rate::default(),
+            written: None,
+            written_at: Moment::default(),
+            was_mass_silent: false,
+        };
+        Self { number, identity, inner: Mutex::new(inner) }
+    }
+
+    /// Everything that is known, judged at `now`.
+    pub fn snapshot(&self, listening: Listening, now: Moment) -> Snapshot {
+        let inner = self.inner.lock();
+        let interval = inner.timing.interval;
+        Snapshot {
+            timing: inner.timing,
+            last_contact: inner.last_contact,
+            verdict: inner.judge(listening, now),
+            used_generation: inner.used_generation,
+            retired_use: inner.retired_use,
+            duplicate: inner
+                .instances
+                .duplicate_since(interval, now)
+                .map(|since| (since, inner.instances.duplicate_until(interval))),
+            agent: inner.agent.as_deref().cloned(),
+            checks: inner.checks.as_deref().map(<[_]>::to_vec),
+            written: inner.written,
+        }
+    }
+
+    /// What a checkpoint would bring to the stored status.
+    pub fn unwritten(&self) -> Unwritten {
+        let inner = self.inner.lock();
+        Unwritten {
+            contact: inner.last_contact.filter(|_| inner.last_contact > inner.written),
+            written_at: inner.written_at,
+            beats: inner.settled.presence == Presence::Online,
+            late: inner.timing.late,
+        }
+    }
+
+    /// Judges at `now` and makes the verdict the established one. `tell` learns of a change while the entry is still
+    /// locked, so that changes are told in the order in which they happened.
+    pub(super) fn settle(&self, listening: Listening, now: Moment, tell: impl FnOnce(Change)) -> Verdict {
+        self.inner.lock().settle(listening, now, tell)
+    }
+
+    /// Takes one beat. Touches memory only.
+    pub(super) fn take(
+        &self,
+        beat: &Beat<'_>,
+        token: &Digest,
+        from: IpAddr,
+        listening: Listening,
+        now: Moment,
+        wall: impl FnOnce() -> Timestamp,
+        mut tell: impl FnMut(Change),
+    ) -> Taken {
+        let mut inner = self.inner.lock();
+        let checked = check(&inner.credentials, token, now);
+        if self.identity.lease.is_some() {
+            return Taken::Rejected;
+        }
+        let generation = match checked {
+            Checked::Accepted(generation) => generation,
+            Checked::Retired => {
+                if inner.retired_use.is_none_or(|noted| now.since(noted) >= REJECTION_NOTED) {
+                    inner.retired_use = Some(now);
+                    tell(Change::Facts);
+                }
+                return Taken::Rejected;
+            }
+            Checked::Wrong if inner.credentials_as_of.is_none() => return Taken::NotLoaded,
+            Checked::Wrong => return Taken::Rejected,
+        };
+        if beat.dry_run {
+            return Taken::Heard { presence: inner.judge(listening, now).presence, too_often: None };
+        }
+        let mut visible = false;
+        if generation > inner.used_generation {
+            inner.used_generation = generation;
+            visible = true;
+        }
+        let interval = inner.timing.interval;
+        let had_duplicate = inner.instances.duplicate_since(interval, now).is_some();
+        let freshness = match &beat.boot_id {
+            Some(boot) => inner.instances.heard(boot, beat.sequence, interval, now),
+            None => Freshness::Fresh,
+        };
+        let has_duplicate = inner.instances.duplicate_since(interval, now).is_some();
+        visible |= had_duplicate != has_duplicate;
+        // Two hosts that alternate would rewrite each other's facts with every beat: the first stay.
+        if freshness == Freshness::Fresh && !has_duplicate {
+            visible |= inner.learn(beat, from, wall);
+        }
+        let presence = inner.contact(listening, now, &mut tell).presence;
+        if visible {
+            tell(Change::Facts);
+        }
+        Taken::Heard { presence, too_often: inner.exceeds_rate(now) }
+    }
+
+    /// A renewal of its Lease was seen.
+    pub(super) fn renewed(&self, listening: Listening, now: Moment, mut tell: impl FnMut(Change)) {
+        self.inner.lock().contact(listening, now, &mut tell);
+    }
+
+    /// Stable for one id, spread over all of them.
+    pub(super) fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.identity.id.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The settings that its deadlines follow.
+    pub fn timing(&self) -> Timing {
+        self.inner.lock().timing
+    }
+
+    /// Whether its stored status calls its silence mass silence.
+    pub fn was_mass_silent(&self) -> bool {
+        self.inner.lock().was_mass_silent
+    }
+
+    /// The stored status says `contact` as its last contact, since `now`.
+    pub fn note_written(&self, contact: Option<Moment>, now: Moment) {
+        let mut inner = self.inner.lock();
+        inner.written = contact;
+        inner.written_at = now;
+    }
+}
+
+impl Inner {
+    /// Takes over what a former entry of the same object knew.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        self.last_contact = self.last_contact.max(before.last_contact);
+        self.settled = before.settled;
+        self.used_generation = self.used_generation.max(before.used_generation);
+        self.instances = before.instances;
+        self.agent.clone_from(&before.agent);
+        self.checks.clone_from(&before.checks);
+        self.rate = before.rate;
+    }
+
+    fn judge(&self, listening: Listening, now: Moment) -> Verdict {
+        judge(&self.timing, &Known { last_contact: self.last_contact, settled: self.settled, listening }, now)
+    }
+
+    pub(super) fn settle(&mut self, listening: Listening, now: Moment, tell: impl FnOnce(Change)) -> Verdict {
+        let verdict = self.judge(listening, now);
+        let from = self.settled.presence;
+        if from != verdict.presence {
+            self.settled = Settled { presence: verdict.presence, since: verdict.since };
+            tell(Change::Presence { from, to: verdict.presence, since: verdict.since });
+        }
+        verdict
+    }
+
+    fn contact(&mut self, listening: Listening, now: Moment, tell: &mut impl FnMut(Change)) -> Verdict {
+        // What came before this beat happened before it: an expiry that was due is settled first.
+        if self.settled.presence == Presence::Online {
+            self.last_contact = Some(self.last_contact.map_or(now, |last| last.max(now)));
+            return self.judge(listening, now);
+        }
+        self.last_contact = Some(now);
+        self.settle(listening, now, tell)
+    }
+
+    /// Takes over what the agent said; true when that should be shown now rather than with the next checkpoint. The
+    /// address and the skew wait: behind a NAT with several addresses they would cost a write with every beat.
+    fn learn(&mut self, beat: &Beat<'_>, from: IpAddr, wall: impl FnOnce() -> Timestamp) -> bool {
+        let mut visible = false;
+        let agent = self.agent.get_or_insert_with(|| {
+            visible = true;
+            Box::default()
+        });
+        let Agent { version, hostname, boot_id, pod_uid, address, clock_skew_seconds } = &mut **agent;
+        visible |= replace(version, beat.version.as_deref());
+        visible |= replace(hostname, beat.hostname.as_deref());
+        visible |= replace(boot_id, beat.boot_id.as_deref());
+        visible |= replace(pod_uid, beat.pod_uid.as_deref());
+        *address = Some(from);
+        if let Some(sent_at) = beat.sent_at {
+            let skew = sent_at.duration_since(wall()).as_secs();
+            visible |= is_skewed(*clock_skew_seconds) != is_skewed(Some(skew));
+            *clock_skew_seconds = Some(skew);
+        }
+        let checks = beat.checks.as_deref().unwrap_or_default();
+        if self.checks.as_deref() != Some(checks) {
+            // A message may well count seconds: it is kept, and shown with the next write.
+            visible |= !same_outcomes(self.checks.as_deref(), checks);
+            self.checks = Some(checks.into());
+        }
+        visible
+    }
+
+    fn exceeds_rate(&mut self, now: Moment) -> Option<u32> {
+        const MINUTE: Duration = Duration::from_secs(60);
+        if now.since(self.rate.began) >= MINUTE {
+            self.rate = Rate { began: now, beats: 0 };
+        }
+        self.rate.beats = self.rate.beats.saturating_add(1);
+        let expected = (60 / self.timing.interval.as_secs().max(1)).max(1) as u32;
+        let left = MINUTE.saturating_sub(now.since(self.rate.began)).as_secs() as u32;
+        (self.rate.beats > expected.saturating_mul(TOO_OFTEN)).then_some(left.max(1))
+    }
+}
+
+/// Whether a clock that is off by so many seconds deserves a warning: more than 30 (api.md, `checks[]`).
+pub fn is_skewed(seconds: Option<i64>) -> bool {
+    seconds.is_some_and(|seconds| seconds.abs() > 30)
+}
+
+fn same_outcomes(known: Option<&[ReportedCheck]>, said: &[ReportedCheck]) -> bool {
+    known.is_some_and(|known| {
+        known.len() == said.len() && known.iter().zip(said).all(|(a, b)| a.type_ == b.type_ && a.status == b.status)
+    })
+}
+
+fn replace(known: &mut Option<Box<str>>, said: Option<&str>) -> bool {
+    let differs = known.as_deref() != said;
+    if differs {
+        *known = said.map(Into::into);
+    }
+    differs
+}

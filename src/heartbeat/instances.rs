@@ -1,0 +1,157 @@
+//! Which of its lives a beat comes from: boot ids and sequence numbers.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use crate::health::Moment;
+
+/// So many switches between the same two boot ids within [`WITHIN`] intervals are two hosts with one token
+/// (A, B, A, B; liveness.md, "Beats"). A restart is one switch.
+const SWITCHES: u8 = 3;
+
+/// How many intervals the alternation may take, and how long it is remembered after the last one.
+const WITHIN: u32 = 3;
+
+/// One boot of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Boot {
+    id: u64,
+    sequence: Option<u64>,
+}
+
+/// The two boot ids heard last. Ids are kept as hashes: a collision would cost a missed warning, nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Instances {
+    current: Option<Boot>,
+    previous: Option<Boot>,
+    switches: u8,
+    first_switch: Moment,
+    last_switch: Moment,
+    duplicate_since: Option<Moment>,
+}
+
+/// Whether a beat tells something new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// It is the latest word.
+    Fresh,
+    /// It was overtaken: traffic that proves life and changes nothing.
+    Overtaken,
+}
+
+impl Instances {
+    /// Takes note of a beat.
+    pub fn heard(&mut self, boot: &str, sequence: Option<u64>, interval: Duration, now: Moment) -> Freshness {
+        let heard = Boot { id: hash(boot), sequence };
+        let overtaken = |known: &Boot| matches!((known.sequence, sequence), (Some(known), Some(new)) if new <= known);
+        match (&mut self.current, &mut self.previous) {
+            (Some(current), _) if current.id == heard.id => {
+                if overtaken(current) {
+                    return Freshness::Overtaken;
+                }
+                *current = heard;
+            }
+            (_, Some(previous)) if previous.id == heard.id => {
+                if overtaken(previous) {
+                    return Freshness::Overtaken;
+                }
+                self.switch(heard, true, interval, now);
+            }
+            _ => self.switch(heard, false, interval, now),
+        }
+        Freshness::Fresh
+    }
+
+    /// Since when two hosts beat with one token; `None` when they do not, or no longer.
+    pub fn duplicate_since(&self, interval: Duration, now: Moment) -> Option<Moment> {
+        self.duplicate_since.filter(|_| now < self.duplicate_until(interval))
+    }
+
+    /// Until when the alternation is remembered.
+    pub fn duplicate_until(&self, interval: Duration) -> Moment {
+        self.last_switch + interval * WITHIN
+    }
+
+    fn switch(&mut self, to: Boot, back: bool, interval: Duration, now: Moment) {
+        let first = self.current.is_none();
+        self.previous = self.current.replace(to);
+        if first {
+            return;
+        }
+        if self.duplicate_since(interval, now).is_none() {
+            self.duplicate_since = None;
+        }
+        let in_time = now.since(self.first_switch) <= interval * WITHIN;
+        if back && self.switches > 0 && (in_time || self.duplicate_since.is_some()) {
+            self.switches = self.switches.saturating_add(1);
+        } else {
+            // A boot that was never heard before is a restart; an old one after a long time begins the count anew.
+            self.switches = 1;
+            self.first_switch = now;
+        }
+        self.last_switch = now;
+        if self.switches >= SWITCHES && self.duplicate_since.is_none() {
+            self.duplicate_since = Some(now);
+        }
+    }
+}
+
+fn hash(boot: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    boot.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_micros(seconds * 1_000_000)
+    }
+
+    fn beats(of: &[(&str, i64)]) -> (Instances, Moment) {
+        let mut instances = Instances::default();
+        let mut now = at(0);
+        for (boot, second) in of {
+            now = at(*second);
+            instances.heard(boot, None, INTERVAL, now);
+        }
+        (instances, now)
+    }
+
+    #[test]
+    fn two_hosts_that_alternate_are_duplicates_and_a_restart_is_not() {
+        let (two, now) = beats(&[("a", 0), ("b", 15), ("a", 30), ("b", 45)]);
+        assert_eq!(two.duplicate_since(INTERVAL, now), Some(at(45)));
+        let (restarted, now) = beats(&[("a", 0), ("a", 30), ("b", 60), ("b", 90)]);
+        assert_eq!(restarted.duplicate_since(INTERVAL, now), None);
+        let (crash_loop, now) = beats(&[("a", 0), ("b", 10), ("c", 20), ("d", 30), ("e", 40)]);
+        assert_eq!(crash_loop.duplicate_since(INTERVAL, now), None);
+        let (overlapping, now) = beats(&[("a", 0), ("b", 15), ("a", 16), ("b", 150)]);
+        assert_eq!(overlapping.duplicate_since(INTERVAL, now), None);
+    }
+
+    #[test]
+    fn a_duplicate_is_forgotten_three_intervals_after_the_last_alternation() {
+        let (mut two, _) = beats(&[("a", 0), ("b", 15), ("a", 30), ("b", 45), ("a", 60)]);
+        assert_eq!(two.duplicate_since(INTERVAL, at(149)), Some(at(45)));
+        assert_eq!(two.duplicate_since(INTERVAL, at(150)), None);
+        two.heard("a", None, INTERVAL, at(200));
+        assert_eq!(two.duplicate_since(INTERVAL, at(200)), None);
+    }
+
+    #[test]
+    fn a_beat_that_was_overtaken_changes_nothing() {
+        let mut instances = Instances::default();
+        assert_eq!(instances.heard("a", Some(5), INTERVAL, at(0)), Freshness::Fresh);
+        assert_eq!(instances.heard("a", Some(4), INTERVAL, at(1)), Freshness::Overtaken);
+        assert_eq!(instances.heard("b", Some(1), INTERVAL, at(2)), Freshness::Fresh);
+        let before = instances;
+        assert_eq!(instances.heard("a", Some(5), INTERVAL, at(3)), Freshness::Overtaken);
+        assert_eq!(instances, before);
+        assert_eq!(instances.heard("a", Some(6), INTERVAL, at(4)), Freshness::Fresh);
+    }
+}

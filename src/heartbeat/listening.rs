@@ -1,0 +1,165 @@
+//! Whether we can hear, and since when: the one place that moves `listeningSince` (liveness.md, clock rule 3).
+
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use crate::health::Moment;
+use crate::health::liveness::{Gap, Listening};
+
+/// While the canary fails, so long after any connector's beat the path still counts as open: three default
+/// intervals. A shorter time would call the pause between two beats of a small fleet a gap.
+const HEARD_LATELY: Duration = Duration::from_secs(90);
+
+/// Our part in the election, as far as hearing goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Office {
+    /// Another leads, or nobody is known to.
+    #[default]
+    Follower,
+    /// We lead.
+    Leader,
+    /// We led, cannot renew, and have seen nobody else: still listening.
+    Uncertain,
+    /// We were frozen and have not read the Lease since: another may lead.
+    Unconfirmed,
+}
+
+/// What hearing depends on. Each is set by the part of the process that knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Inputs {
+    /// Our part in the election.
+    pub office: Office,
+    /// The stores have been filled once.
+    pub synced: bool,
+    /// The port is open.
+    pub port_open: bool,
+    /// Whether our pod is behind the heartbeat Service; `None` when that is not asked.
+    pub behind_service: Option<bool>,
+    /// Since when the canary fails.
+    pub canary_failing_since: Option<Moment>,
+    /// When any connector was heard last.
+    pub anyone_heard_at: Option<Moment>,
+}
+
+/// Follows the inputs and remembers since when all of them have been in order.
+#[derive(Debug, Default)]
+pub struct Ear {
+    state: RwLock<State>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    inputs: Inputs,
+    listening: Listening,
+}
+
+impl Ear {
+    /// Whether we can hear, and since when.
+    pub fn listening(&self) -> Listening {
+        self.state.read().listening
+    }
+
+    /// What hearing depends on, as it stands.
+    pub fn inputs(&self) -> Inputs {
+        self.state.read().inputs
+    }
+
+    /// Changes inputs; true when `listeningSince` changed with them.
+    pub fn update(&self, now: Moment, change: impl FnOnce(&mut Inputs)) -> bool {
+        let mut state = self.state.write();
+        change(&mut state.inputs);
+        let next = follow(&state.inputs, state.listening, now);
+        let moved = next.since != state.listening.since;
+        state.listening = next;
+        moved
+    }
+
+    /// The process did not run for a while: what was not heard meanwhile is no silence.
+    pub fn froze(&self, now: Moment) {
+        let mut state = self.state.write();
+        if state.listening.since.is_some() {
+            state.listening = Listening { since: Some(now), gap: Gap::Restarted };
+        }
+    }
+}
+
+/// The next listening state: a gap begins when an input fails, and ends now when all are well again.
+fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
+    let Inputs { office, synced, port_open, behind_service, canary_failing_since, anyone_heard_at } = *inputs;
+    let running = matches!(office, Office::Leader | Office::Uncertain) && synced && port_open;
+    let heard_lately =
+        |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + HEARD_LATELY);
+    let reachable = behind_service != Some(false) && canary_failing_since.is_none_or(heard_lately);
+    match (running, reachable, last.since) {
+        (true, true, Some(since)) => Listening { since: Some(since), gap: last.gap },
+        (true, true, None) => Listening { since: Some(now), gap: last.gap },
+        (true, false, _) => Listening { since: None, gap: Gap::Unreachable },
+        (false, ..) => Listening { since: None, gap: Gap::Restarted },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_micros(seconds * 1_000_000)
+    }
+
+    fn listening() -> Ear {
+        let ear = Ear::default();
+        ear.update(at(1), |i| i.office = Office::Leader);
+        ear.update(at(2), |i| i.synced = true);
+        assert_eq!(ear.listening().since, None);
+        assert!(ear.update(at(3), |i| i.port_open = true));
+        assert_eq!(ear.listening().since, Some(at(3)));
+        ear
+    }
+
+    #[test]
+    fn we_listen_from_the_moment_at_which_the_last_condition_is_met() {
+        listening();
+    }
+
+    #[test]
+    fn an_outage_of_the_api_server_moves_nothing_and_a_lost_lease_does() {
+        let ear = listening();
+        assert!(!ear.update(at(10), |i| i.office = Office::Uncertain));
+        assert!(!ear.update(at(400), |i| i.office = Office::Leader));
+        assert_eq!(ear.listening().since, Some(at(3)));
+        assert!(ear.update(at(401), |i| i.office = Office::Follower));
+        assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Restarted });
+        ear.update(at(420), |i| i.office = Office::Leader);
+        assert_eq!(ear.listening().since, Some(at(420)));
+    }
+
+    #[test]
+    fn a_freeze_begins_the_listening_anew() {
+        let ear = listening();
+        ear.froze(at(100));
+        assert_eq!(ear.listening(), Listening { since: Some(at(100)), gap: Gap::Restarted });
+    }
+
+    #[test]
+    fn a_failing_canary_is_a_gap_only_while_nobody_else_is_heard_either() {
+        let ear = listening();
+        assert!(ear.update(at(50), |i| i.canary_failing_since = Some(at(50))));
+        assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Unreachable });
+        assert!(ear.update(at(60), |i| i.anyone_heard_at = Some(at(60))));
+        assert_eq!(ear.listening().since, Some(at(60)));
+        assert!(!ear.update(at(149), |_| {}));
+        assert!(ear.update(at(150), |_| {}), "nobody heard for too long");
+        assert!(ear.update(at(160), |i| i.canary_failing_since = None));
+        assert_eq!(ear.listening().since, Some(at(160)));
+    }
+
+    #[test]
+    fn a_pod_that_is_not_behind_its_service_does_not_listen() {
+        let ear = listening();
+        ear.update(at(9), |i| i.behind_service = Some(false));
+        assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Unreachable });
+        ear.update(at(12), |i| i.behind_service = Some(true));
+        assert_eq!(ear.listening().since, Some(at(12)));
+    }
+}

@@ -1,0 +1,378 @@
+//! All connectors in memory: who holds which id, and when each was heard.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use super::credentials::{Digest, check};
+use super::entry::{Change, Entry, Key, Taken};
+use super::listening::{Ear, Office};
+use super::message::Beat;
+use super::routes::{Hear, Hearing, Reply};
+use super::stored;
+use crate::api::{Connector, ConnectorState};
+use crate::clock::{Clock, Now};
+use crate::health::Moment;
+use crate::health::liveness::{Presence, next_heartbeat};
+
+/// The beats per second that one process is sized for: 100,000 connectors at 30 s are 3,333/s. Above it clients are
+/// asked to beat less often.
+const SIZED_FOR: f64 = 4_000.0;
+
+/// What changed, of whom.
+#[derive(Debug)]
+pub struct Told {
+    /// The connector.
+    pub entry: Arc<Entry>,
+    /// The change.
+    pub change: Change,
+}
+
+/// Every connector that we know, by id, by object and by Lease.
+pub struct Registry {
+    /// Whether we can hear.
+    pub ear: Ear,
+    clock: Clock,
+    maps: RwLock<Maps>,
+    told: mpsc::UnboundedSender<Told>,
+    canary: Canary,
+    beats: AtomicU64,
+    heard_at: AtomicI64,
+    load: AtomicU64,
+    entries: AtomicU64,
+}
+
+#[derive(Default)]
+struct Maps {
+    ids: HashMap<Arc<str>, Claims>,
+    keys: HashMap<Key, Arc<Entry>>,
+    leases: HashMap<(Arc<str>, Box<str>), Vec<Arc<Entry>>>,
+}
+
+/// Who holds an id, and who else wants it.
+struct Claims {
+    holder: Arc<Entry>,
+    rivals: Vec<Arc<Entry>>,
+}
+
+/// How we beat to ourselves through the public URL: an id and a token of this process alone.
+pub struct Canary {
+    /// Its id, outside of what a Connector may be called.
+    pub id: String,
+    /// Its token.
+    pub token: String,
+    digest: Digest,
+}
+
+/// What enrolling a connector did.
+#[derive(Debug, Default)]
+pub struct Enrolled {
+    /// Entries that are no longer what they were: the predecessor of the same object.
+    pub dismissed: Option<Arc<Entry>>,
+    /// The entry, when it is a new one.
+    pub fresh: Option<Arc<Entry>>,
+    /// Its deadlines or its settings may have moved.
+    pub changed: bool,
+    /// Other objects whose claim to an id changed with it.
+    pub affected: Vec<Key>,
+}
+
+fn rank(entry: &Entry) -> (i64, &Key) {
+    (entry.identity.created, &entry.identity.key)
+}
+
+impl Registry {
+    /// An empty registry, and where it tells what changed. `secret` are random bytes for the canary.
+    pub fn new(clock: Clock, secret: &[u8; 32]) -> (Self, mpsc::UnboundedReceiver<Told>) {
+        let (told, changes) = mpsc::unbounded_channel();
+        let token = Digest::of(&format!("{secret:?}")).to_hex();
+        let canary = Canary { id: format!("vigie:canary:{}", &token[..16]), digest: Digest::of(&token), token };
+        let registry = Self {
+            ear: Ear::default(),
+            clock,
+            maps: RwLock::default(),
+            told,
+            canary,
+            beats: AtomicU64::new(0),
+            heard_at: AtomicI64::new(i64::MIN),
+            load: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+        };
+        (registry, changes)
+    }
+
+    /// The clock that beats are dated with.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// How to beat to ourselves.
+    pub fn canary(&self) -> &Canary {
+        &self.canary
+    }
+
+    /// Takes in a connector as the API server has it. What its status says of the past is taken over when it is new
+    /// here, and as long as another leads: then it is the only witness.
+    pub fn enroll(&self, connector: &Connector, now: Now) -> Enrolled {
+        let identity = stored::identity(connector);
+        let timing = stored::timing(connector);
+        let known = self.maps.read().keys.get(&identity.key).cloned();
+        let follows = matches!(self.ear.inputs().office, Office::Follower);
+        match known {
+            Some(entry) if entry.identity == identity => {
+                let mut inner = entry.inner.lock();
+                let changed = inner.timing != timing;
+                inner.timing = timing;
+                stored::credentials(&mut inner, connector, now);
+                if follows {
+                    stored::adopt(&mut inner, connector, now);
+                }
+                Enrolled { changed: changed || follows, ..Enrolled::default() }
+            }
+            predecessor => {
+                let mut enrolled = Enrolled { changed: true, ..Enrolled::default() };
+                if let Some(predecessor) = predecessor {
+                    enrolled.affected = self.dismiss(&predecessor);
+                    enrolled.dismissed = Some(predecessor);
+                }
+                let number = self.entries.fetch_add(1, Ordering::Relaxed);
+                let entry = Entry::new(number, identity, timing);
+                {
+                    let mut inner = entry.inner.lock();
+                    stored::credentials(&mut inner, connector, now);
+                    stored::adopt(&mut inner, connector, now);
+                    // The same object under another site: what was heard of it goes along.
+                    if let Some(before) =
+                        enrolled.dismissed.as_ref().filter(|before| before.identity.uid == entry.identity.uid)
+                    {
+                        inner.inherit(&before.inner.lock());
+                    }
+                }
+                let entry = Arc::new(entry);
+                enrolled.affected.extend(self.maps.write().insert(&entry));
+                enrolled.fresh = Some(entry);
+                enrolled
+            }
+        }
+    }
+
+    /// The status of `entry` was written by us with `contact` as its last contact; what it says of tokens holds from now
+    /// on, before the watch brings it back.
+    pub fn wrote(&self, entry: &Entry, written: &Connector, contact: Option<Moment>, now: Now) {
+        stored::credentials(&mut entry.inner.lock(), written, now);
+        entry.note_written(contact, now.moment);
+    }
+
+    /// Forgets a connector; gives the objects whose claim to its id changed.
+    pub fn dismiss(&self, entry: &Arc<Entry>) -> Vec<Key> {
+        self.maps.write().remove(entry)
+    }
+
+    /// The entry of one object.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.maps.read().keys.get(key).cloned()
+    }
+
+    /// All entries, in no particular order.
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        self.maps.read().keys.values().cloned().collect()
+    }
+
+    /// How many connectors are known.
+    pub fn len(&self) -> usize {
+        self.maps.read().keys.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Who holds the id that `entry` wants, when it is somebody else.
+    pub fn holder_instead_of(&self, entry: &Entry) -> Option<Key> {
+        let maps = self.maps.read();
+        let claims = maps.ids.get(&entry.identity.id)?;
+        (claims.holder.number != entry.number).then(|| claims.holder.identity.key.clone())
+    }
+
+    /// Whether any connector beats through a Lease.
+    pub fn uses_leases(&self) -> bool {
+        !self.maps.read().leases.is_empty()
+    }
+
+    /// A renewal of a Lease was seen.
+    pub fn lease_renewed(&self, namespace: &str, name: &str) {
+        let entries = {
+            let maps = self.maps.read();
+            maps.leases.get(&(Arc::from(namespace), Box::from(name))).cloned().unwrap_or_default()
+        };
+        let now = self.heard();
+        let listening = self.ear.listening();
+        for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
+            entry.renewed(listening, now, |change| self.tell(entry, change));
+        }
+    }
+
+    /// Judges one connector and makes the verdict the established one; a change is told.
+    pub fn settle(&self, entry: &Arc<Entry>, now: Moment) -> crate::health::liveness::Verdict {
+        entry.settle(self.ear.listening(), now, |change| self.tell(entry, change))
+    }
+
+    /// When anybody was heard last.
+    pub fn anyone_heard_at(&self) -> Option<Moment> {
+        match self.heard_at.load(Ordering::Relaxed) {
+            i64::MIN => None,
+            micros => Some(Moment::from_micros(micros)),
+        }
+    }
+
+    /// Takes note of the load: to be called with the time since the last call, about once a second.
+    pub fn measure(&self, elapsed: Duration) {
+        let beats = self.beats.swap(0, Ordering::Relaxed) as f64;
+        let rate = beats / elapsed.as_secs_f64().max(0.001) / SIZED_FOR;
+        let before = f64::from_bits(self.load.load(Ordering::Relaxed));
+        // A minute's memory: one burst of reconnecting clients is no reason to slow everybody down.
+        let weight = (elapsed.as_secs_f64() / 60.0).min(1.0);
+        self.load.store((before + (rate - before) * weight).to_bits(), Ordering::Relaxed);
+    }
+
+    fn heard(&self) -> Moment {
+        let now = self.clock.now();
+        self.beats.fetch_add(1, Ordering::Relaxed);
+        self.heard_at.store(now.as_micros(), Ordering::Relaxed);
+        now
+    }
+
+    fn tell(&self, entry: &Arc<Entry>, change: Change) {
+        // The receiver is gone only while the process ends.
+        let _ = self.told.send(Told { entry: entry.clone(), change });
+    }
+
+    fn unknown(&self, beat: &Beat<'_>, token: &Digest, now: Moment) -> Reply {
+        // The same comparisons as for a known connector: the time taken does not tell which ids exist.
+        let dummy = check(&[], token, now);
+        debug_assert_eq!(dummy, super::credentials::Checked::Wrong);
+        if beat.connector_id == self.canary.id && *token == self.canary.digest {
+            return Reply::Heard { state: ConnectorState::Online, next_heartbeat_seconds: 10 };
+        }
+        Reply::Rejected { known: false }
+    }
+}
+
+impl Hear for Registry {
+    fn hearing(&self) -> Hearing {
+        let inputs = self.ear.inputs();
+        let no = |reason, message: &str, retry_after_seconds| Hearing::No {
+            reason,
+            message: message.to_owned(),
+            retry_after_seconds,
+        };
+        match inputs.office {
+            _ if !inputs.synced => no("not_synced", "the connectors have not been read from the API server yet", 2),
+            Office::Follower => no("not_leader", "another replica leads; beats are heard there", 2),
+            Office::Unconfirmed => no("not_confirmed", "this process was frozen and has not read its Lease since", 1),
+            Office::Uncertain => {
+                Hearing::Uncertain { message: "the API server cannot be reached; beats are heard, nothing is written" }
+            }
+            Office::Leader => Hearing::Yes,
+        }
+    }
+
+    fn hear(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
+        let token = Digest::of(&beat.token);
+        let entry = self.maps.read().ids.get(&*beat.connector_id).map(|claims| claims.holder.clone());
+        let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
+        let now = self.clock.now();
+        let taken = entry
+            .take(beat, &token, from, self.ear.listening(), now, Timestamp::now, |change| self.tell(&entry, change));
+        match taken {
+            Taken::Rejected => Reply::Rejected { known: true },
+            Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
+            Taken::Heard { presence, too_often } => {
+                if !beat.dry_run {
+                    self.beats.fetch_add(1, Ordering::Relaxed);
+                    self.heard_at.store(now.as_micros(), Ordering::Relaxed);
+                }
+                if let Some(retry_after_seconds) = too_often {
+                    return Reply::TooOften { retry_after_seconds };
+                }
+                let load = f64::from_bits(self.load.load(Ordering::Relaxed));
+                Reply::Heard {
+                    state: stored::state(presence, beat.checks.as_deref().unwrap_or_default()),
+                    next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, entry.hash()),
+                }
+            }
+        }
+    }
+}
+
+impl Maps {
+    /// Gives the objects whose claim changed: the holder that was displaced by an older one.
+    fn insert(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
+        self.keys.insert(entry.identity.key.clone(), entry.clone());
+        if let Some(lease) = &entry.identity.lease {
+            let of = (entry.identity.key.namespace.clone(), lease.clone());
+            self.leases.entry(of).or_default().push(entry.clone());
+        }
+        match self.ids.entry(entry.identity.id.clone()) {
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(Claims { holder: entry.clone(), rivals: Vec::new() });
+                Vec::new()
+            }
+            std::collections::hash_map::Entry::Occupied(mut occupied) => {
+                let claims = occupied.get_mut();
+                if rank(entry) < rank(&claims.holder) {
+                    let displaced = std::mem::replace(&mut claims.holder, entry.clone());
+                    let key = displaced.identity.key.clone();
+                    claims.rivals.push(displaced);
+                    vec![key]
+                } else {
+                    claims.rivals.push(entry.clone());
+                    Vec::new()
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
+        if self.keys.get(&entry.identity.key).is_some_and(|known| known.number == entry.number) {
+            self.keys.remove(&entry.identity.key);
+        }
+        if let Some(lease) = &entry.identity.lease {
+            let of = (entry.identity.key.namespace.clone(), lease.clone());
+            if let Some(users) = self.leases.get_mut(&of) {
+                users.retain(|user| user.number != entry.number);
+                if users.is_empty() {
+                    self.leases.remove(&of);
+                }
+            }
+        }
+        let Some(claims) = self.ids.get_mut(&entry.identity.id) else { return Vec::new() };
+        claims.rivals.retain(|rival| rival.number != entry.number);
+        if claims.holder.number != entry.number {
+            return Vec::new();
+        }
+        let heir = (0..claims.rivals.len()).min_by(|a, b| rank(&claims.rivals[*a]).cmp(&rank(&claims.rivals[*b])));
+        match heir {
+            Some(heir) => {
+                claims.holder = claims.rivals.swap_remove(heir);
+                vec![claims.holder.identity.key.clone()]
+            }
+            None => {
+                self.ids.remove(&entry.identity.id);
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Whether silence counts for this presence's site: it was heard once, and we could have known.
+pub fn counts_for_site(presence: Presence) -> bool {
+    !matches!(presence, Presence::NeverSeen)
+}

@@ -1,0 +1,211 @@
+//! What the Lease as we saw it asks us to do. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::health::Moment;
+
+/// The longest term that we grant a holder whose record asks for more than ours, such as another version of vigie: a
+/// mistyped number must not keep everyone from leading for ever.
+const LONGEST_TERM: Duration = Duration::from_secs(60);
+
+/// What the Lease says, as far as leadership goes. The times are the holder's clock: we write and compare them, and
+/// never reckon with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who holds it; `None` when it was given back.
+    pub holder: Option<String>,
+    /// When the holder took it.
+    pub acquired_at: Option<Timestamp>,
+    /// When the holder last renewed it.
+    pub renewed_at: Option<Timestamp>,
+    /// How many times it changed hands.
+    pub transitions: i32,
+    /// The term that the holder asks for.
+    pub lasts_for: Duration,
+}
+
+/// The Lease as we last saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// What it said; `None` when there was no Lease.
+    pub record: Option<Record>,
+    /// When we last saw it, changed or not.
+    pub seen_at: Moment,
+    /// From when on it may be taken from its holder, by our own clock: a term after we saw it change.
+    pub free_at: Moment,
+    /// Whether the holder of this record was given time already because we could not look.
+    pub spared: bool,
+}
+
+impl Observed {
+    /// What we know after the Lease was read; `now` is taken after the answer came.
+    ///
+    /// An unchanged record keeps its time. But when we could not look for half a term, most likely the holder could not
+    /// renew either: it gets another half to do so, once, or every outage of the API server would change the leader,
+    /// and move `listeningSince` with it.
+    ///
+    /// A record that vanishes while another holds it stays taken for the rest of its term, so that deleting the Lease
+    /// does not make two leaders of the replicas that run.
+    pub fn after(previous: Option<&Self>, record: Option<Record>, me: &str, term: Duration, now: Moment) -> Self {
+        let free_at = match (&record, previous) {
+            (_, Some(previous)) if previous.record == record => return previous.clone().unchanged(term, now),
+            (Some(record), _) => now + record.lasts_for.min(LONGEST_TERM).max(term),
+            (None, Some(previous)) if previous.held_by_another(me) => previous.free_at,
+            (None, _) => now,
+        };
+        Self { record, seen_at: now, free_at, spared: false }
+    }
+
+    fn unchanged(self, term: Duration, now: Moment) -> Self {
+        let spare = !self.spared && now.since(self.seen_at) > term / 2;
+        let free_at = if spare && self.record.is_some() { self.free_at.max(now + term / 2) } else { self.free_at };
+        Self { free_at, seen_at: now, spared: self.spared || spare, ..self }
+    }
+
+    fn held_by_another(&self, me: &str) -> bool {
+        self.holder().is_some_and(|holder| holder != me)
+    }
+
+    /// Who holds it.
+    pub fn holder(&self) -> Option<&str> {
+        self.record.as_ref()?.holder.as_deref()
+    }
+}
+
+/// What to do about the Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is none: make one, ours.
+    Create,
+    /// Nobody holds it, or its holder fell silent: take it.
+    Acquire,
+    /// It is ours, expired or not: renew it.
+    Renew,
+    /// Another holds it, at least until then.
+    Wait(Moment),
+}
+
+/// What to do about the Lease as it was seen just now.
+pub fn decide(observed: &Observed, me: &str, now: Moment) -> Step {
+    let Observed { record, free_at, seen_at: _, spared: _ } = observed;
+    match (record, observed.holder()) {
+        // Also when it would have expired for others: that nobody took it is what the resourceVersion will prove.
+        (_, Some(holder)) if holder == me => Step::Renew,
+        // Given back: nothing to wait for.
+        (Some(_), None) => Step::Acquire,
+        _ if now < *free_at => Step::Wait(*free_at),
+        (Some(_), Some(_)) => Step::Acquire,
+        (None, _) => Step::Create,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERM: Duration = Duration::from_secs(12);
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_micros(seconds * 1_000_000)
+    }
+
+    fn wall(text: &str) -> Option<Timestamp> {
+        Some(text.parse().unwrap())
+    }
+
+    fn held_by(holder: &str) -> Record {
+        Record {
+            holder: Some(holder.to_owned()),
+            acquired_at: wall("2026-11-01T10:00:00Z"),
+            renewed_at: wall("2026-11-01T10:00:00Z"),
+            transitions: 1,
+            lasts_for: TERM,
+        }
+    }
+
+    fn seen(record: Option<Record>, now: Moment) -> Observed {
+        Observed::after(None, record, "me", TERM, now)
+    }
+
+    #[test]
+    fn each_record_asks_for_one_step() {
+        let given_back = Record { holder: None, ..held_by("") };
+        for (record, age, want) in [
+            (None, 0, Step::Create),
+            (Some(given_back), 0, Step::Acquire),
+            (Some(held_by("other")), 0, Step::Wait(at(112))),
+            (Some(held_by("other")), 11, Step::Wait(at(112))),
+            (Some(held_by("other")), 12, Step::Acquire),
+            (Some(held_by("me")), 0, Step::Renew),
+            (Some(held_by("me")), 3600, Step::Renew),
+        ] {
+            let observed = seen(record, at(100));
+            assert_eq!(decide(&observed, "me", at(100 + age)), want, "{observed:?} {age} s later");
+        }
+    }
+
+    #[test]
+    fn the_holders_clock_is_never_believed() {
+        for renewed in ["1999-01-01T00:00:00Z", "2026-11-01T10:00:00Z", "2099-01-01T00:00:00Z"] {
+            let record = Record { renewed_at: wall(renewed), acquired_at: None, ..held_by("other") };
+            let observed = seen(Some(record), at(100));
+            assert_eq!(decide(&observed, "me", at(111)), Step::Wait(at(112)), "{renewed}");
+            assert_eq!(decide(&observed, "me", at(112)), Step::Acquire, "{renewed}");
+        }
+    }
+
+    #[test]
+    fn a_term_begins_anew_with_every_change_and_only_then() {
+        let first = seen(Some(held_by("other")), at(100));
+        let same = Observed::after(Some(&first), Some(held_by("other")), "me", TERM, at(105));
+        assert_eq!(same.free_at, at(112));
+        let renewed = Record { renewed_at: wall("1999-01-01T00:00:00Z"), ..held_by("other") };
+        let changed = Observed::after(Some(&same), Some(renewed), "me", TERM, at(109));
+        assert_eq!(changed.free_at, at(121), "a renewal by a clock that stepped back is a renewal");
+    }
+
+    #[test]
+    fn after_an_outage_the_holder_gets_half_a_term_to_renew_but_only_once() {
+        let look =
+            |before: &Observed, seconds| Observed::after(Some(before), Some(held_by("other")), "me", TERM, at(seconds));
+        let blind = look(&seen(Some(held_by("other")), at(100)), 500);
+        assert_eq!((decide(&blind, "me", at(500)), blind.free_at), (Step::Wait(at(506)), at(506)));
+        let blind_again = look(&blind, 507);
+        assert_eq!(decide(&blind_again, "me", at(507)), Step::Acquire, "or a bad line would spare it for ever");
+        let one_look_missed = look(&seen(Some(held_by("other")), at(100)), 105);
+        assert_eq!(one_look_missed.free_at, at(112));
+
+        let renewed = Record { renewed_at: wall("2026-11-01T11:00:00Z"), ..held_by("other") };
+        let renewed = Observed::after(Some(&blind), Some(renewed), "me", TERM, at(502));
+        assert_eq!((renewed.free_at, renewed.spared), (at(514), false));
+    }
+
+    #[test]
+    fn a_holder_that_asks_for_a_longer_term_gets_it_within_reason() {
+        for (asks, gets) in [(1, 12), (12, 12), (15, 15), (60, 60), (1_000_000, 60)] {
+            let record = Record { lasts_for: Duration::from_secs(asks), ..held_by("other") };
+            assert_eq!(seen(Some(record), at(100)).free_at, at(100 + gets), "{asks}");
+        }
+    }
+
+    #[test]
+    fn a_lease_deleted_under_another_stays_taken_until_its_term_ends() {
+        let held = seen(Some(held_by("other")), at(100));
+        let gone = Observed::after(Some(&held), None, "me", TERM, at(102));
+        assert_eq!(decide(&gone, "me", at(102)), Step::Wait(at(112)));
+        let still_gone = Observed::after(Some(&gone), None, "me", TERM, at(111));
+        assert_eq!(decide(&still_gone, "me", at(111)), Step::Wait(at(112)));
+        assert_eq!(decide(&still_gone, "me", at(112)), Step::Create);
+    }
+
+    #[test]
+    fn a_lease_deleted_under_us_or_under_nobody_is_made_anew_at_once() {
+        for record in [held_by("me"), Record { holder: None, ..held_by("") }] {
+            let before = seen(Some(record), at(100));
+            let gone = Observed::after(Some(&before), None, "me", TERM, at(102));
+            assert_eq!(decide(&gone, "me", at(102)), Step::Create, "{before:?}");
+        }
+    }
+}

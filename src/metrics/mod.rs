@@ -1,0 +1,138 @@
+//! The metrics: counters that the rooms move, and a collector that asks the fleet at each scrape.
+
+mod fleet;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+pub use fleet::{FleetCollector, ObjectMetrics};
+
+use crate::admin::Fleet;
+use crate::cluster::{WriteMetrics, WriteReason};
+use crate::heartbeat::routes::{BeatMetrics, BeatResult};
+
+/// What `/metrics` is served as.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of `transition_lag_seconds`. The promise is one second, so most of them lie below; the last ones tell
+/// a slow API server from one that is gone.
+const LAG_BUCKETS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
+
+/// Every way in which a request to write a status can end: `ok`, the labels of
+/// [`crate::cluster::CallError::result_label`], and `abandoned`.
+const WRITE_RESULTS: [&str; 11] = [
+    "ok",
+    "conflict",
+    "not_found",
+    "already_exists",
+    "forbidden",
+    "invalid",
+    "timeout",
+    "throttled",
+    "unavailable",
+    "error",
+    "abandoned",
+];
+
+/// The counters of one closed set, resolved once: counting is one atomic add, without lookup or allocation.
+#[derive(Clone, Debug)]
+pub struct HeartbeatCounters([Counter; BeatResult::ALL.len()]);
+
+impl HeartbeatCounters {
+    /// Counts one request to the heartbeat route.
+    pub fn inc(&self, result: BeatResult) {
+        self.0[result as usize].inc();
+    }
+
+    /// How many ended this way.
+    pub fn get(&self, result: BeatResult) -> u64 {
+        self.0[result as usize].get()
+    }
+}
+
+/// The metrics that the rooms move. Cheap to clone; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// `vigie_heartbeats_total{result}`.
+    pub heartbeats: HeartbeatCounters,
+    status_writes: Family<WriteLabels, Counter>,
+    transition_lag: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    reason: &'static str,
+    result: &'static str,
+}
+
+impl Metrics {
+    /// Registers them, each label value from the start, so that a rate over the first event is no gap.
+    pub fn register(registry: &mut Registry) -> Self {
+        let heartbeats = Family::<ResultLabel, Counter>::default();
+        let writes = Family::<WriteLabels, Counter>::default();
+        let transition_lag = Histogram::new(LAG_BUCKETS);
+        let help = "Requests to the heartbeat route by how they ended; heard and too_often count as contact";
+        registry.register("vigie_heartbeats", help, heartbeats.clone());
+        let help = "Requests to write a status by reason and result";
+        registry.register("vigie_status_writes", help, writes.clone());
+        let help = "From the deadline of a transition to its written status";
+        registry.register_with_unit("vigie_transition_lag", help, Unit::Seconds, transition_lag.clone());
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("vigie_build", "The version of this operator", build);
+        let heartbeat = |i: usize| heartbeats.get_or_create_owned(&ResultLabel { result: BeatResult::ALL[i].as_str() });
+        // Remedies come with a later version: no series before there is something to count.
+        for reason in [WriteReason::Transition, WriteReason::Checkpoint] {
+            for result in WRITE_RESULTS {
+                drop(writes.get_or_create_owned(&WriteLabels { reason: reason.as_str(), result }));
+            }
+        }
+        Self { heartbeats: HeartbeatCounters(std::array::from_fn(heartbeat)), status_writes: writes, transition_lag }
+    }
+
+    /// Records how long after its deadline a transition was written.
+    pub fn observe_transition_lag(&self, lag: Duration) {
+        self.transition_lag.observe(lag.as_secs_f64());
+    }
+}
+
+impl BeatMetrics for Metrics {
+    fn counted(&self, result: BeatResult) {
+        self.heartbeats.inc(result);
+    }
+}
+
+impl WriteMetrics for Metrics {
+    fn wrote(&self, reason: WriteReason, result: &'static str) {
+        self.status_writes.get_or_create_owned(&WriteLabels { reason: reason.as_str(), result }).inc();
+    }
+}
+
+/// Adds what is asked of the fleet at each scrape.
+pub fn register_fleet(registry: &mut Registry, fleet: Arc<dyn Fleet>, objects: ObjectMetrics) {
+    registry.register_collector(Box::new(FleetCollector::new(fleet, objects)));
+}
+
+/// The text of one scrape.
+///
+/// # Errors
+/// Only if a metric cannot be encoded, which is a defect of this program.
+pub fn encode(registry: &Registry) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    text::encode(&mut text, registry)?;
+    Ok(text)
+}

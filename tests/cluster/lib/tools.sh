@@ -1,0 +1,127 @@
+# shellcheck shell=bash
+# The programs, built from pinned Go modules into a cache that all checkouts of this
+# machine share.
+
+CACHE=${VIGIE_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set; set VIGIE_CACHE to say where to keep the built tools}/.cache}/vigie}
+CACHE=$(realpath -m -- "$CACHE")
+TOOLS_CACHE=$CACHE/cluster-tools
+
+BUILD_PID=
+
+# Sets TOOLS_KEY and TOOLS, the directory of the binaries, which may not be there yet.
+locate_tools() {
+  local go_version
+  # Asked inside the module, where Go may switch to a newer toolchain by itself.
+  go_version=$(cd "$HERE/kubernetes" && GOWORK=off go env GOVERSION GOOS GOARCH 2>/dev/null) || go_version=none
+  # shellcheck source=lib/recipe.sh
+  source "$HERE/lib/recipe.sh"
+  TOOLS_KEY=$(
+    cd "$HERE"
+    {
+      # The comments beside the flags, and how long it takes, change no binary.
+      printf '%s\n' "$go_version" "${recipe_environment[@]}" "${recipe_build[@]}"
+      awk '{ print $1, $2, $3 }' <<<"$recipe_tools"
+      cat {kubernetes,kwok}/go.{mod,sum} certificates/{go.mod,main.go}
+    } | sha256sum | cut -c1-16
+  )
+  TOOLS=$TOOLS_CACHE/$TOOLS_KEY/bin
+}
+
+# Names everything that is missing, not the first thing only.
+check_prerequisites() {
+  local missing=0 version
+  if ! command -v go >/dev/null; then
+    complain "Go is missing: install Go 1.26 or newer (https://go.dev/dl) and put it in PATH."
+    missing=1
+  elif ! version=$(cd "$HERE/kubernetes" && GOWORK=off go env GOVERSION 2>/dev/null) || ! newer_than_1_25 "$version"; then
+    complain "Go is too old ($(go env GOVERSION 2>/dev/null || echo "version unknown")): install Go 1.26 or newer (https://go.dev/dl)."
+    missing=1
+  fi
+  if ! command -v "${CC:-cc}" >/dev/null; then
+    complain "A C compiler is missing: install gcc or clang (Debian and Ubuntu: apt-get install build-essential)."
+    missing=1
+  fi
+  if ! command -v make >/dev/null; then
+    complain "make is missing: install GNU make (Debian and Ubuntu: apt-get install make)."
+    missing=1
+  fi
+  ((missing == 0)) || exit 1
+}
+
+newer_than_1_25() {
+  [[ $1 =~ ^go([0-9]+)\.([0-9]+) ]] || return 1
+  ((BASH_REMATCH[1] > 1 || BASH_REMATCH[2] >= 26))
+}
+
+tools_are_built() {
+  # The directory gets its name when all of it is built, see build_tools.
+  [[ -d $TOOLS ]]
+}
+
+ensure_tools() {
+  tools_are_built || build_tools
+}
+
+build_tools() {
+  local lock unfinished tool module package takes count=0 total began=$SECONDS
+  check_prerequisites
+  mkdir -p "$TOOLS_CACHE"
+  exec {lock}>>"$TOOLS_CACHE/lock"
+  take_lock "$lock" "another build of the cluster's tools is under way; waiting for it"
+  if tools_are_built; then # by the one we waited for
+    exec {lock}>&-
+    return
+  fi
+
+  # Under the lock nobody else writes here: what is found was interrupted.
+  rm -rf "$TOOLS_CACHE"/unfinished.*
+  unfinished=$(mktemp -d "$TOOLS_CACHE/unfinished.XXXXXX")
+  mkdir "$unfinished/bin"
+  total=$(grep -c . <<<"$recipe_tools")
+  say "building Kubernetes $recipe_kubernetes_version and its companions from Go modules: 5 to 12 minutes the first time"
+  say "(about 1 GB of sources is downloaded), then cached in $TOOLS_CACHE"
+  while read -r tool module package takes; do
+    [[ -n $tool ]] || continue
+    count=$((count + 1))
+    say "[$count/$total] building $tool … ($takes the first time, then cached)"
+    build_tool "$tool" "$module" "$package" "$unfinished"
+  done <<<"$recipe_tools"
+  rm -f "$unfinished"/*.log
+  mv -T "$unfinished" "$TOOLS_CACHE/$TOOLS_KEY"
+  exec {lock}>&-
+  say "tools built in $((SECONDS - began)) s"
+}
+
+build_tool() {
+  local tool=$1 module=$2 package=$3 unfinished=$4 began=$SECONDS told=$SECONDS
+  # In a session of its own, so that an interrupt can end the compilers with it.
+  (
+    close_inherited_files
+    cd "$HERE/$module"
+    exec setsid env "${recipe_environment[@]}" "${recipe_build[@]}" -o "$unfinished/bin/$tool" "$package"
+  ) </dev/null >"$unfinished/$tool.log" 2>&1 &
+  BUILD_PID=$!
+  while kill -0 "$BUILD_PID" 2>/dev/null; do
+    if ((SECONDS - told >= 30)); then
+      say "      $tool: $((SECONDS - began)) s so far"
+      told=$SECONDS
+    fi
+    nap 0.2
+  done
+  if ! wait "$BUILD_PID"; then
+    BUILD_PID=
+    complain "building $tool failed; its last lines:"
+    tail -n 20 "$unfinished/$tool.log" | sed 's/^/    /' >&2
+    exit 1
+  fi
+  BUILD_PID=
+}
+
+# For the exit trap: ends a build that is under way, compilers included.
+abandon_build() {
+  [[ -n $BUILD_PID ]] || return 0
+  kill -TERM -- "-$BUILD_PID" 2>/dev/null || kill -TERM "$BUILD_PID" 2>/dev/null || true
+  wait "$BUILD_PID" 2>/dev/null || true
+  BUILD_PID=
+  rm -rf "$TOOLS_CACHE"/unfinished.*
+}
