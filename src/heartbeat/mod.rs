@@ -4,9 +4,9 @@ mod answers;
 mod client;
 pub mod credentials;
 pub mod entry;
-pub mod instances;
 #[cfg(test)]
 mod fake;
+pub mod instances;
 mod json;
 pub mod listening;
 pub mod message;
