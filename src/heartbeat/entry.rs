@@ -212,7 +212,13 @@ impl Entry {
 
     /// Takes one beat. Touches memory only.
     pub(super) fn take(
-        &self, beat: &Beat<'_>, token: &Digest, from: IpAddr, listening: Listening, now: Moment, wall: impl FnOnce() -> Timestamp,
+        &self,
+        beat: &Beat<'_>,
+        token: &Digest,
+        from: IpAddr,
+        listening: Listening,
+        now: Moment,
+        wall: impl FnOnce() -> Timestamp,
         mut tell: impl FnMut(Change),
     ) -> Taken {
         let mut inner = self.inner.lock();

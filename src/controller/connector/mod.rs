@@ -1,1 +1,5 @@
-//! connector
+//! Connectors.
+
+pub mod assess;
+pub mod decide;
+pub mod token;
