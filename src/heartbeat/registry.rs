@@ -147,6 +147,12 @@ impl Registry {
                     let mut inner = entry.inner.lock();
                     stored::credentials(&mut inner, connector, now);
                     stored::adopt(&mut inner, connector, now);
+                    // The same object under another site: what was heard of it goes along.
+                    if let Some(before) =
+                        enrolled.dismissed.as_ref().filter(|before| before.identity.uid == entry.identity.uid)
+                    {
+                        inner.inherit(&before.inner.lock());
+                    }
                 }
                 let entry = Arc::new(entry);
                 enrolled.affected.extend(self.maps.write().insert(&entry));
@@ -154,6 +160,13 @@ impl Registry {
                 enrolled
             }
         }
+    }
+
+    /// The status of `entry` was written by us with `contact` as its last contact; what it says of tokens holds from now
+    /// on, before the watch brings it back.
+    pub fn wrote(&self, entry: &Entry, written: &Connector, contact: Option<Moment>, now: Now) {
+        stored::credentials(&mut entry.inner.lock(), written, now);
+        entry.note_written(contact, now.moment);
     }
 
     /// Forgets a connector; gives the objects whose claim to its id changed.

@@ -35,7 +35,7 @@ pub fn decide(case: &Case<'_>, token: Option<&TokenPlan>) -> Plan {
     let due_at = transition(&old, &mut next, &assessment);
     let mut events = token.map(|token| token_events(case, token)).unwrap_or_default();
     if due_at.is_some() {
-        events.extend(state_event(case.connector, &old, &next));
+        events.extend(state_event(case.connector, &next));
     }
     events.extend(duplicate_event(case, &old, &next));
     Plan {
@@ -175,7 +175,7 @@ fn token_events(case: &Case<'_>, token: &TokenPlan) -> Vec<Event> {
 
 /// The event of the newest transition, from what is stored: the same words and the same occurrence after a restart of
 /// ours, so that telling it again tells nothing new. None for Late, and none for coming back from it.
-pub fn state_event(connector: &Connector, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
+pub fn state_event(connector: &Connector, next: &ConnectorStatus) -> Option<Event> {
     let latest = next.transitions.first()?;
     let to: ConnectorState = latest.to.parse().ok()?;
     let told_before = next
@@ -192,7 +192,7 @@ pub fn state_event(connector: &Connector, old: &ConnectorStatus, next: &Connecto
         Some(diagnosis) if to != ConnectorState::Online => {
             (Kind::Warning, format!("{}: {}. {}", diagnosis.cause, diagnosis.message, diagnosis.advice))
         }
-        _ => (Kind::Normal, recovery(connector, old, next, latest)),
+        _ => (Kind::Normal, recovery(connector, next, latest)),
     };
     Some(Event {
         kind,
@@ -204,7 +204,7 @@ pub fn state_event(connector: &Connector, old: &ConnectorStatus, next: &Connecto
     })
 }
 
-fn recovery(connector: &Connector, old: &ConnectorStatus, next: &ConnectorStatus, latest: &Transition) -> String {
+fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) -> String {
     let id = connector.effective_id();
     let worst = next
         .transitions
@@ -220,7 +220,7 @@ fn recovery(connector: &Connector, old: &ConnectorStatus, next: &ConnectorStatus
             let cause = worst.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
             format!("{id} is heard again after {lasted:#} ({}{cause})", worst.to)
         }
-        None if old.state.is_none_or(|state| state == ConnectorState::Pending) => {
+        None if latest.from.as_deref().is_none_or(|from| from == ConnectorState::Pending.as_str()) => {
             format!("{id} was heard for the first time")
         }
         None => format!("{id} is heard"),
