@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use vigie::admin::{CheckView, ConnectorView, Facts, Fleet, Standing, Truth3};
-use vigie::api::{Cause, CheckOutcome, CheckType, ConnectorState};
+use vigie::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
+use vigie::api::{Cause, CheckOutcome, CheckType, ConnectorState, Truth};
 use vigie::metrics::{Metrics, ObjectMetrics, encode, register_fleet};
 
 use crate::cell;
@@ -104,7 +104,7 @@ fn connector() -> ConnectorView {
         connector_id: "gateways/edge-1".to_owned(),
         site: String::new(),
         state: ConnectorState::Offline,
-        ready: Truth3::False,
+        ready: Truth::False,
         cause: Some(Cause::HeartbeatExpired),
         message: None,
         advice: None,

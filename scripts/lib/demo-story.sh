@@ -83,7 +83,8 @@ beat_by_hand() {
 }
 
 refuse_a_stranger() {
-  say "" "A wrong token, on the command line since it is worth nothing:"
+  print ""
+  say "A wrong token, on the command line since it is worth nothing:"
   local request answer
   request="{\"connector_id\": \"$NAMESPACE/edge-2\", \"token\": \"vgt_wrong\"}"
   prompt "curl -i -d '$request' $URL/api/connector/heartbeat"
@@ -95,7 +96,8 @@ refuse_a_stranger() {
 }
 
 beat_for_all() {
-  say "" "From now on each beats every 5 s, by the same curl in a loop (scripts/demo-beats)."
+  print ""
+  say "From now on each beats every 5 s, by the same curl in a loop (scripts/demo-beats)."
   local name
   for name in "${NAMES[@]}"; do start_beating "$name"; done
   k wait connectors --all --for=condition=Ready --timeout=30s >/dev/null || fail "not all of them became Ready"
@@ -106,7 +108,6 @@ beat_for_all() {
 fall_silent() {
   say "edge-3's loop is killed, as a crash would. Nothing tells the operator: there is only no beat any more." \
     "Late after 15 s of silence, Offline after $OFFLINE_AFTER s."
-  # Once: it must get there by itself, so nothing is asked of the operator in between but the table.
   terminate 10 beats-edge-3
   watch_until_offline
   compare_with_deadline
@@ -151,7 +152,8 @@ compare_with_deadline() {
 }
 
 say_why() {
-  say "" "Why, and what to do:"
+  print ""
+  say "Why, and what to do:"
   prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='{.status.diagnosis}'"
   local diagnosis
   diagnosis=$(k get connector edge-3 -o 'jsonpath={.status.diagnosis.cause}: {.status.diagnosis.message}. {.status.diagnosis.advice}')
@@ -172,9 +174,14 @@ come_back() {
   start_beating edge-3
   until_within 15 state_is edge-3 Online || fail "edge-3 beats again, and is still $(state_of edge-3)"
   show_table
-  say "" "The same from the operator itself, exact to the last beat:"
+  print ""
+  say "The same from the operator itself, exact to the last beat:"
   prompt "vigie get -n $NAMESPACE --operator $ADMIN_URL"
-  "$VIGIE" get --namespace "$NAMESPACE" --operator "$ADMIN_URL" --kubeconfig "$ADMIN" | indent
+  local listing
+  listing=$("$VIGIE" get --namespace "$NAMESPACE" --operator "$ADMIN_URL" --kubeconfig "$ADMIN" 2>&1)
+  indent <<<"$listing"
+  [[ $(grep -c ' Online ' <<<"$listing") == 3 && $listing != *'not reachable'* ]] ||
+    fail "the operator does not say that all three are Online"
   shown "edge-3 is Online again"
 }
 
@@ -191,7 +198,7 @@ the_end() {
 
 what_to_try() {
   chapter "All of it stays up"
-  say "kubeconfig        $ADMIN" \
+  print "kubeconfig        $ADMIN" \
     "heartbeats        $URL/api/connector/heartbeat" \
     "metrics, admin    $ADMIN_URL/metrics" \
     "operator's log    .demo/logs/operator.log" \

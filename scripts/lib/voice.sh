@@ -11,7 +11,8 @@ print() { printf '%s\n' "$@" 2>/dev/null || true; }
 
 chapter() { print "" "${BOLD}== $*$PLAIN"; }
 
-say() { print "$*"; }
+# Prose, in lines that fit.
+say() { fold -s -w 100 <<<"$*" 2>/dev/null || true; }
 
 say_above() { print "" "$*"; }
 
