@@ -12,7 +12,7 @@ print() { printf '%s\n' "$@" 2>/dev/null || true; }
 chapter() { print "" "${BOLD}== $*$PLAIN"; }
 
 # Prose, in lines that fit.
-say() { fold -s -w 100 <<<"$*" 2>/dev/null || true; }
+say() { fold -s -w 100 <<<"$*" | sed 's, *$,,' 2>/dev/null || true; }
 
 say_above() { print "" "$*"; }
 
