@@ -1,6 +1,7 @@
 //! All parts, put together: started in order, and stopped in the reverse one.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -191,6 +192,7 @@ impl Parts<'_> {
     ) -> Wakes {
         let (wakes, scopes) = Wakes::new(&self.args.namespace);
         let mut stores = Vec::new();
+        let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
         for (scope, woken) in scopes {
             let wakes = wakes.clone();
             let tap = Tap {
@@ -198,6 +200,7 @@ impl Parts<'_> {
                 pokes: pokes.clone(),
                 checkpoints: checkpoints.clone(),
                 scope: scope.as_deref().map(Into::into),
+                filled: self.town.filled(unfilled.clone()),
                 wake: Arc::new(move |key| wakes.wake(key)),
             };
             let all = every(self.town.all.subscribe());
@@ -212,20 +215,6 @@ impl Parts<'_> {
             work.spawn(leases::run(leases, self.context.registry.clone(), work.stop.clone()));
         }
         self.known.stores.write().clone_from(&stores);
-        let (town, stop) = (self.town.clone(), work.stop.clone());
-        work.spawn(async move {
-            for store in stores {
-                // An error means that the watch ended, as it does only with the process.
-                if !matches!(stop.run_until_cancelled(store.wait_until_ready()).await, Some(Ok(()))) {
-                    return;
-                }
-            }
-            tracing::info!(connectors = town.registry.len(), "synced");
-            let now = town.registry.clock().now();
-            if town.registry.ear.update(now, |inputs| inputs.synced = true) {
-                town.listening_moved();
-            }
-        });
         wakes
     }
 

@@ -45,6 +45,9 @@ async fn bind(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpLi
 }
 
 fn logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    // kube opens a span around every reconcile and logs every failed request: both are said in our own words.
+    let filter =
+        if filter.contains("kube") { filter.to_owned() } else { format!("{filter},kube_runtime=warn,kube_client=off") };
     let filter = tracing_subscriber::EnvFilter::builder().parse(filter).context("--log")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -1,6 +1,7 @@
 //! What the election, the pulse and the canary mean for hearing: one place that tells everybody.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, mpsc, watch};
@@ -51,6 +52,21 @@ impl Town {
         self.froze.notify_one();
         self.listening_moved();
         false
+    }
+
+    /// For one of `unfilled` scopes: what to call when all its objects are known. With the last of them we are synced.
+    pub(super) fn filled(&self, unfilled: Arc<AtomicUsize>) -> Arc<dyn Fn() + Send + Sync> {
+        let (town, first) = (self.clone(), AtomicBool::new(true));
+        Arc::new(move || {
+            if !first.swap(false, Ordering::AcqRel) || unfilled.fetch_sub(1, Ordering::AcqRel) > 1 {
+                return;
+            }
+            tracing::info!(connectors = town.registry.len(), "synced");
+            let now = town.registry.clock().now();
+            if town.registry.ear.update(now, |inputs| inputs.synced = true) {
+                town.listening_moved();
+            }
+        })
     }
 
     /// Ticks until `stop`.

@@ -227,6 +227,7 @@ impl Context {
         }
         if let (Some(trouble), true) = (trouble, plan.write != Write::Nothing) {
             plan.provisioned.2 = format!("{}: {trouble}", plan.provisioned.2);
+            plan.in_trouble = true;
         }
         Look { plan, secrets, secret, fresh, failure }
     }
@@ -440,7 +441,20 @@ pub fn observe<'a>(
             (Truth::False, Reason::TokenSecretInvalid, "no token has been delivered yet".to_owned())
         }),
     };
-    Case { connector, live, mass_silence, refused, provisioned, retired_use: retired_use(connector, live, now), now }
+    let delivering = match token {
+        Some(token) => token.write != Write::Nothing && !token.in_trouble,
+        None => connector.status.as_ref().is_none_or(|status| status.token.is_none()),
+    };
+    Case {
+        connector,
+        live,
+        mass_silence,
+        refused,
+        provisioned,
+        delivering,
+        retired_use: retired_use(connector, live, now),
+        now,
+    }
 }
 
 /// When a retired token was used last: by this process' own account, or by what is stored.
