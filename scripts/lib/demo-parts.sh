@@ -84,7 +84,12 @@ apply_definitions() {
   k get crd connectors.vigie.dev >/dev/null 2>&1 || remember DEFINITION_IS_OURS yes
   prompt "vigie crd | kubectl apply --server-side -f -"
   "$VIGIE" crd | k apply --server-side -f - | indent
-  k wait --for=condition=Established crd/connectors.vigie.dev --timeout=30s >/dev/null
+  until_within 30 definition_is_served || fail "the API server does not serve connectors.vigie.dev after 30 s"
+}
+
+# Asked again until it is: kubectl wait gives up on a definition that is too new to have conditions.
+definition_is_served() {
+  k wait --for=condition=Established crd/connectors.vigie.dev --timeout=5s >/dev/null 2>&1
 }
 
 # A namespace that carries our label is ours to empty; any other is not.
@@ -174,7 +179,7 @@ start_operator() {
     return
   fi
   launch operator KUBECONFIG="$OPERATOR" "$VIGIE" run --listen "${URL#http://}" --admin "${ADMIN_URL#http://}" \
-    --namespace "$NAMESPACE" --lease-namespace "$NAMESPACE"
+    --namespace "$NAMESPACE" --lease-namespace "$NAMESPACE" --checkpoint-seconds 5
   until_within 60 operator_is_ready || {
     tail -n 20 "$LOGS/operator.log" | indent >&2
     fail "the operator did not become ready within 60 s; its last lines are above"

@@ -41,7 +41,8 @@ run_the_operator() {
   grant_rights
   write_operator_kubeconfig
   choose_ports
-  prompt "vigie run --listen ${URL#http://} --admin ${ADMIN_URL#http://} --namespace $NAMESPACE &"
+  say "Last contacts of connectors that are well are written back every 5 s instead of every 60, so that you can watch them."
+  prompt "vigie run --listen ${URL#http://} --admin ${ADMIN_URL#http://} --namespace $NAMESPACE --checkpoint-seconds 5 &"
   start_operator
 }
 
@@ -115,13 +116,14 @@ fall_silent() {
 
 # Prints the table whenever edge-3's state changes, and every few seconds in between.
 watch_until_offline() {
-  local began=$SECONDS told=-100 state last='' seen=''
+  local began=$SECONDS told=-100 table state last='' seen=''
   prompt "watch kubectl get connectors -n $NAMESPACE"
   while :; do
-    state=$(state_of edge-3)
+    table=$(k get connectors)
+    state=$(awk '$1 == "edge-3" { print $2 }' <<<"$table")
     if [[ $state != "$last" ]] || ((SECONDS - told >= 7)); then
       aside "   --- $(date -u +%H:%M:%SZ), $((SECONDS - began)) s after its end"
-      k get connectors | indent
+      indent <<<"$table"
       told=$SECONDS
     fi
     [[ $state == "$last" ]] || seen+=" $state"
@@ -165,15 +167,18 @@ say_why() {
   prompt "kubectl events -n $NAMESPACE --for connector/edge-3"
   local events
   events=$(k events --for connector/edge-3)
-  cut -c1-118 <<<"$events" | indent
+  fold -s -w 110 <<<"$events" | indent
   [[ $(grep -c ' Offline ' <<<"$events") == 1 ]] || fail "there is not exactly one event Offline"
 }
 
 come_back() {
   say "Its loop starts again. The next beat is enough:"
+  local contact
   start_beating edge-3
   until_within 15 state_is edge-3 Online || fail "edge-3 beats again, and is still $(state_of edge-3)"
   show_table
+  contact=$(k get connector edge-3 -o 'jsonpath={.status.lastHeartbeatTime}, Online since {.status.stateSince}')
+  print "   first heard       $contact"
   print ""
   say "The same from the operator itself, exact to the last beat:"
   prompt "vigie get -n $NAMESPACE --operator $ADMIN_URL"
