@@ -26,7 +26,7 @@ impl Clock {
 
     /// Both clocks, read together: what converts between them.
     pub fn read(&self) -> Now {
-        Now { moment: self.now(), wall: Timestamp::now() }
+        Now { moment: self.now(), wall: whole_micros(Timestamp::now()) }
     }
 
     /// The tokio instant at which `at` will be reached, for timers.
@@ -34,6 +34,11 @@ impl Clock {
         let now = self.now();
         tokio::time::Instant::now() + at.since(now)
     }
+}
+
+/// `MicroTime` keeps six digits: what is compared with what was stored must have no more.
+fn whole_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
 /// One reading of both clocks.
