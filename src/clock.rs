@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn stamps_and_moments_convert_both_ways_and_never_point_into_the_future() {
-        let now = Now { moment: Moment::from_micros(5_000_000), wall: Timestamp::from_second(1_000).expect("in range") };
+        let now =
+            Now { moment: Moment::from_micros(5_000_000), wall: Timestamp::from_second(1_000).expect("in range") };
         let earlier = Moment::from_micros(-3_000_000);
         assert_eq!(now.stamp(earlier), Timestamp::from_second(992).expect("in range"));
         assert_eq!(now.moment_of(now.stamp(earlier)), earlier);

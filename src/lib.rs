@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod controller;
+pub mod diagnosis;
 pub mod health;
 pub mod heartbeat;
 pub mod leader;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vigie::cli::main(std::env::args_os())
+}

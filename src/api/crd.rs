@@ -67,7 +67,6 @@ fn tidy_keywords(keywords: &mut Map<String, Value>) {
     }
 }
 
-#[allow(clippy::cast_possible_truncation)]
 fn whole(number: &Number) -> Number {
     match number.as_f64() {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= MAX_EXACT => {

@@ -117,6 +117,25 @@ fn absent_blocks_have_the_defaults_of_empty_ones() {
 }
 
 #[test]
+fn every_rule_is_held_against_the_api_server() {
+    let cases: Vec<Value> = serde_saphyr::from_str(include_str!("../../tests/api/cases.yaml")).unwrap();
+    let refusals: Vec<&str> = cases.iter().filter_map(|case| case["refused"].as_str()).collect();
+    let mut untested = Vec::new();
+    let mut look = |_: &str, schema: &Value| {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            let message = rule["message"].as_str().unwrap_or_default();
+            if !refusals.iter().any(|refusal| message.starts_with(refusal)) {
+                untested.push(message.to_owned());
+            }
+        }
+    };
+    let schema = schema();
+    look("", &schema);
+    walk("", &schema, &mut look);
+    assert_eq!(untested, [""; 0]);
+}
+
+#[test]
 fn every_rule_names_its_field() {
     let mut rules = 0;
     let mut look = |path: &str, schema: &Value| {

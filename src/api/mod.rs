@@ -7,6 +7,8 @@ pub mod remediation;
 pub mod shared;
 pub mod words;
 
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+
 pub use conditions::*;
 pub use connector::*;
 pub use remediation::*;

@@ -223,7 +223,7 @@ pub struct RemediationStatus {
     /// Why the last wanted remedy was not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_denial: Option<DenialRecord>,
-    /// The last ten attempts, the oldest first.
+    /// The last ten attempts, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_HISTORY), extend("x-kubernetes-list-type" = "atomic"))]
     pub history: Vec<PastAttempt>,

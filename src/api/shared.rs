@@ -9,10 +9,12 @@ use super::{Cause, Confidence, RestartHelps};
 
 /// The longest message, advice or piece of evidence that a status holds, in characters.
 pub const MAX_MESSAGE: usize = 1024;
-/// The longest single word (a cause, a state, a type of check), in characters.
+/// The longest single word (a cause, a state, an identity), in characters.
 pub const MAX_WORD: usize = 63;
 /// The longest name of another object, in characters: what a DNS subdomain may have.
 pub const MAX_NAME: usize = 253;
+/// The longest type of a check, in characters: what a beat may name.
+pub const MAX_CHECK_TYPE: usize = 64;
 /// How many checks a status keeps: twice what this version knows, and room for newer agents.
 pub const MAX_CHECKS: usize = 32;
 /// How many past changes of state a status keeps.

@@ -1,3 +1,80 @@
-//! cli
+//! The command line: parsing, dispatch, and exit codes.
 
+pub mod args;
+mod connect;
 pub mod crd;
+mod get;
+mod output;
+pub mod run;
+#[cfg(test)]
+mod tests;
+mod token;
+mod values;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::FromArgMatches;
+
+use args::{Cli, Command, TokenCommand};
+
+/// Failed: said on stderr.
+const FAILURE: u8 = 1;
+/// The command line was wrong; clap's own code for it.
+const WRONG_USAGE: u8 = 2;
+
+/// A command line that parses and still makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Runs the command line `args`, the first of which is the name that we were called by.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = args::command(args.first().is_some_and(|called| is_plugin(called.as_ref())));
+    let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to be done when the terminal is gone; the code still tells.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_USAGE));
+        }
+    };
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough, as in `vigie get | head`.
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<Usage>() { WRONG_USAGE } else { FAILURE })
+        }
+    }
+}
+
+/// kubectl calls what it finds on PATH as `kubectl-vigie`; Windows adds its suffix.
+fn is_plugin(called: &Path) -> bool {
+    called.file_stem().is_some_and(|stem| stem == "kubectl-vigie")
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    let mut runtime = match command {
+        Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Crd | Command::Get(_) | Command::Token(_) => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build().context("starting the runtime")?;
+    runtime.block_on(dispatch(command))
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => run::run(*args).await,
+        Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
+        Command::Get(args) => get::get(args).await,
+        Command::Token(TokenCommand::Show(args)) => token::show(args).await,
+        Command::Token(TokenCommand::Rotate(args)) => token::rotate(args).await,
+        Command::Token(TokenCommand::Revoke(args)) => token::revoke(args).await,
+    }
+}

@@ -1,3 +1,4 @@
-//! controller
-/// Connectors.
+//! Observe, decide, apply: what is known becomes what is written.
+
 pub mod connector;
+pub mod events;

@@ -72,17 +72,40 @@ pub fn diagnose(facts: &Facts<'_>) -> Option<Diagnosis> {
     Some(first)
 }
 
-fn finding(cause: Cause, confidence: Confidence, message: String, advice: String, restart_helps: RestartHelps) -> Option<Diagnosis> {
-    Some(Diagnosis { cause, confidence, since: None, message, advice, restart_helps, evidence: Vec::new(), alternatives: Vec::new() })
+fn finding(
+    cause: Cause,
+    confidence: Confidence,
+    message: String,
+    advice: String,
+    restart_helps: RestartHelps,
+) -> Option<Diagnosis> {
+    Some(Diagnosis {
+        cause,
+        confidence,
+        since: None,
+        message,
+        advice,
+        restart_helps,
+        evidence: Vec::new(),
+        alternatives: Vec::new(),
+    })
 }
 
 fn refused(facts: &Facts<'_>) -> Option<Diagnosis> {
     let (reason, message) = facts.refused?;
     let (cause, advice) = match reason {
-        Reason::DuplicateConnectorID => (Cause::DuplicateConnectorID, "give one of the two Connectors another spec.connectorID (delete and create it: the id is immutable)"),
-        Reason::SecretNotFound => (Cause::SecretNotFound, "create the Secret that spec.token.existingSecretRef names, in the same namespace, or correct the reference"),
+        Reason::DuplicateConnectorID => (
+            Cause::DuplicateConnectorID,
+            "give one of the two Connectors another spec.connectorID (delete and create it: the id is immutable)",
+        ),
+        Reason::SecretNotFound => (
+            Cause::SecretNotFound,
+            "create the Secret that spec.token.existingSecretRef names, in the same namespace, or correct the reference",
+        ),
         Reason::WorkloadNotFound => (Cause::WorkloadNotFound, "correct spec.workloadRef, or create the workload"),
-        Reason::UnreadableStatus => (Cause::UnreadableStatus, "clear the object's status; nothing is done to it until then"),
+        Reason::UnreadableStatus => {
+            (Cause::UnreadableStatus, "clear the object's status; nothing is done to it until then")
+        }
         _ => (Cause::InvalidSpec, "correct the spec as the message says"),
     };
     finding(cause, Confidence::Certain, message.to_owned(), advice.to_owned(), RestartHelps::No)
@@ -131,7 +154,10 @@ fn token_revoked(facts: &Facts<'_>) -> Option<Diagnosis> {
         Cause::TokenRevoked,
         Confidence::Certain,
         format!("it beats with a token that has ended (last refused {})", stamp(Some(used))),
-        format!("give it the token that is in Secret {} now, and restart its agent; `vigie token show` prints it", facts.secret),
+        format!(
+            "give it the token that is in Secret {} now, and restart its agent; `vigie token show` prints it",
+            facts.secret
+        ),
         RestartHelps::No,
     )
 }
@@ -175,7 +201,10 @@ fn never_seen(facts: &Facts<'_>) -> Option<Diagnosis> {
     }
     let advice = match facts.lease {
         Some(lease) => format!("start what renews Lease {lease} in this namespace"),
-        None => format!("install the connector with connector_id {} and the token from Secret {} (`vigie token show` prints it)", facts.connector_id, facts.secret),
+        None => format!(
+            "install the connector with connector_id {} and the token from Secret {} (`vigie token show` prints it)",
+            facts.connector_id, facts.secret
+        ),
     };
     finding(Cause::NeverSeen, Confidence::Certain, "it has never been heard".to_owned(), advice, RestartHelps::No)
 }
@@ -185,7 +214,11 @@ fn late(facts: &Facts<'_>) -> Option<Diagnosis> {
         finding(
             Cause::HeartbeatLate,
             Confidence::Certain,
-            format!("no heartbeat since {}; Offline after {} s of silence", stamp(facts.last_contact), facts.offline_after),
+            format!(
+                "no heartbeat since {}; Offline after {} s of silence",
+                stamp(facts.last_contact),
+                facts.offline_after
+            ),
             "nothing yet, if this is rare; when it is frequent, look for packet loss or an overloaded host".to_owned(),
             RestartHelps::No,
         )
@@ -216,18 +249,60 @@ fn duplicate(facts: &Facts<'_>) -> Option<Diagnosis> {
 
 fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
     let (what, advice, restart_helps) = match fault.cause {
-        Cause::ProcessDown => ("its process does not run", "start it on its host and read why it stopped (journalctl -u UNIT)", RestartHelps::Yes),
-        Cause::WireGuardDown => ("its WireGuard interface is missing or down", "bring the interface up (wg-quick up, or restart the agent)", RestartHelps::Yes),
-        Cause::HandshakeStale => ("its last WireGuard handshake is too old", "check the peer's endpoint and that UDP to it is not filtered (wg show)", RestartHelps::Once),
-        Cause::RouteMissing => ("a route to the overlay is missing", "restart the agent, which sets the routes up, then look for what removes them (ip route)", RestartHelps::Once),
-        Cause::IPForwardingOff => ("the kernel does not forward packets", "sysctl -w net.ipv4.ip_forward=1, and make it permanent", RestartHelps::Once),
-        Cause::NATRulesMissing => ("the NAT rules are missing", "restart the agent, which sets the rules up, then look for what flushes them (nft list ruleset)", RestartHelps::Once),
-        Cause::ControlPlaneUnreachable => ("its agent cannot reach the control plane", "check the host's way out: DNS, proxy, firewall", RestartHelps::No),
-        Cause::ClockSkew => ("its clock differs from ours by more than 30 s", "start time synchronisation on the host (chronyc tracking); liveness goes by our clock and is not affected", RestartHelps::No),
-        _ => ("a check of a type that this version does not know is not passing", "read what the agent says about it; a newer vigie may know more", RestartHelps::No),
+        Cause::ProcessDown => (
+            "its process does not run",
+            "start it on its host and read why it stopped (journalctl -u UNIT)",
+            RestartHelps::Yes,
+        ),
+        Cause::WireGuardDown => (
+            "its WireGuard interface is missing or down",
+            "bring the interface up (wg-quick up, or restart the agent)",
+            RestartHelps::Yes,
+        ),
+        Cause::HandshakeStale => (
+            "its last WireGuard handshake is too old",
+            "check the peer's endpoint and that UDP to it is not filtered (wg show)",
+            RestartHelps::Once,
+        ),
+        Cause::RouteMissing => (
+            "a route to the overlay is missing",
+            "restart the agent, which sets the routes up, then look for what removes them (ip route)",
+            RestartHelps::Once,
+        ),
+        Cause::IPForwardingOff => (
+            "the kernel does not forward packets",
+            "sysctl -w net.ipv4.ip_forward=1, and make it permanent",
+            RestartHelps::Once,
+        ),
+        Cause::NATRulesMissing => (
+            "the NAT rules are missing",
+            "restart the agent, which sets the rules up, then look for what flushes them (nft list ruleset)",
+            RestartHelps::Once,
+        ),
+        Cause::ControlPlaneUnreachable => (
+            "its agent cannot reach the control plane",
+            "check the host's way out: DNS, proxy, firewall",
+            RestartHelps::No,
+        ),
+        Cause::ClockSkew => (
+            "its clock differs from ours by more than 30 s",
+            "start time synchronisation on the host (chronyc tracking); liveness goes by our clock and is not affected",
+            RestartHelps::No,
+        ),
+        _ => (
+            "a check of a type that this version does not know is not passing",
+            "read what the agent says about it; a newer vigie may know more",
+            RestartHelps::No,
+        ),
     };
     let said = fault.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-    finding(fault.cause, Confidence::Certain, format!("{what} ({} check{said})", fault.type_), advice.to_owned(), restart_helps)
+    finding(
+        fault.cause,
+        Confidence::Certain,
+        format!("{what} ({} check{said})", fault.type_),
+        advice.to_owned(),
+        restart_helps,
+    )
 }
 
 fn stamp(at: Option<Timestamp>) -> String {

@@ -1,6 +1,6 @@
 //! What the reported checks mean: which failures matter, and in which order they are told.
 
-use crate::api::{Cause, CheckOutcome, CheckSpec, CheckType, Reason, Severity, Truth};
+use crate::api::{Cause, CheckOutcome, CheckType, Reason, Severity, Truth};
 
 /// One check as an agent reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,27 +39,18 @@ pub struct Health {
     pub faults: Vec<Fault>,
 }
 
-/// The severity of a check: what the spec says, else the type's own. A type that we do not know only warns: we cannot
-/// say what its failure means.
-pub fn severity(specs: &[CheckSpec], type_: &str) -> Severity {
-    let Ok(known) = type_.parse::<CheckType>() else { return Severity::Warning };
-    specs.iter().find(|spec| spec.type_ == known).map_or_else(|| default_severity(known), CheckSpec::effective_severity)
-}
-
-fn default_severity(type_: CheckType) -> Severity {
-    match type_ {
-        CheckType::ClockSkew | CheckType::ControlPlane => Severity::Warning,
-        CheckType::Process
-        | CheckType::WireGuardInterface
-        | CheckType::WireGuardHandshake
-        | CheckType::OverlayRoute
-        | CheckType::IPForwarding
-        | CheckType::NATRules => Severity::Critical,
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.message {
+            Some(message) => write!(f, "{}: {message}", self.type_),
+            None => f.write_str(&self.type_),
+        }
     }
 }
 
-/// Judges what was reported. `skewed`: the sender's clock is off by more than 30 s, by our own measurement.
-pub fn judge(specs: &[CheckSpec], reports: &[Report<'_>], skewed: bool) -> Health {
+/// Judges what was reported. `severity` says how much a failing check of a type matters; `skewed`: the sender's clock is
+/// off by more than 30 s, by our own measurement.
+pub fn judge(severity: impl Fn(&str) -> Severity, reports: &[Report<'_>], skewed: bool) -> Health {
     let own = skewed.then_some(Report {
         type_: CheckType::ClockSkew.as_str(),
         outcome: CheckOutcome::Fail,
@@ -67,7 +58,8 @@ pub fn judge(specs: &[CheckSpec], reports: &[Report<'_>], skewed: bool) -> Healt
     });
     // Ours is measured, an agent's word on its own clock is not: it is left aside.
     let reported = reports.iter().copied().filter(|report| report.type_ != CheckType::ClockSkew.as_str());
-    let mut faults: Vec<Fault> = reported.chain(own).filter_map(|report| fault(specs, &report)).collect();
+    let mut faults: Vec<Fault> =
+        reported.chain(own).filter_map(|report| fault(severity(report.type_), &report)).collect();
     faults.sort_by_key(|fault| (!fault.critical, rank(&fault.type_)));
     let (truth, reason) = match faults.first() {
         Some(worst) if worst.critical => (Truth::False, worst.reason),
@@ -78,8 +70,7 @@ pub fn judge(specs: &[CheckSpec], reports: &[Report<'_>], skewed: bool) -> Healt
     Health { truth, reason, faults }
 }
 
-fn fault(specs: &[CheckSpec], report: &Report<'_>) -> Option<Fault> {
-    let severity = severity(specs, report.type_);
+fn fault(severity: Severity, report: &Report<'_>) -> Option<Fault> {
     if report.outcome == CheckOutcome::Pass || severity == Severity::Ignore {
         return None;
     }
@@ -104,7 +95,7 @@ fn words(type_: &str) -> (Cause, Reason) {
         Ok(CheckType::NATRules) => (Cause::NATRulesMissing, Reason::NATRulesMissing),
         Ok(CheckType::ControlPlane) => (Cause::ControlPlaneUnreachable, Reason::ControlPlaneUnreachable),
         Ok(CheckType::ClockSkew) => (Cause::ClockSkew, Reason::ClockSkew),
-        Err(_) => (Cause::CheckFailed, Reason::Warnings),
+        Err(_) => (Cause::CheckFailed, Reason::CheckFailed),
     }
 }
 
@@ -116,29 +107,37 @@ mod tests {
         Report { type_, outcome, message: None }
     }
 
-    fn spec(type_: CheckType, severity: Severity) -> CheckSpec {
-        CheckSpec { severity: Some(severity), ..CheckSpec::of(type_) }
+    fn default(type_: &str) -> Severity {
+        type_.parse().map_or(Severity::Critical, CheckType::default_severity)
     }
 
     #[test]
     fn a_founding_beat_reports_nothing_and_that_is_not_unhealthy() {
-        let health = judge(&[], &[], false);
+        let health = judge(default, &[], false);
         assert_eq!((health.truth, health.reason), (Truth::Unknown, Reason::NotReported));
     }
 
     #[test]
     fn passing_checks_are_healthy() {
-        let health = judge(&[], &[report("Process", CheckOutcome::Pass), report("Future", CheckOutcome::Pass)], false);
+        let health =
+            judge(default, &[report("Process", CheckOutcome::Pass), report("Future", CheckOutcome::Pass)], false);
         assert_eq!((health.truth, health.reason), (Truth::True, Reason::ChecksPassed));
     }
 
     #[test]
     fn the_gravest_failure_is_named_first() {
-        let reports = [report("ControlPlane", CheckOutcome::Fail), report("NATRules", CheckOutcome::Fail), report("WireGuardInterface", CheckOutcome::Fail)];
-        let health = judge(&[], &reports, true);
+        let reports = [
+            report("ControlPlane", CheckOutcome::Fail),
+            report("NATRules", CheckOutcome::Fail),
+            report("WireGuardInterface", CheckOutcome::Fail),
+        ];
+        let health = judge(default, &reports, true);
         assert_eq!((health.truth, health.reason), (Truth::False, Reason::WireGuardDown));
         let order: Vec<_> = health.faults.iter().map(|fault| fault.cause).collect();
-        assert_eq!(order, [Cause::WireGuardDown, Cause::NATRulesMissing, Cause::ControlPlaneUnreachable, Cause::ClockSkew]);
+        assert_eq!(
+            order,
+            [Cause::WireGuardDown, Cause::NATRulesMissing, Cause::ControlPlaneUnreachable, Cause::ClockSkew]
+        );
     }
 
     #[test]
@@ -147,26 +146,31 @@ mod tests {
             vec![report("ControlPlane", CheckOutcome::Fail)],
             vec![report("Process", CheckOutcome::Warn)],
             vec![report("Process", CheckOutcome::Unknown)],
-            vec![report("FromTheFuture", CheckOutcome::Fail)],
         ] {
-            let health = judge(&[], &reports, false);
+            let health = judge(default, &reports, false);
             assert_eq!((health.truth, health.reason), (Truth::True, Reason::Warnings), "{reports:?}");
         }
-        assert_eq!(judge(&[], &[], true).reason, Reason::Warnings);
+        assert_eq!(judge(default, &[], true).reason, Reason::Warnings);
+    }
+
+    #[test]
+    fn a_failure_of_a_type_that_we_do_not_know_is_told_under_its_own_name() {
+        let health = judge(default, &[report("FromTheFuture", CheckOutcome::Fail)], false);
+        assert_eq!((health.truth, health.reason), (Truth::False, Reason::CheckFailed));
+        assert_eq!(health.faults[0].type_, "FromTheFuture");
     }
 
     #[test]
     fn the_spec_decides_what_matters() {
         let reports = [report("IPForwarding", CheckOutcome::Fail)];
-        assert_eq!(judge(&[spec(CheckType::IPForwarding, Severity::Warning)], &reports, false).reason, Reason::Warnings);
-        assert_eq!(judge(&[spec(CheckType::IPForwarding, Severity::Ignore)], &reports, false).reason, Reason::ChecksPassed);
-        let strict = [spec(CheckType::ClockSkew, Severity::Critical)];
-        assert_eq!(judge(&strict, &[], true).truth, Truth::False);
+        assert_eq!(judge(|_| Severity::Warning, &reports, false).reason, Reason::Warnings);
+        assert_eq!(judge(|_| Severity::Ignore, &reports, false).reason, Reason::ChecksPassed);
+        assert_eq!(judge(|_| Severity::Critical, &[], true).truth, Truth::False);
     }
 
     #[test]
     fn an_agents_word_on_its_own_clock_is_not_taken() {
         let reports = [report("ClockSkew", CheckOutcome::Fail)];
-        assert_eq!(judge(&[], &reports, false).reason, Reason::ChecksPassed);
+        assert_eq!(judge(default, &reports, false).reason, Reason::ChecksPassed);
     }
 }

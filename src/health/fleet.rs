@@ -43,6 +43,11 @@ impl Site {
         self.since
     }
 
+    /// Mass silence that was established before us goes on.
+    pub fn resume(&mut self, now: Moment) {
+        self.since = Some(now);
+    }
+
     /// Whether nobody is left to count.
     pub fn is_empty(&self) -> bool {
         self.members == 0

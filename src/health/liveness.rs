@@ -115,7 +115,8 @@ pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
 
     let presence = if now >= vouched_until {
         if reached(offline_at) || stood(Presence::Offline) { Presence::Offline } else { Presence::Unknown }
-    } else if reached(late_at) || (now >= contact + timing.late && (stood(Presence::Late) || stood(Presence::Offline))) {
+    } else if reached(late_at) || (now >= contact + timing.late && (stood(Presence::Late) || stood(Presence::Offline)))
+    {
         Presence::Late
     } else {
         Presence::Online

@@ -77,8 +77,11 @@ pub(super) struct Inner {
     pub(super) agent: Option<Box<Agent>>,
     pub(super) checks: Option<Box<[ReportedCheck]>>,
     rate: Rate,
-    /// The last contact that stands in the stored status, and since when it does.
+    /// The last contact that stands in the stored status.
     pub(super) written: Option<Moment>,
+    /// When it was written, by us.
+    pub(super) written_at: Moment,
+    pub(super) was_mass_silent: bool,
 }
 
 /// What the agent said about itself, last.
@@ -136,6 +139,19 @@ pub enum Taken {
     NotLoaded,
 }
 
+/// What the stored status does not know yet of an unchanged connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unwritten {
+    /// The last contact, when it is younger than the written one.
+    pub contact: Option<Moment>,
+    /// When the stored status was written last.
+    pub written_at: Moment,
+    /// It is Online: a checkpoint is for what is unchanged.
+    pub beats: bool,
+    /// Its `lateAfterSeconds`.
+    pub late: Duration,
+}
+
 /// A copy of what is known of one connector at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -174,6 +190,8 @@ impl Entry {
             checks: None,
             rate: Rate::default(),
             written: None,
+            written_at: Moment::default(),
+            was_mass_silent: false,
         };
         Self { number, identity, inner: Mutex::new(inner) }
     }
@@ -198,10 +216,15 @@ impl Entry {
         }
     }
 
-    /// The last authenticated beat, and the one that stands in the stored status.
-    pub fn contact(&self) -> (Option<Moment>, Option<Moment>) {
+    /// What a checkpoint would bring to the stored status.
+    pub fn unwritten(&self) -> Unwritten {
         let inner = self.inner.lock();
-        (inner.last_contact, inner.written)
+        Unwritten {
+            contact: inner.last_contact.filter(|_| inner.last_contact > inner.written),
+            written_at: inner.written_at,
+            beats: inner.settled.presence == Presence::Online,
+            late: inner.timing.late,
+        }
     }
 
     /// Judges at `now` and makes the verdict the established one. `tell` learns of a change while the entry is still
@@ -212,7 +235,13 @@ impl Entry {
 
     /// Takes one beat. Touches memory only.
     pub(super) fn take(
-        &self, beat: &Beat<'_>, token: &Digest, from: IpAddr, listening: Listening, now: Moment, wall: impl FnOnce() -> Timestamp,
+        &self,
+        beat: &Beat<'_>,
+        token: &Digest,
+        from: IpAddr,
+        listening: Listening,
+        now: Moment,
+        wall: impl FnOnce() -> Timestamp,
         mut tell: impl FnMut(Change),
     ) -> Taken {
         let mut inner = self.inner.lock();
@@ -271,17 +300,36 @@ impl Entry {
         hasher.finish()
     }
 
-    pub(super) fn timing(&self) -> Timing {
+    /// The settings that its deadlines follow.
+    pub fn timing(&self) -> Timing {
         self.inner.lock().timing
     }
 
-    /// The stored status says `contact` as its last contact, since now.
-    pub fn note_written(&self, contact: Option<Moment>) {
-        self.inner.lock().written = contact;
+    /// Whether its stored status calls its silence mass silence.
+    pub fn was_mass_silent(&self) -> bool {
+        self.inner.lock().was_mass_silent
+    }
+
+    /// The stored status says `contact` as its last contact, since `now`.
+    pub fn note_written(&self, contact: Option<Moment>, now: Moment) {
+        let mut inner = self.inner.lock();
+        inner.written = contact;
+        inner.written_at = now;
     }
 }
 
 impl Inner {
+    /// Takes over what a former entry of the same object knew.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        self.last_contact = self.last_contact.max(before.last_contact);
+        self.settled = before.settled;
+        self.used_generation = self.used_generation.max(before.used_generation);
+        self.instances = before.instances;
+        self.agent.clone_from(&before.agent);
+        self.checks.clone_from(&before.checks);
+        self.rate = before.rate;
+    }
+
     fn judge(&self, listening: Listening, now: Moment) -> Verdict {
         judge(&self.timing, &Known { last_contact: self.last_contact, settled: self.settled, listening }, now)
     }

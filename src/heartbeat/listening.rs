@@ -88,11 +88,9 @@ impl Ear {
 fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
     let Inputs { office, synced, port_open, behind_service, canary_failing_since, anyone_heard_at } = *inputs;
     let running = matches!(office, Office::Leader | Office::Uncertain) && synced && port_open;
-    let heard_lately = |failing_since| {
-        anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + HEARD_LATELY)
-    };
-    let reachable =
-        behind_service != Some(false) && canary_failing_since.is_none_or(heard_lately);
+    let heard_lately =
+        |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + HEARD_LATELY);
+    let reachable = behind_service != Some(false) && canary_failing_since.is_none_or(heard_lately);
     match (running, reachable, last.since) {
         (true, true, Some(since)) => Listening { since: Some(since), gap: last.gap },
         (true, true, None) => Listening { since: Some(now), gap: last.gap },

@@ -1,11 +1,17 @@
-//! heartbeat
+//! The door by which beats enter: HTTP routes, credentials, the registry of last contacts.
 
 mod answers;
 mod client;
+pub mod credentials;
+pub mod entry;
+pub mod instances;
 mod json;
+pub mod listening;
 pub mod message;
 mod patience;
 pub mod refusals;
+pub mod registry;
 pub mod routes;
 pub mod server;
+pub mod stored;
 pub mod tls;

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::credentials::{Digest, check};
-use super::entry::{Change, Entry, Identity, Key, Taken};
+use super::entry::{Change, Entry, Key, Taken};
 use super::listening::{Ear, Office};
 use super::message::Beat;
 use super::routes::{Hear, Hearing, Reply};
@@ -147,6 +147,12 @@ impl Registry {
                     let mut inner = entry.inner.lock();
                     stored::credentials(&mut inner, connector, now);
                     stored::adopt(&mut inner, connector, now);
+                    // The same object under another site: what was heard of it goes along.
+                    if let Some(before) =
+                        enrolled.dismissed.as_ref().filter(|before| before.identity.uid == entry.identity.uid)
+                    {
+                        inner.inherit(&before.inner.lock());
+                    }
                 }
                 let entry = Arc::new(entry);
                 enrolled.affected.extend(self.maps.write().insert(&entry));
@@ -154,6 +160,13 @@ impl Registry {
                 enrolled
             }
         }
+    }
+
+    /// The status of `entry` was written by us with `contact` as its last contact; what it says of tokens holds from now
+    /// on, before the watch brings it back.
+    pub fn wrote(&self, entry: &Entry, written: &Connector, contact: Option<Moment>, now: Now) {
+        stored::credentials(&mut entry.inner.lock(), written, now);
+        entry.note_written(contact, now.moment);
     }
 
     /// Forgets a connector; gives the objects whose claim to its id changed.
@@ -255,12 +268,18 @@ impl Registry {
 impl Hear for Registry {
     fn hearing(&self) -> Hearing {
         let inputs = self.ear.inputs();
-        let no = |reason, message: &str, retry_after_seconds| Hearing::No { reason, message: message.to_owned(), retry_after_seconds };
+        let no = |reason, message: &str, retry_after_seconds| Hearing::No {
+            reason,
+            message: message.to_owned(),
+            retry_after_seconds,
+        };
         match inputs.office {
             _ if !inputs.synced => no("not_synced", "the connectors have not been read from the API server yet", 2),
             Office::Follower => no("not_leader", "another replica leads; beats are heard there", 2),
             Office::Unconfirmed => no("not_confirmed", "this process was frozen and has not read its Lease since", 1),
-            Office::Uncertain => Hearing::Uncertain { message: "the API server cannot be reached; beats are heard, nothing is written" },
+            Office::Uncertain => {
+                Hearing::Uncertain { message: "the API server cannot be reached; beats are heard, nothing is written" }
+            }
             Office::Leader => Hearing::Yes,
         }
     }
@@ -270,8 +289,8 @@ impl Hear for Registry {
         let entry = self.maps.read().ids.get(&*beat.connector_id).map(|claims| claims.holder.clone());
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
-        let taken =
-            entry.take(beat, &token, from, self.ear.listening(), now, Timestamp::now, |change| self.tell(&entry, change));
+        let taken = entry
+            .take(beat, &token, from, self.ear.listening(), now, Timestamp::now, |change| self.tell(&entry, change));
         match taken {
             Taken::Rejected => Reply::Rejected { known: true },
             Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },

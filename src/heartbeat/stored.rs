@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::credentials::{Credential, Digest};
 use super::entry::{Identity, Inner, Key};
 use super::message::ReportedCheck;
-use crate::api::{CheckOutcome, Connector, ConnectorState, ConnectorStatus, Rotation};
+use crate::api::{
+    CheckOutcome, ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, conditions,
+};
 use crate::clock::Now;
 use crate::health::liveness::{Presence, Settled, Timing};
 
@@ -68,6 +70,9 @@ pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
     inner.written = written;
     inner.last_contact = inner.last_contact.max(written);
     inner.settled = settled(status, now);
+    inner.written_at = written.unwrap_or(now.moment);
+    inner.was_mass_silent = conditions::get(&status.conditions, ConditionType::Online)
+        .is_some_and(|online| online.reason == Reason::MassSilence.as_str());
 }
 
 fn settled(status: &ConnectorStatus, now: Now) -> Settled {

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectorStatus, EffectiveHeartbeat};
+use super::{CheckSpec, CheckType, ConnectorStatus, EffectiveHeartbeat, Severity};
 use crate::api::RemediationSpec;
 use crate::api::shared::{AgentRef, MAX_NAME, Paused, SecretKeyRef, WorkloadRef};
 use crate::api::words::words;
@@ -24,23 +24,59 @@ use crate::api::words::words;
     derive = "PartialEq",
     shortname = "ztc",
     category = "vigie",
-    doc = "A gateway that sends heartbeats: whether it is alive is judged from them, and the truth stands in its status.",
-    printcolumn(name = "State", type_ = "string", json_path = ".status.state", description = "Pending, Online, Late, Degraded, Offline or Unknown."),
-    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether all that matters is well."),
-    printcolumn(name = "Cause", type_ = "string", json_path = ".status.diagnosis.cause", description = "The named reason for a bad state."),
-    printcolumn(name = "Last Contact", type_ = "date", json_path = ".status.lastHeartbeatTime", description = "How long ago the last authenticated heartbeat was received."),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.agent.version", description = "The version that the connector reports."),
-    printcolumn(name = "Restarts", type_ = "integer", json_path = ".status.remediation.restarts", description = "How many times vigie restarted its workload."),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "How long ago the Connector was created."),
-    printcolumn(name = "Health", type_ = "string", priority = 1, json_path = r#".status.conditions[?(@.type=="Healthy")].reason"#, description = "What the connector's own checks say."),
-    printcolumn(name = "Site", type_ = "string", priority = 1, json_path = ".spec.site", description = "The failure domain within the namespace."),
-    printcolumn(name = "Address", type_ = "string", priority = 1, json_path = ".status.agent.address", description = "The address that the last heartbeat came from."),
-    printcolumn(name = "Token Age", type_ = "date", priority = 1, json_path = ".status.token.issuedTime", description = "How long ago the current token was issued."),
+    doc = "A gateway that sends heartbeats: they decide whether it is alive, and the status says so, and why.",
+    printcolumn(
+        name = "State", type_ = "string", json_path = ".status.state",
+        description = "Pending, Online, Late, Degraded, Offline or Unknown."
+    ),
+    printcolumn(
+        name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether all that matters is well."
+    ),
+    printcolumn(
+        name = "Cause", type_ = "string", json_path = ".status.diagnosis.cause",
+        description = "The named reason for a bad state."
+    ),
+    printcolumn(
+        name = "Last Contact", type_ = "date", json_path = ".status.lastHeartbeatTime",
+        description = "How long ago the last authenticated heartbeat was received."
+    ),
+    printcolumn(
+        name = "Version", type_ = "string", json_path = ".status.agent.version",
+        description = "The version that the connector reports."
+    ),
+    printcolumn(
+        name = "Restarts", type_ = "integer", json_path = ".status.remediation.restarts",
+        description = "How many times vigie restarted its workload."
+    ),
+    printcolumn(
+        name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp",
+        description = "How long ago the Connector was created."
+    ),
+    printcolumn(
+        name = "Health", type_ = "string", priority = 1,
+        json_path = r#".status.conditions[?(@.type=="Healthy")].reason"#,
+        description = "What the connector's own checks say."
+    ),
+    printcolumn(
+        name = "Site", type_ = "string", priority = 1, json_path = ".spec.site",
+        description = "The failure domain within the namespace."
+    ),
+    printcolumn(
+        name = "Address", type_ = "string", priority = 1, json_path = ".status.agent.address",
+        description = "The address that the last heartbeat came from."
+    ),
+    printcolumn(
+        name = "Token Age", type_ = "date", priority = 1, json_path = ".status.token.issuedTime",
+        description = "How long ago the current token was issued."
+    ),
     // The token Secret's name is derived from it, and a label value ends at 63 characters.
-    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters"),
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message("metadata.name must have at most 63 characters"),
 )]
 #[x_kube(
-    validation = Rule::new("has(self.connectorID) == has(oldSelf.connectorID) && (!has(self.connectorID) || self.connectorID == oldSelf.connectorID)")
+    validation = Rule::new("has(self.connectorID) == has(oldSelf.connectorID) \
+        && (!has(self.connectorID) || self.connectorID == oldSelf.connectorID)")
         .message("spec.connectorID is immutable: it can be neither changed, nor added later, nor removed")
         .field_path(".connectorID"),
     validation = Rule::new("!(has(self.workloadRef) && has(self.agentRef))")
@@ -108,11 +144,13 @@ words! {
     validation = Rule::new("!has(self.lateAfterSeconds) || self.intervalSeconds < self.lateAfterSeconds")
         .message("spec.heartbeat.lateAfterSeconds must be greater than intervalSeconds")
         .field_path(".lateAfterSeconds"),
-    validation = Rule::new("!has(self.lateAfterSeconds) || !has(self.offlineAfterSeconds) || self.lateAfterSeconds < self.offlineAfterSeconds")
+    validation = Rule::new("!has(self.lateAfterSeconds) || !has(self.offlineAfterSeconds) \
+        || self.lateAfterSeconds < self.offlineAfterSeconds")
         .message("spec.heartbeat.lateAfterSeconds must be less than offlineAfterSeconds")
         .field_path(".lateAfterSeconds"),
     // The computed offlineAfterSeconds is twice this, and has the same limit as a given one.
-    validation = Rule::new("!has(self.lateAfterSeconds) || has(self.offlineAfterSeconds) || self.lateAfterSeconds <= 43200")
+    validation = Rule::new("!has(self.lateAfterSeconds) || has(self.offlineAfterSeconds) \
+        || self.lateAfterSeconds <= 43200")
         .message("spec.heartbeat.lateAfterSeconds must be at most 43200 unless offlineAfterSeconds is given")
         .field_path(".lateAfterSeconds"),
     validation = Rule::new("!has(self.offlineAfterSeconds) || self.offlineAfterSeconds >= 3 * self.intervalSeconds")
@@ -189,7 +227,8 @@ impl Default for HeartbeatSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.secretName) == has(oldSelf.secretName) && (!has(self.secretName) || self.secretName == oldSelf.secretName)")
+    validation = Rule::new("has(self.secretName) == has(oldSelf.secretName) \
+        && (!has(self.secretName) || self.secretName == oldSelf.secretName)")
         .message("spec.token.secretName is immutable: it can be neither changed, nor added later, nor removed")
         .field_path(".secretName"),
     validation = Rule::new("self.rotationGeneration >= oldSelf.rotationGeneration")
@@ -239,100 +278,6 @@ impl Default for TokenSpec {
             rotation_generation: 0,
             grace_seconds: Self::default_grace(),
         }
-    }
-}
-
-words! {
-    /// What an agent examines of itself.
-    CheckType {
-        /// The connector's process or unit runs.
-        Process,
-        /// The WireGuard interface exists and is up.
-        WireGuardInterface,
-        /// The last WireGuard handshake is recent.
-        WireGuardHandshake,
-        /// The routes to the overlay exist.
-        OverlayRoute,
-        /// The kernel forwards packets.
-        IPForwarding,
-        /// The NAT rules exist.
-        NATRules,
-        /// The agent reaches its control plane.
-        ControlPlane,
-        /// The sender's clock agrees with ours.
-        ClockSkew,
-    }
-}
-
-words! {
-    /// How much a failing check matters.
-    Severity {
-        /// The connector is not healthy.
-        Critical,
-        /// It is reported, and the connector stays healthy.
-        Warning,
-        /// It is shown among the checks, and nowhere else.
-        Ignore,
-    }
-}
-
-impl CheckType {
-    /// How much a failure matters when the spec does not say: a skewed clock or an unreachable control plane stops no
-    /// traffic, everything else does.
-    pub const fn default_severity(self) -> Severity {
-        match self {
-            Self::ClockSkew | Self::ControlPlane => Severity::Warning,
-            Self::Process
-            | Self::WireGuardInterface
-            | Self::WireGuardHandshake
-            | Self::OverlayRoute
-            | Self::IPForwarding
-            | Self::NATRules => Severity::Critical,
-        }
-    }
-}
-
-/// How one type of check is weighed, and what the agent looks for.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CheckSpec {
-    /// Which check this entry is about.
-    #[serde(rename = "type")]
-    pub type_: CheckType,
-    /// How much its failure matters. Critical: the connector is not healthy. Warning: reported only. Ignore: shown
-    /// among the checks, and nowhere else. Default: Warning for ClockSkew and ControlPlane, else Critical.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    // Without it the derive describes the field by the enum's own words.
-    #[schemars(with = "Severity")]
-    pub severity: Option<Severity>,
-    /// For Process: name of the unit that must run. Default: the one that the agent was installed for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 255), regex(pattern = r"^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*$"))]
-    pub unit: Option<String>,
-    /// For the WireGuard checks and OverlayRoute: name of the network interface, at most 15 characters. Default: wg0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 15), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
-    pub interface_name: Option<String>,
-    /// For OverlayRoute and NATRules: the networks behind the tunnel, in CIDR notation. Default: 100.64.0.0/10.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "overlayCIDRs")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 49)))]
-    #[x_kube(
-        merge_strategy = ListMerge::Set,
-        validation = Rule::new("self.all(network, isCIDR(network))")
-            .message("spec.checks[].overlayCIDRs must be networks in CIDR notation, for example 100.64.0.0/10"),
-    )]
-    pub overlay_cidrs: Vec<String>,
-    /// For WireGuardHandshake: how many seconds old the last handshake may be, 30 to 86400. Default: 210, because
-    /// WireGuard renews a session in use every 120 seconds and gives it up after 180.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 30, max = 86400))]
-    pub max_handshake_age_seconds: Option<i32>,
-}
-
-impl CheckSpec {
-    /// How much a failure of this check matters.
-    pub fn effective_severity(&self) -> Severity {
-        self.severity.unwrap_or(self.type_.default_severity())
     }
 }
 

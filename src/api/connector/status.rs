@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::shared::{MAX_CHECKS, MAX_MESSAGE, MAX_NAME, MAX_TRANSITIONS, MAX_WORD};
+use crate::api::shared::{MAX_CHECK_TYPE, MAX_CHECKS, MAX_MESSAGE, MAX_NAME, MAX_TRANSITIONS};
 use crate::api::words::words;
 use crate::api::{CheckOutcome, ConnectorState, Diagnosis, RemediationStatus, Transition, conditions};
 
@@ -30,7 +30,7 @@ pub struct ConnectorStatus {
     pub state: Option<ConnectorState>,
     /// The connector_id that its heartbeats must carry.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "connectorID")]
-    #[schemars(length(max = 320))]
+    #[schemars(length(max = 128))]
     pub connector_id: Option<String>,
     /// The heartbeat limits in force, the computed ones included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub struct ConnectorStatus {
     /// Which tokens are valid, by their hashes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
-    /// The last ten changes of state, the oldest first.
+    /// The last ten changes of state, the newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_TRANSITIONS), extend("x-kubernetes-list-type" = "atomic"))]
     pub transitions: Vec<Transition>,
@@ -145,7 +145,7 @@ pub struct AgentStatus {
 pub struct CheckStatus {
     /// Which check; types that a newer agent reports are kept as they come.
     #[serde(rename = "type")]
-    #[schemars(length(min = 1, max = MAX_WORD))]
+    #[schemars(length(min = 1, max = MAX_CHECK_TYPE))]
     pub type_: String,
     /// Pass: as it should be. Warn: not quite, and it does not matter much. Fail: not as it should be. Unknown: the
     /// agent could not tell.
@@ -201,7 +201,7 @@ pub struct TokenStatus {
     pub last_rejected_time: Option<Time>,
     /// The value of the annotation vigie.dev/revoke-requested that was honoured last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MAX_WORD))]
+    #[schemars(length(max = MAX_NAME))]
     pub observed_revoke_request: Option<String>,
     /// Hashes of the tokens that are known: the current one, a pending one, the previous one in its grace, then
     /// retired ones, the oldest forgotten first.
@@ -255,6 +255,13 @@ mod tests {
     fn an_absent_block_means_what_an_empty_one_means() {
         assert_eq!(serde_json::from_value::<ConnectorStatus>(json!({})).unwrap(), ConnectorStatus::default());
         assert_eq!(serde_json::from_value::<TokenStatus>(json!({})).unwrap(), TokenStatus::default());
+    }
+
+    #[test]
+    fn a_status_is_written_as_it_was_read() {
+        let full: serde_json::Value = serde_saphyr::from_str(include_str!("../../../tests/api/status.yaml")).unwrap();
+        let status: ConnectorStatus = serde_json::from_value(full.clone()).unwrap();
+        assert_eq!(serde_json::to_value(status).unwrap(), full);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! From what is known to what is said: state, conditions, diagnosis. One function for status, API and metrics alike.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
-use crate::api::{
-    Cause, Condition, ConditionType, Connector, ConnectorState, Diagnosis, Reason, Truth, condition, conditions,
-};
+use crate::api::{Cause, ConditionType, Connector, ConnectorState, Diagnosis, Reason, Truth, condition, conditions};
 use crate::clock::Now;
 use crate::diagnosis::connector::{Facts, diagnose};
 use crate::health::checks::{Health, Report, judge};
@@ -85,7 +84,7 @@ impl Case<'_> {
                 .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
                 .collect(),
         };
-        judge(&self.connector.spec.checks, &reports, is_skewed(self.skew()))
+        judge(|type_| self.connector.spec.severity_of(type_), &reports, is_skewed(self.skew()))
     }
 
     fn skew(&self) -> Option<i64> {
@@ -101,7 +100,9 @@ impl Case<'_> {
             Presence::NeverSeen => (Truth::Unknown, "it has never been heard".to_owned()),
             Presence::Online => (Truth::True, "it is heard in time".to_owned()),
             Presence::Late => (Truth::True, format!("silent for more than {} s", self.live.timing.late.as_secs())),
-            Presence::Offline => (Truth::False, format!("silent for more than {} s", self.live.timing.offline.as_secs())),
+            Presence::Offline => {
+                (Truth::False, format!("silent for more than {} s", self.live.timing.offline.as_secs()))
+            }
             Presence::Unknown => (Truth::Unknown, "vigie could not have heard it".to_owned()),
         };
         match (verdict.presence, self.mass_silence) {
@@ -151,8 +152,10 @@ impl Case<'_> {
 
     fn conditions(&self, of: [(ConditionType, (Truth, Reason, String)); 6]) -> Vec<Condition> {
         let generation = self.connector.metadata.generation.unwrap_or(0);
-        let mut all: Vec<Condition> =
-            of.into_iter().map(|(type_, (truth, reason, text))| condition(type_, truth, reason, text, generation)).collect();
+        let mut all: Vec<Condition> = of
+            .into_iter()
+            .map(|(type_, (truth, reason, text))| condition(type_, truth, reason, text, generation))
+            .collect();
         if let Some((reason, message)) = &self.refused {
             all.push(condition(ConditionType::Stalled, Truth::True, *reason, message.clone(), generation));
         }
@@ -189,7 +192,7 @@ impl Case<'_> {
         let known = status.and_then(|status| status.diagnosis.as_ref()).filter(|known| known.cause == found.cause);
         found.since = match known {
             Some(known) => known.since.clone(),
-            None => Some(crate::api::MicroTime(self.begun(found.cause))),
+            None => Some(MicroTime(self.begun(found.cause))),
         };
         Some(found)
     }

@@ -1,20 +1,16 @@
 //! What to write about a connector. Pure.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::assess::{Assessment, Case};
 use super::token::{TokenEvent, TokenPlan, Write};
 use crate::api::{
-    AgentStatus, Cause, CheckStatus, Connector, ConnectorState, ConnectorStatus, MicroTime, Time, Transition, set_condition,
+    AgentStatus, Cause, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, MAX_TRANSITIONS,
+    Transition, set_condition,
 };
 use crate::controller::events::{Event, Kind};
 use crate::heartbeat::entry::Snapshot;
-
-/// How many transitions a status keeps (api.md).
-const TRANSITIONS: usize = 10;
-
-/// How many checks a status keeps: more than any agent reports, and bounded.
-const CHECKS: usize = 32;
 
 /// What one look at a connector leads to.
 #[derive(Clone, Debug)]
@@ -39,7 +35,7 @@ pub fn decide(case: &Case<'_>, token: Option<&TokenPlan>) -> Plan {
     let due_at = transition(&old, &mut next, &assessment);
     let mut events = token.map(|token| token_events(case, token)).unwrap_or_default();
     if due_at.is_some() {
-        events.extend(state_event(case.connector, &old, &next));
+        events.extend(state_event(case.connector, &next));
     }
     events.extend(duplicate_event(case, &old, &next));
     Plan {
@@ -51,7 +47,12 @@ pub fn decide(case: &Case<'_>, token: Option<&TokenPlan>) -> Plan {
     }
 }
 
-fn compose(case: &Case<'_>, assessment: &Assessment, old: &ConnectorStatus, token: Option<&TokenPlan>) -> ConnectorStatus {
+fn compose(
+    case: &Case<'_>,
+    assessment: &Assessment,
+    old: &ConnectorStatus,
+    token: Option<&TokenPlan>,
+) -> ConnectorStatus {
     let connector = case.connector;
     let contact = case.live.last_contact.map(|at| MicroTime(case.now.stamp(at)));
     let well = matches!(assessment.state, ConnectorState::Online);
@@ -100,7 +101,7 @@ fn transition(old: &ConnectorStatus, next: &mut ConnectorStatus, assessment: &As
             time: MicroTime(since),
         },
     );
-    next.transitions.truncate(TRANSITIONS);
+    next.transitions.truncate(MAX_TRANSITIONS);
     Some(since)
 }
 
@@ -126,10 +127,10 @@ fn checks(case: &Case<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
             status: check.status,
             message: check.message.clone(),
             // Since when it has this outcome.
-            time: known.and_then(|known| known.time.clone()).or(Some(Time(case.now.wall))),
+            time: known.map_or(Time(case.now.wall), |known| known.time.clone()),
         }
     };
-    reported.iter().take(CHECKS).map(said).collect()
+    reported.iter().take(MAX_CHECKS).map(said).collect()
 }
 
 /// Whether two statuses differ in nothing but what changes with every beat; that waits for the next checkpoint.
@@ -144,7 +145,7 @@ fn same_but_for_times(old: &ConnectorStatus, next: &ConnectorStatus) -> bool {
         }
         for check in &mut steady.checks {
             check.message = None;
-            check.time = None;
+            check.time = Time(Timestamp::UNIX_EPOCH);
         }
         if let Some(diagnosis) = &mut steady.diagnosis {
             diagnosis.since = None;
@@ -174,10 +175,15 @@ fn token_events(case: &Case<'_>, token: &TokenPlan) -> Vec<Event> {
 
 /// The event of the newest transition, from what is stored: the same words and the same occurrence after a restart of
 /// ours, so that telling it again tells nothing new. None for Late, and none for coming back from it.
-pub fn state_event(connector: &Connector, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
+pub fn state_event(connector: &Connector, next: &ConnectorStatus) -> Option<Event> {
     let latest = next.transitions.first()?;
     let to: ConnectorState = latest.to.parse().ok()?;
-    let told_before = next.transitions.iter().skip(1).map(|before| before.to.as_str()).find(|to| *to != ConnectorState::Late.as_str());
+    let told_before = next
+        .transitions
+        .iter()
+        .skip(1)
+        .map(|before| before.to.as_str())
+        .find(|to| *to != ConnectorState::Late.as_str());
     let told_before = told_before.or(latest.from.as_deref().filter(|_| next.transitions.len() == 1));
     if matches!(to, ConnectorState::Late | ConnectorState::Pending) || told_before == Some(latest.to.as_str()) {
         return None;
@@ -186,12 +192,19 @@ pub fn state_event(connector: &Connector, old: &ConnectorStatus, next: &Connecto
         Some(diagnosis) if to != ConnectorState::Online => {
             (Kind::Warning, format!("{}: {}. {}", diagnosis.cause, diagnosis.message, diagnosis.advice))
         }
-        _ => (Kind::Normal, recovery(connector, old, next, latest)),
+        _ => (Kind::Normal, recovery(connector, next, latest)),
     };
-    Some(Event { kind, reason: to.as_str(), action: "Judge", note, at: latest.time.0, occurrence: format!("{to}/{}", latest.time.0) })
+    Some(Event {
+        kind,
+        reason: to.as_str(),
+        action: "Judge",
+        note,
+        at: latest.time.0,
+        occurrence: format!("{to}/{}", latest.time.0),
+    })
 }
 
-fn recovery(connector: &Connector, old: &ConnectorStatus, next: &ConnectorStatus, latest: &Transition) -> String {
+fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) -> String {
     let id = connector.effective_id();
     let worst = next
         .transitions
@@ -207,7 +220,9 @@ fn recovery(connector: &Connector, old: &ConnectorStatus, next: &ConnectorStatus
             let cause = worst.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
             format!("{id} is heard again after {lasted:#} ({}{cause})", worst.to)
         }
-        None if old.state.is_none_or(|state| state == ConnectorState::Pending) => format!("{id} was heard for the first time"),
+        None if latest.from.as_deref().is_none_or(|from| from == ConnectorState::Pending.as_str()) => {
+            format!("{id} was heard for the first time")
+        }
         None => format!("{id} is heard"),
     }
 }

@@ -1,1 +1,14 @@
-//! connector
+//! Connectors: from what is heard to what is written.
+
+pub mod assess;
+pub mod checkpoints;
+pub mod decide;
+pub mod desk;
+pub mod keeper;
+pub mod reconcile;
+pub mod secrets;
+pub mod sites;
+pub mod token;
+
+/// Asks for every token of a Connector to be ended at once; its value is the time of asking, RFC 3339.
+pub const REVOKE_REQUESTED: &str = "vigie.dev/revoke-requested";

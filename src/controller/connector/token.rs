@@ -206,8 +206,11 @@ impl TokenPlan {
             self.events.push(TokenEvent::Recreated);
         }
         self.write = write;
-        self.provisioned =
-            (Truth::False, Reason::TokenSecretInvalid, format!("Secret {} does not hold the newest token yet", request.secret_name));
+        self.provisioned = (
+            Truth::False,
+            Reason::TokenSecretInvalid,
+            format!("Secret {} does not hold the newest token yet", request.secret_name),
+        );
     }
 
     /// The token that is in use lives on through its grace; one that nobody has used yet ends at once, and the grace
@@ -258,7 +261,10 @@ impl TokenPlan {
         match self.status.hashes.iter().find(|hash| hash.sha256 == digest) {
             Some(known) if known.not_after.is_none() => {}
             Some(_) => {
-                let problem = format!("the value in Secret {} was revoked or replaced before: put another one there", request.secret_name);
+                let problem = format!(
+                    "the value in Secret {} was revoked or replaced before: put another one there",
+                    request.secret_name
+                );
                 self.provisioned = (Truth::False, Reason::TokenSecretInvalid, problem);
             }
             None => {

@@ -123,7 +123,8 @@ fn the_next_beat_is_the_interval_until_we_are_overloaded_and_never_makes_anybody
     assert_eq!(next_heartbeat(&TIMING, 1.0, 999), 30);
     assert_eq!(next_heartbeat(&TIMING, 2.0, 0), 60);
     assert_eq!(next_heartbeat(&TIMING, 50.0, 999), 80);
-    let tight = Timing { interval: Duration::from_secs(5), late: Duration::from_secs(15), offline: Duration::from_secs(30) };
+    let tight =
+        Timing { interval: Duration::from_secs(5), late: Duration::from_secs(15), offline: Duration::from_secs(30) };
     assert_eq!(next_heartbeat(&tight, 50.0, 999), 5);
 }
 
@@ -136,7 +137,13 @@ fn timing() -> impl Strategy<Value = Timing> {
 }
 
 fn presence() -> impl Strategy<Value = Presence> {
-    prop::sample::select(vec![Presence::NeverSeen, Presence::Online, Presence::Late, Presence::Unknown, Presence::Offline])
+    prop::sample::select(vec![
+        Presence::NeverSeen,
+        Presence::Online,
+        Presence::Late,
+        Presence::Unknown,
+        Presence::Offline,
+    ])
 }
 
 prop_compose! {

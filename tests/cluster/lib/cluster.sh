@@ -262,49 +262,48 @@ print_env() {
   printf 'export PATH=%q:$PATH\n' "$CLUSTER_DIR/bin"
 }
 
-# Sets COMPONENT from a name as given, with or without its "kube-".
-name_component() {
-  local components
-  COMPONENT=${1#kube-}
+# Takes the lock and sets COMPONENTS from names as given, with or without "kube-".
+name_components() {
+  local name known
+  COMPONENTS=()
   lock_cluster || fail "no cluster in $CLUSTER_DIR"
   use_profile "$(recorded profile)"
-  read -ra components <<<"$(recorded components)"
-  [[ " ${components[*]} " == *" $COMPONENT "* ]] || refuse "no such component: $1 (there are ${components[*]})"
+  read -ra known <<<"$(recorded components)"
+  for name in "$@"; do
+    name=${name#kube-}
+    [[ " ${known[*]} " == *" $name "* ]] || refuse "no such component: $name (there are ${known[*]})"
+    COMPONENTS+=("$name")
+  done
 }
 
 stop_component() {
-  local name='' patience=30
+  local names=() patience=30
   while (($# > 0)); do
     case $1 in
       --kill) patience=0 ;;
       -*) refuse "stop-component does not know $1" ;;
-      *) name=$1 ;;
+      *) names+=("$1") ;;
     esac
     shift
   done
-  [[ -n $name ]] || refuse "stop-component wants a component's name"
-  name_component "$name"
-  if ! alive "$COMPONENT"; then
-    say "$COMPONENT does not run"
-    return
-  fi
-  terminate "$patience" "$COMPONENT"
-  say "$COMPONENT stopped"
+  ((${#names[@]} > 0)) || refuse "stop-component wants a component's name"
+  name_components "${names[@]}"
+  terminate "$patience" "${COMPONENTS[@]}"
+  say "stopped ${COMPONENTS[*]}"
 }
 
 start_component() {
-  (($# == 1)) || refuse "start-component wants one component's name"
-  name_component "$1"
-  if alive "$COMPONENT"; then
-    say "$COMPONENT runs already"
-    return
-  fi
+  local name
+  (($# > 0)) || refuse "start-component wants a component's name"
   locate_tools
-  start_if_dead "$COMPONENT"
-  case $COMPONENT in
-    etcd) wait_for "etcd's port" "$READY_WITHIN" etcd -- port_is_taken "$(port_of etcd)" || exit 1 ;;
-    apiserver) wait_for "a ready API server" "$READY_WITHIN" apiserver -- apiserver_is_ready || exit 1 ;;
-  esac
+  name_components "$@"
+  for name in "${COMPONENTS[@]}"; do
+    start_if_dead "$name"
+    case $name in
+      etcd) wait_for "etcd's port" "$READY_WITHIN" etcd -- port_is_taken "$(port_of etcd)" || exit 1 ;;
+      apiserver) wait_for "a ready API server" "$READY_WITHIN" apiserver -- apiserver_is_ready || exit 1 ;;
+    esac
+  done
   STARTED=()
-  say "$COMPONENT started"
+  say "started ${COMPONENTS[*]}"
 }

@@ -80,6 +80,7 @@ component_etcd() {
     --log-level=warn
 }
 
+# Asked to end, an API server lets its watches run on for a minute unless told to end them.
 component_apiserver() {
   launch apiserver "$TOOLS/kube-apiserver" \
     --etcd-servers="https://127.0.0.1:$(port_of etcd)" \
@@ -101,6 +102,7 @@ component_apiserver() {
     --service-cluster-ip-range=10.96.0.0/16 \
     --max-requests-inflight=800 \
     --max-mutating-requests-inflight=400 \
+    --shutdown-watch-termination-grace-period=2s \
     --profiling=false \
     --audit-policy-file="$HERE/audit-policy.yaml" \
     --audit-log-path="$CLUSTER_DIR/audit.log" \

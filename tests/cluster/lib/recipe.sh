@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# How the tools are built. This whole file is part of the cache's key: a change here
-# builds again (from Go's own cache, in seconds). Versions are pinned in the go.mod files.
+# How the tools are built. Versions are pinned in the go.mod files. The cache's key is made
+# of both: a change builds again (from Go's own cache, in seconds).
 
 recipe_kubernetes_version=$(awk '$1 == "k8s.io/kubernetes" && $2 ~ /^v/ { print $2; exit }' "$HERE/kubernetes/go.mod")
 recipe_minor=${recipe_kubernetes_version#v*.}
@@ -17,14 +17,14 @@ recipe_ldflags+=" -X $recipe_version_package.gitTreeState=clean"
 recipe_environment=(CGO_ENABLED=0 GOFLAGS= GOWORK=off)
 recipe_build=(go build -mod=readonly -trimpath -buildvcs=false -ldflags "$recipe_ldflags")
 
-# tool, directory of its module, package, how long its build takes on two cores. Most of
-# what the control plane's programs are made of is compiled for the first.
+# Tool, directory of its module, package, and how long its build takes on two cores. Most
+# of what the control plane's programs are made of is compiled for the first.
 recipe_tools="
 kube-apiserver           kubernetes    k8s.io/kubernetes/cmd/kube-apiserver           about 5 minutes
-kube-controller-manager  kubernetes    k8s.io/kubernetes/cmd/kube-controller-manager  about 1 minute
-kube-scheduler           kubernetes    k8s.io/kubernetes/cmd/kube-scheduler           about 15 seconds
-kubectl                  kubernetes    k8s.io/kubernetes/cmd/kubectl                  about 30 seconds
+kube-controller-manager  kubernetes    k8s.io/kubernetes/cmd/kube-controller-manager  about 2 minutes
+kube-scheduler           kubernetes    k8s.io/kubernetes/cmd/kube-scheduler           about 10 seconds
+kubectl                  kubernetes    k8s.io/kubernetes/cmd/kubectl                  about 45 seconds
 etcd                     kubernetes    go.etcd.io/etcd/server/v3                      about 15 seconds
-kwok                     kwok          sigs.k8s.io/kwok/cmd/kwok                      about 1 minute
+kwok                     kwok          sigs.k8s.io/kwok/cmd/kwok                      about 2 minutes
 certificates             certificates  vigie.dev/cluster/certificates                 seconds
 "

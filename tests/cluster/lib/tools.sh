@@ -18,8 +18,10 @@ locate_tools() {
   TOOLS_KEY=$(
     cd "$HERE"
     {
-      printf '%s\n' "$go_version"
-      cat {kubernetes,kwok}/go.{mod,sum} certificates/{go.mod,main.go} lib/recipe.sh
+      # The comments beside the flags, and how long it takes, change no binary.
+      printf '%s\n' "$go_version" "${recipe_environment[@]}" "${recipe_build[@]}"
+      awk '{ print $1, $2, $3 }' <<<"$recipe_tools"
+      cat {kubernetes,kwok}/go.{mod,sum} certificates/{go.mod,main.go}
     } | sha256sum | cut -c1-16
   )
   TOOLS=$TOOLS_CACHE/$TOOLS_KEY/bin
@@ -76,7 +78,7 @@ build_tools() {
   unfinished=$(mktemp -d "$TOOLS_CACHE/unfinished.XXXXXX")
   mkdir "$unfinished/bin"
   total=$(grep -c . <<<"$recipe_tools")
-  say "building Kubernetes $recipe_kubernetes_version and its companions from Go modules: 5 to 10 minutes the first time"
+  say "building Kubernetes $recipe_kubernetes_version and its companions from Go modules: 5 to 12 minutes the first time"
   say "(about 1 GB of sources is downloaded), then cached in $TOOLS_CACHE"
   while read -r tool module package takes; do
     [[ -n $tool ]] || continue

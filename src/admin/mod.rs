@@ -1,0 +1,118 @@
+//! What operators and Prometheus ask us, on a port of its own. No call changes anything.
+
+mod auth;
+mod connectors;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
+pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing, Truth3};
+
+use crate::metrics;
+
+/// How many answers that walk the whole fleet are made at once: each holds a copy of it, and two keep both cores of a
+/// small node busy. The others wait their turn.
+const LARGE_ANSWERS: usize = 2;
+
+/// What the admin port is made of.
+pub struct Admin {
+    /// Whoever knows the fleet.
+    pub fleet: Arc<dyn Fleet>,
+    /// Every metric that is exported.
+    pub registry: Arc<Registry>,
+    /// Who may ask; without it, whoever reaches the port.
+    pub auth: Option<Authenticator>,
+}
+
+struct Shared {
+    fleet: Arc<dyn Fleet>,
+    registry: Arc<Registry>,
+    auth: Option<Authenticator>,
+    large: Semaphore,
+}
+
+/// The routes of the admin port. `/livez` and `/readyz` are open to the kubelet, the others to whom `auth` lets in.
+pub fn router(admin: Admin) -> Router {
+    let Admin { fleet, registry, auth } = admin;
+    let shared = Arc::new(Shared { fleet, registry, auth, large: Semaphore::new(LARGE_ANSWERS) });
+    let guarded = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/api/v1/connectors", get(connectors::list))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), guard));
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .merge(guarded)
+        .method_not_allowed_fallback(async || {
+            refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", "this port only answers GET and HEAD")
+        })
+        .fallback(async || refusal(StatusCode::NOT_FOUND, "NotFound", "there is nothing at this path"))
+        .with_state(shared)
+}
+
+/// Whether `text` can be the name of a Namespace (RFC 1123 label).
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain);
+    ends && text.len() <= 63 && text.bytes().all(|byte| plain(byte) || byte == b'-')
+}
+
+/// An answer that is no success, in the same shape as on the connectors' port.
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+    match readiness(&shared.fleet.facts()) {
+        Ok(()) => "ok\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// Whether this replica can do its part: lead, or take over with warm stores. One that has led and cannot reach the
+/// API server stays ready, because nobody else hears the beats.
+fn readiness(facts: &Facts) -> Result<(), &'static str> {
+    match facts.leader {
+        Standing::Uncertain => Ok(()),
+        Standing::Leader | Standing::Follower if facts.synced => Ok(()),
+        Standing::Leader | Standing::Follower => Err("the stores are not yet filled from the API server"),
+    }
+}
+
+async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
+    let registry = shared.registry.clone();
+    match large(&shared, move || metrics::encode(&registry)).await {
+        Some(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Some(Err(_)) | None => {
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the metrics could not be written")
+        }
+    }
+}
+
+/// Runs `make` where it may take its time, a few at once. None when it panicked or we are shutting down.
+async fn large<T: Send + 'static>(shared: &Shared, make: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let _turn = shared.large.acquire().await.ok()?;
+    tokio::task::spawn_blocking(make).await.ok()
+}
+
+async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let Some(auth) = &shared.auth else { return next.run(request).await };
+    let token = auth::token_of(request.headers());
+    match auth.allow(token, request.uri().path()).await {
+        Ok(()) => next.run(request).await,
+        Err(denied) => denied.into_response(),
+    }
+}

@@ -1,0 +1,279 @@
+//! The command line: what can be asked for, in words that a person can learn from.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use super::values;
+use crate::metrics::ObjectMetrics;
+
+/// Keeps connectors honest and running: says what state each is in, why, since when, and what to do.
+#[derive(Parser, Debug)]
+#[command(
+    name = "vigie",
+    version,
+    after_help = "Examples:
+  vigie get -A                         every connector, exact to the last beat
+  vigie get edge-1 -n gateways -w      one connector, as it changes
+  vigie token show edge-1 -n gateways  the token to install it with
+  vigie crd | kubectl apply -f -       teach a cluster the kind Connector
+
+Exit codes: 0 ok, 1 failure, 2 wrong usage."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Runs the operator
+    ///
+    /// Each flag can be given as an environment variable instead; lists are separated by commas there. The cluster
+    /// is the one of KUBECONFIG, or the one that this runs in.
+    Run(Box<RunArgs>),
+    /// Prints the custom resource definitions as YAML
+    Crd,
+    /// Lists connectors, exact to the last beat when the operator can be reached
+    Get(GetArgs),
+    /// Shows, rotates or revokes the token of a connector
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// Which cluster.
+#[derive(Args, Debug, Clone, Default)]
+pub struct ConnectionArgs {
+    /// The kubeconfig file [default: KUBECONFIG, ~/.kube/config, or the cluster that this runs in]
+    #[arg(long, value_name = "FILE", env = "VIGIE_KUBECONFIG", hide_env_values = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig file [default: its current one]
+    #[arg(long, value_name = "NAME", env = "VIGIE_CONTEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub context: Option<String>,
+}
+
+/// The flags of `vigie run`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "Examples:
+  vigie run                                  against the current context, every namespace
+  vigie run --namespace edge --log debug     one namespace, talkative
+  VIGIE_LISTEN=127.0.0.1:18080 vigie run     the same by environment")]
+pub struct RunArgs {
+    /// Where connectors send their heartbeats
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_LISTEN", default_value = "0.0.0.0:8080",
+        value_parser = values::socket)]
+    pub listen: SocketAddr,
+    /// Where /metrics, /livez, /readyz and the API for `vigie get` are served
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_ADMIN", default_value = "0.0.0.0:9090",
+        value_parser = values::socket)]
+    pub admin: SocketAddr,
+    /// Who may read the admin port: whoever reaches it, or whom the API server lets `get` the path
+    #[arg(long, value_enum, value_name = "WHO", env = "VIGIE_ADMIN_AUTH", default_value_t)]
+    pub admin_auth: AdminAuth,
+    /// A namespace to look after; repeatable [default: all]
+    #[arg(long, value_name = "NS", env = "VIGIE_NAMESPACE", value_delimiter = ',', value_parser = values::namespace)]
+    pub namespace: Vec<String>,
+    /// The namespace of the lease that replicas elect a leader by [default: POD_NAMESPACE, or the context's]
+    #[arg(long, value_name = "NS", env = "VIGIE_LEASE_NAMESPACE", value_parser = values::namespace)]
+    pub lease_namespace: Option<String>,
+    /// The name of that lease
+    #[arg(long, value_name = "NAME", env = "VIGIE_LEASE_NAME", default_value = "vigie", value_parser = values::name)]
+    pub lease_name: String,
+    /// Our Service for heartbeats: in a cluster, being reachable means being behind it
+    #[arg(long, value_name = "NAME", env = "VIGIE_HEARTBEAT_SERVICE", value_parser = values::name)]
+    pub heartbeat_service: Option<String>,
+    /// The URL that connectors reach us by; it is written into their Secrets, and tried every 10 s
+    #[arg(long, value_name = "URL", env = "VIGIE_PUBLIC_URL", value_parser = values::url)]
+    pub public_url: Option<String>,
+    /// How many last contacts of unchanged connectors are written per second, 1 to 1000; transitions never wait
+    #[arg(long, value_name = "N", env = "VIGIE_STATUS_WRITES_PER_SECOND", default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub status_writes_per_second: u32,
+    /// How old a written last contact may get before it is written anew, 1 to 3600
+    #[arg(long, value_name = "SECONDS", env = "VIGIE_CHECKPOINT_SECONDS", default_value_t = 60,
+        value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub checkpoint_seconds: u32,
+    /// A network whose X-Forwarded-For is believed; repeatable [default: none]
+    #[arg(long, value_name = "CIDR", env = "VIGIE_TRUSTED_PROXY", value_delimiter = ',', value_parser = values::network)]
+    pub trusted_proxy: Vec<IpNet>,
+    /// The certificate chain for the heartbeat port, PEM; read again when it changes
+    ///
+    /// Without it the port is plain HTTP, for a proxy in front that terminates TLS.
+    #[arg(long, value_name = "FILE", env = "VIGIE_TLS_CERT_FILE", requires = "tls_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The private key of that certificate, PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "VIGIE_TLS_KEY_FILE", requires = "tls_cert_file")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Whether each connector has metrics of its own; auto: up to 5,000 connectors
+    #[arg(long, value_enum, value_name = "WHEN", env = "VIGIE_OBJECT_METRICS", default_value_t)]
+    pub object_metrics: ObjectMetrics,
+    /// How log lines are written
+    #[arg(long, value_enum, value_name = "FORMAT", env = "VIGIE_LOG_FORMAT", default_value_t)]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug or trace, also per module as in `info,vigie::leader=debug`
+    #[arg(long, value_name = "LEVEL", env = "VIGIE_LOG", default_value = "info", value_parser = values::log_filter)]
+    pub log: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+/// Who may read the admin port.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminAuth {
+    /// Whoever reaches it
+    #[default]
+    Off,
+    /// Who the API server says may get the path: TokenReview and SubjectAccessReview
+    Kubernetes,
+}
+
+/// How log lines are written.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One object per line, for machines
+    Json,
+}
+
+/// The flags of `vigie get`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = "Examples:
+  vigie get                                 the connectors of the current namespace
+  vigie get connectors -A -o wide           all of them, with health, site, address and token age
+  vigie get edge-1 -o yaml                  everything that is known of one
+  vigie get -A -w                           as it changes
+  vigie get --operator http://localhost:9090
+
+The operator is asked at --operator, or else through the API server (Service vigie in the operator's namespace).
+When it cannot be reached, what was last written to the status is shown, and stderr says so.")]
+pub struct GetArgs {
+    /// The kind, which may be left out, and the name of one connector
+    #[arg(value_name = "[connectors] [NAME]", num_args = 0..=2, hide_possible_values = true)]
+    pub what: Vec<String>,
+    /// The namespace [default: the context's]
+    #[arg(short, long, value_name = "NS", value_parser = values::namespace)]
+    pub namespace: Option<String>,
+    /// Every namespace
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// How to print it
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Output,
+    /// Keep looking, and print what changes
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Where the operator's admin port is, for example http://localhost:9090
+    #[arg(long, value_name = "URL", env = "VIGIE_OPERATOR", value_parser = values::url)]
+    pub operator: Option<String>,
+    /// A file with the token for an operator that runs with --admin-auth=kubernetes
+    #[arg(long, value_name = "FILE", env = "VIGIE_OPERATOR_TOKEN_FILE")]
+    pub operator_token_file: Option<PathBuf>,
+    /// The namespace that the operator runs in
+    #[arg(long, value_name = "NS", env = "VIGIE_OPERATOR_NAMESPACE", default_value = "vigie",
+        value_parser = values::namespace)]
+    pub operator_namespace: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+/// How `vigie get` prints.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// One line each
+    #[default]
+    Table,
+    /// One longer line each
+    Wide,
+    /// Everything, as JSON
+    Json,
+    /// Everything, as YAML
+    Yaml,
+}
+
+/// What to do with a token.
+#[derive(Subcommand, Debug)]
+#[command(after_help = "Examples:
+  vigie token show edge-1 -n gateways            print it, and nothing else
+  vigie token rotate edge-1 -n gateways --wait   a new one; the old one lives on for its grace
+  vigie token revoke edge-1 -n gateways          end every token at once, because one leaked")]
+pub enum TokenCommand {
+    /// Prints the token from its Secret, and nothing else
+    Show(TokenArgs),
+    /// Has a new token made; the old one works until the new one is used, or its grace is over
+    Rotate(TokenChange),
+    /// Ends every token at once and has a new one made; the connector is cut off until it has that
+    Revoke(RevokeArgs),
+}
+
+/// Which connector's token.
+#[derive(Args, Debug, Clone)]
+pub struct TokenArgs {
+    /// The connector
+    #[arg(value_name = "NAME", value_parser = values::name)]
+    pub name: String,
+    /// Its namespace [default: the context's]
+    #[arg(short, long, value_name = "NS", value_parser = values::namespace)]
+    pub namespace: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+/// Which connector's token, and whether to wait for the operator.
+#[derive(Args, Debug, Clone)]
+pub struct TokenChange {
+    /// Which one.
+    #[command(flatten)]
+    pub token: TokenArgs,
+    /// Wait until the operator has made the new token
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait for it, 1 to 3600
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub timeout: u32,
+}
+
+/// The flags of `vigie token revoke`.
+#[derive(Args, Debug, Clone)]
+pub struct RevokeArgs {
+    /// Which one.
+    #[command(flatten)]
+    pub change: TokenChange,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// The command line under the name that it was called by: as a kubectl plugin it is `kubectl vigie` in every help
+/// text and example.
+pub fn command(as_plugin: bool) -> clap::Command {
+    let command = Cli::command();
+    if as_plugin { rename(command.bin_name("kubectl vigie").display_name("kubectl vigie")) } else { command }
+}
+
+fn rename(command: clap::Command) -> clap::Command {
+    let examples = command.get_after_help().map(|help| plugin_examples(&help.to_string()));
+    let command = match examples {
+        Some(examples) => command.after_help(examples),
+        None => command,
+    };
+    command.mut_subcommands(rename)
+}
+
+/// Only the examples: they are the lines that begin with two spaces.
+fn plugin_examples(help: &str) -> String {
+    let lines = help.lines().map(|line| match line.strip_prefix("  vigie ") {
+        Some(rest) => format!("  kubectl vigie {rest}"),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

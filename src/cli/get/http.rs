@@ -1,0 +1,115 @@
+//! One GET, by hyper, over TCP or TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Body, Bytes};
+use hyper_util::rt::TokioIo;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long resolving, connecting and the first byte of the answer may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the whole answer may take: a fleet of 100,000 is some 60 MB.
+const WHOLE_ANSWER: Duration = Duration::from_secs(60);
+/// The longest answer that is read.
+const LONGEST: usize = 256 << 20;
+
+/// The body of the answer to `GET uri`.
+///
+/// # Errors
+/// When there is no answer in time, or one that is no success.
+pub(super) async fn get(uri: &Uri, header: Option<(HeaderName, HeaderValue)>) -> anyhow::Result<Bytes> {
+    let no_answer = || anyhow!("no answer within {} s", PATIENCE.as_secs());
+    let response = timeout(PATIENCE, send(uri, header)).await.map_err(|_| no_answer())??;
+    let (head, body) = response.into_parts();
+    answer(head.status, body).await
+}
+
+async fn send(
+    uri: &Uri,
+    header: Option<(HeaderName, HeaderValue)>,
+) -> anyhow::Result<axum::http::Response<hyper::body::Incoming>> {
+    let tls = uri.scheme_str() == Some("https");
+    let host = uri.host().context("the URL has no host")?;
+    // An IPv6 address stands in brackets in a URL, and without them everywhere else.
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = TcpStream::connect((bare, port)).await?;
+    let stream: Box<dyn Stream> = if tls { Box::new(encrypt(stream, bare).await?) } else { Box::new(stream) };
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // It ends by itself when the answer has been read; its error is the request's.
+    tokio::spawn(connection);
+    let authority = uri.authority().map_or(host, |authority| authority.as_str());
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::get(path)
+        .header(header::HOST, authority)
+        .header(header::USER_AGENT, concat!("vigie/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())?;
+    request.headers_mut().extend(header);
+    Ok(sender.send_request(request).await?)
+}
+
+async fn encrypt(stream: TcpStream, host: &str) -> anyhow::Result<impl Stream + use<>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned())?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    connector.connect(name, stream).await.context("TLS")
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// The body of a successful answer.
+///
+/// # Errors
+/// The words of any other answer; also when it is too long or too slow.
+pub(super) async fn answer<B>(status: StatusCode, body: B) -> anyhow::Result<Bytes>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = timeout(WHOLE_ANSWER, Limited::new(body, LONGEST).collect()).await;
+    let whole = whole.context("the answer broke off")?.map_err(|error| anyhow!("reading the answer: {error}"))?;
+    let bytes = whole.to_bytes();
+    if !status.is_success() {
+        bail!("{}", refusal(status, &bytes));
+    }
+    Ok(bytes)
+}
+
+/// What an answer that is no success says: our own shape, or that of the API server.
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(|message| message.as_str());
+    let hint = if status == StatusCode::UNAUTHORIZED { "; see --operator-token-file" } else { "" };
+    match message {
+        Some(message) => format!("{}: {message}{hint}", status.as_u16()),
+        None => format!("{status}{hint}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_whoever_refused() {
+        let ours = br#"{"error":{"code":"Forbidden","message":"this token may not get this path"}}"#;
+        assert_eq!(refusal(StatusCode::FORBIDDEN, ours), "403: this token may not get this path");
+        let theirs = br#"{"kind":"Status","message":"no endpoints available for service \"http:vigie:admin\""}"#;
+        let expected = "503: no endpoints available for service \"http:vigie:admin\"";
+        assert_eq!(refusal(StatusCode::SERVICE_UNAVAILABLE, theirs), expected);
+        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>"), "502 Bad Gateway");
+        assert!(refusal(StatusCode::UNAUTHORIZED, b"").ends_with("see --operator-token-file"));
+    }
+}

@@ -1,0 +1,225 @@
+//! `vigie get`: the live table.
+
+mod http;
+mod source;
+mod status;
+mod table;
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use anyhow::bail;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::args::{GetArgs, Output};
+use super::{Usage, output, values};
+use crate::admin::{ConnectorView, Standing};
+use source::{Listing, Origin, Reader};
+pub(super) use status::resource;
+
+/// How often `--watch` looks: a beat comes every 30 s, and an age of one second wants to be seen.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What the kind may be called, as with kubectl.
+const KINDS: [&str; 4] = ["connectors", "connector", "ztc", "connectors.vigie.dev"];
+
+/// Prints the connectors that were asked for, once or for ever.
+///
+/// # Errors
+/// When nobody can be asked, or there is no connector of that name.
+pub(super) async fn get(args: GetArgs) -> anyhow::Result<()> {
+    let name = wanted(&args.what).map_err(Usage)?;
+    let name = name.as_deref();
+    let mut reader = Reader::new(&args).await?;
+    let mut said = None;
+    let listing = read(&mut reader, name, &mut said).await?;
+    if let Some(name) = name
+        && listing.items.is_empty()
+    {
+        bail!("there is no connector {name:?} in namespace {:?}", reader.namespace().unwrap_or("(all)"));
+    }
+    if listing.items.is_empty() && matches!(args.output, Output::Table | Output::Wide) {
+        eprintln!("no connectors found in {}", place(reader.namespace()));
+    }
+    output::print(&render(&args, name, &listing, Timestamp::now())?)?;
+    if args.watch { watch(&args, name, reader, listing, said).await } else { Ok(()) }
+}
+
+fn place(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "any namespace".to_owned(), |namespace| format!("namespace {namespace:?}"))
+}
+
+/// The name among `[connectors] [NAME]`, also as `connector/NAME`; none means all.
+fn wanted(what: &[String]) -> Result<Option<String>, String> {
+    let is_kind = |word: &str| KINDS.contains(&word);
+    let name = match what {
+        [] => None,
+        [one] => match one.split_once('/') {
+            Some((kind, name)) if is_kind(kind) => Some(name),
+            Some((kind, _)) => return Err(format!("there is no kind {kind:?}: connectors is one")),
+            None if is_kind(one) => None,
+            None => Some(one.as_str()),
+        },
+        [kind, name] if is_kind(kind) => Some(name.as_str()),
+        [kind, ..] => return Err(format!("there is no kind {kind:?}: connectors is one")),
+    };
+    name.map(|name| values::name(name).map_err(|why| format!("{name:?} is no name of a connector: {why}"))).transpose()
+}
+
+/// Reads once, and says on stderr what makes the answer less than exact, when that is new.
+async fn read(reader: &mut Reader, name: Option<&str>, said: &mut Option<String>) -> anyhow::Result<Listing> {
+    let mut listing = reader.read(name).await?;
+    listing.items.retain(|view| name.is_none_or(|name| view.name == name));
+    let note = note(&listing);
+    if note != *said {
+        if let Some(note) = &note {
+            eprintln!("{note}");
+        }
+        *said = note;
+    }
+    Ok(listing)
+}
+
+fn note(listing: &Listing) -> Option<String> {
+    let pending = listing.items.iter().filter(|view| !view.written).count();
+    match &listing.origin {
+        Origin::Status { because } => {
+            Some(format!("operator not reachable ({because}): showing what was last written"))
+        }
+        Origin::Operator { standing: Standing::Follower } => {
+            Some("the operator that answered does not lead: showing what it last read".to_owned())
+        }
+        Origin::Operator { .. } if pending > 0 => {
+            Some(format!("{pending} of these are not yet written to the API server: kubectl shows older states"))
+        }
+        Origin::Operator { .. } => None,
+    }
+}
+
+fn render(args: &GetArgs, name: Option<&str>, listing: &Listing, now: Timestamp) -> anyhow::Result<String> {
+    let wide = args.output == Output::Wide;
+    let document = match (name, listing.items.as_slice()) {
+        (Some(_), [view]) => serde_json::to_value(view)?,
+        (_, items) => json!({"items": items, "source": listing.origin.as_str()}),
+    };
+    Ok(match args.output {
+        Output::Table | Output::Wide if listing.items.is_empty() => String::new(),
+        Output::Table | Output::Wide => table::render(&listing.items, args.all_namespaces, wide, now),
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(&document)?),
+        Output::Yaml => output::yaml(&document)?,
+    })
+}
+
+/// On a terminal the table is drawn anew in its place, so that ages run; elsewhere each change is appended, as
+/// kubectl does, and a script can read it line by line.
+async fn watch(
+    args: &GetArgs,
+    name: Option<&str>,
+    mut reader: Reader,
+    mut last: Listing,
+    mut said: Option<String>,
+) -> anyhow::Result<()> {
+    let redraw = std::io::stdout().is_terminal() && matches!(args.output, Output::Table | Output::Wide);
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let listing = match read(&mut reader, name, &mut said).await {
+            Ok(listing) => listing,
+            // A cluster that is away for a moment does not end the watch.
+            Err(error) => {
+                let note = Some(format!("{error:#}"));
+                if note != said {
+                    eprintln!("{error:#}");
+                    said = note;
+                }
+                continue;
+            }
+        };
+        if redraw {
+            // Home, the table, and the rest of the screen cleared.
+            output::print(&format!("\x1b[H\x1b[2J{}", render(args, name, &listing, Timestamp::now())?))?;
+        } else {
+            output::print(&append(args, &last.items, &listing.items, Timestamp::now())?)?;
+        }
+        last = listing;
+    }
+}
+
+/// What has changed between two looks, without the header.
+fn append(args: &GetArgs, before: &[ConnectorView], after: &[ConnectorView], now: Timestamp) -> anyhow::Result<String> {
+    let changed = changes(before, after);
+    let mut text = String::new();
+    match args.output {
+        Output::Table | Output::Wide if changed.is_empty() => {}
+        Output::Table | Output::Wide => {
+            let table = table::render(&changed, args.all_namespaces, args.output == Output::Wide, now);
+            text.push_str(table.split_once('\n').map_or("", |(_header, rows)| rows));
+        }
+        Output::Json => {
+            for view in &changed {
+                text.push_str(&format!("{}\n", serde_json::to_string(view)?));
+            }
+        }
+        Output::Yaml => {
+            for view in &changed {
+                text.push_str(&format!("---\n{}", output::yaml(view)?));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// The connectors that are new or different; one more beat is no difference.
+fn changes(before: &[ConnectorView], after: &[ConnectorView]) -> Vec<ConnectorView> {
+    let still = |view: &ConnectorView| ConnectorView { last_heartbeat_time: None, written: true, ..view.clone() };
+    let before: HashMap<_, _> = before.iter().map(|view| ((&view.namespace, &view.name), still(view))).collect();
+    let is_new = |view: &&ConnectorView| before.get(&(&view.namespace, &view.name)) != Some(&still(view));
+    after.iter().filter(is_new).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_kind_may_be_left_out_and_a_wrong_one_is_named() {
+        assert_eq!(wanted(&words("")), Ok(None));
+        assert_eq!(wanted(&words("connectors")), Ok(None));
+        for line in ["edge-1", "ztc edge-1", "connector/edge-1", "connectors.vigie.dev edge-1"] {
+            assert_eq!(wanted(&words(line)), Ok(Some("edge-1".to_owned())), "{line}");
+        }
+        assert_eq!(wanted(&words("pods edge-1")), Err("there is no kind \"pods\": connectors is one".to_owned()));
+        assert!(wanted(&words("Edge_1")).is_err_and(|why| why.starts_with("\"Edge_1\" is no name of a connector")));
+    }
+
+    #[test]
+    fn one_more_beat_is_no_change_and_another_state_is() {
+        let before = [table::tests::edge_1()];
+        let mut after = before.clone();
+        after[0].last_heartbeat_time = Some(Timestamp::from_second(2_000_000_000).unwrap());
+        assert_eq!(changes(&before, &after), []);
+        after[0].state = crate::api::ConnectorState::Offline;
+        assert_eq!(changes(&before, &after), after);
+        assert_eq!(changes(&[], &after), after);
+    }
+
+    #[test]
+    fn the_reader_is_told_when_the_answer_is_not_the_operators() {
+        let listing = |origin| Listing { items: vec![table::tests::edge_1()], origin };
+        let leader = Origin::Operator { standing: Standing::Leader };
+        assert_eq!(note(&listing(leader)), None);
+        let status = Origin::Status { because: "connection refused".to_owned() };
+        assert_eq!(
+            note(&listing(status)).as_deref(),
+            Some("operator not reachable (connection refused): showing what was last written")
+        );
+        let mut pending = listing(Origin::Operator { standing: Standing::Uncertain });
+        pending.items[0].written = false;
+        assert!(note(&pending).is_some_and(|note| note.starts_with("1 of these are not yet written")));
+    }
+}

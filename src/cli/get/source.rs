@@ -1,0 +1,133 @@
+//! Where the answer comes from: the operator by its URL, the operator through the API server, or what was last
+//! written.
+
+use anyhow::{Context, anyhow};
+use axum::http::{HeaderName, HeaderValue, Request, Uri, header};
+use kube::Client;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{http, status};
+use crate::admin::{ConnectorView, FORWARDED_TOKEN, Standing};
+use crate::cli::args::GetArgs;
+
+/// Connectors, sorted by namespace and name, and who said so.
+pub(super) struct Listing {
+    pub(super) items: Vec<ConnectorView>,
+    pub(super) origin: Origin,
+}
+
+/// Who said so.
+pub(super) enum Origin {
+    /// The operator: exact to the beat when it leads.
+    Operator { standing: Standing },
+    /// The status in the API server, `because` the operator could not be asked.
+    Status { because: String },
+}
+
+impl Origin {
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Operator { .. } => "operator",
+            Self::Status { .. } => "status",
+        }
+    }
+}
+
+/// What `/api/v1/connectors` answers.
+#[derive(Deserialize)]
+struct Answer {
+    items: Vec<ConnectorView>,
+    leader: Standing,
+}
+
+/// Reads connectors, again and again when asked to.
+pub(super) struct Reader {
+    operator: Option<String>,
+    operator_namespace: String,
+    token: Option<String>,
+    namespace: Option<String>,
+    /// None when there is no cluster, which matters only if `operator` does not answer.
+    cluster: Result<Client, String>,
+}
+
+impl Reader {
+    /// One that reads what `args` ask for.
+    ///
+    /// # Errors
+    /// When the token file cannot be read, or neither an operator nor a cluster is known.
+    pub(super) async fn new(args: &GetArgs) -> anyhow::Result<Self> {
+        let token = match &args.operator_token_file {
+            Some(file) => {
+                let read = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+                Some(read.trim().to_owned())
+            }
+            None => None,
+        };
+        let (cluster, default) = match args.connection.client().await {
+            Ok((client, namespace)) => (Ok(client), Some(namespace)),
+            Err(error) if args.operator.is_some() => (Err(format!("{error:#}")), None),
+            Err(error) => return Err(error),
+        };
+        let namespace = args.namespace.clone().or(default).filter(|_| !args.all_namespaces);
+        let (operator, operator_namespace) = (args.operator.clone(), args.operator_namespace.clone());
+        Ok(Self { operator, operator_namespace, token, namespace, cluster })
+    }
+
+    /// The namespace that is read; none means all.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// Reads once: from the operator, or else from the status.
+    ///
+    /// # Errors
+    /// When neither can be read.
+    pub(super) async fn read(&mut self, name: Option<&str>) -> anyhow::Result<Listing> {
+        let because = match self.operator().await {
+            Ok(Answer { items, leader }) => {
+                return Ok(Listing { items, origin: Origin::Operator { standing: leader } });
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        let cluster = self.cluster.as_ref();
+        let client = cluster.map_err(|why| anyhow!("operator not reachable ({because}), and no cluster: {why}"))?;
+        let items = status::read(client, self.namespace(), name).await?;
+        Ok(Listing { items, origin: Origin::Status { because } })
+    }
+
+    async fn operator(&self) -> anyhow::Result<Answer> {
+        let query = self.namespace().map_or_else(String::new, |namespace| format!("?namespace={namespace}"));
+        let body = match (&self.operator, &self.cluster) {
+            (Some(url), _) => {
+                let uri: Uri = format!("{url}/api/v1/connectors{query}").parse()?;
+                http::get(&uri, self.header(header::AUTHORIZATION, "Bearer ")?).await?
+            }
+            (None, Ok(client)) => {
+                let service = format!("/api/v1/namespaces/{}/services/http:vigie:admin", self.operator_namespace);
+                let path = format!("{service}/proxy/api/v1/connectors{query}");
+                self.through(client, &path).await?
+            }
+            (None, Err(why)) => return Err(anyhow!("{why}")),
+        };
+        serde_json::from_slice(&body).context("the answer cannot be read: is it a vigie of another version?")
+    }
+
+    /// Through the API server's service proxy, with the rights of whoever asks.
+    async fn through(&self, client: &Client, path: &str) -> anyhow::Result<hyper::body::Bytes> {
+        let mut request = Request::get(path).body(kube::client::Body::empty())?;
+        request.headers_mut().extend(self.header(HeaderName::from_static(FORWARDED_TOKEN), "")?);
+        let response = timeout(http::PATIENCE, client.send(request)).await;
+        let response = response.map_err(|_| anyhow!("no answer within {} s", http::PATIENCE.as_secs()))??;
+        let (head, body) = response.into_parts();
+        http::answer(head.status, body).await
+    }
+
+    fn header(&self, name: HeaderName, scheme: &str) -> anyhow::Result<Option<(HeaderName, HeaderValue)>> {
+        let Some(token) = &self.token else { return Ok(None) };
+        let value = HeaderValue::try_from(format!("{scheme}{token}"));
+        let mut value = value.map_err(|_| anyhow!("the token file holds characters that no token has"))?;
+        value.set_sensitive(true);
+        Ok(Some((name, value)))
+    }
+}

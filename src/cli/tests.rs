@@ -1,0 +1,107 @@
+use std::path::Path;
+
+use clap::Parser;
+
+use super::args::{AdminAuth, Cli, Command, LogFormat, RunArgs, command};
+use super::*;
+use crate::metrics::ObjectMetrics;
+
+fn run(flags: &str) -> Result<RunArgs, String> {
+    let words = ["vigie", "run"].into_iter().chain(flags.split_whitespace());
+    match Cli::try_parse_from(words) {
+        Ok(Cli { command: Command::Run(args) }) => Ok(*args),
+        Ok(_) => panic!("run is run"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn clap_finds_no_fault_with_the_definitions() {
+    command(false).debug_assert();
+    command(true).debug_assert();
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let args = run("").unwrap();
+    assert_eq!((args.listen.to_string(), args.admin.to_string()), ("0.0.0.0:8080".into(), "0.0.0.0:9090".into()));
+    assert_eq!((args.status_writes_per_second, args.checkpoint_seconds), (10, 60));
+    assert_eq!((args.lease_name.as_str(), args.lease_namespace), ("vigie", None));
+    assert_eq!((args.admin_auth, args.object_metrics), (AdminAuth::Off, ObjectMetrics::Auto));
+    assert_eq!((args.log_format, args.log.as_str()), (LogFormat::Text, "info"));
+    assert!(args.namespace.is_empty() && args.trusted_proxy.is_empty() && args.public_url.is_none());
+}
+
+#[test]
+fn lists_repeat_or_are_separated_by_commas() {
+    let args =
+        run("--namespace a --namespace b,c --trusted-proxy 10.0.0.0/8,fd00::/8 --trusted-proxy 192.0.2.1").unwrap();
+    assert_eq!(args.namespace, ["a", "b", "c"]);
+    let proxies: Vec<String> = args.trusted_proxy.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]);
+}
+
+#[test]
+fn a_wrong_value_is_answered_by_what_would_be_right() {
+    for (flags, sentence) in [
+        ("--listen 8080", "an IP address and a port are needed, such as 0.0.0.0:8080"),
+        ("--namespace Gateways", "a namespace has 1 to 63 characters a-z"),
+        ("--lease-name a/b", "a name has characters a-z"),
+        ("--status-writes-per-second 0", "0 is not in 1..=1000"),
+        ("--status-writes-per-second 1001", "1001 is not in 1..=1000"),
+        ("--checkpoint-seconds 3601", "3601 is not in 1..=3600"),
+        ("--trusted-proxy 10.0.0.1/8", "did you mean 10.0.0.0/8?"),
+        ("--trusted-proxy proxy", "a network in CIDR notation is needed"),
+        ("--public-url vigie.example.com", "a URL that begins with http:// or https:// is needed"),
+        ("--public-url https://u:p@vigie.example.com", "may carry no user or password"),
+        ("--public-url https://vigie.example.com/?a=b", "without a query"),
+        ("--admin-auth on", "[possible values: off, kubernetes]"),
+        ("--object-metrics some", "[possible values: auto, on, off]"),
+        ("--log-format xml", "[possible values: text, json]"),
+        ("--log loud", "error, warn, info, debug or trace is needed"),
+        ("--tls-cert-file a.pem", "--tls-key-file <FILE>"),
+        ("--probe-concurrency 256", "unexpected argument '--probe-concurrency'"),
+    ] {
+        let error = run(flags).expect_err(flags);
+        assert!(error.contains(sentence), "{flags}: {error}");
+    }
+}
+
+#[test]
+fn a_url_and_a_log_filter_are_taken_as_people_write_them() {
+    let args = run("--public-url https://vigie.example.com/edge/ --log info,vigie::leader=debug").unwrap();
+    assert_eq!(args.public_url.as_deref(), Some("https://vigie.example.com/edge"));
+    assert_eq!(args.log, "info,vigie::leader=debug");
+}
+
+#[test]
+fn every_flag_of_run_has_its_environment_variable() {
+    let command = command(false);
+    let run = command.find_subcommand("run").unwrap();
+    for arg in run.get_arguments().filter(|arg| arg.get_id() != "help") {
+        let long = arg.get_long().unwrap();
+        let expected = format!("VIGIE_{}", long.replace('-', "_").to_uppercase());
+        assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(expected.as_str()), "--{long}");
+        assert!(arg.get_help().is_some(), "--{long} has no help");
+    }
+}
+
+#[test]
+fn get_takes_a_namespace_or_all_of_them() {
+    let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
+    assert!(parse("vigie get -A -o wide -w").is_ok());
+    let error = parse("vigie get -A -n gw").unwrap_err().to_string();
+    assert!(error.contains("cannot be used with"), "{error}");
+    let error = parse("vigie get a b c").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+}
+
+#[test]
+fn as_a_plugin_every_text_says_kubectl_vigie() {
+    assert!(is_plugin(Path::new("/usr/local/bin/kubectl-vigie")) && is_plugin(Path::new("kubectl-vigie.exe")));
+    assert!(!is_plugin(Path::new("/usr/local/bin/vigie")));
+    let error = command(true).try_get_matches_from(["kubectl-vigie", "get", "--help"]).unwrap_err();
+    let help = error.to_string();
+    assert!(help.contains("Usage: kubectl vigie get"), "{help}");
+    assert!(help.contains("\n  kubectl vigie get connectors -A -o wide"), "{help}");
+}

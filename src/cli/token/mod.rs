@@ -1,0 +1,235 @@
+//! `vigie token show|rotate|revoke`: with the rights of whoever asks, by the API server alone.
+
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::args::{RevokeArgs, TokenArgs, TokenChange};
+use super::connect::ask;
+use super::get::resource;
+use super::output;
+use source::Source;
+
+/// Who the API server is told has written.
+const FIELD_MANAGER: &str = "vigie-cli";
+/// Asks the operator to end every token (api.md, Annotations).
+const REVOKE_REQUESTED: &str = "vigie.dev/revoke-requested";
+/// How often a rotation is tried against other writers of the same object before giving up.
+const ATTEMPTS: usize = 5;
+/// How often `--wait` looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Prints the token of a connector, and nothing else, on stdout.
+///
+/// # Errors
+/// When there is none, or the caller may not read it.
+pub(super) async fn show(args: TokenArgs) -> anyhow::Result<()> {
+    let place = Place::of(&args).await?;
+    let token = place.token().await?;
+    output::print(&format!("{token}\n"))
+}
+
+/// Asks for a new token and says what happens next.
+///
+/// # Errors
+/// When the connector has no token of ours, or cannot be changed.
+pub(super) async fn rotate(args: TokenChange) -> anyhow::Result<()> {
+    let place = Place::of(&args.token).await?;
+    let (generation, grace) = place.rotate().await?;
+    output::print(&rotation_text(&place, generation, grace))?;
+    if !args.wait {
+        return Ok(());
+    }
+    let done = |object: &Value| source::observed_rotation(object) >= generation;
+    let object = place.wait(args.timeout, done).await?;
+    let until = object.pointer("/status/token/graceUntil").and_then(Value::as_str);
+    let until = until.map_or_else(String::new, |until| format!("; the old one works until {until} at most"));
+    output::print(&format!("the new token is there{until}\n"))
+}
+
+fn rotation_text(place: &Place, generation: i64, grace: i64) -> String {
+    let Place { namespace, name, .. } = place;
+    let old = match grace {
+        0 => "ends as soon as the new one is made".to_owned(),
+        seconds => format!("works until the new one is first used, {seconds} s at most"),
+    };
+    format!(
+        "rotation {generation} of {namespace}/{name} is asked for\n\
+         the old token {old}\n\
+         get the new one with: vigie token show {name} -n {namespace}\n"
+    )
+}
+
+/// Asks for the end of every token and a new one.
+///
+/// # Errors
+/// When it is not confirmed, the connector has no token of ours, or cannot be changed.
+pub(super) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
+    let place = Place::of(&args.change.token).await?;
+    let before = place.issued().await?;
+    if !args.yes {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            bail!("nothing was revoked: this cannot be undone, so without a terminal --yes is needed");
+        }
+        if !confirmed(&place, &mut stdin.lock(), &mut std::io::stderr())? {
+            bail!("nothing was revoked");
+        }
+    }
+    place.revoke(Timestamp::now()).await?;
+    let Place { namespace, name, .. } = &place;
+    output::print(&format!(
+        "every token of {namespace}/{name} is being ended; until it has the new one it gets 401\n\
+         get the new one with: vigie token show {name} -n {namespace}\n"
+    ))?;
+    if args.change.wait {
+        let before = source::delivered(&before);
+        place.wait(args.change.timeout, |object| source::delivered(object) > before).await?;
+        output::print("the new token is there\n")?;
+    }
+    Ok(())
+}
+
+fn confirmed(place: &Place, from: &mut impl BufRead, to: &mut impl Write) -> std::io::Result<bool> {
+    let Place { namespace, name, .. } = place;
+    write!(to, "End every token of {namespace}/{name} now? It is cut off until it has the new one. [y/N] ")?;
+    to.flush()?;
+    let mut answer = String::new();
+    from.read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// One connector in a cluster.
+struct Place {
+    client: Client,
+    connectors: Api<DynamicObject>,
+    namespace: String,
+    name: String,
+}
+
+impl Place {
+    async fn of(args: &TokenArgs) -> anyhow::Result<Self> {
+        let (client, default) = args.connection.client().await?;
+        Ok(Self::new(client, args.namespace.clone().unwrap_or(default), args.name.clone()))
+    }
+
+    fn new(client: Client, namespace: String, name: String) -> Self {
+        let connectors = Api::namespaced_with(client.clone(), &namespace, &resource());
+        Self { client, connectors, namespace, name }
+    }
+
+    async fn read(&self) -> anyhow::Result<DynamicObject> {
+        let doing = format!("reading the connector {}/{}", self.namespace, self.name);
+        let found = ask(&doing, self.connectors.get_opt(&self.name)).await?;
+        found.with_context(|| format!("there is no connector {:?} in namespace {:?}", self.name, self.namespace))
+    }
+
+    /// The connector, if its tokens are made by vigie.
+    async fn issued(&self) -> anyhow::Result<Value> {
+        let object = self.read().await?;
+        match Source::of(&object.data, &self.name) {
+            Source::Issued { .. } => Ok(object.data),
+            other => bail!("{}/{} has no token of vigie's: {other}", self.namespace, self.name),
+        }
+    }
+
+    async fn token(&self) -> anyhow::Result<String> {
+        let object = self.read().await?;
+        let secret_name = match Source::of(&object.data, &self.name) {
+            Source::Issued { secret_name } => secret_name,
+            other => bail!("{}/{} has no token of vigie's: {other}", self.namespace, self.name),
+        };
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let place = format!("{}/{secret_name}", self.namespace);
+        let secret = ask(&format!("reading the Secret {place}"), secrets.get_opt(&secret_name)).await?;
+        let secret = secret.with_context(|| {
+            format!("the Secret {place} does not exist: vigie makes it soon after the connector, if it runs")
+        })?;
+        let owner = object.uid();
+        if !secret.owner_references().iter().any(|reference| Some(&reference.uid) == owner.as_ref()) {
+            bail!("the Secret {place} does not belong to this connector: see its condition Provisioned");
+        }
+        let token = secret.data.unwrap_or_default().remove("token");
+        let token = token.and_then(|bytes| String::from_utf8(bytes.0).ok());
+        token.filter(|token| !token.is_empty()).with_context(|| format!("the Secret {place} holds no token"))
+    }
+
+    /// Raises the generation, and returns it with the seconds of grace. When somebody else raises it meanwhile,
+    /// theirs is the rotation that was asked for: a second one would replace a token that nobody has seen yet.
+    async fn rotate(&self) -> anyhow::Result<(i64, i64)> {
+        let mut first = None;
+        for _ in 0..ATTEMPTS {
+            let object = self.read().await?;
+            match Source::of(&object.data, &self.name) {
+                Source::Issued { .. } => {}
+                other => bail!("{}/{} has no token of vigie's: {other}", self.namespace, self.name),
+            }
+            let (generation, grace) = (source::rotation(&object.data), source::grace_seconds(&object.data));
+            if generation > *first.get_or_insert(generation) {
+                return Ok((generation, grace));
+            }
+            let patch = json!({
+                "metadata": {"resourceVersion": object.resource_version()},
+                "spec": {"token": {"rotationGeneration": generation + 1}},
+            });
+            match self.patch(&patch).await? {
+                Patched::Yes => return Ok((generation + 1, grace)),
+                Patched::Conflict => {}
+            }
+        }
+        bail!("{}/{} was changed by others {ATTEMPTS} times meanwhile: nothing was rotated", self.namespace, self.name)
+    }
+
+    /// Puts the request where the operator sees it; the last one counts, so nobody's change is in the way.
+    async fn revoke(&self, now: Timestamp) -> anyhow::Result<()> {
+        let patch = json!({"metadata": {"annotations": {REVOKE_REQUESTED: now.to_string()}}});
+        match self.patch(&patch).await? {
+            Patched::Yes => Ok(()),
+            Patched::Conflict => bail!("{}/{} is being changed by others: try again", self.namespace, self.name),
+        }
+    }
+
+    async fn patch(&self, patch: &Value) -> anyhow::Result<Patched> {
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..Default::default() };
+        let doing = format!("changing the connector {}/{}", self.namespace, self.name);
+        let call = async {
+            match self.connectors.patch(&self.name, &params, &Patch::Merge(patch)).await {
+                Ok(_) => Ok(Patched::Yes),
+                Err(kube::Error::Api(status)) if status.is_conflict() => Ok(Patched::Conflict),
+                Err(error) => Err(error),
+            }
+        };
+        ask(&doing, call).await
+    }
+
+    async fn wait(&self, seconds: u32, done: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let look = async {
+            loop {
+                let object = self.read().await?.data;
+                if done(&object) {
+                    return anyhow::Ok(object);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(seconds.into()), look).await {
+            Ok(found) => found,
+            Err(_) => bail!("it is asked for, and the operator has not done it within {seconds} s: does it run?"),
+        }
+    }
+}
+
+enum Patched {
+    Yes,
+    Conflict,
+}

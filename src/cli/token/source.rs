@@ -1,0 +1,94 @@
+//! What a connector says of its tokens. Read as plain JSON, so that any version of the object will do.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::api::TokenSpec;
+
+/// Where the token of a connector comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// vigie makes it and delivers it in this Secret.
+    Issued { secret_name: String },
+    /// A person brings it in this Secret.
+    Brought { secret_name: String, key: String },
+    /// There is none: it renews a Lease, with the cluster's own credentials.
+    Lease,
+}
+
+impl Source {
+    /// What the spec asks for, in the Secret that the status names, or else the one that the spec would.
+    pub(super) fn of(connector: &Value, name: &str) -> Self {
+        let text = |pointer: &str| connector.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        if text("/spec/heartbeat/source").as_deref() == Some("Lease") {
+            return Self::Lease;
+        }
+        if let Some(secret_name) = text("/spec/token/existingSecretRef/name") {
+            return Self::Brought { secret_name, key: text("/spec/token/existingSecretRef/key").unwrap_or_default() };
+        }
+        let secret_name = text("/status/token/secretName").or_else(|| text("/spec/token/secretName"));
+        Self::Issued { secret_name: secret_name.unwrap_or_else(|| format!("{name}-connector-token")) }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Issued { secret_name } => write!(f, "vigie makes it, in the Secret {secret_name:?}"),
+            Self::Brought { secret_name, key } => {
+                write!(f, "you bring it yourself, in the key {key:?} of the Secret {secret_name:?}; change it there")
+            }
+            Self::Lease => write!(f, "it renews a Lease and needs none"),
+        }
+    }
+}
+
+/// The rotation that the spec asks for.
+pub(super) fn rotation(connector: &Value) -> i64 {
+    connector.pointer("/spec/token/rotationGeneration").and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// The rotation that the operator has carried out.
+pub(super) fn observed_rotation(connector: &Value) -> i64 {
+    connector.pointer("/status/token/observedRotationGeneration").and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// How many tokens have been delivered.
+pub(super) fn delivered(connector: &Value) -> i64 {
+    connector.pointer("/status/token/generation").and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// How long the old token lives beside the new one.
+pub(super) fn grace_seconds(connector: &Value) -> i64 {
+    let said = connector.pointer("/spec/token/graceSeconds").and_then(Value::as_i64);
+    said.unwrap_or_else(|| TokenSpec::default().grace_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_secret_is_the_one_of_the_status_then_of_the_spec_then_the_default() {
+        let of = |json: Value| match Source::of(&json, "edge-1") {
+            Source::Issued { secret_name } => secret_name,
+            other => panic!("{other}"),
+        };
+        let spec = json!({"token": {"secretName": "asked"}});
+        assert_eq!(of(json!({"spec": spec, "status": {"token": {"secretName": "is"}}})), "is");
+        assert_eq!(of(json!({"spec": spec})), "asked");
+        assert_eq!(of(json!({"spec": {}})), "edge-1-connector-token");
+    }
+
+    #[test]
+    fn a_lease_and_a_brought_secret_are_not_vigies() {
+        let lease = json!({"spec": {"heartbeat": {"source": "Lease", "leaseName": "l"}}});
+        assert_eq!(Source::of(&lease, "e"), Source::Lease);
+        let brought = json!({"spec": {"token": {"existingSecretRef": {"name": "mine", "key": "t"}}}});
+        let source = Source::of(&brought, "e");
+        assert_eq!(source, Source::Brought { secret_name: "mine".to_owned(), key: "t".to_owned() });
+        assert!(source.to_string().contains("in the key \"t\" of the Secret \"mine\""));
+    }
+}

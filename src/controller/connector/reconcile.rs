@@ -1,0 +1,459 @@
+//! One look at one connector: observe, decide, apply, when next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
+use kube::api::Api;
+use kube::runtime::controller::Action;
+use kube::{Resource as _, ResourceExt as _};
+use parking_lot::RwLock;
+use serde_json::json;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::assess::{Case, stored};
+use super::decide::{Plan, decide, state_event};
+use super::desk::Desks;
+use super::secrets::{Secrets, Token};
+use super::sites::Sites;
+use super::token::{Request, Seen, TokenPlan, Write, plan};
+use crate::api::{ConditionType, Connector, ConnectorStatus, Reason, Truth};
+use crate::clock::{Clock, Now};
+use crate::cluster::{CallError, StatusWriter, WriteError};
+use crate::controller::events::{Event, Reporter};
+use crate::heartbeat::entry::{Entry, Key, Snapshot};
+use crate::heartbeat::registry::Registry;
+use crate::leader::{Leadership, Permit};
+use crate::metrics::Metrics;
+
+/// How old the newest transition may be when it is told again after a restart of ours. Told once already, it is refused
+/// as existing; older than this, the event may have been forgotten by the API server (an hour) and would come back.
+const RETELL: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+/// What a reconcile works with.
+pub struct Context {
+    /// Last contacts.
+    pub registry: Arc<Registry>,
+    /// Our part in the election.
+    pub leadership: watch::Receiver<Leadership>,
+    /// The one writer of status.
+    pub writer: StatusWriter,
+    /// A client that sends each request once.
+    pub client: kube::Client,
+    /// Tells events.
+    pub reporter: Reporter,
+    /// Mass silence.
+    pub sites: Arc<Sites>,
+    /// Our notes.
+    pub desks: Desks,
+    /// Where lags are counted.
+    pub metrics: Arc<Metrics>,
+    /// What connectors reach us by.
+    pub public_url: Option<String>,
+    /// The clocks.
+    pub clock: Clock,
+    /// Objects whose status cannot be read, which have been told so: UIDs.
+    pub unreadable: RwLock<std::collections::HashSet<String>>,
+}
+
+/// Why a connector could not be dealt with now. It is tried again.
+#[derive(Debug, Error)]
+pub enum Failed {
+    /// Its status was not written.
+    #[error("its status was not written: {0}")]
+    Status(#[from] WriteError),
+    /// Its token Secret could not be read or written.
+    #[error("its token was not delivered: {0}")]
+    Secret(CallError),
+    /// An event was not told.
+    #[error("an event was not told: {0}")]
+    Event(CallError),
+}
+
+/// What follows from one step.
+enum Next {
+    /// All is done until then.
+    Done(Option<Duration>),
+    /// There is more to do, with the object as it is now.
+    Again(Box<Connector>),
+}
+
+impl Context {
+    /// Deals with one connector. Level-based: it does not matter what woke it.
+    ///
+    /// # Errors
+    /// What kept it from being dealt with; the caller tries again.
+    pub async fn reconcile(&self, connector: &Connector) -> Result<Action, Failed> {
+        let mut latest = None;
+        // Three steps are the most that a change asks for: the state, the intent of a delivery, its outcome.
+        for _ in 0..4 {
+            match self.step(latest.as_ref().unwrap_or(connector)).await? {
+                Next::Done(next) => return Ok(next.map_or_else(Action::await_change, Action::requeue)),
+                Next::Again(written) => latest = Some(*written),
+            }
+        }
+        Ok(Action::requeue(Duration::from_secs(1)))
+    }
+
+    async fn step(&self, connector: &Connector) -> Result<Next, Failed> {
+        let Some(entry) = self.registry.get(&key(connector)).filter(|entry| is_same(entry, connector)) else {
+            return Ok(Next::Done(None));
+        };
+        let now = self.clock.read();
+        let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Next::Done(None)) };
+        self.retell(&permit, &entry, connector, now).await?;
+        let live = entry.snapshot(self.registry.ear.listening(), now.moment);
+        let look = self.look(&permit, &entry, connector, &live, now).await;
+        let mass_silence = self.sites.mass_silence(&entry.identity.domain);
+        let case =
+            self.case(connector, &entry, &live, mass_silence.as_deref(), look.as_ref().map(|look| &look.plan), now);
+        let plan = decide(&case, look.as_ref().map(|look| &look.plan));
+        self.apply(&permit, &entry, connector, &live, plan, look, now).await
+    }
+
+    fn case<'a>(
+        &self,
+        connector: &'a Connector,
+        entry: &Entry,
+        live: &'a Snapshot,
+        mass_silence: Option<&'a str>,
+        token: Option<&TokenPlan>,
+        now: Now,
+    ) -> Case<'a> {
+        let duplicate = self.registry.holder_instead_of(entry);
+        observe(connector, live, mass_silence, duplicate, token, now)
+    }
+
+    /// Looks at the token Secret when that is due, and decides about it. A transition that waits to be written goes
+    /// first: then the look is put off to the next step.
+    async fn look(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        live: &Snapshot,
+        now: Now,
+    ) -> Option<Look> {
+        if connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
+            return None;
+        }
+        let status = connector.status.as_ref();
+        if status.is_some_and(|status| status.state.is_some()) {
+            let mass_silence = self.sites.mass_silence(&entry.identity.domain);
+            if decide(&self.case(connector, entry, live, mass_silence.as_deref(), None, now), None).due_at.is_some() {
+                return None;
+            }
+        }
+        let rejected = retired_use(connector, live, now);
+        let noted = status.and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
+        let is_news = rejected.is_some_and(|at| noted.is_none_or(|noted| at.as_second() > noted.as_second()));
+        let spread = (entry.number % 997) as f64 / 997.0;
+        let (due, fresh, trouble) = self.desks.at(entry.number, permit.epoch(), |desk| {
+            let due = desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread);
+            (due, desk.undelivered.clone().unwrap_or_else(Token::random), desk.trouble.clone())
+        });
+        if !due {
+            return None;
+        }
+        Some(self.look_now(connector, live, rejected, fresh, trouble, now).await)
+    }
+
+    async fn look_now(
+        &self,
+        connector: &Connector,
+        live: &Snapshot,
+        rejected: Option<Timestamp>,
+        fresh: Token,
+        trouble: Option<String>,
+        now: Now,
+    ) -> Look {
+        let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
+        let found = match &connector.spec.token.existing_secret_ref {
+            Some(from) => secrets.look_brought(from).await.map(|seen| (seen, None)),
+            None => {
+                secrets.look(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
+            }
+        };
+        let brought = connector.spec.token.existing_secret_ref.as_ref();
+        let secret_name = brought.map_or_else(|| connector.token_secret_name(), |from| from.name.clone());
+        let (seen, secret, failure) = match found {
+            Ok((Some(seen), secret)) => (seen, secret, None),
+            Ok((None, _)) => {
+                let key = brought.map(|from| from.key.as_str()).unwrap_or_default();
+                (Seen::Brought(Err(format!("there is no Secret {secret_name} with a key {key}"))), None, None)
+            }
+            Err(error) => {
+                (Seen::Brought(Err(format!("Secret {secret_name} cannot be read: {error}"))), None, Some(error))
+            }
+        };
+        let is_missing =
+            matches!((&seen, brought), (Seen::Brought(Err(_)), Some(_))) && secret.is_none() && failure.is_none();
+        let request = Request {
+            spec: &connector.spec.token,
+            secret_name: &secret_name,
+            status: connector.status.as_ref().and_then(|status| status.token.as_ref()),
+            delivered: stored(connector, ConditionType::Provisioned).is_some_and(|said| said.0 == Truth::True),
+            revoke: connector
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(super::REVOKE_REQUESTED))
+                .map(String::as_str),
+            used_generation: live.used_generation,
+            retired_use: rejected,
+            seen: &seen,
+            now: now.wall,
+        };
+        let mut plan = plan(&request, fresh.digest());
+        if is_missing
+            && let Seen::Brought(Err(problem)) = &seen
+            && problem.starts_with("there is no")
+        {
+            plan.refused = Some((Reason::SecretNotFound, problem.clone()));
+        }
+        if failure.is_some() && stored(connector, ConditionType::Provisioned).is_some_and(|said| said.0 == Truth::True)
+        {
+            // It was in order when we could read it last: not being able to look is no evidence against it.
+            plan.provisioned = stored(connector, ConditionType::Provisioned).expect("asked for just above");
+        }
+        if let (Some(trouble), true) = (trouble, plan.write != Write::Nothing) {
+            plan.provisioned.2 = format!("{}: {trouble}", plan.provisioned.2);
+        }
+        Look { plan, secrets, secret, fresh, failure }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
+    async fn apply(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        live: &Snapshot,
+        plan: Plan,
+        look: Option<Look>,
+        now: Now,
+    ) -> Result<Next, Failed> {
+        let Plan { status, current, secret, events, due_at } = plan;
+        let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
+        let mut written = None;
+        if let Some(status) = status {
+            written = Some(self.write(permit, entry, connector, status, live, due_at).await?);
+        } else if checkpoint {
+            written = Some(self.checkpoint(permit, entry, connector, &current, live).await?);
+        }
+        if let Some(look) = look {
+            let sooner = look.plan.look_again.and_then(|after| Duration::try_from(after).ok());
+            self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await?;
+            let epoch = permit.epoch();
+            self.desks.at(entry.number, epoch, |desk| {
+                // What was just written is looked at once more, to say that it is there.
+                let sooner = if secret == Write::Nothing { sooner } else { Some(Duration::ZERO) };
+                desk.note_look(connector, now.moment, sooner);
+            });
+            if let Some(failure) = look.failure {
+                return Err(Failed::Secret(failure));
+            }
+        }
+        self.tell(permit, entry, connector, events).await?;
+        self.desks.at(entry.number, permit.epoch(), |desk| desk.failures = 0);
+        if secret != Write::Nothing || due_at.is_some() {
+            return Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))));
+        }
+        Ok(Next::Done(self.next_look(permit, entry, live, now)))
+    }
+
+    async fn write(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        status: ConnectorStatus,
+        live: &Snapshot,
+        due_at: Option<Timestamp>,
+    ) -> Result<Connector, Failed> {
+        let mut object = connector.clone();
+        object.status = Some(status);
+        let written = self.writer.replace(permit, &self.api(connector), &object).await?;
+        let now = self.clock.read();
+        self.registry.wrote(entry, &written, live.last_contact, now);
+        if let Some(due_at) = due_at {
+            let lag = Duration::try_from(now.wall.duration_since(due_at)).unwrap_or_default();
+            self.metrics.observe_transition_lag(lag);
+            if let Some(status) = &written.status {
+                log_transition(entry, status);
+            }
+        }
+        Ok(written)
+    }
+
+    async fn checkpoint(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        current: &ConnectorStatus,
+        live: &Snapshot,
+    ) -> Result<Connector, Failed> {
+        let patch = json!({
+            "lastHeartbeatTime": current.last_heartbeat_time,
+            "lastHealthyTime": current.last_healthy_time,
+            "agent": current.agent,
+            "checks": current.checks,
+        });
+        let version = connector.resource_version().unwrap_or_default();
+        let written =
+            self.writer.checkpoint(permit, &self.api(connector), &connector.name_any(), &version, patch).await?;
+        self.registry.wrote(entry, &written, live.last_contact, self.clock.read());
+        Ok(written)
+    }
+
+    /// Puts the token where the plan wants it. Its hash is stored already: from now on it is accepted.
+    async fn deliver(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        look: &Look,
+        write: Write,
+    ) -> Result<(), Failed> {
+        let token = match write {
+            Write::Nothing => return Ok(()),
+            Write::Complete => None,
+            Write::Create | Write::Replace => Some(&look.fresh),
+        };
+        if !permit.is_current(self.clock.now()) {
+            return Err(WriteError::NotLeader.into());
+        }
+        let found = if write == Write::Create { None } else { look.secret.clone() };
+        let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
+        self.desks.at(entry.number, permit.epoch(), |desk| {
+            desk.undelivered = token.filter(|_| outcome.is_err()).cloned();
+            desk.trouble = outcome.as_ref().err().map(ToString::to_string);
+            desk.look_at = None;
+        });
+        outcome.map_err(Failed::Secret)
+    }
+
+    /// Tells what the last reconcile could not, and after a restart of ours the newest transition again: whoever wrote
+    /// it may have been killed before it could tell.
+    async fn retell(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, now: Now) -> Result<(), Failed> {
+        let (untold, first) = self.desks.at(entry.number, permit.epoch(), |desk| {
+            (std::mem::take(&mut desk.untold), !std::mem::replace(&mut desk.retold, true))
+        });
+        let mut events = untold;
+        if let (true, Some(status)) = (first, &connector.status)
+            && let Some(latest) = status.transitions.first()
+            && now.wall.duration_since(latest.time.0) < RETELL
+        {
+            events.extend(state_event(connector, status));
+        }
+        self.tell(permit, entry, connector, events).await
+    }
+
+    async fn tell(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        events: Vec<Event>,
+    ) -> Result<(), Failed> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let regarding = ObjectReference { resource_version: None, ..connector.object_ref(&()) };
+        let mut events = events.into_iter();
+        while let Some(event) = events.next() {
+            if let Err(error) = self.reporter.tell(&regarding, &event).await {
+                self.desks.at(entry.number, permit.epoch(), |desk| {
+                    desk.untold.push(event);
+                    desk.untold.extend(events);
+                });
+                return Err(Failed::Event(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn api(&self, connector: &Connector) -> Api<Connector> {
+        Api::namespaced(self.client.clone(), &connector.namespace().unwrap_or_default())
+    }
+
+    fn next_look(&self, permit: &Permit, entry: &Arc<Entry>, live: &Snapshot, now: Now) -> Option<Duration> {
+        let look_at = self.desks.at(entry.number, permit.epoch(), |desk| desk.look_at);
+        let duplicate_until = live.duplicate.map(|(_, until)| until);
+        let next = [look_at, duplicate_until].into_iter().flatten().min()?;
+        Some(next.since(now.moment).max(Duration::from_millis(10)))
+    }
+}
+
+/// What a look at the token Secret found, and what is to be done about it.
+struct Look {
+    plan: TokenPlan,
+    secrets: Secrets,
+    secret: Option<Secret>,
+    fresh: Token,
+    failure: Option<CallError>,
+}
+
+/// Puts together what is known of a connector. `token` is what a look at its Secret led to; without one, what is stored
+/// stands.
+pub fn observe<'a>(
+    connector: &'a Connector,
+    live: &'a Snapshot,
+    mass_silence: Option<&'a str>,
+    duplicate: Option<Key>,
+    token: Option<&TokenPlan>,
+    now: Now,
+) -> Case<'a> {
+    let refused = match (duplicate, token) {
+        (Some(holder), _) => {
+            let id = connector.effective_id();
+            Some((
+                Reason::DuplicateConnectorID,
+                format!("connectorID {id} belongs to Connector {holder}, which is older"),
+            ))
+        }
+        (None, Some(token)) => token.refused.clone(),
+        (None, None) => stored(connector, ConditionType::Accepted)
+            .filter(|said| said.0 == Truth::False && said.1 != Reason::DuplicateConnectorID)
+            .map(|(_, reason, message)| (reason, message)),
+    };
+    let provisioned = match token {
+        Some(token) => token.provisioned.clone(),
+        None if connector.is_lease() => (Truth::True, Reason::Provisioned, "a Lease source needs no token".to_owned()),
+        None => stored(connector, ConditionType::Provisioned).unwrap_or_else(|| {
+            (Truth::False, Reason::TokenSecretInvalid, "no token has been delivered yet".to_owned())
+        }),
+    };
+    Case { connector, live, mass_silence, refused, provisioned, retired_use: retired_use(connector, live, now), now }
+}
+
+/// When a retired token was used last: by this process' own account, or by what is stored.
+fn retired_use(connector: &Connector, live: &Snapshot, now: Now) -> Option<Timestamp> {
+    let stored =
+        connector.status.as_ref().and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
+    live.retired_use.map(|at| now.stamp(at)).max(stored)
+}
+
+/// Which entry an object has.
+pub fn key(connector: &Connector) -> Key {
+    Key { namespace: connector.namespace().unwrap_or_default().into(), name: connector.name_any().into() }
+}
+
+fn is_same(entry: &Entry, connector: &Connector) -> bool {
+    connector.metadata.uid.as_deref() == Some(&entry.identity.uid)
+}
+
+fn log_transition(entry: &Entry, status: &ConnectorStatus) {
+    let Some(latest) = status.transitions.first() else { return };
+    tracing::info!(
+        connector = %entry.identity.key,
+        from = latest.from.as_deref().unwrap_or("-"),
+        to = latest.to,
+        cause = latest.cause.map_or("-", |cause| cause.as_str()),
+        since = %latest.time.0,
+        "transition"
+    );
+}

@@ -1,0 +1,237 @@
+//! Gauges that are computed at the scrape: nothing to keep in step, nothing left behind by a deleted object.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use crate::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
+use crate::api::{Cause, CheckOutcome, CheckType, ConnectorState};
+
+/// Above this many objects `auto` leaves the per-object series out: a connector has some 40 of them, and a scrape of
+/// 200,000 series is what a middling Prometheus still takes without being asked.
+const AUTO_LIMIT: usize = 5_000;
+
+/// Whether each object has series of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ObjectMetrics {
+    /// Up to 5,000 objects.
+    #[default]
+    Auto,
+    /// However many there are.
+    On,
+    /// Never.
+    Off,
+}
+
+impl ObjectMetrics {
+    fn wanted(self, objects: usize) -> bool {
+        match self {
+            Self::Auto => objects <= AUTO_LIMIT,
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
+
+/// Asks the fleet at each scrape.
+pub struct FleetCollector {
+    fleet: Arc<dyn Fleet>,
+    objects: ObjectMetrics,
+}
+
+impl FleetCollector {
+    /// A collector over `fleet`.
+    pub fn new(fleet: Arc<dyn Fleet>, objects: ObjectMetrics) -> Self {
+        Self { fleet, objects }
+    }
+}
+
+impl fmt::Debug for FleetCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FleetCollector").field("objects", &self.objects).finish_non_exhaustive()
+    }
+}
+
+/// What the series of one object need of its view. The text groups by metric, so the rows are kept for as long as it
+/// is written; the fleet is visited once and its locks are free again before the first line.
+struct Row {
+    namespace: String,
+    name: String,
+    state: ConnectorState,
+    cause: Option<Cause>,
+    last_heartbeat: Option<Timestamp>,
+    checks: Vec<CheckView>,
+    paused: bool,
+}
+
+impl From<ConnectorView> for Row {
+    fn from(view: ConnectorView) -> Self {
+        let ConnectorView { namespace, name, state, cause, last_heartbeat_time, checks, paused, .. } = view;
+        Self { namespace, name, state, cause, last_heartbeat: last_heartbeat_time, checks, paused }
+    }
+}
+
+impl Row {
+    fn key(&self) -> [(&'static str, &str); 2] {
+        [("namespace", &self.namespace), ("name", &self.name)]
+    }
+
+    fn check(&self, type_: CheckType) -> Option<CheckOutcome> {
+        self.checks.iter().find(|check| check.type_ == type_.as_str()).map(|check| check.status)
+    }
+}
+
+impl Collector for FleetCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let facts = self.fleet.facts();
+        let mut counts = [0_u64; ConnectorState::ALL.len()];
+        let mut rows = Vec::new();
+        // Uncertain still hears the beats and nobody else does: its series must not vanish with the API server.
+        let per_object = facts.leader != Standing::Follower && self.objects.wanted(facts.connectors);
+        self.fleet.connectors(None, &mut |view| {
+            counts[view.state as usize] += 1;
+            if per_object {
+                rows.push(Row::from(view));
+            }
+        });
+        encode_facts(&mut encoder, &facts)?;
+        encode_counts(&mut encoder, &counts)?;
+        if per_object {
+            encode_contacts(&mut encoder, &rows)?;
+            encode_states(&mut encoder, &rows)?;
+            encode_checks(&mut encoder, &rows)?;
+            encode_diagnoses(&mut encoder, &rows)?;
+            encode_paused(&mut encoder, &rows)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_facts(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Result {
+    let Facts {
+        leader,
+        synced: _,
+        listening_since,
+        reachable,
+        status_write_pending,
+        checkpoint_staleness,
+        connectors: _,
+    } = facts;
+    let help = "Whether this replica leads: 1 on exactly one replica while all is well.";
+    single(encoder, "vigie_leader", help, None, &u32::from(*leader == Standing::Leader))?;
+    let help = "Transitions that the API server does not know yet.";
+    single(encoder, "vigie_status_write_pending", help, None, status_write_pending)?;
+    let help = "Age of the oldest last contact that is not yet written to its status.";
+    single(encoder, "vigie_checkpoint_staleness", help, Some(&Unit::Seconds), checkpoint_staleness)?;
+    if let Some(since) = listening_since {
+        let help = "Since when silence counts; absent while this replica cannot be heard.";
+        single(encoder, "vigie_listening_since_timestamp", help, Some(&Unit::Seconds), &unix_seconds(*since))?;
+    }
+    if let Some(reachable) = reachable {
+        let help = "Whether the public URL leads to us; absent when it is not asked.";
+        single(encoder, "vigie_reachable", help, None, &u32::from(*reachable))?;
+    }
+    Ok(())
+}
+
+fn encode_counts(encoder: &mut DescriptorEncoder, counts: &[u64]) -> fmt::Result {
+    let help = "Connectors by state, as this replica knows them; join with vigie_leader.";
+    let mut metric = encoder.encode_descriptor("vigie_connectors", help, None, MetricType::Gauge)?;
+    for state in ConnectorState::ALL {
+        gauge(&mut metric, &[("state", state.as_str())], &counts[*state as usize])?;
+    }
+    Ok(())
+}
+
+fn encode_contacts(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+    let name = "vigie_connector_last_heartbeat_timestamp";
+    let help = "When the last authenticated beat was received; absent when there was none.";
+    let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    for row in rows {
+        if let Some(at) = row.last_heartbeat {
+            gauge(&mut metric, &row.key(), &unix_seconds(at))?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_states(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+    let help = "The state of a connector: one series per state, exactly one of them is 1.";
+    let mut metric = encoder.encode_descriptor("vigie_connector_state", help, None, MetricType::Gauge)?;
+    for row in rows {
+        let [namespace, name] = row.key();
+        for state in ConnectorState::ALL {
+            gauge(&mut metric, &[namespace, name, ("state", state.as_str())], &u32::from(row.state == *state))?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_checks(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+    let help = "The outcome of a check as last reported: one series per outcome, exactly one of them is 1.";
+    let mut metric = encoder.encode_descriptor("vigie_connector_check_status", help, None, MetricType::Gauge)?;
+    for row in rows {
+        let [namespace, name] = row.key();
+        // What a newer agent reports beyond the known types is in the status: a label's values are a closed set.
+        for type_ in CheckType::ALL {
+            let Some(outcome) = row.check(*type_) else { continue };
+            for status in CheckOutcome::ALL {
+                let labels = [namespace, name, ("check", type_.as_str()), ("status", status.as_str())];
+                gauge(&mut metric, &labels, &u32::from(outcome == *status))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encode_diagnoses(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+    let help = "The cause of a state that is not well; absent when all is well.";
+    let mut metric = encoder.encode_descriptor("vigie_diagnosis", help, None, MetricType::Info)?;
+    for row in rows {
+        let [namespace, name] = row.key();
+        if let Some(cause) = row.cause {
+            metric.encode_info(&[("kind", "Connector"), namespace, name, ("cause", cause.as_str())])?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_paused(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+    let help = "Whether remedies are paused for an object.";
+    let mut metric = encoder.encode_descriptor("vigie_paused", help, None, MetricType::Gauge)?;
+    for row in rows {
+        let [namespace, name] = row.key();
+        gauge(&mut metric, &[("kind", "Connector"), namespace, name], &u32::from(row.paused))?;
+    }
+    Ok(())
+}
+
+fn single(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: &impl EncodeGaugeValue,
+) -> fmt::Result {
+    encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(value)
+}
+
+fn gauge<const N: usize>(
+    metric: &mut MetricEncoder,
+    labels: &[(&str, &str); N],
+    value: &impl EncodeGaugeValue,
+) -> fmt::Result {
+    metric.encode_family(labels)?.encode_gauge(value)
+}
+
+/// Seconds since the epoch, to the millisecond: a float has no digits for more, and nobody looks closer.
+fn unix_seconds(at: Timestamp) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit 53 bits until the year 287396")]
+    let millis = at.as_millisecond() as f64;
+    millis / 1000.0
+}
