@@ -8,3 +8,5 @@
 mod support;
 
 mod beats;
+mod outages;
+mod tokens;

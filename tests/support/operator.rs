@@ -136,6 +136,12 @@ impl Operator {
         .await
     }
 
+    /// Its command line and environment, as anybody on its machine may see them.
+    pub(crate) fn command_line(&self) -> String {
+        let read = |what| std::fs::read(format!("/proc/{}/{what}", self.child.id())).unwrap_or_default();
+        String::from_utf8_lossy(&[read("cmdline"), read("environ")].concat()).into_owned()
+    }
+
     /// Sends a signal to it.
     #[track_caller]
     pub(crate) fn signal(&self, signal: &str) {

@@ -25,6 +25,9 @@ use super::{eventually, seconds, text};
 /// For what takes milliseconds on an idle machine, on one where a dozen tests run side by side.
 pub(crate) const SOON: Duration = seconds(30);
 
+/// Whom the API server knows the operators as: the first one, and the others, so that it can tell two replicas apart.
+const ACCOUNTS: [&str; 2] = ["vigie", "vigie-second"];
+
 /// A test's own corner of the cluster. The namespace goes when it is dropped.
 pub(crate) struct World {
     pub(crate) ns: String,
@@ -64,8 +67,10 @@ impl World {
     async fn furnish(&self) {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": self.ns}})).unwrap();
         Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await.expect("a namespace is made");
-        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "vigie"}})).unwrap();
-        self.api::<ServiceAccount>().create(&PostParams::default(), &account).await.expect("an account is made");
+        for name in ACCOUNTS {
+            let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+            self.api::<ServiceAccount>().create(&PostParams::default(), &account).await.expect("an account is made");
+        }
         for role in include_str!("role.yaml").split("\n---\n") {
             let role: Role = serde_saphyr::from_str(role).expect("role.yaml holds Roles");
             self.api::<Role>().create(&PostParams::default(), &role).await.expect("a role is made");
@@ -92,7 +97,7 @@ impl World {
         let binding: RoleBinding = serde_json::from_value(json!({
             "metadata": {"name": role},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
-            "subjects": [{"kind": "ServiceAccount", "name": "vigie", "namespace": self.ns}],
+            "subjects": ACCOUNTS.map(|name| json!({"kind": "ServiceAccount", "name": name, "namespace": self.ns})),
         }))
         .unwrap();
         self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("a binding is made");
@@ -116,7 +121,8 @@ impl World {
         let (server, authority) = self.cluster.server();
         let proxy = Proxy::to(server).await;
         let kubeconfig = self.dir.join(format!("kubeconfig-{number}"));
-        let config = self.kubeconfig(&format!("https://{}", proxy.address), &authority).await;
+        let account = ACCOUNTS[number.min(1)];
+        let config = self.kubeconfig(account, &format!("https://{}", proxy.address), &authority).await;
         write_private(&kubeconfig, &config);
         let [beats, admin] = [(); 2].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
         let mut all: Vec<String> = ["--namespace", &self.ns, "--lease-namespace", &self.ns, "--lease-name", "vigie"]
@@ -133,11 +139,11 @@ impl World {
     }
 
     /// The operator's: nothing but its own token, and a server whose certificate is verified.
-    async fn kubeconfig(&self, server: &str, authority: &str) -> String {
+    async fn kubeconfig(&self, account: &str, server: &str, authority: &str) -> String {
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "vigie",
             "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": authority}}],
-            "users": [{"name": "vigie", "user": {"token": self.account_token("vigie").await}}],
+            "users": [{"name": "vigie", "user": {"token": self.account_token(account).await}}],
             "contexts": [{"name": "vigie", "context": {"cluster": "test", "user": "vigie", "namespace": self.ns}}],
         })
         .to_string()
@@ -229,19 +235,33 @@ impl World {
         History::of(self.connectors())
     }
 
-    /// What the operators of this namespace asked of the API server since the test began, as the server counted it.
+    /// What the first operator asked of the API server since the test began, as the server counted it.
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.audit.of(&format!("system:serviceaccount:{}:vigie", self.ns))
+        self.audit.of(&self.user(0))
     }
 
-    /// From now on.
-    pub(crate) fn audit_from_now(&self) -> Audit {
-        Audit::from_now(self.cluster.audit_log())
+    /// What the other one did.
+    pub(crate) fn requests_of_second(&self) -> Vec<Request> {
+        self.audit.of(&self.user(1))
     }
 
-    /// The name by which the API server knows the operators of this namespace.
-    pub(crate) fn user(&self) -> String {
-        format!("system:serviceaccount:{}:vigie", self.ns)
+    fn user(&self, replica: usize) -> String {
+        format!("system:serviceaccount:{}:{}", self.ns, ACCOUNTS[replica])
+    }
+
+    /// Fails if a Secret was ever asked for in another way than by its name.
+    pub(crate) fn secrets_were_asked_for_by_name(&self) {
+        let asked: Vec<_> = self.requests().into_iter().filter(|request| request.resource == "secrets").collect();
+        assert!(!asked.is_empty(), "the audit log knows of Secrets");
+        let allowed = |verb: &str| ["get", "create", "update"].contains(&verb);
+        let broad = asked.iter().find(|request| !allowed(&request.verb) || request.uri.contains("watch=true"));
+        assert!(broad.is_none(), "{broad:?}");
+    }
+
+    /// Has a Connector looked at anew, as any change to it does.
+    pub(crate) async fn nudge(&self, name: &str) {
+        let now = jiff::Timestamp::now().to_string();
+        self.patch(name, json!({"metadata": {"annotations": {"test.vigie.dev/nudge": now}}})).await;
     }
 
     /// kubectl in this namespace, as the administrator.
