@@ -7,6 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api;
 mod beats;
+mod ingest;
+mod leader;
 mod outages;
 mod tokens;
