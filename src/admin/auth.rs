@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::refusal;
+use super::{refusal, words};
 
 /// Where a caller behind the API server's service proxy puts its token: the proxy removes `Authorization`.
 pub const FORWARDED_TOKEN: &str = "x-vigie-token";
@@ -117,10 +117,7 @@ impl Authenticator {
 }
 
 fn unavailable(error: kube::Error) -> Denied {
-    Denied::Unavailable(match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    })
+    Denied::Unavailable(words(&error))
 }
 
 fn question(user: UserInfo, path: &str) -> SubjectAccessReviewSpec {

@@ -23,7 +23,7 @@ pub(super) struct Params {
 }
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>, params: Result<Query<Params>, QueryRejection>) -> Response {
-    let namespace = match params.map_err(|rejection| rejection.body_text()).and_then(|Query(p)| namespace(p)) {
+    let namespace = match params.map_err(|rejection| wrong(&rejection)).and_then(|Query(p)| namespace(p)) {
         Ok(namespace) => namespace,
         Err(why) => return refusal(StatusCode::BAD_REQUEST, "BadQuery", &why),
     };
@@ -40,6 +40,12 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, params: Result<Query
     };
     let tail = format!("],\"leader\":\"{leader}\",\"source\":\"operator\"}}\n");
     ([(header::CONTENT_TYPE, "application/json")], body(items, tail)).into_response()
+}
+
+/// What is wrong with a query, without the name of the parser's step.
+fn wrong(rejection: &QueryRejection) -> String {
+    let text = rejection.body_text();
+    format!("the query cannot be read: {}", text.rsplit_once("query string: ").map_or(text.as_str(), |(_, why)| why))
 }
 
 /// The namespace that was asked for; an empty one means all, as in `?namespace=$NS` with nothing set.

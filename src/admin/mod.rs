@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
-pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing, Truth3};
+pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing};
 
 use crate::metrics;
 
@@ -68,6 +68,24 @@ pub(crate) fn is_dns_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain);
     ends && text.len() <= 63 && text.bytes().all(|byte| plain(byte) || byte == b'-')
+}
+
+/// What an error of kube's says: the API server's own words where there are some, or else every source that the
+/// error does not already name (hyper's says only that it could not connect).
+pub(crate) fn words(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = inner.source();
+    }
+    text
 }
 
 /// An answer that is no success, in the same shape as on the connectors' port.

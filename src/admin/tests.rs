@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use tower_test::mock;
 
 use super::*;
-use crate::api::ConnectorState;
+use crate::api::{ConnectorState, Truth};
 
 struct Fake {
     facts: Facts,
@@ -34,7 +34,7 @@ fn view(namespace: &str, name: &str) -> ConnectorView {
         connector_id: format!("{namespace}/{name}"),
         site: String::new(),
         state: ConnectorState::Online,
-        ready: Truth3::True,
+        ready: Truth::True,
         cause: None,
         message: None,
         advice: None,
@@ -134,7 +134,11 @@ async fn a_namespace_narrows_and_a_wrong_question_is_answered_by_a_sentence() {
     assert_eq!(count("?namespace=b").await, 2);
     assert_eq!(count("?namespace=nobody").await, 0);
     assert_eq!(count("?namespace=").await, 3);
-    for (query, word) in [("?namespace=A_b", "A_b"), ("?name=one", "name"), ("?namespace=a&namespace=b", "namespace")] {
+    for (query, word) in [
+        ("?namespace=A_b", "A_b"),
+        ("?name=one", "the query cannot be read: name: unknown field"),
+        ("?namespace=a&namespace=b", "namespace"),
+    ] {
         let (status, text) = get_from(&router, &format!("/api/v1/connectors{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
         let json: Value = serde_json::from_str(&text).unwrap();
@@ -276,4 +280,14 @@ async fn an_api_server_that_does_not_answer_is_503_in_time() {
     assert!(text.contains("no answer within 5 s"), "{text}");
     assert!(began.elapsed() < std::time::Duration::from_secs(6));
     drop(server);
+}
+
+#[test]
+fn an_error_is_told_with_the_source_that_it_hides() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("client error (Connect)")]
+    struct Hyper(#[source] std::io::Error);
+    let refused = Hyper(std::io::Error::other("connection refused"));
+    let error = kube::Error::Service(Box::new(refused));
+    assert_eq!(words(&error), "ServiceError: client error (Connect): connection refused");
 }

@@ -5,19 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::words::words;
-use crate::api::{Cause, CheckOutcome, ConnectorState};
-
-words! {
-    /// The status of a condition.
-    Truth3 {
-        /// It holds.
-        True,
-        /// It does not hold.
-        False,
-        /// We could not have known.
-        Unknown,
-    }
-}
+use crate::api::{Cause, CheckOutcome, ConnectorState, Truth};
 
 words! {
     /// What this replica is to the others.
@@ -47,7 +35,7 @@ pub struct ConnectorView {
     /// Its state.
     pub state: ConnectorState,
     /// The status of the condition `Ready`.
-    pub ready: Truth3,
+    pub ready: Truth,
     /// The named reason for a bad state.
     pub cause: Option<Cause>,
     /// The cause in a sentence.

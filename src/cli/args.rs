@@ -155,9 +155,12 @@ pub enum LogFormat {
 The operator is asked at --operator, or else through the API server (Service vigie in the operator's namespace).
 When it cannot be reached, what was last written to the status is shown, and stderr says so.")]
 pub struct GetArgs {
-    /// The kind, which may be left out, and the name of one connector
-    #[arg(value_name = "[connectors] [NAME]", num_args = 0..=2, hide_possible_values = true)]
-    pub what: Vec<String>,
+    /// The kind; it may be left out
+    #[arg(value_name = "connectors")]
+    pub kind: Option<String>,
+    /// The name of one connector
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
     /// The namespace [default: the context's]
     #[arg(short, long, value_name = "NS", value_parser = values::namespace)]
     pub namespace: Option<String>,

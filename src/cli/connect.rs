@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use axum::http::{HeaderName, HeaderValue, header};
+use anyhow::{anyhow, bail};
+use axum::http::{HeaderValue, header};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::args::ConnectionArgs;
+use crate::admin::words;
 
 /// How long one call to the API server may take: a person waits, and kube itself sets no limit.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,17 +22,19 @@ impl ConnectionArgs {
         let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
         let mut config = match (&self.kubeconfig, &self.context) {
             (Some(file), _) => {
-                let read = Kubeconfig::read_from(file).with_context(|| format!("reading {}", file.display()))?;
-                let of = || format!("using {}", file.display());
-                Config::from_custom_kubeconfig(read, &options).await.with_context(of)?
+                // kube's errors name their sources themselves: a chain would say everything twice.
+                let read = Kubeconfig::read_from(file).map_err(|error| anyhow!("reading the kubeconfig: {error}"))?;
+                let used = Config::from_custom_kubeconfig(read, &options).await;
+                used.map_err(|error| anyhow!("using {}: {error}", file.display()))?
             }
             (None, Some(context)) => {
-                Config::from_kubeconfig(&options).await.with_context(|| format!("using the context {context:?}"))?
+                let used = Config::from_kubeconfig(&options).await;
+                used.map_err(|error| anyhow!("using the context {context:?}: {error}"))?
             }
-            (None, None) => Config::infer().await.context("finding a cluster (KUBECONFIG, or in a pod)")?,
+            (None, None) => Config::infer().await.map_err(|error| anyhow!("finding a cluster: {error}"))?,
         };
         let agent = HeaderValue::from_static(concat!("vigie/", env!("CARGO_PKG_VERSION")));
-        config.headers.push((HeaderName::from(header::USER_AGENT), agent));
+        config.headers.push((header::USER_AGENT, agent));
         Ok(config)
     }
 
@@ -41,7 +44,8 @@ impl ConnectionArgs {
         // A 503 of the service proxy is an answer for us, not a reason to ask for minutes.
         config.default_retry = false;
         let namespace = config.default_namespace.clone();
-        Ok((Client::try_from(config).context("preparing the connection to the cluster")?, namespace))
+        let client = Client::try_from(config).map_err(|error| anyhow!("preparing to reach the cluster: {error}"))?;
+        Ok((client, namespace))
     }
 }
 
@@ -52,7 +56,7 @@ impl ConnectionArgs {
 pub(super) async fn ask<T>(doing: &str, call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
     match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(error).with_context(|| doing.to_owned()),
+        Ok(Err(error)) => bail!("{doing}: {}", words(&error)),
         Err(_) => bail!("{doing}: the API server did not answer within {} s", PATIENCE.as_secs()),
     }
 }

@@ -2,6 +2,8 @@
 
 mod call;
 mod connect;
+#[cfg(test)]
+pub(crate) mod fake;
 mod write;
 
 pub use call::{CALL_TIMEOUT, CallError, within};

@@ -182,3 +182,166 @@ fn fenced(what: &str, resource_version: &str) -> Result<(), WriteError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use parking_lot::Mutex;
+    use std::time::Duration;
+
+    use super::super::fake::{Fake, Mode};
+    use super::*;
+    use crate::leader::{Leadership, Standing};
+
+    const PATH: &str = "/api/v1/namespaces/ns/pods/a";
+
+    #[derive(Default)]
+    struct Counted(Mutex<Vec<(WriteReason, &'static str)>>);
+
+    impl WriteMetrics for Counted {
+        fn wrote(&self, reason: WriteReason, result: &'static str) {
+            self.0.lock().push((reason, result));
+        }
+    }
+
+    struct Desk {
+        fake: Fake,
+        clock: Clock,
+        counted: Arc<Counted>,
+        writer: StatusWriter,
+        api: Api<Pod>,
+    }
+
+    /// A server with one pod, and a writer.
+    fn desk() -> Desk {
+        let (fake, clock, counted) = (Fake::new(), Clock::default(), Arc::new(Counted::default()));
+        let pod = json!({ "metadata": { "name": "a", "namespace": "ns" }, "status": { "message": "old", "phase": "Running" } });
+        fake.put(PATH, pod);
+        let writer = StatusWriter::new(clock, Arc::clone(&counted) as Arc<dyn WriteMetrics>);
+        let api = Api::namespaced(fake.client(), "ns");
+        Desk { fake, clock, counted, writer, api }
+    }
+
+    impl Desk {
+        fn permit(&self, lasts: Duration) -> Permit {
+            let now = self.clock.now();
+            let leader = Leadership { standing: Standing::Leader, write_until: now + lasts, ..Leadership::follower() };
+            leader.permit(now).unwrap()
+        }
+
+        fn counted(&self) -> Vec<(WriteReason, &'static str)> {
+            std::mem::take(&mut *self.counted.0.lock())
+        }
+
+        async fn pod(&self) -> Pod {
+            let pod = self.api.get("a").await.unwrap();
+            self.fake.take_log();
+            pod
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_transition_replaces_the_status_that_was_read_and_only_that() {
+        let desk = desk();
+        let permit = desk.permit(LONG);
+        let read = desk.pod().await;
+        let mut pod = read.clone();
+        pod.status.as_mut().unwrap().message = Some("new".to_owned());
+        let written = desk.writer.replace(&permit, &desk.api, &pod).await.unwrap();
+        assert_ne!(written.metadata.resource_version, read.metadata.resource_version);
+        assert_eq!(desk.fake.take_log(), [format!("PUT {PATH}/status?&fieldManager=vigie")]);
+
+        let stale = desk.writer.replace(&permit, &desk.api, &pod).await.unwrap_err();
+        assert!(matches!(stale, WriteError::Call(CallError::Conflict)), "{stale}");
+        assert_eq!(desk.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Transition, "conflict")]);
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_changes_its_fields_and_is_held_back_by_the_version_too() {
+        let desk = desk();
+        let permit = desk.permit(LONG);
+        let version = desk.pod().await.metadata.resource_version.unwrap();
+        let patch = json!({ "message": "new" });
+        let written = desk.writer.checkpoint(&permit, &desk.api, "a", &version, patch.clone()).await.unwrap();
+        let status = written.status.unwrap();
+        assert_eq!((status.message.as_deref(), status.phase.as_deref()), (Some("new"), Some("Running")));
+        assert_eq!(desk.fake.take_log(), [format!("PATCH {PATH}/status?&fieldManager=vigie")]);
+
+        let stale = desk.writer.checkpoint(&permit, &desk.api, "a", &version, patch).await.unwrap_err();
+        assert!(matches!(stale, WriteError::Call(CallError::Conflict)), "{stale}");
+        assert_eq!(desk.counted(), [(WriteReason::Checkpoint, "ok"), (WriteReason::Checkpoint, "conflict")]);
+    }
+
+    #[tokio::test]
+    async fn without_a_current_permit_or_a_version_nothing_is_sent() {
+        let desk = desk();
+        let mut pod = desk.pod().await;
+        let over = desk.permit(Duration::from_micros(1));
+        while over.is_current(desk.clock.now()) {}
+        let refused = desk.writer.replace(&over, &desk.api, &pod).await.unwrap_err();
+        assert!(matches!(refused, WriteError::NotLeader), "{refused}");
+
+        let permit = desk.permit(LONG);
+        pod.metadata.resource_version = None;
+        let refused = desk.writer.replace(&permit, &desk.api, &pod).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "refused as invalid: writing the status of Pod ns/a: the resourceVersion that was read is missing"
+        );
+        desk.writer.checkpoint(&permit, &desk.api, "a", "", json!({})).await.unwrap_err();
+        assert_eq!((desk.fake.take_log().len(), desk.counted().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_transition_waits_for_a_place_but_never_behind_checkpoints() {
+        let desk = desk();
+        let pod = desk.pod().await;
+        let long = desk.permit(LONG);
+        desk.fake.set_mode(Mode::Hangs);
+        let mut hanging = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (writer, api, permit) = (desk.writer.clone(), desk.api.clone(), long.clone());
+            hanging.spawn(async move { writer.checkpoint(&permit, &api, "a", "1", json!({})).await.map(drop) });
+        }
+        while desk.writer.checkpoints.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        desk.fake.set_mode(Mode::Up);
+        desk.writer.replace(&long, &desk.api, &pod).await.unwrap();
+        hanging.abort_all();
+        while hanging.join_next().await.is_some() {}
+        let counted = desk.counted();
+        let abandoned = counted.iter().filter(|(_, result)| *result == "abandoned").count();
+        assert_eq!(abandoned, CHECKPOINTS_IN_FLIGHT, "{counted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_runs_out_in_the_queue_sends_nothing() {
+        let desk = desk();
+        let pod = desk.pod().await;
+        let places = Arc::clone(&desk.writer.transitions).acquire_many_owned(16).await.unwrap();
+        let short = desk.permit(Duration::from_millis(20));
+        let write = desk.writer.replace(&short, &desk.api, &pod);
+        tokio::pin!(write);
+        while short.is_current(desk.clock.now()) {
+            assert!(futures::poll!(write.as_mut()).is_pending());
+        }
+        drop(places);
+        assert!(matches!(write.await, Err(WriteError::NotLeader)));
+        assert!(desk.fake.take_log().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_counted_by_its_name() {
+        let desk = desk();
+        let (pod, permit) = (desk.pod().await, desk.permit(LONG));
+        for (code, reason, result) in [(403, "Forbidden", "forbidden"), (429, "TooManyRequests", "throttled")] {
+            desk.fake.set_mode(Mode::Refuses(code, reason));
+            desk.writer.replace(&permit, &desk.api, &pod).await.unwrap_err();
+            assert_eq!(desk.counted(), [(WriteReason::Transition, result)]);
+            assert_eq!(desk.fake.take_log().len(), 1, "sent once");
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(super) enum Value<'a> {
     Null,
     Bool(bool),
     Whole(u64),
-    /// Any other number.
+    /// Any other number: negative, with a fraction or an exponent, or above `u64::MAX`.
     Number,
     Text(Cow<'a, str>),
     /// The items that are kept, and how many there are.
@@ -48,8 +48,7 @@ impl Value<'_> {
             Self::Missing => "absent",
             Self::Null => "null",
             Self::Bool(_) => "a boolean",
-            Self::Whole(_) => "a number",
-            Self::Number => "a negative, broken or huge number",
+            Self::Whole(_) | Self::Number => "a number",
             Self::Text(_) => "a string",
             Self::List(..) => "a list",
             Self::Object(_) => "an object",

@@ -262,6 +262,7 @@ fn read_sequence(value: Value<'_>) -> Result<Option<u64>, BadBeat> {
     match value {
         Value::Missing | Value::Null => Ok(None),
         Value::Whole(sequence) => Ok(Some(sequence)),
+        Value::Number => Err(BadBeat::invalid("sequence", "a whole number ≥ 0 and below 2^64, written in digits")),
         other => Err(BadBeat::mistyped("sequence", "a whole number ≥ 0", &other)),
     }
 }

@@ -5,6 +5,8 @@ mod client;
 pub mod credentials;
 pub mod entry;
 pub mod instances;
+#[cfg(test)]
+mod fake;
 mod json;
 pub mod listening;
 pub mod message;

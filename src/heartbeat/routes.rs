@@ -3,6 +3,7 @@
 //! One service matches path and method by hand. The way of a good beat through it costs little more than reading the
 //! request: no layers, no copies, no map of its own.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -214,16 +215,16 @@ impl<H: Hear> Port<H> {
         let body = match read(body, patience).await {
             Ok(body) => body,
             Err(Unread::TooLarge) => {
-                self.note(BeatResult::TooLarge, None, from, "its body is over 16 KiB");
+                self.note(BeatResult::TooLarge, None, from, "refused a beat whose body is over 16 KiB");
                 return answers::too_large();
             }
             Err(Unread::TooSlow) => {
-                self.note(BeatResult::TooSlow, None, from, "its body did not arrive in time");
+                self.note(BeatResult::TooSlow, None, from, "refused a beat whose body did not arrive in time");
                 return answers::too_slow();
             }
             Err(Unread::Broken) => {
                 let bad = BadBeat::not_json("the body broke off or is not encoded as HTTP says");
-                self.note(BeatResult::Malformed, None, from, &bad.message);
+                self.note(BeatResult::Malformed, None, from, format!("refused a malformed beat: {}", bad.message));
                 return answers::malformed(&bad);
             }
         };
@@ -235,7 +236,7 @@ impl<H: Hear> Port<H> {
         match message::parse(&body, bearer(head.headers.get(header::AUTHORIZATION))) {
             Ok(beat) => self.judge(&beat, from),
             Err(bad) => {
-                self.note(BeatResult::Malformed, None, from, &bad.message);
+                self.note(BeatResult::Malformed, None, from, format!("refused a malformed beat: {}", bad.message));
                 answers::malformed(&bad)
             }
         }
@@ -249,26 +250,42 @@ impl<H: Hear> Port<H> {
                 answers::heard(state, next_heartbeat_seconds)
             }
             Reply::TooOften { retry_after_seconds } => {
-                self.note(BeatResult::TooOften, Some((&beat.connector_id, true)), from, "it beats far above its rate");
+                self.note(
+                    BeatResult::TooOften,
+                    Some((&beat.connector_id, true)),
+                    from,
+                    "told a connector that beats far above its rate to slow down",
+                );
                 answers::too_often(retry_after_seconds)
             }
             Reply::Rejected { known } => self.refuse(&beat.connector_id, known, from),
             Reply::NotLoaded { retry_after_seconds } => {
                 let id = Some((&*beat.connector_id, true));
-                self.note(BeatResult::NotLoaded, id, from, "its token hashes are not loaded yet");
+                self.note(BeatResult::NotLoaded, id, from, "put off a connector whose token hashes are not loaded yet");
                 answers::not_loaded(retry_after_seconds)
             }
         }
     }
 
     fn refuse(self: &Arc<Self>, id: &str, known: bool, from: IpAddr) -> Response {
-        match self.refusals.lock().refuse(from, id, self.options.clock.now()) {
+        let refusal = self.refusals.lock().refuse(from, id, self.options.clock.now());
+        match refusal {
             Refusal::Plain => {
-                self.note(BeatResult::Rejected, Some((id, known)), from, "unknown connector or wrong token");
+                self.note(
+                    BeatResult::Rejected,
+                    Some((id, known)),
+                    from,
+                    "refused a beat of an unknown connector or with a wrong token",
+                );
                 answers::rejected()
             }
             Refusal::Wait { seconds } => {
-                self.note(BeatResult::RateLimited, Some((id, known)), from, "too many failed attempts");
+                self.note(
+                    BeatResult::RateLimited,
+                    Some((id, known)),
+                    from,
+                    "refused a beat after too many failed attempts",
+                );
                 answers::rate_limited(seconds)
             }
         }
@@ -278,11 +295,17 @@ impl<H: Hear> Port<H> {
     ///
     /// The log is told by a task of its own, for known and unknown ids alike: a written line takes long enough for a
     /// sender to measure, and would tell that the id exists.
-    fn note(self: &Arc<Self>, result: BeatResult, about: Option<(&str, bool)>, from: IpAddr, message: &str) {
+    fn note(
+        self: &Arc<Self>,
+        result: BeatResult,
+        about: Option<(&str, bool)>,
+        from: IpAddr,
+        message: impl Into<Cow<'static, str>>,
+    ) {
         self.options.counters.counted(result);
         let port = Arc::clone(self);
         let about = about.map(|(id, known)| (id.to_owned(), known));
-        let message = message.to_owned();
+        let message = message.into();
         tokio::spawn(async move { port.tell(result, about, from, &message) });
     }
 
@@ -291,8 +314,8 @@ impl<H: Hear> Port<H> {
         if !self.lines.lock().due(result.as_str(), known, self.options.clock.now()) {
             return;
         }
-        let id = about.as_ref().map_or("", |(id, _)| id);
-        tracing::warn!(result = result.as_str(), connector_id = ?id, %from, "a beat was not heard: {message}");
+        let id = about.as_ref().map(|(id, _)| tracing::field::debug(id));
+        tracing::warn!(result = result.as_str(), connector_id = id, %from, "{message}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The accept loop of the public port: connections, their limits, TLS, and the end of it all.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -86,7 +87,7 @@ pub async fn serve(
     let server = Arc::new(Server::new(router, tls.clone(), limits));
     let mut open = tokio::select! {
         open = server.accept(listener, &stop) => open,
-        () = keep_fresh(tls) => unreachable!("the certificate is looked at for ever"),
+        never = keep_fresh(tls) => match never {},
     };
     let finished = tokio::time::timeout(drain, async { while open.join_next().await.is_some_and(reaped) {} }).await;
     if finished.is_err() {
@@ -94,7 +95,7 @@ pub async fn serve(
     }
 }
 
-async fn keep_fresh(tls: Option<Arc<TlsFiles>>) {
+async fn keep_fresh(tls: Option<Arc<TlsFiles>>) -> Infallible {
     match tls {
         Some(files) => files.watch(LOOK_EVERY).await,
         None => std::future::pending().await,
@@ -126,8 +127,9 @@ struct Server {
 impl Server {
     fn new(router: Router, tls: Option<Arc<TlsFiles>>, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
-        // The head's time is ours to measure: see `patience`.
-        http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
+        // The head's time is ours to measure: see `patience`. Senders like `printf … | nc -N` close their half once they
+        // have asked, and are answered all the same.
+        http.half_close(true).header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
         let slots = Arc::new(Semaphore::new(limits.max_connections));
         let (full, failed) = Default::default();
         Self { router, tls, limits, http, slots, failing: AtomicBool::new(false), full, failed }

@@ -1,5 +1,6 @@
 //! The certificate of the public port, read again whenever its files change.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ impl TlsFiles {
     }
 
     /// Looks at the files for ever, `every` so often.
-    pub(super) async fn watch(self: Arc<Self>, every: Duration) {
+    pub(super) async fn watch(self: Arc<Self>, every: Duration) -> Infallible {
         loop {
             tokio::time::sleep(every).await;
             let files = Arc::clone(&self);

@@ -31,23 +31,41 @@ pub struct Record {
 pub struct Observed {
     /// What it said; `None` when there was no Lease.
     pub record: Option<Record>,
+    /// When we last saw it, changed or not.
+    pub seen_at: Moment,
     /// From when on it may be taken from its holder, by our own clock: a term after we saw it change.
     pub free_at: Moment,
+    /// Whether the holder of this record was given time already because we could not look.
+    pub spared: bool,
 }
 
 impl Observed {
     /// What we know after the Lease was read; `now` is taken after the answer came.
     ///
-    /// An unchanged record keeps its time. A record that vanishes while another holds it stays taken for the rest of
-    /// its term, so that deleting the Lease does not make two leaders of the replicas that run.
+    /// An unchanged record keeps its time. But when we could not look for half a term, most likely the holder could not
+    /// renew either: it gets another half to do so, once, or every outage of the API server would change the leader,
+    /// and move `listeningSince` with it.
+    ///
+    /// A record that vanishes while another holds it stays taken for the rest of its term, so that deleting the Lease
+    /// does not make two leaders of the replicas that run.
     pub fn after(previous: Option<&Self>, record: Option<Record>, me: &str, term: Duration, now: Moment) -> Self {
         let free_at = match (&record, previous) {
-            (record, Some(previous)) if *record == previous.record => previous.free_at,
+            (_, Some(previous)) if previous.record == record => return previous.clone().unchanged(term, now),
             (Some(record), _) => now + record.lasts_for.min(LONGEST_TERM).max(term),
-            (None, Some(previous)) if previous.holder().is_some_and(|holder| holder != me) => previous.free_at,
+            (None, Some(previous)) if previous.held_by_another(me) => previous.free_at,
             (None, _) => now,
         };
-        Self { record, free_at }
+        Self { record, seen_at: now, free_at, spared: false }
+    }
+
+    fn unchanged(self, term: Duration, now: Moment) -> Self {
+        let spare = !self.spared && now.since(self.seen_at) > term / 2;
+        let free_at = if spare && self.record.is_some() { self.free_at.max(now + term / 2) } else { self.free_at };
+        Self { free_at, seen_at: now, spared: self.spared || spare, ..self }
+    }
+
+    fn held_by_another(&self, me: &str) -> bool {
+        self.holder().is_some_and(|holder| holder != me)
     }
 
     /// Who holds it.
@@ -71,7 +89,7 @@ pub enum Step {
 
 /// What to do about the Lease as it was seen just now.
 pub fn decide(observed: &Observed, me: &str, now: Moment) -> Step {
-    let Observed { record, free_at } = observed;
+    let Observed { record, free_at, seen_at: _, spared: _ } = observed;
     match (record, observed.holder()) {
         // Also when it would have expired for others: that nobody took it is what the resourceVersion will prove.
         (_, Some(holder)) if holder == me => Step::Renew,
@@ -141,11 +159,27 @@ mod tests {
     #[test]
     fn a_term_begins_anew_with_every_change_and_only_then() {
         let first = seen(Some(held_by("other")), at(100));
-        let same = Observed::after(Some(&first), Some(held_by("other")), "me", TERM, at(109));
+        let same = Observed::after(Some(&first), Some(held_by("other")), "me", TERM, at(105));
         assert_eq!(same.free_at, at(112));
         let renewed = Record { renewed_at: wall("1999-01-01T00:00:00Z"), ..held_by("other") };
         let changed = Observed::after(Some(&same), Some(renewed), "me", TERM, at(109));
         assert_eq!(changed.free_at, at(121), "a renewal by a clock that stepped back is a renewal");
+    }
+
+    #[test]
+    fn after_an_outage_the_holder_gets_half_a_term_to_renew_but_only_once() {
+        let look =
+            |before: &Observed, seconds| Observed::after(Some(before), Some(held_by("other")), "me", TERM, at(seconds));
+        let blind = look(&seen(Some(held_by("other")), at(100)), 500);
+        assert_eq!((decide(&blind, "me", at(500)), blind.free_at), (Step::Wait(at(506)), at(506)));
+        let blind_again = look(&blind, 507);
+        assert_eq!(decide(&blind_again, "me", at(507)), Step::Acquire, "or a bad line would spare it for ever");
+        let one_look_missed = look(&seen(Some(held_by("other")), at(100)), 105);
+        assert_eq!(one_look_missed.free_at, at(112));
+
+        let renewed = Record { renewed_at: wall("2026-11-01T11:00:00Z"), ..held_by("other") };
+        let renewed = Observed::after(Some(&blind), Some(renewed), "me", TERM, at(502));
+        assert_eq!((renewed.free_at, renewed.spared), (at(514), false));
     }
 
     #[test]

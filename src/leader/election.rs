@@ -115,13 +115,11 @@ impl Election {
 
     fn claim(&self, step: Step, wall: Timestamp) -> Record {
         let last = self.observed.as_ref().and_then(|observed| observed.record.as_ref());
-        let last_renewed = last.and_then(|record| record.renewed_at);
-        let renewed_at = match last_renewed {
-            // Others see that we live by a changed record, also when the wall clock stands still or steps.
-            Some(last) if micros(last) == micros(wall) => wall + SignedDuration::from_micros(1),
-            _ => wall,
-        };
         let kept = last.filter(|_| step == Step::Renew);
+        // Others see that we live by a record that they have not seen before. A wall clock that stands still or steps
+        // back could repeat one.
+        let not_before = kept.and_then(|record| record.renewed_at).map(|last| last + SignedDuration::from_micros(1));
+        let renewed_at = not_before.map_or(wall, |not_before| not_before.max(wall));
         Record {
             holder: Some(self.me.clone()),
             acquired_at: kept.and_then(|record| record.acquired_at).or(Some(wall)),
@@ -206,10 +204,10 @@ impl Election {
     pub(super) fn resign(&mut self) {
         self.leadership.standing = Standing::Follower;
         self.leadership.acquired_at = None;
+        self.leadership.holder = None;
     }
 }
 
-/// The Lease's times have microseconds.
-fn micros(of: Timestamp) -> i64 {
-    of.as_microsecond()
-}
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

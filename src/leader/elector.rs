@@ -362,3 +362,7 @@ impl Trouble {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "elector_tests.rs"]
+mod tests;

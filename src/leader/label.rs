@@ -176,3 +176,124 @@ fn same_installation(ours: &Pod, other: &Pod) -> bool {
         None => true,
     })
 }
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::cluster::fake::{Fake, Mode};
+    use crate::health::Moment;
+
+    const PODS: &str = "/api/v1/namespaces/ns/pods";
+
+    fn pod(fake: &Fake, name: &str, instance: Option<&str>, leads: bool) {
+        let mut labels = json!({ "app.kubernetes.io/name": "vigie" });
+        if let Some(instance) = instance {
+            labels["app.kubernetes.io/instance"] = instance.into();
+        }
+        if leads {
+            labels[LEADER_LABEL] = "leader".into();
+        }
+        let pod = json!({ "metadata": { "name": name, "namespace": "ns", "labels": labels } });
+        fake.put(&format!("{PODS}/{name}"), pod);
+    }
+
+    fn leads(fake: &Fake, name: &str) -> bool {
+        let pod = fake.object(&format!("{PODS}/{name}")).unwrap();
+        pod["metadata"]["labels"][LEADER_LABEL] == "leader"
+    }
+
+    fn label(fake: &Fake, name: &str) -> PodLabel {
+        PodLabel::new(fake.client(), "ns", name)
+    }
+
+    #[tokio::test]
+    async fn the_leader_takes_the_label_from_the_others_of_its_installation() {
+        let fake = Fake::new();
+        pod(&fake, "a", Some("one"), false);
+        pod(&fake, "b", Some("one"), true);
+        pod(&fake, "c", Some("two"), true);
+        label(&fake, "a").lead().await.unwrap();
+        assert_eq!(["a", "b", "c"].map(|name| leads(&fake, name)), [true, false, true]);
+
+        fake.take_log();
+        label(&fake, "a").lead().await.unwrap();
+        let sent = fake.take_log();
+        assert!(sent.len() == 1 && sent[0].starts_with("GET"), "nothing to do is one read: {sent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_says_no_installation_takes_it_from_all_of_its_name() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, true);
+        pod(&fake, "b", Some("one"), true);
+        label(&fake, "a").lead().await.unwrap();
+        assert_eq!(["a", "b"].map(|name| leads(&fake, name)), [true, false]);
+    }
+
+    #[tokio::test]
+    async fn stripping_takes_ours_and_minds_no_missing_pod() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, true);
+        label(&fake, "a").strip_own().await.unwrap();
+        assert!(!leads(&fake, "a"));
+        label(&fake, "gone").strip_own().await.unwrap();
+        fake.set_mode(Mode::Refuses(403, "Forbidden"));
+        let error = label(&fake, "a").strip_own().await.unwrap_err();
+        assert_eq!(error.to_string(), "not allowed: the fake says Forbidden");
+    }
+
+    #[tokio::test]
+    async fn the_label_follows_the_leadership_through_failures_and_goes_on_exit() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, true);
+        let (sender, receiver) = watch::channel(Leadership::follower());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(label(&fake, "a").run(receiver, stop.clone()));
+        let until = async |want: bool| {
+            let turned = async {
+                while leads(&fake, "a") != want {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(5), turned).await.unwrap_or_else(|_| panic!("never {want}"));
+        };
+        // Left behind by a container that was killed.
+        until(false).await;
+        let leader =
+            Leadership { standing: Standing::Leader, write_until: Moment::default(), ..Leadership::follower() };
+        fake.set_mode(Mode::Refuses(500, "InternalError"));
+        sender.send_replace(leader.clone());
+        while fake.take_log().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        fake.set_mode(Mode::Up);
+        until(true).await;
+        // An outage, then another leader.
+        sender.send_replace(Leadership { standing: Standing::Uncertain, ..leader.clone() });
+        tokio::task::yield_now().await;
+        assert!(leads(&fake, "a"));
+        sender.send_replace(Leadership::follower());
+        until(false).await;
+        sender.send_replace(leader);
+        until(true).await;
+        stop.cancel();
+        task.await.unwrap();
+        assert!(!leads(&fake, "a"));
+    }
+
+    #[test]
+    fn what_we_do_not_know_leaves_the_label_as_it_is() {
+        let standing = |standing, confirmed| Leadership { standing, confirmed, ..Leadership::follower() };
+        for (leadership, want) in [
+            (standing(Standing::Leader, true), Want::Ours),
+            (standing(Standing::Leader, false), Want::AsItIs),
+            (standing(Standing::Uncertain, true), Want::AsItIs),
+            (standing(Standing::Uncertain, false), Want::AsItIs),
+            (standing(Standing::Follower, true), Want::Off),
+            (standing(Standing::Follower, false), Want::Off),
+        ] {
+            assert_eq!(Want::of(&leadership), want, "{leadership:?}");
+        }
+    }
+}

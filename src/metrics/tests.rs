@@ -1,7 +1,8 @@
 use parking_lot::Mutex;
 
 use super::*;
-use crate::admin::{CheckView, ConnectorView, Facts, Standing, Truth3};
+use crate::admin::{CheckView, ConnectorView, Facts, Standing};
+use crate::api::Truth;
 use crate::api::{Cause, CheckOutcome, ConnectorState};
 
 struct Few {
@@ -26,7 +27,7 @@ fn view(name: &str, state: ConnectorState, cause: Option<Cause>) -> ConnectorVie
         connector_id: format!("gw/{name}"),
         site: String::new(),
         state,
-        ready: Truth3::Unknown,
+        ready: Truth::Unknown,
         cause,
         message: None,
         advice: None,
@@ -84,13 +85,12 @@ fn samples<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 fn each_heartbeat_result_is_counted_from_zero_and_on_its_own() {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    metrics.heartbeats.inc(HeartbeatResult::Heard);
-    metrics.clone().heartbeats.inc(HeartbeatResult::Heard);
-    metrics.heartbeats.inc(HeartbeatResult::DryRun);
-    metrics.status_writes.inc(WriteReason::Checkpoint, WriteResult::Timeout);
+    metrics.heartbeats.inc(BeatResult::Heard);
+    metrics.clone().heartbeats.inc(BeatResult::Heard);
+    metrics.heartbeats.inc(BeatResult::DryRun);
+    metrics.wrote(WriteReason::Checkpoint, "timeout");
     metrics.observe_transition_lag(Duration::from_millis(300));
-    assert_eq!(metrics.heartbeats.get(HeartbeatResult::Heard), 2);
-    assert_eq!(metrics.status_writes.get(WriteReason::Checkpoint, WriteResult::Timeout), 1);
+    assert_eq!(metrics.heartbeats.get(BeatResult::Heard), 2);
     let text = encode(&registry).unwrap();
     for line in [
         "# TYPE vigie_heartbeats counter",
@@ -106,7 +106,7 @@ fn each_heartbeat_result_is_counted_from_zero_and_on_its_own() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
-    assert_eq!(samples(&text, "vigie_heartbeats_total").len(), HeartbeatResult::ALL.len());
+    assert_eq!(samples(&text, "vigie_heartbeats_total").len(), BeatResult::ALL.len());
     assert!(text.ends_with("# EOF\n"));
 }
 

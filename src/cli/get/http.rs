@@ -102,6 +102,27 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_url_is_got_with_its_query_and_our_header() {
+        let echo = async |request: axum::extract::Request| {
+            let authorization = request.headers()[header::AUTHORIZATION].to_str().unwrap().to_owned();
+            let host = request.headers()[header::HOST].to_str().unwrap().to_owned();
+            format!("{} {authorization} {host}", request.uri())
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = axum::serve(listener, axum::Router::new().route("/base/x", axum::routing::get(echo)));
+        let server = tokio::spawn(async move { server.await });
+        let uri = format!("http://{address}/base/x?namespace=a").parse().unwrap();
+        let header = (header::AUTHORIZATION, HeaderValue::from_static("Bearer t"));
+        let body = get(&uri, Some(header)).await.unwrap();
+        assert_eq!(body, format!("/base/x?namespace=a Bearer t {address}"));
+        server.abort();
+        assert!(server.await.is_err_and(|error| error.is_cancelled()));
+        let error = format!("{:#}", get(&uri, None).await.unwrap_err());
+        assert!(error.contains("refused"), "{error}");
+    }
+
     #[test]
     fn a_refusal_is_told_in_the_words_of_whoever_refused() {
         let ours = br#"{"error":{"code":"Forbidden","message":"this token may not get this path"}}"#;

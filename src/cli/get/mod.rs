@@ -7,7 +7,7 @@ mod table;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use jiff::Timestamp;
@@ -22,6 +22,8 @@ pub(super) use status::resource;
 /// How often `--watch` looks: a beat comes every 30 s, and an age of one second wants to be seen.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+const CLEAR_SCREEN: &str = "\x1b[2J";
+
 /// What the kind may be called, as with kubectl.
 const KINDS: [&str; 4] = ["connectors", "connector", "ztc", "connectors.vigie.dev"];
 
@@ -30,21 +32,22 @@ const KINDS: [&str; 4] = ["connectors", "connector", "ztc", "connectors.vigie.de
 /// # Errors
 /// When nobody can be asked, or there is no connector of that name.
 pub(super) async fn get(args: GetArgs) -> anyhow::Result<()> {
-    let name = wanted(&args.what).map_err(Usage)?;
+    let words: Vec<&str> = args.kind.iter().chain(&args.name).map(String::as_str).collect();
+    let name = wanted(&words).map_err(Usage)?;
     let name = name.as_deref();
-    let mut reader = Reader::new(&args).await?;
-    let mut said = None;
-    let listing = read(&mut reader, name, &mut said).await?;
-    if let Some(name) = name
-        && listing.items.is_empty()
-    {
-        bail!("there is no connector {name:?} in namespace {:?}", reader.namespace().unwrap_or("(all)"));
+    let reader = Reader::new(&args).await?;
+    let listing = reader.read(name).await?;
+    if let (Some(name), []) = (name, listing.items.as_slice()) {
+        bail!("there is no connector {name:?} in {}", place(reader.namespace()));
     }
     if listing.items.is_empty() && matches!(args.output, Output::Table | Output::Wide) {
         eprintln!("no connectors found in {}", place(reader.namespace()));
     }
+    if let Some(note) = note(&listing) {
+        eprintln!("{note}");
+    }
     output::print(&render(&args, name, &listing, Timestamp::now())?)?;
-    if args.watch { watch(&args, name, reader, listing, said).await } else { Ok(()) }
+    if args.watch { watch(&args, name, &reader, listing).await } else { Ok(()) }
 }
 
 fn place(namespace: Option<&str>) -> String {
@@ -52,36 +55,23 @@ fn place(namespace: Option<&str>) -> String {
 }
 
 /// The name among `[connectors] [NAME]`, also as `connector/NAME`; none means all.
-fn wanted(what: &[String]) -> Result<Option<String>, String> {
+fn wanted(words: &[&str]) -> Result<Option<String>, String> {
     let is_kind = |word: &str| KINDS.contains(&word);
-    let name = match what {
+    let name = match words {
         [] => None,
         [one] => match one.split_once('/') {
             Some((kind, name)) if is_kind(kind) => Some(name),
             Some((kind, _)) => return Err(format!("there is no kind {kind:?}: connectors is one")),
             None if is_kind(one) => None,
-            None => Some(one.as_str()),
+            None => Some(*one),
         },
-        [kind, name] if is_kind(kind) => Some(name.as_str()),
+        [kind, name] if is_kind(kind) => Some(*name),
         [kind, ..] => return Err(format!("there is no kind {kind:?}: connectors is one")),
     };
     name.map(|name| values::name(name).map_err(|why| format!("{name:?} is no name of a connector: {why}"))).transpose()
 }
 
-/// Reads once, and says on stderr what makes the answer less than exact, when that is new.
-async fn read(reader: &mut Reader, name: Option<&str>, said: &mut Option<String>) -> anyhow::Result<Listing> {
-    let mut listing = reader.read(name).await?;
-    listing.items.retain(|view| name.is_none_or(|name| view.name == name));
-    let note = note(&listing);
-    if note != *said {
-        if let Some(note) = &note {
-            eprintln!("{note}");
-        }
-        *said = note;
-    }
-    Ok(listing)
-}
-
+/// What makes the answer less than exact.
 fn note(listing: &Listing) -> Option<String> {
     let pending = listing.items.iter().filter(|view| !view.written).count();
     match &listing.origin {
@@ -114,36 +104,44 @@ fn render(args: &GetArgs, name: Option<&str>, listing: &Listing, now: Timestamp)
 
 /// On a terminal the table is drawn anew in its place, so that ages run; elsewhere each change is appended, as
 /// kubectl does, and a script can read it line by line.
-async fn watch(
-    args: &GetArgs,
-    name: Option<&str>,
-    mut reader: Reader,
-    mut last: Listing,
-    mut said: Option<String>,
-) -> anyhow::Result<()> {
+async fn watch(args: &GetArgs, name: Option<&str>, reader: &Reader, mut last: Listing) -> anyhow::Result<()> {
     let redraw = std::io::stdout().is_terminal() && matches!(args.output, Output::Table | Output::Wide);
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let listing = match read(&mut reader, name, &mut said).await {
-            Ok(listing) => listing,
-            // A cluster that is away for a moment does not end the watch.
-            Err(error) => {
-                let note = Some(format!("{error:#}"));
-                if note != said {
-                    eprintln!("{error:#}");
-                    said = note;
-                }
-                continue;
-            }
-        };
-        if redraw {
-            // Home, the table, and the rest of the screen cleared.
-            output::print(&format!("\x1b[H\x1b[2J{}", render(args, name, &listing, Timestamp::now())?))?;
-        } else {
-            output::print(&append(args, &last.items, &listing.items, Timestamp::now())?)?;
-        }
-        last = listing;
+    let mut said = note(&last);
+    let mut took = Duration::ZERO;
+    if redraw {
+        output::print(CLEAR_SCREEN)?;
     }
+    loop {
+        // A large fleet takes a while to read: then a fifth of the time is spent on it, and no more.
+        tokio::time::sleep(LOOK_EVERY.max(took * 4)).await;
+        let began = Instant::now();
+        // A cluster that is away for a moment does not end the watch.
+        let (listing, note) = match reader.read(name).await {
+            Ok(listing) => (Some(listing), None),
+            Err(error) => (None, Some(format!("{error:#}"))),
+        };
+        took = began.elapsed();
+        let note = note.or_else(|| listing.as_ref().and_then(self::note));
+        let before = listing.map(|listing| std::mem::replace(&mut last, listing));
+        if redraw {
+            let table = render(args, name, &last, Timestamp::now())?;
+            output::print(&in_place(&table, note.as_deref()))?;
+        } else {
+            if let Some(note) = note.as_ref().filter(|note| said.as_ref() != Some(*note)) {
+                eprintln!("{note}");
+            }
+            let before = before.map_or_else(|| last.items.clone(), |before| before.items);
+            output::print(&append(args, &before, &last.items, Timestamp::now())?)?;
+        }
+        said = note;
+    }
+}
+
+/// The table over the one that is shown, without a flicker: each line clears only what was left of it.
+fn in_place(table: &str, note: Option<&str>) -> String {
+    let lines = table.lines().chain(note);
+    let lines: String = lines.map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("\x1b[H{lines}\x1b[J")
 }
 
 /// What has changed between two looks, without the header.
@@ -182,8 +180,8 @@ fn changes(before: &[ConnectorView], after: &[ConnectorView]) -> Vec<ConnectorVi
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split_whitespace().map(str::to_owned).collect()
+    fn words(line: &str) -> Vec<&str> {
+        line.split_whitespace().collect()
     }
 
     #[test]
@@ -206,6 +204,11 @@ mod tests {
         after[0].state = crate::api::ConnectorState::Offline;
         assert_eq!(changes(&before, &after), after);
         assert_eq!(changes(&[], &after), after);
+    }
+
+    #[test]
+    fn a_table_in_place_leaves_nothing_of_the_one_before() {
+        assert_eq!(in_place("A\nb\n", Some("note")), "\x1b[HA\x1b[K\nb\x1b[K\nnote\x1b[K\n\x1b[J");
     }
 
     #[test]

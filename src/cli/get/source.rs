@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{http, status};
-use crate::admin::{ConnectorView, FORWARDED_TOKEN, Standing};
+use crate::admin::{ConnectorView, FORWARDED_TOKEN, Standing, words};
 use crate::cli::args::GetArgs;
 
 /// Connectors, sorted by namespace and name, and who said so.
@@ -79,13 +79,14 @@ impl Reader {
         self.namespace.as_deref()
     }
 
-    /// Reads once: from the operator, or else from the status.
+    /// Reads once, all or the one of that name: from the operator, or else from the status.
     ///
     /// # Errors
     /// When neither can be read.
-    pub(super) async fn read(&mut self, name: Option<&str>) -> anyhow::Result<Listing> {
+    pub(super) async fn read(&self, name: Option<&str>) -> anyhow::Result<Listing> {
         let because = match self.operator().await {
-            Ok(Answer { items, leader }) => {
+            Ok(Answer { mut items, leader }) => {
+                items.retain(|view| name.is_none_or(|name| view.name == name));
                 return Ok(Listing { items, origin: Origin::Operator { standing: leader } });
             }
             Err(error) => format!("{error:#}"),
@@ -118,7 +119,8 @@ impl Reader {
         let mut request = Request::get(path).body(kube::client::Body::empty())?;
         request.headers_mut().extend(self.header(HeaderName::from_static(FORWARDED_TOKEN), "")?);
         let response = timeout(http::PATIENCE, client.send(request)).await;
-        let response = response.map_err(|_| anyhow!("no answer within {} s", http::PATIENCE.as_secs()))??;
+        let response = response.map_err(|_| anyhow!("no answer within {} s", http::PATIENCE.as_secs()))?;
+        let response = response.map_err(|error| anyhow!("{}", words(&error)))?;
         let (head, body) = response.into_parts();
         http::answer(head.status, body).await
     }
@@ -129,5 +131,85 @@ impl Reader {
         let mut value = value.map_err(|_| anyhow!("the token file holds characters that no token has"))?;
         value.set_sensitive(true);
         Ok(Some((name, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tower_test::mock;
+
+    use super::*;
+
+    type Server = mock::Handle<Request<Body>, Response<Body>>;
+
+    fn reader(token: Option<&str>) -> (Reader, Server) {
+        let (service, server) = mock::pair();
+        let reader = Reader {
+            operator: None,
+            operator_namespace: "vigie".to_owned(),
+            token: token.map(str::to_owned),
+            namespace: Some("gateways".to_owned()),
+            cluster: Ok(Client::new(service, "default")),
+        };
+        (reader, server)
+    }
+
+    async fn answer(server: &mut Server, status: u16, json: &Value) -> Request<Body> {
+        let (request, send) = server.next_request().await.expect("another request");
+        let body = Body::from(serde_json::to_vec(json).unwrap());
+        send.send_response(Response::builder().status(StatusCode::from_u16(status).unwrap()).body(body).unwrap());
+        request
+    }
+
+    #[tokio::test]
+    async fn the_operator_is_asked_through_the_service_proxy() {
+        let (reader, mut server) = reader(Some("t0ken"));
+        let asked = tokio::spawn(async move { reader.read(Some("edge-1")).await });
+        let other = ConnectorView { name: "other".to_owned(), ..super::super::table::tests::edge_1() };
+        let items = [super::super::table::tests::edge_1(), other];
+        let request =
+            answer(&mut server, 200, &json!({"items": items, "leader": "Leader", "source": "operator"})).await;
+        let expected = "/api/v1/namespaces/vigie/services/http:vigie:admin/proxy/api/v1/connectors?namespace=gateways";
+        assert_eq!(request.uri().to_string(), expected);
+        assert_eq!(request.headers()[FORWARDED_TOKEN], "t0ken");
+        let listing = asked.await.unwrap().unwrap();
+        assert_eq!(listing.items, items[..1]);
+        assert!(matches!(listing.origin, Origin::Operator { standing: Standing::Leader }));
+    }
+
+    #[tokio::test]
+    async fn without_an_operator_the_status_is_read_and_the_reason_kept() {
+        let (reader, mut server) = reader(None);
+        let asked = tokio::spawn(async move { reader.read(None).await });
+        let gone = json!({"kind": "Status", "message": "no endpoints available", "code": 503});
+        assert!(!answer(&mut server, 503, &gone).await.headers().contains_key(FORWARDED_TOKEN));
+        let item = |name: &str| json!({"metadata": {"namespace": "gateways", "name": name}, "spec": {}});
+        let page = |name, next: &str| {
+            json!({"apiVersion": "vigie.dev/v1alpha1", "kind": "ConnectorList",
+                "metadata": {"continue": next}, "items": [item(name)]})
+        };
+        let request = answer(&mut server, 200, &page("b", "more")).await;
+        assert_eq!(request.uri().path(), "/apis/vigie.dev/v1alpha1/namespaces/gateways/connectors");
+        let request = answer(&mut server, 200, &page("a", "")).await;
+        assert!(request.uri().query().is_some_and(|query| query.contains("continue=more")), "{}", request.uri());
+        let listing = asked.await.unwrap().unwrap();
+        assert_eq!(listing.items.iter().map(|view| view.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let Origin::Status { because } = listing.origin else { panic!("the operator did not answer") };
+        assert_eq!(because, "503: no endpoints available");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_without_our_kind_is_told_as_such() {
+        let (reader, mut server) = reader(None);
+        let asked = tokio::spawn(async move { reader.read(None).await });
+        // In plain text, as a real API server says it of a group that it does not know.
+        let missing = json!("404 page not found");
+        answer(&mut server, 404, &missing).await;
+        answer(&mut server, 404, &missing).await;
+        let error = format!("{:#}", asked.await.unwrap().err().unwrap());
+        assert!(error.contains("are vigie's CRDs installed?"), "{error}");
     }
 }

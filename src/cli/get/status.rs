@@ -1,12 +1,14 @@
 //! What was last written: the status of the objects. Read as plain JSON, so that an object that a newer or older
 //! operator wrote is shown as far as it can be understood.
 
+use anyhow::Context;
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use crate::admin::{CheckView, ConnectorView, Truth3};
+use crate::admin::{CheckView, ConnectorView};
+use crate::api::Truth;
 use crate::api::{CheckOutcome, ConnectorState};
 use crate::cli::connect::ask;
 
@@ -41,7 +43,14 @@ pub(super) async fn read(
     let now = Timestamp::now();
     let mut views = Vec::new();
     loop {
-        let page = ask("listing connectors.vigie.dev", api.list(&params)).await?;
+        let list = async {
+            match api.list(&params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        let page = ask("listing connectors.vigie.dev", list).await?;
+        let page = page.context("the cluster knows no connectors.vigie.dev: are vigie's CRDs installed?")?;
         views.extend(page.items.iter().map(|object| view(object, now)));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
@@ -62,7 +71,7 @@ fn view(object: &DynamicObject, now: Timestamp) -> ConnectorView {
         connector_id: id.unwrap_or_else(default_id),
         site: text(json, "/spec/site").unwrap_or_default(),
         state: word(json.pointer("/status/state")).unwrap_or(ConnectorState::Pending),
-        ready: word(condition(json, "Ready", "status")).unwrap_or(Truth3::Unknown),
+        ready: word(condition(json, "Ready", "status")).unwrap_or(Truth::Unknown),
         cause: word(json.pointer("/status/diagnosis/cause")),
         message: text(json, "/status/diagnosis/message"),
         advice: text(json, "/status/diagnosis/advice"),
@@ -149,7 +158,7 @@ mod tests {
         }));
         let view = view(&object, at("2026-11-22T12:00:00Z"));
         assert_eq!((view.connector_id.as_str(), view.site.as_str()), ("legacy-7", "lyon"));
-        assert_eq!((view.state, view.ready), (ConnectorState::Offline, Truth3::False));
+        assert_eq!((view.state, view.ready), (ConnectorState::Offline, Truth::False));
         assert_eq!(view.cause, Some(Cause::HeartbeatExpired));
         assert_eq!(view.last_heartbeat_time, Some(at("2026-11-22T10:00:00.123456Z")));
         assert_eq!((view.health.as_deref(), view.restarts), (Some("Stale"), 3));
@@ -165,7 +174,7 @@ mod tests {
             "metadata": {"namespace": "gw", "name": "edge-1"}, "spec": {},
         }));
         let view = view(&object, at("2026-11-22T12:00:00Z"));
-        assert_eq!((view.state, view.ready), (ConnectorState::Pending, Truth3::Unknown));
+        assert_eq!((view.state, view.ready), (ConnectorState::Pending, Truth::Unknown));
         assert_eq!((view.connector_id.as_str(), view.last_heartbeat_time), ("gw/edge-1", None));
     }
 

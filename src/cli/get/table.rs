@@ -142,7 +142,7 @@ fn two(seconds: u64, (large, large_name): (u64, &str), (small, small_name): (u64
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::admin::Truth3;
+    use crate::api::Truth;
     use crate::api::{Cause, ConnectorState};
 
     pub(crate) fn edge_1() -> ConnectorView {
@@ -153,7 +153,7 @@ pub(super) mod tests {
             connector_id: "gateways/edge-1".to_owned(),
             site: String::new(),
             state: ConnectorState::Online,
-            ready: Truth3::True,
+            ready: Truth::True,
             cause: None,
             message: None,
             advice: None,
@@ -177,7 +177,7 @@ pub(super) mod tests {
             name: "edge-longer-name".to_owned(),
             site: "lyon".to_owned(),
             state: ConnectorState::Offline,
-            ready: Truth3::False,
+            ready: Truth::False,
             cause: Some(Cause::HeartbeatExpired),
             last_heartbeat_time: Some("2026-11-22T09:59:50Z".parse().unwrap()),
             health: Some("Stale".to_owned()),

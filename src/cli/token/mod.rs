@@ -66,7 +66,7 @@ fn rotation_text(place: &Place, generation: i64, grace: i64) -> String {
     format!(
         "rotation {generation} of {namespace}/{name} is asked for\n\
          the old token {old}\n\
-         get the new one with: vigie token show {name} -n {namespace}\n"
+         once it is made, get the new one with: vigie token show {name} -n {namespace}\n"
     )
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let Place { namespace, name, .. } = &place;
     output::print(&format!(
         "every token of {namespace}/{name} is being ended; until it has the new one it gets 401\n\
-         get the new one with: vigie token show {name} -n {namespace}\n"
+         once it is made, get the new one with: vigie token show {name} -n {namespace}\n"
     ))?;
     if args.change.wait {
         let before = source::delivered(&before);

@@ -152,7 +152,7 @@ async fn what_happens_next_is_said() {
     let expected = "\
 rotation 4 of gw/edge-1 is asked for
 the old token works until the new one is first used, 60 s at most
-get the new one with: vigie token show edge-1 -n gw
+once it is made, get the new one with: vigie token show edge-1 -n gw
 ";
     assert_eq!(rotation_text(&place, 4, 60), expected);
     assert!(rotation_text(&place, 4, 0).contains("the old token ends as soon as the new one is made"));

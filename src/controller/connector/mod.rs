@@ -4,11 +4,15 @@ pub mod assess;
 pub mod checkpoints;
 pub mod decide;
 pub mod desk;
+pub mod drive;
 pub mod keeper;
+pub mod leases;
 pub mod reconcile;
 pub mod secrets;
 pub mod sites;
 pub mod token;
+pub mod view;
+pub mod watch;
 
 /// Asks for every token of a Connector to be ended at once; its value is the time of asking, RFC 3339.
 pub const REVOKE_REQUESTED: &str = "vigie.dev/revoke-requested";

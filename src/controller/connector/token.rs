@@ -238,7 +238,7 @@ impl TokenPlan {
     /// A revocation that has not been honoured: once for each distinct time that is asked for.
     fn revocation(&self, request: &Request<'_>) -> Option<String> {
         let asked = request.revoke?;
-        let at: Timestamp = asked.parse().ok()?;
+        let at: Timestamp = asked.parse().ok().filter(|_| asked.len() <= 64)?;
         let is_new = self.status.observed_revoke_request.as_deref() != Some(asked);
         let is_now = at <= request.now + REVOKE_AHEAD;
         (is_new && is_now && !self.status.hashes.is_empty()).then(|| asked.to_owned())

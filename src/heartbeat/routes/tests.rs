@@ -1,1 +1,203 @@
-//! tests
+use std::io::Write;
+
+use axum::http::StatusCode;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::super::fake::{BEAT, Fake, STRANGE, WRONG, port};
+use super::*;
+
+const PATH: &str = "/api/connector/heartbeat";
+
+struct Answered {
+    status: u16,
+    headers: axum::http::HeaderMap,
+    body: String,
+}
+
+/// Asks in-process, as `peer` would.
+async fn ask(router: &Router, peer: &str, request: axum::http::request::Builder, body: &str) -> Answered {
+    let connection = Connection { peer: peer.parse().unwrap(), body_timeout: BODY_TIMEOUT };
+    let request = request.extension(connection).body(Body::from(body.to_owned())).unwrap();
+    let response = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap();
+    Answered { status: head.status.as_u16(), headers: head.headers, body }
+}
+
+async fn beat(router: &Router, body: &str) -> Answered {
+    ask(router, "192.0.2.1:9", Request::post(PATH), body).await
+}
+
+#[tokio::test]
+async fn a_founding_beat_is_answered_word_for_word() {
+    let fake = Arc::new(Fake::default());
+    let answered = beat(&port(&fake), BEAT).await;
+    assert_eq!(answered.status, 200);
+    assert_eq!(answered.body, r#"{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}"#);
+    assert_eq!(answered.headers[header::CONTENT_TYPE], "application/json");
+    assert_eq!(*fake.heard.lock(), [("known".to_owned(), "192.0.2.1".parse().unwrap())]);
+    assert_eq!(*fake.counted.lock(), [BeatResult::Heard]);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_answered_alike_and_counted_apart() {
+    let fake = Arc::new(Fake::default());
+    let answered = beat(&port(&fake), r#"{"connector_id":"known","token":"right","dry_run":true}"#).await;
+    assert_eq!(answered.status, 200);
+    assert!(fake.heard.lock().is_empty());
+    assert_eq!(*fake.counted.lock(), [BeatResult::DryRun]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_same_for_known_and_unknown_ids() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    let long = format!(r#"{{"connector_id":"known","token":"{}"}}"#, "x".repeat(5_000));
+    let answers = [beat(&router, WRONG).await, beat(&router, STRANGE).await, beat(&router, &long).await];
+    for answered in &answers {
+        assert_eq!(answered.status, 401);
+        assert_eq!(answered.body, answers[0].body);
+        assert_eq!(answered.headers, answers[0].headers);
+    }
+    assert!(answers[0].body.starts_with(r#"{"error":{"code":"unauthorized","message":""#));
+    assert_eq!(*fake.counted.lock(), [BeatResult::Rejected; 3]);
+}
+
+#[tokio::test]
+async fn the_twenty_first_wrong_token_waits_and_a_good_one_never_does() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    for _ in 0..20 {
+        assert_eq!(beat(&router, WRONG).await.status, 401);
+    }
+    let limited = beat(&router, WRONG).await;
+    assert_eq!(limited.status, 429);
+    let seconds: u32 = limited.headers[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds));
+    assert_eq!(beat(&router, BEAT).await.status, 200);
+    assert_eq!(beat(&router, STRANGE).await.status, 401);
+    assert_eq!(fake.counted.lock()[20..], [BeatResult::RateLimited, BeatResult::Heard, BeatResult::Rejected]);
+}
+
+#[tokio::test]
+async fn only_a_trusted_proxy_is_believed_who_it_speaks_for() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    for peer in ["127.0.0.2:9", "192.0.2.1:9"] {
+        let request = Request::post(PATH).header("x-forwarded-for", "6.6.6.6, 198.51.100.7");
+        assert_eq!(ask(&router, peer, request, BEAT).await.status, 200);
+    }
+    let heard: Vec<_> = fake.heard.lock().iter().map(|(_, from)| from.to_string()).collect();
+    assert_eq!(heard, ["198.51.100.7", "192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn who_is_told_to_come_later_is_told_when() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    let often = beat(&router, r#"{"connector_id":"often","token":"right"}"#).await;
+    assert_eq!((often.status, &often.headers[header::RETRY_AFTER]), (429, &"7".parse().unwrap()));
+    let loading = beat(&router, r#"{"connector_id":"loading","token":"right"}"#).await;
+    assert_eq!((loading.status, &loading.headers[header::RETRY_AFTER]), (503, &"2".parse().unwrap()));
+    let no = Hearing::No { reason: "NotLeader", message: "\"b\" leads".into(), retry_after_seconds: 3 };
+    *fake.hearing.lock() = Some(no);
+    let follower = beat(&router, BEAT).await;
+    assert_eq!((follower.status, &follower.headers[header::RETRY_AFTER]), (503, &"3".parse().unwrap()));
+    assert_eq!(follower.body, r#"{"error":{"code":"NotLeader","message":"\"b\" leads"}}"#);
+    assert_eq!(*fake.counted.lock(), [BeatResult::TooOften, BeatResult::NotLoaded, BeatResult::NotLeader]);
+}
+
+#[tokio::test]
+async fn the_header_may_carry_the_token_and_anything_else_there_is_passed_over() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    let bare = r#"{"connector_id":"known"}"#;
+    for (authorization, body, status) in [
+        ("bEARER right", bare, 200),
+        ("Bearer right", WRONG, 200),
+        ("Bearer wrong", BEAT, 401),
+        ("Basic eDp5", BEAT, 200),
+        ("Basic eDp5", bare, 400),
+        ("Bearer", bare, 400),
+    ] {
+        let request = Request::post(PATH).header(header::AUTHORIZATION, authorization);
+        assert_eq!(ask(&router, "192.0.2.1:9", request, body).await.status, status, "{authorization} {body}");
+    }
+}
+
+#[tokio::test]
+async fn health_says_whether_beats_are_heard() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    let health = async |method: &str| {
+        ask(&router, "192.0.2.1:9", Request::builder().method(method).uri("/api/health?x=1"), "").await
+    };
+    assert_eq!(health("GET").await.body, r#"{"status":"ok","leader":"yes"}"#);
+    assert_eq!(health("HEAD").await.status, 200);
+    assert_eq!(health("POST").await.headers[header::ALLOW], "GET, HEAD");
+    *fake.hearing.lock() = Some(Hearing::Uncertain { message: "the lease is overdue" });
+    let uncertain = health("GET").await;
+    assert_eq!(uncertain.status, StatusCode::OK);
+    assert_eq!(uncertain.body, r#"{"status":"ok","leader":"uncertain","message":"the lease is overdue"}"#);
+    let no = Hearing::No { reason: "NotLeader", message: "b leads".into(), retry_after_seconds: 3 };
+    *fake.hearing.lock() = Some(no);
+    let follower = health("GET").await;
+    assert_eq!((follower.status, &follower.headers[header::RETRY_AFTER]), (503, &"3".parse().unwrap()));
+    assert_eq!(follower.body, r#"{"status":"unavailable","leader":"no","reason":"NotLeader","message":"b leads"}"#);
+}
+
+#[test]
+fn results_are_written_in_snake_case_and_all_differ() {
+    let mut words = BeatResult::ALL.map(BeatResult::as_str).to_vec();
+    assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
+    assert!(words.contains(&"rate_limited"));
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), BeatResult::ALL.len());
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[tokio::test]
+async fn the_log_gets_one_line_for_each_connector_and_reason_and_never_a_token() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let router = port(&Arc::new(Fake::default()));
+    for other in 0..3 {
+        beat(&router, WRONG).await;
+        beat(&router, STRANGE).await;
+        beat(&router, &WRONG.replace("known", &format!("also-known-{other}"))).await;
+        beat(&router, r#"{"connector_id":"known","token":"SECRET-and-wrong","token":""}"#).await;
+    }
+    // Each line is written by a task of its own, on this one thread: when this one has yielded, they have run.
+    tokio::task::yield_now().await;
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
+    let count = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(count(r#"connector_id="known""#), 1, "{log}");
+    assert_eq!(count(r#"connector_id="strange""#), 1, "{log}");
+    assert_eq!(count("also-known"), 3, "{log}");
+    assert_eq!(count("malformed"), 1, "{log}");
+    assert_eq!(log.lines().count(), 6, "{log}");
+    assert!(!log.contains("SECRET"), "{log}");
+}

@@ -1,0 +1,155 @@
+//! An API server for unit tests: objects in memory, resourceVersions that are checked, and failures on request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use hyper::{Request, Response};
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// How the server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As it should.
+    Up,
+    /// Not at all.
+    Hangs,
+    /// With this code and reason, whatever is asked.
+    Refuses(u16, &'static str),
+}
+
+/// The server. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Fake(Arc<Mutex<State>>);
+
+struct State {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    mode: Mode,
+    log: Vec<String>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Self {
+        let state = State { objects: BTreeMap::new(), version: 1, mode: Mode::Up, log: Vec::new() };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    pub(crate) fn client(&self) -> kube::Client {
+        let fake = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| fake.clone().serve(request));
+        kube::Client::new(service, "default")
+    }
+
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.0.lock().mode = mode;
+    }
+
+    /// What was asked, as `METHOD path?query`, since the last time it was taken.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().log)
+    }
+
+    pub(crate) fn object(&self, path: &str) -> Option<Value> {
+        self.0.lock().objects.get(path).cloned()
+    }
+
+    /// Puts an object there as somebody else would; `Value::Null` deletes it.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        let mut state = self.0.lock();
+        if object.is_null() {
+            state.objects.remove(path);
+        } else {
+            state.store(path, object);
+        }
+    }
+
+    async fn serve(self, request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.expect("a body in memory can be read").to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let asked = format!("{} {}", head.method, head.uri);
+        let mode = {
+            let mut state = self.0.lock();
+            state.log.push(asked);
+            state.mode
+        };
+        let (code, answer) = match mode {
+            Mode::Up => self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body),
+            Mode::Hangs => std::future::pending().await,
+            Mode::Refuses(code, reason) => failure(code, reason),
+        };
+        let body = Body::from(serde_json::to_vec(&answer).expect("a value is JSON"));
+        Ok(Response::builder().status(code).body(body).expect("the parts are well formed"))
+    }
+}
+
+fn failure(code: u16, reason: &str) -> (u16, Value) {
+    let message = format!("the fake says {reason}");
+    (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message }))
+}
+
+impl State {
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.objects.insert(path.to_owned(), object.clone());
+        object
+    }
+
+    fn answer(&mut self, method: &str, path: &str, query: Option<&str>, body: Value) -> (u16, Value) {
+        let path = path.strip_suffix("/status").unwrap_or(path);
+        if method == "POST" {
+            let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or_default());
+            return match self.objects.contains_key(&path) {
+                true => failure(409, "AlreadyExists"),
+                false => (201, self.store(&path, body)),
+            };
+        }
+        if let Some(selector) = query.and_then(|query| query.split("labelSelector=").nth(1)) {
+            return (200, json!({ "metadata": {}, "items": self.select(path, selector) }));
+        }
+        let Some(current) = self.objects.get(path).cloned() else { return failure(404, "NotFound") };
+        let version = body.pointer("/metadata/resourceVersion");
+        if version.is_some_and(|version| Some(version) != current.pointer("/metadata/resourceVersion")) {
+            return failure(409, "Conflict");
+        }
+        match method {
+            "PUT" => (200, self.store(path, body)),
+            "PATCH" => {
+                let mut merged = current;
+                merge(&mut merged, body);
+                (200, self.store(path, merged))
+            }
+            _ => (200, current),
+        }
+    }
+
+    /// The objects below `path` that carry the one label of `selector`, which is percent-encoded.
+    fn select(&self, path: &str, selector: &str) -> Vec<Value> {
+        let selector = selector.replace("%2F", "/").replace("%3D", "=");
+        let (key, value) = selector.split_once('=').expect("one label is asked for");
+        let labelled = |object: &&Value| object["metadata"]["labels"][key] == value;
+        let below = self.objects.iter().filter(|(name, _)| name.starts_with(path));
+        below.map(|(_, object)| object).filter(labelled).cloned().collect()
+    }
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        match (value, target.as_object_mut()) {
+            (Value::Null, Some(target)) => drop(target.remove(&key)),
+            (value, _) => merge(&mut target[&key], value),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Beats by Lease: a change of `renewTime` as our watch sees it, at the moment at which it sees it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::ResourceExt as _;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::heartbeat::registry::Registry;
+
+/// How often it is looked whether a Lease is used at all.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Watches the Leases of one scope for as long as a Connector uses one; until `stop`.
+pub async fn run(api: Api<Lease>, registry: Arc<Registry>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if registry.uses_leases() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = hear(api.clone(), &registry) => {}
+                () = unused(&registry) => {}
+            }
+        }
+    }
+}
+
+async fn unused(registry: &Registry) {
+    while registry.uses_leases() {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn hear(api: Api<Lease>, registry: &Registry) {
+    // The kubelets renew one every 10 s for each node: none of our business, and most of the traffic.
+    let config = watcher::Config::default().fields("metadata.namespace!=kube-node-lease");
+    let mut seen = Seen::default();
+    let mut failing = false;
+    let mut events = watch(api, config).default_backoff().boxed();
+    loop {
+        match events.try_next().await {
+            Ok(Some(event)) => {
+                if std::mem::take(&mut failing) {
+                    tracing::info!("watching Leases again");
+                }
+                for lease in leases(&event) {
+                    let key = (lease.namespace().unwrap_or_default(), lease.name_any());
+                    let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+                    if seen.is_renewal(key.clone(), renewed) {
+                        registry.lease_renewed(&key.0, &key.1);
+                    }
+                }
+                if let Event::Delete(lease) = &event {
+                    seen.forget(&(lease.namespace().unwrap_or_default(), lease.name_any()));
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "watching Leases failed; trying again until it works");
+                }
+            }
+        }
+    }
+}
+
+fn leases(event: &Event<Lease>) -> Option<&Lease> {
+    match event {
+        Event::Apply(lease) | Event::InitApply(lease) => Some(lease),
+        Event::Delete(_) | Event::Init | Event::InitDone => None,
+    }
+}
+
+/// The renewals seen so far.
+#[derive(Default)]
+struct Seen(HashMap<(String, String), Option<MicroTime>>);
+
+impl Seen {
+    /// Whether this is a renewal: the first sight of a Lease is none, for we do not know how old it is.
+    fn is_renewal(&mut self, key: (String, String), renewed: Option<MicroTime>) -> bool {
+        let known = self.0.insert(key, renewed.clone());
+        renewed.is_some() && known.is_some_and(|known| known != renewed)
+    }
+
+    fn forget(&mut self, key: &(String, String)) {
+        self.0.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_changed_renew_time_is_a_beat_and_the_first_sight_is_none() {
+        let mut seen = Seen::default();
+        let key = || ("edge".to_owned(), "paris".to_owned());
+        let at = |second| Some(MicroTime(Timestamp::from_second(second).expect("in range")));
+        assert!(!seen.is_renewal(key(), at(100)));
+        assert!(!seen.is_renewal(key(), at(100)), "a relist renews nothing");
+        assert!(seen.is_renewal(key(), at(110)));
+        assert!(seen.is_renewal(key(), at(90)), "the holder's clock is ignored");
+        assert!(!seen.is_renewal(key(), None));
+        seen.forget(&key());
+        assert!(!seen.is_renewal(key(), at(120)));
+    }
+}

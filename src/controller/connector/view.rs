@@ -1,0 +1,174 @@
+//! What the operator knows this instant, for whoever asks: the same assessment that is written to the API server.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::Store;
+use parking_lot::RwLock;
+
+use super::assess::Assessment;
+use super::checkpoints::Checkpoints;
+use super::reconcile::{key, observe};
+use super::sites::Sites;
+use super::watch::Guarded;
+use crate::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
+use crate::api::{ConditionType, Connector, ConnectorStatus, Paused, Truth, conditions};
+use crate::clock::Now;
+use crate::heartbeat::entry::Snapshot;
+use crate::heartbeat::listening::Office;
+use crate::heartbeat::registry::Registry;
+
+/// The annotation that pauses remedies until a time.
+const PAUSED_UNTIL: &str = "vigie.dev/paused-until";
+
+/// The fleet as this process sees it.
+pub struct Known {
+    /// Last contacts.
+    pub registry: Arc<Registry>,
+    /// The objects.
+    pub stores: RwLock<Vec<Store<Guarded>>>,
+    /// Mass silence.
+    pub sites: Arc<Sites>,
+    /// How far behind the written last contacts are.
+    pub checkpoints: Arc<Checkpoints>,
+    /// Whether a canary is sent.
+    pub has_canary: bool,
+}
+
+impl Known {
+    fn visit(&self, namespace: Option<&str>, each: &mut dyn FnMut(&Connector, &Snapshot, &Assessment, Now)) {
+        let now = self.registry.clock().read();
+        let listening = self.registry.ear.listening();
+        let stores = self.stores.read().clone();
+        for object in stores.iter().flat_map(Store::state) {
+            let Ok(connector) = &object.0 else { continue };
+            if namespace.is_some_and(|namespace| connector.metadata.namespace.as_deref() != Some(namespace)) {
+                continue;
+            }
+            let Some(entry) = self.registry.get(&key(connector)) else { continue };
+            let live = entry.snapshot(listening, now.moment);
+            let mass_silence = self.sites.mass_silence(&entry.identity.domain);
+            let duplicate = self.registry.holder_instead_of(&entry);
+            let assessment = observe(connector, &live, mass_silence.as_deref(), duplicate, None, now).assess();
+            each(connector, &live, &assessment, now);
+        }
+    }
+}
+
+impl Fleet for Known {
+    fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
+        // A follower hears nobody: what is written is the best that it knows, and it says so by `leader`.
+        let follows = self.registry.ear.inputs().office == Office::Follower;
+        self.visit(namespace, &mut |connector, live, assessment, now| {
+            each(if follows { written(connector, now) } else { known(connector, live, assessment, now) });
+        });
+    }
+
+    fn facts(&self) -> Facts {
+        let now = self.registry.clock().read();
+        let inputs = self.registry.ear.inputs();
+        let leader = match inputs.office {
+            Office::Leader => Standing::Leader,
+            Office::Uncertain | Office::Unconfirmed => Standing::Uncertain,
+            Office::Follower => Standing::Follower,
+        };
+        let mut pending = 0;
+        if leader != Standing::Follower {
+            self.visit(None, &mut |connector, _, assessment, _| {
+                pending += u64::from(!is_written(connector, assessment))
+            });
+        }
+        Facts {
+            leader,
+            synced: inputs.synced,
+            listening_since: self.registry.ear.listening().since.map(|at| now.stamp(at)),
+            reachable: self.has_canary.then_some(inputs.canary_failing_since.is_none()),
+            status_write_pending: pending,
+            checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),
+            connectors: self.registry.len(),
+        }
+    }
+}
+
+fn is_written(connector: &Connector, assessment: &Assessment) -> bool {
+    connector.status.as_ref().is_some_and(|status| status.state == Some(assessment.state))
+}
+
+fn known(connector: &Connector, live: &Snapshot, assessment: &Assessment, now: Now) -> ConnectorView {
+    let status = connector.status.clone().unwrap_or_default();
+    let stored_since = status.state_since.as_ref().map(|since| since.0);
+    let is_written = is_written(connector, assessment);
+    let mut view = base(connector, &status, now);
+    view.state = assessment.state;
+    view.ready = truth(&assessment.conditions, ConditionType::Ready);
+    view.health = conditions::get(&assessment.conditions, ConditionType::Healthy).map(|healthy| healthy.reason.clone());
+    view.last_heartbeat_time = live.last_contact.map(|at| now.stamp(at)).or(view.last_heartbeat_time);
+    view.state_since = if is_written { stored_since } else { Some(assessment.since) };
+    view.cause = assessment.diagnosis.as_ref().map(|found| found.cause);
+    view.message = assessment.diagnosis.as_ref().map(|found| found.message.clone());
+    view.advice = assessment.diagnosis.as_ref().map(|found| found.advice.clone());
+    view.written = is_written;
+    if let Some(agent) = &live.agent {
+        view.version = agent.version.as_deref().map(str::to_owned);
+        view.hostname = agent.hostname.as_deref().map(str::to_owned);
+        view.address = agent.address.map(|address| address.to_string());
+    }
+    if let Some(checks) = &live.checks {
+        view.checks =
+            checks.iter().map(|check| CheckView { type_: check.type_.clone(), status: check.status }).collect();
+    }
+    view
+}
+
+fn written(connector: &Connector, now: Now) -> ConnectorView {
+    let status = connector.status.clone().unwrap_or_default();
+    base(connector, &status, now)
+}
+
+/// A view from what is stored alone.
+fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorView {
+    let agent = status.agent.clone().unwrap_or_default();
+    let diagnosis = status.diagnosis.as_ref();
+    ConnectorView {
+        namespace: connector.namespace().unwrap_or_default(),
+        name: connector.name_any(),
+        connector_id: connector.effective_id(),
+        site: connector.spec.site.clone().unwrap_or_default(),
+        state: status.state.unwrap_or(crate::api::ConnectorState::Pending),
+        ready: truth(&status.conditions, ConditionType::Ready),
+        cause: diagnosis.map(|found| found.cause),
+        message: diagnosis.map(|found| found.message.clone()),
+        advice: diagnosis.map(|found| found.advice.clone()),
+        last_heartbeat_time: status.last_heartbeat_time.as_ref().map(|time| time.0),
+        state_since: status.state_since.as_ref().map(|time| time.0),
+        health: conditions::get(&status.conditions, ConditionType::Healthy).map(|healthy| healthy.reason.clone()),
+        version: agent.version,
+        hostname: agent.hostname,
+        address: agent.address,
+        token_issued_time: status.token.as_ref().and_then(|token| token.issued_time.as_ref()).map(|time| time.0),
+        restarts: status.remediation.as_ref().map_or(0, |remediation| remediation.restarts),
+        created_time: connector.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        checks: status
+            .checks
+            .iter()
+            .map(|check| CheckView { type_: check.type_.clone(), status: check.status })
+            .collect(),
+        paused: is_paused(connector, now.wall),
+        written: status.state.is_some(),
+    }
+}
+
+fn truth(among: &[crate::api::Condition], type_: ConditionType) -> Truth {
+    conditions::get(among, type_).and_then(|found| found.status.parse().ok()).unwrap_or(Truth::Unknown)
+}
+
+/// Whether remedies are paused at `now`, by the spec or by the object's annotation.
+fn is_paused(connector: &Connector, now: Timestamp) -> bool {
+    let by_spec = |paused: &Paused| paused.until.as_ref().is_none_or(|until| until.0 > now);
+    let by_annotation = || {
+        let until = connector.metadata.annotations.as_ref()?.get(PAUSED_UNTIL)?;
+        until.parse::<Timestamp>().ok().map(|until| until > now)
+    };
+    connector.spec.paused.as_ref().is_some_and(by_spec) || by_annotation().unwrap_or(false)
+}

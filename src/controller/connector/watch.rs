@@ -1,0 +1,157 @@
+//! The watch of Connectors, tapped: registry, timers and notes come and go with the objects.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Resource as _, ResourceExt as _};
+use tokio::sync::mpsc;
+
+use super::checkpoints::Checkpoints;
+use super::keeper::Poke;
+use super::reconcile::{Context, key};
+use crate::api::Connector;
+use crate::heartbeat::entry::{Entry, Key};
+
+/// A Connector that may be unreadable: one bad object must not take the whole list with it.
+pub type Guarded = DeserializeGuard<Connector>;
+
+/// What the tap keeps up to date.
+#[derive(Clone)]
+pub struct Tap {
+    /// Registry and notes.
+    pub context: Arc<Context>,
+    /// The deadlines.
+    pub pokes: mpsc::UnboundedSender<Poke>,
+    /// The checkpoints.
+    pub checkpoints: Arc<Checkpoints>,
+    /// The one namespace that is watched; `None` = all.
+    pub scope: Option<Arc<str>>,
+    /// Wakes the reconcile of an object whose claim to an id changed.
+    pub wake: Arc<dyn Fn(&Key) + Send + Sync>,
+}
+
+/// Watches one scope; the stream drives the store, the tap and the reconciles.
+pub fn watched(
+    api: Api<Guarded>,
+    tap: Tap,
+) -> (Store<Guarded>, impl Stream<Item = Result<Guarded, watcher::Error>> + Send + 'static) {
+    let (reader, writer) = store::<Guarded>();
+    let mut listed = HashSet::new();
+    let mut trouble = Trouble::default();
+    let stream = watch(api, watcher::Config::default())
+        .default_backoff()
+        // Half of a stored object is who wrote which field: nobody here asks.
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .inspect(move |event| match event {
+            Ok(event) => {
+                trouble.over();
+                tap.see(event, &mut listed);
+            }
+            Err(error) => trouble.say(error),
+        })
+        .applied_objects();
+    (reader, stream)
+}
+
+impl Tap {
+    fn see(&self, event: &Event<Guarded>, listed: &mut HashSet<Key>) {
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(object) => {
+                listed.insert(key_of(object));
+                self.applied(object);
+            }
+            Event::Apply(object) => self.applied(object),
+            Event::Delete(object) => {
+                // A new object of the same name may be there already: only this one goes.
+                let entry = self.context.registry.get(&key_of(object));
+                if let Some(entry) = entry.filter(|entry| Some(&*entry.identity.uid) == object.meta().uid.as_deref()) {
+                    self.gone(&entry);
+                }
+            }
+            Event::InitDone => self.forget_missing(&std::mem::take(listed)),
+        }
+    }
+
+    fn applied(&self, object: &Guarded) {
+        let Ok(connector) = &object.0 else { return };
+        let context = &self.context;
+        let enrolled = context.registry.enroll(connector, context.clock.read());
+        if let Some(before) = enrolled.dismissed {
+            context.desks.remove(before.number);
+            let _ = self.pokes.send(Poke::Gone(before));
+        }
+        for affected in &enrolled.affected {
+            (self.wake)(affected);
+        }
+        let entry = enrolled.fresh.clone().or_else(|| context.registry.get(&key(connector)));
+        if let Some(fresh) = enrolled.fresh {
+            self.checkpoints.add(fresh);
+        }
+        if let (true, Some(entry)) = (enrolled.changed, entry) {
+            let _ = self.pokes.send(Poke::Look(entry));
+        }
+    }
+
+    fn gone(&self, entry: &Arc<Entry>) {
+        for affected in self.context.registry.dismiss(entry) {
+            (self.wake)(&affected);
+        }
+        self.context.desks.remove(entry.number);
+        let _ = self.pokes.send(Poke::Gone(entry.clone()));
+    }
+
+    /// A relist tells no deletes: whoever is not in it is gone.
+    fn forget_missing(&self, listed: &HashSet<Key>) {
+        for entry in self.context.registry.all() {
+            let ours = self.scope.as_ref().is_none_or(|namespace| *namespace == entry.identity.key.namespace);
+            if ours && !listed.contains(&entry.identity.key) {
+                self.gone(&entry);
+            }
+        }
+    }
+}
+
+fn key_of(object: &Guarded) -> Key {
+    Key { namespace: object.meta().namespace.clone().unwrap_or_default().into(), name: object.name_any().into() }
+}
+
+/// The reference by which the reconciler knows an object.
+pub fn reference(key: &Key) -> ObjectRef<Guarded> {
+    ObjectRef::new(&key.name).within(&key.namespace)
+}
+
+/// Says once what is wrong with the watch, and once that it is over.
+#[derive(Default)]
+struct Trouble(bool);
+
+impl Trouble {
+    fn say(&mut self, error: &watcher::Error) {
+        if std::mem::replace(&mut self.0, true) {
+            return;
+        }
+        let missing =
+            matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
+        if missing {
+            tracing::error!(
+                "this cluster does not know {}: apply the CRDs (`vigie crd | kubectl apply -f -`); trying again",
+                Connector::plural(&())
+            );
+        } else {
+            tracing::warn!(%error, "watching Connectors failed; trying again until it works");
+        }
+    }
+
+    fn over(&mut self) {
+        if std::mem::take(&mut self.0) {
+            tracing::info!("watching Connectors again");
+        }
+    }
+}

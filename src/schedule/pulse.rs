@@ -1,0 +1,54 @@
+//! Did the process run all the time? A tick that comes late says no.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::health::Moment;
+
+/// How often the pulse beats.
+pub const TICK: Duration = Duration::from_millis(200);
+
+/// A tick that comes so much late means SIGSTOP or a frozen machine (liveness.md, clock rule 3).
+pub const FROZEN: Duration = Duration::from_secs(2);
+
+/// The last time at which the process was seen running.
+#[derive(Debug)]
+pub struct Pulse {
+    clock: Clock,
+    last: AtomicI64,
+}
+
+impl Pulse {
+    /// Beating from now on.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, last: AtomicI64::new(clock.now().as_micros()) }
+    }
+
+    /// Takes the pulse: how long the process did not run, when that was longer than [`FROZEN`]. Each gap is told to one
+    /// caller only.
+    pub fn take(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        let last = Moment::from_micros(self.last.swap(now.as_micros(), Ordering::AcqRel));
+        gap(last, now)
+    }
+}
+
+fn gap(last: Moment, now: Moment) -> Option<Duration> {
+    let gap = now.since(last);
+    (gap > TICK + FROZEN).then_some(gap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_tick_is_a_freeze_and_a_slow_one_is_not() {
+        let at = Moment::from_micros;
+        assert_eq!(gap(at(0), at(200_000)), None);
+        assert_eq!(gap(at(0), at(2_200_000)), None);
+        assert_eq!(gap(at(0), at(2_200_001)), Some(Duration::from_micros(2_200_001)));
+        assert_eq!(gap(at(5_000_000), at(0)), None);
+    }
+}
