@@ -92,7 +92,7 @@ async fn a_full_status_is_read_back_as_it_was_written() {
 async fn the_crds_apply_without_a_warning() {
     let world = World::new("warnings").await;
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-    for how in [&["apply", "--dry-run=server", "-f", crds][..], &["apply", "--server-side", "--dry-run=server", "-f", crds]] {
+    for how in [&["replace", "--dry-run=server", "-f", crds][..], &["apply", "--server-side", "--dry-run=server", "-f", crds]] {
         let ran = world.cluster.kubectl(how);
         assert_eq!((ran.code, ran.stderr.contains("Warning")), (0, false), "{}", ran.stderr);
     }
