@@ -7,9 +7,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod api;
 mod beats;
+mod checks;
+mod cli;
 mod ingest;
+mod instances;
 mod leader;
+mod lease_source;
+mod mass_silence;
 mod outages;
+mod quiet;
 mod tokens;
