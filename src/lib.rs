@@ -13,4 +13,5 @@ pub mod health;
 pub mod heartbeat;
 pub mod leader;
 pub mod metrics;
+mod outbound;
 pub mod schedule;

@@ -1,5 +1,6 @@
 //! The way to the API server: the clients, the limit on every call, and the one writer of status.
 
+pub mod behind;
 mod call;
 mod connect;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::{Alternative, Cause, Confidence, Diagnosis, Reason, RestartHelps};
+use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason, RestartHelps, clip};
 use crate::health::checks::Fault;
 use crate::health::liveness::Presence;
 
@@ -72,6 +72,12 @@ pub fn diagnose(facts: &Facts<'_>) -> Option<Diagnosis> {
     Some(first)
 }
 
+/// Advice is a sentence of its own.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 fn finding(
     cause: Cause,
     confidence: Confidence,
@@ -83,8 +89,8 @@ fn finding(
         cause,
         confidence,
         since: None,
-        message,
-        advice,
+        message: clip(message, MAX_MESSAGE),
+        advice: clip(capital(&advice), MAX_MESSAGE),
         restart_helps,
         evidence: Vec::new(),
         alternatives: Vec::new(),

@@ -55,10 +55,13 @@ impl BeatMetrics for Fake {
     }
 }
 
-pub(super) fn port(fake: &Arc<Fake>) -> Router {
+pub(super) fn options(fake: &Arc<Fake>) -> Options {
     let trusted_proxies = vec!["127.0.0.2/32".parse().unwrap()];
-    let options = Options { trusted_proxies, counters: Arc::<Fake>::clone(fake), clock: Clock::default() };
-    router(Arc::clone(fake), options)
+    Options { trusted_proxies, counters: Arc::<Fake>::clone(fake), clock: Clock::default() }
+}
+
+pub(super) fn port(fake: &Arc<Fake>) -> Router {
+    router(Arc::clone(fake), options(fake))
 }
 
 /// A real server on a real port.

@@ -1,12 +1,13 @@
 //! The door by which beats enter: HTTP routes, credentials, the registry of last contacts.
 
 mod answers;
+pub mod canary;
 mod client;
 pub mod credentials;
 pub mod entry;
-pub mod instances;
 #[cfg(test)]
 mod fake;
+pub mod instances;
 mod json;
 pub mod listening;
 pub mod message;

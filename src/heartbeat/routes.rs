@@ -180,7 +180,17 @@ pub struct Connection {
 ///
 /// A request without the [`Connection`] extension counts as one from 0.0.0.0.
 pub fn router<H: Hear>(hear: Arc<H>, options: Options) -> Router {
-    let port = Arc::new(Port { hear, options, refusals: Mutex::default(), lines: Mutex::default() });
+    router_that_tells(hear, options, write)
+}
+
+/// The routes, and where their log lines go.
+fn router_that_tells<H: Hear>(
+    hear: Arc<H>,
+    options: Options,
+    log: impl Fn(Line<'_>) + Send + Sync + 'static,
+) -> Router {
+    let (refusals, lines) = Default::default();
+    let port = Arc::new(Port { hear, options, refusals, lines, log: Box::new(log) });
     Router::new().fallback_service(tower::service_fn(move |request| {
         let port = Arc::clone(&port);
         async move { Ok::<_, Infallible>(port.answer(request).await) }
@@ -192,6 +202,21 @@ struct Port<H> {
     options: Options,
     refusals: Mutex<Refusals>,
     lines: Mutex<Lines>,
+    log: Box<dyn Fn(Line<'_>) + Send + Sync>,
+}
+
+/// What the log is told about a beat that was not heard as it should be. There is no token in it.
+#[derive(Debug)]
+struct Line<'a> {
+    result: BeatResult,
+    id: Option<&'a str>,
+    from: IpAddr,
+    message: &'a str,
+}
+
+fn write(Line { result, id, from, message }: Line<'_>) {
+    // Quoted: whoever sent the id chose it.
+    tracing::warn!(result = result.as_str(), connector_id = id.map(tracing::field::debug), %from, "{message}");
 }
 
 impl<H: Hear> Port<H> {
@@ -311,11 +336,9 @@ impl<H: Hear> Port<H> {
 
     fn tell(&self, result: BeatResult, about: Option<(String, bool)>, from: IpAddr, message: &str) {
         let known = about.as_ref().filter(|(_, known)| *known).map(|(id, _)| id.as_str());
-        if !self.lines.lock().due(result.as_str(), known, self.options.clock.now()) {
-            return;
+        if self.lines.lock().due(result.as_str(), known, self.options.clock.now()) {
+            (self.log)(Line { result, id: about.as_ref().map(|(id, _)| id.as_str()), from, message });
         }
-        let id = about.as_ref().map(|(id, _)| tracing::field::debug(id));
-        tracing::warn!(result = result.as_str(), connector_id = id, %from, "{message}");
     }
 }
 

@@ -127,9 +127,8 @@ struct Server {
 impl Server {
     fn new(router: Router, tls: Option<Arc<TlsFiles>>, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
-        // The head's time is ours to measure: see `patience`. Senders like `printf … | nc -N` close their half once they
-        // have asked, and are answered all the same.
-        http.half_close(true).header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
+        // The head's time is ours to measure: see `patience`.
+        http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
         let slots = Arc::new(Semaphore::new(limits.max_connections));
         let (full, failed) = Default::default();
         Self { router, tls, limits, http, slots, failing: AtomicBool::new(false), full, failed }

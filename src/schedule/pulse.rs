@@ -10,7 +10,7 @@ use crate::health::Moment;
 pub const TICK: Duration = Duration::from_millis(200);
 
 /// A tick that comes so much late means SIGSTOP or a frozen machine (liveness.md, clock rule 3).
-pub const FROZEN: Duration = Duration::from_secs(2);
+pub(super) const FROZEN: Duration = Duration::from_secs(2);
 
 /// The last time at which the process was seen running.
 #[derive(Debug)]

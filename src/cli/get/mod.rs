@@ -1,6 +1,5 @@
 //! `vigie get`: the live table.
 
-mod http;
 mod source;
 mod status;
 mod table;

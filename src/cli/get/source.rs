@@ -7,9 +7,10 @@ use kube::Client;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{http, status};
+use super::status;
 use crate::admin::{ConnectorView, FORWARDED_TOKEN, Standing, words};
 use crate::cli::args::GetArgs;
+use crate::outbound;
 
 /// Connectors, sorted by namespace and name, and who said so.
 pub(super) struct Listing {
@@ -102,7 +103,7 @@ impl Reader {
         let body = match (&self.operator, &self.cluster) {
             (Some(url), _) => {
                 let uri: Uri = format!("{url}/api/v1/connectors{query}").parse()?;
-                http::get(&uri, self.header(header::AUTHORIZATION, "Bearer ")?).await?
+                outbound::get(&uri, self.header(header::AUTHORIZATION, "Bearer ")?).await?
             }
             (None, Ok(client)) => {
                 let service = format!("/api/v1/namespaces/{}/services/http:vigie:admin", self.operator_namespace);
@@ -118,11 +119,11 @@ impl Reader {
     async fn through(&self, client: &Client, path: &str) -> anyhow::Result<hyper::body::Bytes> {
         let mut request = Request::get(path).body(kube::client::Body::empty())?;
         request.headers_mut().extend(self.header(HeaderName::from_static(FORWARDED_TOKEN), "")?);
-        let response = timeout(http::PATIENCE, client.send(request)).await;
-        let response = response.map_err(|_| anyhow!("no answer within {} s", http::PATIENCE.as_secs()))?;
+        let response = timeout(outbound::PATIENCE, client.send(request)).await;
+        let response = response.map_err(|_| anyhow!("no answer within {} s", outbound::PATIENCE.as_secs()))?;
         let response = response.map_err(|error| anyhow!("{}", words(&error)))?;
         let (head, body) = response.into_parts();
-        http::answer(head.status, body).await
+        outbound::answer(head.status, body).await
     }
 
     fn header(&self, name: HeaderName, scheme: &str) -> anyhow::Result<Option<(HeaderName, HeaderValue)>> {

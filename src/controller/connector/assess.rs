@@ -23,6 +23,8 @@ pub struct Case<'a> {
     pub refused: Option<(Reason, String)>,
     /// The `Provisioned` condition.
     pub provisioned: (Truth, Reason, String),
+    /// A token is on its way to its Secret, and nothing has gone wrong: not provisioned yet, and nothing to explain.
+    pub delivering: bool,
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
     /// Now.
@@ -175,7 +177,7 @@ impl Case<'_> {
         let mut found = diagnose(&Facts {
             connector_id: &connector_id,
             refused: self.refused.as_ref().map(|(reason, message)| (*reason, message.as_str())),
-            unprovisioned: (*truth == Truth::False).then_some((*reason, message.as_str())),
+            unprovisioned: (*truth == Truth::False && !self.delivering).then_some((*reason, message.as_str())),
             presence: self.live.verdict.presence,
             reason: self.live.verdict.reason,
             // While it beats, the last contact changes all the time: it is part of a diagnosis of silence only.

@@ -65,8 +65,12 @@ impl Wakes {
 
 /// Starts the controller of one scope; gives its store, and what drives it until `stop`.
 pub fn controller(
-    client: &kube::Client, scope: Option<&str>, tap: Tap, woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
-    all: impl futures::Stream<Item = ()> + Send + 'static, stop: CancellationToken,
+    client: &kube::Client,
+    scope: Option<&str>,
+    tap: Tap,
+    woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
+    all: impl futures::Stream<Item = ()> + Send + 'static,
+    stop: CancellationToken,
 ) -> (Store<Guarded>, impl Future<Output = ()> + Send + 'static) {
     let api = scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let context = tap.context.clone();
@@ -119,7 +123,11 @@ fn retry(object: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action 
 impl Context {
     /// An object whose status cannot be read: it says so itself, once, and stops nobody else.
     async fn say_unreadable(
-        &self, namespace: &str, name: &str, meta: &kube::core::ObjectMeta, error: &str,
+        &self,
+        namespace: &str,
+        name: &str,
+        meta: &kube::core::ObjectMeta,
+        error: &str,
     ) -> Result<Action, Failed> {
         let uid = meta.uid.clone().unwrap_or_default();
         let now = self.clock.read();
@@ -129,7 +137,11 @@ impl Context {
         tracing::error!(connector = %format!("{namespace}/{name}"), error, "its stored form cannot be read; nothing is done about it until it can");
         let message = format!("the stored status cannot be read: {error}");
         let generation = meta.generation.unwrap_or(0);
-        let said = [(ConditionType::Ready, Truth::False), (ConditionType::Accepted, Truth::False), (ConditionType::Stalled, Truth::True)];
+        let said = [
+            (ConditionType::Ready, Truth::False),
+            (ConditionType::Accepted, Truth::False),
+            (ConditionType::Stalled, Truth::True),
+        ];
         let conditions: Vec<_> = said
             .into_iter()
             .map(|(type_, truth)| {
@@ -138,18 +150,27 @@ impl Context {
                 said
             })
             .collect();
-        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "conditions": conditions } });
+        let patch =
+            json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "conditions": conditions } });
         let api: Api<Guarded> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let what = format!("writing the status of Connector {namespace}/{name}");
-        within(&what, CALL_TIMEOUT, api.patch_status(name, &params, &Patch::Merge(patch))).await.map_err(WriteError::Call)?;
+        within(&what, CALL_TIMEOUT, api.patch_status(name, &params, &Patch::Merge(patch)))
+            .await
+            .map_err(WriteError::Call)?;
         self.unreadable.write().insert(uid);
         Ok(Action::await_change())
     }
 }
 
 /// Hands out checkpoints within the budget for as long as we lead; until `stop`.
-pub async fn checkpoints(context: Arc<Context>, checkpoints: Arc<Checkpoints>, wakes: Wakes, lease: ObjectReference, stop: CancellationToken) {
+pub async fn checkpoints(
+    context: Arc<Context>,
+    checkpoints: Arc<Checkpoints>,
+    wakes: Wakes,
+    lease: ObjectReference,
+    stop: CancellationToken,
+) {
     let mut tick = tokio::time::interval(CHECKPOINT_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told: Option<crate::health::Moment> = None;
@@ -214,7 +235,9 @@ pub async fn flush(context: &Arc<Context>, stores: &[Store<Guarded>], at_most: D
             let Some(Ok(connector)) = object.as_deref().map(|object| &object.0) else { return };
             match context.reconcile(connector).await {
                 Ok(_) => drop(written.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
-                Err(error) => tracing::debug!(connector = %connector.name_any(), %error, "its last contact was not flushed"),
+                Err(error) => {
+                    tracing::debug!(connector = %connector.name_any(), %error, "its last contact was not flushed")
+                }
             }
         }
     });

@@ -53,7 +53,7 @@ async fn hear(api: Api<Lease>, registry: &Registry) {
                 if std::mem::take(&mut failing) {
                     tracing::info!("watching Leases again");
                 }
-                for lease in leases(&event) {
+                if let Some(lease) = lease(&event) {
                     let key = (lease.namespace().unwrap_or_default(), lease.name_any());
                     let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
                     if seen.is_renewal(key.clone(), renewed) {
@@ -74,7 +74,7 @@ async fn hear(api: Api<Lease>, registry: &Registry) {
     }
 }
 
-fn leases(event: &Event<Lease>) -> Option<&Lease> {
+fn lease(event: &Event<Lease>) -> Option<&Lease> {
     match event {
         Event::Apply(lease) | Event::InitApply(lease) => Some(lease),
         Event::Delete(_) | Event::Init | Event::InitDone => None,

@@ -11,7 +11,7 @@ use kube::{Resource as _, ResourceExt as _};
 use parking_lot::RwLock;
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::assess::{Case, stored};
 use super::decide::{Plan, decide, state_event};
@@ -31,6 +31,9 @@ use crate::metrics::Metrics;
 /// How old the newest transition may be when it is told again after a restart of ours. Told once already, it is refused
 /// as existing; older than this, the event may have been forgotten by the API server (an hour) and would come back.
 const RETELL: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+
+/// How many Secrets and events are read or written at once; HTTP/1.1 takes a connection for each.
+pub const CALLS_IN_FLIGHT: usize = 16;
 
 /// What a reconcile works with.
 pub struct Context {
@@ -56,6 +59,8 @@ pub struct Context {
     pub clock: Clock,
     /// Objects whose status cannot be read, which have been told so: UIDs.
     pub unreadable: RwLock<std::collections::HashSet<String>>,
+    /// Places for calls about Secrets and events: a fleet that is created at once would open a connection for each.
+    pub calls: Semaphore,
 }
 
 /// Why a connector could not be dealt with now. It is tried again.
@@ -169,6 +174,7 @@ impl Context {
         trouble: Option<String>,
         now: Now,
     ) -> Look {
+        let slot = self.slot().await;
         let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
         let found = match &connector.spec.token.existing_secret_ref {
             Some(from) => secrets.look_brought(from).await.map(|seen| (seen, None)),
@@ -176,6 +182,7 @@ impl Context {
                 secrets.look(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
         };
+        drop(slot);
         let brought = connector.spec.token.existing_secret_ref.as_ref();
         let secret_name = brought.map_or_else(|| connector.token_secret_name(), |from| from.name.clone());
         let (seen, secret, failure) = match found {
@@ -220,6 +227,7 @@ impl Context {
         }
         if let (Some(trouble), true) = (trouble, plan.write != Write::Nothing) {
             plan.provisioned.2 = format!("{}: {trouble}", plan.provisioned.2);
+            plan.in_trouble = true;
         }
         Look { plan, secrets, secret, fresh, failure }
     }
@@ -323,6 +331,7 @@ impl Context {
             Write::Complete => None,
             Write::Create | Write::Replace => Some(&look.fresh),
         };
+        let _slot = self.slot().await;
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader.into());
         }
@@ -363,6 +372,7 @@ impl Context {
             return Ok(());
         }
         let regarding = ObjectReference { resource_version: None, ..connector.object_ref(&()) };
+        let _slot = self.slot().await;
         let mut events = events.into_iter();
         while let Some(event) = events.next() {
             if let Err(error) = self.reporter.tell(&regarding, &event).await {
@@ -374,6 +384,10 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    async fn slot(&self) -> SemaphorePermit<'_> {
+        self.calls.acquire().await.expect("it is never closed")
     }
 
     fn api(&self, connector: &Connector) -> Api<Connector> {
@@ -427,7 +441,20 @@ pub fn observe<'a>(
             (Truth::False, Reason::TokenSecretInvalid, "no token has been delivered yet".to_owned())
         }),
     };
-    Case { connector, live, mass_silence, refused, provisioned, retired_use: retired_use(connector, live, now), now }
+    let delivering = match token {
+        Some(token) => token.write != Write::Nothing && !token.in_trouble,
+        None => connector.status.as_ref().is_none_or(|status| status.token.is_none()),
+    };
+    Case {
+        connector,
+        live,
+        mass_silence,
+        refused,
+        provisioned,
+        delivering,
+        retired_use: retired_use(connector, live, now),
+        now,
+    }
 }
 
 /// When a retired token was used last: by this process' own account, or by what is stored.

@@ -93,6 +93,8 @@ pub struct TokenPlan {
     pub refused: Option<(Reason, String)>,
     /// What to tell.
     pub events: Vec<TokenEvent>,
+    /// The last try to write the Secret failed; `provisioned` says why.
+    pub in_trouble: bool,
     /// When to look at the Secret again, when that is sooner than usual.
     pub look_again: Option<SignedDuration>,
 }
@@ -106,6 +108,7 @@ pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
         provisioned: (Truth::True, Reason::Provisioned, format!("Secret {} holds the token", request.secret_name)),
         refused: None,
         events: Vec::new(),
+        in_trouble: false,
         look_again: None,
     };
     plan.status.secret_name = Some(request.secret_name.to_owned());

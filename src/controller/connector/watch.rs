@@ -32,6 +32,8 @@ pub struct Tap {
     pub checkpoints: Arc<Checkpoints>,
     /// The one namespace that is watched; `None` = all.
     pub scope: Option<Arc<str>>,
+    /// Called when all objects of this scope are known, the first time and after each relist.
+    pub filled: Arc<dyn Fn() + Send + Sync>,
     /// Wakes the reconcile of an object whose claim to an id changed.
     pub wake: Arc<dyn Fn(&Key) + Send + Sync>,
 }
@@ -76,7 +78,10 @@ impl Tap {
                     self.gone(&entry);
                 }
             }
-            Event::InitDone => self.forget_missing(&std::mem::take(listed)),
+            Event::InitDone => {
+                self.forget_missing(&std::mem::take(listed));
+                (self.filled)();
+            }
         }
     }
 
@@ -134,6 +139,11 @@ struct Trouble(bool);
 
 impl Trouble {
     fn say(&mut self, error: &watcher::Error) {
+        // The API server forgets old versions; listing anew is how watches go on.
+        if matches!(error, watcher::Error::WatchError(status) if status.code == 410) {
+            tracing::debug!(%error, "listing Connectors anew");
+            return;
+        }
         if std::mem::replace(&mut self.0, true) {
             return;
         }

@@ -1,9 +1,6 @@
-use std::io::Write;
-
 use axum::http::StatusCode;
-use tracing_subscriber::fmt::MakeWriter;
 
-use super::super::fake::{BEAT, Fake, STRANGE, WRONG, port};
+use super::super::fake::{BEAT, Fake, STRANGE, WRONG, options, port};
 use super::*;
 
 const PATH: &str = "/api/connector/heartbeat";
@@ -156,48 +153,29 @@ fn results_are_written_in_snake_case_and_all_differ() {
     assert_eq!(words.len(), BeatResult::ALL.len());
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn the_log_gets_one_line_for_each_connector_and_reason_and_never_a_token() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let router = port(&Arc::new(Fake::default()));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let fake = Arc::new(Fake::default());
+    let told = Arc::clone(&log);
+    let router = router_that_tells(Arc::clone(&fake), options(&fake), move |line| {
+        told.lock().push(format!("{line:?}"));
+    });
     for other in 0..3 {
         beat(&router, WRONG).await;
         beat(&router, STRANGE).await;
+        beat(&router, &STRANGE.replace("strange", "known").replace("SECRET", "another")).await;
         beat(&router, &WRONG.replace("known", &format!("also-known-{other}"))).await;
         beat(&router, r#"{"connector_id":"known","token":"SECRET-and-wrong","token":""}"#).await;
     }
-    // Each line is written by a task of its own, on this one thread: when this one has yielded, they have run.
+    // Each line is told by a task of its own, on this one thread: when this one has yielded, they have run.
     tokio::task::yield_now().await;
-    let log = String::from_utf8(log.0.lock().clone()).unwrap();
-    let count = |what: &str| log.lines().filter(|line| line.contains(what)).count();
-    assert_eq!(count(r#"connector_id="known""#), 1, "{log}");
-    assert_eq!(count(r#"connector_id="strange""#), 1, "{log}");
-    assert_eq!(count("also-known"), 3, "{log}");
-    assert_eq!(count("malformed"), 1, "{log}");
-    assert_eq!(log.lines().count(), 6, "{log}");
-    assert!(!log.contains("SECRET"), "{log}");
+    let log = log.lock();
+    let count = |what: &str| log.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(count(r#"id: Some("known")"#), 1, "{log:?}");
+    assert_eq!(count(r#"id: Some("strange")"#), 1, "{log:?}");
+    assert_eq!(count("also-known"), 3, "{log:?}");
+    assert_eq!(count("Malformed"), 1, "{log:?}");
+    assert_eq!(log.len(), 6, "{log:?}");
+    assert_eq!(count("and-wrong"), 0, "{log:?}");
 }

@@ -15,12 +15,14 @@ port_is_taken() {
   grep -qsiE "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6
 }
 
-# Fails if no other cluster has it.
-port_is_reserved() {
-  local owner
-  [[ -f $CACHE/ports/$1 ]] || return 1
-  owner=$(<"$CACHE/ports/$1")
-  [[ $owner != "$CLUSTER_DIR" ]] && grep -qsx ".*=$1" "$owner/run/ports"
+# Clusters whose directories were removed by hand have not given theirs back.
+forget_stale_reservations() {
+  local file owner
+  for file in "$CACHE/ports"/[0-9]*; do
+    [[ -f $file ]] || continue
+    owner=$(<"$file")
+    grep -qsx ".*=${file##*/}" "$owner/run/ports" || rm -f "$file"
+  done
 }
 
 # The port of a component as chosen.
@@ -41,9 +43,10 @@ choose_ports() {
   exec {lock}>>"$CACHE/ports/lock"
   take_lock "$lock" "waiting for another cluster that chooses its ports"
   give_ports_back
+  forget_stale_reservations
   port=$((PORTS_FROM + (RANDOM * 32768 + RANDOM) % (PORTS_TO - PORTS_FROM)))
   for name in "$@"; do
-    while port_is_taken "$port" || port_is_reserved "$port"; do
+    while port_is_taken "$port" || [[ -e $CACHE/ports/$port ]]; do
       port=$((port < PORTS_TO ? port + 1 : PORTS_FROM))
     done
     chosen+=("$name=$port")

@@ -1,11 +1,11 @@
-//! One GET, by hyper, over TCP or TLS.
+//! One request to somebody else's HTTP port, by hyper, over TCP or TLS: the person's `vigie get`, and our own canary.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use axum::http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
 use hyper_util::rt::TokioIo;
 use rustls_platform_verifier::BuilderVerifierExt;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long resolving, connecting and the first byte of the answer may take.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the whole answer may take: a fleet of 100,000 is some 60 MB.
 const WHOLE_ANSWER: Duration = Duration::from_secs(60);
 /// The longest answer that is read.
@@ -24,15 +24,35 @@ const LONGEST: usize = 256 << 20;
 ///
 /// # Errors
 /// When there is no answer in time, or one that is no success.
-pub(super) async fn get(uri: &Uri, header: Option<(HeaderName, HeaderValue)>) -> anyhow::Result<Bytes> {
+pub(crate) async fn get(uri: &Uri, header: Option<(HeaderName, HeaderValue)>) -> anyhow::Result<Bytes> {
+    ask(uri, Method::GET, Bytes::new(), header).await
+}
+
+/// The body of the answer to `POST uri` with `json`.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) async fn post(uri: &Uri, json: Bytes) -> anyhow::Result<Bytes> {
+    let header = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ask(uri, Method::POST, json, Some(header)).await
+}
+
+async fn ask(
+    uri: &Uri,
+    method: Method,
+    body: Bytes,
+    header: Option<(HeaderName, HeaderValue)>,
+) -> anyhow::Result<Bytes> {
     let no_answer = || anyhow!("no answer within {} s", PATIENCE.as_secs());
-    let response = timeout(PATIENCE, send(uri, header)).await.map_err(|_| no_answer())??;
+    let response = timeout(PATIENCE, send(uri, method, body, header)).await.map_err(|_| no_answer())??;
     let (head, body) = response.into_parts();
     answer(head.status, body).await
 }
 
 async fn send(
     uri: &Uri,
+    method: Method,
+    body: Bytes,
     header: Option<(HeaderName, HeaderValue)>,
 ) -> anyhow::Result<axum::http::Response<hyper::body::Incoming>> {
     let tls = uri.scheme_str() == Some("https");
@@ -47,10 +67,12 @@ async fn send(
     tokio::spawn(connection);
     let authority = uri.authority().map_or(host, |authority| authority.as_str());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut request = Request::get(path)
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, authority)
         .header(header::USER_AGENT, concat!("vigie/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())?;
+        .body(Full::new(body))?;
     request.headers_mut().extend(header);
     Ok(sender.send_request(request).await?)
 }
@@ -73,7 +95,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 ///
 /// # Errors
 /// The words of any other answer; also when it is too long or too slow.
-pub(super) async fn answer<B>(status: StatusCode, body: B) -> anyhow::Result<Bytes>
+pub(crate) async fn answer<B>(status: StatusCode, body: B) -> anyhow::Result<Bytes>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

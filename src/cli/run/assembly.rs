@@ -1,0 +1,369 @@
+//! All parts, put together: started in order, and stopped in the reverse one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::Uri;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::Api;
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::office::Town;
+use crate::admin::{Admin, Authenticator};
+use crate::cli::args::{AdminAuth, RunArgs};
+use crate::clock::Clock;
+use crate::cluster::{Clients, StatusWriter, behind, connect};
+use crate::controller::connector::checkpoints::Checkpoints;
+use crate::controller::connector::drive::{self, Wakes};
+use crate::controller::connector::keeper::{Keeper, Outlets, SiteEvent};
+use crate::controller::connector::leases;
+use crate::controller::connector::reconcile::Context;
+use crate::controller::connector::sites::Sites;
+use crate::controller::connector::view::Known;
+use crate::controller::connector::watch::Tap;
+use crate::controller::events::Reporter;
+use crate::heartbeat::canary;
+use crate::heartbeat::entry::Entry;
+use crate::heartbeat::registry::{Registry, Told};
+use crate::heartbeat::routes::{self, Options};
+use crate::heartbeat::server::{Limits, serve};
+use crate::heartbeat::tls::TlsFiles;
+use crate::leader::{Elector, ElectorConfig, Leadership, PodLabel, identity};
+use crate::metrics::{Metrics, register_fleet};
+use crate::schedule::Pulse;
+
+/// How long each part may take to stop: 8 s in all, and SIGTERM leaves us 10.
+const STOP_WORK: Duration = Duration::from_secs(2);
+const FLUSH: Duration = Duration::from_secs(4);
+const STOP_REST: Duration = Duration::from_secs(2);
+
+/// The pod that we run in, when we run in one.
+struct Pod {
+    namespace: String,
+    name: String,
+}
+
+/// Everything that is made before anything runs.
+pub(super) struct Assembly {
+    args: RunArgs,
+    clients: Clients,
+    pod: Option<Pod>,
+    lease_namespace: String,
+    registry: Arc<Registry>,
+    told: mpsc::UnboundedReceiver<Told>,
+    tls: Option<Arc<TlsFiles>>,
+    clock: Clock,
+}
+
+/// What runs, in the order in which it is stopped.
+pub(super) struct Running {
+    /// The heartbeat port.
+    hearing: Group,
+    /// Watches, reconciles, deadlines, checkpoints.
+    work: Group,
+    /// Election, label, pulse, admin port.
+    rest: Group,
+    context: Arc<Context>,
+    known: Arc<Known>,
+}
+
+/// Tasks that are stopped together.
+#[derive(Clone, Default)]
+struct Group {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Group {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    async fn end(&self, what: &str, within: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!(what, left = self.tasks.len(), "stopped without waiting any longer");
+        }
+    }
+}
+
+impl Assembly {
+    pub(super) async fn prepare(args: &RunArgs) -> anyhow::Result<Self> {
+        let clock = Clock::default();
+        let tls = match (&args.tls_cert_file, &args.tls_key_file) {
+            (Some(cert), Some(key)) => {
+                Some(Arc::new(TlsFiles::load(cert, key).context("the heartbeat port's certificate")?))
+            }
+            _ => None,
+        };
+        let connection = &args.connection;
+        let clients = connect(connection.kubeconfig.as_deref(), connection.context.as_deref()).await?;
+        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let pod = env("POD_NAMESPACE").zip(env("POD_NAME")).map(|(namespace, name)| Pod { namespace, name });
+        let lease_namespace = args
+            .lease_namespace
+            .clone()
+            .or_else(|| pod.as_ref().map(|pod| pod.namespace.clone()))
+            .unwrap_or_else(|| clients.default_namespace.clone());
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).context("asking the kernel for random bytes")?;
+        let (registry, told) = Registry::new(clock, &secret);
+        Ok(Self { args: args.clone(), clients, pod, lease_namespace, registry: Arc::new(registry), told, tls, clock })
+    }
+
+    pub(super) fn start(self, beats: TcpListener, admin: TcpListener) -> anyhow::Result<Running> {
+        let Self { args, clients, pod, lease_namespace, registry, told, tls, clock } = self;
+        let (hearing, work, rest) = (Group::default(), Group::default(), Group::default());
+        let mut exported = prometheus_client::registry::Registry::default();
+        let metrics = Arc::new(Metrics::register(&mut exported));
+        let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
+        let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
+        let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
+        let sites = Arc::new(Sites::default());
+        let context = Arc::new(Context {
+            registry: registry.clone(),
+            leadership: leadership.clone(),
+            writer: StatusWriter::new(clock, metrics.clone()),
+            client: clients.lease.clone(),
+            reporter: Reporter { client: clients.lease.clone(), instance: me },
+            sites: sites.clone(),
+            desks: Default::default(),
+            metrics: metrics.clone(),
+            public_url: args.public_url.clone(),
+            clock,
+            unreadable: RwLock::default(),
+            calls: tokio::sync::Semaphore::new(crate::controller::connector::reconcile::CALLS_IN_FLIGHT),
+        });
+        let checkpoints = Arc::new(Checkpoints::new(
+            Duration::from_secs(args.checkpoint_seconds.into()),
+            args.status_writes_per_second,
+        ));
+        let known = Arc::new(Known {
+            registry: registry.clone(),
+            stores: RwLock::default(),
+            sites: sites.clone(),
+            checkpoints: checkpoints.clone(),
+            has_canary: args.public_url.is_some(),
+        });
+        register_fleet(&mut exported, known.clone(), args.object_metrics);
+        let (pokes, poked) = mpsc::unbounded_channel();
+        let (all, _) = broadcast::channel(16);
+        let town = Town {
+            registry: registry.clone(),
+            pulse: Arc::new(Pulse::new(clock)),
+            pokes: pokes.clone(),
+            froze: Arc::new(Notify::new()),
+            all,
+        };
+        let parts = Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known };
+        let wakes = parts.controllers(&checkpoints, pokes, &work);
+        parts.keeper(&wakes, told, poked, sites, &work);
+        parts.checkpoints(checkpoints, wakes, &lease_namespace, &work);
+        parts.path(pod.as_ref(), &rest)?;
+        parts.election(elector, leadership, pod.as_ref(), &rest);
+        parts.ports(beats, admin, tls, metrics, exported, &hearing, &rest);
+        Ok(Running { hearing, work, rest, context, known })
+    }
+}
+
+/// What the parts are put together from.
+struct Parts<'a> {
+    args: &'a RunArgs,
+    clients: &'a Clients,
+    context: &'a Arc<Context>,
+    town: &'a Town,
+    known: &'a Arc<Known>,
+}
+
+impl Parts<'_> {
+    /// One controller for each namespace that is watched, or one for all.
+    fn controllers(
+        &self,
+        checkpoints: &Arc<Checkpoints>,
+        pokes: mpsc::UnboundedSender<crate::controller::connector::keeper::Poke>,
+        work: &Group,
+    ) -> Wakes {
+        let (wakes, scopes) = Wakes::new(&self.args.namespace);
+        let mut stores = Vec::new();
+        let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
+        for (scope, woken) in scopes {
+            let wakes = wakes.clone();
+            let tap = Tap {
+                context: self.context.clone(),
+                pokes: pokes.clone(),
+                checkpoints: checkpoints.clone(),
+                scope: scope.as_deref().map(Into::into),
+                filled: self.town.filled(unfilled.clone()),
+                wake: Arc::new(move |key| wakes.wake(key)),
+            };
+            let all = every(self.town.all.subscribe());
+            let (store, driven) =
+                drive::controller(&self.clients.main, scope.as_deref(), tap, woken, all, work.stop.clone());
+            stores.push(store);
+            work.spawn(driven);
+            let leases = match &scope {
+                Some(namespace) => Api::namespaced(self.clients.main.clone(), namespace),
+                None => Api::all(self.clients.main.clone()),
+            };
+            work.spawn(leases::run(leases, self.context.registry.clone(), work.stop.clone()));
+        }
+        self.known.stores.write().clone_from(&stores);
+        wakes
+    }
+
+    fn keeper(
+        &self,
+        wakes: &Wakes,
+        told: mpsc::UnboundedReceiver<Told>,
+        poked: mpsc::UnboundedReceiver<crate::controller::connector::keeper::Poke>,
+        sites: Arc<Sites>,
+        work: &Group,
+    ) {
+        let (news, tellable) = mpsc::unbounded_channel();
+        let (wakes, town) = (wakes.clone(), self.town.clone());
+        let outlets = Outlets {
+            wake: Box::new(move |entry: &Entry| wakes.wake(&entry.identity.key)),
+            told: news,
+            is_awake: Box::new(move || town.is_awake()),
+        };
+        let keeper = Keeper::new(self.context.registry.clone(), sites, outlets);
+        work.spawn(keeper.run(told, poked, work.stop.clone()));
+        work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
+    }
+
+    fn checkpoints(&self, checkpoints: Arc<Checkpoints>, wakes: Wakes, lease_namespace: &str, work: &Group) {
+        let lease = ObjectReference {
+            api_version: Some("coordination.k8s.io/v1".to_owned()),
+            kind: Some("Lease".to_owned()),
+            namespace: Some(lease_namespace.to_owned()),
+            name: Some(self.args.lease_name.clone()),
+            ..ObjectReference::default()
+        };
+        work.spawn(drive::checkpoints(self.context.clone(), checkpoints, wakes, lease, work.stop.clone()));
+    }
+
+    /// Whether we can be reached: through the public URL, and behind the Service.
+    fn path(&self, pod: Option<&Pod>, rest: &Group) -> anyhow::Result<()> {
+        if let Some(url) = &self.args.public_url {
+            let target: Uri = format!("{url}/api/connector/heartbeat").parse().context("--public-url")?;
+            let town = self.town.clone();
+            rest.spawn(canary::run(
+                self.context.registry.clone(),
+                target,
+                move || town.listening_moved(),
+                rest.stop.clone(),
+            ));
+        }
+        match (&self.args.heartbeat_service, pod) {
+            (Some(service), Some(pod)) => {
+                let town = self.town.clone();
+                // Not behind it until that has been seen.
+                town.registry.ear.update(town.registry.clock().now(), |inputs| inputs.behind_service = Some(false));
+                let tell = move |behind| {
+                    let now = town.registry.clock().now();
+                    if town.registry.ear.update(now, |inputs| inputs.behind_service = Some(behind)) {
+                        town.listening_moved();
+                    }
+                };
+                let api = Api::namespaced(self.clients.main.clone(), &pod.namespace);
+                let (service, pod, stop) = (service.clone(), pod.name.clone(), rest.stop.clone());
+                rest.spawn(async move { behind::follow(api, &service, &pod, tell, stop).await });
+            }
+            (Some(_), None) => {
+                anyhow::bail!("--heartbeat-service needs to know our own pod: set POD_NAME and POD_NAMESPACE")
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    fn election(&self, elector: Elector, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &Group) {
+        rest.spawn(self.town.clone().follow(leadership.clone(), rest.stop.clone()));
+        rest.spawn(self.town.clone().beat(rest.stop.clone()));
+        rest.spawn(elector.run(rest.stop.clone(), self.town.froze.clone()));
+        if let Some(pod) = pod {
+            let label = PodLabel::new(self.clients.lease.clone(), &pod.namespace, &pod.name);
+            rest.spawn(label.run(leadership, rest.stop.clone()));
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "two ports, and what each of them needs")]
+    fn ports(
+        &self,
+        beats: TcpListener,
+        admin: TcpListener,
+        tls: Option<Arc<TlsFiles>>,
+        metrics: Arc<Metrics>,
+        exported: prometheus_client::registry::Registry,
+        hearing: &Group,
+        rest: &Group,
+    ) {
+        let options =
+            Options { trusted_proxies: self.args.trusted_proxy.clone(), counters: metrics, clock: self.context.clock };
+        let public = routes::router(self.context.registry.clone(), options);
+        hearing.spawn(serve(beats, public, tls, Limits::default(), hearing.stop.clone()));
+        let now = self.context.clock.now();
+        if self.context.registry.ear.update(now, |inputs| inputs.port_open = true) {
+            self.town.listening_moved();
+        }
+        let auth = match self.args.admin_auth {
+            AdminAuth::Off => None,
+            AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.lease.clone())),
+        };
+        let private = crate::admin::router(Admin { fleet: self.known.clone(), registry: Arc::new(exported), auth });
+        // Few ask, and each answer may hold the whole fleet.
+        let limits = Limits { max_connections: 256, ..Limits::default() };
+        rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
+    }
+}
+
+/// One item for each message, and one for any number that were missed.
+fn every(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        match receiver.recv().await {
+            Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some(((), receiver)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    })
+}
+
+/// Tells what concerns a whole site, about its Namespace.
+async fn tell_sites(context: Arc<Context>, mut news: mpsc::UnboundedReceiver<SiteEvent>, stop: CancellationToken) {
+    while let Some(Some(SiteEvent { namespace, event })) = stop.run_until_cancelled(news.recv()).await {
+        let regarding = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Namespace".to_owned()),
+            name: Some(namespace.to_string()),
+            ..ObjectReference::default()
+        };
+        // Only a leader tells; a failover in between makes this the next leader's to find out.
+        while context.leadership.borrow().permit(context.clock.now()).is_some() {
+            let Err(error) = context.reporter.tell(&regarding, &event).await else { break };
+            tracing::debug!(%error, "telling about a site; trying again");
+            if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+impl Running {
+    /// Stops listening, flushes the checkpoints, gives the Lease back; at most 10 s.
+    pub(super) async fn stop(self) {
+        let Self { hearing, work, rest, context, known } = self;
+        tokio::join!(hearing.end("the heartbeat port", STOP_WORK), work.end("the controllers", STOP_WORK));
+        if context.leadership.borrow().permit(context.clock.now()).is_some() {
+            let stores = known.stores.read().clone();
+            let flushed = drive::flush(&context, &stores, FLUSH).await;
+            tracing::info!(flushed, "wrote the last contacts that were not written yet");
+        }
+        rest.end("the election", STOP_REST).await;
+    }
+}
