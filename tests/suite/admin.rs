@@ -21,17 +21,30 @@ async fn the_metrics_of_the_contract_are_there_with_help_and_units() {
     world.state(SOON, "edge-1", "Online").await;
     let scrape = operator.scrape();
     let metrics = [
-        "vigie_heartbeats_total", "vigie_connector_last_heartbeat_timestamp_seconds", "vigie_connector_state",
-        "vigie_connector_check_status", "vigie_diagnosis_info", "vigie_paused", "vigie_transition_lag_seconds_count",
-        "vigie_status_writes_total", "vigie_status_write_pending", "vigie_checkpoint_staleness_seconds", "vigie_leader",
-        "vigie_listening_since_timestamp_seconds", "vigie_build_info", "vigie_connectors",
+        "vigie_heartbeats_total",
+        "vigie_connector_last_heartbeat_timestamp_seconds",
+        "vigie_connector_state",
+        "vigie_connector_check_status",
+        "vigie_diagnosis_info",
+        "vigie_paused",
+        "vigie_transition_lag_seconds_count",
+        "vigie_status_writes_total",
+        "vigie_status_write_pending",
+        "vigie_checkpoint_staleness_seconds",
+        "vigie_leader",
+        "vigie_listening_since_timestamp_seconds",
+        "vigie_build_info",
+        "vigie_connectors",
     ];
     for metric in metrics {
         assert!(!scrape.samples(metric).is_empty(), "{metric} is missing in:\n{}", scrape.0);
         let family = metric.trim_end_matches("_total").trim_end_matches("_info").trim_end_matches("_count");
         assert!(scrape.0.contains(&format!("# HELP {family} ")), "{metric} has no help");
         assert!(scrape.0.contains(&format!("# TYPE {family} ")), "{metric} has no type");
-        assert!(!family.ends_with("_seconds") || scrape.0.contains(&format!("# UNIT {family} seconds")), "{metric} has no unit");
+        assert!(
+            !family.ends_with("_seconds") || scrape.0.contains(&format!("# UNIT {family} seconds")),
+            "{metric} has no unit"
+        );
     }
     assert_eq!(scrape.state_of("edge-1").as_deref(), Some("Online"));
     assert_eq!(scrape.state_of("edge-2").as_deref(), Some("Pending"));
@@ -71,7 +84,8 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
     let patient = json!({"heartbeat": {"intervalSeconds": 5, "lateAfterSeconds": 1000, "offlineAfterSeconds": 3000}});
     let late = json!({"heartbeat": {"intervalSeconds": 5, "lateAfterSeconds": 15, "offlineAfterSeconds": 3000}});
     world.connector("pending", json!({})).await;
-    let [online, degraded] = [world.connector("online", patient.clone()).await, world.connector("degraded", patient).await];
+    let [online, degraded] =
+        [world.connector("online", patient.clone()).await, world.connector("degraded", patient).await];
     let [late, offline] = [world.connector("late", late).await, world.connector("offline", quick()).await];
     let unknown = world.connector("unknown", quick()).await;
     let beat = |edge: &Connector, more: Value| edge.beat_with(operator.beats(), &more);
@@ -92,20 +106,31 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
     operator.restart().await;
     operator.hearing().await;
     for (name, state) in [
-        ("unknown", "Unknown"), ("pending", "Pending"), ("online", "Online"), ("degraded", "Degraded"), ("late", "Late"),
+        ("unknown", "Unknown"),
+        ("pending", "Pending"),
+        ("online", "Online"),
+        ("degraded", "Degraded"),
+        ("late", "Late"),
         ("offline", "Offline"),
     ] {
         eventually(seconds(20), &format!("everybody says {state} of {name}"), async || {
             let said = states(&world, &operator, name).await;
-            if said.iter().all(|one| one == state) { Ok(()) } else { Err(format!("status, API, metric, get, get from status: {said:?}")) }
+            if said.iter().all(|one| one == state) {
+                Ok(())
+            } else {
+                Err(format!("status, API, metric, get, get from status: {said:?}"))
+            }
         })
         .await;
     }
     let view = operator.view("offline").unwrap();
     let seen = world.get("offline").await;
     for (in_view, in_status) in [
-        ("/stateSince", "/status/stateSince"), ("/lastHeartbeatTime", "/status/lastHeartbeatTime"),
-        ("/cause", "/status/diagnosis/cause"), ("/message", "/status/diagnosis/message"), ("/advice", "/status/diagnosis/advice"),
+        ("/stateSince", "/status/stateSince"),
+        ("/lastHeartbeatTime", "/status/lastHeartbeatTime"),
+        ("/cause", "/status/diagnosis/cause"),
+        ("/message", "/status/diagnosis/message"),
+        ("/advice", "/status/diagnosis/advice"),
     ] {
         assert_eq!(text(&view, in_view), text(&seen, in_status), "{in_view}");
     }
@@ -134,10 +159,23 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
         assert_eq!(get(operator.admin(), path).unwrap().status, 200, "{path} is for the kubelet");
     }
     let file = world.file("token", &reader);
-    let args = ["get", "-n", &world.ns, "--operator", &operator.url(), "--operator-token-file", file.to_str().unwrap(), "-o", "json"];
+    let args = [
+        "get",
+        "-n",
+        &world.ns,
+        "--operator",
+        &operator.url(),
+        "--operator-token-file",
+        file.to_str().unwrap(),
+        "-o",
+        "json",
+    ];
     let said: Value = serde_json::from_str(&world.vigie(&args).ok()).unwrap();
     assert_eq!(text(&said, "/source"), "operator");
-    assert!(!operator.log().contains(&reader) && !operator.log().contains(&stranger), "their tokens are not in the log");
+    assert!(
+        !operator.log().contains(&reader) && !operator.log().contains(&stranger),
+        "their tokens are not in the log"
+    );
     kubectl(&["delete", "clusterrolebinding", &ask, &read]);
     kubectl(&["delete", "clusterrole", &read]);
 }
@@ -187,7 +225,11 @@ async fn a_real_prometheus_scrapes_it_without_an_error() {
     eventually(seconds(60), "a scrape without an error", async || {
         let targets = get(to, "/api/v1/targets").map_err(|error| error.to_string())?.json();
         let target = targets.pointer("/data/activeTargets/0").cloned().unwrap_or_default();
-        if text(&target, "/health") == "up" && text(&target, "/lastError").is_empty() { Ok(()) } else { Err(target.to_string()) }
+        if text(&target, "/health") == "up" && text(&target, "/lastError").is_empty() {
+            Ok(())
+        } else {
+            Err(target.to_string())
+        }
     })
     .await;
     let state = eventually(SOON, "the state is in Prometheus", async || {

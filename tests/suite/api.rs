@@ -15,7 +15,8 @@ fn read(file: &str) -> Value {
 }
 
 fn object(name: &str, spec: &Value) -> DynamicObject {
-    let object = json!({"apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": {"name": name}, "spec": spec});
+    let object =
+        json!({"apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": {"name": name}, "spec": spec});
     serde_json::from_value(object).unwrap()
 }
 
@@ -73,13 +74,15 @@ async fn a_full_status_is_read_back_as_it_was_written() {
     world.create("edge-1", json!({})).await;
     let status = read("status.yaml");
     let patch = json!({"status": status});
-    let params = PatchParams { field_validation: Some(kube::api::ValidationDirective::Strict), ..PatchParams::default() };
+    let params =
+        PatchParams { field_validation: Some(kube::api::ValidationDirective::Strict), ..PatchParams::default() };
     world.connectors().patch_status("edge-1", &params, &Patch::Merge(&patch)).await.unwrap();
     assert_eq!(world.get("edge-1").await["status"], status);
     let table = world.kubectl(&["get", "connectors"]).ok();
-    assert_eq!(table.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect::<Vec<_>>(), [
-        "NAME", "STATE", "READY", "CAUSE", "LAST CONTACT", "VERSION", "RESTARTS", "AGE"
-    ]);
+    assert_eq!(
+        table.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect::<Vec<_>>(),
+        ["NAME", "STATE", "READY", "CAUSE", "LAST CONTACT", "VERSION", "RESTARTS", "AGE"]
+    );
     let wide = world.kubectl(&["get", "ztc", "-o", "wide"]).ok();
     for column in ["HEALTH", "SITE", "ADDRESS", "TOKEN AGE"] {
         assert!(wide.lines().next().unwrap().contains(column), "{wide}");
@@ -92,7 +95,9 @@ async fn a_full_status_is_read_back_as_it_was_written() {
 async fn the_crds_apply_without_a_warning() {
     let world = World::new("warnings").await;
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-    for how in [&["replace", "--dry-run=server", "-f", crds][..], &["apply", "--server-side", "--dry-run=server", "-f", crds]] {
+    for how in
+        [&["replace", "--dry-run=server", "-f", crds][..], &["apply", "--server-side", "--dry-run=server", "-f", crds]]
+    {
         let ran = world.cluster.kubectl(how);
         assert_eq!((ran.code, ran.stderr.contains("Warning")), (0, false), "{}", ran.stderr);
     }

@@ -124,7 +124,11 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     assert_eq!(path(&online).iter().rev().take(3).collect::<Vec<_>>(), ["Online", "Offline", "Late"]);
     eventually(SOON, "an event says that it is back, and how long it was gone", async || {
         let notes: Vec<_> = world.events("edge-1", "Online").await.into_iter().filter_map(|event| event.note).collect();
-        if notes.len() == 2 && notes.iter().any(|note| note.contains("Offline")) { Ok(()) } else { Err(format!("{notes:?}")) }
+        if notes.len() == 2 && notes.iter().any(|note| note.contains("Offline")) {
+            Ok(())
+        } else {
+            Err(format!("{notes:?}"))
+        }
     })
     .await;
     assert_eq!(world.events("edge-1", "Offline").await.len(), 1, "once for each occurrence");
@@ -205,28 +209,43 @@ async fn a_beat_at_the_last_moment_has_exactly_one_outcome() {
     let operator = world.operator(&[]).await;
     let mut edges = Vec::new();
     for number in 0..SENDERS {
-        edges.push(world.connector(&format!("edge-{number}"), json!({"site": format!("s{number}"), "heartbeat": quick()["heartbeat"]})).await);
+        edges.push(
+            world
+                .connector(
+                    &format!("edge-{number}"),
+                    json!({"site": format!("s{number}"), "heartbeat": quick()["heartbeat"]}),
+                )
+                .await,
+        );
     }
     let firsts: Vec<_> = edges.iter().map(|edge| edge.beat(operator.beats())).collect();
     let to = operator.beats();
-    let senders: Vec<_> = edges.iter().zip(&firsts).enumerate().map(|(number, (edge, first))| {
-        // From 100 ms before the deadline to 100 ms after it.
-        let at = first.answered + seconds(30) - Duration::from_millis(100) + Duration::from_millis(10) * number as u32;
-        let edge = edge.clone();
-        std::thread::spawn(move || {
-            let wait = at.duration_since(Timestamp::now());
-            std::thread::sleep(Duration::try_from(wait).unwrap_or_default());
-            edge.beat(to)
+    let senders: Vec<_> = edges
+        .iter()
+        .zip(&firsts)
+        .enumerate()
+        .map(|(number, (edge, first))| {
+            // From 100 ms before the deadline to 100 ms after it.
+            let at =
+                first.answered + seconds(30) - Duration::from_millis(100) + Duration::from_millis(10) * number as u32;
+            let edge = edge.clone();
+            std::thread::spawn(move || {
+                let wait = at.duration_since(Timestamp::now());
+                std::thread::sleep(Duration::try_from(wait).unwrap_or_default());
+                edge.beat(to)
+            })
         })
-    }).collect();
+        .collect();
     let join = || senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     let second_beats: Vec<Beaten> = tokio::task::spawn_blocking(join).await.unwrap();
     for ((edge, first), second) in edges.iter().zip(&firsts).zip(second_beats) {
         // A beat that was in time changes nothing visible but the checkpoint: the operator's own API is exact at once.
         let view = operator.says(SOON, &edge.name, "Online").await;
         assert!(second.is_at(time(&view, "/lastHeartbeatTime")), "{view}");
-        let (surely_in_time, surely_too_late) = (second.answered < first.sent + seconds(30), second.sent > first.answered + seconds(30));
-        let states = path(&world.sees(SOON, &edge.name, "Online", |seen| text(seen, "/status/state") == "Online").await);
+        let (surely_in_time, surely_too_late) =
+            (second.answered < first.sent + seconds(30), second.sent > first.answered + seconds(30));
+        let states =
+            path(&world.sees(SOON, &edge.name, "Online", |seen| text(seen, "/status/state") == "Online").await);
         let went = states.iter().filter(|to| *to == "Offline").count();
         assert!(went <= 1, "{states:?}");
         assert!(!surely_in_time || went == 0, "{} was heard in time: {states:?}", edge.name);
@@ -251,7 +270,10 @@ async fn a_changed_deadline_applies_at_once_in_both_directions() {
 
     world.patch("edge-1", quick_patch()).await;
     let again = world.state(SOON, "edge-1", "Offline").await;
-    assert!(time(&again, "/status/stateSince") >= time(&online, "/status/stateSince"), "not before the transition before it");
+    assert!(
+        time(&again, "/status/stateSince") >= time(&online, "/status/stateSince"),
+        "not before the transition before it"
+    );
     assert_eq!(time(&again, "/status/lastHeartbeatTime"), contact);
 }
 

@@ -58,7 +58,9 @@ async fn what_only_warns_stays_online_and_says_so() {
     let spec = json!({"checks": [{"type": "IPForwarding", "severity": "Warning"}, {"type": "NATRules", "severity": "Ignore"}]});
     let edge = world.connector("edge-1", spec).await;
     let checks = json!([
-        check("IPForwarding", "Fail", ""), check("NATRules", "Fail", ""), check("ControlPlane", "Fail", ""),
+        check("IPForwarding", "Fail", ""),
+        check("NATRules", "Fail", ""),
+        check("ControlPlane", "Fail", ""),
         check("FromTheFuture", "Fail", "new"),
     ]);
     edge.beat_with(operator.beats(), &json!({"checks": checks}));

@@ -9,7 +9,8 @@ use crate::support::{World, text, time};
 async fn the_crds_that_it_prints_are_the_ones_that_are_committed() {
     let world = World::new("crd").await;
     let printed = world.vigie(&["crd"]).ok();
-    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/connectors.vigie.dev.yaml")).unwrap();
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/connectors.vigie.dev.yaml")).unwrap();
     assert_eq!(printed.trim(), committed.trim());
 }
 
@@ -20,7 +21,13 @@ async fn help_is_there_and_wrong_usage_is_2_and_failure_is_1() {
     for command in ["run", "get", "token", "crd"] {
         assert!(help.contains(command), "{help}");
     }
-    for args in [&["run", "--help"][..], &["get", "--help"], &["token", "--help"], &["token", "rotate", "--help"], &["--version"]] {
+    for args in [
+        &["run", "--help"][..],
+        &["get", "--help"],
+        &["token", "--help"],
+        &["token", "rotate", "--help"],
+        &["--version"],
+    ] {
         let said = world.vigie(args).ok();
         assert!(said.contains("Usage") || said.starts_with("vigie "), "{args:?}: {said}");
     }
@@ -72,7 +79,10 @@ async fn get_asks_the_operator_and_else_shows_what_was_written_and_says_so() {
         assert!(lines[0].contains(column), "{table}");
     }
     assert!(lines[1].starts_with("edge-1") && lines[1].contains("Online") && lines[1].contains("1.4.2"), "{table}");
-    assert!(lines[2].starts_with("edge-2") && lines[2].contains("Pending") && lines[2].contains("NeverSeen"), "{table}");
+    assert!(
+        lines[2].starts_with("edge-2") && lines[2].contains("Pending") && lines[2].contains("NeverSeen"),
+        "{table}"
+    );
     let wide = ask(&["-o", "wide", "--operator", &url]).ok();
     assert!(wide.contains("lyon") && wide.contains("127.0.0.1"), "{wide}");
     let json: Value = serde_json::from_str(&ask(&["-o", "json", "--operator", &url]).ok()).unwrap();

@@ -46,9 +46,21 @@ fn bad_bodies(edge: &Connector) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a number as id", format!(r#"{{"connector_id":7,"token":"{token}"}}"#).into_bytes(), "connector_id"),
         ("an empty id", format!(r#"{{"connector_id":"","token":"{token}"}}"#).into_bytes(), "connector_id"),
         ("an id with a space", format!(r#"{{"connector_id":"a b","token":"{token}"}}"#).into_bytes(), "connector_id"),
-        ("an id with a NUL", format!(r#"{{"connector_id":"a\u0000b","token":"{token}"}}"#).into_bytes(), "connector_id"),
-        ("an id that is a path", format!(r#"{{"connector_id":"../../{}","token":"{token}"}}"#, "é").into_bytes(), "connector_id"),
-        ("an id of 129", format!(r#"{{"connector_id":"{}","token":"{token}"}}"#, "a".repeat(129)).into_bytes(), "connector_id"),
+        (
+            "an id with a NUL",
+            format!(r#"{{"connector_id":"a\u0000b","token":"{token}"}}"#).into_bytes(),
+            "connector_id",
+        ),
+        (
+            "an id that is a path",
+            format!(r#"{{"connector_id":"../../{}","token":"{token}"}}"#, "é").into_bytes(),
+            "connector_id",
+        ),
+        (
+            "an id of 129",
+            format!(r#"{{"connector_id":"{}","token":"{token}"}}"#, "a".repeat(129)).into_bytes(),
+            "connector_id",
+        ),
         ("a list as token", format!(r#"{{"connector_id":"{id}","token":["{token}"]}}"#).into_bytes(), "token"),
         ("a negative sequence", with(r#""sequence":-1"#), "sequence"),
         ("a sequence in text", with(r#""sequence":"7""#), "sequence"),
@@ -59,8 +71,16 @@ fn bad_bodies(edge: &Connector) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a check without a status", with(r#""checks":[{"type":"Process"}]"#), "status"),
         ("a check with an odd status", with(r#""checks":[{"type":"Process","status":"Perhaps"}]"#), "status"),
         ("a dry run in text", with(r#""dry_run":"yes""#), "dry_run"),
-        ("the same key twice", format!(r#"{{"connector_id":"x","connector_id":"{id}","token":"{token}"}}"#).into_bytes(), "connector_id"),
-        ("the same key twice, once escaped", format!(r#"{{"connector_id":"{id}","token":"x","tok\u0065n":"{token}"}}"#).into_bytes(), "token"),
+        (
+            "the same key twice",
+            format!(r#"{{"connector_id":"x","connector_id":"{id}","token":"{token}"}}"#).into_bytes(),
+            "connector_id",
+        ),
+        (
+            "the same key twice, once escaped",
+            format!(r#"{{"connector_id":"{id}","token":"x","tok\u0065n":"{token}"}}"#).into_bytes(),
+            "token",
+        ),
         ("deep nesting", with(&format!(r#""future":{nested}"#)), ""),
     ]
 }
@@ -140,9 +160,22 @@ async fn every_odd_request_is_answered_as_http_says() {
         ("no HTTP at all", b"hello\r\n\r\n".to_vec(), &[400]),
         ("a TLS greeting", vec![0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0, b'\r', b'\n', b'\r', b'\n'], &[400]),
         ("a body of 17 KiB", beat_request(&vec![b'x'; 17 * 1024], "Connection: close\r\n"), &[413]),
-        ("a body that claims a gigabyte", b"POST /api/connector/heartbeat HTTP/1.1\r\nHost: v\r\nContent-Length: 1000000000\r\n\r\n{".to_vec(), &[413]),
-        ("a length that is no number", b"POST /api/connector/heartbeat HTTP/1.1\r\nHost: v\r\nContent-Length: x\r\n\r\n".to_vec(), &[400]),
-        ("two lengths", b"POST /api/connector/heartbeat HTTP/1.1\r\nHost: v\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}".to_vec(), &[400]),
+        (
+            "a body that claims a gigabyte",
+            b"POST /api/connector/heartbeat HTTP/1.1\r\nHost: v\r\nContent-Length: 1000000000\r\n\r\n{".to_vec(),
+            &[413],
+        ),
+        (
+            "a length that is no number",
+            b"POST /api/connector/heartbeat HTTP/1.1\r\nHost: v\r\nContent-Length: x\r\n\r\n".to_vec(),
+            &[400],
+        ),
+        (
+            "two lengths",
+            b"POST /api/connector/heartbeat HTTP/1.1\r\nHost: v\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}"
+                .to_vec(),
+            &[400],
+        ),
         ("headers of 70 KiB", beat_request(&edge.body(&Value::Null), &long_header), &[431]),
     ];
     for (case, bytes, allowed) in cases {
@@ -153,9 +186,15 @@ async fn every_odd_request_is_answered_as_http_says() {
         }
         is_healthy(&operator, &edge, case);
     }
-    let absolute = format!("POST http://vigie{beat} HTTP/1.1\r\nHost: vigie\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", edge.body(&Value::Null).len());
+    let absolute = format!(
+        "POST http://vigie{beat} HTTP/1.1\r\nHost: vigie\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        edge.body(&Value::Null).len()
+    );
     let answer = exchange(to, &[absolute.into_bytes(), edge.body(&Value::Null)].concat()).unwrap();
-    assert!([200, 429].contains(&answer.status), "an absolute-form URL is the same request (RFC 9112, 3.2.2): {answer:?}");
+    assert!(
+        [200, 429].contains(&answer.status),
+        "an absolute-form URL is the same request (RFC 9112, 3.2.2): {answer:?}"
+    );
     let chunked = b"POST /api/connector/heartbeat HTTP/1.1\r\nHost: v\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
     let answer = exchange(to, chunked).unwrap();
     assert_eq!(answer.status, 400, "{answer:?}");
@@ -184,7 +223,10 @@ async fn slow_senders_are_ended_and_hold_nobody_up() {
     for ended in headers {
         match ended {
             Ok(answer) => assert_eq!(answer.status, 408, "{answer:?}"),
-            Err(error) => assert!([ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].contains(&error.kind()), "{error}: it was not ended"),
+            Err(error) => assert!(
+                [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].contains(&error.kind()),
+                "{error}: it was not ended"
+            ),
         }
     }
     let beats = beater.stop();
@@ -201,7 +243,11 @@ async fn a_flood_of_wrong_tokens_hurts_nobody_but_its_sender() {
     let beater = Beater::start(&[operator.beats()], &edge, seconds(1), Value::Null);
     world.state(SOON, "edge-1", "Online").await;
     let (to, wrong) = (operator.beats(), edge.with_token("vgt_wrong-wrong-wrong-wrong"));
-    let victims = [wrong.clone(), silent.with_token("vgt_wrong-wrong-wrong-wrong"), Connector { id: "no/body".to_owned(), ..wrong }];
+    let victims = [
+        wrong.clone(),
+        silent.with_token("vgt_wrong-wrong-wrong-wrong"),
+        Connector { id: "no/body".to_owned(), ..wrong },
+    ];
     let answers = tokio::task::spawn_blocking(move || {
         let mut session = Session::open(to).unwrap();
         let mut answers = Vec::new();
@@ -222,7 +268,10 @@ async fn a_flood_of_wrong_tokens_hurts_nobody_but_its_sender() {
     assert!(limited.len() > refused.len(), "{} refused, {} told to wait", refused.len(), limited.len());
 
     let beats = beater.stop();
-    assert!(beats.iter().all(|beat| beat.status() == Some(200)), "a good token is never locked out by others' failures");
+    assert!(
+        beats.iter().all(|beat| beat.status() == Some(200)),
+        "a good token is never locked out by others' failures"
+    );
     let view = operator.view("silent-1").unwrap();
     assert!(only.is_at(time(&view, "/lastHeartbeatTime")), "unmoved by wrong tokens: {view}");
     assert_eq!(text(&world.get("edge-1").await, "/status/state"), "Online");

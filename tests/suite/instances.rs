@@ -31,7 +31,11 @@ async fn two_hosts_with_one_token_are_told_apart_and_the_state_does_not_flap() {
     assert_eq!(history.of_connector("edge-1").last().map(String::as_str), Some("Online"));
     assert_eq!(world.events("edge-1", "DuplicateInstance").await.len(), 1);
     drop(second);
-    world.sees(seconds(60), "edge-1", "the warning ends with its reason", |seen| seen.pointer("/status/diagnosis").is_none()).await;
+    world
+        .sees(seconds(60), "edge-1", "the warning ends with its reason", |seen| {
+            seen.pointer("/status/diagnosis").is_none()
+        })
+        .await;
     drop(first);
 }
 

@@ -31,7 +31,11 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
     }
     // Known before the first turns Offline.
     let event = world.event(seconds(60), &world.ns, "MassSilence").await;
-    assert_eq!(event.metadata.namespace.as_deref(), Some(world.ns.as_str()), "it lies in the Namespace that it is about");
+    assert_eq!(
+        event.metadata.namespace.as_deref(),
+        Some(world.ns.as_str()),
+        "it lies in the Namespace that it is about"
+    );
     assert_eq!(event.regarding.as_ref().and_then(|about| about.kind.as_deref()), Some("Namespace"));
     assert!(event.note.as_deref().unwrap_or_default().contains("lyon"), "{event:?}");
     for edge in &site {
@@ -48,7 +52,8 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
         let back = world.state(SOON, &edge.name, "Online").await;
         assert_eq!(back.pointer("/status/diagnosis"), None);
     }
-    let beaters: Vec<_> = site[1..].iter().map(|edge| Beater::start(&[operator.beats()], edge, seconds(2), Value::Null)).collect();
+    let beaters: Vec<_> =
+        site[1..].iter().map(|edge| Beater::start(&[operator.beats()], edge, seconds(2), Value::Null)).collect();
     // It is over: one that falls silent alone afterwards is an ordinary failure.
     let gone = world.state(seconds(60), "edge-0", "Offline").await;
     assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired");

@@ -77,7 +77,8 @@ async fn fleet(world: &World) -> Vec<Connector> {
     let text = |secret: &k8s_openapi::api::core::v1::Secret, key: &str| {
         String::from_utf8(secret.data.as_ref().unwrap()[key].0.clone()).unwrap()
     };
-    let known = |secret| Connector { name: String::new(), id: text(secret, "connector_id"), token: text(secret, "token") };
+    let known =
+        |secret| Connector { name: String::new(), id: text(secret, "connector_id"), token: text(secret, "token") };
     delivered.iter().map(known).collect()
 }
 
@@ -86,7 +87,11 @@ async fn all_online(operator: &Operator) {
         let scrape = operator.scrape();
         let online = scrape.sum("vigie_connectors", &["state=\"Online\""]);
         let pending = scrape.sum("vigie_status_write_pending", &[]);
-        if online == FLEET as f64 && pending == 0.0 { Ok(()) } else { Err(format!("{online} Online, {pending} pending")) }
+        if online == FLEET as f64 && pending == 0.0 {
+            Ok(())
+        } else {
+            Err(format!("{online} Online, {pending} pending"))
+        }
     })
     .await;
 }
@@ -115,7 +120,8 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
     const BUDGET: u64 = 10;
     let world = World::new("quiet").await;
     let checkpoint = CHECKPOINT.to_string();
-    let mut operator = world.operator(&["--checkpoint-seconds", &checkpoint, "--status-writes-per-second", "200"]).await;
+    let mut operator =
+        world.operator(&["--checkpoint-seconds", &checkpoint, "--status-writes-per-second", "200"]).await;
     let edges = fleet(&world).await;
     let beating = Fleet::start(operator.beats(), edges.clone(), seconds(10));
     all_online(&operator).await;
@@ -151,7 +157,8 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
     .await;
     let until = Timestamp::now();
     let writes = world.requests_of_second().into_iter();
-    let writes = writes.filter(|write| is_write(write) && write.received >= from && write.received <= until).count() as f64;
+    let writes =
+        writes.filter(|write| is_write(write) && write.received >= from && write.received <= until).count() as f64;
     let seconds = until.duration_since(from).as_secs_f64();
     // A second's worth may be saved up.
     let allowed = BUDGET as f64 * (seconds + 1.5);

@@ -41,7 +41,8 @@ async fn rotate(world: &World, old: &Connector, token: Value) -> Connector {
     let wanted = token["rotationGeneration"].clone();
     world
         .sees(SOON, &old.name, "the new token is delivered", |seen| {
-            seen["status"]["token"]["observedRotationGeneration"] == wanted && said(seen, "Provisioned").starts_with("True")
+            seen["status"]["token"]["observedRotationGeneration"] == wanted
+                && said(seen, "Provisioned").starts_with("True")
         })
         .await;
     new
@@ -193,7 +194,11 @@ async fn a_deleted_secret_is_delivered_anew_and_revokes_nothing() {
     secrets.delete("edge-1-connector-token", &DeleteParams::default()).await.unwrap();
     world.nudge("edge-1").await;
     let new = newer(&world, &edge).await;
-    let seen = world.sees(SOON, "edge-1", "provisioned again", |seen| generation(seen) == 2 && said(seen, "Provisioned") == "True/Provisioned").await;
+    let seen = world
+        .sees(SOON, "edge-1", "provisioned again", |seen| {
+            generation(seen) == 2 && said(seen, "Provisioned") == "True/Provisioned"
+        })
+        .await;
     assert_eq!(text(&seen, "/status/token/rotation"), "Pending");
     assert_eq!(status(&edge, &operator), 200, "the old one lives on through its grace");
     world.event(SOON, "edge-1", "TokenSecretRecreated").await;
@@ -209,7 +214,8 @@ async fn a_deleted_secret_is_delivered_anew_and_revokes_nothing() {
         edge = newer(&world, &edge).await;
     }
     assert_eq!(status(&edge, &operator), 200);
-    let asked: Vec<_> = world.requests().into_iter().skip(audit).filter(|r| r.resource == "secrets" && r.verb != "get").collect();
+    let asked: Vec<_> =
+        world.requests().into_iter().skip(audit).filter(|r| r.resource == "secrets" && r.verb != "get").collect();
     assert!(asked.len() <= 2 * 5, "{} writes of Secrets for 5 deletions: {asked:?}", asked.len());
     let deliveries = generation(&world.get("edge-1").await);
     assert!(deliveries <= 2 + 5, "{deliveries} deliveries for 6 deletions");
@@ -254,7 +260,9 @@ async fn a_token_that_the_user_brings_is_read_and_never_written() {
 
     secrets.create(&PostParams::default(), &secret("mine", "key", "too short")).await.unwrap();
     world.nudge("edge-1").await;
-    world.sees(SOON, "edge-1", "TokenSecretInvalid", |seen| said(seen, "Provisioned") == "False/TokenSecretInvalid").await;
+    world
+        .sees(SOON, "edge-1", "TokenSecretInvalid", |seen| said(seen, "Provisioned") == "False/TokenSecretInvalid")
+        .await;
 
     let first = "the first value, 0123456789".replace([' ', ','], "-");
     let put = async |value: &str| {

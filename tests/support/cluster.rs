@@ -77,7 +77,8 @@ impl Cluster {
     /// A client with the administrator's rights, belonging to the runtime that calls.
     pub(crate) async fn client(&self) -> kube::Client {
         let config = Config::from_custom_kubeconfig(self.read(), &KubeConfigOptions::default()).await;
-        kube::Client::try_from(config.expect("the cluster's kubeconfig is complete")).expect("a client can be made of it")
+        kube::Client::try_from(config.expect("the cluster's kubeconfig is complete"))
+            .expect("a client can be made of it")
     }
 
     /// Where the API server listens, and what its certificate is verified by (base64 of PEM).

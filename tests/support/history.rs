@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
+use kube::ResourceExt;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::ResourceExt;
 use tokio::task::JoinHandle;
 
 use super::text;

@@ -54,11 +54,6 @@ impl Session {
         self.stream.write_all(bytes)
     }
 
-    /// No more will be sent.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.stream.shutdown(std::net::Shutdown::Write)
-    }
-
     /// Reads one answer.
     pub(crate) fn receive(&mut self) -> io::Result<Answer> {
         let end = loop {

@@ -27,7 +27,8 @@ impl Scrape {
     /// The state that the metrics give to one connector.
     pub(crate) fn state_of(&self, name: &str) -> Option<String> {
         let label = format!("name=\"{name}\"");
-        let mut ones = self.samples("vigie_connector_state").into_iter().filter(|(l, v)| l.contains(&label) && *v == 1.0);
+        let mut ones =
+            self.samples("vigie_connector_state").into_iter().filter(|(l, v)| l.contains(&label) && *v == 1.0);
         let (labels, _) = ones.next()?;
         assert!(ones.next().is_none(), "more than one state of {name} is 1");
         let (_, rest) = labels.split_once("state=\"")?;

@@ -82,11 +82,9 @@ impl Operator {
 
     /// Waits until it hears beats.
     pub(crate) async fn hearing(&self) {
-        eventually(START, "the operator hears beats", async || {
-            match http::get(self.beats(), "/api/health") {
-                Ok(answer) if answer.status == 200 => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
+        eventually(START, "the operator hears beats", async || match http::get(self.beats(), "/api/health") {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
         })
         .await;
     }

@@ -195,7 +195,13 @@ impl World {
     }
 
     /// Waits until `wanted` is true of a Connector.
-    pub(crate) async fn sees(&self, within: Duration, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn sees(
+        &self,
+        within: Duration,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         eventually(within, &format!("{name}: {what}"), async || {
             let found = self.connectors().get(name).await.map_err(|error| error.to_string())?;
             let found = serde_json::to_value(found).unwrap();
