@@ -32,7 +32,7 @@ story() {
 
 tell_what_comes() {
   say "vigie tells whether connectors (gateways that send heartbeats) are alive. You will see three of them beat, one" \
-    "fall silent and be found out, on the second, and come back. Two minutes; the very first time about fifteen," \
+    "fall silent and be found out, on the second, and come back. A minute; the very first time up to fifteen," \
     "because Kubernetes is built from source (5 to 10 minutes, then cached) and the operator too (2 to 4 minutes)."
 }
 
@@ -156,18 +156,19 @@ compare_with_deadline() {
 say_why() {
   print ""
   say "Why, and what to do:"
-  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='{.status.diagnosis}'"
-  local diagnosis
-  diagnosis=$(k get connector edge-3 -o 'jsonpath={.status.diagnosis.cause}: {.status.diagnosis.message}. {.status.diagnosis.advice}')
-  fold -s -w 110 <<<"$diagnosis" | indent
+  local words diagnosis
+  words='{.status.diagnosis.cause}: {.status.diagnosis.message}. {.status.diagnosis.advice}'
+  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='$words'"
+  diagnosis=$(k get connector edge-3 -o "jsonpath=$words")
+  fold -s -w 110 <<<"$diagnosis" | sed 's, *$,,' | indent
   [[ $diagnosis == HeartbeatExpired:* ]] || fail "the cause is not HeartbeatExpired"
-  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='{.status.conditions}'"
-  k get connector edge-3 -o \
-    'jsonpath={range .status.conditions[*]}{.type}{"="}{.status}{" "}{.reason}{" since "}{.lastTransitionTime}{"\n"}{end}' | indent
+  words='{range .status.conditions[*]}{.type}={.status} {.reason} since {.lastTransitionTime}{"\n"}{end}'
+  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='$words'"
+  k get connector edge-3 -o "jsonpath=$words" | indent
   prompt "kubectl events -n $NAMESPACE --for connector/edge-3"
   local events
   events=$(k events --for connector/edge-3)
-  fold -s -w 110 <<<"$events" | indent
+  fold -s -w 110 <<<"$events" | sed 's, *$,,' | indent
   [[ $(grep -c ' Offline ' <<<"$events") == 1 ]] || fail "there is not exactly one event Offline"
 }
 
