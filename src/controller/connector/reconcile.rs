@@ -147,7 +147,9 @@ impl Context {
         live: &Snapshot,
         now: Now,
     ) -> Option<Look> {
-        if connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
+        // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
+        let is_going = connector.metadata.deletion_timestamp.is_some();
+        if is_going || connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
             return None;
         }
         let status = connector.status.as_ref();
