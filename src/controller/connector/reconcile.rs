@@ -91,7 +91,7 @@ impl Context {
     /// # Errors
     /// What kept it from being dealt with; the caller tries again.
     pub async fn reconcile(&self, connector: &Connector) -> Result<Action, Failed> {
-        let mut latest = None;
+        let mut latest = self.younger(connector);
         // Three steps are the most that a change asks for: the state, the intent of a delivery, its outcome.
         for _ in 0..4 {
             match self.step(latest.as_ref().unwrap_or(connector)).await? {
@@ -100,6 +100,12 @@ impl Context {
             }
         }
         Ok(Action::requeue(Duration::from_secs(1)))
+    }
+
+    fn younger(&self, connector: &Connector) -> Option<Connector> {
+        let entry = self.registry.get(&key(connector))?;
+        let epoch = self.leadership.borrow().epoch;
+        self.desks.at(entry.number, epoch, |desk| desk.younger_than(connector))
     }
 
     async fn step(&self, connector: &Connector) -> Result<Next, Failed> {
@@ -141,7 +147,9 @@ impl Context {
         live: &Snapshot,
         now: Now,
     ) -> Option<Look> {
-        if connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
+        // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
+        let is_going = connector.metadata.deletion_timestamp.is_some();
+        if is_going || connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
             return None;
         }
         let status = connector.status.as_ref();
@@ -286,6 +294,7 @@ impl Context {
         let written = self.writer.replace(permit, &self.api(connector), &object).await?;
         let now = self.clock.read();
         self.registry.wrote(entry, &written, live.last_contact, now);
+        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
             let lag = Duration::try_from(now.wall.duration_since(due_at)).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
@@ -314,6 +323,7 @@ impl Context {
         let written =
             self.writer.checkpoint(permit, &self.api(connector), &connector.name_any(), &version, patch).await?;
         self.registry.wrote(entry, &written, live.last_contact, self.clock.read());
+        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         Ok(written)
     }
 
