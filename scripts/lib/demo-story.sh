@@ -5,6 +5,7 @@
 OFFLINE_AFTER=30
 
 story() {
+  check_words
   "$ROOT/scripts/prerequisites" rust cc curl $([[ $WHOSE == mine ]] || echo go)
   start_over
   STORY=running
