@@ -1,20 +1,29 @@
 //! The one place that reads clocks. Everything that decides takes a [`Moment`] or a timestamp as an argument.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::health::Moment;
 
+/// By how much the two clocks may drift apart before they are aligned anew, in microseconds. Below it a moment has one
+/// stamp however often it is asked for; above it the wall clock was set.
+const ALIGNED: i64 = 20_000;
+
 /// Our two clocks: the monotonic one for ages, the wall for stamps.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
+    /// What the wall clock showed at moment 0, in microseconds of the epoch, as far as it is aligned. One for the life
+    /// of the process, so that the clock can be handed around by value.
+    origin: &'static AtomicI64,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { started: Instant::now() }
+        let origin = Timestamp::now().as_microsecond();
+        Self { started: Instant::now(), origin: Box::leak(Box::new(AtomicI64::new(origin))) }
     }
 }
 
@@ -26,7 +35,12 @@ impl Clock {
 
     /// Both clocks, read together: what converts between them.
     pub fn read(&self) -> Now {
-        Now { moment: self.now(), wall: Timestamp::now() }
+        let moment = self.now();
+        let wall = Timestamp::now().as_microsecond();
+        let origin = aligned(self.origin.load(Ordering::Relaxed), wall - moment.as_micros());
+        self.origin.store(origin, Ordering::Relaxed);
+        let wall = Timestamp::from_microsecond(origin + moment.as_micros());
+        Now { moment, wall: wall.expect("it is within a second of what the clock showed") }
     }
 
     /// The tokio instant at which `at` will be reached, for timers.
@@ -34,6 +48,10 @@ impl Clock {
         let now = self.now();
         tokio::time::Instant::now() + at.since(now)
     }
+}
+
+fn aligned(known: i64, seen: i64) -> i64 {
+    if (seen - known).abs() <= ALIGNED { known } else { seen }
 }
 
 /// One reading of both clocks.
@@ -73,6 +91,16 @@ impl Now {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_keeps_its_stamp_until_the_wall_clock_is_set() {
+        let clock = Clock::default();
+        let at = clock.now();
+        assert_eq!(clock.read().stamp(at), clock.read().stamp(at));
+        assert_eq!(aligned(1_000_000, 1_000_400), 1_000_000, "two readings are never quite at once");
+        assert_eq!(aligned(1_000_000, 3_601_000_000), 3_601_000_000, "an hour ahead");
+        assert_eq!(aligned(1_000_000, -5_000_000), -5_000_000, "and behind");
+    }
 
     #[test]
     fn stamps_and_moments_convert_both_ways_and_never_point_into_the_future() {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::credentials::{Checked, Credential, Digest, check};
 use super::instances::{Freshness, Instances};
 use super::message::{Beat, ReportedCheck};
+use crate::api::{CheckOutcome, CheckType, Severity};
 use crate::health::Moment;
 use crate::health::liveness::{Known, Listening, Presence, Settled, Timing, Verdict, judge};
 
@@ -82,6 +83,8 @@ pub(super) struct Inner {
     /// When it was written, by us.
     pub(super) written_at: Moment,
     pub(super) was_mass_silent: bool,
+    /// What the spec says of single checks; most say nothing.
+    pub(super) severities: Box<[(CheckType, Severity)]>,
 }
 
 /// What the agent said about itself, last.
@@ -130,6 +133,8 @@ pub enum Taken {
     Heard {
         /// What we can say of it now.
         presence: Presence,
+        /// A check that matters fails.
+        degraded: bool,
         /// It exceeded its rate; how many seconds are left of the minute.
         too_often: Option<u32>,
     },
@@ -192,6 +197,7 @@ impl Entry {
             written: None,
             written_at: Moment::default(),
             was_mass_silent: false,
+            severities: Box::default(),
         };
         Self { number, identity, inner: Mutex::new(inner) }
     }
@@ -262,7 +268,11 @@ impl Entry {
             Checked::Wrong => return Taken::Rejected,
         };
         if beat.dry_run {
-            return Taken::Heard { presence: inner.judge(listening, now).presence, too_often: None };
+            return Taken::Heard {
+                presence: inner.judge(listening, now).presence,
+                degraded: inner.is_degraded(beat),
+                too_often: None,
+            };
         }
         let mut visible = false;
         if generation > inner.used_generation {
@@ -285,7 +295,7 @@ impl Entry {
         if visible {
             tell(Change::Facts);
         }
-        Taken::Heard { presence, too_often: inner.exceeds_rate(now) }
+        Taken::Heard { presence, degraded: inner.is_degraded(beat), too_often: inner.exceeds_rate(now) }
     }
 
     /// A renewal of its Lease was seen.
@@ -380,6 +390,18 @@ impl Inner {
             self.checks = Some(checks.into());
         }
         visible
+    }
+
+    /// Whether a check that this beat reports as failed is a critical one.
+    fn is_degraded(&self, beat: &Beat<'_>) -> bool {
+        let severity = |type_: &str| {
+            let known: Option<CheckType> = type_.parse().ok();
+            let said = self.severities.iter().find(|(of, _)| Some(*of) == known).map(|(_, severity)| *severity);
+            said.or(known.map(CheckType::default_severity)).unwrap_or(Severity::Critical)
+        };
+        let failed =
+            |check: &ReportedCheck| check.status == CheckOutcome::Fail && check.type_ != CheckType::ClockSkew.as_str();
+        beat.checks.iter().flatten().any(|check| failed(check) && severity(&check.type_) == Severity::Critical)
     }
 
     fn exceeds_rate(&mut self, now: Moment) -> Option<u32> {

@@ -129,6 +129,7 @@ impl Registry {
                 let mut inner = entry.inner.lock();
                 let changed = inner.timing != timing;
                 inner.timing = timing;
+                inner.severities = stored::severities(connector);
                 stored::credentials(&mut inner, connector, now);
                 if follows {
                     stored::adopt(&mut inner, connector, now);
@@ -145,6 +146,7 @@ impl Registry {
                 let entry = Entry::new(number, identity, timing);
                 {
                     let mut inner = entry.inner.lock();
+                    inner.severities = stored::severities(connector);
                     stored::credentials(&mut inner, connector, now);
                     stored::adopt(&mut inner, connector, now);
                     // The same object under another site: what was heard of it goes along.
@@ -294,7 +296,7 @@ impl Hear for Registry {
         match taken {
             Taken::Rejected => Reply::Rejected { known: true },
             Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
-            Taken::Heard { presence, too_often } => {
+            Taken::Heard { presence, degraded, too_often } => {
                 if !beat.dry_run {
                     self.beats.fetch_add(1, Ordering::Relaxed);
                     self.heard_at.store(now.as_micros(), Ordering::Relaxed);
@@ -304,7 +306,7 @@ impl Hear for Registry {
                 }
                 let load = f64::from_bits(self.load.load(Ordering::Relaxed));
                 Reply::Heard {
-                    state: stored::state(presence, beat.checks.as_deref().unwrap_or_default()),
+                    state: stored::state(presence, degraded),
                     next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, entry.hash()),
                 }
             }

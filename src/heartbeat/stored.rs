@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::credentials::{Credential, Digest};
 use super::entry::{Identity, Inner, Key};
-use super::message::ReportedCheck;
 use crate::api::{
-    CheckOutcome, ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, conditions,
+    CheckType, ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, Severity, conditions,
 };
 use crate::clock::Now;
 use crate::health::liveness::{Presence, Settled, Timing};
@@ -86,15 +85,19 @@ fn settled(status: &ConnectorStatus, now: Now) -> Settled {
     Settled { presence, since: status.state_since.as_ref().map_or(now.moment, |since| now.moment_of(since.0)) }
 }
 
-/// The state that the answer to a beat names. The severities of the spec are the controller's to apply; what an agent
-/// calls failed is answered as Degraded.
-pub(super) fn state(presence: Presence, checks: &[ReportedCheck]) -> ConnectorState {
+/// The state that the answer to a beat names.
+pub(super) fn state(presence: Presence, degraded: bool) -> ConnectorState {
     match presence {
         Presence::NeverSeen => ConnectorState::Pending,
         Presence::Unknown => ConnectorState::Unknown,
         Presence::Offline => ConnectorState::Offline,
         Presence::Late => ConnectorState::Late,
-        Presence::Online if checks.iter().any(|check| check.status == CheckOutcome::Fail) => ConnectorState::Degraded,
+        Presence::Online if degraded => ConnectorState::Degraded,
         Presence::Online => ConnectorState::Online,
     }
+}
+
+/// What the spec says of single checks.
+pub(super) fn severities(connector: &Connector) -> Box<[(CheckType, Severity)]> {
+    connector.spec.checks.iter().map(|check| (check.type_, check.effective_severity())).collect()
 }

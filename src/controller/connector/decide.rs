@@ -69,7 +69,8 @@ fn compose(
         diagnosis: assessment.diagnosis.clone(),
         token: token.map(|plan| plan.status.clone()).or_else(|| old.token.clone()),
         transitions: old.transitions.clone(),
-        remediation: old.remediation.clone(),
+        // Present from the start, so that RESTARTS prints 0.
+        remediation: Some(old.remediation.clone().unwrap_or_default()),
         conditions: old.conditions.clone(),
     };
     // A condition that turns because of silence turned at the deadline; any other turns now.

@@ -39,6 +39,9 @@ pub struct Desk {
     pub untold: Vec<Event>,
     /// The newest transition has been told, by us or before us.
     pub retold: bool,
+    /// The object as we wrote it last, until the watch has brought it back: what the store has before that is older, and
+    /// deciding by it would repeat the write in vain.
+    pub latest: Option<Box<Connector>>,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -94,6 +97,16 @@ impl Desks {
 }
 
 impl Desk {
+    /// What we wrote ourselves, when that is younger than `seen`.
+    pub fn younger_than(&mut self, seen: &Connector) -> Option<Connector> {
+        let version = |of: &Connector| of.metadata.resource_version.as_deref()?.parse::<u64>().ok();
+        let is_younger = self.latest.as_deref().and_then(version) > version(seen);
+        if !is_younger {
+            self.latest = None;
+        }
+        self.latest.as_deref().cloned()
+    }
+
     /// Whether the Secret is to be looked at now. `spread` (0..1) keeps a fleet that was taken over from being looked
     /// at all at once.
     pub fn is_look_due(

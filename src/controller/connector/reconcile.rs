@@ -18,7 +18,7 @@ use super::decide::{Plan, decide, state_event};
 use super::desk::Desks;
 use super::secrets::{Secrets, Token};
 use super::sites::Sites;
-use super::token::{Request, Seen, TokenPlan, Write, plan};
+use super::token::{Request, Seen, TokenPlan, Write, plan, was_delivered};
 use crate::api::{ConditionType, Connector, ConnectorStatus, Reason, Truth};
 use crate::clock::{Clock, Now};
 use crate::cluster::{CallError, StatusWriter, WriteError};
@@ -91,7 +91,7 @@ impl Context {
     /// # Errors
     /// What kept it from being dealt with; the caller tries again.
     pub async fn reconcile(&self, connector: &Connector) -> Result<Action, Failed> {
-        let mut latest = None;
+        let mut latest = self.younger(connector);
         // Three steps are the most that a change asks for: the state, the intent of a delivery, its outcome.
         for _ in 0..4 {
             match self.step(latest.as_ref().unwrap_or(connector)).await? {
@@ -100,6 +100,12 @@ impl Context {
             }
         }
         Ok(Action::requeue(Duration::from_secs(1)))
+    }
+
+    fn younger(&self, connector: &Connector) -> Option<Connector> {
+        let entry = self.registry.get(&key(connector))?;
+        let epoch = self.leadership.borrow().epoch;
+        self.desks.at(entry.number, epoch, |desk| desk.younger_than(connector))
     }
 
     async fn step(&self, connector: &Connector) -> Result<Next, Failed> {
@@ -141,7 +147,9 @@ impl Context {
         live: &Snapshot,
         now: Now,
     ) -> Option<Look> {
-        if connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
+        // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
+        let is_going = connector.metadata.deletion_timestamp.is_some();
+        if is_going || connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
             return None;
         }
         let status = connector.status.as_ref();
@@ -155,14 +163,14 @@ impl Context {
         let noted = status.and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
         let is_news = rejected.is_some_and(|at| noted.is_none_or(|noted| at.as_second() > noted.as_second()));
         let spread = (entry.number % 997) as f64 / 997.0;
-        let (due, fresh, trouble) = self.desks.at(entry.number, permit.epoch(), |desk| {
+        let (due, undelivered, trouble) = self.desks.at(entry.number, permit.epoch(), |desk| {
             let due = desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread);
-            (due, desk.undelivered.clone().unwrap_or_else(Token::random), desk.trouble.clone())
+            (due, desk.undelivered.clone(), desk.trouble.clone())
         });
         if !due {
             return None;
         }
-        Some(self.look_now(connector, live, rejected, fresh, trouble, now).await)
+        Some(self.look_now(connector, live, rejected, undelivered, trouble, now).await)
     }
 
     async fn look_now(
@@ -170,7 +178,7 @@ impl Context {
         connector: &Connector,
         live: &Snapshot,
         rejected: Option<Timestamp>,
-        fresh: Token,
+        undelivered: Option<Token>,
         trouble: Option<String>,
         now: Now,
     ) -> Look {
@@ -201,7 +209,7 @@ impl Context {
             spec: &connector.spec.token,
             secret_name: &secret_name,
             status: connector.status.as_ref().and_then(|status| status.token.as_ref()),
-            delivered: stored(connector, ConditionType::Provisioned).is_some_and(|said| said.0 == Truth::True),
+            delivered: was_delivered(stored(connector, ConditionType::Provisioned).as_ref()),
             revoke: connector
                 .metadata
                 .annotations
@@ -210,26 +218,30 @@ impl Context {
                 .map(String::as_str),
             used_generation: live.used_generation,
             retired_use: rejected,
+            undelivered: undelivered.as_ref().map(Token::digest),
             seen: &seen,
             now: now.wall,
         };
+        let fresh = Token::random();
         let mut plan = plan(&request, fresh.digest());
+        let token = undelivered.filter(|_| plan.reuses).unwrap_or(fresh);
         if is_missing
             && let Seen::Brought(Err(problem)) = &seen
             && problem.starts_with("there is no")
         {
             plan.refused = Some((Reason::SecretNotFound, problem.clone()));
         }
-        if failure.is_some() && stored(connector, ConditionType::Provisioned).is_some_and(|said| said.0 == Truth::True)
+        if let (Some(_), Some(said)) = (&failure, stored(connector, ConditionType::Provisioned))
+            && was_delivered(Some(&said))
         {
-            // It was in order when we could read it last: not being able to look is no evidence against it.
-            plan.provisioned = stored(connector, ConditionType::Provisioned).expect("asked for just above");
+            // Not being able to look is no evidence against what was seen last.
+            plan.provisioned = said;
         }
         if let (Some(trouble), true) = (trouble, plan.write != Write::Nothing) {
             plan.provisioned.2 = format!("{}: {trouble}", plan.provisioned.2);
             plan.in_trouble = true;
         }
-        Look { plan, secrets, secret, fresh, failure }
+        Look { plan, secrets, secret, token, failure }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
@@ -253,16 +265,22 @@ impl Context {
         }
         if let Some(look) = look {
             let sooner = look.plan.look_again.and_then(|after| Duration::try_from(after).ok());
-            self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await?;
-            let epoch = permit.epoch();
-            self.desks.at(entry.number, epoch, |desk| {
+            let delivered =
+                self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await;
+            if let Some(failed) = delivered.err().or(look.failure.map(Failed::Secret)) {
+                // The status says it already and will not say it again: what is to be told waits for the next try. So
+                // does the look itself, which stays due.
+                self.desks.at(entry.number, permit.epoch(), |desk| {
+                    desk.untold.extend(events);
+                    desk.look_at = None;
+                });
+                return Err(failed);
+            }
+            self.desks.at(entry.number, permit.epoch(), |desk| {
                 // What was just written is looked at once more, to say that it is there.
                 let sooner = if secret == Write::Nothing { sooner } else { Some(Duration::ZERO) };
                 desk.note_look(connector, now.moment, sooner);
             });
-            if let Some(failure) = look.failure {
-                return Err(Failed::Secret(failure));
-            }
         }
         self.tell(permit, entry, connector, events).await?;
         self.desks.at(entry.number, permit.epoch(), |desk| desk.failures = 0);
@@ -286,6 +304,7 @@ impl Context {
         let written = self.writer.replace(permit, &self.api(connector), &object).await?;
         let now = self.clock.read();
         self.registry.wrote(entry, &written, live.last_contact, now);
+        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
             let lag = Duration::try_from(now.wall.duration_since(due_at)).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
@@ -314,6 +333,7 @@ impl Context {
         let written =
             self.writer.checkpoint(permit, &self.api(connector), &connector.name_any(), &version, patch).await?;
         self.registry.wrote(entry, &written, live.last_contact, self.clock.read());
+        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         Ok(written)
     }
 
@@ -327,9 +347,13 @@ impl Context {
         write: Write,
     ) -> Result<(), Failed> {
         let token = match write {
-            Write::Nothing => return Ok(()),
+            Write::Nothing => {
+                // What timed out has arrived after all, or is not wanted any more: no token in clear is kept for longer.
+                self.desks.at(entry.number, permit.epoch(), |desk| (desk.undelivered, desk.trouble) = (None, None));
+                return Ok(());
+            }
             Write::Complete => None,
-            Write::Create | Write::Replace => Some(&look.fresh),
+            Write::Create | Write::Replace => Some(&look.token),
         };
         let _slot = self.slot().await;
         if !permit.is_current(self.clock.now()) {
@@ -407,7 +431,7 @@ struct Look {
     plan: TokenPlan,
     secrets: Secrets,
     secret: Option<Secret>,
-    fresh: Token,
+    token: Token,
     failure: Option<CallError>,
 }
 

@@ -42,7 +42,7 @@ pub struct Request<'a> {
     pub secret_name: &'a str,
     /// The status as it is stored.
     pub status: Option<&'a TokenStatus>,
-    /// Whether the stored `Provisioned` condition is True: the newest token has been delivered.
+    /// Whether the newest token has been delivered; see [`was_delivered`].
     pub delivered: bool,
     /// The value of the annotation `vigie.dev/revoke-requested`.
     pub revoke: Option<&'a str>,
@@ -50,6 +50,8 @@ pub struct Request<'a> {
     pub used_generation: i64,
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
+    /// A token that we made, and whose Secret could not be written yet.
+    pub undelivered: Option<Digest>,
     /// What stands at the Secret's name.
     pub seen: &'a Seen,
     /// Now.
@@ -87,6 +89,8 @@ pub struct TokenPlan {
     pub status: TokenStatus,
     /// What to write to the Secret then.
     pub write: Write,
+    /// What is delivered is the undelivered token, and not the fresh one.
+    pub reuses: bool,
     /// The `Provisioned` condition while `write` is outstanding (True only when nothing is).
     pub provisioned: (Truth, Reason, String),
     /// `False` of `Accepted`, when the token is the cause.
@@ -99,12 +103,21 @@ pub struct TokenPlan {
     pub look_again: Option<SignedDuration>,
 }
 
+/// Whether the newest token has been delivered, by what the stored `Provisioned` condition says.
+///
+/// Only a delivery that is outstanding says so itself. A conflict, or a condition that is missing, says nothing of what
+/// was delivered before: that token may be in use, and taking it for undelivered would end it.
+pub fn was_delivered(provisioned: Option<&(Truth, Reason, String)>) -> bool {
+    provisioned.is_none_or(|(truth, reason, _)| *truth == Truth::True || *reason != Reason::TokenSecretInvalid)
+}
+
 /// Decides. `fresh` is the hash of a token that was made just now and is known to nobody: it is used when something
 /// is to be delivered.
 pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
     let mut plan = TokenPlan {
         status: request.status.cloned().unwrap_or_default(),
         write: Write::Nothing,
+        reuses: false,
         provisioned: (Truth::True, Reason::Provisioned, format!("Secret {} holds the token", request.secret_name)),
         refused: None,
         events: Vec::new(),
@@ -116,6 +129,7 @@ pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
         plan.status.last_rejected_time = plan.status.last_rejected_time.max(Some(Time(whole_seconds(used))));
     }
     plan.confirm(request);
+    plan.revoke(request);
     match request.seen {
         Seen::Brought(value) => plan.bring(request, value),
         Seen::Foreign => plan.conflict(request, "exists and does not belong to this Connector"),
@@ -134,8 +148,7 @@ pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
             }
         }
     }
-    plan.status.hashes.sort_by_key(|hash| std::cmp::Reverse(hash.generation));
-    plan.status.hashes.truncate(MOST);
+    plan.forget(request.now);
     plan
 }
 
@@ -157,7 +170,7 @@ impl TokenPlan {
         let allowed = issued.0 + SignedDuration::from_secs(request.spec.grace_seconds);
         if allowed < until.0 && request.now < until.0 {
             let until = allowed.max(request.now);
-            self.status.grace_until = Some(Time(until));
+            self.status.grace_until = Some(Time(whole_seconds(until)));
             let current = self.status.generation;
             self.end(until, |hash| hash.generation < current);
         }
@@ -167,9 +180,34 @@ impl TokenPlan {
     fn end(&mut self, at: Timestamp, which: impl Fn(&TokenHash) -> bool) {
         for hash in self.status.hashes.iter_mut().filter(|hash| which(hash)) {
             if hash.not_after.as_ref().is_none_or(|end| end.0 > at) {
-                hash.not_after = Some(Time(at));
+                hash.not_after = Some(Time(whole_seconds(at)));
             }
         }
+    }
+
+    /// Forgets the oldest of those that have ended, and only those: one that is in its grace is in use, however many
+    /// came and went since.
+    fn forget(&mut self, now: Timestamp) {
+        let hashes = &mut self.status.hashes;
+        hashes.sort_by_key(|hash| std::cmp::Reverse(hash.generation));
+        while hashes.len() > MOST {
+            let oldest_ended = hashes.iter().rposition(|hash| has_ended(hash, now));
+            hashes.remove(oldest_ended.unwrap_or(MOST));
+        }
+    }
+
+    /// Ends every token when that is asked for, whether or not a new one can be delivered.
+    fn revoke(&mut self, request: &Request<'_>) {
+        let Some(asked) = self.revocation(request) else { return };
+        self.status.observed_revoke_request = Some(asked);
+        // Before the first token there is nothing to end.
+        if self.status.hashes.is_empty() {
+            return;
+        }
+        self.end(request.now, |_| true);
+        self.status.rotation = Rotation::None;
+        self.status.grace_until = None;
+        self.events.push(TokenEvent::Revoked);
     }
 
     fn conflict(&mut self, request: &Request<'_>, why: &str) {
@@ -180,33 +218,20 @@ impl TokenPlan {
     /// A token that vigie makes: first delivery, rotation, revocation, or a Secret that lost it.
     fn deliver(&mut self, request: &Request<'_>, fresh: Digest, held: Option<Digest>, write: Write) {
         let newest = self.status.hashes.iter().max_by_key(|hash| hash.generation).cloned();
-        let held = held.map(Digest::to_hex);
-        let holds_newest = newest.as_ref().is_some_and(|hash| Some(&hash.sha256) == held.as_ref());
-        let holds_older = self.status.hashes.iter().any(|hash| Some(&hash.sha256) == held.as_ref()) && !holds_newest;
-        if let Some(asked) = self.revocation(request) {
-            self.end(request.now, |_| true);
-            self.status.observed_revoke_request = Some(asked);
-            self.status.rotation = Rotation::None;
-            self.status.grace_until = None;
-            self.next_generation(request, fresh);
-            self.events.push(TokenEvent::Revoked);
-        } else if newest.is_none() {
-            self.next_generation(request, fresh);
-        } else if request.spec.rotation_generation > self.status.observed_rotation_generation {
-            self.supersede(request);
-            self.next_generation(request, fresh);
-        } else if holds_newest {
-            return;
-        } else if !request.delivered || holds_older {
-            // The status was written and the Secret was not: nobody has seen that token, so another takes its place.
-            let generation = self.status.generation;
-            self.status.hashes.retain(|hash| hash.generation != generation);
-            self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
-            self.status.issued_time = Some(Time(whole_seconds(request.now)));
-        } else {
-            self.supersede(request);
-            self.next_generation(request, fresh);
-            self.events.push(TokenEvent::Recreated);
+        // One that was revoked while no other could take its place is as good as none.
+        match newest.filter(|newest| !has_ended(newest, request.now)) {
+            None => self.next_generation(request, fresh),
+            Some(_) if request.spec.rotation_generation > self.status.observed_rotation_generation => {
+                self.supersede(request);
+                self.next_generation(request, fresh);
+            }
+            Some(newest) if held.is_some_and(|held| held.to_hex() == newest.sha256) => return,
+            Some(newest) if !request.delivered => self.deliver_again(request, fresh, &newest),
+            Some(_) => {
+                self.supersede(request);
+                self.next_generation(request, fresh);
+                self.events.push(TokenEvent::Recreated);
+            }
         }
         self.write = write;
         self.provisioned = (
@@ -214,6 +239,19 @@ impl TokenPlan {
             Reason::TokenSecretInvalid,
             format!("Secret {} does not hold the newest token yet", request.secret_name),
         );
+    }
+
+    /// The status was written and the Secret was not: nobody has seen that token. It is tried again by who knows it;
+    /// otherwise another takes its place.
+    fn deliver_again(&mut self, request: &Request<'_>, fresh: Digest, newest: &TokenHash) {
+        if request.undelivered.is_some_and(|undelivered| undelivered.to_hex() == newest.sha256) {
+            self.reuses = true;
+            return;
+        }
+        let generation = newest.generation;
+        self.status.hashes.retain(|hash| hash.generation != generation);
+        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
+        self.status.issued_time = Some(Time(whole_seconds(request.now)));
     }
 
     /// The token that is in use lives on through its grace; one that nobody has used yet ends at once, and the grace
@@ -227,7 +265,7 @@ impl TokenPlan {
         let until = request.now + SignedDuration::from_secs(request.spec.grace_seconds);
         self.end(until, |_| true);
         self.status.rotation = Rotation::Pending;
-        self.status.grace_until = Some(Time(until));
+        self.status.grace_until = Some(Time(whole_seconds(until)));
     }
 
     fn next_generation(&mut self, request: &Request<'_>, fresh: Digest) {
@@ -244,7 +282,7 @@ impl TokenPlan {
         let at: Timestamp = asked.parse().ok().filter(|_| asked.len() <= 64)?;
         let is_new = self.status.observed_revoke_request.as_deref() != Some(asked);
         let is_now = at <= request.now + REVOKE_AHEAD;
-        (is_new && is_now && !self.status.hashes.is_empty()).then(|| asked.to_owned())
+        (is_new && is_now).then(|| asked.to_owned())
     }
 
     fn bring(&mut self, request: &Request<'_>, value: &Result<Digest, String>) {
@@ -255,14 +293,9 @@ impl TokenPlan {
                 return;
             }
         };
-        if let Some(asked) = self.revocation(request) {
-            // What the user brings cannot be replaced by us: it is ended, and waits for another value.
-            self.status.observed_revoke_request = Some(asked);
-            self.end(request.now, |_| true);
-            self.events.push(TokenEvent::Revoked);
-        }
         match self.status.hashes.iter().find(|hash| hash.sha256 == digest) {
             Some(known) if known.not_after.is_none() => {}
+            // What the user brings cannot be replaced by us: it waits for another value.
             Some(_) => {
                 let problem = format!(
                     "the value in Secret {} was revoked or replaced before: put another one there",
@@ -283,7 +316,14 @@ impl TokenPlan {
     }
 }
 
+fn has_ended(hash: &TokenHash, now: Timestamp) -> bool {
+    hash.not_after.as_ref().is_some_and(|end| end.0 <= now)
+}
+
 /// `Time` is written in whole seconds: what is kept must equal what will be read back.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
+
+#[cfg(test)]
+mod tests;

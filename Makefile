@@ -1,0 +1,79 @@
+# Everything a person or a machine does with this checkout. `make` alone explains.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The cluster to start: see tests/cluster/README.md.
+PROFILE ?= simulated
+# Tests in the suite wait more than they compute: many run side by side on few cores.
+E2E_THREADS ?= 12
+
+CLUSTER_COMMAND := tests/cluster/cluster
+CARGO_TEST := cargo test --locked --quiet
+
+.PHONY: help demo demo-down test unit e2e bench lint generate build cluster-up cluster-down cluster-status
+
+## Show this help
+help:
+	@printf 'vigie: the targets\n\n'
+	@awk '/^## / { text = substr($$0, 4); next } \
+	  /^[a-z0-9-]+:/ && text { split($$1, name, ":"); printf "  make %-16s %s\n", name[1], text } \
+	  { text = "" }' Makefile
+	@printf '\nDEMO_EXIT=1 make demo runs through and takes everything down; CLUSTER=mine make demo uses your own\n'
+	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=12 is how many tests run at once.\n'
+
+## The main job, narrated, on a cluster of its own; stays up to play with
+demo:
+	@scripts/demo up
+
+## End the demo, and the cluster if the demo started it
+demo-down:
+	@scripts/demo down
+
+## Everything that must hold before a change lands: unit and e2e
+test: unit e2e
+
+## Tests beside the code; need no cluster
+unit:
+	@scripts/prerequisites rust cc
+	$(CARGO_TEST) --lib --bins --examples
+	$(CARGO_TEST) --doc
+
+## Black-box tests on the cluster, which stays up afterwards, and the demo from start to finish
+e2e:
+	@scripts/prerequisites rust cc go curl
+	@scripts/e2e $(PROFILE) $(E2E_THREADS)
+
+## Measure; takes long, and wants a machine with nothing else to do
+bench:
+	@scripts/prerequisites rust cc
+	@if [ -x scripts/bench ]; then scripts/bench; else cargo bench --locked; fi
+
+## Formatting, clippy, documentation, generated files, scripts
+lint:
+	@scripts/prerequisites rust cc
+	@scripts/lint
+
+## Write crds/ and docs/reference/ from the code
+generate:
+	@scripts/prerequisites rust cc
+	@scripts/generate .
+
+## target/release/vigie
+build:
+	@scripts/prerequisites rust cc
+	cargo build --locked --release --bin vigie
+
+## Start a Kubernetes cluster of our own, or repair it: KUBECONFIG=.cluster/kubeconfig
+cluster-up:
+	@$(CLUSTER_COMMAND) up --profile $(PROFILE)
+
+## End it
+cluster-down:
+	@$(CLUSTER_COMMAND) down
+
+## What runs of it
+cluster-status:
+	@$(CLUSTER_COMMAND) status

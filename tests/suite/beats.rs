@@ -1,0 +1,286 @@
+//! Silence turns into Offline by itself; a beat turns it back; last contact is true.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::support::beats::Beaten;
+use crate::support::http::{Session, beat_request};
+use crate::support::process::run;
+use crate::support::world::SOON;
+use crate::support::{Beater, World, eventually, never, quick, seconds, text, time};
+
+/// How far the operator's wall clock may be from ours before it is aligned anew.
+const GRAIN: SignedDuration = SignedDuration::from_millis(25);
+
+/// A condition of a Connector.
+pub(crate) fn condition<'a>(connector: &'a Value, type_: &str) -> &'a Value {
+    let all = connector.pointer("/status/conditions").and_then(Value::as_array);
+    let found = all.into_iter().flatten().find(|condition| condition["type"] == type_);
+    found.unwrap_or_else(|| panic!("no condition {type_} in {connector:#}"))
+}
+
+/// Status and reason of a condition, as `True/Ready`.
+pub(crate) fn said(connector: &Value, type_: &str) -> String {
+    let condition = condition(connector, type_);
+    format!("{}/{}", text(condition, "/status"), text(condition, "/reason"))
+}
+
+/// What a Connector's transitions lead to, in the order in which they happened.
+pub(crate) fn path(connector: &Value) -> Vec<String> {
+    let all = connector.pointer("/status/transitions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut all: Vec<_> = all.iter().map(|one| (time(one, "/time"), text(one, "/to").to_owned())).collect();
+    // api.md does not say which end of the list is the newest; their times do.
+    if all.first().map(|one| one.0) > all.last().map(|one| one.0) {
+        all.reverse();
+    }
+    all.into_iter().map(|one| one.1).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_founding_request_is_answered_word_for_word() {
+    let world = World::new("founding").await;
+    let operator = world.operator(&[]).await;
+    let edge = world.connector("edge-1", json!({})).await;
+    assert_eq!(edge.id, format!("{}/edge-1", world.ns));
+    let data = format!(r#"{{"connector_id": "{}", "token": "{}"}}"#, edge.id, edge.token);
+    let url = format!("http://{}/api/connector/heartbeat", operator.beats());
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-sS", "-X", "POST", &url, "-H", "Content-Type: application/json", "-d", &data, "-w", "\n%{http_code}"]);
+    let before = Timestamp::now();
+    let answer = run(&mut curl).ok();
+    let after = Timestamp::now();
+    assert_eq!(answer, "{\"status\":\"ok\",\"state\":\"Online\",\"next_heartbeat_seconds\":30,\"actions\":[]}\n200");
+
+    let seen = world.state(SOON, "edge-1", "Online").await;
+    let contact = time(&seen, "/status/lastHeartbeatTime");
+    assert!(before - GRAIN <= contact && contact <= after + GRAIN, "{before} {contact} {after}");
+    assert_eq!(said(&seen, "Ready"), "True/Ready");
+    assert_eq!(said(&seen, "Accepted"), "True/Accepted");
+    assert_eq!(said(&seen, "Provisioned"), "True/Provisioned");
+    assert_eq!(said(&seen, "Online"), "True/HeartbeatReceived");
+    assert_eq!(said(&seen, "Healthy"), "Unknown/NotReported");
+    assert_eq!(said(&seen, "Remediating"), "False/Idle");
+    assert_eq!(seen.pointer("/status/diagnosis"), None);
+    assert_eq!(seen.pointer("/status/observedGeneration"), seen.pointer("/metadata/generation"));
+    let limits = json!({"intervalSeconds": 30, "lateAfterSeconds": 90, "offlineAfterSeconds": 300});
+    assert_eq!(seen["status"]["heartbeat"], limits);
+    world.kubectl(&["wait", "--for=condition=Ready", "connector/edge-1", "--timeout=10s"]).ok();
+    let table = world.kubectl(&["get", "connectors"]).ok();
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], ["edge-1", "Online", "True"], "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
+    let world = World::new("silence").await;
+    let operator = world.operator(&[]).await;
+    let edge = world.connector("edge-1", quick()).await;
+    // A network that goes silent without a reset: the connection stays open, and nothing comes.
+    let mut open = Session::open(operator.beats()).unwrap();
+    let before = Timestamp::now();
+    open.send(&beat_request(&edge.body(&Value::Null), "")).unwrap();
+    assert_eq!(open.receive().unwrap().status, 200);
+    let after = Timestamp::now();
+
+    let late = world.state(seconds(45), "edge-1", "Late").await;
+    assert_eq!(said(&late, "Online"), "True/HeartbeatLate");
+    assert_eq!(said(&late, "Ready"), "True/Ready");
+    let contact = time(&late, "/status/lastHeartbeatTime");
+    assert!(before - GRAIN <= contact && contact <= after + GRAIN, "{before} {contact} {after}");
+    assert_eq!(time(&late, "/status/stateSince"), contact + seconds(15));
+
+    let gone = world.state(seconds(60), "edge-1", "Offline").await;
+    let deadline = contact + seconds(30);
+    assert_eq!(time(&gone, "/status/stateSince"), deadline);
+    assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact, "last contact is what it was");
+    assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired");
+    assert_eq!(said(&gone, "Ready"), "False/HeartbeatExpired");
+    assert_eq!(said(&gone, "Healthy"), "Unknown/Stale");
+    for type_ in ["Online", "Ready"] {
+        let turned = time(condition(&gone, type_), "/lastTransitionTime");
+        assert_eq!(turned.as_second(), deadline.as_second(), "{type_} turned at the deadline");
+    }
+    assert_eq!(text(&gone, "/status/diagnosis/cause"), "HeartbeatExpired");
+    assert!(text(&gone, "/status/diagnosis/message").contains("30 s"), "{gone:#}");
+    assert!(text(&gone, "/status/diagnosis/advice").contains(&edge.id), "{gone:#}");
+    assert_eq!(path(&gone).last().map(String::as_str), Some("Offline"));
+
+    // The API server's clock says when it was told.
+    let told = world.requests().into_iter();
+    let mut told = told.filter(|r| r.resource == "connectors/status" && r.is_success() && r.received >= deadline);
+    let lag = told.next().expect("the write is in the audit log").received.duration_since(deadline);
+    assert!(lag < SignedDuration::from_secs(1), "it was written {lag:?} after its deadline");
+
+    let event = world.event(SOON, "edge-1", "Offline").await;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    assert!(event.note.as_deref().unwrap_or_default().contains("HeartbeatExpired"), "{event:?}");
+    assert_eq!(world.events("edge-1", "Late").await.len(), 0, "being late is no event");
+    world.kubectl(&["wait", "--for=condition=Online=false", "connector/edge-1", "--timeout=10s"]).ok();
+
+    let back = edge.beat(operator.beats());
+    let online = world.state(SOON, "edge-1", "Online").await;
+    assert!(back.is_at(time(&online, "/status/lastHeartbeatTime")), "{back:?} {online:#}");
+    assert!(back.is_at(time(&online, "/status/stateSince")), "{back:?} {online:#}");
+    assert_eq!(said(&online, "Ready"), "True/Ready");
+    assert_eq!(path(&online).iter().rev().take(3).collect::<Vec<_>>(), ["Online", "Offline", "Late"]);
+    eventually(SOON, "an event says that it is back, and how long it was gone", async || {
+        let notes: Vec<_> = world.events("edge-1", "Online").await.into_iter().filter_map(|event| event.note).collect();
+        if notes.len() == 2 && notes.iter().any(|note| note.contains("Offline")) {
+            Ok(())
+        } else {
+            Err(format!("{notes:?}"))
+        }
+    })
+    .await;
+    assert_eq!(world.events("edge-1", "Offline").await.len(), 1, "once for each occurrence");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sender_that_is_killed_is_offline_and_its_last_contact_is_its_last_beat() {
+    let world = World::new("killed").await;
+    let operator = world.operator(&["--checkpoint-seconds", "10"]).await;
+    let edge = world.connector("edge-1", quick()).await;
+    let beater = Beater::start(&[operator.beats()], &edge, seconds(1), Value::Null);
+    world.state(SOON, "edge-1", "Online").await;
+    never(seconds(30), "it beats, and is not Online", async || {
+        let seen = world.get("edge-1").await;
+        (text(&seen, "/status/state") != "Online").then(|| format!("{:#}", seen["status"]))
+    })
+    .await;
+    let last = beater.stop().into_iter().rev().find(|beat| beat.status() == Some(200)).unwrap();
+    let gone = world.state(seconds(90), "edge-1", "Offline").await;
+    let contact = time(&gone, "/status/lastHeartbeatTime");
+    assert!(last.is_at(contact), "{contact} is not the last beat, {last:?}");
+    assert_eq!(time(&gone, "/status/stateSince"), contact + seconds(30));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_contact_is_true_to_the_checkpoint_in_kubectl_and_to_the_beat_in_vigie_get() {
+    let world = World::new("contact").await;
+    let operator = world.operator(&["--checkpoint-seconds", "5"]).await;
+    let edge = world.connector("edge-1", quick()).await;
+    let beater = Beater::start(&[operator.beats()], &edge, seconds(1), Value::Null);
+    world.state(SOON, "edge-1", "Online").await;
+    // 5 s of checkpoint, 1 s between beats, and what a loaded machine adds.
+    let allowed = SignedDuration::from_secs(5 + 1 + 4);
+    never(seconds(20), "the stored last contact is too old", async || {
+        let seen = world.get("edge-1").await;
+        let age = Timestamp::now().duration_since(time(&seen, "/status/lastHeartbeatTime"));
+        (age > allowed || age < SignedDuration::ZERO).then(|| format!("{age:?}"))
+    })
+    .await;
+    drop(beater);
+    let exact = edge.beat(operator.beats());
+    let args = ["get", "edge-1", "-n", &world.ns, "-o", "json", "--operator", &operator.url()];
+    let said: Value = serde_json::from_str(&world.vigie(&args).ok()).unwrap();
+    let view = said.pointer("/items/0").or_else(|| said.get(0)).unwrap_or(&said);
+    assert!(exact.is_at(time(view, "/lastHeartbeatTime")), "{exact:?}, and vigie get says {view}");
+    let view = operator.view("edge-1").unwrap();
+    assert!(exact.is_at(time(&view, "/lastHeartbeatTime")), "{exact:?}, and the API says {view}");
+    let metric = operator.scrape().sum("vigie_connector_last_heartbeat_timestamp_seconds", &["name=\"edge-1\""]);
+    let contact = time(&view, "/lastHeartbeatTime").as_microsecond() as f64 / 1e6;
+    assert!((metric - contact).abs() < 0.001, "{metric} and {contact}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connector_that_was_never_heard_is_pending_and_provisioned_and_never_offline() {
+    let world = World::new("pending").await;
+    let fresh = world.create("edge-1", quick()).await;
+    let fresh = serde_json::to_value(fresh).unwrap();
+    assert_eq!(fresh["status"]["observedGeneration"], json!(-1), "not current before the first reconcile (kstatus)");
+    let _operator = world.operator(&[]).await;
+    world.kubectl(&["wait", "--for=condition=Provisioned", "connector/edge-1", "--timeout=30s"]).ok();
+    let seen = world.state(SOON, "edge-1", "Pending").await;
+    assert_eq!(said(&seen, "Online"), "Unknown/NeverSeen");
+    assert_eq!(said(&seen, "Ready"), "Unknown/NeverSeen");
+    assert_eq!(text(&seen, "/status/diagnosis/cause"), "NeverSeen");
+    assert!(text(&seen, "/status/diagnosis/advice").contains("edge-1-connector-token"), "{seen:#}");
+    never(seconds(35), "it was never heard, and is something else than Pending", async || {
+        let seen = world.get("edge-1").await;
+        (text(&seen, "/status/state") != "Pending").then(|| format!("{:#}", seen["status"]))
+    })
+    .await;
+    assert_eq!(world.events("edge-1", "Offline").await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_beat_at_the_last_moment_has_exactly_one_outcome() {
+    const SENDERS: usize = 20;
+    let world = World::new("lastmoment").await;
+    let operator = world.operator(&[]).await;
+    let mut edges = Vec::new();
+    for number in 0..SENDERS {
+        edges.push(
+            world
+                .connector(
+                    &format!("edge-{number}"),
+                    json!({"site": format!("s{number}"), "heartbeat": quick()["heartbeat"]}),
+                )
+                .await,
+        );
+    }
+    let firsts: Vec<_> = edges.iter().map(|edge| edge.beat(operator.beats())).collect();
+    let to = operator.beats();
+    let senders: Vec<_> = edges
+        .iter()
+        .zip(&firsts)
+        .enumerate()
+        .map(|(number, (edge, first))| {
+            // Most from 100 ms before the deadline to 100 ms after it, some when it must have been noticed.
+            let around = if number % 4 == 3 { 1500 } else { 10 * number as i64 - 100 };
+            let at = first.answered + seconds(30) + SignedDuration::from_millis(around);
+            let edge = edge.clone();
+            std::thread::spawn(move || {
+                let wait = at.duration_since(Timestamp::now());
+                std::thread::sleep(Duration::try_from(wait).unwrap_or_default());
+                edge.beat(to)
+            })
+        })
+        .collect();
+    let join = || senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+    let second_beats: Vec<Beaten> = tokio::task::spawn_blocking(join).await.unwrap();
+    for ((edge, first), second) in edges.iter().zip(&firsts).zip(second_beats) {
+        // A beat that was in time changes nothing visible but the checkpoint: the operator's own API is exact at once.
+        let view = operator.says(SOON, &edge.name, "Online").await;
+        assert!(second.is_at(time(&view, "/lastHeartbeatTime")), "{view}");
+        let surely_in_time = second.answered < first.sent + seconds(30);
+        // Accepted before the expiry was noticed, it has that one outcome; noticed within a second is the promise.
+        let surely_too_late = second.sent > first.answered + seconds(31);
+        let states =
+            path(&world.sees(SOON, &edge.name, "Online", |seen| text(seen, "/status/state") == "Online").await);
+        let went = states.iter().filter(|to| *to == "Offline").count();
+        assert!(went <= 1, "{states:?}");
+        assert!(!surely_in_time || went == 0, "{} was heard in time: {states:?}", edge.name);
+        assert!(!surely_too_late || went == 1, "{} was heard too late: {states:?}", edge.name);
+        let events = world.events(&edge.name, "Offline").await.len();
+        assert!(events <= went, "{} has {events} Offline events and {went} transitions", edge.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_deadline_applies_at_once_in_both_directions() {
+    let world = World::new("deadline").await;
+    let operator = world.operator(&[]).await;
+    let edge = world.connector("edge-1", quick()).await;
+    edge.beat(operator.beats());
+    let gone = world.state(seconds(60), "edge-1", "Offline").await;
+    let contact = time(&gone, "/status/lastHeartbeatTime");
+
+    world.patch("edge-1", json!({"spec": {"heartbeat": {"lateAfterSeconds": 300, "offlineAfterSeconds": 600}}})).await;
+    let online = world.state(SOON, "edge-1", "Online").await;
+    assert_eq!(time(&online, "/status/lastHeartbeatTime"), contact, "nobody was heard meanwhile");
+
+    world.patch("edge-1", quick_patch()).await;
+    let again = world.state(SOON, "edge-1", "Offline").await;
+    assert!(
+        time(&again, "/status/stateSince") >= time(&online, "/status/stateSince"),
+        "not before the transition before it"
+    );
+    assert_eq!(time(&again, "/status/lastHeartbeatTime"), contact);
+}
+
+fn quick_patch() -> Value {
+    json!({"spec": quick()})
+}

@@ -1,0 +1,99 @@
+//! The command line: what a person asks, and what a script can rely on.
+
+use serde_json::{Value, json};
+
+use crate::support::world::SOON;
+use crate::support::{World, text, time};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_crds_that_it_prints_are_the_ones_that_are_committed() {
+    let world = World::new("crd").await;
+    let printed = world.vigie(&["crd"]).ok();
+    let committed =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/connectors.vigie.dev.yaml")).unwrap();
+    assert_eq!(printed.trim(), committed.trim());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn help_is_there_and_wrong_usage_is_2_and_failure_is_1() {
+    let world = World::new("usage").await;
+    let help = world.vigie(&["--help"]).ok();
+    for command in ["run", "get", "token", "crd"] {
+        assert!(help.contains(command), "{help}");
+    }
+    for args in [
+        &["run", "--help"][..],
+        &["get", "--help"],
+        &["token", "--help"],
+        &["token", "rotate", "--help"],
+        &["--version"],
+    ] {
+        let said = world.vigie(args).ok();
+        assert!(said.contains("Usage") || said.starts_with("vigie "), "{args:?}: {said}");
+    }
+    let wrong = [
+        &[][..],
+        &["nothing"],
+        &["run", "--listen", "nowhere"],
+        &["run", "--checkpoint-seconds", "0"],
+        &["run", "--checkpoint-seconds", "3601"],
+        &["run", "--status-writes-per-second", "1001"],
+        &["run", "--tls-cert-file", "x"],
+        &["get", "--output", "xml"],
+        &["token", "show"],
+    ];
+    for args in wrong {
+        let ran = world.vigie(args);
+        assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+        assert!(!ran.stderr.is_empty(), "{args:?}");
+    }
+    let failing = [
+        &["get", "nobody", "-n", &world.ns, "--operator", "http://127.0.0.1:9"][..],
+        &["token", "show", "nobody", "-n", &world.ns],
+        &["token", "rotate", "nobody", "-n", &world.ns],
+        &["run", "--kubeconfig", "/nonexistent/kubeconfig", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+    ];
+    for args in failing {
+        let ran = world.vigie(args);
+        assert_eq!(ran.code, 1, "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(' ') && !ran.stderr.contains("panicked"), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn get_asks_the_operator_and_else_shows_what_was_written_and_says_so() {
+    let world = World::new("get").await;
+    let operator = world.operator(&[]).await;
+    let edge = world.connector("edge-1", json!({"site": "lyon"})).await;
+    world.connector("edge-2", json!({})).await;
+    edge.beat_with(operator.beats(), &json!({"version": "1.4.2"}));
+    world.state(SOON, "edge-1", "Online").await;
+    let exact = edge.beat_with(operator.beats(), &json!({"version": "1.4.2"}));
+    let url = operator.url();
+    let ask = |more: &[&str]| world.vigie(&[&["get", "-n", &world.ns], more].concat());
+
+    let table = ask(&["--operator", &url]).ok();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    for column in ["NAME", "STATE", "READY", "CAUSE", "LAST CONTACT", "VERSION", "RESTARTS", "AGE"] {
+        assert!(lines[0].contains(column), "{table}");
+    }
+    assert!(lines[1].starts_with("edge-1") && lines[1].contains("Online") && lines[1].contains("1.4.2"), "{table}");
+    assert!(
+        lines[2].starts_with("edge-2") && lines[2].contains("Pending") && lines[2].contains("NeverSeen"),
+        "{table}"
+    );
+    let wide = ask(&["-o", "wide", "--operator", &url]).ok();
+    assert!(wide.contains("lyon") && wide.contains("127.0.0.1"), "{wide}");
+    let json: Value = serde_json::from_str(&ask(&["-o", "json", "--operator", &url]).ok()).unwrap();
+    assert_eq!(text(&json, "/source"), "operator");
+    assert!(exact.is_at(time(&json, "/items/0/lastHeartbeatTime")), "{json:#}");
+    assert!(ask(&["edge-1", "-o", "yaml", "--operator", &url]).ok().contains("state: Online"));
+
+    let status = ask(&["-o", "json", "--operator", "http://127.0.0.1:9"]);
+    assert!(status.stderr.contains("not reachable"), "it says where it has it from: {}", status.stderr);
+    let json: Value = serde_json::from_str(&status.ok()).unwrap();
+    assert_eq!(text(&json, "/source"), "status");
+    assert_eq!(text(&json, "/items/0/state"), "Online");
+    assert_eq!(text(&json, "/items/1/state"), "Pending");
+}

@@ -1,0 +1,62 @@
+//! A connector that beats by renewing a Lease.
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use crate::beats::said;
+use crate::support::http::post_beat;
+use crate::support::world::SOON;
+use crate::support::{World, never, seconds, text, time};
+
+async fn renew(world: &World, name: &str, at: Timestamp) {
+    let patch = json!({"spec": {"renewTime": MicroTime(at)}});
+    world.api::<Lease>().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_that_we_see_is_a_beat_at_the_moment_at_which_we_see_it() {
+    let world = World::new("lease").await;
+    let operator = world.operator(&[]).await;
+    let limits = json!({"source": "Lease", "leaseName": "gw", "intervalSeconds": 5, "lateAfterSeconds": 15, "offlineAfterSeconds": 30});
+    world.create("edge-1", json!({"heartbeat": limits})).await;
+    let pending = world.state(SOON, "edge-1", "Pending").await;
+    assert_eq!(said(&pending, "Provisioned"), "True/Provisioned");
+    assert_eq!(pending.pointer("/status/token"), None, "it has no token");
+
+    let lease = json!({"metadata": {"name": "gw"}, "spec": {"holderIdentity": "gw-1", "renewTime": MicroTime(Timestamp::now())}});
+    let lease: Lease = serde_json::from_value(lease).unwrap();
+    world.api::<Lease>().create(&PostParams::default(), &lease).await.unwrap();
+    never(seconds(5), "the first sight of a Lease is no beat", async || {
+        let view = operator.view("edge-1").unwrap();
+        (text(&view, "/state") != "Pending").then(|| view.to_string())
+    })
+    .await;
+
+    // The holder's clock is ignored: it is two hours behind.
+    let before = Timestamp::now();
+    renew(&world, "gw", before - seconds(7200)).await;
+    let online = world.state(SOON, "edge-1", "Online").await;
+    let contact = time(&online, "/status/lastHeartbeatTime");
+    assert!(
+        contact >= before - jiff::SignedDuration::from_millis(1) && contact <= Timestamp::now(),
+        "{before} {contact}"
+    );
+    assert_eq!(said(&online, "Ready"), "True/Ready");
+
+    for token in ["", "x", "vgt_0123456789012345678901234567890123456789012"] {
+        let body = json!({"connector_id": format!("{}/edge-1", world.ns), "token": token}).to_string();
+        let answer = post_beat(operator.beats(), body.as_bytes()).unwrap();
+        assert_eq!(answer.status, if token.is_empty() { 400 } else { 401 }, "{answer:?}");
+    }
+    assert!(world.api::<Secret>().get_opt("edge-1-connector-token").await.unwrap().is_none());
+
+    let gone = world.state(seconds(60), "edge-1", "Offline").await;
+    assert_eq!(time(&gone, "/status/stateSince"), contact + seconds(30));
+    assert!(text(&gone, "/status/diagnosis/advice").contains("gw"), "{gone:#}");
+    renew(&world, "gw", Timestamp::now()).await;
+    world.state(SOON, "edge-1", "Online").await;
+}

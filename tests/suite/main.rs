@@ -1,0 +1,22 @@
+//! The promises of vigie, black box: the built binary, a real API server, real HTTP. One binary for all of it, for each
+//! is a link of its own; the tests run side by side and share one cluster, in a namespace each.
+
+// A test says what went wrong by panicking.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod api;
+mod beats;
+mod checks;
+mod cli;
+mod ingest;
+mod instances;
+mod leader;
+mod lease_source;
+mod mass_silence;
+mod outages;
+mod quiet;
+mod tokens;

@@ -1,0 +1,169 @@
+//! Quiet when nothing changes: a thousand connectors that beat cost the API server their checkpoints, and nothing else.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+
+use crate::support::audit::Request;
+use crate::support::http::{Session, beat_request};
+use crate::support::{Connector, Operator, World, eventually, never, seconds};
+
+const FLEET: usize = 1_000;
+
+/// Beats for many over one connection, each of them every `interval`, until it is dropped.
+struct Fleet {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<String>>>,
+}
+
+impl Fleet {
+    fn start(to: SocketAddr, edges: Vec<Connector>, interval: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let bodies: Vec<_> = edges.iter().map(|edge| beat_request(&edge.body(&Value::Null), "")).collect();
+            let mut wrong = Vec::new();
+            let mut session = Session::open(to).unwrap();
+            let began = Instant::now();
+            for beat in 0.. {
+                // Spread evenly, as a fleet is.
+                let due = interval.mul_f64(beat as f64 / bodies.len() as f64);
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                session.send(&bodies[beat % bodies.len()]).unwrap();
+                let answer = session.receive().unwrap();
+                if answer.status != 200 {
+                    wrong.push(format!("{answer:?}"));
+                }
+            }
+            wrong
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends it; gives the answers that were not 200.
+    fn stop(mut self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().map(|thread| thread.join().unwrap()).unwrap_or_default()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn fleet(world: &World) -> Vec<Connector> {
+    let names: Vec<_> = (0..FLEET).map(|number| format!("edge-{number}")).collect();
+    let make = futures::stream::iter(&names).map(|name| world.create(name, json!({}))).buffer_unordered(16);
+    make.for_each(async |_| {}).await;
+    let delivered = eventually(seconds(240), "every connector has its token", async || {
+        let secrets = world.api::<k8s_openapi::api::core::v1::Secret>().list(&ListParams::default()).await;
+        let secrets = secrets.map_err(|error| error.to_string())?.items;
+        if secrets.len() == FLEET { Ok(secrets) } else { Err(format!("{} of {FLEET}", secrets.len())) }
+    })
+    .await;
+    let text = |secret: &k8s_openapi::api::core::v1::Secret, key: &str| {
+        String::from_utf8(secret.data.as_ref().unwrap()[key].0.clone()).unwrap()
+    };
+    let known =
+        |secret| Connector { name: String::new(), id: text(secret, "connector_id"), token: text(secret, "token") };
+    delivered.iter().map(known).collect()
+}
+
+async fn all_online(operator: &Operator) {
+    eventually(seconds(240), "all are Online, and nothing is left to write", async || {
+        let scrape = operator.scrape();
+        let online = scrape.sum("vigie_connectors", &["state=\"Online\""]);
+        let pending = scrape.sum("vigie_status_write_pending", &[]);
+        if online == FLEET as f64 && pending == 0.0 {
+            Ok(())
+        } else {
+            Err(format!("{online} Online, {pending} pending"))
+        }
+    })
+    .await;
+}
+
+fn is_write(request: &Request) -> bool {
+    ["create", "update", "patch", "delete"].contains(&request.verb.as_str()) && request.resource != "leases"
+}
+
+/// What is written while nothing changes, in so many seconds.
+async fn steady(world: &World, operator: &Operator, during: u64) -> (Vec<Request>, f64) {
+    let counted = |operator: &Operator| operator.scrape().sum("vigie_status_writes_total", &[]);
+    let (from, before) = (Timestamp::now(), counted(operator));
+    never(seconds(during), "one of them is not Online", async || {
+        let online = operator.scrape().sum("vigie_connectors", &["state=\"Online\""]);
+        (online != FLEET as f64).then(|| format!("{online}"))
+    })
+    .await;
+    let (after, until) = (counted(operator), Timestamp::now());
+    let within = |request: &Request| request.received >= from && request.received <= until;
+    (world.requests().into_iter().filter(|request| is_write(request) && within(request)).collect(), after - before)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_else() {
+    const CHECKPOINT: u64 = 20;
+    const BUDGET: u64 = 10;
+    let world = World::new("quiet").await;
+    let checkpoint = CHECKPOINT.to_string();
+    let mut operator =
+        world.operator(&["--checkpoint-seconds", &checkpoint, "--status-writes-per-second", "200"]).await;
+    let edges = fleet(&world).await;
+    let beating = Fleet::start(operator.beats(), edges.clone(), seconds(10));
+    all_online(&operator).await;
+
+    let (writes, counted) = steady(&world, &operator, 2 * CHECKPOINT).await;
+    let odd = writes.iter().find(|write| write.resource != "connectors/status" || !write.is_success());
+    assert!(odd.is_none(), "something else is written while nothing changes: {odd:?}");
+    let mut each: HashMap<&str, usize> = HashMap::new();
+    for write in &writes {
+        *each.entry(&write.name).or_default() += 1;
+    }
+    let most = each.values().copied().max().unwrap_or(0);
+    assert!(most <= 3, "one was written {most} times in two checkpoint periods");
+    assert!(writes.len() >= FLEET, "{} checkpoints: last contact is not true to the period", writes.len());
+    let difference = (counted - writes.len() as f64).abs();
+    // What is under way at either end may be counted on one side only.
+    assert!(difference <= 50.0, "the API server counted {}, vigie_status_writes_total {counted}", writes.len());
+    assert_eq!(beating.stop(), Vec::<String>::new());
+
+    // A budget that is too small for the fleet holds all the same.
+    operator.signal("TERM");
+    operator.ended(seconds(30)).await;
+    let budget = BUDGET.to_string();
+    let operator = world.replica(&["--checkpoint-seconds", &checkpoint, "--status-writes-per-second", &budget]).await;
+    operator.hearing().await;
+    let beating = Fleet::start(operator.beats(), edges, seconds(10));
+    all_online(&operator).await;
+    let from = Timestamp::now();
+    never(seconds(30), "one of them is not Online", async || {
+        let online = operator.scrape().sum("vigie_connectors", &["state=\"Online\""]);
+        (online != FLEET as f64).then(|| format!("{online}"))
+    })
+    .await;
+    let until = Timestamp::now();
+    let writes = world.requests_of_second().into_iter();
+    let writes =
+        writes.filter(|write| is_write(write) && write.received >= from && write.received <= until).count() as f64;
+    let seconds = until.duration_since(from).as_secs_f64();
+    // A second's worth may be saved up.
+    let allowed = BUDGET as f64 * (seconds + 1.5);
+    assert!(writes <= allowed, "{writes} writes in {seconds} s, {allowed} are allowed");
+    assert!(writes >= BUDGET as f64 * seconds / 2.0, "{writes} writes in {seconds} s: the budget is there to be used");
+    assert!(operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]) > 0.0);
+    assert_eq!(beating.stop(), Vec::<String>::new());
+}

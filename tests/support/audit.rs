@@ -1,0 +1,88 @@
+//! What the API server wrote down of requests: counted there, not by those who sent them.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{text, time};
+
+/// One answered request.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) verb: String,
+    /// The resource, with its subresource behind a slash.
+    pub(crate) resource: String,
+    pub(crate) name: String,
+    pub(crate) code: i64,
+    /// When the API server received it.
+    pub(crate) received: Timestamp,
+    /// The address and the agent that it came from.
+    pub(crate) uri: String,
+}
+
+impl Request {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    fn parse(line: &str, user: &str) -> Option<Self> {
+        if !line.contains(user) {
+            return None;
+        }
+        let event: Value = serde_json::from_str(line).ok()?;
+        // A watch is noted twice: when it began to answer is enough.
+        if text(&event, "/user/username") != user {
+            return None;
+        }
+        let mut resource = text(&event, "/objectRef/resource").to_owned();
+        let sub = text(&event, "/objectRef/subresource");
+        if !sub.is_empty() {
+            resource = format!("{resource}/{sub}");
+        }
+        Some(Self {
+            verb: text(&event, "/verb").to_owned(),
+            resource,
+            name: text(&event, "/objectRef/name").to_owned(),
+            code: event.pointer("/responseStatus/code").and_then(Value::as_i64).unwrap_or(0),
+            received: time(&event, "/requestReceivedTimestamp"),
+            uri: text(&event, "/requestURI").to_owned(),
+        })
+    }
+}
+
+/// The audit log from one moment on.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit {
+    file: PathBuf,
+    from: u64,
+}
+
+impl Audit {
+    /// From now on.
+    pub(crate) fn from_now(file: PathBuf) -> Self {
+        let from = std::fs::metadata(&file).map_or(0, |meta| meta.len());
+        Self { file, from }
+    }
+
+    /// What `user` sent since then.
+    ///
+    /// # Panics
+    /// When there is no log: a count of nothing would prove nothing.
+    pub(crate) fn of(&self, user: &str) -> Vec<Request> {
+        let mut file = File::open(&self.file).unwrap_or_else(|error| panic!("no audit log {:?}: {error}", self.file));
+        let length = file.metadata().map_or(0, |meta| meta.len());
+        // Shorter than before: it was rotated, and all of what is there is newer.
+        file.seek(SeekFrom::Start(if length < self.from { 0 } else { self.from })).unwrap();
+        let mut requests = Vec::new();
+        let mut reader = BufReader::new(file);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|n| n > 0) {
+            requests.extend(Request::parse(&line, user));
+            line.clear();
+        }
+        requests
+    }
+}

@@ -1,0 +1,153 @@
+//! Senders of heartbeats.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::http::{Answer, post_beat};
+
+/// A Connector object, as its sender knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connector {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+impl Connector {
+    /// The same connector with another token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// The founding request, and whatever else.
+    pub(crate) fn body(&self, more: &Value) -> Vec<u8> {
+        let mut body = json!({"connector_id": self.id, "token": self.token});
+        if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
+            body.extend(more.clone());
+        }
+        body.to_string().into_bytes()
+    }
+
+    /// One beat; what was answered, whatever it is.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    #[track_caller]
+    pub(crate) fn try_beat(&self, to: SocketAddr, more: &Value) -> Answer {
+        post_beat(to, &self.body(more)).unwrap_or_else(|error| panic!("no answer to a beat of {}: {error}", self.id))
+    }
+
+    /// One beat that must be heard.
+    #[track_caller]
+    pub(crate) fn beat(&self, to: SocketAddr) -> Beaten {
+        self.beat_with(to, &Value::Null)
+    }
+
+    /// One beat with more fields, that must be heard.
+    #[track_caller]
+    pub(crate) fn beat_with(&self, to: SocketAddr, more: &Value) -> Beaten {
+        let sent = Timestamp::now();
+        let answer = self.try_beat(to, more);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Beaten { sent, answered: Timestamp::now(), answer: Ok(answer) }
+    }
+}
+
+/// A beat that was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Beaten {
+    pub(crate) sent: Timestamp,
+    pub(crate) answered: Timestamp,
+    /// The answer of the last replica that was tried.
+    pub(crate) answer: Result<Answer, String>,
+}
+
+impl Beaten {
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|answer| answer.status)
+    }
+
+    /// Whether `contact` can be the moment at which this beat was received.
+    pub(crate) fn is_at(&self, contact: Timestamp) -> bool {
+        // The operator's own reading of the wall clock is aligned anew when it is off by more than 20 ms.
+        let grain = jiff::SignedDuration::from_millis(25);
+        self.sent - grain <= contact && contact <= self.answered + grain
+    }
+}
+
+/// A sender that beats by itself until it is dropped. It is a thread, and cares for nothing that the test waits for.
+pub(crate) struct Beater {
+    beats: Arc<Mutex<Vec<Beaten>>>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Beater {
+    /// Beats at once and then every `interval`. With several addresses it tries one after the other, as a Service
+    /// with a readiness of its own would, until one does not say 503.
+    pub(crate) fn start(to: &[SocketAddr], connector: &Connector, interval: Duration, more: Value) -> Self {
+        let beats = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = channel();
+        let (to, body, kept) = (to.to_vec(), connector.body(&more), beats.clone());
+        let thread = std::thread::spawn(move || {
+            loop {
+                let beaten = beat_any(&to, &body);
+                kept.lock().unwrap().push(beaten);
+                if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Self { beats, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Every beat so far.
+    pub(crate) fn beats(&self) -> Vec<Beaten> {
+        self.beats.lock().unwrap().clone()
+    }
+
+    /// The last beat so far that was answered 200.
+    pub(crate) fn last_heard(&self) -> Option<Beaten> {
+        self.beats().into_iter().rev().find(|beaten| beaten.status() == Some(200))
+    }
+
+    /// Stops it; gives every beat.
+    pub(crate) fn stop(mut self) -> Vec<Beaten> {
+        self.halt();
+        self.beats()
+    }
+
+    fn halt(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Beater {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+fn beat_any(to: &[SocketAddr], body: &[u8]) -> Beaten {
+    let mut last = None;
+    for address in to {
+        let sent = Timestamp::now();
+        let answer = post_beat(*address, body).map_err(|error| error.to_string());
+        let beaten = Beaten { sent, answered: Timestamp::now(), answer };
+        let settled = beaten.status().is_some_and(|status| status != 503);
+        last = Some(beaten);
+        if settled {
+            break;
+        }
+    }
+    last.expect("a sender has at least one address")
+}

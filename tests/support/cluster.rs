@@ -1,0 +1,100 @@
+//! The cluster that the tests run against: one for all of them, or a private one for those that break it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+
+use super::process::{Ran, run};
+
+/// A running cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    dir: PathBuf,
+    /// Taken down when it is dropped.
+    private: bool,
+}
+
+/// The cluster that all tests share: started when it does not run yet, and left running.
+pub(crate) fn shared() -> Arc<Cluster> {
+    static SHARED: OnceLock<Arc<Cluster>> = OnceLock::new();
+    let start = || {
+        let dir = std::env::var_os("VIGIE_TEST_CLUSTER_DIR").map(PathBuf::from);
+        let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cluster"));
+        let cluster = Cluster { dir, private: false };
+        cluster.command(&["up"]).ok();
+        cluster.install();
+        Arc::new(cluster)
+    };
+    SHARED.get_or_init(start).clone()
+}
+
+impl Cluster {
+    /// An API server and its etcd that nobody else uses.
+    pub(crate) fn private(name: &str) -> Arc<Self> {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}-{}", std::process::id()));
+        let cluster = Self { dir, private: true };
+        cluster.command(&["up", "--only", "control-plane"]).ok();
+        cluster.install();
+        Arc::new(cluster)
+    }
+
+    /// Runs `tests/cluster/cluster` for this one.
+    pub(crate) fn command(&self, args: &[&str]) -> Ran {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster");
+        run(Command::new(script).args(args).env("CLUSTER_DIR", &self.dir))
+    }
+
+    /// Our CRDs, as they are committed, and ready to be used.
+    fn install(&self) {
+        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+        let crds = crds.to_str().expect("the checkout's path is text");
+        self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", crds]).ok();
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).ok();
+    }
+
+    /// kubectl as the administrator.
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Ran {
+        let kubectl = self.dir.join("bin/kubectl");
+        run(Command::new(kubectl).args(args).env("KUBECONFIG", self.kubeconfig()))
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.log")
+    }
+
+    fn read(&self) -> Kubeconfig {
+        Kubeconfig::read_from(self.kubeconfig()).unwrap_or_else(|error| panic!("the cluster's kubeconfig: {error}"))
+    }
+
+    /// A client with the administrator's rights, belonging to the runtime that calls.
+    pub(crate) async fn client(&self) -> kube::Client {
+        let config = Config::from_custom_kubeconfig(self.read(), &KubeConfigOptions::default()).await;
+        kube::Client::try_from(config.expect("the cluster's kubeconfig is complete"))
+            .expect("a client can be made of it")
+    }
+
+    /// Where the API server listens, and what its certificate is verified by (base64 of PEM).
+    pub(crate) fn server(&self) -> (SocketAddr, String) {
+        let cluster = self.read().clusters.into_iter().find_map(|named| named.cluster).expect("it names a cluster");
+        let server = cluster.server.expect("it names a server");
+        let address = server.strip_prefix("https://").and_then(|address| address.parse().ok());
+        let authority = cluster.certificate_authority_data.expect("it holds the authority");
+        (address.unwrap_or_else(|| panic!("{server} is no https://ADDRESS:PORT")), authority)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.private {
+            let _ = self.command(&["down"]);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! One process of the built operator.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::metrics::Scrape;
+use super::proxy::Proxy;
+use super::{eventually, http, process, seconds, text};
+
+/// How long a start may take on a machine where a dozen tests run side by side. Not a promise of the product.
+const START: Duration = seconds(60);
+
+/// What an operator is started with, also after it was killed.
+#[derive(Clone, Debug)]
+pub(crate) struct Flags {
+    pub(crate) all: Vec<String>,
+    pub(crate) log: PathBuf,
+    pub(crate) beats: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+/// A running operator; killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    flags: Flags,
+    child: Child,
+    /// Its way to the API server.
+    pub(crate) proxy: Proxy,
+    /// How long its log was when this process started.
+    log_from: usize,
+}
+
+/// A port that nothing uses, and that no outgoing connection of this machine can take: a restarted operator wants the
+/// one that it had.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the ephemeral range (32768 on Linux). Two runs of the suite at once begin at different places.
+    let base = 20_000 + (std::process::id() % 200) as u16 * 50;
+    for _ in 0..12_000 {
+        let port = 20_000 + (base - 20_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 20000 and 32000");
+}
+
+impl Operator {
+    /// Starts one and waits until its ports are open.
+    pub(crate) async fn start(flags: Flags, proxy: Proxy) -> Self {
+        let log_from = std::fs::read(&flags.log).map_or(0, |log| log.len());
+        let child = spawn(&flags);
+        let mut operator = Self { flags, child, proxy, log_from };
+        operator.listening().await;
+        operator
+    }
+
+    /// Waits until it says in its log where it listens, and until it does.
+    async fn listening(&mut self) {
+        let (beats, admin) = (self.flags.beats, self.flags.admin);
+        let began = Instant::now();
+        let wanted = [format!("heartbeat={beats}"), format!("admin={admin}")];
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("the operator ended with {status} while it started: {}", self.log());
+            }
+            let log = self.log();
+            let said = log.lines().any(|line| line.contains("listening") && wanted.iter().all(|w| line.contains(w)));
+            if said && http::get(admin, "/livez").is_ok() {
+                return;
+            }
+            assert!(began.elapsed() < START, "it never said {wanted:?}: {log}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until it hears beats.
+    pub(crate) async fn hearing(&self) {
+        eventually(START, "the operator hears beats", async || match http::get(self.beats(), "/api/health") {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// Where connectors send their beats.
+    pub(crate) fn beats(&self) -> SocketAddr {
+        self.flags.beats
+    }
+
+    /// Where operators and Prometheus ask.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.flags.admin
+    }
+
+    /// `http://…` of the admin port.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.flags.admin)
+    }
+
+    /// What this process has logged.
+    pub(crate) fn log(&self) -> String {
+        let log = std::fs::read(&self.flags.log).unwrap_or_default();
+        String::from_utf8_lossy(log.get(self.log_from..).unwrap_or_default()).into_owned()
+    }
+
+    /// One scrape of its metrics.
+    pub(crate) fn scrape(&self) -> Scrape {
+        let answer = http::get(self.admin(), "/metrics").expect("the admin port answers");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        Scrape(answer.body)
+    }
+
+    /// What its own API says of one connector.
+    pub(crate) fn view(&self, name: &str) -> Option<Value> {
+        let answer = http::get(self.admin(), "/api/v1/connectors").expect("the admin port answers");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let items = answer.json()["items"].as_array().cloned().unwrap_or_default();
+        items.into_iter().find(|item| text(item, "/name") == name)
+    }
+
+    /// Waits until its own API says this state.
+    pub(crate) async fn says(&self, within: Duration, name: &str, state: &str) -> Value {
+        eventually(within, &format!("the operator's own API says {state} of {name}"), async || {
+            let view = self.view(name).unwrap_or_default();
+            if text(&view, "/state") == state { Ok(view) } else { Err(format!("{view}")) }
+        })
+        .await
+    }
+
+    /// Its command line and environment, as anybody on its machine may see them.
+    pub(crate) fn command_line(&self) -> String {
+        let read = |what| std::fs::read(format!("/proc/{}/{what}", self.child.id())).unwrap_or_default();
+        String::from_utf8_lossy(&[read("cmdline"), read("environ")].concat()).into_owned()
+    }
+
+    /// Sends a signal to it.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: &str) {
+        process::signal(self.child.id(), signal);
+    }
+
+    /// Ends it without a warning.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again as it was, after it ended.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        self.log_from = std::fs::read(&self.flags.log).map_or(0, |log| log.len());
+        self.child = spawn(&self.flags);
+        self.listening().await;
+    }
+
+    /// Waits for its end; gives the exit code and how long it took.
+    pub(crate) async fn ended(&mut self, within: Duration) -> (Option<i32>, Duration) {
+        let began = Instant::now();
+        let status = eventually(within, "the operator ends", async || {
+            self.child.try_wait().map_err(|error| error.to_string())?.ok_or_else(|| "it runs".to_owned())
+        })
+        .await;
+        (status.code(), began.elapsed())
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(flags: &Flags) -> Child {
+    let log = File::options().create(true).append(true).open(&flags.log).expect("the log can be written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vigie"));
+    for (name, _) in std::env::vars_os() {
+        // Nothing of the environment of whoever runs the tests may reach it.
+        if name.to_string_lossy().starts_with("VIGIE_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("KUBECONFIG").env_remove("POD_NAME").env_remove("POD_NAMESPACE");
+    command.arg("run").args(&flags.all).stdin(Stdio::null());
+    command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
+    command.spawn().expect("the built binary can be started")
+}
