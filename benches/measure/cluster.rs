@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use vigie::api::{Connector, ConnectorSpec, ConnectorState};
 
 use crate::figures::say;
@@ -106,7 +108,10 @@ async fn provisioned(cluster: &Cluster, client: &kube::Client, operator: &Runnin
     .await?;
     let writes = cluster.writes(operator.started, Timestamp::now())?;
     let since_start = |(count, at): (u64, Option<Timestamp>)| match at {
-        Some(at) => format!("{count}, the last after {:.1} s", (at - operator.started).total(jiff::Unit::Second).unwrap_or(f64::NAN)),
+        Some(at) => format!(
+            "{count}, the last after {:.1} s",
+            (at - operator.started).total(jiff::Unit::Second).unwrap_or(f64::NAN)
+        ),
         None => "none".to_owned(),
     };
     println!("provisioning of all {CONNECTORS} from nothing");
@@ -124,7 +129,8 @@ async fn tokens(client: &kube::Client) -> anyhow::Result<Vec<Vec<u8>>> {
         String::from_utf8(value.0.clone()).ok()
     };
     let request = |secret: &Secret| {
-        let (id, token) = text(secret, "connector_id").zip(text(secret, "token")).context("a Secret without a token")?;
+        let (id, token) =
+            text(secret, "connector_id").zip(text(secret, "token")).context("a Secret without a token")?;
         Ok(fleet::request(&fleet::beat(&id, &token)))
     };
     let requests: Vec<_> = secrets.items.iter().map(request).collect::<anyhow::Result<_>>()?;
@@ -158,9 +164,15 @@ impl Ports {
     }
 
     async fn get(self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-        let mut wire = Wire::open(self.admin).await?;
-        let status = wire.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await?;
-        Ok((status, wire.body().to_vec()))
+        let mut stream = TcpStream::connect(self.admin).await?;
+        // HTTP/1.0: the answer ends with the connection, however long it is.
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let head =
+            answer.windows(4).position(|at| at == b"\r\n\r\n").context("an answer without an end of its head")?;
+        let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        Ok((status.context("an answer without a status")?, answer.split_off(head + 4)))
     }
 
     /// How many connectors are in which state, as the operator says.
@@ -228,7 +240,9 @@ impl Running {
         let api: Api<Connector> = Api::namespaced(client.clone(), fleet::NAMESPACE);
         let list = api.list(&ListParams::default()).await?;
         let (mut offline, mut unknown) = (0, 0);
-        for transition in list.items.iter().filter_map(|item| item.status.as_ref()).flat_map(|status| &status.transitions) {
+        for transition in
+            list.items.iter().filter_map(|item| item.status.as_ref()).flat_map(|status| &status.transitions)
+        {
             offline += usize::from(transition.to == ConnectorState::Offline.as_str());
             unknown += usize::from(transition.to == ConnectorState::Unknown.as_str());
         }
@@ -259,7 +273,11 @@ async fn all_online(ports: Ports) -> anyhow::Result<()> {
     .await
 }
 
-async fn until(every: Duration, what: &str, mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+async fn until(
+    every: Duration,
+    what: &str,
+    mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let begin = Instant::now();
     while !is_so().await? {
         anyhow::ensure!(begin.elapsed() < PATIENCE, "waited {} s in vain for {what}", PATIENCE.as_secs());

@@ -266,8 +266,7 @@ impl Context {
         }
         if let Some(look) = look {
             let sooner = look.plan.look_again.and_then(|after| Duration::try_from(after).ok());
-            let delivered =
-                self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await;
+            let delivered = self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await;
             if let Some(failed) = delivered.err().or(look.failure.map(Failed::Secret)) {
                 // The status says it already and will not say it again: what is to be told waits for the next try. So
                 // does the look itself, which stays due.
@@ -373,9 +372,9 @@ impl Context {
     /// Tells what the last reconcile could not, and after a restart of ours the newest transition again: whoever wrote
     /// it may have been killed before it could tell.
     async fn retell(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, now: Now) -> Result<(), Failed> {
-        let (untold, first) = self.desks.at(entry.number, permit.epoch(), |desk| {
-            (desk.take_untold(), !std::mem::replace(&mut desk.retold, true))
-        });
+        let (untold, first) = self
+            .desks
+            .at(entry.number, permit.epoch(), |desk| (desk.take_untold(), !std::mem::replace(&mut desk.retold, true)));
         let mut events = untold;
         if let (true, Some(status)) = (first, &connector.status)
             && let Some(latest) = status.transitions.first()
