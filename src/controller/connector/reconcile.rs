@@ -301,7 +301,7 @@ impl Context {
     ) -> Result<Connector, Failed> {
         let mut object = connector.clone();
         object.status = Some(status);
-        let written = self.writer.replace(permit, &self.api(connector), &object).await?;
+        let written = self.writer.replace(&self.renewed(permit)?, &self.api(connector), &object).await?;
         let now = self.clock.read();
         self.registry.wrote(entry, &written, live.last_contact, now);
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
@@ -356,9 +356,10 @@ impl Context {
             Write::Create | Write::Replace => Some(&look.token),
         };
         let _slot = self.slot().await;
-        if !permit.is_current(self.clock.now()) {
-            return Err(WriteError::NotLeader.into());
-        }
+        // The one that the step began with may have run out while we stood in line, without anybody else having led:
+        // to begin anew then would put us at the end of the same line, and a fleet created at once would never get its
+        // tokens.
+        let permit = &self.renewed(permit)?;
         let found = if write == Write::Create { None } else { look.secret.clone() };
         let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
         self.desks.at(entry.number, permit.epoch(), |desk| {
@@ -408,6 +409,12 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// Leave to write as it is now, if we have led without a break since `permit` was given.
+    fn renewed(&self, permit: &Permit) -> Result<Permit, Failed> {
+        let now = self.leadership.borrow().permit(self.clock.now());
+        now.filter(|now| now.epoch() == permit.epoch()).ok_or(Failed::Status(WriteError::NotLeader))
     }
 
     async fn slot(&self) -> SemaphorePermit<'_> {
