@@ -192,7 +192,7 @@ impl Context {
         };
         drop(slot);
         let brought = connector.spec.token.existing_secret_ref.as_ref();
-        let secret_name = brought.map_or_else(|| connector.token_secret_name(), |from| from.name.clone());
+        let secret_name = connector.credential_secret_name();
         let (seen, secret, failure) = match found {
             Ok((Some(seen), secret)) => (seen, secret, None),
             Ok((None, _)) => {
@@ -265,8 +265,7 @@ impl Context {
         }
         if let Some(look) = look {
             let sooner = look.plan.look_again.and_then(|after| Duration::try_from(after).ok());
-            let delivered =
-                self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await;
+            let delivered = self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await;
             if let Some(failed) = delivered.err().or(look.failure.map(Failed::Secret)) {
                 // The status says it already and will not say it again: what is to be told waits for the next try. So
                 // does the look itself, which stays due.
@@ -306,7 +305,9 @@ impl Context {
         self.registry.wrote(entry, &written, live.last_contact, now);
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
-            let lag = Duration::try_from(now.wall.duration_since(due_at)).unwrap_or_default();
+            // What came due while nobody could know is not late: the lag counts from when we could.
+            let since = self.registry.ear.listening().since.map_or(now.wall, |since| now.stamp(since));
+            let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
             if let Some(status) = &written.status {
                 log_transition(entry, status);
@@ -347,6 +348,7 @@ impl Context {
         write: Write,
     ) -> Result<(), Failed> {
         let token = match write {
+            Write::Nothing if look.failure.is_some() => return Ok(()),
             Write::Nothing => {
                 // What timed out has arrived after all, or is not wanted any more: no token in clear is kept for longer.
                 self.desks.at(entry.number, permit.epoch(), |desk| (desk.undelivered, desk.trouble) = (None, None));
