@@ -10,7 +10,7 @@ PROFILE ?= simulated
 # Tests in the suite wait more than they compute: many run side by side on few cores.
 E2E_THREADS ?= 12
 
-CLUSTER := tests/cluster/cluster
+CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
 
 .PHONY: help demo demo-down test unit e2e bench lint generate build cluster-up cluster-down cluster-status
@@ -68,12 +68,12 @@ build:
 
 ## Start a Kubernetes cluster of our own, or repair it: KUBECONFIG=.cluster/kubeconfig
 cluster-up:
-	@$(CLUSTER) up --profile $(PROFILE)
+	@$(CLUSTER_COMMAND) up --profile $(PROFILE)
 
 ## End it
 cluster-down:
-	@$(CLUSTER) down
+	@$(CLUSTER_COMMAND) down
 
 ## What runs of it
 cluster-status:
-	@$(CLUSTER) status
+	@$(CLUSTER_COMMAND) status

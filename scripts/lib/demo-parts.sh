@@ -18,6 +18,16 @@ needs_a_demo() {
 
 k() { "$KUBECTL" --kubeconfig "$ADMIN" --namespace "$NAMESPACE" "$@"; }
 
+# For what lies in no namespace: kubectl warns when told one.
+global() { "$KUBECTL" --kubeconfig "$ADMIN" "$@"; }
+
+check_words() {
+  case $WHOSE in
+    mine | embedded) ;;
+    *) fail "CLUSTER=$WHOSE means nothing here: leave it out for a cluster of the demo's own, or say CLUSTER=mine" ;;
+  esac
+}
+
 # Begins with nothing running. What an earlier demo started for itself, this one may end: that it remembers.
 start_over() {
   mkdir -p "$RUN" "$LOGS" "$DEMO/beats"
@@ -44,11 +54,7 @@ embedded() { CLUSTER_DIR=$CLUSTER_HOME "$ROOT/tests/cluster/cluster" "$@"; }
 
 # Sets KUBECTL, NAMESPACE and CONTEXT, and remembers whether the cluster is ours to end.
 use_cluster() {
-  case $WHOSE in
-    mine) use_my_cluster ;;
-    embedded | '') use_embedded_cluster ;;
-    *) fail "CLUSTER=$WHOSE means nothing here: leave it out for a cluster of the demo's own, or say CLUSTER=mine" ;;
-  esac
+  if [[ $WHOSE == mine ]]; then use_my_cluster; else use_embedded_cluster; fi
   remember WHOSE "$WHOSE"
   remember KUBECTL "$KUBECTL"
   remember NAMESPACE "$NAMESPACE"
@@ -77,28 +83,28 @@ use_my_cluster() {
 }
 
 apply_definitions() {
-  if [[ $WHOSE == mine ]] && k get crd connectors.vigie.dev >/dev/null 2>&1; then
+  if [[ $WHOSE == mine ]] && global get crd connectors.vigie.dev >/dev/null 2>&1; then
     say "The definition is there already: it is left as it is."
     return
   fi
-  k get crd connectors.vigie.dev >/dev/null 2>&1 || remember DEFINITION_IS_OURS yes
+  global get crd connectors.vigie.dev >/dev/null 2>&1 || remember DEFINITION_IS_OURS yes
   prompt "vigie crd | kubectl apply --server-side -f -"
-  "$VIGIE" crd | k apply --server-side -f - | indent
+  "$VIGIE" crd | global apply --server-side -f - | indent
   until_within 30 definition_is_served || fail "the API server does not serve connectors.vigie.dev after 30 s"
 }
 
 # Asked again until it is: kubectl wait gives up on a definition that is too new to have conditions.
 definition_is_served() {
-  k wait --for=condition=Established crd/connectors.vigie.dev --timeout=5s >/dev/null 2>&1
+  global wait --for=condition=Established crd/connectors.vigie.dev --timeout=5s >/dev/null 2>&1
 }
 
 # A namespace that carries our label is ours to empty; any other is not.
 make_namespace() {
   local label
-  if label=$(k get namespace "$NAMESPACE" -o 'jsonpath={.metadata.labels.vigie\.dev/demo}' 2>/dev/null); then
+  if label=$(global get namespace "$NAMESPACE" -o 'jsonpath={.metadata.labels.vigie\.dev/demo}' 2>/dev/null); then
     [[ $label == yes ]] || fail "the namespace $NAMESPACE exists and is not the demo's: it is left alone"
     say "The namespace $NAMESPACE is left from an earlier demo: emptying it."
-    k delete namespace "$NAMESPACE" --wait --timeout=120s | indent
+    global delete namespace "$NAMESPACE" --wait --timeout=120s | indent
   fi
   k create -f - >/dev/null <<END
 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "$NAMESPACE", "labels": {"vigie.dev/demo": "yes"}}}
@@ -280,12 +286,12 @@ take_down() {
 
 remove_objects() {
   if [[ ${NAMESPACE_IS_OURS:-} == yes ]]; then
-    k delete namespace "$NAMESPACE" --ignore-not-found --timeout=120s | indent
+    global delete namespace "$NAMESPACE" --ignore-not-found --timeout=120s | indent
   fi
   if [[ ${DEFINITION_IS_OURS:-} == yes ]]; then
     # Deleting the definition deletes every Connector: not while others use it.
-    if [[ -z $(k get connectors --all-namespaces -o name) ]]; then
-      k delete crd connectors.vigie.dev --ignore-not-found --timeout=60s | indent
+    if [[ -z $(global get connectors --all-namespaces -o name) ]]; then
+      global delete crd connectors.vigie.dev --ignore-not-found --timeout=60s | indent
     else
       say "There are Connectors in other namespaces by now: the definition stays."
     fi

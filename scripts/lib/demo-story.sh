@@ -5,6 +5,7 @@
 OFFLINE_AFTER=30
 
 story() {
+  check_words
   "$ROOT/scripts/prerequisites" rust cc curl $([[ $WHOSE == mine ]] || echo go)
   start_over
   STORY=running
@@ -32,7 +33,7 @@ story() {
 
 tell_what_comes() {
   say "vigie tells whether connectors (gateways that send heartbeats) are alive. You will see three of them beat, one" \
-    "fall silent and be found out, on the second, and come back. Two minutes; the very first time about fifteen," \
+    "fall silent and be found out, on the second, and come back. A minute; the very first time up to fifteen," \
     "because Kubernetes is built from source (5 to 10 minutes, then cached) and the operator too (2 to 4 minutes)."
 }
 
@@ -156,18 +157,19 @@ compare_with_deadline() {
 say_why() {
   print ""
   say "Why, and what to do:"
-  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='{.status.diagnosis}'"
-  local diagnosis
-  diagnosis=$(k get connector edge-3 -o 'jsonpath={.status.diagnosis.cause}: {.status.diagnosis.message}. {.status.diagnosis.advice}')
-  fold -s -w 110 <<<"$diagnosis" | indent
+  local words diagnosis
+  words='{.status.diagnosis.cause}: {.status.diagnosis.message}. {.status.diagnosis.advice}'
+  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='$words'"
+  diagnosis=$(k get connector edge-3 -o "jsonpath=$words")
+  fold -s -w 110 <<<"$diagnosis" | sed 's, *$,,' | indent
   [[ $diagnosis == HeartbeatExpired:* ]] || fail "the cause is not HeartbeatExpired"
-  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='{.status.conditions}'"
-  k get connector edge-3 -o \
-    'jsonpath={range .status.conditions[*]}{.type}{"="}{.status}{" "}{.reason}{" since "}{.lastTransitionTime}{"\n"}{end}' | indent
+  words='{range .status.conditions[*]}{.type}={.status} {.reason} since {.lastTransitionTime}{"\n"}{end}'
+  prompt "kubectl get connector edge-3 -n $NAMESPACE -o jsonpath='$words'"
+  k get connector edge-3 -o "jsonpath=$words" | indent
   prompt "kubectl events -n $NAMESPACE --for connector/edge-3"
   local events
   events=$(k events --for connector/edge-3)
-  fold -s -w 110 <<<"$events" | indent
+  fold -s -w 110 <<<"$events" | sed 's, *$,,' | indent
   [[ $(grep -c ' Offline ' <<<"$events") == 1 ]] || fail "there is not exactly one event Offline"
 }
 
@@ -208,32 +210,50 @@ what_to_try() {
     "metrics, admin    $ADMIN_URL/metrics" \
     "operator's log    .demo/logs/operator.log" \
     "to end it         make demo-down" "" \
-    "Try to fool it. In another terminal, in this directory:" ""
+    "Try to fool it. In other terminals, in this directory:" ""
   cat <<END
-   eval "\$(scripts/demo env)"                       # kubectl and vigie for this cluster
+   # kubectl and vigie for this cluster; then watch
+   eval "\$(scripts/demo env)"
    kubectl get connectors -n $NAMESPACE -w
 
+   # dead for longer than the deadline: Unknown until each is heard, never Offline
    kill -9 \$(scripts/demo pid); sleep 40; scripts/demo operator
-                                                    # 40 s deaf: Unknown until heard, and never Offline
+
+   # frozen for longer than the deadline: the same
    kill -STOP \$(scripts/demo pid); sleep 40; kill -CONT \$(scripts/demo pid)
-                                                    # frozen for longer than the deadline: never Offline
-   scripts/demo silence edge-2; scripts/demo beat edge-2
-   scripts/demo silence ${NAMES[*]}         # all at once: it suspects itself (MassSilence)
+
+   # all of them silent at once: after 30 s Offline, and it suspects the way to itself (MassSilence)
+   scripts/demo silence ${NAMES[*]}
    scripts/demo beat ${NAMES[*]}
 
-   vigie token revoke edge-1 -n $NAMESPACE --yes         # its beats get 401 at once: Offline, TokenRevoked
-   scripts/demo beat edge-1                         # fetches the new token
-   vigie token rotate edge-1 -n $NAMESPACE               # the old one lives on until the new one is used
+   # a token that leaked: its beats get 401 from now on; Offline with the cause TokenRevoked; then the new one
+   vigie token revoke edge-1 -n $NAMESPACE --yes
+   scripts/demo beat edge-1
+
+   # a new token at leisure: the old one works until the new one is used (event TokenRotated)
+   vigie token rotate edge-1 -n $NAMESPACE --wait
+   scripts/demo beat edge-1
+   kubectl events -n $NAMESPACE --for connector/edge-1
+
+   # its Secret is lost: edge-2 does not notice; delivered anew within ten minutes
    kubectl delete secret -n $NAMESPACE edge-2-connector-token
-                                                    # delivered anew; edge-2 does not notice
-   kubectl delete connector -n $NAMESPACE edge-3         # its beats get 401; kubectl apply again: Pending, new token
-   kubectl delete rolebinding -n $NAMESPACE vigie; scripts/demo silence edge-2; sleep 35; vigie get -n $NAMESPACE
-                                                    # it may not write, and tells the truth all the same
-   scripts/demo grant                               # the rights again: now kubectl knows, too
+
+   # deleted and created again: its beats get 401; Pending, until it has the new token
+   kubectl delete connector -n $NAMESPACE edge-3
+   kubectl apply -n $NAMESPACE -f config/samples/demo.yaml
+   scripts/demo beat edge-3
+
+   # it may not write any more: kubectl goes stale, vigie get and the metrics tell the truth; then the rights again
+   kubectl delete rolebinding -n $NAMESPACE vigie
+   scripts/demo silence edge-3; sleep 35; vigie get -n $NAMESPACE
+   scripts/demo grant; scripts/demo beat edge-3
 END
   if [[ $WHOSE != mine ]]; then
     cat <<END
-   tests/cluster/cluster stop-component apiserver   # no API server: beats are heard, vigie get tells
+
+   # no API server at all: heartbeats are heard all the same
+   tests/cluster/cluster stop-component apiserver
+   vigie get -n $NAMESPACE
    tests/cluster/cluster start-component apiserver
 END
   fi

@@ -93,7 +93,8 @@ impl Reporter {
                 .to_owned(),
             ),
             event_time: Some(MicroTime(*at)),
-            regarding: Some(regarding.clone()),
+            // The API server wants both namespaces the same, also where what it is about has none: a Namespace.
+            regarding: Some(ObjectReference { namespace: Some(namespace.to_owned()), ..regarding.clone() }),
             reporting_controller: Some("vigie.dev/operator".to_owned()),
             // The API server takes 128 characters.
             reporting_instance: Some(self.instance.chars().take(128).collect()),

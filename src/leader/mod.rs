@@ -2,7 +2,7 @@
 //!
 //! Election is by replacing a Lease with the resourceVersion that was read, so of two that try only one succeeds; a
 //! record counts as expired when *our* monotonic clock says that it has not changed for a term, so no two clocks are
-//! ever compared. [`decide`] and `election` judge, [`Elector`] talks to the API server, [`PodLabel`] tells the Service.
+//! ever compared. [`decide()`] and `election` judge, [`Elector`] talks to the API server, [`PodLabel`] tells the Service.
 
 mod decide;
 mod election;

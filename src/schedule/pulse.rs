@@ -25,7 +25,7 @@ impl Pulse {
         Self { clock, last: AtomicI64::new(clock.now().as_micros()) }
     }
 
-    /// Takes the pulse: how long the process did not run, when that was longer than [`FROZEN`]. Each gap is told to one
+    /// Takes the pulse: how long the process did not run, when that was longer than `FROZEN`. Each gap is told to one
     /// caller only.
     pub fn take(&self) -> Option<Duration> {
         let now = self.clock.now();

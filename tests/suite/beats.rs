@@ -11,6 +11,9 @@ use crate::support::process::run;
 use crate::support::world::SOON;
 use crate::support::{Beater, World, eventually, never, quick, seconds, text, time};
 
+/// How far the operator's wall clock may be from ours before it is aligned anew.
+const GRAIN: SignedDuration = SignedDuration::from_millis(25);
+
 /// A condition of a Connector.
 pub(crate) fn condition<'a>(connector: &'a Value, type_: &str) -> &'a Value {
     let all = connector.pointer("/status/conditions").and_then(Value::as_array);
@@ -52,7 +55,7 @@ async fn the_founding_request_is_answered_word_for_word() {
 
     let seen = world.state(SOON, "edge-1", "Online").await;
     let contact = time(&seen, "/status/lastHeartbeatTime");
-    assert!(before - SignedDuration::from_micros(1) <= contact && contact <= after, "{before} {contact} {after}");
+    assert!(before - GRAIN <= contact && contact <= after + GRAIN, "{before} {contact} {after}");
     assert_eq!(said(&seen, "Ready"), "True/Ready");
     assert_eq!(said(&seen, "Accepted"), "True/Accepted");
     assert_eq!(said(&seen, "Provisioned"), "True/Provisioned");
@@ -85,7 +88,7 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     assert_eq!(said(&late, "Online"), "True/HeartbeatLate");
     assert_eq!(said(&late, "Ready"), "True/Ready");
     let contact = time(&late, "/status/lastHeartbeatTime");
-    assert!(before - SignedDuration::from_micros(1) <= contact && contact <= after, "{before} {contact} {after}");
+    assert!(before - GRAIN <= contact && contact <= after + GRAIN, "{before} {contact} {after}");
     assert_eq!(time(&late, "/status/stateSince"), contact + seconds(15));
 
     let gone = world.state(seconds(60), "edge-1", "Offline").await;
@@ -157,7 +160,7 @@ async fn a_sender_that_is_killed_is_offline_and_its_last_contact_is_its_last_bea
 async fn last_contact_is_true_to_the_checkpoint_in_kubectl_and_to_the_beat_in_vigie_get() {
     let world = World::new("contact").await;
     let operator = world.operator(&["--checkpoint-seconds", "5"]).await;
-    let edge = world.connector("edge-1", json!({})).await;
+    let edge = world.connector("edge-1", quick()).await;
     let beater = Beater::start(&[operator.beats()], &edge, seconds(1), Value::Null);
     world.state(SOON, "edge-1", "Online").await;
     // 5 s of checkpoint, 1 s between beats, and what a loaded machine adds.
@@ -225,9 +228,9 @@ async fn a_beat_at_the_last_moment_has_exactly_one_outcome() {
         .zip(&firsts)
         .enumerate()
         .map(|(number, (edge, first))| {
-            // From 100 ms before the deadline to 100 ms after it.
-            let at =
-                first.answered + seconds(30) - Duration::from_millis(100) + Duration::from_millis(10) * number as u32;
+            // Most from 100 ms before the deadline to 100 ms after it, some when it must have been noticed.
+            let around = if number % 4 == 3 { 1500 } else { 10 * number as i64 - 100 };
+            let at = first.answered + seconds(30) + SignedDuration::from_millis(around);
             let edge = edge.clone();
             std::thread::spawn(move || {
                 let wait = at.duration_since(Timestamp::now());
@@ -242,8 +245,9 @@ async fn a_beat_at_the_last_moment_has_exactly_one_outcome() {
         // A beat that was in time changes nothing visible but the checkpoint: the operator's own API is exact at once.
         let view = operator.says(SOON, &edge.name, "Online").await;
         assert!(second.is_at(time(&view, "/lastHeartbeatTime")), "{view}");
-        let (surely_in_time, surely_too_late) =
-            (second.answered < first.sent + seconds(30), second.sent > first.answered + seconds(30));
+        let surely_in_time = second.answered < first.sent + seconds(30);
+        // Accepted before the expiry was noticed, it has that one outcome; noticed within a second is the promise.
+        let surely_too_late = second.sent > first.answered + seconds(31);
         let states =
             path(&world.sees(SOON, &edge.name, "Online", |seen| text(seen, "/status/state") == "Online").await);
         let went = states.iter().filter(|to| *to == "Offline").count();

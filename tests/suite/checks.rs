@@ -61,7 +61,7 @@ async fn what_only_warns_stays_online_and_says_so() {
         check("IPForwarding", "Fail", ""),
         check("NATRules", "Fail", ""),
         check("ControlPlane", "Fail", ""),
-        check("FromTheFuture", "Fail", "new"),
+        check("FromTheFuture", "Pass", "new"),
     ]);
     edge.beat_with(operator.beats(), &json!({"checks": checks}));
     let seen = world.sees(SOON, "edge-1", "warnings", |seen| text(seen, "/status/state") == "Online").await;
@@ -72,6 +72,18 @@ async fn what_only_warns_stays_online_and_says_so() {
     assert_eq!(kept.len(), 4);
     let told = text(crate::beats::condition(&seen, "Healthy"), "/message");
     assert!(!told.contains("NATRules"), "what is ignored is not told: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_check_of_a_newer_agents_is_critical_like_any_other() {
+    let world = World::new("unknowncheck").await;
+    let operator = world.operator(&[]).await;
+    let edge = world.connector("edge-1", json!({})).await;
+    edge.beat_with(operator.beats(), &json!({"checks": [check("FromTheFuture", "Fail", "it is broken")]}));
+    let seen = world.state(SOON, "edge-1", "Degraded").await;
+    assert_eq!(said(&seen, "Healthy"), "False/CheckFailed");
+    assert!(text(&seen, "/status/diagnosis/message").contains("FromTheFuture"), "{seen:#}");
+    assert!(text(&seen, "/status/diagnosis/message").contains("it is broken"), "{seen:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -293,6 +293,5 @@ async fn a_connector_far_above_its_rate_is_told_so_and_still_heard() {
     let before = jiff::Timestamp::now();
     edge.try_beat(operator.beats(), &Value::Null);
     let view = operator.view("edge-1").unwrap();
-    assert!(time(&view, "/lastHeartbeatTime") >= before - seconds(1), "it counts as heard: {view}");
-    assert!(time(&view, "/lastHeartbeatTime") >= before - jiff::SignedDuration::from_micros(1));
+    assert!(time(&view, "/lastHeartbeatTime") >= before - jiff::SignedDuration::from_millis(25));
 }

@@ -139,7 +139,7 @@ async fn the_api_server_stopped_for_a_minute_turns_nobody_offline() {
             time(seen, "/status/lastHeartbeatTime") > stopped + seconds(60)
         })
         .await;
-    assert_eq!(path(&seen), ["Online"], "nothing else was ever said of it");
+    assert_eq!(path(&seen), ["Pending", "Online"], "nothing else was ever said of it");
     assert_eq!(text(&seen, "/status/state"), "Online");
     assert_eq!(world.events("edge-1", "Offline").await.len(), 0);
     assert!(beater.stop().iter().all(|beat| beat.status() == Some(200)));

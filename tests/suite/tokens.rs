@@ -91,7 +91,7 @@ async fn a_token_is_delivered_in_a_secret_that_goes_with_its_connector() {
 async fn a_rotation_keeps_the_old_token_until_the_new_one_is_used() {
     let world = World::new("rotation").await;
     let operator = world.operator(&[]).await;
-    let old = world.connector("edge-1", json!({})).await;
+    let old = world.connector("edge-1", quick()).await;
     assert_eq!(status(&old, &operator), 200);
 
     let pending = rotate(&world, &old, json!({"rotationGeneration": 1, "graceSeconds": 600})).await;
@@ -123,7 +123,7 @@ async fn a_rotation_keeps_the_old_token_until_the_new_one_is_used() {
 async fn past_its_grace_an_old_token_is_refused_whether_the_new_one_was_used_or_not() {
     let world = World::new("grace").await;
     let operator = world.operator(&[]).await;
-    let old = world.connector("edge-1", json!({})).await;
+    let old = world.connector("edge-1", quick()).await;
     assert_eq!(status(&old, &operator), 200);
     let new = rotate(&world, &old, json!({"rotationGeneration": 1, "graceSeconds": 8})).await;
     let until = time(&world.get("edge-1").await, "/status/token/graceUntil");
@@ -142,7 +142,7 @@ async fn past_its_grace_an_old_token_is_refused_whether_the_new_one_was_used_or_
 async fn of_two_rotations_at_once_one_is_delivered() {
     let world = World::new("tworaises").await;
     let operator = world.operator(&[]).await;
-    let old = world.connector("edge-1", json!({})).await;
+    let old = world.connector("edge-1", quick()).await;
     assert_eq!(status(&old, &operator), 200);
     let raise = || world.patch("edge-1", json!({"spec": {"token": {"rotationGeneration": 5}}}));
     futures::join!(raise(), raise());
@@ -187,7 +187,7 @@ async fn a_revoked_token_is_refused_while_it_beats_and_that_is_the_cause() {
 async fn a_deleted_secret_is_delivered_anew_and_revokes_nothing() {
     let world = World::new("secretgone").await;
     let operator = world.operator(&[]).await;
-    let mut edge = world.connector("edge-1", json!({})).await;
+    let mut edge = world.connector("edge-1", quick()).await;
     assert_eq!(status(&edge, &operator), 200);
     world.state(SOON, "edge-1", "Online").await;
     let secrets = world.api::<Secret>();
@@ -331,7 +331,7 @@ async fn a_connector_deleted_while_it_beats_is_gone_and_created_again_has_a_new_
 async fn a_token_is_never_written_anywhere_but_into_its_secret() {
     let world = World::new("leaks").await;
     let operator = world.operator(&["--log", "debug"]).await;
-    let first = world.connector("edge-1", json!({})).await;
+    let first = world.connector("edge-1", quick()).await;
     let mut secrets = vec![first.token.clone()];
     assert_eq!(status(&first, &operator), 200);
     let wrong = first.with_token("vgt_wrong-and-still-nobodys-business");

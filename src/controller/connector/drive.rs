@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::checkpoints::{Checkpoints, Shortfall};
 use super::reconcile::{Context, Failed, key};
 use super::watch::{Guarded, Tap, reference, watched};
-use crate::api::{ConditionType, Reason, Truth, condition};
+use crate::api::{ConditionType, ConnectorState, Reason, Truth, condition};
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WriteError, within};
 use crate::controller::events::{Event, Kind};
 use crate::heartbeat::entry::Key;
@@ -153,8 +153,7 @@ impl Context {
                 said
             })
             .collect();
-        let patch =
-            json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "conditions": conditions } });
+        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "state": ConnectorState::Unknown, "conditions": conditions } });
         let api: Api<Guarded> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let what = format!("writing the status of Connector {namespace}/{name}");

@@ -147,7 +147,9 @@ impl Context {
         live: &Snapshot,
         now: Now,
     ) -> Option<Look> {
-        if connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
+        // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
+        let is_going = connector.metadata.deletion_timestamp.is_some();
+        if is_going || connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
             return None;
         }
         let status = connector.status.as_ref();
@@ -303,7 +305,9 @@ impl Context {
         self.registry.wrote(entry, &written, live.last_contact, now);
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
-            let lag = Duration::try_from(now.wall.duration_since(due_at)).unwrap_or_default();
+            // What came due while nobody could know is not late: the lag counts from when we could.
+            let since = self.registry.ear.listening().since.map_or(now.wall, |since| now.stamp(since));
+            let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
             if let Some(status) = &written.status {
                 log_transition(entry, status);
