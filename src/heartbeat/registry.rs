@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::credentials::{Digest, check};
-use super::entry::{Change, Entry, Key, Taken};
+use super::entry::{Change, Entry, Heard, Key, Taken};
 use super::listening::{Ear, Office};
 use super::message::Beat;
 use super::routes::{Hear, Hearing, Reply};
@@ -19,7 +19,7 @@ use super::stored;
 use crate::api::{Connector, ConnectorState};
 use crate::clock::{Clock, Now};
 use crate::health::Moment;
-use crate::health::liveness::{Presence, next_heartbeat};
+use crate::health::liveness::next_heartbeat;
 
 /// The beats per second that one process is sized for: 100,000 connectors at 30 s are 3,333/s. Above it clients are
 /// asked to beat less often.
@@ -52,8 +52,11 @@ pub struct Registry {
 struct Maps {
     ids: HashMap<Arc<str>, Claims>,
     keys: HashMap<Key, Arc<Entry>>,
-    leases: HashMap<(Arc<str>, Box<str>), Vec<Arc<Entry>>>,
+    leases: HashMap<LeaseKey, Vec<Arc<Entry>>>,
 }
+
+/// Namespace and name of a Lease.
+type LeaseKey = (Arc<str>, Box<str>);
 
 /// Who holds an id, and who else wants it.
 struct Claims {
@@ -214,7 +217,8 @@ impl Registry {
             let maps = self.maps.read();
             maps.leases.get(&(Arc::from(namespace), Box::from(name))).cloned().unwrap_or_default()
         };
-        let now = self.heard();
+        // Seen by a watch: it says nothing of the path that other connectors take to us, and is no load on our port.
+        let now = self.clock.now();
         let listening = self.ear.listening();
         for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
             entry.renewed(listening, now, |change| self.tell(entry, change));
@@ -244,11 +248,9 @@ impl Registry {
         self.load.store((before + (rate - before) * weight).to_bits(), Ordering::Relaxed);
     }
 
-    fn heard(&self) -> Moment {
-        let now = self.clock.now();
+    fn note_heard(&self, now: Moment) {
         self.beats.fetch_add(1, Ordering::Relaxed);
         self.heard_at.store(now.as_micros(), Ordering::Relaxed);
-        now
     }
 
     fn tell(&self, entry: &Arc<Entry>, change: Change) {
@@ -291,15 +293,14 @@ impl Hear for Registry {
         let entry = self.maps.read().ids.get(&*beat.connector_id).map(|claims| claims.holder.clone());
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
-        let taken = entry
-            .take(beat, &token, from, self.ear.listening(), now, Timestamp::now, |change| self.tell(&entry, change));
+        let heard = Heard { beat, token: &token, from, at: now };
+        let taken = entry.take(heard, self.ear.listening(), Timestamp::now, |change| self.tell(&entry, change));
         match taken {
             Taken::Rejected => Reply::Rejected { known: true },
             Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
             Taken::Heard { presence, degraded, too_often } => {
                 if !beat.dry_run {
-                    self.beats.fetch_add(1, Ordering::Relaxed);
-                    self.heard_at.store(now.as_micros(), Ordering::Relaxed);
+                    self.note_heard(now);
                 }
                 if let Some(retry_after_seconds) = too_often {
                     return Reply::TooOften { retry_after_seconds };
@@ -374,7 +375,5 @@ impl Maps {
     }
 }
 
-/// Whether silence counts for this presence's site: it was heard once, and we could have known.
-pub fn counts_for_site(presence: Presence) -> bool {
-    !matches!(presence, Presence::NeverSeen)
-}
+#[cfg(test)]
+mod tests;

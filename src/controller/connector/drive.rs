@@ -29,6 +29,9 @@ const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
 /// How often it is told that the budget is too small.
 const SHORTFALL_TOLD: Duration = Duration::from_secs(3600);
 
+/// Whose reconcile was woken.
+pub type Woken = mpsc::UnboundedReceiver<ObjectRef<Guarded>>;
+
 /// Wakes the reconcile of one object, whichever controller it belongs to.
 #[derive(Clone, Default)]
 pub struct Wakes {
@@ -38,7 +41,7 @@ pub struct Wakes {
 
 impl Wakes {
     /// A sender for each scope, and their receiving ends in the order of the scopes. No scopes = one for everything.
-    pub fn new(namespaces: &[String]) -> (Self, Vec<(Option<String>, mpsc::UnboundedReceiver<ObjectRef<Guarded>>)>) {
+    pub fn new(namespaces: &[String]) -> (Self, Vec<(Option<String>, Woken)>) {
         let mut wakes = Self::default();
         if namespaces.is_empty() {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -68,7 +71,7 @@ pub fn controller(
     client: &kube::Client,
     scope: Option<&str>,
     tap: Tap,
-    woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
+    woken: Woken,
     all: impl futures::Stream<Item = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> (Store<Guarded>, impl Future<Output = ()> + Send + 'static) {
