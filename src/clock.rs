@@ -1,9 +1,10 @@
 //! The one place that reads clocks. Everything that decides takes a [`Moment`] or a timestamp as an argument.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::health::Moment;
 
@@ -11,7 +12,8 @@ use crate::health::Moment;
 /// stamp however often it is asked for; above it the wall clock was set.
 const ALIGNED: i64 = 20_000;
 
-/// Our two clocks: the monotonic one for ages, the wall for stamps.
+/// Our two clocks: the monotonic one for ages, the wall for stamps. The monotonic one is that of the timers, so a test
+/// that pauses them pauses everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
@@ -44,9 +46,9 @@ impl Clock {
     }
 
     /// The tokio instant at which `at` will be reached, for timers.
-    pub fn instant(&self, at: Moment) -> tokio::time::Instant {
+    pub fn instant(&self, at: Moment) -> Instant {
         let now = self.now();
-        tokio::time::Instant::now() + at.since(now)
+        Instant::now() + at.since(now)
     }
 }
 

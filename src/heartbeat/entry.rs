@@ -128,6 +128,18 @@ pub enum Change {
     Facts,
 }
 
+/// One beat, as it came in.
+pub(super) struct Heard<'a, 'b> {
+    /// What it says.
+    pub(super) beat: &'a Beat<'b>,
+    /// The hash of its token.
+    pub(super) token: &'a Digest,
+    /// Where it came from.
+    pub(super) from: IpAddr,
+    /// When it came.
+    pub(super) at: Moment,
+}
+
 /// How a beat was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
@@ -244,14 +256,12 @@ impl Entry {
     /// Takes one beat. Touches memory only.
     pub(super) fn take(
         &self,
-        beat: &Beat<'_>,
-        token: &Digest,
-        from: IpAddr,
+        heard: Heard<'_, '_>,
         listening: Listening,
-        now: Moment,
         wall: impl FnOnce() -> Timestamp,
         mut tell: impl FnMut(Change),
     ) -> Taken {
+        let Heard { beat, token, from, at: now } = heard;
         let mut inner = self.inner.lock();
         let checked = check(&inner.credentials, token, now);
         if self.identity.lease.is_some() {
@@ -340,6 +350,11 @@ impl Inner {
         self.agent.clone_from(&before.agent);
         self.checks.clone_from(&before.checks);
         self.rate = before.rate;
+        // The watch may be behind our own writes: what was revoked does not come back by another name.
+        if before.credentials_as_of > self.credentials_as_of {
+            self.credentials.clone_from(&before.credentials);
+            self.credentials_as_of = before.credentials_as_of;
+        }
     }
 
     fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {

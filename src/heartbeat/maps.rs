@@ -15,9 +15,12 @@ pub(super) struct Maps {
     /// Who else wants it.
     rivals: HashMap<Arc<str>, Vec<Arc<Entry>>>,
     keys: HashSet<ByKey>,
-    leases: HashMap<(Arc<str>, Box<str>), Vec<Arc<Entry>>>,
+    leases: HashMap<LeaseKey, Vec<Arc<Entry>>>,
     words: Words,
 }
+
+/// Namespace and name of a Lease.
+type LeaseKey = (Arc<str>, Box<str>);
 
 /// An entry that is looked up by its id.
 struct ById(Arc<Entry>);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::compact::Seconds;
 use super::credentials::{Digest, check};
-use super::entry::{Change, Entry, Key, Taken};
+use super::entry::{Change, Entry, Heard, Key, Taken};
 use super::listening::{Ear, Office};
 use super::maps::Maps;
 use super::message::Beat;
@@ -20,7 +20,7 @@ use super::stored;
 use crate::api::{Connector, ConnectorState};
 use crate::clock::{Clock, Now};
 use crate::health::Moment;
-use crate::health::liveness::{Presence, next_heartbeat};
+use crate::health::liveness::next_heartbeat;
 
 /// The beats per second that one process is sized for: 100,000 connectors at 30 s are 3,333/s. Above it clients are
 /// asked to beat less often.
@@ -197,7 +197,8 @@ impl Registry {
     /// A renewal of a Lease was seen.
     pub fn lease_renewed(&self, namespace: &str, name: &str) {
         let entries = self.maps.read().users_of_lease(namespace, name);
-        let now = self.heard();
+        // Seen by a watch: it says nothing of the path that other connectors take to us, and is no load on our port.
+        let now = self.clock.now();
         let listening = self.ear.listening();
         for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
             entry.renewed(listening, now, |change| self.tell(entry, change));
@@ -227,11 +228,9 @@ impl Registry {
         self.load.store((before + (rate - before) * weight).to_bits(), Ordering::Relaxed);
     }
 
-    fn heard(&self) -> Moment {
-        let now = self.clock.now();
+    fn note_heard(&self, now: Moment) {
         self.beats.fetch_add(1, Ordering::Relaxed);
         self.heard_at.store(now.as_micros(), Ordering::Relaxed);
-        now
     }
 
     fn tell(&self, entry: &Arc<Entry>, change: Change) {
@@ -274,15 +273,14 @@ impl Hear for Registry {
         let entry = self.maps.read().holder(&beat.connector_id).cloned();
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
-        let taken = entry
-            .take(beat, &token, from, self.ear.listening(), now, Timestamp::now, |change| self.tell(&entry, change));
+        let heard = Heard { beat, token: &token, from, at: now };
+        let taken = entry.take(heard, self.ear.listening(), Timestamp::now, |change| self.tell(&entry, change));
         match taken {
             Taken::Rejected => Reply::Rejected { known: true },
             Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
             Taken::Heard { presence, degraded, too_often } => {
                 if !beat.dry_run {
-                    self.beats.fetch_add(1, Ordering::Relaxed);
-                    self.heard_at.store(now.as_micros(), Ordering::Relaxed);
+                    self.note_heard(now);
                 }
                 if let Some(retry_after_seconds) = too_often {
                     return Reply::TooOften { retry_after_seconds };
@@ -299,7 +297,5 @@ impl Hear for Registry {
     }
 }
 
-/// Whether silence counts for this presence's site: it was heard once, and we could have known.
-pub fn counts_for_site(presence: Presence) -> bool {
-    !matches!(presence, Presence::NeverSeen)
-}
+#[cfg(test)]
+mod tests;

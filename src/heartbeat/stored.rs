@@ -64,7 +64,12 @@ pub(super) fn credentials(inner: &mut Inner, connector: &Connector, now: Now) {
 
 /// Takes over what the status says of the past: the last contact, and what was established then.
 pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
-    let Some(status) = &connector.status else { return };
+    // What we heard when we led before is older than what another wrote since.
+    (inner.agent, inner.checks) = (None, None);
+    let Some(status) = &connector.status else {
+        inner.settled = Settled { presence: Presence::NeverSeen, since: now.moment };
+        return;
+    };
     let written = status.last_heartbeat_time.as_ref().map(|time| now.moment_of(time.0));
     inner.written = written;
     inner.last_contact = inner.last_contact.max(written);

@@ -319,6 +319,15 @@ impl Connector {
         }
     }
 
+    /// The name of the Secret that the connector's token is in: the one that the user brings, or the one that is
+    /// delivered.
+    pub fn credential_secret_name(&self) -> String {
+        match &self.spec.token.existing_secret_ref {
+            Some(brought) => brought.name.clone(),
+            None => self.token_secret_name(),
+        }
+    }
+
     /// Whether its heartbeats are renewals of a Lease. Then it has no token.
     pub fn is_lease(&self) -> bool {
         self.spec.heartbeat.source == HeartbeatSource::Lease

@@ -58,7 +58,7 @@ impl Case<'_> {
         let ready = ready(self.refused.as_ref(), &self.provisioned, &online, &healthy);
         Assessment {
             state,
-            since: self.now.stamp(self.live.verdict.since),
+            since: self.since(state),
             diagnosis: self.diagnosis(&health, heard),
             conditions: self.conditions([
                 (ConditionType::Ready, ready),
@@ -70,6 +70,25 @@ impl Case<'_> {
             ]),
             health,
         }
+    }
+
+    /// The last contact. What is stored of it stands as it was stamped then: the wall clock is slewed all the time, and
+    /// stamping the same moment anew would give ever new words for it.
+    pub fn last_contact(&self) -> Option<Timestamp> {
+        let contact = self.live.last_contact?;
+        let stored = || Some(self.connector.status.as_ref()?.last_heartbeat_time.as_ref()?.0);
+        let is_stored = self.live.written == Some(contact);
+        Some(stored().filter(|at| is_stored && *at <= self.now.wall).unwrap_or_else(|| self.now.stamp(contact)))
+    }
+
+    /// Since when it is in `state`: the moment of the contact verdict, or now when only its checks changed.
+    fn since(&self, state: ConnectorState) -> Timestamp {
+        let is_heard = |state| matches!(state, ConnectorState::Online | ConnectorState::Degraded);
+        let before = self.connector.status.as_ref().and_then(|status| status.state);
+        if before.is_some_and(|before| before != state && is_heard(before) && is_heard(state)) {
+            return self.now.wall;
+        }
+        self.now.stamp(self.live.verdict.since)
     }
 
     fn health(&self) -> Health {
@@ -166,13 +185,13 @@ impl Case<'_> {
 
     fn diagnosis(&self, health: &Health, heard: bool) -> Option<Diagnosis> {
         let connector_id = self.connector.effective_id();
-        let secret = self.connector.token_secret_name();
+        let secret = self.connector.credential_secret_name();
         let status = self.connector.status.as_ref();
         let host = match &self.live.agent {
             Some(agent) => agent.hostname.as_deref(),
             None => status.and_then(|status| status.agent.as_ref()).and_then(|agent| agent.hostname.as_deref()),
         };
-        let contact = self.live.last_contact.map(|at| self.now.stamp(at));
+        let contact = self.last_contact();
         let (truth, reason, message) = &self.provisioned;
         let mut found = diagnose(&Facts {
             connector_id: &connector_id,

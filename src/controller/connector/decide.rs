@@ -7,7 +7,7 @@ use super::assess::{Assessment, Case};
 use super::token::{TokenEvent, TokenPlan, Write};
 use crate::api::{
     AgentStatus, Cause, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, MAX_TRANSITIONS,
-    Transition, set_condition,
+    TokenStatus, Transition, set_condition,
 };
 use crate::controller::events::{Event, Kind};
 use crate::heartbeat::entry::Snapshot;
@@ -32,7 +32,7 @@ pub fn decide(case: &Case<'_>, token: Option<&TokenPlan>) -> Plan {
     let assessment = case.assess();
     let old = case.connector.status.clone().unwrap_or_default();
     let mut next = compose(case, &assessment, &old, token);
-    let due_at = transition(&old, &mut next, &assessment);
+    let due_at = transition(&old, &mut next, &assessment, case.now.wall);
     let mut events = token.map(|token| token_events(case, token)).unwrap_or_default();
     if due_at.is_some() {
         events.extend(state_event(case.connector, &next));
@@ -54,7 +54,7 @@ fn compose(
     token: Option<&TokenPlan>,
 ) -> ConnectorStatus {
     let connector = case.connector;
-    let contact = case.live.last_contact.map(|at| MicroTime(case.now.stamp(at)));
+    let contact = case.last_contact().map(MicroTime);
     let well = matches!(assessment.state, ConnectorState::Online);
     let mut next = ConnectorStatus {
         state: Some(assessment.state),
@@ -86,12 +86,19 @@ fn compose(
 }
 
 /// Enters the new state: `stateSince` and the list of transitions. Gives when the change became due.
-fn transition(old: &ConnectorStatus, next: &mut ConnectorStatus, assessment: &Assessment) -> Option<Timestamp> {
+fn transition(
+    old: &ConnectorStatus,
+    next: &mut ConnectorStatus,
+    assessment: &Assessment,
+    now: Timestamp,
+) -> Option<Timestamp> {
     if old.state == next.state {
         return None;
     }
-    // Never before the previous transition: two clocks may have written them.
-    let since = old.state_since.as_ref().map_or(assessment.since, |before| assessment.since.max(before.0));
+    // Never before the previous transition: two clocks may have written them. One that was ahead of ours does not count.
+    let before = old.state_since.as_ref().map_or(assessment.since, |before| before.0.min(now));
+    // As it will be read back: the event is told again from there, and must be the same.
+    let since = whole_microseconds(assessment.since.max(before));
     next.state_since = Some(MicroTime(since));
     next.transitions.insert(
         0,
@@ -104,6 +111,11 @@ fn transition(old: &ConnectorStatus, next: &mut ConnectorStatus, assessment: &As
     );
     next.transitions.truncate(MAX_TRANSITIONS);
     Some(since)
+}
+
+/// `MicroTime` is written in whole microseconds.
+fn whole_microseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
 fn agent(live: &Snapshot) -> Option<AgentStatus> {
@@ -157,21 +169,37 @@ fn same_but_for_times(old: &ConnectorStatus, next: &ConnectorStatus) -> bool {
 }
 
 fn token_events(case: &Case<'_>, token: &TokenPlan) -> Vec<Event> {
-    let generation = token.status.generation;
-    let secret = case.connector.token_secret_name();
-    token
-        .events
-        .iter()
-        .map(|event| {
-            let (reason, note) = match event {
-                TokenEvent::Rotated => ("TokenRotated", format!("token {generation} was used for the first time; the one before it has ended")),
-                TokenEvent::Revoked => ("TokenRevoked", format!("every token was ended on request; the new one is in Secret {secret}")),
-                TokenEvent::Recreated => ("TokenSecretRecreated", format!("Secret {secret} was gone or unusable; it is delivered anew, and the old token lives on through its grace")),
+    token.events.iter().map(|event| token_event(case, &token.status, *event)).collect()
+}
+
+fn token_event(case: &Case<'_>, token: &TokenStatus, event: TokenEvent) -> Event {
+    let generation = token.generation;
+    let secret = case.connector.credential_secret_name();
+    let (kind, reason, note, of) = match event {
+        TokenEvent::Rotated => (
+            Kind::Normal,
+            "TokenRotated",
+            format!("token {generation} was used for the first time; the one before it has ended"),
+            generation.to_string(),
+        ),
+        TokenEvent::Revoked => {
+            let next = match case.connector.spec.token.existing_secret_ref {
+                Some(_) => format!("put another value into Secret {secret}"),
+                None => format!("the new one comes in Secret {secret}"),
             };
-            let kind = if matches!(event, TokenEvent::Rotated) { Kind::Normal } else { Kind::Warning };
-            Event { kind, reason, action: "Deliver", note, at: case.now.wall, occurrence: format!("{reason}/{generation}") }
-        })
-        .collect()
+            let asked = token.observed_revoke_request.clone().unwrap_or_default();
+            (Kind::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), asked)
+        }
+        TokenEvent::Recreated => (
+            Kind::Warning,
+            "TokenSecretRecreated",
+            format!(
+                "Secret {secret} was gone or unusable; it is delivered anew, and the old token lives on through its grace"
+            ),
+            generation.to_string(),
+        ),
+    };
+    Event { kind, reason, action: "Deliver", note, at: case.now.wall, occurrence: format!("{reason}/{of}") }
 }
 
 /// The event of the newest transition, from what is stored: the same words and the same occurrence after a restart of
@@ -219,7 +247,7 @@ fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) 
             let lasted = latest.time.0.duration_since(worst.time.0).max(SignedDuration::ZERO);
             let lasted = SignedDuration::from_secs(lasted.as_secs());
             let cause = worst.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
-            format!("{id} is heard again after {lasted:#} ({}{cause})", worst.to)
+            format!("{id} is Online again after {lasted:#} ({}{cause})", worst.to)
         }
         None if latest.from.as_deref().is_none_or(|from| from == ConnectorState::Pending.as_str()) => {
             format!("{id} was heard for the first time")
@@ -247,3 +275,6 @@ fn duplicate_event(case: &Case<'_>, old: &ConnectorStatus, next: &ConnectorStatu
         occurrence: format!("DuplicateInstance/{at}"),
     })
 }
+
+#[cfg(test)]
+mod tests;

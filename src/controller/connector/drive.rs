@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::checkpoints::{Checkpoints, Shortfall};
 use super::reconcile::{Context, Failed, key};
 use super::watch::{Guarded, Tap, reference, watched};
-use crate::api::{ConditionType, Reason, Truth, condition};
+use crate::api::{ConditionType, ConnectorState, Reason, Truth, condition};
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WriteError, within};
 use crate::controller::events::{Event, Kind};
 use crate::heartbeat::entry::Key;
@@ -29,6 +29,9 @@ const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
 /// How often it is told that the budget is too small.
 const SHORTFALL_TOLD: Duration = Duration::from_secs(3600);
 
+/// Whose reconcile was woken.
+pub type Woken = mpsc::UnboundedReceiver<ObjectRef<Guarded>>;
+
 /// Wakes the reconcile of one object, whichever controller it belongs to.
 #[derive(Clone, Default)]
 pub struct Wakes {
@@ -38,7 +41,7 @@ pub struct Wakes {
 
 impl Wakes {
     /// A sender for each scope, and their receiving ends in the order of the scopes. No scopes = one for everything.
-    pub fn new(namespaces: &[String]) -> (Self, Vec<(Option<String>, mpsc::UnboundedReceiver<ObjectRef<Guarded>>)>) {
+    pub fn new(namespaces: &[String]) -> (Self, Vec<(Option<String>, Woken)>) {
         let mut wakes = Self::default();
         if namespaces.is_empty() {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -68,7 +71,7 @@ pub fn controller(
     client: &kube::Client,
     scope: Option<&str>,
     tap: Tap,
-    woken: mpsc::UnboundedReceiver<ObjectRef<Guarded>>,
+    woken: Woken,
     all: impl futures::Stream<Item = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> (Store<Guarded>, impl Future<Output = ()> + Send + 'static) {
@@ -150,8 +153,7 @@ impl Context {
                 said
             })
             .collect();
-        let patch =
-            json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "conditions": conditions } });
+        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "state": ConnectorState::Unknown, "conditions": conditions } });
         let api: Api<Guarded> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let what = format!("writing the status of Connector {namespace}/{name}");

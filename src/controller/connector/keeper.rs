@@ -160,7 +160,7 @@ impl Keeper {
         for entry in self.entries() {
             let verdict = self.settle(&entry);
             self.count_in(&entry, verdict);
-            if entry.was_mass_silent() {
+            if entry.was_mass_silent() && verdict.presence.is_silent() {
                 *silent_together.entry(entry.identity.domain.clone()).or_default() += 1;
             }
         }
@@ -258,3 +258,6 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

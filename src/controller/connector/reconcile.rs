@@ -193,7 +193,7 @@ impl Context {
         };
         drop(slot);
         let brought = connector.spec.token.existing_secret_ref.as_ref();
-        let secret_name = brought.map_or_else(|| connector.token_secret_name(), |from| from.name.clone());
+        let secret_name = connector.credential_secret_name();
         let (seen, secret, failure) = match found {
             Ok((Some(seen), secret)) => (seen, secret, None),
             Ok((None, _)) => {
@@ -301,12 +301,14 @@ impl Context {
     ) -> Result<Connector, Failed> {
         let mut object = connector.clone();
         object.status = Some(status);
-        let written = self.writer.replace(permit, &self.api(connector), &object).await?;
+        let written = self.writer.replace(&self.renewed(permit)?, &self.api(connector), &object).await?;
         let now = self.clock.read();
         self.registry.wrote(entry, &written, live.last_contact, now);
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
-            let lag = Duration::try_from(now.wall.duration_since(due_at)).unwrap_or_default();
+            // What came due while nobody could know is not late: the lag counts from when we could.
+            let since = self.registry.ear.listening().since.map_or(now.wall, |since| now.stamp(since));
+            let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
             if let Some(status) = &written.status {
                 log_transition(entry, status);
@@ -347,6 +349,7 @@ impl Context {
         write: Write,
     ) -> Result<(), Failed> {
         let token = match write {
+            Write::Nothing if look.failure.is_some() => return Ok(()),
             Write::Nothing => {
                 // What timed out has arrived after all, or is not wanted any more: no token in clear is kept for longer.
                 self.desks.at(entry.number, permit.epoch(), |desk| desk.note_delivery(None, None));
@@ -356,9 +359,10 @@ impl Context {
             Write::Create | Write::Replace => Some(&look.token),
         };
         let _slot = self.slot().await;
-        if !permit.is_current(self.clock.now()) {
-            return Err(WriteError::NotLeader.into());
-        }
+        // The one that the step began with may have run out while we stood in line, without anybody else having led:
+        // to begin anew then would put us at the end of the same line, and a fleet created at once would never get its
+        // tokens.
+        let permit = &self.renewed(permit)?;
         let found = if write == Write::Create { None } else { look.secret.clone() };
         let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
         self.desks.at(entry.number, permit.epoch(), |desk| {
@@ -407,6 +411,12 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// Leave to write as it is now, if we have led without a break since `permit` was given.
+    fn renewed(&self, permit: &Permit) -> Result<Permit, Failed> {
+        let now = self.leadership.borrow().permit(self.clock.now());
+        now.filter(|now| now.epoch() == permit.epoch()).ok_or(Failed::Status(WriteError::NotLeader))
     }
 
     async fn slot(&self) -> SemaphorePermit<'_> {
