@@ -5,6 +5,7 @@ pub mod canary;
 mod client;
 pub mod credentials;
 pub mod entry;
+mod facts;
 #[cfg(test)]
 mod fake;
 pub mod instances;
