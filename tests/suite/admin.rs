@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::beats::said;
 use crate::support::http::{get, get_as};
 use crate::support::operator::free_port;
 use crate::support::process::run;
@@ -19,6 +20,7 @@ async fn the_metrics_of_the_contract_are_there_with_help_and_units() {
     world.connector("edge-2", json!({})).await;
     edge.beat_with(operator.beats(), &json!({"checks": [{"type": "Process", "status": "Pass"}]}));
     world.state(SOON, "edge-1", "Online").await;
+    world.sees(SOON, "edge-2", "its token is delivered", |seen| said(seen, "Provisioned") == "True/Provisioned").await;
     let scrape = operator.scrape();
     let metrics = [
         "vigie_heartbeats_total",

@@ -13,7 +13,7 @@ use super::secrets::{Secrets, Token};
 use super::token::{Request, Seen, TokenPlan, Write, plan, was_delivered};
 use crate::api::{ConditionType, Connector, Reason};
 use crate::clock::Now;
-use crate::cluster::{CallError, WriteError};
+use crate::cluster::CallError;
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::leader::Permit;
 
@@ -161,9 +161,10 @@ impl Context {
             Write::Create | Write::Replace => Some(&look.token),
         };
         let _slot = self.slot().await;
-        if !permit.is_current(self.clock.now()) {
-            return Err(WriteError::NotLeader.into());
-        }
+        // The one that the step began with may have run out while we stood in line, without anybody else having led:
+        // to begin anew then would put us at the end of the same line, and a fleet created at once would never get its
+        // tokens.
+        let permit = &self.renewed(permit)?;
         let found = if write == Write::Create { None } else { look.secret.clone() };
         let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
         self.desks.at(entry.number, permit.epoch(), |desk| {

@@ -193,7 +193,7 @@ impl Context {
     ) -> Result<Connector, Failed> {
         let mut object = connector.clone();
         object.status = Some(status);
-        let written = self.writer.replace(permit, &self.api(connector), &object).await?;
+        let written = self.writer.replace(&self.renewed(permit)?, &self.api(connector), &object).await?;
         let now = self.clock.read();
         self.registry.wrote(entry, &written, live.last_contact, now);
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
@@ -270,6 +270,12 @@ impl Context {
             }
         }
         Ok(())
+    }
+
+    /// Leave to write as it is now, if we have led without a break since `permit` was given.
+    pub(super) fn renewed(&self, permit: &Permit) -> Result<Permit, Failed> {
+        let now = self.leadership.borrow().permit(self.clock.now());
+        now.filter(|now| now.epoch() == permit.epoch()).ok_or(Failed::Status(WriteError::NotLeader))
     }
 
     pub(super) async fn slot(&self) -> SemaphorePermit<'_> {
