@@ -120,3 +120,6 @@ impl Checkpoints {
         (turns, shortfall)
     }
 }
+
+#[cfg(test)]
+mod tests;
