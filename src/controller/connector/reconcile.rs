@@ -115,7 +115,7 @@ impl Context {
         let now = self.clock.read();
         let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Next::Done(None)) };
         self.retell(&permit, &entry, connector, now).await?;
-        let live = entry.snapshot(self.registry.ear.listening(), now.moment);
+        let live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
         let look = self.look(&permit, &entry, connector, &live, now).await;
         let mass_silence = self.sites.mass_silence(&entry.identity.domain);
         let case =
@@ -199,7 +199,7 @@ impl Context {
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
             // What came due while nobody could know is not late: the lag counts from when we could.
-            let since = self.registry.ear.listening().since.map_or(now.wall, |since| now.stamp(since));
+            let since = self.registry.ear.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
             let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
             if let Some(status) = &written.status {
