@@ -367,3 +367,6 @@ fn log_transition(entry: &Entry, status: &ConnectorStatus) {
         "transition"
     );
 }
+
+#[cfg(test)]
+mod tests;
