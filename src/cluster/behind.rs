@@ -17,7 +17,7 @@ pub async fn follow(api: Api<EndpointSlice>, service: &str, pod: &str, tell: imp
     let mut slices: HashMap<String, bool> = HashMap::new();
     let mut listed: HashMap<String, bool> = HashMap::new();
     let mut failing = false;
-    let mut events = watch(api, config).default_backoff().boxed();
+    let mut events = watch(api, config).backoff(crate::cluster::WatchBackoff::default()).boxed();
     while let Some(event) = stop.run_until_cancelled(events.try_next()).await {
         match event {
             Ok(Some(Event::Init)) => listed.clear(),

@@ -1,5 +1,6 @@
 //! The way to the API server: the clients, the limit on every call, and the one writer of status.
 
+mod backoff;
 pub mod behind;
 mod call;
 mod connect;
@@ -7,6 +8,7 @@ mod connect;
 pub(crate) mod fake;
 mod write;
 
+pub use backoff::WatchBackoff;
 pub use call::{CALL_TIMEOUT, CallError, within};
 pub use connect::{Clients, ConnectError, connect};
 pub use write::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};

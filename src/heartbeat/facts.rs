@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::compact::Checks;
 use super::entry::Inner;
 use super::message::{Beat, ReportedCheck};
 use crate::api::{CheckOutcome, CheckType, Severity};
@@ -58,10 +59,10 @@ impl Inner {
             *clock_skew_seconds = Some(skew);
         }
         let checks = beat.checks.as_deref().unwrap_or_default();
-        if self.checks.as_deref() != Some(checks) {
+        if !self.checks.as_ref().is_some_and(|known| known.is(checks)) {
             // A message may well count seconds: it is kept, and shown with the next write.
-            visible |= !same_outcomes(self.checks.as_deref(), checks);
-            self.checks = Some(checks.into());
+            visible |= !self.checks.as_ref().is_some_and(|known| known.has_outcomes_of(checks));
+            self.checks = Some(Checks::of(checks));
         }
         visible
     }
@@ -85,7 +86,7 @@ impl Inner {
             self.rate = Rate { began: now, beats: 0 };
         }
         self.rate.beats = self.rate.beats.saturating_add(1);
-        let expected = (60 / self.timing.interval.as_secs().max(1)).max(1) as u32;
+        let expected = (60 / self.timing.timing().interval.as_secs().max(1)).max(1) as u32;
         let left = MINUTE.saturating_sub(now.since(self.rate.began)).as_secs() as u32;
         (self.rate.beats > expected.saturating_mul(TOO_OFTEN)).then_some(left.max(1))
     }
@@ -94,12 +95,6 @@ impl Inner {
 /// Whether a clock that is off by so many seconds deserves a warning: more than 30 (api.md, `checks[]`).
 pub fn is_skewed(seconds: Option<i64>) -> bool {
     seconds.is_some_and(|seconds| seconds.abs() > 30)
-}
-
-fn same_outcomes(known: Option<&[ReportedCheck]>, said: &[ReportedCheck]) -> bool {
-    known.is_some_and(|known| {
-        known.len() == said.len() && known.iter().zip(said).all(|(a, b)| a.type_ == b.type_ && a.status == b.status)
-    })
 }
 
 fn replace(known: &mut Option<Box<str>>, said: Option<&str>) -> bool {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::beats::said;
 use crate::support::http::post_beat;
+use crate::support::proxy::Way;
 use crate::support::world::SOON;
 use crate::support::{World, never, seconds, text, time};
 
@@ -59,4 +60,37 @@ async fn a_renewal_that_we_see_is_a_beat_at_the_moment_at_which_we_see_it() {
     assert!(text(&gone, "/status/diagnosis/advice").contains("gw"), "{gone:#}");
     renew(&world, "gw", Timestamp::now()).await;
     world.state(SOON, "edge-1", "Online").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewals_that_we_could_not_see_are_not_missed() {
+    let world = World::new("leaseoutage").await;
+    let history = world.history();
+    let operator = world.operator(&[]).await;
+    let limits = json!({"source": "Lease", "leaseName": "gw", "intervalSeconds": 5, "lateAfterSeconds": 15, "offlineAfterSeconds": 30});
+    world.create("edge-1", json!({"heartbeat": limits})).await;
+    world.state(SOON, "edge-1", "Pending").await;
+    let lease = json!({"metadata": {"name": "gw"}, "spec": {"holderIdentity": "gw-1", "renewTime": MicroTime(Timestamp::now())}});
+    let lease: Lease = serde_json::from_value(lease).unwrap();
+    world.api::<Lease>().create(&PostParams::default(), &lease).await.unwrap();
+    let renewing = async || {
+        renew(&world, "gw", Timestamp::now()).await;
+        let view = operator.view("edge-1").unwrap();
+        (text(&view, "/state") == "Offline").then(|| view.to_string())
+    };
+    crate::support::eventually(SOON, "it is Online", async || match renewing().await {
+        Some(offline) => Err(offline),
+        None if text(&world.get("edge-1").await, "/status/state") == "Online" => Ok(()),
+        None => Err("not yet".to_owned()),
+    })
+    .await;
+    operator.proxy.set(Way::Cut);
+    never(seconds(45), "it renews its Lease all the time, and is called Offline because we cannot see it", renewing)
+        .await;
+    operator.proxy.set(Way::Open);
+    never(seconds(20), "it renews its Lease all the time, and is called Offline after the outage", renewing).await;
+    world.state(SOON, "edge-1", "Online").await;
+    let states = history.of_connector("edge-1");
+    assert!(!states.iter().any(|state| state == "Offline"), "{states:?}");
+    assert_eq!(world.events("edge-1", "Offline").await.len(), 0);
 }

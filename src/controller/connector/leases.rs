@@ -46,7 +46,7 @@ async fn hear(api: Api<Lease>, registry: &Registry) {
     let config = watcher::Config::default().fields("metadata.namespace!=kube-node-lease");
     let mut seen = Seen::default();
     let mut failing = false;
-    let mut events = watch(api, config).default_backoff().boxed();
+    let mut events = watch(api, config).backoff(crate::cluster::WatchBackoff::default()).boxed();
     loop {
         match events.try_next().await {
             Ok(Some(event)) => {

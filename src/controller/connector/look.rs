@@ -64,7 +64,8 @@ impl Context {
         let spread = (entry.number % 997) as f64 / 997.0;
         let (due, undelivered, trouble) = self.desks.at(entry.number, permit.epoch(), |desk| {
             let due = desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread);
-            (due, desk.undelivered.clone(), desk.trouble.clone())
+            let (undelivered, trouble) = desk.undelivered();
+            (due, undelivered, trouble)
         });
         if !due {
             return None;
@@ -154,7 +155,7 @@ impl Context {
             Write::Nothing if look.failure.is_some() => return Ok(()),
             Write::Nothing => {
                 // What timed out has arrived after all, or is not wanted any more: no token in clear is kept for longer.
-                self.desks.at(entry.number, permit.epoch(), |desk| (desk.undelivered, desk.trouble) = (None, None));
+                self.desks.at(entry.number, permit.epoch(), |desk| desk.note_delivery(None, None));
                 return Ok(());
             }
             Write::Complete => None,
@@ -168,8 +169,8 @@ impl Context {
         let found = if write == Write::Create { None } else { look.secret.clone() };
         let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
         self.desks.at(entry.number, permit.epoch(), |desk| {
-            desk.undelivered = token.filter(|_| outcome.is_err()).cloned();
-            desk.trouble = outcome.as_ref().err().map(ToString::to_string);
+            let undelivered = token.filter(|_| outcome.is_err()).cloned();
+            desk.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
             desk.look_at = None;
         });
         outcome.map_err(Failed::Secret)

@@ -163,7 +163,7 @@ impl Context {
                 // The status says it already and will not say it again: what is to be told waits for the next try. So
                 // does the look itself, which stays due.
                 self.desks.at(entry.number, permit.epoch(), |desk| {
-                    desk.untold.extend(events);
+                    desk.keep_untold(events);
                     desk.look_at = None;
                 });
                 return Err(failed);
@@ -234,9 +234,9 @@ impl Context {
     /// Tells what the last reconcile could not, and after a restart of ours the newest transition again: whoever wrote
     /// it may have been killed before it could tell.
     async fn retell(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, now: Now) -> Result<(), Failed> {
-        let (untold, first) = self.desks.at(entry.number, permit.epoch(), |desk| {
-            (std::mem::take(&mut desk.untold), !std::mem::replace(&mut desk.retold, true))
-        });
+        let (untold, first) = self
+            .desks
+            .at(entry.number, permit.epoch(), |desk| (desk.take_untold(), !std::mem::replace(&mut desk.retold, true)));
         let mut events = untold;
         if let (true, Some(status)) = (first, &connector.status)
             && let Some(latest) = status.transitions.first()
@@ -263,8 +263,7 @@ impl Context {
         while let Some(event) = events.next() {
             if let Err(error) = self.reporter.tell(&regarding, &event).await {
                 self.desks.at(entry.number, permit.epoch(), |desk| {
-                    desk.untold.push(event);
-                    desk.untold.extend(events);
+                    desk.keep_untold(std::iter::once(event).chain(events));
                 });
                 return Err(Failed::Event(error));
             }

@@ -47,7 +47,7 @@ pub fn watched(
     let mut listed = HashSet::new();
     let mut trouble = Trouble::default();
     let stream = watch(api, watcher::Config::default())
-        .default_backoff()
+        .backoff(crate::cluster::WatchBackoff::default())
         // Half of a stored object is who wrote which field: nobody here asks.
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)

@@ -1,0 +1,55 @@
+//! How long a broken watch waits before it is tried again.
+
+use std::time::Duration;
+
+use kube::runtime::utils::Backoff;
+
+/// The first wait; it doubles up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(500);
+
+/// client-go's 30 s, doubled by jitter to a minute, would leave us without news for so long after the API server is
+/// back: written states would look unwritten, and a renewed Lease would not be heard. One request every 5 s from each
+/// replica is nothing to a server that struggles.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// The waits between the attempts of one watch.
+#[derive(Clone, Debug)]
+pub struct WatchBackoff {
+    next: Duration,
+}
+
+impl Default for WatchBackoff {
+    fn default() -> Self {
+        Self { next: FIRST }
+    }
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.next;
+        self.next = (wait * 2).min(LONGEST);
+        Some(wait)
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_waits_grow_to_five_seconds_and_begin_anew_after_a_success() {
+        let mut backoff = WatchBackoff::default();
+        let waits: Vec<_> = backoff.by_ref().take(6).map(|wait| wait.as_millis()).collect();
+        assert_eq!(waits, [500, 1000, 2000, 4000, 5000, 5000]);
+        backoff.reset();
+        assert_eq!(backoff.next(), Some(FIRST));
+    }
+}
