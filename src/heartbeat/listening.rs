@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use super::entry::Entry;
 use crate::health::Moment;
 use crate::health::liveness::{Gap, Listening};
 
@@ -52,12 +53,20 @@ pub struct Ear {
 struct State {
     inputs: Inputs,
     listening: Listening,
+    /// The same for Leases, which are heard through the API server.
+    watching: Listening,
 }
 
 impl Ear {
-    /// Whether we can hear, and since when.
+    /// Whether we can hear beats, and since when.
     pub fn listening(&self) -> Listening {
         self.state.read().listening
+    }
+
+    /// Whether we can hear this connector, and since when.
+    pub fn listening_to(&self, entry: &Entry) -> Listening {
+        let state = self.state.read();
+        if entry.identity.lease.is_some() { state.watching } else { state.listening }
     }
 
     /// What hearing depends on, as it stands.
@@ -65,21 +74,25 @@ impl Ear {
         self.state.read().inputs
     }
 
-    /// Changes inputs; true when `listeningSince` changed with them.
+    /// Changes inputs; true when `listeningSince` changed with them, that of beats or that of Leases.
     pub fn update(&self, now: Moment, change: impl FnOnce(&mut Inputs)) -> bool {
         let mut state = self.state.write();
         change(&mut state.inputs);
         let next = follow(&state.inputs, state.listening, now);
-        let moved = next.since != state.listening.since;
-        state.listening = next;
+        let watching = watch(&state.inputs, state.watching, now);
+        let moved = next.since != state.listening.since || watching.since != state.watching.since;
+        (state.listening, state.watching) = (next, watching);
         moved
     }
 
     /// The process did not run for a while: what was not heard meanwhile is no silence.
     pub fn froze(&self, now: Moment) {
         let mut state = self.state.write();
-        if state.listening.since.is_some() {
-            state.listening = Listening { since: Some(now), gap: Gap::Restarted };
+        let State { inputs: _, listening, watching } = &mut *state;
+        for heard in [listening, watching] {
+            if heard.since.is_some() {
+                *heard = Listening { since: Some(now), gap: Gap::Restarted };
+            }
         }
     }
 }
@@ -97,6 +110,13 @@ fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
         (true, false, _) => Listening { since: None, gap: Gap::Unreachable },
         (false, ..) => Listening { since: None, gap: Gap::Restarted },
     }
+}
+
+/// The same for the renewals of Leases. They reach us through the API server and by no other path: while that cannot be
+/// reached we are deaf to them, whatever our port hears.
+fn watch(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
+    let watching = inputs.office == Office::Leader && inputs.synced;
+    Listening { since: watching.then(|| last.since.unwrap_or(now)), gap: Gap::Restarted }
 }
 
 #[cfg(test)]
@@ -125,8 +145,8 @@ mod tests {
     #[test]
     fn an_outage_of_the_api_server_moves_nothing_and_a_lost_lease_does() {
         let ear = listening();
-        assert!(!ear.update(at(10), |i| i.office = Office::Uncertain));
-        assert!(!ear.update(at(400), |i| i.office = Office::Leader));
+        ear.update(at(10), |i| i.office = Office::Uncertain);
+        ear.update(at(400), |i| i.office = Office::Leader);
         assert_eq!(ear.listening().since, Some(at(3)));
         assert!(ear.update(at(401), |i| i.office = Office::Follower));
         assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Restarted });

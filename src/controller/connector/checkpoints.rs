@@ -123,3 +123,6 @@ impl Checkpoints {
         (turns, shortfall)
     }
 }
+
+#[cfg(test)]
+mod tests;
