@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::compact::{Checks, Seconds};
 use super::credentials::{Checked, Credential, Digest, check};
 use super::instances::{Freshness, Instances};
 use super::message::{Beat, ReportedCheck};
@@ -65,7 +66,7 @@ pub struct Entry {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) timing: Timing,
+    pub(super) timing: Seconds,
     pub(super) last_contact: Option<Moment>,
     pub(super) settled: Settled,
     pub(super) credentials: Box<[Credential]>,
@@ -74,9 +75,10 @@ pub(super) struct Inner {
     /// The youngest delivery whose token was used.
     pub(super) used_generation: i64,
     pub(super) retired_use: Option<Moment>,
-    pub(super) instances: Instances,
+    /// Only of those that send boot ids.
+    pub(super) instances: Option<Box<Instances>>,
     pub(super) agent: Option<Box<Agent>>,
-    pub(super) checks: Option<Box<[ReportedCheck]>>,
+    pub(super) checks: Option<Checks>,
     rate: Rate,
     /// The last contact that stands in the stored status.
     pub(super) written: Option<Moment>,
@@ -195,14 +197,14 @@ pub struct Snapshot {
 impl Entry {
     pub(super) fn new(number: u64, identity: Identity, timing: Timing) -> Self {
         let inner = Inner {
-            timing,
+            timing: Seconds::of(timing),
             last_contact: None,
             settled: Settled::default(),
             credentials: Box::default(),
             credentials_as_of: None,
             used_generation: 0,
             retired_use: None,
-            instances: Instances::default(),
+            instances: None,
             agent: None,
             checks: None,
             rate: Rate::default(),
@@ -217,19 +219,19 @@ impl Entry {
     /// Everything that is known, judged at `now`.
     pub fn snapshot(&self, listening: Listening, now: Moment) -> Snapshot {
         let inner = self.inner.lock();
-        let interval = inner.timing.interval;
+        let timing = inner.timing.timing();
         Snapshot {
-            timing: inner.timing,
+            timing,
             last_contact: inner.last_contact,
             verdict: inner.judge(listening, now),
             used_generation: inner.used_generation,
             retired_use: inner.retired_use,
-            duplicate: inner
-                .instances
-                .duplicate_since(interval, now)
-                .map(|since| (since, inner.instances.duplicate_until(interval))),
+            duplicate: inner.instances.as_deref().and_then(|instances| {
+                let since = instances.duplicate_since(timing.interval, now)?;
+                Some((since, instances.duplicate_until(timing.interval)))
+            }),
             agent: inner.agent.as_deref().cloned(),
-            checks: inner.checks.as_deref().map(<[_]>::to_vec),
+            checks: inner.checks.as_ref().map(Checks::to_vec),
             written: inner.written,
         }
     }
@@ -241,7 +243,7 @@ impl Entry {
             contact: inner.last_contact.filter(|_| inner.last_contact > inner.written),
             written_at: inner.written_at,
             beats: inner.settled.presence == Presence::Online,
-            late: inner.timing.late,
+            late: inner.timing.timing().late,
         }
     }
 
@@ -289,13 +291,13 @@ impl Entry {
             inner.used_generation = generation;
             visible = true;
         }
-        let interval = inner.timing.interval;
-        let had_duplicate = inner.instances.duplicate_since(interval, now).is_some();
+        let interval = inner.timing.timing().interval;
+        let had_duplicate = inner.is_duplicate(interval, now);
         let freshness = match &beat.boot_id {
-            Some(boot) => inner.instances.heard(boot, beat.sequence, interval, now),
+            Some(boot) => inner.instances.get_or_insert_default().heard(boot, beat.sequence, interval, now),
             None => Freshness::Fresh,
         };
-        let has_duplicate = inner.instances.duplicate_since(interval, now).is_some();
+        let has_duplicate = inner.is_duplicate(interval, now);
         visible |= had_duplicate != has_duplicate;
         // Two hosts that alternate would rewrite each other's facts with every beat: the first stay.
         if freshness == Freshness::Fresh && !has_duplicate {
@@ -322,7 +324,7 @@ impl Entry {
 
     /// The settings that its deadlines follow.
     pub fn timing(&self) -> Timing {
-        self.inner.lock().timing
+        self.inner.lock().timing.timing()
     }
 
     /// Whether its stored status calls its silence mass silence.
@@ -344,7 +346,7 @@ impl Inner {
         self.last_contact = self.last_contact.max(before.last_contact);
         self.settled = before.settled;
         self.used_generation = self.used_generation.max(before.used_generation);
-        self.instances = before.instances;
+        self.instances.clone_from(&before.instances);
         self.agent.clone_from(&before.agent);
         self.checks.clone_from(&before.checks);
         self.rate = before.rate;
@@ -355,8 +357,12 @@ impl Inner {
         }
     }
 
+    fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
+        self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
+    }
+
     fn judge(&self, listening: Listening, now: Moment) -> Verdict {
-        judge(&self.timing, &Known { last_contact: self.last_contact, settled: self.settled, listening }, now)
+        judge(&self.timing.timing(), &Known { last_contact: self.last_contact, settled: self.settled, listening }, now)
     }
 
     pub(super) fn settle(&mut self, listening: Listening, now: Moment, tell: impl FnOnce(Change)) -> Verdict {
@@ -399,10 +405,10 @@ impl Inner {
             *clock_skew_seconds = Some(skew);
         }
         let checks = beat.checks.as_deref().unwrap_or_default();
-        if self.checks.as_deref() != Some(checks) {
+        if !self.checks.as_ref().is_some_and(|known| known.is(checks)) {
             // A message may well count seconds: it is kept, and shown with the next write.
-            visible |= !same_outcomes(self.checks.as_deref(), checks);
-            self.checks = Some(checks.into());
+            visible |= !self.checks.as_ref().is_some_and(|known| known.has_outcomes_of(checks));
+            self.checks = Some(Checks::of(checks));
         }
         visible
     }
@@ -425,7 +431,7 @@ impl Inner {
             self.rate = Rate { began: now, beats: 0 };
         }
         self.rate.beats = self.rate.beats.saturating_add(1);
-        let expected = (60 / self.timing.interval.as_secs().max(1)).max(1) as u32;
+        let expected = (60 / self.timing.timing().interval.as_secs().max(1)).max(1) as u32;
         let left = MINUTE.saturating_sub(now.since(self.rate.began)).as_secs() as u32;
         (self.rate.beats > expected.saturating_mul(TOO_OFTEN)).then_some(left.max(1))
     }
@@ -434,12 +440,6 @@ impl Inner {
 /// Whether a clock that is off by so many seconds deserves a warning: more than 30 (api.md, `checks[]`).
 pub fn is_skewed(seconds: Option<i64>) -> bool {
     seconds.is_some_and(|seconds| seconds.abs() > 30)
-}
-
-fn same_outcomes(known: Option<&[ReportedCheck]>, said: &[ReportedCheck]) -> bool {
-    known.is_some_and(|known| {
-        known.len() == said.len() && known.iter().zip(said).all(|(a, b)| a.type_ == b.type_ && a.status == b.status)
-    })
 }
 
 fn replace(known: &mut Option<Box<str>>, said: Option<&str>) -> bool {

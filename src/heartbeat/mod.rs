@@ -3,6 +3,7 @@
 mod answers;
 pub mod canary;
 mod client;
+mod compact;
 pub mod credentials;
 pub mod entry;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
+use super::compact::Seconds;
 use super::credentials::{Digest, check};
 use super::entry::{Change, Entry, Heard, Key, Taken};
 use super::listening::{Ear, Office};
@@ -130,6 +131,7 @@ impl Registry {
         match known {
             Some(entry) if entry.identity == identity => {
                 let mut inner = entry.inner.lock();
+                let timing = Seconds::of(timing);
                 let changed = inner.timing != timing;
                 inner.timing = timing;
                 inner.severities = stored::severities(connector);

@@ -1,6 +1,7 @@
 //! What the controller remembers of its own work on each connector, between two reconciles.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,23 +21,19 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// waits for us once it is well.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The notes on one connector.
+/// The notes on one connector. There is one for each, so it is kept small.
 #[derive(Debug, Default)]
 pub struct Desk {
     /// The leadership epoch that the notes are from.
     pub epoch: u64,
-    /// When the Secret was looked at last, and what the object asked for then.
-    pub looked: Option<(Moment, Wishes)>,
+    /// What the object asked for when the Secret was looked at last.
+    pub looked: Option<Wishes>,
     /// Look at the Secret at this moment, whatever else.
     pub look_at: Option<Moment>,
-    /// A token whose hash is stored and that has not reached its Secret.
-    pub undelivered: Option<Token>,
-    /// Why it has not.
-    pub trouble: Option<String>,
+    /// What was tried and did not work out; empty for almost all.
+    undone: Option<Box<Undone>>,
     /// A checkpoint is due.
     pub checkpoint: bool,
-    /// Events that could not be told.
-    pub untold: Vec<Event>,
     /// The newest transition has been told, by us or before us.
     pub retold: bool,
     /// The object as we wrote it last, until the watch has brought it back: what the store has before that is older, and
@@ -46,19 +43,31 @@ pub struct Desk {
     pub failures: u32,
 }
 
-/// What of an object decides about its token, besides the status: a change of it is a reason to look at once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wishes {
-    generation: Option<i64>,
-    annotations: Option<std::collections::BTreeMap<String, String>>,
-    labels: Option<std::collections::BTreeMap<String, String>>,
+/// What could not be delivered or told, and is tried again.
+#[derive(Debug, Default)]
+struct Undone {
+    /// A token whose hash is stored and that has not reached its Secret.
+    undelivered: Option<Token>,
+    /// Why it has not.
+    trouble: Option<String>,
+    /// Events that could not be told.
+    untold: Vec<Event>,
 }
+
+/// What of an object decides about its token, besides the status: a change of it is a reason to look at once.
+///
+/// Kept as a hash: `kubectl apply` leaves the whole object in an annotation. A collision would put off a look, to its
+/// usual time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wishes(u64);
 
 impl Wishes {
     /// What `connector` asks for.
     pub fn of(connector: &Connector) -> Self {
         let meta = &connector.metadata;
-        Self { generation: meta.generation, annotations: meta.annotations.clone(), labels: meta.labels.clone() }
+        let mut hasher = DefaultHasher::new();
+        (meta.generation, &meta.annotations, &meta.labels).hash(&mut hasher);
+        Self(hasher.finish())
     }
 }
 
@@ -97,6 +106,36 @@ impl Desks {
 }
 
 impl Desk {
+    /// The token whose hash is stored and that has not reached its Secret, and why it has not.
+    pub fn undelivered(&self) -> (Option<Token>, Option<String>) {
+        match &self.undone {
+            Some(undone) => (undone.undelivered.clone(), undone.trouble.clone()),
+            None => (None, None),
+        }
+    }
+
+    /// Notes how a delivery came out: the token that did not reach its Secret, and why it did not.
+    pub fn note_delivery(&mut self, undelivered: Option<Token>, trouble: Option<String>) {
+        let untold = self.take_untold();
+        self.undone = match (undelivered, trouble) {
+            (None, None) if untold.is_empty() => None,
+            (undelivered, trouble) => Some(Box::new(Undone { undelivered, trouble, untold })),
+        };
+    }
+
+    /// The events that could not be told: they are the caller's now.
+    pub fn take_untold(&mut self) -> Vec<Event> {
+        self.undone.as_mut().map(|undone| std::mem::take(&mut undone.untold)).unwrap_or_default()
+    }
+
+    /// Keeps events that could not be told.
+    pub fn keep_untold(&mut self, events: impl IntoIterator<Item = Event>) {
+        let mut events = events.into_iter().peekable();
+        if events.peek().is_some() {
+            self.undone.get_or_insert_default().untold.extend(events);
+        }
+    }
+
     /// What we wrote ourselves, when that is younger than `seen`.
     pub fn younger_than(&mut self, seen: &Connector) -> Option<Connector> {
         let version = |of: &Connector| of.metadata.resource_version.as_deref()?.parse::<u64>().ok();
@@ -126,7 +165,7 @@ impl Desk {
         let asks = connector.metadata.annotations.as_ref().and_then(|all| all.get(super::REVOKE_REQUESTED));
         let revokes = asks.is_some() && asks != token.observed_revoke_request.as_ref();
         match &self.looked {
-            Some((_, seen)) if *seen != wishes => return true,
+            Some(seen) if *seen != wishes => return true,
             Some(_) => {}
             None => {
                 let is_current = connector
@@ -137,7 +176,7 @@ impl Desk {
                     return true;
                 }
                 // Taken over from a predecessor, and in order: its turn comes within the usual time.
-                self.looked = Some((now, wishes));
+                self.looked = Some(wishes);
                 self.look_at = Some(now + LOOK_EVERY.mul_f64(spread));
             }
         }
@@ -146,7 +185,7 @@ impl Desk {
 
     /// Notes that the Secret was looked at; it is looked at again after the usual time, or `sooner`.
     pub fn note_look(&mut self, connector: &Connector, now: Moment, sooner: Option<Duration>) {
-        self.looked = Some((now, Wishes::of(connector)));
+        self.looked = Some(Wishes::of(connector));
         self.look_at = Some(now + sooner.unwrap_or(LOOK_EVERY));
     }
 }

@@ -165,7 +165,8 @@ impl Context {
         let spread = (entry.number % 997) as f64 / 997.0;
         let (due, undelivered, trouble) = self.desks.at(entry.number, permit.epoch(), |desk| {
             let due = desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread);
-            (due, desk.undelivered.clone(), desk.trouble.clone())
+            let (undelivered, trouble) = desk.undelivered();
+            (due, undelivered, trouble)
         });
         if !due {
             return None;
@@ -270,7 +271,7 @@ impl Context {
                 // The status says it already and will not say it again: what is to be told waits for the next try. So
                 // does the look itself, which stays due.
                 self.desks.at(entry.number, permit.epoch(), |desk| {
-                    desk.untold.extend(events);
+                    desk.keep_untold(events);
                     desk.look_at = None;
                 });
                 return Err(failed);
@@ -351,7 +352,7 @@ impl Context {
             Write::Nothing if look.failure.is_some() => return Ok(()),
             Write::Nothing => {
                 // What timed out has arrived after all, or is not wanted any more: no token in clear is kept for longer.
-                self.desks.at(entry.number, permit.epoch(), |desk| (desk.undelivered, desk.trouble) = (None, None));
+                self.desks.at(entry.number, permit.epoch(), |desk| desk.note_delivery(None, None));
                 return Ok(());
             }
             Write::Complete => None,
@@ -365,8 +366,8 @@ impl Context {
         let found = if write == Write::Create { None } else { look.secret.clone() };
         let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
         self.desks.at(entry.number, permit.epoch(), |desk| {
-            desk.undelivered = token.filter(|_| outcome.is_err()).cloned();
-            desk.trouble = outcome.as_ref().err().map(ToString::to_string);
+            let undelivered = token.filter(|_| outcome.is_err()).cloned();
+            desk.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
             desk.look_at = None;
         });
         outcome.map_err(Failed::Secret)
@@ -376,7 +377,7 @@ impl Context {
     /// it may have been killed before it could tell.
     async fn retell(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, now: Now) -> Result<(), Failed> {
         let (untold, first) = self.desks.at(entry.number, permit.epoch(), |desk| {
-            (std::mem::take(&mut desk.untold), !std::mem::replace(&mut desk.retold, true))
+            (desk.take_untold(), !std::mem::replace(&mut desk.retold, true))
         });
         let mut events = untold;
         if let (true, Some(status)) = (first, &connector.status)
@@ -404,8 +405,7 @@ impl Context {
         while let Some(event) = events.next() {
             if let Err(error) = self.reporter.tell(&regarding, &event).await {
                 self.desks.at(entry.number, permit.epoch(), |desk| {
-                    desk.untold.push(event);
-                    desk.untold.extend(events);
+                    desk.keep_untold(std::iter::once(event).chain(events));
                 });
                 return Err(Failed::Event(error));
             }

@@ -1,0 +1,150 @@
+//! A generator of load: keep-alive connections, one request at a time on each, nothing pipelined.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::figures::percentile;
+use crate::process::cpu;
+
+/// Not counted: connections open, caches fill.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// What to send where.
+#[derive(Clone)]
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: usize,
+    /// Whole requests; connection k sends the kth and every `connections`th after it, round and round.
+    pub(crate) requests: Arc<Vec<Vec<u8>>>,
+    /// Requests per second in all; `None` = each connection as fast as it is answered.
+    pub(crate) rate: Option<f64>,
+}
+
+/// What came of it.
+pub(crate) struct Result {
+    pub(crate) per_second: f64,
+    pub(crate) median: Duration,
+    pub(crate) p99: Duration,
+    /// CPU time of the server for each request.
+    pub(crate) server_cpu: Duration,
+    /// The server's CPU time over the time that passed: cores.
+    pub(crate) server_cores: f64,
+    /// CPU time of this generator for each request.
+    pub(crate) own_cpu: Duration,
+}
+
+impl Load {
+    /// Runs for `time` after a warm-up and asks the kernel what the server `pid` used meanwhile. Any answer other than
+    /// 2xx is an error: it would be another, cheaper path.
+    pub(crate) async fn run(&self, pid: u32, time: Duration) -> anyhow::Result<Result> {
+        let begin = Instant::now() + WARM_UP;
+        let end = begin + time;
+        let mut connections = JoinSet::new();
+        for number in 0..self.connections {
+            connections.spawn(self.clone().connection(number, begin, end));
+        }
+        tokio::time::sleep_until(begin).await;
+        let before = (cpu(pid)?, cpu(std::process::id())?, Instant::now());
+        tokio::time::sleep_until(end).await;
+        let after = (cpu(pid)?, cpu(std::process::id())?, Instant::now());
+        let mut times = Vec::new();
+        while let Some(ended) = connections.join_next().await {
+            times.extend(ended??);
+        }
+        anyhow::ensure!(!times.is_empty(), "no request was answered");
+        let count = times.len() as u32;
+        let passed = (after.2 - before.2).as_secs_f64();
+        Ok(Result {
+            per_second: f64::from(count) / passed,
+            median: percentile(&mut times, 50.0),
+            p99: percentile(&mut times, 99.0),
+            server_cpu: (after.0 - before.0) / count,
+            server_cores: (after.0 - before.0).as_secs_f64() / passed,
+            own_cpu: (after.1 - before.1) / count,
+        })
+    }
+
+    /// The times from request to answer, of those that were answered between `begin` and `end`.
+    async fn connection(self, number: usize, begin: Instant, end: Instant) -> anyhow::Result<Vec<Duration>> {
+        let mut wire = Wire::open(self.address).await?;
+        let mut times = Vec::new();
+        let mut next = number % self.requests.len();
+        let pause = self.rate.map(|rate| Duration::from_secs_f64(self.connections as f64 / rate));
+        let mut due = Instant::now() + pause.unwrap_or_default().mul_f64(number as f64 / self.connections as f64);
+        loop {
+            if let Some(pause) = pause {
+                tokio::time::sleep_until(due).await;
+                due += pause;
+            }
+            let sent = Instant::now();
+            let status = wire.ask(&self.requests[next]).await?;
+            let answered = Instant::now();
+            if !(200..300).contains(&status) {
+                bail!("a request was answered {status}: {}", wire.shown());
+            }
+            if answered >= end {
+                return Ok(times);
+            }
+            if sent >= begin {
+                times.push(answered - sent);
+            }
+            next = (next + self.connections) % self.requests.len();
+        }
+    }
+}
+
+/// One connection.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(4096) })
+    }
+
+    /// Sends one whole request and reads the whole answer; gives its status.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> anyhow::Result<u16> {
+        self.stream.write_all(request).await?;
+        self.buffer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!("the server closed the connection after {}", self.shown());
+            }
+            if let Some(head) = self.buffer.windows(4).position(|at| at == b"\r\n\r\n")
+                && self.buffer.len() >= head + 4 + content_length(&self.buffer[..head])?
+            {
+                let status = self.buffer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+                return status.context("an answer without a status");
+            }
+        }
+    }
+
+    /// The last answer, for people.
+    pub(crate) fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.buffer).into_owned()
+    }
+
+    /// The body of the last answer.
+    pub(crate) fn body(&self) -> &[u8] {
+        let head = self.buffer.windows(4).position(|at| at == b"\r\n\r\n").map_or(0, |at| at + 4);
+        &self.buffer[head..]
+    }
+}
+
+fn content_length(head: &[u8]) -> anyhow::Result<usize> {
+    const NAME: &[u8] = b"\r\ncontent-length: ";
+    let at = head.windows(NAME.len()).position(|at| at.eq_ignore_ascii_case(NAME)).context("no Content-Length")?;
+    let digits = head[at + NAME.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+    Ok(digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0')))
+}

@@ -1,0 +1,53 @@
+//! What vigie costs, measured: `scripts/bench` (or `make bench`), figures in docs/performance.md.
+//!
+//! Everything that is compared is compared within one run, in turns, by one generator of load. Servers are child
+//! processes, so that their CPU time and memory are theirs alone.
+
+mod beats;
+mod cluster;
+mod compare;
+mod expiry;
+mod figures;
+mod fleet;
+mod kubernetes;
+mod load;
+mod memory;
+mod operator;
+mod process;
+mod servers;
+
+use anyhow::{Context as _, bail};
+
+fn main() -> anyhow::Result<()> {
+    // cargo adds `--bench` to what it is told to hand over.
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["beats"] => runtime(false)?.block_on(beats::measure()),
+        ["registry"] => registry(),
+        ["cluster"] => runtime(true)?.block_on(cluster::measure()),
+        // What follows is for this program itself: it starts its servers that way.
+        ["serve", "bare"] => runtime(true)?.block_on(servers::bare()),
+        ["serve", "vigie", connectors] => {
+            runtime(true)?.block_on(servers::vigie(connectors.parse().context("the number of connectors")?))
+        }
+        ["memory", beat] => runtime(true)?.block_on(memory::child(beat)),
+        ["expiry", way] => runtime(true)?.block_on(expiry::child(way)),
+        _ => bail!("usage: scripts/bench [beats] [registry] [cluster]"),
+    }
+}
+
+/// 100,000 connectors, no API server.
+fn registry() -> anyhow::Result<()> {
+    memory::measure()?;
+    runtime(false)?.block_on(expiry::measure())
+}
+
+/// A server gets a thread for each core, as `vigie run` does; a generator has one.
+fn runtime(many_threads: bool) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = match many_threads {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        false => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build().context("starting the runtime")
+}

@@ -1,0 +1,118 @@
+//! The operator without an API server: what hears, what keeps the deadlines, and what remembers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vigie::api::Connector;
+use vigie::clock::{Clock, Now};
+use vigie::controller::connector::checkpoints::Checkpoints;
+use vigie::controller::connector::desk::Desks;
+use vigie::controller::connector::keeper::{Keeper, Outlets, Poke};
+use vigie::health::Moment;
+use vigie::heartbeat::entry::Entry;
+use vigie::heartbeat::listening::Office;
+use vigie::heartbeat::registry::Registry;
+use vigie::schedule::{Pulse, TICK};
+
+/// The leadership epoch of all notes.
+const EPOCH: u64 = 1;
+
+/// What is told of a woken connector, and when.
+pub(crate) type OnWake = Box<dyn Fn(&Registry, &Entry) + Send>;
+
+pub(crate) struct Operator {
+    pub(crate) registry: Arc<Registry>,
+    checkpoints: Checkpoints,
+    desks: Desks,
+    pokes: mpsc::UnboundedSender<Poke>,
+    woken: Arc<AtomicUsize>,
+}
+
+impl Operator {
+    /// One that leads, and has listened for an hour, so that deadlines run from each connector's last contact.
+    pub(crate) fn start(on_wake: OnWake) -> Self {
+        let clock = Clock::default();
+        let (registry, told) = Registry::new(clock, &[7; 32]);
+        let registry = Arc::new(registry);
+        registry.ear.update(Moment::default() - Duration::from_secs(3600), |inputs| {
+            inputs.office = Office::Leader;
+            inputs.synced = true;
+            inputs.port_open = true;
+        });
+        let (pokes, poked) = mpsc::unbounded_channel();
+        let (events, mut sites) = mpsc::unbounded_channel();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let pulse = Arc::new(Pulse::new(clock));
+        let outlets = Outlets {
+            wake: Box::new({
+                let (registry, woken) = (registry.clone(), woken.clone());
+                move |entry| {
+                    woken.fetch_add(1, Ordering::Relaxed);
+                    on_wake(&registry, entry);
+                }
+            }),
+            told: events,
+            is_awake: Box::new({
+                let pulse = pulse.clone();
+                move || pulse.take().is_none()
+            }),
+        };
+        let keeper = Keeper::new(registry.clone(), Arc::default(), outlets);
+        tokio::spawn(keeper.run(told, poked, CancellationToken::new()));
+        tokio::spawn(async move { while sites.recv().await.is_some() {} });
+        tokio::spawn(tick(registry.clone(), pulse));
+        let checkpoints = Checkpoints::new(Duration::from_secs(60), 10);
+        Self { registry, checkpoints, desks: Desks::default(), pokes, woken }
+    }
+
+    /// The registry takes a connector in.
+    pub(crate) fn enroll(&self, connector: &Connector, now: Now) -> anyhow::Result<Arc<Entry>> {
+        self.registry.enroll(connector, now).fresh.ok_or_else(|| anyhow::anyhow!("a connector was there already"))
+    }
+
+    /// Its deadline is kept from now on, and its checkpoints.
+    pub(crate) fn keep(&self, entry: &Arc<Entry>) {
+        self.checkpoints.add(entry.clone());
+        // The keeper is gone only when this process is.
+        let _ = self.pokes.send(Poke::Look(entry.clone()));
+    }
+
+    /// What the controller notes when it has dealt with a connector.
+    pub(crate) fn note(&self, entry: &Entry, connector: &Connector, now: Moment) {
+        self.desks.at(entry.number, EPOCH, |desk| {
+            desk.is_look_due(connector, 1, false, now, 0.5);
+            desk.note_look(connector, now, None);
+            desk.retold = true;
+        });
+    }
+
+    /// Returns when the keeper has looked at all that it was told to.
+    pub(crate) async fn settled(&self) {
+        let before = self.woken.load(Ordering::Relaxed);
+        let _ = self.pokes.send(Poke::ListeningMoved);
+        // It wakes every connector then, and takes its messages in order.
+        while self.woken.load(Ordering::Relaxed) < before + self.registry.len() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// What `vigie run` does several times a second.
+async fn tick(registry: Arc<Registry>, pulse: Arc<Pulse>) {
+    let mut tick = tokio::time::interval(TICK);
+    let mut measured_at = registry.clock().now();
+    loop {
+        tick.tick().await;
+        pulse.take();
+        let now = registry.clock().now();
+        let anyone_heard_at = registry.anyone_heard_at();
+        registry.ear.update(now, |inputs| inputs.anyone_heard_at = anyone_heard_at);
+        if now.since(measured_at) >= TICK * 5 {
+            registry.measure(now.since(measured_at));
+            measured_at = now;
+        }
+    }
+}
