@@ -14,6 +14,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use vigie::api::{Connector, ConnectorSpec, ConnectorState};
 
 use crate::figures::say;
@@ -162,9 +164,15 @@ impl Ports {
     }
 
     async fn get(self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-        let mut wire = Wire::open(self.admin).await?;
-        let status = wire.ask(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await?;
-        Ok((status, wire.body().to_vec()))
+        let mut stream = TcpStream::connect(self.admin).await?;
+        // HTTP/1.0: the answer ends with the connection, however long it is.
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let head =
+            answer.windows(4).position(|at| at == b"\r\n\r\n").context("an answer without an end of its head")?;
+        let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        Ok((status.context("an answer without a status")?, answer.split_off(head + 4)))
     }
 
     /// How many connectors are in which state, as the operator says.

@@ -1,6 +1,7 @@
 //! 100,000 connectors that beat every 30 s, and what it costs; 1,000 of them expire within a second, and how late that
 //! is noticed.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,15 +125,21 @@ pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
     let lags = Lags::default();
     let operator = Operator::start(Box::new({
         let lags = lags.clone();
-        move |registry, entry| note(registry, entry, &mut lags.lock())
+        let told = Mutex::new(HashSet::new());
+        move |registry, entry| {
+            let (verdict, lag) = look(registry, entry);
+            let Some(wave) = expired(entry, verdict) else { return };
+            // When a whole site is silent all of its members are woken once more: that is no verdict on them.
+            if told.lock().insert(entry.number) {
+                lags.lock().push((wave, lag));
+            }
+        }
     }));
     let now = operator.registry.clock().read();
     for i in 0..CONNECTORS {
         operator.keep(&operator.enroll(&connector(i, now), now)?);
     }
     operator.settled().await;
-    // Filling wakes everybody: only what follows is news.
-    lags.lock().clear();
     match way {
         "direct" => println!("{}", direct(&operator.registry).await?),
         "http" => {
@@ -151,18 +158,21 @@ pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the controller would be woken for: how long after the deadline.
-fn note(registry: &Registry, entry: &Entry, lags: &mut Vec<(usize, Duration)>) {
+/// What the controller would be woken for, and how long after the deadline.
+fn look(registry: &Registry, entry: &Entry) -> (Presence, Duration) {
     let now = registry.clock().now();
     let verdict = entry.snapshot(registry.ear.listening(), now).verdict;
-    let name = &entry.identity.key.name;
-    let i = name.rsplit('-').next().and_then(|digits| digits.parse().ok());
-    match (i.and_then(wave), verdict.presence) {
-        (Some(WAVES), Presence::Late) => lags.push((WAVES, now.since(verdict.since))),
-        (Some(wave), Presence::Offline) if wave < WAVES => lags.push((wave, now.since(verdict.since))),
-        // A wave of its own for what must not be: the report is refused then.
-        (None, Presence::Late | Presence::Offline | Presence::Unknown) => lags.push((WAVES + 1, Duration::ZERO)),
-        _ => {}
+    (verdict.presence, now.since(verdict.since))
+}
+
+/// The wave whose turn it was; one too many for what must not be: the report is refused then.
+fn expired(entry: &Entry, presence: Presence) -> Option<usize> {
+    let number = entry.identity.key.name.rsplit('-').next().and_then(|digits| digits.parse().ok());
+    match (number.and_then(wave), presence) {
+        (Some(WAVES), Presence::Late) => Some(WAVES),
+        (Some(wave), Presence::Offline) if wave < WAVES => Some(wave),
+        (None, Presence::Late | Presence::Offline | Presence::Unknown) => Some(WAVES + 1),
+        _ => None,
     }
 }
 

@@ -134,12 +134,6 @@ impl Wire {
     pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.buffer).into_owned()
     }
-
-    /// The body of the last answer.
-    pub(crate) fn body(&self) -> &[u8] {
-        let head = self.buffer.windows(4).position(|at| at == b"\r\n\r\n").map_or(0, |at| at + 4);
-        &self.buffer[head..]
-    }
 }
 
 fn content_length(head: &[u8]) -> anyhow::Result<usize> {

@@ -71,6 +71,7 @@ pub enum Checked {
 /// Compares `presented` with each of `credentials`, always with [`MOST`] comparisons: how long it takes says neither
 /// which one matched nor how many there are. With no credentials at all (an unknown connector) it costs the same.
 pub fn check(credentials: &[Credential], presented: &Digest, now: Moment) -> Checked {
+    let presented = words(&presented.0);
     let mut found = Choice::from(0);
     let mut at = 0u8;
     for index in 0..MOST {
@@ -78,7 +79,7 @@ pub fn check(credentials: &[Credential], presented: &Digest, now: Moment) -> Che
             Some(credential) => (&credential.digest.0, 1),
             None => (&[0u8; 32], 0),
         };
-        let same = digest.ct_eq(&presented.0) & Choice::from(exists) & !found;
+        let same = words(digest).ct_eq(&presented) & Choice::from(exists) & !found;
         at = u8::conditional_select(&at, &(index as u8), same);
         found |= same;
     }
@@ -89,6 +90,11 @@ pub fn check(credentials: &[Credential], presented: &Digest, now: Moment) -> Che
         },
         _ => Checked::Wrong,
     }
+}
+
+/// A hash in eight bytes at a time: as constant in time as one by one, and an eighth of the steps.
+fn words(digest: &[u8; 32]) -> [u64; 4] {
+    std::array::from_fn(|i| std::array::from_fn(|j| digest[8 * i + j])).map(u64::from_ne_bytes)
 }
 
 #[cfg(test)]

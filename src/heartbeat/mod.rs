@@ -12,6 +12,7 @@ mod fake;
 pub mod instances;
 mod json;
 pub mod listening;
+mod maps;
 pub mod message;
 mod patience;
 pub mod refusals;

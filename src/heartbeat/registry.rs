@@ -1,6 +1,5 @@
 //! All connectors in memory: who holds which id, and when each was heard.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -14,6 +13,7 @@ use super::compact::Seconds;
 use super::credentials::{Digest, check};
 use super::entry::{Change, Entry, Heard, Key, Taken};
 use super::listening::{Ear, Office};
+use super::maps::Maps;
 use super::message::Beat;
 use super::routes::{Hear, Hearing, Reply};
 use super::stored;
@@ -49,22 +49,6 @@ pub struct Registry {
     entries: AtomicU64,
 }
 
-#[derive(Default)]
-struct Maps {
-    ids: HashMap<Arc<str>, Claims>,
-    keys: HashMap<Key, Arc<Entry>>,
-    leases: HashMap<LeaseKey, Vec<Arc<Entry>>>,
-}
-
-/// Namespace and name of a Lease.
-type LeaseKey = (Arc<str>, Box<str>);
-
-/// Who holds an id, and who else wants it.
-struct Claims {
-    holder: Arc<Entry>,
-    rivals: Vec<Arc<Entry>>,
-}
-
 /// How we beat to ourselves through the public URL: an id and a token of this process alone.
 pub struct Canary {
     /// Its id, outside of what a Connector may be called.
@@ -85,10 +69,6 @@ pub struct Enrolled {
     pub changed: bool,
     /// Other objects whose claim to an id changed with it.
     pub affected: Vec<Key>,
-}
-
-fn rank(entry: &Entry) -> (i64, &Key) {
-    (entry.identity.created, &entry.identity.key)
 }
 
 impl Registry {
@@ -124,9 +104,9 @@ impl Registry {
     /// Takes in a connector as the API server has it. What its status says of the past is taken over when it is new
     /// here, and as long as another leads: then it is the only witness.
     pub fn enroll(&self, connector: &Connector, now: Now) -> Enrolled {
-        let identity = stored::identity(connector);
+        let mut identity = stored::identity(connector);
         let timing = stored::timing(connector);
-        let known = self.maps.read().keys.get(&identity.key).cloned();
+        let known = self.get(&identity.key);
         let follows = matches!(self.ear.inputs().office, Office::Follower);
         match known {
             Some(entry) if entry.identity == identity => {
@@ -147,6 +127,7 @@ impl Registry {
                     enrolled.affected = self.dismiss(&predecessor);
                     enrolled.dismissed = Some(predecessor);
                 }
+                self.maps.write().share(&mut identity);
                 let number = self.entries.fetch_add(1, Ordering::Relaxed);
                 let entry = Entry::new(number, identity, timing);
                 {
@@ -183,17 +164,17 @@ impl Registry {
 
     /// The entry of one object.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.maps.read().keys.get(key).cloned()
+        self.maps.read().get(key).cloned()
     }
 
     /// All entries, in no particular order.
     pub fn all(&self) -> Vec<Arc<Entry>> {
-        self.maps.read().keys.values().cloned().collect()
+        self.maps.read().all().cloned().collect()
     }
 
     /// How many connectors are known.
     pub fn len(&self) -> usize {
-        self.maps.read().keys.len()
+        self.maps.read().len()
     }
 
     /// Whether none is known.
@@ -204,21 +185,18 @@ impl Registry {
     /// Who holds the id that `entry` wants, when it is somebody else.
     pub fn holder_instead_of(&self, entry: &Entry) -> Option<Key> {
         let maps = self.maps.read();
-        let claims = maps.ids.get(&entry.identity.id)?;
-        (claims.holder.number != entry.number).then(|| claims.holder.identity.key.clone())
+        let holder = maps.holder(&entry.identity.id)?;
+        (holder.number != entry.number).then(|| holder.identity.key.clone())
     }
 
     /// Whether any connector beats through a Lease.
     pub fn uses_leases(&self) -> bool {
-        !self.maps.read().leases.is_empty()
+        self.maps.read().has_leases()
     }
 
     /// A renewal of a Lease was seen.
     pub fn lease_renewed(&self, namespace: &str, name: &str) {
-        let entries = {
-            let maps = self.maps.read();
-            maps.leases.get(&(Arc::from(namespace), Box::from(name))).cloned().unwrap_or_default()
-        };
+        let entries = self.maps.read().users_of_lease(namespace, name);
         // Seen by a watch: it says nothing of the path that other connectors take to us, and is no load on our port.
         let now = self.clock.now();
         for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
@@ -291,7 +269,7 @@ impl Hear for Registry {
 
     fn hear(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
         let token = Digest::of(&beat.token);
-        let entry = self.maps.read().ids.get(&*beat.connector_id).map(|claims| claims.holder.clone());
+        let entry = self.maps.read().holder(&beat.connector_id).cloned();
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
         let heard = Heard { beat, token: &token, from, at: now };
@@ -307,70 +285,12 @@ impl Hear for Registry {
                     return Reply::TooOften { retry_after_seconds };
                 }
                 let load = f64::from_bits(self.load.load(Ordering::Relaxed));
+                // Beats are spread only where they are stretched.
+                let spread = if load > 1.0 { entry.hash() } else { 0 };
                 Reply::Heard {
                     state: stored::state(presence, degraded),
-                    next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, entry.hash()),
+                    next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread),
                 }
-            }
-        }
-    }
-}
-
-impl Maps {
-    /// Gives the objects whose claim changed: the holder that was displaced by an older one.
-    fn insert(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
-        self.keys.insert(entry.identity.key.clone(), entry.clone());
-        if let Some(lease) = &entry.identity.lease {
-            let of = (entry.identity.key.namespace.clone(), lease.clone());
-            self.leases.entry(of).or_default().push(entry.clone());
-        }
-        match self.ids.entry(entry.identity.id.clone()) {
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Claims { holder: entry.clone(), rivals: Vec::new() });
-                Vec::new()
-            }
-            std::collections::hash_map::Entry::Occupied(mut occupied) => {
-                let claims = occupied.get_mut();
-                if rank(entry) < rank(&claims.holder) {
-                    let displaced = std::mem::replace(&mut claims.holder, entry.clone());
-                    let key = displaced.identity.key.clone();
-                    claims.rivals.push(displaced);
-                    vec![key]
-                } else {
-                    claims.rivals.push(entry.clone());
-                    Vec::new()
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
-        if self.keys.get(&entry.identity.key).is_some_and(|known| known.number == entry.number) {
-            self.keys.remove(&entry.identity.key);
-        }
-        if let Some(lease) = &entry.identity.lease {
-            let of = (entry.identity.key.namespace.clone(), lease.clone());
-            if let Some(users) = self.leases.get_mut(&of) {
-                users.retain(|user| user.number != entry.number);
-                if users.is_empty() {
-                    self.leases.remove(&of);
-                }
-            }
-        }
-        let Some(claims) = self.ids.get_mut(&entry.identity.id) else { return Vec::new() };
-        claims.rivals.retain(|rival| rival.number != entry.number);
-        if claims.holder.number != entry.number {
-            return Vec::new();
-        }
-        let heir = (0..claims.rivals.len()).min_by(|a, b| rank(&claims.rivals[*a]).cmp(&rank(&claims.rivals[*b])));
-        match heir {
-            Some(heir) => {
-                claims.holder = claims.rivals.swap_remove(heir);
-                vec![claims.holder.identity.key.clone()]
-            }
-            None => {
-                self.ids.remove(&entry.identity.id);
-                Vec::new()
             }
         }
     }

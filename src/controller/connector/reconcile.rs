@@ -175,7 +175,13 @@ impl Context {
             });
         }
         self.tell(permit, entry, connector, events).await?;
-        self.desks.at(entry.number, permit.epoch(), |desk| desk.failures = 0);
+        self.desks.at(entry.number, permit.epoch(), |desk| {
+            desk.failures = 0;
+            if due_at.is_some() {
+                // A deleted Secret is noticed at reconcile (api.md): whose state changes, his Secret is looked at.
+                desk.look_at = None;
+            }
+        });
         if secret != Write::Nothing || due_at.is_some() {
             return Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))));
         }
