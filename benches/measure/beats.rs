@@ -24,8 +24,12 @@ const TURN: Duration = Duration::from_secs(3);
 
 /// In turns: bare, vigie, pushgateway, bare, …
 pub(crate) async fn measure() -> anyhow::Result<()> {
-    println!("beats: {CONNECTIONS} connections, {ROUNDS} rounds of {} s for each, median (lowest to highest)", TURN.as_secs());
-    let beats: Vec<_> = (0..CONNECTORS).map(|i| fleet::request(&fleet::beat(&fleet::id(i), &fleet::token(i)))).collect();
+    println!(
+        "beats: {CONNECTIONS} connections, {ROUNDS} rounds of {} s for each, median (lowest to highest)",
+        TURN.as_secs()
+    );
+    let beats: Vec<_> =
+        (0..CONNECTORS).map(|i| fleet::request(&fleet::beat(&fleet::id(i), &fleet::token(i)))).collect();
     let mut bare = Contender::start("bare axum", &["serve", "bare"], CONNECTIONS, beats.clone())?;
     let count = CONNECTORS.to_string();
     let mut vigie = Contender::start("vigie", &["serve", "vigie", &count], CONNECTIONS, beats)?;

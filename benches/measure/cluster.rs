@@ -106,7 +106,10 @@ async fn provisioned(cluster: &Cluster, client: &kube::Client, operator: &Runnin
     .await?;
     let writes = cluster.writes(operator.started, Timestamp::now())?;
     let since_start = |(count, at): (u64, Option<Timestamp>)| match at {
-        Some(at) => format!("{count}, the last after {:.1} s", (at - operator.started).total(jiff::Unit::Second).unwrap_or(f64::NAN)),
+        Some(at) => format!(
+            "{count}, the last after {:.1} s",
+            (at - operator.started).total(jiff::Unit::Second).unwrap_or(f64::NAN)
+        ),
         None => "none".to_owned(),
     };
     println!("provisioning of all {CONNECTORS} from nothing");
@@ -124,7 +127,8 @@ async fn tokens(client: &kube::Client) -> anyhow::Result<Vec<Vec<u8>>> {
         String::from_utf8(value.0.clone()).ok()
     };
     let request = |secret: &Secret| {
-        let (id, token) = text(secret, "connector_id").zip(text(secret, "token")).context("a Secret without a token")?;
+        let (id, token) =
+            text(secret, "connector_id").zip(text(secret, "token")).context("a Secret without a token")?;
         Ok(fleet::request(&fleet::beat(&id, &token)))
     };
     let requests: Vec<_> = secrets.items.iter().map(request).collect::<anyhow::Result<_>>()?;
@@ -228,7 +232,9 @@ impl Running {
         let api: Api<Connector> = Api::namespaced(client.clone(), fleet::NAMESPACE);
         let list = api.list(&ListParams::default()).await?;
         let (mut offline, mut unknown) = (0, 0);
-        for transition in list.items.iter().filter_map(|item| item.status.as_ref()).flat_map(|status| &status.transitions) {
+        for transition in
+            list.items.iter().filter_map(|item| item.status.as_ref()).flat_map(|status| &status.transitions)
+        {
             offline += usize::from(transition.to == ConnectorState::Offline.as_str());
             unknown += usize::from(transition.to == ConnectorState::Unknown.as_str());
         }
@@ -259,7 +265,11 @@ async fn all_online(ports: Ports) -> anyhow::Result<()> {
     .await
 }
 
-async fn until(every: Duration, what: &str, mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+async fn until(
+    every: Duration,
+    what: &str,
+    mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let begin = Instant::now();
     while !is_so().await? {
         anyhow::ensure!(begin.elapsed() < PATIENCE, "waited {} s in vain for {what}", PATIENCE.as_secs());

@@ -23,7 +23,9 @@ const GOAL: f64 = 1024.0;
 
 /// Two fleets, each in a process of its own: what one leaves behind would hide what the other takes.
 pub(crate) fn measure() -> anyhow::Result<()> {
-    for (beat, words) in [("founding", "with the founding beat"), ("full", "with eight checks, boot id, version, host name")] {
+    for (beat, words) in
+        [("founding", "with the founding beat"), ("full", "with eight checks, boot id, version, host name")]
+    {
         println!("memory of {CONNECTORS} connectors {words}, bytes each");
         let report = Part::start(&["memory", beat])?.finish()?;
         for line in report.lines() {

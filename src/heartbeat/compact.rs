@@ -93,11 +93,7 @@ impl Check {
     }
 
     fn to_reported(&self) -> ReportedCheck {
-        ReportedCheck {
-            type_: self.name().to_owned(),
-            status: self.status,
-            message: self.message().map(str::to_owned),
-        }
+        ReportedCheck { type_: self.name().to_owned(), status: self.status, message: self.message().map(str::to_owned) }
     }
 }
 

@@ -376,9 +376,9 @@ impl Context {
     /// Tells what the last reconcile could not, and after a restart of ours the newest transition again: whoever wrote
     /// it may have been killed before it could tell.
     async fn retell(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, now: Now) -> Result<(), Failed> {
-        let (untold, first) = self.desks.at(entry.number, permit.epoch(), |desk| {
-            (desk.take_untold(), !std::mem::replace(&mut desk.retold, true))
-        });
+        let (untold, first) = self
+            .desks
+            .at(entry.number, permit.epoch(), |desk| (desk.take_untold(), !std::mem::replace(&mut desk.retold, true)));
         let mut events = untold;
         if let (true, Some(status)) = (first, &connector.status)
             && let Some(latest) = status.transitions.first()
