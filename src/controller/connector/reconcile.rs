@@ -372,3 +372,6 @@ fn log_transition(entry: &Entry, status: &ConnectorStatus) {
         "transition"
     );
 }
+
+#[cfg(test)]
+mod tests;
