@@ -316,13 +316,6 @@ impl Inner {
         }
     }
 
-<<<<<<< HEAD
-    fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
-        self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
-    }
-
-=======
->>>>>>> units
     /// Of which delivery the token is, or why it is not let in. The comparison comes first, so that the time taken says
     /// nothing of the source.
     fn authenticate(
@@ -345,13 +338,10 @@ impl Inner {
             Checked::Wrong if self.credentials_as_of.is_none() => Err(Taken::NotLoaded),
             Checked::Wrong => Err(Taken::Rejected),
         }
-<<<<<<< HEAD
-=======
     }
 
     fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
         self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
->>>>>>> units
     }
 
     fn judge(&self, listening: Listening, now: Moment) -> Verdict {
