@@ -316,10 +316,6 @@ impl Inner {
         }
     }
 
-    fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
-        self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
-    }
-
     /// Of which delivery the token is, or why it is not let in. The comparison comes first, so that the time taken says
     /// nothing of the source.
     fn authenticate(
@@ -342,6 +338,10 @@ impl Inner {
             Checked::Wrong if self.credentials_as_of.is_none() => Err(Taken::NotLoaded),
             Checked::Wrong => Err(Taken::Rejected),
         }
+    }
+
+    fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
+        self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
     }
 
     fn judge(&self, listening: Listening, now: Moment) -> Verdict {
