@@ -41,6 +41,8 @@ pub struct Inputs {
     pub canary_failing_since: Option<Moment>,
     /// When any connector was heard last.
     pub anyone_heard_at: Option<Moment>,
+    /// How many watches of Leases do not work.
+    pub broken_lease_watches: u32,
 }
 
 /// Follows the inputs and remembers since when all of them have been in order.
@@ -99,7 +101,7 @@ impl Ear {
 
 /// The next listening state: a gap begins when an input fails, and ends now when all are well again.
 fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
-    let Inputs { office, synced, port_open, behind_service, canary_failing_since, anyone_heard_at } = *inputs;
+    let Inputs { office, synced, port_open, behind_service, canary_failing_since, anyone_heard_at, .. } = *inputs;
     let running = matches!(office, Office::Leader | Office::Uncertain) && synced && port_open;
     let heard_lately =
         |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + HEARD_LATELY);
@@ -115,7 +117,7 @@ fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
 /// The same for the renewals of Leases. They reach us through the API server and by no other path: while that cannot be
 /// reached we are deaf to them, whatever our port hears.
 fn watch(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
-    let watching = inputs.office == Office::Leader && inputs.synced;
+    let watching = inputs.office == Office::Leader && inputs.synced && inputs.broken_lease_watches == 0;
     Listening { since: watching.then(|| last.since.unwrap_or(now)), gap: Gap::Restarted }
 }
 
@@ -172,6 +174,15 @@ mod tests {
         assert!(ear.update(at(150), |_| {}), "nobody heard for too long");
         assert!(ear.update(at(160), |i| i.canary_failing_since = None));
         assert_eq!(ear.listening().since, Some(at(160)));
+    }
+
+    #[test]
+    fn a_broken_watch_of_leases_is_deafness_to_leases_and_to_nothing_else() {
+        let ear = listening();
+        assert!(ear.update(at(50), |i| i.broken_lease_watches += 1));
+        assert_eq!((ear.state.read().watching.since, ear.listening().since), (None, Some(at(3))));
+        assert!(ear.update(at(60), |i| i.broken_lease_watches -= 1));
+        assert_eq!(ear.state.read().watching.since, Some(at(60)));
     }
 
     #[test]

@@ -204,7 +204,9 @@ impl Parts<'_> {
                 Some(namespace) => Api::namespaced(self.clients.main.clone(), namespace),
                 None => Api::all(self.clients.main.clone()),
             };
-            work.spawn(leases::run(leases, self.context.registry.clone(), work.stop.clone()));
+            let town = self.town.clone();
+            let moved = move || town.listening_moved();
+            work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
         self.known.stores.write().clone_from(&stores);
         wakes

@@ -114,14 +114,16 @@ impl Context {
         };
         let now = self.clock.read();
         let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Next::Done(None)) };
-        self.retell(&permit, &entry, connector, now).await?;
         let live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
         let look = self.look(&permit, &entry, connector, &live, now).await;
         let mass_silence = self.sites.mass_silence(&entry.identity.domain);
         let case =
             self.case(connector, &entry, &live, mass_silence.as_deref(), look.as_ref().map(|look| &look.plan), now);
         let plan = decide(&case, look.as_ref().map(|look| &look.plan));
-        self.apply(&permit, &entry, connector, &live, plan, look, now).await
+        let next = self.apply(&permit, &entry, connector, &live, plan, look, now).await?;
+        // Last: what cannot be told must not hold back what is to be written.
+        self.retell(&permit, &entry, connector, now).await?;
+        Ok(next)
     }
 
     pub(super) fn case<'a>(
@@ -204,6 +206,8 @@ impl Context {
         self.registry.wrote(entry, &written, live.last_contact, now);
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
+            // Its event is ours to tell, and in hand.
+            self.desks.at(entry.number, permit.epoch(), |desk| desk.retold = true);
             // What came due while nobody could know is not late: the lag counts from when we could.
             let since = self.registry.ear.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
             let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();

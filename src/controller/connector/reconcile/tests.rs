@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::fake::Fake;
+use crate::cluster::fake::{Fake, Mode};
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::message::parse;
@@ -116,4 +116,28 @@ async fn what_was_not_told_because_the_secret_failed_is_told_with_the_next_try()
     rig.reconcile().await.unwrap();
     // That it is online, that the token was rotated, and that its Secret had to be made anew.
     assert_eq!(rig.told(), 3);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_told_holds_no_transition_back() {
+    let rig = Rig::new(json!({ "observedGeneration": -1 }));
+    rig.reconcile().await.unwrap();
+    let token = rig.fake.object(SECRET).unwrap()["data"]["token"].clone();
+    let token: k8s_openapi::ByteString = serde_json::from_value(token).unwrap();
+    let beat = json!({ "connector_id": "edge/paris", "token": String::from_utf8(token.0).unwrap() }).to_string();
+    let hear = |beat: &str| rig.context.registry.hear(&parse(beat.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
+    rig.fake.set_mode(Mode::Forbids("/events"));
+    hear(&beat);
+    rig.reconcile().await.unwrap_err();
+    let state = |rig: &Rig| rig.connector().status.and_then(|status| status.state);
+    assert_eq!(state(&rig), Some(crate::api::ConnectorState::Online));
+    // The next transition does not wait for the event of the last one.
+    let failing = beat.replace('}', r#","checks":[{"type":"Process","status":"Fail"}]}"#);
+    hear(&failing);
+    rig.reconcile().await.unwrap_err();
+    assert_eq!(state(&rig), Some(crate::api::ConnectorState::Degraded));
+    rig.fake.set_mode(Mode::Up);
+    rig.fake.take_log();
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.told(), 2, "both are told in the end");
 }
