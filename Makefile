@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # The cluster to start: see tests/cluster/README.md.
 PROFILE ?= simulated
 # Tests in the suite wait more than they compute: many run side by side on few cores.
-E2E_THREADS ?= 12
+E2E_THREADS ?= 16
 
 CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
@@ -22,7 +22,7 @@ help:
 	  /^[a-z0-9-]+:/ && text { split($$1, name, ":"); printf "  make %-16s %s\n", name[1], text } \
 	  { text = "" }' Makefile
 	@printf '\nDEMO_EXIT=1 make demo runs through and takes everything down; CLUSTER=mine make demo uses your own\n'
-	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=12 is how many tests run at once.\n'
+	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=16 is how many tests run at once.\n'
 
 ## The main job, narrated, on a cluster of its own; stays up to play with
 demo:

@@ -11,6 +11,8 @@ pub mod controller;
 pub mod diagnosis;
 pub mod health;
 pub mod heartbeat;
+#[cfg(test)]
+mod house_tests;
 pub mod leader;
 pub mod metrics;
 mod outbound;

@@ -27,7 +27,10 @@ const PUSHED_EVERY: usize = 5;
 
 /// In turns: bare, vigie, pushgateway, bare, …
 pub(crate) async fn measure() -> anyhow::Result<()> {
-    println!("beats: {CONNECTIONS} connections, {ROUNDS} rounds of {TURN:?} for each, median (lowest to highest)");
+    println!(
+        "beats: {CONNECTIONS} connections, {ROUNDS} rounds of {} s for each, median (lowest to highest)",
+        TURN.as_secs()
+    );
     let beats: Vec<_> =
         (0..CONNECTORS).map(|i| fleet::request(&fleet::beat(&fleet::id(i), &fleet::token(i)))).collect();
     let mut bare = Contender::start("bare axum", &["serve", "bare"], CONNECTIONS, beats.clone())?;

@@ -49,7 +49,7 @@ fn wave(i: usize) -> Option<usize> {
     if i % 100 == 7 {
         return Some(WAVES);
     }
-    (i % 20 == 0).then_some((i / 20) % WAVES)
+    i.is_multiple_of(20).then_some((i / 20) % WAVES)
 }
 
 fn connector(i: usize, now: Now) -> Connector {

@@ -52,7 +52,8 @@ impl IntoResponse for Denied {
                 response
             }
             Self::Forbidden => {
-                let message = "this token may not get this path: grant the verb get on the nonResourceURL";
+                let message = "this token may not get this path: grant the verb get on the nonResourceURL, /metrics or \
+                               /vigie/api/v1/connectors";
                 refusal(StatusCode::FORBIDDEN, "Forbidden", message)
             }
             Self::Unavailable(why) => {
@@ -120,8 +121,15 @@ fn unavailable(error: kube::Error) -> Denied {
     Denied::Unavailable(words(&error))
 }
 
+/// The nonResourceURL that stands for `path`. Kubernetes lets every authenticated user `get` what lies under `/api` and
+/// `/apis` (its ClusterRole `system:discovery`): a right to read our API must be one that somebody granted.
+fn granted_as(path: &str) -> String {
+    let is_discovery = ["/api", "/apis"].iter().any(|root| path == *root || path.starts_with(&format!("{root}/")));
+    if is_discovery { format!("/vigie{path}") } else { path.to_owned() }
+}
+
 fn question(user: UserInfo, path: &str) -> SubjectAccessReviewSpec {
-    let attributes = NonResourceAttributes { path: Some(path.to_owned()), verb: Some("get".to_owned()) };
+    let attributes = NonResourceAttributes { path: Some(granted_as(path)), verb: Some("get".to_owned()) };
     SubjectAccessReviewSpec {
         user: user.username,
         groups: user.groups,
@@ -212,6 +220,14 @@ mod tests {
         }
         assert_eq!(answers.0.len(), REMEMBERED);
         assert_eq!(answers.get(&scraper, now), Some(Ok(())));
+    }
+
+    #[test]
+    fn the_right_to_read_our_api_is_not_the_one_that_every_user_has_to_discover_kubernetes() {
+        assert_eq!(granted_as("/api/v1/connectors"), "/vigie/api/v1/connectors");
+        assert_eq!(granted_as("/apis"), "/vigie/apis");
+        assert_eq!(granted_as("/metrics"), "/metrics");
+        assert_eq!(granted_as("/apiary"), "/apiary");
     }
 
     #[test]

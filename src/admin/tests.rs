@@ -230,7 +230,7 @@ async fn a_token_that_may_not_get_the_path_is_forbidden() {
     let (status, _, text) = ask(&router, Method::GET, "/api/v1/connectors?namespace=a", Some("secret")).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(text.contains("grant the verb get on the nonResourceURL"), "{text}");
-    assert_eq!(cluster.await.unwrap(), "/api/v1/connectors", "without the query");
+    assert_eq!(cluster.await.unwrap(), "/vigie/api/v1/connectors", "without the query");
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub(crate) enum Mode {
     Hangs,
     /// With this code and reason, whatever is asked.
     Refuses(u16, &'static str),
+    /// Paths that contain this with 403, as RBAC would, and the rest as it should.
+    Forbids(&'static str),
 }
 
 /// The server. Clones are the same one.
@@ -80,6 +82,8 @@ impl Fake {
             Mode::Up => self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body),
             Mode::Hangs => std::future::pending().await,
             Mode::Refuses(code, reason) => failure(code, reason),
+            Mode::Forbids(part) if head.uri.path().contains(part) => failure(403, "Forbidden"),
+            Mode::Forbids(_) => self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body),
         };
         let body = Body::from(serde_json::to_vec(&answer).expect("a value is JSON"));
         Ok(Response::builder().status(code).body(body).expect("the parts are well formed"))

@@ -254,7 +254,24 @@ fn duplicate(facts: &Facts<'_>) -> Option<Diagnosis> {
 }
 
 fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
-    let (what, advice, restart_helps) = match fault.cause {
+    let (what, advice, restart_helps) = known_fault(fault.cause).unwrap_or((
+        "a check of a type that this version does not know is not passing",
+        "read what the agent says about it; a newer vigie may know more",
+        RestartHelps::No,
+    ));
+    let said = fault.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
+    finding(
+        fault.cause,
+        Confidence::Certain,
+        format!("{what} ({} check{said})", fault.type_),
+        advice.to_owned(),
+        restart_helps,
+    )
+}
+
+/// What a failing check means, what to do about it, and whether a restart can help.
+fn known_fault(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)> {
+    Some(match cause {
         Cause::ProcessDown => (
             "its process does not run",
             "start it on its host and read why it stopped (journalctl -u UNIT)",
@@ -295,20 +312,8 @@ fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
             "start time synchronisation on the host (chronyc tracking); liveness goes by our clock and is not affected",
             RestartHelps::No,
         ),
-        _ => (
-            "a check of a type that this version does not know is not passing",
-            "read what the agent says about it; a newer vigie may know more",
-            RestartHelps::No,
-        ),
-    };
-    let said = fault.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-    finding(
-        fault.cause,
-        Confidence::Certain,
-        format!("{what} ({} check{said})", fault.type_),
-        advice.to_owned(),
-        restart_helps,
-    )
+        _ => return None,
+    })
 }
 
 fn stamp(at: Option<Timestamp>) -> String {

@@ -21,13 +21,14 @@ const CONFIRM: Duration = Duration::from_secs(2);
 /// Beats to ourselves until `stop`; `moved` is called when `listeningSince` changed with the outcome.
 pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: CancellationToken) {
     let mut failures = 0u32;
+    // Whoever was heard after this was heard on a path that the canary calls broken: then it is not.
+    let mut failed_first_at = None;
     let mut wait = EVERY;
     while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
         let office = registry.ear.inputs().office;
         if !matches!(office, Office::Leader | Office::Uncertain) {
             // Another leads: what the URL leads to is not us, and rightly so.
-            failures = 0;
-            wait = EVERY;
+            (failures, failed_first_at, wait) = (0, None, EVERY);
             continue;
         }
         let outcome = beat(&registry, &target).await;
@@ -38,10 +39,11 @@ pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: C
                 if failures > 1 {
                     tracing::info!(url = %target, "we can be reached again");
                 }
-                failures = 0;
+                (failures, failed_first_at) = (0, None);
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
+                failed_first_at.get_or_insert(now);
                 if failures == 1 {
                     wait = CONFIRM;
                 } else if failures == 2 {
@@ -49,11 +51,11 @@ pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: C
                 }
             }
         }
-        let fails = failures > 1;
+        let failing_since = failed_first_at.filter(|_| failures > 1);
         let anyone_heard_at = registry.anyone_heard_at();
         let changed = registry.ear.update(now, |inputs| {
             inputs.anyone_heard_at = anyone_heard_at;
-            inputs.canary_failing_since = fails.then(|| inputs.canary_failing_since.unwrap_or(now));
+            inputs.canary_failing_since = failing_since;
         });
         if changed {
             moved();

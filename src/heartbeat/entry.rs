@@ -10,14 +10,13 @@ use parking_lot::Mutex;
 
 use super::compact::{Checks, Seconds};
 use super::credentials::{Checked, Credential, Digest, check};
+use super::facts::Rate;
+pub use super::facts::{Agent, is_skewed};
 use super::instances::{Freshness, Instances};
 use super::message::{Beat, ReportedCheck};
-use crate::api::{CheckOutcome, CheckType, Severity};
+use crate::api::{CheckType, Severity};
 use crate::health::Moment;
 use crate::health::liveness::{Known, Listening, Presence, Settled, Timing, Verdict, judge};
-
-/// Above so many times its own rate over a minute, a connector is asked to slow down; its beats still count.
-const TOO_OFTEN: u32 = 10;
 
 /// A retired token in use is taken note of at most this often.
 const REJECTION_NOTED: Duration = Duration::from_secs(60);
@@ -79,7 +78,7 @@ pub(super) struct Inner {
     pub(super) instances: Option<Box<Instances>>,
     pub(super) agent: Option<Box<Agent>>,
     pub(super) checks: Option<Checks>,
-    rate: Rate,
+    pub(super) rate: Rate,
     /// The last contact that stands in the stored status.
     pub(super) written: Option<Moment>,
     /// When it was written, by us.
@@ -87,29 +86,6 @@ pub(super) struct Inner {
     pub(super) was_mass_silent: bool,
     /// What the spec says of single checks; most say nothing.
     pub(super) severities: Box<[(CheckType, Severity)]>,
-}
-
-/// What the agent said about itself, last.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Agent {
-    /// Its version.
-    pub version: Option<Box<str>>,
-    /// Its host's name.
-    pub hostname: Option<Box<str>>,
-    /// Changes with each start of the agent.
-    pub boot_id: Option<Box<str>>,
-    /// The UID of the pod that it runs in.
-    pub pod_uid: Option<Box<str>>,
-    /// Where its beats come from.
-    pub address: Option<IpAddr>,
-    /// Its clock less ours, in whole seconds.
-    pub clock_skew_seconds: Option<i64>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Rate {
-    began: Moment,
-    beats: u32,
 }
 
 /// What changed and is visible to others.
@@ -263,34 +239,17 @@ impl Entry {
     ) -> Taken {
         let Heard { beat, token, from, at: now } = heard;
         let mut inner = self.inner.lock();
-        let checked = check(&inner.credentials, token, now);
-        if self.identity.lease.is_some() {
-            return Taken::Rejected;
-        }
-        let generation = match checked {
-            Checked::Accepted(generation) => generation,
-            Checked::Retired => {
-                if inner.retired_use.is_none_or(|noted| now.since(noted) >= REJECTION_NOTED) {
-                    inner.retired_use = Some(now);
-                    tell(Change::Facts);
-                }
-                return Taken::Rejected;
-            }
-            Checked::Wrong if inner.credentials_as_of.is_none() => return Taken::NotLoaded,
-            Checked::Wrong => return Taken::Rejected,
+        let generation = match inner.authenticate(self.identity.lease.is_some(), token, now, &mut tell) {
+            Ok(generation) => generation,
+            Err(refused) => return refused,
         };
+        let degraded = inner.is_degraded(beat);
         if beat.dry_run {
-            return Taken::Heard {
-                presence: inner.judge(listening, now).presence,
-                degraded: inner.is_degraded(beat),
-                too_often: None,
-            };
+            let presence = inner.judge(listening, now).presence;
+            return Taken::Heard { presence, degraded, too_often: None };
         }
-        let mut visible = false;
-        if generation > inner.used_generation {
-            inner.used_generation = generation;
-            visible = true;
-        }
+        let mut visible = generation > inner.used_generation;
+        inner.used_generation = inner.used_generation.max(generation);
         let interval = inner.timing.timing().interval;
         let had_duplicate = inner.is_duplicate(interval, now);
         let freshness = match &beat.boot_id {
@@ -307,7 +266,7 @@ impl Entry {
         if visible {
             tell(Change::Facts);
         }
-        Taken::Heard { presence, degraded: inner.is_degraded(beat), too_often: inner.exceeds_rate(now) }
+        Taken::Heard { presence, degraded, too_often: inner.exceeds_rate(now) }
     }
 
     /// A renewal of its Lease was seen.
@@ -357,6 +316,30 @@ impl Inner {
         }
     }
 
+    /// Of which delivery the token is, or why it is not let in. The comparison comes first, so that the time taken says
+    /// nothing of the source.
+    fn authenticate(
+        &mut self,
+        by_lease: bool,
+        token: &Digest,
+        now: Moment,
+        tell: &mut impl FnMut(Change),
+    ) -> Result<i64, Taken> {
+        match check(&self.credentials, token, now) {
+            _ if by_lease => Err(Taken::Rejected),
+            Checked::Accepted(generation) => Ok(generation),
+            Checked::Retired => {
+                if self.retired_use.is_none_or(|noted| now.since(noted) >= REJECTION_NOTED) {
+                    self.retired_use = Some(now);
+                    tell(Change::Facts);
+                }
+                Err(Taken::Rejected)
+            }
+            Checked::Wrong if self.credentials_as_of.is_none() => Err(Taken::NotLoaded),
+            Checked::Wrong => Err(Taken::Rejected),
+        }
+    }
+
     fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
         self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
     }
@@ -384,68 +367,4 @@ impl Inner {
         self.last_contact = Some(now);
         self.settle(listening, now, tell)
     }
-
-    /// Takes over what the agent said; true when that should be shown now rather than with the next checkpoint. The
-    /// address and the skew wait: behind a NAT with several addresses they would cost a write with every beat.
-    fn learn(&mut self, beat: &Beat<'_>, from: IpAddr, wall: impl FnOnce() -> Timestamp) -> bool {
-        let mut visible = false;
-        let agent = self.agent.get_or_insert_with(|| {
-            visible = true;
-            Box::default()
-        });
-        let Agent { version, hostname, boot_id, pod_uid, address, clock_skew_seconds } = &mut **agent;
-        visible |= replace(version, beat.version.as_deref());
-        visible |= replace(hostname, beat.hostname.as_deref());
-        visible |= replace(boot_id, beat.boot_id.as_deref());
-        visible |= replace(pod_uid, beat.pod_uid.as_deref());
-        *address = Some(from);
-        if let Some(sent_at) = beat.sent_at {
-            let skew = sent_at.duration_since(wall()).as_secs();
-            visible |= is_skewed(*clock_skew_seconds) != is_skewed(Some(skew));
-            *clock_skew_seconds = Some(skew);
-        }
-        let checks = beat.checks.as_deref().unwrap_or_default();
-        if !self.checks.as_ref().is_some_and(|known| known.is(checks)) {
-            // A message may well count seconds: it is kept, and shown with the next write.
-            visible |= !self.checks.as_ref().is_some_and(|known| known.has_outcomes_of(checks));
-            self.checks = Some(Checks::of(checks));
-        }
-        visible
-    }
-
-    /// Whether a check that this beat reports as failed is a critical one.
-    fn is_degraded(&self, beat: &Beat<'_>) -> bool {
-        let severity = |type_: &str| {
-            let known: Option<CheckType> = type_.parse().ok();
-            let said = self.severities.iter().find(|(of, _)| Some(*of) == known).map(|(_, severity)| *severity);
-            said.or(known.map(CheckType::default_severity)).unwrap_or(Severity::Critical)
-        };
-        let failed =
-            |check: &ReportedCheck| check.status == CheckOutcome::Fail && check.type_ != CheckType::ClockSkew.as_str();
-        beat.checks.iter().flatten().any(|check| failed(check) && severity(&check.type_) == Severity::Critical)
-    }
-
-    fn exceeds_rate(&mut self, now: Moment) -> Option<u32> {
-        const MINUTE: Duration = Duration::from_secs(60);
-        if now.since(self.rate.began) >= MINUTE {
-            self.rate = Rate { began: now, beats: 0 };
-        }
-        self.rate.beats = self.rate.beats.saturating_add(1);
-        let expected = (60 / self.timing.timing().interval.as_secs().max(1)).max(1) as u32;
-        let left = MINUTE.saturating_sub(now.since(self.rate.began)).as_secs() as u32;
-        (self.rate.beats > expected.saturating_mul(TOO_OFTEN)).then_some(left.max(1))
-    }
-}
-
-/// Whether a clock that is off by so many seconds deserves a warning: more than 30 (api.md, `checks[]`).
-pub fn is_skewed(seconds: Option<i64>) -> bool {
-    seconds.is_some_and(|seconds| seconds.abs() > 30)
-}
-
-fn replace(known: &mut Option<Box<str>>, said: Option<&str>) -> bool {
-    let differs = known.as_deref() != said;
-    if differs {
-        *known = said.map(Into::into);
-    }
-    differs
 }

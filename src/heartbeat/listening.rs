@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 
+use super::entry::Entry;
 use crate::health::Moment;
 use crate::health::liveness::{Gap, Listening};
 
@@ -40,6 +41,8 @@ pub struct Inputs {
     pub canary_failing_since: Option<Moment>,
     /// When any connector was heard last.
     pub anyone_heard_at: Option<Moment>,
+    /// How many watches of Leases do not work.
+    pub broken_lease_watches: u32,
 }
 
 /// Follows the inputs and remembers since when all of them have been in order.
@@ -52,12 +55,20 @@ pub struct Ear {
 struct State {
     inputs: Inputs,
     listening: Listening,
+    /// The same for Leases, which are heard through the API server.
+    watching: Listening,
 }
 
 impl Ear {
-    /// Whether we can hear, and since when.
+    /// Whether we can hear beats, and since when.
     pub fn listening(&self) -> Listening {
         self.state.read().listening
+    }
+
+    /// Whether we can hear this connector, and since when.
+    pub fn listening_to(&self, entry: &Entry) -> Listening {
+        let state = self.state.read();
+        if entry.identity.lease.is_some() { state.watching } else { state.listening }
     }
 
     /// What hearing depends on, as it stands.
@@ -65,28 +76,32 @@ impl Ear {
         self.state.read().inputs
     }
 
-    /// Changes inputs; true when `listeningSince` changed with them.
+    /// Changes inputs; true when `listeningSince` changed with them, that of beats or that of Leases.
     pub fn update(&self, now: Moment, change: impl FnOnce(&mut Inputs)) -> bool {
         let mut state = self.state.write();
         change(&mut state.inputs);
         let next = follow(&state.inputs, state.listening, now);
-        let moved = next.since != state.listening.since;
-        state.listening = next;
+        let watching = watch(&state.inputs, state.watching, now);
+        let moved = next.since != state.listening.since || watching.since != state.watching.since;
+        (state.listening, state.watching) = (next, watching);
         moved
     }
 
     /// The process did not run for a while: what was not heard meanwhile is no silence.
     pub fn froze(&self, now: Moment) {
         let mut state = self.state.write();
-        if state.listening.since.is_some() {
-            state.listening = Listening { since: Some(now), gap: Gap::Restarted };
+        let State { inputs: _, listening, watching } = &mut *state;
+        for heard in [listening, watching] {
+            if heard.since.is_some() {
+                *heard = Listening { since: Some(now), gap: Gap::Restarted };
+            }
         }
     }
 }
 
 /// The next listening state: a gap begins when an input fails, and ends now when all are well again.
 fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
-    let Inputs { office, synced, port_open, behind_service, canary_failing_since, anyone_heard_at } = *inputs;
+    let Inputs { office, synced, port_open, behind_service, canary_failing_since, anyone_heard_at, .. } = *inputs;
     let running = matches!(office, Office::Leader | Office::Uncertain) && synced && port_open;
     let heard_lately =
         |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + HEARD_LATELY);
@@ -97,6 +112,13 @@ fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
         (true, false, _) => Listening { since: None, gap: Gap::Unreachable },
         (false, ..) => Listening { since: None, gap: Gap::Restarted },
     }
+}
+
+/// The same for the renewals of Leases. They reach us through the API server and by no other path: while that cannot be
+/// reached we are deaf to them, whatever our port hears.
+fn watch(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
+    let watching = inputs.office == Office::Leader && inputs.synced && inputs.broken_lease_watches == 0;
+    Listening { since: watching.then(|| last.since.unwrap_or(now)), gap: Gap::Restarted }
 }
 
 #[cfg(test)]
@@ -125,8 +147,8 @@ mod tests {
     #[test]
     fn an_outage_of_the_api_server_moves_nothing_and_a_lost_lease_does() {
         let ear = listening();
-        assert!(!ear.update(at(10), |i| i.office = Office::Uncertain));
-        assert!(!ear.update(at(400), |i| i.office = Office::Leader));
+        ear.update(at(10), |i| i.office = Office::Uncertain);
+        ear.update(at(400), |i| i.office = Office::Leader);
         assert_eq!(ear.listening().since, Some(at(3)));
         assert!(ear.update(at(401), |i| i.office = Office::Follower));
         assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Restarted });
@@ -152,6 +174,15 @@ mod tests {
         assert!(ear.update(at(150), |_| {}), "nobody heard for too long");
         assert!(ear.update(at(160), |i| i.canary_failing_since = None));
         assert_eq!(ear.listening().since, Some(at(160)));
+    }
+
+    #[test]
+    fn a_broken_watch_of_leases_is_deafness_to_leases_and_to_nothing_else() {
+        let ear = listening();
+        assert!(ear.update(at(50), |i| i.broken_lease_watches += 1));
+        assert_eq!((ear.state.read().watching.since, ear.listening().since), (None, Some(at(3))));
+        assert!(ear.update(at(60), |i| i.broken_lease_watches -= 1));
+        assert_eq!(ear.state.read().watching.since, Some(at(60)));
     }
 
     #[test]

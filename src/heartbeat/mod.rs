@@ -6,6 +6,7 @@ mod client;
 mod compact;
 pub mod credentials;
 pub mod entry;
+mod facts;
 #[cfg(test)]
 mod fake;
 pub mod instances;

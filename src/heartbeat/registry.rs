@@ -199,15 +199,14 @@ impl Registry {
         let entries = self.maps.read().users_of_lease(namespace, name);
         // Seen by a watch: it says nothing of the path that other connectors take to us, and is no load on our port.
         let now = self.clock.now();
-        let listening = self.ear.listening();
         for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
-            entry.renewed(listening, now, |change| self.tell(entry, change));
+            entry.renewed(self.ear.listening_to(entry), now, |change| self.tell(entry, change));
         }
     }
 
     /// Judges one connector and makes the verdict the established one; a change is told.
     pub fn settle(&self, entry: &Arc<Entry>, now: Moment) -> crate::health::liveness::Verdict {
-        entry.settle(self.ear.listening(), now, |change| self.tell(entry, change))
+        entry.settle(self.ear.listening_to(entry), now, |change| self.tell(entry, change))
     }
 
     /// When anybody was heard last.

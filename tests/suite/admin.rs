@@ -147,7 +147,7 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
     kubectl(&["create", "serviceaccount", "reader", "-n", &world.ns]);
     kubectl(&["create", "serviceaccount", "stranger", "-n", &world.ns]);
     kubectl(&["create", "clusterrolebinding", &ask, "--clusterrole=system:auth-delegator", &account("vigie")]);
-    kubectl(&["create", "clusterrole", &read, "--verb=get", "--non-resource-url=/metrics,/api/v1/connectors"]);
+    kubectl(&["create", "clusterrole", &read, "--verb=get", "--non-resource-url=/metrics,/vigie/api/v1/connectors"]);
     kubectl(&["create", "clusterrolebinding", &read, &format!("--clusterrole={read}"), &account("reader")]);
     let operator = world.operator(&["--admin-auth", "kubernetes"]).await;
     let (reader, stranger) = (world.account_token("reader").await, world.account_token("stranger").await);

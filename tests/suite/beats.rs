@@ -241,10 +241,15 @@ async fn a_beat_at_the_last_moment_has_exactly_one_outcome() {
         .collect();
     let join = || senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     let second_beats: Vec<Beaten> = tokio::task::spawn_blocking(join).await.unwrap();
-    for ((edge, first), second) in edges.iter().zip(&firsts).zip(second_beats) {
-        // A beat that was in time changes nothing visible but the checkpoint: the operator's own API is exact at once.
-        let view = operator.says(SOON, &edge.name, "Online").await;
+    // A beat that was in time changes nothing visible but the checkpoint: the operator's own API is exact at once.
+    for (edge, second) in edges.iter().zip(&second_beats) {
+        let view = operator.view(&edge.name).unwrap();
         assert!(second.is_at(time(&view, "/lastHeartbeatTime")), "{view}");
+    }
+    // Looking at all of them may take longer than the limit: they beat on meanwhile.
+    let _on: Vec<_> =
+        edges.iter().map(|edge| Beater::start(&[operator.beats()], edge, seconds(5), Value::Null)).collect();
+    for ((edge, first), second) in edges.iter().zip(&firsts).zip(second_beats) {
         let surely_in_time = second.answered < first.sent + seconds(30);
         // Accepted before the expiry was noticed, it has that one outcome; noticed within a second is the promise.
         let surely_too_late = second.sent > first.answered + seconds(31);

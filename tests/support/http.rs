@@ -123,7 +123,7 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 pub(crate) fn exchange(to: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
     let mut session = Session::open(to)?;
     let sent = session.send(bytes);
-    session.receive().or_else(|error| Err(sent.err().unwrap_or(error)))
+    session.receive().map_err(|error| sent.err().unwrap_or(error))
 }
 
 /// `GET path`.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,7 +36,6 @@ use crate::heartbeat::server::{Limits, serve};
 use crate::heartbeat::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, Leadership, PodLabel, identity};
 use crate::metrics::{Metrics, register_fleet};
-use crate::schedule::Pulse;
 
 /// How long each part may take to stop: 8 s in all, and SIGTERM leaves us 10.
 const STOP_WORK: Duration = Duration::from_secs(2);
@@ -154,14 +153,7 @@ impl Assembly {
         });
         register_fleet(&mut exported, known.clone(), args.object_metrics);
         let (pokes, poked) = mpsc::unbounded_channel();
-        let (all, _) = broadcast::channel(16);
-        let town = Town {
-            registry: registry.clone(),
-            pulse: Arc::new(Pulse::new(clock)),
-            pokes: pokes.clone(),
-            froze: Arc::new(Notify::new()),
-            all,
-        };
+        let town = Town::new(registry.clone(), clock, pokes.clone());
         let parts = Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known };
         let wakes = parts.controllers(&checkpoints, pokes, &work);
         parts.keeper(&wakes, told, poked, sites, &work);
@@ -212,7 +204,9 @@ impl Parts<'_> {
                 Some(namespace) => Api::namespaced(self.clients.main.clone(), namespace),
                 None => Api::all(self.clients.main.clone()),
             };
-            work.spawn(leases::run(leases, self.context.registry.clone(), work.stop.clone()));
+            let town = self.town.clone();
+            let moved = move || town.listening_moved();
+            work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
         self.known.stores.write().clone_from(&stores);
         wakes

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::controller::connector::keeper::Poke;
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::Registry;
@@ -29,6 +30,12 @@ pub(super) struct Town {
 }
 
 impl Town {
+    /// A town whose process has just been seen running.
+    pub(super) fn new(registry: Arc<Registry>, clock: Clock, pokes: mpsc::UnboundedSender<Poke>) -> Self {
+        let (all, _) = broadcast::channel(16);
+        Self { registry, pulse: Arc::new(Pulse::new(clock)), pokes, froze: Arc::new(Notify::new()), all }
+    }
+
     /// Every deadline moved with `listeningSince`.
     pub(super) fn listening_moved(&self) {
         // The keeper is gone only while the process ends.

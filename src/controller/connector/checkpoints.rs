@@ -89,6 +89,7 @@ impl Checkpoints {
         queue.measured_at = now;
         let mut turns = Vec::new();
         let mut oldest = None;
+        let mut over_budget = false;
         while let Some(Reverse(next)) = queue.due.peek()
             && next.at <= now
         {
@@ -100,6 +101,7 @@ impl Checkpoints {
             if is_known && due_at <= now && unwritten.contact.is_some() && unwritten.beats {
                 oldest = oldest.or(Some(unwritten));
                 if queue.allowance < 1.0 {
+                    over_budget = true;
                     break;
                 }
                 queue.allowance -= 1.0;
@@ -115,8 +117,12 @@ impl Checkpoints {
         let staleness = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest.written_at));
         self.staleness.store(u64::try_from(staleness.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let shortfall = oldest
-            .filter(|oldest| staleness > oldest.late.max(self.period * 2))
+            // Writes that the API server refuses make them old as well, and no budget would help.
+            .filter(|oldest| over_budget && staleness > oldest.late.max(self.period * 2))
             .map(|oldest| Shortfall { staleness, late: oldest.late });
         (turns, shortfall)
     }
 }
+
+#[cfg(test)]
+mod tests;

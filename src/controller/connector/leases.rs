@@ -18,8 +18,9 @@ use crate::heartbeat::registry::Registry;
 /// How often it is looked whether a Lease is used at all.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches the Leases of one scope for as long as a Connector uses one; until `stop`.
-pub async fn run(api: Api<Lease>, registry: Arc<Registry>, stop: CancellationToken) {
+/// Watches the Leases of one scope for as long as a Connector uses one; until `stop`. `moved` is called when the watch
+/// broke or came back: silence of Leases does not count in between.
+pub async fn run(api: Api<Lease>, registry: Arc<Registry>, moved: impl Fn() + Send + Sync, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -28,7 +29,7 @@ pub async fn run(api: Api<Lease>, registry: Arc<Registry>, stop: CancellationTok
         if registry.uses_leases() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = hear(api.clone(), &registry) => {}
+                () = hear(api.clone(), &registry, &moved) => {}
                 () = unused(&registry) => {}
             }
         }
@@ -41,16 +42,45 @@ async fn unused(registry: &Registry) {
     }
 }
 
-async fn hear(api: Api<Lease>, registry: &Registry) {
+/// Whether the watch works, told to the ear; one that is given up does not count as broken any more.
+struct Watch<'a> {
+    registry: &'a Registry,
+    moved: &'a (dyn Fn() + Send + Sync),
+    broken: bool,
+}
+
+impl Watch<'_> {
+    fn is_broken(&mut self, broken: bool) -> bool {
+        if std::mem::replace(&mut self.broken, broken) == broken {
+            return false;
+        }
+        let changed = self.registry.ear.update(self.registry.clock().now(), |inputs| {
+            let watches = &mut inputs.broken_lease_watches;
+            *watches = if broken { *watches + 1 } else { watches.saturating_sub(1) };
+        });
+        if changed {
+            (self.moved)();
+        }
+        true
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.is_broken(false);
+    }
+}
+
+async fn hear(api: Api<Lease>, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
     // The kubelets renew one every 10 s for each node: none of our business, and most of the traffic.
     let config = watcher::Config::default().fields("metadata.namespace!=kube-node-lease");
     let mut seen = Seen::default();
-    let mut failing = false;
+    let mut state = Watch { registry, moved, broken: false };
     let mut events = watch(api, config).backoff(crate::cluster::WatchBackoff::default()).boxed();
     loop {
         match events.try_next().await {
             Ok(Some(event)) => {
-                if std::mem::take(&mut failing) {
+                if state.is_broken(false) {
                     tracing::info!("watching Leases again");
                 }
                 if let Some(lease) = lease(&event) {
@@ -65,8 +95,10 @@ async fn hear(api: Api<Lease>, registry: &Registry) {
                 }
             }
             Ok(None) => return,
+            // The API server forgets old versions; listing anew is how watches go on.
+            Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
             Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
+                if state.is_broken(true) {
                     tracing::warn!(%error, "watching Leases failed; trying again until it works");
                 }
             }

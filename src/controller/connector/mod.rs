@@ -7,6 +7,7 @@ pub mod desk;
 pub mod drive;
 pub mod keeper;
 pub mod leases;
+mod look;
 pub mod reconcile;
 pub mod secrets;
 pub mod sites;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Secret};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
@@ -16,9 +16,9 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use super::assess::{Case, stored};
 use super::decide::{Plan, decide, state_event};
 use super::desk::Desks;
-use super::secrets::{Secrets, Token};
+use super::look::Look;
 use super::sites::Sites;
-use super::token::{Request, Seen, TokenPlan, Write, plan, was_delivered};
+use super::token::{TokenPlan, Write};
 use crate::api::{ConditionType, Connector, ConnectorStatus, Reason, Truth};
 use crate::clock::{Clock, Now};
 use crate::cluster::{CallError, StatusWriter, WriteError};
@@ -114,17 +114,19 @@ impl Context {
         };
         let now = self.clock.read();
         let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Next::Done(None)) };
-        self.retell(&permit, &entry, connector, now).await?;
-        let live = entry.snapshot(self.registry.ear.listening(), now.moment);
+        let live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
         let look = self.look(&permit, &entry, connector, &live, now).await;
         let mass_silence = self.sites.mass_silence(&entry.identity.domain);
         let case =
             self.case(connector, &entry, &live, mass_silence.as_deref(), look.as_ref().map(|look| &look.plan), now);
         let plan = decide(&case, look.as_ref().map(|look| &look.plan));
-        self.apply(&permit, &entry, connector, &live, plan, look, now).await
+        let next = self.apply(&permit, &entry, connector, &live, plan, look, now).await?;
+        // Last: what cannot be told must not hold back what is to be written.
+        self.retell(&permit, &entry, connector, now).await?;
+        Ok(next)
     }
 
-    fn case<'a>(
+    pub(super) fn case<'a>(
         &self,
         connector: &'a Connector,
         entry: &Entry,
@@ -135,114 +137,6 @@ impl Context {
     ) -> Case<'a> {
         let duplicate = self.registry.holder_instead_of(entry);
         observe(connector, live, mass_silence, duplicate, token, now)
-    }
-
-    /// Looks at the token Secret when that is due, and decides about it. A transition that waits to be written goes
-    /// first: then the look is put off to the next step.
-    async fn look(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        live: &Snapshot,
-        now: Now,
-    ) -> Option<Look> {
-        // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
-        let is_going = connector.metadata.deletion_timestamp.is_some();
-        if is_going || connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
-            return None;
-        }
-        let status = connector.status.as_ref();
-        if status.is_some_and(|status| status.state.is_some()) {
-            let mass_silence = self.sites.mass_silence(&entry.identity.domain);
-            if decide(&self.case(connector, entry, live, mass_silence.as_deref(), None, now), None).due_at.is_some() {
-                return None;
-            }
-        }
-        let rejected = retired_use(connector, live, now);
-        let noted = status.and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
-        let is_news = rejected.is_some_and(|at| noted.is_none_or(|noted| at.as_second() > noted.as_second()));
-        let spread = (entry.number % 997) as f64 / 997.0;
-        let (due, undelivered, trouble) = self.desks.at(entry.number, permit.epoch(), |desk| {
-            let due = desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread);
-            let (undelivered, trouble) = desk.undelivered();
-            (due, undelivered, trouble)
-        });
-        if !due {
-            return None;
-        }
-        Some(self.look_now(connector, live, rejected, undelivered, trouble, now).await)
-    }
-
-    async fn look_now(
-        &self,
-        connector: &Connector,
-        live: &Snapshot,
-        rejected: Option<Timestamp>,
-        undelivered: Option<Token>,
-        trouble: Option<String>,
-        now: Now,
-    ) -> Look {
-        let slot = self.slot().await;
-        let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
-        let found = match &connector.spec.token.existing_secret_ref {
-            Some(from) => secrets.look_brought(from).await.map(|seen| (seen, None)),
-            None => {
-                secrets.look(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
-            }
-        };
-        drop(slot);
-        let brought = connector.spec.token.existing_secret_ref.as_ref();
-        let secret_name = connector.credential_secret_name();
-        let (seen, secret, failure) = match found {
-            Ok((Some(seen), secret)) => (seen, secret, None),
-            Ok((None, _)) => {
-                let key = brought.map(|from| from.key.as_str()).unwrap_or_default();
-                (Seen::Brought(Err(format!("there is no Secret {secret_name} with a key {key}"))), None, None)
-            }
-            Err(error) => {
-                (Seen::Brought(Err(format!("Secret {secret_name} cannot be read: {error}"))), None, Some(error))
-            }
-        };
-        let is_missing =
-            matches!((&seen, brought), (Seen::Brought(Err(_)), Some(_))) && secret.is_none() && failure.is_none();
-        let request = Request {
-            spec: &connector.spec.token,
-            secret_name: &secret_name,
-            status: connector.status.as_ref().and_then(|status| status.token.as_ref()),
-            delivered: was_delivered(stored(connector, ConditionType::Provisioned).as_ref()),
-            revoke: connector
-                .metadata
-                .annotations
-                .as_ref()
-                .and_then(|all| all.get(super::REVOKE_REQUESTED))
-                .map(String::as_str),
-            used_generation: live.used_generation,
-            retired_use: rejected,
-            undelivered: undelivered.as_ref().map(Token::digest),
-            seen: &seen,
-            now: now.wall,
-        };
-        let fresh = Token::random();
-        let mut plan = plan(&request, fresh.digest());
-        let token = undelivered.filter(|_| plan.reuses).unwrap_or(fresh);
-        if is_missing
-            && let Seen::Brought(Err(problem)) = &seen
-            && problem.starts_with("there is no")
-        {
-            plan.refused = Some((Reason::SecretNotFound, problem.clone()));
-        }
-        if let (Some(_), Some(said)) = (&failure, stored(connector, ConditionType::Provisioned))
-            && was_delivered(Some(&said))
-        {
-            // Not being able to look is no evidence against what was seen last.
-            plan.provisioned = said;
-        }
-        if let (Some(trouble), true) = (trouble, plan.write != Write::Nothing) {
-            plan.provisioned.2 = format!("{}: {trouble}", plan.provisioned.2);
-            plan.in_trouble = true;
-        }
-        Look { plan, secrets, secret, token, failure }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
@@ -283,7 +177,13 @@ impl Context {
             });
         }
         self.tell(permit, entry, connector, events).await?;
-        self.desks.at(entry.number, permit.epoch(), |desk| desk.failures = 0);
+        self.desks.at(entry.number, permit.epoch(), |desk| {
+            desk.failures = 0;
+            if due_at.is_some() {
+                // A deleted Secret is noticed at reconcile (api.md): whose state changes, his Secret is looked at.
+                desk.look_at = None;
+            }
+        });
         if secret != Write::Nothing || due_at.is_some() {
             return Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))));
         }
@@ -306,8 +206,10 @@ impl Context {
         self.registry.wrote(entry, &written, live.last_contact, now);
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         if let Some(due_at) = due_at {
+            // Its event is ours to tell, and in hand.
+            self.desks.at(entry.number, permit.epoch(), |desk| desk.retold = true);
             // What came due while nobody could know is not late: the lag counts from when we could.
-            let since = self.registry.ear.listening().since.map_or(now.wall, |since| now.stamp(since));
+            let since = self.registry.ear.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
             let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
             if let Some(status) = &written.status {
@@ -337,40 +239,6 @@ impl Context {
         self.registry.wrote(entry, &written, live.last_contact, self.clock.read());
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         Ok(written)
-    }
-
-    /// Puts the token where the plan wants it. Its hash is stored already: from now on it is accepted.
-    async fn deliver(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        look: &Look,
-        write: Write,
-    ) -> Result<(), Failed> {
-        let token = match write {
-            Write::Nothing if look.failure.is_some() => return Ok(()),
-            Write::Nothing => {
-                // What timed out has arrived after all, or is not wanted any more: no token in clear is kept for longer.
-                self.desks.at(entry.number, permit.epoch(), |desk| desk.note_delivery(None, None));
-                return Ok(());
-            }
-            Write::Complete => None,
-            Write::Create | Write::Replace => Some(&look.token),
-        };
-        let _slot = self.slot().await;
-        // The one that the step began with may have run out while we stood in line, without anybody else having led:
-        // to begin anew then would put us at the end of the same line, and a fleet created at once would never get its
-        // tokens.
-        let permit = &self.renewed(permit)?;
-        let found = if write == Write::Create { None } else { look.secret.clone() };
-        let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
-        self.desks.at(entry.number, permit.epoch(), |desk| {
-            let undelivered = token.filter(|_| outcome.is_err()).cloned();
-            desk.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
-            desk.look_at = None;
-        });
-        outcome.map_err(Failed::Secret)
     }
 
     /// Tells what the last reconcile could not, and after a restart of ours the newest transition again: whoever wrote
@@ -414,12 +282,12 @@ impl Context {
     }
 
     /// Leave to write as it is now, if we have led without a break since `permit` was given.
-    fn renewed(&self, permit: &Permit) -> Result<Permit, Failed> {
+    pub(super) fn renewed(&self, permit: &Permit) -> Result<Permit, Failed> {
         let now = self.leadership.borrow().permit(self.clock.now());
         now.filter(|now| now.epoch() == permit.epoch()).ok_or(Failed::Status(WriteError::NotLeader))
     }
 
-    async fn slot(&self) -> SemaphorePermit<'_> {
+    pub(super) async fn slot(&self) -> SemaphorePermit<'_> {
         self.calls.acquire().await.expect("it is never closed")
     }
 
@@ -433,15 +301,6 @@ impl Context {
         let next = [look_at, duplicate_until].into_iter().flatten().min()?;
         Some(next.since(now.moment).max(Duration::from_millis(10)))
     }
-}
-
-/// What a look at the token Secret found, and what is to be done about it.
-struct Look {
-    plan: TokenPlan,
-    secrets: Secrets,
-    secret: Option<Secret>,
-    token: Token,
-    failure: Option<CallError>,
 }
 
 /// Puts together what is known of a connector. `token` is what a look at its Secret led to; without one, what is stored
@@ -491,7 +350,7 @@ pub fn observe<'a>(
 }
 
 /// When a retired token was used last: by this process' own account, or by what is stored.
-fn retired_use(connector: &Connector, live: &Snapshot, now: Now) -> Option<Timestamp> {
+pub(super) fn retired_use(connector: &Connector, live: &Snapshot, now: Now) -> Option<Timestamp> {
     let stored =
         connector.status.as_ref().and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
     live.retired_use.map(|at| now.stamp(at)).max(stored)
@@ -517,3 +376,6 @@ fn log_transition(entry: &Entry, status: &ConnectorStatus) {
         "transition"
     );
 }
+
+#[cfg(test)]
+mod tests;

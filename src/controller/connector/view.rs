@@ -39,7 +39,6 @@ pub struct Known {
 impl Known {
     fn visit(&self, namespace: Option<&str>, each: &mut dyn FnMut(&Connector, &Snapshot, &Assessment, Now)) {
         let now = self.registry.clock().read();
-        let listening = self.registry.ear.listening();
         let stores = self.stores.read().clone();
         for object in stores.iter().flat_map(Store::state) {
             let Ok(connector) = &object.0 else { continue };
@@ -47,7 +46,7 @@ impl Known {
                 continue;
             }
             let Some(entry) = self.registry.get(&key(connector)) else { continue };
-            let live = entry.snapshot(listening, now.moment);
+            let live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
             let mass_silence = self.sites.mass_silence(&entry.identity.domain);
             let duplicate = self.registry.holder_instead_of(&entry);
             let assessment = observe(connector, &live, mass_silence.as_deref(), duplicate, None, now).assess();

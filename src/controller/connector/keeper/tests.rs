@@ -125,7 +125,8 @@ impl Rig {
     }
 
     fn presence(&self, name: &str) -> Presence {
-        self.entry(name).snapshot(self.registry.ear.listening(), self.registry.clock().now()).verdict.presence
+        let entry = self.entry(name);
+        entry.snapshot(self.registry.ear.listening_to(&entry), self.registry.clock().now()).verdict.presence
     }
 
     fn woken(&self) -> Vec<(String, u64)> {
@@ -304,4 +305,32 @@ async fn a_takeover_turns_nobody_offline_before_we_listened_long_enough() {
     assert_eq!(rig.presence("paris"), Presence::Unknown);
     rig.until(301).await;
     assert_eq!(rig.presence("paris"), Presence::Offline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_api_server_turns_no_lease_offline() {
+    let rig = Rig::start();
+    let lease = json!({ "heartbeat": { "source": "Lease", "leaseName": "gw" } });
+    rig.enroll("leased", lease, json!({})).await;
+    rig.beating(&["beating"]).await;
+    rig.registry.lease_renewed("edge", "gw");
+    rig.rest().await;
+    assert_eq!(rig.presence("leased"), Presence::Online);
+    let office = |office| {
+        let now = rig.registry.clock().now();
+        if rig.registry.ear.update(now, |inputs| inputs.office = office) {
+            let _ = rig.pokes.send(Poke::ListeningMoved);
+        }
+    };
+    rig.until(60).await;
+    office(Office::Uncertain);
+    rig.until(400).await;
+    assert_eq!(rig.presence("beating"), Presence::Offline, "its beats would have been heard");
+    assert_eq!(rig.presence("leased"), Presence::Unknown, "its renewals come by way of the API server");
+    office(Office::Leader);
+    rig.until(500).await;
+    assert_eq!(rig.presence("leased"), Presence::Unknown);
+    rig.registry.lease_renewed("edge", "gw");
+    rig.rest().await;
+    assert_eq!(rig.presence("leased"), Presence::Online);
 }

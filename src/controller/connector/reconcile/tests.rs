@@ -1,0 +1,143 @@
+//! Whole steps against an API server in memory: what was left undone is done by the next try.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cluster::fake::{Fake, Mode};
+use crate::heartbeat::credentials::Digest;
+use crate::heartbeat::listening::Office;
+use crate::heartbeat::message::parse;
+use crate::heartbeat::routes::Hear as _;
+use crate::leader::Standing;
+
+const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";
+const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
+
+struct Rig {
+    fake: Fake,
+    context: Context,
+    _leads: watch::Sender<Leadership>,
+    _told: tokio::sync::mpsc::UnboundedReceiver<crate::heartbeat::registry::Told>,
+}
+
+impl Rig {
+    /// A leader, and one Connector in the API server.
+    fn new(status: Value) -> Self {
+        let (fake, clock) = (Fake::new(), Clock::default());
+        let (registry, told) = Registry::new(clock, &[7; 32]);
+        let now = clock.now();
+        registry
+            .ear
+            .update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
+        let write_until = now + Duration::from_secs(3600);
+        let leads =
+            Leadership { standing: Standing::Leader, epoch: 1, write_until, confirmed: true, ..Leadership::follower() };
+        let (sender, leadership) = watch::channel(leads);
+        let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
+        let context = Context {
+            registry: Arc::new(registry),
+            leadership,
+            writer: StatusWriter::new(clock, metrics.clone()),
+            client: fake.client(),
+            reporter: Reporter { client: fake.client(), instance: "test".to_owned() },
+            sites: Arc::default(),
+            desks: Desks::default(),
+            metrics,
+            public_url: None,
+            clock,
+            unreadable: RwLock::default(),
+            calls: Semaphore::new(CALLS_IN_FLIGHT),
+        };
+        let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 1 });
+        fake.put(CONNECTOR, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": status }));
+        let rig = Self { fake, context, _leads: sender, _told: told };
+        rig.context.registry.enroll(&rig.connector(), clock.read());
+        rig
+    }
+
+    fn connector(&self) -> Connector {
+        serde_json::from_value(self.fake.object(CONNECTOR).unwrap()).unwrap()
+    }
+
+    async fn reconcile(&self) -> Result<Action, Failed> {
+        self.context.reconcile(&self.connector()).await
+    }
+
+    fn provisioned(&self) -> String {
+        stored(&self.connector(), ConditionType::Provisioned).map(|said| said.0.to_string()).unwrap_or_default()
+    }
+
+    /// How many events were told since this was asked last.
+    fn told(&self) -> usize {
+        self.fake.take_log().iter().filter(|asked| asked.starts_with("POST") && asked.contains("/events")).count()
+    }
+
+    fn break_secret(&self) {
+        self.fake.put(SECRET, json!({ "metadata": { "name": 5 } }));
+    }
+}
+
+#[tokio::test]
+async fn a_new_connector_gets_its_token_in_one_go_and_then_there_is_peace() {
+    let rig = Rig::new(json!({ "observedGeneration": -1 }));
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.provisioned(), "True");
+    let secret = rig.fake.object(SECRET).unwrap();
+    assert_eq!(secret["metadata"]["ownerReferences"][0]["uid"], "u1");
+    rig.fake.take_log();
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.fake.take_log(), Vec::<String>::new(), "not even a look, before ten minutes are over");
+}
+
+#[tokio::test]
+async fn a_secret_that_could_not_be_read_is_read_again_with_the_next_try() {
+    let rig = Rig::new(json!({ "observedGeneration": -1 }));
+    rig.break_secret();
+    rig.reconcile().await.unwrap_err();
+    assert_eq!(rig.provisioned(), "False");
+    rig.fake.put(SECRET, Value::Null);
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.provisioned(), "True", "no ten minutes later");
+}
+
+#[tokio::test]
+async fn what_was_not_told_because_the_secret_failed_is_told_with_the_next_try() {
+    let hash = |token, generation| json!({ "generation": generation, "sha256": Digest::of(token).to_hex() });
+    let token = json!({ "generation": 2, "rotation": "Pending", "hashes": [hash("new", 2), hash("old", 1)], "secretName": "paris-connector-token" });
+    let delivered = json!({ "type": "Provisioned", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let rig = Rig::new(json!({ "observedGeneration": 1, "token": token, "conditions": [delivered] }));
+    let beat = br#"{"connector_id": "edge/paris", "token": "new"}"#;
+    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    rig.break_secret();
+    rig.reconcile().await.unwrap_err();
+    let confirmed = rig.connector().status.and_then(|status| status.token).unwrap();
+    assert_eq!((confirmed.rotation, rig.told()), (crate::api::Rotation::Confirmed, 0));
+    rig.fake.put(SECRET, Value::Null);
+    rig.reconcile().await.unwrap();
+    // That it is online, that the token was rotated, and that its Secret had to be made anew.
+    assert_eq!(rig.told(), 3);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_told_holds_no_transition_back() {
+    let rig = Rig::new(json!({ "observedGeneration": -1 }));
+    rig.reconcile().await.unwrap();
+    let token = rig.fake.object(SECRET).unwrap()["data"]["token"].clone();
+    let token: k8s_openapi::ByteString = serde_json::from_value(token).unwrap();
+    let beat = json!({ "connector_id": "edge/paris", "token": String::from_utf8(token.0).unwrap() }).to_string();
+    let hear = |beat: &str| rig.context.registry.hear(&parse(beat.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
+    rig.fake.set_mode(Mode::Forbids("/events"));
+    hear(&beat);
+    rig.reconcile().await.unwrap_err();
+    let state = |rig: &Rig| rig.connector().status.and_then(|status| status.state);
+    assert_eq!(state(&rig), Some(crate::api::ConnectorState::Online));
+    // The next transition does not wait for the event of the last one.
+    let failing = beat.replace('}', r#","checks":[{"type":"Process","status":"Fail"}]}"#);
+    hear(&failing);
+    rig.reconcile().await.unwrap_err();
+    assert_eq!(state(&rig), Some(crate::api::ConnectorState::Degraded));
+    rig.fake.set_mode(Mode::Up);
+    rig.fake.take_log();
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.told(), 2, "both are told in the end");
+}
