@@ -17,15 +17,16 @@ mod process;
 mod servers;
 
 use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<()> {
     // cargo adds `--bench` to what it is told to hand over.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
-        ["beats"] => runtime(false)?.block_on(beats::measure()),
+        ["beats"] => runtime(false)?.block_on(or_interrupted(beats::measure())),
         ["registry"] => registry(),
-        ["cluster"] => runtime(true)?.block_on(cluster::measure()),
+        ["cluster"] => runtime(true)?.block_on(or_interrupted(cluster::measure())),
         // What follows is for this program itself: it starts its servers that way.
         ["serve", "bare"] => runtime(true)?.block_on(servers::bare()),
         ["serve", "vigie", connectors] => {
@@ -40,7 +41,17 @@ fn main() -> anyhow::Result<()> {
 /// 100,000 connectors, no API server.
 fn registry() -> anyhow::Result<()> {
     memory::measure()?;
-    runtime(false)?.block_on(expiry::measure())
+    runtime(false)?.block_on(or_interrupted(expiry::measure()))
+}
+
+/// An interrupt ends the measurement the way an error does: servers and cluster go with it.
+async fn or_interrupted(measurement: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = measurement => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
 }
 
 /// A server gets a thread for each core, as `vigie run` does; a generator has one.
