@@ -28,8 +28,8 @@ const CONNECTORS: usize = 5_000;
 /// All of them every 30 s.
 const RATE: f64 = CONNECTORS as f64 / 30.0;
 const CONNECTIONS: usize = 50;
-/// After the last transition, before a steady fleet is measured.
-const SETTLE: Duration = Duration::from_secs(45);
+/// For so long nothing but checkpoints and the lease is written before a fleet counts as steady.
+const SETTLED: Duration = Duration::from_secs(15);
 const STEADY: Duration = Duration::from_secs(120);
 /// For each thing that is waited for.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -55,7 +55,11 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     println!("all beat, every 30 s");
     say("from the first beat to all Online, s", format!("{:.1}", seconds_since(begin)));
     say("writes meanwhile", &writes);
-    tokio::time::sleep(SETTLE).await;
+    settled(&cluster).await?;
+    say(
+        "from the first beat to all of it written and told, s",
+        format!("{:.1}", seconds_since(begin) - SETTLED.as_secs_f64()),
+    );
     steady(&cluster, &operator).await?;
 
     println!("killed (SIGKILL) and started again, beats going on");
@@ -136,6 +140,16 @@ async fn tokens(client: &kube::Client) -> anyhow::Result<Vec<Vec<u8>>> {
     let requests: Vec<_> = secrets.items.iter().map(request).collect::<anyhow::Result<_>>()?;
     anyhow::ensure!(requests.len() == CONNECTORS, "{} tokens instead of {CONNECTORS}", requests.len());
     Ok(requests)
+}
+
+/// Waits until transitions are written and events are told.
+async fn settled(cluster: &Cluster) -> anyhow::Result<()> {
+    until(Duration::from_secs(3), "the fleet to be steady", async || {
+        let now = Timestamp::now();
+        let writes = cluster.writes(now - SETTLED, now)?;
+        Ok(writes.of("update connectors/status").0 + writes.of("create events").0 == 0)
+    })
+    .await
 }
 
 async fn steady(cluster: &Cluster, operator: &Running) -> anyhow::Result<()> {
