@@ -30,13 +30,13 @@ const CONNECTORS: usize = 100_000;
 /// All of them every 30 s.
 const RATE: f64 = 100_000.0 / 30.0;
 /// How long it is measured. With what comes before, all waves expire within.
-const TIME: Duration = Duration::from_secs(20);
+const TIME: Duration = Duration::from_secs(22);
 /// Connectors in a wave.
 const WAVE: usize = 1_000;
 /// Waves of connectors all over the fleet that turn Offline, each within a second; then a whole site turns Late.
 const WAVES: usize = 5;
 /// The first wave expires so long after the start: the fleet is loaded, and beats.
-const FIRST: f64 = 8.0;
+const FIRST: f64 = 6.0;
 /// Between two waves.
 const APART: f64 = 2.5;
 /// Defaults of a connector, in seconds (api.md).
