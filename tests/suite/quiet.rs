@@ -103,6 +103,16 @@ async fn all_online(operator: &Operator) {
     .await;
 }
 
+/// A status is written before its event is told: until all of them are, the change is not over.
+async fn all_told(world: &World) {
+    eventually(seconds(240), "every connector's first Online is told", async || {
+        let told = |request: &Request| request.verb == "create" && request.resource == "events" && request.is_success();
+        let told = world.requests().iter().filter(|request| told(request)).count();
+        if told >= FLEET { Ok(()) } else { Err(format!("{told} of {FLEET}")) }
+    })
+    .await;
+}
+
 fn is_write(request: &Request) -> bool {
     ["create", "update", "patch", "delete"].contains(&request.verb.as_str()) && request.resource != "leases"
 }
@@ -140,6 +150,7 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
     let edges = fleet(&world).await;
     let beating = Fleet::start(operator.beats(), edges.clone(), seconds(10));
     all_online(&operator).await;
+    all_told(&world).await;
 
     let (writes, counted) = steady(&world, &operator, 2 * CHECKPOINT).await;
     let odd = writes.iter().find(|write| write.resource != "connectors/status" || !write.is_success());

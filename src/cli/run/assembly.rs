@@ -77,11 +77,14 @@ pub(super) struct Running {
 struct Group {
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Ends what did not stop by itself in time.
+    kill: CancellationToken,
 }
 
 impl Group {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        let kill = self.kill.clone();
+        self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await });
     }
 
     async fn end(&self, what: &str, within: Duration) {
@@ -89,6 +92,9 @@ impl Group {
         self.tasks.close();
         if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
             tracing::warn!(what, left = self.tasks.len(), "stopped without waiting any longer");
+            // Dropped here and not with the runtime, in whose end kube's controller would find its reconciles cancelled.
+            self.kill.cancel();
+            self.tasks.wait().await;
         }
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::Controller;
-use kube::runtime::controller::{Action, Error as ControllerError};
+use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -25,6 +25,11 @@ use crate::heartbeat::entry::Key;
 
 /// How often the budget of checkpoints is looked at.
 const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
+
+/// How many reconciles run at once. Each holds a few copies of its object while it waits for its turn to write, so a
+/// fleet that is created at once must not have all of them; and there must be room for a transition beside many others
+/// that wait for a Secret or a checkpoint.
+const AT_ONCE: u16 = 256;
 
 /// How often it is told that the budget is too small.
 const SHORTFALL_TOLD: Duration = Duration::from_secs(3600);
@@ -80,6 +85,7 @@ pub fn controller(
     let (reader, stream) = watched(api, tap);
     let woken = futures::stream::unfold(woken, |mut woken| async move { woken.recv().await.map(|next| (next, woken)) });
     let driven = Controller::for_stream(stream, reader.clone())
+        .with_config(Config::default().concurrency(AT_ONCE))
         .reconcile_on(woken)
         .reconcile_all_on(all)
         .graceful_shutdown_on(stop.cancelled_owned())
