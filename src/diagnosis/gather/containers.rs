@@ -39,6 +39,7 @@ fn container(spec: &v1::Container, status: Option<&v1::ContainerStatus>, maps: &
         ports: ports(spec),
         environment: resolved.names,
         values: resolved.values,
+        value_sources: resolved.sources,
         environment_incomplete: resolved.incomplete,
         memory_limit: limits.and_then(|limits| limits.get("memory")).map(|limit| limit.0.clone()),
         probes: (spec.startup_probe.is_some(), spec.liveness_probe.is_some(), spec.readiness_probe.is_some()),

@@ -20,6 +20,8 @@ pub(super) struct Resolved {
     pub(super) names: BTreeSet<String>,
     /// The wanted settings, under the names of `WANTED_ENVIRONMENT`.
     pub(super) values: BTreeMap<String, EnvValue>,
+    /// Where those stand when it is not the variable's own value in the template.
+    pub(super) sources: BTreeMap<String, String>,
     /// Why the absence of a variable proves nothing.
     pub(super) incomplete: Option<String>,
 }
@@ -28,6 +30,8 @@ pub(super) struct Resolved {
 #[derive(Default)]
 pub(super) struct Variables {
     pub(super) known: BTreeMap<String, EnvValue>,
+    /// Where those stand that come from a ConfigMap.
+    pub(super) sources: BTreeMap<String, String>,
     pub(super) missing: Vec<String>,
 }
 
@@ -62,9 +66,9 @@ pub(super) fn resolve(container: &v1::Container, maps: &ConfigMaps) -> Resolved 
         variables.take_one(variable, maps);
     }
     let names = variables.known.keys().cloned().collect();
-    let values = settings::read(container, &mut variables);
+    let (values, sources) = settings::read(container, &mut variables);
     let incomplete = (!variables.missing.is_empty()).then(|| variables.missing.join("; "));
-    Resolved { names, values, incomplete }
+    Resolved { names, values, sources, incomplete }
 }
 
 impl Variables {
@@ -76,8 +80,11 @@ impl Variables {
         let Some(reference) = &source.config_map_ref else { return };
         match maps.get(&reference.name) {
             Some(Lookup::Found(data)) => {
-                let data = data.iter().map(|(key, value)| (format!("{prefix}{key}"), EnvValue::Plain(value.clone())));
-                self.known.extend(data);
+                for (key, value) in data {
+                    let variable = format!("{prefix}{key}");
+                    self.sources.insert(variable.clone(), stands_in(&reference.name, key));
+                    self.known.insert(variable, EnvValue::Plain(value.clone()));
+                }
             }
             Some(Lookup::Absent) if reference.optional == Some(true) => {}
             other => self.missing.push(absence(&reference.name, other)),
@@ -85,6 +92,8 @@ impl Variables {
     }
 
     fn take_one(&mut self, variable: &v1::EnvVar, maps: &ConfigMaps) {
+        let map = variable.value_from.as_ref().and_then(|from| from.config_map_key_ref.as_ref());
+        let source = map.map(|reference| stands_in(&reference.name, &reference.key));
         let value = match &variable.value_from {
             None => self.expand(variable.value.as_deref().unwrap_or_default()),
             Some(from) => match (&from.secret_key_ref, &from.config_map_key_ref) {
@@ -98,6 +107,10 @@ impl Variables {
             },
         };
         self.known.insert(variable.name.clone(), value);
+        match source {
+            Some(source) => self.sources.insert(variable.name.clone(), source),
+            None => self.sources.remove(&variable.name),
+        };
     }
 
     /// `$(NAME)` becomes the value of what came before, `$$` a dollar; an unknown name stays as it is written.
@@ -125,6 +138,10 @@ impl Variables {
         whole.push_str(rest);
         EnvValue::Plain(whole)
     }
+}
+
+fn stands_in(map: &str, key: &str) -> String {
+    format!("ConfigMap {map}, key {key}")
 }
 
 fn from_map(reference: &v1::ConfigMapKeySelector, maps: &ConfigMaps) -> Option<EnvValue> {

@@ -60,6 +60,9 @@ fn later_sources_win_and_env_wins_over_env_from() {
     assert_eq!(needed(std::slice::from_ref(&container)), ["one".to_owned(), "two".to_owned()].into());
     let found = resolve(&container, &maps);
     assert_eq!((value(&found, INCLUDE), value(&found, "SERVER_PORT")), (plain("info"), plain("9000")));
+    // The variable's own value needs no source.
+    let source = (INCLUDE.to_owned(), format!("ConfigMap two, key {INCLUDE}"));
+    assert_eq!(found.sources, BTreeMap::from([source]));
     assert!(found.names.contains("unrelated"));
 }
 
@@ -184,6 +187,9 @@ fn arguments_and_system_properties_count_in_springs_order() {
     assert_eq!(value(&found, "SERVER_PORT"), plain("1"));
     assert_eq!(value(&found, "SERVER_ADDRESS"), plain("127.0.0.1"));
     assert_eq!(value(&found, "MANAGEMENT_SERVER_PORT"), plain("8085"));
+    let sources: Vec<&str> = found.sources.values().map(String::as_str).collect();
+    let arguments = "the container's command and arguments";
+    assert_eq!(sources, [arguments, "JAVA_OPTS", arguments]);
     let unused = seen(json!({"env": [{"name": "JAVA_OPTS", "value": "-Dserver.port=1"}]}));
     assert_eq!(value(&unused, "SERVER_PORT"), None);
     let tool = seen(json!({"env": [{"name": "JAVA_TOOL_OPTIONS", "value": "-Dserver.port=\"3\""}]}));

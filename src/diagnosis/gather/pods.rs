@@ -44,7 +44,7 @@ pub(super) fn pod(pod: &v1::Pod, maps: &ConfigMaps) -> Pod {
 }
 
 /// Every address, the first one first; the list holds the single one again.
-fn addresses(status: &v1::PodStatus) -> Vec<IpAddr> {
+pub(super) fn addresses(status: &v1::PodStatus) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     let listed = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
     for address in status.pod_ip.as_deref().into_iter().chain(listed).filter_map(|text| text.parse().ok()) {

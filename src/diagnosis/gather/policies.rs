@@ -21,8 +21,6 @@ const NAME_OF_NAMESPACE: &str = "kubernetes.io/metadata.name";
 /// Yes, no, or not known.
 type Known = Option<bool>;
 
-type Labels = BTreeMap<String, String>;
-
 /// Who wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {

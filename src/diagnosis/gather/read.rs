@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{Api, ListParams, LogParams};
 use kube::{Client, Resource};
@@ -38,6 +39,14 @@ impl Reader {
         let permission = Permission::new::<K>("get", Some(namespace));
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         self.look(&permission, &format!("{namespace}/{name}"), api.get(name)).await
+    }
+
+    /// What an object is called and when it was changed, without what it holds.
+    pub(super) async fn get_metadata<K: Namespaced>(&self, namespace: &str, name: &str) -> Lookup<ObjectMeta> {
+        let permission = Permission::new::<K>("get", Some(namespace));
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let get = async { api.get_metadata(name).await.map(|found| found.metadata) };
+        self.look(&permission, &format!("{namespace}/{name}"), get).await
     }
 
     /// One object that lives in no namespace.

@@ -24,6 +24,9 @@ const BY_SCRIPT: &str = "JAVA_OPTS";
 /// Variables that have Spring read settings from files or servers that are not looked at.
 const ELSEWHERE: [&str; 3] = ["SPRING_CONFIG_LOCATION", "SPRING_CONFIG_ADDITIONAL_LOCATION", "SPRING_CONFIG_IMPORT"];
 
+/// Where `-D` and `--` stand in a pod's template.
+const ARGUMENTS: &str = "the container's command and arguments";
+
 /// The longest value that is kept, in characters: a list of endpoints is far shorter.
 const LONGEST: usize = 256;
 
@@ -33,18 +36,21 @@ pub(super) fn is_wanted(name: &str) -> bool {
 }
 
 /// The wanted settings of `container`, under the names of [`WANTED_ENVIRONMENT`]; what could not be read is noted among
-/// what the environment misses.
-pub(super) fn read(container: &v1::Container, variables: &mut Variables) -> BTreeMap<String, EnvValue> {
+/// what the environment misses. The second is where each stands, when that is not the variable's own value.
+pub(super) fn read(
+    container: &v1::Container,
+    variables: &mut Variables,
+) -> (BTreeMap<String, EnvValue>, BTreeMap<String, String>) {
     let mut settings = Settings::default();
     for (name, value) in &variables.known {
-        settings.put(name, value.clone());
+        settings.put(name, value.clone(), variables.sources.get(name).map(String::as_str));
     }
     let command: Vec<String> = container.command.iter().chain(&container.args).flatten().cloned().collect();
     let by_script = command.iter().any(|word| word.contains(BY_SCRIPT));
     let mut missing = Vec::new();
     for name in JVM.into_iter().chain(by_script.then_some(BY_SCRIPT)) {
         match variables.known.get(name) {
-            Some(EnvValue::Plain(text)) => settings.take_words(text, "-D"),
+            Some(EnvValue::Plain(text)) => settings.take_words(text, "-D", name),
             Some(_) => missing.push(format!("{name} could not be resolved")),
             None => {}
         }
@@ -55,7 +61,7 @@ pub(super) fn read(container: &v1::Container, variables: &mut Variables) -> BTre
         _ => None,
     };
     let command: Vec<String> = command.iter().filter_map(expanded).collect();
-    command.iter().for_each(|word| settings.take_words(word, "-D"));
+    command.iter().for_each(|word| settings.take_words(word, "-D", ARGUMENTS));
     match variables.known.get(JSON) {
         Some(EnvValue::Plain(text)) => match serde_json::from_str(text) {
             Ok(document) => settings.flatten("", &document),
@@ -64,7 +70,7 @@ pub(super) fn read(container: &v1::Container, variables: &mut Variables) -> BTre
         Some(_) => missing.push(format!("{JSON} could not be resolved")),
         None => {}
     }
-    command.iter().for_each(|word| settings.take_words(word, "--"));
+    command.iter().for_each(|word| settings.take_words(word, "--", ARGUMENTS));
     let elsewhere = ELSEWHERE.iter().filter(|name| variables.known.contains_key(**name));
     missing.extend(elsewhere.map(|name| format!("settings are read from elsewhere too ({name})")));
     variables.missing.extend(missing);
@@ -74,28 +80,37 @@ pub(super) fn read(container: &v1::Container, variables: &mut Variables) -> BTre
 #[derive(Default)]
 struct Settings {
     found: BTreeMap<&'static str, EnvValue>,
+    sources: BTreeMap<&'static str, String>,
     /// Elements of lists, by name and index: they come one by one, and as a whole they replace what was weaker.
     lists: BTreeMap<&'static str, BTreeMap<usize, EnvValue>>,
 }
 
 impl Settings {
-    fn put(&mut self, name: &str, value: EnvValue) {
-        if let Some(wanted) = wanted(name) {
+    fn put(&mut self, name: &str, value: EnvValue, source: Option<&str>) {
+        let bound = if let Some(wanted) = wanted(name) {
             self.found.insert(wanted, kept(value));
             self.lists.remove(wanted);
+            wanted
         } else if let Some((wanted, index)) = element(name) {
             self.lists.entry(wanted).or_default().insert(index, kept(value));
-        }
+            wanted
+        } else {
+            return;
+        };
+        match source {
+            Some(source) => self.sources.insert(bound, source.to_owned()),
+            None => self.sources.remove(bound),
+        };
     }
 
     /// Words such as `-Dname=value` in one line of arguments.
-    fn take_words(&mut self, line: &str, prefix: &str) {
+    fn take_words(&mut self, line: &str, prefix: &str, source: &str) {
         for word in line.split_whitespace() {
             let word = word.trim_matches(['"', '\'']);
             let setting = word.strip_prefix(prefix).and_then(|setting| setting.split_once('='));
             // A property's name has dots: `--SERVER_PORT=1` is none.
             if let Some((name, value)) = setting.filter(|(name, _)| name.contains('.')) {
-                self.put(name, EnvValue::Plain(value.trim_matches(['"', '\'']).to_owned()));
+                self.put(name, EnvValue::Plain(value.trim_matches(['"', '\'']).to_owned()), Some(source));
             }
         }
     }
@@ -107,13 +122,13 @@ impl Settings {
             Value::Array(items) => {
                 items.iter().enumerate().for_each(|(at, item)| self.flatten(&format!("{path}[{at}]"), item));
             }
-            Value::String(text) => self.put(path, EnvValue::Plain(text.clone())),
-            Value::Null => self.put(path, EnvValue::Plain(String::new())),
-            other => self.put(path, EnvValue::Plain(other.to_string())),
+            Value::String(text) => self.put(path, EnvValue::Plain(text.clone()), Some(JSON)),
+            Value::Null => self.put(path, EnvValue::Plain(String::new()), Some(JSON)),
+            other => self.put(path, EnvValue::Plain(other.to_string()), Some(JSON)),
         }
     }
 
-    fn finish(self) -> BTreeMap<String, EnvValue> {
+    fn finish(self) -> (BTreeMap<String, EnvValue>, BTreeMap<String, String>) {
         let mut all = self.found;
         for (name, items) in self.lists {
             let plain = items.values().map(|item| match item {
@@ -123,7 +138,9 @@ impl Settings {
             let joined = plain.collect::<Result<Vec<_>, _>>().map(|items| items.join(","));
             all.insert(name, joined.map_or_else(|other| other, EnvValue::Plain));
         }
-        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let values = all.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let sources = self.sources.into_iter().map(|(name, source)| (name.to_owned(), source));
+        (values.collect(), sources.collect())
     }
 }
 

@@ -5,13 +5,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
 use crate::api::{BackendTarget, MonitoredBackend, TargetScheme};
-use crate::diagnosis::evidence::{Pod, Service, Subject, Workload};
+use crate::diagnosis::evidence::{Evidence, Subject};
 
 /// How long a start may take where neither the spec nor a startup probe says so, in seconds (api.md, startupSeconds).
 const USUAL_STARTUP: u64 = 300;
 
 /// What the evidence is about, as far as the spec alone says it. A port that is named, not numbered, is 0 until
-/// [`settle`] has seen what has that name; so is a startup that the spec does not limit.
+/// the pods or the Service have been seen; so is a startup that the spec does not limit.
 pub fn subject(backend: &MonitoredBackend) -> Subject {
     let spec = &backend.spec;
     let namespace = backend.namespace().unwrap_or_default();
@@ -29,6 +29,7 @@ pub fn subject(backend: &MonitoredBackend) -> Subject {
         wants_metrics: spec.probe.metrics.is_some(),
         wants_actuator: spec.probe.actuator.is_some(),
         startup_seconds: spec.startup_seconds.map_or(0, |seconds| u64::try_from(seconds).unwrap_or(0)),
+        prometheus_url: None,
         prometheus_source: prometheus.and_then(|prometheus| prometheus.source_cidr.clone()),
         has_agent: spec.agent_ref.is_some(),
         namespace,
@@ -36,27 +37,28 @@ pub fn subject(backend: &MonitoredBackend) -> Subject {
 }
 
 /// The name or number of the port in the pods that the target asks for, where it aims at pods.
-pub fn pods_port(backend: &MonitoredBackend) -> Option<String> {
+pub(super) fn pods_port(backend: &MonitoredBackend) -> Option<String> {
     backend.spec.target.pods.as_ref().map(|pods| in_words(&pods.port))
 }
 
 /// Fills in what only the cluster knows: the number of a port that has a name, and how long a start may take.
-pub(super) fn settle(
-    subject: &mut Subject,
-    is_startup_given: bool,
-    pods_port: Option<&str>,
-    (workload, pods, service): (Option<&Workload>, &[Pod], Option<&Service>),
-) {
-    if subject.port == 0 {
-        let of_service = service.and_then(|service| service.port.as_ref()).map(|(number, _)| *number);
+pub(super) fn settle(evidence: &mut Evidence, is_startup_given: bool, pods_port: Option<&str>) {
+    let pods = evidence.pods.found().map(Vec::as_slice).unwrap_or_default();
+    let mut port = evidence.subject.port;
+    if port == 0 {
+        let of_service = evidence.service.found().and_then(|service| service.port.as_ref()).map(|(number, _)| *number);
         let of_pods = pods_port.and_then(|port| pods.iter().find_map(|pod| super::service::port_of(pod, port)));
-        subject.port = of_service.or(of_pods).unwrap_or(0);
+        port = of_service.or(of_pods).unwrap_or(0);
     }
+    let mut startup = evidence.subject.startup_seconds;
     if !is_startup_given {
         let budgets = pods.iter().flat_map(|pod| &pod.containers).filter_map(|container| container.startup_budget);
-        let ready_after = workload.map_or(0, |workload| u64::try_from(workload.min_ready_seconds).unwrap_or(0));
-        subject.startup_seconds = budgets.max().unwrap_or_else(|| ready_after.max(USUAL_STARTUP));
+        let ready_after = evidence.workload.found().map_or(0, |workload| workload.min_ready_seconds);
+        let ready_after = u64::try_from(ready_after).unwrap_or(0);
+        startup = budgets.max().unwrap_or_else(|| ready_after.max(USUAL_STARTUP));
     }
+    evidence.subject.port = port;
+    evidence.subject.startup_seconds = startup;
 }
 
 /// A target in its parts.
@@ -90,7 +92,11 @@ impl Place {
     fn new(scheme: TargetScheme, host: String, port: String, path: String) -> Self {
         // Only HTTP has paths that begin with a slash; for gRPC it is the name of a service.
         let is_http = matches!(scheme, TargetScheme::Http | TargetScheme::Https);
-        let path = if is_http && path.is_empty() { "/".to_owned() } else { path };
+        let path = match path.trim_start_matches('/') {
+            "" if is_http => "/".to_owned(),
+            name if !is_http => name.to_owned(),
+            _ => path,
+        };
         Self { scheme: scheme.as_str(), host, port, path }
     }
 
@@ -101,7 +107,8 @@ impl Place {
             host if host.contains(':') => format!("[{host}]"),
             host => host.to_owned(),
         };
-        format!("{scheme}://{host}:{port}{path}")
+        let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+        format!("{scheme}://{host}:{port}{slash}{path}")
     }
 }
 

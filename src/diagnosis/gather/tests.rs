@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::mapping_tests::crashing;
 use super::{Question, gather};
-use crate::api::{WorkloadKind, WorkloadRef};
+use crate::api::{MonitoredBackend, MonitoredBackendSpec, WorkloadKind, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
+use crate::probe::{Policy, Prober};
 
 /// An API server: what it answers to a path and its query.
 fn server(answer: impl Fn(&str, &str) -> (u16, Value) + Clone + Send + Sync + 'static) -> kube::Client {
@@ -81,7 +82,9 @@ fn subject() -> Subject {
 
 async fn seen(client: kube::Client) -> Evidence {
     let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-    gather(client, Question::new(subject(), now), now).await
+    let mut question = Question::about(&MonitoredBackend::new("web", MonitoredBackendSpec::default()), None, now);
+    question.known.subject = subject();
+    gather(client, &Prober::new(Policy::default()), question, now).await
 }
 
 #[tokio::test]

@@ -1,8 +1,15 @@
 //! Durations as Prometheus writes them: `15s`, `1m30s`, `500ms`.
 
 /// Units and their milliseconds, the larger first, as Prometheus orders them (common/model, Duration).
-const UNITS: [(&str, u64); 7] =
-    [("y", 31_536_000_000), ("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const UNITS: [(&str, u64); 7] = [
+    ("y", 31_536_000_000),
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1000),
+    ("ms", 1),
+];
 
 /// Milliseconds; `None` when it is no such duration.
 pub(super) fn milliseconds(text: &str) -> Option<u64> {

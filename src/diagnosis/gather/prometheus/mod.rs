@@ -18,7 +18,8 @@ use tokio::time::timeout;
 
 use crate::diagnosis::evidence::{Evidence, Lookup, Prometheus};
 use crate::probe::{HttpOptions, Prober, Request, Scheme, Target};
-use targets::{Active, Aim, Targets, place, without_secrets};
+use targets::{Active, Targets};
+pub(super) use targets::{Aim, place, without_secrets};
 
 /// How long one answer may take: a list of thousands of targets is megabytes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -106,7 +107,8 @@ impl Api<'_> {
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         let base = without_secrets(&self.source.url);
         let failed = |why: String| format!("asking Prometheus at {base}: {why}");
-        let request = self.request(path).ok_or_else(|| failed("this is no http or https URL with a host".to_owned()))?;
+        let request =
+            self.request(path).ok_or_else(|| failed("this is no http or https URL with a host".to_owned()))?;
         let outcome = self.prober.probe(&request).await;
         outcome.result.map_err(|failure| failed(failure.message))?;
         let body = outcome.seen.body.unwrap_or_default();
@@ -186,7 +188,8 @@ pub(super) fn aim(evidence: &Evidence, source: &Source, service: &[IpAddr], pods
     let own = evidence.vantages.iter().filter(|vantage| !vantage.name.starts_with("pod/"));
     let mut addresses: BTreeSet<IpAddr> = own.filter_map(|vantage| vantage.address).collect();
     addresses.extend(subject.host.parse::<IpAddr>().ok());
-    let mut names = BTreeSet::from([subject.host.to_lowercase()]);
+    let mut names: BTreeSet<String> =
+        Some(subject.host.to_lowercase()).into_iter().filter(|host| !host.is_empty()).collect();
     if let Some((name, _)) = &subject.service {
         let namespace = &subject.namespace;
         addresses.extend(service);
@@ -196,14 +199,16 @@ pub(super) fn aim(evidence: &Evidence, source: &Source, service: &[IpAddr], pods
     let port = |pod| target_port.or(pods_port).and_then(|port| super::service::port_of(pod, port));
     let seen = evidence.pods.found().into_iter().flatten();
     let pods = seen.flat_map(|pod| pod.addresses.iter().map(move |address| (*address, port(pod)))).collect();
-    // A target inside the cluster also has the addresses of its pods.
-    let is_outside = subject.service.is_none() && subject.workload.is_none() && !addresses.is_empty();
+    // A URL has the addresses that it was seen at, and all else those of its pods.
+    let is_url = subject.service.is_none() && !subject.host.is_empty();
+    let has_pods = subject.service.is_some() || subject.workload.is_some();
+    let is_complete = (!is_url || !addresses.is_empty()) && (!has_pods || evidence.pods.found().is_some());
     Aim {
         names,
         port: subject.port,
         addresses,
         pods,
-        is_complete: is_outside || evidence.pods.found().is_some(),
+        is_complete,
         job: source.job.clone(),
         instance: source.instance.clone(),
     }

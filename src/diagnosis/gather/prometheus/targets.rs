@@ -55,7 +55,7 @@ pub(super) struct Dropped {
 
 /// What of Prometheus' targets would be the backend.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Aim {
+pub(in super::super) struct Aim {
     /// The names of its host, in lower case.
     pub(super) names: BTreeSet<String>,
     /// The port of the target, there.
@@ -184,7 +184,7 @@ impl Active {
 }
 
 /// Host in lower case and without brackets, and port, of a URL.
-pub(super) fn place(url: &str) -> Option<(String, Option<u16>)> {
+pub(in super::super) fn place(url: &str) -> Option<(String, Option<u16>)> {
     let uri: Uri = url.parse().ok()?;
     let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_lowercase();
     let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
@@ -192,7 +192,7 @@ pub(super) fn place(url: &str) -> Option<(String, Option<u16>)> {
 }
 
 /// The text, with the user and the query cut out of each URL in it: both are where secrets stand.
-pub(super) fn without_secrets(text: &str) -> String {
+pub(in super::super) fn without_secrets(text: &str) -> String {
     let mut clean = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("://") {
