@@ -36,7 +36,7 @@ impl Rig {
         let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
         let context = Context {
             registry: Arc::new(registry),
-            leadership,
+            leadership: leadership.clone(),
             writer: StatusWriter::new(clock, metrics.clone()),
             client: fake.client(),
             reporter: Reporter { client: fake.client(), instance: "test".to_owned() },
@@ -45,7 +45,7 @@ impl Rig {
             metrics,
             public_url: None,
             clock,
-            unreadable: RwLock::default(),
+            unreadable: Unreadable::new(fake.client(), leadership, clock),
             calls: Semaphore::new(CALLS_IN_FLIGHT),
         };
         let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 1 });
