@@ -1,5 +1,6 @@
 //! Observe, decide, apply: what is known of each object becomes its status and its events.
 
+pub mod checkpoints;
 pub mod connector;
 pub mod events;
 pub mod trouble;

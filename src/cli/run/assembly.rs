@@ -20,7 +20,7 @@ use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
 use crate::clock::Clock;
 use crate::cluster::{Clients, StatusWriter, behind, connect};
-use crate::controller::connector::checkpoints::Checkpoints;
+use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::connector::drive;
 use crate::controller::connector::keeper::{Keeper, Outlets, SiteEvent};
 use crate::controller::connector::leases;
@@ -151,7 +151,7 @@ impl Assembly {
         });
         let checkpoints = Arc::new(Checkpoints::new(
             Duration::from_secs(args.checkpoint_seconds.into()),
-            args.status_writes_per_second,
+            Arc::new(Budget::new(args.status_writes_per_second)),
         ));
         let known = Arc::new(Known {
             registry: registry.clone(),
@@ -187,7 +187,7 @@ impl Parts<'_> {
     /// One controller for each namespace that is watched, or one for all.
     fn controllers(
         &self,
-        checkpoints: &Arc<Checkpoints>,
+        checkpoints: &Arc<Checkpoints<Entry>>,
         pokes: mpsc::UnboundedSender<crate::controller::connector::keeper::Poke>,
         work: &Group,
     ) -> Wakes<Connector> {
@@ -241,7 +241,13 @@ impl Parts<'_> {
         work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
     }
 
-    fn checkpoints(&self, checkpoints: Arc<Checkpoints>, wakes: Wakes<Connector>, lease_namespace: &str, work: &Group) {
+    fn checkpoints(
+        &self,
+        checkpoints: Arc<Checkpoints<Entry>>,
+        wakes: Wakes<Connector>,
+        lease_namespace: &str,
+        work: &Group,
+    ) {
         let lease = ObjectReference {
             api_version: Some("coordination.k8s.io/v1".to_owned()),
             kind: Some("Lease".to_owned()),

@@ -12,13 +12,14 @@ use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::checkpoints::{Checkpoints, Shortfall};
 use super::reconcile::{Context, Failed, key};
 use super::watch::{Guarded, Tap, watched};
 use crate::api::{Connector, ConnectorState};
 use crate::cluster::WriteError;
+use crate::controller::checkpoints::{Checkpoints, Shortfall};
 use crate::controller::events::{Event, Kind};
 use crate::controller::wakes::{Wakes, Woken, reference};
+use crate::heartbeat::entry::Entry;
 
 /// How often the budget of checkpoints is looked at.
 const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
@@ -92,7 +93,7 @@ fn retry(object: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action 
 /// Hands out checkpoints within the budget for as long as we lead; until `stop`.
 pub async fn checkpoints(
     context: Arc<Context>,
-    checkpoints: Arc<Checkpoints>,
+    checkpoints: Arc<Checkpoints<Entry>>,
     wakes: Wakes<Connector>,
     lease: ObjectReference,
     stop: CancellationToken,
@@ -103,7 +104,7 @@ pub async fn checkpoints(
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let now = context.clock.now();
         let Some(permit) = context.leadership.borrow().permit(now) else { continue };
-        let (turns, shortfall) = checkpoints.take_due(&context.registry, now);
+        let (turns, shortfall) = checkpoints.take_due(|entry| context.registry.has(entry), now);
         for entry in turns {
             context.desks.checkpoint(entry.number, permit.epoch());
             wakes.wake(&entry.identity.key);

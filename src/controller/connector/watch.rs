@@ -11,10 +11,10 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio::sync::mpsc;
 
-use super::checkpoints::Checkpoints;
 use super::keeper::Poke;
 use super::reconcile::{Context, key};
 use crate::api::{Connector, Key};
+use crate::controller::checkpoints::Checkpoints;
 use crate::controller::trouble::Trouble;
 use crate::controller::wakes;
 use crate::heartbeat::entry::Entry;
@@ -30,7 +30,7 @@ pub struct Tap {
     /// The deadlines.
     pub pokes: mpsc::UnboundedSender<Poke>,
     /// The checkpoints.
-    pub checkpoints: Arc<Checkpoints>,
+    pub checkpoints: Arc<Checkpoints<Entry>>,
     /// The one namespace that is watched; `None` = all.
     pub scope: Option<Arc<str>>,
     /// Called when all objects of this scope are known, the first time and after each relist.
