@@ -1,4 +1,6 @@
 //! From a bad state to its cause, and from the cause to what to do. Pure: the same facts give the same words.
 
+pub mod backend;
 pub mod connector;
 pub mod evidence;
+pub mod extract;
