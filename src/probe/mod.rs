@@ -3,6 +3,7 @@
 //! Nothing in here knows Kubernetes. What is asked is a [`Request`], what is known afterwards an [`Outcome`].
 
 pub mod outcome;
+pub mod page;
 pub mod request;
 
 pub use outcome::{Failure, Outcome, Page, Seen, Spent};
