@@ -91,8 +91,14 @@ pub struct HttpOptions {
     pub body_not_matches: Option<Regex>,
     /// Follow up to [`HttpOptions::MOST_REDIRECTS`] redirects on the same host and port.
     pub follow_redirects: bool,
-    /// Keep the body's first [`HttpOptions::KEPT_BODY`] bytes in the outcome, for the reader of an actuator.
+    /// Keep the body's first [`HttpOptions::most_kept`] bytes in the outcome, whatever its status, for the reader of an
+    /// actuator.
     pub keep_body: bool,
+    /// How much is kept, in bytes; default [`HttpOptions::KEPT_BODY`].
+    pub most_kept: usize,
+    /// How much of a body is read, in bytes, uncompressed, when it is no metrics page; more is `BodyTooLarge`. Default
+    /// [`HttpOptions::MOST_BODY`].
+    pub most_body: u64,
 }
 
 impl HttpOptions {
@@ -114,6 +120,8 @@ impl Default for HttpOptions {
             body_not_matches: None,
             follow_redirects: true,
             keep_body: false,
+            most_kept: Self::KEPT_BODY,
+            most_body: Self::MOST_BODY,
         }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn format(content_type: Option<&str>) -> Result<Format, Failure> {
 
 fn failure(message: String, given: Option<&str>) -> Failure {
     let detail = given.map(|given| format!("Content-Type: {}", excerpt(given.as_bytes(), 0)));
-    Failure { class: ErrorClass::ContentType, phase: Phase::Body, message, detail }
+    Failure { detail, ..Failure::new(ErrorClass::ContentType, Phase::Body, message) }
 }
 
 /// Whether the media type is `type/subtype` and every parameter has a name of its own and a value (RFC 9110, 8.3.1, as

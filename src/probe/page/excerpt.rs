@@ -1,7 +1,9 @@
-//! What the far side sent, made fit for a terminal.
+//! A line that the far side sent, made fit for a terminal.
 
-/// How long an excerpt is at most, in characters: what `Failure::detail` allows.
-const LONGEST: usize = 512;
+use crate::probe::Failure;
+
+/// How long an excerpt is at most, in characters.
+const LONGEST: usize = Failure::LONGEST_DETAIL;
 /// How much of a long line stands before the byte that matters.
 const BEFORE: usize = 160;
 

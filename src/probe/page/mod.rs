@@ -245,7 +245,7 @@ impl Sheet {
 }
 
 fn failure(class: ErrorClass, message: String, detail: Option<String>) -> Failure {
-    Failure { class, phase: Phase::Body, message, detail }
+    Failure { detail, ..Failure::new(class, Phase::Body, message) }
 }
 
 /// How many of the metrics that are missing are named in the message.
