@@ -61,6 +61,8 @@ pub struct Live {
     pub refused: Option<(Reason, String)>,
     /// What the last probes saw.
     pub vantages: Vec<Vantage>,
+    /// What was seen beside them when it was looked into: each pod by its own address.
+    pub beside: Vec<Vantage>,
     /// How long the last probe that passed took.
     pub latency: Option<Duration>,
     /// When the certificate that was shown last expires.
@@ -132,6 +134,7 @@ impl Backend {
                 prepared: None,
                 refused: None,
                 vantages: Vec::new(),
+                beside: Vec::new(),
                 latency: None,
                 certificate_expires: None,
                 probed_at: None,
@@ -162,7 +165,7 @@ impl Backend {
             record: live.record.clone(),
             refused: live.refused.clone(),
             target: live.prepared.as_ref().map(|(prepared, _)| prepared.url.clone()),
-            vantages: live.vantages.clone(),
+            vantages: live.vantages.iter().chain(&live.beside).cloned().collect(),
             latency: live.latency,
             certificate_expires: live.certificate_expires,
             probed_at: live.probed_at,

@@ -86,6 +86,14 @@ pub async fn prepare(client: &Client, backend: &MonitoredBackend) -> Result<Prep
     Ok(Prepared { url, aims, is_fleeting })
 }
 
+/// A credential that stands in a labelled Secret.
+///
+/// # Errors
+/// Why there is none.
+pub async fn credential(client: &Client, namespace: &str, from: &SecretKeyRef) -> Result<String, Unprepared> {
+    Place { client, namespace }.text(from).await
+}
+
 type Targets = (String, Vec<(String, Target)>, bool);
 
 struct Place<'a> {
