@@ -43,10 +43,10 @@ pid_of() {
 
 alive() { pid_of "$1" >/dev/null; }
 
-# All processes of this cluster, whoever started them.
+# All processes of this cluster, or of another directory's, whoever started them.
 pids_of_cluster() {
   local file
-  grep -lszxF -- "VIGIE_CLUSTER_COMPONENT_OF=$CLUSTER_DIR" /proc/[0-9]*/environ 2>/dev/null |
+  grep -lszxF -- "VIGIE_CLUSTER_COMPONENT_OF=${1:-$CLUSTER_DIR}" /proc/[0-9]*/environ 2>/dev/null |
     while read -r file; do
       file=${file#/proc/}
       printf '%s\n' "${file%/environ}"
@@ -137,6 +137,7 @@ end_everything() {
     nap 0.02
   done
   rm -f "$RUN"/*.pid
+  if owns_machine; then clear_machine; fi
 }
 
 show_log_of() {

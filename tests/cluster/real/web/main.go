@@ -1,0 +1,68 @@
+// Command web is what the selftest runs in pods: it answers with its pod's name, fetches, looks names up, eats memory and
+// ends on request.
+//
+//	web serve                  GET / answers the host name, /from the client's address, /fetch?url=URL what URL answers,
+//	                           /lookup?name=NAME the name's addresses, /eat allocates until it is stopped
+//	web fail MESSAGE           prints the message and ends with status 7
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "fail" {
+		fmt.Println(os.Args[2])
+		os.Exit(7)
+	}
+	http.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		name, _ := os.Hostname()
+		fmt.Fprintln(w, name)
+	})
+	http.HandleFunc("/from", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })
+	http.HandleFunc("/fetch", fetch)
+	http.HandleFunc("/lookup", lookUp)
+	http.HandleFunc("/eat", func(http.ResponseWriter, *http.Request) { eat() })
+	fmt.Println("web: listening")
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(":8080", nil))
+	os.Exit(1)
+}
+
+func fetch(w http.ResponseWriter, r *http.Request) {
+	client := http.Client{Timeout: 3 * time.Second}
+	response, err := client.Get(r.FormValue("url"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer response.Body.Close()
+	w.WriteHeader(response.StatusCode)
+	io.Copy(w, io.LimitReader(response.Body, 1<<20))
+}
+
+func lookUp(w http.ResponseWriter, r *http.Request) {
+	addresses, err := net.DefaultResolver.LookupHost(r.Context(), r.FormValue("name"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	fmt.Fprintln(w, strings.Join(addresses, " "))
+}
+
+func eat() {
+	var eaten [][]byte
+	for {
+		mouthful := make([]byte, 1<<20)
+		for i := range mouthful {
+			mouthful[i] = 1
+		}
+		eaten = append(eaten, mouthful)
+		_ = eaten
+	}
+}
