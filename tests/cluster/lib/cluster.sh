@@ -98,6 +98,18 @@ up() {
 
 keys_of_tools() { printf '%s' "$TOOLS_KEY${PROFILE_TOOLS:+ $NODE_TOOLS_KEY}"; }
 
+# Everything that takes long and needs no root.
+build() {
+  case $* in
+    '' | '--profile simulated' | '--profile=simulated') use_profile simulated ;;
+    '--profile real' | '--profile=real') use_profile real ;;
+    *) refuse "build does not know $*" ;;
+  esac
+  locate_tools
+  ensure_tools "$PROFILE_TOOLS"
+  say "the tools are in $TOOLS${PROFILE_TOOLS:+ and $NODE_TOOLS}"
+}
+
 # Just these run, with today's settings, and answer.
 is_healthy() {
   local name
@@ -140,7 +152,6 @@ repair() {
   ensure_control_plane
   if [[ " $* " == *" kwok "* ]]; then
     ensure_the_rest "$@"
-    profile_settled
   fi
   print_env >"$CLUSTER_DIR/env"
   say "the cluster is up (profile $PROFILE, Kubernetes $recipe_kubernetes_version, $((SECONDS - began)) s)"
@@ -150,7 +161,7 @@ repair() {
 ensure_ports() {
   local name port
   for name in "${PROFILE_PORTS[@]}"; do
-    if ! port=$(port_of "$name") || { ! alive "$name" && port_is_taken "$port"; }; then
+    if ! port=$(port_of "$name") || { ! alive "${name%-metrics}" && port_is_taken "$port"; }; then
       stop_in_order
       choose_ports "${PROFILE_PORTS[@]}"
       return
@@ -277,9 +288,16 @@ memory_of() {
 }
 
 print_env() {
+  local profile name line
+  profile=$(recorded profile)
   printf 'export KUBECONFIG=%q\n' "$CLUSTER_DIR/kubeconfig"
   # shellcheck disable=SC2016 # the reader's PATH, not this script's
   printf 'export PATH=%q:$PATH\n' "$CLUSTER_DIR/bin"
+  [[ -n $profile ]] || return 0
+  use_profile "$profile"
+  profile_resume
+  printf 'export CLUSTER_PROFILE=%q\n' "$PROFILE"
+  profile_variables | while IFS='=' read -r name line; do printf 'export %s=%q\n' "$name" "$line"; done
 }
 
 # Takes the lock and sets COMPONENTS from names as given, with or without "kube-".

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # some of the names are for profiles/real.sh
 # What the profile real changes on this machine, and how all of it is taken back: see README.md.
 #
 # One cluster at a time: kube-proxy's nftables tables and the bridge have one name each. Whose
@@ -30,9 +31,9 @@ buildah              buildah
 nsenter              util-linux
 "
 
-# The kubelet sets these and never takes them back; it works as well with what was there.
-KUBELET_SYSCTLS=(vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops
-  kernel/keys/root_maxkeys kernel/keys/root_maxbytes)
+# What the kubelet would set for the whole machine. It finds these values in its mount namespace, and is content.
+KUBELET_SYSCTLS=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1
+  kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000)
 
 # This machine cannot have it. Callers that can do without tell it by the exit status; in CI it is a failure.
 unable() {
@@ -52,6 +53,33 @@ check_machine() {
   if ((${#missing[@]} > 0)); then
     install_packages "${missing[@]}"
   fi
+  check_kernel
+  check_claim
+}
+
+# In a container root may not be all that it seems.
+check_kernel() {
+  unshare --net --mount sh -c '
+    ip link add bridge type bridge && ip link add one type veth peer name two && nft add table inet vigie' &>/dev/null ||
+    unable "this kernel, or the container that this is, lets nobody make namespaces, bridges and nftables tables"
+  [[ -w /sys/fs/cgroup/pids || (-e /sys/fs/cgroup/cgroup.controllers && -w /sys/fs/cgroup) ]] ||
+    unable "/sys/fs/cgroup cannot be written: containers would have no limits"
+}
+
+# What would hinder the claim is told before anything is replaced or made.
+check_claim() {
+  local owner
+  owner=$(machine_owner)
+  if [[ -z $owner ]]; then
+    refuse_foreign_objects
+    choose_network
+  elif [[ $owner != "$CLUSTER_DIR" ]]; then
+    refuse_living_owner "$owner"
+  fi
+}
+
+refuse_living_owner() {
+  ! cluster_lives "$1" || refuse "this machine has room for one cluster of profile real, and the one in $1 runs: end it first"
 }
 
 install_packages() {
@@ -79,16 +107,18 @@ claim_machine() {
   take_lock "$lock" "waiting for another cluster that prepares this machine"
   owner=$(machine_owner)
   if [[ -n $owner && $owner != "$CLUSTER_DIR" ]]; then
-    ! cluster_lives "$owner" || refuse "this machine has room for one cluster of profile real, and the one in $owner runs: end it first"
+    refuse_living_owner "$owner"
     say "clearing away what a cluster in $owner left behind"
-    clear_machine "$owner"
+    clear_machine
   fi
   if ! owns_machine; then
     refuse_foreign_objects
     choose_network
-    mkdir -p "$MACHINE"
+    rm -rf "$MACHINE"
+    mkdir "$MACHINE"
     chmod 711 "$MACHINE"
-    remember_sysctls
+    cat /proc/sys/net/ipv4/ip_forward >"$MACHINE/ip-forward"
+    [[ -d /run/netns ]] || printf '/run/netns\n' >"$MACHINE/made-directories"
     printf '%s\n' "$POD_CIDR" >"$MACHINE/pod-cidr"
     printf '%s\n' "$CLUSTER_DIR" >"$MACHINE/owner.new"
     mv "$MACHINE/owner.new" "$MACHINE/owner"
@@ -110,7 +140,6 @@ cluster_lives() {
 }
 
 refuse_foreign_objects() {
-  [[ ! -e $MACHINE ]] || rm -rf "$MACHINE"
   [[ ! -e /sys/class/net/$BRIDGE ]] ||
     refuse "this machine has a network interface $BRIDGE that is not ours: the profile real would break it"
   ! nft list table ip kube-proxy &>/dev/null ||
@@ -153,21 +182,6 @@ number_of() {
 read_network() {
   POD_CIDR=$(cat "$MACHINE/pod-cidr")
   NODE_ADDRESS=${POD_CIDR%.0/24}.1
-}
-
-remember_sysctls() {
-  local name
-  for name in net/ipv4/ip_forward "${KUBELET_SYSCTLS[@]}"; do
-    printf '%s=%s\n' "$name" "$(cat "/proc/sys/$name")"
-  done >"$MACHINE/sysctls"
-}
-
-# restore_sysctls NAME...
-restore_sysctls() {
-  local name value
-  while IFS='=' read -r name value; do
-    [[ " $* " != *" $name "* || $(cat "/proc/sys/$name") == "$value" ]] || printf '%s\n' "$value" >"/proc/sys/$name"
-  done <"$MACHINE/sysctls"
 }
 
 # The bridge, its address, the way to Services, and a guard around them. Safe to repeat.
@@ -248,7 +262,7 @@ end_containers() {
   rmdir /sys/fs/cgroup/{,*/}k8s.io 2>/dev/null || true # unless others use it
 }
 
-# Takes back everything, when no process of the cluster in DIRECTORY runs any more.
+# Takes back everything, when no process of the cluster runs any more but those in containers and on hosts.
 clear_machine() {
   local host directory
   end_containers
@@ -260,7 +274,11 @@ clear_machine() {
   nft delete table inet "$GUARD" 2>/dev/null || true
   [[ ! -e $MACHINE/opened-iptables ]] || iptables -D FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT || true
   ip link delete "$BRIDGE" 2>/dev/null || true
-  [[ ! -e $MACHINE/sysctls ]] || restore_sysctls net/ipv4/ip_forward "${KUBELET_SYSCTLS[@]}"
+  [[ ! -e $MACHINE/ip-forward ]] || cat "$MACHINE/ip-forward" >/proc/sys/net/ipv4/ip_forward
+  # The first namespace that ip makes lays a mount over this directory.
+  if grep -qsx /run/netns "$MACHINE/made-directories" && [[ -z $(ls -A /run/netns 2>/dev/null) ]]; then
+    umount /run/netns 2>/dev/null || true
+  fi
   while read -r directory; do
     rmdir "$directory" 2>/dev/null || true
   done < <(tac "$MACHINE/made-directories" 2>/dev/null)

@@ -89,7 +89,8 @@ launch() {
   until [[ -s $RUN/$name.pid ]] || ! start_of "$pid" >/dev/null; do nap 0.01; done
 }
 
-# terminate SECONDS NAME...: asks all of them to end, and kills what has not by then.
+# terminate SECONDS NAME...: asks all of them to end, and kills what has not by then. What a
+# component leaves behind is then for its ended_NAME, if there is one.
 terminate() {
   local patience=$1 name pid pids=() deadline
   shift
@@ -111,6 +112,9 @@ terminate() {
     done
     rm -f "$RUN/$name.pid"
   done
+  for name in "${pids[@]}"; do
+    ! declare -F "ended_$name" >/dev/null || "ended_$name"
+  done
 }
 
 # Ends whatever of this cluster has no pid file: started by a run that was killed in
@@ -123,6 +127,8 @@ end_strays() {
     known+="$(pid_of "${name%.pid}" || true) "
   done
   for pid in $(pids_of_cluster); do
+    # A container's keeper outlives the containerd that started it, and is taken over by the next one.
+    ! alive node || [[ $(cat "/proc/$pid/comm" 2>/dev/null) != containerd-shim ]] || continue
     [[ $known == *" $pid "* ]] || kill -KILL "$pid" 2>/dev/null || true
   done
 }

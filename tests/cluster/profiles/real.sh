@@ -5,14 +5,34 @@
 source "$HERE/profiles/simulated.sh"
 
 PROFILE_COMPONENTS=(etcd apiserver controller-manager scheduler kwok node containerd kubelet proxy coredns)
-PROFILE_PORTS=(etcd apiserver kubelet coredns)
+PROFILE_PORTS=(etcd apiserver kubelet proxy proxy-metrics coredns)
 PROFILE_TOOLS=node
 
 # Before anything else: whether this machine can have it.
 profile_check() { check_machine; }
 
+profile_variables() {
+  printf 'CLUSTER_NODE=%s\n' "$NODE"
+  printf 'CLUSTER_NODE_ADDRESS=%s\n' "$NODE_ADDRESS"
+  printf 'CLUSTER_BRIDGE=%s\n' "$BRIDGE"
+  printf 'CLUSTER_POD_CIDR=%s\n' "$POD_CIDR"
+  printf 'CLUSTER_SERVICE_CIDR=%s\n' "$SERVICE_CIDR"
+  printf 'CLUSTER_DNS=%s\n' "$CLUSTER_DNS"
+  printf 'CONTAINERD_ADDRESS=%s\n' "$MACHINE/containerd.sock" # for ctr
+  printf 'CONTAINERD_NAMESPACE=k8s.io\n'
+}
+
 profile_claim() {
+  local before
   claim_machine
+  before=$(recorded pod-cidr)
+  if [[ -n $before && $before != "$POD_CIDR" ]]; then
+    say "the network $before is not free any more: starting with empty data, in $POD_CIDR"
+    demolish
+    claim_machine
+  fi
+  mkdir -p "$RUN"
+  record pod-cidr "$POD_CIDR"
   profile_resume
 }
 
@@ -40,33 +60,47 @@ profile_resume() {
 # The mount namespace that the node lives in, and a process that keeps it. What is mounted in
 # there, by the kubelet, containerd and runc, goes with the last process of it.
 component_node() {
-  local directory
+  local directory sysctl
   # Whoever is left of a node that lost this process lives in another namespace.
   terminate 10 kubelet
   terminate 10 containerd
-  end_node
-  rm -rf "$MACHINE/mounts"
+  ended_node
+  rm -rf "$MACHINE/mounts" "$DATA/node/var/lib/cni"
   for directory in "${NODE_DIRECTORIES[@]}"; do
     make_directory "$directory"
-    case $directory in
-      # Too big for memory, and images are kept.
-      /var/lib/containerd | /var/lib/kubelet) mkdir -p "$DATA/node$directory" ;;
-      *) mkdir -p "$MACHINE/mounts$directory" ;;
-    esac
+    mkdir -p "$DATA/node$directory"
+  done
+  # What is lost with the machine's next start is lost with it, and is found without the cluster's directory.
+  mkdir -p "$MACHINE/mounts/run/containerd"
+  for sysctl in "${KUBELET_SYSCTLS[@]}"; do
+    mkdir -p "$MACHINE/mounts/proc/sys/${sysctl%/*}"
+    printf '%s\n' "${sysctl#*=}" >"$MACHINE/mounts/proc/sys/${sysctl%=*}"
   done
   # shellcheck disable=SC2016 # for the shell in the namespace
   launch node unshare --mount --propagation slave bash -euc '
     mount --make-rshared /
     machine=$1 data=$2
     shift 2
+    cd "$machine/mounts"
+    for file in $(find proc -type f); do mount --bind "$file" "/$file"; done
     for directory; do
-      [[ -d $machine/mounts$directory ]] && source=$machine/mounts$directory || source=$data/node$directory
+      source=$data$directory
+      [[ $directory != /run/* ]] || source=$machine/mounts$directory
       mount --bind "$source" "$directory"
+      # Of a propagation of its own, or all that is mounted here would also be mounted where it lies.
+      mount --make-private "$directory"
+      mount --make-shared "$directory"
     done
     touch /run/containerd/is-ours
     exec sleep infinity
-  ' node "$MACHINE" "$DATA" "${NODE_DIRECTORIES[@]}"
+  ' node "$MACHINE" "$DATA/node" "${NODE_DIRECTORIES[@]}"
   wait_for "the node's mounts" "$READY_WITHIN" node -- test -e "$MACHINE/mounts/run/containerd/is-ours" || exit 1
+}
+
+# What is left of a node without kubelet and containerd: shims and containers.
+ended_node() {
+  end_strays
+  end_containers
 }
 
 # Makes a directory of the machine's, and remembers which of its parents were not there.
@@ -85,12 +119,6 @@ launch_in_node() {
   local name=$1
   shift
   launch "$name" nsenter "--mount=/proc/$(pid_of node)/ns/mnt" "$@"
-}
-
-# What is left of a node without kubelet and containerd: shims and containers.
-end_node() {
-  end_strays
-  end_containers
 }
 
 component_containerd() {
@@ -113,7 +141,7 @@ state = "/run/containerd/state"
   netns_mounts_under_state_dir = true
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
-  snapshotter = "overlayfs"
+  snapshotter = "$(usable_snapshotter)"
   default_runtime_name = "runc"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
@@ -124,9 +152,23 @@ state = "/run/containerd/state"
   conf_dir = "$MACHINE/cni"
 EOF
   ln -sfn "$MACHINE/containerd.sock" "$CLUSTER_DIR/containerd.sock"
+  ln -sfn "$(command -v ctr)" "$CLUSTER_DIR/bin/ctr"
   launch_in_node containerd containerd --config "$MACHINE/containerd.toml"
   wait_for "containerd" "$READY_WITHIN" containerd -- containerd_answers || exit 1
   load_pause_image
+}
+
+# Overlays do not lie on everything, on another overlay for one.
+usable_snapshotter() {
+  local try=$DATA/node/try
+  mkdir -p "$try"/{lower,upper,work,merged}
+  # shellcheck disable=SC2016 # for the shell in the namespace
+  if unshare --mount sh -c 'cd "$0" && mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay merged' "$try" 2>/dev/null; then
+    printf overlayfs
+  else
+    printf native
+  fi
+  rm -rf "$try"
 }
 
 containerd_answers() { containers version &>/dev/null; }
@@ -198,17 +240,24 @@ EOF
 }
 
 component_proxy() {
-  launch proxy "$NODE_TOOLS/kube-proxy" \
-    --kubeconfig="$PKI/proxy.kubeconfig" \
-    --hostname-override="$NODE" \
-    --proxy-mode=nftables \
-    --cluster-cidr="$POD_CIDR" \
-    --nodeport-addresses=primary \
-    --conntrack-max-per-core=0 \
-    --conntrack-tcp-timeout-established=0s \
-    --conntrack-tcp-timeout-close-wait=0s \
-    --healthz-bind-address= \
-    --metrics-bind-address=
+  local masquerade=false
+  # A bridge that shows the rules nothing lets a pod's answer go past them: so let pods answer the node.
+  [[ -d /proc/sys/net/bridge ]] || masquerade=true
+  # Conntrack's limits and timeouts stay the machine's. Tests wait for a Service to change.
+  cat >"$MACHINE/proxy.yaml" <<EOF
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: { kubeconfig: "$PKI/proxy.kubeconfig" }
+hostnameOverride: $NODE
+mode: nftables
+nftables: { minSyncPeriod: 100ms, masqueradeAll: $masquerade }
+clusterCIDR: $POD_CIDR
+nodePortAddresses: [primary]
+conntrack: { maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s }
+healthzBindAddress: "127.0.0.1:$(port_of proxy)"
+metricsBindAddress: "127.0.0.1:$(port_of proxy-metrics)"
+EOF
+  launch proxy "$NODE_TOOLS/kube-proxy" --config="$MACHINE/proxy.yaml"
 }
 
 # Beside the cluster, not in it: a test that fills the node does not take names away. It knows the
@@ -248,11 +297,10 @@ profile_prepare() {
 
 profile_is_usable() {
   simulated_nodes_are_ready && default_service_account_exists && node_is_ready &&
+    port_is_taken "$(port_of kubelet)" && port_is_taken "$(port_of proxy)" &&
     port_is_taken "$(port_of coredns)" && nft list table ip kube-proxy &>/dev/null
 }
 
 node_is_ready() {
   kube get --raw "/api/v1/nodes/$NODE" 2>/dev/null | grep -q '"type":"Ready","status":"True"'
 }
-
-profile_settled() { restore_sysctls "${KUBELET_SYSCTLS[@]}"; }

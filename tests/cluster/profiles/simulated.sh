@@ -8,7 +8,7 @@ PROFILE_TOOLS=
 profile_check() { :; }
 profile_claim() { :; }
 profile_resume() { :; }
-profile_settled() { :; }
+profile_variables() { :; }
 
 component_kwok() {
   local stages=() file
