@@ -56,8 +56,16 @@ image_archive() {
     fi
     mv "$unfinished/image.tar" "$archive"
     rm -rf "$unfinished"
+    forget_old_images
   fi
+  touch "$archive"
   printf '%s\n' "$archive"
+}
+
+# What nobody asked for in a month, and what an interrupted build left.
+forget_old_images() {
+  find "$IMAGES" -maxdepth 1 -name '*.tar' -mtime +30 -delete
+  find "$IMAGES" -maxdepth 1 -name 'unfinished.*' -mmin +60 -exec rm -rf {} +
 }
 
 # Names, modes, links and contents of all files of DIR.
@@ -72,15 +80,16 @@ key_of_image() {
   } | sha256sum | cut -c1-32
 }
 
-# build_image NAME DIR SCRATCH. Needs no registry, no daemon and no namespaces of its own.
-build_image() {
-  local name=$1 dir=$2 scratch=$3
+# build_image NAME DIR SCRATCH, in a shell of its own. Needs no registry, no daemon and no namespaces of its own.
+build_image() (
+  umask 022 # what the image holds is for everybody in it
+  name=$1 dir=$2 scratch=$3
   printf '{ "default": [{ "type": "insecureAcceptAnything" }] }\n' >"$scratch/policy.json"
-  local buildah=(buildah --root "$scratch/root" --runroot "$scratch/run" --storage-driver vfs)
+  buildah=(buildah --root "$scratch/root" --runroot "$scratch/run" --storage-driver vfs)
   "${buildah[@]}" bud --isolation chroot --pull-never --signature-policy "$scratch/policy.json" \
     --timestamp 0 --tag "$name" "$dir" &&
     "${buildah[@]}" push --signature-policy "$scratch/policy.json" "$name" "oci-archive:$scratch/image.tar:$name"
-}
+)
 
 # load_image NAME ARCHIVE: unless containerd has just this.
 load_image() {
@@ -104,6 +113,7 @@ load_pause_image() {
     scratch=$(mktemp -d)
     cp "$HERE"/real/pause/* "$scratch"
     "${CC:-cc}" -static -Os -s -o "$scratch/pause" "$scratch/pause.c" || fail "could not compile the pause image's program"
+    chmod 755 "$scratch/pause" # pods that run as somebody else start it too
     rm "$scratch/pause.c"
     mkdir -p "$IMAGES"
     mv "$(image_archive "$PAUSE_IMAGE" "$scratch")" "$archive"

@@ -51,7 +51,7 @@ machine_state() {
   ls -d /run/vigie* /run/netns /run/containerd /var/lib/{cni,kubelet,containerd} /var/log/{pods,containers} 2>/dev/null || true
 }
 
-# Containers are told by their programs: they carry nothing of the cluster.
+# What runs in containers carries nothing of the cluster but its cgroup's name.
 pids_of_node() {
   {
     pids_under "$DIR"
@@ -60,7 +60,13 @@ pids_of_node() {
   } | sort -u
 }
 
-pids_in_pods() { pgrep -x 'web|pause' || true; }
+pids_in_pods() {
+  local file
+  grep -ls ':/k8s\.io/' /proc/[0-9]*/cgroup | while read -r file; do
+    file=${file#/proc/}
+    printf '%s\n' "${file%/cgroup}"
+  done || true
+}
 
 no_node_is_left() { [[ -z $(pids_of_node) ]]; }
 
@@ -74,6 +80,8 @@ web_image() {
   if [[ ! -x $SCRATCH/web/web ]]; then
     mkdir -p "$SCRATCH/web"
     (cd "$HERE/real/web" && CGO_ENABLED=0 GOWORK=off go build -trimpath -ldflags '-s -w' -o "$SCRATCH/web/web" .)
+    chmod 755 "$SCRATCH/web/web" # some pods run it as nobody
+    chmod 755 "$SCRATCH/web/web" # some pods run it as nobody
     cp "$HERE/real/web/Dockerfile" "$SCRATCH/web"
   fi
   cluster image build selftest-web:1 "$SCRATCH/web"
@@ -121,9 +129,14 @@ ordinary_pods_land_on_the_real_node_only() {
   kube -n lands wait --for=condition=Ready pod/played --timeout=30s >/dev/null
 }
 
+has_two_pods() { [[ $(pod_addresses "$1" | wc -l) == 2 ]]; }
+
 a_pod_reaches_services_by_name_and_as_itself() {
   local one two from told i
   with_web talks 2
+  kube -n talks patch deployment web -p '{"spec":{"template":{"spec":{"securityContext":{"runAsUser":65534}}}}}' >/dev/null
+  kube -n talks rollout status deployment/web --timeout=60s >/dev/null
+  eventually 30 has_two_pods talks
   read -rd '' one two < <(pod_addresses talks) || true
   eventually 10 ask "http://$one:8080/fetch?url=http://web.talks.svc.cluster.local/"
   # Sooner or later the Service leads to the other one, which must see who asks.

@@ -114,11 +114,12 @@ make_directory() {
   mkdir -p "$1"
 }
 
-# launch_in_node NAME COMMAND...
+# launch_in_node NAME COMMAND... With the usual umask: containers inherit it, and may run as anybody.
 launch_in_node() {
   local name=$1
   shift
-  launch "$name" nsenter "--mount=/proc/$(pid_of node)/ns/mnt" "$@"
+  # shellcheck disable=SC2016 # for the shell in the namespace
+  launch "$name" nsenter "--mount=/proc/$(pid_of node)/ns/mnt" sh -c 'umask 022 && exec "$@"' sh "$@"
 }
 
 component_containerd() {

@@ -48,7 +48,8 @@ func main() {
 }
 
 func fetch(w http.ResponseWriter, r *http.Request) {
-	client := http.Client{Timeout: 3 * time.Second}
+	// A connection each: a Service chooses anew for each.
+	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get(r.FormValue("url"))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)
