@@ -92,14 +92,34 @@ build_spring() {
     tail -n 20 "$work/log" | sed 's/^/    /' >&2
     exit 1
   }
-  mv "$work/target/backend.jar" "$directory/root/app/"
   "$jdk/bin/jlink" --module-path "$jdk/jmods" --add-modules "$jre_modules" --strip-java-debug-attributes \
     --no-header-files --no-man-pages --compress=2 --output "$directory/root/jre" >&2 || fail "jlink failed"
+  lay_application "$work/target/backend.jar" "$directory/root" >>"$work/log" 2>&1 || {
+    complain "laying out the application failed; its last lines:"
+    tail -n 20 "$work/log" | sed 's/^/    /' >&2
+    exit 1
+  }
   copy_libraries "$directory/root"
   # Tomcat keeps its work there.
   mkdir "$directory/root/tmp"
   cp "$HERE/spring/Dockerfile" "$directory/"
   rm -rf "$work"
+}
+
+# The flags of the image's entry point: the compiler and the collector that start fastest and take least.
+java_flags=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
+
+# Spring Boot's own layout for containers, and what its classes look like when they are loaded (class data sharing):
+# a start costs 3 s of a processor instead of 7.6. The archive is good for files of the same age only; where a copy
+# does not keep their times, Java says so and starts without it.
+lay_application() {
+  local jar=$1 root=$2 java=$2/jre/bin/java
+  "$java" -Xshare:dump "${java_flags[@]}"
+  "$java" -Djarmode=tools -jar "$jar" extract --destination "$root/app" --force
+  cd "$root/app"
+  env -i SPRING_DATASOURCE_URL=jdbc:h2:mem:backend "$java" "${java_flags[@]}" \
+    -XX:ArchiveClassesAtExit=backend.jsa -Dspring.context.exit=onRefresh -jar backend.jar
+  cd - >/dev/null
 }
 
 # Copies the loader and the libraries that a JRE without a screen needs to where the loader looks for them.

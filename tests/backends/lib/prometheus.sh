@@ -53,8 +53,8 @@ job() {
 write_configuration() {
   local main=$HOST:8081
   cat <<-'YAML'
-	# Names are what tests look for. 1 s is the shortest that can be waited for; Debian's default is 15 s.
-	global: {scrape_interval: 1s, scrape_timeout: 1s}
+	# Names are what tests look for. The intervals are short, to be waited for; Debian's default is 15 s.
+	global: {scrape_interval: 2s, scrape_timeout: 1s}
 	scrape_configs:
 	YAML
   job up "$main"
@@ -132,7 +132,8 @@ steady_errors() {
 record_errors() {
   local until=$((SECONDS + 30))
   while ((SECONDS < until)); do
-    curl -fsS "$PROMETHEUS_API/targets?state=active"
+    # Parsed and written again, so that an arrow is an arrow.
+    curl -fsS "$PROMETHEUS_API/targets?state=active" | jq -c .
     read -rt 0.3 <> <(:) || true
   done | steady_errors | jq -s '[.[].data.activeTargets[] | select(.lastError != "") | {key: .scrapePool, value: .lastError}]
     | group_by(.key) | map({key: .[0].key, value: (map(.value) | unique)}) | from_entries'

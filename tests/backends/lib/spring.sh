@@ -22,7 +22,7 @@ record_spring() {
   cd - >/dev/null
 }
 
-jar_version() { unzip -l "$1/root/app/backend.jar" | sed -n 's|.*/spring-boot-\([0-9.]*\)\.jar$|\1|p'; }
+jar_version() { find "$1/root/app/lib" -name 'spring-boot-[0-9]*.jar' | sed -E 's|.*/spring-boot-([0-9.]+)\.jar$|\1|'; }
 
 # The image's files below a root of their own, with what a container is given besides.
 lay_root() {
@@ -42,17 +42,18 @@ lay_root() {
 # begin VARIABLE=VALUE...: starts the application with these settings and nothing else.
 begin() {
   SETTINGS=("$@")
-  env -i "$@" unshare --root="$ROOT" --wd=/app /jre/bin/java "${JAVA_FLAGS[@]}" \
-    -jar /app/backend.jar >"$SCRATCH/log" 2>&1 &
+  # Emptied here: what is started may take its time until it does that, and the last one's words still stand there.
+  : >"$SCRATCH/log"
+  env -i "$@" unshare --root="$ROOT" --wd=/app /jre/bin/java "${JAVA_FLAGS[@]}" -jar backend.jar >>"$SCRATCH/log" 2>&1 &
   APPLICATION=$!
 }
 # As the image's entry point.
-JAVA_FLAGS=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
+JAVA_FLAGS=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:SharedArchiveFile=backend.jsa)
 
 # with VARIABLE=VALUE...: starts it and waits until it says that it is ready.
 with() {
   begin "$@"
-  await 120 "the application is ready with $*" ready_or_ended
+  await 300 "the application is ready with $*" ready_or_ended
   if ended "$APPLICATION"; then
     tail -n 20 "$SCRATCH/log" >&2
     fail "the application did not start with $*"

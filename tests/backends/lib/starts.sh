@@ -13,7 +13,7 @@ dies() {
   local name=$1 status=0
   shift
   begin "$@"
-  await 120 "the start $name fails" ended "$APPLICATION"
+  await 300 "the start $name fails" ended "$APPLICATION"
   wait "$APPLICATION" || status=$?
   steady_log <"$SCRATCH/log" >"$SCRATCH/steady"
   # What terminationMessagePolicy FallbackToLogsOnError leaves: the last 80 lines, and of these the last 2 KiB.

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -168,9 +169,10 @@ func write(directory string, ca *issuer, server, client tls.Certificate) error {
 // spoilt is a listener whose connections end, or stop, before TLS begins.
 func spoilt(l net.Listener, kind string) net.Listener {
 	spoil := map[string]func(net.Conn){
-		"hang":  func(net.Conn) {},
+		// Until the other side gives up: a connection that nobody holds is closed by the garbage collector.
+		"hang":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 		"reset": func(c net.Conn) { readSome(c); reset(c) },
-		"close": func(c net.Conn) { readSome(c); _ = c.Close() },
+		"close": func(c net.Conn) { readSome(c); closeWriting(c) },
 		"garbage": func(c net.Conn) {
 			readSome(c)
 			_, _ = c.Write([]byte("220 mail.example.com ESMTP\r\n"))
@@ -195,7 +197,10 @@ func (l *spoiltListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		go l.spoil(c)
+		go func() {
+			defer c.Close()
+			l.spoil(c)
+		}()
 	}
 }
 

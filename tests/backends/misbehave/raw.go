@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -36,18 +37,19 @@ var rawModes = map[string]mode{
 	},
 	"headers/endless": func(v *visit) {
 		v.connection(func(c net.Conn) {
-			_, err := fmt.Fprint(c, "HTTP/1.1 200 OK\r\n")
+			out := bufio.NewWriter(c)
+			_, err := fmt.Fprint(out, "HTTP/1.1 200 OK\r\n")
 			for n := 0; err == nil; n++ {
-				_, err = fmt.Fprintf(c, "X-Header-%d: value\r\n", n)
+				_, err = fmt.Fprintf(out, "X-Header-%d: value\r\n", n)
 			}
 		})
 	},
 	// Interim answers without end.
 	"headers/interim": func(v *visit) {
 		v.connection(func(c net.Conn) {
-			var err error
+			out, err := bufio.NewWriter(c), error(nil)
 			for err == nil {
-				_, err = fmt.Fprint(c, "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n")
+				_, err = fmt.Fprint(out, "HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n")
 			}
 		})
 	},

@@ -58,15 +58,7 @@ func parseMode(path string) (mode, url.Values, string, error) {
 		parameters := url.Values{}
 		names := make([]string, length)
 		for i, segment := range segments[:length] {
-			pieces := strings.Split(segment, ";")
-			names[i] = pieces[0]
-			for _, piece := range pieces[1:] {
-				key, value, _ := strings.Cut(piece, "=")
-				if unescaped, err := url.PathUnescape(value); err == nil {
-					value = unescaped
-				}
-				parameters.Set(key, value)
-			}
+			names[i] = readSegment(segment, parameters)
 		}
 		if found, known := modes[strings.Join(names, "/")]; known {
 			rest := strings.Join(segments[length:], "/")
@@ -77,6 +69,21 @@ func parseMode(path string) (mode, url.Values, string, error) {
 		}
 	}
 	return nil, nil, path, fmt.Errorf("no mode is named %q; there are: %s", path, strings.Join(modeNames(), ", "))
+}
+
+// readSegment takes the parameters off a segment of a path, and gives its name.
+func readSegment(segment string, parameters url.Values) string {
+	name, rest, _ := strings.Cut(segment, ";")
+	for piece := range strings.SplitSeq(rest, ";") {
+		key, value, given := strings.Cut(piece, "=")
+		if unescaped, err := url.PathUnescape(value); err == nil {
+			value = unescaped
+		}
+		if given {
+			parameters.Set(key, value)
+		}
+	}
+	return name
 }
 
 // perform lets the mode that holds for the port act first; those in the path come after it.
@@ -116,7 +123,7 @@ func (v *visit) take() string {
 	if more {
 		v.path = "/" + rest
 	}
-	return segment
+	return readSegment(segment, v.parameters)
 }
 
 func (v *visit) parameter(name, otherwise string) string {
