@@ -12,6 +12,7 @@ mod api;
 mod beats;
 mod checks;
 mod cli;
+mod faults;
 mod ingest;
 mod instances;
 mod leader;
