@@ -128,6 +128,7 @@ fn may_use() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("health", &["api"]),
         // What failed, and in which presence: the judgement it explains.
         ("diagnosis", &["api", "health"]),
+        ("probe", &["api"]),
         ("schedule", &["clock", "health"]),
         ("clock", &["health"]),
         ("outbound", &[]),

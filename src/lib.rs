@@ -16,4 +16,5 @@ mod house_tests;
 pub mod leader;
 pub mod metrics;
 mod outbound;
+pub mod probe;
 pub mod schedule;

@@ -1,16 +1,20 @@
 //! The custom resources and the words that they share.
 
+pub mod cause;
 pub mod conditions;
 pub mod connector;
 pub mod crd;
+pub mod reason;
 pub mod remediation;
 pub mod shared;
 pub mod words;
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 
+pub use cause::*;
 pub use conditions::*;
 pub use connector::*;
+pub use reason::*;
 pub use remediation::*;
 pub use shared::*;
 pub use words::*;

@@ -57,7 +57,7 @@ words! {
 }
 
 words! {
-    /// The types of conditions that vigie writes on a Connector.
+    /// The types of conditions that vigie writes, in the order in which they are shown.
     ConditionType {
         /// All that matters is well.
         Ready,
@@ -69,136 +69,18 @@ words! {
         Online,
         /// The checks that the agent reports pass.
         Healthy,
+        /// Our own probe of a backend passes.
+        Available,
+        /// Its metrics page can be scraped.
+        MetricsExposed,
+        /// Prometheus scrapes it.
+        Scraped,
+        /// The pods behind it are well.
+        WorkloadHealthy,
         /// A remedy is under way.
         Remediating,
         /// Nothing more will happen until the spec changes (kstatus).
         Stalled,
-    }
-}
-
-words! {
-    /// Why a condition has its status.
-    Reason {
-        /// Ready: everything is well.
-        Ready,
-        /// Accepted.
-        Accepted,
-        /// The spec cannot be acted upon.
-        InvalidSpec,
-        /// An older Connector has this `connectorID`.
-        DuplicateConnectorID,
-        /// `workloadRef` names nothing.
-        WorkloadNotFound,
-        /// A Secret that the spec names does not exist, or lacks the key.
-        SecretNotFound,
-        /// The stored status cannot be read.
-        UnreadableStatus,
-        /// A usable token Secret exists.
-        Provisioned,
-        /// The Secret's name is taken by one that is not ours.
-        TokenSecretConflict,
-        /// The Secret holds no usable token.
-        TokenSecretInvalid,
-        /// A beat was heard in time.
-        HeartbeatReceived,
-        /// Silent past `lateAfterSeconds`.
-        HeartbeatLate,
-        /// Silent past `offlineAfterSeconds`.
-        HeartbeatExpired,
-        /// Silent together with most of its site.
-        MassSilence,
-        /// Never heard.
-        NeverSeen,
-        /// We were not listening: a restart or a failover of ours.
-        ObserverRestarted,
-        /// We cannot be reached.
-        ObserverUnreachable,
-        /// Every reported check passes.
-        ChecksPassed,
-        /// Only warnings fail.
-        Warnings,
-        /// The connector's process does not run.
-        ProcessDown,
-        /// The WireGuard interface is missing or down.
-        WireGuardDown,
-        /// The last WireGuard handshake is too old.
-        HandshakeStale,
-        /// A route to the overlay is missing.
-        RouteMissing,
-        /// The kernel does not forward packets.
-        IPForwardingOff,
-        /// The NAT rules are missing.
-        NATRulesMissing,
-        /// The agent cannot reach its control plane.
-        ControlPlaneUnreachable,
-        /// The sender's clock is off.
-        ClockSkew,
-        /// A critical check of a type that this version does not know fails.
-        CheckFailed,
-        /// The agent reports no checks.
-        NotReported,
-        /// What was reported is as old as the last beat.
-        Stale,
-        /// A remedy is under way.
-        RestartInProgress,
-        /// No remedy is wanted.
-        Idle,
-        /// Remedies come with a later version.
-        NotYetSupported,
-    }
-}
-
-words! {
-    /// The named reason for a bad state.
-    Cause {
-        /// Never heard.
-        NeverSeen,
-        /// Silent past its deadline.
-        HeartbeatExpired,
-        /// Silent past `lateAfterSeconds`.
-        HeartbeatLate,
-        /// Silent together with most of its site.
-        MassSilence,
-        /// We were not listening.
-        ObserverRestarted,
-        /// We cannot be reached.
-        ObserverUnreachable,
-        /// It beats with a token that was retired.
-        TokenRevoked,
-        /// The token Secret is not ours, or gone.
-        TokenSecretConflict,
-        /// The token Secret holds no usable token.
-        TokenSecretInvalid,
-        /// An older Connector has this `connectorID`.
-        DuplicateConnectorID,
-        /// Two hosts beat with one token.
-        DuplicateInstance,
-        /// The spec cannot be acted upon.
-        InvalidSpec,
-        /// `workloadRef` names nothing.
-        WorkloadNotFound,
-        /// A Secret that the spec names does not exist.
-        SecretNotFound,
-        /// The stored status cannot be read.
-        UnreadableStatus,
-        /// The connector's process does not run.
-        ProcessDown,
-        /// The WireGuard interface is missing or down.
-        WireGuardDown,
-        /// The last WireGuard handshake is too old.
-        HandshakeStale,
-        /// A route to the overlay is missing.
-        RouteMissing,
-        /// The kernel does not forward packets.
-        IPForwardingOff,
-        /// The NAT rules are missing.
-        NATRulesMissing,
-        /// The agent cannot reach its control plane.
-        ControlPlaneUnreachable,
-        /// The sender's clock is off.
-        ClockSkew,
-        /// A critical check of a type that this version does not know fails.
-        CheckFailed,
     }
 }
 
@@ -237,5 +119,95 @@ words! {
         Fail,
         /// The agent could not tell.
         Unknown,
+    }
+}
+
+words! {
+    /// The state of a backend: derived from its conditions, for display.
+    BackendState {
+        /// Never probed.
+        Pending,
+        /// Our probe passes, and so does all else that was asked for.
+        Up,
+        /// Our probe passes, but slowly, or something else that was asked for is not well.
+        Degraded,
+        /// Our probe fails.
+        Down,
+        /// We could not have known.
+        Unknown,
+    }
+}
+
+words! {
+    /// How far a probe got, in the order of the way it goes.
+    Phase {
+        /// Finding the addresses of a name.
+        Resolve,
+        /// Asking whether an address may be dialled at all.
+        Policy,
+        /// Connecting, to any of the addresses.
+        Connect,
+        /// The TLS handshake.
+        TLS,
+        /// From the request to the first byte of the answer.
+        FirstByte,
+        /// The rest of the answer, and what it says.
+        Body,
+    }
+}
+
+words! {
+    /// How a probe failed. A closed set, the same in status, metrics and logs.
+    ErrorClass {
+        /// The host answered that nothing listens there.
+        Refused,
+        /// No answer to the attempts to connect.
+        ConnectTimeout,
+        /// The connection ended before any byte.
+        Reset,
+        /// No route to the address.
+        Unreachable,
+        /// The name does not exist.
+        DNSNotFound,
+        /// The name could not be resolved.
+        DNSFailure,
+        /// The name was not resolved in time.
+        DNSTimeout,
+        /// The TLS handshake failed, for a reason of its own.
+        TLSHandshake,
+        /// The certificate has expired, or is not valid yet.
+        TLSExpired,
+        /// The certificate is not signed by an authority that is trusted.
+        TLSUnknownAuthority,
+        /// The certificate is for another name.
+        TLSNameMismatch,
+        /// The far side does not speak TLS.
+        NotTLS,
+        /// The far side does not speak HTTP, or speaks it on a TLS port.
+        NotHTTP,
+        /// The status of the answer is not an expected one.
+        HTTPStatus,
+        /// Connected, and no byte in time.
+        FirstByteTimeout,
+        /// The answer began, and did not end in time.
+        BodyTimeout,
+        /// The answer is larger than the limit.
+        BodyTooLarge,
+        /// Too many redirects.
+        RedirectLimit,
+        /// The content type is not a supported one.
+        ContentType,
+        /// The metrics page cannot be parsed, or exceeds a limit of samples.
+        Exposition,
+        /// The metrics page lacks a required metric.
+        MissingMetric,
+        /// The body does not match what was asked for, or matches what must not be.
+        Assertion,
+        /// The gRPC health service says anything but SERVING.
+        GRPCStatus,
+        /// The address may not be dialled.
+        Denied,
+        /// Our own fault.
+        Internal,
     }
 }

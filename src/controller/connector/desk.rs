@@ -39,8 +39,22 @@ pub struct Desk {
     /// The object as we wrote it last, until the watch has brought it back: what the store has before that is older, and
     /// deciding by it would repeat the write in vain.
     pub latest: Option<Box<Connector>>,
+    /// The youngest delivery whose token we saw reach its Secret. The status says so a moment later, and a Secret that is
+    /// deleted in that moment held a token that may be in use.
+    pub delivered: i64,
     /// Failures in a row.
     pub failures: u32,
+}
+
+/// What is known of a connector's deliveries besides its status.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The token whose hash is stored and that has not reached its Secret.
+    pub undelivered: Option<Token>,
+    /// Why it has not.
+    pub trouble: Option<String>,
+    /// The youngest delivery whose token we saw reach its Secret; 0 before the first.
+    pub delivered: i64,
 }
 
 /// What could not be delivered or told, and is tried again.
@@ -106,11 +120,13 @@ impl Desks {
 }
 
 impl Desk {
-    /// The token whose hash is stored and that has not reached its Secret, and why it has not.
-    pub fn undelivered(&self) -> (Option<Token>, Option<String>) {
-        match &self.undone {
-            Some(undone) => (undone.undelivered.clone(), undone.trouble.clone()),
-            None => (None, None),
+    /// What is known of deliveries besides the status.
+    pub fn notes(&self) -> Notes {
+        let undone = self.undone.as_deref();
+        Notes {
+            undelivered: undone.and_then(|undone| undone.undelivered.clone()),
+            trouble: undone.and_then(|undone| undone.trouble.clone()),
+            delivered: self.delivered,
         }
     }
 

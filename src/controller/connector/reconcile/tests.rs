@@ -141,3 +141,34 @@ async fn an_event_that_cannot_be_told_holds_no_transition_back() {
     rig.reconcile().await.unwrap();
     assert_eq!(rig.told(), 2, "both are told in the end");
 }
+
+/// What stands between the Secret's writing and the status that says so: the token may be in use already.
+fn half_delivered(rig_token: &str) -> Value {
+    let outstanding = json!({ "type": "Provisioned", "status": "False", "reason": "TokenSecretInvalid", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let hash = json!({ "generation": 1, "sha256": Digest::of(rig_token).to_hex() });
+    let token = json!({ "generation": 1, "hashes": [hash], "secretName": "paris-connector-token" });
+    json!({ "observedGeneration": 1, "token": token, "conditions": [outstanding] })
+}
+
+#[tokio::test]
+async fn a_token_that_was_used_is_not_ended_by_a_secret_deleted_before_the_status_said_that_it_was_there() {
+    let rig = Rig::new(half_delivered("used"));
+    let beat = br#"{"connector_id": "edge/paris", "token": "used"}"#;
+    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    rig.reconcile().await.unwrap();
+    let token = rig.connector().status.and_then(|status| status.token).unwrap();
+    assert_eq!((token.generation, token.rotation), (2, crate::api::Rotation::Pending));
+    let used = token.hashes.iter().find(|hash| hash.sha256 == Digest::of("used").to_hex()).expect("it lives on");
+    assert!(used.not_after.as_ref().is_some_and(|end| end.0 > jiff::Timestamp::now()), "through its grace");
+}
+
+#[tokio::test]
+async fn a_token_that_we_put_into_its_secret_counts_as_delivered_before_the_status_says_so() {
+    let rig = Rig::new(half_delivered("taken"));
+    let epoch = rig.context.leadership.borrow().epoch;
+    let entry = rig.context.registry.get(&key(&rig.connector())).unwrap();
+    rig.context.desks.at(entry.number, epoch, |desk| desk.delivered = 1);
+    rig.reconcile().await.unwrap();
+    let token = rig.connector().status.and_then(|status| status.token).unwrap();
+    assert_eq!((token.generation, token.hashes.len()), (2, 2), "whoever read it may be using it");
+}
