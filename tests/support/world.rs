@@ -84,9 +84,9 @@ impl World {
 
     /// Gives the operator what one that runs in a pod has besides, as we ship it.
     pub(crate) async fn furnish_for_pods(&self) {
-        let shipped = include_str!("../../config/rbac/role.yaml").split("\n---\n");
-        let mut shipped = shipped.map(|role| serde_saphyr::from_str::<Role>(role).expect("it holds roles"));
-        let mut role = shipped.find(|role| role.metadata.name.as_deref() == Some("vigie-leader")).expect("it is there");
+        let mut shipped = include_str!("../../config/rbac/role.yaml").split("\n---\n");
+        let ours = shipped.find(|role| role.contains("\n  name: vigie-leader\n"));
+        let mut role: Role = serde_saphyr::from_str(ours.expect("it is there")).expect("it is a Role");
         role.metadata.namespace = None;
         self.add_role(role).await;
     }
@@ -315,6 +315,13 @@ impl World {
     /// The built binary as a person calls it, with the administrator's kubeconfig.
     pub(crate) fn vigie(&self, args: &[&str]) -> Ran {
         run(Command::new(env!("CARGO_BIN_EXE_vigie")).args(args).env("KUBECONFIG", self.cluster.kubeconfig()))
+    }
+
+    /// A directory of this test's own.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.dir.join(name);
+        std::fs::create_dir(&folder).expect("a test's directory can be made");
+        folder
     }
 
     /// A file of this test's own.
