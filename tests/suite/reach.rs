@@ -90,12 +90,12 @@ async fn a_public_url_that_leads_nowhere_accuses_nobody() {
     assert!(operator.log().contains("our own beat does not reach us"), "it says so in its log");
 }
 
-/// A pod of ours on a simulated node, which makes it Ready.
+/// A Ready pod of ours. Nobody but the test plays it.
 async fn pod(world: &World, name: &str, labels: Value) {
     let mut all = json!({"app.kubernetes.io/name": "vigie", "app.kubernetes.io/instance": world.ns});
     all.as_object_mut().unwrap().extend(labels.as_object().unwrap().clone());
     let pod = json!({
-        "metadata": {"name": name, "labels": all},
+        "metadata": {"name": name, "labels": all, "annotations": {"cluster.vigie.dev/play": "true"}},
         "spec": {
             "serviceAccountName": "vigie",
             "tolerations": [{"operator": "Exists"}],
@@ -104,6 +104,7 @@ async fn pod(world: &World, name: &str, labels: Value) {
     });
     let pod: Pod = serde_json::from_value(pod).unwrap();
     world.api::<Pod>().create(&PostParams::default(), &pod).await.expect("a pod is made");
+    ready(world, name, true).await;
 }
 
 /// The heartbeat Service, as the chart will make it.
@@ -133,7 +134,12 @@ async fn lead(world: &World, wanted: &[&str]) {
 /// Has the pod say that it is Ready, or not.
 async fn ready(world: &World, pod: &str, ready: bool) {
     let ready = if ready { "True" } else { "False" };
-    let patch = Patch::Strategic(json!({"status": {"conditions": [{"type": "Ready", "status": ready}]}}));
+    // Nothing answers there: 198.18.0.0/15 is set aside for benchmarks.
+    let address = "198.18.0.1";
+    let patch = Patch::Strategic(json!({"status": {
+        "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+        "conditions": [{"type": "Ready", "status": ready}],
+    }}));
     world.api::<Pod>().patch_status(pod, &PatchParams::default(), &patch).await.expect("a pod's status is written");
 }
 
