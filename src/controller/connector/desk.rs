@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::secrets::Token;
-use crate::api::{ConditionType, Connector, Truth};
+use crate::api::{ConditionType, Connector, ConnectorState, Truth};
 use crate::controller::events::Event;
 use crate::health::Moment;
 
@@ -150,6 +150,22 @@ impl Desk {
         if events.peek().is_some() {
             self.undone.get_or_insert_default().untold.extend(events);
         }
+    }
+
+    /// The answer to a status write was lost, so that it may be done: then the next try finds nothing to write, and would
+    /// find nothing to tell of `events`.
+    pub fn doubt(&mut self, events: &[Event]) {
+        // The event of a state follows from what is stored then: whether it was written shows there.
+        self.retold = false;
+        let of_a_state = |event: &Event| event.reason.parse::<ConnectorState>().is_ok();
+        let mut untold = self.take_untold();
+        // What happened to a token happened. Each try decides anew: another time, and the same occurrence.
+        for event in events.iter().filter(|event| !of_a_state(event)) {
+            if !untold.iter().any(|known| known.occurrence == event.occurrence) {
+                untold.push(event.clone());
+            }
+        }
+        self.keep_untold(untold);
     }
 
     /// What we wrote ourselves, when that is younger than `seen`.

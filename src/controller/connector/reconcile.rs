@@ -157,7 +157,8 @@ impl Context {
         let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
         let mut written = None;
         if let Some(status) = status {
-            written = Some(self.write(permit, entry, connector, status, live, due_at).await?);
+            let done = self.write(permit, entry, connector, status, live, due_at).await;
+            written = Some(done.inspect_err(|failed| self.doubt(permit, entry, failed, &events))?);
         } else if checkpoint {
             written = Some(self.checkpoint(permit, entry, connector, &current, live).await?);
         }
@@ -220,6 +221,12 @@ impl Context {
             }
         }
         Ok(written)
+    }
+
+    fn doubt(&self, permit: &Permit, entry: &Entry, failed: &Failed, events: &[Event]) {
+        if matches!(failed, Failed::Status(WriteError::Call(error)) if error.leaves_doubt()) {
+            self.desks.at(entry.number, permit.epoch(), |desk| desk.doubt(events));
+        }
     }
 
     async fn checkpoint(

@@ -119,6 +119,33 @@ async fn what_was_not_told_because_the_secret_failed_is_told_with_the_next_try()
 }
 
 #[tokio::test]
+async fn what_was_written_without_our_knowing_is_told_with_the_next_try() {
+    let hash = |token, generation| json!({ "generation": generation, "sha256": Digest::of(token).to_hex() });
+    let token = json!({ "generation": 2, "rotation": "Pending", "hashes": [hash("new", 2), hash("old", 1)], "secretName": "paris-connector-token" });
+    let delivered = json!({ "type": "Provisioned", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let rig = Rig::new(json!({ "observedGeneration": 1, "token": token, "conditions": [delivered] }));
+    // As after any reconcile before.
+    rig.context.desks.at(0, 1, |desk| desk.retold = true);
+    let beat = br#"{"connector_id": "edge/paris", "token": "new"}"#;
+    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    let lost = async || {
+        rig.fake.set_mode(Mode::Loses("/connectors/"));
+        rig.reconcile().await.unwrap_err();
+        assert_eq!(rig.told(), 0);
+        rig.fake.set_mode(Mode::Forbids("/connectors/"));
+        rig.reconcile().await.unwrap_err();
+        rig.fake.set_mode(Mode::Up);
+    };
+    lost().await;
+    assert_eq!(rig.connector().status.unwrap().state, Some(crate::api::ConnectorState::Online));
+    lost().await;
+    assert_eq!(rig.connector().status.and_then(|status| status.token).unwrap().generation, 3);
+    rig.reconcile().await.unwrap();
+    // That it is online, that the token was rotated, and that its Secret had to be made anew.
+    assert_eq!(rig.told(), 3);
+}
+
+#[tokio::test]
 async fn an_event_that_cannot_be_told_holds_no_transition_back() {
     let rig = Rig::new(json!({ "observedGeneration": -1 }));
     rig.reconcile().await.unwrap();
