@@ -20,6 +20,8 @@ pub(crate) enum Mode {
     Refuses(u16, &'static str),
     /// Paths that contain this with 403, as RBAC would, and the rest as it should.
     Forbids(&'static str),
+    /// Everything as it should; but of writes to paths that contain this nobody hears more than a gateway's 504.
+    Loses(&'static str),
 }
 
 /// The server. Clones are the same one.
@@ -83,7 +85,13 @@ impl Fake {
             Mode::Hangs => std::future::pending().await,
             Mode::Refuses(code, reason) => failure(code, reason),
             Mode::Forbids(part) if head.uri.path().contains(part) => failure(403, "Forbidden"),
-            Mode::Forbids(_) => self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body),
+            Mode::Loses(part) if head.method != "GET" && head.uri.path().contains(part) => {
+                self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body);
+                failure(504, "Timeout")
+            }
+            Mode::Forbids(_) | Mode::Loses(_) => {
+                self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body)
+            }
         };
         let body = Body::from(serde_json::to_vec(&answer).expect("a value is JSON"));
         Ok(Response::builder().status(code).body(body).expect("the parts are well formed"))

@@ -1,4 +1,8 @@
-//! Observe, decide, apply: what is known becomes what is written.
+//! Observe, decide, apply: what is known of each object becomes its status and its events.
 
+pub mod checkpoints;
 pub mod connector;
 pub mod events;
+pub mod trouble;
+pub mod unreadable;
+pub mod wakes;

@@ -55,11 +55,13 @@ pub struct HttpProbe {
     #[schemars(length(max = 32), inner(range(min = 100, max = 599)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub expected_status: Vec<i32>,
-    /// A regular expression (syntax of Rust's regex crate) that the first MiB of the body must match somewhere.
+    /// A regular expression (syntax of Rust's regex crate) that the first MiB of the body must match somewhere. One that
+    /// cannot be compiled makes the condition Accepted False.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub body_matches: Option<String>,
-    /// A regular expression (syntax of Rust's regex crate) that the first MiB of the body must match nowhere.
+    /// A regular expression (syntax of Rust's regex crate) that the first MiB of the body must match nowhere. One that
+    /// cannot be compiled makes the condition Accepted False.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub body_not_matches: Option<String>,
@@ -151,7 +153,8 @@ pub struct HeaderSource {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// A key of a Secret that holds certificates in PEM: they are trusted in place of the system's authorities.
+    /// A key of a Secret that holds certificates in PEM: they are trusted in place of the system's authorities. The
+    /// Secret must carry the label vigie.dev/probe-credentials: "true".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
     /// The name that is asked for and that the certificate must have. Default: the target's host.

@@ -124,7 +124,7 @@ pub struct ActuatorProbe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_PATH))]
     #[x_kube(
-        validation = Rule::new(r#"self.matches('^/[!-"$->@-~]*$')"#)
+        validation = Rule::new("self.matches('^/[!-\"$->@-~]*$')")
             .message("spec.probe.actuator.basePath must begin with a slash, and hold neither spaces nor ? nor #"),
     )]
     pub base_path: Option<String>,

@@ -6,9 +6,23 @@
 use kube::{CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 
+use super::target::{NO_USER, PORT_IN_RANGE};
 use super::{BackendTarget, MAX_URL, MonitoredBackendStatus, ProbeSpec};
 use crate::api::RemediationSpec;
 use crate::api::shared::{AgentRef, MAX_NAME, Paused, SecretKeyRef, WorkloadRef};
+
+/// CEL: the target does not speak HTTP. Nothing is said of one that says nothing: another rule does.
+macro_rules! other_than_http {
+    () => {
+        "(has(self.target.url) && !self.target.url.startsWith('http') \
+        || has(self.target.service) && !self.target.service.scheme.startsWith('http') \
+        || has(self.target.pods) && !self.target.pods.scheme.startsWith('http'))"
+    };
+}
+
+const METRICS_NEED_HTTP: &str = concat!("!has(self.probe.metrics) || !", other_than_http!());
+const ACTUATOR_NEEDS_HTTP: &str =
+    concat!("!has(self.probe.actuator) || has(self.probe.actuator.port) || !", other_than_http!());
 
 /// What the user wants to have probed. Only target is required.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,16 +93,10 @@ use crate::api::shared::{AgentRef, MAX_NAME, Paused, SecretKeyRef, WorkloadRef};
     validation = Rule::new("!(has(self.workloadRef) && has(self.agentRef))")
         .message("spec.agentRef and spec.workloadRef exclude each other")
         .field_path(".agentRef"),
-    validation = Rule::new("!has(self.probe.metrics) || !(\
-        has(self.target.url) && !self.target.url.startsWith('http') \
-        || has(self.target.service) && !self.target.service.scheme.startsWith('http') \
-        || has(self.target.pods) && !self.target.pods.scheme.startsWith('http'))")
+    validation = Rule::new(METRICS_NEED_HTTP)
         .message("spec.probe.metrics needs a spec.target that speaks http or https")
         .field_path(".probe.metrics"),
-    validation = Rule::new("!has(self.probe.actuator) || has(self.probe.actuator.port) || !(\
-        has(self.target.url) && !self.target.url.startsWith('http') \
-        || has(self.target.service) && !self.target.service.scheme.startsWith('http') \
-        || has(self.target.pods) && !self.target.pods.scheme.startsWith('http'))")
+    validation = Rule::new(ACTUATOR_NEEDS_HTTP)
         .message("spec.probe.actuator needs a port of its own, or a spec.target that speaks http or https")
         .field_path(".probe.actuator"),
 )]
@@ -127,6 +135,10 @@ pub struct MonitoredBackendSpec {
     pub site: Option<String>,
 }
 
+/// CEL: where Prometheus can be. A user is let pass, so that the one rule about it speaks.
+const PROMETHEUS_SHAPE: &str = "isURL(self) && self.matches(\
+    r'^https?://([^/?#]*@)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[!-\"$->@-~]*)?$')";
+
 /// Where Prometheus is, and which of its targets is this backend.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +147,15 @@ pub struct PrometheusSpec {
     /// No user and no password. Default: the operator's --prometheus-url.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_URL))]
+    #[x_kube(
+        validation = Rule::new(NO_USER)
+            .message("spec.prometheus.url must hold no user and no password: name a Secret in bearerTokenSecretRef"),
+        validation = Rule::new(PROMETHEUS_SHAPE)
+            .message("spec.prometheus.url must be http or https, then ://, a host, a port if there is one, and a path \
+                without a query"),
+        validation = Rule::new(PORT_IN_RANGE)
+            .message("spec.prometheus.url must have a port of 1 to 65535, if it has one"),
+    )]
     pub url: Option<String>,
     /// The job label of the target. Without job and instance the target is found by its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,3 +185,7 @@ impl MonitoredBackend {
         format!("{}/{}", self.namespace().unwrap_or_default(), self.spec.site.as_deref().unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;

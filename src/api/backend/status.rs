@@ -37,7 +37,8 @@ pub struct MonitoredBackendStatus {
     /// What is wrong, how sure that is and what to do; absent when all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
-    /// What each probe saw last: target, health and metrics where they are asked for, and pod/NAME for each pod.
+    /// What each probe saw last: target; health and metrics where they are asked for; when the verdict is bad, pod/NAME
+    /// for each pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_VANTAGES))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -101,7 +102,8 @@ impl Default for MonitoredBackendStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VantageStatus {
-    /// Which probe: target, health, metrics, or pod/NAME for a pod by its own address.
+    /// Which probe: target, health, metrics, main (the target's port where health is asked for at another one), or
+    /// pod/NAME for a pod by its own address.
     #[schemars(length(min = 1, max = MAX_VANTAGE_NAME))]
     pub name: String,
     /// Whether it passed.
@@ -125,4 +127,31 @@ pub struct VantageStatus {
     #[serde(default)]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_absent_block_means_what_an_empty_one_means() {
+        let empty = serde_json::from_value::<MonitoredBackendStatus>(json!({})).unwrap();
+        assert_eq!(empty, MonitoredBackendStatus::default());
+    }
+
+    #[test]
+    fn a_status_is_written_as_it_was_read() {
+        let full: serde_json::Value =
+            serde_saphyr::from_str(include_str!("../../../tests/api/backend-status.yaml")).unwrap();
+        let status: MonitoredBackendStatus = serde_json::from_value(full.clone()).unwrap();
+        assert_eq!(serde_json::to_value(status).unwrap(), full);
+    }
+
+    #[test]
+    fn a_new_status_claims_to_have_observed_nothing() {
+        let new = serde_json::to_value(MonitoredBackendStatus::default()).unwrap();
+        assert_eq!(new, json!({"observedGeneration": -1}));
+    }
 }

@@ -63,6 +63,21 @@ impl std::str::FromStr for TargetScheme {
     }
 }
 
+/// CEL: a URL without a user.
+pub(super) const NO_USER: &str = "!self.matches('^[^/?#]*//[^/?#]*@')";
+
+/// CEL: a URL whose port, if it has one, is the number of a port.
+pub(super) const PORT_IN_RANGE: &str = "!isURL(self) || url(self).getPort() == '' \
+    || (int(url(self).getPort()) >= 1 && int(url(self).getPort()) <= 65535)";
+
+/// CEL: a URL that can be dialled. A user is let pass, so that the one rule about it speaks. Brackets are IPv6's, which
+/// has no zone here, for that means another thing on each host; a name in another script has to be in punycode.
+const URL_SHAPE: &str = "isURL(self) && self.matches(\
+    r'^(https?|tcp|grpcs?)://([^/?#]*@)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?][!-\"$-~]*)?$')";
+
+/// CEL: a path with its query.
+const PATH_SHAPE: &str = "self.matches('^/[!-\"$-~]*$')";
+
 /// A port by its number, or by its name (an IANA service name: at most 15 lower-case letters, digits and single
 /// dashes, one letter at least).
 fn port(_: &mut SchemaGenerator) -> Schema {
@@ -89,16 +104,15 @@ pub struct BackendTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_URL))]
     #[x_kube(
-        validation = Rule::new(r"!self.matches('^[a-zA-Z+.-]*://[^/?#]*@')")
+        validation = Rule::new(NO_USER)
             .message("spec.target.url must hold no user and no password: name a Secret in spec.probe.http"),
-        // Brackets around IPv6; no zone, for it means another thing on each host.
-        validation = Rule::new(
-            r"isURL(self) && self.matches('^(https?|tcp|grpcs?)://([^/?#]*@)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]*)?([/?][!-~]*)?$') && !self.contains('#')")
-            .message("spec.target.url must be http, https, tcp, grpc or grpcs, followed by ://, a host, \
-                a port where one is needed, and a path, without a fragment"),
-        validation = Rule::new(r"!self.matches('^(tcp|grpcs?)://([^/?#]*@)?[^/?#]*$') || self.matches(':[0-9]+$') \
-            || self.matches('^[a-z]+://[^/?#]*:[0-9]+([/?#]|$)')")
-            .message("spec.target.url needs a port when its scheme is tcp, grpc or grpcs"),
+        validation = Rule::new(URL_SHAPE)
+            .message("spec.target.url must be http, https, tcp, grpc or grpcs, then ://, a host, a port if there is \
+                one, and a path without a fragment"),
+        validation = Rule::new("!self.matches('^(tcp|grpcs?)://') || self.matches('^[a-z]+://[^/?]*:[0-9]+([/?]|$)')")
+            .message("spec.target.url needs a port when it is tcp, grpc or grpcs: those have no usual one"),
+        validation = Rule::new(PORT_IN_RANGE)
+            .message("spec.target.url must have a port of 1 to 65535, if it has one"),
     )]
     pub url: Option<String>,
     /// A port of a Service in the same namespace. Its cluster address is dialled; each of its endpoints when it is
@@ -128,7 +142,7 @@ pub struct ServiceTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_PATH))]
     #[x_kube(
-        validation = Rule::new(r#"self.matches('^/[!-"$-~]*$')"#)
+        validation = Rule::new(PATH_SHAPE)
             .message("spec.target.service.path must begin with a slash, and hold neither spaces nor #"),
     )]
     pub path: Option<String>,
@@ -149,7 +163,7 @@ pub struct PodsTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_PATH))]
     #[x_kube(
-        validation = Rule::new(r#"self.matches('^/[!-"$-~]*$')"#)
+        validation = Rule::new(PATH_SHAPE)
             .message("spec.target.pods.path must begin with a slash, and hold neither spaces nor #"),
     )]
     pub path: Option<String>,

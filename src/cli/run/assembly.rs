@@ -16,11 +16,12 @@ use tokio_util::task::TaskTracker;
 
 use super::office::Town;
 use crate::admin::{Admin, Authenticator};
+use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
 use crate::clock::Clock;
 use crate::cluster::{Clients, StatusWriter, behind, connect};
-use crate::controller::connector::checkpoints::Checkpoints;
-use crate::controller::connector::drive::{self, Wakes};
+use crate::controller::checkpoints::{Budget, Checkpoints};
+use crate::controller::connector::drive;
 use crate::controller::connector::keeper::{Keeper, Outlets, SiteEvent};
 use crate::controller::connector::leases;
 use crate::controller::connector::reconcile::Context;
@@ -28,6 +29,8 @@ use crate::controller::connector::sites::Sites;
 use crate::controller::connector::view::Known;
 use crate::controller::connector::watch::Tap;
 use crate::controller::events::Reporter;
+use crate::controller::unreadable::Unreadable;
+use crate::controller::wakes::Wakes;
 use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
 use crate::heartbeat::registry::{Registry, Told};
@@ -143,12 +146,12 @@ impl Assembly {
             metrics: metrics.clone(),
             public_url: args.public_url.clone(),
             clock,
-            unreadable: RwLock::default(),
+            unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
             calls: tokio::sync::Semaphore::new(crate::controller::connector::reconcile::CALLS_IN_FLIGHT),
         });
         let checkpoints = Arc::new(Checkpoints::new(
             Duration::from_secs(args.checkpoint_seconds.into()),
-            args.status_writes_per_second,
+            Arc::new(Budget::new(args.status_writes_per_second)),
         ));
         let known = Arc::new(Known {
             registry: registry.clone(),
@@ -184,10 +187,10 @@ impl Parts<'_> {
     /// One controller for each namespace that is watched, or one for all.
     fn controllers(
         &self,
-        checkpoints: &Arc<Checkpoints>,
+        checkpoints: &Arc<Checkpoints<Entry>>,
         pokes: mpsc::UnboundedSender<crate::controller::connector::keeper::Poke>,
         work: &Group,
-    ) -> Wakes {
+    ) -> Wakes<Connector> {
         let (wakes, scopes) = Wakes::new(&self.args.namespace);
         let mut stores = Vec::new();
         let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
@@ -220,7 +223,7 @@ impl Parts<'_> {
 
     fn keeper(
         &self,
-        wakes: &Wakes,
+        wakes: &Wakes<Connector>,
         told: mpsc::UnboundedReceiver<Told>,
         poked: mpsc::UnboundedReceiver<crate::controller::connector::keeper::Poke>,
         sites: Arc<Sites>,
@@ -238,7 +241,13 @@ impl Parts<'_> {
         work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
     }
 
-    fn checkpoints(&self, checkpoints: Arc<Checkpoints>, wakes: Wakes, lease_namespace: &str, work: &Group) {
+    fn checkpoints(
+        &self,
+        checkpoints: Arc<Checkpoints<Entry>>,
+        wakes: Wakes<Connector>,
+        lease_namespace: &str,
+        work: &Group,
+    ) {
         let lease = ObjectReference {
             api_version: Some("coordination.k8s.io/v1".to_owned()),
             kind: Some("Lease".to_owned()),

@@ -8,14 +8,14 @@ use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
 use super::assess::Assessment;
-use super::checkpoints::Checkpoints;
 use super::reconcile::{key, observe};
 use super::sites::Sites;
 use super::watch::Guarded;
 use crate::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
 use crate::api::{ConditionType, Connector, ConnectorStatus, Paused, Truth, conditions};
 use crate::clock::Now;
-use crate::heartbeat::entry::Snapshot;
+use crate::controller::checkpoints::Checkpoints;
+use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::Registry;
 
@@ -31,7 +31,7 @@ pub struct Known {
     /// Mass silence.
     pub sites: Arc<Sites>,
     /// How far behind the written last contacts are.
-    pub checkpoints: Arc<Checkpoints>,
+    pub checkpoints: Arc<Checkpoints<Entry>>,
     /// Whether a canary is sent.
     pub has_canary: bool,
 }

@@ -192,3 +192,21 @@ pub(super) fn seen_by_us(vantage: &Vantage) -> String {
     let said = if vantage.message.is_empty() { String::new() } else { format!(": {}", vantage.message) };
     format!("{}: {how}{said}", vantage.name)
 }
+
+/// What our own probe saw of the metrics page: beside the target, or as the target itself.
+pub(super) fn own_page(e: &Evidence) -> Option<&Vantage> {
+    let is_page =
+        e.subject.wants_metrics || e.subject.path.contains("prometheus") || e.subject.path.ends_with("/metrics");
+    vantage(e, "metrics").or_else(|| target(e).filter(|_| is_page))
+}
+
+/// It is the target itself, and nothing that is asked for beside it.
+pub(super) fn is_target(vantage: &Vantage) -> bool {
+    vantage.name == "target"
+}
+
+/// Somebody on our side got an answer from this port.
+pub(super) fn reaches_port(e: &Evidence, port: u16) -> bool {
+    let seen = e.vantages.iter().any(|vantage| vantage.port == Some(port) && (vantage.ok || vantage.any_byte));
+    seen || actuator(e).is_some_and(|a| a.base_status.is_some() && actuator_port(a) == Some(port))
+}

@@ -32,6 +32,9 @@ pub struct Workload {
     pub min_ready_seconds: i32,
     /// Labels that its pods are selected by.
     pub selector: BTreeMap<String, String>,
+    /// Its newest template differs from the one before by a restart's annotations alone: going back changes nothing.
+    #[serde(default)]
+    pub only_restarted: bool,
     /// Its update strategy is OnDelete: an old template is no rollout then.
     #[serde(default)]
     pub on_delete: bool,
