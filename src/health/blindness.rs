@@ -63,6 +63,11 @@ impl Fleet {
         self.members.get(&number).is_some_and(|member| member.dark_since.is_some())
     }
 
+    /// Whether any is dark.
+    pub fn is_any_dark(&self) -> bool {
+        self.members.values().any(|member| member.dark_since.is_some())
+    }
+
     /// Judges. `own_failure` is what our own check says: the API server, or DNS, does not answer us.
     pub fn sight(&mut self, own_failure: Option<&str>, now: Moment) -> Sight {
         if let Some(failure) = own_failure {

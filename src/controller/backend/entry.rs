@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use super::prepare::Prepared;
-use crate::api::{BackendState, Diagnosis, ErrorClass, Key, MonitoredBackend, Reason, Truth};
+use crate::api::{BackendState, Diagnosis, ErrorClass, Key, Phase, MonitoredBackend, Reason, Truth};
 use crate::clock::Now;
 use crate::controller::checkpoints::Checkpointed;
 use crate::diagnosis::evidence::Vantage;
@@ -61,6 +61,8 @@ pub struct Live {
     pub refused: Option<(Reason, String)>,
     /// What the last probes saw.
     pub vantages: Vec<Vantage>,
+    /// How long each phase of the last probe took.
+    pub phases: Vec<(Phase, Duration)>,
     /// What was seen beside them when it was looked into: each pod by its own address.
     pub beside: Vec<Vantage>,
     /// How long the last probe that passed took.
@@ -134,6 +136,7 @@ impl Backend {
                 prepared: None,
                 refused: None,
                 vantages: Vec::new(),
+                phases: Vec::new(),
                 beside: Vec::new(),
                 latency: None,
                 certificate_expires: None,
@@ -192,7 +195,7 @@ impl Live {
         };
         let differs = kind(&self.vantages) != kind(&seen.vantages);
         let changed = self.record.take(sample, &limits);
-        self.vantages = seen.vantages;
+        (self.vantages, self.phases) = (seen.vantages, seen.phases);
         self.probed_at = Some(ended_at);
         if seen.passed {
             (self.latency, self.passed_at) = (Some(seen.took), Some(ended_at));
@@ -224,6 +227,8 @@ pub struct Round {
     pub took: Duration,
     /// Each of them.
     pub vantages: Vec<Vantage>,
+    /// The time of each phase, of the one that took the longest.
+    pub phases: Vec<(Phase, Duration)>,
     /// The first to expire.
     pub certificate_expires: Option<Timestamp>,
 }

@@ -316,6 +316,11 @@ fn summed_up(prepared: &Prepared, outcomes: &[(Moment, Outcome)], stamp: impl Fn
         passed,
         took: relevant.map(|(_, outcome)| outcome.took).max().unwrap_or_default(),
         vantages: vantages.map(|(aim, (at, outcome))| vantage(&aim.name, &aim.request, outcome, stamp(*at + outcome.took))).collect(),
+        phases: outcomes
+            .iter()
+            .max_by_key(|(_, outcome)| outcome.took)
+            .map(|(_, outcome)| outcome.spent.iter().collect())
+            .unwrap_or_default(),
         certificate_expires: outcomes.iter().filter_map(|(_, outcome)| outcome.seen.certificate_expires).min(),
     }
 }

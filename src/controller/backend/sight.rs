@@ -89,6 +89,11 @@ impl Eyes {
         self.fleet.lock().is_dark(backend.number).then_some(said)
     }
 
+    /// Whether `backend` is dark.
+    pub fn is_dark(&self, backend: &Backend) -> bool {
+        self.fleet.lock().is_dark(backend.number)
+    }
+
     /// Judges anew; says what changed, and until when a verdict in the dark is to wait.
     pub fn look(&self) -> (Turn, Option<Moment>) {
         let now = self.clock.now();
@@ -107,20 +112,21 @@ impl Eyes {
         }
     }
 
-    /// Checks ourselves while anything is dark, until `stop`; `look` is called when the outcome changed.
-    pub async fn check(&self, own: OwnCheck, is_any_dark: impl Fn() -> bool, look: impl Fn(), stop: CancellationToken) {
+    /// Checks ourselves while anything is dark, until `stop`; `changed` is called when the outcome did.
+    pub async fn check(&self, own: OwnCheck, changed: impl AsyncFn(), stop: CancellationToken) {
         let mut tick = tokio::time::interval(CHECK_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            let failure = if is_any_dark() { own.failure().await } else { None };
-            let changed = {
+            let is_any_dark = self.fleet.lock().is_any_dark();
+            let failure = if is_any_dark { own.failure().await } else { None };
+            let is_news = {
                 let mut known = self.own_failure.lock();
-                let changed = *known != failure;
+                let is_news = *known != failure;
                 *known = failure;
-                changed
+                is_news
             };
-            if changed {
-                look();
+            if is_news {
+                changed().await;
             }
         }
     }
