@@ -62,6 +62,7 @@ pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -
         revision: number(revision).map(|number| (number, has_earlier)),
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
+        only_restarted: false,
         on_delete: false,
     };
     let owners = owned.map(|sets| sets.iter().filter_map(|set| set.metadata.uid.clone()).collect());
@@ -84,6 +85,7 @@ pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevi
         revision: history.revision,
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
+        only_restarted: false,
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
     };
     let subjects = vec![("StatefulSet", name(&set.metadata))];
@@ -106,6 +108,7 @@ pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision
         revision: history.revision,
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
+        only_restarted: false,
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
     };
     let subjects = vec![("DaemonSet", name(&set.metadata))];
