@@ -123,6 +123,15 @@ impl State {
         if let Some(selector) = query.and_then(|query| query.split("labelSelector=").nth(1)) {
             return (200, json!({ "metadata": {}, "items": self.select(path, selector) }));
         }
+        if method == "GET"
+            && ["nodes", "servicecidrs", "pods"].iter().any(|plural| path.ends_with(&format!("/{plural}")))
+        {
+            let below: Vec<_> = self.objects.iter().filter(|(name, _)| name.starts_with(path)).collect();
+            return (
+                200,
+                json!({ "metadata": {}, "items": below.into_iter().map(|(_, object)| object).collect::<Vec<_>>() }),
+            );
+        }
         let Some(current) = self.objects.get(path).cloned() else { return failure(404, "NotFound") };
         let version = body.pointer("/metadata/resourceVersion");
         if version.is_some_and(|version| Some(version) != current.pointer("/metadata/resourceVersion")) {

@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::backends::{Quarter, Shared, own_ports};
 use super::office::Town;
 use crate::admin::{Admin, Authenticator};
 use crate::api::Connector;
@@ -77,15 +78,15 @@ pub(super) struct Running {
 
 /// Tasks that are stopped together.
 #[derive(Clone, Default)]
-struct Group {
+pub(super) struct Group {
     tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// Ends what did not stop by itself in time.
     kill: CancellationToken,
 }
 
 impl Group {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
         self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await });
     }
@@ -135,12 +136,28 @@ impl Assembly {
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
         let sites = Arc::new(Sites::default());
+        let writer = StatusWriter::new(clock, metrics.clone());
+        let reporter = Reporter { client: clients.lease.clone(), instance: me };
+        let budget = Arc::new(Budget::new(args.status_writes_per_second));
+        let quarter = Quarter::new(
+            &Shared {
+                args: &args,
+                clients: &clients,
+                leadership: &leadership,
+                writer: &writer,
+                reporter: &reporter,
+                metrics: &metrics,
+                budget: &budget,
+                clock,
+            },
+            own_ports(&[beats.local_addr()?, admin.local_addr()?]),
+        );
         let context = Arc::new(Context {
             registry: registry.clone(),
             leadership: leadership.clone(),
-            writer: StatusWriter::new(clock, metrics.clone()),
+            writer,
             client: clients.lease.clone(),
-            reporter: Reporter { client: clients.lease.clone(), instance: me },
+            reporter,
             sites: sites.clone(),
             desks: Default::default(),
             metrics: metrics.clone(),
@@ -149,22 +166,22 @@ impl Assembly {
             unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
             calls: tokio::sync::Semaphore::new(crate::controller::connector::reconcile::CALLS_IN_FLIGHT),
         });
-        let checkpoints = Arc::new(Checkpoints::new(
-            Duration::from_secs(args.checkpoint_seconds.into()),
-            Arc::new(Budget::new(args.status_writes_per_second)),
-        ));
+        let period = Duration::from_secs(args.checkpoint_seconds.into());
+        let checkpoints = Arc::new(Checkpoints::new(period, budget));
         let known = Arc::new(Known {
             registry: registry.clone(),
             stores: RwLock::default(),
             sites: sites.clone(),
             checkpoints: checkpoints.clone(),
             has_canary: args.public_url.is_some(),
+            backends: quarter.known.clone(),
         });
         register_fleet(&mut exported, known.clone(), args.object_metrics);
         let (pokes, poked) = mpsc::unbounded_channel();
         let town = Town::new(registry.clone(), clock, pokes.clone());
         let parts = Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known };
         let wakes = parts.controllers(&checkpoints, pokes, &work);
+        quarter.start(|| every(town.all.subscribe()), &work);
         parts.keeper(&wakes, told, poked, sites, &work);
         parts.checkpoints(checkpoints, wakes, &lease_namespace, &work);
         parts.path(pod.as_ref(), &rest)?;

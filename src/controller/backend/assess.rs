@@ -93,7 +93,8 @@ impl Case<'_> {
             Availability::Down => {
                 let failed = self.live.vantages.iter().find(|vantage| !vantage.ok);
                 let class = failed.and_then(|vantage| vantage.error_class);
-                let message = failed.map_or_else(|| "it fails since before we looked".to_owned(), |v| v.message.clone());
+                let message =
+                    failed.map_or_else(|| "it fails since before we looked".to_owned(), |v| v.message.clone());
                 (Truth::False, class.map_or_else(|| self.stored_reason(), Reason::from), message)
             }
         }
@@ -240,5 +241,7 @@ fn ready(accepted: Said, available: &Said, others: &[(ConditionType, Option<Said
         }
     }
     let failing = others.iter().filter_map(|(_, said)| said.as_ref()).find(|said| said.0 == Truth::False);
-    failing.cloned().unwrap_or_else(|| (Truth::True, Reason::Ready, "our probe passes, and so does all else".to_owned()))
+    failing
+        .cloned()
+        .unwrap_or_else(|| (Truth::True, Reason::Ready, "our probe passes, and so does all else".to_owned()))
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use super::prepare::Prepared;
-use crate::api::{BackendState, Diagnosis, ErrorClass, Key, Phase, MonitoredBackend, Reason, Truth};
+use crate::api::{BackendState, Diagnosis, ErrorClass, Key, MonitoredBackend, Phase, Reason, Truth};
 use crate::clock::Now;
 use crate::controller::checkpoints::Checkpointed;
 use crate::diagnosis::evidence::Vantage;

@@ -122,12 +122,7 @@ async fn evidence(context: &Arc<Context>, backend: &Arc<Backend>, object: &Monit
 }
 
 /// Each pod by its own address, unless that is what the target is anyway.
-async fn pods(
-    context: &Arc<Context>,
-    evidence: &Evidence,
-    pods_port: Option<&str>,
-    request: &Request,
-) -> Vec<Vantage> {
+async fn pods(context: &Arc<Context>, evidence: &Evidence, pods_port: Option<&str>, request: &Request) -> Vec<Vantage> {
     let known: Vec<&str> = evidence.vantages.iter().map(|vantage| vantage.name.as_str()).collect();
     let probes = pod_probes(evidence, pods_port, request);
     let probes = probes.into_iter().filter(|(name, _)| !known.contains(&name.as_str()));

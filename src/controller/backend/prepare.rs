@@ -122,7 +122,7 @@ impl Place<'_> {
             IntOrString::String(name) => port.name.as_deref() == Some(name),
         });
         let Some(port) = port else {
-            let known: Vec<_> = ports.iter().map(|port| format!("{} {}", port.name.as_deref().unwrap_or("-"), port.port));
+            let known = ports.iter().map(|port| format!("{} {}", port.name.as_deref().unwrap_or("-"), port.port));
             let known = known.collect::<Vec<_>>().join(", ");
             return Err(Unprepared::target(format!(
                 "Service {name} has no port {}; it has: {known}",
@@ -163,7 +163,9 @@ impl Place<'_> {
             let number = ports.iter().find(|known| known.name.as_deref().unwrap_or_default() == port);
             let Some(number) = number.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
             for endpoint in slice.endpoints {
-                let Some(address) = endpoint.addresses.first().and_then(|address| address.parse().ok()) else { continue };
+                let Some(address) = endpoint.addresses.first().and_then(|address| address.parse().ok()) else {
+                    continue;
+                };
                 let pod = endpoint.target_ref.filter(|of| of.kind.as_deref() == Some("Pod")).and_then(|of| of.name);
                 let name = format!("pod/{}", pod.unwrap_or_else(|| format!("{address}")));
                 found.push((name, Target { address: Some(address), port: number, ..whole.clone() }));
@@ -184,7 +186,8 @@ impl Place<'_> {
         let selector = match workload::selector(self.client, self.namespace, reference).await {
             Ok(selector) => selector,
             Err(CallError::NotFound) => {
-                let message = format!("there is no {} {} in namespace {}", reference.kind, reference.name, self.namespace);
+                let message =
+                    format!("there is no {} {} in namespace {}", reference.kind, reference.name, self.namespace);
                 return Err(Unprepared::Refused(Reason::WorkloadNotFound, message));
             }
             Err(error) => return Err(Unprepared::Failed(error.to_string())),
@@ -205,7 +208,10 @@ impl Place<'_> {
         let url = format!("{}://{}:{}{}", whole.scheme.as_str(), whole.host, in_words(&target.port), whole.path);
         let aims: Vec<_> = pods.items.iter().filter_map(|pod| of_pod(pod, &target.port, &whole)).collect();
         if aims.is_empty() {
-            return Err(Unprepared::Failed(format!("{} {} has no pod with an address", reference.kind, reference.name)));
+            return Err(Unprepared::Failed(format!(
+                "{} {} has no pod with an address",
+                reference.kind, reference.name
+            )));
         }
         Ok((url, aims, true))
     }

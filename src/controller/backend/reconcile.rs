@@ -139,8 +139,7 @@ impl Context {
             "conditions": current.conditions,
         });
         let version = backend.resource_version().unwrap_or_default();
-        let written =
-            self.writer.checkpoint(permit, &self.api(backend), &backend.name_any(), &version, patch).await?;
+        let written = self.writer.checkpoint(permit, &self.api(backend), &backend.name_any(), &version, patch).await?;
         self.wrote(permit, entry, &written, live);
         Ok(written)
     }

@@ -15,7 +15,7 @@ use super::context::{Context, Poke};
 use super::entry::{Backend, Round, limits};
 use super::investigate;
 use super::prepare::{Aim, Prepared, Unprepared, prepare};
-use super::sight::Turn;
+use super::sight::{CHECK_EVERY, OwnCheck, Turn};
 use crate::api::{ErrorClass, Phase, Reason};
 use crate::controller::events::{Event, Kind};
 use crate::diagnosis::gather::vantage;
@@ -143,7 +143,8 @@ async fn round(context: &Arc<Context>, backend: &Arc<Backend>, due: Moment) -> M
     let Some(prepared) = prepared(context, backend).await else { return regular };
     let window = regular.since(context.clock.now());
     let is_suspect = backend.with(|live| live.record.last().is_some_and(|last| !last.passed));
-    let Ok(outcomes) = timeout(window.max(Duration::from_secs(1)), dial(context, &prepared, is_suspect, due)).await else {
+    let Ok(outcomes) = timeout(window.max(Duration::from_secs(1)), dial(context, &prepared, is_suspect, due)).await
+    else {
         // It never got a place: a window that was missed, and nothing that speaks against the backend.
         context.metrics.missed_window();
         return regular;
@@ -155,7 +156,7 @@ async fn round(context: &Arc<Context>, backend: &Arc<Backend>, due: Moment) -> M
 }
 
 /// What to dial, looked up anew when that is old. `None` when there is nothing to dial, which the status says.
-async fn prepared(context: &Context, backend: &Backend) -> Option<Arc<Prepared>> {
+async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<Prepared>> {
     let now = context.clock.now();
     let known = backend.with(|live| live.prepared.clone());
     if let Some((prepared, at)) = &known {
@@ -257,11 +258,23 @@ pub async fn sight(context: &Arc<Context>) {
     }
 }
 
+/// Checks ourselves while anything is dark, until `stop`.
+pub async fn check_ourselves(context: Arc<Context>, own: OwnCheck, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(CHECK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if context.eyes.check(&own).await {
+            sight(&context).await;
+        }
+    }
+}
+
 /// About each Namespace that has backends which we are blind for.
 async fn tell_blindness(context: &Context, why: &str) {
     let at = context.clock.read().wall;
     let dark = context.backends.all().into_iter().filter(|backend| context.eyes.blind_for(backend).is_some());
-    let namespaces: std::collections::BTreeSet<String> = dark.map(|backend| backend.key.namespace.to_string()).collect();
+    let namespaces: std::collections::BTreeSet<String> =
+        dark.map(|backend| backend.key.namespace.to_string()).collect();
     for namespace in namespaces {
         let event = Event {
             kind: Kind::Warning,
@@ -315,7 +328,9 @@ fn summed_up(prepared: &Prepared, outcomes: &[(Moment, Outcome)], stamp: impl Fn
         started_at: outcomes.iter().map(|(at, _)| *at).min().unwrap_or_default(),
         passed,
         took: relevant.map(|(_, outcome)| outcome.took).max().unwrap_or_default(),
-        vantages: vantages.map(|(aim, (at, outcome))| vantage(&aim.name, &aim.request, outcome, stamp(*at + outcome.took))).collect(),
+        vantages: vantages
+            .map(|(aim, (at, outcome))| vantage(&aim.name, &aim.request, outcome, stamp(*at + outcome.took)))
+            .collect(),
         phases: outcomes
             .iter()
             .max_by_key(|(_, outcome)| outcome.took)

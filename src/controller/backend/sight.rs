@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::entry::Backend;
 use crate::clock::Clock;
@@ -14,7 +13,7 @@ use crate::health::Moment;
 use crate::health::blindness::{Fleet, Sight};
 
 /// How often our own check is made while something is dark.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
+pub const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -112,22 +111,13 @@ impl Eyes {
         }
     }
 
-    /// Checks ourselves while anything is dark, until `stop`; `changed` is called when the outcome did.
-    pub async fn check(&self, own: OwnCheck, changed: impl AsyncFn(), stop: CancellationToken) {
-        let mut tick = tokio::time::interval(CHECK_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            let is_any_dark = self.fleet.lock().is_any_dark();
-            let failure = if is_any_dark { own.failure().await } else { None };
-            let is_news = {
-                let mut known = self.own_failure.lock();
-                let is_news = *known != failure;
-                *known = failure;
-                is_news
-            };
-            if is_news {
-                changed().await;
-            }
-        }
+    /// Checks ourselves, if anything is dark; says whether the outcome is another than before.
+    pub async fn check(&self, own: &OwnCheck) -> bool {
+        let is_any_dark = self.fleet.lock().is_any_dark();
+        let failure = if is_any_dark { own.failure().await } else { None };
+        let mut known = self.own_failure.lock();
+        let is_news = *known != failure;
+        *known = failure;
+        is_news
     }
 }

@@ -13,7 +13,7 @@ use crate::cluster::{CALL_TIMEOUT, CallError, within};
 ///
 /// # Errors
 /// What the API server said; `NotFound` when there is no such workload.
-pub async fn selector(client: &Client, namespace: &str, reference: &WorkloadRef) -> Result<Selector, CallError> {
+pub(super) async fn selector(client: &Client, namespace: &str, reference: &WorkloadRef) -> Result<Selector, CallError> {
     let WorkloadRef { kind, name } = reference;
     let what = format!("reading {kind} {namespace}/{name}");
     let client = client.clone();

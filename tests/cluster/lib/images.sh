@@ -10,8 +10,12 @@ image() {
   case $verb in
     build)
       (($# == 2)) || refuse "image build wants NAME DIR"
+      local name archive
+      [[ $(recorded profile) == real ]] || lock_for_node # which says what is missing
+      name=$(full_image_name "$1")
+      archive=$(image_archive "$1" "$2") # without the lock: others go on meanwhile
       lock_for_node
-      load_image "$(full_image_name "$1")" "$(image_archive "$1" "$2")"
+      load_image "$name" "$archive"
       ;;
     archive)
       (($# == 2)) || refuse "image archive wants NAME DIR"
