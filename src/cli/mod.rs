@@ -3,6 +3,7 @@
 pub mod args;
 mod connect;
 pub mod crd;
+pub mod diagnose;
 mod get;
 mod output;
 mod probing;
@@ -25,6 +26,8 @@ use args::{Cli, Command, TokenCommand};
 const FAILURE: u8 = 1;
 /// The command line was wrong; clap's own code for it.
 const WRONG_USAGE: u8 = 2;
+/// Done as asked, and what was looked at is not well.
+const UNWELL: u8 = 3;
 
 /// A command line that parses and still makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +48,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match execute(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         // The reader has seen enough, as in `vigie get | head`.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -60,22 +63,32 @@ fn is_plugin(called: &Path) -> bool {
     called.file_stem().is_some_and(|stem| stem == "kubectl-vigie")
 }
 
-fn execute(command: Command) -> anyhow::Result<()> {
+fn execute(command: Command) -> anyhow::Result<u8> {
     let mut runtime = match command {
         Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
-        Command::Crd | Command::Get(_) | Command::Token(_) => tokio::runtime::Builder::new_current_thread(),
+        Command::Crd | Command::Diagnose(_) | Command::Get(_) | Command::Token(_) => {
+            tokio::runtime::Builder::new_current_thread()
+        }
     };
     let runtime = runtime.enable_all().build().context("starting the runtime")?;
     runtime.block_on(dispatch(command))
 }
 
-async fn dispatch(command: Command) -> anyhow::Result<()> {
+/// Does what was asked for; the code says what came of it.
+async fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
+        Command::Diagnose(command) => {
+            return Ok(match diagnose::diagnose(command).await? {
+                diagnose::Health::Well => 0,
+                diagnose::Health::Unwell => UNWELL,
+            });
+        }
         Command::Run(args) => run::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
         Command::Get(args) => get::get(args).await,
         Command::Token(TokenCommand::Show(args)) => token::show(args).await,
         Command::Token(TokenCommand::Rotate(args)) => token::rotate(args).await,
         Command::Token(TokenCommand::Revoke(args)) => token::revoke(args).await,
-    }
+    }?;
+    Ok(0)
 }
