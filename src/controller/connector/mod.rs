@@ -5,6 +5,8 @@ pub mod checkpoints;
 pub mod decide;
 pub mod desk;
 pub mod drive;
+#[cfg(test)]
+mod fake;
 pub mod keeper;
 pub mod leases;
 mod look;

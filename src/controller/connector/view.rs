@@ -171,3 +171,6 @@ fn is_paused(connector: &Connector, now: Timestamp) -> bool {
     };
     connector.spec.paused.as_ref().is_some_and(by_spec) || by_annotation().unwrap_or(false)
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,3 +165,6 @@ impl Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
