@@ -13,6 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 
+#[cfg(test)]
+mod tests;
+
 /// Why a name has no addresses for us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
@@ -63,23 +66,31 @@ struct Shop {
     slow: Mutex<HashSet<String>>,
     room: Arc<Semaphore>,
     slow_room: Arc<Semaphore>,
+    /// From when on a lookup is slow.
+    slow_from: Duration,
     /// What asks; another one in tests.
     ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
 }
 
 impl Default for System {
     fn default() -> Self {
-        Self::asking(getaddrinfo, AT_ONCE, SLOW_AT_ONCE)
+        Self::asking(getaddrinfo, AT_ONCE, SLOW_AT_ONCE, SLOW)
     }
 }
 
 impl System {
-    fn asking(ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>, at_once: usize, slow_at_once: usize) -> Self {
+    fn asking(
+        ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
+        at_once: usize,
+        slow_at_once: usize,
+        slow_from: Duration,
+    ) -> Self {
         Self(Arc::new(Shop {
             under_way: Mutex::default(),
             slow: Mutex::default(),
             room: Arc::new(Semaphore::new(at_once)),
             slow_room: Arc::new(Semaphore::new(slow_at_once)),
+            slow_from,
             ask,
         }))
     }
@@ -123,7 +134,7 @@ impl Shop {
             return Err(Unresolved::Failed(format!("no thread for the resolver: {error}")));
         }
         let asked = told.await.unwrap_or_else(|_| Err(Unresolved::Failed("the resolver broke down".to_owned())));
-        let slow = begun.elapsed() >= SLOW;
+        let slow = begun.elapsed() >= self.slow_from;
         self.note(host, slow);
         match asked {
             Err(Unresolved::Failed(_)) if slow => Err(Unresolved::TimedOut),
