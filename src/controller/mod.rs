@@ -1,4 +1,5 @@
 //! Observe, decide, apply: what is known becomes what is written.
 
+pub mod backend;
 pub mod connector;
 pub mod events;

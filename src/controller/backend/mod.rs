@@ -1,0 +1,3 @@
+//! The kind MonitoredBackend.
+
+pub mod request;
