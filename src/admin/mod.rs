@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
-pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing};
+pub use view::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
 
 use crate::metrics;
 

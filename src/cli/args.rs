@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use super::probing::ProbingArgs;
 use super::values;
 use crate::metrics::ObjectMetrics;
 
@@ -118,6 +119,9 @@ pub struct RunArgs {
     /// What is logged: error, warn, info, debug or trace, also per module as in `info,vigie::leader=debug`
     #[arg(long, value_name = "LEVEL", env = "VIGIE_LOG", default_value = "info", value_parser = values::log_filter)]
     pub log: String,
+    /// What probes may dial.
+    #[command(flatten)]
+    pub probing: ProbingArgs,
     /// Which cluster.
     #[command(flatten)]
     pub connection: ConnectionArgs,

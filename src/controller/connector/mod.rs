@@ -1,7 +1,6 @@
 //! Connectors: from what is heard to what is written.
 
 pub mod assess;
-pub mod checkpoints;
 pub mod decide;
 pub mod desk;
 pub mod drive;

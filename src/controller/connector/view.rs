@@ -2,25 +2,23 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
 use super::assess::Assessment;
-use super::checkpoints::Checkpoints;
 use super::reconcile::{key, observe};
 use super::sites::Sites;
 use super::watch::Guarded;
-use crate::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
-use crate::api::{ConditionType, Connector, ConnectorStatus, Paused, Truth, conditions};
+use crate::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
+use crate::api::{ConditionType, Connector, ConnectorStatus, Truth, conditions};
 use crate::clock::Now;
-use crate::heartbeat::entry::Snapshot;
+use crate::controller::backend;
+use crate::controller::checkpoints::Checkpoints;
+use crate::controller::paused::is_paused;
+use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::Registry;
-
-/// The annotation that pauses remedies until a time.
-const PAUSED_UNTIL: &str = "vigie.dev/paused-until";
 
 /// The fleet as this process sees it.
 pub struct Known {
@@ -31,9 +29,11 @@ pub struct Known {
     /// Mass silence.
     pub sites: Arc<Sites>,
     /// How far behind the written last contacts are.
-    pub checkpoints: Arc<Checkpoints>,
+    pub checkpoints: Arc<Checkpoints<Entry>>,
     /// Whether a canary is sent.
     pub has_canary: bool,
+    /// The other kind.
+    pub backends: Arc<backend::view::Known>,
 }
 
 impl Known {
@@ -64,6 +64,11 @@ impl Fleet for Known {
         });
     }
 
+    fn backends(&self, namespace: Option<&str>, each: &mut dyn FnMut(BackendView)) {
+        let follows = self.registry.ear.inputs().office == Office::Follower;
+        self.backends.backends(namespace, follows, each);
+    }
+
     fn facts(&self) -> Facts {
         let now = self.registry.clock().read();
         let inputs = self.registry.ear.inputs();
@@ -77,6 +82,7 @@ impl Fleet for Known {
             self.visit(None, &mut |connector, _, assessment, _| {
                 pending += u64::from(!is_written(connector, assessment))
             });
+            pending += self.backends.pending();
         }
         Facts {
             leader,
@@ -86,6 +92,7 @@ impl Fleet for Known {
             status_write_pending: pending,
             checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),
             connectors: self.registry.len(),
+            backends: self.backends.count(),
         }
     }
 }
@@ -153,21 +160,11 @@ fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorV
             .iter()
             .map(|check| CheckView { type_: check.type_.clone(), status: check.status })
             .collect(),
-        paused: is_paused(connector, now.wall),
+        paused: is_paused(&connector.metadata, connector.spec.paused.as_ref(), now.wall),
         written: status.state.is_some(),
     }
 }
 
 fn truth(among: &[crate::api::Condition], type_: ConditionType) -> Truth {
     conditions::get(among, type_).and_then(|found| found.status.parse().ok()).unwrap_or(Truth::Unknown)
-}
-
-/// Whether remedies are paused at `now`, by the spec or by the object's annotation.
-fn is_paused(connector: &Connector, now: Timestamp) -> bool {
-    let by_spec = |paused: &Paused| paused.until.as_ref().is_none_or(|until| until.0 > now);
-    let by_annotation = || {
-        let until = connector.metadata.annotations.as_ref()?.get(PAUSED_UNTIL)?;
-        until.parse::<Timestamp>().ok().map(|until| until > now)
-    };
-    connector.spec.paused.as_ref().is_some_and(by_spec) || by_annotation().unwrap_or(false)
 }

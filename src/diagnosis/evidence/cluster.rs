@@ -32,6 +32,12 @@ pub struct Workload {
     pub min_ready_seconds: i32,
     /// Labels that its pods are selected by.
     pub selector: BTreeMap<String, String>,
+    /// Its newest template differs from the one before by a restart's annotations alone: going back changes nothing.
+    #[serde(default)]
+    pub only_restarted: bool,
+    /// Its update strategy is OnDelete: an old template is no rollout then.
+    #[serde(default)]
+    pub on_delete: bool,
 }
 
 /// One pod.
@@ -98,6 +104,10 @@ pub struct Container {
     pub environment: BTreeSet<String>,
     /// Values of those that the rules ask for.
     pub values: BTreeMap<String, EnvValue>,
+    /// Where those values stand when it is not the pod's template, as a person would name it:
+    /// `ConfigMap web-env, key exposure`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub value_sources: BTreeMap<String, String>,
     /// Part of the environment could not be resolved (a Secret by `envFrom`, a forbidden ConfigMap): absence of a
     /// variable proves nothing then.
     pub environment_incomplete: Option<String>,
@@ -162,6 +172,16 @@ pub struct Service {
     pub endpoints: (usize, usize),
     /// The number of the target port in its EndpointSlices; `None` when none resolves it.
     pub endpoint_port: Option<u16>,
+}
+
+/// The Secret that holds the certificate which the backend shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateSecret {
+    /// Its name.
+    pub name: String,
+    /// When it was changed last.
+    pub changed: Option<Timestamp>,
 }
 
 /// A NetworkPolicy that selects the pods.

@@ -14,7 +14,9 @@ use crate::api::{ErrorClass, Phase, Reason, WorkloadRef};
 
 mod cluster;
 
-pub use cluster::{Container, Ended, EnvValue, Pod, Policy, Service, WANTED_ENVIRONMENT, Warning, Workload};
+pub use cluster::{
+    CertificateSecret, Container, Ended, EnvValue, Pod, Policy, Service, WANTED_ENVIRONMENT, Warning, Workload,
+};
 
 /// The version of the format that `vigie diagnose --evidence` writes.
 pub const FORMAT: u32 = 1;
@@ -89,6 +91,9 @@ pub struct Evidence {
     /// The Service of the target.
     #[serde(default)]
     pub service: Lookup<Service>,
+    /// The Secret of the certificate that the backend shows; looked for when TLS fails.
+    #[serde(default)]
+    pub certificate_secret: Lookup<CertificateSecret>,
     /// NetworkPolicies that select the pods.
     #[serde(default)]
     pub policies: Lookup<Vec<Policy>>,
@@ -104,6 +109,9 @@ pub struct Evidence {
     /// What the local agent says.
     #[serde(default)]
     pub agent: Option<Agent>,
+    /// What else could not be looked at: parts of the above, a sentence each, naming the permission.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// What the evidence is about: the parts of the spec that the rules ask for.
@@ -134,6 +142,9 @@ pub struct Subject {
     pub wants_actuator: bool,
     /// Seconds during which "still starting" is an explanation.
     pub startup_seconds: u64,
+    /// The Prometheus that is asked, without credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus_url: Option<String>,
     /// Where Prometheus runs, when the spec says so: a CIDR.
     pub prometheus_source: Option<String>,
     /// An agent restarts it.
@@ -144,7 +155,8 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Vantage {
-    /// `target`, `health`, `metrics`, `main`, `pod/NAME`.
+    /// `target`, `health`, `metrics`, `main` (the port that is not the management's), `pod/NAME`, `dependency` (what a
+    /// crashing container named in its last words, where somebody dialled it).
     pub name: String,
     /// It passed.
     pub ok: bool,
@@ -246,6 +258,9 @@ pub struct Actuator {
     pub base: String,
     /// Status of the answer to the base path; `None` when there was none.
     pub base_status: Option<u16>,
+    /// How reading the base path failed, when there was no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_error: Option<ErrorClass>,
     /// The link list: rel to path, same origin only. `None` when there is none.
     pub links: Option<BTreeMap<String, String>>,
     /// Status of the answer of its health page.

@@ -1,0 +1,135 @@
+//! The conditions of a backend that come from its evidence (docs/api.md).
+
+use super::answer::page_passes;
+use super::prometheus::is_up;
+use super::scrape::is_stale;
+use super::seen::{pods, target};
+use super::words::workload_name;
+use super::{Finding, findings};
+use crate::api::{Cause, Reason, Truth};
+use crate::diagnosis::evidence::{Evidence, Lookup};
+
+/// One condition: status, reason and message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conclusion {
+    /// Whether it is so.
+    pub status: Truth,
+    /// Why, in one word: the cause when it is not so.
+    pub reason: Reason,
+    /// Why, in a sentence.
+    pub message: String,
+}
+
+/// What the evidence says of each part; `None` where nobody asked, and the condition is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conclusions {
+    /// `MetricsExposed`: the metrics page can be scraped.
+    pub metrics_exposed: Option<Conclusion>,
+    /// `Scraped`: Prometheus scrapes it, and gets samples.
+    pub scraped: Option<Conclusion>,
+    /// `WorkloadHealthy`: the pods behind it are well.
+    pub workload_healthy: Option<Conclusion>,
+}
+
+/// The three conditions, from the same evidence as the diagnosis.
+pub fn conclude(evidence: &Evidence) -> Conclusions {
+    let findings = findings(evidence);
+    Conclusions {
+        metrics_exposed: metrics_exposed(evidence, &findings),
+        scraped: scraped(evidence, &findings),
+        workload_healthy: workload_healthy(evidence, &findings),
+    }
+}
+
+fn conclusion(status: Truth, reason: Reason, message: impl Into<String>) -> Conclusion {
+    Conclusion { status, reason, message: message.into() }
+}
+
+/// Causes of a page that is not as it should be; between them stands nothing else in the order of causes.
+fn is_about_metrics(cause: Cause) -> bool {
+    (Cause::SlowMetrics..=Cause::MetricMissing).contains(&cause)
+}
+
+fn is_about_prometheus(cause: Cause) -> bool {
+    (Cause::StaleTarget..=Cause::PrometheusDown).contains(&cause)
+}
+
+fn is_about_workload(cause: Cause) -> bool {
+    (Cause::ScaledToZero..=Cause::OneReplicaBad).contains(&cause) || cause == Cause::StillStarting
+}
+
+/// The finding that is about this part, else the diagnosis itself.
+fn because(findings: &[Finding], is_about: fn(Cause) -> bool, otherwise: &str) -> Conclusion {
+    let found = findings.iter().find(|finding| is_about(finding.cause)).or_else(|| findings.first());
+    match found {
+        Some(finding) => conclusion(Truth::False, finding.cause.into(), finding.message.clone()),
+        None => conclusion(Truth::False, Reason::Unexplained, otherwise),
+    }
+}
+
+fn metrics_exposed(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
+    // Blind, or not probed yet: nothing is known of the page.
+    let passes = page_passes(e).filter(|_| e.subject.wants_metrics && e.blind.is_none())?;
+    Some(if passes {
+        conclusion(Truth::True, Reason::Exposed, "the metrics page can be scraped")
+    } else {
+        because(findings, is_about_metrics, "the metrics page cannot be scraped")
+    })
+}
+
+fn scraped(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
+    let prometheus = match &e.prometheus {
+        Lookup::NotLooked => return None,
+        Lookup::Forbidden(why) | Lookup::Failed(why) => {
+            return Some(conclusion(Truth::Unknown, Reason::PrometheusUnreachable, why));
+        }
+        Lookup::Absent => return Some(because(findings, is_about_prometheus, "Prometheus does not scrape it")),
+        Lookup::Found(prometheus) => prometheus,
+    };
+    let targets = &prometheus.targets;
+    if targets.iter().any(|target| is_stale(e, target)) {
+        let message = "its last scrape is older than two of its intervals";
+        return Some(conclusion(Truth::Unknown, Reason::PrometheusUnreachable, message));
+    }
+    let well = |target| is_up(target) && target.samples != Some(0);
+    if !targets.is_empty() && targets.iter().all(well) {
+        return Some(conclusion(Truth::True, Reason::TargetUp, "Prometheus scrapes it and gets samples"));
+    }
+    let fails = targets.iter().any(|target| target.health == "down" || target.samples == Some(0));
+    if !targets.is_empty() && !fails {
+        return Some(conclusion(Truth::Unknown, Reason::NotYetScraped, "Prometheus has not scraped it yet"));
+    }
+    if targets.is_empty() && prometheus.stale.is_empty() {
+        let message = "Prometheus has no active target for it";
+        return Some(conclusion(Truth::False, Reason::NotScraped, message));
+    }
+    Some(because(findings, is_about_prometheus, "Prometheus cannot scrape it"))
+}
+
+fn workload_healthy(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
+    let workload = e.workload.found();
+    let forbidden = e.workload.missing().or_else(|| e.pods.missing());
+    let looked = workload.is_some() || e.pods.found().is_some();
+    if !looked {
+        return forbidden.map(|why| conclusion(Truth::Unknown, Reason::EvidenceForbidden, why));
+    }
+    if findings.iter().any(|finding| is_about_workload(finding.cause)) {
+        return Some(because(findings, is_about_workload, ""));
+    }
+    let (ready, wanted) = match workload {
+        Some(workload) => (workload.ready, workload.wanted),
+        None => {
+            let pods = pods(e);
+            let count = |pods: usize| i32::try_from(pods).unwrap_or(i32::MAX);
+            (count(pods.iter().filter(|pod| pod.ready).count()), count(pods.len()))
+        }
+    };
+    let told = format!("{ready} of {wanted} pods of {} are ready", workload_name(e));
+    if ready >= wanted {
+        return Some(conclusion(Truth::True, Reason::PodsReady, told));
+    }
+    match (forbidden, target(e)) {
+        (Some(why), _) => Some(conclusion(Truth::Unknown, Reason::EvidenceForbidden, why)),
+        (None, _) => Some(because(findings, is_about_workload, &told)),
+    }
+}

@@ -1,0 +1,263 @@
+//! Containers that end again and again, and why.
+
+use super::Finding;
+use super::pods::{how_many, whose};
+use super::seen::{ends, suspects, unfinished_rollout, vantage, waiting, warnings};
+use super::words::{kubectl, stamp};
+use crate::api::Cause;
+use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
+use crate::diagnosis::extract::{Extract, Kind, extract};
+
+/// What the backend said last: its termination message, else the tail of its log, read through the extractor.
+fn last_words(container: &Container, end: &Ended) -> Option<Extract> {
+    let message = end.message.as_deref().filter(|message| !message.trim().is_empty());
+    let text = message.or(container.log_tail.as_deref())?;
+    let mut read = extract(text);
+    // A message that was cut short may say less than the log.
+    if read.kind == Kind::Other
+        && let Some(log) = &container.log_tail
+    {
+        let log = extract(log);
+        if log.kind != Kind::Other || read.told().is_none() {
+            read = log;
+        }
+    }
+    Some(read)
+}
+
+fn previous_logs(e: &Evidence, pod: &Pod, container: &Container) -> String {
+    kubectl(e, format_args!("logs {} -c {} --previous", pod.name, container.name))
+}
+
+/// The state of a container that ended, as a fact.
+fn state(pod: &Pod, container: &Container, end: &Ended) -> String {
+    let at = end.ended.map(|at| format!(" at {}", stamp(at))).unwrap_or_default();
+    let waits = waiting(container).map(|reason| format!(", {reason}")).unwrap_or_default();
+    format!("{}: {}, exit {}{at}{waits}", whose(pod, container), end.reason, end.exit_code)
+}
+
+/// How many pods have a container for which this holds.
+fn affected(e: &Evidence, holds: impl Fn(&Container, &Ended) -> bool) -> usize {
+    let mut names: Vec<&str> =
+        ends(e).into_iter().filter(|(_, c, end)| holds(c, end)).map(|(pod, ..)| pod.name.as_str()).collect();
+    names.dedup();
+    names.len()
+}
+
+/// Killed for memory is SIGKILL by the kernel and nothing else: 143 was asked to end, and 137 alone may be anybody.
+fn is_out_of_memory(end: &Ended) -> bool {
+    end.reason == "OOMKilled" && end.exit_code == 137
+}
+
+pub(super) fn out_of_memory(e: &Evidence) -> Option<Finding> {
+    let (pod, container, end) = ends(e).into_iter().find(|(.., end)| is_out_of_memory(end))?;
+    let (limit, raise) = match &container.memory_limit {
+        Some(limit) => (
+            format!("its limit is {limit}"),
+            format!("Raise resources.limits.memory of container {} (now {limit})", container.name),
+        ),
+        None => (
+            "it has no limit of its own: the node ran out".to_owned(),
+            format!("Give container {} a memory request that it needs, or a node with more memory", container.name),
+        ),
+    };
+    let count = how_many(e, affected(e, |_, end| is_out_of_memory(end)));
+    Some(
+        Finding::new(
+            Cause::OutOfMemory,
+            format!("{} was killed for memory (OOMKilled, exit 137){count}; {limit}", whose(pod, container)),
+            format!("{raise}, or lower what it takes (for a JVM -XX:MaxRAMPercentage or -Xmx). The kubelet restarts it; another restart only delays the next kill"),
+        )
+        .seen(state(pod, container, end))
+        .all_seen(unfinished_rollout(e)),
+    )
+}
+
+/// The first container that ended with an error, and whose last words are of this kind.
+fn said<'a>(e: &'a Evidence, of: impl Fn(Kind) -> bool) -> Option<(&'a Pod, &'a Container, &'a Ended, Extract)> {
+    let failed = ends(e).into_iter().filter(|(.., end)| end.exit_code != 0 && !is_out_of_memory(end));
+    failed
+        .filter_map(|(pod, container, end)| Some((pod, container, end, last_words(container, end)?)))
+        .find(|(.., words)| of(words.kind))
+}
+
+pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
+    let (pod, container, end, words) = said(e, |kind| matches!(kind, Kind::Configuration | Kind::PortInUse(_)))?;
+    let logs = previous_logs(e, pod, container);
+    let (what, advice) = match words.kind {
+        Kind::PortInUse(port) => {
+            let port = port.map(|port| format!("port {port}")).unwrap_or_else(|| "its port".to_owned());
+            let shared = if pod.host_network {
+                " The pod uses the host's network: look for the other process on its node."
+            } else {
+                ""
+            };
+            (
+                format!("{port} is in use already"),
+                format!(
+                    "Give it another port, or stop what holds {port} (two servers of one pod, or server.port and management.server.port alike).{shared} Its last words: {logs}"
+                ),
+            )
+        }
+        _ => {
+            let action =
+                words.action.as_deref().map(|action| format!("It advises itself: {action:?}. ")).unwrap_or_default();
+            (
+                "its configuration is wrong".to_owned(),
+                format!("{action}Correct the configuration; a restart repeats the same start. Its last words: {logs}"),
+            )
+        }
+    };
+    let told = words.told().map(|told| format!(": {told}")).unwrap_or_default();
+    Some(
+        Finding::new(Cause::CrashLoopConfig, format!("{} ends at start, {what}{told}", whose(pod, container)), advice)
+            .seen(state(pod, container, end))
+            .all_seen(words.exception.map(|class| format!("exception: {class}")))
+            .all_seen(unfinished_rollout(e)),
+    )
+}
+
+pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
+    let (pod, container, end, words) =
+        said(e, |kind| matches!(kind, Kind::DatabaseUnreachable | Kind::DatabaseRefuses))?;
+    let place = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
+    let logs = previous_logs(e, pod, container);
+    let (what, advice) = if words.kind == Kind::DatabaseRefuses {
+        (
+            format!("its database{place} refuses it"),
+            format!("Correct the credentials, the database's name or the migration that its last words name: {logs}"),
+        )
+    } else {
+        (
+            format!("it cannot reach its database{place}"),
+            format!(
+                "Bring the database{place} back, or correct its address; check that the pod may reach it (DNS, NetworkPolicy, firewall). The kubelet starts it again by itself. Its last words: {logs}"
+            ),
+        )
+    };
+    let class = words.exception.as_deref().map(|class| format!(" ({class})")).unwrap_or_default();
+    let finding = Finding::new(
+        Cause::CrashLoopDatabase,
+        format!("{} ends at start, {what}{class}", whose(pod, container)),
+        advice,
+    )
+    .seen(state(pod, container, end))
+    .all_seen(unfinished_rollout(e));
+    // Then a restart spares the wait for the kubelet's back-off, which is up to five minutes.
+    let again = vantage(e, "dependency").filter(|seen| seen.ok && end.ended.is_none_or(|ended| seen.at > ended));
+    Some(match again {
+        Some(seen) => finding.seen(format!("the database{place} answers again since {}", stamp(seen.at))).once(),
+        None => finding,
+    })
+}
+
+pub(super) fn crash_loop_killed_by_liveness(e: &Evidence) -> Option<Finding> {
+    let killed = |(pod, container, end): &(&Pod, &Container, &Ended)| {
+        let by_signal = end.reason == "Error" && matches!(end.exit_code, 137 | 143);
+        by_signal && (container.probes.0 || container.probes.1) && unhealthy(e, pod).is_some()
+    };
+    let (pod, container, end) = ends(e).into_iter().find(killed)?;
+    let probe = unhealthy(e, pod)?;
+    let cure = if probe == "startup" {
+        "Give its startupProbe a larger failureThreshold".to_owned()
+    } else if container.probes.0 {
+        "Let its livenessProbe wait longer (timeoutSeconds, failureThreshold) and ask nothing of other services"
+            .to_owned()
+    } else {
+        "Add a startupProbe, so that the livenessProbe waits until it has started".to_owned()
+    };
+    Some(
+        Finding::new(
+            Cause::CrashLoopKilledByLiveness,
+            format!(
+                "the {probe} probe of {} kills it (exit {}) before it answers",
+                whose(pod, container),
+                end.exit_code
+            ),
+            format!("{cure}, or give it more CPU. Restarting it starts the same race again"),
+        )
+        .seen(state(pod, container, end))
+        .seen(format!("event Unhealthy: the {probe} probe of pod {} failed", pod.name))
+        .all_seen(unfinished_rollout(e)),
+    )
+}
+
+/// Which probe of the pod failed, that kills when it fails. The rest of the note holds what the backend answered.
+fn unhealthy(e: &Evidence, pod: &Pod) -> Option<&'static str> {
+    warnings(e, pod, &["Unhealthy", "Killing"]).find_map(|warning| {
+        let says = |words: &[&str]| words.iter().any(|word| warning.note.contains(word));
+        let begins = |word: &str| warning.note.starts_with(word);
+        if begins("Liveness probe") || (warning.reason == "Killing" && says(&["failed liveness probe"])) {
+            Some("liveness")
+        } else if begins("Startup probe") || (warning.reason == "Killing" && says(&["failed startup probe"])) {
+            Some("startup")
+        } else {
+            None
+        }
+    })
+}
+
+fn is_clean(end: &Ended) -> bool {
+    end.reason == "Completed" && end.exit_code == 0
+}
+
+pub(super) fn exited_cleanly(e: &Evidence) -> Option<Finding> {
+    let (pod, container, end) = ends(e).into_iter().find(|(.., end)| is_clean(end))?;
+    let finding = Finding::new(
+        Cause::ExitedCleanly,
+        format!(
+            "{} ended by itself without an error (Completed, exit 0){}",
+            whose(pod, container),
+            how_many(e, affected(e, |_, end| is_clean(end)))
+        ),
+        "Its command does not stay: correct command and args in the pod template so that the server keeps running in the foreground. The kubelet starts it again by itself",
+    )
+    .seen(state(pod, container, end));
+    Some(if e.subject.has_agent { finding.once() } else { finding })
+}
+
+pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
+    let (pod, container, end) = looping(e)?;
+    let words = end.and_then(|end| last_words(container, end));
+    let told = words.as_ref().and_then(Extract::told).map(|told| format!(": {told}")).unwrap_or_default();
+    let how = match end {
+        Some(end) if end.reason == "Error" || end.reason.is_empty() => {
+            format!("exit {}{}", end.exit_code, signal(end.exit_code))
+        }
+        Some(end) => format!("{}, exit {}", end.reason, end.exit_code),
+        None => "how it ended is not known".to_owned(),
+    };
+    let silent = "what it said last (terminationMessagePolicy: FallbackToLogsOnError would keep it)";
+    let loops = if waiting(container) == Some("CrashLoopBackOff") { "ends again and again" } else { "has ended" };
+    let finding = Finding::new(
+        Cause::CrashLoop,
+        format!("{} {loops} ({how}, {} restarts){told}", whose(pod, container), container.restarts),
+        format!("Read why in its last words: {}. The kubelet restarts it by itself", previous_logs(e, pod, container)),
+    )
+    .all_seen(end.map(|end| state(pod, container, end)))
+    .all_seen(unfinished_rollout(e));
+    Some(if told.is_empty() { finding.unseen(silent) } else { finding })
+}
+
+/// A container that crashes and does not stay up: the kubelet backs off, or it has ended, or it did so twice lately.
+fn looping(e: &Evidence) -> Option<(&Pod, &Container, Option<&Ended>)> {
+    let backs_off = suspects(e).into_iter().flat_map(|pod| pod.containers.iter().map(move |c| (pod, c)));
+    let mut backs_off = backs_off.filter(|(_, c)| waiting(c) == Some("CrashLoopBackOff"));
+    if let Some((pod, container)) = backs_off.next() {
+        return Some((pod, container, container.last.as_ref()));
+    }
+    let crashed =
+        |(_, c, end): &(&Pod, &Container, &Ended)| end.exit_code != 0 && (c.terminated.is_some() || c.restarts >= 2);
+    ends(e).into_iter().find(crashed).map(|(pod, container, end)| (pod, container, Some(end)))
+}
+
+/// What the shell's convention makes of an exit code above 128.
+fn signal(code: i32) -> &'static str {
+    match code {
+        134 => " (SIGABRT: an assertion or the runtime itself)",
+        137 => " (SIGKILL: somebody killed it; nothing says that it was for memory)",
+        139 => " (SIGSEGV: native code)",
+        143 => " (SIGTERM: it was asked to end)",
+        _ => "",
+    }
+}

@@ -1,0 +1,318 @@
+//! A metrics page that answers 404: disabled, not exposed, without its registry, or elsewhere.
+
+use super::Finding;
+use super::path::implied;
+use super::rollout::rollout_fact;
+use super::scrape::{Scrape, failing_with, seen_by_prometheus};
+use super::seen::{actuator, is_target, own_page, path_of, seen_by_us};
+use super::settings::{Setting, how_to_set, less_sure, setting, told};
+use super::words::{list, path, url, value};
+use crate::api::{Cause, Confidence};
+use crate::diagnosis::evidence::{Actuator, Evidence, Vantage};
+
+const INCLUDE: &str = "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE";
+const EXCLUDE: &str = "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_EXCLUDE";
+const ENABLED: &str = "MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED";
+const ENABLED_BY_DEFAULT: &str = "MANAGEMENT_ENDPOINTS_ENABLED_BY_DEFAULT";
+const ACCESS: &str = "MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS";
+const ACCESS_DEFAULT: &str = "MANAGEMENT_ENDPOINTS_ACCESS_DEFAULT";
+const ACCESS_MOST: &str = "MANAGEMENT_ENDPOINTS_ACCESS_MAX_PERMITTED";
+const EXPORT: &str = "MANAGEMENT_PROMETHEUS_METRICS_EXPORT_ENABLED";
+
+/// A metrics page that answers 404.
+pub(super) struct Missing {
+    /// Its path.
+    pub(super) path: String,
+    /// Who says so.
+    pub(super) fact: String,
+}
+
+/// The metrics page, if it answers 404: to us, or, where we do not ask for it, to Prometheus.
+pub(super) fn missing_page(e: &Evidence) -> Option<Missing> {
+    if let Some(page) = own_page(e) {
+        let missing = !page.ok && page.http_status == Some(404);
+        return missing.then(|| Missing { path: page_path(e, page), fact: seen_by_us(page) });
+    }
+    let (scraped, why) = failing_with(e, |why| why == Scrape::Status(404))?;
+    let path = path(path_of(&scraped.url)).unwrap_or("its metrics page").to_owned();
+    Some(Missing { path, fact: seen_by_prometheus(scraped, why) })
+}
+
+/// The path of the metrics page: the target's own, or the one beside its actuator's base.
+pub(super) fn page_path(e: &Evidence, page: &Vantage) -> String {
+    if is_target(page) {
+        return path(e.subject.path.split('?').next().unwrap_or_default()).unwrap_or("/").to_owned();
+    }
+    let base = actuator(e).and_then(|actuator| path(path_of(&actuator.base))).unwrap_or("/actuator");
+    format!("{}/prometheus", base.trim_end_matches('/'))
+}
+
+/// What the link list says of the metrics page, when it was read and does not name one.
+enum Links {
+    /// The list was not read.
+    Unread,
+    /// It names the page, here or elsewhere.
+    Names,
+    /// It lists nothing but itself.
+    OnlySelf,
+    /// It lists health and nothing else: Spring's default exposure.
+    OnlyHealth,
+    /// It lists others: somebody chose what is exposed.
+    Others(Vec<String>),
+}
+
+fn links(actuator: Option<&Actuator>) -> Links {
+    let Some(links) = actuator.and_then(|actuator| actuator.links.as_ref()) else { return Links::Unread };
+    let mut others: Vec<&str> = links.keys().map(|rel| rel.split('-').next().unwrap_or(rel)).collect();
+    others.retain(|rel| *rel != "self");
+    others.dedup();
+    if others.contains(&"prometheus") {
+        Links::Names
+    } else if others.is_empty() {
+        Links::OnlySelf
+    } else if others == ["health"] {
+        Links::OnlyHealth
+    } else {
+        Links::Others(others.iter().filter_map(|rel| super::words::component(rel)).map(str::to_owned).collect())
+    }
+}
+
+/// The actuator is elsewhere, and exposure is not the question: its base is 404 itself, or settings move it.
+fn is_elsewhere(e: &Evidence, missing: &Missing) -> bool {
+    let unread = actuator(e).is_none_or(|actuator| actuator.links.is_none());
+    let base = actuator(e).and_then(|actuator| actuator.base_status);
+    unread && (base == Some(404) || base.is_none() && implied(e, "prometheus").is_some_and(|path| path != missing.path))
+}
+
+fn link_fact(links: &Links) -> Option<String> {
+    Some(match links {
+        Links::Unread => return None,
+        Links::Names => "/actuator lists prometheus".to_owned(),
+        Links::OnlySelf => "/actuator lists nothing but itself".to_owned(),
+        Links::OnlyHealth => "/actuator lists only health".to_owned(),
+        Links::Others(rels) => format!("/actuator lists {} and not prometheus", list(&rels[..rels.len().min(8)])),
+    })
+}
+
+/// The settings that disable the page, with the one to set instead. Never both families: Spring Boot 3.4 and later do
+/// not start with `ENABLED` and `ACCESS` set for one endpoint.
+fn disabling(e: &Evidence) -> Option<(&'static str, String)> {
+    let none = |name| setting(e, name).is_word("none");
+    let no = |name| setting(e, name).is_word("false");
+    let has_access = [ACCESS, ACCESS_DEFAULT].iter().any(|name| setting(e, name) != Setting::Absent);
+    let since = "(Spring Boot 3.4 and later)";
+    if none(ACCESS_MOST) {
+        return Some((ACCESS_MOST, format!("{} {since}", how_to_set(e, ACCESS_MOST, "read-only"))));
+    }
+    if none(ACCESS) {
+        return Some((ACCESS, format!("{} {since}", how_to_set(e, ACCESS, "read-only"))));
+    }
+    if no(ENABLED) && has_access {
+        return Some((ENABLED, format!("remove {ENABLED}: the access settings beside it decide {since}")));
+    }
+    if no(ENABLED) {
+        return Some((
+            ENABLED,
+            format!(
+                "{}, or remove it (before Spring Boot 3.4 it is the only such setting)",
+                how_to_set(e, ENABLED, "true")
+            ),
+        ));
+    }
+    if none(ACCESS_DEFAULT) && setting(e, ACCESS) == Setting::Absent {
+        return Some((ACCESS_DEFAULT, format!("{} {since}", how_to_set(e, ACCESS, "read-only"))));
+    }
+    if no(ENABLED_BY_DEFAULT) && !setting(e, ENABLED).is_word("true") && !has_access {
+        return Some((ENABLED_BY_DEFAULT, format!("{} (before Spring Boot 3.4)", how_to_set(e, ENABLED, "true"))));
+    }
+    None
+}
+
+pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
+    let missing = missing_page(e)?;
+    let links = links(actuator(e));
+    if matches!(links, Links::Names) || is_elsewhere(e, &missing) {
+        return None;
+    }
+    let listed = link_fact(&links);
+    if let Some((name, advice)) = disabling(e) {
+        let fact = told(e, name)?;
+        let finding = Finding::new(
+            Cause::EndpointDisabled,
+            format!("{} answers 404 because the endpoint is disabled: {fact}", missing.path),
+            format!("Enable it: {advice}"),
+        )
+        .seen(fact)
+        .seen(missing.fact)
+        .all_seen(listed.clone())
+        .all_seen(rollout_fact(e));
+        return Some(if listed.is_some() { finding } else { finding.unseen("the /actuator list") });
+    }
+    // With a default exposure health would be there: what takes even that away is a limit for all endpoints.
+    let most = setting(e, ACCESS_MOST);
+    if !matches!(links, Links::OnlySelf) || most == Setting::Absent {
+        return None;
+    }
+    let finding = Finding::new(
+        Cause::EndpointDisabled,
+        format!(
+            "{} answers 404 and /actuator lists nothing but itself: {ACCESS_MOST}=none does that, or an empty exposure",
+            missing.path
+        ),
+        format!(
+            "Look for that setting in the application's own properties, and {}",
+            how_to_set(e, ACCESS_MOST, "read-only")
+        ),
+    )
+    .at_most(Confidence::Likely)
+    .all_seen(listed)
+    .seen(missing.fact);
+    Some(if most == Setting::Absent { finding } else { less_sure(e, finding, &[ACCESS_MOST]) })
+}
+
+/// A list variable as it is, and merged with what is wanted.
+struct Exposure {
+    /// What it says of prometheus; `None` when it was not seen.
+    includes: Option<bool>,
+    /// The value to set.
+    wanted: String,
+    /// How it is now, in words.
+    now: String,
+}
+
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|item| item.trim().trim_matches(['"', '\''])).filter(|item| !item.is_empty())
+}
+
+fn exposure(e: &Evidence) -> Exposure {
+    match setting(e, INCLUDE) {
+        Setting::Is(now) => {
+            let includes = items(now).any(|item| item == "*" || item.eq_ignore_ascii_case("prometheus"));
+            let mut wanted: Vec<&str> = items(now).collect();
+            if !includes {
+                wanted.push("prometheus");
+            }
+            Exposure {
+                includes: Some(includes),
+                wanted: value(&wanted.join(",")),
+                now: format!("{INCLUDE} is {}", value(now)),
+            }
+        }
+        Setting::Absent => Exposure {
+            includes: Some(false),
+            // Health is what Spring exposes by default.
+            wanted: "health,prometheus".to_owned(),
+            now: format!("{INCLUDE} is not set"),
+        },
+        Setting::Unknown(_) => Exposure {
+            includes: None,
+            wanted: "health,prometheus".to_owned(),
+            now: format!("the value of {INCLUDE} was not seen"),
+        },
+    }
+}
+
+/// `EXCLUDE` wins over `INCLUDE`.
+fn excluded(e: &Evidence, missing: &Missing, listed: Option<String>) -> Option<Finding> {
+    let now = setting(e, EXCLUDE).is()?;
+    let excludes = |item: &&str| *item == "*" || item.eq_ignore_ascii_case("prometheus");
+    items(now).find(excludes)?;
+    let rest: Vec<&str> = items(now).filter(|item| !excludes(item)).collect();
+    let fact = told(e, EXCLUDE)?;
+    let advice = if rest.is_empty() {
+        format!("Remove {EXCLUDE}")
+    } else {
+        format!("Take prometheus out of it: {}", how_to_set(e, EXCLUDE, &value(&rest.join(","))))
+    };
+    let message = format!("{} answers 404 because it is excluded: {fact}", missing.path);
+    Some(
+        Finding::new(Cause::EndpointNotExposed, message, advice).seen(fact).seen(missing.fact.clone()).all_seen(listed),
+    )
+}
+
+pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
+    let missing = missing_page(e)?;
+    let links = links(actuator(e));
+    let listed = link_fact(&links);
+    let exposure = exposure(e);
+    if matches!(links, Links::Names) || is_elsewhere(e, &missing) {
+        return None;
+    }
+    if let Some(finding) = excluded(e, &missing, listed.clone()) {
+        return Some(finding);
+    }
+    if exposure.includes == Some(true) {
+        return None;
+    }
+    let base = actuator(e).and_then(|actuator| actuator.base_status);
+    let says = listed.clone().unwrap_or_else(|| "the /actuator list was not read".to_owned());
+    let merge = if exposure.includes.is_none() { ", merged with its present value" } else { "" };
+    let finding = Finding::new(
+        Cause::EndpointNotExposed,
+        format!(
+            "{} answers 404 because it is not exposed ({says}): {}, and should be {}",
+            missing.path, exposure.now, exposure.wanted
+        ),
+        format!("Expose it: {}{merge}", how_to_set(e, INCLUDE, &exposure.wanted)),
+    )
+    .seen(missing.fact)
+    .all_seen(listed)
+    .seen(exposure.now)
+    .all_seen(rollout_fact(e));
+    // Not exposed, disabled and without a registry look the same in the list; what is known to be absent decides.
+    let include = setting(e, INCLUDE);
+    let finding = match links {
+        Links::OnlyHealth => less_sure(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
+        Links::Others(_) | Links::OnlySelf => finding.at_most(Confidence::Likely),
+        // Nothing of Spring was seen at all: a 404 of anything looks like this.
+        Links::Unread | Links::Names
+            if base.is_none() && include == Setting::Absent && !missing.path.contains("/actuator") =>
+        {
+            return None;
+        }
+        Links::Unread | Links::Names => finding.at_most(Confidence::Likely).unseen("the /actuator list"),
+    };
+    Some(finding.needs(&e.pods))
+}
+
+pub(super) fn registry_missing(e: &Evidence) -> Option<Finding> {
+    let missing = missing_page(e)?;
+    let links = links(actuator(e));
+    if matches!(links, Links::Names) || is_elsewhere(e, &missing) || disabling(e).is_some() {
+        return None;
+    }
+    let includes = exposure(e).includes;
+    let customised = matches!(links, Links::Others(_));
+    if includes != Some(true) && !customised {
+        return None;
+    }
+    let listed = link_fact(&links);
+    if setting(e, EXPORT).is_word("false") {
+        let fact = told(e, EXPORT)?;
+        let message =
+            format!("{} answers 404 although it is exposed: {fact} leaves it without its registry", missing.path);
+        let advice = format!("Switch the export on: {}", how_to_set(e, EXPORT, "true"));
+        return Some(
+            Finding::new(Cause::RegistryMissing, message, advice).seen(fact).seen(missing.fact).all_seen(listed),
+        );
+    }
+    let finding = Finding::new(
+        Cause::RegistryMissing,
+        format!(
+            "{} answers 404 although nothing says that it is not exposed: its registry is not on the class path",
+            missing.path
+        ),
+        "Add the dependency io.micrometer:micrometer-registry-prometheus (runtime scope) and build the image again",
+    )
+    .at_most(if includes == Some(true) { Confidence::Likely } else { Confidence::Possible })
+    .seen(missing.fact)
+    .all_seen(told(e, INCLUDE));
+    let seen = listed.is_some();
+    let finding = finding.all_seen(listed).all_seen(rollout_fact(e));
+    let finding = less_sure(e, finding, &[ENABLED, ACCESS]);
+    Some(if seen {
+        finding
+    } else {
+        finding.unseen(format!("the list of {}", actuator(e).map_or("/actuator".to_owned(), |a| url(&a.base))))
+    })
+}

@@ -1,0 +1,153 @@
+//! Why a backend is not well, and what to do about it: the ordered list of rules.
+
+use crate::api::{Cause, Diagnosis, MAX_ALTERNATIVES};
+use crate::diagnosis::evidence::Evidence;
+
+mod answer;
+pub mod conclude;
+mod crash;
+mod endpoint;
+mod finding;
+mod health;
+mod network;
+mod path;
+mod pods;
+mod process;
+mod prometheus;
+mod rollout;
+mod scrape;
+mod seen;
+mod service;
+mod settings;
+mod silence;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod unexplained;
+mod words;
+
+pub use conclude::{Conclusion, Conclusions, conclude};
+pub use finding::Finding;
+
+/// A small pure function: the finding, when everything that it needs was seen.
+pub type Rule = fn(&Evidence) -> Option<Finding>;
+
+/// The order is the specification: the first that matches is the diagnosis, the others are its alternatives.
+pub const RULES: &[(Cause, Rule)] = &[
+    // Who does not see cannot judge.
+    (Cause::ProbeBlind, spec::probe_blind),
+    // Nothing can be judged before the spec is understood, and its target may be dialled.
+    (Cause::InvalidTarget, spec::invalid_target),
+    (Cause::TargetDenied, spec::target_denied),
+    (Cause::SecretNotFound, spec::secret_not_found),
+    (Cause::WorkloadNotFound, spec::workload_not_found),
+    (Cause::UnreadableStatus, spec::unreadable_status),
+    // Pods that do not run at all explain everything behind them: first those that are not meant to, then in the order
+    // of a pod's life, so that each step was taken before the next is blamed.
+    (Cause::ScaledToZero, rollout::scaled_to_zero),
+    (Cause::NodeLost, pods::node_lost),
+    (Cause::Unschedulable, pods::unschedulable),
+    (Cause::ImagePullFailed, pods::image_pull_failed),
+    (Cause::ConfigMissing, pods::config_missing),
+    (Cause::ContainerCannotStart, pods::container_cannot_start),
+    (Cause::InitContainerFailing, pods::init_container_failing),
+    // Containers that ran and ended: what the kernel and the process itself say beats what is guessed from a code, and
+    // configuration beats the database, for a process that is not configured names both.
+    (Cause::OutOfMemory, crash::out_of_memory),
+    (Cause::CrashLoopConfig, crash::crash_loop_config),
+    (Cause::CrashLoopDatabase, crash::crash_loop_database),
+    (Cause::CrashLoopKilledByLiveness, crash::crash_loop_killed_by_liveness),
+    (Cause::ExitedCleanly, crash::exited_cleanly),
+    (Cause::CrashLoop, crash::crash_loop),
+    // No pod has a reason of its own: then the rollout itself is the news, and how the replicas stand beside each other.
+    (Cause::RolloutInProgress, rollout::rollout_in_progress),
+    (Cause::RolloutStuck, rollout::rollout_stuck),
+    (Cause::OneReplicaBad, rollout::one_replica_bad),
+    (Cause::BadSinceRollout, rollout::bad_since_rollout),
+    // What comes and goes is not explained by one look.
+    (Cause::Flapping, rollout::flapping),
+    // Outside a cluster the local agent is the kubelet.
+    (Cause::ContainerStopped, service::container_stopped),
+    (Cause::ProcessStopped, service::process_stopped),
+    // The way from the Service to its pods: an address without endpoints refuses whatever the process does.
+    (Cause::ServiceSelectsNothing, service::service_selects_nothing),
+    (Cause::ServicePortMismatch, service::service_port_mismatch),
+    (Cause::NoReadyEndpoints, service::no_ready_endpoints),
+    // Refused by the process' own host: it listens elsewhere, not yet, or never did. Never a firewall.
+    (Cause::BoundToLoopback, process::bound_to_loopback),
+    (Cause::WrongPort, process::wrong_port),
+    (Cause::StillStarting, process::still_starting),
+    (Cause::NeverStartedListening, process::never_started_listening),
+    // It answers, and says itself what is wrong: others' faults before its own, for a restart spreads the former.
+    (Cause::DependencyDown, health::dependency_down),
+    (Cause::DiskFull, health::disk_full),
+    (Cause::LivenessBroken, health::liveness_broken),
+    (Cause::OutOfService, health::out_of_service),
+    (Cause::HealthUnknown, health::health_unknown),
+    // Silence, with a second witness: a part of it is dead, all of it hangs, or one page is slow.
+    (Cause::MainPortDead, process::main_port_dead),
+    (Cause::Hung, silence::hung),
+    (Cause::SlowMetrics, silence::slow_metrics),
+    // The metrics page is 404: what is known to be set beats what is known to be missing, and that beats another path.
+    (Cause::EndpointDisabled, endpoint::endpoint_disabled),
+    (Cause::EndpointNotExposed, endpoint::endpoint_not_exposed),
+    (Cause::RegistryMissing, endpoint::registry_missing),
+    (Cause::WrongPath, path::wrong_path),
+    // An answer that is not the one that was asked for, by its status, then by its content.
+    (Cause::AuthenticationRequired, answer::authentication_required),
+    (Cause::NotMetrics, answer::not_metrics),
+    (Cause::MalformedMetrics, answer::malformed_metrics),
+    (Cause::TooLarge, answer::too_large),
+    (Cause::MetricMissing, answer::metric_missing),
+    (Cause::ServerError, answer::server_error),
+    (Cause::RateLimited, answer::rate_limited),
+    // Our probe is fine: what is left lies between Prometheus and the backend. A wrong address before a barred way, a
+    // policy that can be named before a firewall that cannot, a drop before a refusal, and no target last.
+    (Cause::StaleTarget, prometheus::stale_target),
+    (Cause::BlockedByNetworkPolicy, prometheus::blocked_by_network_policy),
+    (Cause::BlockedForPrometheus, prometheus::blocked_for_prometheus),
+    (Cause::RejectedForPrometheus, prometheus::rejected_for_prometheus),
+    (Cause::NotScraped, prometheus::not_scraped),
+    (Cause::NotYetScraped, prometheus::not_yet_scraped),
+    (Cause::PrometheusDown, prometheus::prometheus_down),
+    // Names and certificates speak for themselves: nothing above matches what failed there.
+    (Cause::DNSNotFound, network::dns_not_found),
+    (Cause::DNSBroken, network::dns_broken),
+    (Cause::CertificateExpired, network::certificate_expired),
+    (Cause::CertificateUntrusted, network::certificate_untrusted),
+    (Cause::CertificateWrongName, network::certificate_wrong_name),
+    (Cause::SchemeMismatch, network::scheme_mismatch),
+    (Cause::ClientCertificateRequired, network::client_certificate_required),
+    // No failure at all: it is only slow, or only new.
+    (Cause::Slow, unexplained::slow),
+    (Cause::NotProbed, spec::not_probed),
+];
+
+/// All findings, in the order of the rules; none when nothing is wrong.
+pub fn findings(evidence: &Evidence) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = RULES.iter().filter_map(|(_, rule)| rule(evidence)).collect();
+    if findings.is_empty() {
+        // Only where nothing is known is "not known" an explanation.
+        findings.extend(unexplained::unexplained(evidence));
+    }
+    findings.into_iter().map(Finding::bounded).collect()
+}
+
+/// The diagnosis, or `None` when nothing is wrong.
+pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
+    let mut findings = findings(evidence).into_iter();
+    let first = findings.next()?;
+    let alternatives = findings.take(MAX_ALTERNATIVES).map(|other| other.as_alternative()).collect();
+    Some(first.into_diagnosis(alternatives))
+}
+
+/// The rule of one of these causes matches.
+fn matches_any(evidence: &Evidence, causes: &[Cause]) -> bool {
+    RULES.iter().any(|(cause, rule)| causes.contains(cause) && rule(evidence).is_some())
+}
+
+/// A rule about pods that do not run, or that comes before `until` in the list, matches: "none of the above" is false.
+fn is_explained_before(evidence: &Evidence, until: Cause) -> bool {
+    let pods = RULES.iter().skip_while(|(cause, _)| *cause != Cause::ScaledToZero);
+    pods.take_while(|(cause, _)| *cause != until).any(|(_, rule)| rule(evidence).is_some())
+}

@@ -1,0 +1,186 @@
+//! Names and certificates.
+
+use jiff::Timestamp;
+
+use super::Finding;
+use super::answer::{only_prometheus, with_class};
+use super::rollout::rollout_fact;
+use super::scrape::{Scrape, seen_by_prometheus};
+use super::seen::{pods, seen_by_us, target};
+use super::settings::{application, setting, told};
+use super::words::{kubectl, kubectl_name, stamp, url, value};
+use crate::api::{Cause, Confidence, ErrorClass};
+use crate::diagnosis::evidence::{Evidence, Vantage};
+
+/// Seen by us, or by Prometheus alone.
+fn seen(e: &Evidence, class: ErrorClass, why: Scrape) -> Option<(Option<&Vantage>, String, String)> {
+    if let Some(vantage) = with_class(e, class) {
+        return Some((Some(vantage), host(e), seen_by_us(vantage)));
+    }
+    let (scraped, why) = only_prometheus(e, |seen| seen == why)?;
+    Some((None, format!("{} (as Prometheus asks)", url(&scraped.url)), seen_by_prometheus(scraped, why)))
+}
+
+fn host(e: &Evidence) -> String {
+    value(&e.subject.host)
+}
+
+pub(super) fn dns_not_found(e: &Evidence) -> Option<Finding> {
+    let (ours, name, fact) = seen(e, ErrorClass::DNSNotFound, Scrape::NoSuchHost)?;
+    let advice = match ours {
+        Some(_) => {
+            "Correct the name in spec.target, or create its record (for a Service: does it exist in that namespace?)"
+        }
+        None => {
+            "The name exists for us: look at the resolver and the search domains that Prometheus uses, or give it a full name"
+        }
+    };
+    Some(Finding::new(Cause::DNSNotFound, format!("the name {name} does not exist"), advice).seen(fact))
+}
+
+pub(super) fn dns_broken(e: &Evidence) -> Option<Finding> {
+    let (ours, name, fact) = seen(e, ErrorClass::DNSFailure, Scrape::Resolver)
+        .or_else(|| seen(e, ErrorClass::DNSTimeout, Scrape::Resolver))?;
+    let whose = if ours.is_some() { "vigie's pod" } else { "Prometheus" };
+    Some(
+        Finding::new(
+            Cause::DNSBroken,
+            format!("the name {name} cannot be resolved: the resolver fails or does not answer"),
+            format!("Look at the DNS that {whose} uses: CoreDNS' pods and log, /etc/resolv.conf, a NetworkPolicy that bars UDP and TCP 53"),
+        )
+        .seen(fact),
+    )
+}
+
+/// The Secret was renewed after the process began: it still shows the old certificate.
+fn renewed(e: &Evidence) -> Option<(String, Timestamp, Timestamp)> {
+    let secret = e.certificate_secret.found()?;
+    let (changed, since) = (secret.changed?, application(e)?.running_since?);
+    (changed > since).then(|| (secret.name.clone(), changed, since))
+}
+
+/// With a renewed Secret a restart loads it; without one it changes nothing.
+fn with_renewal(e: &Evidence, finding: Finding) -> Finding {
+    let Some((name, changed, since)) = renewed(e) else { return finding };
+    let mut finding = finding.at_most(Confidence::Likely).once().seen(format!(
+        "Secret {name} was changed at {}, the process runs since {}",
+        stamp(changed),
+        stamp(since)
+    ));
+    let restart = match &e.subject.workload {
+        Some(workload) => kubectl(e, format_args!("rollout restart {}", kubectl_name(workload))),
+        None => "restart it".to_owned(),
+    };
+    finding.advice = format!("Secret {name} is renewed already and the process has not loaded it: {restart}");
+    finding
+}
+
+pub(super) fn certificate_expired(e: &Evidence) -> Option<Finding> {
+    let (ours, name, fact) = seen(e, ErrorClass::TLSExpired, Scrape::Expired)?;
+    let at = ours
+        .and_then(|vantage| vantage.certificate_expires)
+        .map(|at| format!(" (it ends at {})", stamp(at)))
+        .unwrap_or_default();
+    let finding = Finding::new(
+        Cause::CertificateExpired,
+        format!("the certificate of {name} has expired or is not valid yet{at}"),
+        "Renew the certificate (cert-manager: `kubectl get certificates`), and check the clock of both sides",
+    );
+    Some(with_renewal(e, finding.seen(fact)))
+}
+
+pub(super) fn certificate_untrusted(e: &Evidence) -> Option<Finding> {
+    let (ours, name, fact) = seen(e, ErrorClass::TLSUnknownAuthority, Scrape::UnknownAuthority)?;
+    let advice = match ours {
+        Some(_) => "Name its authority in spec.probe.http.tls.caSecretRef, or have it show the whole chain",
+        None => "Give Prometheus its authority: tls_config.ca_file of the job",
+    };
+    let finding = Finding::new(
+        Cause::CertificateUntrusted,
+        format!("the certificate of {name} is signed by an authority that is not trusted"),
+        advice,
+    );
+    Some(with_renewal(e, finding.seen(fact)))
+}
+
+pub(super) fn certificate_wrong_name(e: &Evidence) -> Option<Finding> {
+    let (ours, name, fact) = seen(e, ErrorClass::TLSNameMismatch, Scrape::WrongName)?;
+    let advice = match ours {
+        Some(_) => "Aim at a name that stands in it, or set spec.probe.http.tls.serverName to one",
+        None => "Let Prometheus ask by a name that stands in it: tls_config.server_name of the job",
+    };
+    let finding =
+        Finding::new(Cause::CertificateWrongName, format!("the certificate of {name} is for another name"), advice);
+    Some(with_renewal(e, finding.seen(fact)))
+}
+
+pub(super) fn scheme_mismatch(e: &Evidence) -> Option<Finding> {
+    let tls_settings = ["MANAGEMENT_SERVER_SSL_ENABLED", "SERVER_SSL_ENABLED"];
+    let ssl = tls_settings.into_iter().find(|name| setting(e, name).is_word("true"));
+    if let Some(vantage) = with_class(e, ErrorClass::NotTLS) {
+        let plain = e.subject.scheme.trim_end_matches('s');
+        return Some(
+            Finding::new(
+                Cause::SchemeMismatch,
+                format!("{} does not speak TLS on port {}", host(e), e.subject.port),
+                format!("Use {plain} in spec.target, or switch TLS on in the backend (SERVER_SSL_ENABLED)"),
+            )
+            .seen(seen_by_us(vantage))
+            .all_seen(rollout_fact(e)),
+        );
+    }
+    let is_plain = !e.subject.scheme.ends_with('s');
+    // Tomcat answers plain HTTP on a TLS port with 400.
+    let refused = target(e).filter(|target| !target.ok && target.http_status == Some(400) && ssl.is_some());
+    if let Some(vantage) = with_class(e, ErrorClass::NotHTTP).or(refused).filter(|_| is_plain) {
+        let finding = Finding::new(
+            Cause::SchemeMismatch,
+            format!("port {} of {} speaks TLS, or another protocol than HTTP", e.subject.port, host(e)),
+            "Use https in spec.target (and scheme: https in Prometheus), or correct the port",
+        )
+        .seen(seen_by_us(vantage))
+        .all_seen(rollout_fact(e));
+        return Some(match ssl.and_then(|name| told(e, name)) {
+            Some(fact) => finding.seen(fact),
+            None => finding.at_most(Confidence::Likely),
+        });
+    }
+    let (scraped, why) = only_prometheus(e, |why| why == Scrape::Scheme)?;
+    let message = format!("Prometheus asks {} with the wrong scheme: {}", url(&scraped.url), why.said());
+    let advice = "Correct scheme in the scrape configuration (http or https)";
+    Some(Finding::new(Cause::SchemeMismatch, message, advice).seen(seen_by_prometheus(scraped, why)))
+}
+
+pub(super) fn client_certificate_required(e: &Evidence) -> Option<Finding> {
+    const ADVICE: &str = "Give the probe a client certificate (spec.probe.http.tls.clientCertificateSecretName), or except the port from mutual TLS";
+    let wants = |vantage: &&Vantage| {
+        let said = [Some(&vantage.message), vantage.detail.as_ref()];
+        let words = ["certificate required", "CertificateRequired", "client certificate"];
+        said.into_iter().flatten().any(|text| words.iter().any(|word| text.contains(word)))
+    };
+    let tls = [ErrorClass::TLSHandshake, ErrorClass::Reset];
+    if let Some(vantage) = tls.into_iter().filter_map(|class| with_class(e, class)).find(wants) {
+        let message = format!("{} wants a client certificate, and was shown none that it takes", host(e));
+        return Some(Finding::new(Cause::ClientCertificateRequired, message, ADVICE).seen(seen_by_us(vantage)));
+    }
+    if let Some((scraped, why)) = only_prometheus(e, |why| why == Scrape::ClientCertificate) {
+        let message = format!("{} wants a client certificate from Prometheus", url(&scraped.url));
+        let advice = "Give Prometheus one: tls_config.cert_file and key_file of the job";
+        return Some(
+            Finding::new(Cause::ClientCertificateRequired, message, advice).seen(seen_by_prometheus(scraped, why)),
+        );
+    }
+    let sidecar = pods(e).into_iter().flat_map(|pod| pod.init.iter().chain(&pod.containers));
+    let sidecar = sidecar.map(|c| c.name.as_str()).find(|name| matches!(*name, "istio-proxy" | "linkerd-proxy"))?;
+    let reset = with_class(e, ErrorClass::Reset)?;
+    Some(
+        Finding::new(
+            Cause::ClientCertificateRequired,
+            format!("the connection is reset, and the sidecar {sidecar} stands before the process: it may admit mutual TLS only"),
+            ADVICE,
+        )
+        .at_most(Confidence::Possible)
+        .seen(seen_by_us(reset))
+        .seen(format!("container {sidecar}")),
+    )
+}

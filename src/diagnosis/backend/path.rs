@@ -1,0 +1,126 @@
+//! A path that answers 404 because what is asked for is under another one.
+
+use super::endpoint::{Missing, missing_page, page_path};
+use super::rollout::rollout_fact;
+use super::scrape::{Scrape, failing_with, seen_by_prometheus};
+use super::seen::{actuator, own_page, path_of, seen_by_us, target};
+use super::settings::{setting, told};
+use super::words::{list, path};
+use super::{Finding, matches_any};
+use crate::api::{Cause, Confidence};
+use crate::diagnosis::evidence::Evidence;
+
+const CONTEXT: &[&str] = &["SERVER_SERVLET_CONTEXT_PATH", "SPRING_WEBFLUX_BASE_PATH"];
+const MANAGEMENT_BASE: &str = "MANAGEMENT_SERVER_BASE_PATH";
+const BASE: &str = "MANAGEMENT_ENDPOINTS_WEB_BASE_PATH";
+const MAPPING: &[(&str, &str)] = &[
+    ("prometheus", "MANAGEMENT_ENDPOINTS_WEB_PATH_MAPPING_PROMETHEUS"),
+    ("health", "MANAGEMENT_ENDPOINTS_WEB_PATH_MAPPING_HEALTH"),
+];
+
+/// The settings that move the path of the endpoint `id`.
+fn moving(e: &Evidence, id: &str) -> Vec<&'static str> {
+    let mapping = MAPPING.iter().filter(|(of, _)| *of == id).map(|(_, name)| *name);
+    // A management server of its own does not know the main one's context.
+    let separate = setting(e, "MANAGEMENT_SERVER_PORT").port().is_some();
+    let context = if separate { [MANAGEMENT_BASE].iter() } else { CONTEXT.iter() };
+    let names = context.copied().chain([BASE]).chain(mapping);
+    names.filter(|name| setting(e, name).is().is_some()).collect()
+}
+
+/// The path of the endpoint `id` as the settings say; `None` when none of them moves it.
+pub(super) fn implied(e: &Evidence, id: &str) -> Option<String> {
+    let names = moving(e, id);
+    let of = |wanted: &[&str]| names.iter().find(|name| wanted.contains(name)).and_then(|name| setting(e, name).is());
+    names.first()?;
+    let part = |text: &str| {
+        let text = text.trim().trim_matches('/');
+        if text.is_empty() { String::new() } else { format!("/{text}") }
+    };
+    let context = of(&[MANAGEMENT_BASE, CONTEXT[0], CONTEXT[1]]).map(part).unwrap_or_default();
+    let base = part(of(&[BASE]).unwrap_or("/actuator"));
+    let mapping: Vec<&str> = MAPPING.iter().filter(|(of, _)| *of == id).map(|(_, name)| *name).collect();
+    let endpoint = part(of(&mapping).unwrap_or(id));
+    path(&format!("{context}{base}{endpoint}")).map(str::to_owned)
+}
+
+/// What is asked for and answers 404, and the id of the endpoint that it is meant to be.
+fn asked(e: &Evidence) -> Option<(Missing, Option<&'static str>)> {
+    if let Some(missing) = missing_page(e) {
+        return Some((missing, Some("prometheus")));
+    }
+    let target = target(e)?;
+    if !target.ok && target.http_status == Some(404) {
+        let own = path(e.subject.path.split('?').next().unwrap_or_default()).unwrap_or("/");
+        let id = own.contains("health").then_some("health");
+        return Some((Missing { path: own.to_owned(), fact: seen_by_us(target) }, id));
+    }
+    let (scraped, why) = failing_with(e, |why| why == Scrape::Status(404))?;
+    let path = path(path_of(&scraped.url)).unwrap_or("its path").to_owned();
+    Some((Missing { path, fact: seen_by_prometheus(scraped, why) }, Some("prometheus")))
+}
+
+/// The path that is right, and what says so.
+fn right_path(e: &Evidence, missing: &Missing, id: Option<&str>) -> Option<(String, String, Confidence)> {
+    let other = |found: &str| found != missing.path && found.trim_end_matches('/') != missing.path;
+    // Prometheus asks elsewhere than we do, who get the page.
+    if let Some(page) = own_page(e).filter(|page| page.ok) {
+        let ours = page_path(e, page);
+        return other(&ours).then(|| (ours.clone(), format!("{ours} answers us"), Confidence::Certain));
+    }
+    let actuator = actuator(e);
+    let listed = actuator.and_then(|actuator| actuator.links.as_ref()).zip(id).and_then(|(links, id)| links.get(id));
+    if let Some(listed) = listed.and_then(|listed| path(listed)).filter(|listed| other(listed)) {
+        return Some((listed.to_owned(), format!("the actuator's list names {listed}"), Confidence::Certain));
+    }
+    let tried = actuator.into_iter().flat_map(|actuator| &actuator.tried);
+    let found = tried.filter(|(_, status)| matches!(**status, 200..=299 | 401 | 403)).find_map(|(base, _)| path(base));
+    if let Some(base) = found {
+        let endpoint = id.map(|id| format!("/{id}")).unwrap_or_default();
+        let right = format!("{}{endpoint}", base.trim_end_matches('/'));
+        return Some((right, format!("the actuator answers under {base}"), Confidence::Certain));
+    }
+    let id = id?;
+    let implied = implied(e, id).filter(|implied| other(implied))?;
+    let names: Vec<String> = moving(e, id).iter().filter_map(|name| told(e, name)).collect();
+    Some((implied, list(&names), Confidence::Likely))
+}
+
+pub(super) fn wrong_path(e: &Evidence) -> Option<Finding> {
+    let (missing, id) = asked(e)?;
+    let Missing { path, fact } = &missing;
+    if let Some((right, why, confidence)) = right_path(e, &missing, id) {
+        let whose = if own_page(e).is_some_and(|page| page.ok) {
+            "metrics_path of Prometheus' target"
+        } else {
+            "the path of spec.target, and metrics_path in Prometheus,"
+        };
+        return Some(
+            Finding::new(
+                Cause::WrongPath,
+                format!("{path} answers 404: what is asked for is under {right} ({why})"),
+                format!("Correct {whose} to {right}"),
+            )
+            .at_most(confidence)
+            .seen(fact)
+            .seen(why)
+            .all_seen(rollout_fact(e)),
+        );
+    }
+    // Exposure explains a metrics page better than a guess about its path.
+    if matches_any(e, &[Cause::EndpointDisabled, Cause::EndpointNotExposed, Cause::RegistryMissing]) {
+        return None;
+    }
+    let base = actuator(e).and_then(|actuator| actuator.base_status);
+    let also = if base == Some(404) { ", and so does /actuator" } else { "" };
+    Some(
+        Finding::new(
+            Cause::WrongPath,
+            format!("{path} answers 404{also}: a server is there, this path is not"),
+            "Correct the path of spec.target; look for a base path or a context path in the application's settings (MANAGEMENT_ENDPOINTS_WEB_BASE_PATH, SERVER_SERVLET_CONTEXT_PATH)",
+        )
+        .at_most(Confidence::Possible)
+        .seen(fact)
+        .seen("not seen: a path that answers"),
+    )
+}

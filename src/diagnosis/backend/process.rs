@@ -1,0 +1,273 @@
+//! The process behind the port: bound elsewhere, starting, never started, half dead, hung.
+
+use super::Finding;
+use super::rollout::{rollout_fact, startup};
+use super::scrape::{Scrape, failing_with};
+use super::seen::{
+    actuator, actuator_port, began, closest, fails, is_refused, own_page, pod_vantages, pods, port_of, process_fails,
+    process_port, reaches_port, seen_by_us, target, vantage, workload,
+};
+use super::settings::{Setting, application, how_to_set, less_sure, setting, told};
+use super::words::{kubectl, some, stamp, url};
+use crate::api::{Cause, Confidence, ErrorClass};
+use crate::diagnosis::evidence::{Container, Evidence, Pod, Vantage};
+
+/// No answer, and no word why.
+const SILENT: &[ErrorClass] =
+    &[ErrorClass::ConnectTimeout, ErrorClass::FirstByteTimeout, ErrorClass::Reset, ErrorClass::BodyTimeout];
+
+/// The target is one of Spring's management endpoints.
+pub(super) fn is_management(e: &Evidence) -> bool {
+    let base = setting(e, "MANAGEMENT_ENDPOINTS_WEB_BASE_PATH");
+    let path = &e.subject.path;
+    path.contains("/actuator") || base.is().is_some_and(|base| base.len() > 1 && path.starts_with(base))
+}
+
+pub(super) fn bound_to_loopback(e: &Evidence) -> Option<Finding> {
+    if !is_refused(e) {
+        return None;
+    }
+    let port = process_port(e);
+    let management = setting(e, "MANAGEMENT_SERVER_PORT").port();
+    // With a port of its own the management server does not take the main server's address over.
+    let names: &[&str] = match management {
+        Some(own) if own == port => &["MANAGEMENT_SERVER_ADDRESS"],
+        Some(_) => &["SERVER_ADDRESS"],
+        None => &["SERVER_ADDRESS", "MANAGEMENT_SERVER_ADDRESS"],
+    };
+    let name = names.iter().find(|name| setting(e, name).is_loopback())?;
+    let fact = told(e, name)?;
+    let running = pods(e).iter().any(|pod| pod.containers.iter().any(|c| c.running_since.is_some()));
+    let finding = Finding::new(
+        Cause::BoundToLoopback,
+        format!("port {port} is refused because its process listens on loopback only: {fact}"),
+        format!("Listen on all addresses: {}", how_to_set(e, name, "0.0.0.0")),
+    )
+    .seen(fact)
+    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
+    .all_seen(rollout_fact(e));
+    Some(if running { finding } else { finding.at_most(Confidence::Likely) })
+}
+
+pub(super) fn wrong_port(e: &Evidence) -> Option<Finding> {
+    configured_elsewhere(e).or_else(|| undeclared(e)).or_else(|| scraped_elsewhere(e))
+}
+
+/// A setting says that it listens on another port.
+fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
+    let target = target(e)?;
+    let page = own_page(e).filter(|page| !page.ok).unwrap_or(target);
+    let port = process_port(e);
+    let managed = is_management(e);
+    let refused = is_refused(e);
+    // The main server answers 404 for what is served on a port of its own.
+    let elsewhere = managed && !page.ok && page.http_status == Some(404);
+    if !refused && !elsewhere {
+        return None;
+    }
+    let management = setting(e, "MANAGEMENT_SERVER_PORT");
+    let name = match management {
+        Setting::Is(_) if managed => "MANAGEMENT_SERVER_PORT",
+        // Without one of its own the management server is the main one.
+        Setting::Absent if refused => "SERVER_PORT",
+        Setting::Unknown(_) | Setting::Is(_) if refused && !managed => "SERVER_PORT",
+        _ => return None,
+    };
+    if name == "MANAGEMENT_SERVER_PORT" && management.is_word("-1") {
+        let fact = told(e, name)?;
+        let advice = format!("Give the management server a port again: {}", how_to_set(e, name, &port.to_string()));
+        let message = format!("nothing is managed over HTTP: {fact} switches the management server off");
+        return Some(Finding::new(Cause::WrongPort, message, advice).seen(fact).all_seen(rollout_fact(e)));
+    }
+    let other = setting(e, name).port().filter(|other| *other != port)?;
+    let fact = told(e, name)?;
+    let open = actuator(e).filter(|a| actuator_port(a) == Some(other) && a.base_status.is_some());
+    let what = if refused { "is refused" } else { "answers 404" };
+    Some(
+        Finding::new(
+            Cause::WrongPort,
+            format!("port {port} {what}: its process serves this on port {other} ({fact})"),
+            format!(
+                "Correct the port of spec.target (and of Prometheus' target) to {other}, or {}",
+                how_to_set(e, name, &port.to_string())
+            ),
+        )
+        .seen(fact)
+        .seen(seen_by_us(page))
+        .all_seen(open.map(|actuator| format!("{} answers", url(&actuator.base))))
+        .all_seen(rollout_fact(e)),
+    )
+}
+
+/// Its pods declare ports, and not this one.
+fn undeclared(e: &Evidence) -> Option<Finding> {
+    if !is_refused(e) {
+        return None;
+    }
+    let port = process_port(e);
+    let mut ports: Vec<u16> =
+        pods(e).iter().flat_map(|p| &p.containers).flat_map(|c| &c.ports).map(|(_, n)| *n).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    let expected = ["MANAGEMENT_SERVER_PORT", "SERVER_PORT"];
+    let is_expected = expected.iter().any(|name| setting(e, name).port() == Some(port));
+    let open = e.vantages.iter().find(|vantage| vantage.ok && vantage.port.is_some_and(|open| open != port));
+    let listened = pods(e).into_iter().any(|pod| has_served(e, pod));
+    let starting = open.is_none() && pods(e).into_iter().all(|pod| is_young(e, pod));
+    if (ports.is_empty() && open.is_none()) || ports.contains(&port) || is_expected || listened || starting {
+        return None;
+    }
+    let names: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let has = match open.and_then(|vantage| vantage.port) {
+        Some(open) => format!("port {open} is open"),
+        None => format!("its containers declare port {}", some(&names, 4)),
+    };
+    let finding = Finding::new(
+        Cause::WrongPort,
+        format!("nothing listens on port {port}; {has}"),
+        format!(
+            "Correct the port of spec.target, or have the process listen on {port} (Spring: MANAGEMENT_SERVER_PORT or SERVER_PORT)"
+        ),
+    )
+    .at_most(Confidence::Likely)
+    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
+    .seen(has)
+    .all_seen(rollout_fact(e));
+    Some(less_sure(e, finding, &expected))
+}
+
+/// Prometheus is refused at a port that nobody else asks.
+fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
+    let ours = target(e).filter(|target| target.ok)?;
+    let (scraped, why) = failing_with(e, |why| why == Scrape::Refused)?;
+    let port = port_of(&scraped.url).filter(|port| !reaches_port(e, *port))?;
+    let open = ours.port.unwrap_or(e.subject.port);
+    Some(
+        Finding::new(
+            Cause::WrongPort,
+            format!("Prometheus scrapes port {port}, where nothing listens; port {open} answers us"),
+            format!("Correct the port of Prometheus' target, or have the process listen on {port}; `vigie probe {}` shows what is there", url(&scraped.url)),
+        )
+        .at_most(Confidence::Likely)
+        .seen(super::scrape::seen_by_prometheus(scraped, why))
+        .seen(seen_by_us(ours))
+        .unseen(format!("port {port} from here")),
+    )
+}
+
+/// It was healthy while this very container ran: so it did listen.
+fn has_served(e: &Evidence, pod: &Pod) -> bool {
+    let began = pod.containers.iter().filter_map(|container| container.running_since).max();
+    began.is_some_and(|began| e.history.last_healthy.is_some_and(|healthy| healthy > began))
+}
+
+fn is_young(e: &Evidence, pod: &Pod) -> bool {
+    began(pod).is_some_and(|at| e.gathered_at < at + startup(e))
+}
+
+/// Nothing says yet that it has started: no `Ready`, or nobody who would ask.
+fn may_be_starting(pod: &Pod) -> bool {
+    let has_readiness = pod.containers.iter().any(|container| container.probes.2);
+    !pod.ready || !has_readiness
+}
+
+pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
+    let lacks = workload(e).is_some_and(|workload| workload.ready < workload.wanted);
+    let own = |name: &str| pod_vantages(e).find(|(pod, _)| *pod == name).map(|(_, vantage)| vantage);
+    let all = pods(e);
+    let bad: Vec<&Pod> =
+        all.into_iter().filter(|pod| own(&pod.name).map_or(!pod.ready || fails(e), |vantage| !vantage.ok)).collect();
+    let starting = bad.iter().all(|pod| is_young(e, pod) && may_be_starting(pod) && !has_served(e, pod));
+    let answers = closest(e).iter().any(|vantage| !vantage.ok && vantage.http_status.is_some());
+    let pending_startup = bad.iter().any(|pod| pod.containers.iter().any(|c| c.started == Some(false)));
+    let health_says = actuator(e).is_some_and(|actuator| actuator.health.is_some());
+    if !(fails(e) || lacks) || bad.is_empty() || !starting || (answers && !pending_startup) || health_says {
+        return None;
+    }
+    let pod = bad.first()?;
+    let at = began(pod)?;
+    let running = pod.containers.iter().any(|container| container.running_since.is_some());
+    let what = if running { "runs" } else { "is being created" };
+    let until = stamp(at + startup(e));
+    Some(
+        Finding::new(
+            Cause::StillStarting,
+            format!("pod {} {what} since {} and does not answer yet; it has until {until}", pod.name, stamp(at)),
+            format!("Wait until {until}; a restart would only begin anew. If it needs longer, raise spec.startupSeconds or its startupProbe's budget"),
+        )
+        .at_most(Confidence::Likely)
+        .seen(format!("budget for starting: {} s", e.subject.startup_seconds))
+        .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
+        .all_seen(rollout_fact(e)),
+    )
+}
+
+pub(super) fn never_started_listening(e: &Evidence) -> Option<Finding> {
+    if !is_refused(e) {
+        return None;
+    }
+    let pods = pods(e);
+    let container = application(e)?;
+    let since = container.running_since?;
+    let never = |pod: &&Pod| {
+        let fresh = |c: &Container| c.restarts == 0 && c.running_since.is_some();
+        !is_young(e, pod) && !has_served(e, pod) && pod.containers.iter().all(fresh)
+    };
+    if pods.is_empty() || !pods.iter().all(never) {
+        return None;
+    }
+    let pod = pods.first()?;
+    let port = process_port(e);
+    let finding = Finding::new(
+        Cause::NeverStartedListening,
+        format!(
+            "container {} of pod {} runs since {} and has never listened on port {port}; its budget of {} s is over",
+            container.name,
+            pod.name,
+            stamp(since),
+            e.subject.startup_seconds
+        ),
+        format!(
+            "Take a thread dump before anything else ({}), then restart it once",
+            kubectl(e, format_args!("exec {} -c {} -- jstack 1", pod.name, container.name))
+        ),
+    )
+    .once()
+    .seen(format!("container {}: running, 0 restarts", container.name))
+    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
+    .all_seen(rollout_fact(e));
+    Some(if closest(e).iter().any(|vantage| vantage.name != "target") {
+        finding
+    } else {
+        finding.at_most(Confidence::Likely)
+    })
+}
+
+/// The main port, where it was dialled beside the management's.
+fn main_port(e: &Evidence) -> Option<&Vantage> {
+    let separate = actuator(e).and_then(actuator_port).is_some_and(|managed| managed != process_port(e));
+    vantage(e, "main").or_else(|| target(e).filter(|_| separate && !is_management(e)))
+}
+
+pub(super) fn main_port_dead(e: &Evidence) -> Option<Finding> {
+    let main = main_port(e).filter(|main| !main.ok)?;
+    let dead = |class| class == ErrorClass::Refused || SILENT.contains(&class);
+    let is_dead = main.error_class.is_some_and(dead);
+    let through_broken_service = main.name == "target" && !process_fails(e, &[&[ErrorClass::Refused], SILENT].concat());
+    let actuator = actuator(e).filter(|actuator| actuator.health.as_deref() == Some("UP"))?;
+    if !is_dead || through_broken_service {
+        return None;
+    }
+    let port = main.port.unwrap_or_else(|| process_port(e));
+    Some(
+        Finding::new(
+            Cause::MainPortDead,
+            format!("its management port is UP while its main port {port} does not answer"),
+            "Its connector is dead or its threads are used up: take a thread dump, then restart it once",
+        )
+        .once()
+        .seen(seen_by_us(main))
+        .seen(format!("{}: health is UP", url(&actuator.base)))
+        .needs(&e.pods),
+    )
+}

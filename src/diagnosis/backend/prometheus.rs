@@ -1,0 +1,232 @@
+//! Our probe is fine, and Prometheus' is not: what lies between Prometheus and the backend.
+
+use super::Finding;
+use super::scrape::{Scrape, failing_with, is_stale, seen_by_prometheus};
+use super::seen::{own_page, passes, port_of, reaches_port, seen_by_us, target};
+use super::words::{list, some, stamp, url};
+use crate::api::{Cause, Confidence, ErrorClass};
+use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
+
+/// What stands in for the name of the Prometheus that is asked.
+fn prometheus_name(e: &Evidence) -> String {
+    e.subject
+        .prometheus_url
+        .as_deref()
+        .map_or_else(|| "Prometheus".to_owned(), |at| format!("Prometheus at {}", url(at)))
+}
+
+/// The host in a URL.
+fn host(of: &str) -> String {
+    let shown = url(of);
+    let rest = shown.split_once("://").map_or(shown.as_str(), |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let end = authority.rfind(':').filter(|at| !authority[*at..].contains(']')).unwrap_or(authority.len());
+    authority[..end].to_owned()
+}
+
+/// Where Prometheus comes from, as a filter wants it; `None` when nobody knows.
+fn source(e: &Evidence) -> Option<String> {
+    if let Some(cidr) = &e.subject.prometheus_source {
+        return Some(super::words::value(cidr));
+    }
+    let addresses = &e.prometheus.found()?.addresses;
+    let cidrs: Vec<String> =
+        addresses.iter().map(|ip| format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 })).collect();
+    (!cidrs.is_empty()).then(|| some(&cidrs, 4))
+}
+
+/// `allow TCP 8081 from 198.51.100.7/32`, and the way back.
+fn allow(e: &Evidence, scraped: &ScrapeTarget) -> String {
+    let port = port_of(&scraped.url).map_or_else(|| "its port".to_owned(), |port| port.to_string());
+    let (first, from) = match source(e) {
+        Some(source) => (String::new(), source),
+        None => (
+            format!("Run `vigie probe {}` on the Prometheus host to see it from there; then ", url(&scraped.url)),
+            "Prometheus' address".to_owned(),
+        ),
+    };
+    let begin = if first.is_empty() { "In" } else { "in" };
+    format!(
+        "{first}{begin} the security group, firewall or NetworkPolicy of {}: allow TCP {port} from {from}; and the way back: egress TCP {port} in Prometheus' own group, return ports 1024-65535 where the filter is stateless",
+        host(&scraped.url)
+    )
+}
+
+/// The targets where Prometheus says that all is well.
+pub(super) fn is_up(target: &ScrapeTarget) -> bool {
+    target.health == "up"
+}
+
+pub(super) fn stale_target(e: &Evidence) -> Option<Finding> {
+    let prometheus = e.prometheus.found()?;
+    let stale = prometheus.stale.first()?;
+    if !passes(e) || prometheus.targets.iter().any(is_up) {
+        return None;
+    }
+    let urls: Vec<String> = prometheus.stale.iter().map(|target| url(&target.url)).collect();
+    Some(
+        Finding::new(
+            Cause::StaleTarget,
+            format!("Prometheus scrapes {}, which is no longer this backend's address", some(&urls, 3)),
+            "Let Prometheus discover its targets: http_sd_configs with vigie's /sd/prometheus, or correct the address in its static list",
+        )
+        .seen(format!("Prometheus: {} is {}", url(&stale.url), super::words::value(&stale.health)))
+        .all_seen(target(e).map(seen_by_us)),
+    )
+}
+
+/// The policies that together admit nobody of a kind: they add up, so one that admits is enough.
+fn barring<'a>(e: &'a Evidence, admits: impl Fn(&Policy) -> Option<bool>) -> Vec<&'a Policy> {
+    let policies: Vec<&Policy> = e.policies.found().into_iter().flatten().filter(|policy| policy.ingress).collect();
+    if policies.iter().all(|policy| admits(policy) == Some(false)) { policies } else { Vec::new() }
+}
+
+pub(super) fn blocked_by_network_policy(e: &Evidence) -> Option<Finding> {
+    let port = e.subject.port;
+    let ours = target(e).filter(|target| !target.ok);
+    let dropped = |class| matches!(class, ErrorClass::ConnectTimeout | ErrorClass::Unreachable);
+    let (who, policies, port, fact) = if let Some(ours) = ours.filter(|ours| ours.error_class.is_some_and(dropped)) {
+        ("vigie", barring(e, |policy| policy.admits_us), port, seen_by_us(ours))
+    } else {
+        // Some network plugins reject where others drop; that our probe passes says that somebody listens.
+        let stopped = |why| matches!(why, Scrape::Timeout(_) | Scrape::Refused | Scrape::NoRoute);
+        let (scraped, why) = failing_with(e, stopped).filter(|_| passes(e))?;
+        let port = port_of(&scraped.url).unwrap_or(port);
+        ("Prometheus", barring(e, |policy| policy.admits_prometheus), port, seen_by_prometheus(scraped, why))
+    };
+    let first = policies.first()?;
+    let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+    let from = source(e)
+        .filter(|_| who == "Prometheus")
+        .unwrap_or_else(|| format!("{who}'s pods (namespaceSelector and podSelector)"));
+    Some(
+        Finding::new(
+            Cause::BlockedByNetworkPolicy,
+            format!(
+                "NetworkPolicy {} selects the pods and does not admit {who} to port {port}",
+                list(&names[..names.len().min(4)])
+            ),
+            format!("Add an ingress rule to NetworkPolicy {}: allow TCP {port} from {from}", first.name),
+        )
+        .seen(fact)
+        .all_seen(names.iter().take(4).map(|name| format!("NetworkPolicy {name}: no ingress rule for {who}"))),
+    )
+}
+
+pub(super) fn blocked_for_prometheus(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) = failing_with(e, |why| matches!(why, Scrape::Timeout(_))).filter(|_| passes(e))?;
+    let ours = target(e)?;
+    let finding = Finding::new(
+        Cause::BlockedForPrometheus,
+        format!(
+            "Prometheus gets no answer from {} ({}) while it answers us: its packets are dropped on the way",
+            url(&scraped.url),
+            why.said()
+        ),
+        allow(e, scraped),
+    )
+    .seen(seen_by_prometheus(scraped, why))
+    .seen(seen_by_us(ours));
+    let port = port_of(&scraped.url).unwrap_or(e.subject.port);
+    if !reaches_port(e, port) {
+        return Some(finding.at_most(Confidence::Possible).seen(format!("not seen: port {port} from here")));
+    }
+    let limit = scraped.timeout_milliseconds;
+    let quick = own_page(e).is_some_and(|page| page.ok && (limit == 0 || page.milliseconds.saturating_mul(2) < limit));
+    let finding = match why {
+        // The attempt to connect failed: how slow the page is plays no part.
+        Scrape::Timeout(true) => finding,
+        _ if quick => finding,
+        _ => finding.unseen("how long its metrics page takes from here: it may only be slow"),
+    };
+    Some(match e.policies.missing() {
+        Some(missing) => finding.unseen(missing),
+        None => finding,
+    })
+}
+
+pub(super) fn rejected_for_prometheus(e: &Evidence) -> Option<Finding> {
+    let rejected = |why| matches!(why, Scrape::Refused | Scrape::NoRoute | Scrape::Reset);
+    let (scraped, why) = failing_with(e, rejected).filter(|_| passes(e))?;
+    let port = port_of(&scraped.url).unwrap_or(e.subject.port);
+    let finding = Finding::new(
+        Cause::RejectedForPrometheus,
+        format!("Prometheus is turned away from {} ({}) while it answers us", url(&scraped.url), why.said()),
+        format!(
+            "Check first that {} is this backend when Prometheus asks (name, address, routing): a refusal comes from a host that was reached. Then look for a device that rejects. {}",
+            host(&scraped.url),
+            allow(e, scraped)
+        ),
+    )
+    .at_most(if why == Scrape::Reset { Confidence::Possible } else { Confidence::Likely })
+    .seen(seen_by_prometheus(scraped, why))
+    .all_seen(target(e).map(seen_by_us));
+    Some(if reaches_port(e, port) {
+        finding
+    } else {
+        finding.at_most(Confidence::Possible).seen(format!("not seen: port {port} from here"))
+    })
+}
+
+pub(super) fn not_scraped(e: &Evidence) -> Option<Finding> {
+    if !passes(e) {
+        return None;
+    }
+    let dropped = match &e.prometheus {
+        Lookup::Absent => false,
+        Lookup::Found(found) if found.targets.is_empty() && found.stale.is_empty() => found.dropped,
+        _ => return None,
+    };
+    let name = prometheus_name(e);
+    let (how, advice) = if dropped {
+        ("drops it by relabelling", "Look at relabel_configs of its job: one of them drops this target".to_owned())
+    } else {
+        (
+            "does not know it",
+            "Add it: http_sd_configs with vigie's /sd/prometheus, a ServiceMonitor or PodMonitor whose selectors match, or a static target; or correct job and instance in spec.prometheus".to_owned(),
+        )
+    };
+    Some(
+        Finding::new(Cause::NotScraped, format!("{name} {how}: it is not scraped"), advice)
+            .seen(format!("no active target of {name} is {}", url(&e.subject.url))),
+    )
+}
+
+pub(super) fn not_yet_scraped(e: &Evidence) -> Option<Finding> {
+    let targets = &e.prometheus.found()?.targets;
+    let waits =
+        |target: &&ScrapeTarget| target.health != "up" && (target.health == "unknown" || target.last_scrape.is_none());
+    let scraped = targets.iter().find(waits).filter(|_| passes(e))?;
+    let within = match scraped.interval_milliseconds {
+        0 => String::new(),
+        interval => format!(" of {} s", interval.div_ceil(1000)),
+    };
+    Some(
+        Finding::new(
+            Cause::NotYetScraped,
+            format!("Prometheus knows {} and has not scraped it yet", url(&scraped.url)),
+            format!("Wait one scrape interval{within}"),
+        )
+        .seen(format!("Prometheus: {} has never been scraped", url(&scraped.url))),
+    )
+}
+
+pub(super) fn prometheus_down(e: &Evidence) -> Option<Finding> {
+    let name = prometheus_name(e);
+    let advice = "Bring Prometheus back, or correct spec.prometheus.url; until then nothing is concluded from its view";
+    if let Some(why) = e.prometheus.missing() {
+        return Some(
+            Finding::new(Cause::PrometheusDown, format!("{name} cannot be asked: {why}"), advice)
+                .seen(format!("not seen: {why}")),
+        );
+    }
+    let scraped = e.prometheus.found()?.targets.iter().find(|target| is_stale(e, target))?;
+    let last = scraped.last_scrape?;
+    let message = format!(
+        "{name} scraped {} last at {}, longer ago than two of its intervals of {} s: it does not scrape",
+        url(&scraped.url),
+        stamp(last),
+        scraped.interval_milliseconds.div_ceil(1000)
+    );
+    Some(Finding::new(Cause::PrometheusDown, message, advice).seen(format!("last scrape at {}", stamp(last))))
+}

@@ -1,0 +1,241 @@
+//! The workload as a whole: its size, its rollouts, its replicas beside each other.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::seen::{began, fails, pod_vantages, pods, seen_by_us, target, workload};
+use super::words::{kubectl, kubectl_name, some, stamp, undo, workload_name};
+use super::{Finding, is_explained_before, matches_any};
+use crate::api::{Cause, Confidence, ErrorClass, WorkloadKind};
+use crate::diagnosis::evidence::{Evidence, Pod, Vantage, Workload};
+
+/// Kubernetes' default progressDeadlineSeconds of a Deployment; other kinds have none, and are given as much.
+const PROGRESS: SignedDuration = SignedDuration::from_secs(600);
+/// How long after a pod's budget for starting a failure still begins "right after" the new template: the rollout
+/// itself, and the probes that confirm it.
+const AFTERMATH: SignedDuration = SignedDuration::from_mins(5);
+
+pub(super) fn startup(e: &Evidence) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(e.subject.startup_seconds).unwrap_or(i64::MAX))
+}
+
+pub(super) fn scaled_to_zero(e: &Evidence) -> Option<Finding> {
+    workload(e).filter(|workload| workload.wanted == 0)?;
+    let name = workload_name(e);
+    let advice = match &e.subject.workload {
+        Some(workload) if workload.kind != WorkloadKind::DaemonSet => format!(
+            "If that is not intended: {} (look for a HorizontalPodAutoscaler or another controller that scales it)",
+            kubectl(e, format_args!("scale {} --replicas=1", kubectl_name(workload)))
+        ),
+        _ => "If that is not intended, correct its node selector: no node matches it".to_owned(),
+    };
+    Some(
+        Finding::new(
+            Cause::ScaledToZero,
+            format!("{name} is scaled to zero: there is nothing that could answer"),
+            advice,
+        )
+        .seen(format!("{name} wants 0 replicas")),
+    )
+}
+
+/// The newest template is not everywhere yet.
+fn is_unfinished(workload: &Workload) -> bool {
+    let behind = !workload.on_delete && (workload.updated < workload.wanted || workload.current > workload.updated);
+    workload.wanted > 0 && (!workload.observed || behind)
+}
+
+fn is_stuck(e: &Evidence, workload: &Workload) -> bool {
+    // A Deployment says so itself.
+    let says_so = e.subject.workload.as_ref().is_none_or(|w| w.kind == WorkloadKind::Deployment);
+    let limit = PROGRESS.max(startup(e));
+    let late = || workload.template_since.is_some_and(|since| e.gathered_at > since + limit);
+    workload.deadline_exceeded || (!says_so && is_unfinished(workload) && late())
+}
+
+fn progress(workload: &Workload) -> String {
+    let Workload { wanted, updated, ready, current, .. } = workload;
+    format!("{updated} of {wanted} updated, {ready} ready, {current} exist")
+}
+
+pub(super) fn rollout_in_progress(e: &Evidence) -> Option<Finding> {
+    let workload = workload(e).filter(|workload| is_unfinished(workload) && !is_stuck(e, workload))?;
+    let matters = fails(e) || workload.ready < workload.wanted;
+    if !matters || is_explained_before(e, Cause::RolloutInProgress) {
+        return None;
+    }
+    let name = workload_name(e);
+    let advice = match &e.subject.workload {
+        Some(reference) if workload.paused => {
+            format!("The rollout is paused: {}", kubectl(e, format_args!("rollout resume {}", kubectl_name(reference))))
+        }
+        Some(reference) => {
+            format!("Wait for it: {}", kubectl(e, format_args!("rollout status {}", kubectl_name(reference))))
+        }
+        None => "Wait for it".to_owned(),
+    };
+    Some(
+        Finding::new(
+            Cause::RolloutInProgress,
+            format!("a rollout of {name} is under way: {}", progress(workload)),
+            advice,
+        )
+        .at_most(Confidence::Likely)
+        .all_seen(workload.template_since.map(|at| format!("its newest template is from {}", stamp(at))))
+        .needs(&e.pods),
+    )
+}
+
+pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
+    let workload = workload(e).filter(|workload| is_stuck(e, workload))?;
+    if is_explained_before(e, Cause::RolloutInProgress) {
+        return None;
+    }
+    let name = workload_name(e);
+    let pods = kubectl(e, "get pods");
+    let advice = match undo(e) {
+        Some(undo) => {
+            format!("Go back to the template before: {undo}; or find out why the new pods do not get ready: {pods}")
+        }
+        None => format!("Find out why the new pods do not get ready: {pods}"),
+    };
+    let fact = if workload.deadline_exceeded {
+        "Progressing is False: ProgressDeadlineExceeded"
+    } else {
+        "its rollout is older than ten minutes"
+    };
+    Some(
+        Finding::new(
+            Cause::RolloutStuck,
+            format!("the rollout of {name} does not get on: {}", progress(workload)),
+            advice,
+        )
+        .seen(format!("{name}: {fact}"))
+        .needs(&e.pods),
+    )
+}
+
+/// A pod that may still be starting is no bad replica.
+fn is_young(e: &Evidence, pod: &Pod) -> bool {
+    began(pod).is_none_or(|at| e.gathered_at < at + startup(e))
+}
+
+/// The replicas that are bad while others are good: by their own addresses where they were probed, else by `Ready`.
+fn bad_beside_good<'a>(e: &'a Evidence) -> (Vec<&'a str>, Vec<&'a str>, Option<&'a Vantage>) {
+    let find = |name: &str| pods(e).into_iter().find(|pod| pod.name == name);
+    let probed: Vec<(&str, &Vantage)> = pod_vantages(e).collect();
+    if probed.is_empty() {
+        let (good, bad): (Vec<&Pod>, Vec<&Pod>) = pods(e).into_iter().partition(|pod| pod.ready);
+        let bad = bad.into_iter().filter(|pod| !is_young(e, pod)).map(|pod| pod.name.as_str()).collect();
+        return (bad, good.into_iter().map(|pod| pod.name.as_str()).collect(), None);
+    }
+    // A passing pod that is not ready gets no traffic, but it passes.
+    let good = probed.iter().filter(|(_, vantage)| vantage.ok).map(|(name, _)| *name).collect();
+    let bad = probed.iter().filter(|(name, vantage)| !vantage.ok && find(name).is_none_or(|pod| !is_young(e, pod)));
+    let bad: Vec<&(&str, &Vantage)> = bad.collect();
+    (bad.iter().map(|(name, _)| *name).collect(), good, bad.first().map(|(_, vantage)| *vantage))
+}
+
+pub(super) fn one_replica_bad(e: &Evidence) -> Option<Finding> {
+    let (bad, good, vantage) = bad_beside_good(e);
+    if good.is_empty() || is_explained_before(e, Cause::RolloutInProgress) {
+        return None;
+    }
+    let first = bad.first()?;
+    let how = vantage.and_then(|v| v.error_class).map(|class| format!(" ({class})")).unwrap_or_default();
+    let finding = Finding::new(
+        Cause::OneReplicaBad,
+        format!("pod {}{how} fails while {} of {} pass", some(&bad, 3), good.len(), good.len() + bad.len()),
+        format!("Replace that pod only: {}; the others are well", kubectl(e, format_args!("delete pod {first}"))),
+    )
+    .once();
+    Some(match vantage {
+        Some(vantage) => finding.seen(seen_by_us(vantage)).seen(format!("passing: pod {}", some(&good, 4))),
+        None => finding.seen(format!("pod {} is not Ready", some(&bad, 4))).unseen("the pods at their own addresses"),
+    })
+}
+
+/// Ways of failing that a new template may have brought, and that say nothing more by themselves.
+const UNTOLD: &[ErrorClass] = &[
+    ErrorClass::Refused,
+    ErrorClass::ConnectTimeout,
+    ErrorClass::Reset,
+    ErrorClass::FirstByteTimeout,
+    ErrorClass::BodyTimeout,
+    ErrorClass::HTTPStatus,
+    ErrorClass::Assertion,
+    ErrorClass::GRPCStatus,
+];
+
+/// Causes that name the very setting or part that is wrong: they are worth more than "go back", and tell of the rollout
+/// in their own evidence.
+const NAMED: &[Cause] = &[
+    Cause::ServiceSelectsNothing,
+    Cause::ServicePortMismatch,
+    Cause::BoundToLoopback,
+    Cause::WrongPort,
+    Cause::StillStarting,
+    Cause::DependencyDown,
+    Cause::DiskFull,
+    Cause::OutOfService,
+    Cause::SlowMetrics,
+    Cause::EndpointDisabled,
+    Cause::EndpointNotExposed,
+    Cause::RegistryMissing,
+    Cause::WrongPath,
+    Cause::AuthenticationRequired,
+    Cause::RateLimited,
+];
+
+/// When the newest template came, if the failure began right after it.
+pub(super) fn rollout_before(e: &Evidence) -> Option<Timestamp> {
+    let template = workload(e).filter(|workload| !workload.only_restarted)?.template_since?;
+    let bad = e.history.bad_since?;
+    let right_after = bad >= template && bad <= template + startup(e) + AFTERMATH;
+    // What was bad before the template came was not broken by it.
+    let was_well = e.history.last_healthy.is_some();
+    (right_after && was_well).then_some(template)
+}
+
+/// The fact for the findings that win over [`bad_since_rollout`].
+pub(super) fn rollout_fact(e: &Evidence) -> Option<String> {
+    let template = rollout_before(e)?;
+    let undo = undo(e)?;
+    Some(format!("it began right after the new template of {} ({undo} goes back)", stamp(template)))
+}
+
+pub(super) fn bad_since_rollout(e: &Evidence) -> Option<Finding> {
+    let target = target(e).filter(|target| !target.ok)?;
+    let template = rollout_before(e)?;
+    let undo = undo(e)?;
+    let workload = workload(e)?;
+    let all_fail = pod_vantages(e).all(|(_, vantage)| !vantage.ok);
+    let untold = target.error_class.is_some_and(|class| UNTOLD.contains(&class));
+    if !all_fail || !untold || is_explained_before(e, Cause::BadSinceRollout) || matches_any(e, NAMED) {
+        return None;
+    }
+    let name = workload_name(e);
+    let revision = workload.revision.map(|(revision, _)| format!(" (revision {revision})")).unwrap_or_default();
+    let finding = Finding::new(
+        Cause::BadSinceRollout,
+        format!("all of {name} fails since right after its new template of {}{revision}", stamp(template)),
+        format!("Go back to the template before: {undo}. A restart starts the same template again"),
+    )
+    .seen(seen_by_us(target))
+    .all_seen(e.history.bad_since.map(|at| format!("bad since {}", stamp(at))))
+    .all_seen(e.history.last_healthy.map(|at| format!("healthy last at {}", stamp(at))));
+    let probed = pod_vantages(e).next().is_some();
+    Some(if probed { finding } else { finding.unseen("the pods at their own addresses") })
+}
+
+pub(super) fn flapping(e: &Evidence) -> Option<Finding> {
+    let (changes, seconds) = e.history.flapping?;
+    Some(
+        Finding::new(
+            Cause::Flapping,
+            format!("it alternates: {changes} changes between healthy and unhealthy within {seconds} s"),
+            "Look for what comes and goes: one bad replica behind a Service, a limit that is reached under load, a garbage collector, a probe timeout that is too tight",
+        )
+        .at_most(Confidence::Likely)
+        .all_seen(target(e).map(seen_by_us)),
+    )
+}

@@ -1,0 +1,233 @@
+//! Prometheus' words about a scrape, made into facts. What it quotes of the backend is never shown.
+
+use jiff::SignedDuration;
+
+use super::words::url;
+use crate::diagnosis::evidence::{Evidence, ScrapeTarget};
+
+/// Why a scrape failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scrape {
+    /// No answer in time; `true` when it was the attempt to connect.
+    Timeout(bool),
+    /// Nothing listens there, says its host.
+    Refused,
+    /// No route to it.
+    NoRoute,
+    /// The connection ended early.
+    Reset,
+    /// Its name does not exist.
+    NoSuchHost,
+    /// Its name cannot be resolved.
+    Resolver,
+    /// The certificate has expired.
+    Expired,
+    /// The certificate's authority is not known.
+    UnknownAuthority,
+    /// The certificate is for another name.
+    WrongName,
+    /// It wants a client certificate.
+    ClientCertificate,
+    /// One side speaks TLS, the other does not.
+    Scheme,
+    /// The status of the answer.
+    Status(u16),
+    /// The content type is not one of a metrics page.
+    ContentType,
+    /// A limit of the page's size, its samples or its labels.
+    TooLarge,
+    /// The page cannot be parsed.
+    Malformed,
+    /// Something else.
+    Other,
+}
+
+impl Scrape {
+    /// In a person's words.
+    pub(super) fn said(self) -> String {
+        let said = match self {
+            Self::Timeout(true) => "i/o timeout while it connects",
+            Self::Timeout(false) => "context deadline exceeded",
+            Self::Refused => "connection refused",
+            Self::NoRoute => "no route to host",
+            Self::Reset => "the connection was reset",
+            Self::NoSuchHost => "no such host",
+            Self::Resolver => "its resolver fails",
+            Self::Expired => "the certificate has expired",
+            Self::UnknownAuthority => "the certificate's authority is not known to it",
+            Self::WrongName => "the certificate is for another name",
+            Self::ClientCertificate => "a client certificate is wanted",
+            Self::Scheme => "one side speaks TLS, the other does not",
+            Self::Status(status) => return format!("HTTP status {status}"),
+            Self::ContentType => "unsupported content type",
+            Self::TooLarge => "a limit is exceeded",
+            Self::Malformed => "the page cannot be parsed",
+            Self::Other => "an error that is not known here",
+        };
+        said.to_owned()
+    }
+
+    /// From `lastError` (Prometheus 2.42 to 3: scrape/scrape.go, Go's net and crypto/x509).
+    ///
+    /// The ends of Go's errors are its own words, what stands before them may be the backend's: so they are looked for at
+    /// the end where they stand there.
+    pub(super) fn of(error: &str) -> Self {
+        let error = error.trim();
+        let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+        let ends = |words: &[&str]| words.iter().any(|word| error.ends_with(word));
+        if let Some(status) = status(error) {
+            return Self::Status(status);
+        }
+        if has(&["Content-Type"]) {
+            return Self::ContentType;
+        }
+        if has(&["size limit exceeded", "sample limit exceeded", "label_limit", "label limit", "limit exceeded"]) {
+            return Self::TooLarge;
+        }
+        // A resolver that does not answer is an i/o timeout too.
+        if ends(&["no such host"]) {
+            return Self::NoSuchHost;
+        }
+        if has(&["dial tcp: lookup "]) || ends(&["server misbehaving"]) {
+            return Self::Resolver;
+        }
+        if let Some(tls) = Self::tls(&has) {
+            return tls;
+        }
+        if ends(&["connection refused"]) {
+            Self::Refused
+        } else if ends(&["no route to host", "network is unreachable", "host is unreachable"]) {
+            Self::NoRoute
+        } else if has(&["dial tcp"]) && ends(&["i/o timeout", "connection timed out"]) {
+            Self::Timeout(true)
+        } else if has(&["context deadline exceeded", "awaiting response headers", "Client.Timeout"])
+            || ends(&["i/o timeout"])
+        {
+            Self::Timeout(false)
+        } else if ends(&["connection reset by peer", "EOF", "broken pipe"]) && !has(&["# EOF"]) {
+            Self::Reset
+        } else if has(&[
+            "expected ",
+            "is not a valid start token",
+            "invalid UTF-8",
+            "strconv.",
+            "# EOF",
+            "unsupported character",
+            "parse",
+        ]) {
+            Self::Malformed
+        } else {
+            Self::Other
+        }
+    }
+
+    fn tls(has: &dyn Fn(&[&str]) -> bool) -> Option<Self> {
+        Some(
+            if has(&[
+                "gave HTTP response to HTTPS client",
+                "malformed HTTP response",
+                "does not look like a TLS handshake",
+            ]) {
+                Self::Scheme
+            } else if has(&["certificate required", "tls: bad certificate"]) {
+                Self::ClientCertificate
+            } else if has(&["certificate has expired"]) {
+                Self::Expired
+            } else if has(&["unknown authority", "certificate is not trusted"]) {
+                Self::UnknownAuthority
+            } else if has(&["certificate is valid for", "doesn't contain any IP SANs", "not valid for any names"]) {
+                Self::WrongName
+            } else {
+                return None;
+            },
+        )
+    }
+}
+
+fn status(error: &str) -> Option<u16> {
+    let rest = error.strip_prefix("server returned HTTP status ")?;
+    rest.get(..3)?.parse().ok()
+}
+
+/// Whether what Prometheus says of this target is older than two of its own intervals.
+pub(super) fn is_stale(e: &Evidence, target: &ScrapeTarget) -> bool {
+    let asked = e.prometheus.found().and_then(|prometheus| prometheus.asked_at).unwrap_or(e.gathered_at);
+    let interval = i64::try_from(target.interval_milliseconds).unwrap_or(i64::MAX);
+    let limit = SignedDuration::from_millis(interval.saturating_mul(2));
+    interval > 0 && target.last_scrape.is_some_and(|last| asked.duration_since(last) > limit)
+}
+
+/// The targets that fail now, and why: what is stale says nothing.
+pub(super) fn failing(e: &Evidence) -> Vec<(&ScrapeTarget, Scrape)> {
+    let targets = e.prometheus.found().into_iter().flat_map(|prometheus| &prometheus.targets);
+    targets
+        .filter(|target| target.health == "down" && !is_stale(e, target))
+        .map(|target| (target, Scrape::of(&target.last_error)))
+        .collect()
+}
+
+/// The first target that fails in one of these ways.
+pub(super) fn failing_with(e: &Evidence, holds: impl Fn(Scrape) -> bool) -> Option<(&ScrapeTarget, Scrape)> {
+    failing(e).into_iter().find(|(_, why)| holds(*why))
+}
+
+/// What Prometheus says, as a fact.
+pub(super) fn seen_by_prometheus(target: &ScrapeTarget, why: Scrape) -> String {
+    format!("Prometheus: {} is {}: {}", url(&target.url), super::words::value(&target.health), why.said())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_prometheus_become_facts() {
+        let get = "Get \"http://10.0.0.1:8081/actuator/prometheus\": ";
+        let cases = [
+            ("context deadline exceeded", Scrape::Timeout(false)),
+            ("dial tcp 10.0.0.1:8081: i/o timeout", Scrape::Timeout(true)),
+            ("dial tcp 10.0.0.1:8081: connect: connection refused", Scrape::Refused),
+            ("dial tcp 10.0.0.1:8081: connect: no route to host", Scrape::NoRoute),
+            ("read tcp 10.0.0.2:1->10.0.0.1:8081: read: connection reset by peer", Scrape::Reset),
+            ("EOF", Scrape::Reset),
+            ("dial tcp: lookup web on 10.96.0.10:53: no such host", Scrape::NoSuchHost),
+            ("dial tcp: lookup web on 10.96.0.10:53: read udp: i/o timeout", Scrape::Resolver),
+            ("dial tcp: lookup web on 10.96.0.10:53: server misbehaving", Scrape::Resolver),
+            ("x509: certificate has expired or is not yet valid: current time …", Scrape::Expired),
+            (
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+                Scrape::UnknownAuthority,
+            ),
+            ("x509: certificate is valid for a.example.com, not b.example.com", Scrape::WrongName),
+            (
+                "x509: cannot validate certificate for 10.0.0.1 because it doesn't contain any IP SANs",
+                Scrape::WrongName,
+            ),
+            ("remote error: tls: certificate required", Scrape::ClientCertificate),
+            ("http: server gave HTTP response to HTTPS client", Scrape::Scheme),
+            ("net/http: HTTP/1.x transport connection broken: malformed HTTP response \"\\x15\\x03\"", Scrape::Scheme),
+        ];
+        for (error, fact) in cases {
+            assert_eq!(Scrape::of(&format!("{get}{error}")), fact, "{error}");
+        }
+        for (error, fact) in [
+            ("server returned HTTP status 404 Not Found", Scrape::Status(404)),
+            ("server returned HTTP status 503 ", Scrape::Status(503)),
+            ("received unsupported Content-Type \"text/html\"", Scrape::ContentType),
+            ("non-compliant scrape target sending blank Content-Type and no fallback", Scrape::ContentType),
+            ("body size limit exceeded", Scrape::TooLarge),
+            ("sample limit exceeded", Scrape::TooLarge),
+            ("expected value after metric, got \"x\" (\"INVALID\") while parsing: \"x y\"", Scrape::Malformed),
+            ("\"INVALID\" is not a valid start token", Scrape::Malformed),
+            ("data does not end with # EOF", Scrape::Malformed),
+            ("something new", Scrape::Other),
+        ] {
+            assert_eq!(Scrape::of(error), fact, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_backend_writes_into_its_status_line_is_not_taken_for_prometheus_words() {
+        assert_eq!(Scrape::of("server returned HTTP status 500 connection refused"), Scrape::Status(500));
+    }
+}

@@ -1,0 +1,186 @@
+//! Between the Service and its pods; and what the local agent says.
+
+use super::seen::{closest, fails, is_without_endpoints, passes, pod_vantages, pods, seen_by_us, target};
+use super::words::{kubectl, some, workload_name};
+use super::{Finding, matches_any};
+use crate::api::{Cause, Confidence, ErrorClass};
+use crate::diagnosis::evidence::{Evidence, Pod, Service};
+
+pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
+    e.agent.as_ref().filter(|agent| agent.container_stopped && !passes(e))?;
+    Some(
+        Finding::new(
+            Cause::ContainerStopped,
+            "the local agent says that its container is stopped",
+            "Start the container on its host, and read why it stopped (docker logs or podman logs, journalctl)",
+        )
+        .once()
+        .seen("agent: container stopped")
+        .all_seen(target(e).map(seen_by_us)),
+    )
+}
+
+pub(super) fn process_stopped(e: &Evidence) -> Option<Finding> {
+    e.agent.as_ref().filter(|agent| agent.process_stopped && !passes(e))?;
+    Some(
+        Finding::new(
+            Cause::ProcessStopped,
+            "the local agent says that its process is stopped",
+            "Start the process on its host, and read why it stopped (journalctl -u UNIT)",
+        )
+        .once()
+        .seen("agent: process stopped")
+        .all_seen(target(e).map(seen_by_us)),
+    )
+}
+
+/// The Service of the target, while our probe fails.
+fn failing_service(e: &Evidence) -> Option<&Service> {
+    e.service.found().filter(|_| fails(e))
+}
+
+fn pairs(labels: &std::collections::BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    some(&pairs, 6)
+}
+
+pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
+    let service = failing_service(e).filter(|service| !service.selector.is_empty() && service.endpoints == (0, 0))?;
+    let selects = |pod: &&Pod| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
+    // Pods that are on their way out, or ended, are selected and give no endpoint.
+    let selected = service.selected.or_else(|| Some(e.pods.found()?.iter().filter(selects).count()));
+    if selected.is_some_and(|selected| selected > 0) {
+        return None;
+    }
+    let name = &service.name;
+    let behind = e.pods.found().and_then(|pods| pods.first()).filter(|pod| !selects(pod));
+    let carries = behind.map(|pod| format!("; the pods of {} carry {}", workload_name(e), pairs(&pod.labels)));
+    let finding = Finding::new(
+        Cause::ServiceSelectsNothing,
+        format!(
+            "Service {name} selects no pod: its selector is {}{}",
+            pairs(&service.selector),
+            carries.unwrap_or_default()
+        ),
+        format!(
+            "Correct the selector of Service {name} or the labels of the pod template: {}",
+            kubectl(e, format_args!("get pods -l {} --show-labels", selector(service)))
+        ),
+    )
+    .seen(format!("Service {name}: no endpoints"));
+    Some(if selected.is_some() { finding } else { finding.unseen("the pods of the namespace").needs(&e.pods) })
+}
+
+fn selector(service: &Service) -> String {
+    let pairs: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(",")
+}
+
+/// The ports that the pods' containers declare: numbers and, where they have one, names.
+fn declared(e: &Evidence) -> Vec<(Option<String>, u16)> {
+    let mut declared: Vec<(Option<String>, u16)> = Vec::new();
+    for container in pods(e).into_iter().flat_map(|pod| &pod.containers) {
+        declared.extend(container.ports.iter().cloned());
+    }
+    declared.sort();
+    declared.dedup();
+    declared
+}
+
+fn told(declared: &[(Option<String>, u16)]) -> String {
+    let one = |(name, number): &(Option<String>, u16)| match name {
+        Some(name) => format!("{name}/{number}"),
+        None => number.to_string(),
+    };
+    some(&declared.iter().map(one).collect::<Vec<_>>(), 6)
+}
+
+pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
+    let service = failing_service(e)?;
+    let name = &service.name;
+    let Some((port, target_port)) = &service.port else {
+        let (_, asked) = e.subject.service.as_ref()?;
+        return Some(
+            Finding::new(
+                Cause::ServicePortMismatch,
+                format!("Service {name} has no port {asked}; it has {}", some(&service.ports, 6)),
+                format!("Correct spec.target.service.port, or add the port to Service {name}"),
+            )
+            .seen(format!("ports of Service {name}: {}", some(&service.ports, 6))),
+        );
+    };
+    let declared = declared(e);
+    let is_name = target_port.parse::<u16>().is_err();
+    let has_name = declared.iter().any(|(name, _)| name.as_deref() == Some(target_port));
+    let number = target_port.parse::<u16>().ok();
+    let unknown_name = is_name && !has_name && service.endpoint_port.is_none() && !pods(e).is_empty();
+    // Declaring a port is a courtesy; a refusal there, while others are declared, is more.
+    let refused = closest(e).iter().all(|vantage| vantage.error_class == Some(ErrorClass::Refused));
+    let not_declared = number.is_some_and(|number| {
+        !declared.is_empty() && refused && fails(e) && declared.iter().all(|(_, port)| *port != number)
+    });
+    if !unknown_name && !not_declared {
+        return None;
+    }
+    let has = if declared.is_empty() {
+        "declare no port by a name".to_owned()
+    } else {
+        format!("declare {}", told(&declared))
+    };
+    let finding = Finding::new(
+        Cause::ServicePortMismatch,
+        format!("port {port} of Service {name} goes to targetPort {target_port}, which its pods do not have: they {has}"),
+        format!("Set targetPort of Service {name} to a port that the pods serve, or name that port {target_port} in the pod template"),
+    )
+    .seen(format!("Service {name}: port {port} -> targetPort {target_port}"))
+    .seen(format!("containers {has}"))
+    .all_seen(target(e).map(seen_by_us));
+    Some(if unknown_name { finding } else { finding.at_most(Confidence::Likely) })
+}
+
+/// Causes that say why the pods are not ready, or what fails behind the endpoints.
+const DEEPER: &[Cause] = &[
+    Cause::BoundToLoopback,
+    Cause::WrongPort,
+    Cause::StillStarting,
+    Cause::NeverStartedListening,
+    Cause::DependencyDown,
+    Cause::DiskFull,
+    Cause::LivenessBroken,
+    Cause::OutOfService,
+    Cause::Hung,
+];
+
+pub(super) fn no_ready_endpoints(e: &Evidence) -> Option<Finding> {
+    let service = failing_service(e).filter(|service| is_without_endpoints(service))?;
+    // Why they are not ready is the better news, where it is known.
+    if super::is_explained_before(e, Cause::RolloutInProgress)
+        || matches_any(e, &[Cause::ServiceSelectsNothing, Cause::ServicePortMismatch])
+        || matches_any(e, DEEPER)
+    {
+        return None;
+    }
+    let name = &service.name;
+    let not_ready: Vec<&str> = pods(e).into_iter().filter(|pod| !pod.ready).map(|pod| pod.name.as_str()).collect();
+    let passing = pod_vantages(e).filter(|(_, vantage)| vantage.ok).count();
+    let readiness = if passing > 0 {
+        format!("; {passing} of its pods answer at their own address: their readiness probe asks something else")
+    } else {
+        String::new()
+    };
+    let advice = match not_ready.first() {
+        Some(pod) => format!("Read why the readiness probe fails: {}", kubectl(e, format_args!("describe pod {pod}"))),
+        None if service.selector.is_empty() => {
+            format!("Service {name} has no selector: whoever writes its EndpointSlices has to add a ready endpoint")
+        }
+        None => format!("Look at its endpoints: {}", kubectl(e, format_args!("describe service {name}"))),
+    };
+    let finding = Finding::new(
+        Cause::NoReadyEndpoints,
+        format!("Service {name} has no ready endpoint ({} not ready){readiness}", service.endpoints.1),
+        advice,
+    )
+    .seen(format!("Service {name}: 0 endpoints ready, {} not ready", service.endpoints.1))
+    .all_seen((!not_ready.is_empty()).then(|| format!("not Ready: pod {}", some(&not_ready, 4))));
+    Some(finding.needs(&e.pods))
+}

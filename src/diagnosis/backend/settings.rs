@@ -1,0 +1,111 @@
+//! What the environment of the application says: Spring's settings, by their names as variables.
+
+use std::net::IpAddr;
+
+use super::Finding;
+use super::seen::{pods, process_port};
+use super::words::{set_env, value};
+use crate::api::Confidence;
+use crate::diagnosis::evidence::{Container, EnvValue, Evidence, Pod};
+
+/// What is known of one variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Setting<'a> {
+    /// It is not set, and all of the environment was seen.
+    Absent,
+    /// Its value.
+    Is(&'a str),
+    /// It is set, or may be, and its value was not seen; why.
+    Unknown(String),
+}
+
+impl<'a> Setting<'a> {
+    /// Its value, where it was seen.
+    pub(super) fn is(&self) -> Option<&'a str> {
+        match self {
+            Self::Is(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Its value as a port; `-1` switches Spring's management server off and is none.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.is()?.trim().parse().ok().filter(|port| *port > 0)
+    }
+
+    /// It is this word, in any case.
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        self.is().is_some_and(|value| value.trim().eq_ignore_ascii_case(word))
+    }
+
+    /// It is an address that only the pod itself reaches.
+    pub(super) fn is_loopback(&self) -> bool {
+        let loopback = |value: &str| {
+            value.eq_ignore_ascii_case("localhost") || value.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        };
+        self.is().is_some_and(|value| loopback(value.trim().trim_matches(['[', ']'])))
+    }
+}
+
+/// The container that the target's process is: the one that declares its port, else the one that has settings of a
+/// server, else the first; of the newest pod, for its template is the one that counts.
+pub(super) fn application(e: &Evidence) -> Option<&Container> {
+    let pods = pods(e);
+    let newest =
+        pods.iter().copied().reduce(|newest: &Pod, pod| if pod.created > newest.created { pod } else { newest })?;
+    let port = process_port(e);
+    let declares = |container: &&Container| container.ports.iter().any(|(_, number)| *number == port);
+    let serves = |container: &&Container| {
+        let server = |name: &String| ["SERVER_", "MANAGEMENT_", "SPRING_"].iter().any(|begin| name.starts_with(begin));
+        container.environment.iter().any(server) || !container.values.is_empty()
+    };
+    let containers = &newest.containers;
+    containers.iter().find(declares).or_else(|| containers.iter().find(serves)).or_else(|| containers.first())
+}
+
+/// What is known of the variable `name` of the application.
+pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
+    let Some(container) = application(e) else {
+        let why = e.pods.missing().unwrap_or("the environment of its process");
+        return Setting::Unknown(format!("{name} ({why})"));
+    };
+    match container.values.get(name) {
+        Some(EnvValue::Plain(value)) => Setting::Is(value),
+        Some(EnvValue::FromSecret) => Setting::Unknown(format!("{name} (its value is in a Secret, which is not read)")),
+        Some(EnvValue::Unresolved(why)) => Setting::Unknown(format!("{name} ({why})")),
+        None if container.environment.contains(name) => Setting::Unknown(format!("{name} (its value was not read)")),
+        None => match &container.environment_incomplete {
+            Some(why) => Setting::Unknown(format!("{name} ({why})")),
+            None => Setting::Absent,
+        },
+    }
+}
+
+/// `NAME=value`, and where that stands.
+pub(super) fn told(e: &Evidence, name: &str) -> Option<String> {
+    let container = application(e)?;
+    let is = setting(e, name);
+    let place = container.value_sources.get(name).map(|place| format!(" (from {place})")).unwrap_or_default();
+    Some(format!("{name}={}{place} in container {}", value(is.is()?), container.name))
+}
+
+/// How to set the variable: where it stands now, or by a command.
+pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
+    let container = application(e);
+    match container.and_then(|container| container.value_sources.get(name)) {
+        Some(place) => format!("set {name}={new} in {place}, then roll the workload out again"),
+        None => {
+            format!("set {name}={new}: {}", set_env(e, container.map(|c| c.name.as_str()), &format!("{name}={new}")))
+        }
+    }
+}
+
+/// The finding, at most Likely when one of these settings was not seen.
+pub(super) fn less_sure(e: &Evidence, finding: Finding, names: &[&str]) -> Finding {
+    let unknown = names.iter().filter_map(|name| match setting(e, name) {
+        Setting::Unknown(why) => Some(format!("not seen: {why}")),
+        Setting::Is(_) | Setting::Absent => None,
+    });
+    let unknown: Vec<String> = unknown.collect();
+    if unknown.is_empty() { finding } else { finding.at_most(Confidence::Likely).all_seen(unknown) }
+}

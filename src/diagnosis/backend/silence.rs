@@ -1,0 +1,107 @@
+//! Connections that are taken and not answered: a hang, or only a slow metrics page.
+
+use super::Finding;
+use super::rollout::rollout_fact;
+use super::scrape::{Scrape, failing_with, seen_by_prometheus};
+use super::seen::{actuator, closest, fails, is_target, own_page, pods, seen_by_us, target, vantage};
+use super::words::{kubectl, url};
+use crate::api::{Cause, Confidence, ErrorClass};
+use crate::diagnosis::evidence::{Actuator, Evidence, Lookup};
+
+/// What a second witness of the same process says.
+enum Witness {
+    /// It answers: the process lives.
+    Answers,
+    /// It is silent too; what it is.
+    Silent(String),
+    /// Nobody asked it.
+    Unasked,
+}
+
+/// The liveness group, else the link list: neither waits for a database.
+fn witness(actuator: &Actuator) -> Witness {
+    const SILENT: &[ErrorClass] =
+        &[ErrorClass::FirstByteTimeout, ErrorClass::ConnectTimeout, ErrorClass::BodyTimeout, ErrorClass::Reset];
+    let base = url(&actuator.base);
+    match (&actuator.liveness, actuator.base_status, actuator.base_error) {
+        (Some(Ok(_)), ..) | (_, Some(_), _) => Witness::Answers,
+        (Some(Err(class)), ..) if SILENT.contains(class) => {
+            Witness::Silent(format!("its liveness page is silent too ({class})"))
+        }
+        (_, None, Some(class)) if SILENT.contains(&class) => Witness::Silent(format!("{base} is silent too ({class})")),
+        (None, None, None) => Witness::Silent(format!("{base} gives no answer")),
+        _ => Witness::Unasked,
+    }
+}
+
+pub(super) fn hung(e: &Evidence) -> Option<Finding> {
+    let closest = closest(e);
+    // A full queue of connections turns the later ones into timeouts of their own.
+    let silent = |class| matches!(class, ErrorClass::FirstByteTimeout | ErrorClass::ConnectTimeout);
+    let all_silent = closest.iter().all(|vantage| !vantage.ok && vantage.error_class.is_some_and(silent));
+    let connected = closest.iter().find(|vantage| vantage.error_class == Some(ErrorClass::FirstByteTimeout))?;
+    let found = pods(e);
+    let running = found.iter().all(|pod| pod.containers.iter().all(|container| container.running_since.is_some()));
+    if !fails(e) || !all_silent || !running {
+        return None;
+    }
+    let dump = match found.first() {
+        Some(pod) => format!(" (for a JVM: {})", kubectl(e, format_args!("exec {} -- jcmd 1 Thread.print", pod.name))),
+        None => String::new(),
+    };
+    let finding = Finding::new(
+        Cause::Hung,
+        "it accepts connections and sends no byte: its threads wait for something",
+        format!("Take a thread dump first{dump}, then restart it once"),
+    )
+    .once()
+    .seen(seen_by_us(connected));
+    let finding = match actuator(e).map(witness) {
+        Some(Witness::Answers) => return None,
+        Some(Witness::Silent(how)) => finding.seen(how),
+        // A health page that waits for a database looks the same.
+        Some(Witness::Unasked) | None => {
+            finding.at_most(Confidence::Possible).seen("not seen: its liveness page or its /actuator list")
+        }
+    };
+    let finding = finding.all_seen(rollout_fact(e)).needs(&e.actuator).needs(&e.pods);
+    Some(if found.is_empty() && e.pods == Lookup::NotLooked { finding.unseen("its pods") } else { finding })
+}
+
+pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
+    let page = own_page(e)?;
+    let slow = matches!(page.error_class, Some(ErrorClass::FirstByteTimeout | ErrorClass::BodyTimeout));
+    let health_answers = || {
+        let beside = vantage(e, "health").is_some_and(|health| health.ok);
+        let itself = !is_target(page) && target(e).is_some_and(|target| target.ok);
+        let actuator = actuator(e).is_some_and(|a| a.base_status.is_some() || matches!(a.liveness, Some(Ok(_))));
+        beside || itself || actuator
+    };
+    let advice = "Find out what makes the page slow (a gauge that asks a database, too many series), or raise scrape_timeout in Prometheus and timeoutSeconds here";
+    if !page.ok && slow && health_answers() {
+        return Some(
+            Finding::new(
+                Cause::SlowMetrics,
+                format!(
+                    "only its metrics page is too slow: no answer within {} s while its health answers",
+                    page.milliseconds / 1000
+                ),
+                advice,
+            )
+            .seen(seen_by_us(page))
+            .all_seen(rollout_fact(e)),
+        );
+    }
+    let (scraped, why) = failing_with(e, |why| why == Scrape::Timeout(false)).filter(|_| page.ok)?;
+    // Near the limit from here is over it from elsewhere.
+    let limit = scraped.timeout_milliseconds;
+    (limit > 0 && page.milliseconds.saturating_mul(5) >= limit.saturating_mul(4)).then(|| {
+        Finding::new(
+            Cause::SlowMetrics,
+            format!("its metrics page takes about as long as Prometheus waits ({} s)", limit.div_ceil(1000)),
+            advice,
+        )
+        .seen(seen_by_us(page))
+        .seen(seen_by_prometheus(scraped, why))
+    })
+}

@@ -1,0 +1,84 @@
+//! What is left when no rule knows the cause.
+
+use super::Finding;
+use super::answer::failing_ours;
+use super::scrape::{failing, seen_by_prometheus};
+use super::seen::{pod_vantages, pods, seen_by_us, target, workload};
+use super::words::workload_name;
+use crate::api::{Cause, Confidence, ErrorClass};
+use crate::diagnosis::evidence::Evidence;
+
+pub(super) fn slow(e: &Evidence) -> Option<Finding> {
+    // What was measured changes with each look, and says no more than that it is too much.
+    let (_, allowed) = e.history.slow?;
+    Some(
+        Finding::new(
+            Cause::Slow,
+            format!("it answers, but more slowly than the {allowed} ms that it may take"),
+            "Look at its load, its CPU limit (throttling) and what it waits for; or raise spec.probe.degradedLatencyMilliseconds",
+        )
+        .all_seen(target(e).map(seen_by_us)),
+    )
+}
+
+/// What is wrong, one fact for each vantage that fails.
+fn wrong(e: &Evidence) -> Vec<String> {
+    let mut facts: Vec<String> = failing_ours(e).map(seen_by_us).collect();
+    facts.extend(pod_vantages(e).filter(|(_, vantage)| !vantage.ok).map(|(_, vantage)| seen_by_us(vantage)));
+    facts.extend(failing(e).into_iter().map(|(target, why)| seen_by_prometheus(target, why)));
+    if let Some(workload) = workload(e).filter(|workload| workload.ready < workload.wanted) {
+        facts.push(format!("{}: {} of {} ready", workload_name(e), workload.ready, workload.wanted));
+    }
+    facts
+}
+
+/// What was seen beside it, and what could not be seen.
+fn beside(e: &Evidence) -> Vec<String> {
+    let mut facts: Vec<String> = target(e).filter(|target| target.ok).map(seen_by_us).into_iter().collect();
+    for pod in pods(e).into_iter().take(4) {
+        let ready = if pod.ready { "Ready" } else { "not Ready" };
+        let restarts: i32 = pod.containers.iter().map(|container| container.restarts).sum();
+        facts.push(format!("pod {}: {}, {ready}, {restarts} restarts", pod.name, pod.phase));
+    }
+    let missing = [
+        e.workload.missing(),
+        e.pods.missing(),
+        e.service.missing(),
+        e.events.missing(),
+        e.policies.missing(),
+        e.nodes_not_ready.missing(),
+        e.actuator.missing(),
+    ];
+    facts.extend(missing.into_iter().flatten().map(|why| format!("not seen: {why}")));
+    facts
+}
+
+/// What the class alone suggests. A refusal is no firewall, and a timeout is no refusal.
+fn hint(e: &Evidence) -> String {
+    let port = e.subject.port;
+    match target(e).and_then(|target| target.error_class) {
+        Some(ErrorClass::Refused) => {
+            format!(
+                "Its host answers and nothing listens on port {port}: is the process running there (`ss -ltnp` on it)? "
+            )
+        }
+        Some(ErrorClass::ConnectTimeout) => format!(
+            "Nothing answers at all: is the host running, and does something between drop TCP {port} (security group, firewall, NetworkPolicy)? "
+        ),
+        Some(ErrorClass::Unreachable) => "No route leads there: is the host running, is the address right? ".to_owned(),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn unexplained(e: &Evidence) -> Option<Finding> {
+    let wrong = wrong(e);
+    let first = wrong.first()?;
+    let message = format!("no known cause fits what was seen: {first}");
+    let look = format!("`vigie diagnose backend {} -n {}`", e.subject.name, e.subject.namespace);
+    Some(
+        Finding::new(Cause::Unexplained, message, format!("{}Look at all that was seen: {look}", hint(e)))
+            .at_most(Confidence::Possible)
+            .all_seen(wrong)
+            .all_seen(beside(e)),
+    )
+}

@@ -1,0 +1,204 @@
+//! What may be shown of a backend's last words (docs/architecture.md, "What may be shown").
+//!
+//! An allow-list, not a filter: the class of an exception, the `Description` and `Action` of Spring's failure analysis
+//! without the values of properties, and a host with its port. All else that a termination message holds stays unseen,
+//! because everybody who may read the object would read it.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::api::clip;
+
+mod clean;
+mod kind;
+#[cfg(test)]
+mod tests;
+
+pub use kind::Kind;
+
+/// The most that is told of one termination message, in characters.
+pub const MOST_TOLD: usize = 512;
+/// The most that is told of a Description or an Action.
+const MOST_OF_A_PART: usize = 240;
+/// The longest class that is told.
+const MOST_OF_A_CLASS: usize = 128;
+/// How much of a text is read: a termination message has at most 4 KiB, a log tail may have more.
+const MOST_READ: usize = 64 << 10;
+
+/// What a termination message says, as far as it may be shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extract {
+    /// The class of the exception at the root, or `panic`.
+    pub exception: Option<String>,
+    /// Spring's Description, without values.
+    pub description: Option<String>,
+    /// Spring's Action.
+    pub action: Option<String>,
+    /// The host, and the port where there is one, that a connection was meant for.
+    pub endpoint: Option<String>,
+    /// What it is about.
+    pub kind: Kind,
+}
+
+impl Extract {
+    /// All of it in one text of at most [`MOST_TOLD`] characters; `None` when there is nothing to tell.
+    pub fn told(&self) -> Option<String> {
+        let Self { exception, description, action, endpoint, kind: _ } = self;
+        let mut parts = Vec::new();
+        match (description, exception) {
+            (Some(description), _) => parts.push(format!("{description:?}")),
+            (None, Some(exception)) => parts.push(exception.clone()),
+            (None, None) => {}
+        }
+        // A Description says what it is about; beside a bare class the far side is news.
+        if description.is_none() {
+            parts.extend(endpoint.clone());
+        }
+        parts.extend(action.as_ref().map(|action| format!("Action: {action:?}")));
+        (!parts.is_empty()).then(|| clip(parts.join("; "), MOST_TOLD))
+    }
+}
+
+/// Reads a termination message or the tail of a log.
+pub fn extract(text: &str) -> Extract {
+    let text = tail(text);
+    let lines: Vec<&str> = text.lines().collect();
+    let (description, action) = spring(&lines);
+    Extract {
+        exception: exception(&lines),
+        kind: kind::judge(text, description.is_some()),
+        description,
+        action,
+        endpoint: endpoint(&lines),
+    }
+}
+
+/// The end of a text: that is where the last words are.
+fn tail(text: &str) -> &str {
+    let mut from = text.len().saturating_sub(MOST_READ);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
+}
+
+/// The Description and the Action of the last failure analysis
+/// (org.springframework.boot.diagnostics.LoggingFailureAnalysisReporter).
+fn spring(lines: &[&str]) -> (Option<String>, Option<String>) {
+    let heading = |word: &str| lines.iter().rposition(|line| line.trim() == word);
+    // Without its heading nothing says where a value ends that the message was cut in.
+    let Some(begin) = heading("Description:") else { return (None, None) };
+    let action = heading("Action:").filter(|at| *at > begin);
+    let body = &lines[begin + 1..action.unwrap_or(lines.len())];
+    let (kept, values) = clean::without_values(body);
+    let part = |text: String| {
+        let text = clean::text(&text, &values);
+        (!text.is_empty()).then(|| clip(text, MOST_OF_A_PART))
+    };
+    let advice = action.map(|at| first_paragraph(&lines[at + 1..]));
+    (part(kept.join("\n")), advice.and_then(part))
+}
+
+/// The lines up to the first empty one: what comes behind the Action is somebody else's.
+fn first_paragraph(lines: &[&str]) -> String {
+    let text = lines.iter().skip_while(|line| line.trim().is_empty());
+    text.take_while(|line| !line.trim().is_empty()).copied().collect::<Vec<_>>().join("\n")
+}
+
+/// The class of the exception at the root: of the last `Caused by`, else of the last one that a line begins with.
+fn exception(lines: &[&str]) -> Option<String> {
+    static JAVA: LazyLock<Regex> = LazyLock::new(|| {
+        let class = r"((?:[a-z_][A-Za-z0-9_]*\.)+[A-Z][A-Za-z0-9_$]*(?:Exception|Error|Failure|Throwable))";
+        Regex::new(&format!(
+            r#"^\s*(Caused by: |Exception in thread "[^"]*" |)(?:nested exception is )?{class}(?::|\s*$)"#
+        ))
+        .expect("a constant pattern")
+    });
+    // Python, Node and .NET: a class alone before a colon, or a name with dots.
+    static OTHER: LazyLock<Regex> = LazyLock::new(|| {
+        let class = r"((?:[A-Za-z_][A-Za-z0-9_]*\.)*[A-Z]?[A-Za-z0-9_]*(?:Error|Exception))";
+        Regex::new(&format!(r"^(?:Uncaught |Unhandled exception\. )?{class}(?: \(\w+\)| \[\w+\])?(?::|\s*$)"))
+            .expect("a constant pattern")
+    });
+    static PANIC: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(?:panic: |fatal error: |thread '[^']*' panicked at )").expect("a constant pattern")
+    });
+    let mut found = None;
+    for line in lines {
+        if let Some(class) = JAVA.captures(line) {
+            found = Some(class[2].to_owned());
+        } else if let Some(class) = OTHER.captures(line) {
+            found = Some(class[1].to_owned());
+        } else if PANIC.is_match(line) {
+            found = Some("panic".to_owned());
+        }
+    }
+    found.map(|class| clip(class, MOST_OF_A_CLASS))
+}
+
+/// The host and port that the last words about a connection name.
+fn endpoint(lines: &[&str]) -> Option<String> {
+    static ABOUT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)refused|connect|timed? ?out|unknown ?host|no such host|unreachable|communications|jdbc:|dial tcp|ENOTFOUND|translate host",
+        )
+        .expect("a constant pattern")
+    });
+    static PAIR: LazyLock<Regex> = LazyLock::new(|| {
+        let host = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*\.)*[A-Za-z0-9-]{0,63}|\[[0-9A-Fa-f:.]+\])";
+        Regex::new(&format!(r"(?:^|[\s/@(\x22'=,])({host}):([0-9]{{2,5}})(?:[^0-9A-Za-z:.-]|\.?$|\.\s|:\s)"))
+            .expect("a constant pattern")
+    });
+    static POSTGRES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"server at "([A-Za-z0-9.-]{1,253})"(?: \([0-9A-Fa-f.:]+\))?, port ([0-9]{2,5})"#)
+            .expect("a constant pattern")
+    });
+    static ALONE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r#"(?:UnknownHostException: |ENOTFOUND |translate host name "|lookup )([A-Za-z0-9][A-Za-z0-9.-]{0,252})(?:["\s:]|$)"#,
+        )
+        .expect("a constant pattern")
+    });
+    let about = lines.iter().filter(|line| ABOUT.is_match(line)).map(|line| clean::text(line, &[]));
+    let mut found = None;
+    for line in about {
+        let pair = POSTGRES.captures(&line).or_else(|| PAIR.captures_iter(&line).find(|pair| is_host(&pair[1])));
+        if let Some(pair) = pair.filter(|pair| pair[2].parse::<u16>().is_ok()) {
+            found = Some(format!("{}:{}", &pair[1], &pair[2]));
+        } else if let Some(host) = ALONE.captures(&line) {
+            found = found.or_else(|| Some(host[1].trim_end_matches('.').to_owned()));
+        }
+    }
+    found
+}
+
+/// Tells a host from a time of day, a date and a line of source.
+fn is_host(text: &str) -> bool {
+    static SOURCE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)\.(?:java|kt|scala|groovy|go|py|js|mjs|ts|rb|rs|cs|cpp|c|php)$|^[0-9-]+(?:T[0-9]+)?$")
+            .expect("a constant pattern")
+    });
+    !SOURCE.is_match(text)
+}
+
+/// Why a container could not be started, from the runtime's words: the command and what is wrong with it.
+pub fn start_error(text: &str) -> Option<String> {
+    static EXEC: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r#"exec: "([A-Za-z0-9_./-]{1,128})":.{0,200}?(executable file not found|no such file or directory|permission denied|is a directory|exec format error)"#,
+        )
+        .expect("a constant pattern")
+    });
+    static OTHER: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(runAsNonRoot and image will run as root|non-numeric user|not a directory|read-only file system|no such file or directory|permission denied|exec format error|no command specified|device or resource busy)",
+        )
+        .expect("a constant pattern")
+    });
+    if let Some(exec) = EXEC.captures(text) {
+        return Some(format!("its command {}: {}", &exec[1], &exec[2]));
+    }
+    let other = OTHER.captures(text)?;
+    Some(format!("the runtime says: {}", &other[1]))
+}

@@ -1,0 +1,162 @@
+//! Texts of a backend without what may be secret in them.
+
+use std::sync::LazyLock;
+
+use regex::{NoExpand, Regex, RegexBuilder};
+
+/// What stands in the place of what is not shown.
+const GONE: &str = "…";
+
+/// A Description without its `Value:` lines, and the values that were in them.
+///
+/// A value may have several lines: it ends where the next property of the failure analysis begins.
+pub(super) fn without_values<'a>(lines: &[&'a str]) -> (Vec<&'a str>, Vec<String>) {
+    const PROPERTIES: &[&str] = &["Property:", "Origin:", "Reason:", "Action:", "Description:"];
+    let mut kept = Vec::new();
+    let mut values: Vec<String> = Vec::new();
+    let mut in_value = false;
+    for line in lines {
+        let bare = line.trim_start();
+        if let Some(value) = bare.strip_prefix("Value:") {
+            in_value = true;
+            values.push(value.trim().to_owned());
+        } else if PROPERTIES.iter().any(|property| bare.starts_with(property)) {
+            in_value = false;
+            kept.push(*line);
+        } else if in_value {
+            values.push(bare.trim().to_owned());
+        } else {
+            kept.push(*line);
+        }
+    }
+    (kept, values.into_iter().flat_map(|value| pieces(&value)).collect())
+}
+
+/// A value, and its pieces: a Reason may quote one element of a list, or one part of a URL.
+fn pieces(value: &str) -> Vec<String> {
+    let value = value.trim_matches(['"', '\'']);
+    let mut pieces = vec![value.to_owned()];
+    pieces.extend(value.split([',', ';', ' ', '=', ':', '/', '@', '&', '?', '"', '\'']).map(str::to_owned));
+    // Short pieces stand in every sentence; they are caught where they are quoted.
+    pieces.retain(|piece| piece.chars().count() >= 4);
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
+    pieces.dedup();
+    pieces
+}
+
+/// A text in one line, printable, without values, URLs' user info and queries, and what looks like a secret.
+pub(super) fn text(text: &str, values: &[String]) -> String {
+    static QUOTED_VALUE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?is)(\bvalue:?\s+|\binput string:\s*)("[^"]*"?|'[^']*'?|\[[^\]]*\]?)"#)
+            .expect("a constant pattern")
+    });
+    static INLINE_VALUE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?m)\bValue:.*$").expect("a constant pattern"));
+    static REASON: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^\s*Reason:.*$").expect("a constant pattern"));
+    static QUOTED: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#""[^"]*"?|'[^']*'|\[[^\]]*\]"#).expect("a constant pattern"));
+    let mut text = QUOTED_VALUE.replace_all(text, format!("${{1}}{GONE}").as_str()).into_owned();
+    text = INLINE_VALUE.replace_all(&text, NoExpand("")).into_owned();
+    if !values.is_empty() {
+        // A reason likes to quote what it does not like.
+        text = REASON
+            .replace_all(&text, |reason: &regex::Captures<'_>| QUOTED.replace_all(&reason[0], GONE).into_owned())
+            .into_owned();
+        for value in values {
+            text = replace_everywhere(&text, value);
+        }
+    }
+    let mut words: Vec<String> = Vec::new();
+    let mut hide_next = false;
+    for word in text.split_whitespace() {
+        let (shown, hide) = if hide_next { (GONE.to_owned(), false) } else { self::word(word) };
+        hide_next = hide;
+        words.push(shown);
+    }
+    words.join(" ").chars().filter(|c| !c.is_control()).collect()
+}
+
+fn replace_everywhere(text: &str, value: &str) -> String {
+    match RegexBuilder::new(&regex::escape(value)).case_insensitive(true).build() {
+        Ok(pattern) => pattern.replace_all(text, NoExpand(GONE)).into_owned(),
+        // Only a pattern that is too large does not build: then nothing of the text is sure.
+        Err(_) => GONE.to_owned(),
+    }
+}
+
+/// A word as it may be shown, and whether the next one must not be.
+fn word(word: &str) -> (String, bool) {
+    static SECRET: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r#"(?i)([A-Za-z0-9_.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credentials?|authorization|bearer|basic)[A-Za-z0-9_.-]*)["']?\s*([=:])(.*)$"#,
+        )
+        .expect("a constant pattern")
+    });
+    static ANNOUNCES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?i)^["'(]*(?:passw(?:or)?d|passphrase|pwd|secret|token|bearer|basic)["')]*$"#)
+            .expect("a constant pattern")
+    });
+    // In a URL they are part of the path or the query, which go anyway.
+    if let Some(found) = SECRET.captures(word)
+        && word.find("://").is_none_or(|at| found.get(2).is_some_and(|sign| sign.start() < at))
+    {
+        let begin = found.get(1).map_or(0, |name| name.start());
+        let shown = format!("{}{}{}{GONE}", &word[..begin], &found[1], &found[2]);
+        // `password: x`: the value is the next word.
+        return (shown, found[3].trim_matches(['"', '\'']).is_empty());
+    }
+    if ANNOUNCES.is_match(word) {
+        return (word.to_owned(), true);
+    }
+    let shown = if word.contains("://") {
+        url(word)
+    } else if word.contains('@') {
+        after_user(word)
+    } else {
+        word.to_owned()
+    };
+    (if looks_secret(&shown) { GONE.to_owned() } else { shown }, false)
+}
+
+/// The scheme, the host and the port of a URL.
+fn url(word: &str) -> String {
+    let Some((before, rest)) = word.split_once("://") else { return GONE.to_owned() };
+    let scheme = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.:-".contains(c)).next().unwrap_or_default();
+    let authority = &rest[..rest.find(['/', '?', '#', ';']).unwrap_or(rest.len())];
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // A further `@` may end a password that was not escaped: nothing behind the scheme is sure then.
+    let unsure = rest.matches('@').count() > authority.matches('@').count();
+    if unsure || !is_authority(host) { format!("{scheme}://{GONE}") } else { format!("{scheme}://{host}") }
+}
+
+/// `user:password@host:port/x`, `user/password@//host:port/x`, `user:password@tcp(host:port)/x`.
+fn after_user(word: &str) -> String {
+    static HOST: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^(?://)?(?:tcp\()?([A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?)\)?(?:/[A-Za-z0-9_.-]*)?[,.;:)']*$")
+            .expect("a constant pattern")
+    });
+    let behind = word.rsplit('@').next().unwrap_or_default();
+    match HOST.captures(behind) {
+        Some(host) => host[1].to_owned(),
+        None => GONE.to_owned(),
+    }
+}
+
+fn is_authority(text: &str) -> bool {
+    static AUTHORITY: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"^(?:[A-Za-z0-9.-]{0,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?[)"',.:]*$"#)
+            .expect("a constant pattern")
+    });
+    AUTHORITY.is_match(text)
+}
+
+/// Long, and made of what keys are made of. Words of prose and names of classes have no such runs of digits.
+fn looks_secret(word: &str) -> bool {
+    static KNOWN: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\b(?:eyJ[A-Za-z0-9_-]{8,}|AKIA[0-9A-Z]{12,}|gh[pousr]_[A-Za-z0-9]{8,}|vgt_[A-Za-z0-9_-]{8,}|xox[a-z]-[A-Za-z0-9-]{8,}|sk-[A-Za-z0-9_-]{8,}|-----BEGIN)")
+            .expect("a constant pattern")
+    });
+    static RUN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/_=-]{20,}").expect("a constant pattern"));
+    let digits = |run: &str| run.bytes().filter(u8::is_ascii_digit).count();
+    KNOWN.is_match(word) || RUN.find_iter(word).any(|run| digits(run.as_str()) >= 3 && !run.as_str().contains('/'))
+}

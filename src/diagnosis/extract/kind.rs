@@ -1,0 +1,131 @@
+//! What a backend's last words are about.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// What last words are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Its configuration.
+    Configuration,
+    /// A port that somebody else has, as far as it is named.
+    PortInUse(Option<u16>),
+    /// A database (or a broker) that cannot be reached.
+    DatabaseUnreachable,
+    /// A database that refuses: credentials, schema, migration.
+    DatabaseRefuses,
+    /// None of these.
+    #[default]
+    Other,
+}
+
+/// The order matters: what Spring's failure analysis says is configuration, whatever its reason mentions; and a
+/// DataSource that was never configured is no database that is down.
+pub(super) fn judge(text: &str, has_analysis: bool) -> Kind {
+    if let Some(port) = port_in_use(text) {
+        return Kind::PortInUse(port);
+    }
+    if has_analysis || is_configuration(text) {
+        return Kind::Configuration;
+    }
+    // Refusing first: who says "password authentication failed" was reached.
+    if database_refuses(text) {
+        return Kind::DatabaseRefuses;
+    }
+    if database_unreachable(text) { Kind::DatabaseUnreachable } else { Kind::Other }
+}
+
+fn port_in_use(text: &str) -> Option<Option<u16>> {
+    static IN_USE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)Port ([0-9]{1,5}) was already in use|address already in use[^0-9\n]*([0-9]{1,5})?|EADDRINUSE|bind[^\n]{0,80}:([0-9]{1,5}): [^\n]{0,40}address already in use",
+        )
+        .expect("a constant pattern")
+    });
+    let found = IN_USE.captures(text)?;
+    let port = found.iter().skip(1).flatten().next().and_then(|port| port.as_str().parse().ok());
+    Some(port)
+}
+
+fn is_configuration(text: &str) -> bool {
+    static CONFIGURATION: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?x)
+            APPLICATION\ FAILED\ TO\ START
+            | Failed\ to\ configure\ a\ DataSource | Failed\ to\ determine\ a\ suitable\ driver\ class
+            | Failed\ to\ bind\ properties | ConfigurationPropertiesBindException | properties\.bind\.BindException
+            | Could\ not\ resolve\ placeholder | InvalidConfigDataPropertyException | ConfigDataResourceNotFoundException
+            | UnsatisfiedDependencyException(?-u:\b).*NoSuchBeanDefinitionException
+            | (?i:(?:missing|required)\ (?:required\ )?(?:environment\ variable|configuration))
+            | (?i:environment\ variable\ \S{1,80}\ (?:is\ )?(?:not\ set|required|missing|must\ be\ set))
+            ",
+        )
+        .expect("a constant pattern")
+    });
+    CONFIGURATION.is_match(text)
+}
+
+fn database_refuses(text: &str) -> bool {
+    static REFUSES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?x)
+            password\ authentication\ failed | Access\ denied\ for\ user | Login\ failed\ for\ user
+            | no\ pg_hba\.conf\ entry | FATAL:\ (?:database|role)\ | Unknown\ database | ORA-0(?:1017|28000)
+            | too\ many\ (?:clients|connections) | MongoSecurityException | AuthenticationFailed
+            | NOAUTH\ Authentication | WRONGPASS | ACCESS_REFUSED
+            | Flyway\w*Exception | FlywaySql | LiquibaseException | liquibase\.exception | Schema-validation:
+            | relation\ .{1,80}\ does\ not\ exist | (?i:migration)\ .{0,80}\ failed
+            ",
+        )
+        .expect("a constant pattern")
+    });
+    // A migration that cannot connect is no migration that fails.
+    REFUSES.is_match(text) && !(is_unreachable(text) && !is_credentials(text))
+}
+
+fn is_credentials(text: &str) -> bool {
+    static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"password authentication failed|Access denied for user|Login failed for user|pg_hba|FATAL: |Unknown database|ORA-01017|WRONGPASS|NOAUTH|ACCESS_REFUSED")
+            .expect("a constant pattern")
+    });
+    CREDENTIALS.is_match(text)
+}
+
+fn is_unreachable(text: &str) -> bool {
+    static UNREACHABLE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)connection (?:to \S+ )?refused|ECONNREFUSED|connect timed out|connection timed out|connection attempt failed|communications link failure|unknown ?host|no such host|ENOTFOUND|could not translate host|no route to host|unreachable|i/o timeout|could not connect|unable to connect|failed to connect|ETIMEDOUT|EAI_AGAIN",
+        )
+        .expect("a constant pattern")
+    });
+    UNREACHABLE.is_match(text)
+}
+
+fn database_unreachable(text: &str) -> bool {
+    // What nothing but a client of a database says.
+    static SURE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?x)
+            Communications\ link\ failure | CommunicationsException | HikariPool-\d+\ -\ (?:Exception|Connection\ is\ not)
+            | PSQLException:\ (?:Connection\ to|The\ connection\ attempt) | CannotGetJdbcConnectionException
+            | Unable\ to\ obtain\ connection\ from\ database | Unable\ to\ determine\ Dialect\ without\ JDBC
+            | SQL(?:NonTransient|Transient|Recoverable)\w*Exception | Cannot\ create\ PoolableConnectionFactory
+            | MongoTimeoutException | MongoSocket\w+Exception | MongoNetworkError | MongoServerSelectionError
+            | RedisConnection\w*Exception | RedisConnectionError | redis\.exceptions\.ConnectionError
+            | Unable\ to\ connect\ to\ Redis | AmqpConnectException | AMQPConnectionError
+            | psycopg2?\.OperationalError | sqlalchemy\.exc\.OperationalError | SequelizeConnection\w*Error
+            | ORA-12\d{3} | SQLSTATE\[08 | SQLSTATE\[HY000\]\ \[2002\]
+            ",
+        )
+        .expect("a constant pattern")
+    });
+    // A plain network error is one about a database when it says so, or goes to a database's usual port.
+    static HINT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"(?i)\b(?:jdbc|sql|postgres\w*|mysql|mariadb|mongo\w*|redis|oracle|database|datasource|hikari|pgx|rabbitmq|amqp|cassandra)\b|:(?:5432|3306|1521|1433|27017|6379|5672|9042|26257)\b",
+        )
+        .expect("a constant pattern")
+    });
+    SURE.is_match(text) || text.lines().any(|line| is_unreachable(line) && HINT.is_match(line))
+}

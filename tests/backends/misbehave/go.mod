@@ -1,0 +1,3 @@
+module vigie.dev/backends/misbehave
+
+go 1.26.0
