@@ -2,6 +2,7 @@
 //!
 //! Nothing in here knows Kubernetes. What is asked is a [`Request`], what is known afterwards an [`Outcome`].
 
+pub mod actuator;
 mod connect;
 #[cfg(test)]
 mod fake;
