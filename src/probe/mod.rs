@@ -2,7 +2,10 @@
 //!
 //! Nothing in here knows Kubernetes. What is asked is a [`Request`], what is known afterwards an [`Outcome`].
 
+pub mod actuator;
 mod connect;
+#[cfg(test)]
+mod fake;
 mod grpc;
 mod http;
 mod literal;
@@ -12,6 +15,8 @@ pub mod policy;
 pub mod request;
 pub mod resolve;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod way;
 

@@ -3,6 +3,7 @@
 //! Every question may be refused, fail or hang without harm to the others: what could not be seen is said to be missing,
 //! with the permission that would show it. What is read is bounded in number and in size, and every call in time.
 
+mod actuator;
 mod certificate;
 mod containers;
 mod environment;
@@ -41,6 +42,7 @@ use super::evidence::{Evidence, FORMAT, History, Lookup, Prometheus, Subject};
 use crate::api::MonitoredBackend;
 use crate::probe::Prober;
 use look::Place;
+pub use actuator::actuator;
 pub use network::own_pod;
 pub use policies::Peer;
 pub use prometheus::Source;
