@@ -17,7 +17,7 @@ use crate::cli::connect::ask;
 use crate::cli::output;
 use crate::controller::backend::prepare::{Prepared, Unprepared, credential, prepare};
 use crate::diagnosis::evidence::{Evidence, History, Vantage};
-use crate::diagnosis::gather::{Question, Source, gather, is_in_cluster, pod_probes, vantage};
+use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
 use crate::probe::{Policy, Prober, Request};
 
 /// How many lines of each log `--logs` reads.
@@ -97,13 +97,14 @@ impl<'a> Look<'a> {
         question.known.vantages = counted(&views);
         question.known.history = history(&self.backend, &status, &views, now);
         let mut evidence = gather(self.client.clone(), &self.prober, question, now).await;
-        let mut of_pods = Vec::new();
+        let mut more = Vec::new();
         if let Some(like) = prepared.as_ref().and_then(|prepared| prepared.aims.first()) {
             let probes = pod_probes(&evidence, pods_port.as_deref(), &like.request).into_iter();
             let is_new = |name: &str| !views.iter().any(|view| view.vantage.name == name);
-            of_pods = self.probe(probes.filter(|(name, _)| is_new(name))).await;
+            more = self.probe(probes.filter(|(name, _)| is_new(name))).await;
+            more.extend(self.beside(&mut evidence, &like.request, now).await);
         }
-        views.extend(choose::views(of_pods, rest, self.standpoint));
+        views.extend(choose::views(more, rest, self.standpoint));
         evidence.vantages = counted(&views);
         if !views.is_empty() && evidence.vantages.is_empty() {
             self.missing.push(format!(
@@ -129,6 +130,21 @@ impl<'a> Look<'a> {
                 None
             }
         }
+    }
+
+    /// What the actuator says, where that can explain something; when nobody answered there, and we are outside, that
+    /// says nothing.
+    async fn beside(&self, evidence: &mut Evidence, like: &Request, now: Timestamp) -> Vec<Vantage> {
+        if !is_worth_asking(evidence) {
+            return Vec::new();
+        }
+        let spec = self.backend.spec.probe.actuator.as_ref();
+        let seen = beside(&self.prober, spec, evidence, like, now).await;
+        let answered = seen.actuator.found().is_some_and(|seen| seen.base_status.or(seen.health_status).is_some());
+        if answered || self.standpoint.in_cluster || self.standpoint.is_url {
+            evidence.actuator = seen.actuator;
+        }
+        seen.vantages
     }
 
     async fn probe(&self, requests: impl Iterator<Item = (String, Request)>) -> Vec<Vantage> {

@@ -43,6 +43,26 @@ fn vantage(name: &str, class: Option<ErrorClass>) -> Vantage {
     }
 }
 
+/// Its pod.
+fn crashing_pod() -> Value {
+    json!({
+        "name": "orders-6c9-x", "uid": "p1", "phase": "Running", "reason": null, "created": "2026-11-22T11:00:00Z",
+        "deleting": false, "node": "node-1", "addresses": ["192.0.2.10"], "labels": {"app": "orders"},
+        "ready": false, "unscheduled": null, "revision": "6c9", "hostNetwork": false, "init": [],
+        "containers": [{
+            "name": "app", "image": "orders:2", "ready": false, "started": false, "runningSince": null,
+            "waiting": ["CrashLoopBackOff", "back-off 5m0s restarting failed container"], "terminated": null,
+            "last": {
+                "reason": "OOMKilled", "exitCode": 137, "began": "2026-11-22T11:58:00Z",
+                "ended": "2026-11-22T11:58:30Z", "message": "going\u{1b}[2J down\nfor good",
+            },
+            "restarts": 7, "ports": [["http", 8080]], "environment": [], "values": {},
+            "environmentIncomplete": null, "memoryLimit": "20Mi", "probes": [false, false, false],
+            "startupBudget": null,
+        }],
+    })
+}
+
 /// A crash loop behind a Service, as a file of evidence holds it.
 fn crashing() -> Evidence {
     let mut evidence: Evidence = serde_json::from_value(json!({
@@ -58,22 +78,7 @@ fn crashing() -> Evidence {
             "deadlineExceeded": false, "templateSince": "2026-11-01T00:00:00Z", "revision": [3, true],
             "minReadySeconds": 0, "selector": {"app": "orders"},
         }},
-        "pods": {"found": [{
-            "name": "orders-6c9-x", "uid": "p1", "phase": "Running", "reason": null, "created": "2026-11-22T11:00:00Z",
-            "deleting": false, "node": "node-1", "addresses": ["192.0.2.10"], "labels": {"app": "orders"},
-            "ready": false, "unscheduled": null, "revision": "6c9", "hostNetwork": false, "init": [],
-            "containers": [{
-                "name": "app", "image": "orders:2", "ready": false, "started": false, "runningSince": null,
-                "waiting": ["CrashLoopBackOff", "back-off 5m0s restarting failed container"], "terminated": null,
-                "last": {
-                    "reason": "OOMKilled", "exitCode": 137, "began": "2026-11-22T11:58:00Z",
-                    "ended": "2026-11-22T11:58:30Z", "message": "going\u{1b}[2J down\nfor good",
-                },
-                "restarts": 7, "ports": [["http", 8080]], "environment": [], "values": {},
-                "environmentIncomplete": null, "memoryLimit": "20Mi", "probes": [false, false, false],
-                "startupBudget": null,
-            }],
-        }]},
+        "pods": {"found": [crashing_pod()]},
         "events": {"forbidden": "RBAC does not allow to list events in namespace shop"},
         "missing": ["RBAC does not allow to list replicasets.apps in namespace shop"],
     }))

@@ -4,6 +4,9 @@
 //! with the permission that would show it. What is read is bounded in number and in size, and every call in time.
 
 mod actuator;
+mod beside;
+#[cfg(test)]
+mod beside_tests;
 mod certificate;
 mod containers;
 mod environment;
@@ -41,8 +44,9 @@ use serde::de::DeserializeOwned;
 use super::evidence::{Evidence, FORMAT, History, Lookup, Prometheus, Subject};
 use crate::api::MonitoredBackend;
 use crate::probe::Prober;
-use look::Place;
 pub use actuator::actuator;
+pub use beside::{Beside, beside, is_worth_asking};
+use look::Place;
 pub use network::own_pod;
 pub use policies::Peer;
 pub use prometheus::Source;
