@@ -100,7 +100,10 @@ fn evidence(
 ) -> Evidence {
     let target = BackendTarget { url: Some(url.to_owned()), ..BackendTarget::default() };
     let backend = MonitoredBackendSpec { target, probe: spec.clone(), ..MonitoredBackendSpec::default() };
-    let mut evidence = Question::about(&MonitoredBackend::new("", backend), None, at).known;
+    // Advice names commands about the object; there is none yet, and these words say where its name goes.
+    let mut backend = MonitoredBackend::new("NAME", backend);
+    backend.metadata.namespace = Some("NAMESPACE".to_owned());
+    let mut evidence = Question::about(&backend, None, at).known;
     evidence.vantages.push(vantage("target", request, outcome, at));
     if let Some((reading, counts)) = read {
         if *counts {

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::look::Look;
-use crate::api::{Diagnosis, Phase, RestartHelps};
-use crate::probe::actuator::Reading;
+use crate::api::{Alternative, Diagnosis, ErrorClass, Phase, RestartHelps};
+use crate::probe::actuator::{Health, Links, Reading};
 use crate::probe::{Failure, Outcome};
 
 /// For people: what was asked, each phase with its time and what it showed, the result, and what follows from it.
@@ -97,54 +97,72 @@ fn result(failure: Option<&Failure>, well: &str) -> Vec<String> {
     lines
 }
 
+/// What the pages of an actuator answered, one line each.
 fn said_by_actuator(reading: &Reading) -> Vec<String> {
-    let answered = |status: Result<u16, _>| match status {
-        Ok(status) => status.to_string(),
-        Err(class) => format!("{class}"),
+    let line = |page: &str, answered: Result<u16, ErrorClass>, said: String| {
+        let answered = answered.map_or_else(|class| class.to_string(), |status| status.to_string());
+        format!("  {page:<10} {answered:>9}   {said}").trim_end().to_owned()
     };
     let links = match &reading.links.said {
-        Some(links) if links.0.is_empty() => "no links".to_owned(),
-        Some(links) => links.0.iter().map(|(rel, path)| format!("{rel} {path}")).collect::<Vec<_>>().join(", "),
+        Some(links) => listed(reading, links),
         None => "no list of links".to_owned(),
     };
-    let health = reading.health.said.as_ref().map_or_else(|| "no health page".to_owned(), |health| health.in_words());
+    let health = |health: Option<&Health>| health.map_or_else(|| "no health page".to_owned(), Health::in_words);
     let mut lines = vec![
-        format!("  links      {:>9}   {links}", answered(reading.links.status_or_error())),
-        format!("  health     {:>9}   {health}", answered(reading.health.status_or_error())),
+        line("links", reading.links.status_or_error(), links),
+        line("health", reading.health.status_or_error(), health(reading.health.said.as_ref())),
     ];
-    if let Some(alive) = &reading.liveness {
-        let said = alive.said.as_ref().map_or_else(String::new, |health| health.in_words());
-        lines.push(format!("  liveness   {:>9}   {said}", answered(alive.status_or_error())).trim_end().to_owned());
-    }
+    lines.extend(
+        reading.liveness.as_ref().map(|alive| line("liveness", alive.status_or_error(), health(alive.said.as_ref()))),
+    );
     lines
 }
 
+/// The names of the links, with their paths where those are not what the names say.
+fn listed(reading: &Reading, links: &Links) -> String {
+    let base = reading.base.trim_end_matches('/');
+    let named = links.0.iter().filter(|(rel, _)| *rel != "self").map(|(rel, path)| {
+        if base.strip_suffix(path.trim_end_matches(rel.as_str()).trim_end_matches('/')).is_some() {
+            rel.clone()
+        } else {
+            format!("{rel} at {path}")
+        }
+    });
+    let named: Vec<String> = named.collect();
+    if named.is_empty() { "nothing but itself".to_owned() } else { named.join(", ") }
+}
+
+/// What the operator would make of it.
 fn conclusion(look: &Look, diagnosis: Option<&Diagnosis>) -> Vec<String> {
-    let state = look.state();
     let threshold = look.spec.failure_threshold;
-    let after =
-        if look.passed() || threshold < 2 { String::new() } else { format!(" after {threshold} such probes in a row") };
-    let mut lines = vec![format!("The operator would say {state}{after}")];
+    let after = match look.passed() || threshold < 2 {
+        true => String::new(),
+        false => format!(", after {threshold} such probes in a row"),
+    };
+    let mut lines = vec![format!("The operator would say {}{after}", look.state())];
     let Some(diagnosis) = diagnosis else { return lines };
     let Diagnosis { cause, confidence, since: _, message, advice, restart_helps, evidence: _, alternatives } =
         diagnosis;
-    lines.push(format!("  because    {cause} ({confidence}): {message}"));
-    lines.push(format!("  do         {advice}"));
     let restart = match restart_helps {
         RestartHelps::No => "would not help",
         RestartHelps::Once => "may help, once",
         RestartHelps::Yes => "would help",
     };
+    lines.push(format!("  cause      {cause} ({confidence}): {message}"));
+    lines.push(format!("  advice     {advice}"));
     lines.push(format!("  restart    {restart}"));
-    for other in alternatives {
-        lines.push(format!("  or         {} ({}): {}", other.cause, other.confidence, other.message));
+    for Alternative { cause, confidence, message } in alternatives {
+        lines.push(format!("  or         {cause} ({confidence}): {message}"));
     }
-    lines.push(
-        "It knows more where it sees pods, Prometheus and what happened before: `vigie diagnose backend NAME`."
-            .to_owned(),
-    );
+    if !look.passed() {
+        lines.extend([String::new(), MORE.to_owned()]);
+    }
     lines
 }
+
+/// Where one probe ends.
+const MORE: &str = "Of a MonitoredBackend the operator also sees the pods, Prometheus and what was before: \
+    `vigie diagnose backend NAME`";
 
 fn milliseconds(took: Duration) -> String {
     if took >= Duration::from_secs(10) {
