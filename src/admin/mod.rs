@@ -1,7 +1,8 @@
 //! What operators and Prometheus ask us, on a port of its own. No call changes anything.
 
 mod auth;
-mod connectors;
+mod backend;
+mod lists;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -19,7 +20,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
-pub use view::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
+pub use backend::{BackendView, Scrape};
+pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing};
 
 use crate::metrics;
 
@@ -50,7 +52,9 @@ pub fn router(admin: Admin) -> Router {
     let shared = Arc::new(Shared { fleet, registry, auth, large: Semaphore::new(LARGE_ANSWERS) });
     let guarded = Router::new()
         .route("/metrics", get(scrape))
-        .route("/api/v1/connectors", get(connectors::list))
+        .route("/api/v1/connectors", get(lists::connectors))
+        .route("/api/v1/backends", get(lists::backends))
+        .route("/sd/prometheus", get(lists::discovery))
         .route_layer(middleware::from_fn_with_state(shared.clone(), guard));
     Router::new()
         .route("/livez", get(async || "ok\n"))

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod checkpoints;
 pub mod connector;
 pub mod events;
+pub mod fleet;
 pub mod paused;
 pub mod trouble;
 pub mod unreadable;

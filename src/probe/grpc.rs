@@ -40,6 +40,7 @@ pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut Way) -> 
     let head = Arc::<Head>::default();
     let raw = way.answer.replace(head.came.clone()).unwrap_or_default();
     let tasks = Tasks::default();
+    let _ended = Ended(tasks.clone());
     let mut builder = http2::Builder::new(tasks.clone());
     builder.max_header_list_size(u32::try_from(prober.limits.head_bytes).unwrap_or(u32::MAX));
     let shaken = builder.handshake(TokioIo::new(stream)).await;
@@ -194,12 +195,21 @@ impl Head {
     }
 }
 
-/// The tasks that HTTP/2 wants run: they end with the probe, however it ends.
+/// The tasks that HTTP/2 wants run.
 #[derive(Clone, Default)]
 struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
     fn execute(&self, task: F) {
         self.0.lock().spawn(task);
+    }
+}
+
+/// Ends the tasks when it is dropped.
+struct Ended(Tasks);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.0.lock().abort_all();
     }
 }

@@ -27,6 +27,9 @@ mod tests;
 /// What we call ourselves.
 pub(super) const USER_AGENT: &str = concat!("vigie/", env!("CARGO_PKG_VERSION"));
 
+/// What hyper takes for a buffer at least.
+const SMALLEST_BUFFER: usize = 8 << 10;
+
 /// Headers that belong to the connection, or say where the request goes: not the user's to set.
 const OURS: [HeaderName; 10] = [
     header::HOST,
@@ -70,7 +73,7 @@ async fn hop(prober: &Prober, request: &Request, path: &str, way: &mut Way) -> R
     way.enter(Phase::FirstByte);
     let message = message(request, path).map_err(|why| way.fails(ErrorClass::Internal, why))?;
     let mut builder = http1::Builder::new();
-    builder.max_headers(prober.limits.headers).max_buf_size(prober.limits.head_bytes);
+    builder.max_headers(prober.limits.headers).max_buf_size(prober.limits.head_bytes.max(SMALLEST_BUFFER));
     let (mut sender, connection) = builder
         .handshake(TokioIo::new(stream))
         .await
@@ -114,12 +117,14 @@ pub(super) fn authority(target: &Target) -> String {
     if target.scheme.default_port() == Some(target.port) { host } else { format!("{host}:{}", target.port) }
 }
 
+/// Whether the head is all that is asked for: a metrics page is always got.
+fn is_head(request: &Request) -> bool {
+    request.http.method == Method::Head && request.metrics.is_none()
+}
+
 fn message(request: &Request, path: &str) -> Result<HttpRequest<Empty<Bytes>>, String> {
     let path: PathAndQuery = path.parse().map_err(|_| "the path cannot be sent: it is no path of a URL".to_owned())?;
-    let method = match request.http.method {
-        Method::Get => hyper::Method::GET,
-        Method::Head => hyper::Method::HEAD,
-    };
+    let method = if is_head(request) { hyper::Method::HEAD } else { hyper::Method::GET };
     let mut message = HttpRequest::new(Empty::new());
     *message.method_mut() = method;
     *message.uri_mut() = Uri::from(path);

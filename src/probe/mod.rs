@@ -4,6 +4,8 @@
 
 pub mod actuator;
 mod connect;
+#[cfg(test)]
+mod fake;
 mod grpc;
 mod http;
 mod literal;
@@ -13,6 +15,8 @@ pub mod policy;
 pub mod request;
 pub mod resolve;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod way;
 

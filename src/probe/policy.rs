@@ -4,6 +4,7 @@
 //! else a moment later gains nothing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
@@ -35,6 +36,13 @@ const NEVER: [(&str, &str); 16] = [
 
 /// What is dialled only when an administrator allows it, whoever the cluster belongs to.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+static NEVER_NETS: LazyLock<Vec<IpNet>> = LazyLock::new(|| NEVER.iter().map(|(range, _)| net(range)).collect());
+static LOOPBACK_NETS: LazyLock<Vec<IpNet>> = LazyLock::new(|| LOOPBACK.into_iter().map(net).collect());
+
+fn net(range: &str) -> IpNet {
+    range.parse().expect("the ranges above are well formed")
+}
 
 /// What may be dialled. Replaceable at any time: the cluster's ranges change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,7 +96,7 @@ impl Policy {
             self.not_ourselves(address, port)?;
         }
         // A pod or a Service of one's own is allowed whatever its network; that none of them is loopback is known.
-        if is_own && within(&LOOPBACK.map(net), address).is_none() {
+        if is_own && within(&LOOPBACK_NETS, address).is_none() {
             return Ok(());
         }
         if let Some(range) = within(&self.deny, address) {
@@ -97,7 +105,7 @@ impl Policy {
         if self.of_a_person || within(&self.allow, address).is_some() {
             return Ok(());
         }
-        if let Some(range) = within(&LOOPBACK.map(net), address) {
+        if let Some(range) = within(&LOOPBACK_NETS, address) {
             return Err(format!("{range} is loopback; an administrator can allow it with --allow-network"));
         }
         if let Some(range) = within(&self.cluster, address) {
@@ -107,7 +115,7 @@ impl Policy {
     }
 
     fn not_ourselves(&self, address: IpAddr, port: u16) -> Result<(), String> {
-        let here = within(&LOOPBACK.map(net), address).is_some() || self.own_addresses.contains(&address);
+        let here = within(&LOOPBACK_NETS, address).is_some() || self.own_addresses.contains(&address);
         if here && self.own_ports.contains(&port) || self.own_sockets.contains(&SocketAddr::new(address, port)) {
             return Err(format!("port {port} there is vigie's own"));
         }
@@ -116,14 +124,11 @@ impl Policy {
 }
 
 fn never(address: IpAddr) -> Result<(), String> {
-    match NEVER.iter().find(|(range, _)| net(range).contains(&address)) {
+    let found = NEVER_NETS.iter().position(|range| range.contains(&address)).map(|at| NEVER[at]);
+    match found {
         Some((range, why)) => Err(format!("{range} is {why}")),
         None => Ok(()),
     }
-}
-
-fn net(range: &str) -> IpNet {
-    range.parse().expect("the ranges above are well formed")
 }
 
 /// The first of `ranges` that `address` is in. A range of IPv4-mapped addresses is one of IPv4.

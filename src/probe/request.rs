@@ -126,17 +126,20 @@ impl Default for HttpOptions {
     }
 }
 
+/// Certificates or a key, PEM.
+pub type Pem = Arc<[u8]>;
+
 /// How TLS is spoken.
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
     /// Authorities to trust in place of the system's, PEM.
-    pub ca: Option<Arc<[u8]>>,
+    pub ca: Option<Pem>,
     /// The name to ask for and to verify; default: the target's host.
     pub server_name: Option<String>,
     /// Believe any certificate. Its expiry is recorded all the same.
     pub insecure_skip_verify: bool,
     /// The client's certificate chain and key, PEM.
-    pub client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    pub client: Option<(Pem, Pem)>,
 }
 
 /// What is asked of a metrics page.

@@ -10,8 +10,11 @@ use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
+
+#[cfg(test)]
+mod tests;
 
 /// Why a name has no addresses for us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,9 @@ pub trait Resolve: Send + Sync + 'static {
 const AT_ONCE: usize = 128;
 /// How many of them may be for names whose last lookup was slow: they must not starve the others.
 const SLOW_AT_ONCE: usize = 16;
+/// The stack of such a thread, in bytes: getaddrinfo keeps answers of up to 64 KiB on it, and modules of nsswitch.conf
+/// more.
+const STACK: usize = 512 << 10;
 /// How many slow names are remembered; past it they are all forgotten, and learned again.
 const MOST_SLOW: usize = 10_000;
 /// How long a lookup waits for room.
@@ -60,23 +66,31 @@ struct Shop {
     slow: Mutex<HashSet<String>>,
     room: Arc<Semaphore>,
     slow_room: Arc<Semaphore>,
+    /// From when on a lookup is slow.
+    slow_from: Duration,
     /// What asks; another one in tests.
     ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
 }
 
 impl Default for System {
     fn default() -> Self {
-        Self::asking(getaddrinfo, AT_ONCE, SLOW_AT_ONCE)
+        Self::asking(getaddrinfo, AT_ONCE, SLOW_AT_ONCE, SLOW)
     }
 }
 
 impl System {
-    fn asking(ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>, at_once: usize, slow_at_once: usize) -> Self {
+    fn asking(
+        ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
+        at_once: usize,
+        slow_at_once: usize,
+        slow_from: Duration,
+    ) -> Self {
         Self(Arc::new(Shop {
             under_way: Mutex::default(),
             slow: Mutex::default(),
             room: Arc::new(Semaphore::new(at_once)),
             slow_room: Arc::new(Semaphore::new(slow_at_once)),
+            slow_from,
             ask,
         }))
     }
@@ -110,13 +124,21 @@ impl Shop {
             return Err(Unresolved::Crowded);
         };
         let (ask, name, begun) = (self.ask, host.clone(), Instant::now());
-        let asked = tokio::task::spawn_blocking(move || ask(&name)).await;
-        let slow = begun.elapsed() >= SLOW;
+        let (tell, told) = oneshot::channel();
+        // A thread of its own and not one of the runtime's: that one would not end before the last lookup did.
+        let thread = std::thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(move || {
+            // Nobody may wait any more.
+            let _ = tell.send(ask(&name));
+        });
+        if let Err(error) = thread {
+            return Err(Unresolved::Failed(format!("no thread for the resolver: {error}")));
+        }
+        let asked = told.await.unwrap_or_else(|_| Err(Unresolved::Failed("the resolver broke down".to_owned())));
+        let slow = begun.elapsed() >= self.slow_from;
         self.note(host, slow);
         match asked {
-            Ok(Err(Unresolved::Failed(_))) if slow => Err(Unresolved::TimedOut),
-            Ok(result) => result,
-            Err(error) => Err(Unresolved::Failed(error.to_string())),
+            Err(Unresolved::Failed(_)) if slow => Err(Unresolved::TimedOut),
+            asked => asked,
         }
     }
 

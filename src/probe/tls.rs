@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::client::TlsStream;
 
+use super::request::Pem;
 use super::stream::Stream;
 use super::way::Way;
 use super::{Failure, Target, TlsOptions, literal};
@@ -43,9 +44,9 @@ pub(super) enum Protocol {
 /// What makes one configuration differ from another.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
-    ca: Option<Arc<[u8]>>,
+    ca: Option<Pem>,
     insecure: bool,
-    client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    client: Option<(Pem, Pem)>,
     protocol: Protocol,
 }
 
@@ -58,37 +59,47 @@ struct Ready {
 /// Configurations, ready to be used.
 #[derive(Default)]
 pub(super) struct Configs {
-    ready: Mutex<(u64, HashMap<Key, (u64, Arc<Ready>)>)>,
+    ready: Mutex<Shelf>,
     system: Mutex<Option<Arc<dyn ServerCertVerifier>>>,
+}
+
+/// The configurations, each with when it was used last, counted in uses.
+#[derive(Default)]
+struct Shelf {
+    uses: u64,
+    known: HashMap<Key, (u64, Arc<Ready>)>,
+}
+
+impl Shelf {
+    fn find(&mut self, key: &Key) -> Option<Arc<Ready>> {
+        self.uses += 1;
+        let (used, ready) = self.known.get_mut(key)?;
+        *used = self.uses;
+        Some(ready.clone())
+    }
+
+    fn put(&mut self, key: Key, ready: Arc<Ready>) {
+        if self.known.len() >= MOST_READY
+            && let Some(oldest) = self.known.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone())
+        {
+            self.known.remove(&oldest);
+        }
+        self.uses += 1;
+        self.known.insert(key, (self.uses, ready));
+    }
 }
 
 impl Configs {
     fn get(&self, options: &TlsOptions, protocol: Protocol) -> Result<Arc<Ready>, String> {
         let TlsOptions { ca, server_name: _, insecure_skip_verify, client } = options;
         let key = Key { ca: ca.clone(), insecure: *insecure_skip_verify, client: client.clone(), protocol };
-        if let Some(ready) = self.known(&key) {
+        let known = self.ready.lock().find(&key);
+        if let Some(ready) = known {
             return Ok(ready);
         }
         let ready = Arc::new(self.build(&key)?);
-        let mut cached = self.ready.lock();
-        let (uses, known) = &mut *cached;
-        if known.len() >= MOST_READY
-            && let Some(oldest) = known.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone())
-        {
-            known.remove(&oldest);
-        }
-        *uses += 1;
-        known.insert(key, (*uses, ready.clone()));
+        self.ready.lock().put(key, ready.clone());
         Ok(ready)
-    }
-
-    fn known(&self, key: &Key) -> Option<Arc<Ready>> {
-        let mut cached = self.ready.lock();
-        let (uses, known) = &mut *cached;
-        *uses += 1;
-        let (used, ready) = known.get_mut(key)?;
-        *used = *uses;
-        Some(ready.clone())
     }
 
     fn build(&self, key: &Key) -> Result<Ready, String> {

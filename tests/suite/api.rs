@@ -142,6 +142,22 @@ async fn a_full_status_of_a_backend_is_read_back_as_it_was_written() {
         assert!(wide.contains(cell), "{cell}: {wide}");
     }
     assert!(world.kubectl(&["get", "vigie"]).ok().contains("monitoredbackend.vigie.dev/shop"), "the category");
+
+    let ours = world.vigie(&["get", "backends", "-n", &world.ns, "-o", "wide"]);
+    assert_eq!((ours.code, ours.stderr.trim()), (0, "showing what was last written"), "{ours:?}");
+    let words = |line: &str| line.split("  ").map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+    let [header, row]: [Vec<String>; 2] = [0, 1].map(|at| words(ours.stdout.lines().nth(at).unwrap()));
+    assert_eq!(header, columns);
+    assert_eq!(
+        (&row[..4], &row[4]),
+        (&["shop", "Down", "False", "EndpointNotExposed"].map(str::to_owned)[..], &"12ms".to_owned())
+    );
+    let one: Value =
+        serde_json::from_str(&world.vigie(&["get", "mb/shop", "-n", &world.ns, "-o", "json"]).ok()).unwrap();
+    assert_eq!((&one["state"], &one["prometheus"]), (&json!("Down"), &json!("StaleTarget")));
+    let nobody = world.vigie(&["get", "mb", "nobody", "-n", &world.ns]);
+    assert_eq!(nobody.code, 1);
+    assert!(nobody.stderr.contains("there is no backend \"nobody\""), "{nobody:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

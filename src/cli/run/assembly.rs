@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::backends::{Quarter, Shared, own_ports};
 use super::office::Town;
-use crate::admin::{Admin, Authenticator};
+use crate::admin::{Admin, Authenticator, Fleet};
 use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
 use crate::clock::Clock;
@@ -30,6 +30,7 @@ use crate::controller::connector::sites::Sites;
 use crate::controller::connector::view::Known;
 use crate::controller::connector::watch::Tap;
 use crate::controller::events::Reporter;
+use crate::controller::fleet::Everything;
 use crate::controller::unreadable::Unreadable;
 use crate::controller::wakes::Wakes;
 use crate::heartbeat::canary;
@@ -174,12 +175,13 @@ impl Assembly {
             sites: sites.clone(),
             checkpoints: checkpoints.clone(),
             has_canary: args.public_url.is_some(),
-            backends: quarter.known.clone(),
         });
-        register_fleet(&mut exported, known.clone(), args.object_metrics);
+        let fleet: Arc<dyn Fleet> = Arc::new(Everything { connectors: known.clone(), backends: quarter.known.clone() });
+        register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let (pokes, poked) = mpsc::unbounded_channel();
         let town = Town::new(registry.clone(), clock, pokes.clone());
-        let parts = Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known };
+        let parts =
+            Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known, fleet: &fleet };
         let wakes = parts.controllers(&checkpoints, pokes, &work);
         quarter.start(|| every(town.all.subscribe()), &work);
         parts.keeper(&wakes, told, poked, sites, &work);
@@ -198,6 +200,7 @@ struct Parts<'a> {
     context: &'a Arc<Context>,
     town: &'a Town,
     known: &'a Arc<Known>,
+    fleet: &'a Arc<dyn Fleet>,
 }
 
 impl Parts<'_> {
@@ -343,7 +346,7 @@ impl Parts<'_> {
             AdminAuth::Off => None,
             AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.lease.clone())),
         };
-        let private = crate::admin::router(Admin { fleet: self.known.clone(), registry: Arc::new(exported), auth });
+        let private = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
         // Few ask, and each answer may hold the whole fleet.
         let limits = Limits { max_connections: 256, ..Limits::default() };
         rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));

@@ -94,8 +94,9 @@ fn known(stored: BackendView, entry: &Backend, live: &Snapshot, assessment: &Ass
         last_probe_time: live.probed_at.map(|at| now.stamp(at)).or(stored.last_probe_time),
         latency_milliseconds: live
             .latency
-            .and_then(|took| u64::try_from(took.as_millis()).ok())
+            .and_then(|took| i64::try_from(took.as_millis()).ok())
             .or(stored.latency_milliseconds),
+        scrape: live.scrape.clone(),
         phases: entry.with(|state| state.phases.iter().map(|(phase, took)| (*phase, took.as_secs_f64())).collect()),
         certificate_expiry_time: live.certificate_expires.or(stored.certificate_expiry_time),
         state_since: if is_written { stored.state_since } else { Some(assessment.since) },
@@ -124,7 +125,8 @@ pub fn written(backend: &MonitoredBackend, now: Now) -> BackendView {
         target: status.target.clone(),
         passed: None,
         last_probe_time: status.last_probe_time.as_ref().map(|time| time.0),
-        latency_milliseconds: status.latency_milliseconds.and_then(|millis| u64::try_from(millis).ok()),
+        latency_milliseconds: status.latency_milliseconds,
+        scrape: None,
         phases: Vec::new(),
         certificate_expiry_time: status.certificate_expiry_time.as_ref().map(|time| time.0),
         state_since: status.state_since.as_ref().map(|time| time.0),

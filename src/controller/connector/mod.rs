@@ -4,6 +4,8 @@ pub mod assess;
 pub mod decide;
 pub mod desk;
 pub mod drive;
+#[cfg(test)]
+mod fake;
 pub mod keeper;
 pub mod leases;
 mod look;

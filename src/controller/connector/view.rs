@@ -10,10 +10,9 @@ use super::assess::Assessment;
 use super::reconcile::{key, observe};
 use super::sites::Sites;
 use super::watch::Guarded;
-use crate::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
+use crate::admin::{CheckView, ConnectorView, Facts, Standing};
 use crate::api::{ConditionType, Connector, ConnectorStatus, Truth, conditions};
 use crate::clock::Now;
-use crate::controller::backend;
 use crate::controller::checkpoints::Checkpoints;
 use crate::controller::paused::is_paused;
 use crate::heartbeat::entry::{Entry, Snapshot};
@@ -32,8 +31,6 @@ pub struct Known {
     pub checkpoints: Arc<Checkpoints<Entry>>,
     /// Whether a canary is sent.
     pub has_canary: bool,
-    /// The other kind.
-    pub backends: Arc<backend::view::Known>,
 }
 
 impl Known {
@@ -55,21 +52,23 @@ impl Known {
     }
 }
 
-impl Fleet for Known {
-    fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
+impl Known {
+    /// Calls `each` for every connector, of one namespace when it is given.
+    pub fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
         // A follower hears nobody: what is written is the best that it knows, and it says so by `leader`.
-        let follows = self.registry.ear.inputs().office == Office::Follower;
+        let follows = self.follows();
         self.visit(namespace, &mut |connector, live, assessment, now| {
             each(if follows { written(connector, now) } else { known(connector, live, assessment, now) });
         });
     }
 
-    fn backends(&self, namespace: Option<&str>, each: &mut dyn FnMut(BackendView)) {
-        let follows = self.registry.ear.inputs().office == Office::Follower;
-        self.backends.backends(namespace, follows, each);
+    /// Whether another leads: then what is written is the best that this process knows.
+    pub fn follows(&self) -> bool {
+        self.registry.ear.inputs().office == Office::Follower
     }
 
-    fn facts(&self) -> Facts {
+    /// What is true of the operator itself, as far as connectors are concerned.
+    pub fn facts(&self) -> Facts {
         let now = self.registry.clock().read();
         let inputs = self.registry.ear.inputs();
         let leader = match inputs.office {
@@ -82,7 +81,6 @@ impl Fleet for Known {
             self.visit(None, &mut |connector, _, assessment, _| {
                 pending += u64::from(!is_written(connector, assessment))
             });
-            pending += self.backends.pending();
         }
         Facts {
             leader,
@@ -92,7 +90,7 @@ impl Fleet for Known {
             status_write_pending: pending,
             checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),
             connectors: self.registry.len(),
-            backends: self.backends.count(),
+            backends: 0,
         }
     }
 }
@@ -168,3 +166,6 @@ fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorV
 fn truth(among: &[crate::api::Condition], type_: ConditionType) -> Truth {
     conditions::get(among, type_).and_then(|found| found.status.parse().ok()).unwrap_or(Truth::Unknown)
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,3 +124,6 @@ impl Tap {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

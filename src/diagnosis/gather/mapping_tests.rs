@@ -222,6 +222,36 @@ fn without_its_replica_sets_a_deployment_has_no_age_and_names_no_owner() {
     assert_eq!(read.workload.revision, Some((3, false)));
 }
 
+#[test]
+fn a_restart_is_no_new_template() {
+    let progressing = || deployment(json!({"type": "Progressing", "status": "True"}));
+    let template = |annotations: Value, hash: &str, image: &str| {
+        json!({
+            "metadata": {"labels": {"app": "web", "pod-template-hash": hash}, "annotations": annotations},
+            "spec": {"containers": [{"name": "app", "image": image}]},
+        })
+    };
+    let set = |name: &str, number: &str, template: Value| {
+        let mut set = replica_set(name, number, "2026-11-22T10:00:00Z", None);
+        set.spec = Some(of(json!({"selector": {}, "template": template})));
+        set
+    };
+    let restarted = json!({"kubectl.kubernetes.io/restartedAt": "2026-11-22T10:00:00Z"});
+    let before = set("web-1", "2", template(json!({}), "aaa", "shop:1"));
+    let of_sets = |newest: ReplicaSet| workload::deployment(&progressing(), Some(&[before.clone(), newest])).workload;
+    assert!(of_sets(set("web-2", "3", template(restarted.clone(), "bbb", "shop:1"))).only_restarted);
+    assert!(!of_sets(set("web-2", "3", template(restarted.clone(), "bbb", "shop:2"))).only_restarted);
+    let set: StatefulSet =
+        of(json!({"metadata": {"name": "db", "uid": "s1"}, "spec": {"selector": {}, "template": {}}}));
+    let data = |template: Value| Some(of(json!({"spec": {"template": template}})));
+    let mut revisions = [revision("a", 1, "2026-11-20T00:00:00Z"), revision("b", 2, "2026-11-22T00:00:00Z")];
+    revisions[0].data = data(template(json!({}), "", "db:1"));
+    revisions[1].data = data(template(restarted, "", "db:1"));
+    assert!(workload::stateful_set(&set, Some(&revisions)).workload.only_restarted);
+    revisions[1].data = data(template(json!({}), "", "db:2"));
+    assert!(!workload::stateful_set(&set, Some(&revisions)).workload.only_restarted);
+}
+
 fn revision(name: &str, number: i64, created: &str) -> ControllerRevision {
     of(json!({
         "metadata": {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use serde_json::Value;
 
 use super::pods::time;
 use crate::diagnosis::evidence::Workload;
@@ -11,6 +12,9 @@ use crate::diagnosis::evidence::Workload;
 const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Where it keeps the numbers that a ReplicaSet had before it was rolled back to.
 const EARLIER_REVISIONS: &str = "deployment.kubernetes.io/revision-history";
+
+/// What a restart writes into a template: kubectl's and ours.
+const RESTARTS: [&str; 2] = ["kubectl.kubernetes.io/restartedAt", "vigie.dev/attempt"];
 
 /// What the parts of an answer share.
 pub(super) struct Read {
@@ -42,10 +46,12 @@ pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -
         if reused { progress.max(created) } else { created }
     });
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
-    let is_earlier = |set: &&&ReplicaSet| {
-        number(annotation(&set.metadata, REVISION)).is_some_and(|own| Some(own) < number(revision))
-    };
-    let has_earlier = owned.iter().flatten().find(is_earlier).is_some();
+    let own_number = |set: &ReplicaSet| number(annotation(&set.metadata, REVISION));
+    let earlier = owned.iter().flatten().filter(|set| own_number(set).is_some_and(|own| Some(own) < number(revision)));
+    let before = earlier.max_by_key(|set| own_number(set));
+    let template = |set: &ReplicaSet| set.spec.as_ref().and_then(|spec| serde_json::to_value(&spec.template).ok());
+    let is_alike =
+        |(newest, before): (&&ReplicaSet, &&ReplicaSet)| differ_by_restart(template(newest), template(before));
     let mut subjects = vec![("Deployment", name(&deployment.metadata))];
     subjects.extend(newest.map(|set| ("ReplicaSet", name(&set.metadata))));
     let workload = Workload {
@@ -59,11 +65,11 @@ pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -
             condition.status == "False" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
         }),
         template_since: since,
-        revision: number(revision).map(|number| (number, has_earlier)),
+        revision: number(revision).map(|number| (number, before.is_some())),
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
-        only_restarted: false,
         on_delete: false,
+        only_restarted: newest.zip(before).is_some_and(is_alike),
     };
     let owners = owned.map(|sets| sets.iter().filter_map(|set| set.metadata.uid.clone()).collect());
     Read { workload, selector: spec.selector, owners, subjects }
@@ -85,8 +91,8 @@ pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevi
         revision: history.revision,
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
-        only_restarted: false,
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
+        only_restarted: history.only_restarted,
     };
     let subjects = vec![("StatefulSet", name(&set.metadata))];
     Read { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
@@ -108,17 +114,19 @@ pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision
         revision: history.revision,
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
-        only_restarted: false,
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
+        only_restarted: history.only_restarted,
     };
     let subjects = vec![("DaemonSet", name(&set.metadata))];
     Read { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
 }
 
 /// What the ControllerRevisions say of the newest template.
+#[derive(Default)]
 struct History {
     since: Option<Timestamp>,
     revision: Option<(i64, bool)>,
+    only_restarted: bool,
 }
 
 impl History {
@@ -127,15 +135,40 @@ impl History {
         let owned = owned_by(owner, revisions.unwrap_or_default(), |revision| &revision.metadata);
         let named = owned.iter().find(|revision| update.is_some() && revision.metadata.name.as_deref() == update);
         let Some(newest) = named.or_else(|| owned.iter().max_by_key(|revision| revision.revision)) else {
-            return Self { since: None, revision: None };
+            return Self::default();
         };
         let created = |revision: &ControllerRevision| time(revision.metadata.creation_timestamp.as_ref());
         // A rollback gives an old revision a new number and leaves its age: since when it is in force is not known then.
         let is_reused = owned.iter().any(|other| created(other) > created(newest));
-        let has_earlier = owned.iter().any(|other| other.revision < newest.revision);
+        let earlier = owned.iter().filter(|other| other.revision < newest.revision);
+        let before = earlier.max_by_key(|other| other.revision);
+        let template = |revision: &ControllerRevision| revision.data.as_ref().map(|data| data.0.clone());
         let since = if is_reused { None } else { created(newest) };
-        Self { since, revision: Some((newest.revision, has_earlier)) }
+        let only_restarted = before.is_some_and(|before| differ_by_restart(template(newest), template(before)));
+        Self { since, revision: Some((newest.revision, before.is_some())), only_restarted }
     }
+}
+
+/// Whether two templates differ by the annotations of a restart alone, ours or kubectl's.
+fn differ_by_restart(one: Option<Value>, other: Option<Value>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
+    one != other && without_restarts(one) == without_restarts(other)
+}
+
+/// The same without what a restart writes, and without what the controllers add for themselves.
+fn without_restarts(mut template: Value) -> Value {
+    // A ControllerRevision holds a patch of the whole object.
+    for place in ["/metadata", "/spec/template/metadata"] {
+        let Some(Value::Object(metadata)) = template.pointer_mut(place) else { continue };
+        for (part, keys) in [("annotations", &RESTARTS[..]), ("labels", &["pod-template-hash"])] {
+            let Some(Value::Object(pairs)) = metadata.get_mut(part) else { continue };
+            keys.iter().for_each(|key| drop(pairs.remove(*key)));
+            if pairs.is_empty() {
+                metadata.remove(part);
+            }
+        }
+    }
+    template
 }
 
 fn owned_by<'a, K>(owner: &ObjectMeta, all: &'a [K], metadata: impl Fn(&K) -> &ObjectMeta) -> Vec<&'a K> {

@@ -4,12 +4,12 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Response, StatusCode};
 
-use super::Hop;
 use super::body::{self, Sink};
 use super::redirect::{self, Location};
+use super::{Hop, is_head};
 use crate::api::ErrorClass;
 use crate::probe::way::Way;
-use crate::probe::{Failure, Method, MetricsOptions, Request, page};
+use crate::probe::{Failure, MetricsOptions, Request, page};
 
 /// How much of an answer with the wrong status is read, to show it to a person.
 const GLANCE: usize = 4 << 10;
@@ -37,7 +37,7 @@ pub(super) async fn judge(
         return Err(body.unexpected(head.status, way).await);
     }
     match &request.metrics {
-        _ if request.http.method == Method::Head => Ok(()),
+        _ if is_head(request) => Ok(()),
         Some(options) => body.page(options, way).await,
         None => body.text(way).await,
     }
@@ -115,7 +115,7 @@ impl Answer<'_> {
         };
         let message = format!("the status is {}, expected {expected}", status.as_u16());
         let failure = way.fails(ErrorClass::HTTPStatus, message);
-        if http.method == Method::Head {
+        if is_head(self.request) {
             return failure;
         }
         way.judged = Some(failure.clone());

@@ -59,7 +59,8 @@ impl Write for Sink<'_> {
 
 enum Coding<'a> {
     Plain(Sink<'a>),
-    Gzip(Box<MultiGzDecoder<Sink<'a>>>),
+    /// With whether anything came: an empty body is no broken one.
+    Gzip(Box<MultiGzDecoder<Sink<'a>>>, bool),
 }
 
 impl<'a> Coding<'a> {
@@ -67,7 +68,7 @@ impl<'a> Coding<'a> {
         let coding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |coding| coding.as_bytes());
         // What is compressed in another way was not asked for, and is taken as it comes.
         if coding.trim_ascii().eq_ignore_ascii_case(b"gzip") {
-            Self::Gzip(Box::new(MultiGzDecoder::new(sink)))
+            Self::Gzip(Box::new(MultiGzDecoder::new(sink)), false)
         } else {
             Self::Plain(sink)
         }
@@ -76,14 +77,17 @@ impl<'a> Coding<'a> {
     fn sink(&mut self) -> &mut Sink<'a> {
         match self {
             Self::Plain(sink) => sink,
-            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Gzip(decoder, _) => decoder.get_mut(),
         }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let result = match self {
             Self::Plain(sink) => sink.write_all(bytes),
-            Self::Gzip(decoder) => decoder.write_all(bytes),
+            Self::Gzip(decoder, came) => {
+                *came |= !bytes.is_empty();
+                decoder.write_all(bytes)
+            }
         };
         result.map_err(|_| self.failure("is not"))
     }
@@ -91,9 +95,8 @@ impl<'a> Coding<'a> {
     fn end(&mut self) -> Result<(), Failure> {
         match self {
             Self::Plain(_) => Ok(()),
-            // An empty body is no broken one.
-            Self::Gzip(decoder) if decoder.get_ref().way.seen.body_bytes == 0 && decoder.header().is_none() => Ok(()),
-            Self::Gzip(decoder) => decoder.try_finish().map_err(|_| self.failure("ends too early")),
+            Self::Gzip(_, false) => Ok(()),
+            Self::Gzip(decoder, true) => decoder.try_finish().map_err(|_| self.failure("ends too early")),
         }
     }
 
@@ -101,7 +104,7 @@ impl<'a> Coding<'a> {
     fn failure(&mut self, what: &str) -> Failure {
         let sink = self.sink();
         let message = format!("the body is said to be gzip and {what}");
-        sink.failed.take().unwrap_or_else(|| sink.way.fails(ErrorClass::NotHTTP, message))
+        sink.failed.clone().unwrap_or_else(|| sink.way.fails(ErrorClass::NotHTTP, message))
     }
 }
 

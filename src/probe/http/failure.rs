@@ -1,5 +1,7 @@
 //! What went wrong in HTTP, in the words of the closed set.
 
+use std::io::ErrorKind as Kind;
+
 use hyper::Error;
 
 use crate::api::{ErrorClass, Phase};
@@ -38,7 +40,9 @@ pub(super) fn in_the_body(error: &Error, request: &Request, way: &Way) -> Failur
         return Failure { phase: Phase::Body, ..failure };
     }
     let bytes = way.seen.body_bytes;
-    if tls::in_chain::<std::io::Error>(error).is_some() || error.is_incomplete_message() || error.is_closed() {
+    let malformed = |error: &std::io::Error| matches!(error.kind(), Kind::InvalidData | Kind::InvalidInput);
+    if tls::in_chain(error).is_some_and(|error| !malformed(error)) || error.is_incomplete_message() || error.is_closed()
+    {
         return way
             .fails(ErrorClass::Reset, format!("the connection ended within the body, after {bytes} bytes of it"));
     }

@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::super::fake::{Kept, leader};
 use super::*;
 use crate::cluster::fake::{Fake, Mode};
 use crate::heartbeat::credentials::Digest;
-use crate::heartbeat::listening::Office;
 use crate::heartbeat::message::parse;
 use crate::heartbeat::routes::Hear as _;
-use crate::leader::Standing;
 
 const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";
 const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
@@ -16,42 +15,18 @@ const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
 struct Rig {
     fake: Fake,
     context: Context,
-    _leads: watch::Sender<Leadership>,
-    _told: tokio::sync::mpsc::UnboundedReceiver<crate::heartbeat::registry::Told>,
+    _kept: Kept,
 }
 
 impl Rig {
     /// A leader, and one Connector in the API server.
     fn new(status: Value) -> Self {
-        let (fake, clock) = (Fake::new(), Clock::default());
-        let (registry, told) = Registry::new(clock, &[7; 32]);
-        let now = clock.now();
-        registry
-            .ear
-            .update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
-        let write_until = now + Duration::from_secs(3600);
-        let leads =
-            Leadership { standing: Standing::Leader, epoch: 1, write_until, confirmed: true, ..Leadership::follower() };
-        let (sender, leadership) = watch::channel(leads);
-        let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-        let context = Context {
-            registry: Arc::new(registry),
-            leadership: leadership.clone(),
-            writer: StatusWriter::new(clock, metrics.clone()),
-            client: fake.client(),
-            reporter: Reporter { client: fake.client(), instance: "test".to_owned() },
-            sites: Arc::default(),
-            desks: Desks::default(),
-            metrics,
-            public_url: None,
-            clock,
-            unreadable: Unreadable::new(fake.client(), leadership, clock),
-            calls: Semaphore::new(CALLS_IN_FLIGHT),
-        };
+        let fake = Fake::new();
+        let (context, kept) = leader(&fake);
         let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 1 });
         fake.put(CONNECTOR, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": status }));
-        let rig = Self { fake, context, _leads: sender, _told: told };
-        rig.context.registry.enroll(&rig.connector(), clock.read());
+        let rig = Self { fake, context, _kept: kept };
+        rig.context.registry.enroll(&rig.connector(), rig.context.clock.read());
         rig
     }
 
