@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use super::probe::args::ProbeArgs;
 use super::probing::ProbingArgs;
 use super::values;
 use crate::metrics::ObjectMetrics;
@@ -42,6 +43,8 @@ pub enum Command {
     Crd,
     /// Lists connectors, exact to the last beat when the operator can be reached, or backends
     Get(GetArgs),
+    /// Probes a URL once, phase by phase, and says what the operator would conclude
+    Probe(Box<ProbeArgs>),
     /// Shows, rotates or revokes the token of a connector
     #[command(subcommand)]
     Token(TokenCommand),
