@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vigie::api::Connector;
 use vigie::clock::{Clock, Now};
-use vigie::controller::connector::checkpoints::Checkpoints;
+use vigie::controller::checkpoints::{Budget, Checkpoints};
 use vigie::controller::connector::desk::Desks;
 use vigie::controller::connector::keeper::{Keeper, Outlets, Poke};
 use vigie::health::Moment;
@@ -25,7 +25,7 @@ pub(crate) type OnWake = Box<dyn Fn(&Registry, &Entry) + Send>;
 
 pub(crate) struct Operator {
     pub(crate) registry: Arc<Registry>,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints<Entry>,
     desks: Desks,
     pokes: mpsc::UnboundedSender<Poke>,
     woken: Arc<AtomicUsize>,
@@ -64,7 +64,7 @@ impl Operator {
         tokio::spawn(keeper.run(told, poked, CancellationToken::new()));
         tokio::spawn(async move { while sites.recv().await.is_some() {} });
         tokio::spawn(tick(registry.clone(), pulse));
-        let checkpoints = Checkpoints::new(Duration::from_secs(60), 10);
+        let checkpoints = Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)));
         Self { registry, checkpoints, desks: Desks::default(), pokes, woken }
     }
 

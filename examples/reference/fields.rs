@@ -1,4 +1,4 @@
-//! The fields of a Connector, from its schema.
+//! The fields of a kind, from its schema.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -6,19 +6,22 @@ use vigie::api::crd;
 
 use crate::cell;
 
-/// The page about the kind Connector.
-pub(crate) fn page() -> anyhow::Result<String> {
-    // Not the typed definition: its limits are floats.
-    let crd: Value = serde_saphyr::from_str(&crd::yaml()).context("reading the definition")?;
-    let version = &crd["spec"]["versions"][0];
+/// The page about one kind.
+pub(crate) fn page(kind: &str) -> anyhow::Result<String> {
+    // Not the typed definitions: their limits are floats.
+    let crds: Vec<Value> = serde_saphyr::from_multiple(&crd::yaml()).context("reading the definitions")?;
+    let crd = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == kind);
+    let crd = crd.with_context(|| format!("there is no definition of {kind}"))?;
+    let (version, names) = (&crd["spec"]["versions"][0], &crd["spec"]["names"]);
     let schema = &version["schema"]["openAPIV3Schema"];
-    let group = text(&crd["spec"]["group"]);
+    let (group, plural) = (text(&crd["spec"]["group"]), text(&names["plural"]));
+    let others = if plural == "connectors" { " (other products have a `connectors`, too)" } else { "" };
     let mut page = format!(
-        "# Connector\n\n`{group}/{}`, resource `connectors.{group}` (other products have a `connectors`, too), short \
-         name `{}`, category `{}`.\n\n{}\n\nThe same is in `kubectl explain connectors --recursive`.\n",
+        "# {kind}\n\n`{group}/{}`, resource `{plural}.{group}`{others}, short name `{}`, category `{}`.\n\n{}\n\nThe \
+         same is in `kubectl explain {plural} --recursive`.\n",
         text(&version["name"]),
-        text(&crd["spec"]["names"]["shortNames"][0]),
-        text(&crd["spec"]["names"]["categories"][0]),
+        text(&names["shortNames"][0]),
+        text(&names["categories"][0]),
         text(&schema["description"]),
     );
     columns(&mut page, version);
@@ -64,6 +67,12 @@ fn type_of(schema: &Value) -> String {
         return words.iter().map(|word| format!("`{}`", text(word))).collect::<Vec<_>>().join(", ");
     }
     match text(&schema["type"]) {
+        "" if schema["x-kubernetes-int-or-string"] == true => match (&schema["maximum"], &schema["maxLength"]) {
+            (Value::Null, _) | (_, Value::Null) => "integer or string".to_owned(),
+            (most, longest) => {
+                format!("integer, {} to {most}, or string of at most {longest} characters", schema["minimum"])
+            }
+        },
         "string" if schema["format"] == "date-time" => "time".to_owned(),
         "string" => match limits(schema, "minLength", "maxLength") {
             Some(limits) => format!("string of {limits} characters"),

@@ -1,4 +1,5 @@
-//! Writes the reference from the code: `cargo run --example reference -- DIRECTORY` (`make generate`).
+//! Writes the generated files below a directory, from the code: `crds/` and `docs/reference/`.
+//! `cargo run --example reference -- DIRECTORY` (`make generate`).
 //!
 //! Equal code gives equal bytes: the files are committed, and `make lint` compares.
 
@@ -6,23 +7,36 @@ mod commands;
 mod fields;
 mod metrics;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use anyhow::Context;
+use vigie::api::crd;
 
-/// Said on top of each file, where a reader of the rendered page does not see it.
+/// Said on top of each page, where a reader of the rendered page does not see it.
 const HEADER: &str = "<!-- Generated from the code by `make generate`. Do not edit. -->\n\n";
 
 fn main() -> anyhow::Result<()> {
-    let directory = PathBuf::from(env::args_os().nth(1).context("name the directory to write to")?);
-    let pages =
-        [("connector.md", fields::page()?), ("metrics.md", metrics::page()?), ("commands.md", commands::page())];
+    let root = PathBuf::from(env::args_os().nth(1).context("name the directory to write to")?);
+    for (name, text) in crd::files() {
+        write(&root.join("crds"), &name, &text)?;
+    }
+    let pages = [
+        ("connector.md", fields::page("Connector")?),
+        ("monitoredbackend.md", fields::page("MonitoredBackend")?),
+        ("metrics.md", metrics::page()?),
+        ("commands.md", commands::page()),
+    ];
     for (name, text) in pages {
-        let path = directory.join(name);
-        fs::write(&path, format!("{HEADER}{text}")).with_context(|| format!("writing {}", path.display()))?;
+        write(&root.join("docs/reference"), name, &format!("{HEADER}{text}"))?;
     }
     Ok(())
+}
+
+fn write(directory: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let path = directory.join(name);
+    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 /// `text` as the cell of a table: one line, and no bar that ends it.

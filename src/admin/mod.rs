@@ -1,6 +1,7 @@
 //! What operators and Prometheus ask us, on a port of its own. No call changes anything.
 
 mod auth;
+mod backend;
 mod connectors;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
+pub use backend::BackendView;
 pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing};
 
 use crate::metrics;

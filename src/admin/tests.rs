@@ -22,6 +22,8 @@ impl Fleet for Fake {
         }
     }
 
+    fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(BackendView)) {}
+
     fn facts(&self) -> Facts {
         self.facts.clone()
     }

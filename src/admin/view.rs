@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::words::words;
+use super::BackendView;
 use crate::api::{Cause, CheckOutcome, ConnectorState, Truth};
 
 words! {
@@ -96,12 +97,17 @@ pub struct Facts {
     pub checkpoint_staleness: f64,
     /// How many connectors there are.
     pub connectors: usize,
+    /// How many backends there are.
+    pub backends: usize,
 }
 
 /// Whoever knows the fleet. Asked at each request; nothing here is a copy that could be stale.
 pub trait Fleet: Send + Sync + 'static {
     /// Calls `each` for every connector, of one namespace when it is given, in no particular order.
     fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView));
+
+    /// Calls `each` for every backend, of one namespace when it is given, in no particular order.
+    fn backends(&self, namespace: Option<&str>, each: &mut dyn FnMut(BackendView));
 
     /// What is true of the operator itself.
     fn facts(&self) -> Facts;

@@ -4,9 +4,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Number, Value};
 
-use super::Connector;
+use super::{Connector, MonitoredBackend};
 
-/// Said on top of the generated file.
+/// Said on top of each generated file.
 const HEADER: &str = "# Generated from src/api by `make generate`. Do not edit.\n";
 
 /// The largest whole number that a JSON number holds exactly.
@@ -14,13 +14,23 @@ const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// The definitions of every kind, in the order of their names.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Connector::crd()].into_iter().map(|crd| from_value(tidied(&crd))).collect()
+    vec![Connector::crd(), MonitoredBackend::crd()].into_iter().map(|crd| from_value(tidied(&crd))).collect()
 }
 
-/// The same as YAML documents. Equal input gives equal bytes: the file is committed and compared.
+/// The same as YAML: the name of the file that is committed, `PLURAL.GROUP.yaml`, and what it holds. Equal input gives
+/// equal bytes, so that they can be compared.
+pub fn files() -> Vec<(String, String)> {
+    let file = |crd: &CustomResourceDefinition| {
+        let name = crd.metadata.name.as_deref().expect("the derive names every definition");
+        (format!("{name}.yaml"), format!("{HEADER}{}", document(&tidied(crd))))
+    };
+    crds().iter().map(file).collect()
+}
+
+/// All of it as one stream of YAML documents.
 pub fn yaml() -> String {
-    let documents: Vec<String> = crds().iter().map(|crd| document(&tidied(crd))).collect();
-    format!("{HEADER}{}", documents.join("---\n"))
+    let documents: Vec<String> = files().into_iter().map(|(_, document)| document).collect();
+    documents.join("---\n")
 }
 
 fn document(crd: &Value) -> String {

@@ -1,5 +1,6 @@
 //! The custom resources and the words that they share.
 
+pub mod backend;
 pub mod cause;
 pub mod conditions;
 pub mod connector;
@@ -11,6 +12,7 @@ pub mod words;
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 
+pub use backend::*;
 pub use cause::*;
 pub use conditions::*;
 pub use connector::*;

@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use super::probing::ProbingArgs;
 use super::values;
 use crate::metrics::ObjectMetrics;
 
@@ -39,7 +40,7 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Prints the custom resource definitions as YAML
     Crd,
-    /// Lists connectors, exact to the last beat when the operator can be reached
+    /// Lists connectors, exact to the last beat when the operator can be reached, or backends
     Get(GetArgs),
     /// Shows, rotates or revokes the token of a connector
     #[command(subcommand)]
@@ -118,6 +119,9 @@ pub struct RunArgs {
     /// What is logged: error, warn, info, debug or trace, also per module as in `info,vigie::leader=debug`
     #[arg(long, value_name = "LEVEL", env = "VIGIE_LOG", default_value = "info", value_parser = values::log_filter)]
     pub log: String,
+    /// What probes may dial.
+    #[command(flatten)]
+    pub probing: ProbingArgs,
     /// Which cluster.
     #[command(flatten)]
     pub connection: ConnectionArgs,
@@ -150,15 +154,17 @@ pub enum LogFormat {
   vigie get connectors -A -o wide           all of them, with health, site, address and token age
   vigie get edge-1 -o yaml                  everything that is known of one
   vigie get -A -w                           as it changes
+  vigie get backends -o wide                the backends, with advice, Prometheus' word, target and site
   vigie get --operator http://localhost:9090
 
 The operator is asked at --operator, or else through the API server (Service vigie in the operator's namespace).
-When it cannot be reached, what was last written to the status is shown, and stderr says so.")]
+When it cannot be reached, and always for backends, what was last written to the status is shown, and stderr says
+so.")]
 pub struct GetArgs {
-    /// The kind; it may be left out
-    #[arg(value_name = "connectors")]
+    /// The kind: connectors or backends; it may be left out [default: connectors]
+    #[arg(value_name = "KIND")]
     pub kind: Option<String>,
-    /// The name of one connector
+    /// The name of one object
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
     /// The namespace [default: the context's]

@@ -22,8 +22,9 @@ mod tests {
         let mut printed = Vec::new();
         print(&mut printed).unwrap();
         let text = String::from_utf8(printed).unwrap();
-        let document: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
-        assert_eq!(document["kind"], "CustomResourceDefinition");
-        assert_eq!(document["metadata"]["name"], "connectors.vigie.dev");
+        let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+        assert!(documents.iter().all(|document| document["kind"] == "CustomResourceDefinition"));
+        let names: Vec<_> = documents.iter().map(|document| document["metadata"]["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["connectors.vigie.dev", "monitoredbackends.vigie.dev"]);
     }
 }

@@ -5,6 +5,7 @@ mod connect;
 pub mod crd;
 mod get;
 mod output;
+mod probing;
 pub mod run;
 #[cfg(test)]
 mod tests;

@@ -79,6 +79,15 @@ impl CallError {
         }
     }
 
+    /// Whether the server may have done what it was asked for all the same: it did not say that it has not.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Unavailable(_) | Self::Other { .. } => true,
+            Self::Conflict | Self::NotFound | Self::AlreadyExists | Self::TooManyRequests => false,
+            Self::Forbidden(_) | Self::Invalid(_) => false,
+        }
+    }
+
     /// Names what kube's error means for the one who called; `what` says what was being done, and to what.
     pub fn classify(what: &str, error: kube::Error) -> Self {
         match error {

@@ -27,6 +27,8 @@ pub struct Clients {
     pub lease: kube::Client,
     /// The namespace of the context, or of our own pod; `default` when neither names one.
     pub default_namespace: String,
+    /// The host in the API server's URL.
+    pub server_host: Option<String>,
 }
 
 /// Why we do not know how to reach a cluster.
@@ -117,6 +119,7 @@ pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result
     let mut config = source.load(context).await?;
     tune(&mut config);
     let default_namespace = config.default_namespace.clone();
+    let server_host = config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
     let client = |config: Config| {
         kube::Client::try_from(config)
             .map_err(|error| ConnectError::Client { from: source.describe(context), source: Box::new(error) })
@@ -124,7 +127,7 @@ pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result
     let main = client(config.clone())?;
     config.default_retry = false;
     let lease = client(config)?;
-    Ok(Clients { main, lease, default_namespace })
+    Ok(Clients { main, lease, default_namespace, server_host })
 }
 
 fn tune(config: &mut Config) {

@@ -20,6 +20,8 @@ pub(crate) enum Mode {
     Refuses(u16, &'static str),
     /// Paths that contain this with 403, as RBAC would, and the rest as it should.
     Forbids(&'static str),
+    /// Everything as it should; but of writes to paths that contain this nobody hears more than a gateway's 504.
+    Loses(&'static str),
 }
 
 /// The server. Clones are the same one.
@@ -83,7 +85,13 @@ impl Fake {
             Mode::Hangs => std::future::pending().await,
             Mode::Refuses(code, reason) => failure(code, reason),
             Mode::Forbids(part) if head.uri.path().contains(part) => failure(403, "Forbidden"),
-            Mode::Forbids(_) => self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body),
+            Mode::Loses(part) if head.method != "GET" && head.uri.path().contains(part) => {
+                self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body);
+                failure(504, "Timeout")
+            }
+            Mode::Forbids(_) | Mode::Loses(_) => {
+                self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body)
+            }
         };
         let body = Body::from(serde_json::to_vec(&answer).expect("a value is JSON"));
         Ok(Response::builder().status(code).body(body).expect("the parts are well formed"))
@@ -114,6 +122,15 @@ impl State {
         }
         if let Some(selector) = query.and_then(|query| query.split("labelSelector=").nth(1)) {
             return (200, json!({ "metadata": {}, "items": self.select(path, selector) }));
+        }
+        if method == "GET"
+            && ["nodes", "servicecidrs", "pods"].iter().any(|plural| path.ends_with(&format!("/{plural}")))
+        {
+            let below: Vec<_> = self.objects.iter().filter(|(name, _)| name.starts_with(path)).collect();
+            return (
+                200,
+                json!({ "metadata": {}, "items": below.into_iter().map(|(_, object)| object).collect::<Vec<_>>() }),
+            );
         }
         let Some(current) = self.objects.get(path).cloned() else { return failure(404, "NotFound") };
         let version = body.pointer("/metadata/resourceVersion");

@@ -6,6 +6,7 @@ mod call;
 mod connect;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod networks;
 mod write;
 
 pub use backoff::WatchBackoff;

@@ -1,4 +1,11 @@
-//! Observe, decide, apply: what is known becomes what is written.
+//! Observe, decide, apply: what is known of each object becomes its status and its events.
 
+pub mod backend;
+pub mod checkpoints;
 pub mod connector;
 pub mod events;
+pub mod fleet;
+pub mod paused;
+pub mod trouble;
+pub mod unreadable;
+pub mod wakes;

@@ -14,27 +14,13 @@ use super::facts::Rate;
 pub use super::facts::{Agent, is_skewed};
 use super::instances::{Freshness, Instances};
 use super::message::{Beat, ReportedCheck};
+pub use crate::api::Key;
 use crate::api::{CheckType, Severity};
 use crate::health::Moment;
 use crate::health::liveness::{Known, Listening, Presence, Settled, Timing, Verdict, judge};
 
 /// A retired token in use is taken note of at most this often.
 const REJECTION_NOTED: Duration = Duration::from_secs(60);
-
-/// Which object an entry stands for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The object's namespace.
-    pub namespace: Arc<str>,
-    /// The object's name.
-    pub name: Arc<str>,
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
 
 /// What never changes during an entry's life: another UID, id or site is another entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -167,6 +167,11 @@ impl Registry {
         self.maps.read().get(key).cloned()
     }
 
+    /// Whether this entry is still there: not its successor of the same name.
+    pub fn has(&self, entry: &Entry) -> bool {
+        self.get(&entry.identity.key).is_some_and(|known| known.number == entry.number)
+    }
+
     /// All entries, in no particular order.
     pub fn all(&self) -> Vec<Arc<Entry>> {
         self.maps.read().all().cloned().collect()

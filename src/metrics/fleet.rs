@@ -121,6 +121,7 @@ fn encode_facts(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Result {
         status_write_pending,
         checkpoint_staleness,
         connectors: _,
+        backends: _,
     } = facts;
     let help = "Whether this replica leads: 1 on exactly one replica while all is well.";
     single(encoder, "vigie_leader", help, None, &u32::from(*leader == Standing::Leader))?;

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use fleet::{FleetCollector, ObjectMetrics};
 
 use crate::admin::Fleet;
+use crate::api::{ErrorClass, Phase};
 use crate::cluster::{WriteMetrics, WriteReason};
 use crate::heartbeat::routes::{BeatMetrics, BeatResult};
 
@@ -67,11 +68,20 @@ pub struct Metrics {
     pub heartbeats: HeartbeatCounters,
     status_writes: Family<WriteLabels, Counter>,
     transition_lag: Histogram,
+    probe_failures: Family<FailureLabels, Counter>,
+    missed_windows: Counter,
+    probe_start_lag: Histogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailureLabels {
+    error_class: &'static str,
+    phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,6 +102,15 @@ impl Metrics {
         registry.register("vigie_status_writes", help, writes.clone());
         let help = "From the deadline of a transition to its written status";
         registry.register_with_unit("vigie_transition_lag", help, Unit::Seconds, transition_lag.clone());
+        let probe_failures = Family::<FailureLabels, Counter>::default();
+        let help = "Probes that failed by error class and phase";
+        registry.register("vigie_probe_failures", help, probe_failures.clone());
+        let missed_windows = Counter::default();
+        let help = "Turns at which a backend was not probed, because all places were taken; no failures of the backend";
+        registry.register("vigie_probe_missed_windows", help, missed_windows.clone());
+        let probe_start_lag = Histogram::new(LAG_BUCKETS);
+        let help = "From a backend's turn to the start of its probe";
+        registry.register_with_unit("vigie_probe_start_lag", help, Unit::Seconds, probe_start_lag.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("vigie_build", "The version of this operator", build);
         let heartbeat = |i: usize| heartbeats.get_or_create_owned(&ResultLabel { result: BeatResult::ALL[i].as_str() });
@@ -101,7 +120,30 @@ impl Metrics {
                 drop(writes.get_or_create_owned(&WriteLabels { reason: reason.as_str(), result }));
             }
         }
-        Self { heartbeats: HeartbeatCounters(std::array::from_fn(heartbeat)), status_writes: writes, transition_lag }
+        Self {
+            heartbeats: HeartbeatCounters(std::array::from_fn(heartbeat)),
+            status_writes: writes,
+            transition_lag,
+            probe_failures,
+            missed_windows,
+            probe_start_lag,
+        }
+    }
+
+    /// Counts one probe that failed.
+    pub fn probe_failed(&self, class: ErrorClass, phase: Phase) {
+        let labels = FailureLabels { error_class: class.as_str(), phase: phase.as_str() };
+        self.probe_failures.get_or_create_owned(&labels).inc();
+    }
+
+    /// Counts a turn that passed without a probe.
+    pub fn missed_window(&self) {
+        self.missed_windows.inc();
+    }
+
+    /// Records how long after its turn a probe was started.
+    pub fn probe_started(&self, lag: Duration) {
+        self.probe_start_lag.observe(lag.as_secs_f64());
     }
 
     /// Records how long after its deadline a transition was written.

@@ -15,6 +15,8 @@ impl Fleet for Few {
         self.views.lock().iter().cloned().for_each(each);
     }
 
+    fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(BackendView)) {}
+
     fn facts(&self) -> Facts {
         Facts { connectors: self.views.lock().len(), ..self.facts.lock().clone() }
     }

@@ -22,6 +22,42 @@ pub struct Failure {
     pub detail: Option<String>,
 }
 
+impl Failure {
+    /// How many characters of what the far side sent are shown at most.
+    pub const LONGEST_DETAIL: usize = 512;
+
+    /// A failure in our own words.
+    pub fn new(class: ErrorClass, phase: Phase, message: impl Into<String>) -> Self {
+        Self { class, phase, message: message.into(), detail: None }
+    }
+
+    /// The same with what the far side sent, made fit to be shown ([`shown`]).
+    #[must_use]
+    pub fn with_detail(self, sent: &[u8]) -> Self {
+        let detail = shown(sent);
+        Self { detail: (!detail.is_empty()).then_some(detail), ..self }
+    }
+}
+
+/// What the far side sent, as a terminal may show it: at most [`Failure::LONGEST_DETAIL`] characters, and every
+/// character that would not show as itself (controls, marks that turn the direction of writing) escaped.
+pub fn shown(sent: &[u8]) -> String {
+    // Four bytes a character at most: no more of a long body is looked at.
+    let sent = &sent[..sent.len().min(4 * Failure::LONGEST_DETAIL)];
+    let mut shown = String::new();
+    let mut length = 0;
+    for c in String::from_utf8_lossy(sent).trim().chars() {
+        // `escape_debug` leaves what can be printed, and escapes quotes, which need no escape here.
+        let escaped: String = if matches!(c, '"' | '\'') { c.to_string() } else { c.escape_debug().collect() };
+        length += escaped.chars().count();
+        if length > Failure::LONGEST_DETAIL {
+            break;
+        }
+        shown.push_str(&escaped);
+    }
+    shown
+}
+
 /// How long each phase took; one that was not entered took nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent([Option<Duration>; Phase::ALL.len()]);
@@ -53,15 +89,18 @@ pub struct Seen {
     pub any_byte: bool,
     /// The status of the last HTTP answer.
     pub http_status: Option<u16>,
-    /// When the certificate that was shown expires.
+    /// When the certificate that was shown expires, whether it was believed or not.
     pub certificate_expires: Option<Timestamp>,
+    /// The far side asked for a client certificate and we had none to give. It may go on without one; where the probe
+    /// then fails with `TLSHandshake`, it did not.
+    pub client_certificate_wanted: bool,
     /// How many redirects were followed.
     pub redirects: usize,
-    /// The last answer was a redirect that looks like one to a login page (its path says so).
+    /// A redirect, followed or not, looks like one to a login page: its path says so.
     pub redirects_to_login: bool,
     /// How many bytes the body had, uncompressed, as far as it was read.
     pub body_bytes: u64,
-    /// The body, where the request asked to keep it; at most [`super::HttpOptions::KEPT_BODY`] bytes. Never shown.
+    /// The body, where the request asked to keep it; at most [`super::HttpOptions::most_kept`] bytes. Never shown.
     pub body: Option<Vec<u8>>,
     /// The metrics page, where one was asked for and its parsing began.
     pub page: Option<Page>,

@@ -91,8 +91,14 @@ pub struct HttpOptions {
     pub body_not_matches: Option<Regex>,
     /// Follow up to [`HttpOptions::MOST_REDIRECTS`] redirects on the same host and port.
     pub follow_redirects: bool,
-    /// Keep the body's first [`HttpOptions::KEPT_BODY`] bytes in the outcome, for the reader of an actuator.
+    /// Keep the body's first [`HttpOptions::most_kept`] bytes in the outcome, whatever its status, for the reader of an
+    /// actuator.
     pub keep_body: bool,
+    /// How much is kept, in bytes; default [`HttpOptions::KEPT_BODY`].
+    pub most_kept: usize,
+    /// How much of a body is read, in bytes, uncompressed, when it is no metrics page; more is `BodyTooLarge`. Default
+    /// [`HttpOptions::MOST_BODY`].
+    pub most_body: u64,
 }
 
 impl HttpOptions {
@@ -114,21 +120,26 @@ impl Default for HttpOptions {
             body_not_matches: None,
             follow_redirects: true,
             keep_body: false,
+            most_kept: Self::KEPT_BODY,
+            most_body: Self::MOST_BODY,
         }
     }
 }
+
+/// Certificates or a key, PEM.
+pub type Pem = Arc<[u8]>;
 
 /// How TLS is spoken.
 #[derive(Clone, Debug, Default)]
 pub struct TlsOptions {
     /// Authorities to trust in place of the system's, PEM.
-    pub ca: Option<Arc<[u8]>>,
+    pub ca: Option<Pem>,
     /// The name to ask for and to verify; default: the target's host.
     pub server_name: Option<String>,
     /// Believe any certificate. Its expiry is recorded all the same.
     pub insecure_skip_verify: bool,
     /// The client's certificate chain and key, PEM.
-    pub client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    pub client: Option<(Pem, Pem)>,
 }
 
 /// What is asked of a metrics page.

@@ -115,7 +115,7 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
         ("late", "Late"),
         ("offline", "Offline"),
     ] {
-        eventually(seconds(20), &format!("everybody says {state} of {name}"), async || {
+        eventually(SOON, &format!("everybody says {state} of {name}"), async || {
             let said = states(&world, &operator, name).await;
             if said.iter().all(|one| one == state) {
                 Ok(())

@@ -9,9 +9,10 @@ use crate::support::{World, text, time};
 async fn the_crds_that_it_prints_are_the_ones_that_are_committed() {
     let world = World::new("crd").await;
     let printed = world.vigie(&["crd"]).ok();
-    let committed =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/connectors.vigie.dev.yaml")).unwrap();
-    assert_eq!(printed.trim(), committed.trim());
+    let committed = ["connectors", "monitoredbackends"].map(|plural| {
+        std::fs::read_to_string(format!("{}/crds/{plural}.vigie.dev.yaml", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    });
+    assert_eq!(printed.trim(), committed.join("---\n").trim());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

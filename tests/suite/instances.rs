@@ -15,7 +15,7 @@ async fn two_hosts_with_one_token_are_told_apart_and_the_state_does_not_flap() {
     let first = Beater::start(&[operator.beats()], &edge, seconds(3), json!({"boot_id": "a", "hostname": "host-a"}));
     world.state(SOON, "edge-1", "Online").await;
     let second = Beater::start(&[operator.beats()], &edge, seconds(3), json!({"boot_id": "b", "hostname": "host-b"}));
-    let event = world.event(seconds(40), "edge-1", "DuplicateInstance").await;
+    let event = world.event(seconds(60), "edge-1", "DuplicateInstance").await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     let seen = world.sees(SOON, "edge-1", "a warning", |seen| said(seen, "Healthy") == "True/Warnings").await;
     assert_eq!(text(&seen, "/status/diagnosis/cause"), "DuplicateInstance");

@@ -43,6 +43,7 @@ async fn killed_and_started_again_the_operator_knows_what_it_knew() {
     let still = world.get("dead-1").await;
     assert_eq!(still["status"]["stateSince"], gone["status"]["stateSince"], "a written Offline stays");
     assert_eq!(text(&still, "/status/state"), "Offline");
+    world.event(SOON, "dead-1", "Offline").await;
     assert_eq!(world.events("dead-1", "Offline").await.len(), 1, "told once, also across restarts");
 }
 

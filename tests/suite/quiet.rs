@@ -1,69 +1,19 @@
 //! Quiet when nothing changes: a thousand connectors that beat cost the API server their checkpoints, and nothing else.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::api::ListParams;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::audit::Request;
-use crate::support::http::{Session, beat_request};
+use crate::support::beats::Beaten;
+use crate::support::fleet::Fleet;
 use crate::support::metrics::Scrape;
 use crate::support::{Connector, Operator, World, eventually, never, seconds};
 
 const FLEET: usize = 1_000;
-
-/// Beats for many over one connection, each of them every `interval`, until it is dropped.
-struct Fleet {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Vec<String>>>,
-}
-
-impl Fleet {
-    fn start(to: SocketAddr, edges: Vec<Connector>, interval: Duration) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let bodies: Vec<_> = edges.iter().map(|edge| beat_request(&edge.body(&Value::Null), "")).collect();
-            let mut wrong = Vec::new();
-            let mut session = Session::open(to).unwrap();
-            let began = Instant::now();
-            for beat in 0.. {
-                // Spread evenly, as a fleet is.
-                let due = interval.mul_f64(beat as f64 / bodies.len() as f64);
-                std::thread::sleep(due.saturating_sub(began.elapsed()));
-                if stopped.load(Ordering::Relaxed) {
-                    break;
-                }
-                session.send(&bodies[beat % bodies.len()]).unwrap();
-                let answer = session.receive().unwrap();
-                if answer.status != 200 {
-                    wrong.push(format!("{answer:?}"));
-                }
-            }
-            wrong
-        });
-        Self { stop, thread: Some(thread) }
-    }
-
-    /// Ends it; gives the answers that were not 200.
-    fn stop(mut self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().map(|thread| thread.join().unwrap()).unwrap_or_default()
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
 
 async fn fleet(world: &World) -> Vec<Connector> {
     let names: Vec<_> = (0..FLEET).map(|number| format!("edge-{number}")).collect();
@@ -81,6 +31,12 @@ async fn fleet(world: &World) -> Vec<Connector> {
     let known =
         |secret| Connector { name: String::new(), id: text(secret, "connector_id"), token: text(secret, "token") };
     delivered.iter().map(known).collect()
+}
+
+fn all_heard(beating: Fleet) {
+    assert!(beating.heard() > 0);
+    let wrong: Vec<Beaten> = beating.stop();
+    assert!(wrong.is_empty(), "{} beats were not answered 200, such as {:?}", wrong.len(), wrong[0]);
 }
 
 /// One scrape, and a pause: judging a thousand connectors many times a second would be the load that is measured.
@@ -148,7 +104,7 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
         ])
         .await;
     let edges = fleet(&world).await;
-    let beating = Fleet::start(operator.beats(), edges.clone(), seconds(10));
+    let beating = Fleet::start(operator.beats(), &edges, seconds(10), 1);
     all_online(&operator).await;
     all_told(&world).await;
 
@@ -165,7 +121,7 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
     let difference = (counted - writes.len() as f64).abs();
     // What is under way at either end may be counted on one side only.
     assert!(difference <= 50.0, "the API server counted {}, vigie_status_writes_total {counted}", writes.len());
-    assert_eq!(beating.stop(), Vec::<String>::new());
+    all_heard(beating);
 
     // A budget that is too small for the fleet holds all the same.
     operator.signal("TERM");
@@ -182,7 +138,7 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
         ])
         .await;
     operator.hearing().await;
-    let beating = Fleet::start(operator.beats(), edges, seconds(10));
+    let beating = Fleet::start(operator.beats(), &edges, seconds(10), 1);
     all_online(&operator).await;
     let from = Timestamp::now();
     never(seconds(30), "one of them is not Online", async || {
@@ -206,5 +162,5 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
     assert!(writes <= allowed, "{writes} writes in {seconds} s, {allowed} are allowed");
     assert!(writes >= BUDGET as f64 * seconds / 2.0, "{writes} writes in {seconds} s: the budget is there to be used");
     assert!(operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]) > 0.0);
-    assert_eq!(beating.stop(), Vec::<String>::new());
+    all_heard(beating);
 }

@@ -3,6 +3,8 @@
 pub(crate) mod audit;
 pub(crate) mod beats;
 pub(crate) mod cluster;
+pub(crate) mod faults;
+pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod metrics;

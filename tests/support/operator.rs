@@ -20,6 +20,7 @@ const START: Duration = seconds(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Flags {
     pub(crate) all: Vec<String>,
+    pub(crate) env: Vec<(&'static str, String)>,
     pub(crate) log: PathBuf,
     pub(crate) beats: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -187,6 +188,7 @@ fn spawn(flags: &Flags) -> Child {
         }
     }
     command.env_remove("KUBECONFIG").env_remove("POD_NAME").env_remove("POD_NAMESPACE");
+    command.envs(flags.env.iter().map(|(name, value)| (name, value)));
     command.arg("run").args(&flags.all).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
     command.spawn().expect("the built binary can be started")

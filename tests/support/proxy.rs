@@ -1,4 +1,4 @@
-//! Between the operator and the API server: a way that can be cut, and given back, for one operator alone.
+//! A way that can be cut, and given back: from one operator to the API server, or from connectors to an operator.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ pub(crate) enum Way {
     Blackhole,
 }
 
-/// One way to the API server. TLS passes through: the server's certificate holds for 127.0.0.1 whatever the port.
+/// One way. TLS passes through: the server's certificate holds for 127.0.0.1 whatever the port.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
@@ -26,8 +26,14 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
+    /// From a free port to `server`.
     pub(crate) async fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::from(SocketAddr::from(([127, 0, 0, 1], 0)), server).await
+    }
+
+    /// From `address` to `server`.
+    pub(crate) async fn from(address: SocketAddr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (way, seen) = watch::channel(Way::Open);
         tokio::spawn(async move {

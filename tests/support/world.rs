@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::audit::{Audit, Request};
 use super::beats::Connector;
 use super::cluster::{self, Cluster};
+use super::faults::Faults;
 use super::history::History;
 use super::operator::{Flags, Operator, free_port};
 use super::process::{Ran, run};
@@ -72,10 +73,22 @@ impl World {
             self.api::<ServiceAccount>().create(&PostParams::default(), &account).await.expect("an account is made");
         }
         for role in include_str!("role.yaml").split("\n---\n") {
-            let role: Role = serde_saphyr::from_str(role).expect("role.yaml holds Roles");
-            self.api::<Role>().create(&PostParams::default(), &role).await.expect("a role is made");
-            self.grant(role.metadata.name.as_deref().unwrap_or_default()).await;
+            self.add_role(serde_saphyr::from_str(role).expect("role.yaml holds Roles")).await;
         }
+    }
+
+    async fn add_role(&self, role: Role) {
+        self.api::<Role>().create(&PostParams::default(), &role).await.expect("a role is made");
+        self.grant(role.metadata.name.as_deref().unwrap_or_default()).await;
+    }
+
+    /// Gives the operator what one that runs in a pod has besides, as we ship it.
+    pub(crate) async fn furnish_for_pods(&self) {
+        let mut shipped = include_str!("../../config/rbac/role.yaml").split("\n---\n");
+        let ours = shipped.find(|role| role.contains("\n  name: vigie-leader\n"));
+        let mut role: Role = serde_saphyr::from_str(ours.expect("it is there")).expect("it is a Role");
+        role.metadata.namespace = None;
+        self.add_role(role).await;
     }
 
     /// An API of this namespace.
@@ -117,12 +130,33 @@ impl World {
 
     /// Starts an operator that may be the second.
     pub(crate) async fn replica(&self, flags: &[&str]) -> Operator {
-        let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let (server, authority) = self.cluster.server();
         let proxy = Proxy::to(server).await;
+        let cluster = json!({"server": format!("https://{}", proxy.address), "certificate-authority-data": authority});
+        self.launch(flags, &[], proxy, cluster).await
+    }
+
+    /// Starts an operator that believes to run in this pod of the namespace.
+    pub(crate) async fn replica_in(&self, pod: &str, flags: &[&str]) -> Operator {
+        let (server, authority) = self.cluster.server();
+        let proxy = Proxy::to(server).await;
+        let cluster = json!({"server": format!("https://{}", proxy.address), "certificate-authority-data": authority});
+        self.launch(flags, &[("POD_NAME", pod), ("POD_NAMESPACE", &self.ns)], proxy, cluster).await
+    }
+
+    /// Starts an operator whose requests pass through `faults`, and waits until it hears beats.
+    pub(crate) async fn operator_through(&self, faults: &Faults, flags: &[&str]) -> Operator {
+        let proxy = Proxy::to(faults.address).await;
+        let cluster = json!({"server": format!("http://{}", proxy.address)});
+        let operator = self.launch(flags, &[], proxy, cluster).await;
+        operator.hearing().await;
+        operator
+    }
+
+    async fn launch(&self, flags: &[&str], env: &[(&'static str, &str)], proxy: Proxy, cluster: Value) -> Operator {
+        let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let kubeconfig = self.dir.join(format!("kubeconfig-{number}"));
-        let account = ACCOUNTS[number.min(1)];
-        let config = self.kubeconfig(account, &format!("https://{}", proxy.address), &authority).await;
+        let config = self.kubeconfig(ACCOUNTS[number.min(1)], cluster).await;
         write_private(&kubeconfig, &config);
         let [beats, admin] = [(); 2].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
         let mut all: Vec<String> = ["--namespace", &self.ns, "--lease-namespace", &self.ns, "--lease-name", "vigie"]
@@ -135,14 +169,15 @@ impl World {
         if number > 0 {
             let _ = std::fs::remove_file(&log);
         }
-        Operator::start(Flags { all, log, beats, admin }, proxy).await
+        let env = env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Operator::start(Flags { all, env, log, beats, admin }, proxy).await
     }
 
-    /// The operator's: nothing but its own token, and a server whose certificate is verified.
-    async fn kubeconfig(&self, account: &str, server: &str, authority: &str) -> String {
+    /// The operator's: nothing but its own token, and a server whose certificate is verified where it speaks TLS.
+    async fn kubeconfig(&self, account: &str, cluster: Value) -> String {
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "vigie",
-            "clusters": [{"name": "test", "cluster": {"server": server, "certificate-authority-data": authority}}],
+            "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "vigie", "user": {"token": self.account_token(account).await}}],
             "contexts": [{"name": "vigie", "context": {"cluster": "test", "user": "vigie", "namespace": self.ns}}],
         })
@@ -280,6 +315,13 @@ impl World {
     /// The built binary as a person calls it, with the administrator's kubeconfig.
     pub(crate) fn vigie(&self, args: &[&str]) -> Ran {
         run(Command::new(env!("CARGO_BIN_EXE_vigie")).args(args).env("KUBECONFIG", self.cluster.kubeconfig()))
+    }
+
+    /// A directory of this test's own.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.dir.join(name);
+        std::fs::create_dir(&folder).expect("a test's directory can be made");
+        folder
     }
 
     /// A file of this test's own.

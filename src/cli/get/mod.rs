@@ -1,5 +1,8 @@
 //! `vigie get`: the live table.
 
+mod backends;
+mod connectors;
+mod kind;
 mod source;
 mod status;
 mod table;
@@ -10,73 +13,66 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use jiff::Timestamp;
+use kube::api::ApiResource;
 use serde_json::json;
 
 use super::args::{GetArgs, Output};
-use super::{Usage, output, values};
-use crate::admin::{ConnectorView, Standing};
+use super::{Usage, output};
+use crate::admin::{BackendView, ConnectorView, Standing};
+use kind::{Asked, View, wanted};
 use source::{Listing, Origin, Reader};
-pub(super) use status::resource;
 
 /// How often `--watch` looks: a beat comes every 30 s, and an age of one second wants to be seen.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 const CLEAR_SCREEN: &str = "\x1b[2J";
 
-/// What the kind may be called, as with kubectl.
-const KINDS: [&str; 4] = ["connectors", "connector", "ztc", "connectors.vigie.dev"];
+/// The resource of Connectors as JSON, without its types.
+pub(super) fn resource() -> ApiResource {
+    ConnectorView::resource()
+}
 
-/// Prints the connectors that were asked for, once or for ever.
+/// Prints the connectors or backends that were asked for, once or for ever.
 ///
 /// # Errors
-/// When nobody can be asked, or there is no connector of that name.
+/// When nobody can be asked, or there is none of that name.
 pub(super) async fn get(args: GetArgs) -> anyhow::Result<()> {
     let words: Vec<&str> = args.kind.iter().chain(&args.name).map(String::as_str).collect();
-    let name = wanted(&words).map_err(Usage)?;
-    let name = name.as_deref();
-    let reader = Reader::new(&args).await?;
-    let listing = reader.read(name).await?;
+    let (asked, name) = wanted(&words).map_err(Usage)?;
+    match asked {
+        Asked::Connectors => show::<ConnectorView>(&args, name.as_deref()).await,
+        Asked::Backends => show::<BackendView>(&args, name.as_deref()).await,
+    }
+}
+
+async fn show<V: View>(args: &GetArgs, name: Option<&str>) -> anyhow::Result<()> {
+    let reader = Reader::new(args).await?;
+    let listing: Listing<V> = reader.read(name).await?;
     if let (Some(name), []) = (name, listing.items.as_slice()) {
-        bail!("there is no connector {name:?} in {}", place(reader.namespace()));
+        bail!("there is no {} {name:?} in {}", V::ONE, place(reader.namespace()));
     }
     if listing.items.is_empty() && matches!(args.output, Output::Table | Output::Wide) {
-        eprintln!("no connectors found in {}", place(reader.namespace()));
+        eprintln!("no {} found in {}", V::MANY, place(reader.namespace()));
     }
     if let Some(note) = note(&listing) {
         eprintln!("{note}");
     }
-    output::print(&render(&args, name, &listing, Timestamp::now())?)?;
-    if args.watch { watch(&args, name, &reader, listing).await } else { Ok(()) }
+    output::print(&render(args, name, &listing, Timestamp::now())?)?;
+    if args.watch { watch(args, name, &reader, listing).await } else { Ok(()) }
 }
 
 fn place(namespace: Option<&str>) -> String {
     namespace.map_or_else(|| "any namespace".to_owned(), |namespace| format!("namespace {namespace:?}"))
 }
 
-/// The name among `[connectors] [NAME]`, also as `connector/NAME`; none means all.
-fn wanted(words: &[&str]) -> Result<Option<String>, String> {
-    let is_kind = |word: &str| KINDS.contains(&word);
-    let name = match words {
-        [] => None,
-        [one] => match one.split_once('/') {
-            Some((kind, name)) if is_kind(kind) => Some(name),
-            Some((kind, _)) => return Err(format!("there is no kind {kind:?}: connectors is one")),
-            None if is_kind(one) => None,
-            None => Some(*one),
-        },
-        [kind, name] if is_kind(kind) => Some(*name),
-        [kind, ..] => return Err(format!("there is no kind {kind:?}: connectors is one")),
-    };
-    name.map(|name| values::name(name).map_err(|why| format!("{name:?} is no name of a connector: {why}"))).transpose()
-}
-
 /// What makes the answer less than exact.
-fn note(listing: &Listing) -> Option<String> {
-    let pending = listing.items.iter().filter(|view| !view.written).count();
+fn note<V: View>(listing: &Listing<V>) -> Option<String> {
+    let pending = listing.items.iter().filter(|view| !view.is_written()).count();
     match &listing.origin {
-        Origin::Status { because } => {
+        Origin::Status { because: Some(because) } => {
             Some(format!("operator not reachable ({because}): showing what was last written"))
         }
+        Origin::Status { because: None } => Some("showing what was last written".to_owned()),
         Origin::Operator { standing: Standing::Follower } => {
             Some("the operator that answered does not lead: showing what it last read".to_owned())
         }
@@ -87,7 +83,7 @@ fn note(listing: &Listing) -> Option<String> {
     }
 }
 
-fn render(args: &GetArgs, name: Option<&str>, listing: &Listing, now: Timestamp) -> anyhow::Result<String> {
+fn render<V: View>(args: &GetArgs, name: Option<&str>, listing: &Listing<V>, now: Timestamp) -> anyhow::Result<String> {
     let wide = args.output == Output::Wide;
     let document = match (name, listing.items.as_slice()) {
         (Some(_), [view]) => serde_json::to_value(view)?,
@@ -103,7 +99,12 @@ fn render(args: &GetArgs, name: Option<&str>, listing: &Listing, now: Timestamp)
 
 /// On a terminal the table is drawn anew in its place, so that ages run; elsewhere each change is appended, as
 /// kubectl does, and a script can read it line by line.
-async fn watch(args: &GetArgs, name: Option<&str>, reader: &Reader, mut last: Listing) -> anyhow::Result<()> {
+async fn watch<V: View>(
+    args: &GetArgs,
+    name: Option<&str>,
+    reader: &Reader,
+    mut last: Listing<V>,
+) -> anyhow::Result<()> {
     let redraw = std::io::stdout().is_terminal() && matches!(args.output, Output::Table | Output::Wide);
     let mut said = note(&last);
     let mut took = Duration::ZERO;
@@ -144,7 +145,7 @@ fn in_place(table: &str, note: Option<&str>) -> String {
 }
 
 /// What has changed between two looks, without the header.
-fn append(args: &GetArgs, before: &[ConnectorView], after: &[ConnectorView], now: Timestamp) -> anyhow::Result<String> {
+fn append<V: View>(args: &GetArgs, before: &[V], after: &[V], now: Timestamp) -> anyhow::Result<String> {
     let changed = changes(before, after);
     let mut text = String::new();
     match args.output {
@@ -167,36 +168,21 @@ fn append(args: &GetArgs, before: &[ConnectorView], after: &[ConnectorView], now
     Ok(text)
 }
 
-/// The connectors that are new or different; one more beat is no difference.
-fn changes(before: &[ConnectorView], after: &[ConnectorView]) -> Vec<ConnectorView> {
-    let still = |view: &ConnectorView| ConnectorView { last_heartbeat_time: None, written: true, ..view.clone() };
-    let before: HashMap<_, _> = before.iter().map(|view| ((&view.namespace, &view.name), still(view))).collect();
-    let is_new = |view: &&ConnectorView| before.get(&(&view.namespace, &view.name)) != Some(&still(view));
+/// The objects that are new or different; one more beat or probe is no difference.
+fn changes<V: View>(before: &[V], after: &[V]) -> Vec<V> {
+    let before: HashMap<_, _> = before.iter().map(|view| (view.key(), view.still())).collect();
+    let is_new = |view: &&V| before.get(&view.key()) != Some(&view.still());
     after.iter().filter(is_new).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::connectors::tests::edge_1;
     use super::*;
-
-    fn words(line: &str) -> Vec<&str> {
-        line.split_whitespace().collect()
-    }
-
-    #[test]
-    fn the_kind_may_be_left_out_and_a_wrong_one_is_named() {
-        assert_eq!(wanted(&words("")), Ok(None));
-        assert_eq!(wanted(&words("connectors")), Ok(None));
-        for line in ["edge-1", "ztc edge-1", "connector/edge-1", "connectors.vigie.dev edge-1"] {
-            assert_eq!(wanted(&words(line)), Ok(Some("edge-1".to_owned())), "{line}");
-        }
-        assert_eq!(wanted(&words("pods edge-1")), Err("there is no kind \"pods\": connectors is one".to_owned()));
-        assert!(wanted(&words("Edge_1")).is_err_and(|why| why.starts_with("\"Edge_1\" is no name of a connector")));
-    }
 
     #[test]
     fn one_more_beat_is_no_change_and_another_state_is() {
-        let before = [table::tests::edge_1()];
+        let before = [edge_1()];
         let mut after = before.clone();
         after[0].last_heartbeat_time = Some(Timestamp::from_second(2_000_000_000).unwrap());
         assert_eq!(changes(&before, &after), []);
@@ -212,14 +198,16 @@ mod tests {
 
     #[test]
     fn the_reader_is_told_when_the_answer_is_not_the_operators() {
-        let listing = |origin| Listing { items: vec![table::tests::edge_1()], origin };
+        let listing = |origin| Listing { items: vec![edge_1()], origin };
         let leader = Origin::Operator { standing: Standing::Leader };
         assert_eq!(note(&listing(leader)), None);
-        let status = Origin::Status { because: "connection refused".to_owned() };
+        let status = Origin::Status { because: Some("connection refused".to_owned()) };
         assert_eq!(
             note(&listing(status)).as_deref(),
             Some("operator not reachable (connection refused): showing what was last written")
         );
+        let status = Origin::Status { because: None };
+        assert_eq!(note(&listing(status)).as_deref(), Some("showing what was last written"));
         let mut pending = listing(Origin::Operator { standing: Standing::Uncertain });
         pending.items[0].written = false;
         assert!(note(&pending).is_some_and(|note| note.starts_with("1 of these are not yet written")));

@@ -7,14 +7,15 @@ use kube::Client;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::kind::View;
 use super::status;
-use crate::admin::{ConnectorView, FORWARDED_TOKEN, Standing, words};
+use crate::admin::{FORWARDED_TOKEN, Standing, words};
 use crate::cli::args::GetArgs;
 use crate::outbound;
 
-/// Connectors, sorted by namespace and name, and who said so.
-pub(super) struct Listing {
-    pub(super) items: Vec<ConnectorView>,
+/// Objects of one kind, sorted by namespace and name, and who said so.
+pub(super) struct Listing<V> {
+    pub(super) items: Vec<V>,
     pub(super) origin: Origin,
 }
 
@@ -22,8 +23,8 @@ pub(super) struct Listing {
 pub(super) enum Origin {
     /// The operator: exact to the beat when it leads.
     Operator { standing: Standing },
-    /// The status in the API server, `because` the operator could not be asked.
-    Status { because: String },
+    /// The status in the API server; `because` the operator could not be asked, or by itself when nobody says more.
+    Status { because: Option<String> },
 }
 
 impl Origin {
@@ -35,14 +36,14 @@ impl Origin {
     }
 }
 
-/// What `/api/v1/connectors` answers.
+/// What the operator answers.
 #[derive(Deserialize)]
-struct Answer {
-    items: Vec<ConnectorView>,
+struct Answer<V> {
+    items: Vec<V>,
     leader: Standing,
 }
 
-/// Reads connectors, again and again when asked to.
+/// Reads objects, again and again when asked to.
 pub(super) struct Reader {
     operator: Option<String>,
     operator_namespace: String,
@@ -84,31 +85,35 @@ impl Reader {
     ///
     /// # Errors
     /// When neither can be read.
-    pub(super) async fn read(&self, name: Option<&str>) -> anyhow::Result<Listing> {
-        let because = match self.operator().await {
-            Ok(Answer { mut items, leader }) => {
-                items.retain(|view| name.is_none_or(|name| view.name == name));
-                return Ok(Listing { items, origin: Origin::Operator { standing: leader } });
-            }
-            Err(error) => format!("{error:#}"),
+    pub(super) async fn read<V: View>(&self, name: Option<&str>) -> anyhow::Result<Listing<V>> {
+        let because = match V::SERVED_AT {
+            None => None,
+            Some(path) => match self.operator::<V>(path).await {
+                Ok(Answer { mut items, leader }) => {
+                    items.retain(|view| name.is_none_or(|name| view.key().1 == name));
+                    return Ok(Listing { items, origin: Origin::Operator { standing: leader } });
+                }
+                Err(error) => Some(format!("{error:#}")),
+            },
         };
-        let cluster = self.cluster.as_ref();
-        let client = cluster.map_err(|why| anyhow!("operator not reachable ({because}), and no cluster: {why}"))?;
+        let client = self.cluster.as_ref().map_err(|why| match &because {
+            Some(because) => anyhow!("operator not reachable ({because}), and no cluster: {why}"),
+            None => anyhow!("no cluster, and {} are read from it alone: {why}", V::MANY),
+        })?;
         let items = status::read(client, self.namespace(), name).await?;
         Ok(Listing { items, origin: Origin::Status { because } })
     }
 
-    async fn operator(&self) -> anyhow::Result<Answer> {
+    async fn operator<V: View>(&self, path: &str) -> anyhow::Result<Answer<V>> {
         let query = self.namespace().map_or_else(String::new, |namespace| format!("?namespace={namespace}"));
         let body = match (&self.operator, &self.cluster) {
             (Some(url), _) => {
-                let uri: Uri = format!("{url}/api/v1/connectors{query}").parse()?;
+                let uri: Uri = format!("{url}{path}{query}").parse()?;
                 outbound::get(&uri, self.header(header::AUTHORIZATION, "Bearer ")?).await?
             }
             (None, Ok(client)) => {
                 let service = format!("/api/v1/namespaces/{}/services/http:vigie:admin", self.operator_namespace);
-                let path = format!("{service}/proxy/api/v1/connectors{query}");
-                self.through(client, &path).await?
+                self.through(client, &format!("{service}/proxy{path}{query}")).await?
             }
             (None, Err(why)) => return Err(anyhow!("{why}")),
         };
@@ -142,7 +147,9 @@ mod tests {
     use serde_json::{Value, json};
     use tower_test::mock;
 
+    use super::super::connectors::tests::edge_1;
     use super::*;
+    use crate::admin::{BackendView, ConnectorView};
 
     type Server = mock::Handle<Request<Body>, Response<Body>>;
 
@@ -168,9 +175,9 @@ mod tests {
     #[tokio::test]
     async fn the_operator_is_asked_through_the_service_proxy() {
         let (reader, mut server) = reader(Some("t0ken"));
-        let asked = tokio::spawn(async move { reader.read(Some("edge-1")).await });
-        let other = ConnectorView { name: "other".to_owned(), ..super::super::table::tests::edge_1() };
-        let items = [super::super::table::tests::edge_1(), other];
+        let asked = tokio::spawn(async move { reader.read::<ConnectorView>(Some("edge-1")).await });
+        let other = ConnectorView { name: "other".to_owned(), ..edge_1() };
+        let items = [edge_1(), other];
         let request =
             answer(&mut server, 200, &json!({"items": items, "leader": "Leader", "source": "operator"})).await;
         let expected = "/api/v1/namespaces/vigie/services/http:vigie:admin/proxy/api/v1/connectors?namespace=gateways";
@@ -184,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_operator_the_status_is_read_and_the_reason_kept() {
         let (reader, mut server) = reader(None);
-        let asked = tokio::spawn(async move { reader.read(None).await });
+        let asked = tokio::spawn(async move { reader.read::<ConnectorView>(None).await });
         let gone = json!({"kind": "Status", "message": "no endpoints available", "code": 503});
         assert!(!answer(&mut server, 503, &gone).await.headers().contains_key(FORWARDED_TOKEN));
         let item = |name: &str| json!({"metadata": {"namespace": "gateways", "name": name}, "spec": {}});
@@ -199,13 +206,27 @@ mod tests {
         let listing = asked.await.unwrap().unwrap();
         assert_eq!(listing.items.iter().map(|view| view.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         let Origin::Status { because } = listing.origin else { panic!("the operator did not answer") };
-        assert_eq!(because, "503: no endpoints available");
+        assert_eq!(because.as_deref(), Some("503: no endpoints available"));
+    }
+
+    #[tokio::test]
+    async fn backends_are_read_from_the_status_alone() {
+        let (reader, mut server) = reader(Some("t0ken"));
+        let asked = tokio::spawn(async move { reader.read::<BackendView>(Some("shop")).await });
+        let list = json!({"apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackendList", "metadata": {},
+            "items": [{"metadata": {"namespace": "gateways", "name": "shop"}, "spec": {}, "status": {"state": "Up"}}]});
+        let request = answer(&mut server, 200, &list).await;
+        assert_eq!(request.uri().path(), "/apis/vigie.dev/v1alpha1/namespaces/gateways/monitoredbackends");
+        assert!(request.uri().query().is_some_and(|query| query.contains("metadata.name%3Dshop")), "{}", request.uri());
+        let listing = asked.await.unwrap().unwrap();
+        assert_eq!(listing.items[0].state, crate::api::BackendState::Up);
+        assert!(matches!(listing.origin, Origin::Status { because: None }));
     }
 
     #[tokio::test]
     async fn a_cluster_without_our_kind_is_told_as_such() {
         let (reader, mut server) = reader(None);
-        let asked = tokio::spawn(async move { reader.read(None).await });
+        let asked = tokio::spawn(async move { reader.read::<ConnectorView>(None).await });
         // In plain text, as a real API server says it of a group that it does not know.
         let missing = json!("404 page not found");
         answer(&mut server, 404, &missing).await;

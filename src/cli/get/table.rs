@@ -4,16 +4,16 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use crate::admin::ConnectorView;
+use super::kind::View;
 
 /// Spaces between columns, as kubectl.
 const GAP: usize = 3;
 /// What stands for nothing, so that every line has the same number of words.
-const NOTHING: &str = "<none>";
+pub(super) const NOTHING: &str = "<none>";
 
 /// The table with its header. Times are shown as ages at `now`.
-pub(super) fn render(views: &[ConnectorView], with_namespace: bool, wide: bool, now: Timestamp) -> String {
-    let mut lines = vec![header(with_namespace, wide)];
+pub(super) fn render<V: View>(views: &[V], with_namespace: bool, wide: bool, now: Timestamp) -> String {
+    let mut lines = vec![header::<V>(with_namespace, wide)];
     lines.extend(views.iter().map(|view| row(view, with_namespace, wide, now)));
     let mut widths = vec![0; lines[0].len()];
     for line in &lines {
@@ -34,58 +34,49 @@ pub(super) fn render(views: &[ConnectorView], with_namespace: bool, wide: bool, 
     text
 }
 
-fn header(with_namespace: bool, wide: bool) -> Vec<Cow<'static, str>> {
-    let mut cells = Vec::new();
-    if with_namespace {
-        cells.push("NAMESPACE");
-    }
-    cells.extend(["NAME", "STATE", "READY", "CAUSE", "LAST CONTACT", "VERSION", "RESTARTS", "AGE"]);
-    if wide {
-        cells.extend(["HEALTH", "SITE", "ADDRESS", "TOKEN AGE"]);
-    }
-    cells.into_iter().map(Cow::Borrowed).collect()
+fn header<V: View>(with_namespace: bool, wide: bool) -> Vec<Cow<'static, str>> {
+    let names = with_namespace.then_some("NAMESPACE").into_iter().chain(["NAME"]);
+    let wide = if wide { V::WIDE } else { &[] };
+    names.chain(V::COLUMNS.iter().chain(wide).copied()).map(Cow::Borrowed).collect()
 }
 
-fn row(view: &ConnectorView, with_namespace: bool, wide: bool, now: Timestamp) -> Vec<Cow<'_, str>> {
-    let mut cells: Vec<Cow<str>> = Vec::new();
-    if with_namespace {
-        cells.push(view.namespace.as_str().into());
-    }
-    let contact = view.last_heartbeat_time.map_or("<never>".into(), |at| exact_age(seconds(at, now)).into());
-    cells.extend([
-        view.name.as_str().into(),
-        view.state.as_str().into(),
-        view.ready.as_str().into(),
-        view.cause.map_or(NOTHING, |cause| cause.as_str()).into(),
-        contact,
-        said(view.version.as_deref()),
-        view.restarts.to_string().into(),
-        rough(view.created_time, now),
-    ]);
+fn row<V: View>(view: &V, with_namespace: bool, wide: bool, now: Timestamp) -> Vec<Cow<'_, str>> {
+    let (namespace, name) = view.key();
+    let names = with_namespace.then_some(namespace).into_iter().chain([name]);
+    let mut cells: Vec<Cow<str>> = names.map(Cow::Borrowed).collect();
+    cells.extend(view.cells(now));
     if wide {
-        cells.extend([
-            said(view.health.as_deref()),
-            said(Some(&view.site)),
-            said(view.address.as_deref()),
-            rough(view.token_issued_time, now),
-        ]);
+        cells.extend(view.wide_cells(now));
     }
     cells
 }
 
-/// What somebody else said, safe for a terminal: an agent chooses its version freely, escape sequences included.
-fn said(text: Option<&str>) -> Cow<'_, str> {
+/// What somebody else said, as one word that is safe for a terminal: an agent chooses its version freely, escape
+/// sequences included.
+pub(super) fn said(text: Option<&str>) -> Cow<'_, str> {
+    clean(text, |c| c.is_control() || c.is_whitespace())
+}
+
+/// The same as several words.
+pub(super) fn sentence(text: Option<&str>) -> Cow<'_, str> {
+    clean(text, char::is_control)
+}
+
+fn clean(text: Option<&str>, is_bad: fn(char) -> bool) -> Cow<'_, str> {
     match text {
         None | Some("") => NOTHING.into(),
-        Some(text) if text.chars().any(|c| c.is_control() || c.is_whitespace()) => {
-            let clean = |c: char| if c.is_control() || c.is_whitespace() { '_' } else { c };
-            text.chars().map(clean).collect::<String>().into()
-        }
+        Some(text) if text.contains(is_bad) => text.replace(is_bad, "_").into(),
         Some(text) => text.into(),
     }
 }
 
-fn rough(at: Option<Timestamp>, now: Timestamp) -> Cow<'static, str> {
+/// How long ago it was, to the second while that matters.
+pub(super) fn exact(at: Option<Timestamp>, now: Timestamp) -> Cow<'static, str> {
+    at.map_or("<never>".into(), |at| exact_age(seconds(at, now)).into())
+}
+
+/// How long ago it was, as kubectl writes it.
+pub(super) fn rough(at: Option<Timestamp>, now: Timestamp) -> Cow<'static, str> {
     at.map_or("<unknown>".into(), |at| human_age(seconds(at, now)).into())
 }
 
@@ -140,88 +131,11 @@ fn two(seconds: u64, (large, large_name): (u64, &str), (small, small_name): (u64
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-    use crate::api::Truth;
-    use crate::api::{Cause, ConnectorState};
-
-    pub(crate) fn edge_1() -> ConnectorView {
-        let time = |text: &str| Some(text.parse().unwrap());
-        ConnectorView {
-            namespace: "gateways".to_owned(),
-            name: "edge-1".to_owned(),
-            connector_id: "gateways/edge-1".to_owned(),
-            site: String::new(),
-            state: ConnectorState::Online,
-            ready: Truth::True,
-            cause: None,
-            message: None,
-            advice: None,
-            last_heartbeat_time: time("2026-11-22T11:59:57Z"),
-            state_since: time("2026-11-22T10:00:00Z"),
-            health: Some("ChecksPassed".to_owned()),
-            version: Some("1.4.2".to_owned()),
-            hostname: Some("gw-1".to_owned()),
-            address: Some("192.0.2.7".to_owned()),
-            token_issued_time: time("2026-11-20T12:00:00Z"),
-            restarts: 0,
-            created_time: time("2026-11-12T12:00:00Z"),
-            checks: Vec::new(),
-            paused: false,
-            written: true,
-        }
-    }
-
-    fn silent() -> ConnectorView {
-        ConnectorView {
-            name: "edge-longer-name".to_owned(),
-            site: "lyon".to_owned(),
-            state: ConnectorState::Offline,
-            ready: Truth::False,
-            cause: Some(Cause::HeartbeatExpired),
-            last_heartbeat_time: Some("2026-11-22T09:59:50Z".parse().unwrap()),
-            health: Some("Stale".to_owned()),
-            version: None,
-            address: None,
-            token_issued_time: None,
-            restarts: 2,
-            ..edge_1()
-        }
-    }
 
     fn noon() -> Timestamp {
         "2026-11-22T12:00:00Z".parse().unwrap()
-    }
-
-    #[test]
-    fn the_table_reads_like_kubectls() {
-        let expected = "\
-NAME               STATE     READY   CAUSE              LAST CONTACT   VERSION   RESTARTS   AGE
-edge-1             Online    True    <none>             3s             1.4.2     0          10d
-edge-longer-name   Offline   False   HeartbeatExpired   2h             <none>    2          10d
-";
-        assert_eq!(render(&[edge_1(), silent()], false, false, noon()), expected);
-    }
-
-    #[test]
-    fn wide_and_all_namespaces_add_columns_at_the_ends() {
-        let mut never = edge_1();
-        never.last_heartbeat_time = None;
-        let expected = "\
-NAMESPACE   NAME               STATE     READY   CAUSE              LAST CONTACT   VERSION   RESTARTS   AGE   HEALTH         SITE     ADDRESS     TOKEN AGE
-gateways    edge-1             Online    True    <none>             <never>        1.4.2     0          10d   ChecksPassed   <none>   192.0.2.7   2d
-gateways    edge-longer-name   Offline   False   HeartbeatExpired   2h             <none>    2          10d   Stale          lyon     <none>      <unknown>
-";
-        assert_eq!(render(&[never, silent()], true, true, noon()), expected);
-    }
-
-    #[test]
-    fn what_an_agent_says_cannot_move_the_cursor() {
-        let mut view = edge_1();
-        view.version = Some("1\x1b[2J\n2".to_owned());
-        let text = render(&[view], false, false, noon());
-        assert!(text.contains("1_[2J_2"), "{text}");
-        assert_eq!(text.lines().count(), 2);
     }
 
     #[test]

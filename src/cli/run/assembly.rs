@@ -14,13 +14,15 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::backends::{Quarter, Shared, own_ports};
 use super::office::Town;
-use crate::admin::{Admin, Authenticator};
+use crate::admin::{Admin, Authenticator, Fleet};
+use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
 use crate::clock::Clock;
 use crate::cluster::{Clients, StatusWriter, behind, connect};
-use crate::controller::connector::checkpoints::Checkpoints;
-use crate::controller::connector::drive::{self, Wakes};
+use crate::controller::checkpoints::{Budget, Checkpoints};
+use crate::controller::connector::drive;
 use crate::controller::connector::keeper::{Keeper, Outlets, SiteEvent};
 use crate::controller::connector::leases;
 use crate::controller::connector::reconcile::Context;
@@ -28,6 +30,9 @@ use crate::controller::connector::sites::Sites;
 use crate::controller::connector::view::Known;
 use crate::controller::connector::watch::Tap;
 use crate::controller::events::Reporter;
+use crate::controller::fleet::Everything;
+use crate::controller::unreadable::Unreadable;
+use crate::controller::wakes::Wakes;
 use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
 use crate::heartbeat::registry::{Registry, Told};
@@ -74,15 +79,15 @@ pub(super) struct Running {
 
 /// Tasks that are stopped together.
 #[derive(Clone, Default)]
-struct Group {
+pub(super) struct Group {
     tasks: TaskTracker,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     /// Ends what did not stop by itself in time.
     kill: CancellationToken,
 }
 
 impl Group {
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
         self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await });
     }
@@ -132,24 +137,38 @@ impl Assembly {
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
         let sites = Arc::new(Sites::default());
+        let writer = StatusWriter::new(clock, metrics.clone());
+        let reporter = Reporter { client: clients.lease.clone(), instance: me };
+        let budget = Arc::new(Budget::new(args.status_writes_per_second));
+        let quarter = Quarter::new(
+            &Shared {
+                args: &args,
+                clients: &clients,
+                leadership: &leadership,
+                writer: &writer,
+                reporter: &reporter,
+                metrics: &metrics,
+                budget: &budget,
+                clock,
+            },
+            own_ports(&[beats.local_addr()?, admin.local_addr()?]),
+        );
         let context = Arc::new(Context {
             registry: registry.clone(),
             leadership: leadership.clone(),
-            writer: StatusWriter::new(clock, metrics.clone()),
+            writer,
             client: clients.lease.clone(),
-            reporter: Reporter { client: clients.lease.clone(), instance: me },
+            reporter,
             sites: sites.clone(),
             desks: Default::default(),
             metrics: metrics.clone(),
             public_url: args.public_url.clone(),
             clock,
-            unreadable: RwLock::default(),
+            unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
             calls: tokio::sync::Semaphore::new(crate::controller::connector::reconcile::CALLS_IN_FLIGHT),
         });
-        let checkpoints = Arc::new(Checkpoints::new(
-            Duration::from_secs(args.checkpoint_seconds.into()),
-            args.status_writes_per_second,
-        ));
+        let period = Duration::from_secs(args.checkpoint_seconds.into());
+        let checkpoints = Arc::new(Checkpoints::new(period, budget));
         let known = Arc::new(Known {
             registry: registry.clone(),
             stores: RwLock::default(),
@@ -157,11 +176,15 @@ impl Assembly {
             checkpoints: checkpoints.clone(),
             has_canary: args.public_url.is_some(),
         });
-        register_fleet(&mut exported, known.clone(), args.object_metrics);
+        let fleet: Arc<dyn Fleet> =
+            Arc::new(Everything { connectors: known.clone(), backends: quarter.known.clone() });
+        register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let (pokes, poked) = mpsc::unbounded_channel();
         let town = Town::new(registry.clone(), clock, pokes.clone());
-        let parts = Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known };
+        let parts =
+            Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known, fleet: &fleet };
         let wakes = parts.controllers(&checkpoints, pokes, &work);
+        quarter.start(|| every(town.all.subscribe()), &work);
         parts.keeper(&wakes, told, poked, sites, &work);
         parts.checkpoints(checkpoints, wakes, &lease_namespace, &work);
         parts.path(pod.as_ref(), &rest)?;
@@ -178,16 +201,17 @@ struct Parts<'a> {
     context: &'a Arc<Context>,
     town: &'a Town,
     known: &'a Arc<Known>,
+    fleet: &'a Arc<dyn Fleet>,
 }
 
 impl Parts<'_> {
     /// One controller for each namespace that is watched, or one for all.
     fn controllers(
         &self,
-        checkpoints: &Arc<Checkpoints>,
+        checkpoints: &Arc<Checkpoints<Entry>>,
         pokes: mpsc::UnboundedSender<crate::controller::connector::keeper::Poke>,
         work: &Group,
-    ) -> Wakes {
+    ) -> Wakes<Connector> {
         let (wakes, scopes) = Wakes::new(&self.args.namespace);
         let mut stores = Vec::new();
         let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
@@ -220,7 +244,7 @@ impl Parts<'_> {
 
     fn keeper(
         &self,
-        wakes: &Wakes,
+        wakes: &Wakes<Connector>,
         told: mpsc::UnboundedReceiver<Told>,
         poked: mpsc::UnboundedReceiver<crate::controller::connector::keeper::Poke>,
         sites: Arc<Sites>,
@@ -238,7 +262,13 @@ impl Parts<'_> {
         work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
     }
 
-    fn checkpoints(&self, checkpoints: Arc<Checkpoints>, wakes: Wakes, lease_namespace: &str, work: &Group) {
+    fn checkpoints(
+        &self,
+        checkpoints: Arc<Checkpoints<Entry>>,
+        wakes: Wakes<Connector>,
+        lease_namespace: &str,
+        work: &Group,
+    ) {
         let lease = ObjectReference {
             api_version: Some("coordination.k8s.io/v1".to_owned()),
             kind: Some("Lease".to_owned()),
@@ -317,7 +347,7 @@ impl Parts<'_> {
             AdminAuth::Off => None,
             AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.lease.clone())),
         };
-        let private = crate::admin::router(Admin { fleet: self.known.clone(), registry: Arc::new(exported), auth });
+        let private = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
         // Few ask, and each answer may hold the whole fleet.
         let limits = Limits { max_connections: 256, ..Limits::default() };
         rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));

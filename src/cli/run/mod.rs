@@ -1,6 +1,7 @@
 //! `vigie run`: the composition root, the only place that spawns.
 
 mod assembly;
+mod backends;
 mod office;
 
 use anyhow::Context as _;

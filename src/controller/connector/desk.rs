@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::secrets::Token;
-use crate::api::{ConditionType, Connector, Truth};
+use crate::api::{ConditionType, Connector, ConnectorState, Truth};
 use crate::controller::events::Event;
 use crate::health::Moment;
 
@@ -39,8 +39,22 @@ pub struct Desk {
     /// The object as we wrote it last, until the watch has brought it back: what the store has before that is older, and
     /// deciding by it would repeat the write in vain.
     pub latest: Option<Box<Connector>>,
+    /// The youngest delivery whose token we saw reach its Secret. The status says so a moment later, and a Secret that is
+    /// deleted in that moment held a token that may be in use.
+    pub delivered: i64,
     /// Failures in a row.
     pub failures: u32,
+}
+
+/// What is known of a connector's deliveries besides its status.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The token whose hash is stored and that has not reached its Secret.
+    pub undelivered: Option<Token>,
+    /// Why it has not.
+    pub trouble: Option<String>,
+    /// The youngest delivery whose token we saw reach its Secret; 0 before the first.
+    pub delivered: i64,
 }
 
 /// What could not be delivered or told, and is tried again.
@@ -106,11 +120,13 @@ impl Desks {
 }
 
 impl Desk {
-    /// The token whose hash is stored and that has not reached its Secret, and why it has not.
-    pub fn undelivered(&self) -> (Option<Token>, Option<String>) {
-        match &self.undone {
-            Some(undone) => (undone.undelivered.clone(), undone.trouble.clone()),
-            None => (None, None),
+    /// What is known of deliveries besides the status.
+    pub fn notes(&self) -> Notes {
+        let undone = self.undone.as_deref();
+        Notes {
+            undelivered: undone.and_then(|undone| undone.undelivered.clone()),
+            trouble: undone.and_then(|undone| undone.trouble.clone()),
+            delivered: self.delivered,
         }
     }
 
@@ -134,6 +150,22 @@ impl Desk {
         if events.peek().is_some() {
             self.undone.get_or_insert_default().untold.extend(events);
         }
+    }
+
+    /// The answer to a status write was lost, so that it may be done: then the next try finds nothing to write, and would
+    /// find nothing to tell of `events`.
+    pub fn doubt(&mut self, events: &[Event]) {
+        // The event of a state follows from what is stored then: whether it was written shows there.
+        self.retold = false;
+        let of_a_state = |event: &Event| event.reason.parse::<ConnectorState>().is_ok();
+        let mut untold = self.take_untold();
+        // What happened to a token happened. Each try decides anew: another time, and the same occurrence.
+        for event in events.iter().filter(|event| !of_a_state(event)) {
+            if !untold.iter().any(|known| known.occurrence == event.occurrence) {
+                untold.push(event.clone());
+            }
+        }
+        self.keep_untold(untold);
     }
 
     /// What we wrote ourselves, when that is younger than `seen`.

@@ -1,27 +1,25 @@
 //! Drives the reconciles of Connectors: one controller for each scope, one budget of checkpoints for all.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::runtime::Controller;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
-use kube::runtime::reflector::{ObjectRef, Store};
-use serde_json::json;
-use tokio::sync::mpsc;
+use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::checkpoints::{Checkpoints, Shortfall};
 use super::reconcile::{Context, Failed, key};
-use super::watch::{Guarded, Tap, reference, watched};
-use crate::api::{ConditionType, ConnectorState, Reason, Truth, condition};
-use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WriteError, within};
+use super::watch::{Guarded, Tap, watched};
+use crate::api::{Connector, ConnectorState};
+use crate::cluster::WriteError;
+use crate::controller::checkpoints::{Checkpoints, Shortfall};
 use crate::controller::events::{Event, Kind};
-use crate::heartbeat::entry::Key;
+use crate::controller::wakes::{Wakes, Woken, reference};
+use crate::heartbeat::entry::Entry;
 
 /// How often the budget of checkpoints is looked at.
 const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
@@ -34,49 +32,12 @@ const AT_ONCE: u16 = 256;
 /// How often it is told that the budget is too small.
 const SHORTFALL_TOLD: Duration = Duration::from_secs(3600);
 
-/// Whose reconcile was woken.
-pub type Woken = mpsc::UnboundedReceiver<ObjectRef<Guarded>>;
-
-/// Wakes the reconcile of one object, whichever controller it belongs to.
-#[derive(Clone, Default)]
-pub struct Wakes {
-    all: Option<mpsc::UnboundedSender<ObjectRef<Guarded>>>,
-    by_namespace: HashMap<String, mpsc::UnboundedSender<ObjectRef<Guarded>>>,
-}
-
-impl Wakes {
-    /// A sender for each scope, and their receiving ends in the order of the scopes. No scopes = one for everything.
-    pub fn new(namespaces: &[String]) -> (Self, Vec<(Option<String>, Woken)>) {
-        let mut wakes = Self::default();
-        if namespaces.is_empty() {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            wakes.all = Some(sender);
-            return (wakes, vec![(None, receiver)]);
-        }
-        let mut ends = Vec::new();
-        for namespace in namespaces {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            wakes.by_namespace.insert(namespace.clone(), sender);
-            ends.push((Some(namespace.clone()), receiver));
-        }
-        (wakes, ends)
-    }
-
-    /// Wakes the reconcile of `key`.
-    pub fn wake(&self, key: &Key) {
-        if let Some(sender) = self.all.as_ref().or_else(|| self.by_namespace.get(&*key.namespace)) {
-            // The controller is gone only while the process ends.
-            let _ = sender.send(reference(key));
-        }
-    }
-}
-
 /// Starts the controller of one scope; gives its store, and what drives it until `stop`.
 pub fn controller(
     client: &kube::Client,
     scope: Option<&str>,
     tap: Tap,
-    woken: Woken,
+    woken: Woken<Connector>,
     all: impl futures::Stream<Item = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> (Store<Guarded>, impl Future<Output = ()> + Send + 'static) {
@@ -104,9 +65,9 @@ async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action
     match &object.0 {
         Ok(connector) => context.reconcile(connector).await,
         Err(invalid) => {
-            let name = invalid.metadata.name.as_deref().unwrap_or_default();
-            let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
-            context.say_unreadable(namespace, name, &invalid.metadata, &invalid.error).await
+            let unknown = ConnectorState::Unknown.as_str();
+            context.unreadable.say::<Connector>(&invalid.metadata, &invalid.error, unknown).await?;
+            Ok(Action::await_change())
         }
     }
 }
@@ -129,53 +90,11 @@ fn retry(object: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action 
     Action::requeue(wait)
 }
 
-impl Context {
-    /// An object whose status cannot be read: it says so itself, once, and stops nobody else.
-    async fn say_unreadable(
-        &self,
-        namespace: &str,
-        name: &str,
-        meta: &kube::core::ObjectMeta,
-        error: &str,
-    ) -> Result<Action, Failed> {
-        let uid = meta.uid.clone().unwrap_or_default();
-        let now = self.clock.read();
-        if self.unreadable.read().contains(&uid) || self.leadership.borrow().permit(now.moment).is_none() {
-            return Ok(Action::await_change());
-        }
-        tracing::error!(connector = %format!("{namespace}/{name}"), error, "its stored form cannot be read; nothing is done about it until it can");
-        let message = format!("the stored status cannot be read: {error}");
-        let generation = meta.generation.unwrap_or(0);
-        let said = [
-            (ConditionType::Ready, Truth::False),
-            (ConditionType::Accepted, Truth::False),
-            (ConditionType::Stalled, Truth::True),
-        ];
-        let conditions: Vec<_> = said
-            .into_iter()
-            .map(|(type_, truth)| {
-                let mut said = condition(type_, truth, Reason::UnreadableStatus, message.clone(), generation);
-                said.last_transition_time = crate::api::Time(now.wall);
-                said
-            })
-            .collect();
-        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "state": ConnectorState::Unknown, "conditions": conditions } });
-        let api: Api<Guarded> = Api::namespaced(self.client.clone(), namespace);
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let what = format!("writing the status of Connector {namespace}/{name}");
-        within(&what, CALL_TIMEOUT, api.patch_status(name, &params, &Patch::Merge(patch)))
-            .await
-            .map_err(WriteError::Call)?;
-        self.unreadable.write().insert(uid);
-        Ok(Action::await_change())
-    }
-}
-
 /// Hands out checkpoints within the budget for as long as we lead; until `stop`.
 pub async fn checkpoints(
     context: Arc<Context>,
-    checkpoints: Arc<Checkpoints>,
-    wakes: Wakes,
+    checkpoints: Arc<Checkpoints<Entry>>,
+    wakes: Wakes<Connector>,
     lease: ObjectReference,
     stop: CancellationToken,
 ) {
@@ -185,7 +104,7 @@ pub async fn checkpoints(
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let now = context.clock.now();
         let Some(permit) = context.leadership.borrow().permit(now) else { continue };
-        let (turns, shortfall) = checkpoints.take_due(&context.registry, now);
+        let (turns, shortfall) = checkpoints.take_due(|entry| context.registry.has(entry), now);
         for entry in turns {
             context.desks.checkpoint(entry.number, permit.epoch());
             wakes.wake(&entry.identity.key);

@@ -8,6 +8,7 @@ use kube::ResourceExt as _;
 
 use super::assess::stored;
 use super::decide::decide;
+use super::desk::Notes;
 use super::reconcile::{Context, Failed, retired_use};
 use super::secrets::{Secrets, Token};
 use super::token::{Request, Seen, TokenPlan, Write, plan, was_delivered};
@@ -62,15 +63,11 @@ impl Context {
         let noted = status.and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
         let is_news = rejected.is_some_and(|at| noted.is_none_or(|noted| at.as_second() > noted.as_second()));
         let spread = (entry.number % 997) as f64 / 997.0;
-        let (due, undelivered, trouble) = self.desks.at(entry.number, permit.epoch(), |desk| {
-            let due = desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread);
-            let (undelivered, trouble) = desk.undelivered();
-            (due, undelivered, trouble)
+        let due = self.desks.at(entry.number, permit.epoch(), |desk| {
+            desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread).then(|| desk.notes())
         });
-        if !due {
-            return None;
-        }
-        Some(self.look_now(connector, live, rejected, undelivered, trouble, now).await)
+        let notes = due?;
+        Some(self.look_now(connector, live, rejected, notes, now).await)
     }
 
     async fn look_now(
@@ -78,20 +75,23 @@ impl Context {
         connector: &Connector,
         live: &Snapshot,
         rejected: Option<Timestamp>,
-        undelivered: Option<Token>,
-        trouble: Option<String>,
+        notes: Notes,
         now: Now,
     ) -> Look {
+        let Notes { undelivered, trouble, delivered } = notes;
         let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
         let secret_name = connector.credential_secret_name();
         let Sight { seen, secret, is_missing, failure } = self.see(connector, &secrets, &secret_name).await;
         let annotations = connector.metadata.annotations.as_ref();
         let provisioned = stored(connector, ConditionType::Provisioned);
+        let status = connector.status.as_ref().and_then(|status| status.token.as_ref());
         let request = Request {
             spec: &connector.spec.token,
             secret_name: &secret_name,
-            status: connector.status.as_ref().and_then(|status| status.token.as_ref()),
-            delivered: was_delivered(provisioned.as_ref()),
+            status,
+            // What was used has been delivered, whatever else is known.
+            delivered: was_delivered(provisioned.as_ref())
+                || status.is_some_and(|token| delivered.max(live.used_generation) >= token.generation),
             revoke: annotations.and_then(|all| all.get(super::REVOKE_REQUESTED)).map(String::as_str),
             used_generation: live.used_generation,
             retired_use: rejected,
@@ -171,6 +171,9 @@ impl Context {
         self.desks.at(entry.number, permit.epoch(), |desk| {
             let undelivered = token.filter(|_| outcome.is_err()).cloned();
             desk.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
+            if token.is_some() && outcome.is_ok() {
+                desk.delivered = look.plan.status.generation;
+            }
             desk.look_at = None;
         });
         outcome.map_err(Failed::Secret)

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
-use parking_lot::RwLock;
 use serde_json::json;
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
@@ -23,6 +22,7 @@ use crate::api::{ConditionType, Connector, ConnectorStatus, Reason, Truth};
 use crate::clock::{Clock, Now};
 use crate::cluster::{CallError, StatusWriter, WriteError};
 use crate::controller::events::{Event, Reporter};
+use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::entry::{Entry, Key, Snapshot};
 use crate::heartbeat::registry::Registry;
 use crate::leader::{Leadership, Permit};
@@ -57,8 +57,8 @@ pub struct Context {
     pub public_url: Option<String>,
     /// The clocks.
     pub clock: Clock,
-    /// Objects whose status cannot be read, which have been told so: UIDs.
-    pub unreadable: RwLock<std::collections::HashSet<String>>,
+    /// Objects whose status cannot be read.
+    pub unreadable: Unreadable,
     /// Places for calls about Secrets and events: a fleet that is created at once would open a connection for each.
     pub calls: Semaphore,
 }
@@ -72,6 +72,9 @@ pub enum Failed {
     /// Its token Secret could not be read or written.
     #[error("its token was not delivered: {0}")]
     Secret(CallError),
+    /// It cannot be read, and does not say so yet.
+    #[error("it does not say that it cannot be read: {0}")]
+    Unreadable(#[from] CallError),
     /// An event was not told.
     #[error("an event was not told: {0}")]
     Event(CallError),
@@ -154,7 +157,8 @@ impl Context {
         let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
         let mut written = None;
         if let Some(status) = status {
-            written = Some(self.write(permit, entry, connector, status, live, due_at).await?);
+            let done = self.write(permit, entry, connector, status, live, due_at).await;
+            written = Some(done.inspect_err(|failed| self.doubt(permit, entry, failed, &events))?);
         } else if checkpoint {
             written = Some(self.checkpoint(permit, entry, connector, &current, live).await?);
         }
@@ -217,6 +221,12 @@ impl Context {
             }
         }
         Ok(written)
+    }
+
+    fn doubt(&self, permit: &Permit, entry: &Entry, failed: &Failed, events: &[Event]) {
+        if matches!(failed, Failed::Status(WriteError::Call(error)) if error.leaves_doubt()) {
+            self.desks.at(entry.number, permit.epoch(), |desk| desk.doubt(events));
+        }
     }
 
     async fn checkpoint(
@@ -358,7 +368,7 @@ pub(super) fn retired_use(connector: &Connector, live: &Snapshot, now: Now) -> O
 
 /// Which entry an object has.
 pub fn key(connector: &Connector) -> Key {
-    Key { namespace: connector.namespace().unwrap_or_default().into(), name: connector.name_any().into() }
+    Key::of(&connector.metadata)
 }
 
 fn is_same(entry: &Entry, connector: &Connector) -> bool {

@@ -2,25 +2,22 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
 use super::assess::Assessment;
-use super::checkpoints::Checkpoints;
 use super::reconcile::{key, observe};
 use super::sites::Sites;
 use super::watch::Guarded;
-use crate::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
-use crate::api::{ConditionType, Connector, ConnectorStatus, Paused, Truth, conditions};
+use crate::admin::{CheckView, ConnectorView, Facts, Standing};
+use crate::api::{ConditionType, Connector, ConnectorStatus, Truth, conditions};
 use crate::clock::Now;
-use crate::heartbeat::entry::Snapshot;
+use crate::controller::checkpoints::Checkpoints;
+use crate::controller::paused::is_paused;
+use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::Registry;
-
-/// The annotation that pauses remedies until a time.
-const PAUSED_UNTIL: &str = "vigie.dev/paused-until";
 
 /// The fleet as this process sees it.
 pub struct Known {
@@ -31,7 +28,7 @@ pub struct Known {
     /// Mass silence.
     pub sites: Arc<Sites>,
     /// How far behind the written last contacts are.
-    pub checkpoints: Arc<Checkpoints>,
+    pub checkpoints: Arc<Checkpoints<Entry>>,
     /// Whether a canary is sent.
     pub has_canary: bool,
 }
@@ -55,16 +52,23 @@ impl Known {
     }
 }
 
-impl Fleet for Known {
-    fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
+impl Known {
+    /// Calls `each` for every connector, of one namespace when it is given.
+    pub fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
         // A follower hears nobody: what is written is the best that it knows, and it says so by `leader`.
-        let follows = self.registry.ear.inputs().office == Office::Follower;
+        let follows = self.follows();
         self.visit(namespace, &mut |connector, live, assessment, now| {
             each(if follows { written(connector, now) } else { known(connector, live, assessment, now) });
         });
     }
 
-    fn facts(&self) -> Facts {
+    /// Whether another leads: then what is written is the best that this process knows.
+    pub fn follows(&self) -> bool {
+        self.registry.ear.inputs().office == Office::Follower
+    }
+
+    /// What is true of the operator itself, as far as connectors are concerned.
+    pub fn facts(&self) -> Facts {
         let now = self.registry.clock().read();
         let inputs = self.registry.ear.inputs();
         let leader = match inputs.office {
@@ -86,6 +90,7 @@ impl Fleet for Known {
             status_write_pending: pending,
             checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),
             connectors: self.registry.len(),
+            backends: 0,
         }
     }
 }
@@ -153,7 +158,7 @@ fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorV
             .iter()
             .map(|check| CheckView { type_: check.type_.clone(), status: check.status })
             .collect(),
-        paused: is_paused(connector, now.wall),
+        paused: is_paused(&connector.metadata, connector.spec.paused.as_ref(), now.wall),
         written: status.state.is_some(),
     }
 }
@@ -162,12 +167,5 @@ fn truth(among: &[crate::api::Condition], type_: ConditionType) -> Truth {
     conditions::get(among, type_).and_then(|found| found.status.parse().ok()).unwrap_or(Truth::Unknown)
 }
 
-/// Whether remedies are paused at `now`, by the spec or by the object's annotation.
-fn is_paused(connector: &Connector, now: Timestamp) -> bool {
-    let by_spec = |paused: &Paused| paused.until.as_ref().is_none_or(|until| until.0 > now);
-    let by_annotation = || {
-        let until = connector.metadata.annotations.as_ref()?.get(PAUSED_UNTIL)?;
-        until.parse::<Timestamp>().ok().map(|until| until > now)
-    };
-    connector.spec.paused.as_ref().is_some_and(by_spec) || by_annotation().unwrap_or(false)
-}
+#[cfg(test)]
+mod tests;

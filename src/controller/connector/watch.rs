@@ -4,22 +4,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
+use kube::Resource as _;
 use kube::api::Api;
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store, store};
+use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::mpsc;
 
-use super::checkpoints::Checkpoints;
 use super::keeper::Poke;
 use super::reconcile::{Context, key};
-use crate::api::Connector;
-use crate::heartbeat::entry::{Entry, Key};
+use crate::api::{Connector, Key};
+use crate::controller::checkpoints::Checkpoints;
+use crate::controller::trouble::Trouble;
+use crate::controller::wakes;
+use crate::heartbeat::entry::Entry;
 
-/// A Connector that may be unreadable: one bad object must not take the whole list with it.
-pub type Guarded = DeserializeGuard<Connector>;
+/// A Connector that may be unreadable.
+pub type Guarded = wakes::Guarded<Connector>;
 
 /// What the tap keeps up to date.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub struct Tap {
     /// The deadlines.
     pub pokes: mpsc::UnboundedSender<Poke>,
     /// The checkpoints.
-    pub checkpoints: Arc<Checkpoints>,
+    pub checkpoints: Arc<Checkpoints<Entry>>,
     /// The one namespace that is watched; `None` = all.
     pub scope: Option<Arc<str>>,
     /// Called when all objects of this scope are known, the first time and after each relist.
@@ -45,7 +46,7 @@ pub fn watched(
 ) -> (Store<Guarded>, impl Stream<Item = Result<Guarded, watcher::Error>> + Send + 'static) {
     let (reader, writer) = store::<Guarded>();
     let mut listed = HashSet::new();
-    let mut trouble = Trouble::default();
+    let mut trouble = Trouble::of(&Connector::plural(&()));
     let stream = watch(api, watcher::Config::default())
         .backoff(crate::cluster::WatchBackoff::default())
         // Half of a stored object is who wrote which field: nobody here asks.
@@ -67,13 +68,13 @@ impl Tap {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
-                listed.insert(key_of(object));
+                listed.insert(Key::of(object.meta()));
                 self.applied(object);
             }
             Event::Apply(object) => self.applied(object),
             Event::Delete(object) => {
                 // A new object of the same name may be there already: only this one goes.
-                let entry = self.context.registry.get(&key_of(object));
+                let entry = self.context.registry.get(&Key::of(object.meta()));
                 if let Some(entry) = entry.filter(|entry| Some(&*entry.identity.uid) == object.meta().uid.as_deref()) {
                     self.gone(&entry);
                 }
@@ -124,44 +125,5 @@ impl Tap {
     }
 }
 
-fn key_of(object: &Guarded) -> Key {
-    Key { namespace: object.meta().namespace.clone().unwrap_or_default().into(), name: object.name_any().into() }
-}
-
-/// The reference by which the reconciler knows an object.
-pub fn reference(key: &Key) -> ObjectRef<Guarded> {
-    ObjectRef::new(&key.name).within(&key.namespace)
-}
-
-/// Says once what is wrong with the watch, and once that it is over.
-#[derive(Default)]
-struct Trouble(bool);
-
-impl Trouble {
-    fn say(&mut self, error: &watcher::Error) {
-        // The API server forgets old versions; listing anew is how watches go on.
-        if matches!(error, watcher::Error::WatchError(status) if status.code == 410) {
-            tracing::debug!(%error, "listing Connectors anew");
-            return;
-        }
-        if std::mem::replace(&mut self.0, true) {
-            return;
-        }
-        let missing =
-            matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
-        if missing {
-            tracing::error!(
-                "this cluster does not know {}: apply the CRDs (`vigie crd | kubectl apply -f -`); trying again",
-                Connector::plural(&())
-            );
-        } else {
-            tracing::warn!(%error, "watching Connectors failed; trying again until it works");
-        }
-    }
-
-    fn over(&mut self) {
-        if std::mem::take(&mut self.0) {
-            tracing::info!("watching Connectors again");
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,9 @@ pub struct Evidence {
     /// What the local agent says.
     #[serde(default)]
     pub agent: Option<Agent>,
+    /// What else could not be looked at: parts of the above, a sentence each, naming the permission.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// What the evidence is about: the parts of the spec that the rules ask for.

@@ -16,7 +16,7 @@ spring_four=4.0.0
 locate() {
   local what=$1 key
   key=$(
-    cd "$HERE"
+    cd "$HERE" || exit 1
     {
       cat lib/images.sh
       case $what in
@@ -110,30 +110,32 @@ build_spring() {
 java_flags=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
 
 # Spring Boot's own layout for containers, and what its classes look like when they are loaded (class data sharing):
-# a start costs 3 s of a processor instead of 7.6. The archive is good for files of the same age only; where a copy
-# does not keep their times, Java says so and starts without it.
+# a start costs 3 s of a processor instead of 7.6. The archive is good for files of the same age only, except of files
+# from 1970, whose age Java does not ask for: a copy does not have to keep it.
 lay_application() {
   local jar=$1 root=$2 java=$2/jre/bin/java
-  "$java" -Xshare:dump "${java_flags[@]}"
-  "$java" -Djarmode=tools -jar "$jar" extract --destination "$root/app" --force
-  cd "$root/app"
-  env -i SPRING_DATASOURCE_URL=jdbc:h2:mem:backend "$java" "${java_flags[@]}" \
-    -XX:ArchiveClassesAtExit=backend.jsa -Dspring.context.exit=onRefresh -jar backend.jar
-  cd - >/dev/null
+  # Joined by &&: `set -e` does not hold where the caller looks at the status.
+  "$java" -Xshare:dump "${java_flags[@]}" &&
+    "$java" -Djarmode=tools -jar "$jar" extract --destination "$root/app" --force &&
+    touch -d @0 "$root"/app/backend.jar "$root"/app/lib/*.jar &&
+    (
+      cd "$root/app" &&
+        env -i SPRING_DATASOURCE_URL=jdbc:h2:mem:backend "$java" "${java_flags[@]}" \
+          -XX:ArchiveClassesAtExit=backend.jsa -Dspring.context.exit=onRefresh -jar backend.jar
+    ) && [[ -e $root/app/backend.jsa ]]
 }
 
 # Copies the loader and the libraries that a JRE without a screen needs to where the loader looks for them.
 copy_libraries() {
-  local root=$1 library name
+  local root=$1 library name folder
   mkdir -p "$root/etc" "$root/lib" "$root/lib64"
   # The loader stands first, at the path that is written in every program.
   for library in "$root"/jre/bin/java "$root"/jre/lib/server/libjvm.so "$root"/jre/lib/lib{java,net,nio,zip,management,management_ext,extnet,instrument,jimage,verify}.so; do
     [[ ! -e $library ]] || ldd "$library"
   done | awk '$1 ~ /^\// { print $1 } $3 ~ /^\// { print $3 }' | grep -v "^$root/" | sort -u >"$root/libraries"
   # Name resolution loads these by itself, when it is first asked.
-  for name in libnss_dns.so.2 libnss_files.so.2 libresolv.so.2; do
-    dirname "$(grep -m 1 '/libc\.so\.' "$root/libraries")" | sed "s|\$|/$name|" >>"$root/libraries"
-  done
+  folder=$(dirname "$(grep -m 1 '/libc\.so\.' "$root/libraries")")
+  for name in libnss_dns.so.2 libnss_files.so.2 libresolv.so.2; do printf '%s\n' "$folder/$name" >>"$root/libraries"; done
   while read -r library; do
     [[ -e $library ]] || continue
     mkdir -p "$root$(dirname "$library")"

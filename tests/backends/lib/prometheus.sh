@@ -10,6 +10,7 @@ record_prometheus() {
   ip addr add 192.0.2.90/32 dev lo
   start_targets
   write_configuration >"$SCRATCH/prometheus.yml"
+  # shellcheck disable=SC2153 # said by the outer part
   "$PROMETHEUS" --config.file="$SCRATCH/prometheus.yml" --storage.tsdb.path="$SCRATCH/tsdb" \
     --web.listen-address=192.0.2.90:9090 >"$SCRATCH/prometheus.log" 2>&1 &
   local prometheus=$!

@@ -1,13 +1,6 @@
 # shellcheck shell=bash
 # What the Spring Boot backend says when it fails to start, cut as Kubernetes cuts it.
 
-record_starts() {
-  say "recording $(basename "$PWD"): failing starts"
-  record_configuration
-  record_databases
-  record_wrong_password
-}
-
 # dies NAME VARIABLE=VALUE...: records the last words of a start that fails.
 dies() {
   local name=$1 status=0
@@ -29,6 +22,7 @@ ended() { ! kill -0 "$1" 2>/dev/null || [[ $(ps -o stat= -p "$1") == Z* ]]; }
 steady_log() {
   sed -E \
     -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/2026-01-01T00:00:00.000Z/g' \
+    -e 's/^[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3} /00:00:00.000 /' \
     -e 's/^(\S+ +[A-Z]+) [0-9]+ ---/\1 1 ---/' \
     -e 's/with PID [0-9]+/with PID 1/' \
     -e 's/[0-9]+ms\b/1001ms/g'
@@ -38,8 +32,12 @@ record_configuration() {
   dies no-datasource "$APART"
   dies bad-port "$UP" SERVER_PORT=s3cr3t-not-a-port
   # The reason of a binding failure that speaks of a refused connection, and is none.
-  dies bad-timeout "$UP" "SPRING_DATASOURCE_HIKARI_CONNECTION_TIMEOUT=Connection refused (s3cr3t-password)"
+  dies bad-timeout "$UP" "SPRING_DATASOURCE_HIKARI_CONNECTIONTIMEOUT=Connection refused (s3cr3t-password)"
   dies access-and-enabled "$UP" MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS=none MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED=false
+  # Spelt so, the variable is also read as a property of the pool's `connection`, and binding that one opens it: the
+  # start fails for a database that an application may not even need yet, and calls it a binding failure.
+  dies binding-refused "$REFUSED" SPRING_DATASOURCE_HIKARI_CONNECTION_TIMEOUT=1000
+  dies binding-dropped "$DROPPED" SPRING_DATASOURCE_HIKARI_CONNECTION_TIMEOUT=1000
   dies no-config-file "$UP" SPRING_CONFIG_IMPORT=file:/config/orders.properties
   dies unknown-driver SPRING_DATASOURCE_URL=jdbc:oracle:thin:@db.example.com:1521/orders MANAGEMENT_HEALTH_DB_ENABLED=false SPRING_SQL_INIT_MODE=always
   dies bad-url SPRING_DATASOURCE_URL=postgres://user:s3cr3t@db.example.com/orders SPRING_SQL_INIT_MODE=always
@@ -86,7 +84,6 @@ record_wrong_password() {
   local database=jdbc:postgresql://$HOST:5432 needed=SPRING_SQL_INIT_MODE=always
   dies wrong-password "SPRING_DATASOURCE_URL=$database/orders" SPRING_DATASOURCE_USERNAME=orders SPRING_DATASOURCE_PASSWORD=s3cr3t-wrong "$IMPATIENT" "$needed"
   dies no-such-database "SPRING_DATASOURCE_URL=$database/nosuch" SPRING_DATASOURCE_USERNAME=orders SPRING_DATASOURCE_PASSWORD=s3cr3t-right "$IMPATIENT" "$needed"
-  SETTINGS=()
   with "SPRING_DATASOURCE_URL=$database/postgres" SPRING_DATASOURCE_USERNAME=orders SPRING_DATASOURCE_PASSWORD=s3cr3t-right "$IMPATIENT" "$APART" "$DETAILS"
   answer health/up-postgresql.json "$M/health"
   # The database goes away while the application runs.

@@ -46,12 +46,15 @@ lock_cluster() {
 
 # What the components' flags and files are made of; when it changes, they are restarted.
 settings() {
-  (cd "$HERE" && cat lib/control-plane.sh profiles/"$PROFILE".sh audit-policy.yaml kwok/*.yaml kwok/stages/*.yaml) |
-    sha256sum | cut -c1-16
+  (
+    cd "$HERE"
+    cat lib/control-plane.sh profiles/simulated.sh audit-policy.yaml kwok/*.yaml kwok/stages/*.yaml
+    [[ $PROFILE == simulated ]] || cat "profiles/$PROFILE.sh" "$PROFILE"/*.yaml
+  ) | sha256sum | cut -c1-16
 }
 
 up() {
-  local profile=simulated only='' wanted before
+  local profile='' only='' wanted before
   while (($# > 0)); do
     case $1 in
       --profile) profile=${2:-} && shift ;;
@@ -62,7 +65,10 @@ up() {
     esac
     shift || refuse "up: a word is missing after the last flag"
   done
-  use_profile "$profile"
+  # What runs is not replaced by a profile that nobody named.
+  [[ -n $profile ]] || profile=$(recorded profile)
+  use_profile "${profile:-simulated}"
+  profile_check
   case $only in
     '') wanted=("${PROFILE_COMPONENTS[@]}") ;;
     control-plane) wanted=(etcd apiserver) ;;
@@ -70,16 +76,17 @@ up() {
   esac
 
   locate_tools
-  ensure_tools
+  ensure_tools "$PROFILE_TOOLS"
   lock_cluster make
   before=$(recorded profile)
   if [[ -n $before && $before != "$PROFILE" ]]; then
     say "the running cluster has the profile $before: replacing it"
     demolish
-  elif [[ -n $before && $(recorded tools) != "$TOOLS_KEY" ]]; then
+  elif [[ -n $before && $(recorded tools) != "$(keys_of_tools)" ]]; then
     say "the running cluster was built from other versions: replacing it"
     demolish
   fi
+  profile_claim
   if is_healthy "${wanted[@]}"; then
     say "the cluster is up already (profile $PROFILE)"
   else
@@ -87,6 +94,20 @@ up() {
   fi
   STARTED=()
   say "  export KUBECONFIG=$(printf %q "$CLUSTER_DIR/kubeconfig")"
+}
+
+keys_of_tools() { printf '%s' "$TOOLS_KEY${PROFILE_TOOLS:+ $NODE_TOOLS_KEY}"; }
+
+# Everything that takes long and needs no root.
+build() {
+  case $* in
+    '' | '--profile simulated' | '--profile=simulated') use_profile simulated ;;
+    '--profile real' | '--profile=real') use_profile real ;;
+    *) refuse "build does not know $*" ;;
+  esac
+  locate_tools
+  ensure_tools "$PROFILE_TOOLS"
+  say "the tools are in $TOOLS${PROFILE_TOOLS:+ and $NODE_TOOLS}"
 }
 
 # Just these run, with today's settings, and answer.
@@ -103,8 +124,9 @@ repair() {
   mkdir -p "$RUN" "$LOGS" "$DATA" "$CLUSTER_DIR/bin"
   printf '*\n' >"$CLUSTER_DIR/.gitignore"
   record profile "$PROFILE"
-  record tools "$TOOLS_KEY"
+  record tools "$(keys_of_tools)"
   ln -sfn -t "$CLUSTER_DIR/bin" "$TOOLS"/*
+  [[ -z $PROFILE_TOOLS ]] || ln -sfn -t "$CLUSTER_DIR/bin" "$NODE_TOOLS"/*
   end_strays
   for name in "${PROFILE_COMPONENTS[@]}"; do
     ! alive "$name" || running+=("$name")
@@ -131,16 +153,17 @@ repair() {
   if [[ " $* " == *" kwok "* ]]; then
     ensure_the_rest "$@"
   fi
+  print_env >"$CLUSTER_DIR/env"
   say "the cluster is up (profile $PROFILE, Kubernetes $recipe_kubernetes_version, $((SECONDS - began)) s)"
 }
 
 # Ports are kept over restarts, unless somebody took one while its component was dead.
 ensure_ports() {
   local name port
-  for name in etcd apiserver; do
-    if ! port=$(port_of "$name") || { ! alive "$name" && port_is_taken "$port"; }; then
+  for name in "${PROFILE_PORTS[@]}"; do
+    if ! port=$(port_of "$name") || { ! alive "${name%-metrics}" && port_is_taken "$port"; }; then
       stop_in_order
-      choose_ports etcd apiserver
+      choose_ports "${PROFILE_PORTS[@]}"
       return
     fi
   done
@@ -170,23 +193,30 @@ ensure_control_plane() {
 # All but the control plane. What ran before and does no good is restarted once.
 ensure_the_rest() {
   local name old=''
-  wait_for "the simulated nodes' objects" "$READY_WITHIN" etcd apiserver -- profile_prepare || exit 1
-  say "starting the controllers, the scheduler and the simulated nodes"
-  for name in controller-manager scheduler kwok; do
+  wait_for "the nodes' objects" "$READY_WITHIN" etcd apiserver -- profile_prepare || exit 1
+  say "starting the controllers, the scheduler and the nodes"
+  for name in "${PROFILE_COMPONENTS[@]:2}"; do
     if alive "$name"; then old=yes; fi
     start_if_dead "$name"
   done
   if wait_for "a usable cluster" "$READY_WITHIN" "$@" -- profile_is_usable; then return; fi
   [[ -n $old ]] || exit 1
   say "restarting them"
-  terminate 10 kwok scheduler controller-manager
-  for name in controller-manager scheduler kwok; do start_if_dead "$name"; done
+  stop_the_rest
+  for name in "${PROFILE_COMPONENTS[@]:2}"; do start_if_dead "$name"; done
   wait_for "a usable cluster" "$READY_WITHIN" "$@" -- profile_is_usable || exit 1
+}
+
+# All but the control plane, the last one first.
+stop_the_rest() {
+  local name names=()
+  for name in "${PROFILE_COMPONENTS[@]:2}"; do names=("$name" "${names[@]}"); done
+  terminate 10 "${names[@]}"
 }
 
 # Clients first, so that they do not fill their logs with a server that left.
 stop_in_order() {
-  terminate 10 kwok scheduler controller-manager
+  stop_the_rest
   terminate 10 apiserver
   terminate 10 etcd
 }
@@ -197,7 +227,7 @@ demolish() {
   give_ports_back
   (
     cd "$CLUSTER_DIR"
-    rm -rf run logs data pki bin kubeconfig* audit*.log .gitignore .certificates-*
+    rm -rf run logs data pki bin env containerd.sock kubeconfig* audit*.log .gitignore .certificates-*
   )
 }
 
@@ -223,11 +253,12 @@ status() {
     exit 3
   fi
   use_profile "$profile"
+  profile_resume
   locate_tools
   say "profile     $PROFILE, Kubernetes $recipe_kubernetes_version"
   say "directory   $CLUSTER_DIR"
   say "kubeconfig  $CLUSTER_DIR/kubeconfig"
-  say "server      https://127.0.0.1:$(port_of apiserver || true)"
+  say "server      https://$APISERVER_ADDRESS:$(port_of apiserver || true)"
   read -ra components <<<"$(recorded components)"
   for name in "${components[@]}"; do
     if pid=$(pid_of "$name"); then
@@ -257,9 +288,16 @@ memory_of() {
 }
 
 print_env() {
+  local profile name line
+  profile=$(recorded profile)
   printf 'export KUBECONFIG=%q\n' "$CLUSTER_DIR/kubeconfig"
   # shellcheck disable=SC2016 # the reader's PATH, not this script's
   printf 'export PATH=%q:$PATH\n' "$CLUSTER_DIR/bin"
+  [[ -n $profile ]] || return 0
+  use_profile "$profile"
+  profile_resume
+  printf 'export CLUSTER_PROFILE=%q\n' "$PROFILE"
+  profile_variables | while IFS='=' read -r name line; do printf 'export %s=%q\n' "$name" "$line"; done
 }
 
 # Takes the lock and sets COMPONENTS from names as given, with or without "kube-".
@@ -268,6 +306,7 @@ name_components() {
   COMPONENTS=()
   lock_cluster || fail "no cluster in $CLUSTER_DIR"
   use_profile "$(recorded profile)"
+  profile_resume
   read -ra known <<<"$(recorded components)"
   for name in "$@"; do
     name=${name#kube-}

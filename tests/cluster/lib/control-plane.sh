@@ -9,6 +9,10 @@ CLIENTS=(
   "kwok=system:kwok"
 )
 
+# Where the API server listens. A profile may choose another address, and flags of its own.
+APISERVER_ADDRESS=127.0.0.1
+APISERVER_FLAGS=(--endpoint-reconciler-type=none)
+
 # Names that clients may dial and the serving certificate must bear.
 SERVER_NAMES=(
   127.0.0.1 ::1 localhost
@@ -33,7 +37,7 @@ current-context: vigie-$PROFILE
 clusters:
   - name: vigie-test
     cluster:
-      server: https://127.0.0.1:$(port_of apiserver)
+      server: https://$APISERVER_ADDRESS:$(port_of apiserver)
       certificate-authority-data: $(base64 -w0 "$PKI/ca.crt")
 users:
   - name: vigie-$client
@@ -87,9 +91,9 @@ component_apiserver() {
     --etcd-cafile="$PKI/etcd-ca.crt" \
     --etcd-certfile="$PKI/etcd-client.crt" \
     --etcd-keyfile="$PKI/etcd-client.key" \
-    --bind-address=127.0.0.1 \
+    --bind-address="$APISERVER_ADDRESS" \
     --secure-port="$(port_of apiserver)" \
-    --endpoint-reconciler-type=none \
+    "${APISERVER_FLAGS[@]}" \
     --tls-cert-file="$PKI/apiserver.crt" \
     --tls-private-key-file="$PKI/apiserver.key" \
     --cert-dir="$DATA/apiserver" \

@@ -43,10 +43,10 @@ pid_of() {
 
 alive() { pid_of "$1" >/dev/null; }
 
-# All processes of this cluster, whoever started them.
+# All processes of this cluster, or of another directory's, whoever started them.
 pids_of_cluster() {
   local file
-  grep -lszxF -- "VIGIE_CLUSTER_COMPONENT_OF=$CLUSTER_DIR" /proc/[0-9]*/environ 2>/dev/null |
+  grep -lszxF -- "VIGIE_CLUSTER_COMPONENT_OF=${1:-$CLUSTER_DIR}" /proc/[0-9]*/environ 2>/dev/null |
     while read -r file; do
       file=${file#/proc/}
       printf '%s\n' "${file%/environ}"
@@ -89,7 +89,8 @@ launch() {
   until [[ -s $RUN/$name.pid ]] || ! start_of "$pid" >/dev/null; do nap 0.01; done
 }
 
-# terminate SECONDS NAME...: asks all of them to end, and kills what has not by then.
+# terminate SECONDS NAME...: asks all of them to end, and kills what has not by then. What a
+# component leaves behind is then for its ended_NAME, if there is one.
 terminate() {
   local patience=$1 name pid pids=() deadline
   shift
@@ -111,6 +112,9 @@ terminate() {
     done
     rm -f "$RUN/$name.pid"
   done
+  for name in "${pids[@]}"; do
+    ! declare -F "ended_$name" >/dev/null || "ended_$name"
+  done
 }
 
 # Ends whatever of this cluster has no pid file: started by a run that was killed in
@@ -123,6 +127,8 @@ end_strays() {
     known+="$(pid_of "${name%.pid}" || true) "
   done
   for pid in $(pids_of_cluster); do
+    # A container's keeper outlives the containerd that started it, and is taken over by the next one.
+    ! alive node || [[ $(cat "/proc/$pid/comm" 2>/dev/null) != containerd-shim ]] || continue
     [[ $known == *" $pid "* ]] || kill -KILL "$pid" 2>/dev/null || true
   done
 }
@@ -137,6 +143,7 @@ end_everything() {
     nap 0.02
   done
   rm -f "$RUN"/*.pid
+  if owns_machine; then clear_machine; fi
 }
 
 show_log_of() {

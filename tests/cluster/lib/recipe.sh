@@ -28,3 +28,10 @@ etcd                     kubernetes    go.etcd.io/etcd/server/v3                
 kwok                     kwok          sigs.k8s.io/kwok/cmd/kwok                      about 2 minutes
 certificates             certificates  vigie.dev/cluster/certificates                 seconds
 "
+
+# What the profile real needs besides. A set of its own: who wants simulated nodes only does not wait for it.
+recipe_node_tools="
+kubelet                  kubernetes    k8s.io/kubernetes/cmd/kubelet                  about 1 minute
+kube-proxy               kubernetes    k8s.io/kubernetes/cmd/kube-proxy               about 20 seconds
+coredns                  coredns       vigie.dev/cluster/coredns                      about 2 minutes
+"

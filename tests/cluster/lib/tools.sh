@@ -8,23 +8,31 @@ TOOLS_CACHE=$CACHE/cluster-tools
 
 BUILD_PID=
 
-# Sets TOOLS_KEY and TOOLS, the directory of the binaries, which may not be there yet.
+# Sets TOOLS, the directory of the binaries, NODE_TOOLS, that of what the profile real needs
+# besides, and TOOLS_KEY and NODE_TOOLS_KEY. They may not be there yet.
 locate_tools() {
   local go_version
   # Asked inside the module, where Go may switch to a newer toolchain by itself.
   go_version=$(cd "$HERE/kubernetes" && GOWORK=off go env GOVERSION GOOS GOARCH 2>/dev/null) || go_version=none
   # shellcheck source=lib/recipe.sh
   source "$HERE/lib/recipe.sh"
-  TOOLS_KEY=$(
-    cd "$HERE"
-    {
-      # The comments beside the flags, and how long it takes, change no binary.
-      printf '%s\n' "$go_version" "${recipe_environment[@]}" "${recipe_build[@]}"
-      awk '{ print $1, $2, $3 }' <<<"$recipe_tools"
-      cat {kubernetes,kwok}/go.{mod,sum} certificates/{go.mod,main.go}
-    } | sha256sum | cut -c1-16
-  )
+  TOOLS_KEY=$(key_of_tools "$recipe_tools" {kubernetes,kwok}/go.{mod,sum} certificates/{go.mod,main.go})
   TOOLS=$TOOLS_CACHE/$TOOLS_KEY/bin
+  NODE_TOOLS_KEY=$(key_of_tools "$recipe_node_tools" {kubernetes,coredns}/go.{mod,sum} coredns/main.go)
+  NODE_TOOLS=$TOOLS_CACHE/$NODE_TOOLS_KEY/bin
+}
+
+# key_of_tools TABLE FILE...: what the tools of a table are made of.
+key_of_tools() {
+  local table=$1
+  shift
+  (
+    cd "$HERE"
+    # The comments beside the flags, and how long it takes, change no binary.
+    printf '%s\n' "$go_version" "${recipe_environment[@]}" "${recipe_build[@]}"
+    awk '{ print $1, $2, $3 }' <<<"$table"
+    cat "$@"
+  ) | sha256sum | cut -c1-16
 }
 
 # Names everything that is missing, not the first thing only.
@@ -53,22 +61,24 @@ newer_than_1_25() {
   ((BASH_REMATCH[1] > 1 || BASH_REMATCH[2] >= 26))
 }
 
-tools_are_built() {
-  # The directory gets its name when all of it is built, see build_tools.
-  [[ -d $TOOLS ]]
-}
-
+# ensure_tools [node]: builds what is missing of the control plane's tools, and of the node's if told to.
 ensure_tools() {
-  tools_are_built || build_tools
+  # A directory gets its name when all of it is built, see build_tools.
+  [[ -d $TOOLS ]] || build_tools "$TOOLS" "$recipe_tools" \
+    "building Kubernetes $recipe_kubernetes_version and its companions from Go modules: 5 to 12 minutes the first time
+(about 1 GB of sources is downloaded), then cached in $TOOLS_CACHE"
+  [[ ${1:-} != node || -d $NODE_TOOLS ]] || build_tools "$NODE_TOOLS" "$recipe_node_tools" \
+    "building the node's tools from Go modules: about 3 minutes the first time, then cached in $TOOLS_CACHE"
 }
 
+# build_tools DIRECTORY TABLE ANNOUNCEMENT
 build_tools() {
-  local lock unfinished tool module package takes count=0 total began=$SECONDS
+  local bin=$1 table=$2 announcement=$3 lock unfinished tool module package takes count=0 total began=$SECONDS
   check_prerequisites
   mkdir -p "$TOOLS_CACHE"
   exec {lock}>>"$TOOLS_CACHE/lock"
   take_lock "$lock" "another build of the cluster's tools is under way; waiting for it"
-  if tools_are_built; then # by the one we waited for
+  if [[ -d $bin ]]; then # by the one we waited for
     exec {lock}>&-
     return
   fi
@@ -77,17 +87,16 @@ build_tools() {
   rm -rf "$TOOLS_CACHE"/unfinished.*
   unfinished=$(mktemp -d "$TOOLS_CACHE/unfinished.XXXXXX")
   mkdir "$unfinished/bin"
-  total=$(grep -c . <<<"$recipe_tools")
-  say "building Kubernetes $recipe_kubernetes_version and its companions from Go modules: 5 to 12 minutes the first time"
-  say "(about 1 GB of sources is downloaded), then cached in $TOOLS_CACHE"
+  total=$(grep -c . <<<"$table")
+  say "$announcement"
   while read -r tool module package takes; do
     [[ -n $tool ]] || continue
     count=$((count + 1))
     say "[$count/$total] building $tool … ($takes the first time, then cached)"
     build_tool "$tool" "$module" "$package" "$unfinished"
-  done <<<"$recipe_tools"
+  done <<<"$table"
   rm -f "$unfinished"/*.log
-  mv -T "$unfinished" "$TOOLS_CACHE/$TOOLS_KEY"
+  mv -T "$unfinished" "${bin%/bin}"
   exec {lock}>&-
   say "tools built in $((SECONDS - began)) s"
 }

@@ -2,6 +2,13 @@
 # Profile simulated: the control plane is real, the nodes are played by KWOK. No root.
 
 PROFILE_COMPONENTS=(etcd apiserver controller-manager scheduler kwok)
+PROFILE_PORTS=(etcd apiserver)
+PROFILE_TOOLS=
+
+profile_check() { :; }
+profile_claim() { :; }
+profile_resume() { :; }
+profile_variables() { :; }
 
 component_kwok() {
   local stages=() file
@@ -25,11 +32,13 @@ profile_prepare() {
     -f "$HERE/kwok/access.yaml" -f "$HERE/kwok/nodes.yaml" &>"$LOGS/prepare.log"
 }
 
+profile_is_usable() { simulated_nodes_are_ready && default_service_account_exists; }
+
 # Raw requests: kubectl's own discovery would cost more than all the rest of a check.
-profile_is_usable() {
+simulated_nodes_are_ready() {
   local wanted ready
   wanted=$(grep -c '^kind: Node$' "$HERE/kwok/nodes.yaml")
   ready=$(kube get --raw '/api/v1/nodes?labelSelector=vigie.dev/simulated%3Dtrue' 2>/dev/null |
     grep -o '"type":"Ready","status":"True"' | wc -l) || return 1
-  ((ready == wanted)) && default_service_account_exists
+  ((ready == wanted))
 }

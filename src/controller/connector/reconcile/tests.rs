@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::super::fake::{Kept, leader};
 use super::*;
 use crate::cluster::fake::{Fake, Mode};
 use crate::heartbeat::credentials::Digest;
-use crate::heartbeat::listening::Office;
 use crate::heartbeat::message::parse;
 use crate::heartbeat::routes::Hear as _;
-use crate::leader::Standing;
 
 const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";
 const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
@@ -16,42 +15,18 @@ const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
 struct Rig {
     fake: Fake,
     context: Context,
-    _leads: watch::Sender<Leadership>,
-    _told: tokio::sync::mpsc::UnboundedReceiver<crate::heartbeat::registry::Told>,
+    _kept: Kept,
 }
 
 impl Rig {
     /// A leader, and one Connector in the API server.
     fn new(status: Value) -> Self {
-        let (fake, clock) = (Fake::new(), Clock::default());
-        let (registry, told) = Registry::new(clock, &[7; 32]);
-        let now = clock.now();
-        registry
-            .ear
-            .update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
-        let write_until = now + Duration::from_secs(3600);
-        let leads =
-            Leadership { standing: Standing::Leader, epoch: 1, write_until, confirmed: true, ..Leadership::follower() };
-        let (sender, leadership) = watch::channel(leads);
-        let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-        let context = Context {
-            registry: Arc::new(registry),
-            leadership,
-            writer: StatusWriter::new(clock, metrics.clone()),
-            client: fake.client(),
-            reporter: Reporter { client: fake.client(), instance: "test".to_owned() },
-            sites: Arc::default(),
-            desks: Desks::default(),
-            metrics,
-            public_url: None,
-            clock,
-            unreadable: RwLock::default(),
-            calls: Semaphore::new(CALLS_IN_FLIGHT),
-        };
+        let fake = Fake::new();
+        let (context, kept) = leader(&fake);
         let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 1 });
         fake.put(CONNECTOR, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": status }));
-        let rig = Self { fake, context, _leads: sender, _told: told };
-        rig.context.registry.enroll(&rig.connector(), clock.read());
+        let rig = Self { fake, context, _kept: kept };
+        rig.context.registry.enroll(&rig.connector(), rig.context.clock.read());
         rig
     }
 
@@ -119,6 +94,33 @@ async fn what_was_not_told_because_the_secret_failed_is_told_with_the_next_try()
 }
 
 #[tokio::test]
+async fn what_was_written_without_our_knowing_is_told_with_the_next_try() {
+    let hash = |token, generation| json!({ "generation": generation, "sha256": Digest::of(token).to_hex() });
+    let token = json!({ "generation": 2, "rotation": "Pending", "hashes": [hash("new", 2), hash("old", 1)], "secretName": "paris-connector-token" });
+    let delivered = json!({ "type": "Provisioned", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let rig = Rig::new(json!({ "observedGeneration": 1, "token": token, "conditions": [delivered] }));
+    // As after any reconcile before.
+    rig.context.desks.at(0, 1, |desk| desk.retold = true);
+    let beat = br#"{"connector_id": "edge/paris", "token": "new"}"#;
+    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    let lost = async || {
+        rig.fake.set_mode(Mode::Loses("/connectors/"));
+        rig.reconcile().await.unwrap_err();
+        assert_eq!(rig.told(), 0);
+        rig.fake.set_mode(Mode::Forbids("/connectors/"));
+        rig.reconcile().await.unwrap_err();
+        rig.fake.set_mode(Mode::Up);
+    };
+    lost().await;
+    assert_eq!(rig.connector().status.unwrap().state, Some(crate::api::ConnectorState::Online));
+    lost().await;
+    assert_eq!(rig.connector().status.and_then(|status| status.token).unwrap().generation, 3);
+    rig.reconcile().await.unwrap();
+    // That it is online, that the token was rotated, and that its Secret had to be made anew.
+    assert_eq!(rig.told(), 3);
+}
+
+#[tokio::test]
 async fn an_event_that_cannot_be_told_holds_no_transition_back() {
     let rig = Rig::new(json!({ "observedGeneration": -1 }));
     rig.reconcile().await.unwrap();
@@ -140,4 +142,35 @@ async fn an_event_that_cannot_be_told_holds_no_transition_back() {
     rig.fake.take_log();
     rig.reconcile().await.unwrap();
     assert_eq!(rig.told(), 2, "both are told in the end");
+}
+
+/// What stands between the Secret's writing and the status that says so: the token may be in use already.
+fn half_delivered(rig_token: &str) -> Value {
+    let outstanding = json!({ "type": "Provisioned", "status": "False", "reason": "TokenSecretInvalid", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let hash = json!({ "generation": 1, "sha256": Digest::of(rig_token).to_hex() });
+    let token = json!({ "generation": 1, "hashes": [hash], "secretName": "paris-connector-token" });
+    json!({ "observedGeneration": 1, "token": token, "conditions": [outstanding] })
+}
+
+#[tokio::test]
+async fn a_token_that_was_used_is_not_ended_by_a_secret_deleted_before_the_status_said_that_it_was_there() {
+    let rig = Rig::new(half_delivered("used"));
+    let beat = br#"{"connector_id": "edge/paris", "token": "used"}"#;
+    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    rig.reconcile().await.unwrap();
+    let token = rig.connector().status.and_then(|status| status.token).unwrap();
+    assert_eq!((token.generation, token.rotation), (2, crate::api::Rotation::Pending));
+    let used = token.hashes.iter().find(|hash| hash.sha256 == Digest::of("used").to_hex()).expect("it lives on");
+    assert!(used.not_after.as_ref().is_some_and(|end| end.0 > jiff::Timestamp::now()), "through its grace");
+}
+
+#[tokio::test]
+async fn a_token_that_we_put_into_its_secret_counts_as_delivered_before_the_status_says_so() {
+    let rig = Rig::new(half_delivered("taken"));
+    let epoch = rig.context.leadership.borrow().epoch;
+    let entry = rig.context.registry.get(&key(&rig.connector())).unwrap();
+    rig.context.desks.at(entry.number, epoch, |desk| desk.delivered = 1);
+    rig.reconcile().await.unwrap();
+    let token = rig.connector().status.and_then(|status| status.token).unwrap();
+    assert_eq!((token.generation, token.hashes.len()), (2, 2), "whoever read it may be using it");
 }

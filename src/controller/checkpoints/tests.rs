@@ -12,14 +12,14 @@ use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::entry::Key;
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::message::parse;
-use crate::heartbeat::registry::Told;
+use crate::heartbeat::registry::{Registry, Told};
 use crate::heartbeat::routes::Hear as _;
 
 const PERIOD: Duration = Duration::from_secs(60);
 
 struct Rig {
     registry: Registry,
-    checkpoints: Checkpoints,
+    checkpoints: Checkpoints<Entry>,
     _told: tokio::sync::mpsc::UnboundedReceiver<Told>,
 }
 
@@ -30,7 +30,7 @@ impl Rig {
         registry
             .ear
             .update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
-        Self { registry, checkpoints: Checkpoints::new(PERIOD, per_second), _told: told }
+        Self { registry, checkpoints: Checkpoints::new(PERIOD, Arc::new(Budget::new(per_second))), _told: told }
     }
 
     fn now(&self) -> Moment {
@@ -62,7 +62,7 @@ impl Rig {
 
     /// Whose turn it is now; they are written.
     fn turns(&self) -> Vec<String> {
-        let (turns, _) = self.checkpoints.take_due(&self.registry, self.now());
+        let (turns, _) = self.checkpoints.take_due(|entry| self.registry.has(entry), self.now());
         turns.iter().for_each(|entry| self.wrote(entry));
         turns.iter().map(|entry| entry.identity.key.name.to_string()).collect()
     }
@@ -148,11 +148,11 @@ async fn a_budget_that_is_too_small_is_told_with_the_limit_that_it_exceeds() {
     ["a", "b"].iter().for_each(|name| drop(rig.enroll(name)));
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
-    let (turns, shortfall) = rig.checkpoints.take_due(&rig.registry, rig.now());
+    let (turns, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), rig.now());
     assert_eq!((turns.len(), shortfall), (1, None), "80 s are no more than was promised");
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
-    let (_, shortfall) = rig.checkpoints.take_due(&rig.registry, rig.now());
+    let (_, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), rig.now());
     assert_eq!(shortfall, Some(Shortfall { staleness: Duration::from_secs(160), late: Duration::from_secs(90) }));
 }
 
@@ -164,5 +164,5 @@ async fn what_was_deleted_or_created_again_has_no_turn() {
     rig.beat("paris");
     rig.registry.dismiss(&paris);
     assert!(rig.turns().is_empty());
-    assert_eq!(rig.checkpoints.queue.lock().due.len(), 0, "and leaves nothing");
+    assert_eq!(rig.checkpoints.due.lock().len(), 0, "and leaves nothing");
 }

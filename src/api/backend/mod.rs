@@ -1,0 +1,13 @@
+//! The MonitoredBackend: a service that is probed.
+
+mod http;
+mod probe;
+mod spec;
+mod status;
+mod target;
+
+pub use http::*;
+pub use probe::*;
+pub use spec::*;
+pub use status::*;
+pub use target::*;

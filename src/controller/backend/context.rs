@@ -1,0 +1,118 @@
+//! What the work on backends is done with.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::entry::{Backend, Backends};
+use super::sight::Eyes;
+use crate::api::MonitoredBackend;
+use crate::clock::Clock;
+use crate::cluster::StatusWriter;
+use crate::controller::checkpoints::Checkpoints;
+use crate::controller::events::{Event, Reporter};
+use crate::controller::unreadable::Unreadable;
+use crate::controller::wakes::Wakes;
+use crate::leader::Leadership;
+use crate::metrics::Metrics;
+use crate::probe::Prober;
+use crate::schedule::Places;
+
+/// How many objects are read at once to prepare and to investigate; HTTP/1.1 takes a connection for each.
+pub const LOOKS_AT_ONCE: usize = 8;
+
+/// What the work on backends is done with.
+pub struct Context {
+    /// All backends.
+    pub backends: Arc<Backends>,
+    /// The dialler.
+    pub prober: Arc<Prober>,
+    /// How many probes may be under way.
+    pub places: Places,
+    /// Whether we see.
+    pub eyes: Eyes,
+    /// Our part in the election.
+    pub leadership: watch::Receiver<Leadership>,
+    /// The one writer of status.
+    pub writer: StatusWriter,
+    /// A client that sends each request once.
+    pub client: kube::Client,
+    /// Tells events.
+    pub reporter: Reporter,
+    /// Objects whose status cannot be read.
+    pub unreadable: Unreadable,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whose last probe is written back, and when.
+    pub checkpoints: Arc<Checkpoints<Backend>>,
+    /// Wakes reconciles.
+    pub wakes: Wakes<MonitoredBackend>,
+    /// The Prometheus that is asked where the spec names none.
+    pub prometheus_url: Option<String>,
+    /// The clocks.
+    pub clock: Clock,
+    /// Places for looks at the cluster.
+    pub looks: Arc<Semaphore>,
+    /// What was written or could not be, by backend.
+    pub notes: Mutex<HashMap<u64, Notes>>,
+    /// Where news of backends go that are new, changed or gone.
+    pub pokes: mpsc::UnboundedSender<Poke>,
+}
+
+/// News for whoever schedules the rounds.
+#[derive(Debug)]
+pub enum Poke {
+    /// It is new, or its spec changed.
+    Look(Arc<Backend>),
+    /// It is gone.
+    Gone(Arc<Backend>),
+    /// We began to lead, or the process did not run for a while: nothing that was due before is due.
+    Anew,
+}
+
+/// What is remembered of the work on one backend between two reconciles.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// The leadership epoch that the notes are from.
+    epoch: u64,
+    /// The object as we wrote it last, until the watch has brought it back.
+    pub latest: Option<Box<MonitoredBackend>>,
+    /// The newest transition has been told, by us or before us.
+    pub retold: bool,
+    /// A checkpoint is due.
+    pub checkpoint: bool,
+    /// Events that could not be told.
+    pub untold: Vec<Event>,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl Context {
+    /// Works on the notes. What a former epoch left there is cleared first: another may have led in between.
+    pub fn note<T>(&self, number: u64, epoch: u64, work: impl FnOnce(&mut Notes) -> T) -> T {
+        let mut notes = self.notes.lock();
+        let notes = notes.entry(number).or_default();
+        if notes.epoch != epoch {
+            *notes = Notes { epoch, ..Notes::default() };
+        }
+        work(notes)
+    }
+
+    /// A backend is gone.
+    pub fn forget(&self, backend: &Arc<Backend>) {
+        self.backends.dismiss(backend);
+        self.eyes.left(backend);
+        self.notes.lock().remove(&backend.number);
+        // The scheduler is gone only while the process ends.
+        let _ = self.pokes.send(Poke::Gone(backend.clone()));
+    }
+
+    /// Wakes the reconcile of every backend.
+    pub fn wake_all(&self) {
+        for backend in self.backends.all() {
+            self.wakes.wake(&backend.key);
+        }
+    }
+}

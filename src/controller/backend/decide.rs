@@ -1,0 +1,184 @@
+//! What to write about a backend. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::assess::{Assessment, Case};
+use crate::api::{
+    BackendState, Cause, MAX_MESSAGE, MAX_TRANSITIONS, MAX_URL, MAX_VANTAGE_NAME, MAX_VANTAGES, MicroTime,
+    MonitoredBackend, MonitoredBackendStatus, Time, Transition, VantageStatus, clip, set_condition,
+};
+use crate::controller::events::{Event, Kind};
+use crate::diagnosis::evidence::Vantage;
+
+/// What one look at a backend leads to.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The status to write; `None` when nothing but timestamps and figures would change.
+    pub status: Option<MonitoredBackendStatus>,
+    /// The status with everything current: what a checkpoint writes.
+    pub current: MonitoredBackendStatus,
+    /// What to tell, after the status has been written.
+    pub events: Vec<Event>,
+    /// When the change that is to be written became due; `None` when the state does not change.
+    pub due_at: Option<Timestamp>,
+}
+
+/// Decides what is to be written.
+pub fn decide(case: &Case<'_>) -> Plan {
+    let assessment = case.assess();
+    let old = case.backend.status.clone().unwrap_or_default();
+    let mut next = compose(case, &assessment, &old);
+    let due_at = transition(&old, &mut next, &assessment, case.now.wall);
+    let events = due_at.and_then(|_| state_event(case.backend, &next)).into_iter().collect();
+    Plan { status: (!same_but_for_figures(&old, &next)).then(|| next.clone()), current: next, events, due_at }
+}
+
+fn compose(case: &Case<'_>, assessment: &Assessment, old: &MonitoredBackendStatus) -> MonitoredBackendStatus {
+    let live = case.live;
+    let stamp = |at| case.now.stamp(at);
+    let healthy = live.passed_at.filter(|_| assessment.state == BackendState::Up).map(|at| Time(stamp(at)));
+    let mut next = MonitoredBackendStatus {
+        state: Some(assessment.state),
+        target: live.target.clone().map(|url| clip(url, MAX_URL)).or_else(|| old.target.clone()),
+        diagnosis: assessment.diagnosis.clone(),
+        vantages: match live.probed_at {
+            Some(_) => live.vantages.iter().take(MAX_VANTAGES).map(vantage).collect(),
+            None => old.vantages.clone(),
+        },
+        last_probe_time: live.probed_at.map(|at| MicroTime(stamp(at))).or_else(|| old.last_probe_time.clone()),
+        last_healthy_time: healthy.or_else(|| old.last_healthy_time.clone()),
+        latency_milliseconds: live.latency.map(|took| millis(took.as_millis())).or(old.latency_milliseconds),
+        state_since: old.state_since.clone(),
+        certificate_expiry_time: live.certificate_expires.map(Time).or_else(|| old.certificate_expiry_time.clone()),
+        observed_generation: case.backend.metadata.generation.unwrap_or(0),
+        transitions: old.transitions.clone(),
+        // Present from the start, so that RESTARTS prints 0.
+        remediation: Some(old.remediation.clone().unwrap_or_default()),
+        conditions: old.conditions.clone(),
+    };
+    let turned = if next.state == old.state { case.now.wall } else { assessment.since.min(case.now.wall) };
+    next.conditions.retain(|known| assessment.conditions.iter().any(|new| new.type_ == known.type_));
+    for condition in &assessment.conditions {
+        set_condition(&mut next.conditions, condition.clone(), Time(turned));
+    }
+    next
+}
+
+fn millis(of: u128) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
+}
+
+fn vantage(seen: &Vantage) -> VantageStatus {
+    VantageStatus {
+        name: clip(seen.name.as_str(), MAX_VANTAGE_NAME),
+        ok: seen.ok,
+        error_class: seen.error_class,
+        phase: seen.phase,
+        milliseconds: i64::try_from(seen.milliseconds).ok(),
+        time: Some(Time(seen.at)),
+        message: clip(seen.message.as_str(), MAX_MESSAGE),
+    }
+}
+
+/// Enters the new state: `stateSince` and the list of transitions. Gives when the change became due.
+fn transition(
+    old: &MonitoredBackendStatus,
+    next: &mut MonitoredBackendStatus,
+    assessment: &Assessment,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if old.state == next.state {
+        return None;
+    }
+    // Never before the previous transition: two clocks may have written them. One that was ahead of ours does not count.
+    let before = old.state_since.as_ref().map_or(assessment.since, |before| before.0.min(now));
+    let since = assessment.since.max(before);
+    // As it will be read back: the event is told again from there, and must be the same.
+    let since = Timestamp::from_microsecond(since.as_microsecond()).unwrap_or(since);
+    next.state_since = Some(MicroTime(since));
+    next.transitions.insert(
+        0,
+        Transition {
+            from: old.state.map(|state| state.to_string()),
+            to: assessment.state.to_string(),
+            cause: assessment.diagnosis.as_ref().map(|diagnosis| diagnosis.cause),
+            time: MicroTime(since),
+        },
+    );
+    next.transitions.truncate(MAX_TRANSITIONS);
+    Some(since)
+}
+
+/// Whether two statuses differ in nothing but what changes with every probe; that waits for the next checkpoint.
+fn same_but_for_figures(old: &MonitoredBackendStatus, next: &MonitoredBackendStatus) -> bool {
+    let steady = |status: &MonitoredBackendStatus| {
+        let mut steady = status.clone();
+        (steady.last_probe_time, steady.last_healthy_time, steady.latency_milliseconds) = (None, None, None);
+        for vantage in &mut steady.vantages {
+            (vantage.milliseconds, vantage.time) = (None, None);
+            vantage.message.clear();
+        }
+        if let Some(diagnosis) = &mut steady.diagnosis {
+            diagnosis.since = None;
+            // Figures in it grow (restarts, ages): the cause and what to do about it are what is news.
+            diagnosis.message.clear();
+            diagnosis.evidence.clear();
+            for other in &mut diagnosis.alternatives {
+                other.message.clear();
+            }
+        }
+        for condition in &mut steady.conditions {
+            condition.message.clear();
+        }
+        steady
+    };
+    steady(old) == steady(next)
+}
+
+/// The event of the newest transition, from what is stored: the same words and the same occurrence after a restart of
+/// ours, so that telling it again tells nothing new.
+pub fn state_event(backend: &MonitoredBackend, next: &MonitoredBackendStatus) -> Option<Event> {
+    let latest = next.transitions.first()?;
+    let to: BackendState = latest.to.parse().ok()?;
+    if to == BackendState::Pending {
+        return None;
+    }
+    let (kind, note) = match &next.diagnosis {
+        Some(diagnosis) if to != BackendState::Up => {
+            (Kind::Warning, format!("{}: {}. {}", diagnosis.cause, diagnosis.message, diagnosis.advice))
+        }
+        _ => (Kind::Normal, recovery(backend, next, latest)),
+    };
+    Some(Event {
+        kind,
+        reason: to.as_str(),
+        action: "Judge",
+        note,
+        at: latest.time.0,
+        occurrence: format!("{to}/{}", latest.time.0),
+    })
+}
+
+fn recovery(backend: &MonitoredBackend, next: &MonitoredBackendStatus, latest: &Transition) -> String {
+    let name = backend.metadata.name.as_deref().unwrap_or_default();
+    let is = |transition: &Transition, state: BackendState| transition.to == state.as_str();
+    let worst = next
+        .transitions
+        .iter()
+        .skip(1)
+        .take_while(|before| !is(before, BackendState::Up))
+        .filter(|before| !is(before, BackendState::Pending))
+        .last();
+    match worst {
+        Some(worst) => {
+            let lasted = latest.time.0.duration_since(worst.time.0).max(SignedDuration::ZERO);
+            let lasted = SignedDuration::from_secs(lasted.as_secs());
+            let cause = worst.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
+            format!("{name} is Up again after {lasted:#} ({}{cause})", worst.to)
+        }
+        None => format!("{name} is Up"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

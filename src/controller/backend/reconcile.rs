@@ -1,0 +1,203 @@
+//! One reconcile of a backend: observe, decide, apply, when next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::Api;
+use kube::runtime::controller::Action;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+use thiserror::Error;
+
+use super::assess::Case;
+use super::context::Context;
+use super::decide::{Plan, decide, state_event};
+use super::entry::{Backend, Snapshot};
+use super::rounds::is_held;
+use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
+use crate::clock::Now;
+use crate::cluster::{CallError, WriteError};
+use crate::controller::events::Event;
+use crate::leader::Permit;
+
+/// How old the newest transition may be when it is told again after a restart of ours.
+const RETELL: SignedDuration = SignedDuration::from_mins(10);
+
+/// Why a backend could not be dealt with now. It is tried again.
+#[derive(Debug, Error)]
+pub enum Failed {
+    /// Its status was not written.
+    #[error("its status was not written: {0}")]
+    Status(#[from] WriteError),
+    /// It cannot be read, and does not say so yet.
+    #[error("it does not say that it cannot be read: {0}")]
+    Unreadable(#[from] CallError),
+    /// An event was not told.
+    #[error("an event was not told: {0}")]
+    Event(CallError),
+}
+
+impl Context {
+    /// Deals with one backend. Level-based: it does not matter what woke it.
+    ///
+    /// # Errors
+    /// What kept it from being dealt with; the caller tries again.
+    pub async fn reconcile(&self, seen: &MonitoredBackend) -> Result<Action, Failed> {
+        let known = self.backends.get(&Key::of(&seen.metadata));
+        let Some(entry) = known.filter(|known| Some(&known.uid) == seen.metadata.uid.as_ref()) else {
+            return Ok(Action::await_change());
+        };
+        let now = self.clock.read();
+        let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Action::await_change()) };
+        let younger = self.note(entry.number, permit.epoch(), |notes| younger(&mut notes.latest, seen));
+        let backend = younger.as_ref().unwrap_or(seen);
+        let live = entry.snapshot(self.eyes.blind_for(&entry));
+        if let Some(wait) = self.waits(&entry, backend, &live) {
+            return Ok(Action::requeue(wait));
+        }
+        let plan = decide(&Case { backend, live: &live, now });
+        self.apply(&permit, &entry, backend, &live, plan, now).await?;
+        Ok(Action::await_change())
+    }
+
+    /// A verdict in the dark waits until we know that we see; what is known already stands.
+    fn waits(&self, entry: &Backend, backend: &MonitoredBackend, live: &Snapshot) -> Option<Duration> {
+        let state = backend.status.as_ref().and_then(|status| status.state);
+        if state == Some(BackendState::Down) || live.blind.is_some() || live.refused.is_some() {
+            return None;
+        }
+        is_held(self, entry, live.record.availability())
+    }
+
+    async fn apply(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Backend>,
+        backend: &MonitoredBackend,
+        live: &Snapshot,
+        plan: Plan,
+        now: Now,
+    ) -> Result<(), Failed> {
+        let Plan { status, current, events, due_at } = plan;
+        let checkpoint = self.note(entry.number, permit.epoch(), |notes| std::mem::take(&mut notes.checkpoint));
+        let mut written = None;
+        if let Some(status) = status {
+            written = Some(self.write(permit, entry, backend, status, live, due_at).await?);
+        } else if checkpoint {
+            written = Some(self.checkpoint(permit, entry, backend, &current, live).await?);
+        }
+        let backend = written.as_ref().unwrap_or(backend);
+        let mut events = events;
+        let (untold, first) = self.note(entry.number, permit.epoch(), |notes| {
+            notes.failures = 0;
+            (std::mem::take(&mut notes.untold), !std::mem::replace(&mut notes.retold, true))
+        });
+        events.extend(untold);
+        if let (true, Some(status)) = (first && due_at.is_none(), &backend.status) {
+            events.extend(retold(backend, status, now.wall));
+        }
+        self.tell(permit, entry, backend, events).await
+    }
+
+    async fn write(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Backend>,
+        backend: &MonitoredBackend,
+        status: MonitoredBackendStatus,
+        live: &Snapshot,
+        due_at: Option<Timestamp>,
+    ) -> Result<MonitoredBackend, Failed> {
+        let mut object = backend.clone();
+        object.status = Some(status);
+        let written = self.writer.replace(permit, &self.api(backend), &object).await?;
+        self.wrote(permit, entry, &written, live);
+        if let Some(due_at) = due_at {
+            let lag = Duration::try_from(self.clock.read().wall.duration_since(due_at)).unwrap_or_default();
+            self.metrics.observe_transition_lag(lag);
+            log_transition(entry, &written);
+        }
+        Ok(written)
+    }
+
+    async fn checkpoint(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Backend>,
+        backend: &MonitoredBackend,
+        current: &MonitoredBackendStatus,
+        live: &Snapshot,
+    ) -> Result<MonitoredBackend, Failed> {
+        let patch = json!({
+            "lastProbeTime": current.last_probe_time,
+            "lastHealthyTime": current.last_healthy_time,
+            "latencyMilliseconds": current.latency_milliseconds,
+            "vantages": current.vantages,
+            "diagnosis": current.diagnosis,
+            "conditions": current.conditions,
+        });
+        let version = backend.resource_version().unwrap_or_default();
+        let written = self.writer.checkpoint(permit, &self.api(backend), &backend.name_any(), &version, patch).await?;
+        self.wrote(permit, entry, &written, live);
+        Ok(written)
+    }
+
+    fn wrote(&self, permit: &Permit, entry: &Backend, written: &MonitoredBackend, live: &Snapshot) {
+        entry.note_written(live.probed_at, self.clock.now());
+        self.note(entry.number, permit.epoch(), |notes| notes.latest = Some(Box::new(written.clone())));
+    }
+
+    async fn tell(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Backend>,
+        backend: &MonitoredBackend,
+        events: Vec<Event>,
+    ) -> Result<(), Failed> {
+        let regarding = ObjectReference { resource_version: None, ..backend.object_ref(&()) };
+        let mut events = events.into_iter();
+        while let Some(event) = events.next() {
+            if let Err(error) = self.reporter.tell(&regarding, &event).await {
+                self.note(entry.number, permit.epoch(), |notes| {
+                    notes.untold.extend(std::iter::once(event).chain(events));
+                });
+                return Err(Failed::Event(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn api(&self, backend: &MonitoredBackend) -> Api<MonitoredBackend> {
+        Api::namespaced(self.client.clone(), &backend.namespace().unwrap_or_default())
+    }
+}
+
+/// What we wrote ourselves, when that is younger than `seen`.
+fn younger(latest: &mut Option<Box<MonitoredBackend>>, seen: &MonitoredBackend) -> Option<MonitoredBackend> {
+    let version = |of: &MonitoredBackend| of.metadata.resource_version.as_deref()?.parse::<u64>().ok();
+    if latest.as_deref().and_then(version) <= version(seen) {
+        *latest = None;
+    }
+    latest.as_deref().cloned()
+}
+
+/// After a restart of ours the newest transition is told again: whoever wrote it may have been killed before it could
+/// tell.
+fn retold(backend: &MonitoredBackend, status: &MonitoredBackendStatus, now: Timestamp) -> Option<Event> {
+    let latest = status.transitions.first()?;
+    if now.duration_since(latest.time.0) >= RETELL { None } else { state_event(backend, status) }
+}
+
+fn log_transition(entry: &Backend, written: &MonitoredBackend) {
+    let Some(latest) = written.status.as_ref().and_then(|status| status.transitions.first()) else { return };
+    tracing::info!(
+        backend = %entry.key,
+        from = latest.from.as_deref().unwrap_or("-"),
+        to = latest.to,
+        cause = latest.cause.map_or("-", |cause| cause.as_str()),
+        since = %latest.time.0,
+        "transition"
+    );
+}

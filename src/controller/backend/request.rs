@@ -1,0 +1,147 @@
+//! From what a spec asks for to what a probe is asked to do. Pure: Secrets have been read, names have been found.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use regex::bytes::{Regex, RegexBuilder};
+
+use crate::api::{HttpMethod, HttpProbe, ProbeSpec};
+use crate::probe::{HttpOptions, Method, MetricsOptions, Request, Target, TlsOptions};
+
+/// How large a compiled expression may be: enough for any that a person writes, too small to hurt.
+const MOST_REGEX: usize = 1 << 20;
+
+/// What the Secrets that a spec names hold.
+#[derive(Clone, Default)]
+pub struct Resolved {
+    /// Values of headers that come from Secrets, by the header's name.
+    pub headers: Vec<(String, String)>,
+    /// The token for `Authorization: Bearer`.
+    pub bearer_token: Option<String>,
+    /// User name and password.
+    pub basic_auth: Option<(String, String)>,
+    /// Authorities to trust, PEM.
+    pub ca: Option<Arc<[u8]>>,
+    /// Our certificate chain and key, PEM.
+    pub client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+}
+
+impl std::fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Resolved(…)")
+    }
+}
+
+/// The request that `spec` makes of `target`.
+///
+/// # Errors
+/// What of the spec cannot be understood, and where it stands.
+pub fn request(spec: &ProbeSpec, target: Target, secrets: &Resolved) -> Result<Request, String> {
+    let http = &spec.http;
+    let tls = http.tls.as_ref();
+    Ok(Request {
+        target,
+        timeout: spec.timeout(),
+        http: HttpOptions {
+            method: match http.method {
+                HttpMethod::GET => Method::Get,
+                HttpMethod::HEAD => Method::Head,
+            },
+            headers: headers(http, secrets),
+            expected_status: http.expected_status.iter().filter_map(|status| u16::try_from(*status).ok()).collect(),
+            body_matches: regex("bodyMatches", http.body_matches.as_deref())?,
+            body_not_matches: regex("bodyNotMatches", http.body_not_matches.as_deref())?,
+            follow_redirects: http.follow_redirects,
+            ..HttpOptions::default()
+        },
+        tls: TlsOptions {
+            ca: secrets.ca.clone(),
+            server_name: tls.and_then(|tls| tls.server_name.clone()),
+            insecure_skip_verify: tls.is_some_and(|tls| tls.insecure_skip_verify),
+            client: secrets.client.clone(),
+        },
+        metrics: spec
+            .metrics
+            .as_ref()
+            .map(|metrics| MetricsOptions { required: metrics.required.clone(), ..MetricsOptions::default() }),
+    })
+}
+
+fn headers(http: &HttpProbe, secrets: &Resolved) -> Vec<(String, String)> {
+    let plain = http.headers.iter().filter_map(|header| Some((header.name.clone(), header.value.clone()?)));
+    let mut headers: Vec<_> = plain.chain(secrets.headers.iter().cloned()).collect();
+    let authorization = match (&secrets.bearer_token, &secrets.basic_auth) {
+        (Some(token), _) => Some(format!("Bearer {token}")),
+        (None, Some((user, password))) => Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))),
+        (None, None) => None,
+    };
+    headers.extend(authorization.map(|value| ("Authorization".to_owned(), value)));
+    headers
+}
+
+fn regex(field: &str, pattern: Option<&str>) -> Result<Option<Regex>, String> {
+    let Some(pattern) = pattern else { return Ok(None) };
+    let built = RegexBuilder::new(pattern).size_limit(MOST_REGEX).build();
+    // Its own message spans lines, with a marker under the place.
+    built.map(Some).map_err(|error| {
+        let said = error.to_string();
+        let last = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("spec.probe.http.{field} is no regular expression: {last}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::Scheme;
+
+    fn target() -> Target {
+        Target {
+            scheme: Scheme::Http,
+            host: "web.example.com".to_owned(),
+            port: 80,
+            path: "/".to_owned(),
+            address: None,
+            is_own: false,
+        }
+    }
+
+    fn spec(json: serde_json::Value) -> ProbeSpec {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn everything_that_a_spec_says_is_asked_for() {
+        let spec = spec(serde_json::json!({
+            "intervalSeconds": 3,
+            "http": {
+                "method": "HEAD", "headers": [{ "name": "X-Tenant", "value": "blue" }], "expectedStatus": [200, 404],
+                "followRedirects": false, "tls": { "serverName": "other.example.com", "insecureSkipVerify": true },
+            },
+            "metrics": { "required": ["up_total"] },
+        }));
+        let secrets = Resolved {
+            headers: vec![("X-Key".to_owned(), "from a Secret".to_owned())],
+            basic_auth: Some(("ops".to_owned(), "pass".to_owned())),
+            ..Resolved::default()
+        };
+        let made = request(&spec, target(), &secrets).unwrap();
+        assert_eq!(made.timeout.as_secs(), 3);
+        assert_eq!(made.http.method, Method::Head);
+        let headers: Vec<_> = made.http.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(headers, ["X-Tenant: blue", "X-Key: from a Secret", "Authorization: Basic b3BzOnBhc3M="]);
+        assert_eq!((made.http.expected_status, made.http.follow_redirects), (vec![200, 404], false));
+        assert!(made.tls.insecure_skip_verify);
+        assert_eq!(made.tls.server_name.as_deref(), Some("other.example.com"));
+        assert_eq!(made.metrics.unwrap().required, ["up_total"]);
+        assert!(!format!("{secrets:?}").contains("pass"));
+    }
+
+    #[test]
+    fn an_expression_that_does_not_compile_is_named_with_its_field() {
+        let spec = spec(serde_json::json!({ "http": { "bodyNotMatches": "(" } }));
+        let said = request(&spec, target(), &Resolved::default()).unwrap_err();
+        assert_eq!(said, "spec.probe.http.bodyNotMatches is no regular expression: unclosed group");
+    }
+}

@@ -1,0 +1,123 @@
+//! Whether we see at all: the fleet's word, and a check of our own.
+
+use std::net::ToSocketAddrs as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use super::entry::Backend;
+use crate::clock::Clock;
+use crate::health::Moment;
+use crate::health::blindness::{Fleet, Sight};
+
+/// How often our own check is made while something is dark.
+pub const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// How long it may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// What is asked to know whether we are connected to anything.
+#[derive(Clone)]
+pub struct OwnCheck {
+    /// The API server.
+    pub client: kube::Client,
+    /// A name that must resolve: the API server's; `None` where it is an address.
+    pub name: Option<String>,
+}
+
+impl OwnCheck {
+    async fn failure(&self) -> Option<String> {
+        let version = timeout(CHECK_TIMEOUT, self.client.apiserver_version());
+        match version.await {
+            Err(_) => return Some("the API server does not answer the operator".to_owned()),
+            Ok(Err(error)) if !matches!(error, kube::Error::Api(_)) => {
+                return Some("the API server cannot be reached by the operator".to_owned());
+            }
+            Ok(_) => {}
+        }
+        let name = self.name.clone()?;
+        let lookup = tokio::task::spawn_blocking(move || (name.as_str(), 443).to_socket_addrs().map(drop));
+        match timeout(CHECK_TIMEOUT, lookup).await {
+            Ok(Ok(Ok(()))) => None,
+            _ => Some("DNS does not answer the operator: the API server's own name does not resolve".to_owned()),
+        }
+    }
+}
+
+/// What is known of our own sight.
+pub struct Eyes {
+    clock: Clock,
+    fleet: Mutex<Fleet>,
+    own_failure: Mutex<Option<String>>,
+    /// Told when blindness begins or ends.
+    said: Mutex<Option<String>>,
+}
+
+/// What changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing.
+    None,
+    /// We went blind: why.
+    Blinded(String),
+    /// We see again.
+    Opened,
+}
+
+impl Eyes {
+    /// Open, until something says otherwise.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, fleet: Mutex::default(), own_failure: Mutex::default(), said: Mutex::default() }
+    }
+
+    /// A round of probes of `backend` ended; `dark` when it got no byte from the far side and did not get beyond
+    /// connecting.
+    pub fn probed(&self, backend: &Backend, host: &Arc<str>, interval: Duration, dark: bool, at: Moment) {
+        self.fleet.lock().probed(backend.number, host, interval, dark, at);
+    }
+
+    /// A backend is gone.
+    pub fn left(&self, backend: &Backend) {
+        self.fleet.lock().left(backend.number);
+    }
+
+    /// Why we may not see `backend`, if so.
+    pub fn blind_for(&self, backend: &Backend) -> Option<String> {
+        let said = self.said.lock().clone()?;
+        self.fleet.lock().is_dark(backend.number).then_some(said)
+    }
+
+    /// Whether `backend` is dark.
+    pub fn is_dark(&self, backend: &Backend) -> bool {
+        self.fleet.lock().is_dark(backend.number)
+    }
+
+    /// Judges anew; says what changed, and until when a verdict in the dark is to wait.
+    pub fn look(&self) -> (Turn, Option<Moment>) {
+        let now = self.clock.now();
+        let failure = self.own_failure.lock().clone();
+        let sight = self.fleet.lock().sight(failure.as_deref(), now);
+        let mut said = self.said.lock();
+        match sight {
+            Sight::Blind(why) if said.is_none() => {
+                *said = Some(why.clone());
+                (Turn::Blinded(why), None)
+            }
+            Sight::Blind(_) => (Turn::None, None),
+            Sight::Clear | Sight::Dimming(_) if said.take().is_some() => (Turn::Opened, None),
+            Sight::Dimming(until) => (Turn::None, Some(until)),
+            Sight::Clear => (Turn::None, None),
+        }
+    }
+
+    /// Checks ourselves, if anything is dark; says whether the outcome is another than before.
+    pub async fn check(&self, own: &OwnCheck) -> bool {
+        let is_any_dark = self.fleet.lock().is_any_dark();
+        let failure = if is_any_dark { own.failure().await } else { None };
+        let mut known = self.own_failure.lock();
+        let is_news = *known != failure;
+        *known = failure;
+        is_news
+    }
+}

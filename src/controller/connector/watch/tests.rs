@@ -1,0 +1,164 @@
+//! Registry, timers and notes come and go with the objects, however the watch tells it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::super::fake::{Kept, connector, guarded, leader, unreadable};
+use super::*;
+use crate::cluster::fake::Fake;
+use crate::controller::checkpoints::Budget;
+
+struct Rig {
+    tap: Tap,
+    listed: HashSet<Key>,
+    poked: mpsc::UnboundedReceiver<Poke>,
+    woken: Arc<Mutex<Vec<String>>>,
+    filled: Arc<AtomicUsize>,
+    _kept: Kept,
+}
+
+fn rig() -> Rig {
+    let (context, kept) = leader(&Fake::new());
+    let (pokes, poked) = mpsc::unbounded_channel();
+    let (woken, filled) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let (wakes, fills) = (woken.clone(), filled.clone());
+    let tap = Tap {
+        context: Arc::new(context),
+        pokes,
+        checkpoints: Arc::new(Checkpoints::new(std::time::Duration::from_secs(60), Arc::new(Budget::new(10)))),
+        scope: Some("edge".into()),
+        filled: Arc::new(move || drop(fills.fetch_add(1, Ordering::Relaxed))),
+        wake: Arc::new(move |key| wakes.lock().push(key.name.to_string())),
+    };
+    Rig { tap, listed: HashSet::new(), poked, woken, filled, _kept: kept }
+}
+
+impl Rig {
+    fn see(&mut self, event: Event<Guarded>) {
+        self.tap.see(&event, &mut self.listed);
+    }
+
+    fn list(&mut self, objects: Vec<Guarded>) {
+        self.see(Event::Init);
+        objects.into_iter().for_each(|object| self.see(Event::InitApply(object)));
+        self.see(Event::InitDone);
+    }
+
+    fn apply(&mut self, name: &str, uid: &str, spec: serde_json::Value) {
+        self.see(Event::Apply(guarded(&connector(name, uid, spec, json!({})))));
+    }
+
+    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        self.tap.context.registry.get(&Key { namespace: "edge".into(), name: name.into() })
+    }
+
+    /// What the keeper was told since this was asked last.
+    fn pokes(&mut self) -> Vec<String> {
+        let said = |poke| match poke {
+            Poke::Look(entry) => format!("look {}/{}", entry.identity.key.name, entry.identity.uid),
+            Poke::Gone(entry) => format!("gone {}/{}", entry.identity.key.name, entry.identity.uid),
+            other => format!("{other:?}"),
+        };
+        std::iter::from_fn(|| self.poked.try_recv().ok()).map(said).collect()
+    }
+
+    /// Leaves a note on the desk of `name`; says whether one was there.
+    fn note(&self, entry: &Entry) -> bool {
+        self.tap.context.desks.at(entry.number, 1, |desk| std::mem::replace(&mut desk.checkpoint, true))
+    }
+}
+
+fn object(name: &str) -> Guarded {
+    guarded(&connector(name, "u1", json!({}), json!({})))
+}
+
+#[tokio::test]
+async fn a_list_fills_the_registry_and_says_that_it_did() {
+    let mut rig = rig();
+    rig.list(vec![object("a"), object("b")]);
+    assert!(rig.entry("a").is_some() && rig.entry("b").is_some());
+    assert_eq!(rig.pokes(), ["look a/u1", "look b/u1"]);
+    assert_eq!(rig.filled.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn whoever_is_missing_in_a_relist_is_gone_with_all_that_was_noted() {
+    let mut rig = rig();
+    rig.list(vec![object("a"), object("b")]);
+    let (kept, gone) = (rig.entry("a").unwrap(), rig.entry("b").unwrap());
+    assert!(!rig.note(&kept) && !rig.note(&gone));
+    rig.pokes();
+    rig.list(vec![object("a")]);
+    assert!(rig.entry("a").is_some() && rig.entry("b").is_none());
+    assert_eq!(rig.pokes(), ["gone b/u1"]);
+    assert!(rig.note(&kept), "the note on who is still there stays");
+    assert!(!rig.note(&gone), "and that on who is gone goes");
+    assert_eq!(rig.filled.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_list_of_one_namespace_says_nothing_of_another() {
+    let mut rig = rig();
+    let mut elsewhere = connector("far", "u1", json!({}), json!({}));
+    elsewhere.metadata.namespace = Some("elsewhere".to_owned());
+    rig.tap.context.registry.enroll(&elsewhere, rig.tap.context.clock.read());
+    rig.list(vec![object("a")]);
+    assert_eq!(rig.tap.context.registry.len(), 2);
+    rig.tap.scope = None;
+    rig.list(vec![object("a")]);
+    assert_eq!(rig.tap.context.registry.len(), 1, "a list of all does");
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_any_more_is_not_gone() {
+    let mut rig = rig();
+    rig.list(vec![object("a")]);
+    rig.list(vec![unreadable("a"), unreadable("b")]);
+    assert!(rig.entry("a").is_some(), "its beats are heard as before");
+    assert!(rig.entry("b").is_none());
+}
+
+#[tokio::test]
+async fn the_delete_of_a_predecessor_takes_nothing_from_its_successor() {
+    let mut rig = rig();
+    rig.apply("a", "u1", json!({}));
+    let first = rig.entry("a").unwrap();
+    rig.note(&first);
+    rig.apply("a", "u2", json!({}));
+    assert_eq!(rig.pokes(), ["look a/u1", "gone a/u1", "look a/u2"]);
+    assert!(!rig.note(&first), "the notes on the first are not the second's");
+    rig.see(Event::Delete(object("a")));
+    assert_eq!(&*rig.entry("a").unwrap().identity.uid, "u2");
+    assert_eq!(rig.pokes(), Vec::<String>::new());
+    rig.see(Event::Delete(guarded(&connector("a", "u2", json!({}), json!({})))));
+    assert!(rig.entry("a").is_none());
+    assert_eq!(rig.pokes(), ["gone a/u2"]);
+}
+
+#[tokio::test]
+async fn who_inherits_an_id_is_woken() {
+    let mut rig = rig();
+    let shared = || json!({ "connectorID": "shared" });
+    rig.apply("a", "u1", shared());
+    rig.apply("b", "u1", shared());
+    rig.woken.lock().clear();
+    rig.see(Event::Delete(object("a")));
+    assert_eq!(*rig.woken.lock(), ["b"]);
+    rig.apply("c", "u1", shared());
+    rig.woken.lock().clear();
+    rig.list(vec![guarded(&connector("c", "u1", shared(), json!({})))]);
+    assert_eq!(*rig.woken.lock(), ["c"], "after a relist too");
+}
+
+#[tokio::test]
+async fn what_changes_no_deadline_pokes_nobody() {
+    let mut rig = rig();
+    rig.apply("a", "u1", json!({}));
+    rig.pokes();
+    rig.apply("a", "u1", json!({ "displayName": "Paris" }));
+    assert_eq!(rig.pokes(), Vec::<String>::new());
+    rig.apply("a", "u1", json!({ "heartbeat": { "intervalSeconds": 5 } }));
+    assert_eq!(rig.pokes(), ["look a/u1"]);
+}

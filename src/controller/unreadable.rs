@@ -1,0 +1,71 @@
+//! Objects whose stored form cannot be read: each says so itself, once, and stops nobody else.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::{NamespaceResourceScope, ObjectMeta};
+use kube::{Client, Resource};
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::wakes::Guarded;
+use crate::api::{ConditionType, Key, Reason, Time, Truth, condition};
+use crate::clock::Clock;
+use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
+use crate::leader::Leadership;
+
+/// Says of objects that they cannot be read.
+pub struct Unreadable {
+    client: Client,
+    leadership: watch::Receiver<Leadership>,
+    clock: Clock,
+    /// Which have been told so: UIDs.
+    said: RwLock<HashSet<String>>,
+}
+
+impl Unreadable {
+    /// Nothing has been said yet. `client` sends each request once.
+    pub fn new(client: Client, leadership: watch::Receiver<Leadership>, clock: Clock) -> Self {
+        Self { client, leadership, clock, said: RwLock::default() }
+    }
+
+    /// Writes `Stalled/UnreadableStatus` and the state `unknown` on the object, unless that was done, or we do not lead.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn say<K>(&self, meta: &ObjectMeta, error: &str, unknown: &str) -> Result<(), CallError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let uid = meta.uid.clone().unwrap_or_default();
+        let now = self.clock.read();
+        if self.said.read().contains(&uid) || self.leadership.borrow().permit(now.moment).is_none() {
+            return Ok(());
+        }
+        let Key { namespace, name } = Key::of(meta);
+        let kind = K::kind(&());
+        tracing::error!(%kind, object = %Key::of(meta), error, "its stored form cannot be read; nothing is done about it until it can");
+        let message = format!("the stored status cannot be read: {error}");
+        let generation = meta.generation.unwrap_or(0);
+        let said = [
+            (ConditionType::Ready, Truth::False),
+            (ConditionType::Accepted, Truth::False),
+            (ConditionType::Stalled, Truth::True),
+        ];
+        let said = said.map(|(type_, truth)| {
+            let mut said = condition(type_, truth, Reason::UnreadableStatus, message.clone(), generation);
+            said.last_transition_time = Time(now.wall);
+            said
+        });
+        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "state": unknown, "conditions": said } });
+        let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &namespace);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let what = format!("writing the status of {kind} {namespace}/{name}");
+        within(&what, CALL_TIMEOUT, api.patch_status(&name, &params, &Patch::Merge(patch))).await?;
+        self.said.write().insert(uid);
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Wakes the reconcile of one object, whichever controller it belongs to.
+
+use std::collections::HashMap;
+
+use kube::Resource;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::mpsc;
+
+use crate::api::Key;
+
+/// An object that may be unreadable: one bad object must not take the whole list with it.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// Whose reconcile was woken.
+pub type Woken<K> = mpsc::UnboundedReceiver<ObjectRef<Guarded<K>>>;
+
+/// Wakes the reconcile of one object, whichever controller it belongs to.
+#[derive(Clone)]
+pub struct Wakes<K: Resource<DynamicType = ()> + 'static> {
+    all: Option<mpsc::UnboundedSender<ObjectRef<Guarded<K>>>>,
+    by_namespace: HashMap<String, mpsc::UnboundedSender<ObjectRef<Guarded<K>>>>,
+}
+
+impl<K: Resource<DynamicType = ()> + 'static> Wakes<K> {
+    /// A sender for each scope, and their receiving ends in the order of the scopes. No scopes = one for everything.
+    pub fn new(namespaces: &[String]) -> (Self, Vec<(Option<String>, Woken<K>)>) {
+        let mut wakes = Self { all: None, by_namespace: HashMap::new() };
+        if namespaces.is_empty() {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            wakes.all = Some(sender);
+            return (wakes, vec![(None, receiver)]);
+        }
+        let mut ends = Vec::new();
+        for namespace in namespaces {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            wakes.by_namespace.insert(namespace.clone(), sender);
+            ends.push((Some(namespace.clone()), receiver));
+        }
+        (wakes, ends)
+    }
+
+    /// Wakes the reconcile of `key`.
+    pub fn wake(&self, key: &Key) {
+        if let Some(sender) = self.all.as_ref().or_else(|| self.by_namespace.get(&*key.namespace)) {
+            // The controller is gone only while the process ends.
+            let _ = sender.send(reference(key));
+        }
+    }
+}
+
+/// The reference by which a reconciler knows an object.
+pub fn reference<K: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<Guarded<K>> {
+    ObjectRef::new(&key.name).within(&key.namespace)
+}

@@ -1,0 +1,26 @@
+//! What an actuator answered, as evidence.
+
+use std::collections::BTreeMap;
+
+use crate::diagnosis::evidence::Actuator;
+use crate::probe::actuator::Reading;
+
+/// What was read of an actuator, as evidence. Other paths that were tried stay empty: who tries them notes them.
+pub fn actuator(reading: Reading) -> Actuator {
+    let Reading { base, links, health, liveness } = reading;
+    let (base_status, base_error) = (links.status(), links.error());
+    let (health_status, health_error) = (health.status(), health.error());
+    let (status, components) = health.said.map_or((None, None), |health| (health.status, health.components));
+    Actuator {
+        base,
+        base_status,
+        base_error,
+        links: links.said.map(|links| links.0),
+        health_status,
+        health_error,
+        health: status,
+        components,
+        tried: BTreeMap::new(),
+        liveness: liveness.map(|answer| answer.status_or_error()),
+    }
+}

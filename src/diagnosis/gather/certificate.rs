@@ -1,0 +1,79 @@
+//! The Secret behind the certificate that a backend shows: only its age is read, never what it holds.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::look::Place;
+use super::pods::time;
+use crate::api::{ErrorClass, Phase};
+use crate::diagnosis::evidence::{CertificateSecret, Lookup, Vantage};
+
+/// How many mounted Secrets are looked at.
+const MOST: usize = 8;
+/// What cert-manager writes on the Secrets that it keeps.
+const OF_CERT_MANAGER: &str = "cert-manager.io/certificate-name";
+
+/// Whether a probe failed for a certificate.
+pub(super) fn is_asked_for(vantages: &[Vantage]) -> bool {
+    let about = [ErrorClass::TLSExpired, ErrorClass::TLSNameMismatch, ErrorClass::TLSUnknownAuthority];
+    let fails = |vantage: &Vantage| vantage.error_class.is_some_and(|class| about.contains(&class));
+    vantages.iter().any(|vantage| vantage.phase == Some(Phase::TLS) && fails(vantage))
+}
+
+/// The Secrets that the pods mount, also as part of a projected volume.
+pub(super) fn mounted(pods: &[v1::Pod]) -> BTreeSet<String> {
+    let volumes = pods.iter().filter_map(|pod| pod.spec.as_ref()).flat_map(|spec| spec.volumes.iter().flatten());
+    let mut names = BTreeSet::new();
+    for volume in volumes {
+        names.extend(volume.secret.as_ref().and_then(|secret| secret.secret_name.clone()));
+        let parts = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        names.extend(parts.filter_map(|part| part.secret.as_ref()).map(|secret| secret.name.clone()));
+    }
+    names
+}
+
+/// Among Secrets the one that seems to hold the certificate: cert-manager's; else the one whose name says so; else the
+/// only one.
+pub(super) fn choose(secrets: &[ObjectMeta]) -> Option<CertificateSecret> {
+    let of_cert_manager = |secret: &&ObjectMeta| {
+        secret.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OF_CERT_MANAGER))
+    };
+    let is_named_so = |secret: &&ObjectMeta| {
+        secret.name.as_deref().is_some_and(|name| ["tls", "cert"].iter().any(|word| name.contains(word)))
+    };
+    let only = || if let [only] = secrets { Some(only) } else { None };
+    let chosen = secrets.iter().find(of_cert_manager).or_else(|| secrets.iter().find(is_named_so)).or_else(only)?;
+    Some(CertificateSecret { name: chosen.name.clone().unwrap_or_default(), changed: changed(chosen) })
+}
+
+/// When anybody changed it last, as the API server noted.
+fn changed(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let edits = metadata.managed_fields.iter().flatten().filter_map(|edit| time(edit.time.as_ref()));
+    edits.max().or(time(metadata.creation_timestamp.as_ref()))
+}
+
+impl Place<'_> {
+    /// The Secret of the certificate among those that the pods mount.
+    pub(super) async fn certificate(&self, mounted: &BTreeSet<String>) -> Lookup<CertificateSecret> {
+        if mounted.is_empty() {
+            return Lookup::NotLooked;
+        }
+        let read = mounted
+            .iter()
+            .take(MOST)
+            .map(async |name| self.reader.get_metadata::<v1::Secret>(self.namespace, name).await);
+        let mut secrets = Vec::new();
+        for found in join_all(read).await {
+            match found {
+                Lookup::Found(found) => secrets.push(found),
+                Lookup::Absent => {}
+                missing => return missing.map(|_| CertificateSecret::default()),
+            }
+        }
+        choose(&secrets).map_or(Lookup::Absent, Lookup::Found)
+    }
+}

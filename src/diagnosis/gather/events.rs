@@ -1,0 +1,43 @@
+//! Warning events as evidence.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Event;
+
+use super::pods::{message, time};
+use crate::diagnosis::evidence::Warning;
+
+/// What is older explains nothing that is wrong now; it is also how long the API server keeps events by default.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
+/// How many are kept.
+const MOST: usize = 50;
+
+/// The recent warnings among these, the newest first.
+pub(super) fn warnings(events: &[Event], now: Timestamp) -> Vec<Warning> {
+    let is_recent = |warning: &Warning| warning.at.is_none_or(|at| now.duration_since(at) <= RECENT);
+    let of_type = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+    let mut warnings: Vec<Warning> = of_type.map(warning).filter(is_recent).collect();
+    warnings.sort_by_key(|warning| std::cmp::Reverse(warning.at));
+    warnings.truncate(MOST);
+    warnings
+}
+
+/// Two generations of events: older ones count, newer ones have a series.
+fn warning(event: &Event) -> Warning {
+    let about = &event.involved_object;
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let series = event.series.as_ref();
+    let micro = |time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>| time.map(|time| time.0);
+    let at = [
+        micro(series.and_then(|series| series.last_observed_time.as_ref())),
+        time(event.last_timestamp.as_ref()),
+        micro(event.event_time.as_ref()),
+        time(event.metadata.creation_timestamp.as_ref()),
+    ];
+    Warning {
+        reason: part(&event.reason),
+        about: format!("{}/{}", part(&about.kind), part(&about.name)),
+        note: message(event.message.as_deref()),
+        at: at.into_iter().flatten().next(),
+        count: series.and_then(|series| series.count).or(event.count).unwrap_or(1),
+    }
+}

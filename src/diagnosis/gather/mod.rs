@@ -1,0 +1,184 @@
+//! Gathers the evidence of one backend: the only part of the diagnosis that asks anybody anything.
+//!
+//! Every question may be refused, fail or hang without harm to the others: what could not be seen is said to be missing,
+//! with the permission that would show it. What is read is bounded in number and in size, and every call in time.
+
+mod actuator;
+mod certificate;
+mod containers;
+mod environment;
+#[cfg(test)]
+mod environment_tests;
+mod events;
+mod look;
+#[cfg(test)]
+mod mapping_tests;
+mod network;
+mod pods;
+mod policies;
+#[cfg(test)]
+mod policies_tests;
+mod prometheus;
+mod read;
+mod service;
+mod settings;
+mod subject;
+#[cfg(test)]
+mod tests;
+mod vantages;
+#[cfg(test)]
+mod vantages_tests;
+mod workload;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use kube::Client;
+
+use super::evidence::{Evidence, FORMAT, History, Lookup, Prometheus, Subject};
+use crate::api::MonitoredBackend;
+use crate::probe::Prober;
+use look::Place;
+pub use actuator::actuator;
+pub use network::own_pod;
+pub use policies::Peer;
+pub use prometheus::Source;
+use read::Reader;
+pub use subject::subject;
+pub use vantages::{pod_probes, vantage};
+
+/// What is known before anybody is asked, and whom to ask how much.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What the caller knows: the subject, what probes saw, how it came to this, what the actuator said. The rest is
+    /// filled in.
+    pub known: Evidence,
+    /// The spec says how long a start may take; otherwise the pods' startup probes do.
+    pub is_startup_given: bool,
+    /// The name or number of the port that a target of pods asks for.
+    pub pods_port: Option<String>,
+    /// The Prometheus to ask.
+    pub prometheus: Option<Source>,
+    /// Where our probes come from, for NetworkPolicies; nothing when that is outside the cluster.
+    pub us: Vec<Peer>,
+    /// How many lines of the previous logs of restarted containers are wanted; `None` leaves logs alone.
+    pub log_lines: Option<u32>,
+}
+
+impl Question {
+    /// About `backend`, with nothing known yet but what its spec says. `prometheus` is what its spec, or else the
+    /// administrator, names.
+    pub fn about(backend: &MonitoredBackend, prometheus: Option<Source>, now: Timestamp) -> Self {
+        let mut subject = subject(backend);
+        subject.prometheus_url = prometheus.as_ref().map(|source| prometheus::without_secrets(&source.url));
+        let is_startup_given = backend.spec.startup_seconds.is_some();
+        let pods_port = subject::pods_port(backend);
+        let known = blank(subject, now);
+        Self { known, is_startup_given, pods_port, prometheus, us: Vec::new(), log_lines: None }
+    }
+}
+
+/// Evidence of nothing yet.
+fn blank(subject: Subject, now: Timestamp) -> Evidence {
+    Evidence {
+        format: FORMAT,
+        gathered_at: now,
+        subject,
+        refused: None,
+        blind: None,
+        vantages: Vec::new(),
+        history: History::default(),
+        workload: Lookup::NotLooked,
+        pods: Lookup::NotLooked,
+        nodes_not_ready: Lookup::NotLooked,
+        service: Lookup::NotLooked,
+        certificate_secret: Lookup::NotLooked,
+        policies: Lookup::NotLooked,
+        events: Lookup::NotLooked,
+        prometheus: Lookup::NotLooked,
+        actuator: Lookup::NotLooked,
+        agent: None,
+        missing: Vec::new(),
+    }
+}
+
+/// What can be seen of a backend now. Prometheus is dialled by `prober`, under its address policy.
+pub async fn gather(client: Client, prober: &Prober, question: Question, now: Timestamp) -> Evidence {
+    let reader = Reader::new(client);
+    let Question { known: mut evidence, is_startup_given, pods_port, prometheus: source, us, log_lines } = question;
+    let namespace = evidence.subject.namespace.clone();
+    let place = Place { reader: &reader, namespace: &namespace };
+    let pods_port = pods_port.as_deref();
+    let mut behind = find(&place, &mut evidence).await;
+    subject::settle(&mut evidence, is_startup_given, pods_port);
+    if let (Some(lines), Lookup::Found(pods)) = (log_lines, &mut evidence.pods) {
+        evidence.missing.extend(place.logs(pods, lines).await);
+    }
+    let pods = evidence.pods.found().cloned().unwrap_or_default();
+    if !certificate::is_asked_for(&evidence.vantages) {
+        behind.secrets.clear();
+    }
+    let (nodes, events, certificate, policies, prometheus) = tokio::join!(
+        place.nodes_not_ready(&pods),
+        place.events(&pods, &behind.subjects, now),
+        place.certificate(&behind.secrets),
+        place.network_policies(&pods),
+        ask_prometheus(prober, source.as_ref(), &evidence, (&behind.addresses, pods_port), now),
+    );
+    let listed = policies.found().map(Vec::as_slice).unwrap_or_default();
+    let origin = place.origin(source.as_ref().map(|source| source.url.as_str()), listed).await;
+    evidence.gathered_at = now;
+    evidence.nodes_not_ready = nodes;
+    evidence.events = events;
+    evidence.certificate_secret = certificate;
+    evidence.prometheus = prometheus.map(|seen| Prometheus { addresses: origin.addresses.clone(), ..seen });
+    evidence.policies = network::judge(policies, &evidence, pods_port, &origin, &us);
+    evidence.missing.extend(origin.missing);
+    evidence
+}
+
+async fn ask_prometheus(
+    prober: &Prober,
+    source: Option<&Source>,
+    evidence: &Evidence,
+    (service, pods_port): (&[IpAddr], Option<&str>),
+    now: Timestamp,
+) -> Lookup<Prometheus> {
+    let Some(source) = source else { return Lookup::NotLooked };
+    prometheus::ask(prober, source, &prometheus::aim(evidence, source, service, pods_port), now).await
+}
+
+/// What is behind a backend and is no evidence itself.
+struct Behind {
+    /// What events can be about, beside the pods.
+    subjects: Vec<(&'static str, String)>,
+    /// The addresses of its Service.
+    addresses: Vec<IpAddr>,
+    /// The Secrets that its pods mount.
+    secrets: BTreeSet<String>,
+}
+
+/// Finds workload, Service and pods.
+async fn find(place: &Place<'_>, evidence: &mut Evidence) -> Behind {
+    let subject = &evidence.subject;
+    let ((workload, of_workload), (service, of_service)) =
+        tokio::join!(place.workload(subject.workload.as_ref()), place.service(subject.service.as_ref()));
+    let spec = service.found().and_then(|(service, _)| service.spec.as_ref());
+    let selector = spec.and_then(|spec| spec.selector.clone()).unwrap_or_default();
+    let (owned, selected) = tokio::join!(place.pods_of(workload.found()), place.selected(&selector));
+    let count = selected.found().map(Vec::len);
+    // Without a workload, the pods behind a target are those that its Service selects.
+    let pods = if subject.workload.is_some() { owned } else { selected };
+    let port = subject.service.as_ref().map_or("", |(_, port)| port);
+    let behind = Behind {
+        subjects: workload.found().map(|read| read.subjects.clone()).unwrap_or_default(),
+        addresses: service.found().map(|(service, _)| service::addresses(service)).unwrap_or_default(),
+        secrets: pods.found().map(|pods| certificate::mounted(pods)).unwrap_or_default(),
+    };
+    evidence.service = service.map(|(service, slices)| service::service(&service, slices.as_deref(), port, count));
+    evidence.workload = workload.map(|read| read.workload);
+    evidence.pods = place.pods(pods).await;
+    evidence.missing.extend(of_workload.into_iter().chain(of_service));
+    behind
+}

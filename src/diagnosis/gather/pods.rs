@@ -1,0 +1,86 @@
+//! Pods as evidence.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::containers;
+use super::environment::ConfigMaps;
+use crate::diagnosis::evidence::Pod;
+
+/// What the pod's template was made from: a Deployment's hash, or the revision of a StatefulSet or DaemonSet.
+const REVISIONS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
+
+/// The longest message of the kubelet or the scheduler that is kept, in characters.
+pub(super) const LONGEST_MESSAGE: usize = 1024;
+
+/// One pod, its environment resolved through `maps`.
+pub(super) fn pod(pod: &v1::Pod, maps: &ConfigMaps) -> Pod {
+    let (spec, status) = (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
+    let condition = |type_: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == type_);
+    let unscheduled = condition("PodScheduled").filter(|condition| condition.status == "False");
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let statuses = status.container_statuses.as_deref().unwrap_or_default();
+    let init_statuses = status.init_container_statuses.as_deref().unwrap_or_default();
+    Pod {
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        phase: status.phase.clone().unwrap_or_default(),
+        reason: status.reason.clone(),
+        created: time(pod.metadata.creation_timestamp.as_ref()),
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        node: spec.node_name.clone(),
+        addresses: addresses(&status),
+        ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
+        unscheduled: unscheduled
+            .map(|condition| (condition.reason.clone().unwrap_or_default(), message(condition.message.as_deref()))),
+        revision: REVISIONS.iter().find_map(|label| labels.get(*label)).cloned(),
+        labels,
+        host_network: spec.host_network.unwrap_or(false),
+        init: containers::containers(spec.init_containers.as_deref().unwrap_or_default(), init_statuses, maps),
+        containers: containers::containers(&spec.containers, statuses, maps),
+    }
+}
+
+/// Every address, the first one first; the list holds the single one again.
+pub(super) fn addresses(status: &v1::PodStatus) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    let listed = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
+    for address in status.pod_ip.as_deref().into_iter().chain(listed).filter_map(|text| text.parse().ok()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// Whether the pod belongs to the owner of that UID.
+pub(super) fn is_owned_by(pod: &v1::Pod, uid: &str) -> bool {
+    pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+}
+
+/// The one of these that tells most: not ready first, then the youngest.
+pub(super) fn by_trouble(pods: &mut [Pod]) {
+    pods.sort_by_key(|pod| (pod.ready, std::cmp::Reverse(pod.created)));
+}
+
+pub(super) fn time(time: Option<&Time>) -> Option<jiff::Timestamp> {
+    time.map(|time| time.0)
+}
+
+/// A message of the kubelet or the scheduler, cut.
+pub(super) fn message(text: Option<&str>) -> String {
+    crate::api::clip(text.unwrap_or_default(), LONGEST_MESSAGE)
+}
+
+/// Since when a node is not Ready, if it is not; the inner `None` when that is not known.
+pub(super) fn not_ready_since(node: &v1::Node) -> Option<Option<jiff::Timestamp>> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    match conditions.iter().find(|condition| condition.type_ == "Ready") {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(time(ready.last_transition_time.as_ref())),
+        // A node that never reported.
+        None => Some(None),
+    }
+}

@@ -1,0 +1,227 @@
+//! NetworkPolicies as evidence: which ones select the pods, and whom they let in.
+//!
+//! Semantics are those of networking/v1: a policy selects pods and lists whom it admits; a pod that any policy selects
+//! for ingress takes in what any of these admits, and nothing else. What cannot be known stays unknown: `None`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::diagnosis::evidence::{Pod, Policy};
+
+/// The label by which every namespace is selected under its own name.
+const NAME_OF_NAMESPACE: &str = "kubernetes.io/metadata.name";
+
+/// Yes, no, or not known.
+type Known = Option<bool>;
+
+/// Who wants in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A pod.
+    Pod {
+        /// Its namespace.
+        namespace: String,
+        /// The labels of that namespace; `None` when they could not be read.
+        namespace_labels: Option<BTreeMap<String, String>>,
+        /// Its labels; `None` when they could not be read.
+        labels: Option<BTreeMap<String, String>>,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// Somebody outside the cluster.
+    Network(IpNet),
+}
+
+/// A port of a pod that somebody wants to reach: `None` when its number is not known.
+pub(super) type Port = Option<u16>;
+
+/// The policies that select any of `pods`, and whether each admits `prometheus` and `us`; `port` says which port of a
+/// pod each of the two wants.
+pub(super) fn policies(
+    all: &[NetworkPolicy],
+    pods: &[Pod],
+    (prometheus, prometheus_port): (&[Peer], &dyn Fn(&Pod) -> Port),
+    (us, our_port): (&[Peer], &dyn Fn(&Pod) -> Port),
+) -> Vec<Policy> {
+    let mut seen = Vec::new();
+    for policy in all {
+        let selected: Vec<&Pod> = pods.iter().filter(|pod| selects(policy, pod)).collect();
+        if selected.is_empty() {
+            continue;
+        }
+        let admits = |peers: &[Peer], port: &dyn Fn(&Pod) -> Port| {
+            let cases = selected.iter().flat_map(|pod| peers.iter().map(|peer| (*pod, peer)));
+            agreed(cases.map(|(pod, peer)| admits(policy, peer, pod, port(pod))))
+        };
+        seen.push(Policy {
+            name: policy.metadata.name.clone().unwrap_or_default(),
+            ingress: restricts_ingress(policy),
+            admits_prometheus: admits(prometheus, prometheus_port),
+            admits_us: admits(us, our_port),
+        });
+    }
+    seen
+}
+
+/// Whether the labels of a peer's namespace matter to any of these, beyond its name.
+pub(super) fn ask_for_namespaces(all: &[NetworkPolicy]) -> bool {
+    let rules = all.iter().filter_map(|policy| policy.spec.as_ref()).flat_map(|spec| spec.ingress.iter().flatten());
+    let peers = rules.flat_map(|rule| rule.from.iter().flatten());
+    peers.filter_map(|peer| peer.namespace_selector.as_ref()).any(|selector| {
+        let labels = selector.match_labels.iter().flatten().map(|(key, _)| key);
+        let expressions = selector.match_expressions.iter().flatten().map(|one| &one.key);
+        labels.chain(expressions).any(|key| key != NAME_OF_NAMESPACE)
+    })
+}
+
+fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
+    // An absent selector selects every pod of the namespace.
+    let selector = policy.spec.as_ref().and_then(|spec| spec.pod_selector.clone()).unwrap_or_default();
+    // NetworkPolicies do not hold for pods in the network of their node.
+    !pod.host_network && matches(&selector, &|key| Some(pod.labels.get(key))) == Some(true)
+}
+
+/// Not saying means ingress (networking/v1, policyTypes).
+fn restricts_ingress(policy: &NetworkPolicy) -> bool {
+    let types = policy.spec.as_ref().and_then(|spec| spec.policy_types.as_ref());
+    types.is_none_or(|types| types.is_empty() || types.iter().any(|type_| type_ == "Ingress"))
+}
+
+fn admits(policy: &NetworkPolicy, peer: &Peer, pod: &Pod, port: Port) -> Known {
+    if !restricts_ingress(policy) {
+        return Some(true);
+    }
+    let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+    let rules = policy.spec.iter().flat_map(|spec| spec.ingress.iter().flatten());
+    any(rules.map(|rule| both(admits_peer(rule, peer, namespace), admits_port(rule, pod, port))))
+}
+
+fn admits_peer(rule: &NetworkPolicyIngressRule, peer: &Peer, namespace: &str) -> Known {
+    match rule.from.as_deref().unwrap_or_default() {
+        [] => Some(true),
+        peers => any(peers.iter().map(|described| is_described(peer, described, namespace))),
+    }
+}
+
+fn is_described(peer: &Peer, described: &NetworkPolicyPeer, own_namespace: &str) -> Known {
+    if let Some(block) = &described.ip_block {
+        return is_within(peer, block);
+    }
+    let Peer::Pod { namespace, namespace_labels, labels, .. } = peer else { return Some(false) };
+    let by_namespace = match &described.namespace_selector {
+        None => Some(namespace == own_namespace),
+        Some(selector) => matches(selector, &|key| match (key, namespace_labels) {
+            (NAME_OF_NAMESPACE, _) => Some(Some(namespace)),
+            (_, Some(labels)) => Some(labels.get(key)),
+            (_, None) => None,
+        }),
+    };
+    let by_labels = match &described.pod_selector {
+        None => Some(true),
+        Some(selector) => matches(selector, &|key| labels.as_ref().map(|labels| labels.get(key))),
+    };
+    both(by_namespace, by_labels)
+}
+
+fn is_within(peer: &Peer, block: &IPBlock) -> Known {
+    let cidr: IpNet = block.cidr.parse().ok()?;
+    let except: Vec<IpNet> = block.except.iter().flatten().filter_map(|text| text.parse().ok()).collect();
+    let of = |network: &IpNet| {
+        if cidr.contains(network) && !except.iter().any(|hole| overlaps(hole, network)) {
+            Some(true)
+        } else if !overlaps(&cidr, network) || except.iter().any(|hole| hole.contains(network)) {
+            Some(false)
+        } else {
+            None
+        }
+    };
+    match peer {
+        Peer::Network(network) => of(network),
+        // With two families it may come from either.
+        Peer::Pod { addresses, .. } => any_or_unknown(addresses.iter().map(|address| of(&IpNet::from(*address)))),
+    }
+}
+
+fn overlaps(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+fn admits_port(rule: &NetworkPolicyIngressRule, pod: &Pod, port: Port) -> Known {
+    match rule.ports.as_deref().unwrap_or_default() {
+        [] => Some(true),
+        ports => any(ports.iter().map(|described| is_port(described, pod, port))),
+    }
+}
+
+fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Known {
+    if described.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
+        return Some(false);
+    }
+    let first = match &described.port {
+        None => return Some(true),
+        Some(IntOrString::Int(number)) => *number,
+        Some(IntOrString::String(name)) => match super::service::port_of(pod, name) {
+            Some(number) => i32::from(number),
+            // A name that no container declares admits nothing.
+            None => return Some(false),
+        },
+    };
+    let last = described.end_port.unwrap_or(first);
+    port.map(|port| (first..=last).contains(&i32::from(port)))
+}
+
+/// Whether labels fit a selector; `label` gives the value of a label, and `None` when it cannot be known.
+fn matches<'a>(selector: &LabelSelector, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Known {
+    let equal = selector.match_labels.iter().flatten().map(|(key, wanted)| Some(label(key)? == Some(wanted)));
+    let expressions = selector.match_expressions.iter().flatten().map(|one| fits(one, label));
+    equal.chain(expressions).fold(Some(true), both)
+}
+
+fn fits<'a>(expression: &LabelSelectorRequirement, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Known {
+    let value = label(&expression.key)?;
+    let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|wanted| wanted == value));
+    match expression.operator.as_str() {
+        "In" => Some(listed),
+        "NotIn" => Some(!listed),
+        "Exists" => Some(value.is_some()),
+        "DoesNotExist" => Some(value.is_none()),
+        _ => None,
+    }
+}
+
+fn both(one: Known, other: Known) -> Known {
+    match (one, other) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
+    }
+}
+
+/// One yes is enough, and only noes are a no.
+fn any(cases: impl Iterator<Item = Known>) -> Known {
+    cases.fold(Some(false), |so_far, case| match (so_far, case) {
+        (Some(true), _) | (_, Some(true)) => Some(true),
+        (Some(false), Some(false)) => Some(false),
+        _ => None,
+    })
+}
+
+/// As [`any`], but nothing to judge by is not a no.
+fn any_or_unknown(cases: impl Iterator<Item = Known>) -> Known {
+    let mut cases = cases.peekable();
+    cases.peek()?;
+    any(cases)
+}
+
+/// What all cases agree on; nothing when they differ, or there are none.
+fn agreed(mut cases: impl Iterator<Item = Known>) -> Known {
+    let first = cases.next()?;
+    if cases.all(|case| case == first) { first } else { None }
+}

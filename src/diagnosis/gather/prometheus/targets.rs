@@ -1,0 +1,211 @@
+//! Prometheus' list of targets, and which of its entries are about a backend.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use axum::http::Uri;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::duration::milliseconds;
+use crate::diagnosis::evidence::ScrapeTarget;
+
+/// How many entries are kept: one for each pod that is looked at.
+const MOST: usize = 50;
+/// The longest error that is kept, in characters.
+const LONGEST_ERROR: usize = 512;
+
+type Labels = BTreeMap<String, String>;
+
+/// The answer to `/api/v1/targets`, as far as it is used.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Targets {
+    #[serde(deserialize_with = "or_none")]
+    pub(super) active_targets: Vec<Active>,
+    #[serde(deserialize_with = "or_none")]
+    pub(super) dropped_targets: Vec<Dropped>,
+}
+
+/// Go writes an empty list as `null` where it was never made.
+fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A target that is scraped.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Active {
+    pub(super) labels: Labels,
+    scrape_url: String,
+    last_error: String,
+    last_scrape: Option<Timestamp>,
+    last_scrape_duration: f64,
+    health: String,
+    scrape_interval: String,
+    scrape_timeout: String,
+}
+
+/// A target that relabelling dropped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Dropped {
+    discovered_labels: Labels,
+}
+
+/// What of Prometheus' targets would be the backend.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Aim {
+    /// The names of its host, in lower case.
+    pub(super) names: BTreeSet<String>,
+    /// The port of the target, there.
+    pub(super) port: u16,
+    /// Its own addresses, those of its pods left away.
+    pub(super) addresses: BTreeSet<IpAddr>,
+    /// The addresses of its pods, and the port there that the target leads to.
+    pub(super) pods: BTreeMap<IpAddr, Option<u16>>,
+    /// All addresses that it can have are among these: another one is not its own.
+    pub(super) is_complete: bool,
+    /// Labels that its entries have, when the spec says so.
+    pub(super) job: Option<String>,
+    /// As `job`.
+    pub(super) instance: Option<String>,
+}
+
+/// The entries about a backend, and those that only claim to be.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    pub(super) active: Vec<Active>,
+    pub(super) stale: Vec<Active>,
+}
+
+/// How well the place of an entry fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// Another host.
+    Elsewhere,
+    /// A name that nobody could resolve, so that nothing is known.
+    Unknown,
+    /// The host, on another port.
+    Host,
+    /// The host and the port.
+    Exact,
+}
+
+impl Aim {
+    fn fit(&self, host: &str, port: Option<u16>, resolved: &BTreeMap<String, Vec<IpAddr>>) -> Fit {
+        if self.names.contains(host) {
+            return if port == Some(self.port) { Fit::Exact } else { Fit::Host };
+        }
+        let Ok(address) = host.parse::<IpAddr>() else {
+            let behind = resolved.get(host).map(Vec::as_slice).unwrap_or_default();
+            let fits = behind.iter().map(|address| self.fit(&address.to_string(), port, resolved));
+            return fits.max().unwrap_or(Fit::Unknown);
+        };
+        match self.pods.get(&address) {
+            Some(own) if port == own.or(Some(self.port)) => Fit::Exact,
+            Some(_) => Fit::Host,
+            None if !self.addresses.contains(&address) => Fit::Elsewhere,
+            None if port == Some(self.port) => Fit::Exact,
+            None => Fit::Host,
+        }
+    }
+
+    fn is_labelled(&self) -> bool {
+        self.job.is_some() || self.instance.is_some()
+    }
+
+    fn has_labels(&self, labels: &Labels) -> bool {
+        let fits = |wanted: &Option<String>, name: &str| wanted.is_none() || labels.get(name) == wanted.as_ref();
+        fits(&self.job, "job") && fits(&self.instance, "instance")
+    }
+
+    /// The hosts of entries with the wanted labels that are names we do not know: to be resolved before
+    /// [`Aim::choose`].
+    pub(super) fn strangers(&self, targets: &[Active]) -> BTreeSet<String> {
+        let labelled = targets.iter().filter(|target| self.is_labelled() && self.has_labels(&target.labels));
+        let hosts = labelled.filter_map(|target| place(&target.scrape_url)).map(|(host, _)| host);
+        hosts.filter(|host| !self.names.contains(host) && host.parse::<IpAddr>().is_err()).collect()
+    }
+
+    /// The entries about the backend. With labels asked for: those that have them, and the address must be the
+    /// backend's too. Otherwise those with its address and port, or, where none has, those with the address of a pod.
+    pub(super) fn choose(&self, targets: Vec<Active>, resolved: &BTreeMap<String, Vec<IpAddr>>) -> Matched {
+        let fit = |target: &Active| {
+            place(&target.scrape_url).map_or(Fit::Elsewhere, |(host, port)| self.fit(&host, port, resolved))
+        };
+        let mut matched = Matched::default();
+        if self.is_labelled() {
+            for target in targets.into_iter().filter(|target| self.has_labels(&target.labels)) {
+                // What cannot be told apart counts as the backend: its labels say so.
+                let is_own = fit(&target) > Fit::Elsewhere || !self.is_complete;
+                if is_own { matched.active.push(target) } else { matched.stale.push(target) }
+            }
+        } else {
+            let (exact, rest): (Vec<_>, Vec<_>) = targets.into_iter().partition(|target| fit(target) == Fit::Exact);
+            let of_pod = |target: &Active| {
+                let host = place(&target.scrape_url).and_then(|(host, _)| host.parse().ok());
+                host.is_some_and(|address| self.pods.contains_key(&address))
+            };
+            matched.active = if exact.is_empty() { rest.into_iter().filter(of_pod).collect() } else { exact };
+        }
+        matched.active.truncate(MOST);
+        matched.stale.truncate(MOST);
+        matched
+    }
+
+    /// Whether relabelling dropped a target with the backend's address.
+    pub(super) fn is_dropped(&self, dropped: &[Dropped]) -> bool {
+        dropped.iter().any(|target| {
+            let address = target.discovered_labels.get("__address__").map(String::as_str).unwrap_or_default();
+            let (host, port) = place(&format!("http://{address}/")).unwrap_or_default();
+            self.fit(&host, port, &BTreeMap::new()) == Fit::Exact
+        })
+    }
+}
+
+impl Active {
+    /// The entry as evidence. An interval or a timeout that Prometheus does not tell is 0.
+    pub(super) fn seen(&self, samples: Option<u64>) -> ScrapeTarget {
+        let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
+        ScrapeTarget {
+            url: without_secrets(&self.scrape_url),
+            job: label("job"),
+            health: self.health.clone(),
+            last_error: crate::api::clip(without_secrets(&self.last_error), LONGEST_ERROR),
+            // Never scraped is the year 1.
+            last_scrape: self.last_scrape.filter(|at| *at > Timestamp::UNIX_EPOCH),
+            last_milliseconds: (self.last_scrape_duration.max(0.0) * 1000.0).round() as u64,
+            interval_milliseconds: milliseconds(&self.scrape_interval).unwrap_or(0),
+            timeout_milliseconds: milliseconds(&self.scrape_timeout).unwrap_or(0),
+            samples,
+        }
+    }
+}
+
+/// Host in lower case and without brackets, and port, of a URL.
+pub(in super::super) fn place(url: &str) -> Option<(String, Option<u16>)> {
+    let uri: Uri = url.parse().ok()?;
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_lowercase();
+    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    Some((host, Some(uri.port_u16().unwrap_or(usual))))
+}
+
+/// The text, with the user and the query cut out of each URL in it: both are where secrets stand.
+pub(in super::super) fn without_secrets(text: &str) -> String {
+    let mut clean = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        clean.push_str(before);
+        let end = after.find(|letter: char| letter.is_whitespace() || letter == '"').unwrap_or(after.len());
+        let (url, after) = after.split_at(end);
+        let path = url.find(['/', '?', '#']).unwrap_or(url.len());
+        let (authority, path) = url.split_at(path);
+        clean.push_str(authority.rsplit('@').next().unwrap_or_default());
+        clean.push_str(path.split(['?', '#']).next().unwrap_or_default());
+        rest = after;
+    }
+    clean.push_str(rest);
+    clean
+}

@@ -1,0 +1,141 @@
+//! One read of the API server, and what can come of it: a piece of evidence, or the sentence that says why there is
+//! none.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use kube::api::{Api, ListParams, LogParams};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::cluster::{CALL_TIMEOUT, CallError, within};
+use crate::diagnosis::evidence::Lookup;
+
+/// How much of a log is read at most, in bytes.
+const LONGEST_LOG: i64 = 16 << 10;
+
+/// Reads for one incident. Each call has a time limit, and none of them fails the whole.
+pub(super) struct Reader {
+    client: Client,
+    limit: Duration,
+}
+
+/// A kind that lives in a namespace.
+pub(super) trait Namespaced: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Readable {}
+impl<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Readable> Namespaced for K {}
+
+/// What can be read into.
+pub(super) trait Readable: Clone + std::fmt::Debug + DeserializeOwned {}
+impl<K: Clone + std::fmt::Debug + DeserializeOwned> Readable for K {}
+
+impl Reader {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, limit: CALL_TIMEOUT }
+    }
+
+    /// One object by its name.
+    pub(super) async fn get<K: Namespaced>(&self, namespace: &str, name: &str) -> Lookup<K> {
+        let permission = Permission::new::<K>("get", Some(namespace));
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        self.look(&permission, &format!("{namespace}/{name}"), api.get(name)).await
+    }
+
+    /// What an object is called and when it was changed, without what it holds.
+    pub(super) async fn get_metadata<K: Namespaced>(&self, namespace: &str, name: &str) -> Lookup<ObjectMeta> {
+        let permission = Permission::new::<K>("get", Some(namespace));
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let get = async { api.get_metadata(name).await.map(|found| found.metadata) };
+        self.look(&permission, &format!("{namespace}/{name}"), get).await
+    }
+
+    /// One object that lives in no namespace.
+    pub(super) async fn get_global<K>(&self, name: &str) -> Lookup<K>
+    where
+        K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Readable,
+    {
+        let permission = Permission::new::<K>("get", None);
+        let api: Api<K> = Api::all(self.client.clone());
+        self.look(&permission, name, api.get(name)).await
+    }
+
+    /// The first objects of a namespace that `params` ask for: one page, as long as its limit says.
+    pub(super) async fn list<K: Namespaced>(&self, namespace: &str, params: &ListParams) -> Lookup<Vec<K>> {
+        let permission = Permission::new::<K>("list", Some(namespace));
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let list = async { api.list(params).await.map(|list| list.items) };
+        self.look(&permission, &format!("namespace {namespace}"), list).await
+    }
+
+    /// The last lines of the log of a container's previous run.
+    pub(super) async fn previous_log(&self, namespace: &str, pod: &str, container: &str, lines: u32) -> Lookup<String> {
+        let permission = Permission { verb: "get", resource: "pods/log".to_owned(), namespace: Some(namespace) };
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            previous: true,
+            tail_lines: Some(i64::from(lines)),
+            limit_bytes: Some(LONGEST_LOG),
+            ..Default::default()
+        };
+        let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
+        self.look(&permission, &format!("{namespace}/{pod}"), api.logs(pod, &params)).await
+    }
+
+    async fn look<T>(
+        &self,
+        permission: &Permission<'_>,
+        of: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Lookup<T> {
+        let doing = format!("reading {} of {of}", permission.resource);
+        match within(&doing, self.limit, call).await {
+            Ok(found) => Lookup::Found(found),
+            Err(CallError::NotFound) => Lookup::Absent,
+            Err(CallError::Forbidden(_)) => Lookup::Forbidden(permission.refused()),
+            // These name what was read already.
+            Err(error @ (CallError::Timeout { .. } | CallError::Other { .. })) => Lookup::Failed(error.to_string()),
+            Err(error) => Lookup::Failed(format!("{doing}: {error}")),
+        }
+    }
+}
+
+/// What RBAC must allow for one read.
+struct Permission<'a> {
+    verb: &'static str,
+    /// As RBAC and `kubectl auth can-i` name it: `pods`, `replicasets.apps`.
+    resource: String,
+    namespace: Option<&'a str>,
+}
+
+impl<'a> Permission<'a> {
+    fn new<K: Resource<DynamicType = ()>>(verb: &'static str, namespace: Option<&'a str>) -> Self {
+        let (plural, group) = (K::plural(&()), K::group(&()));
+        let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
+        Self { verb, resource, namespace }
+    }
+
+    /// The sentence for whoever writes the RoleBinding, with the command that checks it.
+    fn refused(&self) -> String {
+        let Self { verb, resource, namespace } = self;
+        match namespace {
+            Some(namespace) => format!(
+                "RBAC does not allow to {verb} {resource} in namespace {namespace} \
+                 (check: kubectl auth can-i {verb} {resource} -n {namespace})"
+            ),
+            None => format!("RBAC does not allow to {verb} {resource} (check: kubectl auth can-i {verb} {resource})"),
+        }
+    }
+}
+
+impl<T> Lookup<T> {
+    /// The same about something else that was made of it.
+    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Self::NotLooked => Lookup::NotLooked,
+            Self::Forbidden(why) => Lookup::Forbidden(why),
+            Self::Failed(why) => Lookup::Failed(why),
+            Self::Absent => Lookup::Absent,
+            Self::Found(found) => Lookup::Found(make(found)),
+        }
+    }
+}

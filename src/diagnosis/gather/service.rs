@@ -1,0 +1,108 @@
+//! The Service of a target as evidence: what it selects, and what its EndpointSlices came to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::diagnosis::evidence::{Pod, Service};
+
+/// A Service and the slices that belong to it; `port` is the name or number that the target gives, `selected` how many
+/// pods its selector selects.
+pub(super) fn service(
+    service: &v1::Service,
+    slices: Option<&[EndpointSlice]>,
+    port: &str,
+    selected: Option<usize>,
+) -> Service {
+    let spec = service.spec.clone().unwrap_or_default();
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let asked = ports.iter().find(|candidate| is_called(candidate, port));
+    let slices = slices.unwrap_or_default();
+    Service {
+        name: service.metadata.name.clone().unwrap_or_default(),
+        kind: spec.type_.clone().unwrap_or_else(|| "ClusterIP".to_owned()),
+        headless: spec.cluster_ip.as_deref() == Some("None"),
+        selector: spec.selector.clone().unwrap_or_default(),
+        port: asked.and_then(|port| Some((number(port.port)?, target_port(port)))),
+        ports: ports.iter().map(in_words).collect(),
+        selected,
+        endpoints: count(slices),
+        endpoint_port: asked.and_then(|port| endpoint_port(slices, port)),
+    }
+}
+
+/// Its addresses in the cluster.
+pub(super) fn addresses(service: &v1::Service) -> Vec<IpAddr> {
+    let spec = service.spec.as_ref();
+    let all = spec.and_then(|spec| spec.cluster_ips.clone()).unwrap_or_default();
+    let one = spec.and_then(|spec| spec.cluster_ip.clone());
+    let mut addresses: Vec<IpAddr> = one.into_iter().chain(all).filter_map(|text| text.parse().ok()).collect();
+    addresses.dedup();
+    addresses
+}
+
+fn is_called(port: &v1::ServicePort, name: &str) -> bool {
+    port.name.as_deref() == Some(name) || name.parse() == Ok(port.port)
+}
+
+/// As the spec says it: a number, or the name of a container's port.
+fn target_port(port: &v1::ServicePort) -> String {
+    match &port.target_port {
+        Some(IntOrString::String(name)) if !name.is_empty() => name.clone(),
+        Some(IntOrString::Int(number)) if *number != 0 => number.to_string(),
+        _ => port.port.to_string(),
+    }
+}
+
+fn in_words(port: &v1::ServicePort) -> String {
+    match &port.name {
+        Some(name) if !name.is_empty() => format!("{name}/{}", port.port),
+        _ => port.port.to_string(),
+    }
+}
+
+/// Endpoints that are ready, and those that are not. A pod with two address families stands in two slices, and counts
+/// once.
+fn count(slices: &[EndpointSlice]) -> (usize, usize) {
+    let mut seen: BTreeMap<&str, bool> = BTreeMap::new();
+    for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
+        let pod = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
+        let Some(whose) = pod.or_else(|| endpoint.addresses.first().map(String::as_str)) else { continue };
+        // Not saying means ready (discovery/v1).
+        let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
+        *seen.entry(whose).or_default() |= is_ready;
+    }
+    let ready = seen.values().filter(|ready| **ready).count();
+    (ready, seen.len() - ready)
+}
+
+fn endpoint_port(slices: &[EndpointSlice], asked: &v1::ServicePort) -> Option<u16> {
+    // An unnamed port has the empty name in its slices.
+    let name = asked.name.as_deref().unwrap_or_default();
+    let ports =
+        slices.iter().filter(|slice| !slice.endpoints.is_empty()).flat_map(|slice| slice.ports.iter().flatten());
+    let mut named = ports.filter(|port| port.name.as_deref().unwrap_or_default() == name);
+    named.find_map(|port| port.port.and_then(number))
+}
+
+/// The addresses and the names of the pods behind the slices.
+pub(super) fn endpoints(slices: &[EndpointSlice]) -> (BTreeSet<IpAddr>, BTreeSet<String>) {
+    let endpoints = || slices.iter().flat_map(|slice| &slice.endpoints);
+    let addresses = endpoints().flat_map(|endpoint| &endpoint.addresses).filter_map(|text| text.parse().ok());
+    let pods = endpoints().filter_map(|endpoint| endpoint.target_ref.as_ref());
+    let pods = pods.filter(|target| target.kind.as_deref() == Some("Pod")).filter_map(|target| target.name.clone());
+    (addresses.collect(), pods.collect())
+}
+
+/// The number of a port in a pod: a number is itself, a name is looked for among its containers.
+pub(super) fn port_of(pod: &Pod, port: &str) -> Option<u16> {
+    let declared = || pod.containers.iter().chain(&pod.init).flat_map(|container| &container.ports);
+    port.parse().ok().or_else(|| declared().find(|(name, _)| name.as_deref() == Some(port)).map(|(_, number)| *number))
+}
+
+fn number(port: i32) -> Option<u16> {
+    u16::try_from(port).ok()
+}

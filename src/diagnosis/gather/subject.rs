@@ -1,0 +1,120 @@
+//! The parts of a MonitoredBackend that the rules ask for.
+
+use axum::http::Uri;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt as _;
+
+use crate::api::{BackendTarget, MonitoredBackend, TargetScheme};
+use crate::diagnosis::evidence::{Evidence, Subject};
+
+/// How long a start may take where neither the spec nor a startup probe says so, in seconds (api.md, startupSeconds).
+const USUAL_STARTUP: u64 = 300;
+
+/// What the evidence is about, as far as the spec alone says it. A port that is named, not numbered, is 0 until
+/// the pods or the Service have been seen; so is a startup that the spec does not limit.
+pub fn subject(backend: &MonitoredBackend) -> Subject {
+    let spec = &backend.spec;
+    let namespace = backend.namespace().unwrap_or_default();
+    let place = Place::of(&spec.target, &namespace);
+    let prometheus = spec.prometheus.as_ref();
+    Subject {
+        name: backend.name_any(),
+        url: place.url(),
+        scheme: place.scheme.to_owned(),
+        host: place.host,
+        port: place.port.parse().unwrap_or(0),
+        path: place.path,
+        service: spec.target.service.as_ref().map(|service| (service.name.clone(), in_words(&service.port))),
+        workload: spec.workload_ref.clone(),
+        wants_metrics: spec.probe.metrics.is_some(),
+        wants_actuator: spec.probe.actuator.is_some(),
+        startup_seconds: spec.startup_seconds.map_or(0, |seconds| u64::try_from(seconds).unwrap_or(0)),
+        prometheus_url: None,
+        prometheus_source: prometheus.and_then(|prometheus| prometheus.source_cidr.clone()),
+        has_agent: spec.agent_ref.is_some(),
+        namespace,
+    }
+}
+
+/// The name or number of the port in the pods that the target asks for, where it aims at pods.
+pub(super) fn pods_port(backend: &MonitoredBackend) -> Option<String> {
+    backend.spec.target.pods.as_ref().map(|pods| in_words(&pods.port))
+}
+
+/// Fills in what only the cluster knows: the number of a port that has a name, and how long a start may take.
+pub(super) fn settle(evidence: &mut Evidence, is_startup_given: bool, pods_port: Option<&str>) {
+    let pods = evidence.pods.found().map(Vec::as_slice).unwrap_or_default();
+    let mut port = evidence.subject.port;
+    if port == 0 {
+        let of_service = evidence.service.found().and_then(|service| service.port.as_ref()).map(|(number, _)| *number);
+        let of_pods = pods_port.and_then(|port| pods.iter().find_map(|pod| super::service::port_of(pod, port)));
+        port = of_service.or(of_pods).unwrap_or(0);
+    }
+    let mut startup = evidence.subject.startup_seconds;
+    if !is_startup_given {
+        let budgets = pods.iter().flat_map(|pod| &pod.containers).filter_map(|container| container.startup_budget);
+        let ready_after = evidence.workload.found().map_or(0, |workload| workload.min_ready_seconds);
+        let ready_after = u64::try_from(ready_after).unwrap_or(0);
+        startup = budgets.max().unwrap_or_else(|| ready_after.max(USUAL_STARTUP));
+    }
+    evidence.subject.port = port;
+    evidence.subject.startup_seconds = startup;
+}
+
+/// A target in its parts.
+struct Place {
+    scheme: &'static str,
+    host: String,
+    port: String,
+    path: String,
+}
+
+impl Place {
+    fn of(target: &BackendTarget, namespace: &str) -> Self {
+        let path = |path: &Option<String>| path.clone().unwrap_or_default();
+        if let Some(service) = &target.service {
+            let host = format!("{}.{namespace}.svc", service.name);
+            return Self::new(service.scheme, host, in_words(&service.port), path(&service.path));
+        }
+        if let Some(pods) = &target.pods {
+            return Self::new(pods.scheme, String::new(), in_words(&pods.port), path(&pods.path));
+        }
+        let uri: Uri = target.url.as_deref().unwrap_or_default().parse().unwrap_or_default();
+        let scheme: TargetScheme = uri.scheme_str().unwrap_or_default().parse().unwrap_or_default();
+        // An IPv6 address stands in brackets in a URL, and without them everywhere else.
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let usual = if scheme == TargetScheme::Https { "443" } else { "80" };
+        let port = uri.port_u16().map_or_else(|| usual.to_owned(), |port| port.to_string());
+        let path = uri.path_and_query().map_or("", |path| path.as_str()).to_owned();
+        Self::new(scheme, host, port, path)
+    }
+
+    fn new(scheme: TargetScheme, host: String, port: String, path: String) -> Self {
+        // Only HTTP has paths that begin with a slash; for gRPC it is the name of a service.
+        let is_http = matches!(scheme, TargetScheme::Http | TargetScheme::Https);
+        let path = match path.trim_start_matches('/') {
+            "" if is_http => "/".to_owned(),
+            name if !is_http => name.to_owned(),
+            _ => path,
+        };
+        Self { scheme: scheme.as_str(), host, port, path }
+    }
+
+    fn url(&self) -> String {
+        let Self { scheme, host, port, path } = self;
+        let host = match host.as_str() {
+            "" => "PODS".to_owned(),
+            host if host.contains(':') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+        format!("{scheme}://{host}:{port}{slash}{path}")
+    }
+}
+
+fn in_words(port: &IntOrString) -> String {
+    match port {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(name) => name.clone(),
+    }
+}

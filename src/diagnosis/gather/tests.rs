@@ -1,0 +1,136 @@
+//! The whole of it against an API server that answers, refuses, lacks things or is away.
+
+use hyper::{Request, Response};
+use jiff::Timestamp;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+use super::mapping_tests::crashing;
+use super::{Question, gather};
+use crate::api::{MonitoredBackend, MonitoredBackendSpec, WorkloadKind, WorkloadRef};
+use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
+use crate::probe::{Policy, Prober};
+
+/// An API server: what it answers to a path and its query.
+fn server(answer: impl Fn(&str, &str) -> (u16, Value) + Clone + Send + Sync + 'static) -> kube::Client {
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (code, body) = answer(request.uri().path(), request.uri().query().unwrap_or_default());
+        let body = Body::from(serde_json::to_vec(&body).unwrap());
+        async move { Ok::<_, std::convert::Infallible>(Response::builder().status(code).body(body).unwrap()) }
+    });
+    kube::Client::new(service, "default")
+}
+
+fn refusal(code: u16, reason: &str) -> (u16, Value) {
+    (code, json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "the server's"}))
+}
+
+fn list(items: Value) -> (u16, Value) {
+    (200, json!({"metadata": {}, "items": items}))
+}
+
+/// A Deployment whose one pod crashes, behind a Service.
+fn shop(path: &str, query: &str) -> (u16, Value) {
+    match path.rsplit("/namespaces/shop/").next().unwrap_or_default() {
+        "deployments/web" => (
+            200,
+            json!({
+                "metadata": {"name": "web", "uid": "d1", "annotations": {"deployment.kubernetes.io/revision": "2"}},
+                "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": {}},
+                "status": {"replicas": 1},
+            }),
+        ),
+        "replicasets" => list(json!([{
+            "metadata": {
+                "name": "web-6c9", "uid": "rs2", "creationTimestamp": "2026-11-22T09:00:00Z",
+                "annotations": {"deployment.kubernetes.io/revision": "2"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d1"}],
+            },
+            "spec": {"selector": {}},
+        }])),
+        "pods" => {
+            let mut stranger = crashing();
+            stranger["metadata"]["name"] = "by-hand".into();
+            stranger["metadata"]["ownerReferences"] = json!([]);
+            list(json!([crashing(), stranger]))
+        }
+        "services/web" => (
+            200,
+            json!({
+                "metadata": {"name": "web"},
+                "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
+            }),
+        ),
+        "events" if query.contains("name%3Dweb-6c9-x") => list(json!([{
+            "metadata": {"name": "e"}, "type": "Warning", "reason": "BackOff", "involvedObject": {"kind": "Pod"},
+        }])),
+        "events" | "endpointslices" | "networkpolicies" => list(json!([])),
+        "/api/v1/nodes/node-1" => (200, json!({"metadata": {}, "status": {"conditions": []}})),
+        other => panic!("{other}?{query} was not expected"),
+    }
+}
+
+fn subject() -> Subject {
+    Subject {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        service: Some(("web".to_owned(), "80".to_owned())),
+        workload: Some(WorkloadRef { kind: WorkloadKind::Deployment, name: "web".to_owned() }),
+        ..Default::default()
+    }
+}
+
+async fn seen(client: kube::Client) -> Evidence {
+    let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    let mut question = Question::about(&MonitoredBackend::new("web", MonitoredBackendSpec::default()), None, now);
+    question.known.subject = subject();
+    gather(client, &Prober::new(Policy::default()), question, now).await
+}
+
+#[tokio::test]
+async fn what_is_behind_a_backend_is_found() {
+    let evidence = seen(server(shop)).await;
+    let pods = evidence.pods.found().unwrap();
+    // The one that the Deployment does not own is none of its pods, but the Service selects it.
+    assert_eq!(pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["web-6c9-x"]);
+    assert_eq!(evidence.service.found().unwrap().selected, Some(2));
+    assert_eq!(evidence.workload.found().unwrap().revision, Some((2, false)));
+    assert_eq!(evidence.nodes_not_ready.found().unwrap().get("node-1"), Some(&None));
+    assert_eq!(evidence.events.found().unwrap().len(), 1);
+    // The Service's port has a number, and the container's startup probe a budget.
+    assert_eq!((evidence.subject.port, evidence.subject.startup_seconds), (80, 300));
+    assert_eq!(evidence.missing, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_missing_evidence_that_names_the_permission() {
+    let evidence = seen(server(|path, query| {
+        let forbidden = ["/replicasets", "/nodes/", "/events", "/endpointslices"];
+        if forbidden.iter().any(|part| path.contains(part)) { refusal(403, "Forbidden") } else { shop(path, query) }
+    }))
+    .await;
+    let Lookup::Forbidden(nodes) = &evidence.nodes_not_ready else { panic!("{:?}", evidence.nodes_not_ready) };
+    assert_eq!(nodes, "RBAC does not allow to get nodes (check: kubectl auth can-i get nodes)");
+    let expected = "RBAC does not allow to list events in namespace shop \
+                    (check: kubectl auth can-i list events -n shop)";
+    assert_eq!(evidence.events, Lookup::Forbidden(expected.to_owned()));
+    assert_eq!(evidence.missing.len(), 2, "{:?}", evidence.missing);
+    assert!(evidence.missing[0].contains("list replicasets.apps in namespace shop"), "{:?}", evidence.missing);
+    assert!(evidence.missing[1].contains("list endpointslices.discovery.k8s.io"), "{:?}", evidence.missing);
+    // Without its ReplicaSets the selector alone decides.
+    assert_eq!(evidence.pods.found().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_absent_and_a_server_in_trouble_is_told() {
+    let evidence = seen(server(|path, query| match path.contains("/deployments/") {
+        true => refusal(404, "NotFound"),
+        false => shop(path, query),
+    }))
+    .await;
+    assert_eq!((&evidence.workload, &evidence.pods), (&Lookup::Absent, &Lookup::NotLooked));
+    let evidence = seen(server(|_, _| refusal(500, "InternalError"))).await;
+    let Lookup::Failed(why) = &evidence.workload else { panic!("{:?}", evidence.workload) };
+    assert!(why.starts_with("reading deployments.apps of shop/web: the API server is unavailable"), "{why}");
+    assert!(matches!(evidence.service, Lookup::Failed(_)));
+}

@@ -1,0 +1,74 @@
+//! Vantages: what a probe saw as evidence, and which pods are to be probed at their own addresses.
+
+use jiff::Timestamp;
+
+use super::network;
+use crate::diagnosis::evidence::{Evidence, Pod, Vantage};
+use crate::probe::{Outcome, Request};
+
+/// How many pods are probed: enough to tell one from all.
+const MOST: usize = 20;
+
+/// What a probe saw, under the name of its vantage.
+pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) -> Vantage {
+    let failure = outcome.result.as_ref().err();
+    let seen = &outcome.seen;
+    let page = seen.page.as_ref();
+    Vantage {
+        name: name.to_owned(),
+        ok: failure.is_none(),
+        error_class: failure.map(|failure| failure.class),
+        phase: failure.map(|failure| failure.phase),
+        milliseconds: u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX),
+        at,
+        message: failure.map_or_else(|| passed(outcome), |failure| failure.message.clone()),
+        detail: failure.and_then(|failure| failure.detail.clone()),
+        address: seen.address.map(|address| address.ip()).or(request.target.address),
+        port: Some(request.target.port),
+        http_status: seen.http_status,
+        redirects_to_login: seen.redirects_to_login,
+        any_byte: seen.any_byte,
+        certificate_expires: seen.certificate_expires,
+        missing_metrics: page.map(|page| page.missing.clone()).unwrap_or_default(),
+        broken_at: page.and_then(|page| page.broken_at),
+        samples: page.map(|page| page.samples),
+    }
+}
+
+fn passed(outcome: &Outcome) -> String {
+    match (outcome.seen.http_status, &outcome.seen.page) {
+        (Some(status), Some(page)) => format!("answered {status} with {} samples", page.samples),
+        (Some(status), None) => format!("answered {status}"),
+        (None, _) => "answered".to_owned(),
+    }
+}
+
+/// The probes of the pods themselves, each with the name of its vantage: as `like`, which asks the target, but at the
+/// pod's own address and the port that the target leads to there.
+///
+/// A pod without an address, one that has ended or is going, and one in which that port is not known are left out.
+pub fn pod_probes(evidence: &Evidence, pods_port: Option<&str>, like: &Request) -> Vec<(String, Request)> {
+    let serves = |pod: &&Pod| !pod.deleting && !matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+    let pods = evidence.pods.found().into_iter().flatten().filter(serves);
+    let probe = |pod: &Pod| {
+        let address = *pod.addresses.first()?;
+        let port = port(evidence, pods_port, pod)?;
+        let mut request = like.clone();
+        request.target.address = Some(address);
+        request.target.port = port;
+        request.target.is_own = true;
+        if request.target.host.is_empty() {
+            request.target.host = address.to_string();
+        }
+        Some((format!("pod/{}", pod.name), request))
+    };
+    pods.filter_map(probe).take(MOST).collect()
+}
+
+/// The port of a pod that the target leads to. Where pods declare no port at all, that of the URL is tried.
+fn port(evidence: &Evidence, pods_port: Option<&str>, pod: &Pod) -> Option<u16> {
+    let declares_none = pod.containers.iter().all(|container| container.ports.is_empty());
+    let is_url = evidence.subject.service.is_none() && pods_port.is_none();
+    let tried = (is_url && declares_none && evidence.subject.port > 0).then_some(evidence.subject.port);
+    network::port(evidence, pods_port, pod).or(tried)
+}

@@ -1,0 +1,320 @@
+//! From single probes to a verdict: thresholds, quick confirmation, latency, flapping. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Moment;
+
+/// Between two probes of a failure that is to be confirmed lies this part of the interval (probes-and-diagnosis.md).
+const CONFIRM_PART: u32 = 4;
+/// But never less than this: a probe that follows at once asks the same question.
+const CONFIRM_LEAST: Duration = Duration::from_millis(250);
+/// Results that alternate so often within [`FLAP_WINDOW`] intervals are flapping.
+const FLAP_TURNS: usize = 6;
+/// The window in which alternations are counted, in intervals.
+const FLAP_WINDOW: u32 = 20;
+
+/// What of the spec the verdict depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Between two probes.
+    pub interval: Duration,
+    /// So many failures in a row make it Down; at least 1.
+    pub failure_threshold: u32,
+    /// So many successes in a row make it Up again; at least 1.
+    pub success_threshold: u32,
+    /// Slower is slow.
+    pub slow_above: Option<Duration>,
+}
+
+/// One probe, as far as the verdict is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was started.
+    pub at: Moment,
+    /// It passed.
+    pub passed: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    /// Never probed.
+    NotProbed,
+    /// It passes.
+    Up,
+    /// It fails, confirmed.
+    Down,
+}
+
+/// What is remembered of the probes of one backend.
+#[derive(Clone, Debug)]
+pub struct Record {
+    availability: Availability,
+    /// When the probe that decided was started.
+    since: Moment,
+    passes: u32,
+    failures: u32,
+    first_failure: Option<Moment>,
+    slow: bool,
+    slow_passes: u32,
+    fast_passes: u32,
+    last: Option<Sample>,
+    /// When the result last turned from one to the other, the newest last.
+    turns: VecDeque<Moment>,
+}
+
+impl Record {
+    /// Never probed, as far as anybody knows.
+    pub fn new(now: Moment) -> Self {
+        Self {
+            availability: Availability::NotProbed,
+            since: now,
+            passes: 0,
+            failures: 0,
+            first_failure: None,
+            slow: false,
+            slow_passes: 0,
+            fast_passes: 0,
+            last: None,
+            turns: VecDeque::with_capacity(FLAP_TURNS),
+        }
+    }
+
+    /// Goes on from what a predecessor wrote: one probe of ours does not overturn what its three established.
+    pub fn resumed(availability: Availability, since: Moment, slow: bool) -> Self {
+        let first_failure = (availability == Availability::Down).then_some(since);
+        Self { availability, first_failure, slow, ..Self::new(since) }
+    }
+
+    /// The verdict.
+    pub fn availability(&self) -> Availability {
+        self.availability
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Moment {
+        self.since
+    }
+
+    /// The first failure of those that it is failing by now.
+    pub fn failing_since(&self) -> Option<Moment> {
+        self.first_failure
+    }
+
+    /// It passes, but slowly: as many times in a row as failures make it Down.
+    pub fn is_slow(&self) -> bool {
+        self.slow && self.availability == Availability::Up
+    }
+
+    /// The newest probe.
+    pub fn last(&self) -> Option<&Sample> {
+        self.last.as_ref()
+    }
+
+    /// It fails, and that is not established yet: the next probe comes soon.
+    pub fn is_confirming(&self) -> bool {
+        self.failures > 0 && self.availability != Availability::Down
+    }
+
+    /// Takes one probe into account; says whether the verdict, or slow, changed. One that was started before the newest
+    /// is old news.
+    pub fn take(&mut self, sample: Sample, limits: &Limits) -> bool {
+        if self.last.is_some_and(|last| sample.at < last.at) {
+            return false;
+        }
+        self.note_turn(&sample);
+        self.last = Some(sample);
+        let before = (self.availability, self.slow);
+        if sample.passed {
+            self.passed(&sample, limits);
+        } else {
+            self.failed(&sample, limits);
+        }
+        before != (self.availability, self.slow)
+    }
+
+    fn note_turn(&mut self, sample: &Sample) {
+        if self.last.is_none_or(|last| last.passed == sample.passed) {
+            return;
+        }
+        if self.turns.len() == FLAP_TURNS {
+            self.turns.pop_front();
+        }
+        self.turns.push_back(sample.at);
+    }
+
+    fn passed(&mut self, sample: &Sample, limits: &Limits) {
+        self.failures = 0;
+        self.passes = self.passes.saturating_add(1);
+        // Before the first verdict there is nothing that a success would have to overturn.
+        let needed = if self.availability == Availability::NotProbed { 1 } else { limits.success_threshold.max(1) };
+        if self.availability != Availability::Up && self.passes >= needed {
+            self.turn(Availability::Up, sample.at);
+        }
+        if self.availability == Availability::Up {
+            self.first_failure = None;
+        }
+        self.weigh_latency(sample.took, limits);
+    }
+
+    fn failed(&mut self, sample: &Sample, limits: &Limits) {
+        self.passes = 0;
+        (self.slow_passes, self.fast_passes) = (0, 0);
+        self.failures = self.failures.saturating_add(1);
+        self.first_failure.get_or_insert(sample.at);
+        if self.availability != Availability::Down && self.failures >= limits.failure_threshold.max(1) {
+            self.turn(Availability::Down, sample.at);
+        }
+    }
+
+    fn weigh_latency(&mut self, took: Duration, limits: &Limits) {
+        if limits.slow_above.is_some_and(|limit| took > limit) {
+            (self.slow_passes, self.fast_passes) = (self.slow_passes.saturating_add(1), 0);
+        } else {
+            (self.slow_passes, self.fast_passes) = (0, self.fast_passes.saturating_add(1));
+        }
+        if self.slow_passes >= limits.failure_threshold.max(1) {
+            self.slow = true;
+        } else if self.fast_passes >= limits.success_threshold.max(1) {
+            self.slow = false;
+        }
+    }
+
+    fn turn(&mut self, to: Availability, at: Moment) {
+        self.availability = to;
+        self.since = at;
+    }
+
+    /// How soon after the start of the last probe the next one is wanted, when that is sooner than its usual turn: a
+    /// first failure is confirmed fast, and a blip costs nothing.
+    pub fn hurry(&self, limits: &Limits) -> Option<Duration> {
+        let soon = (limits.interval / CONFIRM_PART).max(CONFIRM_LEAST).min(limits.interval);
+        self.is_confirming().then_some(soon)
+    }
+
+    /// How many times the result alternated within which time, when that is flapping.
+    pub fn flapping(&self, now: Moment, limits: &Limits) -> Option<(usize, Duration)> {
+        let window = limits.interval * FLAP_WINDOW;
+        let recent = self.turns.iter().filter(|at| now.since(**at) <= window).count();
+        (recent >= FLAP_TURNS).then_some((recent, window))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { interval: Duration::from_secs(15), failure_threshold: 3, success_threshold: 2, slow_above: None };
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_micros(seconds * 1_000_000)
+    }
+
+    fn sample(seconds: i64, passed: bool) -> Sample {
+        Sample { at: at(seconds), passed, took: Duration::from_millis(20) }
+    }
+
+    fn probed(results: &[bool], limits: &Limits) -> Record {
+        let mut record = Record::new(at(0));
+        for (second, passed) in (1..).zip(results) {
+            record.take(sample(second, *passed), limits);
+        }
+        record
+    }
+
+    #[test]
+    fn thresholds_make_a_verdict_and_one_success_is_enough_for_the_first() {
+        for (results, expected) in [
+            (&[][..], Availability::NotProbed),
+            (&[true], Availability::Up),
+            (&[false], Availability::NotProbed),
+            (&[false, false], Availability::NotProbed),
+            (&[false, false, false], Availability::Down),
+            (&[false, false, true], Availability::Up),
+            (&[true, false, false], Availability::Up),
+            (&[true, false, false, false], Availability::Down),
+            (&[true, false, false, true, false, false], Availability::Up),
+            (&[false, false, false, true], Availability::Down),
+            (&[false, false, false, true, false, true], Availability::Down),
+            (&[false, false, false, true, true], Availability::Up),
+        ] {
+            assert_eq!(probed(results, &LIMITS).availability(), expected, "{results:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_failing_since_its_first_failure_and_down_since_the_one_that_decided() {
+        let record = probed(&[true, false, false, false, false], &LIMITS);
+        assert_eq!((record.failing_since(), record.since()), (Some(at(2)), at(4)));
+        let back = probed(&[true, false, false, false, true, true], &LIMITS);
+        assert_eq!((back.failing_since(), back.since()), (None, at(6)));
+    }
+
+    #[test]
+    fn a_first_failure_is_confirmed_within_a_quarter_of_the_interval_and_never_at_once() {
+        assert_eq!(probed(&[true], &LIMITS).hurry(&LIMITS), None);
+        assert_eq!(probed(&[true, false], &LIMITS).hurry(&LIMITS), Some(Duration::from_millis(3750)));
+        assert_eq!(probed(&[false, false, false], &LIMITS).hurry(&LIMITS), None, "established");
+        let brisk = Limits { interval: Duration::from_millis(100), ..LIMITS };
+        assert_eq!(probed(&[false], &brisk).hurry(&brisk), Some(brisk.interval));
+    }
+
+    #[test]
+    fn what_a_predecessor_established_is_not_overturned_by_one_probe() {
+        let mut record = Record::resumed(Availability::Up, at(-100), false);
+        assert!(!record.take(sample(1, false), &LIMITS));
+        assert_eq!((record.availability(), record.since()), (Availability::Up, at(-100)));
+        let mut down = Record::resumed(Availability::Down, at(-100), false);
+        assert!(!down.take(sample(1, true), &LIMITS));
+        assert_eq!(down.failing_since(), Some(at(-100)));
+    }
+
+    #[test]
+    fn slow_takes_as_many_probes_as_down_does_and_goes_as_up_comes() {
+        let limits = Limits { slow_above: Some(Duration::from_millis(100)), ..LIMITS };
+        let mut record = Record::new(at(0));
+        for (second, millis, slow) in
+            [(1, 500, false), (2, 500, false), (3, 500, true), (4, 20, true), (5, 100, false), (6, 101, false)]
+        {
+            record.take(Sample { at: at(second), passed: true, took: Duration::from_millis(millis) }, &limits);
+            assert_eq!(record.is_slow(), slow, "after {second}");
+        }
+    }
+
+    #[test]
+    fn flapping_is_six_turns_within_twenty_intervals() {
+        let alternating = [true, false, true, false, true, false, true];
+        let record = probed(&alternating, &LIMITS);
+        assert_eq!(record.flapping(at(7), &LIMITS), Some((6, Duration::from_secs(300))));
+        assert_eq!(record.flapping(at(303), &LIMITS), None, "the first turn is older than the window");
+        assert_eq!(probed(&alternating[..6], &LIMITS).flapping(at(7), &LIMITS), None);
+    }
+
+    proptest! {
+        #[test]
+        fn down_needs_its_threshold_and_up_its_own(results in proptest::collection::vec(any::<bool>(), 0..60)) {
+            let mut record = Record::new(at(0));
+            let (mut streak, mut kind) = (0u32, true);
+            for (second, passed) in (1..).zip(results) {
+                let before = record.availability();
+                streak = if passed == kind { streak + 1 } else { 1 };
+                kind = passed;
+                let changed = record.take(sample(second, passed), &LIMITS);
+                prop_assert_eq!(changed, before != record.availability());
+                match (before, record.availability()) {
+                    (Availability::Up, Availability::Down) => prop_assert!(!passed && streak == 3),
+                    (Availability::Down, Availability::Up) => prop_assert!(passed && streak == 2),
+                    (_, Availability::NotProbed) => prop_assert!(!passed && streak < 3),
+                    _ => {}
+                }
+                prop_assert_eq!(record.failing_since().is_some(), record.is_confirming() || record.availability() == Availability::Down);
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The list of links at the actuator's base path.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use hyper::Uri;
+use serde_json::Value;
+
+use super::is_word;
+use crate::probe::{Scheme, Target};
+
+/// How many links are kept.
+const MOST_LINKS: usize = 64;
+/// How long a path may be.
+const LONGEST_PATH: usize = 256;
+
+/// The links of an actuator: what each is called, and its path. Only those at the origin that was asked, and none that
+/// has to be filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links(pub BTreeMap<String, String>);
+
+impl Links {
+    /// Reads the list that `target` answered with. `None` when `body` is none.
+    pub fn read(body: &[u8], target: &Target) -> Option<Self> {
+        let page: Value = serde_json::from_slice(body).ok()?;
+        let listed = page.get("_links")?.as_object()?;
+        let link = |(rel, link): (&String, &Value)| {
+            let templated = link.get("templated").and_then(Value::as_bool).unwrap_or(false);
+            let path = path(link.get("href")?.as_str()?, target)?;
+            (!templated && is_word(rel)).then(|| (rel.clone(), path))
+        };
+        Some(Self(listed.iter().filter_map(link).take(MOST_LINKS).collect()))
+    }
+}
+
+/// The path of `href` when it leads to the origin of `target`: without its query, and of characters that say nothing
+/// but a path.
+fn path(href: &str, target: &Target) -> Option<String> {
+    let uri: Uri = href.parse().ok()?;
+    let same = match (uri.scheme_str(), uri.authority()) {
+        (None, None) => href.starts_with('/') && !href.starts_with("//"),
+        (Some(scheme), Some(authority)) => {
+            let default = match scheme {
+                "http" => Scheme::Http.default_port(),
+                "https" => Scheme::Https.default_port(),
+                _ => None,
+            };
+            scheme == target.scheme.as_str()
+                && !authority.as_str().contains('@')
+                && same_host(authority.host(), &target.host)
+                && authority.port_u16().or(default) == Some(target.port)
+        }
+        _ => false,
+    };
+    let path = uri.path();
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte);
+    let plain = path.len() <= LONGEST_PATH && path.bytes().all(allowed) && !path.split('/').any(|part| part == "..");
+    (same && plain).then(|| path.to_owned())
+}
+
+fn same_host(one: &str, other: &str) -> bool {
+    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let (one, other) = (bare(one), bare(other));
+    let address = |host: &str| host.parse::<IpAddr>().ok();
+    one == other || address(&one).is_some_and(|one| address(&other) == Some(one))
+}

@@ -1,0 +1,134 @@
+use std::net::SocketAddr;
+
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tonic_health::server::health_reporter;
+
+use super::*;
+use crate::probe::fake::*;
+use crate::probe::{Outcome, Scheme};
+
+/// The health service of tonic itself, for one service with a status.
+async fn healthy(status: tonic_health::ServingStatus) -> SocketAddr {
+    let (reporter, server) = health_reporter();
+    reporter.set_service_status("shop.Cart", status).await;
+    serve(move |stream| {
+        let service = TowerToHyperService::new(server.clone());
+        async move {
+            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+/// An HTTP/2 server that answers everything with a status and headers.
+async fn saying(status: u16, headers: &'static [(&'static str, &'static str)]) -> SocketAddr {
+    serve(move |stream| async move {
+        let service = service_fn(move |_| async move {
+            let mut response = http::Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(*name, *value);
+            }
+            response.body(http_body_util::Full::new(hyper::body::Bytes::from_static(b"c4n4ry s3cret")))
+        });
+        let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await
+}
+
+async fn check(address: SocketAddr, service: &str) -> Outcome {
+    prober().probe(&request(Scheme::Grpc, address, service)).await
+}
+
+#[tokio::test]
+async fn what_serves_passes() {
+    let address = healthy(tonic_health::ServingStatus::Serving).await;
+    for service in ["", "shop.Cart", "/shop.Cart"] {
+        let outcome = check(address, service).await;
+        passed(&outcome);
+        assert_eq!((outcome.seen.http_status, outcome.seen.any_byte), (Some(200), true));
+        let phases: Vec<Phase> = outcome.spent.iter().map(|(phase, _)| phase).collect();
+        assert_eq!(phases, [Phase::Resolve, Phase::Policy, Phase::Connect, Phase::FirstByte, Phase::Body]);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_serve_says_why() {
+    let address = healthy(tonic_health::ServingStatus::NotServing).await;
+    let failure = failed(&check(address, "shop.Cart").await, ErrorClass::GRPCStatus, Phase::Body);
+    assert_eq!(failure.message, "the health service says NOT_SERVING");
+    let failure = failed(&check(address, "shop.Card").await, ErrorClass::GRPCStatus, Phase::Body);
+    assert!(failure.message.contains("knows no service \"shop.Card\""), "{failure:?}");
+    for (code, words) in [("12", "UNIMPLEMENTED"), ("5", "NOT_FOUND"), ("16", "UNAUTHENTICATED"), ("14", "status 14")] {
+        let headers =
+            vec![("content-type", "application/grpc"), ("grpc-status", code), ("grpc-message", "c4n4ry s3cret")];
+        let failure = failed(&check(saying(200, headers.leak()).await, "").await, ErrorClass::GRPCStatus, Phase::Body);
+        assert!(failure.message.contains(words), "{failure:?}");
+        assert_eq!(failure.detail.as_deref(), Some("c4n4ry s3cret"));
+    }
+}
+
+#[tokio::test]
+async fn http_that_is_no_grpc_is_named() {
+    let outcome = check(saying(401, &[("content-type", "text/html")]).await, "").await;
+    failed(&outcome, ErrorClass::HTTPStatus, Phase::Body);
+    assert_eq!(outcome.seen.http_status, Some(401));
+    let outcome = check(saying(200, &[("content-type", "text/html")]).await, "").await;
+    failed(&outcome, ErrorClass::ContentType, Phase::Body);
+    let outcome = check(answers(status(400, CANARY)).await, "").await;
+    let failure = failed(&outcome, ErrorClass::NotHTTP, Phase::FirstByte);
+    assert!(failure.message.contains("speaks HTTP/1"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn clear_text_against_tls_is_told_both_ways() {
+    let address = says_and_hangs(b"\x15\x03\x01\x00\x02\x02\x0a").await;
+    let failure = failed(&check(address, "").await, ErrorClass::NotHTTP, Phase::FirstByte);
+    assert!(failure.message.contains("speaks TLS"), "{failure:?}");
+    let address = healthy(tonic_health::ServingStatus::Serving).await;
+    let mut secure = request(Scheme::Grpcs, address, "");
+    secure.tls.insecure_skip_verify = true;
+    failed(&prober().probe(&secure).await, ErrorClass::NotTLS, Phase::TLS);
+}
+
+#[tokio::test]
+async fn silence_and_an_end_are_told_apart() {
+    let silent = says_and_hangs(b"").await;
+    let outcome = prober().probe(&within(request(Scheme::Grpc, silent, ""), 60)).await;
+    failed(&outcome, ErrorClass::FirstByteTimeout, Phase::FirstByte);
+    // Settings, and then nothing: HTTP/2 is spoken, and no answer comes.
+    let settings: &'static [u8] = b"\0\0\0\x04\0\0\0\0\0";
+    let hangs = says_and_hangs(settings).await;
+    let outcome = prober().probe(&within(request(Scheme::Grpc, hangs, ""), 60)).await;
+    failed(&outcome, ErrorClass::FirstByteTimeout, Phase::FirstByte);
+    assert!(outcome.seen.any_byte);
+    let ends = serve(|mut stream| async move { drop(tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 24]).await) });
+    failed(&check(ends.await, "").await, ErrorClass::Reset, Phase::FirstByte);
+    let ends = serve(move |mut stream| async move {
+        let _ = stream.write_all(settings).await;
+        let _ = stream.shutdown().await;
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut Vec::new()).await;
+    });
+    failed(&check(ends.await, "").await, ErrorClass::Reset, Phase::FirstByte);
+    let half = serve(|stream| async move {
+        let service = service_fn(async |_| {
+            let head = http::Response::builder().header("content-type", "application/grpc");
+            head.body(http_body_util::StreamBody::new(futures::stream::pending::<
+                Result<hyper::body::Frame<hyper::body::Bytes>, std::io::Error>,
+            >()))
+        });
+        let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    });
+    let outcome = prober().probe(&within(request(Scheme::Grpc, half.await, ""), 100)).await;
+    failed(&outcome, ErrorClass::BodyTimeout, Phase::Body);
+}
+
+#[tokio::test]
+async fn a_broken_or_endless_answer_is_no_pass() {
+    // 200, gRPC, and no message or trailers that could be read.
+    let address = saying(200, &[("content-type", "application/grpc")]).await;
+    failed(&check(address, "").await, ErrorClass::GRPCStatus, Phase::Body);
+}

@@ -1,0 +1,127 @@
+//! The error comes in the middle of a transition: it is written once all the same, and its date is the deadline.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::beats::path;
+use crate::support::beats::Beaten;
+use crate::support::faults::{Fault, Faults, Write};
+use crate::support::history::History;
+use crate::support::world::SOON;
+use crate::support::{Operator, World, eventually, never, quick, seconds, text, time};
+
+/// One connector for each, and what it suffers.
+const CASES: [(&str, Option<Fault>); 8] = [
+    ("nothing", None),
+    ("conflict", Some(Fault::Refused(409, "Conflict"))),
+    ("overtaken", Some(Fault::Overtaken)),
+    ("throttled", Some(Fault::Refused(429, "TooManyRequests"))),
+    ("broken", Some(Fault::Refused(500, "InternalError"))),
+    ("withheld", Some(Fault::Withheld)),
+    ("lost", Some(Fault::Lost)),
+    ("done-and-withheld", Some(Fault::DoneAndWithheld)),
+];
+
+/// The status writes of `name` that say `state`.
+fn writes(faults: &Faults, name: &str, state: &str) -> Vec<Write> {
+    faults.writes().into_iter().filter(|write| write.name == name && write.state == state).collect()
+}
+
+/// The turn to `state` was written once in effect, and told once; gives the status.
+async fn turned_once(world: &World, faults: &Faults, history: &History, name: &str, state: &str) -> Value {
+    let seen = world.state(seconds(60), name, state).await;
+    world.event(SOON, name, state).await;
+    let times = |states: &[String]| states.iter().filter(|told| *told == state).count();
+    let told = path(&seen);
+    assert_eq!(times(&told), 1, "{name}: {told:?}");
+    let states = history.of_connector(name);
+    assert!(times(&states) <= 1, "{name} was seen as {states:?}");
+    let writes = writes(faults, name, state);
+    let done = writes.iter().filter(|write| write.code == Some(200)).count();
+    assert_eq!(done, 1, "{name}: {writes:?}");
+    seen
+}
+
+/// Every request that was sent is counted, whatever became of it.
+async fn all_are_counted(faults: &Faults, operator: &Operator) {
+    eventually(SOON, "vigie_status_writes_total counts every request", async || {
+        let (sent, counted) = (faults.writes().len(), operator.scrape().sum("vigie_status_writes_total", &[]));
+        if counted == sent as f64 { Ok(()) } else { Err(format!("{sent} were sent, {counted} are counted")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_once() {
+    let world = World::new("faults").await;
+    let history = world.history();
+    let faults = Faults::before(&world).await;
+    let operator = world.operator_through(&faults, &["--checkpoint-seconds", "3600"]).await;
+    let mut edges = Vec::new();
+    for (name, _) in CASES {
+        // A site of its own for each: together they would be a mass silence.
+        let spec = json!({"site": name, "heartbeat": quick()["heartbeat"]});
+        edges.push(world.connector(name, spec).await);
+    }
+    let lasts: Vec<Beaten> = edges.iter().map(|edge| edge.beat(operator.beats())).collect();
+    for (name, _) in CASES {
+        world.state(SOON, name, "Online").await;
+    }
+    for (name, fault) in CASES {
+        fault.into_iter().for_each(|fault| faults.plan(name, "Offline", fault));
+    }
+    for ((name, fault), last) in CASES.into_iter().zip(&lasts) {
+        let gone = turned_once(&world, &faults, &history, name, "Offline").await;
+        let contact = time(&gone, "/status/lastHeartbeatTime");
+        assert!(last.is_at(contact), "{name}: {last:?} {gone:#}");
+        assert_eq!(time(&gone, "/status/stateSince"), contact + seconds(30), "{name}: dated at its deadline");
+        let latest = gone.pointer("/status/transitions/0").unwrap();
+        assert_eq!((text(latest, "/to"), time(latest, "/time")), ("Offline", contact + seconds(30)), "{name}");
+        let sent = writes(&faults, name, "Offline");
+        match fault {
+            None => assert_eq!(sent.len(), 1, "{name}: {sent:?}"),
+            Some(Fault::Refused(..) | Fault::Withheld) => assert_eq!(sent[0].code, None, "{name}: {sent:?}"),
+            Some(Fault::Overtaken) => assert_eq!(sent[0].code, Some(409), "{name}: {sent:?}"),
+            Some(Fault::Lost | Fault::DoneAndWithheld) => assert_eq!(sent[0].code, Some(200), "{name}: {sent:?}"),
+        }
+    }
+    let scrape = operator.scrape();
+    for result in ["conflict", "throttled", "timeout", "unavailable"] {
+        let label = format!("result=\"{result}\"");
+        assert!(scrape.sum("vigie_status_writes_total", &["reason=\"transition\"", &label]) >= 1.0, "{result}");
+    }
+    assert_eq!(scrape.sum("vigie_status_write_pending", &[]), 0.0);
+    // Nothing runs in circles, and nothing is told again.
+    let sent = faults.writes().len();
+    never(seconds(5), "something is written while nothing changes", async || {
+        let now = faults.writes();
+        (now.len() != sent).then(|| format!("{:?}", &now[sent..]))
+    })
+    .await;
+    for (name, _) in CASES {
+        assert_eq!(world.events(name, "Offline").await.len(), 1, "{name}");
+    }
+    all_are_counted(&faults, &operator).await;
+
+    // And the way back, whose date is the beat.
+    for (name, fault) in CASES {
+        fault.into_iter().for_each(|fault| faults.plan(name, "Online", fault));
+    }
+    let backs: Vec<Beaten> = edges.iter().map(|edge| edge.beat(operator.beats())).collect();
+    let beaten = Timestamp::now();
+    for ((name, _), back) in CASES.into_iter().zip(&backs) {
+        let online = world.state(SOON, name, "Online").await;
+        assert!(back.is_at(time(&online, "/status/stateSince")), "{name}: {back:?} {online:#}");
+        eventually(SOON, &format!("an event says that {name} is back"), async || {
+            match world.events(name, "Online").await.len() {
+                2 => Ok(()),
+                other => Err(format!("{other}")),
+            }
+        })
+        .await;
+        let done = writes(&faults, name, "Online").iter().filter(|write| write.code == Some(200)).count();
+        assert_eq!(done, 2, "{name}: the first time and now; {:?}", writes(&faults, name, "Online"));
+    }
+    assert!(Timestamp::now().duration_since(beaten).as_secs() < 3600);
+    all_are_counted(&faults, &operator).await;
+}

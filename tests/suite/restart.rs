@@ -1,0 +1,177 @@
+//! Thousands of senders, and an operator that is killed under them.
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DynamicObject, ListParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::beats::path;
+use crate::support::fleet::Fleet;
+use crate::support::world::SOON;
+use crate::support::{Connector, Operator, World, eventually, never, seconds, text};
+
+/// Scenario 14 says ten thousand. Each costs the test two writes beforehand, of which two cores beside fifteen other tests
+/// do fewer than a hundred a second: a thousand is what fits. `make bench` starts an operator over five thousand objects
+/// and keeps a hundred thousand without an API server.
+const SENDERS: usize = 1_000;
+/// Those whose limit is shorter than the absence: what is written of them is older than their limit when the operator
+/// comes back.
+const STRICT: usize = 50;
+/// Status writes per second for checkpoints; the default.
+const BUDGET: f64 = 10.0;
+/// All of them use one token, which the user brings: what is tested is beats, not deliveries.
+const TOKEN: &str = "one-token-for-all-of-them-0123456789";
+
+fn spec(number: usize) -> Value {
+    let strict = json!({"intervalSeconds": 5, "lateAfterSeconds": 15, "offlineAfterSeconds": 30});
+    let patient = json!({"intervalSeconds": 10, "lateAfterSeconds": 100, "offlineAfterSeconds": 300});
+    // Fifty a site, so that a site that falls silent would be a mass silence.
+    json!({
+        "site": format!("s{}", number / STRICT),
+        "heartbeat": if number < STRICT { strict } else { patient },
+        "token": {"existingSecretRef": {"name": "shared", "key": "token"}},
+    })
+}
+
+fn sender(world: &World, number: usize) -> Connector {
+    let name = format!("edge-{number}");
+    Connector { id: format!("{}/{name}", world.ns), name, token: TOKEN.to_owned() }
+}
+
+/// What an operator wrote of one connector that beats: the memory that a fleet of them leaves behind.
+async fn remembered(world: &World, operator: &Operator) -> [Value; 2] {
+    let mut found = [Value::Null, Value::Null];
+    for (number, found) in [0, STRICT].into_iter().zip(&mut found) {
+        let edge = sender(world, number);
+        world.create(&edge.name, spec(number)).await;
+        eventually(SOON, "its token is known", async || {
+            let answer = edge.try_beat(operator.beats(), &Value::Null);
+            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+        })
+        .await;
+        *found = world.state(SOON, &edge.name, "Online").await["status"].clone();
+    }
+    found
+}
+
+/// Creates one that was heard just now, as an operator would have written it.
+async fn create(world: &World, number: usize, remembered: &Value) {
+    let edge = sender(world, number);
+    let made = world.create(&edge.name, spec(number)).await;
+    let mut status = remembered.clone();
+    status["connectorID"] = edge.id.into();
+    status["lastHeartbeatTime"] = Timestamp::now().to_string().into();
+    let mut object: DynamicObject = made;
+    object.data["status"] = status;
+    let written = world.connectors().replace_status(&edge.name, &PostParams::default(), &object).await;
+    written.unwrap_or_else(|error| panic!("the status of {}: {error}", edge.name));
+}
+
+async fn fleet(world: &World, remembered: &[Value; 2]) -> Vec<Connector> {
+    let rest = (0..SENDERS).filter(|number| ![0, STRICT].contains(number));
+    let made = futures::stream::iter(rest)
+        .map(|number| create(world, number, &remembered[usize::from(number >= STRICT)]))
+        .buffer_unordered(32);
+    made.for_each(async |()| {}).await;
+    (0..SENDERS).map(|number| sender(world, number)).collect()
+}
+
+async fn all_online(operator: &Operator) {
+    eventually(seconds(120), "all are Online, and nothing is left to write", async || {
+        // Judging thousands many times a second would be the load that is measured.
+        tokio::time::sleep(seconds(1)).await;
+        let scrape = operator.scrape();
+        let online = scrape.sum("vigie_connectors", &["state=\"Online\""]);
+        let pending = scrape.sum("vigie_status_write_pending", &[]);
+        if online == SENDERS as f64 && pending == 0.0 {
+            Ok(())
+        } else {
+            Err(format!("{online} Online, {pending} pending"))
+        }
+    })
+    .await;
+}
+
+/// Every beat was answered 200, or 503 with the time to come again, or by nobody while nobody was there.
+fn nothing_else_was_answered(beating: Fleet) {
+    let wrong = beating.stop();
+    let allowed = |beat: &&crate::support::beats::Beaten| match &beat.answer {
+        Ok(answer) => {
+            answer.status == 503 && answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok())
+        }
+        Err(error) => !error.contains("timed out"),
+    };
+    let odd = wrong.iter().find(|beat| !allowed(beat));
+    assert!(odd.is_none(), "{odd:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_is_killed_under_thousands_of_beats_accuses_nobody() {
+    let world = World::new("thousands").await;
+    let secret = json!({"metadata": {"name": "shared"}, "data": {"token": ByteString(TOKEN.into())}});
+    let secret: Secret = serde_json::from_value(secret).unwrap();
+    world.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
+    let flags = ["--object-metrics", "off"];
+    let mut operator = world.operator(&flags).await;
+    let remembered = remembered(&world, &operator).await;
+    operator.kill();
+    let edges = fleet(&world, &remembered).await;
+    // They beat against a closed port, and are heard when it opens.
+    let strict = Fleet::start(operator.beats(), &edges[..STRICT], seconds(3), 2);
+    let patient = Fleet::start(operator.beats(), &edges[STRICT..], seconds(5), 6);
+    operator.restart().await;
+    operator.hearing().await;
+    all_online(&operator).await;
+
+    let heard = || strict.heard() + patient.heard();
+    let before = heard();
+    let killed = Timestamp::now();
+    operator.restart().await;
+    operator.hearing().await;
+    all_online(&operator).await;
+    eventually(SOON, "each was heard again", async || {
+        let now = heard() - before;
+        if now >= 2 * SENDERS as u64 { Ok(()) } else { Err(format!("{now}")) }
+    })
+    .await;
+    let until = Timestamp::now();
+    for beating in [strict, patient] {
+        nothing_else_was_answered(beating);
+    }
+
+    let found = world.connectors().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(found.len(), SENDERS);
+    let mut turned = 0;
+    for edge in found {
+        let edge = serde_json::to_value(edge).unwrap();
+        let path = path(&edge);
+        assert_eq!(text(&edge, "/status/state"), "Online", "{edge:#}");
+        assert!(!path.iter().any(|to| to == "Offline"), "{path:?} in {edge:#}");
+        turned += path.len() - 2;
+    }
+    assert!(turned <= 4 * STRICT, "{turned} transitions: those whose limit was not over had none");
+    let told = world.api::<Event>().list(&ListParams::default()).await.unwrap().items;
+    let accused = told.iter().find(|event| ["Offline", "MassSilence"].contains(&event.reason.as_deref().unwrap_or("")));
+    assert!(accused.is_none(), "{accused:?}");
+
+    // No storm: what is written of those that were heard in time are checkpoints within their budget.
+    let written = world.requests().into_iter().filter(|write| {
+        write.resource == "connectors/status"
+            && write.verb != "get"
+            && write.received >= killed
+            && write.received <= until
+    });
+    let strict =
+        |name: &str| name.strip_prefix("edge-").and_then(|n| n.parse().ok()).is_some_and(|n: usize| n < STRICT);
+    let checkpoints = written.filter(|write| !strict(&write.name)).count() as f64;
+    let took = until.duration_since(killed).as_secs_f64();
+    assert!(checkpoints <= BUDGET * (took + 1.5), "{checkpoints} writes in {took} s");
+    never(seconds(1), "somebody is called Offline after all", async || {
+        let offline = operator.scrape().sum("vigie_connectors", &["state=\"Offline\""]);
+        (offline > 0.0).then(|| offline.to_string())
+    })
+    .await;
+}

@@ -1,0 +1,193 @@
+//! A way to the API server that understands what passes: one status write suffers what the test says, all else passes.
+//!
+//! It speaks plain HTTP to the operator, over loopback, and TLS to the API server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+
+use super::{World, text};
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is answered with this code and reason, and never reaches the API server.
+    Refused(u16, &'static str),
+    /// Somebody else changes the object right before it, so that the API server itself refuses it.
+    Overtaken,
+    /// It does not reach the API server, and nothing is ever answered.
+    Withheld,
+    /// The API server does it, and the connection ends before its answer.
+    Lost,
+    /// The API server does it, and the answer never comes.
+    DoneAndWithheld,
+}
+
+/// A status write that the operator sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) name: String,
+    /// The state that it says; empty for a checkpoint, which says none.
+    pub(crate) state: String,
+    /// What the API server made of it; `None` when it never saw it.
+    pub(crate) code: Option<u16>,
+}
+
+/// The first write that says `state` of the Connector `name` suffers.
+#[derive(Clone, Debug)]
+struct Planned {
+    name: String,
+    state: String,
+    fault: Fault,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    planned: Vec<Planned>,
+    writes: Vec<Write>,
+}
+
+/// The way.
+#[derive(Clone)]
+pub(crate) struct Faults {
+    pub(crate) address: SocketAddr,
+    book: Arc<Mutex<Book>>,
+    server: SocketAddr,
+    tls: TlsConnector,
+    /// What somebody else changes objects by.
+    connectors: Api<DynamicObject>,
+}
+
+impl Faults {
+    /// To the API server of `world`.
+    pub(crate) async fn before(world: &World) -> Self {
+        let (server, authority) = world.cluster.server();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tls, connectors) = (connector(&authority), world.connectors());
+        let faults = Self { address, book: Arc::default(), server, tls, connectors };
+        let serving = faults.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let faults = serving.clone();
+                let service = service_fn(move |request| faults.clone().pass(request));
+                let serve = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(client), service);
+                // That a connection ends with an error is what some faults are.
+                tokio::spawn(async move { drop(serve.await) });
+            }
+        });
+        faults
+    }
+
+    /// Has the first status write that says `state` of the Connector `name` suffer `fault`.
+    pub(crate) fn plan(&self, name: &str, state: &str, fault: Fault) {
+        let planned = Planned { name: name.to_owned(), state: state.to_owned(), fault };
+        self.book.lock().unwrap().planned.push(planned);
+    }
+
+    /// Every status write that the operator sent.
+    pub(crate) fn writes(&self) -> Vec<Write> {
+        self.book.lock().unwrap().writes.clone()
+    }
+
+    async fn pass(self, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let (head, body) = request.into_parts();
+        let is_write = [Method::PUT, Method::PATCH].contains(&head.method);
+        let object = head.uri.path().strip_suffix("/status").filter(|path| is_write && path.contains("/connectors/"));
+        let Some(name) = object.and_then(|path| path.rsplit('/').next()).map(str::to_owned) else {
+            return self.forward(Request::from_parts(head, body.boxed())).await;
+        };
+        let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let (fault, number) = self.note(&name, text(&said, "/status/state"));
+        let request = Request::from_parts(head, full(bytes));
+        match fault {
+            None => self.write(request, number).await,
+            Some(Fault::Refused(code, reason)) => Ok(refusal(code, reason)),
+            Some(Fault::Withheld) => std::future::pending().await,
+            Some(Fault::Overtaken) => {
+                let change = Patch::Merge(json!({"metadata": {"annotations": {"test.vigie.dev/overtaken": "true"}}}));
+                let changed = self.connectors.patch(&name, &PatchParams::default(), &change).await;
+                changed.map_err(io::Error::other)?;
+                self.write(request, number).await
+            }
+            Some(fault @ (Fault::Lost | Fault::DoneAndWithheld)) => {
+                let answer = self.write(request, number).await?;
+                answer.into_body().collect().await.map_err(io::Error::other)?;
+                if fault == Fault::DoneAndWithheld {
+                    std::future::pending::<()>().await;
+                }
+                Err(io::Error::other("the answer is lost"))
+            }
+        }
+    }
+
+    /// Notes a write; gives what it shall suffer, and its number.
+    fn note(&self, name: &str, state: &str) -> (Option<Fault>, usize) {
+        let mut book = self.book.lock().unwrap();
+        book.writes.push(Write { name: name.to_owned(), state: state.to_owned(), code: None });
+        let planned = book.planned.iter().position(|planned| planned.name == name && planned.state == state);
+        let fault = planned.map(|at| book.planned.remove(at).fault);
+        (fault, book.writes.len() - 1)
+    }
+
+    async fn write(&self, request: Request<Body>, number: usize) -> io::Result<Response<Body>> {
+        let answer = self.forward(request).await?;
+        self.book.lock().unwrap().writes[number].code = Some(answer.status().as_u16());
+        Ok(answer)
+    }
+
+    /// Over a connection of its own.
+    async fn forward(&self, request: Request<Body>) -> io::Result<Response<Body>> {
+        let socket = TcpStream::connect(self.server).await?;
+        let stream = self.tls.connect(ServerName::from(self.server.ip()), socket).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(async move { drop(connection.await) });
+        let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+        Ok(answer.map(|body| body.boxed()))
+    }
+}
+
+/// Trusts `authority`, base64 of PEM, and nobody else.
+fn connector(authority: &str) -> TlsConnector {
+    let pem = base64::engine::general_purpose::STANDARD.decode(authority).expect("a kubeconfig's authority is base64");
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        roots.add(certificate.expect("it is PEM")).expect("it is an authority's");
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("ring speaks TLS 1.3").with_root_certificates(roots).with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed()
+}
+
+/// As the API server says it.
+fn refusal(code: u16, reason: &str) -> Response<Body> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code,
+        "message": format!("the test says {reason}"),
+    });
+    let answer = Response::builder().status(code).header("content-type", "application/json").header("retry-after", "1");
+    answer.body(full(status.to_string().into())).expect("its parts are constants")
+}

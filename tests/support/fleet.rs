@@ -1,0 +1,93 @@
+//! Thousands of senders over a few connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Connector;
+use super::beats::Beaten;
+use super::http::{Session, beat_request};
+
+/// Beats for many, each of them every `interval`, until it is dropped.
+pub(crate) struct Fleet {
+    stop: Arc<AtomicBool>,
+    heard: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Vec<Beaten>>>,
+}
+
+impl Fleet {
+    /// Begins to beat, over so many connections; one that ends is opened anew with its next beat.
+    pub(crate) fn start(to: SocketAddr, edges: &[Connector], interval: Duration, connections: usize) -> Self {
+        let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let share = edges.chunks(edges.len().div_ceil(connections));
+        let threads = share.map(|edges| {
+            let bodies: Vec<_> = edges.iter().map(|edge| beat_request(&edge.body(&Value::Null), "")).collect();
+            let (stop, heard) = (stop.clone(), heard.clone());
+            std::thread::spawn(move || beat(to, &bodies, interval, &stop, &heard))
+        });
+        let threads = threads.collect();
+        Self { stop, heard, threads }
+    }
+
+    /// How many beats were answered 200 so far.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; gives the beats that were not answered 200.
+    pub(crate) fn stop(mut self) -> Vec<Beaten> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).flat_map(|thread| thread.join().unwrap()).collect()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn beat(to: SocketAddr, bodies: &[Vec<u8>], interval: Duration, stop: &AtomicBool, heard: &AtomicU64) -> Vec<Beaten> {
+    let mut wrong = Vec::new();
+    let mut session = None;
+    let began = Instant::now();
+    for beat in 0.. {
+        // Spread evenly, as a fleet is.
+        let due = interval.mul_f64(beat as f64 / bodies.len() as f64);
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let sent = Timestamp::now();
+        let answer = exchange(&mut session, to, &bodies[beat % bodies.len()]);
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                heard.fetch_add(1, Ordering::Relaxed);
+            }
+            answer => {
+                let answer = answer.map_err(|error| error.to_string());
+                wrong.push(Beaten { sent, answered: Timestamp::now(), answer });
+            }
+        }
+    }
+    wrong
+}
+
+fn exchange(session: &mut Option<Session>, to: SocketAddr, bytes: &[u8]) -> std::io::Result<super::http::Answer> {
+    let mut open = match session.take() {
+        Some(open) => open,
+        None => Session::open(to)?,
+    };
+    open.send(bytes)?;
+    let answer = open.receive()?;
+    // A refusal on the way out closes the connection behind it.
+    if answer.header("connection").is_none_or(|said| !said.eq_ignore_ascii_case("close")) {
+        *session = Some(open);
+    }
+    Ok(answer)
+}
