@@ -1,0 +1,97 @@
+//! What can be wrong with a page, in words of ours: no byte of the page is in them.
+
+/// Where and why reading a line stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The line is broken at this byte, counted from its beginning.
+    Broken(Fault, usize),
+    /// The line ends inside a quoted text that may go on in the next one; its quote stands at this byte.
+    Open(usize),
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident => $words:literal),+ $(,)?) => {
+        /// What is wrong with a line, or with the end of the page.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Fault { $($(#[$doc])* $name),+ }
+
+        impl Fault {
+            /// Says it, to be read behind "line 3, byte 17: ".
+            pub(super) const fn words(self) -> &'static str {
+                match self { $(Self::$name => $words),+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// The first line begins as HTML or XML does.
+    Markup => "what begins like this is HTML or XML, and no metrics page",
+    /// The first line begins as JSON does.
+    Json => "what begins like this is JSON, and no metrics page",
+    /// Neither a name nor a comment.
+    NoName => "a line must begin with the name of a metric",
+    /// Prometheus 2 refuses such a line, Prometheus 3 would take the blank for a part of the name.
+    LeadingBlank => "a blank stands before the name of the metric",
+    /// An empty line where OpenMetrics allows none.
+    BlankLine => "OpenMetrics allows no empty line",
+    /// A comment where OpenMetrics allows none.
+    Comment => "OpenMetrics knows no comments but HELP, TYPE, UNIT and EOF, each behind one hash and one blank",
+    /// HELP, TYPE or UNIT of nothing.
+    MetadataName => "the name of a metric must follow HELP, TYPE or UNIT",
+    /// HELP, TYPE or UNIT without anything behind the name.
+    MetadataText => "a blank and a text must follow the name of the metric",
+    /// A type that the format does not have.
+    UnknownType => "the type of the metric is none that this format has",
+    /// OpenMetrics wants a unit to be the end of the name.
+    Unit => "the name of the metric does not end with an underscore and its unit",
+    /// Bytes that are no UTF-8.
+    NotUtf8 => "a text is not valid UTF-8",
+    /// A NUL where none may stand. Prometheus takes one at the beginning of a line for the end of the page, without a
+    /// word; we rather say it.
+    Nul => "a NUL byte stands in the line",
+    /// CR LF.
+    CarriageReturn => "the line ends with a carriage return: lines must end with a line feed alone",
+    /// A label without a name.
+    LabelName => "the name of a label must stand here",
+    /// Two quoted names.
+    TwoNames => "the metric has a second name",
+    /// Labels, and no name.
+    NameMissing => "the labels belong to no metric: its name is missing",
+    /// A name of no characters.
+    EmptyName => "a name is empty",
+    /// A label without its equal sign.
+    Equal => "an equal sign must follow the name of a label",
+    /// A label without a quoted value.
+    LabelValue => "the value of a label must stand here, in double quotes",
+    /// A label that is not followed by a comma or the end.
+    Comma => "a comma or a closing brace must follow a label",
+    /// A quote that is not closed.
+    OpenQuote => "a quoted text is not closed",
+    /// The same where a later line closes it, and the line is broken behind that.
+    LineFeed => "a quoted text is not closed in its line",
+    /// A brace that is not closed.
+    OpenBrace => "the line ends inside the labels",
+    /// A label that is there twice.
+    DuplicateLabel => "a label is there twice",
+    /// A sample without a value.
+    NoValue => "the value of the sample is missing",
+    /// A value that is no number.
+    Value => "the value of the sample is no number",
+    /// A number that no double can hold.
+    Range => "a number is out of range",
+    /// What follows the value is no timestamp.
+    Timestamp => "what follows the value is no timestamp",
+    /// Something follows where the line must end.
+    Trailing => "something follows where the line must end",
+    /// An exemplar without a value.
+    ExemplarValue => "the value of the exemplar is missing or no number",
+    /// An exemplar whose timestamp is none.
+    ExemplarTimestamp => "what follows the value of the exemplar is no timestamp",
+    /// A line longer than what is held.
+    LineTooLong => "the line is longer than 256 KiB",
+    /// OpenMetrics that ends without saying so.
+    NoEof => "the page ends without `# EOF`: it is cut off, or not OpenMetrics",
+    /// OpenMetrics that goes on behind its end.
+    AfterEof => "something follows `# EOF`",
+}
