@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use super::diagnose::args::DiagnoseCommand;
+use super::probe::args::ProbeArgs;
 use super::probing::ProbingArgs;
 use super::values;
 use crate::metrics::ObjectMetrics;
@@ -46,6 +47,8 @@ pub enum Command {
     /// Says why a backend or a connector is not well, and what to do; needs no operator
     #[command(subcommand)]
     Diagnose(DiagnoseCommand),
+    /// Probes a URL once, phase by phase, and says what the operator would conclude
+    Probe(Box<ProbeArgs>),
     /// Shows, rotates or revokes the token of a connector
     #[command(subcommand)]
     Token(TokenCommand),

@@ -6,6 +6,7 @@ pub mod crd;
 pub mod diagnose;
 mod get;
 mod output;
+pub mod probe;
 mod probing;
 pub mod run;
 #[cfg(test)]
@@ -34,6 +35,11 @@ const UNWELL: u8 = 3;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// What was looked at is not well: all there is to say was said on stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not well")]
+pub(crate) struct Unwell;
+
 /// Runs the command line `args`, the first of which is the name that we were called by.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -48,9 +54,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match execute(cli.command) {
-        Ok(code) => ExitCode::from(code),
+        Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough, as in `vigie get | head`.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Unwell>() => ExitCode::from(UNWELL),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(if error.is::<Usage>() { WRONG_USAGE } else { FAILURE })
@@ -63,10 +70,10 @@ fn is_plugin(called: &Path) -> bool {
     called.file_stem().is_some_and(|stem| stem == "kubectl-vigie")
 }
 
-fn execute(command: Command) -> anyhow::Result<u8> {
+fn execute(command: Command) -> anyhow::Result<()> {
     let mut runtime = match command {
         Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
-        Command::Crd | Command::Diagnose(_) | Command::Get(_) | Command::Token(_) => {
+        Command::Crd | Command::Diagnose(_) | Command::Get(_) | Command::Probe(_) | Command::Token(_) => {
             tokio::runtime::Builder::new_current_thread()
         }
     };
@@ -74,21 +81,19 @@ fn execute(command: Command) -> anyhow::Result<u8> {
     runtime.block_on(dispatch(command))
 }
 
-/// Does what was asked for; the code says what came of it.
-async fn dispatch(command: Command) -> anyhow::Result<u8> {
+/// Does what was asked for.
+async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Diagnose(command) => {
-            return Ok(match diagnose::diagnose(command).await? {
-                diagnose::Health::Well => 0,
-                diagnose::Health::Unwell => UNWELL,
-            });
-        }
+        Command::Diagnose(command) => match diagnose::diagnose(command).await? {
+            diagnose::Health::Well => Ok(()),
+            diagnose::Health::Unwell => Err(Unwell.into()),
+        },
         Command::Run(args) => run::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
         Command::Get(args) => get::get(args).await,
+        Command::Probe(args) => probe::probe(*args).await,
         Command::Token(TokenCommand::Show(args)) => token::show(args).await,
         Command::Token(TokenCommand::Rotate(args)) => token::rotate(args).await,
         Command::Token(TokenCommand::Revoke(args)) => token::revoke(args).await,
-    }?;
-    Ok(0)
+    }
 }

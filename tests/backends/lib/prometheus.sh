@@ -92,6 +92,8 @@ write_configuration() {
   job dns-no-such-host nxdomain.example.com:8081
   job dns-server-failure servfail.example.com:8081
   job dns-silent silent.example.com:8081
+  # Patient enough to hear the resolver give up, which it does after a second.
+  job dns-silent-patient silent.example.com:8081 /metrics http 'scrape_timeout: 2s'
   job dns-no-address empty.example.com:8081
   job by-name backend.example.com:8081
   job tls-to-plain-port "$main" /metrics https
