@@ -99,7 +99,8 @@ impl System {
 impl Resolve for System {
     fn resolve(&self, host: &str) -> BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>> {
         let mut under_way = self.0.under_way.lock();
-        if let Some(lookup) = under_way.get(host) {
+        // One that has ended is left only where its task broke down.
+        if let Some(lookup) = under_way.get(host).filter(|lookup| lookup.peek().is_none()) {
             return lookup.clone().boxed();
         }
         // A task of its own: it goes on when its asker has left, and its end is what makes room.
