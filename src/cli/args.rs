@@ -23,7 +23,7 @@ use crate::metrics::ObjectMetrics;
   vigie token show edge-1 -n gateways  the token to install it with
   vigie crd | kubectl apply -f -       teach a cluster the kind Connector
 
-Exit codes: 0 ok, 1 failure, 2 wrong usage."
+Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 what was looked at is not well (probe)."
 )]
 pub struct Cli {
     /// What to do.

@@ -427,3 +427,45 @@ proptest! {
         }
     }
 }
+
+/// What the real application answered, and the content type that it gave it.
+fn golden(file: &str) -> (Vec<u8>, String) {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/spring-3.5");
+    let cases: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(format!("{root}/cases.json")).unwrap()).unwrap();
+    let cases = cases.as_array().or_else(|| cases["cases"].as_array()).unwrap();
+    let case = cases.iter().find(|case| case["file"] == file).unwrap();
+    (std::fs::read(format!("{root}/{file}")).unwrap(), case["contentType"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn pages_of_a_real_spring_application_are_taken() {
+    for file in ["metrics/prometheus.txt", "metrics/openmetrics.txt"] {
+        let (page, content_type) = golden(file);
+        // Where the recording was cut it says so, in a comment of its own.
+        let lines = page.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"# here, "));
+        let page = lines.collect::<Vec<_>>().concat();
+        let required = ["application_ready_time_seconds", "tomcat_sessions_rejected_sessions"].map(str::to_owned);
+        let options = MetricsOptions { required: required.to_vec(), ..MetricsOptions::default() };
+        let (seen, result) = read_in(page.chunks(7), &content_type, &options);
+        assert_eq!(result, Ok(()), "{file}");
+        let samples = page.split(|byte| *byte == b'\n').filter(|line| line.first().is_some_and(u8::is_ascii_lowercase));
+        assert_eq!(seen.samples, samples.count() as u64, "{file}");
+    }
+}
+
+#[test]
+fn other_pages_of_a_real_spring_application_are_refused() {
+    for (file, class) in [
+        ("errors/context-path.html", ErrorClass::ContentType),
+        ("errors/prometheus-not-exposed.json", ErrorClass::ContentType),
+        ("errors/base-path-root-itself.txt", ErrorClass::Exposition),
+    ] {
+        let (page, content_type) = golden(file);
+        let failure = match Reader::new(Some(&content_type), &MetricsOptions::default()) {
+            Ok(_) => read(&page, &content_type).1.unwrap_err(),
+            Err(failure) => failure,
+        };
+        assert_eq!(failure.class, class, "{file}: {content_type}");
+    }
+}
