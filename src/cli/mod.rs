@@ -3,6 +3,7 @@
 pub mod args;
 mod connect;
 pub mod crd;
+pub mod diagnose;
 mod get;
 mod output;
 pub mod probe;
@@ -26,7 +27,7 @@ use args::{Cli, Command, TokenCommand};
 const FAILURE: u8 = 1;
 /// The command line was wrong; clap's own code for it.
 const WRONG_USAGE: u8 = 2;
-/// What was looked at is not well.
+/// Done as asked, and what was looked at is not well.
 const UNWELL: u8 = 3;
 
 /// A command line that parses and still makes no sense.
@@ -72,7 +73,7 @@ fn is_plugin(called: &Path) -> bool {
 fn execute(command: Command) -> anyhow::Result<()> {
     let mut runtime = match command {
         Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
-        Command::Crd | Command::Get(_) | Command::Probe(_) | Command::Token(_) => {
+        Command::Crd | Command::Diagnose(_) | Command::Get(_) | Command::Probe(_) | Command::Token(_) => {
             tokio::runtime::Builder::new_current_thread()
         }
     };
@@ -80,8 +81,13 @@ fn execute(command: Command) -> anyhow::Result<()> {
     runtime.block_on(dispatch(command))
 }
 
+/// Does what was asked for.
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Diagnose(command) => match diagnose::diagnose(command).await? {
+            diagnose::Health::Well => Ok(()),
+            diagnose::Health::Unwell => Err(Unwell.into()),
+        },
         Command::Run(args) => run::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
         Command::Get(args) => get::get(args).await,

@@ -94,10 +94,20 @@ fn spring(lines: &[&str]) -> (Option<String>, Option<String>) {
     let (kept, values) = clean::without_values(body);
     let part = |text: String| {
         let text = clean::text(&text, &values);
-        (!text.is_empty()).then(|| clip(text, MOST_OF_A_PART))
+        (!text.is_empty()).then(|| shortened(&text, MOST_OF_A_PART))
     };
     let advice = action.map(|at| first_paragraph(&lines[at + 1..]));
     (part(kept.join("\n")), advice.and_then(part))
+}
+
+/// The text, cut between two words where it is too long.
+fn shortened(text: &str, max: usize) -> String {
+    let cut = clip(text, max);
+    if cut.len() == text.len() {
+        return cut;
+    }
+    let end = cut.rfind(' ').unwrap_or(cut.len());
+    format!("{} …", &cut[..end])
 }
 
 /// The lines up to the first empty one: what comes behind the Action is somebody else's.

@@ -1,9 +1,9 @@
 //! Containers that end again and again, and why.
 
-use super::Finding;
 use super::pods::{how_many, whose};
 use super::seen::{ends, suspects, unfinished_rollout, vantage, waiting, warnings};
 use super::words::{kubectl, stamp};
+use super::{Finding, is_explained_before};
 use crate::api::Cause;
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
 use crate::diagnosis::extract::{Extract, Kind, extract};
@@ -217,7 +217,7 @@ pub(super) fn exited_cleanly(e: &Evidence) -> Option<Finding> {
 }
 
 pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
-    let (pod, container, end) = looping(e)?;
+    let (pod, container, end) = looping(e).filter(|_| !is_explained_before(e, Cause::CrashLoop))?;
     let words = end.and_then(|end| last_words(container, end));
     let told = words.as_ref().and_then(Extract::told).map(|told| format!(": {told}")).unwrap_or_default();
     let how = match end {

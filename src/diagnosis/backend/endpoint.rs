@@ -148,26 +148,22 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
         .all_seen(rollout_fact(e));
         return Some(if listed.is_some() { finding } else { finding.unseen("the /actuator list") });
     }
-    // With a default exposure health would be there: what takes even that away is a limit for all endpoints.
-    let most = setting(e, ACCESS_MOST);
-    if !matches!(links, Links::OnlySelf) || most == Setting::Absent {
+    // With a default exposure health would be there: what takes even that away is meant for all endpoints. Seen so with
+    // Spring Boot 3.5 for each of the three, and for an empty exposure.
+    const FOR_ALL: &[&str] = &[ACCESS_MOST, ACCESS_DEFAULT, ENABLED_BY_DEFAULT];
+    let known_absent = FOR_ALL.iter().all(|name| matches!(setting(e, name), Setting::Absent | Setting::Is(_)));
+    if !matches!(links, Links::OnlySelf) || known_absent {
         return None;
     }
     let finding = Finding::new(
         Cause::EndpointDisabled,
-        format!(
-            "{} answers 404 and /actuator lists nothing but itself: {ACCESS_MOST}=none does that, or an empty exposure",
-            missing.path
-        ),
-        format!(
-            "Look for that setting in the application's own properties, and {}",
-            how_to_set(e, ACCESS_MOST, "read-only")
-        ),
+        format!("{} answers 404 and /actuator lists nothing but itself: all endpoints are disabled, as by {ACCESS_MOST}=none, or none is exposed", missing.path),
+        format!("Look for {ACCESS_MOST} and {ACCESS_DEFAULT} in the application's own properties; then {} (Spring Boot 3.4 and later)", how_to_set(e, ACCESS, "read-only")),
     )
     .at_most(Confidence::Likely)
     .all_seen(listed)
     .seen(missing.fact);
-    Some(if most == Setting::Absent { finding } else { less_sure(e, finding, &[ACCESS_MOST]) })
+    Some(less_sure(e, finding, FOR_ALL))
 }
 
 /// A list variable as it is, and merged with what is wanted.

@@ -67,8 +67,7 @@ impl Finding {
 
     /// What would have made it Certain, and was not seen.
     pub(super) fn unseen(self, what: impl std::fmt::Display) -> Self {
-        let lower = if self.confidence == Confidence::Certain { Confidence::Likely } else { Confidence::Possible };
-        self.at_most(lower).seen(format!("not seen: {what}"))
+        self.at_most(Confidence::Likely).seen(format!("not seen: {what}"))
     }
 
     /// It with all its texts cut to what a status holds.

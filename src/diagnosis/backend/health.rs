@@ -73,7 +73,7 @@ pub(super) fn dependency_down(e: &Evidence) -> Option<Finding> {
         let names = some(&foreign, 4);
         let finding = Finding::new(
             Cause::DependencyDown,
-            format!("its health is DOWN because of {names}: {} does not answer it", kind(first)),
+            format!("its health is DOWN because of component {names} ({})", kind(first)),
             format!(
                 "Bring {} ({names}) back, or correct how it is reached. Restarting the backend cures nothing and spreads the outage",
                 kind(first)

@@ -10,6 +10,8 @@ use crate::diagnosis::evidence::{Evidence, ScrapeTarget};
 pub(super) enum Scrape {
     /// No answer in time; `true` when it was the attempt to connect.
     Timeout(bool),
+    /// The answer began, and did not end in time: packets do flow.
+    SlowBody,
     /// Nothing listens there, says its host.
     Refused,
     /// No route to it.
@@ -42,12 +44,26 @@ pub(super) enum Scrape {
     Other,
 }
 
+/// What Prometheus' parsers say (model/textparse), and what its reader says of a page that breaks off.
+const BROKEN: [&str; 9] = [
+    "expected ",
+    "is not a valid start token",
+    "invalid UTF-8",
+    "strconv.",
+    "# EOF",
+    "unsupported character",
+    "parse",
+    "gzip: ",
+    "EOF",
+];
+
 impl Scrape {
     /// In a person's words.
     pub(super) fn said(self) -> String {
         let said = match self {
             Self::Timeout(true) => "i/o timeout while it connects",
             Self::Timeout(false) => "context deadline exceeded",
+            Self::SlowBody => "the page does not end in time",
             Self::Refused => "connection refused",
             Self::NoRoute => "no route to host",
             Self::Reset => "the connection was reset",
@@ -57,7 +73,7 @@ impl Scrape {
             Self::UnknownAuthority => "the certificate's authority is not known to it",
             Self::WrongName => "the certificate is for another name",
             Self::ClientCertificate => "a client certificate is wanted",
-            Self::Scheme => "one side speaks TLS, the other does not",
+            Self::Scheme => "one side speaks TLS, the other does not, or it is no HTTP",
             Self::Status(status) => return format!("HTTP status {status}"),
             Self::ContentType => "unsupported content type",
             Self::TooLarge => "a limit is exceeded",
@@ -78,11 +94,9 @@ impl Scrape {
         if let Some(status) = status(error) {
             return Self::Status(status);
         }
-        if has(&["Content-Type"]) {
-            return Self::ContentType;
-        }
-        if has(&["size limit exceeded", "sample limit exceeded", "label_limit", "label limit", "limit exceeded"]) {
-            return Self::TooLarge;
+        // Without the request before it the error is about the body: the answer had begun.
+        if !error.starts_with("Get ") {
+            return Self::of_body(error);
         }
         // A resolver that does not answer is an i/o timeout too.
         if ends(&["no such host"]) {
@@ -104,17 +118,22 @@ impl Scrape {
             || ends(&["i/o timeout"])
         {
             Self::Timeout(false)
-        } else if ends(&["connection reset by peer", "EOF", "broken pipe"]) && !has(&["# EOF"]) {
+        } else if ends(&["connection reset by peer", "EOF", "broken pipe"]) {
             Self::Reset
-        } else if has(&[
-            "expected ",
-            "is not a valid start token",
-            "invalid UTF-8",
-            "strconv.",
-            "# EOF",
-            "unsupported character",
-            "parse",
-        ]) {
+        } else {
+            Self::Other
+        }
+    }
+
+    fn of_body(error: &str) -> Self {
+        let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
+        if has(&["Content-Type"]) {
+            Self::ContentType
+        } else if has(&["limit exceeded", "label_limit", "label_name_length_limit", "label_value_length_limit"]) {
+            Self::TooLarge
+        } else if has(&["context deadline exceeded", "i/o timeout", "Client.Timeout"]) {
+            Self::SlowBody
+        } else if has(&BROKEN) {
             Self::Malformed
         } else {
             Self::Other
@@ -122,25 +141,19 @@ impl Scrape {
     }
 
     fn tls(has: &dyn Fn(&[&str]) -> bool) -> Option<Self> {
-        Some(
-            if has(&[
-                "gave HTTP response to HTTPS client",
-                "malformed HTTP response",
-                "does not look like a TLS handshake",
-            ]) {
-                Self::Scheme
-            } else if has(&["certificate required", "tls: bad certificate"]) {
-                Self::ClientCertificate
-            } else if has(&["certificate has expired"]) {
-                Self::Expired
-            } else if has(&["unknown authority", "certificate is not trusted"]) {
-                Self::UnknownAuthority
-            } else if has(&["certificate is valid for", "doesn't contain any IP SANs", "not valid for any names"]) {
-                Self::WrongName
-            } else {
-                return None;
-            },
-        )
+        Some(if has(&["gave HTTP response to HTTPS client", "malformed HTTP", "does not look like a TLS handshake"]) {
+            Self::Scheme
+        } else if has(&["certificate required", "tls: bad certificate"]) {
+            Self::ClientCertificate
+        } else if has(&["certificate has expired"]) {
+            Self::Expired
+        } else if has(&["unknown authority", "certificate is not trusted"]) {
+            Self::UnknownAuthority
+        } else if has(&["certificate is valid for", "doesn't contain any IP SANs", "not valid for any names"]) {
+            Self::WrongName
+        } else {
+            return None;
+        })
     }
 }
 

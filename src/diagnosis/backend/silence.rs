@@ -92,13 +92,16 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
             .all_seen(rollout_fact(e)),
         );
     }
-    let (scraped, why) = failing_with(e, |why| why == Scrape::Timeout(false)).filter(|_| page.ok)?;
+    let (scraped, why) =
+        failing_with(e, |why| matches!(why, Scrape::Timeout(false) | Scrape::SlowBody)).filter(|_| page.ok)?;
     // Near the limit from here is over it from elsewhere.
     let limit = scraped.timeout_milliseconds;
-    (limit > 0 && page.milliseconds.saturating_mul(5) >= limit.saturating_mul(4)).then(|| {
+    let near = limit > 0 && page.milliseconds.saturating_mul(5) >= limit.saturating_mul(4);
+    (near || why == Scrape::SlowBody).then(|| {
+        let waits = if limit > 0 { format!(" ({} s)", limit.div_ceil(1000)) } else { String::new() };
         Finding::new(
             Cause::SlowMetrics,
-            format!("its metrics page takes about as long as Prometheus waits ({} s)", limit.div_ceil(1000)),
+            format!("its metrics page takes longer than Prometheus waits{waits}, or about as long"),
             advice,
         )
         .seen(seen_by_us(page))

@@ -46,6 +46,7 @@ pub(super) fn invalid_target(e: &Evidence) -> Option<Finding> {
 pub(super) fn target_denied(e: &Evidence) -> Option<Finding> {
     let denied = vantage(e, "target").filter(|target| target.error_class == Some(ErrorClass::Denied));
     let message = refused_for(e, Reason::TargetDenied).or_else(|| denied.map(|target| target.message.as_str()))?;
+    let message = if message.is_empty() { "the target's address may not be dialled" } else { message };
     Some(
         Finding::new(
             Cause::TargetDenied,

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::{NoExpand, Regex, RegexBuilder};
+use regex::{NoExpand, Regex};
 
 /// What stands in the place of what is not shown.
 const GONE: &str = "…";
@@ -69,43 +69,45 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut hide_next = false;
     for word in text.split_whitespace() {
-        let (shown, hide) = if hide_next { (GONE.to_owned(), false) } else { self::word(word) };
+        let (shown, hide) = if hide_next { (GONE.to_owned(), announces(word)) } else { self::word(word) };
         hide_next = hide;
         words.push(shown);
     }
     words.join(" ").chars().filter(|c| !c.is_control()).collect()
 }
 
+/// The text without the value, in whatever case.
 fn replace_everywhere(text: &str, value: &str) -> String {
-    match RegexBuilder::new(&regex::escape(value)).case_insensitive(true).build() {
-        Ok(pattern) => pattern.replace_all(text, NoExpand(GONE)).into_owned(),
-        // Only a pattern that is too large does not build: then nothing of the text is sure.
-        Err(_) => GONE.to_owned(),
+    // ASCII only: then no byte moves, and the places are the same in both.
+    let (hay, needle) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
+    let mut kept = String::with_capacity(text.len());
+    let mut from = 0;
+    for (at, found) in hay.match_indices(&needle) {
+        kept.push_str(&text[from..at]);
+        kept.push_str(GONE);
+        from = at + found.len();
     }
+    kept.push_str(&text[from..]);
+    kept
 }
 
 /// A word as it may be shown, and whether the next one must not be.
 fn word(word: &str) -> (String, bool) {
     static SECRET: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r#"(?i)([A-Za-z0-9_.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credentials?|authorization|bearer|basic)[A-Za-z0-9_.-]*)["']?\s*([=:])(.*)$"#,
+            r#"(?i)([A-Za-z0-9_.-]*(?:pass|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credentials?|authorization|bearer|basic)[A-Za-z0-9_.-]*)["']?\s*([=:])(.*)$"#,
         )
         .expect("a constant pattern")
-    });
-    static ANNOUNCES: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"(?i)^["'(]*(?:passw(?:or)?d|passphrase|pwd|secret|token|bearer|basic)["')]*$"#)
-            .expect("a constant pattern")
     });
     // In a URL they are part of the path or the query, which go anyway.
     if let Some(found) = SECRET.captures(word)
         && word.find("://").is_none_or(|at| found.get(2).is_some_and(|sign| sign.start() < at))
     {
-        let begin = found.get(1).map_or(0, |name| name.start());
-        let shown = format!("{}{}{}{GONE}", &word[..begin], &found[1], &found[2]);
+        let shown = format!("{}{}{GONE}", &found[1], &found[2]);
         // `password: x`: the value is the next word.
         return (shown, found[3].trim_matches(['"', '\'']).is_empty());
     }
-    if ANNOUNCES.is_match(word) {
+    if announces(word) {
         return (word.to_owned(), true);
     }
     let shown = if word.contains("://") {
@@ -116,6 +118,15 @@ fn word(word: &str) -> (String, bool) {
         word.to_owned()
     };
     (if looks_secret(&shown) { GONE.to_owned() } else { shown }, false)
+}
+
+/// Behind this word comes a secret.
+fn announces(word: &str) -> bool {
+    static ANNOUNCES: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?i)^["'(]*(?:pass(?:w(?:or)?d|phrase)?|pwd|secret|token|bearer|basic)["')]*$"#)
+            .expect("a constant pattern")
+    });
+    ANNOUNCES.is_match(word)
 }
 
 /// The scheme, the host and the port of a URL.

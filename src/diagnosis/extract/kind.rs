@@ -39,7 +39,7 @@ pub(super) fn judge(text: &str, has_analysis: bool) -> Kind {
 fn port_in_use(text: &str) -> Option<Option<u16>> {
     static IN_USE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?i)Port ([0-9]{1,5}) was already in use|address already in use[^0-9\n]*([0-9]{1,5})?|EADDRINUSE|bind[^\n]{0,80}:([0-9]{1,5}): [^\n]{0,40}address already in use",
+            r"(?i)Port ([0-9]{1,5}) was already in use|listen tcp[46]? \S*:([0-9]{1,5}): bind: address already|EADDRINUSE(?:[^0-9\n]*([0-9]{1,5}))?|address already in use(?:[^0-9\n]*([0-9]{1,5}))?|bind[^\n]{0,80}:([0-9]{1,5}): [^\n]{0,40}address already in use",
         )
         .expect("a constant pattern")
     });

@@ -57,8 +57,9 @@ ensure() {
         spring-4) build_spring "$unfinished" "$spring_four" ;;
       esac
       mkdir -p "$(dirname "$directory")"
-      # mktemp made it for us alone; in an image it is the root of everybody.
+      # mktemp made it for us alone; in an image it is everybody's, and so is /tmp, where Tomcat works.
       chmod -R go=u-w "$unfinished"
+      [[ ! -d $unfinished/root/tmp ]] || chmod 1777 "$unfinished/root/tmp"
       # The directory gets its name when all of it is built.
       mv -T "$unfinished" "$directory"
       say "$what built in $((SECONDS - began)) s"
@@ -81,7 +82,7 @@ build_misbehave() {
 build_spring() {
   local directory=$1 version=$2 jdk work=$1/work
   jdk=$(find_jdk)
-  say "building the Spring Boot ${version:-3.5} backend … (about a minute the first time: Maven fetches 60 MB; then cached in $IMAGES)"
+  say "building the Spring Boot ${version:-3.5} backend … (one to three minutes the first time: Maven fetches 60 MB; then cached in $IMAGES)"
   mkdir -p "$work" "$directory/root/app"
   cp -r "$HERE/spring/pom.xml" "$HERE/spring/src" "$work/"
   if [[ -n $version ]]; then
@@ -100,7 +101,6 @@ build_spring() {
     exit 1
   }
   copy_libraries "$directory/root"
-  # Tomcat keeps its work there.
   mkdir "$directory/root/tmp"
   cp "$HERE/spring/Dockerfile" "$directory/"
   rm -rf "$work"

@@ -221,8 +221,12 @@ record_unhealthy() {
   with "$UP" "$APART" "$DETAILS" MANAGEMENT_HEALTH_DISKSPACE_THRESHOLD=8192TB
   answer health/disk-full.json "$M/health"
   end
-  # No indicator at all: nothing to conclude from.
+  # Nothing to ask, so nothing is wrong. (UNKNOWN takes an indicator that says it, that is code.)
   with "$UP" "$APART" "$DETAILS" "$NO_PROBES" MANAGEMENT_HEALTH_DEFAULTS_ENABLED=false
-  answer health/unknown.json "$M/health"
+  answer health/no-indicators.json "$M/health"
+  end
+  # DOWN, and still 200: whoever looks at the status only is deceived.
+  with "${REFUSED}" "$IMPATIENT" "$APART" "$DETAILS" MANAGEMENT_ENDPOINT_HEALTH_STATUS_HTTPMAPPING_DOWN=200
+  answer health/down-with-200.json "$M/health"
   end
 }

@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -16,78 +14,6 @@ import (
 	"testing"
 	"time"
 )
-
-// A deadline for what should come at once, on a machine with much else to do.
-const patience = 20 * time.Second
-
-// A moment after which nothing came from somebody who never answers.
-const moment = 100 * time.Millisecond
-
-// begin starts a server in this process, as the flags say.
-func begin(t *testing.T, flags ...string) *site {
-	t.Helper()
-	c, err := parse(append([]string{"--control", "127.0.0.1:0"}, flags...), func(string) (string, bool) { return "", false }, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := start(context.Background(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.close)
-	return s
-}
-
-func (s *site) url(port, path string) string { return "http://" + s.addresses[port] + path }
-
-// answer is a response with its body read.
-type answer struct {
-	code   int
-	header http.Header
-	body   string
-}
-
-// ask sends one request on a connection of its own, and follows no redirect.
-func ask(t *testing.T, method, url string, header ...string) answer {
-	t.Helper()
-	got, err := tryAsk(patience, method, url, header...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
-}
-
-func tryAsk(within time.Duration, method, url string, header ...string) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, url, nil)
-	if err != nil {
-		return answer{}, err
-	}
-	for i := 0; i < len(header); i += 2 {
-		request.Header.Set(header[i], header[i+1])
-	}
-	// The limit that endless headers run into: Go's own 10 MiB would take seconds to read.
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 1 << 16}
-	defer transport.CloseIdleConnections()
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return answer{}, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	return answer{response.StatusCode, response.Header, string(body)}, err
-}
-
-// await looks until something holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("in vain: %s", what)
-		}
-	}
-}
 
 func TestPagesAreServedWhenNothingIsWrong(t *testing.T) {
 	s := begin(t)
@@ -378,45 +304,6 @@ func TestMemoryIsTakenAndKept(t *testing.T) {
 	})
 }
 
-func TestNobodyGetsThroughToTheBlackHole(t *testing.T) {
-	s := begin(t, "--blackhole", "127.0.0.1:0")
-	for range 3 {
-		_, err := net.DialTimeout("tcp", s.addresses["blackhole"], moment)
-		if late, ok := errors.AsType[net.Error](err); !ok || !late.Timeout() {
-			t.Errorf("%v", err)
-		}
-	}
-}
-
-func TestTheNameServerFailsByName(t *testing.T) {
-	s := begin(t, "--dns", "127.0.0.1:0", "--dns-answer", "192.0.2.10,192.0.2.11,2001:db8::1")
-	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", s.addresses["dns"])
-	}}
-	look := func(name string, within time.Duration) ([]string, *net.DNSError) {
-		ctx, cancel := context.WithTimeout(context.Background(), within)
-		defer cancel()
-		found, err := resolver.LookupHost(ctx, name)
-		failure := new(net.DNSError)
-		errors.As(err, &failure)
-		return found, failure
-	}
-	if found, _ := look("backend.example.com.", patience); len(found) != 3 {
-		t.Errorf("%v", found)
-	}
-	for _, name := range []string{"nxdomain.example.com.", "empty.example.com."} {
-		if _, err := look(name, patience); !err.IsNotFound {
-			t.Errorf("%s: %+v", name, err)
-		}
-	}
-	if _, err := look("servfail.example.com.", patience); err.IsNotFound || err.IsTimeout || err.Err != "server misbehaving" {
-		t.Errorf("%+v", err)
-	}
-	if _, err := look("silent.example.com.", moment); !err.IsTimeout {
-		t.Errorf("%+v", err)
-	}
-}
-
 func TestEveryModeIsInTheReadme(t *testing.T) {
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -432,13 +319,4 @@ func TestEveryModeIsInTheReadme(t *testing.T) {
 			t.Errorf("the gRPC answer %s is not in the README", name)
 		}
 	}
-}
-
-// line gives one line of a text, counted from 1.
-func line(text string, number int) string {
-	scanner := bufio.NewScanner(strings.NewReader(text))
-	for range number {
-		scanner.Scan()
-	}
-	return scanner.Text()
 }

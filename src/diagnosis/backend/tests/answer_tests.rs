@@ -1,0 +1,151 @@
+use super::scene::*;
+use crate::api::Confidence::{Certain, Likely, Possible};
+use crate::api::RestartHelps::{No, Once};
+use crate::api::{Cause, ErrorClass};
+use crate::diagnosis::evidence::{CertificateSecret, Container, Evidence, Lookup};
+
+#[test]
+fn credentials_are_wanted_by_status_and_by_a_redirect_to_a_login() {
+    for code in [401, 403] {
+        let d = expect(&status(code), Cause::AuthenticationRequired, Certain, No);
+        says(&d.message, &[&code.to_string()]);
+        says(&d.advice, &["spec.probe.http.basicAuthSecretName"]);
+    }
+    let login = with(status(302), |e| e.vantages[0].redirects_to_login = true);
+    says(&expect_cause(&login, Cause::AuthenticationRequired).message, &["login page"]);
+    assert_ne!(diagnosis(&status(302)).cause, Cause::AuthenticationRequired);
+    let theirs = only_prometheus("server returned HTTP status 401 Unauthorized");
+    says(&expect_cause(&theirs, Cause::AuthenticationRequired).advice, &["basic_auth or authorization"]);
+}
+
+#[test]
+fn a_page_that_is_none_or_broken_or_too_large_is_told_apart() {
+    expect(&bad(ErrorClass::ContentType), Cause::NotMetrics, Certain, No);
+    let broken = with(bad(ErrorClass::Exposition), |e| e.vantages[0].broken_at = Some((17, 402)));
+    let d = expect(&broken, Cause::MalformedMetrics, Certain, No);
+    says(&d.message, &["line 17", "byte 402"]);
+    says(&d.advice, &["vigie diagnose backend web -n shop"]);
+    // Without a line it is a limit of samples.
+    expect(&bad(ErrorClass::Exposition), Cause::TooLarge, Certain, No);
+    expect(&bad(ErrorClass::BodyTooLarge), Cause::TooLarge, Certain, No);
+    let lacks =
+        with(bad(ErrorClass::MissingMetric), |e| e.vantages[0].missing_metrics = vec!["orders_total".to_owned()]);
+    says(&expect(&lacks, Cause::MetricMissing, Certain, No).message, &["orders_total"]);
+}
+
+#[test]
+fn what_prometheus_alone_cannot_read_is_said_without_quoting_the_page() {
+    for (error, cause) in [
+        ("received unsupported Content-Type \"text/c4nary\"", Cause::NotMetrics),
+        ("expected value after metric, got \"c4nary\"", Cause::MalformedMetrics),
+        ("sample limit exceeded", Cause::TooLarge),
+        ("server returned HTTP status 429 c4nary", Cause::RateLimited),
+        ("server returned HTTP status 502 c4nary", Cause::ServerError),
+    ] {
+        let d = expect_cause(&only_prometheus(error), cause);
+        assert!(!format!("{d:?}").contains("c4nary"), "{d:?}");
+    }
+    let empty = with(well(), |e| prometheus_of(e).targets[0].samples = Some(0));
+    expect(&empty, Cause::NotMetrics, Likely, No);
+}
+
+#[test]
+fn an_error_of_the_server_is_restarted_once_only_when_its_health_is_bad_too() {
+    let health = |health_status: Option<u16>| with(status(500), |e| actuator_of(e).health_status = health_status);
+    expect(&health(Some(500)), Cause::ServerError, Likely, Once);
+    expect(&health(Some(200)), Cause::ServerError, Likely, No);
+    let unknown = with(status(500), |e| {
+        e.actuator = Lookup::NotLooked;
+        e.subject.path = "/shop".to_owned();
+    });
+    expect(&unknown, Cause::ServerError, Likely, No);
+}
+
+#[test]
+fn a_gateway_is_blamed_when_the_pods_themselves_pass() {
+    for code in [502, 503, 504] {
+        let gateway = with(status(code), |e| e.vantages.push(passing("pod/web-1")));
+        let d = expect(&gateway, Cause::ServerError, Certain, No);
+        says(&d.message, &["a gateway in front", &code.to_string()]);
+    }
+    expect(&status(502), Cause::ServerError, Possible, No);
+}
+
+#[test]
+fn too_many_questions_are_no_error_of_the_server() {
+    expect(&status(429), Cause::RateLimited, Certain, No);
+}
+
+#[test]
+fn names_that_do_not_resolve_are_told_apart() {
+    expect(&bad(ErrorClass::DNSNotFound), Cause::DNSNotFound, Certain, No);
+    expect(&bad(ErrorClass::DNSFailure), Cause::DNSBroken, Certain, No);
+    expect(&bad(ErrorClass::DNSTimeout), Cause::DNSBroken, Certain, No);
+    let get = "Get \"http://web.shop.svc:8081/actuator/prometheus\": dial tcp: lookup web.shop.svc on 10.96.0.10:53: ";
+    says(&expect_cause(&only_prometheus(&format!("{get}no such host")), Cause::DNSNotFound).advice, &["Prometheus"]);
+    expect_cause(&only_prometheus(&format!("{get}server misbehaving")), Cause::DNSBroken);
+    // A resolver that does not answer drops no packets of the scrape.
+    expect_cause(&only_prometheus(&format!("{get}read udp: i/o timeout")), Cause::DNSBroken);
+}
+
+#[test]
+fn certificates_are_told_apart() {
+    let expired = with(bad(ErrorClass::TLSExpired), |e| e.vantages[0].certificate_expires = Some(ago(3600)));
+    says(&expect(&expired, Cause::CertificateExpired, Certain, No).message, &["2026-11-05T09:00:00Z"]);
+    expect(&bad(ErrorClass::TLSUnknownAuthority), Cause::CertificateUntrusted, Certain, No);
+    expect(&bad(ErrorClass::TLSNameMismatch), Cause::CertificateWrongName, Certain, No);
+    let wants = with(bad(ErrorClass::TLSHandshake), |e| {
+        e.vantages[0].detail = Some("received fatal alert: CertificateRequired".to_owned());
+    });
+    expect(&wants, Cause::ClientCertificateRequired, Certain, No);
+    expect_cause(&bad(ErrorClass::TLSHandshake), Cause::Unexplained);
+    for (error, cause) in [
+        (
+            "x509: certificate has expired or is not yet valid: current time 2026 is after 2025",
+            Cause::CertificateExpired,
+        ),
+        ("x509: certificate signed by unknown authority", Cause::CertificateUntrusted),
+        ("x509: certificate is valid for a, not b", Cause::CertificateWrongName),
+        ("remote error: tls: certificate required", Cause::ClientCertificateRequired),
+        ("http: server gave HTTP response to HTTPS client", Cause::SchemeMismatch),
+    ] {
+        expect(&only_prometheus(&format!("Get \"https://10.1.0.7:8081/x\": {error}")), cause, Certain, No);
+    }
+}
+
+#[test]
+fn a_renewed_certificate_that_is_not_loaded_is_cured_by_a_restart() {
+    let changed = |at| {
+        with(bad(ErrorClass::TLSExpired), |e| {
+            e.certificate_secret = Lookup::Found(CertificateSecret { name: "web-tls".to_owned(), changed: Some(at) });
+        })
+    };
+    let d = expect(&changed(ago(600)), Cause::CertificateExpired, Likely, Once);
+    says(&d.advice, &["web-tls", "kubectl -n shop rollout restart deployment/web"]);
+    expect(&changed(ago(9000)), Cause::CertificateExpired, Certain, No);
+}
+
+#[test]
+fn the_wrong_scheme_is_said_from_both_sides() {
+    let https = with(bad(ErrorClass::NotTLS), |e| e.subject.scheme = "https".to_owned());
+    says(&expect(&https, Cause::SchemeMismatch, Certain, No).advice, &["Use http in spec.target"]);
+    let ssl = |e: &mut Evidence| set(e, "SERVER_SSL_ENABLED", "true");
+    expect(&with(bad(ErrorClass::NotHTTP), ssl), Cause::SchemeMismatch, Certain, No);
+    expect(&bad(ErrorClass::NotHTTP), Cause::SchemeMismatch, Likely, No);
+    expect(&with(status(400), ssl), Cause::SchemeMismatch, Certain, No);
+    expect_cause(&status(400), Cause::Unexplained);
+}
+
+#[test]
+fn a_reset_behind_a_mesh_may_be_mutual_tls() {
+    let mesh = with(bad(ErrorClass::Reset), |e| {
+        pod_of(e).containers.push(Container {
+            name: "istio-proxy".to_owned(),
+            ready: true,
+            running_since: Some(ago(7200)),
+            ..Container::default()
+        });
+    });
+    expect(&mesh, Cause::ClientCertificateRequired, Possible, No);
+    expect_cause(&bad(ErrorClass::Reset), Cause::Unexplained);
+}
