@@ -189,6 +189,43 @@ fn kinds_are_told_apart() {
 }
 
 #[test]
+fn what_spring_boot_really_said_when_it_did_not_start_is_told_apart_and_no_secret_with_it() {
+    use Kind::{Configuration, DatabaseRefuses, DatabaseUnreachable, Other, PortInUse};
+
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spring-3.5/starts");
+    for (name, kind) in [
+        ("access-and-enabled", Configuration),
+        ("bad-port", Configuration),
+        ("bad-timeout", Configuration),
+        ("bad-url", Configuration),
+        // A binding failure, even where its reason mentions a refused connection.
+        ("binding-dropped", Configuration),
+        ("binding-refused", Configuration),
+        ("database-dropped", DatabaseUnreachable),
+        ("database-refused", DatabaseUnreachable),
+        ("database-unknown-host", DatabaseUnreachable),
+        ("database-unroutable", DatabaseUnreachable),
+        ("heap", Other),
+        ("management-port-in-use", PortInUse(Some(8080))),
+        ("no-config-file", Configuration),
+        ("no-datasource", Configuration),
+        ("no-such-database", DatabaseRefuses),
+        ("port-in-use", PortInUse(Some(8080))),
+        ("unknown-driver", Configuration),
+        ("wrong-password", DatabaseRefuses),
+    ] {
+        for kept in ["fallback", "message"] {
+            let text = std::fs::read_to_string(folder.join(format!("{name}.{kept}.txt"))).unwrap();
+            let read = extract(&text);
+            assert_eq!(read.kind, kind, "{name}.{kept}");
+            assert!(!format!("{read:?} {:?}", read.told()).contains("s3cr3t"), "{name}.{kept}: {read:?}");
+        }
+    }
+    let refused = std::fs::read_to_string(folder.join("database-refused.message.txt")).unwrap();
+    assert_eq!(extract(&refused).endpoint.as_deref(), Some("192.0.2.10:5432"));
+}
+
+#[test]
 fn the_runtimes_words_about_a_command_are_told() {
     let text = r#"OCI runtime create failed: exec: "nope": executable file not found in $PATH: unknown"#;
     assert_eq!(start_error(text).as_deref(), Some("its command nope: executable file not found"));

@@ -172,6 +172,7 @@ pub(super) fn well() -> Evidence {
         prometheus: Lookup::Found(prometheus),
         actuator: Lookup::Found(actuator()),
         agent: None,
+        missing: Vec::new(),
     }
 }
 
