@@ -144,7 +144,19 @@ fn may_use() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("admin", &["api", "clock", "cluster", "heartbeat", "metrics"]),
         (
             "controller",
-            &["admin", "api", "clock", "cluster", "diagnosis", "health", "heartbeat", "leader", "metrics", "probe", "schedule"],
+            &[
+                "admin",
+                "api",
+                "clock",
+                "cluster",
+                "diagnosis",
+                "health",
+                "heartbeat",
+                "leader",
+                "metrics",
+                "probe",
+                "schedule",
+            ],
         ),
     ])
 }

@@ -2,6 +2,8 @@
 //!
 //! The rooms of the house and what each may use are described in `docs/architecture.md`; a test holds the code to it.
 
+#![cfg_attr(test, recursion_limit = "256")]
+
 pub mod admin;
 pub mod api;
 pub mod cli;

@@ -37,6 +37,9 @@ pub struct BackendView {
     pub latency_milliseconds: Option<i64>,
     /// Since when it is in this state.
     pub state_since: Option<Timestamp>,
+    /// What Prometheus is to scrape; none before it is known, and for what speaks no HTTP. In memory only.
+    #[serde(skip)]
+    pub scrape: Option<Scrape>,
     /// How long each phase of the last probe took, in seconds; in memory only.
     #[serde(skip)]
     pub phases: Vec<(Phase, f64)>,
@@ -54,4 +57,15 @@ pub struct BackendView {
     pub paused: bool,
     /// Whether the API server knows this state; false while a transition waits to be written.
     pub written: bool,
+}
+
+/// Where Prometheus finds the metrics of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scrape {
+    /// `host:port`, one for each pod where pods are dialled.
+    pub addresses: Vec<String>,
+    /// https.
+    pub is_tls: bool,
+    /// The path of the page, without a query.
+    pub path: String,
 }

@@ -2,7 +2,7 @@
 
 mod auth;
 mod backend;
-mod connectors;
+mod lists;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
-pub use backend::BackendView;
+pub use backend::{BackendView, Scrape};
 pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing};
 
 use crate::metrics;
@@ -52,7 +52,9 @@ pub fn router(admin: Admin) -> Router {
     let shared = Arc::new(Shared { fleet, registry, auth, large: Semaphore::new(LARGE_ANSWERS) });
     let guarded = Router::new()
         .route("/metrics", get(scrape))
-        .route("/api/v1/connectors", get(connectors::list))
+        .route("/api/v1/connectors", get(lists::connectors))
+        .route("/api/v1/backends", get(lists::backends))
+        .route("/sd/prometheus", get(lists::discovery))
         .route_layer(middleware::from_fn_with_state(shared.clone(), guard));
     Router::new()
         .route("/livez", get(async || "ok\n"))

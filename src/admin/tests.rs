@@ -64,6 +64,7 @@ fn facts(leader: Standing, synced: bool) -> Facts {
         status_write_pending: 0,
         checkpoint_staleness: 0.0,
         connectors: 3,
+        backends: 0,
     }
 }
 

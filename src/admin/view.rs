@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::words::words;
 use super::BackendView;
+use crate::api::words::words;
 use crate::api::{Cause, CheckOutcome, ConnectorState, Truth};
 
 words! {

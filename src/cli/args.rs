@@ -7,6 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use super::diagnose::args::DiagnoseCommand;
+use super::probe::args::ProbeArgs;
 use super::probing::ProbingArgs;
 use super::values;
 use crate::metrics::ObjectMetrics;
@@ -22,7 +24,7 @@ use crate::metrics::ObjectMetrics;
   vigie token show edge-1 -n gateways  the token to install it with
   vigie crd | kubectl apply -f -       teach a cluster the kind Connector
 
-Exit codes: 0 ok, 1 failure, 2 wrong usage."
+Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 what was looked at is not well."
 )]
 pub struct Cli {
     /// What to do.
@@ -42,6 +44,11 @@ pub enum Command {
     Crd,
     /// Lists connectors, exact to the last beat when the operator can be reached, or backends
     Get(GetArgs),
+    /// Says why a backend or a connector is not well, and what to do; needs no operator
+    #[command(subcommand)]
+    Diagnose(DiagnoseCommand),
+    /// Probes a URL once, phase by phase, and says what the operator would conclude
+    Probe(Box<ProbeArgs>),
     /// Shows, rotates or revokes the token of a connector
     #[command(subcommand)]
     Token(TokenCommand),

@@ -3,8 +3,10 @@
 pub mod args;
 mod connect;
 pub mod crd;
+pub mod diagnose;
 mod get;
 mod output;
+pub mod probe;
 mod probing;
 pub mod run;
 #[cfg(test)]
@@ -25,11 +27,18 @@ use args::{Cli, Command, TokenCommand};
 const FAILURE: u8 = 1;
 /// The command line was wrong; clap's own code for it.
 const WRONG_USAGE: u8 = 2;
+/// Done as asked, and what was looked at is not well.
+const UNWELL: u8 = 3;
 
 /// A command line that parses and still makes no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
+
+/// What was looked at is not well: all there is to say was said on stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("it is not well")]
+pub(crate) struct Unwell;
 
 /// Runs the command line `args`, the first of which is the name that we were called by.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -48,6 +57,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has seen enough, as in `vigie get | head`.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Unwell>() => ExitCode::from(UNWELL),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(if error.is::<Usage>() { WRONG_USAGE } else { FAILURE })
@@ -63,17 +73,25 @@ fn is_plugin(called: &Path) -> bool {
 fn execute(command: Command) -> anyhow::Result<()> {
     let mut runtime = match command {
         Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
-        Command::Crd | Command::Get(_) | Command::Token(_) => tokio::runtime::Builder::new_current_thread(),
+        Command::Crd | Command::Diagnose(_) | Command::Get(_) | Command::Probe(_) | Command::Token(_) => {
+            tokio::runtime::Builder::new_current_thread()
+        }
     };
     let runtime = runtime.enable_all().build().context("starting the runtime")?;
     runtime.block_on(dispatch(command))
 }
 
+/// Does what was asked for.
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Diagnose(command) => match diagnose::diagnose(command).await? {
+            diagnose::Health::Well => Ok(()),
+            diagnose::Health::Unwell => Err(Unwell.into()),
+        },
         Command::Run(args) => run::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
         Command::Get(args) => get::get(args).await,
+        Command::Probe(args) => probe::probe(*args).await,
         Command::Token(TokenCommand::Show(args)) => token::show(args).await,
         Command::Token(TokenCommand::Rotate(args)) => token::rotate(args).await,
         Command::Token(TokenCommand::Revoke(args)) => token::revoke(args).await,

@@ -9,8 +9,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use crate::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
-use crate::api::{Cause, CheckOutcome, CheckType, ConnectorState};
+use super::backends;
+use crate::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
+use crate::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState};
 
 /// Above this many objects `auto` leaves the per-object series out: a connector has some 40 of them, and a scrape of
 /// 200,000 series is what a middling Prometheus still takes without being asked.
@@ -92,21 +93,31 @@ impl Collector for FleetCollector {
         let mut counts = [0_u64; ConnectorState::ALL.len()];
         let mut rows = Vec::new();
         // Uncertain still hears the beats and nobody else does: its series must not vanish with the API server.
-        let per_object = facts.leader != Standing::Follower && self.objects.wanted(facts.connectors);
+        let per_object = facts.leader != Standing::Follower && self.objects.wanted(facts.connectors + facts.backends);
         self.fleet.connectors(None, &mut |view| {
             counts[view.state as usize] += 1;
             if per_object {
                 rows.push(Row::from(view));
             }
         });
+        let mut backend_counts = [0_u64; BackendState::ALL.len()];
+        let mut backends = Vec::new();
+        self.fleet.backends(None, &mut |view| {
+            backend_counts[view.state as usize] += 1;
+            if per_object {
+                backends.push(view);
+            }
+        });
         encode_facts(&mut encoder, &facts)?;
         encode_counts(&mut encoder, &counts)?;
+        backends::encode_counts(&mut encoder, &backend_counts)?;
         if per_object {
             encode_contacts(&mut encoder, &rows)?;
             encode_states(&mut encoder, &rows)?;
             encode_checks(&mut encoder, &rows)?;
-            encode_diagnoses(&mut encoder, &rows)?;
-            encode_paused(&mut encoder, &rows)?;
+            encode_diagnoses(&mut encoder, &rows, &backends)?;
+            encode_paused(&mut encoder, &rows, &backends)?;
+            backends::encode(&mut encoder, &backends)?;
         }
         Ok(())
     }
@@ -190,7 +201,7 @@ fn encode_checks(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
     Ok(())
 }
 
-fn encode_diagnoses(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+fn encode_diagnoses(encoder: &mut DescriptorEncoder, rows: &[Row], backends: &[BackendView]) -> fmt::Result {
     let help = "The cause of a state that is not well; absent when all is well.";
     let mut metric = encoder.encode_descriptor("vigie_diagnosis", help, None, MetricType::Info)?;
     for row in rows {
@@ -199,15 +210,25 @@ fn encode_diagnoses(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Resul
             metric.encode_info(&[("kind", "Connector"), namespace, name, ("cause", cause.as_str())])?;
         }
     }
+    for view in backends {
+        let [namespace, name] = backends::key(view);
+        if let Some(cause) = view.cause {
+            metric.encode_info(&[("kind", "MonitoredBackend"), namespace, name, ("cause", cause.as_str())])?;
+        }
+    }
     Ok(())
 }
 
-fn encode_paused(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+fn encode_paused(encoder: &mut DescriptorEncoder, rows: &[Row], backends: &[BackendView]) -> fmt::Result {
     let help = "Whether remedies are paused for an object.";
     let mut metric = encoder.encode_descriptor("vigie_paused", help, None, MetricType::Gauge)?;
     for row in rows {
         let [namespace, name] = row.key();
         gauge(&mut metric, &[("kind", "Connector"), namespace, name], &u32::from(row.paused))?;
+    }
+    for view in backends {
+        let [namespace, name] = backends::key(view);
+        gauge(&mut metric, &[("kind", "MonitoredBackend"), namespace, name], &u32::from(view.paused))?;
     }
     Ok(())
 }
@@ -222,7 +243,7 @@ fn single(
     encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(value)
 }
 
-fn gauge<const N: usize>(
+pub(super) fn gauge<const N: usize>(
     metric: &mut MetricEncoder,
     labels: &[(&str, &str); N],
     value: &impl EncodeGaugeValue,
@@ -231,7 +252,7 @@ fn gauge<const N: usize>(
 }
 
 /// Seconds since the epoch, to the millisecond: a float has no digits for more, and nobody looks closer.
-fn unix_seconds(at: Timestamp) -> f64 {
+pub(super) fn unix_seconds(at: Timestamp) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit 53 bits until the year 287396")]
     let millis = at.as_millisecond() as f64;
     millis / 1000.0

@@ -1,5 +1,6 @@
 //! The metrics: counters that the rooms move, and a collector that asks the fleet at each scrape.
 
+mod backends;
 mod fleet;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ impl Fleet for Few {
         self.views.lock().iter().cloned().for_each(each);
     }
 
-    fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(BackendView)) {}
+    fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(crate::admin::BackendView)) {}
 
     fn facts(&self) -> Facts {
         Facts { connectors: self.views.lock().len(), ..self.facts.lock().clone() }
@@ -60,6 +60,7 @@ fn few(views: Vec<ConnectorView>) -> Arc<Few> {
         status_write_pending: 2,
         checkpoint_staleness: 12.5,
         connectors: 0,
+        backends: 0,
     };
     Arc::new(Few { views: Mutex::new(views), facts: Mutex::new(facts) })
 }

@@ -18,6 +18,11 @@ use crate::api::{ErrorClass, Phase};
 /// What a far side says in these tests, and no message may repeat.
 pub(super) const CANARY: &str = "c4n4ry-\u{1b}[31m-s3cret";
 
+/// A timeout, in milliseconds, for a far side that never does what is waited for.
+pub(super) const SHORT: u64 = 60;
+/// One that leaves a busy machine time for what is to come before it.
+pub(super) const ENOUGH: u64 = 600;
+
 /// A resolver that knows what it was told.
 #[derive(Clone, Default)]
 pub(super) struct Names(HashMap<String, Result<Vec<IpAddr>, Unresolved>>);

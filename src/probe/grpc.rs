@@ -29,6 +29,8 @@ use crate::api::{ErrorClass, Phase};
 #[cfg(test)]
 mod tests;
 
+/// How much may be under way to us, in bytes: HTTP/2's own default, where hyper's is 2 MiB.
+const WINDOW: u32 = 65_535;
 /// The longest answer that is read: a `HealthCheckResponse` has two bytes.
 const MOST_MESSAGE: usize = 4 << 10;
 
@@ -43,6 +45,7 @@ pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut Way) -> 
     let _ended = Ended(tasks.clone());
     let mut builder = http2::Builder::new(tasks.clone());
     builder.max_header_list_size(u32::try_from(prober.limits.head_bytes).unwrap_or(u32::MAX));
+    builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
     let shaken = builder.handshake(TokioIo::new(stream)).await;
     let (sender, connection) = shaken.map_err(|error| transport(&error, request, &raw, way))?;
     let origin =

@@ -1,5 +1,6 @@
 //! What one probe is asked to do.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,8 +77,8 @@ pub enum Method {
     Head,
 }
 
-/// What is asked of an HTTP answer.
-#[derive(Clone, Debug)]
+/// What is asked of an HTTP answer. Its `Debug` shows no value of a header.
+#[derive(Clone)]
 pub struct HttpOptions {
     /// GET or HEAD.
     pub method: Method,
@@ -129,8 +130,8 @@ impl Default for HttpOptions {
 /// Certificates or a key, PEM.
 pub type Pem = Arc<[u8]>;
 
-/// How TLS is spoken.
-#[derive(Clone, Debug, Default)]
+/// How TLS is spoken. Its `Debug` shows no certificate and no key.
+#[derive(Clone, Default)]
 pub struct TlsOptions {
     /// Authorities to trust in place of the system's, PEM.
     pub ca: Option<Pem>,
@@ -140,6 +141,46 @@ pub struct TlsOptions {
     pub insecure_skip_verify: bool,
     /// The client's certificate chain and key, PEM.
     pub client: Option<(Pem, Pem)>,
+}
+
+impl fmt::Debug for HttpOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            method,
+            headers,
+            expected_status,
+            body_matches,
+            body_not_matches,
+            follow_redirects,
+            keep_body,
+            most_kept,
+            most_body,
+        } = self;
+        let headers: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("HttpOptions")
+            .field("method", method)
+            .field("headers", &headers)
+            .field("expected_status", expected_status)
+            .field("body_matches", body_matches)
+            .field("body_not_matches", body_not_matches)
+            .field("follow_redirects", follow_redirects)
+            .field("keep_body", keep_body)
+            .field("most_kept", most_kept)
+            .field("most_body", most_body)
+            .finish()
+    }
+}
+
+impl fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ca, server_name, insecure_skip_verify, client } = self;
+        f.debug_struct("TlsOptions")
+            .field("ca", &ca.is_some())
+            .field("server_name", server_name)
+            .field("insecure_skip_verify", insecure_skip_verify)
+            .field("client", &client.is_some())
+            .finish()
+    }
 }
 
 /// What is asked of a metrics page.

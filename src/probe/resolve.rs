@@ -99,7 +99,8 @@ impl System {
 impl Resolve for System {
     fn resolve(&self, host: &str) -> BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>> {
         let mut under_way = self.0.under_way.lock();
-        if let Some(lookup) = under_way.get(host) {
+        // One that has ended is left only where its task broke down.
+        if let Some(lookup) = under_way.get(host).filter(|lookup| lookup.peek().is_none()) {
             return lookup.clone().boxed();
         }
         // A task of its own: it goes on when its asker has left, and its end is what makes room.
@@ -163,13 +164,15 @@ fn getaddrinfo(host: &str) -> Result<Vec<IpAddr>, Unresolved> {
 }
 
 /// What the codes of getaddrinfo(3) mean, as the GNU C library gives them: NONAME for NXDOMAIN, NODATA for a name
-/// without an address, AGAIN for SERVFAIL and for silence, FAIL for a server that refuses.
+/// without an address, AGAIN for SERVFAIL, for a server that refuses and for silence.
 fn unresolved(error: &LookupError) -> Unresolved {
     /// EAI_ADDRFAMILY: it has no address of a family that was asked for.
     const NONE_OF_THE_FAMILY: i32 = -9;
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => Unresolved::NotFound,
         _ if error.error_num() == NONE_OF_THE_FAMILY => Unresolved::NotFound,
-        _ => Unresolved::Failed(error.to_string()),
+        LookupErrorKind::Again => Unresolved::Failed("the resolver says that it failed (SERVFAIL, REFUSED)".to_owned()),
+        LookupErrorKind::Fail => Unresolved::Failed("the resolver's answer is of no use".to_owned()),
+        _ => Unresolved::Failed(format!("this system's resolver does not work: {error}")),
     }
 }

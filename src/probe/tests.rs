@@ -63,7 +63,7 @@ async fn a_name_fails_in_each_of_its_ways() {
         assert!(failure.message.contains(name), "{failure:?}");
     }
     let prober = Prober::resolving(local(), Names::default());
-    let outcome = prober.probe(&within(named("silent.example.com", 80), 30)).await;
+    let outcome = prober.probe(&within(named("silent.example.com", 80), SHORT)).await;
     failed(&outcome, ErrorClass::DNSTimeout, Phase::Resolve);
 }
 
@@ -157,7 +157,7 @@ async fn a_refusal_and_silence_are_told_apart() {
         assert_eq!(failure.message, format!("{address}: connection refused"));
     }
     let hole = black_hole("127.0.0.1:0").await;
-    let outcome = prober().probe(&within(request(Scheme::Tcp, hole.address, ""), 60)).await;
+    let outcome = prober().probe(&within(request(Scheme::Tcp, hole.address, ""), SHORT)).await;
     let failure = failed(&outcome, ErrorClass::ConnectTimeout, Phase::Connect);
     assert_eq!(failure.message, "no answer to the attempt to connect within 0.06 s");
 }
@@ -170,7 +170,7 @@ async fn the_next_address_is_tried_when_one_is_silent_or_refuses() {
         .with("both.example.com", &["127.0.0.2", "127.0.0.1"])
         .with("refused.example.com", &["127.0.0.3", "127.0.0.4", "127.0.0.1"]);
     let prober = Prober::resolving(local(), names);
-    let outcome = prober.probe(&within(named("both.example.com", port), 600)).await;
+    let outcome = prober.probe(&within(named("both.example.com", port), ENOUGH)).await;
     let failure = failed(&outcome, ErrorClass::Refused, Phase::Connect);
     assert!(
         failure.message.starts_with(&format!("127.0.0.1:{port}: connection refused; another address: ")),
@@ -183,7 +183,7 @@ async fn the_next_address_is_tried_when_one_is_silent_or_refuses() {
     assert_eq!(outcome.seen.address, Some(listener.local_addr().unwrap()));
     assert!(outcome.took >= Duration::from_millis(250), "the first has 250 ms for itself: {outcome:?}");
 
-    let outcome = prober.probe(&within(named("refused.example.com", port), 200)).await;
+    let outcome = prober.probe(&within(named("refused.example.com", port), ENOUGH)).await;
     passed(&outcome);
 }
 
@@ -261,4 +261,15 @@ fn what_the_far_side_sent_is_shown_without_what_a_terminal_would_obey() {
     assert!(shown(&[0x1b; 4096]).len() <= Failure::LONGEST_DETAIL);
     assert_eq!(shown("é".repeat(600).as_bytes()).chars().count(), Failure::LONGEST_DETAIL);
     assert_eq!(Failure::new(ErrorClass::Reset, Phase::Body, "x").with_detail(b" \r\n").detail, None);
+}
+
+#[test]
+fn a_request_can_be_printed_without_what_is_secret_in_it() {
+    let mut request = named("example.com", 80);
+    request.http.headers = vec![("Authorization".to_owned(), "Bearer s3cret".to_owned())];
+    let pem: request::Pem = b"s3cret".as_slice().into();
+    request.tls = TlsOptions { client: Some((pem.clone(), pem)), ..TlsOptions::default() };
+    let printed = format!("{request:?}");
+    assert!(printed.contains("Authorization") && printed.contains("example.com"), "{printed}");
+    assert!(!printed.contains("s3cret") && !printed.contains("115, 51, 99"), "{printed}");
 }

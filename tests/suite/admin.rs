@@ -221,11 +221,12 @@ async fn a_real_prometheus_scrapes_it_without_an_error() {
     command.arg(format!("--storage.tsdb.path={}", config.with_file_name("tsdb").display()));
     let _prometheus = Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
     let ask = |query: &str| {
-        let answer = get(to, &format!("/api/v1/query?query={query}")).map_err(|error| error.to_string())?;
-        Ok::<_, String>(answer.json())
+        let answer = get(to, query).map_err(|error| error.to_string())?;
+        // It listens before it is ready.
+        if answer.status == 200 { Ok(answer.json()) } else { Err(format!("{answer:?}")) }
     };
     eventually(seconds(60), "a scrape without an error", async || {
-        let targets = get(to, "/api/v1/targets").map_err(|error| error.to_string())?.json();
+        let targets = ask("/api/v1/targets")?;
         let target = targets.pointer("/data/activeTargets/0").cloned().unwrap_or_default();
         if text(&target, "/health") == "up" && text(&target, "/lastError").is_empty() {
             Ok(())
@@ -235,7 +236,7 @@ async fn a_real_prometheus_scrapes_it_without_an_error() {
     })
     .await;
     let state = eventually(SOON, "the state is in Prometheus", async || {
-        let found = ask("vigie_connector_state==1")?;
+        let found = ask("/api/v1/query?query=vigie_connector_state==1")?;
         let results = found.pointer("/data/result").and_then(Value::as_array).cloned().unwrap_or_default();
         if results.len() == 2 { Ok(results) } else { Err(found.to_string()) }
     })

@@ -4,6 +4,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::json;
 
+use crate::support::beats::Beaten;
 use crate::support::fleet::Fleet;
 use crate::support::{World, eventually, never, quick, seconds};
 
@@ -47,8 +48,8 @@ async fn a_budget_that_is_too_small_for_the_fleet_is_told_once_about_our_lease()
         (events.len() != 1).then(|| format!("{events:?}"))
     })
     .await;
-    let online = operator.scrape().sum("vigie_connectors", &["state=\"Online\""]);
-    assert_eq!(online, FLEET as f64, "old checkpoints make nobody Late");
-    let wrong = beating.stop();
-    assert!(wrong.is_empty(), "{wrong:?}");
+    let offline = operator.scrape().sum("vigie_connectors", &["state=\"Offline\""]);
+    assert_eq!(offline, 0.0, "old checkpoints accuse nobody");
+    let lost = beating.stop().into_iter().find(Beaten::is_lost);
+    assert!(lost.is_none(), "{lost:?}");
 }

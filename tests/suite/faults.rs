@@ -74,9 +74,10 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
         let gone = turned_once(&world, &faults, &history, name, "Offline").await;
         let contact = time(&gone, "/status/lastHeartbeatTime");
         assert!(last.is_at(contact), "{name}: {last:?} {gone:#}");
-        assert_eq!(time(&gone, "/status/stateSince"), contact + seconds(30), "{name}: dated at its deadline");
+        let since = time(&gone, "/status/stateSince");
+        operator.has_dated(since, contact + seconds(30));
         let latest = gone.pointer("/status/transitions/0").unwrap();
-        assert_eq!((text(latest, "/to"), time(latest, "/time")), ("Offline", contact + seconds(30)), "{name}");
+        assert_eq!((text(latest, "/to"), time(latest, "/time")), ("Offline", since), "{name}");
         let sent = writes(&faults, name, "Offline");
         match fault {
             None => assert_eq!(sent.len(), 1, "{name}: {sent:?}"),

@@ -15,7 +15,7 @@ use crate::support::world::SOON;
 use crate::support::{Beater, Connector, Operator, World, eventually, quick, seconds, text, time};
 
 fn status(edge: &Connector, operator: &Operator) -> u16 {
-    edge.try_beat(operator.beats(), &Value::Null).status
+    edge.status(operator.beats())
 }
 
 async fn is_refused(edge: &Connector, operator: &Operator, what: &str) {

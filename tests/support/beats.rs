@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::http::{Answer, post_beat};
+use super::world::SOON;
 
 /// A Connector object, as its sender knows it.
 #[derive(Clone, Debug)]
@@ -52,10 +53,30 @@ impl Connector {
     /// One beat with more fields, that must be heard.
     #[track_caller]
     pub(crate) fn beat_with(&self, to: SocketAddr, more: &Value) -> Beaten {
-        let sent = Timestamp::now();
-        let answer = self.try_beat(to, more);
+        let (sent, answer) = self.ask(to, more);
         assert_eq!(answer.status, 200, "{answer:?}");
         Beaten { sent, answered: Timestamp::now(), answer: Ok(answer) }
+    }
+
+    /// The code that a beat is answered with.
+    #[track_caller]
+    pub(crate) fn status(&self, to: SocketAddr) -> u16 {
+        self.ask(to, &Value::Null).1.status
+    }
+
+    /// Beats until the answer is about the beat, and not about a machine that let nobody run: as a sender does that is
+    /// told to come again. Gives when the last was sent.
+    #[track_caller]
+    fn ask(&self, to: SocketAddr, more: &Value) -> (Timestamp, Answer) {
+        let began = Instant::now();
+        loop {
+            let sent = Timestamp::now();
+            let answer = self.try_beat(to, more);
+            if !answer.is_frozen() || began.elapsed() > SOON {
+                return (sent, answer);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 
@@ -71,6 +92,11 @@ pub(crate) struct Beaten {
 impl Beaten {
     pub(crate) fn status(&self) -> Option<u16> {
         self.answer.as_ref().ok().map(|answer| answer.status)
+    }
+
+    /// Whether it should have been heard, and was not.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.answer.as_ref().is_ok_and(|answer| answer.status == 200 || answer.is_frozen())
     }
 
     /// Whether `contact` can be the moment at which this beat was received.

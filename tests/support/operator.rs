@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::metrics::Scrape;
@@ -14,7 +15,7 @@ use super::proxy::Proxy;
 use super::{eventually, http, process, seconds, text};
 
 /// How long a start may take on a machine where a dozen tests run side by side. Not a promise of the product.
-const START: Duration = seconds(60);
+const START: Duration = seconds(120);
 
 /// What an operator is started with, also after it was killed.
 #[derive(Clone, Debug)]
@@ -109,6 +110,18 @@ impl Operator {
     pub(crate) fn log(&self) -> String {
         let log = std::fs::read(&self.flags.log).unwrap_or_default();
         String::from_utf8_lossy(log.get(self.log_from..).unwrap_or_default()).into_owned()
+    }
+
+    /// Whether this machine did not let it run for more than 2 s at least once. It says so, and what it could not hear
+    /// then does not count as silence.
+    pub(crate) fn froze(&self) -> bool {
+        self.log().contains("this process did not run for a while")
+    }
+
+    /// Fails unless something that was due at `deadline` is dated so. It is later where silence did not count.
+    #[track_caller]
+    pub(crate) fn has_dated(&self, since: Timestamp, deadline: Timestamp) {
+        assert!(since == deadline || since > deadline && self.froze(), "{since} is not the deadline, {deadline}");
     }
 
     /// One scrape of its metrics.

@@ -347,6 +347,10 @@ impl Drop for World {
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines[lines.len().saturating_sub(60)..].join("\n");
             eprintln!("--- namespace {}; the end of {}:\n{tail}\n---", self.ns, self.log.display());
+            let froze = lines.iter().filter(|line| line.contains("silence meanwhile does not count")).count();
+            if froze > 0 {
+                eprintln!("--- this machine did not let the operator run for more than 2 s, {froze} times\n---");
+            }
         }
         let _ = self.cluster.kubectl(&["delete", "namespace", &self.ns, "--wait=false"]);
         let _ = std::fs::remove_dir_all(&self.dir);

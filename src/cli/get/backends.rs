@@ -39,6 +39,7 @@ impl View for BackendView {
             last_probe_time: word(json.pointer("/status/lastProbeTime")),
             latency_milliseconds: json.pointer("/status/latencyMilliseconds").and_then(Value::as_i64),
             state_since: word(json.pointer("/status/stateSince")),
+            scrape: None,
             phases: Vec::new(),
             scraped: word(condition(json, "Scraped", "status")),
             prometheus: word(condition(json, "Scraped", "reason")),

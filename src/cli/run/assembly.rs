@@ -176,8 +176,7 @@ impl Assembly {
             checkpoints: checkpoints.clone(),
             has_canary: args.public_url.is_some(),
         });
-        let fleet: Arc<dyn Fleet> =
-            Arc::new(Everything { connectors: known.clone(), backends: quarter.known.clone() });
+        let fleet: Arc<dyn Fleet> = Arc::new(Everything { connectors: known.clone(), backends: quarter.known.clone() });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let (pokes, poked) = mpsc::unbounded_channel();
         let town = Town::new(registry.clone(), clock, pokes.clone());

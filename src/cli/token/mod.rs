@@ -18,7 +18,7 @@ use super::args::{RevokeArgs, TokenArgs, TokenChange};
 use super::connect::ask;
 use super::get::resource;
 use super::output;
-use source::Source;
+pub(super) use source::Source;
 
 /// Who the API server is told has written.
 const FIELD_MANAGER: &str = "vigie-cli";

@@ -8,7 +8,7 @@ use crate::api::TokenSpec;
 
 /// Where the token of a connector comes from.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     /// vigie makes it and delivers it in this Secret.
     Issued { secret_name: String },
     /// A person brings it in this Secret.
@@ -19,7 +19,7 @@ pub(super) enum Source {
 
 impl Source {
     /// What the spec asks for, in the Secret that the status names, or else the one that the spec would.
-    pub(super) fn of(connector: &Value, name: &str) -> Self {
+    pub(in crate::cli) fn of(connector: &Value, name: &str) -> Self {
         let text = |pointer: &str| connector.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         if text("/spec/heartbeat/source").as_deref() == Some("Lease") {
             return Self::Lease;

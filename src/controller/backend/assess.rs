@@ -139,7 +139,7 @@ impl Case<'_> {
     fn state(&self, available: &Said, others: &[(ConditionType, Option<Said>)]) -> BackendState {
         let is_false = |said: &Option<Said>| said.as_ref().is_some_and(|said| said.0 == Truth::False);
         match available.0 {
-            Truth::Unknown if available.1 == Reason::NotProbed && !self.was_probed() => BackendState::Pending,
+            Truth::Unknown if available.1 == Reason::NotProbed && !self.was_judged() => BackendState::Pending,
             Truth::Unknown => BackendState::Unknown,
             Truth::False => BackendState::Down,
             Truth::True if self.live.record.is_slow() || others.iter().any(|(_, said)| is_false(said)) => {
@@ -149,9 +149,10 @@ impl Case<'_> {
         }
     }
 
-    fn was_probed(&self) -> bool {
-        self.live.probed_at.is_some()
-            || self.backend.status.as_ref().is_some_and(|status| status.last_probe_time.is_some())
+    /// A first failure that is being confirmed is no verdict yet.
+    fn was_judged(&self) -> bool {
+        let state = self.backend.status.as_ref().and_then(|status| status.state);
+        !matches!(state, None | Some(BackendState::Pending))
     }
 
     fn since(&self, state: BackendState) -> Timestamp {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use super::prepare::Prepared;
+use crate::admin::Scrape;
 use crate::api::{BackendState, Diagnosis, ErrorClass, Key, MonitoredBackend, Phase, Reason, Truth};
 use crate::clock::Now;
 use crate::controller::checkpoints::Checkpointed;
@@ -94,6 +95,8 @@ pub struct Snapshot {
     pub refused: Option<(Reason, String)>,
     /// What is probed, as a URL without credentials.
     pub target: Option<String>,
+    /// What Prometheus is to scrape.
+    pub scrape: Option<Scrape>,
     /// What the last probes saw.
     pub vantages: Vec<Vantage>,
     /// How long the last probe that passed took.
@@ -168,6 +171,7 @@ impl Backend {
             record: live.record.clone(),
             refused: live.refused.clone(),
             target: live.prepared.as_ref().map(|(prepared, _)| prepared.url.clone()),
+            scrape: live.prepared.as_ref().and_then(|(prepared, _)| prepared.scrape.clone()),
             vantages: live.vantages.iter().chain(&live.beside).cloned().collect(),
             latency: live.latency,
             certificate_expires: live.certificate_expires,

@@ -11,12 +11,16 @@ use kube::{Client, ResourceExt as _};
 
 use super::request::{Resolved, request};
 use super::workload;
+use crate::admin::Scrape;
 use crate::api::{MonitoredBackend, PodsTarget, Reason, SecretKeyRef, ServiceTarget, TargetScheme};
 use crate::cluster::{CALL_TIMEOUT, CallError, within};
 use crate::probe::{Request, Scheme, Target};
 
 /// What a Secret must carry to be used by probes (api.md).
 const CREDENTIALS: (&str, &str) = ("vigie.dev/probe-credentials", "true");
+
+/// The vantage of a target that is one place.
+const TARGET: &str = "target";
 
 /// How many pods or endpoints are dialled for one backend.
 const MOST_AIMS: usize = 20;
@@ -37,6 +41,8 @@ pub struct Aim {
 pub struct Prepared {
     /// The target as a URL without credentials.
     pub url: String,
+    /// What Prometheus is to scrape; `None` where no HTTP is spoken.
+    pub scrape: Option<Scrape>,
     /// At least one.
     pub aims: Vec<Aim>,
     /// Addresses come and go: pods, and endpoints of a headless Service.
@@ -69,7 +75,7 @@ pub async fn prepare(client: &Client, backend: &MonitoredBackend) -> Result<Prep
     let target = &backend.spec.target;
     let (url, targets, is_fleeting) = if let Some(url) = &target.url {
         let target = of_url(url).map_err(Unprepared::target)?;
-        (as_url(&target), vec![("target".to_owned(), target)], false)
+        (as_url(&target), vec![(TARGET.to_owned(), target)], false)
     } else if let Some(service) = &target.service {
         place.of_service(service).await?
     } else if let Some(pods) = &target.pods {
@@ -83,7 +89,8 @@ pub async fn prepare(client: &Client, backend: &MonitoredBackend) -> Result<Prep
         let request = request(&backend.spec.probe, target, &secrets).map_err(Unprepared::target)?;
         aims.push(Aim { name, request, host });
     }
-    Ok(Prepared { url, aims, is_fleeting })
+    let scrape = scrape(backend, &aims);
+    Ok(Prepared { url, scrape, aims, is_fleeting })
 }
 
 /// A credential that stands in a labelled Secret.
@@ -92,6 +99,32 @@ pub async fn prepare(client: &Client, backend: &MonitoredBackend) -> Result<Prep
 /// Why there is none.
 pub async fn credential(client: &Client, namespace: &str, from: &SecretKeyRef) -> Result<String, Unprepared> {
     Place { client, namespace }.text(from).await
+}
+
+/// The page of the target itself; where that is not asked to be one and an actuator is read, the actuator's.
+fn scrape(backend: &MonitoredBackend, aims: &[Aim]) -> Option<Scrape> {
+    let probe = &backend.spec.probe;
+    let first = &aims.first()?.request.target;
+    if !matches!(first.scheme, Scheme::Http | Scheme::Https) {
+        return None;
+    }
+    let actuator = probe.actuator.as_ref().filter(|_| probe.metrics.is_none());
+    let path = match actuator {
+        Some(actuator) => format!("{}/prometheus", actuator.base_path().trim_end_matches('/')),
+        None => first.path.split('?').next().unwrap_or("/").to_owned(),
+    };
+    let own_port = actuator.and_then(|actuator| u16::try_from(actuator.port?).ok());
+    let address = |aim: &Aim| {
+        let target = &aim.request.target;
+        // A Service by its name, whatever address it has now; a pod by its address, for it has no name.
+        let host = match target.address.filter(|_| aim.name != TARGET) {
+            Some(address) => address.to_string(),
+            None => target.host.clone(),
+        };
+        let port = own_port.unwrap_or(target.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    };
+    Some(Scrape { addresses: aims.iter().map(address).collect(), is_tls: first.scheme == Scheme::Https, path })
 }
 
 type Targets = (String, Vec<(String, Target)>, bool);
@@ -144,9 +177,9 @@ impl Place<'_> {
             }
             Some(address) if !address.is_empty() => {
                 let address = address.parse::<IpAddr>().ok();
-                Ok((url, vec![("target".to_owned(), Target { address, ..whole })], false))
+                Ok((url, vec![(TARGET.to_owned(), Target { address, ..whole })], false))
             }
-            _ => Ok((url, vec![("target".to_owned(), whole)], false)),
+            _ => Ok((url, vec![(TARGET.to_owned(), whole)], false)),
         }
     }
 
@@ -173,7 +206,7 @@ impl Place<'_> {
         }
         if found.is_empty() {
             // Nobody is there to be dialled: the name says so itself, which is what a client would see.
-            found.push(("target".to_owned(), whole.clone()));
+            found.push((TARGET.to_owned(), whole.clone()));
         }
         Ok(found)
     }

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use regex::bytes::{Regex, RegexBuilder};
 
-use crate::api::{HttpMethod, HttpProbe, ProbeSpec};
-use crate::probe::{HttpOptions, Method, MetricsOptions, Request, Target, TlsOptions};
+use crate::api::{ActuatorProbe, HttpMethod, HttpProbe, ProbeSpec};
+use crate::probe::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
 
 /// How large a compiled expression may be: enough for any that a person writes, too small to hurt.
 const MOST_REGEX: usize = 1 << 20;
@@ -68,6 +68,18 @@ pub fn request(spec: &ProbeSpec, target: Target, secrets: &Resolved) -> Result<R
     })
 }
 
+/// Whom the actuator of the target of `request` is asked at, as `spec.probe.actuator` says: beside the target, or on a
+/// port of its own; over HTTP, whatever the target speaks. Only the path is left to be set.
+pub fn actuator_request(request: &Request, actuator: &ActuatorProbe) -> Request {
+    let mut request = request.clone();
+    let target = &mut request.target;
+    if let Some(port) = actuator.port.and_then(|port| u16::try_from(port).ok()) {
+        target.port = port;
+    }
+    target.scheme = if target.scheme.is_tls() { Scheme::Https } else { Scheme::Http };
+    request
+}
+
 fn headers(http: &HttpProbe, secrets: &Resolved) -> Vec<(String, String)> {
     let plain = http.headers.iter().filter_map(|header| Some((header.name.clone(), header.value.clone()?)));
     let mut headers: Vec<_> = plain.chain(secrets.headers.iter().cloned()).collect();
@@ -94,7 +106,6 @@ fn regex(field: &str, pattern: Option<&str>) -> Result<Option<Regex>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::Scheme;
 
     fn target() -> Target {
         Target {
@@ -136,6 +147,18 @@ mod tests {
         assert_eq!(made.tls.server_name.as_deref(), Some("other.example.com"));
         assert_eq!(made.metrics.unwrap().required, ["up_total"]);
         assert!(!format!("{secrets:?}").contains("pass"));
+    }
+
+    #[test]
+    fn an_actuator_on_a_port_of_its_own_is_asked_over_http() {
+        let like = |scheme| Target { scheme, ..target() };
+        let asked = |scheme, port| {
+            let request = request(&ProbeSpec::default(), like(scheme), &Resolved::default()).unwrap();
+            let target = actuator_request(&request, &ActuatorProbe { base_path: None, port }).target;
+            (target.scheme, target.port)
+        };
+        assert_eq!(asked(Scheme::Grpc, Some(8081)), (Scheme::Http, 8081));
+        assert_eq!(asked(Scheme::Https, None), (Scheme::Https, 80));
     }
 
     #[test]

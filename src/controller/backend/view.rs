@@ -96,6 +96,7 @@ fn known(stored: BackendView, entry: &Backend, live: &Snapshot, assessment: &Ass
             .latency
             .and_then(|took| i64::try_from(took.as_millis()).ok())
             .or(stored.latency_milliseconds),
+        scrape: live.scrape.clone(),
         phases: entry.with(|state| state.phases.iter().map(|(phase, took)| (*phase, took.as_secs_f64())).collect()),
         certificate_expiry_time: live.certificate_expires.or(stored.certificate_expiry_time),
         state_since: if is_written { stored.state_since } else { Some(assessment.since) },
@@ -125,6 +126,7 @@ pub fn written(backend: &MonitoredBackend, now: Now) -> BackendView {
         passed: None,
         last_probe_time: status.last_probe_time.as_ref().map(|time| time.0),
         latency_milliseconds: status.latency_milliseconds,
+        scrape: None,
         phases: Vec::new(),
         certificate_expiry_time: status.certificate_expiry_time.as_ref().map(|time| time.0),
         state_since: status.state_since.as_ref().map(|time| time.0),

@@ -4,6 +4,9 @@
 //! with the permission that would show it. What is read is bounded in number and in size, and every call in time.
 
 mod actuator;
+mod beside;
+#[cfg(test)]
+mod beside_tests;
 mod certificate;
 mod containers;
 mod environment;
@@ -34,19 +37,35 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 
 use super::evidence::{Evidence, FORMAT, History, Lookup, Prometheus, Subject};
 use crate::api::MonitoredBackend;
 use crate::probe::Prober;
-use look::Place;
 pub use actuator::actuator;
+pub use beside::{Beside, beside, is_worth_asking};
+use look::Place;
 pub use network::own_pod;
 pub use policies::Peer;
 pub use prometheus::Source;
 use read::Reader;
 pub use subject::subject;
 pub use vantages::{pod_probes, vantage};
+
+/// One object by its name, as evidence is looked up: a refusal names the permission.
+pub async fn look<K>(client: &Client, namespace: &str, name: &str) -> Lookup<K>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    Reader::new(client.clone()).get(namespace, name).await
+}
+
+/// Whether a URL names a Service of the cluster, which has that name inside the cluster alone.
+pub fn is_in_cluster(url: &str) -> bool {
+    prometheus::service_of(url).is_some()
+}
 
 /// What is known before anybody is asked, and whom to ask how much.
 #[derive(Clone, Debug)]
@@ -67,6 +86,12 @@ pub struct Question {
 }
 
 impl Question {
+    /// About the workload of `subject` and no more: what is behind it in the cluster.
+    pub fn about_workload(subject: Subject, now: Timestamp) -> Self {
+        let known = blank(subject, now);
+        Self { known, is_startup_given: true, pods_port: None, prometheus: None, us: Vec::new(), log_lines: None }
+    }
+
     /// About `backend`, with nothing known yet but what its spec says. `prometheus` is what its spec, or else the
     /// administrator, names.
     pub fn about(backend: &MonitoredBackend, prometheus: Option<Source>, now: Timestamp) -> Self {

@@ -68,7 +68,6 @@ pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -
         revision: number(revision).map(|number| (number, before.is_some())),
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
-        only_restarted: false,
         on_delete: false,
         only_restarted: newest.zip(before).is_some_and(is_alike),
     };
@@ -92,7 +91,6 @@ pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevi
         revision: history.revision,
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
-        only_restarted: false,
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
         only_restarted: history.only_restarted,
     };
@@ -116,7 +114,6 @@ pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision
         revision: history.revision,
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         selector: spec.selector.match_labels.clone().unwrap_or_default(),
-        only_restarted: false,
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
         only_restarted: history.only_restarted,
     };

@@ -97,12 +97,12 @@ async fn clear_text_against_tls_is_told_both_ways() {
 #[tokio::test]
 async fn silence_and_an_end_are_told_apart() {
     let silent = says_and_hangs(b"").await;
-    let outcome = prober().probe(&within(request(Scheme::Grpc, silent, ""), 60)).await;
+    let outcome = prober().probe(&within(request(Scheme::Grpc, silent, ""), SHORT)).await;
     failed(&outcome, ErrorClass::FirstByteTimeout, Phase::FirstByte);
     // Settings, and then nothing: HTTP/2 is spoken, and no answer comes.
     let settings: &'static [u8] = b"\0\0\0\x04\0\0\0\0\0";
     let hangs = says_and_hangs(settings).await;
-    let outcome = prober().probe(&within(request(Scheme::Grpc, hangs, ""), 60)).await;
+    let outcome = prober().probe(&within(request(Scheme::Grpc, hangs, ""), ENOUGH)).await;
     failed(&outcome, ErrorClass::FirstByteTimeout, Phase::FirstByte);
     assert!(outcome.seen.any_byte);
     let ends = serve(|mut stream| async move { drop(tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 24]).await) });
@@ -122,7 +122,7 @@ async fn silence_and_an_end_are_told_apart() {
         });
         let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
     });
-    let outcome = prober().probe(&within(request(Scheme::Grpc, half.await, ""), 100)).await;
+    let outcome = prober().probe(&within(request(Scheme::Grpc, half.await, ""), ENOUGH)).await;
     failed(&outcome, ErrorClass::BodyTimeout, Phase::Body);
 }
 
@@ -131,4 +131,37 @@ async fn a_broken_or_endless_answer_is_no_pass() {
     // 200, gRPC, and no message or trailers that could be read.
     let address = saying(200, &[("content-type", "application/grpc")]).await;
     failed(&check(address, "").await, ErrorClass::GRPCStatus, Phase::Body);
+}
+
+#[tokio::test]
+async fn over_tls_http_2_is_agreed_upon_or_it_is_said_that_it_is_not() {
+    let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let pem: crate::probe::request::Pem = issued.cert.pem().into_bytes().into();
+    for (protocol, class) in [("h2", None), ("http/1.1", Some(ErrorClass::TLSHandshake))] {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+        let chain = vec![issued.cert.der().clone()];
+        let mut config = builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![protocol.into()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let (_reporter, server) = health_reporter();
+        let address = serve(move |stream| {
+            let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(server.clone()));
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                }
+            }
+        })
+        .await;
+        let mut request = request(Scheme::Grpcs, address, "");
+        request.tls.ca = Some(pem.clone());
+        let outcome = prober().probe(&request).await;
+        match class {
+            None => passed(&outcome),
+            Some(class) => assert!(failed(&outcome, class, Phase::TLS).message.contains("ALPN"), "{outcome:?}"),
+        }
+        assert_eq!(outcome.seen.certificate_expires.is_some(), class.is_none());
+    }
 }

@@ -58,6 +58,21 @@ async fn every_phase_that_was_entered_has_its_time() {
 }
 
 #[tokio::test]
+async fn older_and_shorter_answers_are_answers() {
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </c4n4ry>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for (answer, body) in [("HTTP/1.0 200 OK\r\n\r\nfour", 4), ("HTTP/1.1 204 No Content\r\n\r\n", 0), (early, 0)] {
+        let outcome = probe(get(answers(answer).await)).await;
+        passed(&outcome);
+        assert_eq!(outcome.seen.body_bytes, body);
+    }
+    failed(
+        &probe(get(answers("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n").await)).await,
+        ErrorClass::HTTPStatus,
+        Phase::Body,
+    );
+}
+
+#[tokio::test]
 async fn redirects_on_the_same_host_and_port_are_followed_each_over_a_new_connection() {
     let hop = |to: &str| answer_with(302, &format!("Location: {to}\r\n"), "");
     let address = pages(&[("/", hop("/a?b")), ("/a?b", hop("c")), ("/c", status(200, "well"))]).await;
@@ -394,21 +409,25 @@ async fn a_page_is_fed_as_it_comes_and_what_was_read_is_known_when_it_fails() {
 #[tokio::test]
 async fn a_slow_answer_fails_where_it_is_slow() {
     let silent = says_and_hangs(b"").await;
-    let outcome = probe(within(get(silent), 60)).await;
-    failed(&outcome, ErrorClass::FirstByteTimeout, Phase::FirstByte);
-    assert!(!outcome.seen.any_byte);
     let in_the_head = says_and_hangs(b"HTTP/1.1 200 OK\r\nX: ").await;
-    failed(&probe(within(get(in_the_head), 60)).await, ErrorClass::BodyTimeout, Phase::Body);
     let in_the_body = says_and_hangs(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\na 1\nb").await;
-    let outcome = probe(within(get(in_the_body), 60)).await;
-    let failure = failed(&outcome, ErrorClass::BodyTimeout, Phase::Body);
-    assert!(failure.message.contains("5 bytes of its body came"), "{failure:?}");
-    let outcome = probe(within(scrape(in_the_body), 60)).await;
-    failed(&outcome, ErrorClass::BodyTimeout, Phase::Body);
-    assert_eq!(outcome.seen.page.unwrap().samples, 1);
-    // What is wrong already is not made another failure by a body that hangs.
     let wrong = says_and_hangs(b"HTTP/1.1 503 c4n4ry\r\n\r\ns3cret").await;
-    failed(&probe(within(get(wrong), 60)).await, ErrorClass::HTTPStatus, Phase::Body);
+    let (silent, in_the_head, in_the_body, in_the_page, wrong) = tokio::join!(
+        probe(within(get(silent), SHORT)),
+        probe(within(get(in_the_head), ENOUGH)),
+        probe(within(get(in_the_body), ENOUGH)),
+        probe(within(scrape(in_the_body), ENOUGH)),
+        probe(within(get(wrong), ENOUGH)),
+    );
+    failed(&silent, ErrorClass::FirstByteTimeout, Phase::FirstByte);
+    assert!(!silent.seen.any_byte);
+    failed(&in_the_head, ErrorClass::BodyTimeout, Phase::Body);
+    let failure = failed(&in_the_body, ErrorClass::BodyTimeout, Phase::Body);
+    assert!(failure.message.contains("5 bytes of its body came"), "{failure:?}");
+    failed(&in_the_page, ErrorClass::BodyTimeout, Phase::Body);
+    assert_eq!(in_the_page.seen.page.unwrap().samples, 1);
+    // What is wrong already is not made another failure by a body that hangs.
+    failed(&wrong, ErrorClass::HTTPStatus, Phase::Body);
 }
 
 #[tokio::test]

@@ -1,5 +1,4 @@
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::server::WebPkiClientVerifier;
@@ -278,11 +277,10 @@ async fn plain_http_to_a_tls_port_is_no_http() {
 
 #[tokio::test]
 async fn a_slow_handshake_ends_at_the_timeout() {
-    let request = |address| Request { timeout: Duration::from_millis(60), ..asking(address, insecure()) };
-    let silent = says_and_hangs(b"").await;
-    failed(&prober().probe(&request(silent)).await, ErrorClass::FirstByteTimeout, Phase::TLS);
-    let begun = says_and_hangs(b"\x16\x03\x03").await;
-    failed(&prober().probe(&request(begun)).await, ErrorClass::TLSHandshake, Phase::TLS);
+    let silent = within(asking(says_and_hangs(b"").await, insecure()), SHORT);
+    failed(&prober().probe(&silent).await, ErrorClass::FirstByteTimeout, Phase::TLS);
+    let begun = within(asking(says_and_hangs(b"\x16\x03\x03").await, insecure()), ENOUGH);
+    failed(&prober().probe(&begun).await, ErrorClass::TLSHandshake, Phase::TLS);
 }
 
 #[tokio::test]

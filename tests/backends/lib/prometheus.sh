@@ -59,8 +59,9 @@ write_configuration() {
 	scrape_configs:
 	YAML
   job up "$main"
-  job spring-up "$HOST:8091"
-  job spring-not-exposed "$HOST:8093"
+  # A JVM's first answers take their time.
+  job spring-up "$HOST:8091" /actuator/prometheus http 'scrape_timeout: 2s'
+  job spring-not-exposed "$HOST:8093" /actuator/prometheus http 'scrape_timeout: 2s'
   job connection-refused "$HOST:9999"
   job firewall-drops 192.0.2.66:8081
   job no-route 198.51.100.7:8081
@@ -92,6 +93,8 @@ write_configuration() {
   job dns-no-such-host nxdomain.example.com:8081
   job dns-server-failure servfail.example.com:8081
   job dns-silent silent.example.com:8081
+  # Patient enough to hear the resolver give up, which it does after a second.
+  job dns-silent-patient silent.example.com:8081 /metrics http 'scrape_timeout: 2s'
   job dns-no-address empty.example.com:8081
   job by-name backend.example.com:8081
   job tls-to-plain-port "$main" /metrics https
@@ -111,7 +114,10 @@ write_configuration() {
 
 all_scraped() {
   curl -fsS "$PROMETHEUS_API/targets?state=active" |
-    jq -e '[.data.activeTargets[] | select(.health == "unknown") | .scrapePool] == ["not-yet-scraped"]'
+    jq -e '(.data.activeTargets | map({(.scrapePool): .health}) | add) as $health
+      | [$health | to_entries[] | select(.value == "unknown") | .key] == ["not-yet-scraped"]
+        and all($health["up", "spring-up", "by-name", "tls-up", "labelled"]; . == "up")
+        and $health["spring-not-exposed"] == "down"'
 }
 
 # Moments and durations become constants, unless they are the timeout.

@@ -161,12 +161,12 @@ async fn reachable_is_what_the_canary_says_and_nothing_without_one() {
 
 #[test]
 fn paused_until_a_time_is_paused_until_that_time() {
-    let now: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+    let now: jiff::Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
     let is = |spec: Value, annotation: Option<&str>| {
         let mut connector = connector("paris", "u1", spec, json!({}));
-        let annotations = annotation.map(|until| [(PAUSED_UNTIL.to_owned(), until.to_owned())].into());
+        let annotations = annotation.map(|until| [("vigie.dev/paused-until".to_owned(), until.to_owned())].into());
         connector.metadata.annotations = annotations;
-        is_paused(&connector, now)
+        is_paused(&connector.metadata, connector.spec.paused.as_ref(), now)
     };
     let paused = |until: Option<&str>| json!({ "paused": { "by": "me", "reason": "a test", "until": until } });
     assert!(!is(json!({}), None));

@@ -1,0 +1,243 @@
+//! `vigie diagnose backend`: looks itself, adds what the operator saw last, and concludes as the operator does.
+
+use anyhow::{Context, bail};
+use futures::future::join_all;
+use jiff::Timestamp;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::{Client, ResourceExt as _};
+use serde_json::Value;
+
+use super::args::{BackendArgs, Format};
+use super::choose::{self, Standpoint, View};
+use super::report::{Report, cause_word};
+use super::text::ago;
+use super::{Health, saved};
+use crate::api::{BackendState, MonitoredBackend, MonitoredBackendStatus};
+use crate::cli::connect::ask;
+use crate::cli::output;
+use crate::controller::backend::prepare::{Prepared, Unprepared, credential, prepare};
+use crate::diagnosis::evidence::{Evidence, History, Vantage};
+use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
+use crate::probe::{Policy, Prober, Request};
+
+/// How many lines of each log `--logs` reads.
+const LOG_LINES: u32 = 50;
+
+pub(super) async fn diagnose(args: BackendArgs) -> anyhow::Result<Health> {
+    let (evidence, views, operator) = match &args.from {
+        Some(file) => {
+            let evidence = saved::read(file)?;
+            let view = |vantage: &Vantage| View { from: "saved", vantage: vantage.clone(), counts: true };
+            let views = evidence.vantages.iter().map(view).collect();
+            let when = format!("(this was seen {})", ago(evidence.gathered_at, Timestamp::now()));
+            (evidence, views, Some(when))
+        }
+        None => Look::begin(&args).await?.whole().await,
+    };
+    // Ages in saved evidence are told as they were when it was seen.
+    let now = if args.from.is_some() { evidence.gathered_at } else { Timestamp::now() };
+    let report = Report { evidence: &evidence, views: &views, operator };
+    let text = match args.output {
+        Format::Text => report.text(now),
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&report.json())?),
+    };
+    if let Some(file) = &args.evidence {
+        saved::write(file, &evidence)?;
+    }
+    if args.evidence.as_deref().is_some_and(saved::is_standard) {
+        eprint!("{text}");
+    } else {
+        output::print(&text)?;
+    }
+    Ok(report.health())
+}
+
+/// One look at a backend in a cluster.
+struct Look<'a> {
+    args: &'a BackendArgs,
+    client: Client,
+    backend: MonitoredBackend,
+    prober: Prober,
+    standpoint: Standpoint,
+    /// What could not be seen, beside what the evidence itself lacks.
+    missing: Vec<String>,
+}
+
+impl<'a> Look<'a> {
+    async fn begin(args: &'a BackendArgs) -> anyhow::Result<Self> {
+        let (client, default) = args.connection.client().await?;
+        let namespace = args.namespace.clone().unwrap_or(default);
+        let name = args.name.as_deref().context("a name is needed")?;
+        let (backend, missing) = read(&client, &namespace, name).await?;
+        let is_url = backend.spec.target.url.is_some();
+        // Set in every pod by the kubelet, and nowhere else.
+        let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let policy = Policy::of_a_person(args.allow_network.clone(), args.deny_network.clone());
+        let standpoint = Standpoint { in_cluster, is_url };
+        Ok(Self { args, client, backend, prober: Prober::new(policy), standpoint, missing })
+    }
+
+    async fn whole(mut self) -> (Evidence, Vec<View>, Option<String>) {
+        let now = Timestamp::now();
+        let interval = i64::from(self.backend.spec.probe.interval_seconds);
+        let status = self.backend.status.clone().unwrap_or_default();
+        let mut theirs = choose::of_operator(&status, interval, now);
+        let prometheus = self.prometheus().await;
+        let mut question = Question::about(&self.backend, prometheus, now);
+        question.log_lines = self.args.logs.then_some(LOG_LINES);
+        let pods_port = question.pods_port.clone();
+        let prepared = self.prepared(&mut question.known).await;
+        let own = match &prepared {
+            Some(prepared) => self.probe(prepared.aims.iter().map(|aim| (aim.name.clone(), aim.request.clone()))).await,
+            None => Vec::new(),
+        };
+        let known = |vantage: &Vantage| own.iter().any(|own| own.name == vantage.name);
+        let (about_own, rest): (Vec<_>, Vec<_>) = theirs.drain(..).partition(known);
+        let mut views = choose::views(own, about_own, self.standpoint);
+        question.known.vantages = counted(&views);
+        question.known.history = history(&self.backend, &status, &views, now);
+        let mut evidence = gather(self.client.clone(), &self.prober, question, now).await;
+        let mut more = Vec::new();
+        if let Some(like) = prepared.as_ref().and_then(|prepared| prepared.aims.first()) {
+            let probes = pod_probes(&evidence, pods_port.as_deref(), &like.request).into_iter();
+            let is_new = |name: &str| !views.iter().any(|view| view.vantage.name == name);
+            more = self.probe(probes.filter(|(name, _)| is_new(name))).await;
+            more.extend(self.beside(&mut evidence, &like.request, now).await);
+        }
+        views.extend(choose::views(more, rest, self.standpoint));
+        evidence.vantages = counted(&views);
+        if !views.is_empty() && evidence.vantages.is_empty() {
+            self.missing.push(format!(
+                "{} cannot be reached from here, which proves nothing: this does not run in the cluster, and the \
+                 operator has not probed it lately",
+                evidence.subject.url
+            ));
+        }
+        evidence.missing.extend(self.missing);
+        (evidence, views, Some(operator(&status, interval, now)))
+    }
+
+    /// What to dial, as the operator would prepare it; why there is nothing becomes part of what is known.
+    async fn prepared(&mut self, known: &mut Evidence) -> Option<Prepared> {
+        match prepare(&self.client, &self.backend).await {
+            Ok(prepared) => Some(prepared),
+            Err(Unprepared::Refused(reason, message)) => {
+                known.refused = Some((reason, message));
+                None
+            }
+            Err(Unprepared::Failed(why)) => {
+                self.missing.push(why);
+                None
+            }
+        }
+    }
+
+    /// What the actuator says, where that can explain something; when nobody answered there, and we are outside, that
+    /// says nothing.
+    async fn beside(&self, evidence: &mut Evidence, like: &Request, now: Timestamp) -> Vec<Vantage> {
+        if !is_worth_asking(evidence) {
+            return Vec::new();
+        }
+        let spec = self.backend.spec.probe.actuator.as_ref();
+        let seen = beside(&self.prober, spec, evidence, like, now).await;
+        let answered = seen.actuator.found().is_some_and(|seen| seen.base_status.or(seen.health_status).is_some());
+        if answered || self.standpoint.in_cluster || self.standpoint.is_url {
+            evidence.actuator = seen.actuator;
+        }
+        seen.vantages
+    }
+
+    async fn probe(&self, requests: impl Iterator<Item = (String, Request)>) -> Vec<Vantage> {
+        let seen = requests.map(async |(name, request)| {
+            let outcome = self.prober.probe(&request).await;
+            vantage(&name, &request, &outcome, Timestamp::now())
+        });
+        join_all(seen).await
+    }
+
+    /// The Prometheus to ask, when it can be asked from here.
+    async fn prometheus(&mut self) -> Option<Source> {
+        let spec = self.backend.spec.prometheus.as_ref();
+        let given = self.args.prometheus_url.clone();
+        let is_given = given.is_some();
+        let url = given.or_else(|| spec?.url.clone())?;
+        if !self.standpoint.in_cluster && is_in_cluster(&url) {
+            self.missing.push(format!(
+                "Prometheus at {url} has that name in the cluster alone: forward its port, and name it with --prometheus-url"
+            ));
+            return None;
+        }
+        let mut bearer_token = None;
+        if let Some(from) = spec.and_then(|spec| spec.bearer_token_secret_ref.as_ref()) {
+            let namespace = self.backend.namespace().unwrap_or_default();
+            match credential(&self.client, &namespace, from).await {
+                Ok(token) => bearer_token = Some(token),
+                Err(Unprepared::Refused(_, why) | Unprepared::Failed(why)) => self.missing.push(why),
+            }
+        }
+        Some(Source {
+            url,
+            job: spec.and_then(|spec| spec.job.clone()),
+            instance: spec.and_then(|spec| spec.instance.clone()),
+            bearer_token,
+            is_administrators: is_given,
+        })
+    }
+}
+
+/// The object; a status that this version cannot read is left away, and that is said.
+async fn read(client: &Client, namespace: &str, name: &str) -> anyhow::Result<(MonitoredBackend, Vec<String>)> {
+    let gvk = kube::api::GroupVersionKind::gvk("vigie.dev", "v1alpha1", "MonitoredBackend");
+    let resource = ApiResource::from_gvk_with_plural(&gvk, "monitoredbackends");
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let doing = format!("reading the backend {namespace}/{name}");
+    let found = ask(&doing, api.get_opt(name)).await?;
+    let Some(found) = found else {
+        bail!(
+            "there is no backend {name:?} in namespace {namespace:?}, or the cluster knows no monitoredbackends.vigie.dev"
+        )
+    };
+    let mut json = serde_json::to_value(found)?;
+    if let Ok(backend) = serde_json::from_value(json.clone()) {
+        return Ok((backend, Vec::new()));
+    }
+    if let Value::Object(members) = &mut json {
+        members.remove("status");
+    }
+    let backend = serde_json::from_value(json)
+        .with_context(|| format!("{namespace}/{name} has a spec that this version of vigie does not understand"))?;
+    Ok((backend, vec!["its status was written by another version of vigie, and cannot be read".to_owned()]))
+}
+
+fn counted(views: &[View]) -> Vec<Vantage> {
+    views.iter().filter(|view| view.counts).map(|view| view.vantage.clone()).collect()
+}
+
+/// How it came to this, as far as the operator wrote it.
+fn history(backend: &MonitoredBackend, status: &MonitoredBackendStatus, views: &[View], now: Timestamp) -> History {
+    let target = views.iter().find(|view| view.counts && view.vantage.name == "target").map(|view| &view.vantage);
+    let fails = target.is_some_and(|target| !target.ok);
+    let was_bad = matches!(status.state, Some(BackendState::Down | BackendState::Degraded));
+    let since = status.state_since.as_ref().map(|time| time.0);
+    let allowed = backend.spec.probe.degraded_latency_milliseconds.and_then(|most| u64::try_from(most).ok());
+    let slow = target.zip(allowed).filter(|(target, most)| target.ok && target.milliseconds > *most);
+    History {
+        bad_since: if was_bad { since } else { fails.then_some(now) },
+        last_healthy: status.last_healthy_time.as_ref().map(|time| time.0),
+        flapping: None,
+        slow: slow.map(|(target, most)| (target.milliseconds, most)),
+    }
+}
+
+/// What the operator says of it, and whether it still looks.
+fn operator(status: &MonitoredBackendStatus, interval: i64, now: Timestamp) -> String {
+    let Some(last) = status.last_probe_time.as_ref().map(|time| time.0) else {
+        return "(no operator has probed it yet)".to_owned();
+    };
+    let state = status.state.map_or("nothing", |state| state.as_str());
+    let cause = cause_word(status.diagnosis.as_ref().map(|diagnosis| diagnosis.cause));
+    // Checkpoints come an hour apart at most.
+    let silent = now.duration_since(last).as_secs() > 3_600 + 3 * interval;
+    let doubt = if silent { "; it may not be running" } else { "" };
+    format!("(the operator says {state}{cause}; its last probe that is written was {}{doubt})", ago(last, now))
+}

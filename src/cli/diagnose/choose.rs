@@ -1,0 +1,99 @@
+//! From where was it seen, and which of two views is evidence: what this very call saw, or what the operator wrote last.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::{ErrorClass, MonitoredBackendStatus, VantageStatus};
+use crate::diagnosis::evidence::Vantage;
+
+/// The age up to which what the operator saw speaks for now, at least.
+const FRESH: SignedDuration = SignedDuration::from_mins(2);
+
+/// One view of one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct View {
+    /// Whose: `here`, or `operator`.
+    pub(super) from: &'static str,
+    /// What was seen.
+    pub(super) vantage: Vantage,
+    /// It counts: the diagnosis is made from it.
+    pub(super) counts: bool,
+}
+
+/// Where we look from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standpoint {
+    /// We run in the cluster ourselves: pods and Services are as near as to the operator.
+    pub(super) in_cluster: bool,
+    /// The target is a URL: an address of the cluster's own it need not be.
+    pub(super) is_url: bool,
+}
+
+/// What the operator saw last, as far as it is recent.
+pub(super) fn of_operator(status: &MonitoredBackendStatus, interval_seconds: i64, now: Timestamp) -> Vec<Vantage> {
+    let fresh = FRESH.max(SignedDuration::from_secs(3 * interval_seconds));
+    // The last round's time stands for all of its probes.
+    let last = status.last_probe_time.as_ref().map(|time| time.0);
+    let seen = |of: &VantageStatus| {
+        let at = of.time.as_ref().map(|time| time.0).max(last.filter(|_| !of.name.starts_with("pod/")))?;
+        (now.duration_since(at) <= fresh).then(|| vantage(of, at))
+    };
+    status.vantages.iter().filter_map(seen).collect()
+}
+
+fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
+    Vantage {
+        name: of.name.clone(),
+        ok: of.ok,
+        error_class: of.error_class,
+        phase: of.phase,
+        milliseconds: of.milliseconds.and_then(|milliseconds| u64::try_from(milliseconds).ok()).unwrap_or(0),
+        at,
+        message: of.message.clone(),
+        detail: None,
+        address: None,
+        port: None,
+        http_status: None,
+        redirects_to_login: false,
+        // Whatever came from there is not written in the status; a pass, or a failure past the dialling, shows it.
+        any_byte: of.ok || of.error_class.is_some_and(|class| class == ErrorClass::HTTPStatus),
+        certificate_expires: None,
+        missing_metrics: Vec::new(),
+        broken_at: None,
+        samples: None,
+    }
+}
+
+/// Both views of each place, each marked by whether it counts.
+pub(super) fn views(own: Vec<Vantage>, operator: Vec<Vantage>, standpoint: Standpoint) -> Vec<View> {
+    let mut views: Vec<View> = Vec::new();
+    let mut rest = operator;
+    for own in own {
+        let theirs = rest.iter().position(|vantage| vantage.name == own.name).map(|at| rest.remove(at));
+        let own_counts = counts(&own, theirs.as_ref(), standpoint);
+        let theirs_count = theirs.is_some() && !own_counts;
+        views.push(View { from: "here", vantage: own, counts: own_counts });
+        views.extend(theirs.map(|vantage| View { from: "operator", vantage, counts: theirs_count }));
+    }
+    views.extend(rest.into_iter().map(|vantage| View { from: "operator", vantage, counts: true }));
+    views
+}
+
+/// Whether our own view of a place counts, beside the operator's.
+fn counts(own: &Vantage, theirs: Option<&Vantage>, standpoint: Standpoint) -> bool {
+    // In the cluster we are as near as the operator, and later.
+    if standpoint.in_cluster {
+        return true;
+    }
+    match theirs {
+        // It failed on the way. From outside that says nothing about pods and Services, and something about a URL.
+        None => reached(own) || standpoint.is_url,
+        Some(theirs) if theirs.ok => reached(own) && !own.ok,
+        // Both fail: whoever heard something from the far side knows more.
+        Some(_) => !own.ok && reached(own),
+    }
+}
+
+/// The far side itself answered, in one way or another.
+fn reached(vantage: &Vantage) -> bool {
+    vantage.ok || vantage.any_byte
+}

@@ -1,0 +1,186 @@
+//! What to run next: exact commands, with the real names.
+
+use crate::api::{Cause, WorkloadRef};
+use crate::diagnosis::evidence::{Evidence, Pod};
+
+/// How many commands are enough: more is a manual.
+const MOST: usize = 8;
+
+/// The commands that show more, or mend it, for what is known to be wrong; those closest to the cause first.
+pub(super) fn commands(evidence: &Evidence, cause: Cause) -> Vec<String> {
+    let mut commands = Vec::new();
+    let next = Next { evidence, ns: &evidence.subject.namespace };
+    match cause {
+        Cause::InvalidTarget | Cause::TargetDenied | Cause::SecretNotFound | Cause::UnreadableStatus => {
+            commands.push(format!("kubectl -n {} get monitoredbackend {} -o yaml", next.ns, evidence.subject.name));
+        }
+        Cause::RolloutInProgress
+        | Cause::RolloutStuck
+        | Cause::BadSinceRollout
+        | Cause::ScaledToZero
+        | Cause::WorkloadNotFound => next.about_workload(&mut commands, cause),
+        Cause::ServiceSelectsNothing | Cause::ServicePortMismatch | Cause::NoReadyEndpoints => {
+            next.about_service(&mut commands);
+            next.about_pods(&mut commands);
+        }
+        Cause::EndpointNotExposed
+        | Cause::EndpointDisabled
+        | Cause::WrongPath
+        | Cause::RegistryMissing
+        | Cause::WrongPort
+        | Cause::BoundToLoopback => {
+            next.about_settings(&mut commands);
+            next.probe(&mut commands);
+        }
+        Cause::BlockedByNetworkPolicy
+        | Cause::BlockedForPrometheus
+        | Cause::RejectedForPrometheus
+        | Cause::StaleTarget
+        | Cause::NotScraped
+        | Cause::NotYetScraped
+        | Cause::PrometheusDown => {
+            next.about_prometheus(&mut commands);
+        }
+        Cause::DNSNotFound | Cause::DNSBroken => commands.push(format!("nslookup {}", evidence.subject.host)),
+        Cause::CertificateExpired
+        | Cause::CertificateUntrusted
+        | Cause::CertificateWrongName
+        | Cause::SchemeMismatch
+        | Cause::ClientCertificateRequired => next.about_tls(&mut commands),
+        _ => {
+            next.about_pods(&mut commands);
+            next.probe(&mut commands);
+        }
+    }
+    commands.dedup();
+    commands.truncate(MOST);
+    commands
+}
+
+struct Next<'a> {
+    evidence: &'a Evidence,
+    ns: &'a str,
+}
+
+impl Next<'_> {
+    fn workload(&self) -> Option<String> {
+        let WorkloadRef { kind, name } = self.evidence.subject.workload.as_ref()?;
+        Some(format!("{}/{name}", kind.as_str().to_lowercase()))
+    }
+
+    fn about_workload(&self, commands: &mut Vec<String>, cause: Cause) {
+        let ns = self.ns;
+        let Some(workload) = self.workload() else { return };
+        match cause {
+            Cause::WorkloadNotFound => {
+                commands.push(format!("kubectl -n {ns} get deployments,statefulsets,daemonsets"))
+            }
+            Cause::ScaledToZero => {
+                commands.push(format!("kubectl -n {ns} get {workload} -o wide"));
+                commands.push(format!("kubectl -n {ns} scale {workload} --replicas=1"));
+            }
+            _ => {
+                commands.push(format!("kubectl -n {ns} rollout status {workload}"));
+                commands.push(format!("kubectl -n {ns} rollout history {workload}"));
+                if cause != Cause::RolloutInProgress {
+                    commands.push(format!("kubectl -n {ns} rollout undo {workload}"));
+                }
+            }
+        }
+        self.about_pods(commands);
+    }
+
+    fn about_pods(&self, commands: &mut Vec<String>) {
+        let ns = self.ns;
+        // Those in trouble come first.
+        let Some(pod) = self.evidence.pods.found().and_then(|pods| pods.first()) else {
+            if let Some(workload) = self.workload() {
+                commands.push(format!("kubectl -n {ns} describe {workload}"));
+            }
+            return;
+        };
+        commands.push(format!("kubectl -n {ns} describe pod {}", pod.name));
+        if let Some(logs) = logs(pod) {
+            commands.push(format!("kubectl -n {ns} logs {} {logs}", pod.name));
+        }
+    }
+
+    fn about_service(&self, commands: &mut Vec<String>) {
+        let ns = self.ns;
+        let Some((service, _)) = &self.evidence.subject.service else { return };
+        commands.push(format!("kubectl -n {ns} describe service {service}"));
+        commands.push(format!("kubectl -n {ns} get endpointslices -l kubernetes.io/service-name={service} -o wide"));
+        commands.push(format!("kubectl -n {ns} get pods --show-labels"));
+    }
+
+    fn about_settings(&self, commands: &mut Vec<String>) {
+        let ns = self.ns;
+        if let Some(workload) = self.workload() {
+            commands.push(format!("kubectl -n {ns} set env {workload} --list"));
+        }
+        let pods = self.evidence.pods.found().into_iter().flatten();
+        let mut sources = pods.flat_map(|pod| &pod.containers).flat_map(|container| container.value_sources.values());
+        let map = sources.find_map(|source| source.strip_prefix("ConfigMap ")?.split(',').next());
+        commands.extend(map.map(|map| format!("kubectl -n {ns} get configmap {map} -o yaml")));
+    }
+
+    fn about_prometheus(&self, commands: &mut Vec<String>) {
+        let ns = self.ns;
+        let barring = self.evidence.policies.found().into_iter().flatten();
+        for policy in barring.filter(|policy| policy.ingress && policy.admits_prometheus != Some(true)) {
+            commands.push(format!("kubectl -n {ns} describe networkpolicy {}", policy.name));
+        }
+        let scraped = self.evidence.prometheus.found().and_then(|seen| seen.targets.first().or(seen.stale.first()));
+        if let Some(target) = scraped {
+            commands.push(format!("vigie probe {}   # on the host of Prometheus", quoted(&target.url)));
+        }
+        if let Some(url) = &self.evidence.subject.prometheus_url {
+            commands.push(format!(
+                "curl -sS {}",
+                quoted(&format!("{}/api/v1/targets?state=any", url.trim_end_matches('/')))
+            ));
+        }
+    }
+
+    fn about_tls(&self, commands: &mut Vec<String>) {
+        let subject = &self.evidence.subject;
+        let host = if subject.host.contains(':') { format!("[{}]", subject.host) } else { subject.host.clone() };
+        commands.push(format!(
+            "openssl s_client -connect {host}:{} -servername {} </dev/null | openssl x509 -noout -subject -issuer -dates",
+            subject.port, subject.host
+        ));
+        if let Some(secret) = self.evidence.certificate_secret.found() {
+            commands.push(format!("kubectl -n {} describe secret {}", self.ns, secret.name));
+        }
+        self.probe(commands);
+    }
+
+    fn probe(&self, commands: &mut Vec<String>) {
+        let subject = &self.evidence.subject;
+        // A target of pods has no host, and a Service has its name inside the cluster alone.
+        if !subject.host.is_empty() {
+            commands.push(format!("vigie probe {}", quoted(&subject.url)));
+        }
+    }
+}
+
+/// The arguments for the log that tells most of this pod: that of the container that ended, or that of the one that is
+/// not ready.
+fn logs(pod: &Pod) -> Option<String> {
+    let all = || pod.init.iter().chain(&pod.containers);
+    let crashed = all().find(|container| container.last.is_some() && !container.ready);
+    let ran = all().filter(|container| container.running_since.is_some() || container.terminated.is_some());
+    let name = |name: &str| format!("-c {name}");
+    match crashed {
+        Some(container) => Some(format!("{} --previous --tail=50", name(&container.name))),
+        None => {
+            ran.min_by_key(|container| container.ready).map(|container| format!("{} --tail=50", name(&container.name)))
+        }
+    }
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
