@@ -74,10 +74,7 @@ fn right_path(e: &Evidence, missing: &Missing, id: Option<&str>) -> Option<(Stri
         return Some((listed.to_owned(), format!("the actuator's list names {listed}"), Confidence::Certain));
     }
     let tried = actuator.into_iter().flat_map(|actuator| &actuator.tried);
-    // Anything may answer at the root: only a setting makes it an actuator.
-    let root = || implied(e, "prometheus").as_deref() == Some("/prometheus");
-    let answers = tried.filter(|(base, status)| matches!(**status, 200..=299 | 401 | 403) && (*base != "/" || root()));
-    let found = answers.map(|(base, _)| base).find_map(|base| path(base));
+    let found = tried.filter(|(_, status)| matches!(**status, 200..=299 | 401 | 403)).find_map(|(base, _)| path(base));
     if let Some(base) = found {
         let endpoint = id.map(|id| format!("/{id}")).unwrap_or_default();
         let right = format!("{}{endpoint}", base.trim_end_matches('/'));

@@ -190,9 +190,15 @@ fn kinds_are_told_apart() {
 
 #[test]
 fn what_spring_boot_really_said_when_it_did_not_start_is_told_apart_and_no_secret_with_it() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for version in ["spring-3.5", "spring-4.0"] {
+        each_recorded_start_is_told(&golden.join(version).join("starts"));
+    }
+}
+
+fn each_recorded_start_is_told(folder: &std::path::Path) {
     use Kind::{Configuration, DatabaseRefuses, DatabaseUnreachable, Other, PortInUse};
 
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spring-3.5/starts");
     for (name, kind) in [
         ("access-and-enabled", Configuration),
         ("bad-port", Configuration),
@@ -206,18 +212,20 @@ fn what_spring_boot_really_said_when_it_did_not_start_is_told_apart_and_no_secre
         ("database-unknown-host", DatabaseUnreachable),
         ("database-unroutable", DatabaseUnreachable),
         ("heap", Other),
-        ("management-port-in-use", PortInUse(Some(8080))),
+        ("management-port-in-use", PortInUse(None)),
         ("no-config-file", Configuration),
         ("no-datasource", Configuration),
         ("no-such-database", DatabaseRefuses),
-        ("port-in-use", PortInUse(Some(8080))),
+        ("port-in-use", PortInUse(None)),
         ("unknown-driver", Configuration),
         ("wrong-password", DatabaseRefuses),
     ] {
         for kept in ["fallback", "message"] {
             let text = std::fs::read_to_string(folder.join(format!("{name}.{kept}.txt"))).unwrap();
             let read = extract(&text);
-            assert_eq!(read.kind, kind, "{name}.{kept}");
+            // Which port it was is the recording's affair, but it has to be read.
+            assert_ne!(read.kind, PortInUse(None), "{name}.{kept}");
+            assert_eq!(std::mem::discriminant(&read.kind), std::mem::discriminant(&kind), "{name}.{kept}: {read:?}");
             assert!(!format!("{read:?} {:?}", read.told()).contains("s3cr3t"), "{name}.{kept}: {read:?}");
         }
     }

@@ -258,7 +258,13 @@ fn recorded_links(body: &str) -> Vec<(String, String)> {
 
 #[test]
 fn what_spring_boot_really_lists_gives_the_cause_that_was_played() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spring-3.5");
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for version in ["spring-3.5", "spring-4.0"] {
+        each_recorded_list_gives_its_cause(&golden.join(version));
+    }
+}
+
+fn each_recorded_list_gives_its_cause(root: &std::path::Path) {
     let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
     let cases: serde_json::Value = serde_json::from_str(&read("cases.json")).unwrap();
     for (name, cause) in [
