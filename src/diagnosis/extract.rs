@@ -19,8 +19,9 @@ pub use kind::Kind;
 
 /// The most that is told of one termination message, in characters.
 pub const MOST_TOLD: usize = 512;
-/// The most that is told of a Description or an Action.
-const MOST_OF_A_PART: usize = 240;
+/// The most that is told of a Description, and of an Action: together, with what stands between, [`MOST_TOLD`].
+const MOST_OF_DESCRIPTION: usize = 310;
+const MOST_OF_ACTION: usize = 170;
 /// The longest class that is told.
 const MOST_OF_A_CLASS: usize = 128;
 /// How much of a text is read: a termination message has at most 4 KiB, a log tail may have more.
@@ -47,7 +48,7 @@ impl Extract {
         let Self { exception, description, action, endpoint, kind: _ } = self;
         let mut parts = Vec::new();
         match (description, exception) {
-            (Some(description), _) => parts.push(format!("{description:?}")),
+            (Some(description), _) => parts.push(format!("\"{description}\"")),
             (None, Some(exception)) => parts.push(exception.clone()),
             (None, None) => {}
         }
@@ -55,7 +56,7 @@ impl Extract {
         if description.is_none() {
             parts.extend(endpoint.clone());
         }
-        parts.extend(action.as_ref().map(|action| format!("Action: {action:?}")));
+        parts.extend(action.as_ref().map(|action| format!("Action: \"{action}\"")));
         (!parts.is_empty()).then(|| clip(parts.join("; "), MOST_TOLD))
     }
 }
@@ -92,12 +93,13 @@ fn spring(lines: &[&str]) -> (Option<String>, Option<String>) {
     let action = heading("Action:").filter(|at| *at > begin);
     let body = &lines[begin + 1..action.unwrap_or(lines.len())];
     let (kept, values) = clean::without_values(body);
-    let part = |text: String| {
+    let part = |text: String, most: usize| {
         let text = clean::text(&text, &values);
-        (!text.is_empty()).then(|| shortened(&text, MOST_OF_A_PART))
+        (!text.is_empty()).then(|| shortened(&text, most))
     };
     let advice = action.map(|at| first_paragraph(&lines[at + 1..]));
-    (part(kept.join("\n")), advice.and_then(part))
+    let advice = advice.and_then(|advice| part(advice, MOST_OF_ACTION));
+    (part(kept.join("\n"), MOST_OF_DESCRIPTION), advice)
 }
 
 /// The text, cut between two words where it is too long.

@@ -101,7 +101,7 @@ pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
         }
         _ => {
             let action =
-                words.action.as_deref().map(|action| format!("It advises itself: {action:?}. ")).unwrap_or_default();
+                words.action.as_deref().map(|action| format!("It advises itself: \"{action}\" ")).unwrap_or_default();
             (
                 "its configuration is wrong".to_owned(),
                 format!("{action}Correct the configuration; a restart repeats the same start. Its last words: {logs}"),

@@ -81,6 +81,10 @@ fn links(actuator: Option<&Actuator>) -> Links {
 fn is_elsewhere(e: &Evidence, missing: &Missing) -> bool {
     let unread = actuator(e).is_none_or(|actuator| actuator.links.is_none());
     let base = actuator(e).and_then(|actuator| actuator.base_status);
+    // Its list may be switched off (…WEB_DISCOVERY_ENABLED=false) while its health answers beside it.
+    if actuator(e).is_some_and(|actuator| actuator.health.is_some()) {
+        return false;
+    }
     unread && (base == Some(404) || base.is_none() && implied(e, "prometheus").is_some_and(|path| path != missing.path))
 }
 
@@ -148,16 +152,15 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
         .all_seen(rollout_fact(e));
         return Some(if listed.is_some() { finding } else { finding.unseen("the /actuator list") });
     }
-    // With a default exposure health would be there: what takes even that away is meant for all endpoints. Seen so with
-    // Spring Boot 3.5 for each of the three, and for an empty exposure.
+    // Even an empty exposure leaves health: what takes that away is meant for all endpoints. Seen so with Spring Boot
+    // 3.5 for each of the three.
     const FOR_ALL: &[&str] = &[ACCESS_MOST, ACCESS_DEFAULT, ENABLED_BY_DEFAULT];
-    let known_absent = FOR_ALL.iter().all(|name| matches!(setting(e, name), Setting::Absent | Setting::Is(_)));
-    if !matches!(links, Links::OnlySelf) || known_absent {
+    if !matches!(links, Links::OnlySelf) || setting(e, EXCLUDE).is().is_some() {
         return None;
     }
     let finding = Finding::new(
         Cause::EndpointDisabled,
-        format!("{} answers 404 and /actuator lists nothing but itself: all endpoints are disabled, as by {ACCESS_MOST}=none, or none is exposed", missing.path),
+        format!("{} answers 404 and /actuator lists nothing but itself: all endpoints are disabled, as by {ACCESS_MOST}=none", missing.path),
         format!("Look for {ACCESS_MOST} and {ACCESS_DEFAULT} in the application's own properties; then {} (Spring Boot 3.4 and later)", how_to_set(e, ACCESS, "read-only")),
     )
     .at_most(Confidence::Likely)
@@ -182,7 +185,8 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
 
 fn exposure(e: &Evidence) -> Exposure {
     match setting(e, INCLUDE) {
-        Setting::Is(now) => {
+        // An empty value is none: Spring's default stands.
+        Setting::Is(now) if items(now).next().is_some() => {
             let includes = items(now).any(|item| item == "*" || item.eq_ignore_ascii_case("prometheus"));
             let mut wanted: Vec<&str> = items(now).collect();
             if !includes {
@@ -194,11 +198,11 @@ fn exposure(e: &Evidence) -> Exposure {
                 now: format!("{INCLUDE} is {}", value(now)),
             }
         }
-        Setting::Absent => Exposure {
+        now @ (Setting::Is(_) | Setting::Absent) => Exposure {
             includes: Some(false),
             // Health is what Spring exposes by default.
             wanted: "health,prometheus".to_owned(),
-            now: format!("{INCLUDE} is not set"),
+            now: format!("{INCLUDE} is {}", if now == Setting::Absent { "not set" } else { "empty" }),
         },
         Setting::Unknown(_) => Exposure {
             includes: None,

@@ -130,6 +130,9 @@ pub fn findings(evidence: &Evidence) -> Vec<Finding> {
         // Only where nothing is known is "not known" an explanation.
         findings.extend(unexplained::unexplained(evidence));
     }
+    if let Some(first) = findings.first_mut() {
+        first.evidence.extend(evidence.missing.iter().map(|why| format!("not seen: {why}")));
+    }
     findings.into_iter().map(Finding::bounded).collect()
 }
 

@@ -50,7 +50,7 @@ pub(super) fn bound_to_loopback(e: &Evidence) -> Option<Finding> {
 }
 
 pub(super) fn wrong_port(e: &Evidence) -> Option<Finding> {
-    configured_elsewhere(e).or_else(|| undeclared(e)).or_else(|| scraped_elsewhere(e))
+    configured_elsewhere(e).or_else(|| seen_elsewhere(e)).or_else(|| undeclared(e)).or_else(|| scraped_elsewhere(e))
 }
 
 /// A setting says that it listens on another port.
@@ -95,6 +95,30 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
         .seen(fact)
         .seen(seen_by_us(page))
         .all_seen(open.map(|actuator| format!("{} answers", url(&actuator.base))))
+        .all_seen(rollout_fact(e)),
+    )
+}
+
+/// The actuator answers on another port and lists there what is asked for here.
+fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
+    let page = own_page(e).or_else(|| target(e)).filter(|page| !page.ok)?;
+    let actuator = actuator(e)?;
+    let other = actuator_port(actuator).filter(|other| *other != process_port(e))?;
+    let missing = is_refused(e) || page.http_status == Some(404);
+    let id = if page.name == "health" || e.subject.path.contains("health") { "health" } else { "prometheus" };
+    let listed = actuator.links.as_ref().is_some_and(|links| links.contains_key(id));
+    if !missing || !listed || !is_management(e) {
+        return None;
+    }
+    let base = url(&actuator.base);
+    Some(
+        Finding::new(
+            Cause::WrongPort,
+            format!("port {} does not serve this: {base} on port {other} lists {id}", process_port(e)),
+            format!("Correct the port of spec.target (and of Prometheus' target) to {other}"),
+        )
+        .seen(seen_by_us(page))
+        .seen(format!("{base} lists {id}"))
         .all_seen(rollout_fact(e)),
     )
 }

@@ -63,6 +63,19 @@ pub(super) fn application(e: &Evidence) -> Option<&Container> {
     containers.iter().find(declares).or_else(|| containers.iter().find(serves)).or_else(|| containers.first())
 }
 
+/// A variable's name without what Spring's relaxed binding does not look at: `BASE_PATH` and `BASEPATH` are one setting.
+fn bare(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+}
+
+/// The name under which the container has this setting, where it has it.
+fn spelled<'a>(container: Option<&'a Container>, name: &'a str) -> &'a str {
+    let names = container.into_iter().flat_map(|container| &container.environment);
+    let mut alike = names.filter(|set| bare(set) == bare(name)).map(String::as_str);
+    let first = alike.next().unwrap_or(name);
+    if first == name || alike.any(|other| other == name) { name } else { first }
+}
+
 /// What is known of the variable `name` of the application.
 pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
     let Some(container) = application(e) else {
@@ -73,7 +86,9 @@ pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
         Some(EnvValue::Plain(value)) => Setting::Is(value),
         Some(EnvValue::FromSecret) => Setting::Unknown(format!("{name} (its value is in a Secret, which is not read)")),
         Some(EnvValue::Unresolved(why)) => Setting::Unknown(format!("{name} ({why})")),
-        None if container.environment.contains(name) => Setting::Unknown(format!("{name} (its value was not read)")),
+        None if container.environment.iter().any(|set| bare(set) == bare(name)) => {
+            Setting::Unknown(format!("{name} (its value was not read)"))
+        }
         None => match &container.environment_incomplete {
             Some(why) => Setting::Unknown(format!("{name} ({why})")),
             None => Setting::Absent,
@@ -86,13 +101,16 @@ pub(super) fn told(e: &Evidence, name: &str) -> Option<String> {
     let container = application(e)?;
     let is = setting(e, name);
     let place = container.value_sources.get(name).map(|place| format!(" (from {place})")).unwrap_or_default();
-    Some(format!("{name}={}{place} in container {}", value(is.is()?), container.name))
+    let spelled = spelled(Some(container), name);
+    Some(format!("{spelled}={}{place} in container {}", value(is.is()?), container.name))
 }
 
 /// How to set the variable: where it stands now, or by a command.
 pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
     let container = application(e);
-    match container.and_then(|container| container.value_sources.get(name)) {
+    let place = container.and_then(|container| container.value_sources.get(name));
+    let name = spelled(container, name);
+    match place {
         Some(place) => format!("set {name}={new} in {place}, then roll the workload out again"),
         None => {
             format!("set {name}={new}: {}", set_env(e, container.map(|c| c.name.as_str()), &format!("{name}={new}")))

@@ -51,15 +51,16 @@ fn port_in_use(text: &str) -> Option<Option<u16>> {
 fn is_configuration(text: &str) -> bool {
     static CONFIGURATION: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r"(?x)
+            r#"(?x)
             APPLICATION\ FAILED\ TO\ START
             | Failed\ to\ configure\ a\ DataSource | Failed\ to\ determine\ a\ suitable\ driver\ class
             | Failed\ to\ bind\ properties | ConfigurationPropertiesBindException | properties\.bind\.BindException
             | Could\ not\ resolve\ placeholder | InvalidConfigDataPropertyException | ConfigDataResourceNotFoundException
             | UnsatisfiedDependencyException(?-u:\b).*NoSuchBeanDefinitionException
+            | must\ start\ with\ "jdbc" | Failed\ to\ load\ driver\ class | claims\ to\ not\ accept\ jdbcUrl
             | (?i:(?:missing|required)\ (?:required\ )?(?:environment\ variable|configuration))
             | (?i:environment\ variable\ \S{1,80}\ (?:is\ )?(?:not\ set|required|missing|must\ be\ set))
-            ",
+            "#,
         )
         .expect("a constant pattern")
     });
@@ -127,5 +128,13 @@ fn database_unreachable(text: &str) -> bool {
         )
         .expect("a constant pattern")
     });
-    SURE.is_match(text) || text.lines().any(|line| is_unreachable(line) && HINT.is_match(line))
+    // The tail of a stack trace has lost its first lines: then the frames say whose connection it was.
+    static FRAME: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"at (?:app//)?(?:com\.zaxxer\.hikari|org\.postgresql|com\.mysql|org\.mariadb|oracle\.(?:jdbc|net)|com\.microsoft\.sqlserver|com\.mongodb|io\.lettuce|redis\.clients|com\.rabbitmq|com\.datastax|org\.springframework\.jdbc)\.",
+        )
+        .expect("a constant pattern")
+    });
+    let in_frames = || is_unreachable(text) && FRAME.is_match(text);
+    SURE.is_match(text) || text.lines().any(|line| is_unreachable(line) && HINT.is_match(line)) || in_frames()
 }

@@ -189,6 +189,51 @@ fn kinds_are_told_apart() {
 }
 
 #[test]
+fn what_spring_boot_really_said_when_it_did_not_start_is_told_apart_and_no_secret_with_it() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for version in ["spring-3.5", "spring-4.0"] {
+        each_recorded_start_is_told(&golden.join(version).join("starts"));
+    }
+}
+
+fn each_recorded_start_is_told(folder: &std::path::Path) {
+    use Kind::{Configuration, DatabaseRefuses, DatabaseUnreachable, Other, PortInUse};
+
+    for (name, kind) in [
+        ("access-and-enabled", Configuration),
+        ("bad-port", Configuration),
+        ("bad-timeout", Configuration),
+        ("bad-url", Configuration),
+        // A binding failure, even where its reason mentions a refused connection.
+        ("binding-dropped", Configuration),
+        ("binding-refused", Configuration),
+        ("database-dropped", DatabaseUnreachable),
+        ("database-refused", DatabaseUnreachable),
+        ("database-unknown-host", DatabaseUnreachable),
+        ("database-unroutable", DatabaseUnreachable),
+        ("heap", Other),
+        ("management-port-in-use", PortInUse(None)),
+        ("no-config-file", Configuration),
+        ("no-datasource", Configuration),
+        ("no-such-database", DatabaseRefuses),
+        ("port-in-use", PortInUse(None)),
+        ("unknown-driver", Configuration),
+        ("wrong-password", DatabaseRefuses),
+    ] {
+        for kept in ["fallback", "message"] {
+            let text = std::fs::read_to_string(folder.join(format!("{name}.{kept}.txt"))).unwrap();
+            let read = extract(&text);
+            // Which port it was is the recording's affair, but it has to be read.
+            assert_ne!(read.kind, PortInUse(None), "{name}.{kept}");
+            assert_eq!(std::mem::discriminant(&read.kind), std::mem::discriminant(&kind), "{name}.{kept}: {read:?}");
+            assert!(!format!("{read:?} {:?}", read.told()).contains("s3cr3t"), "{name}.{kept}: {read:?}");
+        }
+    }
+    let refused = std::fs::read_to_string(folder.join("database-refused.message.txt")).unwrap();
+    assert_eq!(extract(&refused).endpoint.as_deref(), Some("192.0.2.10:5432"));
+}
+
+#[test]
 fn the_runtimes_words_about_a_command_are_told() {
     let text = r#"OCI runtime create failed: exec: "nope": executable file not found in $PATH: unknown"#;
     assert_eq!(start_error(text).as_deref(), Some("its command nope: executable file not found"));

@@ -128,10 +128,35 @@ fn every_pair_of_settings_gets_advice_for_one_family_alone() {
 }
 
 #[test]
-fn a_list_of_nothing_but_itself_is_a_limit_unless_the_environment_is_known_to_hold_none() {
+fn a_list_of_nothing_but_itself_is_a_limit_for_all_endpoints_wherever_it_is_set() {
     let hidden = with(missing(ONLY_SELF), |e| container_of(e).environment_incomplete = Some("a Secret".to_owned()));
-    expect(&hidden, Cause::EndpointDisabled, Likely, No);
-    expect(&missing(ONLY_SELF), Cause::EndpointNotExposed, Likely, No);
+    says(&expect(&hidden, Cause::EndpointDisabled, Likely, No).evidence.join("\n"), &["not seen"]);
+    // No variable says so: then the application's own properties do.
+    let d = expect(&missing(ONLY_SELF), Cause::EndpointDisabled, Likely, No);
+    says(&d.advice, &["the application's own properties"]);
+    let excluded = with(missing(ONLY_SELF), |e| set(e, "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_EXCLUDE", "*"));
+    expect(&excluded, Cause::EndpointNotExposed, Certain, No);
+}
+
+#[test]
+fn a_list_that_is_switched_off_is_no_actuator_that_is_elsewhere() {
+    let e = with(status(404), |e| {
+        actuator_of(e).base_status = Some(404);
+        actuator_of(e).links = None;
+    });
+    expect(&e, Cause::EndpointNotExposed, Likely, No);
+}
+
+#[test]
+fn a_setting_in_another_spelling_is_the_same_and_keeps_its_spelling() {
+    let e = with(missing(SOME), |e| {
+        set(e, INCLUDE, "prometheus");
+        set(e, "MANAGEMENT_ENDPOINTS_ENABLED_BY_DEFAULT", "false");
+        let names = &mut container_of(e).environment;
+        names.remove("MANAGEMENT_ENDPOINTS_ENABLED_BY_DEFAULT");
+        names.insert("MANAGEMENT_ENDPOINTS_ENABLEDBYDEFAULT".to_owned());
+    });
+    says(&expect_cause(&e, Cause::EndpointDisabled).message, &["MANAGEMENT_ENDPOINTS_ENABLEDBYDEFAULT=false"]);
 }
 
 #[test]
@@ -221,4 +246,50 @@ fn what_only_prometheus_sees_is_explained_alike() {
     });
     let d = expect(&path, Cause::WrongPath, Certain, No);
     says(&d.advice, &["metrics_path of Prometheus' target to /actuator/prometheus"]);
+}
+
+/// The links of a recorded body: rel and path.
+fn recorded_links(body: &str) -> Vec<(String, String)> {
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    let links = body["_links"].as_object().unwrap();
+    let path = |href: &str| href.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap();
+    links.iter().map(|(rel, link)| (rel.clone(), path(link["href"].as_str().unwrap()))).collect()
+}
+
+#[test]
+fn what_spring_boot_really_lists_gives_the_cause_that_was_played() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for version in ["spring-3.5", "spring-4.0"] {
+        each_recorded_list_gives_its_cause(&golden.join(version));
+    }
+}
+
+fn each_recorded_list_gives_its_cause(root: &std::path::Path) {
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let cases: serde_json::Value = serde_json::from_str(&read("cases.json")).unwrap();
+    for (name, cause) in [
+        ("health-only", Cause::EndpointNotExposed),
+        ("nothing-exposed", Cause::EndpointNotExposed),
+        ("without-prometheus", Cause::EndpointNotExposed),
+        ("registry-missing", Cause::RegistryMissing),
+        ("prometheus-access-none", Cause::EndpointDisabled),
+        ("prometheus-enabled-false", Cause::EndpointDisabled),
+        ("access-default-none", Cause::EndpointDisabled),
+        ("access-max-permitted-none", Cause::EndpointDisabled),
+        ("enabled-by-default-false", Cause::EndpointDisabled),
+        ("prometheus-mapped", Cause::WrongPath),
+    ] {
+        let file = format!("links/{name}.json");
+        let case = cases["cases"].as_array().unwrap().iter().find(|case| case["file"] == *file).unwrap();
+        let e = with(status(404), |e| {
+            actuator_of(e).links = Some(recorded_links(&read(&file)).into_iter().collect());
+            for (name, value) in case["environment"].as_object().unwrap() {
+                // Only the settings that the rules ask for are kept in evidence.
+                if crate::diagnosis::evidence::WANTED_ENVIRONMENT.contains(&name.as_str()) {
+                    set(e, name, value.as_str().unwrap());
+                }
+            }
+        });
+        expect_cause(&e, cause);
+    }
 }

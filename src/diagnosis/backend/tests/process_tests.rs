@@ -133,6 +133,13 @@ fn another_management_port_is_named_whether_this_one_refuses_or_answers_404() {
     // The port that is asked is the one that is set: then it is not that.
     let same = with(refused(), |e| set(e, "MANAGEMENT_SERVER_PORT", "8081"));
     assert_ne!(diagnosis(&same).cause, Cause::WrongPort);
+    // The application's own properties moved it: its list is there.
+    let moved = |e: &mut Evidence| {
+        e.actuator = Lookup::Found(Actuator { base: "http://10.1.0.7:9090/actuator".to_owned(), ..actuator() });
+    };
+    for e in [with(refused(), moved), with(status(404), moved)] {
+        says(&expect(&e, Cause::WrongPort, Certain, No).message, &["http://10.1.0.7:9090/actuator", "9090"]);
+    }
     let off = with(refused(), |e| set(e, "MANAGEMENT_SERVER_PORT", "-1"));
     says(&expect_cause(&off, Cause::WrongPort).message, &["switches the management server off"]);
 }
