@@ -60,7 +60,9 @@ fn a_wrong_value_is_answered_by_what_would_be_right() {
         ("--log-format xml", "[possible values: text, json]"),
         ("--log loud", "error, warn, info, debug or trace is needed"),
         ("--tls-cert-file a.pem", "--tls-key-file <FILE>"),
-        ("--probe-concurrency 256", "unexpected argument '--probe-concurrency'"),
+        ("--probe-concurrency 1", "1 is not in 2..=10000"),
+        ("--deny-network anything", "a network in CIDR notation is needed"),
+        ("--max-in-flight 5", "unexpected argument '--max-in-flight'"),
     ] {
         let error = run(flags).expect_err(flags);
         assert!(error.contains(sentence), "{flags}: {error}");

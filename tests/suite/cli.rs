@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::beats::said;
 use crate::support::world::SOON;
 use crate::support::{World, text, time};
 
@@ -69,6 +70,7 @@ async fn get_asks_the_operator_and_else_shows_what_was_written_and_says_so() {
     world.connector("edge-2", json!({})).await;
     edge.beat_with(operator.beats(), &json!({"version": "1.4.2"}));
     world.state(SOON, "edge-1", "Online").await;
+    world.sees(SOON, "edge-2", "its token is delivered", |seen| said(seen, "Provisioned") == "True/Provisioned").await;
     let exact = edge.beat_with(operator.beats(), &json!({"version": "1.4.2"}));
     let url = operator.url();
     let ask = |more: &[&str]| world.vigie(&[&["get", "-n", &world.ns], more].concat());

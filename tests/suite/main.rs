@@ -13,6 +13,7 @@ mod beats;
 mod budget;
 mod checks;
 mod cli;
+mod diagnose;
 mod faults;
 mod ingest;
 mod instances;

@@ -117,11 +117,18 @@ impl Faults {
         let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let (fault, number) = self.note(&name, text(&said, "/status/state"));
         let request = Request::from_parts(head, full(bytes));
+        // To its end, whether or not the operator waits for it: what the API server does is to be known.
+        let done = tokio::spawn(async move { self.suffer(fault, request, number).await });
+        done.await.map_err(io::Error::other)?
+    }
+
+    async fn suffer(self, fault: Option<Fault>, request: Request<Body>, number: usize) -> io::Result<Response<Body>> {
         match fault {
             None => self.write(request, number).await,
             Some(Fault::Refused(code, reason)) => Ok(refusal(code, reason)),
             Some(Fault::Withheld) => std::future::pending().await,
             Some(Fault::Overtaken) => {
+                let name = self.book.lock().unwrap().writes[number].name.clone();
                 let change = Patch::Merge(json!({"metadata": {"annotations": {"test.vigie.dev/overtaken": "true"}}}));
                 let changed = self.connectors.patch(&name, &PatchParams::default(), &change).await;
                 changed.map_err(io::Error::other)?;

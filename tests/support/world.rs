@@ -24,7 +24,7 @@ use super::proxy::Proxy;
 use super::{eventually, seconds, text};
 
 /// For what takes milliseconds on an idle machine, on one where a dozen tests run side by side.
-pub(crate) const SOON: Duration = seconds(30);
+pub(crate) const SOON: Duration = seconds(60);
 
 /// Whom the API server knows the operators as: the first one, and the others, so that it can tell two replicas apart.
 const ACCOUNTS: [&str; 2] = ["vigie", "vigie-second"];

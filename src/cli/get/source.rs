@@ -210,17 +210,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn backends_are_read_from_the_status_alone() {
+    async fn backends_are_read_from_the_operator_or_else_from_their_status() {
         let (reader, mut server) = reader(Some("t0ken"));
         let asked = tokio::spawn(async move { reader.read::<BackendView>(Some("shop")).await });
         let list = json!({"apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackendList", "metadata": {},
             "items": [{"metadata": {"namespace": "gateways", "name": "shop"}, "spec": {}, "status": {"state": "Up"}}]});
+        let refused = json!({"kind": "Status", "code": 503, "message": "no endpoints available", "status": "Failure", "reason": "ServiceUnavailable"});
+        let request = answer(&mut server, 503, &refused).await;
+        assert!(request.uri().path().ends_with("/proxy/api/v1/backends"), "{}", request.uri());
         let request = answer(&mut server, 200, &list).await;
         assert_eq!(request.uri().path(), "/apis/vigie.dev/v1alpha1/namespaces/gateways/monitoredbackends");
         assert!(request.uri().query().is_some_and(|query| query.contains("metadata.name%3Dshop")), "{}", request.uri());
         let listing = asked.await.unwrap().unwrap();
         assert_eq!(listing.items[0].state, crate::api::BackendState::Up);
-        assert!(matches!(listing.origin, Origin::Status { because: None }));
+        assert!(matches!(listing.origin, Origin::Status { because: Some(_) }));
     }
 
     #[tokio::test]

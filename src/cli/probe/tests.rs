@@ -97,7 +97,7 @@ async fn a_broken_page_is_told_with_its_line_and_what_to_do() {
     assert_eq!(look.diagnosis.as_ref().map(|diagnosis| diagnosis.cause), Some(Cause::MalformedMetrics));
     let text = timeless(&look);
     for line in [
-        "  Body T ms FAILED, 23 bytes, 1 sample\n",
+        "  Body T ms FAILED, 20 bytes, 1 sample\n",
         "FAILED Exposition in Body: the metrics page is broken in line 2, at byte 18: the value of the sample is no number\n",
         "         it said: b{c=\"canary\"} x\n",
         "/actuator (read because the probe failed)\n",

@@ -10,12 +10,12 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backends::{Quarter, Shared, own_ports};
-use super::office::Town;
+use super::office::{Town, every};
 use crate::admin::{Admin, Authenticator, Fleet};
 use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
@@ -25,7 +25,7 @@ use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::connector::drive;
 use crate::controller::connector::keeper::{Keeper, Outlets, SiteEvent};
 use crate::controller::connector::leases;
-use crate::controller::connector::reconcile::Context;
+use crate::controller::connector::reconcile::{CALLS_IN_FLIGHT, Context};
 use crate::controller::connector::sites::Sites;
 use crate::controller::connector::view::Known;
 use crate::controller::connector::watch::Tap;
@@ -140,35 +140,20 @@ impl Assembly {
         let writer = StatusWriter::new(clock, metrics.clone());
         let reporter = Reporter { client: clients.lease.clone(), instance: me };
         let budget = Arc::new(Budget::new(args.status_writes_per_second));
-        let quarter = Quarter::new(
-            &Shared {
-                args: &args,
-                clients: &clients,
-                leadership: &leadership,
-                writer: &writer,
-                reporter: &reporter,
-                metrics: &metrics,
-                budget: &budget,
-                clock,
-            },
-            own_ports(&[beats.local_addr()?, admin.local_addr()?]),
-        );
-        let context = Arc::new(Context {
-            registry: registry.clone(),
-            leadership: leadership.clone(),
-            writer,
-            client: clients.lease.clone(),
-            reporter,
-            sites: sites.clone(),
-            desks: Default::default(),
-            metrics: metrics.clone(),
-            public_url: args.public_url.clone(),
+        let shared = Shared {
+            args: &args,
+            clients: &clients,
+            leadership: &leadership,
+            writer: &writer,
+            reporter: &reporter,
+            metrics: &metrics,
+            budget: &budget,
             clock,
-            unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
-            calls: tokio::sync::Semaphore::new(crate::controller::connector::reconcile::CALLS_IN_FLIGHT),
-        });
+        };
+        let quarter = Quarter::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
+        let context = Arc::new(of_connectors(&shared, &registry, &sites));
         let period = Duration::from_secs(args.checkpoint_seconds.into());
-        let checkpoints = Arc::new(Checkpoints::new(period, budget));
+        let checkpoints = Arc::new(Checkpoints::new(period, budget.clone()));
         let known = Arc::new(Known {
             registry: registry.clone(),
             stores: RwLock::default(),
@@ -190,6 +175,25 @@ impl Assembly {
         parts.election(elector, leadership, pod.as_ref(), &rest);
         parts.ports(beats, admin, tls, metrics, exported, &hearing, &rest);
         Ok(Running { hearing, work, rest, context, known })
+    }
+}
+
+/// What the work on connectors is done with.
+fn of_connectors(shared: &Shared<'_>, registry: &Arc<Registry>, sites: &Arc<Sites>) -> Context {
+    let Shared { args, clients, leadership, writer, reporter, metrics, budget: _, clock } = *shared;
+    Context {
+        registry: registry.clone(),
+        leadership: leadership.clone(),
+        writer: writer.clone(),
+        client: clients.lease.clone(),
+        reporter: reporter.clone(),
+        sites: sites.clone(),
+        desks: Default::default(),
+        metrics: metrics.clone(),
+        public_url: args.public_url.clone(),
+        clock,
+        unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
+        calls: tokio::sync::Semaphore::new(CALLS_IN_FLIGHT),
     }
 }
 
@@ -351,16 +355,6 @@ impl Parts<'_> {
         let limits = Limits { max_connections: 256, ..Limits::default() };
         rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
     }
-}
-
-/// One item for each message, and one for any number that were missed.
-fn every(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> + Send + 'static {
-    futures::stream::unfold(receiver, |mut receiver| async move {
-        match receiver.recv().await {
-            Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some(((), receiver)),
-            Err(broadcast::error::RecvError::Closed) => None,
-        }
-    })
 }
 
 /// Tells what concerns a whole site, about its Namespace.

@@ -132,3 +132,13 @@ fn office(known: &Leadership) -> Office {
         Standing::Uncertain => Office::Uncertain,
     }
 }
+
+/// One item for each message, and one for any number that were missed.
+pub(super) fn every(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> + Send + 'static {
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        match receiver.recv().await {
+            Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some(((), receiver)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    })
+}

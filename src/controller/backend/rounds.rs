@@ -143,8 +143,8 @@ async fn round(context: &Arc<Context>, backend: &Arc<Backend>, due: Moment) -> M
     let Some(prepared) = prepared(context, backend).await else { return regular };
     let window = regular.since(context.clock.now());
     let is_suspect = backend.with(|live| live.record.last().is_some_and(|last| !last.passed));
-    let Ok(outcomes) = timeout(window.max(Duration::from_secs(1)), dial(context, &prepared, is_suspect, due)).await
-    else {
+    let patience = window.max(Duration::from_secs(1));
+    let Some(outcomes) = dial(context, &prepared, is_suspect, due, patience).await else {
         // It never got a place: a window that was missed, and nothing that speaks against the backend.
         context.metrics.missed_window();
         return regular;
@@ -208,15 +208,22 @@ fn refuse(context: &Context, backend: &Backend, reason: Reason, message: String)
     }
 }
 
-/// Dials every aim, each at its own place.
-async fn dial(context: &Context, prepared: &Prepared, is_suspect: bool, due: Moment) -> Vec<(Moment, Outcome)> {
-    join_all(prepared.aims.iter().map(async |aim: &Aim| {
-        let _place = context.places.take(&aim.host, is_suspect).await;
+/// Dials every aim, each at its own place; `None` when one of them got no place within `patience`. A probe that was
+/// started ends by its own timeout, which may be as long as the interval: a hang is a failure, not a missed window.
+async fn dial(
+    context: &Context,
+    prepared: &Prepared,
+    is_suspect: bool,
+    due: Moment,
+    patience: Duration,
+) -> Option<Vec<(Moment, Outcome)>> {
+    let outcomes = join_all(prepared.aims.iter().map(async |aim: &Aim| {
+        let _place = timeout(patience, context.places.take(&aim.host, is_suspect)).await.ok()?;
         let started_at = context.clock.now();
         context.metrics.probe_started(started_at.since(due));
-        (started_at, context.prober.probe(&aim.request).await)
-    }))
-    .await
+        Some((started_at, context.prober.probe(&aim.request).await))
+    }));
+    outcomes.await.into_iter().collect()
 }
 
 async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepared, outcomes: Vec<(Moment, Outcome)>) {

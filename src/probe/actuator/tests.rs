@@ -240,3 +240,52 @@ async fn only_up_is_healthy() {
     let gone = verdict(reading(&[], "/actuator", false).await).unwrap_err();
     assert_eq!(gone.message, "the health page: the status is 404, expected 200 to 299");
 }
+
+/// What the real application answered.
+fn golden(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let root = format!("{}/tests/golden/spring-3.5/{folder}", env!("CARGO_MANIFEST_DIR"));
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        (name.trim_end_matches(".json").to_owned(), std::fs::read(entry.path()).unwrap())
+    };
+    let files: Vec<_> = std::fs::read_dir(root).unwrap().map(file).collect();
+    assert!(files.len() > 8, "the recordings were not found");
+    files
+}
+
+#[test]
+fn health_pages_of_a_real_spring_application_are_read() {
+    let expected = [
+        ("up", "UP"),
+        ("up-components", "UP"),
+        ("up-details", "UP"),
+        ("db-refused", "DOWN"),
+        ("db-refused-components", "DOWN: db is DOWN"),
+        ("db-refused-details", "DOWN: db is DOWN"),
+        ("liveness-broken", "DOWN"),
+        ("liveness-broken-whole", "DOWN: livenessState is DOWN"),
+        ("out-of-service", "OUT_OF_SERVICE: readinessState is OUT_OF_SERVICE"),
+    ];
+    let recorded = golden("health");
+    for (name, words) in expected {
+        let (_, body) = recorded.iter().find(|(file, _)| file == name).unwrap();
+        assert_eq!(Health::read(body).unwrap().in_words(), words, "{name}");
+    }
+    assert!(recorded.iter().all(|(_, body)| Health::read(body).is_some_and(|health| health.status.is_some())));
+}
+
+#[test]
+fn lists_of_links_of_a_real_spring_application_are_read() {
+    let recorded = golden("links");
+    let listed = |name: &str, port: u16| {
+        let (_, body) = recorded.iter().find(|(file, _)| file == name).unwrap();
+        Links::read(body, &target(&format!("http://192.0.2.10:{port}/"))).unwrap().0
+    };
+    assert_eq!(listed("health-only", 8081), map(&[("health", "/actuator/health"), ("self", "/actuator")]));
+    assert_eq!(listed("access-default-none", 8081), map(&[("self", "/actuator")]));
+    assert_eq!(listed("base-path", 8080)["prometheus"], "/manage/prometheus");
+    assert_eq!(listed("context-path", 8080)["prometheus"], "/orders/actuator/prometheus");
+    // Recorded at the other port: another origin.
+    assert!(listed("base-path", 8081).is_empty());
+}

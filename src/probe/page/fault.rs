@@ -89,7 +89,7 @@ faults! {
     /// An exemplar whose timestamp is none.
     ExemplarTimestamp => "what follows the value of the exemplar is no timestamp",
     /// A line longer than what is held.
-    LineTooLong => "the line is longer than 256 KiB",
+    LineTooLong => "longer than 256 KiB",
     /// OpenMetrics that ends without saying so.
     NoEof => "the page ends without `# EOF`: it is cut off, or not OpenMetrics",
     /// OpenMetrics that goes on behind its end.

@@ -118,8 +118,8 @@ impl Reader {
     /// Reads the next chunk, uncompressed. Where the chunks are cut does not matter.
     ///
     /// # Errors
-    /// `Exposition` when a line is broken, when it is longer than [`LONGEST_LINE`], or when there are more samples than
-    /// allowed (then [`Page::broken_at`] stays empty); and the same again for every chunk that follows.
+    /// `Exposition` when a line is broken; also when it is longer than [`LONGEST_LINE`] or there are more samples than
+    /// allowed: [`Page::broken_at`] stays empty then. The same again for every chunk that follows.
     pub fn feed(&mut self, chunk: &[u8]) -> Result<(), Failure> {
         if self.failure.is_none() {
             let sheet = &mut self.sheet;
@@ -237,8 +237,14 @@ impl Sheet {
     fn broken(&mut self, line: Line<'_>, fault: Fault, at: usize) -> Failure {
         let line_feeds = memchr::memchr_iter(b'\n', &line.bytes[..at.min(line.bytes.len())]).count();
         let (number, offset) = (line.number + line_feeds as u64, line.offset + at as u64);
-        self.page.broken_at = Some((number, offset));
-        let message = format!("the metrics page is broken in line {number}, at byte {offset}: {}", fault.words());
+        let message = match fault {
+            // A limit of ours: whether the line is well nobody knows.
+            Fault::LineTooLong => format!("line {} of the metrics page is {}", line.number, fault.words()),
+            _ => {
+                self.page.broken_at = Some((number, offset));
+                format!("the metrics page is broken in line {number}, at byte {offset}: {}", fault.words())
+            }
+        };
         let detail = (!line.bytes.is_empty()).then(|| excerpt::excerpt(line.bytes, at));
         failure(ErrorClass::Exposition, message, detail)
     }

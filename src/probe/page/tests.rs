@@ -324,8 +324,8 @@ fn a_line_is_held_up_to_its_limit_and_no_further() {
         let read = |page: &str| read_in(page.as_bytes().chunks(chunk), TEXT, &MetricsOptions::default());
         assert_eq!(read(&value(LONGEST_LINE)).1, Ok(()), "{chunk}");
         let (page, result) = read(&value(LONGEST_LINE + 1));
-        assert_eq!(page.broken_at, Some((2, 4 + LONGEST_LINE as u64)), "{chunk}");
-        assert!(result.unwrap_err().message.ends_with(Fault::LineTooLong.words()));
+        assert_eq!((page.samples, page.broken_at), (1, None), "{chunk}");
+        assert_eq!(result.unwrap_err().message, "line 2 of the metrics page is longer than 256 KiB");
         // One long line of something else is called what it is.
         let html = format!("<html>{}", "x".repeat(LONGEST_LINE));
         assert!(read(&html).1.unwrap_err().message.ends_with(Fault::Markup.words()));
@@ -425,5 +425,47 @@ proptest! {
                 prop_assert!(failure.detail.is_none_or(|detail| detail.chars().count() <= 512));
             }
         }
+    }
+}
+
+/// What the real application answered, and the content type that it gave it.
+fn golden(file: &str) -> (Vec<u8>, String) {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/spring-3.5");
+    let cases: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(format!("{root}/cases.json")).unwrap()).unwrap();
+    let cases = cases.as_array().or_else(|| cases["cases"].as_array()).unwrap();
+    let case = cases.iter().find(|case| case["file"] == file).unwrap();
+    (std::fs::read(format!("{root}/{file}")).unwrap(), case["contentType"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn pages_of_a_real_spring_application_are_taken() {
+    for file in ["metrics/prometheus.txt", "metrics/openmetrics.txt"] {
+        let (page, content_type) = golden(file);
+        // Where the recording was cut it says so, in a comment of its own.
+        let lines = page.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"# here, "));
+        let page = lines.collect::<Vec<_>>().concat();
+        let required = ["application_ready_time_seconds", "tomcat_sessions_rejected_sessions"].map(str::to_owned);
+        let options = MetricsOptions { required: required.to_vec(), ..MetricsOptions::default() };
+        let (seen, result) = read_in(page.chunks(7), &content_type, &options);
+        assert_eq!(result, Ok(()), "{file}");
+        let samples = page.split(|byte| *byte == b'\n').filter(|line| line.first().is_some_and(u8::is_ascii_lowercase));
+        assert_eq!(seen.samples, samples.count() as u64, "{file}");
+    }
+}
+
+#[test]
+fn other_pages_of_a_real_spring_application_are_refused() {
+    for (file, class) in [
+        ("errors/context-path.html", ErrorClass::ContentType),
+        ("errors/prometheus-not-exposed.json", ErrorClass::ContentType),
+        ("errors/base-path-root-itself.txt", ErrorClass::Exposition),
+    ] {
+        let (page, content_type) = golden(file);
+        let failure = match Reader::new(Some(&content_type), &MetricsOptions::default()) {
+            Ok(_) => read(&page, &content_type).1.unwrap_err(),
+            Err(failure) => failure,
+        };
+        assert_eq!(failure.class, class, "{file}: {content_type}");
     }
 }

@@ -62,7 +62,9 @@ impl Rig {
 
     fn settle(&self) {
         let now = self.known.registry.clock().now();
-        self.known.registry.all().iter().for_each(|entry| drop(self.known.registry.settle(entry, now)));
+        for entry in self.known.registry.all() {
+            self.known.registry.settle(&entry, now);
+        }
     }
 }
 

@@ -29,7 +29,9 @@ fn rig() -> Rig {
         pokes,
         checkpoints: Arc::new(Checkpoints::new(std::time::Duration::from_secs(60), Arc::new(Budget::new(10)))),
         scope: Some("edge".into()),
-        filled: Arc::new(move || drop(fills.fetch_add(1, Ordering::Relaxed))),
+        filled: Arc::new(move || {
+            fills.fetch_add(1, Ordering::Relaxed);
+        }),
         wake: Arc::new(move |key| wakes.lock().push(key.name.to_string())),
     };
     Rig { tap, listed: HashSet::new(), poked, woken, filled, _kept: kept }
