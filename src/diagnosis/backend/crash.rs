@@ -74,7 +74,7 @@ pub(super) fn out_of_memory(e: &Evidence) -> Option<Finding> {
 }
 
 /// The first container that ended with an error, and whose last words are of this kind.
-fn said<'a>(e: &'a Evidence, of: impl Fn(Kind) -> bool) -> Option<(&'a Pod, &'a Container, &'a Ended, Extract)> {
+fn said(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &Ended, Extract)> {
     let failed = ends(e).into_iter().filter(|(.., end)| end.exit_code != 0 && !is_out_of_memory(end));
     failed
         .filter_map(|(pod, container, end)| Some((pod, container, end, last_words(container, end)?)))

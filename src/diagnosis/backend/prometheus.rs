@@ -76,7 +76,7 @@ pub(super) fn stale_target(e: &Evidence) -> Option<Finding> {
 }
 
 /// The policies that together admit nobody of a kind: they add up, so one that admits is enough.
-fn barring<'a>(e: &'a Evidence, admits: impl Fn(&Policy) -> Option<bool>) -> Vec<&'a Policy> {
+fn barring(e: &Evidence, admits: impl Fn(&Policy) -> Option<bool>) -> Vec<&Policy> {
     let policies: Vec<&Policy> = e.policies.found().into_iter().flatten().filter(|policy| policy.ingress).collect();
     if policies.iter().all(|policy| admits(policy) == Some(false)) { policies } else { Vec::new() }
 }

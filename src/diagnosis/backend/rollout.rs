@@ -120,7 +120,7 @@ fn is_young(e: &Evidence, pod: &Pod) -> bool {
 }
 
 /// The replicas that are bad while others are good: by their own addresses where they were probed, else by `Ready`.
-fn bad_beside_good<'a>(e: &'a Evidence) -> (Vec<&'a str>, Vec<&'a str>, Option<&'a Vantage>) {
+fn bad_beside_good(e: &Evidence) -> (Vec<&str>, Vec<&str>, Option<&Vantage>) {
     let find = |name: &str| pods(e).into_iter().find(|pod| pod.name == name);
     let probed: Vec<(&str, &Vantage)> = pod_vantages(e).collect();
     if probed.is_empty() {

@@ -43,7 +43,7 @@ pub(super) fn closest(e: &Evidence) -> Vec<&Vantage> {
     if !pods.is_empty() {
         return pods;
     }
-    if e.service.found().is_some_and(|service| is_without_endpoints(service)) {
+    if e.service.found().is_some_and(is_without_endpoints) {
         return Vec::new();
     }
     target(e).into_iter().collect()

@@ -57,7 +57,7 @@ fn is_configuration(text: &str) -> bool {
             | Failed\ to\ bind\ properties | ConfigurationPropertiesBindException | properties\.bind\.BindException
             | Could\ not\ resolve\ placeholder | InvalidConfigDataPropertyException | ConfigDataResourceNotFoundException
             | UnsatisfiedDependencyException(?-u:\b).*NoSuchBeanDefinitionException
-            | must\ start\ with\ "jdbc" | Failed\ to\ load\ driver\ class | claims\ to\ not\ accept\ jdbcUrl
+            | must\ start\ with\ "jdbc" | Failed\ to\ load\ (?:driver\ )?class | claims\ to\ not\ accept\ jdbcUrl
             | (?i:(?:missing|required)\ (?:required\ )?(?:environment\ variable|configuration))
             | (?i:environment\ variable\ \S{1,80}\ (?:is\ )?(?:not\ set|required|missing|must\ be\ set))
             "#,
@@ -82,7 +82,7 @@ fn database_refuses(text: &str) -> bool {
         .expect("a constant pattern")
     });
     // A migration that cannot connect is no migration that fails.
-    REFUSES.is_match(text) && !(is_unreachable(text) && !is_credentials(text))
+    REFUSES.is_match(text) && (is_credentials(text) || !is_unreachable(text))
 }
 
 fn is_credentials(text: &str) -> bool {
