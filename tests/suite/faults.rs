@@ -1,6 +1,5 @@
 //! The error comes in the middle of a transition: it is written once all the same, and its date is the deadline.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::beats::path;
@@ -8,7 +7,7 @@ use crate::support::beats::Beaten;
 use crate::support::faults::{Fault, Faults, Write};
 use crate::support::history::History;
 use crate::support::world::SOON;
-use crate::support::{Operator, World, eventually, never, quick, seconds, text, time};
+use crate::support::{Beater, Operator, World, eventually, never, quick, seconds, text, time};
 
 /// One connector for each, and what it suffers.
 const CASES: [(&str, Option<Fault>); 8] = [
@@ -118,7 +117,9 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
         fault.into_iter().for_each(|fault| faults.plan(name, "Online", fault));
     }
     let backs: Vec<Beaten> = edges.iter().map(|edge| edge.beat(operator.beats())).collect();
-    let beaten = Timestamp::now();
+    // Looking at all of them may take longer than their limit: they beat on meanwhile.
+    let _on: Vec<_> =
+        edges.iter().map(|edge| Beater::start(&[operator.beats()], edge, seconds(3), Value::Null)).collect();
     for ((name, _), back) in CASES.into_iter().zip(&backs) {
         let online = world.state(SOON, name, "Online").await;
         assert!(back.is_at(time(&online, "/status/stateSince")), "{name}: {back:?} {online:#}");
@@ -132,6 +133,5 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
         let done = writes(&faults, name, "Online").iter().filter(|write| write.code == Some(200)).count();
         assert_eq!(done, 2, "{name}: the first time and now; {:?}", writes(&faults, name, "Online"));
     }
-    assert!(Timestamp::now().duration_since(beaten).as_secs() < 3600);
     all_are_counted(&faults, &operator).await;
 }

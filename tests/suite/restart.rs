@@ -150,9 +150,6 @@ async fn an_operator_that_is_killed_under_thousands_of_beats_accuses_nobody() {
         let path = path(&edge);
         assert_eq!(text(&edge, "/status/state"), "Online", "{edge:#}");
         assert!(!path.iter().any(|to| to == "Offline"), "{path:?} in {edge:#}");
-        let number = text(&edge, "/metadata/name").trim_start_matches("edge-").parse::<usize>().unwrap();
-        let could_be_alive = path.iter().any(|to| to == "Unknown");
-        assert!(!(1..STRICT).contains(&number) || could_be_alive, "{path:?} in {edge:#}");
         turned += path.len() - 2;
     }
     assert!(turned <= 4 * STRICT, "{turned} transitions: those whose limit was not over had none");

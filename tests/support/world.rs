@@ -193,10 +193,17 @@ impl World {
         answer.expect("a token is given").status.expect("it is in the status").token
     }
 
-    /// Creates a Connector, and waits for its token.
+    /// Creates a Connector, and waits for its token: there is a moment in which its Secret is there and its status does
+    /// not say so yet.
     pub(crate) async fn connector(&self, name: &str, spec: Value) -> Connector {
         self.create(name, spec).await;
-        self.installed(name).await
+        let installed = self.installed(name).await;
+        let delivered = |condition: &Value| condition["type"] == "Provisioned" && condition["status"] == "True";
+        self.sees(SOON, name, "its token is delivered", |seen| {
+            seen.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|all| all.iter().any(delivered))
+        })
+        .await;
+        installed
     }
 
     /// Creates a Connector.
