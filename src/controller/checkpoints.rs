@@ -130,9 +130,14 @@ impl<T: Checkpointed> Checkpoints<T> {
         Duration::from_micros(self.staleness.load(Ordering::Relaxed))
     }
 
-    /// Those whose turn it is at `now`. To be called several times a second by a leader, and by nobody else.
-    /// `is_known` says whether an object is still there.
-    pub fn take_due(&self, is_known: impl Fn(&T) -> bool, now: Moment) -> (Vec<Arc<T>>, Option<Shortfall>) {
+    /// Those whose turn it is at `now`, `room` at most. To be called several times a second by a leader, and by nobody
+    /// else. `is_known` says whether an object is still there.
+    pub fn take_due(
+        &self,
+        is_known: impl Fn(&T) -> bool,
+        room: usize,
+        now: Moment,
+    ) -> (Vec<Arc<T>>, Option<Shortfall>) {
         let mut due = self.due.lock();
         let mut turns = Vec::new();
         let mut oldest = None;
@@ -146,6 +151,9 @@ impl<T: Checkpointed> Checkpoints<T> {
             let due_at = unwritten.written_at + self.period;
             if is_known && due_at <= now && unwritten.contact.is_some() && unwritten.beats {
                 oldest = oldest.or(Some(unwritten));
+                if turns.len() == room {
+                    break;
+                }
                 if !self.budget.spend(now) {
                     over_budget = true;
                     break;

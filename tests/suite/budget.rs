@@ -1,12 +1,16 @@
-//! A budget of checkpoints that is too small for the fleet is told, about our Lease.
+//! The budget of checkpoints: one that is too small is told, and one that is too large hurts no transition.
 
+use futures::StreamExt as _;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
+use kube::api::{ListParams, PostParams};
 use serde_json::json;
 
 use crate::support::beats::Beaten;
 use crate::support::fleet::Fleet;
-use crate::support::{World, eventually, never, quick, seconds};
+use crate::support::faults::Faults;
+use crate::support::{Connector, World, eventually, never, quick, seconds};
 
 /// A write a second keeps this many at most 40 s old: more than `lateAfterSeconds`, which is 15.
 const FLEET: usize = 40;
@@ -52,4 +56,66 @@ async fn a_budget_that_is_too_small_for_the_fleet_is_told_once_about_our_lease()
     assert_eq!(offline, 0.0, "old checkpoints accuse nobody");
     let lost = beating.stop().into_iter().find(Beaten::is_lost);
     assert!(lost.is_none(), "{lost:?}");
+}
+
+/// More than are reconciled at once, so that those that wait for a slow API server could take every place.
+const MANY: usize = 320;
+/// Those of them that are heard for the first time meanwhile.
+const LATECOMERS: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_that_the_api_server_cannot_keep_up_with_hold_no_transition_back() {
+    let world = World::new("slowcheckpoints").await;
+    let token = "one-token-for-all-of-them-0123456789";
+    let secret = json!({"metadata": {"name": "shared"}, "data": {"token": ByteString(token.into())}});
+    let secret: Secret = serde_json::from_value(secret).unwrap();
+    world.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
+    let faults = Faults::before(&world).await;
+    let flags = ["--checkpoint-seconds", "1", "--status-writes-per-second", "1000", "--object-metrics", "off"];
+    let operator = world.operator_through(&faults, &flags).await;
+    let spec = json!({"token": {"existingSecretRef": {"name": "shared", "key": "token"}}});
+    let names: Vec<_> = (0..MANY).map(|number| format!("edge-{number}")).collect();
+    let make = futures::stream::iter(&names).map(|name| world.create(name, spec.clone())).buffer_unordered(16);
+    make.for_each(async |_| {}).await;
+    let edges: Vec<_> = names
+        .iter()
+        .map(|name| Connector {
+            name: name.clone(),
+            id: format!("{}/{name}", world.ns),
+            token: token.to_owned(),
+        })
+        .collect();
+    let online = async |wanted: usize| {
+        eventually(seconds(180), &format!("{wanted} are Online, and nothing is left to write"), async || {
+            let scrape = operator.scrape();
+            let online = scrape.sum("vigie_connectors", &["state=\"Online\""]);
+            let pending = scrape.sum("vigie_status_write_pending", &[]);
+            if online == wanted as f64 && pending == 0.0 {
+                Ok(())
+            } else {
+                Err(format!("{online} Online, {pending} pending"))
+            }
+        })
+        .await;
+    };
+    let (latecomers, fleet) = edges.split_at(LATECOMERS);
+    let beating = Fleet::start(operator.beats(), fleet, seconds(4), 2);
+    online(MANY - LATECOMERS).await;
+
+    faults.slow_checkpoints(seconds(2));
+    eventually(seconds(120), "checkpoints pile up", async || {
+        let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);
+        if staleness > 8.0 { Ok(()) } else { Err(format!("{staleness}")) }
+    })
+    .await;
+    for late in latecomers {
+        late.beat(operator.beats());
+    }
+    online(MANY).await;
+    for late in latecomers {
+        world.state(seconds(1), &late.name, "Online").await;
+    }
+    let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);
+    assert!(staleness > 8.0, "checkpoints are as slow as they were: {staleness}");
+    drop(beating);
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use http_body_util::combinators::BoxBody;
@@ -60,6 +61,8 @@ struct Planned {
 #[derive(Debug, Default)]
 struct Book {
     planned: Vec<Planned>,
+    /// How long each checkpoint takes.
+    checkpoints_take: Duration,
     writes: Vec<Write>,
 }
 
@@ -99,6 +102,11 @@ impl Faults {
     pub(crate) fn plan(&self, name: &str, state: &str, fault: Fault) {
         let planned = Planned { name: name.to_owned(), state: state.to_owned(), fault };
         self.book.lock().unwrap().planned.push(planned);
+    }
+
+    /// Has each checkpoint wait for so long before it reaches the API server.
+    pub(crate) fn slow_checkpoints(&self, takes: Duration) {
+        self.book.lock().unwrap().checkpoints_take = takes;
     }
 
     /// Every status write that the operator sent.
@@ -155,6 +163,10 @@ impl Faults {
     }
 
     async fn write(&self, request: Request<Body>, number: usize) -> io::Result<Response<Body>> {
+        if request.method() == Method::PATCH {
+            let takes = self.book.lock().unwrap().checkpoints_take;
+            tokio::time::sleep(takes).await;
+        }
         let answer = self.forward(request).await?;
         self.book.lock().unwrap().writes[number].code = Some(answer.status().as_u16());
         Ok(answer)

@@ -19,6 +19,9 @@ use crate::controller::wakes::Woken;
 
 /// How many reconciles run at once.
 const AT_ONCE: u16 = 64;
+
+/// How many of them checkpoints may take, so that no transition waits behind them.
+const CHECKPOINTS_AT_ONCE: usize = AT_ONCE as usize / 4;
 /// How often the budget of checkpoints is looked at.
 const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
 /// The first wait after a failure; it doubles up to [`LONGEST_WAIT`].
@@ -87,7 +90,8 @@ pub async fn checkpoints(context: Arc<Context>, stop: CancellationToken) {
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let now = context.clock.now();
         let Some(permit) = context.leadership.borrow().permit(now) else { continue };
-        let (turns, _) = context.checkpoints.take_due(|backend| context.backends.has(backend), now);
+        let room = CHECKPOINTS_AT_ONCE.saturating_sub(context.writer.checkpoints_under_way());
+        let (turns, _) = context.checkpoints.take_due(|backend| context.backends.has(backend), room, now);
         for backend in turns {
             context.note(backend.number, permit.epoch(), |notes| notes.checkpoint = true);
             context.wakes.wake(&backend.key);

@@ -62,7 +62,7 @@ impl Rig {
 
     /// Whose turn it is now; they are written.
     fn turns(&self) -> Vec<String> {
-        let (turns, _) = self.checkpoints.take_due(|entry| self.registry.has(entry), self.now());
+        let (turns, _) = self.checkpoints.take_due(|entry| self.registry.has(entry), usize::MAX, self.now());
         turns.iter().for_each(|entry| self.wrote(entry));
         turns.iter().map(|entry| entry.identity.key.name.to_string()).collect()
     }
@@ -148,11 +148,11 @@ async fn a_budget_that_is_too_small_is_told_with_the_limit_that_it_exceeds() {
     ["a", "b"].iter().for_each(|name| drop(rig.enroll(name)));
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
-    let (turns, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), rig.now());
+    let (turns, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
     assert_eq!((turns.len(), shortfall), (1, None), "80 s are no more than was promised");
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
-    let (_, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), rig.now());
+    let (_, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
     assert_eq!(shortfall, Some(Shortfall { staleness: Duration::from_secs(160), late: Duration::from_secs(90) }));
 }
 
@@ -165,4 +165,24 @@ async fn what_was_deleted_or_created_again_has_no_turn() {
     rig.registry.dismiss(&paris);
     assert!(rig.turns().is_empty());
     assert_eq!(rig.checkpoints.due.lock().len(), 0, "and leaves nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_handed_out_than_there_is_room_for_and_none_is_lost() {
+    let rig = Rig::new(1000);
+    for name in ["a", "b", "c"] {
+        rig.enroll(name);
+    }
+    pass(61).await;
+    for name in ["a", "b", "c"] {
+        rig.beat(name);
+    }
+    let take = |room| rig.checkpoints.take_due(|entry| rig.registry.has(entry), room, rig.now());
+    let names =
+        |turns: Vec<Arc<Entry>>| turns.iter().map(|entry| entry.identity.key.name.to_string()).collect::<Vec<_>>();
+    let (none, shortfall) = take(0);
+    assert_eq!((names(none), shortfall), (Vec::new(), None), "a larger budget would not help");
+    assert_eq!(rig.checkpoints.staleness(), Duration::from_secs(61));
+    assert_eq!(names(take(2).0), ["a", "b"]);
+    assert_eq!(names(take(2).0), ["c"], "the oldest first, whenever there is room");
 }

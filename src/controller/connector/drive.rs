@@ -29,6 +29,10 @@ const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
 /// that wait for a Secret or a checkpoint.
 const AT_ONCE: u16 = 256;
 
+/// How many of them checkpoints may take. When the API server is slower than their budget they would take all, and kube
+/// does not serve the rest in turn: a transition could wait for ever.
+const CHECKPOINTS_AT_ONCE: usize = AT_ONCE as usize / 4;
+
 /// How often it is told that the budget is too small.
 const SHORTFALL_TOLD: Duration = Duration::from_secs(3600);
 
@@ -104,7 +108,8 @@ pub async fn checkpoints(
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let now = context.clock.now();
         let Some(permit) = context.leadership.borrow().permit(now) else { continue };
-        let (turns, shortfall) = checkpoints.take_due(|entry| context.registry.has(entry), now);
+        let room = CHECKPOINTS_AT_ONCE.saturating_sub(context.writer.checkpoints_under_way());
+        let (turns, shortfall) = checkpoints.take_due(|entry| context.registry.has(entry), room, now);
         for entry in turns {
             context.desks.checkpoint(entry.number, permit.epoch());
             wakes.wake(&entry.identity.key);
