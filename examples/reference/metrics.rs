@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use vigie::admin::{CheckView, ConnectorView, Facts, Fleet, Standing};
-use vigie::api::{Cause, CheckOutcome, CheckType, ConnectorState, Truth};
+use vigie::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
+use vigie::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState, ErrorClass, Phase, Truth};
 use vigie::metrics::{Metrics, ObjectMetrics, encode, register_fleet};
 
 use crate::cell;
@@ -15,13 +15,15 @@ use crate::cell;
 /// The page about the metrics.
 pub(crate) fn page() -> anyhow::Result<String> {
     let mut registry = Registry::default();
-    Metrics::register(&mut registry).observe_transition_lag(Duration::ZERO);
+    let metrics = Metrics::register(&mut registry);
+    metrics.observe_transition_lag(Duration::ZERO);
+    metrics.probe_failed(ErrorClass::Refused, Phase::Connect);
     register_fleet(&mut registry, Arc::new(One), ObjectMetrics::On);
     let scrape = encode(&registry).context("encoding the metrics")?;
     let mut families = families(&scrape);
     families.sort_by(|one, other| one.name.cmp(&other.name));
     let mut page = "# Metrics\n\nServed at `/metrics` of the admin port, in the OpenMetrics format. Series of single \
-                    connectors are exported by the replica that hears the beats, and end with their object.\n\n\
+                    objects are exported by the replica that leads, and end with their object.\n\n\
                     | metric | type | labels | what it is |\n|---|---|---|---|\n"
         .to_owned();
     for Family { name, kind, help, labels } in families {
@@ -76,12 +78,16 @@ fn sentence(help: &str) -> String {
     format!("{}.", help.trim_end_matches('.'))
 }
 
-/// A fleet of one connector, of which everything is known.
+/// A fleet of one connector and one backend, of which everything is known.
 struct One;
 
 impl Fleet for One {
     fn connectors(&self, _namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
         each(connector());
+    }
+
+    fn backends(&self, _namespace: Option<&str>, each: &mut dyn FnMut(BackendView)) {
+        each(backend());
     }
 
     fn facts(&self) -> Facts {
@@ -93,6 +99,7 @@ impl Fleet for One {
             status_write_pending: 0,
             checkpoint_staleness: 0.0,
             connectors: 1,
+            backends: 1,
         }
     }
 }
@@ -118,6 +125,34 @@ fn connector() -> ConnectorView {
         restarts: 0,
         created_time: None,
         checks: vec![CheckView { type_: CheckType::Process.as_str().to_owned(), status: CheckOutcome::Pass }],
+        paused: false,
+        written: true,
+    }
+}
+
+fn backend() -> BackendView {
+    BackendView {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        site: String::new(),
+        target: None,
+        state: BackendState::Degraded,
+        ready: Truth::False,
+        accepted: true,
+        cause: Some(Cause::NotScraped),
+        message: None,
+        advice: None,
+        passed: Some(true),
+        last_probe_time: None,
+        latency_milliseconds: None,
+        state_since: None,
+        scrape: None,
+        phases: vec![(Phase::Connect, 0.001)],
+        scraped: Some(Truth::False),
+        prometheus: None,
+        certificate_expiry_time: Some(Timestamp::UNIX_EPOCH),
+        restarts: 0,
+        created_time: None,
         paused: false,
         written: true,
     }

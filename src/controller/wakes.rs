@@ -15,6 +15,9 @@ pub type Guarded<K> = DeserializeGuard<K>;
 /// Whose reconcile was woken.
 pub type Woken<K> = mpsc::UnboundedReceiver<ObjectRef<Guarded<K>>>;
 
+/// A namespace, or all of them, and what is woken there.
+pub type Scope<K> = (Option<String>, Woken<K>);
+
 /// Wakes the reconcile of one object, whichever controller it belongs to.
 #[derive(Clone)]
 pub struct Wakes<K: Resource<DynamicType = ()> + 'static> {
@@ -24,7 +27,7 @@ pub struct Wakes<K: Resource<DynamicType = ()> + 'static> {
 
 impl<K: Resource<DynamicType = ()> + 'static> Wakes<K> {
     /// A sender for each scope, and their receiving ends in the order of the scopes. No scopes = one for everything.
-    pub fn new(namespaces: &[String]) -> (Self, Vec<(Option<String>, Woken<K>)>) {
+    pub fn new(namespaces: &[String]) -> (Self, Vec<Scope<K>>) {
         let mut wakes = Self { all: None, by_namespace: HashMap::new() };
         if namespaces.is_empty() {
             let (sender, receiver) = mpsc::unbounded_channel();

@@ -21,7 +21,13 @@ async fn the_metrics_of_the_contract_are_there_with_help_and_units() {
     edge.beat_with(operator.beats(), &json!({"checks": [{"type": "Process", "status": "Pass"}]}));
     world.state(SOON, "edge-1", "Online").await;
     world.sees(SOON, "edge-2", "its token is delivered", |seen| said(seen, "Provisioned") == "True/Provisioned").await;
-    let scrape = operator.scrape();
+    // The operator learns of its own write a moment after the API server has it.
+    let scrape = eventually(SOON, "edge-2 is known as delivered", async || {
+        let scrape = operator.scrape();
+        let known = scrape.sum("vigie_diagnosis_info", &["name=\"edge-2\"", "cause=\"NeverSeen\""]);
+        if known == 1.0 { Ok(scrape) } else { Err(scrape.0) }
+    })
+    .await;
     let metrics = [
         "vigie_heartbeats_total",
         "vigie_connector_last_heartbeat_timestamp_seconds",

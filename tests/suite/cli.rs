@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::beats::said;
 use crate::support::world::SOON;
-use crate::support::{World, text, time};
+use crate::support::{World, eventually, text, time};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_crds_that_it_prints_are_the_ones_that_are_committed() {
@@ -75,7 +75,12 @@ async fn get_asks_the_operator_and_else_shows_what_was_written_and_says_so() {
     let url = operator.url();
     let ask = |more: &[&str]| world.vigie(&[&["get", "-n", &world.ns], more].concat());
 
-    let table = ask(&["--operator", &url]).ok();
+    // The operator learns of its own write a moment after the API server has it.
+    let table = eventually(SOON, "edge-2 is known as delivered", async || {
+        let table = ask(&["--operator", &url]).ok();
+        if table.contains("NeverSeen") { Ok(table) } else { Err(table) }
+    })
+    .await;
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
     for column in ["NAME", "STATE", "READY", "CAUSE", "LAST CONTACT", "VERSION", "RESTARTS", "AGE"] {

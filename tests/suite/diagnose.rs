@@ -106,7 +106,8 @@ async fn a_crash_loop_is_explained_with_the_commands_that_show_more() {
         assert!(out.contains(part), "{part:?} is not in\n{out}");
     }
     // Nobody outside the cluster reaches a Service, and that is no finding.
-    assert!(out.contains("cannot be reached from here, which proves nothing"), "{out}");
+    assert!(out.contains("is not dialled from here"), "{out}");
+    assert!(!out.contains("\nSEEN\n"), "{out}");
     let report = unwell(&diagnose(&world, &["-o", "json"]));
     assert_eq!(text(&report, "/diagnosis/cause"), "OutOfMemory");
     assert_eq!(text(&report, "/name"), "shop");

@@ -9,6 +9,7 @@ mod support;
 
 mod admin;
 mod api;
+mod backends;
 mod beats;
 mod budget;
 mod checks;
@@ -21,6 +22,8 @@ mod leader;
 mod lease_source;
 mod mass_silence;
 mod outages;
+mod person;
+mod probing;
 mod quiet;
 mod reach;
 mod restart;

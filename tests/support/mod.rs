@@ -1,6 +1,7 @@
 //! The harness: a real cluster, the built binary, real HTTP. Each test has a [`World`] of its own.
 
 pub(crate) mod audit;
+pub(crate) mod backends;
 pub(crate) mod beats;
 pub(crate) mod cluster;
 pub(crate) mod faults;
@@ -8,6 +9,7 @@ pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod metrics;
+pub(crate) mod misbehave;
 pub(crate) mod operator;
 pub(crate) mod process;
 pub(crate) mod proxy;
@@ -15,6 +17,7 @@ pub(crate) mod wait;
 pub(crate) mod world;
 
 pub(crate) use beats::{Beater, Connector};
+pub(crate) use misbehave::Misbehave;
 pub(crate) use operator::Operator;
 pub(crate) use wait::{eventually, never};
 pub(crate) use world::World;

@@ -43,7 +43,9 @@ pub struct BackendArgs {
     /// Read the last lines of the previous logs of containers that crashed; they may hold anything
     #[arg(long)]
     pub logs: bool,
-    /// A network that may be dialled although it is loopback or link-local; repeatable
+    /// A network of the cluster's own that is reached from here, although this runs outside; repeatable
+    ///
+    /// Outside the cluster the addresses of Services and pods are not dialled: they mean something else there.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = values::network)]
     pub allow_network: Vec<IpNet>,
     /// A network that may not be dialled; repeatable, wins over --allow-network

@@ -16,7 +16,7 @@ use crate::api::{BackendState, MonitoredBackend, MonitoredBackendStatus};
 use crate::cli::connect::ask;
 use crate::cli::output;
 use crate::controller::backend::prepare::{Prepared, Unprepared, credential, prepare};
-use crate::diagnosis::evidence::{Evidence, History, Vantage};
+use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
 use crate::probe::{Policy, Prober, Request};
 
@@ -69,11 +69,10 @@ impl<'a> Look<'a> {
         let namespace = args.namespace.clone().unwrap_or(default);
         let name = args.name.as_deref().context("a name is needed")?;
         let (backend, missing) = read(&client, &namespace, name).await?;
-        let is_url = backend.spec.target.url.is_some();
         // Set in every pod by the kubelet, and nowhere else.
         let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let policy = Policy::of_a_person(args.allow_network.clone(), args.deny_network.clone());
-        let standpoint = Standpoint { in_cluster, is_url };
+        let standpoint = Standpoint { in_cluster, reached: args.allow_network.clone() };
         Ok(Self { args, client, backend, prober: Prober::new(policy), standpoint, missing })
     }
 
@@ -93,7 +92,7 @@ impl<'a> Look<'a> {
         };
         let known = |vantage: &Vantage| own.iter().any(|own| own.name == vantage.name);
         let (about_own, rest): (Vec<_>, Vec<_>) = theirs.drain(..).partition(known);
-        let mut views = choose::views(own, about_own, self.standpoint);
+        let mut views = choose::views(own, about_own, &self.standpoint);
         question.known.vantages = counted(&views);
         question.known.history = history(&self.backend, &status, &views, now);
         let mut evidence = gather(self.client.clone(), &self.prober, question, now).await;
@@ -104,12 +103,12 @@ impl<'a> Look<'a> {
             more = self.probe(probes.filter(|(name, _)| is_new(name))).await;
             more.extend(self.beside(&mut evidence, &like.request, now).await);
         }
-        views.extend(choose::views(more, rest, self.standpoint));
+        views.extend(choose::views(more, rest, &self.standpoint));
         evidence.vantages = counted(&views);
-        if !views.is_empty() && evidence.vantages.is_empty() {
+        if prepared.is_some() && evidence.vantages.is_empty() {
             self.missing.push(format!(
-                "{} cannot be reached from here, which proves nothing: this does not run in the cluster, and the \
-                 operator has not probed it lately",
+                "{} is not dialled from here, for its address is the cluster's own and this runs outside (when a way leads \
+                 there, say so with --allow-network), and the operator has not probed it lately",
                 evidence.subject.url
             ));
         }
@@ -132,23 +131,24 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// What the actuator says, where that can explain something; when nobody answered there, and we are outside, that
-    /// says nothing.
+    /// What the actuator says, where that can explain something and the target is dialled from here at all.
     async fn beside(&self, evidence: &mut Evidence, like: &Request, now: Timestamp) -> Vec<Vantage> {
-        if !is_worth_asking(evidence) {
+        if !is_worth_asking(evidence) || !self.standpoint.dials(&like.target) {
             return Vec::new();
         }
         let spec = self.backend.spec.probe.actuator.as_ref();
-        let seen = beside(&self.prober, spec, evidence, like, now).await;
-        let answered = seen.actuator.found().is_some_and(|seen| seen.base_status.or(seen.health_status).is_some());
-        if answered || self.standpoint.in_cluster || self.standpoint.is_url {
-            evidence.actuator = seen.actuator;
+        let mut near = evidence.clone();
+        if let Lookup::Found(pods) = &mut near.pods {
+            pods.iter_mut().for_each(|pod| pod.addresses.retain(|address| self.standpoint.reaches(*address)));
         }
+        let seen = beside(&self.prober, spec, &near, like, now).await;
+        evidence.actuator = seen.actuator;
         seen.vantages
     }
 
     async fn probe(&self, requests: impl Iterator<Item = (String, Request)>) -> Vec<Vantage> {
-        let seen = requests.map(async |(name, request)| {
+        let dialled = requests.filter(|(_, request)| self.standpoint.dials(&request.target));
+        let seen = dialled.map(async |(name, request)| {
             let outcome = self.prober.probe(&request).await;
             vantage(&name, &request, &outcome, Timestamp::now())
         });

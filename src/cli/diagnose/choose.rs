@@ -1,9 +1,13 @@
 //! From where was it seen, and which of two views is evidence: what this very call saw, or what the operator wrote last.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{ErrorClass, MonitoredBackendStatus, VantageStatus};
 use crate::diagnosis::evidence::Vantage;
+use crate::probe::Target;
 
 /// The age up to which what the operator saw speaks for now, at least.
 const FRESH: SignedDuration = SignedDuration::from_mins(2);
@@ -20,12 +24,28 @@ pub(super) struct View {
 }
 
 /// Where we look from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standpoint {
     /// We run in the cluster ourselves: pods and Services are as near as to the operator.
     pub(super) in_cluster: bool,
-    /// The target is a URL: an address of the cluster's own it need not be.
-    pub(super) is_url: bool,
+    /// Networks of the cluster that a person says are reached from here, by a VPN for example.
+    pub(super) reached: Vec<IpNet>,
+}
+
+impl Standpoint {
+    /// Whether a target is dialled from here. Outside the cluster the address of a Service or a pod means something
+    /// else, or nothing: what answers there would be taken for the backend, and be sent its credentials.
+    pub(super) fn dials(&self, target: &Target) -> bool {
+        match &target.address {
+            Some(address) => self.reaches(*address),
+            None => self.in_cluster || !target.host.ends_with(".svc"),
+        }
+    }
+
+    /// Whether an address of the cluster's own is dialled from here.
+    pub(super) fn reaches(&self, address: IpAddr) -> bool {
+        self.in_cluster || self.reached.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// What the operator saw last, as far as it is recent.
@@ -64,7 +84,7 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
 }
 
 /// Both views of each place, each marked by whether it counts.
-pub(super) fn views(own: Vec<Vantage>, operator: Vec<Vantage>, standpoint: Standpoint) -> Vec<View> {
+pub(super) fn views(own: Vec<Vantage>, operator: Vec<Vantage>, standpoint: &Standpoint) -> Vec<View> {
     let mut views: Vec<View> = Vec::new();
     let mut rest = operator;
     for own in own {
@@ -79,14 +99,13 @@ pub(super) fn views(own: Vec<Vantage>, operator: Vec<Vantage>, standpoint: Stand
 }
 
 /// Whether our own view of a place counts, beside the operator's.
-fn counts(own: &Vantage, theirs: Option<&Vantage>, standpoint: Standpoint) -> bool {
+fn counts(own: &Vantage, theirs: Option<&Vantage>, standpoint: &Standpoint) -> bool {
     // In the cluster we are as near as the operator, and later.
     if standpoint.in_cluster {
         return true;
     }
     match theirs {
-        // It failed on the way. From outside that says nothing about pods and Services, and something about a URL.
-        None => reached(own) || standpoint.is_url,
+        None => true,
         Some(theirs) if theirs.ok => reached(own) && !own.ok,
         // Both fail: whoever heard something from the far side knows more.
         Some(_) => !own.ok && reached(own),

@@ -15,6 +15,7 @@ use crate::api::{BackendState, Cause, Connector, ConnectorState, ErrorClass, Pha
 use crate::cli::token::Source;
 use crate::diagnosis::evidence::{Evidence, Lookup, Vantage};
 use crate::heartbeat::credentials::Digest;
+use crate::probe::{Scheme, Target};
 
 fn now() -> Timestamp {
     "2026-11-22T12:00:00Z".parse().unwrap()
@@ -141,32 +142,48 @@ fn what_nobody_could_probe_is_unknown_and_not_well() {
     assert_eq!(state(&evidence), BackendState::Down);
 }
 
-const OUTSIDE: Standpoint = Standpoint { in_cluster: false, is_url: false };
+const OUTSIDE: Standpoint = Standpoint { in_cluster: false, reached: Vec::new() };
 
 /// Whose views count, of what was seen here and of what the operator saw.
-fn whose(own: Option<ErrorClass>, theirs: Option<Option<ErrorClass>>, standpoint: Standpoint) -> Vec<&'static str> {
+fn whose(own: Option<ErrorClass>, theirs: Option<Option<ErrorClass>>, standpoint: &Standpoint) -> Vec<&'static str> {
     let theirs = theirs.map(|class| vantage("target", class)).into_iter().collect();
     let views = views(vec![vantage("target", own)], theirs, standpoint);
     views.iter().filter(|view| view.counts).map(|view| view.from).collect()
 }
 
 #[test]
-fn from_outside_a_failure_on_the_way_proves_nothing() {
+fn from_outside_the_operator_is_nearer_and_an_answer_tells_more() {
     let (timeout, status) = (Some(ErrorClass::ConnectTimeout), Some(ErrorClass::HTTPStatus));
-    assert_eq!(whose(timeout, None, OUTSIDE), Vec::<&str>::new());
-    assert_eq!(whose(timeout, None, Standpoint { is_url: true, ..OUTSIDE }), ["here"]);
-    assert_eq!(whose(timeout, None, Standpoint { in_cluster: true, ..OUTSIDE }), ["here"]);
-    assert_eq!(whose(status, None, OUTSIDE), ["here"], "an answer is an answer");
-    assert_eq!(whose(None, None, OUTSIDE), ["here"]);
-    // The operator is nearer.
-    assert_eq!(whose(timeout, Some(None), OUTSIDE), ["operator"]);
-    assert_eq!(whose(timeout, Some(Some(ErrorClass::Refused)), OUTSIDE), ["operator"]);
-    assert_eq!(whose(None, Some(Some(ErrorClass::Refused)), OUTSIDE), ["operator"]);
-    // But an answer that was just had tells more than what it wrote of its own.
-    assert_eq!(whose(status, Some(Some(ErrorClass::HTTPStatus)), OUTSIDE), ["here"]);
-    assert_eq!(whose(status, Some(None), OUTSIDE), ["here"]);
-    let alone = views(Vec::new(), vec![vantage("pod/a", None)], OUTSIDE);
+    let inside = Standpoint { in_cluster: true, ..OUTSIDE };
+    assert_eq!(whose(timeout, Some(None), &inside), ["here"]);
+    assert_eq!(whose(timeout, None, &OUTSIDE), ["here"]);
+    assert_eq!(whose(None, None, &OUTSIDE), ["here"]);
+    assert_eq!(whose(timeout, Some(None), &OUTSIDE), ["operator"]);
+    assert_eq!(whose(timeout, Some(Some(ErrorClass::Refused)), &OUTSIDE), ["operator"]);
+    assert_eq!(whose(None, Some(Some(ErrorClass::Refused)), &OUTSIDE), ["operator"]);
+    // An answer that was just had tells more than what it wrote of its own.
+    assert_eq!(whose(status, Some(Some(ErrorClass::HTTPStatus)), &OUTSIDE), ["here"]);
+    assert_eq!(whose(status, Some(None), &OUTSIDE), ["here"]);
+    let alone = views(Vec::new(), vec![vantage("pod/a", None)], &OUTSIDE);
     assert!(alone[0].counts && alone[0].from == "operator");
+}
+
+#[test]
+fn outside_the_cluster_its_addresses_mean_something_else_and_are_not_dialled() {
+    let target = |host: &str, address: Option<&str>| Target {
+        scheme: Scheme::Http,
+        host: host.to_owned(),
+        port: 80,
+        path: "/".to_owned(),
+        address: address.map(|address| address.parse().unwrap()),
+        is_own: false,
+    };
+    let service = target("orders.shop.svc", Some("192.0.2.7"));
+    assert!(!OUTSIDE.dials(&service) && !OUTSIDE.dials(&target("orders.shop.svc", None)));
+    assert!(OUTSIDE.dials(&target("orders.example.com", None)), "a URL is anybody's");
+    assert!(Standpoint { in_cluster: true, ..OUTSIDE }.dials(&service));
+    let by_vpn = Standpoint { reached: vec!["192.0.2.0/24".parse().unwrap()], ..OUTSIDE };
+    assert!(by_vpn.dials(&service) && !by_vpn.dials(&target("orders.shop.svc", Some("198.51.100.1"))));
 }
 
 #[test]

@@ -81,12 +81,12 @@ async fn read_actuator(
     let is_http = matches!(request.target.scheme, Scheme::Http | Scheme::Https);
     let answers_wrong = outcome.result.as_ref().is_err_and(|failure| failure.phase >= Phase::FirstByte);
     let asked = spec.actuator.is_some();
-    if !asked && !(is_http && answers_wrong) {
-        return None;
+    if asked || is_http && answers_wrong {
+        let actuator = spec.actuator.clone().unwrap_or_default();
+        let like = actuator_request(request, &actuator);
+        return Some((spring::read(prober, &like, actuator.base_path(), true).await, asked));
     }
-    let actuator = spec.actuator.clone().unwrap_or_default();
-    let like = actuator_request(request, &actuator);
-    Some((spring::read(prober, &like, actuator.base_path(), true).await, asked))
+    None
 }
 
 /// What was seen, as the operator keeps it.

@@ -23,7 +23,7 @@ use crate::controller::backend::watch::Tap;
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::events::Reporter;
 use crate::controller::unreadable::Unreadable;
-use crate::controller::wakes::{Wakes, Woken};
+use crate::controller::wakes::{Scope, Wakes};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
@@ -45,7 +45,7 @@ pub(super) struct Shared<'a> {
 pub(super) struct Quarter {
     pub(super) known: Arc<Known>,
     context: Arc<Context>,
-    scopes: Vec<(Option<String>, Woken<MonitoredBackend>)>,
+    scopes: Vec<Scope<MonitoredBackend>>,
     poked: mpsc::UnboundedReceiver<Poke>,
     policy: Policy,
     own: OwnCheck,

@@ -142,11 +142,19 @@ impl Case<'_> {
             Truth::Unknown if available.1 == Reason::NotProbed && !self.was_judged() => BackendState::Pending,
             Truth::Unknown => BackendState::Unknown,
             Truth::False => BackendState::Down,
-            Truth::True if self.live.record.is_slow() || others.iter().any(|(_, said)| is_false(said)) => {
+            Truth::True
+                if self.live.record.is_slow() || self.is_unsure() || others.iter().any(|(_, said)| is_false(said)) =>
+            {
                 BackendState::Degraded
             }
             Truth::True => BackendState::Up,
         }
+    }
+
+    /// Its health page answers 200, and says that it does not know.
+    fn is_unsure(&self) -> bool {
+        let found = self.live.findings.as_ref().and_then(|findings| findings.diagnosis.as_ref());
+        found.is_some_and(|found| found.cause == Cause::HealthUnknown)
     }
 
     /// A first failure that is being confirmed is no verdict yet.

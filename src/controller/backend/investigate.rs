@@ -13,7 +13,7 @@ use super::prepare;
 use crate::api::MonitoredBackend;
 use crate::diagnosis::backend::{Conclusion, conclude, diagnose};
 use crate::diagnosis::evidence::{Evidence, History, Vantage};
-use crate::diagnosis::gather::{Question, Source, gather, pod_probes, vantage};
+use crate::diagnosis::gather::{Question, Source, beside, gather, is_worth_asking, pod_probes, vantage};
 use crate::health::Moment;
 use crate::health::availability::Availability;
 use crate::probe::Request;
@@ -112,9 +112,18 @@ async fn evidence(context: &Arc<Context>, backend: &Arc<Backend>, object: &Monit
         gather(context.client.clone(), &context.prober, question, now.wall).await
     };
     if let (true, Some(request)) = (is_bad, request) {
-        let beside = pods(context, &evidence, pods_port.as_deref(), &request).await;
-        backend.with(|live| live.beside = beside.clone());
-        evidence.vantages.extend(beside);
+        let mut seen = pods(context, &evidence, pods_port.as_deref(), &request).await;
+        evidence.vantages.extend(seen.clone());
+        if is_worth_asking(&evidence) {
+            let actuator = object.spec.probe.actuator.as_ref();
+            let more = beside(&context.prober, actuator, &evidence, &request, context.clock.read().wall).await;
+            evidence.actuator = more.actuator;
+            let is_new = |one: &Vantage| evidence.vantages.iter().all(|known| known.name != one.name);
+            let more: Vec<Vantage> = more.vantages.into_iter().filter(is_new).collect();
+            evidence.vantages.extend(more.clone());
+            seen.extend(more);
+        }
+        backend.with(|live| live.beside = seen);
     } else {
         backend.with(|live| live.beside.clear());
     }

@@ -1,12 +1,11 @@
 //! From what a spec asks for to what a probe is asked to do. Pure: Secrets have been read, names have been found.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::api::{ActuatorProbe, HttpMethod, HttpProbe, ProbeSpec};
+use crate::probe::request::Pem;
 use crate::probe::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
 
 /// How large a compiled expression may be: enough for any that a person writes, too small to hurt.
@@ -22,9 +21,9 @@ pub struct Resolved {
     /// User name and password.
     pub basic_auth: Option<(String, String)>,
     /// Authorities to trust, PEM.
-    pub ca: Option<Arc<[u8]>>,
+    pub ca: Option<Pem>,
     /// Our certificate chain and key, PEM.
-    pub client: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    pub client: Option<(Pem, Pem)>,
 }
 
 impl std::fmt::Debug for Resolved {

@@ -15,13 +15,16 @@ use super::context::{Context, Poke};
 use super::entry::{Backend, Round, limits};
 use super::investigate;
 use super::prepare::{Aim, Prepared, Unprepared, prepare};
+use super::request::actuator_request;
 use super::sight::{CHECK_EVERY, OwnCheck, Turn};
 use crate::api::{ErrorClass, Phase, Reason};
 use crate::controller::events::{Event, Kind};
+use crate::diagnosis::evidence::Vantage;
 use crate::diagnosis::gather::vantage;
 use crate::health::Moment;
 use crate::health::availability::Availability;
 use crate::probe::Outcome;
+use crate::probe::actuator::read;
 use crate::schedule::{Deadlines, turn_after};
 
 /// One that was created so short a while ago is probed at once: somebody is waiting.
@@ -235,8 +238,13 @@ async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepar
     } else {
         backend.with(|live| live.refused.take_if(|(reason, _)| *reason == Reason::TargetDenied));
     }
+    let health = health(context, backend, prepared).await;
     let now = context.clock.read();
-    let round = summed_up(prepared, &outcomes, |at| now.stamp(at));
+    let mut round = summed_up(prepared, &outcomes, |at| now.stamp(at));
+    if let Some((vantage, passed)) = health {
+        round.passed &= passed;
+        round.vantages.push(vantage);
+    }
     let (dark, started_at) = (!round.passed && outcomes.iter().all(|(_, outcome)| is_dark(outcome)), round.started_at);
     let (changed, interval) = backend.with(|live| {
         let changed = live.take(round, now.moment);
@@ -249,9 +257,26 @@ async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepar
     investigate::look(context, backend, changed).await;
 }
 
+/// What the actuator's health page says, where that is asked for, and whether it passes: UNKNOWN is no failure, but it
+/// is not well either.
+async fn health(context: &Context, backend: &Backend, prepared: &Prepared) -> Option<(Vantage, bool)> {
+    let object = backend.object();
+    let actuator = object.spec.probe.actuator.as_ref()?;
+    let aim = prepared.aims.first()?;
+    let like = actuator_request(&aim.request, actuator);
+    let _place = context.places.take(&aim.host, false).await;
+    let reading = read(&context.prober, &like, actuator.base_path(), false).await;
+    let said = reading.health.said.as_ref().and_then(|health| health.status.as_deref());
+    let is_unknown = reading.health.outcome.result.is_ok() && said == Some("UNKNOWN");
+    let mut outcome = reading.health.outcome.clone();
+    outcome.result = reading.verdict();
+    let passed = outcome.result.is_ok() || is_unknown;
+    Some((vantage("health", &like, &outcome, context.clock.read().wall), passed))
+}
+
 /// Looks whether we see at all, and tells when that changed.
 pub async fn sight(context: &Arc<Context>) {
-    match context.eyes.look().0 {
+    match context.eyes.look() {
         Turn::None => {}
         Turn::Opened => {
             tracing::info!("probes see again");
@@ -349,7 +374,7 @@ fn summed_up(prepared: &Prepared, outcomes: &[(Moment, Outcome)], stamp: impl Fn
 
 /// Whether a verdict of Down waits until we know that we see.
 pub fn is_held(context: &Context, backend: &Backend, availability: Availability) -> Option<Duration> {
-    let until = context.eyes.look().1?;
+    let until = context.eyes.held_until()?;
     let waits = availability == Availability::Down && context.eyes.is_dark(backend);
     waits.then(|| until.since(context.clock.now()).max(Duration::from_millis(100)))
 }

@@ -50,7 +50,9 @@ pub struct Eyes {
     clock: Clock,
     fleet: Mutex<Fleet>,
     own_failure: Mutex<Option<String>>,
-    /// Told when blindness begins or ends.
+    /// A verdict in the dark waits until then.
+    held_until: Mutex<Option<Moment>>,
+    /// Why we are blind, while we are.
     said: Mutex<Option<String>>,
 }
 
@@ -68,7 +70,13 @@ pub enum Turn {
 impl Eyes {
     /// Open, until something says otherwise.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, fleet: Mutex::default(), own_failure: Mutex::default(), said: Mutex::default() }
+        Self {
+            clock,
+            fleet: Mutex::default(),
+            own_failure: Mutex::default(),
+            held_until: Mutex::default(),
+            said: Mutex::default(),
+        }
     }
 
     /// A round of probes of `backend` ended; `dark` when it got no byte from the far side and did not get beyond
@@ -93,22 +101,27 @@ impl Eyes {
         self.fleet.lock().is_dark(backend.number)
     }
 
-    /// Judges anew; says what changed, and until when a verdict in the dark is to wait.
-    pub fn look(&self) -> (Turn, Option<Moment>) {
+    /// Judges anew; says what changed.
+    pub fn look(&self) -> Turn {
         let now = self.clock.now();
         let failure = self.own_failure.lock().clone();
         let sight = self.fleet.lock().sight(failure.as_deref(), now);
+        *self.held_until.lock() = if let Sight::Dimming(until) = &sight { Some(*until) } else { None };
         let mut said = self.said.lock();
         match sight {
             Sight::Blind(why) if said.is_none() => {
                 *said = Some(why.clone());
-                (Turn::Blinded(why), None)
+                Turn::Blinded(why)
             }
-            Sight::Blind(_) => (Turn::None, None),
-            Sight::Clear | Sight::Dimming(_) if said.take().is_some() => (Turn::Opened, None),
-            Sight::Dimming(until) => (Turn::None, Some(until)),
-            Sight::Clear => (Turn::None, None),
+            Sight::Blind(_) => Turn::None,
+            Sight::Clear | Sight::Dimming(_) if said.take().is_some() => Turn::Opened,
+            Sight::Clear | Sight::Dimming(_) => Turn::None,
         }
+    }
+
+    /// Until when a verdict in the dark is to wait, as of the last look.
+    pub fn held_until(&self) -> Option<Moment> {
+        *self.held_until.lock()
     }
 
     /// Checks ourselves, if anything is dark; says whether the outcome is another than before.

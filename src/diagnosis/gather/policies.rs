@@ -42,13 +42,16 @@ pub enum Peer {
 /// A port of a pod that somebody wants to reach: `None` when its number is not known.
 pub(super) type Port = Option<u16>;
 
+/// Who wants to reach the pods, and at which port of each.
+pub(super) type Wish<'a> = (&'a [Peer], &'a dyn Fn(&Pod) -> Port);
+
 /// The policies that select any of `pods`, and whether each admits `prometheus` and `us`; `port` says which port of a
 /// pod each of the two wants.
 pub(super) fn policies(
     all: &[NetworkPolicy],
     pods: &[Pod],
-    (prometheus, prometheus_port): (&[Peer], &dyn Fn(&Pod) -> Port),
-    (us, our_port): (&[Peer], &dyn Fn(&Pod) -> Port),
+    (prometheus, prometheus_port): Wish<'_>,
+    (us, our_port): Wish<'_>,
 ) -> Vec<Policy> {
     let mut seen = Vec::new();
     for policy in all {
@@ -206,11 +209,15 @@ fn both(one: Known, other: Known) -> Known {
 
 /// One yes is enough, and only noes are a no.
 fn any(cases: impl Iterator<Item = Known>) -> Known {
-    cases.fold(Some(false), |so_far, case| match (so_far, case) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (Some(false), Some(false)) => Some(false),
-        _ => None,
-    })
+    let mut so_far = Some(false);
+    for case in cases {
+        so_far = match (so_far, case) {
+            (Some(true), _) | (_, Some(true)) => return Some(true),
+            (Some(false), Some(false)) => Some(false),
+            _ => None,
+        };
+    }
+    so_far
 }
 
 /// As [`any`], but nothing to judge by is not a no.

@@ -39,7 +39,7 @@ impl Health {
     pub fn read(body: &[u8]) -> Option<Self> {
         let Value::Object(page) = serde_json::from_slice(body).ok()? else { return None };
         let status = status(&page)?;
-        let status = is_word(status).then(|| status.to_owned());
+        let status = known(status).map(str::to_owned);
         let shape = match (page.get("components"), page.get("details")) {
             (Some(Value::Object(_)), _) => Shape::Components,
             (_, Some(Value::Object(_))) => Shape::Details,
@@ -79,6 +79,16 @@ fn is_within(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// The statuses of Spring Boot itself. Any other is the application's own word, and a target's words are not shown.
+const KNOWN: [&str; 4] = ["UP", "DOWN", "OUT_OF_SERVICE", "UNKNOWN"];
+
+/// What stands for any other status of a component.
+const OWN: &str = "CUSTOM";
+
+fn known(status: &str) -> Option<&'static str> {
+    KNOWN.into_iter().find(|known| *known == status)
+}
+
 /// The status of a page or a component. Mappers of JSON other than Jackson write Spring's class as it is, with a code.
 fn status(of: &Map<String, Value>) -> Option<&str> {
     match of.get("status")? {
@@ -103,6 +113,6 @@ fn collect(of: &Map<String, Value>, shape: Shape, outer: &str, depth: usize, fou
         }
         let name = if outer.is_empty() { name.clone() } else { format!("{outer}/{name}") };
         collect(component, shape, &name, depth + 1, found);
-        found.push((name, status.to_owned()));
+        found.push((name, known(status).unwrap_or(OWN).to_owned()));
     }
 }

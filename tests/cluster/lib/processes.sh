@@ -89,6 +89,15 @@ launch() {
   until [[ -s $RUN/$name.pid ]] || ! start_of "$pid" >/dev/null; do nap 0.01; done
 }
 
+# Waits, two seconds at most, until those that were just launched have written their pid files: a signal may have come
+# between their fork and that, and then nobody could find them.
+await_pid_files() {
+  local name deadline=$((SECONDS + 2))
+  for name in "$@"; do
+    until [[ -s $RUN/$name.pid ]] || ((SECONDS >= deadline)); do nap 0.01; done
+  done
+}
+
 # terminate SECONDS NAME...: asks all of them to end, and kills what has not by then. What a
 # component leaves behind is then for its ended_NAME, if there is one.
 terminate() {

@@ -82,10 +82,9 @@ fn an_excluded_page_is_taken_out_of_the_exclusion() {
     says(&d.advice, &["MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_EXCLUDE=env"]);
 }
 
-type Listed = &'static [(&'static str, &'static str)];
-
 /// What disables the endpoint, each alone: with the list that Spring Boot 3.5 shows then.
-const DISABLING: &[(&str, &str, Listed, &str)] = &[
+type Disabling = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str);
+const DISABLING: &[Disabling] = &[
     ("MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED", "false", SOME, "MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED=true"),
     ("MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS", "NONE", SOME, "MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS=read-only"),
     ("MANAGEMENT_ENDPOINTS_ACCESS_DEFAULT", "none", ONLY_SELF, "MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS=read-only"),

@@ -22,7 +22,10 @@ use targets::{Active, Targets};
 pub(super) use targets::{Aim, place, without_secrets};
 
 /// How long one answer may take: a list of thousands of targets is megabytes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long all of it may take. One look at a backend waits for this and for the API server, and a Prometheus that
+/// answers nothing must not cost the rest of the evidence.
+const WHOLE: Duration = Duration::from_secs(6);
 /// How long a name of somebody else's may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(2);
 /// The largest answer that is read: some 20,000 targets.
@@ -74,11 +77,22 @@ struct Sample {
 
 /// Prometheus' entries about the backend.
 pub(super) async fn ask(prober: &Prober, source: &Source, aim: &Aim, now: Timestamp) -> Lookup<Prometheus> {
+    let Ok(seen) = timeout(WHOLE, look(prober, source, aim.clone(), now)).await else {
+        let url = without_secrets(&source.url);
+        return Lookup::Failed(format!("asking Prometheus at {url}: no answer within {} s", WHOLE.as_secs()));
+    };
+    seen
+}
+
+async fn look(prober: &Prober, source: &Source, mut aim: Aim, now: Timestamp) -> Lookup<Prometheus> {
     let api = Api { prober, source };
-    let active: Targets = match api.get("/api/v1/targets?state=active").await {
+    // Our probe met one of the addresses of a name; Prometheus may scrape each of them.
+    let (active, own) = tokio::join!(api.get::<Targets>("/api/v1/targets?state=active"), resolve(aim.names.clone()));
+    let active = match active {
         Ok(targets) => targets,
         Err(why) => return Lookup::Failed(why),
     };
+    aim.addresses.extend(own.into_values().flatten());
     let resolved = resolve(aim.strangers(&active.active_targets)).await;
     let matched = aim.choose(active.active_targets, &resolved);
     let mut dropped = false;
