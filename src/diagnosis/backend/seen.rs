@@ -208,5 +208,7 @@ pub(super) fn is_target(vantage: &Vantage) -> bool {
 /// Somebody on our side got an answer from this port.
 pub(super) fn reaches_port(e: &Evidence, port: u16) -> bool {
     let seen = e.vantages.iter().any(|vantage| vantage.port == Some(port) && (vantage.ok || vantage.any_byte));
-    seen || actuator(e).is_some_and(|a| a.base_status.is_some() && actuator_port(a) == Some(port))
+    // Through a Service we reach the port behind it, by another number.
+    let behind = passes(e) && e.service.found().is_some_and(|service| service.endpoint_port == Some(port));
+    seen || behind || actuator(e).is_some_and(|a| a.base_status.is_some() && actuator_port(a) == Some(port))
 }

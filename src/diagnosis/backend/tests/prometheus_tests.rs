@@ -37,6 +37,8 @@ fn a_drop_is_less_sure_when_the_page_may_only_be_slow_or_the_port_was_not_seen()
         e.actuator = Lookup::NotLooked;
     });
     expect(&other_port, Cause::BlockedForPrometheus, Possible, No);
+    let through_service = with(other_port.clone(), behind_service);
+    expect(&through_service, Cause::BlockedForPrometheus, Certain, No);
     let policies =
         with(only_prometheus(DROPPED), |e| e.policies = Lookup::Forbidden("list networkpolicies in shop".to_owned()));
     let d = expect(&policies, Cause::BlockedForPrometheus, Likely, No);
