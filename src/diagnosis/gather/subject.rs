@@ -4,7 +4,7 @@ use axum::http::Uri;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
-use crate::api::{BackendTarget, MonitoredBackend, TargetScheme};
+use crate::api::{BackendTarget, MonitoredBackend, TargetScheme, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Subject};
 
 /// How long a start may take where neither the spec nor a startup probe says so, in seconds (api.md, startupSeconds).
@@ -19,7 +19,7 @@ pub fn subject(backend: &MonitoredBackend) -> Subject {
     let prometheus = spec.prometheus.as_ref();
     Subject {
         name: backend.name_any(),
-        url: place.url(),
+        url: url(place.scheme, called(&place.host, spec.workload_ref.as_ref()), &place.port, &place.path),
         scheme: place.scheme.to_owned(),
         host: place.host,
         port: place.port.parse().unwrap_or(0),
@@ -57,8 +57,13 @@ pub(super) fn settle(evidence: &mut Evidence, is_startup_given: bool, pods_port:
         let ready_after = u64::try_from(ready_after).unwrap_or(0);
         startup = budgets.max().unwrap_or_else(|| ready_after.max(USUAL_STARTUP));
     }
-    evidence.subject.port = port;
-    evidence.subject.startup_seconds = startup;
+    let subject = &mut evidence.subject;
+    if subject.port == 0 && port > 0 {
+        let Subject { scheme, host, path, workload, .. } = subject;
+        subject.url = url(scheme, called(host, workload.as_ref()), &port.to_string(), path);
+    }
+    subject.port = port;
+    subject.startup_seconds = startup;
 }
 
 /// A target in its parts.
@@ -99,17 +104,20 @@ impl Place {
         };
         Self { scheme: scheme.as_str(), host, port, path }
     }
+}
 
-    fn url(&self) -> String {
-        let Self { scheme, host, port, path } = self;
-        let host = match host.as_str() {
-            "" => "PODS".to_owned(),
-            host if host.contains(':') => format!("[{host}]"),
-            host => host.to_owned(),
-        };
-        let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
-        format!("{scheme}://{host}:{port}{slash}{path}")
+/// What stands for the host in a URL: pods are called by their workload.
+fn called<'a>(host: &'a str, workload: Option<&'a WorkloadRef>) -> &'a str {
+    match workload {
+        Some(workload) if host.is_empty() => &workload.name,
+        _ => host,
     }
+}
+
+fn url(scheme: &str, host: &str, port: &str, path: &str) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+    format!("{scheme}://{host}:{port}{slash}{path}")
 }
 
 fn in_words(port: &IntOrString) -> String {

@@ -49,9 +49,10 @@ fn a_subject_says_what_its_spec_says() {
             0,
             "/x",
         ),
-        (json!({"pods": {"port": 8081, "scheme": "https"}}), "https://PODS:8081/", "", 8081, "/"),
+        (json!({"pods": {"port": 8081, "scheme": "https"}}), "https://orders:8081/", "", 8081, "/"),
     ] {
-        let seen = subject(&backend(json!({"target": target})));
+        let workload = json!({"kind": "Deployment", "name": "orders"});
+        let seen = subject(&backend(json!({"target": target, "workloadRef": workload})));
         let expected = (url, host, port, path);
         assert_eq!((seen.url.as_str(), seen.host.as_str(), seen.port, seen.path.as_str()), expected);
     }
@@ -70,6 +71,7 @@ fn ports_and_starting_times_are_settled_by_what_was_seen() {
     by_service.service = Lookup::Found(Service { port: Some((8080, "app".to_owned())), ..Default::default() });
     super::subject::settle(&mut by_service, false, None);
     assert_eq!((by_service.subject.port, by_service.subject.startup_seconds), (8080, 300));
+    assert_eq!(by_service.subject.url, "http://web.shop.svc:8080/", "a name is no port of a URL");
     let mut by_pods = evidence(json!({"target": {"pods": {"port": "http"}}}));
     let container =
         Container { startup_budget: Some(900), ports: vec![(Some("http".to_owned()), 8085)], ..Default::default() };
