@@ -19,6 +19,10 @@ async fn a_hang_is_told_once_with_its_cause_and_the_recovery_says_how_long_it_la
     let target = Misbehave::start();
     let _operator = world.operator(&LOCAL).await;
     world.backend("shop", probed(&target.url("/metrics"), json!({"metrics": {}}))).await;
+    // With the default timeout, which is as long as so short an interval: a hang fills all of it.
+    let brisk = json!({"target": {"url": target.url("/metrics")}, "probe": {"intervalSeconds": 1}});
+    world.backend("brisk", brisk).await;
+    world.backend_is(SOON, "brisk", "Up", "").await;
     let up = world.backend_is(SOON, "shop", "Up", "").await;
     assert_eq!(condition(&up, "Ready"), ("True", "Ready"), "{up:#}");
     assert_eq!(condition(&up, "MetricsExposed"), ("True", "Exposed"), "{up:#}");
@@ -27,12 +31,13 @@ async fn a_hang_is_told_once_with_its_cause_and_the_recovery_says_how_long_it_la
     for column in ["NAME", "STATE", "READY", "CAUSE", "LATENCY", "LAST PROBE", "RESTARTS", "AGE"] {
         assert!(lines[0].contains(column), "{table}");
     }
-    assert!(lines[1].starts_with("shop ") && lines[1].contains(" Up ") && lines[1].contains(" True "), "{table}");
+    assert!(lines[2].starts_with("shop ") && lines[2].contains(" Up ") && lines[2].contains(" True "), "{table}");
 
     target.set("hang");
     let down = world.backend_is(SOON, "shop", "Down", "Hung").await;
     assert_eq!(condition(&down, "Available"), ("False", "FirstByteTimeout"), "{down:#}");
     assert_eq!(text(&down, "/status/vantages/0/errorClass"), "FirstByteTimeout", "{down:#}");
+    world.backend_is(SOON, "brisk", "Down", "Hung").await;
     let told = world.event(SOON, "shop", "Down").await;
     assert_eq!(told.type_.as_deref(), Some("Warning"));
 
@@ -60,6 +65,7 @@ struct Fault {
 
 fn faults(target: &Misbehave) -> Vec<Fault> {
     let page = json!({"metrics": {}});
+    let health = |mode: &str| json!({"actuator": {"basePath": format!("/spring/{mode}/actuator")}});
     let down = |name, path: &str, cause, class| Fault {
         name,
         url: target.url(path),
@@ -81,6 +87,14 @@ fn faults(target: &Misbehave) -> Vec<Fault> {
         Fault {
             probe: json!({"metrics": {}, "intervalSeconds": 60, "timeoutSeconds": 30, "failureThreshold": 1}),
             ..down("bomb", "/gzip/bomb/metrics", "TooLarge", "BodyTooLarge")
+        },
+        // Its actuator answers beside it.
+        down("slow", "/slow/metrics/metrics", "SlowMetrics", "FirstByteTimeout"),
+        Fault { probe: health("db-down"), ..down("database", "/healthz", "DependencyDown", "HTTPStatus") },
+        Fault {
+            state: "Degraded",
+            probe: health("unknown"),
+            ..down("unsure", "/healthz", "HealthUnknown", "Assertion")
         },
         down("closed", "/close/metrics", "Unexplained", "Reset"),
         down("gibberish", "/not-http/metrics", "SchemeMismatch", "NotHTTP"),
@@ -104,13 +118,16 @@ async fn every_fault_gets_its_cause_and_its_error_class() {
     // All of them in one go, so that a failure shows every one that differs.
     eventually(seconds(60), "every fault is explained", async || {
         let mut wrong = Vec::new();
-        for Fault { name, state, cause, class, .. } in &faults {
+        for Fault { name, state, cause, class: wanted, .. } in &faults {
             let found = world.get_backend(name).await;
             let says = |pointer| text(&found, pointer);
-            let seen = (says("/status/state"), says("/status/diagnosis/cause"), says("/status/vantages/0/errorClass"));
-            if seen != (*state, *cause, *class) {
+            let vantages = found["status"]["vantages"].as_array();
+            let failing = vantages.into_iter().flatten().find(|vantage| vantage["ok"] == json!(false));
+            let class = failing.map_or("", |failing| text(failing, "/errorClass"));
+            let seen = (says("/status/state"), says("/status/diagnosis/cause"), class);
+            if seen != (*state, *cause, *wanted) {
                 let message = says("/status/diagnosis/message");
-                wrong.push(format!("{name}: {seen:?}, not {:?}: {message}", (state, cause, class)));
+                wrong.push(format!("{name}: {seen:?}, not {:?}: {message}", (state, cause, wanted)));
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(format!("\n{}", wrong.join("\n"))) }

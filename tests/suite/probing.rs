@@ -41,7 +41,9 @@ async fn nothing_that_a_target_says_is_told_on() {
     for mode in MODES {
         world.backend(mode, probed(&target.url(&format!("/canary/{mode}/metrics")), json!({"metrics": {}}))).await;
     }
-    for name in MODES {
+    let actuator = json!({"actuator": {"basePath": "/canary/actuator/actuator"}});
+    world.backend("actuator", probed(&target.url("/status/500/healthz"), actuator)).await;
+    for name in MODES.into_iter().chain(["actuator"]) {
         let down = world.sees_backend(seconds(60), name, "Down", |found| text(found, "/status/state") == "Down").await;
         assert_ne!(text(&down, "/status/diagnosis/cause"), "", "{down:#}");
         world.event(SOON, name, "Down").await;
