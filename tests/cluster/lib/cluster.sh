@@ -221,9 +221,15 @@ stop_in_order() {
   terminate 10 etcd
 }
 
+# The processes, and what they changed on the machine.
+clear_away() {
+  end_everything
+  if owns_machine; then clear_machine; fi
+}
+
 # Everything but the lock, and the directory itself if nothing else is in it.
 demolish() {
-  end_everything
+  clear_away
   give_ports_back
   (
     cd "$CLUSTER_DIR"
@@ -235,7 +241,7 @@ down() {
   (($# == 0)) || refuse "down takes no argument"
   if ! lock_cluster; then
     # The directory may have been removed under a running cluster.
-    end_everything
+    clear_away
     say "no cluster in $CLUSTER_DIR"
     return
   fi

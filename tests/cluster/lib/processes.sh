@@ -152,7 +152,6 @@ end_everything() {
     nap 0.02
   done
   rm -f "$RUN"/*.pid
-  if owns_machine; then clear_machine; fi
 }
 
 show_log_of() {
