@@ -251,6 +251,11 @@ what_to_try() {
    kubectl apply -n $NAMESPACE -f config/samples/demo.yaml
    scripts/demo beat edge-3
 
+   # the backend: what it does on request is in tests/backends/README.md; then ask why, and heal it
+   curl '$SHOP/_/mode?set=spring/db-down'; curl '$SHOP/_/mode?set=exposition/broken'; curl '$SHOP/_/mode?set=hang'
+   vigie diagnose backend shop -n $NAMESPACE
+   curl '$SHOP/_/mode?set=ok'
+
    # it may not write any more: kubectl goes stale, vigie get and the metrics tell the truth; then the rights again
    kubectl delete rolebinding -n $NAMESPACE vigie
    scripts/demo silence edge-3; sleep 35; vigie get -n $NAMESPACE

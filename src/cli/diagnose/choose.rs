@@ -74,6 +74,7 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
         port: None,
         http_status: None,
         redirects_to_login: false,
+        not_serving: false,
         // Whatever came from there is not written in the status; a pass, or a failure past the dialling, shows it.
         any_byte: of.ok || of.error_class.is_some_and(|class| class == ErrorClass::HTTPStatus),
         certificate_expires: None,
