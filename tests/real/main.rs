@@ -12,3 +12,6 @@ mod support;
 mod app;
 mod misbehave;
 mod place;
+mod replicas;
+mod spring;
+mod told;
