@@ -339,7 +339,7 @@ fn a_hang_needs_a_second_silent_witness() {
         e.subject.wants_metrics = false;
         actuator_of(e).liveness = Some(Ok(200));
     });
-    expect_cause(&waits, Cause::Unexplained);
+    expect(&waits, Cause::DependencyDown, Likely, No);
     let unasked = with(silent(), |e| e.actuator = Lookup::NotLooked);
     expect(&unasked, Cause::Hung, Possible, Once);
     // A timeout of the connection alone is no hang.
