@@ -10,5 +10,10 @@
 mod support;
 
 mod app;
+mod cluster_faults;
+mod discovery;
 mod misbehave;
+mod person;
 mod place;
+mod prometheus;
+mod scraper;
