@@ -1,5 +1,7 @@
 //! What a person deploys: a Deployment of one container and a Service before it, both of one name.
 
+use std::net::{IpAddr, SocketAddr};
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::place;
 use crate::support::world::SOON;
-use crate::support::{World, eventually};
+use crate::support::{World, eventually, http};
 
 /// A Deployment and its Service, to be made. Its pods are labelled `app: NAME` and their container is named `app`.
 #[derive(Clone, Debug)]
@@ -94,6 +96,11 @@ impl App {
         json!({"target": target, "workloadRef": workload, "probe": probed(probe)})
     }
 
+    /// `target`: each of its pods, with this path.
+    pub(crate) fn at_pods(&self, path: &str) -> Value {
+        json!({"pods": {"port": "http", "path": path}})
+    }
+
     /// `target`: the Service, with this path.
     pub(crate) fn at_service(&self, path: &str) -> Value {
         json!({"service": {"name": self.name, "port": "http", "path": path}})
@@ -119,6 +126,18 @@ pub(crate) fn merge(into: &mut Value, more: Value) {
     }
 }
 
+/// `POST` to a pod's own address; an answer that is not 200 is a failure.
+#[track_caller]
+pub(crate) fn post(pod: &Pod, port: u16, path: &str) {
+    let to = SocketAddr::new(address(pod).expect("a running pod has an address"), port);
+    let request = format!("POST {path} HTTP/1.1\r\nHost: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let answer = http::exchange(to, request.as_bytes()).unwrap_or_else(|error| panic!("{to}{path}: {error}"));
+    assert_eq!(answer.status, 200, "{to}{path}: {answer:?}");
+}
+
+/// Where the control pages of `misbehave` are.
+pub(crate) const CONTROL: u16 = 8099;
+
 /// The pods of an app that nobody is deleting.
 pub(crate) async fn pods(world: &World, app: &str) -> Vec<Pod> {
     let found = world.api::<Pod>().list(&ListParams::default().labels(&format!("app={app}"))).await;
@@ -142,6 +161,6 @@ fn phase(pod: &Pod) -> &str {
 }
 
 /// The address of a pod, once it has one.
-pub(crate) fn address(pod: &Pod) -> Option<std::net::IpAddr> {
+pub(crate) fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }

@@ -8,11 +8,12 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::app::{App, running};
-use crate::person::{advice, diagnose, follow, kubectl, message, next, says};
+use crate::person::{advice, diagnose, kubectl, message, next, says};
 use crate::place;
 use crate::support::cluster::Cluster;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
+use crate::told::obey;
 
 /// Deploys it, and has it watched by its Service.
 async fn watched(world: &World, app: App) {
@@ -67,7 +68,7 @@ async fn what_keeps_a_pod_from_running_is_named_and_what_is_advised_cures_it() {
     assert!(!message(&disk).contains("preemption"), "{disk:#}");
     says(advice(&disk), &["correct its node selector"]);
 
-    follow(&world, advice(&zero));
+    obey(&world, &zero);
     let key = Patch::Merge(json!({"data": {"mode": "ok"}}));
     world.api::<ConfigMap>().patch("settings", &PatchParams::default(), &key).await.expect("a ConfigMap is patched");
     world.backend_is(SOON, "zero", "Up", "").await;
@@ -102,7 +103,7 @@ async fn a_service_that_does_not_lead_to_its_pods_is_named_and_can_be_mended_by_
     for command in commands {
         says(&kubectl(&world, &command), &["nothing"]);
     }
-    follow(&world, advice(&found));
+    obey(&world, &found);
     world.backend_is(SOON, "nothing", "Up", "").await;
 
     let found = world.backend_is(SOON, "name", "Down", "ServicePortMismatch").await;
@@ -219,5 +220,5 @@ async fn pods_of_a_node_that_is_gone_are_explained_by_the_node() {
     let found = is_down(&world, "shop", "NodeLost").await;
     says(message(&found), &[&format!("node {} is not Ready since ", node.2), "on it: pod shop-"]);
     says(advice(&found), &[&format!("`kubectl describe node {}`", node.2)]);
-    says(&follow(&world, advice(&found)), &["NodeStatusUnknown"]);
+    says(&kubectl(&world, &format!("kubectl describe node {}", node.2)), &["NodeStatusUnknown"]);
 }

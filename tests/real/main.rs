@@ -16,4 +16,7 @@ mod misbehave;
 mod person;
 mod place;
 mod prometheus;
+mod replicas;
 mod scraper;
+mod spring;
+mod told;

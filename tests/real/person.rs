@@ -41,13 +41,6 @@ pub(crate) fn blames_nobody_between(told: &str) {
     }
 }
 
-/// The first command with kubectl in a text, run as it stands there.
-#[track_caller]
-pub(crate) fn follow(world: &World, advice: &str) -> String {
-    let command = advice.split('`').find(|part| part.starts_with("kubectl "));
-    kubectl(world, command.unwrap_or_else(|| panic!("no command in {advice:?}")))
-}
-
 /// A command line with kubectl, as the administrator.
 #[track_caller]
 pub(crate) fn kubectl(world: &World, line: &str) -> String {

@@ -170,7 +170,8 @@ impl Next<'_> {
 /// not ready.
 fn logs(pod: &Pod) -> Option<String> {
     let all = || pod.init.iter().chain(&pod.containers);
-    let crashed = all().find(|container| container.last.is_some() && !container.ready);
+    let crashed =
+        all().find(|container| container.last.is_some() && !container.ready && container.terminated.is_none());
     let ran = all().filter(|container| container.running_since.is_some() || container.terminated.is_some());
     let name = |name: &str| format!("-c {name}");
     match crashed {

@@ -192,7 +192,8 @@ fn what_the_operator_saw_long_ago_is_not_now() {
         serde_json::from_value(json!({
             "lastProbeTime": at,
             "vantages": [
-                {"name": "target", "ok": false, "errorClass": "Refused", "phase": "Connect", "milliseconds": 3},
+                {"name": "target", "ok": false, "errorClass": "HTTPStatus", "phase": "Body", "milliseconds": 3,
+                 "message": "the status is 404, expected exactly 200"},
                 {"name": "pod/a", "ok": true, "time": "2026-11-22T11:00:00Z"},
             ],
         }))
@@ -200,8 +201,9 @@ fn what_the_operator_saw_long_ago_is_not_now() {
     };
     let fresh = of_operator(&status("2026-11-22T11:59:00.000000Z"), 15, now());
     assert_eq!(fresh.len(), 1, "that of the pod is an hour old");
-    assert_eq!((fresh[0].ok, fresh[0].error_class, fresh[0].milliseconds), (false, Some(ErrorClass::Refused), 3));
+    assert_eq!((fresh[0].ok, fresh[0].error_class, fresh[0].milliseconds), (false, Some(ErrorClass::HTTPStatus), 3));
     assert!(of_operator(&status("2026-11-22T11:57:00.000000Z"), 15, now()).is_empty());
+    assert_eq!((fresh[0].http_status, fresh[0].any_byte), (Some(404), true), "our own words name what was answered");
     assert_eq!(
         of_operator(&status("2026-11-22T11:57:00.000000Z"), 300, now()).len(),
         1,

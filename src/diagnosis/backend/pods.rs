@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::Finding;
+use super::crash::last_log;
 use super::seen::{ended, fails, pods, suspects, unfinished_rollout, waiting, warnings, workload};
 use super::words::{kubectl, list, since, some};
 use crate::api::{Cause, Confidence};
@@ -305,7 +306,7 @@ pub(super) fn init_container_failing(e: &Evidence) -> Option<Finding> {
     facts.extend(end.map(|end| format!("ended with {}, exit {}", end.reason, end.exit_code)));
     let told = end.and_then(|end| end.message.as_deref()).and_then(|said| extract::extract(said).told());
     let said = told.map(|told| format!(": {told}")).unwrap_or_default();
-    let logs = kubectl(e, format_args!("logs {} -c {} --previous", pod.name, container.name));
+    let logs = last_log(e, pod, container);
     Some(
         Finding::new(
             Cause::InitContainerFailing,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::seen::{closest, fails, is_without_endpoints, passes, pod_vantages, pods, seen_by_us, target, workload};
+use super::seen::{
+    closest, fails, is_without_endpoints, passes, pod_vantages, pods, seen_by_us, target, vantage, workload,
+};
 use super::words::{kubectl, some, workload_name};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
@@ -120,7 +122,32 @@ fn told(declared: &[(Option<String>, u16)]) -> String {
     some(&declared.iter().map(one).collect::<Vec<_>>(), 6)
 }
 
+/// The health page is asked for at a port that the Service does not have: its address refuses there.
+fn lacks_actuator_port(e: &Evidence) -> Option<Finding> {
+    let service = e.service.found()?;
+    let health = vantage(e, "health").filter(|health| health.error_class == Some(ErrorClass::Refused))?;
+    let port = health.port.filter(|port| *port != e.subject.port)?;
+    let suffix = format!("/{port}");
+    if service.ports.is_empty() || service.ports.iter().any(|has| *has == port.to_string() || has.ends_with(&suffix)) {
+        return None;
+    }
+    let name = &service.name;
+    let ports = some(&service.ports, 6);
+    Some(
+        Finding::new(
+            Cause::ServicePortMismatch,
+            format!("Service {name} has no port {port}, where spec.probe.actuator.port has the health page asked for; it has {ports}"),
+            format!("Add port {port} to Service {name}, or aim at the pods themselves (spec.target.pods)"),
+        )
+        .seen(seen_by_us(health))
+        .seen(format!("ports of Service {name}: {ports}")),
+    )
+}
+
 pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
+    if let Some(finding) = lacks_actuator_port(e) {
+        return Some(finding);
+    }
     let service = failing_service(e)?;
     let name = &service.name;
     let Some((port, target_port)) = &service.port else {

@@ -151,7 +151,8 @@ fn an_init_container_that_fails_is_named_and_one_that_succeeded_is_not() {
     };
     let d = expect(&init(1, false), Cause::InitContainerFailing, Certain, No);
     says(&d.message, &["migrate", "web-1", "org.flywaydb.core.api.FlywayException"]);
-    says(&d.advice, &["kubectl -n shop logs web-1 -c migrate --previous"]);
+    // It has ended and is not started again: what is there is no previous one.
+    says(&d.advice, &["kubectl -n shop logs web-1 -c migrate`"]);
     expect_cause(&init(0, true), Cause::StillStarting);
 }
 

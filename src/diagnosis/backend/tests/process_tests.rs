@@ -4,7 +4,7 @@ use super::scene::*;
 use crate::api::Confidence::{Certain, Likely, Possible};
 use crate::api::RestartHelps::{No, Once};
 use crate::api::{Cause, ErrorClass};
-use crate::diagnosis::evidence::{Actuator, Agent, EnvValue, Evidence, Lookup, Prometheus};
+use crate::diagnosis::evidence::{Actuator, Agent, EnvValue, Evidence, Lookup};
 
 fn refused() -> Evidence {
     bad(ErrorClass::Refused)
@@ -220,31 +220,6 @@ fn what_starts_is_waited_for_and_what_never_listened_is_restarted_once() {
 }
 
 #[test]
-fn a_container_that_runs_and_listens_no_more_is_restarted_once_and_is_never_a_firewall() {
-    let closed = with(refused(), |e| {
-        e.vantages.push(failing("pod/web-1", ErrorClass::Refused));
-        e.prometheus = Lookup::Found(Prometheus {
-            targets: vec![down("Get \"http://10.1.0.7:8081/\": dial tcp 10.1.0.7:8081: connect: connection refused")],
-            ..Prometheus::default()
-        });
-    });
-    let d = expect(&closed, Cause::MainPortDead, Likely, Once);
-    says(&d.message, &["nothing listens on port 8081 any more", "pod web-1", "answered last at 2026-11-05T09:58:45Z"]);
-    says(&d.advice, &["kubectl -n shop logs web-1 -c app --tail=50"]);
-    assert!(!format!("{d:?}").contains("firewall"), "{d:?}");
-    // Its readiness probe takes it out of the Service: still the better news.
-    let unready = with(closed.clone(), |e| {
-        behind_service(e);
-        service_of(e).endpoints = (0, 1);
-        pod_of(e).ready = false;
-    });
-    expect_cause(&unready, Cause::MainPortDead);
-    // Silence is no closed port.
-    let silent = with(closed, |e| e.vantages[1] = failing("pod/web-1", ErrorClass::ConnectTimeout));
-    assert_ne!(diagnosis(&silent).cause, Cause::MainPortDead);
-}
-
-#[test]
 fn an_answer_is_no_start_unless_the_startup_probe_still_waits() {
     let answering = |started: bool| {
         with(starting(20), |e| {
@@ -367,7 +342,7 @@ fn a_hang_needs_a_second_silent_witness() {
         e.subject.wants_metrics = false;
         actuator_of(e).liveness = Some(Ok(200));
     });
-    expect_cause(&waits, Cause::Unexplained);
+    expect(&waits, Cause::DependencyDown, Likely, No);
     let unasked = with(silent(), |e| e.actuator = Lookup::NotLooked);
     expect(&unasked, Cause::Hung, Possible, Once);
     // A timeout of the connection alone is no hang.

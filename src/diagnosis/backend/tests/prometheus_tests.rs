@@ -1,6 +1,6 @@
 use super::scene::*;
 use crate::api::Confidence::{Certain, Likely, Possible};
-use crate::api::RestartHelps::No;
+use crate::api::RestartHelps::{No, Once};
 use crate::api::{Cause, ErrorClass, Reason, Truth};
 use crate::diagnosis::backend::{conclude, diagnose};
 use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
@@ -62,6 +62,28 @@ fn a_refusal_everywhere_follows_the_pods_and_is_never_a_firewall() {
     assert!(!everything.contains("firewall") && !everything.contains("ForPrometheus"), "{everything}");
     let both_time_out = with(bad(ErrorClass::ConnectTimeout), |e| e.prometheus = only_prometheus(DROPPED).prometheus);
     assert_ne!(diagnosis(&both_time_out).cause, Cause::BlockedForPrometheus);
+}
+
+#[test]
+fn a_container_that_runs_and_listens_no_more_is_restarted_once_and_is_never_a_firewall() {
+    let closed = with(bad(ErrorClass::Refused), |e| {
+        e.vantages.push(failing("pod/web-1", ErrorClass::Refused));
+        e.prometheus = only_prometheus(REFUSED).prometheus;
+    });
+    let d = expect(&closed, Cause::MainPortDead, Likely, Once);
+    says(&d.message, &["nothing listens on port 8081 any more", "pod web-1", "answered last at 2026-11-05T09:58:45Z"]);
+    says(&d.advice, &["kubectl -n shop logs web-1 -c app --tail=50"]);
+    assert!(!format!("{d:?}").contains("firewall"), "{d:?}");
+    // Its readiness probe takes it out of the Service: still the better news.
+    let unready = with(closed.clone(), |e| {
+        behind_service(e);
+        service_of(e).endpoints = (0, 1);
+        pod_of(e).ready = false;
+    });
+    expect_cause(&unready, Cause::MainPortDead);
+    // Silence is no closed port.
+    let silent = with(closed, |e| e.vantages[1] = failing("pod/web-1", ErrorClass::ConnectTimeout));
+    assert_ne!(diagnosis(&silent).cause, Cause::MainPortDead);
 }
 
 #[test]
