@@ -8,8 +8,8 @@ use kube::api::{ListParams, PostParams};
 use serde_json::json;
 
 use crate::support::beats::Beaten;
-use crate::support::fleet::Fleet;
 use crate::support::faults::Faults;
+use crate::support::fleet::Fleet;
 use crate::support::{Connector, World, eventually, never, quick, seconds};
 
 /// A write a second keeps this many at most 40 s old: more than `lateAfterSeconds`, which is 15.
@@ -79,11 +79,7 @@ async fn checkpoints_that_the_api_server_cannot_keep_up_with_hold_no_transition_
     make.for_each(async |_| {}).await;
     let edges: Vec<_> = names
         .iter()
-        .map(|name| Connector {
-            name: name.clone(),
-            id: format!("{}/{name}", world.ns),
-            token: token.to_owned(),
-        })
+        .map(|name| Connector { name: name.clone(), id: format!("{}/{name}", world.ns), token: token.to_owned() })
         .collect();
     let online = async |wanted: usize| {
         eventually(seconds(180), &format!("{wanted} are Online, and nothing is left to write"), async || {
