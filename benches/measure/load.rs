@@ -143,6 +143,23 @@ impl Wire {
         }
     }
 
+    /// The body of the last answer, put together where it came in chunks.
+    pub(crate) fn body(&self) -> String {
+        let answer = self.shown();
+        let Some((head, mut rest)) = answer.split_once("\r\n\r\n") else { return answer };
+        if !is_chunked(head.as_bytes()) {
+            return rest.to_owned();
+        }
+        let mut body = String::new();
+        while let Some((length, chunk)) = rest.split_once("\r\n") {
+            let length = usize::from_str_radix(length, 16).unwrap_or_default();
+            let Some((text, next)) = chunk.split_at_checked(length).filter(|_| length > 0) else { break };
+            body.push_str(text);
+            rest = next.trim_start_matches("\r\n");
+        }
+        body
+    }
+
     /// The last answer, for people.
     pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.buffer).into_owned()
@@ -150,12 +167,16 @@ impl Wire {
 }
 
 fn is_whole(head: &[u8], body: &[u8]) -> anyhow::Result<bool> {
-    const CHUNKED: &[u8] = b"\r\ntransfer-encoding: chunked";
-    match head.windows(CHUNKED.len()).any(|at| at.eq_ignore_ascii_case(CHUNKED)) {
+    match is_chunked(head) {
         // Text, in which no line is a lone 0 but the last chunk's.
         true => Ok(body.ends_with(b"\r\n0\r\n\r\n")),
         false => Ok(body.len() >= content_length(head)?),
     }
+}
+
+fn is_chunked(head: &[u8]) -> bool {
+    const CHUNKED: &[u8] = b"\r\ntransfer-encoding: chunked";
+    head.windows(CHUNKED.len()).any(|at| at.eq_ignore_ascii_case(CHUNKED))
 }
 
 fn content_length(head: &[u8]) -> anyhow::Result<usize> {

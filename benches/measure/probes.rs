@@ -183,7 +183,7 @@ async fn ask(address: SocketAddr, port: u16, number: usize, pause: Option<Durati
         let target = targets::url(i % 250, port);
         let request = format!("GET /probe?module=http_2xx&target={target} HTTP/1.1\r\nHost: blackbox.example\r\n\r\n");
         let status = wire.ask(request.as_bytes()).await?;
-        let passed = wire.shown().contains("\nprobe_success 1\n");
+        let passed = wire.body().contains("\nprobe_success 1\n");
         anyhow::ensure!(status == 200 && passed, "the blackbox-exporter answered {status}: {}", wire.shown());
     }
     Ok(())
