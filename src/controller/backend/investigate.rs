@@ -164,5 +164,6 @@ async fn prometheus(context: &Context, object: &MonitoredBackend) -> Option<Sour
         instance: spec.and_then(|spec| spec.instance.clone()),
         bearer_token,
         is_administrators,
+        servers: context.servers.clone(),
     })
 }

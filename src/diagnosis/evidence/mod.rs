@@ -246,7 +246,7 @@ pub struct ScrapeTarget {
     pub interval_milliseconds: u64,
     /// Its scrape timeout, in milliseconds.
     pub timeout_milliseconds: u64,
-    /// Samples scraped last, when Prometheus could be asked for them.
+    /// Samples scraped last: 0, or not known.
     pub samples: Option<u64>,
 }
 

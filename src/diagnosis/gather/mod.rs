@@ -49,7 +49,7 @@ pub use beside::{Beside, beside, is_worth_asking};
 use look::Place;
 pub use network::own_pod;
 pub use policies::Peer;
-pub use prometheus::Source;
+pub use prometheus::{Servers, Source};
 use read::Reader;
 pub use subject::subject;
 pub use vantages::{pod_probes, vantage};

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::duration::milliseconds;
+use super::servers::Entry;
 use crate::diagnosis::evidence::ScrapeTarget;
 
 /// How many entries are kept: one for each pod that is looked at.
@@ -74,9 +75,9 @@ pub(in super::super) struct Aim {
 
 /// The entries about a backend, and those that only claim to be.
 #[derive(Debug, Default)]
-pub(super) struct Matched {
-    pub(super) active: Vec<Active>,
-    pub(super) stale: Vec<Active>,
+pub(super) struct Matched<'a> {
+    pub(super) active: Vec<&'a Active>,
+    pub(super) stale: Vec<&'a Active>,
 }
 
 /// How well the place of an entry fits.
@@ -130,20 +131,20 @@ impl Aim {
 
     /// The entries about the backend. With labels asked for: those that have them, and the address must be the
     /// backend's too. Otherwise those with its address and port, or, where none has, those with the address of a pod.
-    pub(super) fn choose(&self, targets: Vec<Active>, resolved: &BTreeMap<String, Vec<IpAddr>>) -> Matched {
+    pub(super) fn choose<'a>(&self, targets: &'a [Active], resolved: &BTreeMap<String, Vec<IpAddr>>) -> Matched<'a> {
         let fit = |target: &Active| {
             place(&target.scrape_url).map_or(Fit::Elsewhere, |(host, port)| self.fit(&host, port, resolved))
         };
         let mut matched = Matched::default();
         if self.is_labelled() {
-            for target in targets.into_iter().filter(|target| self.has_labels(&target.labels)) {
+            for target in targets.iter().filter(|target| self.has_labels(&target.labels)) {
                 // What cannot be told apart counts as the backend: its labels say so.
-                let is_own = fit(&target) > Fit::Elsewhere || !self.is_complete;
+                let is_own = fit(target) > Fit::Elsewhere || !self.is_complete;
                 if is_own { matched.active.push(target) } else { matched.stale.push(target) }
             }
         } else {
-            let (exact, rest): (Vec<_>, Vec<_>) = targets.into_iter().partition(|target| fit(target) == Fit::Exact);
-            let of_pod = |target: &Active| {
+            let (exact, rest): (Vec<_>, Vec<_>) = targets.iter().partition(|target| fit(target) == Fit::Exact);
+            let of_pod = |target: &&Active| {
                 let host = place(&target.scrape_url).and_then(|(host, _)| host.parse().ok());
                 host.is_some_and(|address| self.pods.contains_key(&address))
             };
@@ -165,8 +166,20 @@ impl Aim {
 }
 
 impl Active {
-    /// The entry as evidence. An interval or a timeout that Prometheus does not tell is 0.
-    pub(super) fn seen(&self, samples: Option<u64>) -> ScrapeTarget {
+    /// Whether its last scrape was answered.
+    pub(super) fn is_up(&self) -> bool {
+        self.health == "up"
+    }
+
+    /// What it is called by its labels.
+    pub(super) fn entry(&self) -> Entry {
+        let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
+        (label("job"), label("instance"))
+    }
+
+    /// The entry as evidence. An interval or a timeout that Prometheus does not tell is 0. Of samples it is known only
+    /// when there was none.
+    pub(super) fn seen(&self, is_empty: bool) -> ScrapeTarget {
         let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
         ScrapeTarget {
             url: without_secrets(&self.scrape_url),
@@ -178,7 +191,7 @@ impl Active {
             last_milliseconds: (self.last_scrape_duration.max(0.0) * 1000.0).round() as u64,
             interval_milliseconds: milliseconds(&self.scrape_interval).unwrap_or(0),
             timeout_milliseconds: milliseconds(&self.scrape_timeout).unwrap_or(0),
-            samples,
+            samples: is_empty.then_some(0),
         }
     }
 }
