@@ -205,8 +205,10 @@ fn context(
         checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
         wakes,
         prometheus_url: None,
+        servers: Arc::default(),
         clock,
         looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+        lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
         notes: Mutex::default(),
         pokes,
     })
