@@ -73,7 +73,11 @@ fn keep(context: &Context, backend: &Backend, found: Option<Findings>, now: Mome
         };
         live.looks = live.looks.saturating_add(1);
         live.look_at = wait.map(|wait| now + wait);
-        let Some(found) = found else { return false };
+        let Some(mut found) = found else { return false };
+        if live.record.is_confirming() {
+            // One failure is no verdict, neither on the backend nor on its page.
+            found.metrics_exposed = before.as_ref().and_then(|known| known.metrics_exposed.clone());
+        }
         let differs = before.is_none_or(|before| *before != found);
         live.findings = Some((Arc::new(found), now));
         differs
