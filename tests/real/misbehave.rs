@@ -62,7 +62,9 @@ async fn a_port_that_closed_under_a_running_process_is_no_firewall() {
     world.backend_is(SOON, "shop", "Up", "").await;
 
     post(&pods[0], CONTROL, "/_/refuse?port=main");
-    let down = explained(&world, "shop", "Down", "Unexplained", &["connection refused", "8080"]).await;
+    let pod = pods[0].metadata.name.as_deref().unwrap();
+    let says = ["connection refused", pod, "nothing listens on its port 8080", &format!("logs {pod}")];
+    let down = explained(&world, "shop", "Down", "Unexplained", &says).await;
     blames_no_firewall(&down);
     let ran = diagnose(&world, "shop", &[]);
     assert_eq!(ran.code, 3, "{ran:?}");
