@@ -96,6 +96,14 @@ impl Prober {
         self.policy.read().clone()
     }
 
+    /// The addresses of a name, as a probe would find them. Nothing is dialled, and no policy judges them.
+    ///
+    /// # Errors
+    /// Why it has none for us.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Unresolved> {
+        self.resolver.resolve(host).await
+    }
+
     /// Probes once. Ends within the request's timeout, and leaves nothing behind when it is dropped before.
     pub async fn probe(&self, request: &Request) -> Outcome {
         let mut way = Way::begin();

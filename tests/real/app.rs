@@ -161,6 +161,6 @@ fn phase(pod: &Pod) -> &str {
 }
 
 /// The address of a pod, once it has one.
-fn address(pod: &Pod) -> Option<IpAddr> {
+pub(crate) fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }

@@ -10,8 +10,13 @@
 mod support;
 
 mod app;
+mod cluster_faults;
+mod discovery;
 mod misbehave;
+mod person;
 mod place;
+mod prometheus;
 mod replicas;
+mod scraper;
 mod spring;
 mod told;

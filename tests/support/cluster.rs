@@ -46,8 +46,22 @@ impl Cluster {
 
     /// Runs `tests/cluster/cluster` for this one.
     pub(crate) fn command(&self, args: &[&str]) -> Ran {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster");
-        run(Command::new(script).args(args).env("CLUSTER_DIR", &self.dir))
+        run(&mut self.script(args))
+    }
+
+    /// The same, to be run.
+    pub(crate) fn script(&self, args: &[&str]) -> Command {
+        let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster"));
+        script.args(args).env("CLUSTER_DIR", &self.dir);
+        script
+    }
+
+    /// What `cluster env` says of it: `CLUSTER_NODE_ADDRESS` and the like.
+    pub(crate) fn variable(&self, name: &str) -> String {
+        let file = std::fs::read_to_string(self.dir.join("env")).expect("a cluster that is up has the file env");
+        let prefix = format!("export {name}=");
+        let value = file.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.unwrap_or_else(|| panic!("{name} is not in {file}")).trim_matches('\'').to_owned()
     }
 
     /// Our CRDs, as they are committed, and ready to be used.

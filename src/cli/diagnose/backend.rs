@@ -1,5 +1,7 @@
 //! `vigie diagnose backend`: looks itself, adds what the operator saw last, and concludes as the operator does.
 
+use std::sync::Arc;
+
 use anyhow::{Context, bail};
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -181,6 +183,7 @@ impl<'a> Look<'a> {
             instance: spec.and_then(|spec| spec.instance.clone()),
             bearer_token,
             is_administrators: is_given,
+            servers: Arc::default(),
         })
     }
 }

@@ -81,6 +81,7 @@ impl Quarter {
             checkpoints: Arc::new(Checkpoints::new(period, budget.clone())),
             wakes,
             prometheus_url: probing.prometheus_url.clone(),
+            servers: Arc::default(),
             clock,
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             notes: Mutex::default(),

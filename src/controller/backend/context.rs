@@ -15,6 +15,7 @@ use crate::controller::checkpoints::Checkpoints;
 use crate::controller::events::{Event, Reporter};
 use crate::controller::unreadable::Unreadable;
 use crate::controller::wakes::Wakes;
+use crate::diagnosis::gather::Servers;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::Prober;
@@ -51,6 +52,8 @@ pub struct Context {
     pub wakes: Wakes<MonitoredBackend>,
     /// The Prometheus that is asked where the spec names none.
     pub prometheus_url: Option<String>,
+    /// What the Prometheus servers said last.
+    pub servers: Arc<Servers>,
     /// The clocks.
     pub clock: Clock,
     /// Places for looks at the cluster.

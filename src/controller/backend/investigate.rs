@@ -52,7 +52,14 @@ fn keep(context: &Context, backend: &Backend, found: Option<Findings>, now: Mome
         object.spec.workload_ref.is_some() || object.spec.prometheus.is_some() || context.prometheus_url.is_some()
     };
     backend.with(|live| {
-        let is_well = live.record.availability() == Availability::Up && live.refused.is_none();
+        let is_troubled = |found: &Findings| found.diagnosis.is_some();
+        let before = live.findings.as_ref().map(|(known, _)| known.clone());
+        let troubled = found.as_ref().or(before.as_deref()).is_some_and(is_troubled);
+        // What only evidence tells begins with the first look that tells it.
+        if troubled && before.as_deref().is_some_and(|before| !is_troubled(before)) {
+            live.looks = 0;
+        }
+        let is_well = live.record.availability() == Availability::Up && live.refused.is_none() && !troubled;
         let wait = match WAITS.get(live.looks as usize) {
             Some(seconds) if !is_well => Some(Duration::from_secs(*seconds)),
             _ if !is_well || needs_looks(&live.object) => Some(STEADY),
@@ -61,7 +68,6 @@ fn keep(context: &Context, backend: &Backend, found: Option<Findings>, now: Mome
         live.looks = live.looks.saturating_add(1);
         live.look_at = wait.map(|wait| now + wait);
         let Some(found) = found else { return false };
-        let before = live.findings.as_ref().map(|(known, _)| known.clone());
         let differs = before.is_none_or(|before| *before != found);
         live.findings = Some((Arc::new(found), now));
         differs
@@ -164,5 +170,6 @@ async fn prometheus(context: &Context, object: &MonitoredBackend) -> Option<Sour
         instance: spec.and_then(|spec| spec.instance.clone()),
         bearer_token,
         is_administrators,
+        servers: context.servers.clone(),
     })
 }

@@ -299,6 +299,43 @@ fn main_port(e: &Evidence) -> Option<&Vantage> {
 }
 
 pub(super) fn main_port_dead(e: &Evidence) -> Option<Finding> {
+    beside_management(e).or_else(|| stopped_listening(e))
+}
+
+/// Its containers run, answered once, and nothing listens any more.
+fn stopped_listening(e: &Evidence) -> Option<Finding> {
+    let pods = pods(e);
+    let runs = |pod: &&Pod| pod.containers.iter().all(|container| container.running_since.is_some());
+    let served = |pod: &&Pod| runs(pod) && has_served(e, pod);
+    // Where the actuator still answers, it says more itself.
+    let is_alone = actuator(e).is_none_or(|actuator| actuator.base_status.is_none() && actuator.health.is_none());
+    let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(|pod| served(&pod)))?;
+    let healthy = e.history.last_healthy?;
+    let container = application(e)?;
+    let port = process_port(e);
+    let finding = Finding::new(
+        Cause::MainPortDead,
+        format!(
+            "nothing listens on port {port} any more: container {} of pod {} runs, and answered last at {}",
+            container.name,
+            pod.name,
+            stamp(healthy)
+        ),
+        format!(
+            "Read what its server said when it ended ({}), then restart it once",
+            kubectl(e, format_args!("logs {} -c {} --tail=50", pod.name, container.name))
+        ),
+    )
+    .once()
+    .at_most(Confidence::Likely)
+    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
+    .all_seen(
+        container.running_since.map(|since| format!("container {}: running since {}", container.name, stamp(since))),
+    );
+    Some(finding.all_seen(rollout_fact(e)))
+}
+
+fn beside_management(e: &Evidence) -> Option<Finding> {
     let main = main_port(e).filter(|main| !main.ok)?;
     let dead = |class| class == ErrorClass::Refused || SILENT.contains(&class);
     let is_dead = main.error_class.is_some_and(dead);

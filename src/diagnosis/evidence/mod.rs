@@ -147,6 +147,9 @@ pub struct Subject {
     pub prometheus_url: Option<String>,
     /// Where Prometheus runs, when the spec says so: a CIDR.
     pub prometheus_source: Option<String>,
+    /// When the MonitoredBackend was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
     /// An agent restarts it.
     pub has_agent: bool,
 }
@@ -246,8 +249,11 @@ pub struct ScrapeTarget {
     pub interval_milliseconds: u64,
     /// Its scrape timeout, in milliseconds.
     pub timeout_milliseconds: u64,
-    /// Samples scraped last, when Prometheus could be asked for them.
+    /// Samples scraped last: 0, or not known.
     pub samples: Option<u64>,
+    /// Prometheus has it from a service discovery, and will follow it; not from a list that somebody wrote.
+    #[serde(default)]
+    pub is_discovered: bool,
 }
 
 /// What the actuator says.

@@ -32,6 +32,7 @@ fn read(entries: &[Value]) -> Vec<Active> {
 
 fn aim() -> Aim {
     Aim {
+        own: ("shop".to_owned(), "web".to_owned()),
         names: ["web.example.com".to_owned()].into(),
         port: 8081,
         addresses: ["192.0.2.1".parse().unwrap()].into(),
@@ -42,27 +43,28 @@ fn aim() -> Aim {
     }
 }
 
-fn urls(entries: &[Active]) -> Vec<String> {
-    entries.iter().map(|entry| entry.seen(None).url).collect()
+fn urls(entries: &[&Active]) -> Vec<String> {
+    entries.iter().map(|entry| entry.seen(false).url).collect()
 }
 
 fn choose(aim: &Aim, entries: &[Value]) -> (Vec<String>, Vec<String>) {
-    let Matched { active, stale } = aim.choose(read(entries), &BTreeMap::new());
+    let entries = read(entries);
+    let Matched { active, stale } = aim.choose(&entries, &BTreeMap::new());
     (urls(&active), urls(&stale))
 }
 
 #[test]
 fn an_entry_is_read_with_its_own_interval() {
-    let seen = read(&[entry("http://192.0.2.1:8081/metrics", "apps", "down")])[0].seen(Some(5));
+    let seen = read(&[entry("http://192.0.2.1:8081/metrics", "apps", "down")])[0].seen(true);
     assert_eq!((seen.interval_milliseconds, seen.timeout_milliseconds), (90_000, 10_000));
-    assert_eq!((seen.job.as_str(), seen.health.as_str(), seen.samples), ("apps", "down", Some(5)));
+    assert_eq!((seen.job.as_str(), seen.health.as_str(), seen.samples), ("apps", "down", Some(0)));
     assert_eq!(seen.last_scrape, "2026-11-22T11:00:00.123456789Z".parse().ok());
     assert_eq!(seen.last_milliseconds, 2);
     assert!(seen.last_error.ends_with("connect: connection refused"));
     let mut never = entry("http://192.0.2.1:8081/metrics", "apps", "unknown");
     never["lastScrape"] = "0001-01-01T00:00:00Z".into();
     never.as_object_mut().unwrap().remove("scrapeInterval");
-    let seen = read(&[never])[0].seen(None);
+    let seen = read(&[never])[0].seen(false);
     assert_eq!((seen.last_scrape, seen.interval_milliseconds), (None, 0));
 }
 
@@ -118,10 +120,13 @@ fn another_name_for_the_same_address_is_the_same() {
         ("alias.example.com".to_owned(), address("192.0.2.1")),
         ("old.example.com".to_owned(), address("192.0.2.99")),
     ]);
-    let matched = labelled.choose(read(&entries), &resolved);
-    assert_eq!(matched.active.len(), 2, "what cannot be resolved is believed by its labels");
+    let entries = read(&entries);
+    let matched = labelled.choose(&entries, &resolved);
+    assert_eq!(urls(&matched.active), ["http://alias.example.com:8081/metrics"], "others of the job are others");
     assert_eq!(urls(&matched.stale), ["http://old.example.com:8081/metrics"]);
-    assert!(aim().strangers(&read(&entries)).is_empty(), "without labels no name needs resolving");
+    let alone = labelled.choose(&entries[2..], &resolved);
+    assert_eq!(alone.active.len(), 1, "what cannot be resolved is believed by its labels");
+    assert!(aim().strangers(&entries).is_empty(), "without labels no name needs resolving");
 }
 
 #[test]
@@ -173,9 +178,9 @@ async fn prometheus() -> (String, tokio::task::JoinHandle<std::io::Result<()>>) 
         axum::Json(json!({"status": "success", "data": entries}))
     };
     let query = async |RawQuery(query): RawQuery| {
-        let expected = "query=scrape_samples_scraped%7Bjob%3D%22a%22%2Cinstance%3D%22192.0.2.1%3A8081%22%7D";
-        assert_eq!(query.as_deref(), Some(expected));
-        let result = json!([{"metric": {}, "value": [1795348800.123, "42"]}]);
+        assert_eq!(query.as_deref(), Some("query=scrape_samples_scraped%20%3D%3D%200"));
+        let metric = json!({"__name__": "scrape_samples_scraped", "job": "a", "instance": "192.0.2.1:8081"});
+        let result = json!([{"metric": metric, "value": [1795348800.123, "0"]}]);
         axum::Json(json!({"status": "success", "data": {"resultType": "vector", "result": result}}))
     };
     let router =
@@ -196,14 +201,41 @@ async fn prometheus_is_asked_with_its_token_and_under_the_policy() {
     let loopback = Prober::new(Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() });
     let Lookup::Found(seen) = ask(&loopback, &source, &aim(), now).await else { panic!("not found") };
     assert_eq!((seen.targets.len(), seen.dropped, seen.asked_at), (1, false, Some(now)));
-    assert_eq!(seen.targets[0].samples, Some(42));
+    assert_eq!(seen.targets[0].samples, Some(0));
     let other = Aim { addresses: ["192.0.2.7".parse().unwrap()].into(), ..aim() };
     let Lookup::Found(seen) = ask(&loopback, &source, &other, now).await else { panic!("not found") };
     assert_eq!((seen.targets.len(), seen.dropped), (0, true));
-    let Lookup::Failed(why) = ask(&Prober::new(Policy::default()), &source, &aim(), now).await else { panic!("found") };
+    let anew = Source { servers: Default::default(), ..source.clone() };
+    let Lookup::Failed(why) = ask(&Prober::new(Policy::default()), &anew, &aim(), now).await else { panic!("found") };
     assert!(why.starts_with("asking Prometheus at http://127.0.0.1:"), "{why}");
     let wrong = Source { url: source.url.replace("/base/", "/other"), ..source };
     let Lookup::Failed(why) = ask(&loopback, &wrong, &aim(), now).await else { panic!("found") };
     assert!(why.contains("404"), "{why}");
     server.abort();
+}
+
+#[test]
+fn what_our_own_list_gave_for_another_backend_is_not_this_ones_whatever_its_job() {
+    let labelled = Aim { job: Some("vigie".to_owned()), is_complete: false, ..aim() };
+    let listed = |url: &str, name: &str| {
+        let mut entry = entry(url, "vigie", "down");
+        let from = "http://vigie.example.com:9090/sd/prometheus?namespace=shop";
+        entry["discoveredLabels"] = json!({"__meta_url": from, "namespace": "shop", "name": name});
+        entry
+    };
+    let entries = [
+        listed("http://192.0.2.70:8081/metrics", "other"),
+        listed("http://other.example.com:8081/metrics", "other"),
+        listed("http://192.0.2.71:8081/metrics", "web"),
+    ];
+    assert_eq!(choose(&labelled, &entries), (vec!["http://192.0.2.71:8081/metrics".to_owned()], Vec::new()));
+    let complete = Aim { is_complete: true, ..labelled };
+    assert_eq!(choose(&complete, &entries), (Vec::new(), vec!["http://192.0.2.71:8081/metrics".to_owned()]));
+    assert!(complete.strangers(&read(&entries)).is_empty(), "a name of another's needs no resolving");
+    // Two backends may look at one address.
+    let shared = [listed("http://192.0.2.1:8081/metrics", "other")];
+    assert_eq!(choose(&complete, &shared).0.len(), 1);
+    let [written, found] = [entry("http://192.0.2.1:8081/", "a", "up"), listed("http://192.0.2.1:8081/", "web")];
+    let discovered: Vec<bool> = read(&[written, found]).iter().map(|one| one.seen(false).is_discovered).collect();
+    assert_eq!(discovered, [false, true]);
 }
