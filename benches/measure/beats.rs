@@ -67,30 +67,19 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
 
 /// Debian's pushgateway with its groups in place, when scripts/bench could get it.
 async fn pushgateway() -> anyhow::Result<Option<Contender>> {
-    let Some(program) = std::env::var_os("PUSHGATEWAY").filter(|path| !path.is_empty()) else { return Ok(None) };
+    let Some(root) = std::env::var_os("PUSHGATEWAY").filter(|path| !path.is_empty()) else { return Ok(None) };
+    let program = Path::new(&root).join("usr/bin/prometheus-pushgateway");
     // Freed for it; nobody else asks for ports here in between.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let listen = format!("--web.listen-address={address}");
-    let part = Part::run(Path::new(&program), &[&listen, "--log.level=error"], Stdio::null())?;
+    let part = Part::run(&program, &[&listen, "--log.level=error"], Stdio::null())?;
     let requests: Vec<_> = (0..GROUPS).map(push).collect();
-    let mut wire = first_contact(address).await.context("waiting for the pushgateway")?;
+    let mut wire = Wire::first(address).await.context("waiting for the pushgateway")?;
     for request in &requests {
         let status = wire.ask(request).await?;
         anyhow::ensure!(status == 200, "the pushgateway answered {status}: {}", wire.shown());
     }
     Ok(Some(Contender::new("Debian's pushgateway", part, address, CONNECTIONS, requests)))
-}
-
-async fn first_contact(address: std::net::SocketAddr) -> anyhow::Result<Wire> {
-    let mut tries = 0;
-    loop {
-        match Wire::open(address).await {
-            Ok(wire) => return Ok(wire),
-            Err(error) if tries == 100 => return Err(error),
-            Err(_) => tries += 1,
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// One metric of one group, replaced.

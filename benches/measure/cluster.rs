@@ -1,9 +1,6 @@
 //! 5,000 Connectors on a real API server: the operator from a standing start to a steady fleet, and through restarts.
 
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,16 +10,15 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, ListParams, PostParams};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use serde_json::json;
 use vigie::api::{Connector, ConnectorSpec, ConnectorState};
 
 use crate::figures::say;
 use crate::fleet;
 use crate::kubernetes::Cluster;
 use crate::load::Wire;
-use crate::process::{Part, cpu, memory};
+use crate::process::cpu;
+use crate::running::{Ports, Running, seconds_since, until};
 
 const CONNECTORS: usize = 5_000;
 /// All of them every 30 s.
@@ -31,8 +27,6 @@ const CONNECTIONS: usize = 50;
 /// For so long nothing but checkpoints and the lease is written before a fleet counts as steady.
 const SETTLED: Duration = Duration::from_secs(15);
 const STEADY: Duration = Duration::from_secs(120);
-/// For each thing that is waited for.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(crate) async fn measure() -> anyhow::Result<()> {
     println!("cluster: {CONNECTORS} Connectors on an API server and etcd of the same machine");
@@ -43,7 +37,7 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     say("created by this program, s", format!("{:.1}", begin.elapsed().as_secs_f64()));
     let ports = Ports::free()?;
 
-    let mut operator = Running::start(&cluster, ports)?;
+    let mut operator = Running::start(&cluster, ports, &[])?;
     operator.report_start(ports).await?;
     provisioned(&cluster, &client, &operator).await?;
     operator.report_memory("when all are provisioned")?;
@@ -64,14 +58,14 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
 
     println!("killed (SIGKILL) and started again, beats going on");
     drop(operator);
-    operator = Running::start(&cluster, ports)?;
-    operator.report_restart(ports, &beats, &client).await?;
+    operator = Running::start(&cluster, ports, &[])?;
+    report_restart(&operator, ports, &beats, &client).await?;
     println!("stopped (SIGTERM) and started again, beats going on");
     let begin = Instant::now();
     operator.terminate()?;
     say("from SIGTERM to its end, s", format!("{:.1}", begin.elapsed().as_secs_f64()));
-    operator = Running::start(&cluster, ports)?;
-    operator.report_restart(ports, &beats, &client).await?;
+    operator = Running::start(&cluster, ports, &[])?;
+    report_restart(&operator, ports, &beats, &client).await?;
     say("beats answered 200 in all", beats.heard.load(Ordering::Relaxed));
     say("beats refused or lost while none was listening", beats.lost.load(Ordering::Relaxed));
     operator.terminate()
@@ -165,143 +159,38 @@ async fn steady(cluster: &Cluster, operator: &Running) -> anyhow::Result<()> {
     operator.report_memory("when steady")
 }
 
-#[derive(Clone, Copy)]
-struct Ports {
-    beats: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Ports {
-    fn free() -> anyhow::Result<Self> {
-        let (beats, admin) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-        Ok(Self { beats: beats.local_addr()?, admin: admin.local_addr()? })
+/// After a restart: when it hears, when all are Online, and that it told nobody a falsehood meanwhile.
+async fn report_restart(operator: &Running, ports: Ports, beats: &Beats, client: &kube::Client) -> anyhow::Result<()> {
+    let heard = beats.heard.load(Ordering::Relaxed);
+    operator.ready(ports).await?;
+    say("from start to ready (/readyz), s", format!("{:.2}", seconds_since(operator.started)));
+    let first = ports.states("connectors").await?;
+    let first: Vec<_> = first.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    say("states as first told", first.join(", "));
+    until(Duration::from_millis(5), "a beat to be heard", async || Ok(beats.heard.load(Ordering::Relaxed) > heard))
+        .await?;
+    say("from start to the first beat heard, s", format!("{:.2}", seconds_since(operator.started)));
+    all_online(ports).await?;
+    say("from start to all Online, s", format!("{:.1}", seconds_since(operator.started)));
+    // Another round of beats, and what followed from them is written.
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let api: Api<Connector> = Api::namespaced(client.clone(), fleet::NAMESPACE);
+    let list = api.list(&ListParams::default()).await?;
+    let (mut offline, mut unknown) = (0, 0);
+    for transition in list.items.iter().filter_map(|item| item.status.as_ref()).flat_map(|status| &status.transitions) {
+        offline += usize::from(transition.to == ConnectorState::Offline.as_str());
+        unknown += usize::from(transition.to == ConnectorState::Unknown.as_str());
     }
-
-    async fn get(self, path: &str) -> anyhow::Result<(u16, Vec<u8>)> {
-        let mut stream = TcpStream::connect(self.admin).await?;
-        // HTTP/1.0: the answer ends with the connection, however long it is.
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        let head =
-            answer.windows(4).position(|at| at == b"\r\n\r\n").context("an answer without an end of its head")?;
-        let status = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
-        Ok((status.context("an answer without a status")?, answer.split_off(head + 4)))
-    }
-
-    /// How many connectors are in which state, as the operator says.
-    async fn states(self) -> anyhow::Result<BTreeMap<String, usize>> {
-        let (status, body) = self.get("/api/v1/connectors").await?;
-        anyhow::ensure!(status == 200, "the admin port answered {status}");
-        let answer: Value = serde_json::from_slice(&body)?;
-        let items = answer.get("items").and_then(Value::as_array).context("a list without items")?;
-        let mut states = BTreeMap::new();
-        for item in items {
-            let state = item.get("state").and_then(Value::as_str).context("a connector without a state")?;
-            *states.entry(state.to_owned()).or_default() += 1;
-        }
-        Ok(states)
-    }
-}
-
-/// `vigie run`, as it is released.
-struct Running {
-    part: Part,
-    started: Timestamp,
-}
-
-impl Running {
-    fn start(cluster: &Cluster, ports: Ports) -> anyhow::Result<Self> {
-        let kubeconfig = cluster.kubeconfig();
-        let (beats, admin) = (ports.beats.to_string(), ports.admin.to_string());
-        let kubeconfig = kubeconfig.to_str().context("the path of the kubeconfig")?;
-        let mut args = vec!["run", "--kubeconfig", kubeconfig, "--log", "warn"];
-        args.extend(["--listen", &beats, "--admin", &admin]);
-        let started = Timestamp::now();
-        let part = Part::run(Path::new(env!("CARGO_BIN_EXE_vigie")), &args, Stdio::inherit())?;
-        Ok(Self { part, started })
-    }
-
-    async fn report_start(&self, ports: Ports) -> anyhow::Result<()> {
-        self.ready(ports).await?;
-        say("from start to ready (/readyz), s", format!("{:.2}", seconds_since(self.started)));
-        self.report_memory("when ready")
-    }
-
-    async fn ready(&self, ports: Ports) -> anyhow::Result<()> {
-        until(Duration::from_millis(10), "the operator to be ready", async || {
-            // Nobody listens yet at first.
-            Ok(ports.get("/readyz").await.is_ok_and(|(status, _)| status == 200))
-        })
-        .await
-    }
-
-    /// After a restart: when it hears, when all are Online, and that it told nobody a falsehood meanwhile.
-    async fn report_restart(&self, ports: Ports, beats: &Beats, client: &kube::Client) -> anyhow::Result<()> {
-        let heard = beats.heard.load(Ordering::Relaxed);
-        self.ready(ports).await?;
-        say("from start to ready (/readyz), s", format!("{:.2}", seconds_since(self.started)));
-        let first = ports.states().await?;
-        let first: Vec<_> = first.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        say("states as first told", first.join(", "));
-        until(Duration::from_millis(5), "a beat to be heard", async || Ok(beats.heard.load(Ordering::Relaxed) > heard))
-            .await?;
-        say("from start to the first beat heard, s", format!("{:.2}", seconds_since(self.started)));
-        all_online(ports).await?;
-        say("from start to all Online, s", format!("{:.1}", seconds_since(self.started)));
-        // Another round of beats, and what followed from them is written.
-        tokio::time::sleep(Duration::from_secs(40)).await;
-        let api: Api<Connector> = Api::namespaced(client.clone(), fleet::NAMESPACE);
-        let list = api.list(&ListParams::default()).await?;
-        let (mut offline, mut unknown) = (0, 0);
-        for transition in
-            list.items.iter().filter_map(|item| item.status.as_ref()).flat_map(|status| &status.transitions)
-        {
-            offline += usize::from(transition.to == ConnectorState::Offline.as_str());
-            unknown += usize::from(transition.to == ConnectorState::Unknown.as_str());
-        }
-        say("transitions to Offline, to Unknown, ever", format!("{offline}, {unknown}"));
-        self.report_memory("then")
-    }
-
-    fn report_memory(&self, when: &str) -> anyhow::Result<()> {
-        let (now, most) = memory(self.part.pid())?;
-        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let figures = format!("{:.1} (at most {:.1})", mebibytes(now), mebibytes(most));
-        say(&format!("resident memory {when}, MiB"), figures);
-        Ok(())
-    }
-
-    fn terminate(self) -> anyhow::Result<()> {
-        let status = Command::new("kill").args(["-TERM", &self.part.pid().to_string()]).status()?;
-        anyhow::ensure!(status.success(), "the operator could not be asked to stop");
-        self.part.finish().map(drop)
-    }
+    say("transitions to Offline, to Unknown, ever", format!("{offline}, {unknown}"));
+    operator.report_memory("then")
 }
 
 async fn all_online(ports: Ports) -> anyhow::Result<()> {
     until(Duration::from_millis(500), "every connector to be Online", async || {
-        let states = ports.states().await?;
+        let states = ports.states("connectors").await?;
         Ok(states.get("Online") == Some(&CONNECTORS))
     })
     .await
-}
-
-async fn until(
-    every: Duration,
-    what: &str,
-    mut is_so: impl AsyncFnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    while !is_so().await? {
-        anyhow::ensure!(begin.elapsed() < PATIENCE, "waited {} s in vain for {what}", PATIENCE.as_secs());
-        tokio::time::sleep(every).await;
-    }
-    Ok(())
-}
-
-fn seconds_since(begin: Timestamp) -> f64 {
-    (Timestamp::now() - begin).total(jiff::Unit::Second).unwrap_or(f64::NAN)
 }
 
 /// The fleet's beats, which go on whatever happens to the operator.

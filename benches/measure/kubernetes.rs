@@ -26,7 +26,9 @@ impl Cluster {
         cluster.command(&["down"])?;
         cluster.command(&["up", "--only", "control-plane"])?;
         cluster.kubectl(&["apply", "--server-side", "-f", &format!("{CHECKOUT}/crds")])?;
-        cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/connectors.vigie.dev"])?;
+        for crd in ["crd/connectors.vigie.dev", "crd/monitoredbackends.vigie.dev"] {
+            cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", crd])?;
+        }
         Ok(cluster)
     }
 

@@ -113,6 +113,19 @@ impl Wire {
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
+    /// The first one, to a server that is starting: within ten seconds.
+    pub(crate) async fn first(address: SocketAddr) -> anyhow::Result<Self> {
+        let mut tries = 0;
+        loop {
+            match Self::open(address).await {
+                Ok(wire) => return Ok(wire),
+                Err(error) if tries == 100 => return Err(error),
+                Err(_) => tries += 1,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Sends one whole request and reads the whole answer; gives its status.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> anyhow::Result<u16> {
         self.stream.write_all(request).await?;
@@ -122,7 +135,7 @@ impl Wire {
                 bail!("the server closed the connection after {}", self.shown());
             }
             if let Some(head) = self.buffer.windows(4).position(|at| at == b"\r\n\r\n")
-                && self.buffer.len() >= head + 4 + content_length(&self.buffer[..head])?
+                && is_whole(&self.buffer[..head], &self.buffer[head + 4..])?
             {
                 let status = self.buffer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
                 return status.context("an answer without a status");
@@ -130,10 +143,40 @@ impl Wire {
         }
     }
 
+    /// The body of the last answer, put together where it came in chunks.
+    pub(crate) fn body(&self) -> String {
+        let answer = self.shown();
+        let Some((head, mut rest)) = answer.split_once("\r\n\r\n") else { return answer };
+        if !is_chunked(head.as_bytes()) {
+            return rest.to_owned();
+        }
+        let mut body = String::new();
+        while let Some((length, chunk)) = rest.split_once("\r\n") {
+            let length = usize::from_str_radix(length, 16).unwrap_or_default();
+            let Some((text, next)) = chunk.split_at_checked(length).filter(|_| length > 0) else { break };
+            body.push_str(text);
+            rest = next.trim_start_matches("\r\n");
+        }
+        body
+    }
+
     /// The last answer, for people.
     pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.buffer).into_owned()
     }
+}
+
+fn is_whole(head: &[u8], body: &[u8]) -> anyhow::Result<bool> {
+    match is_chunked(head) {
+        // Text, in which no line is a lone 0 but the last chunk's.
+        true => Ok(body.ends_with(b"\r\n0\r\n\r\n")),
+        false => Ok(body.len() >= content_length(head)?),
+    }
+}
+
+fn is_chunked(head: &[u8]) -> bool {
+    const CHUNKED: &[u8] = b"\r\ntransfer-encoding: chunked";
+    head.windows(CHUNKED.len()).any(|at| at.eq_ignore_ascii_case(CHUNKED))
 }
 
 fn content_length(head: &[u8]) -> anyhow::Result<usize> {

@@ -3,18 +3,24 @@
 //! Everything that is compared is compared within one run, in turns, by one generator of load. Servers are child
 //! processes, so that their CPU time and memory are theirs alone.
 
+mod backends;
 mod beats;
 mod cluster;
 mod compare;
 mod expiry;
 mod figures;
 mod fleet;
+mod growth;
 mod kubernetes;
 mod load;
 mod memory;
 mod operator;
+mod prober;
+mod probes;
 mod process;
+mod running;
 mod servers;
+mod targets;
 
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +33,9 @@ fn main() -> anyhow::Result<()> {
         ["beats"] => runtime(false)?.block_on(or_interrupted(beats::measure())),
         ["registry"] => registry(),
         ["cluster"] => runtime(true)?.block_on(or_interrupted(cluster::measure())),
+        ["probes"] => runtime(false)?.block_on(or_interrupted(probes::measure())),
+        ["growth"] => runtime(false)?.block_on(or_interrupted(growth::measure())),
+        ["backends"] => runtime(true)?.block_on(or_interrupted(backends::measure())),
         // What follows is for this program itself: it starts its servers that way.
         ["serve", "bare"] => runtime(true)?.block_on(servers::bare()),
         ["serve", "vigie", connectors] => {
@@ -34,7 +43,11 @@ fn main() -> anyhow::Result<()> {
         }
         ["memory", beat] => runtime(true)?.block_on(memory::child(beat)),
         ["expiry", way] => runtime(true)?.block_on(expiry::child(way)),
-        _ => bail!("usage: scripts/bench [beats] [registry] [cluster]"),
+        ["probe", "engine", port] => runtime(true)?.block_on(prober::engine(port.parse()?)),
+        ["probe", "rounds", port, count, interval] => {
+            runtime(true)?.block_on(prober::rounds(port.parse()?, count.parse()?, interval.parse()?))
+        }
+        _ => bail!("usage: scripts/bench [PART]…, of: beats registry cluster probes growth backends"),
     }
 }
 

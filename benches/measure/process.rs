@@ -1,6 +1,6 @@
 //! What a process uses, as the kernel counts it; and children that go when we go.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -18,6 +18,19 @@ pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<f64>().ok();
     let (user, system) = field(14).zip(field(15)).context("an unexpected /proc/PID/stat")?;
     Ok(Duration::from_secs_f64((user + system) / TICKS_PER_SECOND))
+}
+
+/// The same to the nanosecond, for short times: of the threads that it has now, so only for one that ends none. Where
+/// the kernel does not say, in hundredths of a second as above.
+pub(crate) fn exact_cpu(pid: u32) -> anyhow::Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("listing a process' threads")? {
+        // One that has just ended has no entry any more.
+        let Ok(spent) = std::fs::read_to_string(task?.path().join("schedstat")) else { return cpu(pid) };
+        let spent = spent.split_whitespace().next().and_then(|nanos| nanos.parse().ok());
+        sum += Duration::from_nanos(spent.context("an unexpected /proc/PID/task/TID/schedstat")?);
+    }
+    Ok(sum)
 }
 
 /// Resident memory of `pid` in bytes: now, and the most it ever was.
@@ -66,6 +79,12 @@ impl Part {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Writes it a line.
+    pub(crate) fn tell(&mut self, line: impl std::fmt::Display) -> anyhow::Result<()> {
+        let stdin = self.stdin.as_mut().context("a part that listens no more")?;
+        writeln!(stdin, "{line}").and_then(|()| stdin.flush()).context("telling a part what to do")
     }
 
     /// The next line that it prints.

@@ -40,6 +40,8 @@ struct Member {
 #[derive(Debug, Default)]
 pub struct Fleet {
     members: HashMap<u64, Member>,
+    /// The numbers of those that are dark: looked at after each probe, while the others are not.
+    dark: HashSet<u64>,
     /// We went blind, and have not seen enough since.
     blind: bool,
 }
@@ -50,22 +52,28 @@ impl Fleet {
     pub fn probed(&mut self, number: u64, host: &Arc<str>, interval: Duration, dark: bool, at: Moment) {
         let before = self.members.remove(&number).filter(|member| member.host == *host);
         let dark_since = dark.then(|| before.and_then(|member| member.dark_since).unwrap_or(at));
+        if dark {
+            self.dark.insert(number);
+        } else {
+            self.dark.remove(&number);
+        }
         self.members.insert(number, Member { host: host.clone(), interval, probed_at: at, dark_since });
     }
 
     /// Backend `number` is gone, or not probed any more.
     pub fn left(&mut self, number: u64) {
         self.members.remove(&number);
+        self.dark.remove(&number);
     }
 
     /// Whether backend `number` is one of those that we are blind for.
     pub fn is_dark(&self, number: u64) -> bool {
-        self.members.get(&number).is_some_and(|member| member.dark_since.is_some())
+        self.dark.contains(&number)
     }
 
     /// Whether any is dark.
     pub fn is_any_dark(&self) -> bool {
-        self.members.values().any(|member| member.dark_since.is_some())
+        !self.dark.is_empty()
     }
 
     /// Judges. `own_failure` is what our own check says: the API server, or DNS, does not answer us.
@@ -73,7 +81,7 @@ impl Fleet {
         if let Some(failure) = own_failure {
             return Sight::Blind(failure.to_owned());
         }
-        let dark: Vec<&Member> = self.members.values().filter(|member| member.dark_since.is_some()).collect();
+        let dark: Vec<&Member> = self.dark.iter().filter_map(|number| self.members.get(number)).collect();
         if self.blind {
             // It lasts until enough are seen again, however long that takes.
             self.blind = is_most(dark.len(), self.members.len());

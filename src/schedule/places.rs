@@ -13,56 +13,68 @@ const OF_ONE_HOST: usize = 16;
 /// All places.
 #[derive(Debug)]
 pub struct Places {
+    all: Rooms,
+    hosts: Mutex<HashMap<Arc<str>, Arc<Rooms>>>,
+}
+
+/// So many places, of which those that failed last time have half at most: what hangs must not keep the others waiting,
+/// neither everywhere nor on its own host, of which other ports may be well.
+#[derive(Debug)]
+struct Rooms {
     all: Arc<Semaphore>,
-    /// Those that failed last time have half of the places at most: what hangs must not keep the others waiting.
     suspects: Arc<Semaphore>,
-    hosts: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
 }
 
 /// One place; given back when dropped.
 #[derive(Debug)]
 pub struct Place {
-    _all: OwnedSemaphorePermit,
-    _suspect: Option<OwnedSemaphorePermit>,
-    _host: OwnedSemaphorePermit,
+    _suspect: Option<[OwnedSemaphorePermit; 2]>,
+    _all: [OwnedSemaphorePermit; 2],
+    _host: Arc<Rooms>,
+}
+
+impl Rooms {
+    fn new(all: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), suspects: Arc::new(Semaphore::new(all / 2)) }
+    }
 }
 
 impl Places {
     /// So many in all; at least 2.
     pub fn new(all: usize) -> Self {
-        let all = all.max(2);
-        Self {
-            all: Arc::new(Semaphore::new(all)),
-            suspects: Arc::new(Semaphore::new(all / 2)),
-            hosts: Mutex::default(),
-        }
+        Self { all: Rooms::new(all.max(2)), hosts: Mutex::default() }
     }
 
     /// Waits for a place on `host`. Give up waiting by dropping it.
     pub async fn take(&self, host: &Arc<str>, is_suspect: bool) -> Place {
-        // From the narrowest to the widest: whoever waits holds nothing that others wait for.
-        let _host = own(self.of(host)).await;
-        let _suspect = if is_suspect { Some(own(self.suspects.clone()).await) } else { None };
-        Place { _all: own(self.all.clone()).await, _suspect, _host }
+        let host = self.of(host);
+        // What only suspects wait for comes first, and each time the narrower before the wider: a suspect that waits
+        // holds nothing that the healthy wait for.
+        let _suspect = match is_suspect {
+            true => Some([own(&host.suspects).await, own(&self.all.suspects).await]),
+            false => None,
+        };
+        let _all = [own(&host.all).await, own(&self.all.all).await];
+        Place { _suspect, _all, _host: host }
     }
 
-    fn of(&self, host: &Arc<str>) -> Arc<Semaphore> {
+    fn of(&self, host: &Arc<str>) -> Arc<Rooms> {
         let mut hosts = self.hosts.lock();
         if let Some(known) = hosts.get(host) {
             return known.clone();
         }
         // Hosts come and go; those that nobody uses are forgotten before the map grows again.
         if hosts.len() == hosts.capacity() {
-            hosts.retain(|_, places| Arc::strong_count(places) > 1);
+            hosts.retain(|_, rooms| Arc::strong_count(rooms) > 1);
         }
-        let places = Arc::new(Semaphore::new(OF_ONE_HOST));
-        hosts.insert(host.clone(), places.clone());
-        places
+        let rooms = Arc::new(Rooms::new(OF_ONE_HOST));
+        hosts.insert(host.clone(), rooms.clone());
+        rooms
     }
 }
 
-async fn own(places: Arc<Semaphore>) -> OwnedSemaphorePermit {
-    places.acquire_owned().await.expect("it is never closed")
+async fn own(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    places.clone().acquire_owned().await.expect("it is never closed")
 }
 
 #[cfg(test)]
@@ -82,6 +94,31 @@ mod tests {
         assert!(places.take(&host("c"), true).now_or_never().is_none());
         let _fine = (places.take(&host("d"), false).await, places.take(&host("e"), false).await);
         assert!(places.take(&host("f"), false).now_or_never().is_none(), "four in all");
+    }
+
+    #[tokio::test]
+    async fn what_hangs_on_one_port_leaves_half_of_its_host_to_the_other_ports() {
+        let (places, gateway) = (Places::new(1000), host("gateway"));
+        let mut hang = Vec::new();
+        for _ in 0..OF_ONE_HOST / 2 {
+            hang.push(places.take(&gateway, true).await);
+        }
+        let mut next = Box::pin(places.take(&gateway, true));
+        assert!(next.as_mut().now_or_never().is_none());
+        let fine: Vec<_> = (0..OF_ONE_HOST / 2).map_while(|_| places.take(&gateway, false).now_or_never()).collect();
+        assert_eq!(fine.len(), OF_ONE_HOST / 2, "whoever waits for the suspects' places holds none of the others");
+    }
+
+    #[tokio::test]
+    async fn suspects_that_wait_anywhere_keep_no_place_of_a_host_from_the_healthy() {
+        let places = Places::new(4);
+        let _hang = (places.take(&host("a"), true).await, places.take(&host("b"), true).await);
+        let gateway = host("gateway");
+        let mut waiting: Vec<_> = (0..OF_ONE_HOST).map(|_| Box::pin(places.take(&gateway, true))).collect();
+        for suspect in &mut waiting {
+            assert!(suspect.as_mut().now_or_never().is_none());
+        }
+        assert!(places.take(&gateway, false).now_or_never().is_some());
     }
 
     #[tokio::test]

@@ -88,6 +88,7 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
         port: None,
         http_status: status_in(&of.message),
         redirects_to_login: false,
+        not_serving: false,
         // Whatever came from there is not written in the status; a pass, or what was wrong with an answer, shows it.
         any_byte: of.ok || of.error_class.is_some_and(|class| ANSWERED.contains(&class)),
         certificate_expires: None,

@@ -36,6 +36,7 @@ fn vantage(name: &str, class: Option<ErrorClass>) -> Vantage {
         port: Some(8081),
         http_status: None,
         redirects_to_login: false,
+        not_serving: false,
         any_byte: class.is_none_or(|class| class == ErrorClass::HTTPStatus),
         certificate_expires: None,
         missing_metrics: Vec::new(),

@@ -84,6 +84,7 @@ impl Quarter {
             servers: Arc::default(),
             clock,
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+            lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             notes: Mutex::default(),
             pokes,
         });

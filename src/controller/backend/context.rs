@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::probe::Prober;
 use crate::schedule::Places;
 
-/// How many objects are read at once to prepare and to investigate; HTTP/1.1 takes a connection for each.
+/// How many objects are read at once to investigate, and as many to prepare; HTTP/1.1 takes a connection for each.
 pub const LOOKS_AT_ONCE: usize = 8;
 
 /// What the work on backends is done with.
@@ -58,6 +58,8 @@ pub struct Context {
     pub clock: Clock,
     /// Places for looks at the cluster.
     pub looks: Arc<Semaphore>,
+    /// Places for looking up what to dial: not those of the looks, which may hang, and then no probe would be on time.
+    pub lookups: Arc<Semaphore>,
     /// What was written or could not be, by backend.
     pub notes: Mutex<HashMap<u64, Notes>>,
     /// Where news of backends go that are new, changed or gone.

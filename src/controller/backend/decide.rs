@@ -161,17 +161,18 @@ pub fn state_event(backend: &MonitoredBackend, next: &MonitoredBackendStatus) ->
 
 fn recovery(backend: &MonitoredBackend, next: &MonitoredBackendStatus, latest: &Transition) -> String {
     let name = backend.metadata.name.as_deref().unwrap_or_default();
-    let is = |transition: &Transition, state: BackendState| transition.to == state.as_str();
-    let worst = next
+    let outage: Vec<&Transition> = next
         .transitions
         .iter()
         .skip(1)
-        .take_while(|before| !is(before, BackendState::Up))
-        .filter(|before| !is(before, BackendState::Pending))
-        .last();
-    match worst {
-        Some(worst) => {
-            let lasted = latest.time.0.duration_since(worst.time.0).max(SignedDuration::ZERO);
+        .take_while(|before| before.to != BackendState::Up.as_str())
+        .filter(|before| before.to != BackendState::Pending.as_str())
+        .collect();
+    // It lasted from its beginning, and is called by the worst that it was.
+    let worst = outage.iter().rev().find(|before| before.to == BackendState::Down.as_str()).or(outage.last());
+    match worst.zip(outage.last()) {
+        Some((worst, first)) => {
+            let lasted = latest.time.0.duration_since(first.time.0).max(SignedDuration::ZERO);
             let lasted = SignedDuration::from_secs(lasted.as_secs());
             let cause = worst.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
             format!("{name} is Up again after {lasted:#} ({}{cause})", worst.to)

@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use tokio::time::timeout;
 
 use super::context::Context;
-use super::entry::{Backend, Findings, Said, limits};
+use super::entry::{Backend, Findings, Live, Said, limits};
 use super::prepare;
 use crate::api::MonitoredBackend;
 use crate::diagnosis::backend::{Conclusion, conclude, diagnose};
@@ -31,7 +31,7 @@ const STEADY: Duration = Duration::from_secs(60);
 pub async fn look(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool) {
     let now = context.clock.now();
     let mut is_news = changed;
-    if backend.with(|live| live.look_at.is_some_and(|at| at <= now)) {
+    if backend.with(|live| live.look_at.is_some_and(|at| at <= now) && !is_blip_so_far(live)) {
         let findings = match timeout(LOOK_TIMEOUT, investigate(context, backend)).await {
             Ok(findings) => Some(findings),
             Err(_) => {
@@ -44,6 +44,12 @@ pub async fn look(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool)
     if is_news {
         context.wakes.wake(&backend.key);
     }
+}
+
+/// A failure that is not confirmed: what evidence says of it would be told before there is a verdict, and what fails once
+/// may be nothing.
+fn is_blip_so_far(live: &Live) -> bool {
+    live.record.is_confirming() && live.record.availability() == Availability::Up
 }
 
 /// Keeps what was found, and says whether it is something new.
@@ -67,7 +73,11 @@ fn keep(context: &Context, backend: &Backend, found: Option<Findings>, now: Mome
         };
         live.looks = live.looks.saturating_add(1);
         live.look_at = wait.map(|wait| now + wait);
-        let Some(found) = found else { return false };
+        let Some(mut found) = found else { return false };
+        if live.record.is_confirming() {
+            // One failure is no verdict, neither on the backend nor on its page.
+            found.metrics_exposed = before.as_ref().and_then(|known| known.metrics_exposed.clone());
+        }
         let differs = before.is_none_or(|before| *before != found);
         live.findings = Some((Arc::new(found), now));
         differs

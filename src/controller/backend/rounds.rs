@@ -32,6 +32,8 @@ const FRESH: SignedDuration = SignedDuration::from_secs(60);
 /// How long what was looked up stays good: addresses that come and go, and the others (a changed Secret, say).
 const FLEETING: Duration = Duration::from_secs(15);
 const STEADY: Duration = Duration::from_secs(60);
+/// How long a probe waits for that at most when something to dial is known from before.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the rounds until `stop`.
 pub async fn run(context: Arc<Context>, mut pokes: mpsc::UnboundedReceiver<Poke>, stop: CancellationToken) {
@@ -170,10 +172,13 @@ async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
         }
     }
     let object = backend.object();
-    let outcome = {
-        let _place = context.looks.acquire().await;
+    let lookup = async {
+        let _place = context.lookups.acquire().await;
         prepare(&context.client, &object).await
     };
+    let patience = if known.is_some() { LOOKUP_PATIENCE } else { Duration::MAX };
+    let late = || Unprepared::Failed("the API server takes too long".to_owned());
+    let outcome = timeout(patience, lookup).await.unwrap_or_else(|_| Err(late()));
     match outcome {
         Ok(prepared) => {
             let prepared = Arc::new(prepared);
@@ -378,3 +383,6 @@ pub fn is_held(context: &Context, backend: &Backend, availability: Availability)
     let waits = availability == Availability::Down && context.eyes.is_dark(backend);
     waits.then(|| until.since(context.clock.now()).max(Duration::from_millis(100)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,6 +177,14 @@ pub(super) fn liveness_broken(e: &Evidence) -> Option<Finding> {
 }
 
 pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
+    const ADVICE: &str =
+        "It is being drained, shuts down, or was told to refuse: wait, or ask who did. A restart ignores their reason";
+    if let Some(refusing) = e.vantages.iter().find(|vantage| vantage.not_serving) {
+        let message = "its gRPC health service says NOT_SERVING: it runs, and refuses requests";
+        return Some(
+            Finding::new(Cause::OutOfService, message, ADVICE).at_most(Confidence::Likely).seen(seen_by_us(refusing)),
+        );
+    }
     let actuator = asked(e)?;
     let out = components(actuator, "OUT_OF_SERVICE");
     let overall = actuator.health.as_deref() == Some("OUT_OF_SERVICE");
@@ -185,13 +193,9 @@ pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
     }
     let because = if out.is_empty() { String::new() } else { format!(" ({})", list(&out[..out.len().min(4)])) };
     Some(
-        Finding::new(
-            Cause::OutOfService,
-            format!("it refuses traffic on purpose: OUT_OF_SERVICE{because}"),
-            "It is being drained, shuts down, or was told to refuse: wait, or ask who did. A restart ignores their reason",
-        )
-        .seen(fact(actuator))
-        .all_seen(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
+        Finding::new(Cause::OutOfService, format!("it refuses traffic on purpose: OUT_OF_SERVICE{because}"), ADVICE)
+            .seen(fact(actuator))
+            .all_seen(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
     )
 }
 

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::rollout::{rollout_fact, startup};
-use super::scrape::{Scrape, failing_with};
+use super::scrape::{Scrape, failing, failing_with, seen_by_prometheus};
 use super::seen::{
     actuator, actuator_port, answers, began, closest, fails, is_refused, is_target, own_page, pod_vantages, pods,
     port_of, process_fails, process_port, reaches_port, seen_by_us, separate_actuator_port, target, vantage, waiting,
@@ -181,7 +181,7 @@ fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("Correct the port of Prometheus' target, or have the process listen on {port}; `vigie probe {}` shows what is there", url(&scraped.url)),
         )
         .at_most(Confidence::Likely)
-        .seen(super::scrape::seen_by_prometheus(scraped, why))
+        .seen(seen_by_prometheus(scraped, why))
         .seen(seen_by_us(ours))
         .unseen(format!("port {port} from here")),
     )
@@ -309,7 +309,7 @@ fn stopped_listening(e: &Evidence) -> Option<Finding> {
     let served = |pod: &&Pod| runs(pod) && has_served(e, pod);
     // Where the actuator still answers, it says more itself.
     let is_alone = actuator(e).is_none_or(|actuator| actuator.base_status.is_none() && actuator.health.is_none());
-    let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(|pod| served(&pod)))?;
+    let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(|pod| served(pod)))?;
     let healthy = e.history.last_healthy?;
     let container = application(e)?;
     let port = process_port(e);
@@ -329,6 +329,7 @@ fn stopped_listening(e: &Evidence) -> Option<Finding> {
     .once()
     .at_most(Confidence::Likely)
     .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
+    .all_seen(failing(e).first().map(|(target, why)| seen_by_prometheus(target, *why)))
     .all_seen(
         container.running_since.map(|since| format!("container {}: running since {}", container.name, stamp(since))),
     );

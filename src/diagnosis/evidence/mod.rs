@@ -185,6 +185,9 @@ pub struct Vantage {
     /// A redirect that looks like one to a login page.
     #[serde(default)]
     pub redirects_to_login: bool,
+    /// The gRPC health service says that it does not serve.
+    #[serde(default)]
+    pub not_serving: bool,
     /// Any byte came from the far side.
     #[serde(default)]
     pub any_byte: bool,

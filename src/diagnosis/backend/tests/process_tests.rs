@@ -304,6 +304,18 @@ fn out_of_service_is_on_purpose_and_unknown_is_not_well() {
 }
 
 #[test]
+fn what_says_that_it_does_not_serve_is_out_of_service() {
+    let grpc = |not_serving| {
+        with(bad(ErrorClass::GRPCStatus), |e| {
+            (e.vantages[0].not_serving, e.subject.scheme) = (not_serving, "grpc".to_owned());
+            (e.subject.wants_metrics, e.actuator) = (false, Lookup::NotLooked);
+        })
+    };
+    says(&expect(&grpc(true), Cause::OutOfService, Likely, No).message, &["NOT_SERVING"]);
+    expect_cause(&grpc(false), Cause::Unexplained);
+}
+
+#[test]
 fn a_dead_main_port_beside_a_living_management_port_is_restarted_once() {
     for class in [ErrorClass::Refused, ErrorClass::FirstByteTimeout, ErrorClass::ConnectTimeout] {
         let e = with(bad(class), |e| {

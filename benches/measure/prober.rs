@@ -1,0 +1,249 @@
+//! What probes, in processes of their own: the prober alone, and the operator's rounds without an API server. Both do
+//! as they are told on their standard input, a line for each order, until that ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hyper::{Request as HttpRequest, Response};
+use jiff::Timestamp;
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use vigie::api::{MonitoredBackend, Time};
+use vigie::clock::Clock;
+use vigie::cluster::StatusWriter;
+use vigie::controller::backend::context::{Context, LOOKS_AT_ONCE, Poke};
+use vigie::controller::backend::entry::Backends;
+use vigie::controller::backend::{prepare, rounds, sight::Eyes};
+use vigie::controller::checkpoints::{Budget, Checkpoints};
+use vigie::controller::events::Reporter;
+use vigie::controller::unreadable::Unreadable;
+use vigie::controller::wakes::Wakes;
+use vigie::leader::{Leadership, Standing};
+use vigie::metrics::Metrics;
+use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
+use vigie::schedule::Places;
+
+use crate::targets;
+
+/// How many targets the prober alone goes through, round and round.
+const TARGETS: usize = 250;
+/// What `vigie run` takes without `--probe-concurrency`.
+const PLACES: usize = 256;
+
+/// What to do from now on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// So many probes a second, evenly; the rounds have their own rate.
+    Paced(u32),
+    /// So many at a time, as fast as they end.
+    Fast(usize),
+    /// Nothing.
+    Rest,
+}
+
+impl std::fmt::Display for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Paced(rate) => write!(f, "paced {rate}"),
+            Self::Fast(at_once) => write!(f, "fast {at_once}"),
+            Self::Rest => f.write_str("rest"),
+        }
+    }
+}
+
+impl std::str::FromStr for Order {
+    type Err = anyhow::Error;
+
+    fn from_str(line: &str) -> anyhow::Result<Self> {
+        Ok(match line.split_once(' ').unwrap_or((line, "")) {
+            ("paced", rate) => Self::Paced(rate.parse()?),
+            ("fast", at_once) => Self::Fast(at_once.parse()?),
+            ("rest", "") => Self::Rest,
+            _ => bail!("no such order: {line}"),
+        })
+    }
+}
+
+/// The orders as they come.
+fn orders() -> mpsc::UnboundedReceiver<anyhow::Result<Order>> {
+    let (told, orders) = mpsc::unbounded_channel();
+    // A thread and no task: nothing can take back a read of the standard input.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            let order = line.map_err(anyhow::Error::from).and_then(|line| line.parse());
+            if told.send(order).is_err() {
+                return;
+            }
+        }
+    });
+    orders
+}
+
+fn policy() -> anyhow::Result<Policy> {
+    Ok(Policy { allow: vec!["127.0.0.0/8".parse()?], ..Policy::default() })
+}
+
+/// The prober alone, with the options of a backend that asks for nothing in particular.
+pub(crate) async fn engine(port: u16) -> anyhow::Result<()> {
+    let prober = Arc::new(Prober::new(policy()?));
+    let requests: Arc<Vec<Request>> = Arc::new((0..TARGETS).map(|i| request(i, port)).collect::<anyhow::Result<_>>()?);
+    let mut orders = orders();
+    println!("ready");
+    let mut work = JoinSet::new();
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            Some(ended) = work.join_next() => match ended {
+                Ok(failed) => return failed,
+                Err(_) => continue,
+            },
+        };
+        let Some(order) = order else { return Ok(()) };
+        work.shutdown().await;
+        match order? {
+            Order::Rest => {}
+            Order::Paced(rate) => drop(work.spawn(paced(prober.clone(), requests.clone(), rate))),
+            Order::Fast(at_once) => {
+                for number in 0..at_once {
+                    let (prober, requests) = (prober.clone(), requests.clone());
+                    work.spawn(async move {
+                        for request in requests.iter().cycle().skip(number * TARGETS / at_once) {
+                            one(&prober, request).await?;
+                        }
+                        Ok(())
+                    });
+                }
+            }
+        }
+    }
+}
+
+async fn paced(prober: Arc<Prober>, requests: Arc<Vec<Request>>, rate: u32) -> anyhow::Result<()> {
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
+    let mut under_way = JoinSet::new();
+    for number in 0.. {
+        tick.tick().await;
+        let (prober, requests) = (prober.clone(), requests.clone());
+        // Each in a task of its own, as the operator's are.
+        under_way.spawn(async move { one(&prober, &requests[number % TARGETS]).await });
+        while let Some(ended) = under_way.try_join_next() {
+            ended??;
+        }
+    }
+    Ok(())
+}
+
+async fn one(prober: &Prober, request: &Request) -> anyhow::Result<()> {
+    let outcome = prober.probe(request).await;
+    outcome.result.map_err(|failure| anyhow::anyhow!("a probe failed: {}", failure.message))
+}
+
+fn request(i: usize, port: u16) -> anyhow::Result<Request> {
+    let target = prepare::of_url(&targets::url(i, port)).map_err(|why| anyhow::anyhow!(why))?;
+    let timeout = Duration::from_secs(5);
+    Ok(Request { target, timeout, http: HttpOptions::default(), tls: TlsOptions::default(), metrics: None })
+}
+
+/// The operator's rounds, schedule and memory of so many backends, each probed every `interval` seconds: all but the
+/// watch, the reconciles and what they write. It takes the backends in with its first order.
+pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Result<()> {
+    let clock = Clock::default();
+    let (leadership, led) = watch::channel(Leadership::follower());
+    let (pokes, poked) = mpsc::unbounded_channel();
+    let context = Arc::new(context(clock, led, pokes)?);
+    let work = tokio::spawn(rounds::run(context.clone(), poked, CancellationToken::new()));
+    let mut orders = orders();
+    println!("ready");
+    while let Some(order) = orders.recv().await {
+        let standing = match order? {
+            Order::Rest => Standing::Follower,
+            Order::Paced(_) | Order::Fast(_) => Standing::Leader,
+        };
+        let now = clock.now();
+        let write_until = now + Duration::from_secs(3600);
+        let (acquired_at, holder) = (Some(now), None);
+        leadership.send_replace(Leadership { standing, holder, epoch: 1, acquired_at, write_until, confirmed: true });
+        if context.backends.is_empty() {
+            for i in 0..count {
+                let enrolled = context.backends.enroll(&backend(i, port, interval)?, clock.read());
+                context.checkpoints.add(enrolled.backend.clone());
+                context.pokes.send(Poke::Look(enrolled.backend)).context("the rounds ended")?;
+            }
+        }
+    }
+    work.abort();
+    Ok(())
+}
+
+fn context(
+    clock: Clock,
+    leadership: watch::Receiver<Leadership>,
+    pokes: mpsc::UnboundedSender<Poke>,
+) -> anyhow::Result<Context> {
+    let client = nobody();
+    let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
+    let (wakes, scopes) = Wakes::<MonitoredBackend>::new(&[]);
+    for (_, mut woken) in scopes {
+        tokio::spawn(async move { while woken.recv().await.is_some() {} });
+    }
+    Ok(Context {
+        backends: Arc::new(Backends::default()),
+        prober: Arc::new(Prober::new(policy()?)),
+        places: Places::new(PLACES),
+        eyes: Eyes::new(clock),
+        leadership: leadership.clone(),
+        writer: StatusWriter::new(clock, metrics.clone()),
+        client: client.clone(),
+        reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
+        unreadable: Unreadable::new(client, leadership, clock),
+        metrics,
+        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
+        wakes,
+        prometheus_url: None,
+        servers: Arc::default(),
+        clock,
+        looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+        lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+        notes: Mutex::default(),
+        pokes,
+    })
+}
+
+/// An API server that has nothing.
+fn nobody() -> kube::Client {
+    let service = tower::service_fn(async |_: HttpRequest<Body>| {
+        let status =
+            json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404 });
+        let response = Response::builder().status(404).body(Body::from(status.to_string().into_bytes()));
+        Ok::<_, std::convert::Infallible>(response.expect("its parts are constants"))
+    });
+    kube::Client::new(service, "default")
+}
+
+/// As the API server has it.
+fn backend(i: usize, port: u16, interval: i32) -> anyhow::Result<MonitoredBackend> {
+    let mut backend: MonitoredBackend = serde_json::from_value(manifest(i, port, interval))?;
+    backend.metadata.uid = Some(format!("00000000-0000-4000-8000-{i:012x}"));
+    backend.metadata.generation = Some(1);
+    backend.metadata.resource_version = Some((1_000 + i).to_string());
+    backend.metadata.creation_timestamp = Some(Time(Timestamp::now()));
+    Ok(backend)
+}
+
+/// The namespace of all backends.
+pub(crate) const NAMESPACE: &str = "shop";
+
+/// Backend `i` as a person would write it.
+pub(crate) fn manifest(i: usize, port: u16, interval: i32) -> serde_json::Value {
+    json!({
+        "apiVersion": "vigie.dev/v1alpha1",
+        "kind": "MonitoredBackend",
+        "metadata": { "name": format!("backend-{i:06}"), "namespace": NAMESPACE },
+        "spec": { "target": { "url": targets::url(i, port) }, "probe": { "intervalSeconds": interval } },
+    })
+}
