@@ -137,6 +137,8 @@ fn a_refusal_by_a_running_pod_names_the_pod_and_its_own_port() {
     let e = with(bad(ErrorClass::Refused), |e| {
         behind_service(e);
         e.subject.port = 80;
+        e.history.last_healthy = None;
+        container_of(e).restarts = 1;
     });
     let d = expect_cause(&e, Cause::Unexplained);
     says(&d.advice, &["Pod web-1 runs and nothing listens on its port 8081", "kubectl -n shop logs web-1"]);
