@@ -100,7 +100,7 @@ async fn a_service_that_does_not_lead_to_its_pods_is_named_and_can_be_mended_by_
     world.sees_backend(SOON, "nothing", "its pod is asked itself", dialled).await;
     let ran = diagnose(&world, "nothing");
     assert_eq!(ran.code, 3, "{ran:?}");
-    says(&ran.stdout, &["is Down: ServiceSelectsNothing (certain)", "Refused in Connect", "pod/nothing-"]);
+    says(&ran.stdout, &["is Down: ServiceSelectsNothing (certain)", "Refused in Connect"]);
     let commands = next(&ran.stdout);
     assert!(commands.len() >= 3, "{ran:?}");
     for command in commands {

@@ -153,6 +153,18 @@ fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
     Some(Finding::new(Cause::ServicePortMismatch, message, advice).seen(format!("ports of Service {name}: {ports}")))
 }
 
+/// How to have the Service and its pods agree on a port.
+fn mend_port(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)], target_port: &str) -> String {
+    let name = &service.name;
+    let right = if declared.is_empty() { "a port that they serve".to_owned() } else { told(declared) };
+    let or = match target_port.parse::<u16>() {
+        Ok(number) => format!("have the pods listen on {number}"),
+        Err(_) => format!("name that port {target_port} in the pod template"),
+    };
+    let edit = kubectl(e, format_args!("edit service {name}"));
+    format!("Set targetPort of Service {name} to {right} ({edit}), or {or}")
+}
+
 pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
     if let Some(finding) = lacks_actuator_port(e) {
         return Some(finding);
@@ -178,13 +190,7 @@ pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
     } else {
         format!("declare {}", told(&declared))
     };
-    let right = if declared.is_empty() { "a port that they serve".to_owned() } else { told(&declared) };
-    let or = match number {
-        Some(number) => format!("have the pods listen on {number}"),
-        None => format!("name that port {target_port} in the pod template"),
-    };
-    let edit = kubectl(e, format_args!("edit service {name}"));
-    let advice = format!("Set targetPort of Service {name} to {right} ({edit}), or {or}");
+    let advice = mend_port(e, service, &declared, target_port);
     let finding = Finding::new(
         Cause::ServicePortMismatch,
         format!(
