@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::json;
+use tokio::time::Instant;
 use vigie::api::MonitoredBackend;
 use vigie::schedule::{place_of, turn_after};
 
@@ -131,7 +132,7 @@ impl Run {
         let pid = self.operator.part.pid();
         let before = (Timestamp::now(), cpu(pid)?, Counted::read(self.ports).await?);
         drop(targets.arrivals());
-        tokio::time::sleep(time).await;
+        let mut ours = lateness(time).await;
         let arrivals = targets.arrivals();
         let after = (Timestamp::now(), cpu(pid)?, Counted::read(self.ports).await?);
         let spent = (after.1 - before.1).as_secs_f64();
@@ -147,6 +148,8 @@ impl Run {
             "from turn to arrival, ms: median, 99 %, longest",
             format!("{:.1}, {p99:.1}, {:.1}", median.as_secs_f64() * 1e3, most.as_secs_f64() * 1e3),
         );
+        let ours = percentile(&mut ours, 99.0).as_secs_f64() * 1e3;
+        say("how late a timer of this program is meanwhile, 99 %, ms", format!("{ours:.1}"));
         say("the operator's own count, of all probes", &counted);
         say("API writes", self.cluster.writes(before.0, after.0)?);
         Ok(p99)
@@ -162,6 +165,18 @@ impl Run {
         };
         arrivals.iter().filter(|arrival| !is_holed(arrival.target)).filter_map(lag).collect()
     }
+}
+
+/// How late timers are in a process that does next to nothing: what the machine does to everybody.
+async fn lateness(time: Duration) -> Vec<Duration> {
+    let end = Instant::now() + time;
+    let mut late = Vec::new();
+    while Instant::now() < end {
+        let due = Instant::now() + Duration::from_millis(50);
+        tokio::time::sleep_until(due).await;
+        late.push(due.elapsed());
+    }
+    late
 }
 
 /// What the operator counts of its probes.

@@ -80,7 +80,7 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     // A port in the ephemeral range of this machine can be connected to itself (TCP's simultaneous open): nobody
     // listens there.
-    if stream.local_addr()? == stream.peer_addr()? {
+    if stream.local_addr()? == address {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     // One small request is all we send: it need not wait for more.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How many of one host's may be under way at once: enough for all backends behind one address, too few to hurt it.
 const OF_ONE_HOST: usize = 16;
@@ -13,49 +13,80 @@ const OF_ONE_HOST: usize = 16;
 /// All places.
 #[derive(Debug)]
 pub struct Places {
-    all: Rooms,
+    all: Arc<Rooms>,
     hosts: Mutex<HashMap<Arc<str>, Arc<Rooms>>>,
 }
 
-/// So many places, of which those that failed last time have half at most: what hangs must not keep the others waiting,
-/// neither everywhere nor on its own host, of which other ports may be well.
+/// So many places. Those that failed last time get one only while more than half of them are free, whoever has the
+/// others: what hangs for the first time and what hangs again must not together keep the others waiting, neither
+/// everywhere nor on a host of their own, of which other ports may be well.
 #[derive(Debug)]
 struct Rooms {
     all: Arc<Semaphore>,
     suspects: Arc<Semaphore>,
+    /// So many must be left by suspects.
+    spared: usize,
+    /// Something was given back.
+    freed: Notify,
 }
 
 /// One place; given back when dropped.
 #[derive(Debug)]
 pub struct Place {
-    _suspect: Option<[OwnedSemaphorePermit; 2]>,
-    _all: [OwnedSemaphorePermit; 2],
-    _host: Arc<Rooms>,
+    permits: Vec<OwnedSemaphorePermit>,
+    of: [Arc<Rooms>; 2],
 }
 
 impl Rooms {
     fn new(all: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(all)), suspects: Arc::new(Semaphore::new(all / 2)) }
+        let suspects = Arc::new(Semaphore::new(all / 2));
+        Self { all: Arc::new(Semaphore::new(all)), suspects, spared: all - all / 2, freed: Notify::new() }
+    }
+
+    /// Waits until a suspect may have a place.
+    async fn admit(&self) -> OwnedSemaphorePermit {
+        let permit = own(&self.suspects).await;
+        loop {
+            let freed = self.freed.notified();
+            if self.all.available_permits() > self.spared {
+                return permit;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.permits.clear();
+        self.of.iter().for_each(|rooms| rooms.freed.notify_one());
     }
 }
 
 impl Places {
     /// So many in all; at least 2.
     pub fn new(all: usize) -> Self {
-        Self { all: Rooms::new(all.max(2)), hosts: Mutex::default() }
+        Self { all: Arc::new(Rooms::new(all.max(2))), hosts: Mutex::default() }
     }
 
     /// Waits for a place on `host`. Give up waiting by dropping it.
     pub async fn take(&self, host: &Arc<str>, is_suspect: bool) -> Place {
-        let host = self.of(host);
+        let of = [self.of(host), self.all.clone()];
+        // Whoever gives up waiting gives back what it has as a place would.
+        let mut place = Place { permits: Vec::with_capacity(4), of };
         // What only suspects wait for comes first, and each time the narrower before the wider: a suspect that waits
         // holds nothing that the healthy wait for.
-        let _suspect = match is_suspect {
-            true => Some([own(&host.suspects).await, own(&self.all.suspects).await]),
-            false => None,
-        };
-        let _all = [own(&host.all).await, own(&self.all.all).await];
-        Place { _suspect, _all, _host: host }
+        if is_suspect {
+            for rooms in &place.of {
+                place.permits.push(rooms.admit().await);
+            }
+        }
+        for rooms in &place.of {
+            place.permits.push(own(&rooms.all).await);
+            // There may be room for another.
+            rooms.freed.notify_one();
+        }
+        place
     }
 
     fn of(&self, host: &Arc<str>) -> Arc<Rooms> {
@@ -119,6 +150,25 @@ mod tests {
             assert!(suspect.as_mut().now_or_never().is_none());
         }
         assert!(places.take(&gateway, false).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_hangs_for_the_first_time_takes_from_the_suspects_and_not_from_the_healthy() {
+        let places = Places::new(8);
+        let mut first: Vec<_> = Vec::new();
+        for name in ["a", "b", "c", "d"] {
+            first.push(places.take(&host(name), false).await);
+        }
+        let (e, f) = (host("e"), host("f"));
+        let mut again = [Box::pin(places.take(&e, true)), Box::pin(places.take(&f, true))];
+        for suspect in &mut again {
+            assert!(suspect.as_mut().now_or_never().is_none(), "half of them are taken");
+        }
+        first.truncate(2);
+        let [one, other] = again;
+        let _both = (one.await, other.await);
+        assert!(places.take(&host("g"), true).now_or_never().is_none());
+        assert!(places.take(&host("g"), false).now_or_never().is_some());
     }
 
     #[tokio::test]

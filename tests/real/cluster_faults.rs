@@ -95,6 +95,9 @@ async fn a_service_that_does_not_lead_to_its_pods_is_named_and_can_be_mended_by_
     );
     assert!(!message(&found).contains("pod-template-hash"), "{found:#}");
     says(advice(&found), &[&format!("`kubectl -n {ns} set selector service/nothing app=nothing`")]);
+    // The cause is known before the pod has an address at which it could be asked.
+    let dialled = |found: &Value| found["status"]["vantages"].to_string().contains("pod/nothing-");
+    world.sees_backend(SOON, "nothing", "its pod is asked itself", dialled).await;
     let ran = diagnose(&world, "nothing");
     assert_eq!(ran.code, 3, "{ran:?}");
     says(&ran.stdout, &["is Down: ServiceSelectsNothing (certain)", "Refused in Connect"]);

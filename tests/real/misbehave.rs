@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::app::{App, CONTROL, post, running};
+use crate::person::blames_nobody_between;
 use crate::place;
 use crate::support::world::SOON;
 use crate::support::{World, text};
-use crate::told::{blames_no_firewall, explained};
+use crate::told::explained;
 
 /// As a person of this machine calls it, who reaches the pods' network and says so.
 fn diagnose(world: &World, name: &str, more: &[&str]) -> crate::support::process::Ran {
@@ -62,11 +63,13 @@ async fn a_port_that_closed_under_a_running_process_is_no_firewall() {
     world.backend_is(SOON, "shop", "Up", "").await;
 
     post(&pods[0], CONTROL, "/_/refuse?port=main");
-    let down = explained(&world, "shop", "Down", "Unexplained", &["connection refused", "8080"]).await;
-    blames_no_firewall(&down);
+    let pod = pods[0].metadata.name.as_deref().unwrap();
+    let says = ["nothing listens on port 8080 any more", pod, "answered last at", &format!("logs {pod} -c app")];
+    let down = explained(&world, "shop", "Down", "MainPortDead", &says).await;
+    blames_nobody_between(&down["status"].to_string());
     let ran = diagnose(&world, "shop", &[]);
     assert_eq!(ran.code, 3, "{ran:?}");
-    assert!(!ran.stdout.contains("firewall") && !ran.stdout.contains("Blocked"), "{}", ran.stdout);
+    blames_nobody_between(&ran.stdout);
 
     post(&pods[0], CONTROL, "/_/open?port=main");
     world.backend_is(SOON, "shop", "Up", "").await;
@@ -84,9 +87,9 @@ async fn a_container_that_ends_is_told_apart_by_how_it_ends_and_is_no_firewall()
     }
     let says = ["container app of pod clean-", "Completed, exit 0", "correct command and args"];
     let down = explained(&world, "clean", "Down", "ExitedCleanly", &says).await;
-    blames_no_firewall(&down);
+    blames_nobody_between(&down["status"].to_string());
     let down = explained(&world, "crash", "Down", "CrashLoop", &["container app of pod crash-", "exit 3"]).await;
-    blames_no_firewall(&down);
+    blames_nobody_between(&down["status"].to_string());
     // The command for its last words finds them, whether the kubelet waits or not: it starts it again meanwhile.
     let ran = diagnose(&world, "crash", &["--logs"]);
     assert_eq!(ran.code, 3, "{ran:?}");
@@ -107,10 +110,11 @@ async fn a_page_that_is_slow_or_malformed_is_the_pages_fault() {
     for name in ["broken", "broken-pods"] {
         let command = format!("vigie diagnose backend {name} -n {}", world.ns);
         let down = explained(&world, name, "Down", "MalformedMetrics", &["line 4", &command]).await;
-        assert!(!down["status"].to_string().contains("misbehave_"), "nothing of the page is told: {down:#}");
+        assert!(!down["status"].to_string().contains("notanumber"), "nothing of the page is told: {down:#}");
         // The command that the advice names shows the line.
         let ran = diagnose(&world, name, &[]);
         assert_eq!(ran.code, 3, "{ran:?}");
-        assert!(ran.stdout.contains("line 4") && ran.stdout.contains("misbehave_"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("line 4") && ran.stdout.contains("it said, at "), "{}", ran.stdout);
+        assert!(ran.stdout.contains("notanumber"), "{}", ran.stdout);
     }
 }

@@ -5,9 +5,10 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::app::{App, merge, pods, post, running};
+use crate::person::blames_nobody_between;
 use crate::place;
 use crate::support::world::SOON;
-use crate::support::{World, eventually, text, time};
+use crate::support::{World, text, time};
 use crate::told::{STARTED, explained, obey};
 
 const DATABASE: (&str, &str) = ("SPRING_DATASOURCE_URL", "jdbc:h2:mem:backend");
@@ -61,21 +62,10 @@ async fn an_endpoint_that_is_not_exposed_is_up_within_two_intervals_of_what_the_
     let took = time(&up, "/status/stateSince").duration_since(ready);
     println!("Up {took:#} after its pod was Ready");
     assert!(took.as_secs() <= 30, "two intervals of 15 s: it took {took:#}");
-
-    let pod = eventually(STARTED, "the old pod is gone", async || match &pods(&world, "shop").await[..] {
-        [one] => Ok(one.clone()),
-        more => Err(format!("{} pods", more.len())),
-    })
-    .await;
-    world.backend("health", app.backend(app.at_service("/actuator/health"), json!({}))).await;
-    world.backend_is(SOON, "health", "Up", "").await;
-    post(&pod, 8080, "/hang");
-    let hung = explained(&world, "health", "Down", "Hung", &["sends no byte", "jcmd 1 Thread.print"]).await;
-    assert_eq!(text(&hung, "/status/diagnosis/restartHelps"), "Once", "{hung:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disabled_endpoint_is_told_by_the_variable_that_disables_it() {
+async fn a_disabled_endpoint_is_told_by_its_variable_and_a_hang_as_one() {
     let _jvm = place::jvms(1).await;
     let world = place::world("spring-access").await;
     let _operator = world.operator(&[]).await;
@@ -84,6 +74,12 @@ async fn a_disabled_endpoint_is_told_by_the_variable_that_disables_it() {
     let set = "set env deployment/shop -c app MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS=read-only`";
     let says = ["MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS=NONE in container app", set, "Spring Boot 3.4 and later"];
     explained(&world, "shop", "Down", "EndpointDisabled", &says).await;
+
+    world.backend("health", app.backend(app.at_service("/actuator/health"), json!({}))).await;
+    world.backend_is(STARTED, "health", "Up", "").await;
+    post(&running(&world, "shop", 1).await[0], 8080, "/hang");
+    let hung = explained(&world, "health", "Down", "Hung", &["sends no byte", "jcmd 1 Thread.print"]).await;
+    assert_eq!(text(&hung, "/status/diagnosis/restartHelps"), "Once", "{hung:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,7 +128,7 @@ async fn a_server_on_loopback_is_told_by_the_setting_that_binds_it() {
     let says =
         ["port 8080 is refused", "SERVER_ADDRESS=127.0.0.1", "set env deployment/shop -c app SERVER_ADDRESS=0.0.0.0`"];
     let down = explained(&world, "shop", "Down", "BoundToLoopback", &says).await;
-    crate::told::blames_no_firewall(&down);
+    blames_nobody_between(&down["status"].to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

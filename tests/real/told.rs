@@ -9,13 +9,6 @@ use crate::support::{World, seconds, text};
 /// For what takes a JVM's start, on a machine where several start at once.
 pub(crate) const STARTED: Duration = seconds(240);
 
-/// What a person is told: message, advice, evidence and alternatives of the diagnosis.
-pub(crate) fn words(backend: &Value) -> String {
-    let diagnosis = &backend["status"]["diagnosis"];
-    let more = ["evidence", "alternatives"].map(|list| diagnosis[list].to_string());
-    format!("{}\n{}\n{}", text(diagnosis, "/message"), text(diagnosis, "/advice"), more.join("\n"))
-}
-
 /// Waits until a backend is in this state, for this cause, and message or advice have all of these words.
 pub(crate) async fn explained(world: &World, name: &str, state: &str, cause: &str, says: &[&str]) -> Value {
     let wanted = |found: &Value| {
@@ -35,16 +28,4 @@ pub(crate) fn obey(world: &World, backend: &Value) {
     let command = advice.split('`').find_map(|part| part.strip_prefix("kubectl "));
     let command = command.unwrap_or_else(|| panic!("no command in {advice:?}"));
     world.cluster.kubectl(&command.split(' ').collect::<Vec<_>>()).ok();
-}
-
-/// Nothing that is told blames the way to the backend.
-#[track_caller]
-pub(crate) fn blames_no_firewall(backend: &Value) {
-    let told = words(backend);
-    for cause in ["BlockedForPrometheus", "RejectedForPrometheus", "BlockedByNetworkPolicy"] {
-        assert!(text(backend, "/status/diagnosis/cause") != cause && !told.contains(cause), "{backend:#}");
-    }
-    for word in ["firewall", "security group", "NetworkPolicy"] {
-        assert!(!told.contains(word), "{word:?} in {told}");
-    }
 }

@@ -228,7 +228,10 @@ fn commands_have_real_names_and_belong_to_the_cause() {
     }
     let mut odd = crashing();
     odd.subject.url = "http://orders.shop.svc/a?b=c&d".to_owned();
-    assert!(commands(&odd, Cause::Hung).contains(&"vigie probe 'http://orders.shop.svc/a?b=c&d'".to_owned()));
+    assert!(
+        commands(&odd, Cause::Hung)
+            .contains(&"vigie probe 'http://orders.shop.svc/a?b=c&d'   # inside the cluster".to_owned())
+    );
 }
 
 #[test]

@@ -174,7 +174,7 @@ async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
     let object = backend.object();
     let lookup = async {
         let _place = context.lookups.acquire().await;
-        prepare(&context.client, &object).await
+        Box::pin(prepare(&context.client, &object)).await
     };
     let patience = if known.is_some() { LOOKUP_PATIENCE } else { Duration::MAX };
     let late = || Unprepared::Failed("the API server takes too long".to_owned());
@@ -195,7 +195,7 @@ async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
         Err(Unprepared::Refused(reason, message)) => {
             refuse(context, backend, reason, message);
             backend.with(|live| live.prepared = None);
-            investigate::look(context, backend, false).await;
+            Box::pin(investigate::look(context, backend, false)).await;
             context.wakes.wake(&backend.key);
             None
         }
@@ -229,7 +229,8 @@ async fn dial(
         let _place = timeout(patience, context.places.take(&aim.host, is_suspect)).await.ok()?;
         let started_at = context.clock.now();
         context.metrics.probe_started(started_at.since(due));
-        Some((started_at, context.prober.probe(&aim.request).await))
+        // In a box of its own, as everything large here: many rounds wait for a place, few have one.
+        Some((started_at, Box::pin(context.prober.probe(&aim.request)).await))
     }));
     outcomes.await.into_iter().collect()
 }
@@ -243,7 +244,7 @@ async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepar
     } else {
         backend.with(|live| live.refused.take_if(|(reason, _)| *reason == Reason::TargetDenied));
     }
-    let health = health(context, backend, prepared).await;
+    let health = Box::pin(health(context, backend, prepared)).await;
     let now = context.clock.read();
     let mut round = summed_up(prepared, &outcomes, |at| now.stamp(at));
     if let Some((vantage, passed)) = health {
@@ -258,8 +259,8 @@ async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepar
     if let Some(aim) = prepared.aims.first() {
         context.eyes.probed(backend, &aim.host, interval, dark, started_at);
     }
-    sight(context).await;
-    investigate::look(context, backend, changed).await;
+    Box::pin(sight(context)).await;
+    Box::pin(investigate::look(context, backend, changed)).await;
 }
 
 /// What the actuator's health page says, where that is asked for, and whether it passes: UNKNOWN is no failure, but it

@@ -5,7 +5,8 @@ use super::rollout::{rollout_fact, startup};
 use super::scrape::{Scrape, failing, failing_with, seen_by_prometheus};
 use super::seen::{
     actuator, actuator_port, answers, began, closest, fails, is_refused, is_target, own_page, pod_vantages, pods,
-    port_of, process_fails, process_port, reaches_port, seen_by_us, target, vantage, waiting, workload,
+    port_of, process_fails, process_port, reaches_port, seen_by_us, separate_actuator_port, target, vantage, waiting,
+    workload,
 };
 use super::settings::{Setting, application, how_to_set, less_sure, setting, told};
 use super::words::{kubectl, some, stamp, url};
@@ -110,7 +111,7 @@ fn ask_at(e: &Evidence, port: u16) -> String {
 fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
     let page = own_page(e).or_else(|| target(e)).filter(|page| !page.ok)?;
     let actuator = actuator(e)?;
-    let other = actuator_port(actuator).filter(|other| *other != process_port(e))?;
+    let other = separate_actuator_port(e)?;
     let missing = is_refused(e) || page.http_status == Some(404);
     let id = if page.name == "health" || e.subject.path.contains("health") { "health" } else { "prometheus" };
     let listed = actuator.links.as_ref().is_some_and(|links| links.contains_key(id));
@@ -293,8 +294,8 @@ pub(super) fn thread_dump(e: &Evidence) -> String {
 
 /// The main port, where it was dialled beside the management's.
 fn main_port(e: &Evidence) -> Option<&Vantage> {
-    let separate = actuator(e).and_then(actuator_port).is_some_and(|managed| managed != process_port(e));
-    vantage(e, "main").or_else(|| target(e).filter(|_| separate && !is_management(e)))
+    let is_separate = separate_actuator_port(e).is_some();
+    vantage(e, "main").or_else(|| target(e).filter(|_| is_separate && !is_management(e)))
 }
 
 pub(super) fn main_port_dead(e: &Evidence) -> Option<Finding> {

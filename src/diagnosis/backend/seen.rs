@@ -149,6 +149,13 @@ pub(super) fn answers(e: &Evidence) -> bool {
     actuator(e).is_some_and(|a| a.base_status.is_some() || matches!(a.liveness, Some(Ok(_))))
 }
 
+/// The port at which the actuator was read, when that is another than the target's: behind a Service that has two
+/// numbers, its own and the one in the pods.
+pub(super) fn separate_actuator_port(e: &Evidence) -> Option<u16> {
+    let port = actuator(e).and_then(actuator_port)?;
+    (port != process_port(e) && port != e.subject.port).then_some(port)
+}
+
 /// The port in the actuator's address.
 pub(super) fn actuator_port(actuator: &Actuator) -> Option<u16> {
     port_of(&actuator.base)

@@ -156,23 +156,22 @@ fn mend_port(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)]
     format!("Set targetPort of Service {name} to {right} ({edit}), or {or}")
 }
 
+/// The port that the target names is none of the Service's.
+fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
+    let (_, asked) = e.subject.service.as_ref()?;
+    let (name, ports) = (&service.name, some(&service.ports, 6));
+    let message = format!("Service {name} has no port {asked}; it has {ports}");
+    let advice = format!("Correct spec.target.service.port, or add the port to Service {name}");
+    Some(Finding::new(Cause::ServicePortMismatch, message, advice).seen(format!("ports of Service {name}: {ports}")))
+}
+
 pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
     if let Some(finding) = lacks_actuator_port(e) {
         return Some(finding);
     }
     let service = failing_service(e)?;
     let name = &service.name;
-    let Some((port, target_port)) = &service.port else {
-        let (_, asked) = e.subject.service.as_ref()?;
-        return Some(
-            Finding::new(
-                Cause::ServicePortMismatch,
-                format!("Service {name} has no port {asked}; it has {}", some(&service.ports, 6)),
-                format!("Correct spec.target.service.port, or add the port to Service {name}"),
-            )
-            .seen(format!("ports of Service {name}: {}", some(&service.ports, 6))),
-        );
-    };
+    let Some((port, target_port)) = &service.port else { return lacks_port(e, service) };
     let declared = declared(e);
     let is_name = target_port.parse::<u16>().is_err();
     let has_name = declared.iter().any(|(name, _)| name.as_deref() == Some(target_port));

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::conditions;
-use crate::api::{Condition, ConditionType, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps, Truth};
+use crate::api::{
+    Cause, Condition, ConditionType, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps, Truth,
+};
 use crate::clock::Now;
 use crate::controller::backend::entry::{Findings, Said, Snapshot, limits};
 use crate::health::Moment;

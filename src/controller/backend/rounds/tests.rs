@@ -88,3 +88,11 @@ async fn while_the_api_server_hangs_what_was_known_is_dialled_and_almost_on_time
     let found = prepared(&context, &backend).await.expect("the Service is there");
     assert!(!Arc::ptr_eq(&found, &known), "it is looked up anew once that is possible");
 }
+
+#[tokio::test]
+async fn a_round_that_waits_is_small() {
+    let context = context(Fake::new().client());
+    let backend = backend(&context, json!({ "url": "http://192.0.2.7:8080/" }));
+    let size = size_of_val(&round(&context, &backend, context.clock.now()));
+    assert!(size < 4096, "{size} bytes, and thousands may wait");
+}

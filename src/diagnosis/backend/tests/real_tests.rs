@@ -117,6 +117,37 @@ fn a_health_page_at_a_port_that_the_service_lacks_is_no_dead_backend() {
 }
 
 #[test]
+fn an_actuator_behind_the_services_port_is_no_management_port_of_its_own() {
+    // The Service has it at 80, the pods at 8081.
+    let behind = |e: &mut Evidence| {
+        behind_service(e);
+        (e.subject.path, e.subject.port) = ("/metrics".to_owned(), 80);
+        service_of(e).port = Some((80, "management".to_owned()));
+        e.vantages[0].port = Some(80);
+        actuator_of(e).base = "http://web.shop.svc:80/actuator".to_owned();
+    };
+    let slow = with(bad(ErrorClass::FirstByteTimeout), behind);
+    assert!(expect(&slow, Cause::SlowMetrics, Certain, No).alternatives.is_empty(), "{slow:#?}");
+    let elsewhere = with(status(404), behind);
+    expect_cause(&elsewhere, Cause::WrongPath);
+}
+
+#[test]
+fn a_refusal_by_a_running_pod_names_the_pod_and_its_own_port() {
+    let e = with(bad(ErrorClass::Refused), |e| {
+        behind_service(e);
+        e.subject.port = 80;
+        e.history.last_healthy = None;
+        container_of(e).restarts = 1;
+    });
+    let d = expect_cause(&e, Cause::Unexplained);
+    says(&d.advice, &["Pod web-1 runs and nothing listens on its port 8081", "kubectl -n shop logs web-1"]);
+    for word in ["firewall", "security group", "NetworkPolicy", "ss -ltnp"] {
+        assert!(!format!("{d:?}").contains(word), "{word}: {d:#?}");
+    }
+}
+
+#[test]
 fn behind_a_service_the_port_of_the_process_is_named_and_the_service_to_change() {
     let elsewhere = with(status(404), |e| {
         behind_service(e);
