@@ -145,7 +145,7 @@ async fn a_rollout_whose_pods_never_get_ready_is_stuck_and_undoing_it_helps() {
     assert_eq!(ran.code, 3, "{ran:?}");
     says(&ran.stdout, &["is Degraded: RolloutStuck (certain)"]);
     for command in next(&ran.stdout).iter().filter(|command| !command.contains("rollout status")) {
-        // One of them goes back.
+        // The last of them goes back.
         kubectl(&world, command);
     }
     world.backend_is(2 * SOON, "shop", "Up", "").await;

@@ -83,12 +83,13 @@ impl Next<'_> {
             _ => {
                 commands.push(format!("kubectl -n {ns} rollout status {workload}"));
                 commands.push(format!("kubectl -n {ns} rollout history {workload}"));
-                if cause != Cause::RolloutInProgress {
-                    commands.push(format!("kubectl -n {ns} rollout undo {workload}"));
-                }
             }
         }
         self.about_pods(commands);
+        // Last: with its pods go their last words.
+        if matches!(cause, Cause::RolloutStuck | Cause::BadSinceRollout) {
+            commands.push(format!("kubectl -n {ns} rollout undo {workload}"));
+        }
     }
 
     fn about_pods(&self, commands: &mut Vec<String>) {
