@@ -9,11 +9,13 @@ MAKEFLAGS += --no-print-directory
 PROFILE ?= simulated
 # Tests in the suite wait more than they compute: many run side by side on few cores.
 E2E_THREADS ?= 16
+# Those with pods that really run start JVMs.
+REAL_THREADS ?= 6
 
 CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
 
-.PHONY: help demo demo-down test unit e2e bench lint generate build cluster-up cluster-down cluster-status
+.PHONY: help demo demo-down test unit e2e real bench lint generate build cluster-up cluster-down cluster-status
 
 ## Show this help
 help:
@@ -22,7 +24,8 @@ help:
 	  /^[a-z0-9-]+:/ && text { split($$1, name, ":"); printf "  make %-16s %s\n", name[1], text } \
 	  { text = "" }' Makefile
 	@printf '\nDEMO_EXIT=1 make demo runs through and takes everything down; CLUSTER=mine make demo uses your own\n'
-	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=16 is how many tests run at once.\n'
+	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=16 and REAL_THREADS=6 are how many tests\n'
+	@printf 'run at once; VIGIE_REAL=required fails where pods cannot really run.\n'
 
 ## The main job, narrated, on a cluster of its own; stays up to play with
 demo:
@@ -32,8 +35,8 @@ demo:
 demo-down:
 	@scripts/demo down
 
-## Everything that must hold before a change lands: unit and e2e
-test: unit e2e
+## Everything that must hold before a change lands: unit, e2e and real
+test: unit e2e real
 
 ## Tests beside the code; need no cluster
 unit:
@@ -45,6 +48,11 @@ unit:
 e2e:
 	@scripts/prerequisites rust cc go curl
 	@scripts/e2e $(PROFILE) $(E2E_THREADS)
+
+## Black-box tests with pods that really run, as root; a machine that cannot says so and goes on
+real:
+	@scripts/prerequisites rust cc go curl
+	@scripts/e2e-real $(REAL_THREADS)
 
 ## Measure; takes long, and wants a machine with nothing else to do
 bench:

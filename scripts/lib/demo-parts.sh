@@ -8,6 +8,8 @@ REMEMBERED=$DEMO/remembered
 ADMIN=$DEMO/admin.kubeconfig       # with the rights of whoever runs the demo
 OPERATOR=$DEMO/operator.kubeconfig # with the operator's own, and no other
 
+DEFINITIONS=(connectors.vigie.dev monitoredbackends.vigie.dev)
+
 remember() { printf '%s=%q\n' "$1" "$2" >>"$REMEMBERED"; }
 
 needs_a_demo() {
@@ -43,7 +45,7 @@ start_over() {
   end_everything
   rm -f "$REMEMBERED"
   local name
-  for name in CLUSTER_IS_OURS DEFINITION_IS_OURS; do
+  for name in CLUSTER_IS_OURS DEFINITIONS_ARE_OURS; do
     [[ -z ${!name:-} ]] || remember "$name" yes
   done
 }
@@ -77,25 +79,33 @@ use_my_cluster() {
     fail "CLUSTER=mine: your kubeconfig has no current context; choose one with kubectl config use-context"
   say "Your current context is ${BOLD}$context$PLAIN." \
     "Into it go: the namespace $NAMESPACE, all objects of this demo inside it, and the cluster-wide" \
-    "CustomResourceDefinition connectors.vigie.dev, unless it is there already. The operator runs on this machine."
+    "CustomResourceDefinitions ${DEFINITIONS[*]}, unless they are there already." \
+    "The operator runs on this machine."
   # A copy, so that the demo stays where it began when you switch contexts.
   "$KUBECTL" config view --minify --flatten --raw >"$ADMIN"
 }
 
 apply_definitions() {
-  if [[ $WHOSE == mine ]] && global get crd connectors.vigie.dev >/dev/null 2>&1; then
-    say "The definition is there already: it is left as it is."
+  local name missing=()
+  for name in "${DEFINITIONS[@]}"; do
+    global get crd "$name" >/dev/null 2>&1 || missing+=("$name")
+  done
+  if [[ $WHOSE == mine ]] && ((${#missing[@]} == 0)); then
+    say "The definitions are there already: they are left as they are."
     return
   fi
-  global get crd connectors.vigie.dev >/dev/null 2>&1 || remember DEFINITION_IS_OURS yes
+  if [[ $WHOSE == mine ]] && ((${#missing[@]} < ${#DEFINITIONS[@]})); then
+    fail "your cluster has definitions of another version of vigie, for it lacks ${missing[*]}: they are not the demo's to change"
+  fi
+  ((${#missing[@]} == 0)) || remember DEFINITIONS_ARE_OURS yes
   prompt "vigie crd | kubectl apply --server-side -f -"
   "$VIGIE" crd | global apply --server-side -f - | indent
-  until_within 30 definition_is_served || fail "the API server does not serve connectors.vigie.dev after 30 s"
+  until_within 30 definitions_are_served || fail "the API server does not serve ${DEFINITIONS[*]} after 30 s"
 }
 
-# Asked again until it is: kubectl wait gives up on a definition that is too new to have conditions.
-definition_is_served() {
-  global wait --for=condition=Established crd/connectors.vigie.dev --timeout=5s >/dev/null 2>&1
+# Asked again until they are: kubectl wait gives up on a definition that is too new to have conditions.
+definitions_are_served() {
+  global wait --for=condition=Established "${DEFINITIONS[@]/#/crd/}" --timeout=5s >/dev/null 2>&1
 }
 
 # A namespace that carries our label is ours to empty; any other is not.
@@ -185,7 +195,7 @@ start_operator() {
     return
   fi
   launch operator KUBECONFIG="$OPERATOR" "$VIGIE" run --listen "${URL#http://}" --admin "${ADMIN_URL#http://}" \
-    --namespace "$NAMESPACE" --lease-namespace "$NAMESPACE" --checkpoint-seconds 5
+    --namespace "$NAMESPACE" --lease-namespace "$NAMESPACE" --checkpoint-seconds 5 --allow-network 127.0.0.1/32
   until_within 60 operator_is_ready || {
     tail -n 20 "$LOGS/operator.log" | indent >&2
     fail "the operator did not become ready within 60 s; its last lines are above"
@@ -288,12 +298,12 @@ remove_objects() {
   if [[ ${NAMESPACE_IS_OURS:-} == yes ]]; then
     global delete namespace "$NAMESPACE" --ignore-not-found --timeout=120s | indent
   fi
-  if [[ ${DEFINITION_IS_OURS:-} == yes ]]; then
-    # Deleting the definition deletes every Connector: not while others use it.
-    if [[ -z $(global get connectors --all-namespaces -o name) ]]; then
-      global delete crd connectors.vigie.dev --ignore-not-found --timeout=60s | indent
+  if [[ ${DEFINITIONS_ARE_OURS:-} == yes ]]; then
+    # Deleting a definition deletes every object of it: not while others use it.
+    if [[ -z $(global get connectors,monitoredbackends --all-namespaces -o name) ]]; then
+      global delete "${DEFINITIONS[@]/#/crd/}" --ignore-not-found --timeout=60s | indent
     else
-      say "There are Connectors in other namespaces by now: the definition stays."
+      say "There are Connectors or MonitoredBackends in other namespaces by now: the definitions stay."
     fi
   fi
 }

@@ -6,6 +6,7 @@ pub mod connector;
 pub mod events;
 pub mod fleet;
 pub mod paused;
+pub mod transitions;
 pub mod trouble;
 pub mod unreadable;
 pub mod wakes;

@@ -66,13 +66,14 @@ pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut Way) -> 
     }
 }
 
-fn serving(status: i32, service: &str, way: &Way) -> Result<(), Failure> {
+fn serving(status: i32, service: &str, way: &mut Way) -> Result<(), Failure> {
     let says = match ServingStatus::try_from(status) {
         Ok(ServingStatus::Serving) => return Ok(()),
         Ok(ServingStatus::ServiceUnknown) => return Err(way.fails(ErrorClass::GRPCStatus, no_such_service(service))),
         Ok(status) => status.as_str_name().to_owned(),
         Err(_) => format!("a status of number {status}"),
     };
+    way.seen.not_serving = status == ServingStatus::NotServing as i32;
     Err(way.fails(ErrorClass::GRPCStatus, format!("the health service says {says}")))
 }
 

@@ -98,6 +98,8 @@ pub struct Seen {
     pub redirects: usize,
     /// A redirect, followed or not, looks like one to a login page: its path says so.
     pub redirects_to_login: bool,
+    /// The gRPC health service says NOT_SERVING.
+    pub not_serving: bool,
     /// How many bytes the body had, uncompressed, as far as it was read.
     pub body_bytes: u64,
     /// The body, where the request asked to keep it; at most [`super::HttpOptions::most_kept`] bytes. Never shown.

@@ -4,6 +4,7 @@
 // A test says what went wrong by panicking.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "the tests with pods that really run share it")]
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -20,18 +20,21 @@ pub(crate) struct Cluster {
 /// The cluster that all tests share: started when it does not run yet, and left running.
 pub(crate) fn shared() -> Arc<Cluster> {
     static SHARED: OnceLock<Arc<Cluster>> = OnceLock::new();
-    let start = || {
-        let dir = std::env::var_os("VIGIE_TEST_CLUSTER_DIR").map(PathBuf::from);
-        let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cluster"));
-        let cluster = Cluster { dir, private: false };
-        cluster.command(&["up"]).ok();
-        cluster.install();
-        Arc::new(cluster)
-    };
-    SHARED.get_or_init(start).clone()
+    SHARED.get_or_init(|| Arc::new(Cluster::kept("VIGIE_TEST_CLUSTER_DIR", ".cluster", &["up"]))).clone()
 }
 
 impl Cluster {
+    /// The one in the directory that this variable of the environment names, else in this one of the checkout: started
+    /// by `up` when it does not run yet, and left running.
+    pub(crate) fn kept(variable: &str, folder: &str, up: &[&str]) -> Self {
+        let dir = std::env::var_os(variable).map(PathBuf::from);
+        let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+        let cluster = Self { dir, private: false };
+        cluster.command(up).ok();
+        cluster.install();
+        cluster
+    }
+
     /// An API server and its etcd that nobody else uses.
     pub(crate) fn private(name: &str) -> Arc<Self> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}-{}", std::process::id()));
@@ -43,8 +46,22 @@ impl Cluster {
 
     /// Runs `tests/cluster/cluster` for this one.
     pub(crate) fn command(&self, args: &[&str]) -> Ran {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster");
-        run(Command::new(script).args(args).env("CLUSTER_DIR", &self.dir))
+        run(&mut self.script(args))
+    }
+
+    /// The same, to be run.
+    pub(crate) fn script(&self, args: &[&str]) -> Command {
+        let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster"));
+        script.args(args).env("CLUSTER_DIR", &self.dir);
+        script
+    }
+
+    /// What `cluster env` says of it: `CLUSTER_NODE_ADDRESS` and the like.
+    pub(crate) fn variable(&self, name: &str) -> String {
+        let file = std::fs::read_to_string(self.dir.join("env")).expect("a cluster that is up has the file env");
+        let prefix = format!("export {name}=");
+        let value = file.lines().find_map(|line| line.strip_prefix(&prefix));
+        value.unwrap_or_else(|| panic!("{name} is not in {file}")).trim_matches('\'').to_owned()
     }
 
     /// Our CRDs, as they are committed, and ready to be used.

@@ -153,16 +153,26 @@ impl World {
         operator
     }
 
+    /// Starts an operator of this namespace whose admin port others reach at `host`, and waits until it hears beats.
+    pub(crate) async fn operator_at(&self, host: std::net::IpAddr, flags: &[&str]) -> Operator {
+        self.operator(&[&["--admin", &std::net::SocketAddr::from((host, free_port())).to_string()], flags].concat())
+            .await
+    }
+
     async fn launch(&self, flags: &[&str], env: &[(&'static str, &str)], proxy: Proxy, cluster: Value) -> Operator {
         let number = self.operators.fetch_add(1, Ordering::Relaxed);
         let kubeconfig = self.dir.join(format!("kubeconfig-{number}"));
         let config = self.kubeconfig(ACCOUNTS[number.min(1)], cluster).await;
         write_private(&kubeconfig, &config);
-        let [beats, admin] = [(); 2].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let [beats, mut admin] = [(); 2].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
         let mut all: Vec<String> = ["--namespace", &self.ns, "--lease-namespace", &self.ns, "--lease-name", "vigie"]
             .map(str::to_owned)
             .to_vec();
-        all.extend(["--listen".to_owned(), beats.to_string(), "--admin".to_owned(), admin.to_string()]);
+        all.extend(["--listen".to_owned(), beats.to_string()]);
+        match flags.iter().skip_while(|flag| **flag != "--admin").nth(1) {
+            Some(given) => admin = given.parse().expect("--admin has an address and a port"),
+            None => all.extend(["--admin".to_owned(), admin.to_string()]),
+        }
         all.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let log = if number == 0 { self.log.clone() } else { self.log.with_extension(format!("{number}.log")) };

@@ -218,7 +218,10 @@ fn counted(views: &[View]) -> Vec<Vantage> {
 
 /// How it came to this, as far as the operator wrote it.
 fn history(backend: &MonitoredBackend, status: &MonitoredBackendStatus, views: &[View], now: Timestamp) -> History {
-    let target = views.iter().find(|view| view.counts && view.vantage.name == "target").map(|view| &view.vantage);
+    let counted = || views.iter().filter(|view| view.counts).map(|view| &view.vantage);
+    let targets = || counted().filter(|seen| seen.name == "target" || seen.name.starts_with("pod/"));
+    // Where several are dialled it passes when any of them does.
+    let target = targets().find(|seen| seen.ok).or_else(|| targets().next());
     let fails = target.is_some_and(|target| !target.ok);
     let was_bad = matches!(status.state, Some(BackendState::Down | BackendState::Degraded));
     let since = status.state_since.as_ref().map(|time| time.0);

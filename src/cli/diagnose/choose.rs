@@ -12,6 +12,20 @@ use crate::probe::Target;
 /// The age up to which what the operator saw speaks for now, at least.
 const FRESH: SignedDuration = SignedDuration::from_mins(2);
 
+/// Failures that are about an answer: something came from the far side.
+const ANSWERED: [ErrorClass; 10] = [
+    ErrorClass::NotHTTP,
+    ErrorClass::HTTPStatus,
+    ErrorClass::BodyTimeout,
+    ErrorClass::BodyTooLarge,
+    ErrorClass::RedirectLimit,
+    ErrorClass::ContentType,
+    ErrorClass::Exposition,
+    ErrorClass::MissingMetric,
+    ErrorClass::Assertion,
+    ErrorClass::GRPCStatus,
+];
+
 /// One view of one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct View {
@@ -72,15 +86,22 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
         detail: None,
         address: None,
         port: None,
-        http_status: None,
+        http_status: status_in(&of.message),
         redirects_to_login: false,
-        // Whatever came from there is not written in the status; a pass, or a failure past the dialling, shows it.
-        any_byte: of.ok || of.error_class.is_some_and(|class| class == ErrorClass::HTTPStatus),
+        not_serving: false,
+        // Whatever came from there is not written in the status; a pass, or what was wrong with an answer, shows it.
+        any_byte: of.ok || of.error_class.is_some_and(|class| ANSWERED.contains(&class)),
         certificate_expires: None,
         missing_metrics: Vec::new(),
         broken_at: None,
         samples: None,
     }
+}
+
+/// The status that our own words about an answer name: "the status is 404, expected …".
+fn status_in(message: &str) -> Option<u16> {
+    let (_, after) = message.split_once("the status is ")?;
+    after.get(..3)?.parse().ok()
 }
 
 /// Both views of each place, each marked by whether it counts.

@@ -2,6 +2,7 @@
 
 use crate::api::{Cause, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Pod};
+use crate::diagnosis::gather::is_in_cluster;
 
 /// How many commands are enough: more is a manual.
 const MOST: usize = 8;
@@ -159,7 +160,8 @@ impl Next<'_> {
         let subject = &self.evidence.subject;
         // A target of pods has no host, and a Service has its name inside the cluster alone.
         if !subject.host.is_empty() {
-            commands.push(format!("vigie probe {}", quoted(&subject.url)));
+            let place = if is_in_cluster(&subject.url) { "   # inside the cluster" } else { "" };
+            commands.push(format!("vigie probe {}{place}", quoted(&subject.url)));
         }
     }
 }
@@ -168,7 +170,8 @@ impl Next<'_> {
 /// not ready.
 fn logs(pod: &Pod) -> Option<String> {
     let all = || pod.init.iter().chain(&pod.containers);
-    let crashed = all().find(|container| container.last.is_some() && !container.ready);
+    let crashed =
+        all().find(|container| container.last.is_some() && !container.ready && container.terminated.is_none());
     let ran = all().filter(|container| container.running_since.is_some() || container.terminated.is_some());
     let name = |name: &str| format!("-c {name}");
     match crashed {

@@ -7,7 +7,7 @@ use super::Health;
 use super::choose::View;
 use super::commands::commands;
 use super::text::{ago, columns, harmless, indented, list, section};
-use crate::api::{BackendState, Cause, Diagnosis, Truth};
+use crate::api::{BackendState, Cause, Diagnosis, RestartHelps, Truth};
 use crate::diagnosis::backend::{conclude, diagnose};
 use crate::diagnosis::evidence::{Evidence, Lookup, Prometheus};
 
@@ -123,7 +123,8 @@ pub(super) fn state(evidence: &Evidence) -> BackendState {
     if targets.is_empty() {
         return BackendState::Unknown;
     }
-    if targets.iter().any(|vantage| !vantage.ok) {
+    // Where several are dialled it passes when any of them does.
+    if targets.iter().all(|vantage| !vantage.ok) {
         return BackendState::Down;
     }
     let conclusions = conclude(evidence);
@@ -141,9 +142,15 @@ fn headline(evidence: &Evidence, diagnosis: Option<&Diagnosis>) -> String {
             _ => format!("{name} is {state}: what could be seen does not tell why\n"),
         };
     };
-    let Diagnosis { cause, confidence, message, advice, .. } = diagnosis;
+    let Diagnosis { cause, confidence, message, advice, restart_helps, .. } = diagnosis;
     let confidence = confidence.as_str().to_lowercase();
-    format!("{name} is {state}: {cause} ({confidence})\n  {}\n  {}\n", harmless(message), harmless(advice))
+    let restart = match restart_helps {
+        RestartHelps::No => "A restart would not help.",
+        RestartHelps::Once => "A restart may help, once.",
+        RestartHelps::Yes => "A restart can help.",
+    };
+    let (message, advice) = (harmless(message), harmless(advice));
+    format!("{name} is {state}: {cause} ({confidence})\n  {message}\n  {advice}\n  {restart}\n")
 }
 
 /// What could not be seen, a sentence each.

@@ -36,6 +36,7 @@ fn vantage(name: &str, class: Option<ErrorClass>) -> Vantage {
         port: Some(8081),
         http_status: None,
         redirects_to_login: false,
+        not_serving: false,
         any_byte: class.is_none_or(|class| class == ErrorClass::HTTPStatus),
         certificate_expires: None,
         missing_metrics: Vec::new(),
@@ -192,7 +193,8 @@ fn what_the_operator_saw_long_ago_is_not_now() {
         serde_json::from_value(json!({
             "lastProbeTime": at,
             "vantages": [
-                {"name": "target", "ok": false, "errorClass": "Refused", "phase": "Connect", "milliseconds": 3},
+                {"name": "target", "ok": false, "errorClass": "HTTPStatus", "phase": "Body", "milliseconds": 3,
+                 "message": "the status is 404, expected exactly 200"},
                 {"name": "pod/a", "ok": true, "time": "2026-11-22T11:00:00Z"},
             ],
         }))
@@ -200,8 +202,9 @@ fn what_the_operator_saw_long_ago_is_not_now() {
     };
     let fresh = of_operator(&status("2026-11-22T11:59:00.000000Z"), 15, now());
     assert_eq!(fresh.len(), 1, "that of the pod is an hour old");
-    assert_eq!((fresh[0].ok, fresh[0].error_class, fresh[0].milliseconds), (false, Some(ErrorClass::Refused), 3));
+    assert_eq!((fresh[0].ok, fresh[0].error_class, fresh[0].milliseconds), (false, Some(ErrorClass::HTTPStatus), 3));
     assert!(of_operator(&status("2026-11-22T11:57:00.000000Z"), 15, now()).is_empty());
+    assert_eq!((fresh[0].http_status, fresh[0].any_byte), (Some(404), true), "our own words name what was answered");
     assert_eq!(
         of_operator(&status("2026-11-22T11:57:00.000000Z"), 300, now()).len(),
         1,
@@ -225,7 +228,10 @@ fn commands_have_real_names_and_belong_to_the_cause() {
     }
     let mut odd = crashing();
     odd.subject.url = "http://orders.shop.svc/a?b=c&d".to_owned();
-    assert!(commands(&odd, Cause::Hung).contains(&"vigie probe 'http://orders.shop.svc/a?b=c&d'".to_owned()));
+    assert!(
+        commands(&odd, Cause::Hung)
+            .contains(&"vigie probe 'http://orders.shop.svc/a?b=c&d'   # inside the cluster".to_owned())
+    );
 }
 
 #[test]

@@ -39,12 +39,7 @@ impl Case<'_> {
     /// Assesses the case.
     pub fn assess(&self) -> Assessment {
         let available = self.available();
-        let findings = self.live.findings.as_deref().cloned().unwrap_or_default();
-        let others = [
-            (ConditionType::MetricsExposed, self.unless_blind(findings.metrics_exposed)),
-            (ConditionType::Scraped, findings.scraped),
-            (ConditionType::WorkloadHealthy, findings.workload_healthy),
-        ];
+        let others = self.others();
         let state = self.state(&available, &others);
         let ready = ready(self.accepted(), &available, &others);
         let mut said = vec![
@@ -63,6 +58,23 @@ impl Case<'_> {
             .map(|(type_, (truth, reason, message))| condition(type_, truth, reason, message, generation))
             .collect();
         Assessment { state, since: self.since(state), conditions, diagnosis: self.diagnosis(state) }
+    }
+
+    /// What was found beside our probe. Until it has been looked into, what a predecessor said stands.
+    fn others(&self) -> [(ConditionType, Option<Said>); 3] {
+        use ConditionType::{MetricsExposed, Scraped, WorkloadHealthy};
+        let Some(found) = self.live.findings.as_deref().cloned() else {
+            return [MetricsExposed, Scraped, WorkloadHealthy].map(|type_| (type_, self.stored(type_)));
+        };
+        let is_asked_for = self.backend.spec.probe.metrics.is_some();
+        // A look at a failure that is being confirmed concludes nothing of the page.
+        let page = found.metrics_exposed.or_else(|| self.stored(MetricsExposed).filter(|_| is_asked_for));
+        [(MetricsExposed, self.unless_blind(page)), (Scraped, found.scraped), (WorkloadHealthy, found.workload_healthy)]
+    }
+
+    fn stored(&self, type_: ConditionType) -> Option<Said> {
+        let found = conditions::get(&self.backend.status.as_ref()?.conditions, type_)?;
+        Some((found.status.parse().ok()?, found.reason.parse().ok()?, found.message.clone()))
     }
 
     fn accepted(&self) -> Said {
@@ -117,9 +129,7 @@ impl Case<'_> {
 
     /// Before our own first probe, what a predecessor said stands.
     fn stored_reason(&self) -> Reason {
-        let stored = self.backend.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let reason = conditions::get(stored, ConditionType::Available).and_then(|found| found.reason.parse().ok());
-        reason.unwrap_or(Reason::Internal)
+        self.stored(ConditionType::Available).map_or(Reason::Internal, |(_, reason, _)| reason)
     }
 
     fn unless_blind(&self, said: Option<Said>) -> Option<Said> {

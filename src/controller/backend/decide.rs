@@ -1,13 +1,14 @@
 //! What to write about a backend. Pure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::assess::{Assessment, Case};
 use crate::api::{
-    BackendState, Cause, MAX_MESSAGE, MAX_TRANSITIONS, MAX_URL, MAX_VANTAGE_NAME, MAX_VANTAGES, MicroTime,
-    MonitoredBackend, MonitoredBackendStatus, Time, Transition, VantageStatus, clip, set_condition,
+    BackendState, MAX_MESSAGE, MAX_URL, MAX_VANTAGE_NAME, MAX_VANTAGES, MicroTime, MonitoredBackend,
+    MonitoredBackendStatus, Time, VantageStatus, clip, set_condition,
 };
-use crate::controller::events::{Event, Kind};
+use crate::controller::events::Event;
+use crate::controller::transitions::{Entered, Ledger, ended, enter, event};
 use crate::diagnosis::evidence::Vantage;
 
 /// What one look at a backend leads to.
@@ -80,33 +81,17 @@ fn vantage(seen: &Vantage) -> VantageStatus {
     }
 }
 
-/// Enters the new state: `stateSince` and the list of transitions. Gives when the change became due.
+/// Enters the new state; gives when the change became due.
 fn transition(
     old: &MonitoredBackendStatus,
     next: &mut MonitoredBackendStatus,
     assessment: &Assessment,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    if old.state == next.state {
-        return None;
-    }
-    // Never before the previous transition: two clocks may have written them. One that was ahead of ours does not count.
-    let before = old.state_since.as_ref().map_or(assessment.since, |before| before.0.min(now));
-    let since = assessment.since.max(before);
-    // As it will be read back: the event is told again from there, and must be the same.
-    let since = Timestamp::from_microsecond(since.as_microsecond()).unwrap_or(since);
-    next.state_since = Some(MicroTime(since));
-    next.transitions.insert(
-        0,
-        Transition {
-            from: old.state.map(|state| state.to_string()),
-            to: assessment.state.to_string(),
-            cause: assessment.diagnosis.as_ref().map(|diagnosis| diagnosis.cause),
-            time: MicroTime(since),
-        },
-    );
-    next.transitions.truncate(MAX_TRANSITIONS);
-    Some(since)
+    let Assessment { state, since, diagnosis, .. } = assessment;
+    let from = old.state.map(|state| state.as_str());
+    let entered = Entered { from, to: state.as_str(), since: *since, diagnosis: diagnosis.as_ref() };
+    enter(Ledger { since: &mut next.state_since, transitions: &mut next.transitions }, &entered, now)
 }
 
 /// Whether two statuses differ in nothing but what changes with every probe; that waits for the next checkpoint.
@@ -135,47 +120,22 @@ fn same_but_for_figures(old: &MonitoredBackendStatus, next: &MonitoredBackendSta
     steady(old) == steady(next)
 }
 
-/// The event of the newest transition, from what is stored: the same words and the same occurrence after a restart of
-/// ours, so that telling it again tells nothing new.
+/// The event of the newest transition.
 pub fn state_event(backend: &MonitoredBackend, next: &MonitoredBackendStatus) -> Option<Event> {
     let latest = next.transitions.first()?;
     let to: BackendState = latest.to.parse().ok()?;
     if to == BackendState::Pending {
         return None;
     }
-    let (kind, note) = match &next.diagnosis {
-        Some(diagnosis) if to != BackendState::Up => {
-            (Kind::Warning, format!("{}: {}. {}", diagnosis.cause, diagnosis.message, diagnosis.advice))
-        }
-        _ => (Kind::Normal, recovery(backend, next, latest)),
-    };
-    Some(Event {
-        kind,
-        reason: to.as_str(),
-        action: "Judge",
-        note,
-        at: latest.time.0,
-        occurrence: format!("{to}/{}", latest.time.0),
-    })
+    let bad = next.diagnosis.as_ref().filter(|_| to != BackendState::Up);
+    Some(event(latest, to.as_str(), bad, || recovery(backend, next)))
 }
 
-fn recovery(backend: &MonitoredBackend, next: &MonitoredBackendStatus, latest: &Transition) -> String {
+fn recovery(backend: &MonitoredBackend, next: &MonitoredBackendStatus) -> String {
     let name = backend.metadata.name.as_deref().unwrap_or_default();
-    let is = |transition: &Transition, state: BackendState| transition.to == state.as_str();
-    let worst = next
-        .transitions
-        .iter()
-        .skip(1)
-        .take_while(|before| !is(before, BackendState::Up))
-        .filter(|before| !is(before, BackendState::Pending))
-        .last();
-    match worst {
-        Some(worst) => {
-            let lasted = latest.time.0.duration_since(worst.time.0).max(SignedDuration::ZERO);
-            let lasted = SignedDuration::from_secs(lasted.as_secs());
-            let cause = worst.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
-            format!("{name} is Up again after {lasted:#} ({}{cause})", worst.to)
-        }
+    let [up, down, pending] = [BackendState::Up, BackendState::Down, BackendState::Pending].map(|state| state.as_str());
+    match ended(&next.transitions, up, down, &[pending]) {
+        Some(what) => format!("{name} is Up again after {what}"),
         None => format!("{name} is Up"),
     }
 }

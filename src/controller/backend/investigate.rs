@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use tokio::time::timeout;
 
 use super::context::Context;
-use super::entry::{Backend, Findings, Said, limits};
+use super::entry::{Backend, Findings, Live, Said, limits};
 use super::prepare;
 use crate::api::MonitoredBackend;
 use crate::diagnosis::backend::{Conclusion, conclude, diagnose};
@@ -31,7 +31,7 @@ const STEADY: Duration = Duration::from_secs(60);
 pub async fn look(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool) {
     let now = context.clock.now();
     let mut is_news = changed;
-    if backend.with(|live| live.look_at.is_some_and(|at| at <= now)) {
+    if backend.with(|live| live.look_at.is_some_and(|at| at <= now) && !is_blip_so_far(live)) {
         let findings = match timeout(LOOK_TIMEOUT, investigate(context, backend)).await {
             Ok(findings) => Some(findings),
             Err(_) => {
@@ -46,13 +46,26 @@ pub async fn look(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool)
     }
 }
 
+/// A failure that is not confirmed: what evidence says of it would be told before there is a verdict, and what fails once
+/// may be nothing.
+fn is_blip_so_far(live: &Live) -> bool {
+    live.record.is_confirming() && live.record.availability() == Availability::Up
+}
+
 /// Keeps what was found, and says whether it is something new.
 fn keep(context: &Context, backend: &Backend, found: Option<Findings>, now: Moment) -> bool {
     let needs_looks = |object: &MonitoredBackend| {
         object.spec.workload_ref.is_some() || object.spec.prometheus.is_some() || context.prometheus_url.is_some()
     };
     backend.with(|live| {
-        let is_well = live.record.availability() == Availability::Up && live.refused.is_none();
+        let is_troubled = |found: &Findings| found.diagnosis.is_some();
+        let before = live.findings.as_ref().map(|(known, _)| known.clone());
+        let troubled = found.as_ref().or(before.as_deref()).is_some_and(is_troubled);
+        // What only evidence tells begins with the first look that tells it.
+        if troubled && before.as_deref().is_some_and(|before| !is_troubled(before)) {
+            live.looks = 0;
+        }
+        let is_well = live.record.availability() == Availability::Up && live.refused.is_none() && !troubled;
         let wait = match WAITS.get(live.looks as usize) {
             Some(seconds) if !is_well => Some(Duration::from_secs(*seconds)),
             _ if !is_well || needs_looks(&live.object) => Some(STEADY),
@@ -60,8 +73,11 @@ fn keep(context: &Context, backend: &Backend, found: Option<Findings>, now: Mome
         };
         live.looks = live.looks.saturating_add(1);
         live.look_at = wait.map(|wait| now + wait);
-        let Some(found) = found else { return false };
-        let before = live.findings.as_ref().map(|(known, _)| known.clone());
+        let Some(mut found) = found else { return false };
+        if live.record.is_confirming() {
+            // One failure is no verdict, neither on the backend nor on its page.
+            found.metrics_exposed = before.as_ref().and_then(|known| known.metrics_exposed.clone());
+        }
         let differs = before.is_none_or(|before| *before != found);
         live.findings = Some((Arc::new(found), now));
         differs

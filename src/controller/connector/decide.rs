@@ -1,15 +1,16 @@
 //! What to write about a connector. Pure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::assess::{Assessment, Case};
 use super::token::{TokenEvent, TokenPlan, Write};
 use crate::api::{
-    AgentStatus, Cause, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, MAX_TRANSITIONS,
-    TokenStatus, Transition, set_condition,
+    AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, TokenStatus, Transition,
+    set_condition,
 };
 use crate::controller::events::{Event, Kind};
+use crate::controller::transitions::{Entered, Ledger, ended, enter, event};
 use crate::heartbeat::entry::Snapshot;
 
 /// What one look at a connector leads to.
@@ -85,37 +86,17 @@ fn compose(
     next
 }
 
-/// Enters the new state: `stateSince` and the list of transitions. Gives when the change became due.
+/// Enters the new state; gives when the change became due.
 fn transition(
     old: &ConnectorStatus,
     next: &mut ConnectorStatus,
     assessment: &Assessment,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    if old.state == next.state {
-        return None;
-    }
-    // Never before the previous transition: two clocks may have written them. One that was ahead of ours does not count.
-    let before = old.state_since.as_ref().map_or(assessment.since, |before| before.0.min(now));
-    // As it will be read back: the event is told again from there, and must be the same.
-    let since = whole_microseconds(assessment.since.max(before));
-    next.state_since = Some(MicroTime(since));
-    next.transitions.insert(
-        0,
-        Transition {
-            from: old.state.map(|state| state.to_string()),
-            to: assessment.state.to_string(),
-            cause: assessment.diagnosis.as_ref().map(|diagnosis| diagnosis.cause),
-            time: MicroTime(since),
-        },
-    );
-    next.transitions.truncate(MAX_TRANSITIONS);
-    Some(since)
-}
-
-/// `MicroTime` is written in whole microseconds.
-fn whole_microseconds(at: Timestamp) -> Timestamp {
-    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+    let Assessment { state, since, diagnosis, .. } = assessment;
+    let from = old.state.map(|state| state.as_str());
+    let entered = Entered { from, to: state.as_str(), since: *since, diagnosis: diagnosis.as_ref() };
+    enter(Ledger { since: &mut next.state_since, transitions: &mut next.transitions }, &entered, now)
 }
 
 fn agent(live: &Snapshot) -> Option<AgentStatus> {
@@ -202,8 +183,7 @@ fn token_event(case: &Case<'_>, token: &TokenStatus, event: TokenEvent) -> Event
     Event { kind, reason, action: "Deliver", note, at: case.now.wall, occurrence: format!("{reason}/{of}") }
 }
 
-/// The event of the newest transition, from what is stored: the same words and the same occurrence after a restart of
-/// ours, so that telling it again tells nothing new. None for Late, and none for coming back from it.
+/// The event of the newest transition; none for Late, and none for coming back from it.
 pub fn state_event(connector: &Connector, next: &ConnectorStatus) -> Option<Event> {
     let latest = next.transitions.first()?;
     let to: ConnectorState = latest.to.parse().ok()?;
@@ -217,38 +197,16 @@ pub fn state_event(connector: &Connector, next: &ConnectorStatus) -> Option<Even
     if matches!(to, ConnectorState::Late | ConnectorState::Pending) || told_before == Some(latest.to.as_str()) {
         return None;
     }
-    let (kind, note) = match &next.diagnosis {
-        Some(diagnosis) if to != ConnectorState::Online => {
-            (Kind::Warning, format!("{}: {}. {}", diagnosis.cause, diagnosis.message, diagnosis.advice))
-        }
-        _ => (Kind::Normal, recovery(connector, next, latest)),
-    };
-    Some(Event {
-        kind,
-        reason: to.as_str(),
-        action: "Judge",
-        note,
-        at: latest.time.0,
-        occurrence: format!("{to}/{}", latest.time.0),
-    })
+    let bad = next.diagnosis.as_ref().filter(|_| to != ConnectorState::Online);
+    Some(event(latest, to.as_str(), bad, || recovery(connector, next, latest)))
 }
 
 fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) -> String {
     let id = connector.effective_id();
-    let worst = next
-        .transitions
-        .iter()
-        .skip(1)
-        .take_while(|before| before.to != ConnectorState::Online.as_str())
-        .filter(|before| before.to != ConnectorState::Late.as_str() && before.to != ConnectorState::Pending.as_str())
-        .last();
-    match worst {
-        Some(worst) => {
-            let lasted = latest.time.0.duration_since(worst.time.0).max(SignedDuration::ZERO);
-            let lasted = SignedDuration::from_secs(lasted.as_secs());
-            let cause = worst.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
-            format!("{id} is Online again after {lasted:#} ({}{cause})", worst.to)
-        }
+    let [online, offline] = [ConnectorState::Online, ConnectorState::Offline].map(|state| state.as_str());
+    let mild = [ConnectorState::Late, ConnectorState::Pending].map(|state| state.as_str());
+    match ended(&next.transitions, online, offline, &mild) {
+        Some(what) => format!("{id} is Online again after {what}"),
         None if latest.from.as_deref().is_none_or(|from| from == ConnectorState::Pending.as_str()) => {
             format!("{id} was heard for the first time")
         }

@@ -5,14 +5,15 @@ use super::health::is_health_bad;
 use super::matches_any;
 use super::rollout::rollout_fact;
 use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{fails, own_page, pod_vantages, seen_by_us, vantage};
+use super::seen::{fails, own_page, pod_vantages, seen_by_us, target, vantage};
 use super::words::{some, url, value};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, ScrapeTarget, Vantage};
 
 /// Our own vantages that fail: the target, and what is asked for beside it.
 pub(super) fn failing_ours(e: &Evidence) -> impl Iterator<Item = &Vantage> {
-    ["target", "metrics", "health"].into_iter().filter_map(|name| vantage(e, name)).filter(|vantage| !vantage.ok)
+    let beside = ["metrics", "health"].into_iter().filter_map(|name| vantage(e, name));
+    target(e).into_iter().chain(beside).filter(|vantage| !vantage.ok)
 }
 
 /// The first of ours with one of these statuses.

@@ -99,6 +99,9 @@ fn scraped(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
     if !targets.is_empty() && !fails {
         return Some(conclusion(Truth::Unknown, Reason::NotYetScraped, "Prometheus has not scraped it yet"));
     }
+    if let Some(waits) = findings.iter().find(|finding| finding.cause == Cause::NotYetScraped && targets.is_empty()) {
+        return Some(conclusion(Truth::Unknown, Reason::NotYetScraped, waits.message.clone()));
+    }
     if targets.is_empty() && prometheus.stale.is_empty() {
         let message = "Prometheus has no active target for it";
         return Some(conclusion(Truth::False, Reason::NotScraped, message));

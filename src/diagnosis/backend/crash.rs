@@ -25,8 +25,10 @@ fn last_words(container: &Container, end: &Ended) -> Option<Extract> {
     Some(read)
 }
 
-fn previous_logs(e: &Evidence, pod: &Pod, container: &Container) -> String {
-    kubectl(e, format_args!("logs {} -c {} --previous", pod.name, container.name))
+/// The command for its last words. What has ended and is not started again yet is no previous one.
+pub(super) fn last_log(e: &Evidence, pod: &Pod, container: &Container) -> String {
+    let previous = if container.terminated.is_some() { "" } else { " --previous" };
+    kubectl(e, format_args!("logs {} -c {}{previous}", pod.name, container.name))
 }
 
 /// The state of a container that ended, as a fact.
@@ -83,7 +85,7 @@ fn said(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &E
 
 pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
     let (pod, container, end, words) = said(e, |kind| matches!(kind, Kind::Configuration | Kind::PortInUse(_)))?;
-    let logs = previous_logs(e, pod, container);
+    let logs = last_log(e, pod, container);
     let (what, advice) = match words.kind {
         Kind::PortInUse(port) => {
             let port = port.map(|port| format!("port {port}")).unwrap_or_else(|| "its port".to_owned());
@@ -121,7 +123,7 @@ pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
     let (pod, container, end, words) =
         said(e, |kind| matches!(kind, Kind::DatabaseUnreachable | Kind::DatabaseRefuses))?;
     let place = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
-    let logs = previous_logs(e, pod, container);
+    let logs = last_log(e, pod, container);
     let (what, advice) = if words.kind == Kind::DatabaseRefuses {
         (
             format!("its database{place} refuses it"),
@@ -232,7 +234,7 @@ pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
     let finding = Finding::new(
         Cause::CrashLoop,
         format!("{} {loops} ({how}, {} restarts){told}", whose(pod, container), container.restarts),
-        format!("Read why in its last words: {}. The kubelet restarts it by itself", previous_logs(e, pod, container)),
+        format!("Read why in its last words: {}. The kubelet restarts it by itself", last_log(e, pod, container)),
     )
     .all_seen(end.map(|end| state(pod, container, end)))
     .all_seen(unfinished_rollout(e));

@@ -1,7 +1,7 @@
 //! What the actuator's health page says.
 
 use super::rollout::rollout_fact;
-use super::seen::{actuator, fails, seen_by_us, target, vantage};
+use super::seen::{actuator, answers, fails, seen_by_us, target, vantage};
 use super::words::{component, list, some, url};
 use super::{Finding, settings};
 use crate::api::{Cause, Confidence, ErrorClass};
@@ -62,7 +62,37 @@ fn kind(name: &str) -> &'static str {
     }
 }
 
+/// Its health page is silent while its actuator answers: a check in it waits. Spring's pool waits 30 s for a database
+/// by default, longer than any probe, so that this is how an unreachable one shows where nobody set less.
+fn waiting_health(e: &Evidence) -> Option<Finding> {
+    let health = own_health(e).filter(|health| health.error_class == Some(ErrorClass::FirstByteTimeout))?;
+    let actuator = actuator(e).filter(|_| answers(e))?;
+    let wait = "SPRING_DATASOURCE_HIKARI_CONNECTIONTIMEOUT";
+    let finding = Finding::new(
+        Cause::DependencyDown,
+        format!(
+            "its health page sends nothing within {} s while its actuator answers: a check in it waits for what the backend depends on, most often its database",
+            (health.milliseconds / 1000).max(1)
+        ),
+        format!(
+            "Look at its database first, and whether the pod reaches it. To have the page say which component it is, let the pool give up before the probe does: {} (milliseconds; by default 30 s). Restarting the backend cures nothing and spreads the outage",
+            settings::how_to_set(e, wait, "1000")
+        ),
+    );
+    let up = format!("{} answers", url(&actuator.base));
+    Some(finding.at_most(Confidence::Likely).seen(seen_by_us(health)).seen(up).all_seen(rollout_fact(e)))
+}
+
+/// The health page: asked for beside the target, or the target itself.
+fn own_health(e: &Evidence) -> Option<&Vantage> {
+    let is_health = e.subject.path.contains("/actuator") && e.subject.path.contains("health");
+    vantage(e, "health").or_else(|| target(e).filter(|_| is_health)).filter(|health| !health.ok)
+}
+
 pub(super) fn dependency_down(e: &Evidence) -> Option<Finding> {
+    if let Some(waiting) = waiting_health(e) {
+        return Some(waiting);
+    }
     let Some(actuator) = asked(e) else { return unread_health(e) };
     if actuator.health_status != Some(503) || !matches!(actuator.health.as_deref(), Some("DOWN") | None) {
         return None;
@@ -91,10 +121,7 @@ pub(super) fn dependency_down(e: &Evidence) -> Option<Finding> {
 
 /// 503 of a health page whose body was not read.
 fn unread_health(e: &Evidence) -> Option<Finding> {
-    let is_health = e.subject.path.contains("/actuator") && e.subject.path.contains("health");
-    let by_target = || target(e).filter(|_| is_health);
-    let health =
-        vantage(e, "health").or_else(by_target).filter(|health| !health.ok && health.http_status == Some(503))?;
+    let health = own_health(e).filter(|health| health.http_status == Some(503))?;
     Some(unnamed(e, seen_by_us(health)).needs(&e.actuator))
 }
 
@@ -150,6 +177,14 @@ pub(super) fn liveness_broken(e: &Evidence) -> Option<Finding> {
 }
 
 pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
+    const ADVICE: &str =
+        "It is being drained, shuts down, or was told to refuse: wait, or ask who did. A restart ignores their reason";
+    if let Some(refusing) = e.vantages.iter().find(|vantage| vantage.not_serving) {
+        let message = "its gRPC health service says NOT_SERVING: it runs, and refuses requests";
+        return Some(
+            Finding::new(Cause::OutOfService, message, ADVICE).at_most(Confidence::Likely).seen(seen_by_us(refusing)),
+        );
+    }
     let actuator = asked(e)?;
     let out = components(actuator, "OUT_OF_SERVICE");
     let overall = actuator.health.as_deref() == Some("OUT_OF_SERVICE");
@@ -158,13 +193,9 @@ pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
     }
     let because = if out.is_empty() { String::new() } else { format!(" ({})", list(&out[..out.len().min(4)])) };
     Some(
-        Finding::new(
-            Cause::OutOfService,
-            format!("it refuses traffic on purpose: OUT_OF_SERVICE{because}"),
-            "It is being drained, shuts down, or was told to refuse: wait, or ask who did. A restart ignores their reason",
-        )
-        .seen(fact(actuator))
-        .all_seen(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
+        Finding::new(Cause::OutOfService, format!("it refuses traffic on purpose: OUT_OF_SERVICE{because}"), ADVICE)
+            .seen(fact(actuator))
+            .all_seen(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
     )
 }
 

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::Finding;
+use super::crash::last_log;
 use super::seen::{ended, fails, pods, suspects, unfinished_rollout, waiting, warnings, workload};
 use super::words::{kubectl, list, since, some};
 use crate::api::{Cause, Confidence};
@@ -84,7 +85,9 @@ pub(super) fn unschedulable(e: &Evidence) -> Option<Finding> {
         (format!("pod {} is held back by a scheduling gate{affected}", pod.name), advice)
     } else {
         let advice = "Give the cluster room for it (another node, smaller requests), or correct its node selector, affinity, tolerations or volumes, as the scheduler's words say";
-        (format!("no node takes pod {}{affected}: {message}", pod.name), advice.to_owned())
+        // What follows its first sentence is about preemption and resource claims, and says nothing more of the nodes.
+        let words = message.split(". ").next().unwrap_or_default().trim_end_matches('.');
+        (format!("no node takes pod {}{affected}: {words}", pod.name), advice.to_owned())
     };
     Some(
         Finding::new(Cause::Unschedulable, said, advice)
@@ -122,9 +125,15 @@ pub(super) fn image_pull_failed(e: &Evidence) -> Option<Finding> {
         )
     } else if has(&["unauthorized", "denied", "authentication required", "forbidden", "401", "403"]) {
         ("the registry wants other credentials", "Check imagePullSecrets of the pod and that the image name is right: registries say so of private and of missing images alike".to_owned())
+    } else if has(&["no such host"]) {
+        // Before "not found" and the like: nobody was asked yet.
+        (
+            "the name of its registry does not exist for the node",
+            format!("Correct the registry in the image name {image}, or look at the DNS that the node uses"),
+        )
     } else if has(&["not found", "manifest unknown", "404", "no such"]) {
         ("the registry has no such image", format!("Correct the tag or digest of {image}, or push it"))
-    } else if has(&["timeout", "deadline", "no such host", "refused", "unreachable", "toomanyrequests", "i/o"]) {
+    } else if has(&["timeout", "deadline", "refused", "unreachable", "toomanyrequests", "i/o"]) {
         (
             "the registry cannot be reached from the node, or turns it away",
             format!(
@@ -225,7 +234,13 @@ fn is_being_created(container: &Container) -> bool {
 pub(super) fn container_cannot_start(e: &Evidence) -> Option<Finding> {
     let waits = || {
         suspects(e).into_iter().find_map(|pod| {
-            let waits = |c: &&Container| waiting(c).is_some_and(|reason| CANNOT_START.contains(&reason));
+            let waits = |c: &&Container| {
+                c.waiting.as_ref().is_some_and(|(reason, said)| {
+                    // What configuration it lacks is the business of the rule before.
+                    let lacks = reason == "CreateContainerConfigError" && !is_other_config_error(said);
+                    CANNOT_START.contains(&reason.as_str()) && !lacks
+                })
+            };
             let container = pod.containers.iter().find(waits)?;
             let (reason, said) = container.waiting.as_ref()?;
             let why = extract::start_error(said).unwrap_or_else(|| "the container cannot be created".to_owned());
@@ -291,7 +306,7 @@ pub(super) fn init_container_failing(e: &Evidence) -> Option<Finding> {
     facts.extend(end.map(|end| format!("ended with {}, exit {}", end.reason, end.exit_code)));
     let told = end.and_then(|end| end.message.as_deref()).and_then(|said| extract::extract(said).told());
     let said = told.map(|told| format!(": {told}")).unwrap_or_default();
-    let logs = kubectl(e, format_args!("logs {} -c {} --previous", pod.name, container.name));
+    let logs = last_log(e, pod, container);
     Some(
         Finding::new(
             Cause::InitContainerFailing,

@@ -2,10 +2,11 @@
 
 use super::Finding;
 use super::rollout::{rollout_fact, startup};
-use super::scrape::{Scrape, failing_with};
+use super::scrape::{Scrape, failing, failing_with, seen_by_prometheus};
 use super::seen::{
-    actuator, actuator_port, began, closest, fails, is_refused, own_page, pod_vantages, pods, port_of, process_fails,
-    process_port, reaches_port, seen_by_us, target, vantage, workload,
+    actuator, actuator_port, answers, began, closest, fails, is_refused, is_target, own_page, pod_vantages, pods,
+    port_of, process_fails, process_port, reaches_port, seen_by_us, separate_actuator_port, target, vantage, waiting,
+    workload,
 };
 use super::settings::{Setting, application, how_to_set, less_sure, setting, told};
 use super::words::{kubectl, some, stamp, url};
@@ -87,10 +88,7 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
         Finding::new(
             Cause::WrongPort,
             format!("port {port} {what}: its process serves this on port {other} ({fact})"),
-            format!(
-                "Correct the port of spec.target (and of Prometheus' target) to {other}, or {}",
-                how_to_set(e, name, &port.to_string())
-            ),
+            format!("{}, or {}", ask_at(e, other), how_to_set(e, name, &port.to_string())),
         )
         .seen(fact)
         .seen(seen_by_us(page))
@@ -99,11 +97,21 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
     )
 }
 
+/// How to have it asked at this port of its pods.
+fn ask_at(e: &Evidence, port: u16) -> String {
+    match &e.subject.service {
+        Some((service, _)) => format!(
+            "Give Service {service} a port that leads to {port} and name it in spec.target.service.port (Prometheus' target too)"
+        ),
+        None => format!("Correct the port of spec.target (and of Prometheus' target) to {port}"),
+    }
+}
+
 /// The actuator answers on another port and lists there what is asked for here.
 fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
     let page = own_page(e).or_else(|| target(e)).filter(|page| !page.ok)?;
     let actuator = actuator(e)?;
-    let other = actuator_port(actuator).filter(|other| *other != process_port(e))?;
+    let other = separate_actuator_port(e)?;
     let missing = is_refused(e) || page.http_status == Some(404);
     let id = if page.name == "health" || e.subject.path.contains("health") { "health" } else { "prometheus" };
     let listed = actuator.links.as_ref().is_some_and(|links| links.contains_key(id));
@@ -115,7 +123,7 @@ fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
         Finding::new(
             Cause::WrongPort,
             format!("port {} does not serve this: {base} on port {other} lists {id}", process_port(e)),
-            format!("Correct the port of spec.target (and of Prometheus' target) to {other}"),
+            ask_at(e, other),
         )
         .seen(seen_by_us(page))
         .seen(format!("{base} lists {id}"))
@@ -173,7 +181,7 @@ fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("Correct the port of Prometheus' target, or have the process listen on {port}; `vigie probe {}` shows what is there", url(&scraped.url)),
         )
         .at_most(Confidence::Likely)
-        .seen(super::scrape::seen_by_prometheus(scraped, why))
+        .seen(seen_by_prometheus(scraped, why))
         .seen(seen_by_us(ours))
         .unseen(format!("port {port} from here")),
     )
@@ -189,10 +197,18 @@ fn is_young(e: &Evidence, pod: &Pod) -> bool {
     began(pod).is_some_and(|at| e.gathered_at < at + startup(e))
 }
 
-/// Nothing says yet that it has started: no `Ready`, or nobody who would ask.
+/// Nothing says yet that it has started: no `Ready`, or nobody who would ask. One that has ended starts nothing.
 fn may_be_starting(pod: &Pod) -> bool {
     let has_readiness = pod.containers.iter().any(|container| container.probes.2);
-    !pod.ready || !has_readiness
+    let has_ended = |c: &Container| c.terminated.is_some() || waiting(c) == Some("CrashLoopBackOff");
+    (!pod.ready || !has_readiness) && !pod.containers.iter().any(has_ended)
+}
+
+/// How it ended before, if this is not its first start.
+fn ended_before(pod: &Pod) -> Option<String> {
+    let (container, end) = pod.containers.iter().find_map(|c| Some((c, c.last.as_ref()?)))?;
+    let at = end.ended.map(|at| format!(" at {}", stamp(at))).unwrap_or_default();
+    Some(format!("container {} ended before: {}, exit {}{at}", container.name, end.reason, end.exit_code))
 }
 
 pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
@@ -202,7 +218,7 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
     let bad: Vec<&Pod> =
         all.into_iter().filter(|pod| own(&pod.name).map_or(!pod.ready || fails(e), |vantage| !vantage.ok)).collect();
     let starting = bad.iter().all(|pod| is_young(e, pod) && may_be_starting(pod) && !has_served(e, pod));
-    let answers = closest(e).iter().any(|vantage| !vantage.ok && vantage.http_status.is_some());
+    let answers = closest(e).iter().any(|vantage| !vantage.ok && vantage.any_byte) || answers(e);
     let pending_startup = bad.iter().any(|pod| pod.containers.iter().any(|c| c.started == Some(false)));
     let health_says = actuator(e).is_some_and(|actuator| actuator.health.is_some());
     if !(fails(e) || lacks) || bad.is_empty() || !starting || (answers && !pending_startup) || health_says {
@@ -213,12 +229,15 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
     let running = pod.containers.iter().any(|container| container.running_since.is_some());
     let what = if running { "runs" } else { "is being created" };
     let until = stamp(at + startup(e));
+    let before = ended_before(pod);
+    let again = before.as_ref().map(|ended| format!(" ({ended})")).unwrap_or_default();
     Some(
         Finding::new(
             Cause::StillStarting,
-            format!("pod {} {what} since {} and does not answer yet; it has until {until}", pod.name, stamp(at)),
+            format!("pod {} {what} since {} and does not answer yet{again}; it has until {until}", pod.name, stamp(at)),
             format!("Wait until {until}; a restart would only begin anew. If it needs longer, raise spec.startupSeconds or its startupProbe's budget"),
         )
+        .all_seen(before)
         .at_most(Confidence::Likely)
         .seen(format!("budget for starting: {} s", e.subject.startup_seconds))
         .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
@@ -267,27 +286,75 @@ pub(super) fn never_started_listening(e: &Evidence) -> Option<Finding> {
     })
 }
 
+/// The command for a thread dump, in brackets; nothing where no pod is known.
+pub(super) fn thread_dump(e: &Evidence) -> String {
+    let dump = |pod: &&Pod| kubectl(e, format_args!("exec {} -- jcmd 1 Thread.print", pod.name));
+    pods(e).first().map(dump).map(|dump| format!(" (for a JVM: {dump})")).unwrap_or_default()
+}
+
 /// The main port, where it was dialled beside the management's.
 fn main_port(e: &Evidence) -> Option<&Vantage> {
-    let separate = actuator(e).and_then(actuator_port).is_some_and(|managed| managed != process_port(e));
-    vantage(e, "main").or_else(|| target(e).filter(|_| separate && !is_management(e)))
+    let is_separate = separate_actuator_port(e).is_some();
+    vantage(e, "main").or_else(|| target(e).filter(|_| is_separate && !is_management(e)))
 }
 
 pub(super) fn main_port_dead(e: &Evidence) -> Option<Finding> {
+    beside_management(e).or_else(|| stopped_listening(e))
+}
+
+/// Its containers run, answered once, and nothing listens any more.
+fn stopped_listening(e: &Evidence) -> Option<Finding> {
+    let pods = pods(e);
+    let runs = |pod: &&Pod| pod.containers.iter().all(|container| container.running_since.is_some());
+    let served = |pod: &&Pod| runs(pod) && has_served(e, pod);
+    // Where the actuator still answers, it says more itself.
+    let is_alone = actuator(e).is_none_or(|actuator| actuator.base_status.is_none() && actuator.health.is_none());
+    let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(|pod| served(pod)))?;
+    let healthy = e.history.last_healthy?;
+    let container = application(e)?;
+    let port = process_port(e);
+    let finding = Finding::new(
+        Cause::MainPortDead,
+        format!(
+            "nothing listens on port {port} any more: container {} of pod {} runs, and answered last at {}",
+            container.name,
+            pod.name,
+            stamp(healthy)
+        ),
+        format!(
+            "Read what its server said when it ended ({}), then restart it once",
+            kubectl(e, format_args!("logs {} -c {} --tail=50", pod.name, container.name))
+        ),
+    )
+    .once()
+    .at_most(Confidence::Likely)
+    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
+    .all_seen(failing(e).first().map(|(target, why)| seen_by_prometheus(target, *why)))
+    .all_seen(
+        container.running_since.map(|since| format!("container {}: running since {}", container.name, stamp(since))),
+    );
+    Some(finding.all_seen(rollout_fact(e)))
+}
+
+fn beside_management(e: &Evidence) -> Option<Finding> {
     let main = main_port(e).filter(|main| !main.ok)?;
     let dead = |class| class == ErrorClass::Refused || SILENT.contains(&class);
     let is_dead = main.error_class.is_some_and(dead);
-    let through_broken_service = main.name == "target" && !process_fails(e, &[&[ErrorClass::Refused], SILENT].concat());
+    let through_broken_service = is_target(main) && !process_fails(e, &[&[ErrorClass::Refused], SILENT].concat());
     let actuator = actuator(e).filter(|actuator| actuator.health.as_deref() == Some("UP"))?;
     if !is_dead || through_broken_service {
         return None;
     }
-    let port = main.port.unwrap_or_else(|| process_port(e));
+    // The target may be a Service, whose port has another number.
+    let port = main.port.filter(|_| !is_target(main)).unwrap_or_else(|| process_port(e));
     Some(
         Finding::new(
             Cause::MainPortDead,
             format!("its management port is UP while its main port {port} does not answer"),
-            "Its connector is dead or its threads are used up: take a thread dump, then restart it once",
+            format!(
+                "Its connector is dead or its threads are used up: take a thread dump{}, then restart it once",
+                thread_dump(e)
+            ),
         )
         .once()
         .seen(seen_by_us(main))

@@ -1,11 +1,17 @@
 //! Our probe is fine, and Prometheus' is not: what lies between Prometheus and the backend.
 
+use jiff::SignedDuration;
+
 use super::Finding;
 use super::scrape::{Scrape, failing_with, is_stale, seen_by_prometheus};
-use super::seen::{own_page, passes, port_of, reaches_port, seen_by_us, target};
+use super::seen::{own_page, passes, pods, port_of, reaches_port, seen_by_us, target};
 use super::words::{list, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
+
+/// How long what is new may be unknown to Prometheus: http_sd_configs are read each minute, and vigie's own list may be
+/// a quarter of a minute old.
+const DISCOVERY: SignedDuration = SignedDuration::from_secs(90);
 
 /// What stands in for the name of the Prometheus that is asked.
 fn prometheus_name(e: &Evidence) -> String {
@@ -60,19 +66,36 @@ pub(super) fn is_up(target: &ScrapeTarget) -> bool {
 pub(super) fn stale_target(e: &Evidence) -> Option<Finding> {
     let prometheus = e.prometheus.found()?;
     let stale = prometheus.stale.first()?;
-    if !passes(e) || prometheus.targets.iter().any(is_up) {
+    // An entry at its address is the backend's, whatever else stands under the same labels.
+    if !passes(e) || !prometheus.targets.is_empty() || will_be_discovered(e) {
         return None;
     }
     let urls: Vec<String> = prometheus.stale.iter().map(|target| url(&target.url)).collect();
-    Some(
-        Finding::new(
-            Cause::StaleTarget,
-            format!("Prometheus scrapes {}, which is no longer this backend's address", some(&urls, 3)),
-            "Let Prometheus discover its targets: http_sd_configs with vigie's /sd/prometheus, or correct the address in its static list",
-        )
-        .seen(format!("Prometheus: {} is {}", url(&stale.url), super::words::value(&stale.health)))
-        .all_seen(target(e).map(seen_by_us)),
+    let addresses: Vec<String> =
+        pods(e).iter().flat_map(|pod| &pod.addresses).map(std::net::IpAddr::to_string).collect();
+    let now = if addresses.is_empty() { String::new() } else { format!(": its pods are at {}", some(&addresses, 3)) };
+    let advice = if stale.is_discovered {
+        "Its service discovery still gives the old address: look for errors of it in Prometheus' log and on its page /service-discovery"
+    } else {
+        "Let Prometheus discover its targets: http_sd_configs with vigie's /sd/prometheus, or correct the address in its static list"
+    };
+    let finding = Finding::new(
+        Cause::StaleTarget,
+        format!("Prometheus scrapes {}, which is no longer this backend's address{now}", some(&urls, 3)),
+        advice,
     )
+    .seen(format!("Prometheus: {} is {}", url(&stale.url), super::words::value(&stale.health)))
+    .all_seen(target(e).map(seen_by_us));
+    // Somebody answers there, who may be another of the same job.
+    Some(if prometheus.stale.iter().any(is_up) { finding.at_most(Confidence::Likely) } else { finding })
+}
+
+/// Prometheus cannot have heard of the backend, or of its newest pod, yet; nothing that it has by a static list.
+fn will_be_discovered(e: &Evidence) -> bool {
+    let pods = pods(e).into_iter().filter_map(|pod| pod.created);
+    let newest = pods.chain(e.subject.created).max();
+    let listed = e.prometheus.found().is_some_and(|seen| seen.stale.iter().any(|target| !target.is_discovered));
+    !listed && newest.is_some_and(|at| e.gathered_at < at + DISCOVERY)
 }
 
 /// The policies that together admit nobody of a kind: they add up, so one that admits is enough.
@@ -149,14 +172,19 @@ pub(super) fn rejected_for_prometheus(e: &Evidence) -> Option<Finding> {
     let rejected = |why| matches!(why, Scrape::Refused | Scrape::NoRoute | Scrape::Reset);
     let (scraped, why) = failing_with(e, rejected).filter(|_| passes(e))?;
     let port = port_of(&scraped.url).unwrap_or(e.subject.port);
+    let host = host(&scraped.url);
+    let first = match why {
+        Scrape::NoRoute => {
+            format!("Look for a route from Prometheus to {host}, and for a device between them that rejects")
+        }
+        _ => format!(
+            "Check first that {host} is this backend when Prometheus asks (name, address, routing): a refusal comes from a host that was reached. Then look for a device that rejects"
+        ),
+    };
     let finding = Finding::new(
         Cause::RejectedForPrometheus,
         format!("Prometheus is turned away from {} ({}) while it answers us", url(&scraped.url), why.said()),
-        format!(
-            "Check first that {} is this backend when Prometheus asks (name, address, routing): a refusal comes from a host that was reached. Then look for a device that rejects. {}",
-            host(&scraped.url),
-            allow(e, scraped)
-        ),
+        format!("{first}. {}", allow(e, scraped)),
     )
     .at_most(if why == Scrape::Reset { Confidence::Possible } else { Confidence::Likely })
     .seen(seen_by_prometheus(scraped, why))
@@ -177,23 +205,41 @@ pub(super) fn not_scraped(e: &Evidence) -> Option<Finding> {
         Lookup::Found(found) if found.targets.is_empty() && found.stale.is_empty() => found.dropped,
         _ => return None,
     };
+    if !dropped && will_be_discovered(e) {
+        return None;
+    }
     let name = prometheus_name(e);
+    let at = url(&e.subject.url);
     let (how, advice) = if dropped {
-        ("drops it by relabelling", "Look at relabel_configs of its job: one of them drops this target".to_owned())
+        (
+            format!("drops {at} by relabelling"),
+            "Look at relabel_configs of its job: one of them drops this target".to_owned(),
+        )
     } else {
         (
-            "does not know it",
+            format!("does not know {at}"),
             "Add it: http_sd_configs with vigie's /sd/prometheus, a ServiceMonitor or PodMonitor whose selectors match, or a static target; or correct job and instance in spec.prometheus".to_owned(),
         )
     };
     Some(
         Finding::new(Cause::NotScraped, format!("{name} {how}: it is not scraped"), advice)
-            .seen(format!("no active target of {name} is {}", url(&e.subject.url))),
+            .seen(format!("no active target of {name} is {at}")),
     )
 }
 
 pub(super) fn not_yet_scraped(e: &Evidence) -> Option<Finding> {
-    let targets = &e.prometheus.found()?.targets;
+    let prometheus = e.prometheus.found()?;
+    let targets = &prometheus.targets;
+    if targets.is_empty() && !prometheus.dropped && passes(e) && will_be_discovered(e) {
+        return Some(
+            Finding::new(
+                Cause::NotYetScraped,
+                format!("{} does not know {} yet", prometheus_name(e), url(&e.subject.url)),
+                "Wait a minute: its service discovery has to find what is new first",
+            )
+            .seen(format!("no active target is {}, and it is new", url(&e.subject.url))),
+        );
+    }
     let waits =
         |target: &&ScrapeTarget| target.health != "up" && (target.health == "unknown" || target.last_scrape.is_none());
     let scraped = targets.iter().find(waits).filter(|_| passes(e))?;

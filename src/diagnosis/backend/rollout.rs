@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::seen::{began, fails, pod_vantages, pods, seen_by_us, target, workload};
+use super::seen::{began, fails, pod_vantages, pods, seen_by_us, target, warnings, workload};
 use super::words::{kubectl, kubectl_name, some, stamp, undo, workload_name};
 use super::{Finding, is_explained_before, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass, WorkloadKind};
@@ -91,13 +91,18 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let name = workload_name(e);
-    let pods = kubectl(e, "get pods");
+    let waits = pods(e).into_iter().filter(|pod| !pod.ready).max_by_key(|pod| pod.created);
+    let look = match waits {
+        Some(pod) => kubectl(e, format_args!("describe pod {}", pod.name)),
+        None => kubectl(e, "get pods"),
+    };
     let advice = match undo(e) {
         Some(undo) => {
-            format!("Go back to the template before: {undo}; or find out why the new pods do not get ready: {pods}")
+            format!("Go back to the template before: {undo}; or find out why the new pods do not get ready: {look}")
         }
-        None => format!("Find out why the new pods do not get ready: {pods}"),
+        None => format!("Find out why the new pods do not get ready: {look}"),
     };
+    let whose = waits.map(|pod| format!(", its pod {} does not get ready", pod.name)).unwrap_or_default();
     let fact = if workload.deadline_exceeded {
         "Progressing is False: ProgressDeadlineExceeded"
     } else {
@@ -106,10 +111,14 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
     Some(
         Finding::new(
             Cause::RolloutStuck,
-            format!("the rollout of {name} does not get on: {}", progress(workload)),
+            format!("the rollout of {name} does not get on{whose}: {}", progress(workload)),
             advice,
         )
         .seen(format!("{name}: {fact}"))
+        .all_seen(waits.and_then(|pod| {
+            warnings(e, pod, &["Unhealthy"]).next()?;
+            Some(format!("pod {}: the kubelet's probe of it fails", pod.name))
+        }))
         .needs(&e.pods),
     )
 }

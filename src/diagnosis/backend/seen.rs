@@ -16,9 +16,11 @@ pub(super) fn vantage<'a>(e: &'a Evidence, name: &str) -> Option<&'a Vantage> {
     e.vantages.iter().find(|vantage| vantage.name == name)
 }
 
-/// What our own probe saw.
+/// What our own probe saw. Where each pod is a target of its own it passes when any of them does, and one that fails
+/// stands for all that do.
 pub(super) fn target(e: &Evidence) -> Option<&Vantage> {
-    vantage(e, "target")
+    let pods = || pod_vantages(e).map(|(_, vantage)| vantage);
+    vantage(e, "target").or_else(|| pods().find(|vantage| vantage.ok)).or_else(|| pods().next())
 }
 
 /// Our own probe fails.
@@ -142,6 +144,18 @@ pub(super) fn actuator(e: &Evidence) -> Option<&Actuator> {
     e.actuator.found()
 }
 
+/// The actuator answers, whatever it says: the process is up.
+pub(super) fn answers(e: &Evidence) -> bool {
+    actuator(e).is_some_and(|a| a.base_status.is_some() || matches!(a.liveness, Some(Ok(_))))
+}
+
+/// The port at which the actuator was read, when that is another than the target's: behind a Service that has two
+/// numbers, its own and the one in the pods.
+pub(super) fn separate_actuator_port(e: &Evidence) -> Option<u16> {
+    let port = actuator(e).and_then(actuator_port)?;
+    (port != process_port(e) && port != e.subject.port).then_some(port)
+}
+
 /// The port in the actuator's address.
 pub(super) fn actuator_port(actuator: &Actuator) -> Option<u16> {
     port_of(&actuator.base)
@@ -200,9 +214,9 @@ pub(super) fn own_page(e: &Evidence) -> Option<&Vantage> {
     vantage(e, "metrics").or_else(|| target(e).filter(|_| is_page))
 }
 
-/// It is the target itself, and nothing that is asked for beside it.
+/// It is the target itself, or a pod as the target, and nothing that is asked for beside it.
 pub(super) fn is_target(vantage: &Vantage) -> bool {
-    vantage.name == "target"
+    vantage.name == "target" || vantage.name.starts_with("pod/")
 }
 
 /// Somebody on our side got an answer from this port.

@@ -1,10 +1,17 @@
 //! Between the Service and its pods; and what the local agent says.
 
-use super::seen::{closest, fails, is_without_endpoints, passes, pod_vantages, pods, seen_by_us, target};
+use std::collections::BTreeMap;
+
+use super::seen::{
+    closest, fails, is_without_endpoints, passes, pod_vantages, pods, seen_by_us, target, vantage, workload,
+};
 use super::words::{kubectl, some, workload_name};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Pod, Service};
+
+/// Labels by which controllers tell the revisions of a workload apart (apps/v1).
+const REVISIONS: &[&str] = &["pod-template-hash", "controller-revision-hash", "pod-template-generation"];
 
 pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
     e.agent.as_ref().filter(|agent| agent.container_stopped && !passes(e))?;
@@ -39,7 +46,7 @@ fn failing_service(e: &Evidence) -> Option<&Service> {
     e.service.found().filter(|_| fails(e))
 }
 
-fn pairs(labels: &std::collections::BTreeMap<String, String>) -> String {
+fn pairs(labels: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     some(&pairs, 6)
 }
@@ -52,9 +59,20 @@ pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
     if selected.is_some_and(|selected| selected > 0) {
         return None;
     }
+    // It would select the pods of its workload, if there were any.
+    let fits = workload(e).filter(|workload| is_within(&service.selector, &workload.selector));
+    if fits.is_some_and(|workload| workload.wanted == 0) {
+        return None;
+    }
     let name = &service.name;
     let behind = e.pods.found().and_then(|pods| pods.first()).filter(|pod| !selects(pod));
-    let carries = behind.map(|pod| format!("; the pods of {} carry {}", workload_name(e), pairs(&pod.labels)));
+    let carries = behind.map(|pod| format!("; the pods of {} carry {}", workload_name(e), pairs(&own_labels(pod))));
+    let select = match workload(e).map(|workload| &workload.selector).filter(|selector| !selector.is_empty()) {
+        Some(wanted) => {
+            format!(" ({})", kubectl(e, format_args!("set selector service/{name} {}", joined(wanted))))
+        }
+        None => format!(" ({} shows those that there are)", kubectl(e, "get pods --show-labels")),
+    };
     let finding = Finding::new(
         Cause::ServiceSelectsNothing,
         format!(
@@ -62,18 +80,27 @@ pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
             pairs(&service.selector),
             carries.unwrap_or_default()
         ),
-        format!(
-            "Correct the selector of Service {name} or the labels of the pod template: {}",
-            kubectl(e, format_args!("get pods -l {} --show-labels", selector(service)))
-        ),
+        format!("Correct the selector of Service {name}{select} or the labels of the pod template"),
     )
     .seen(format!("Service {name}: no endpoints"));
     Some(if selected.is_some() { finding } else { finding.unseen("the pods of the namespace").needs(&e.pods) })
 }
 
-fn selector(service: &Service) -> String {
-    let pairs: Vec<String> = service.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+/// As kubectl takes them.
+fn joined(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
+}
+
+fn is_within(some: &BTreeMap<String, String>, all: &BTreeMap<String, String>) -> bool {
+    some.iter().all(|(key, value)| all.get(key) == Some(value))
+}
+
+/// Without those that a controller gives each revision anew: nobody selects by them.
+fn own_labels(pod: &Pod) -> BTreeMap<String, String> {
+    let mut labels = pod.labels.clone();
+    labels.retain(|key, _| !REVISIONS.contains(&key.as_str()));
+    labels
 }
 
 /// The ports that the pods' containers declare: numbers and, where they have one, names.
@@ -95,20 +122,56 @@ fn told(declared: &[(Option<String>, u16)]) -> String {
     some(&declared.iter().map(one).collect::<Vec<_>>(), 6)
 }
 
+/// The health page is asked for at a port that the Service does not have: its address refuses there.
+fn lacks_actuator_port(e: &Evidence) -> Option<Finding> {
+    let service = e.service.found()?;
+    let health = vantage(e, "health").filter(|health| health.error_class == Some(ErrorClass::Refused))?;
+    let port = health.port.filter(|port| *port != e.subject.port)?;
+    let suffix = format!("/{port}");
+    if service.ports.is_empty() || service.ports.iter().any(|has| *has == port.to_string() || has.ends_with(&suffix)) {
+        return None;
+    }
+    let name = &service.name;
+    let ports = some(&service.ports, 6);
+    Some(
+        Finding::new(
+            Cause::ServicePortMismatch,
+            format!("Service {name} has no port {port}, where spec.probe.actuator.port has the health page asked for; it has {ports}"),
+            format!("Add port {port} to Service {name}, or aim at the pods themselves (spec.target.pods)"),
+        )
+        .seen(seen_by_us(health))
+        .seen(format!("ports of Service {name}: {ports}")),
+    )
+}
+
+/// The port that the target names is none of the Service's.
+fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
+    let (_, asked) = e.subject.service.as_ref()?;
+    let (name, ports) = (&service.name, some(&service.ports, 6));
+    let message = format!("Service {name} has no port {asked}; it has {ports}");
+    let advice = format!("Correct spec.target.service.port, or add the port to Service {name}");
+    Some(Finding::new(Cause::ServicePortMismatch, message, advice).seen(format!("ports of Service {name}: {ports}")))
+}
+
+/// How to have the Service and its pods agree on a port.
+fn mend_port(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)], target_port: &str) -> String {
+    let name = &service.name;
+    let right = if declared.is_empty() { "a port that they serve".to_owned() } else { told(declared) };
+    let or = match target_port.parse::<u16>() {
+        Ok(number) => format!("have the pods listen on {number}"),
+        Err(_) => format!("name that port {target_port} in the pod template"),
+    };
+    let edit = kubectl(e, format_args!("edit service {name}"));
+    format!("Set targetPort of Service {name} to {right} ({edit}), or {or}")
+}
+
 pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
+    if let Some(finding) = lacks_actuator_port(e) {
+        return Some(finding);
+    }
     let service = failing_service(e)?;
     let name = &service.name;
-    let Some((port, target_port)) = &service.port else {
-        let (_, asked) = e.subject.service.as_ref()?;
-        return Some(
-            Finding::new(
-                Cause::ServicePortMismatch,
-                format!("Service {name} has no port {asked}; it has {}", some(&service.ports, 6)),
-                format!("Correct spec.target.service.port, or add the port to Service {name}"),
-            )
-            .seen(format!("ports of Service {name}: {}", some(&service.ports, 6))),
-        );
-    };
+    let Some((port, target_port)) = &service.port else { return lacks_port(e, service) };
     let declared = declared(e);
     let is_name = target_port.parse::<u16>().is_err();
     let has_name = declared.iter().any(|(name, _)| name.as_deref() == Some(target_port));
@@ -127,10 +190,13 @@ pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
     } else {
         format!("declare {}", told(&declared))
     };
+    let advice = mend_port(e, service, &declared, target_port);
     let finding = Finding::new(
         Cause::ServicePortMismatch,
-        format!("port {port} of Service {name} goes to targetPort {target_port}, which its pods do not have: they {has}"),
-        format!("Set targetPort of Service {name} to a port that the pods serve, or name that port {target_port} in the pod template"),
+        format!(
+            "port {port} of Service {name} goes to targetPort {target_port}, which its pods do not have: they {has}"
+        ),
+        advice,
     )
     .seen(format!("Service {name}: port {port} -> targetPort {target_port}"))
     .seen(format!("containers {has}"))
@@ -148,6 +214,7 @@ const DEEPER: &[Cause] = &[
     Cause::DiskFull,
     Cause::LivenessBroken,
     Cause::OutOfService,
+    Cause::MainPortDead,
     Cause::Hung,
 ];
 

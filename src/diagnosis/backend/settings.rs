@@ -113,7 +113,11 @@ pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
     match place {
         Some(place) => format!("set {name}={new} in {place}, then roll the workload out again"),
         None => {
-            format!("set {name}={new}: {}", set_env(e, container.map(|c| c.name.as_str()), &format!("{name}={new}")))
+            let assignment = format!("{name}={new}");
+            match set_env(e, container.map(|container| container.name.as_str()), &assignment) {
+                Some(command) => format!("set {assignment}: {command}"),
+                None => format!("set {assignment} in its environment"),
+            }
         }
     }
 }

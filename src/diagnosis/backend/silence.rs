@@ -1,10 +1,11 @@
 //! Connections that are taken and not answered: a hang, or only a slow metrics page.
 
 use super::Finding;
+use super::process::thread_dump;
 use super::rollout::rollout_fact;
 use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{actuator, closest, fails, is_target, own_page, pods, seen_by_us, target, vantage};
-use super::words::{kubectl, url};
+use super::seen::{actuator, answers, closest, fails, is_target, own_page, pods, seen_by_us, target, vantage};
+use super::words::url;
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Actuator, Evidence, Lookup};
 
@@ -45,14 +46,10 @@ pub(super) fn hung(e: &Evidence) -> Option<Finding> {
     if !fails(e) || !all_silent || !running {
         return None;
     }
-    let dump = match found.first() {
-        Some(pod) => format!(" (for a JVM: {})", kubectl(e, format_args!("exec {} -- jcmd 1 Thread.print", pod.name))),
-        None => String::new(),
-    };
     let finding = Finding::new(
         Cause::Hung,
         "it accepts connections and sends no byte: its threads wait for something",
-        format!("Take a thread dump first{dump}, then restart it once"),
+        format!("Take a thread dump first{}, then restart it once", thread_dump(e)),
     )
     .once()
     .seen(seen_by_us(connected));
@@ -74,8 +71,7 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
     let health_answers = || {
         let beside = vantage(e, "health").is_some_and(|health| health.ok);
         let itself = !is_target(page) && target(e).is_some_and(|target| target.ok);
-        let actuator = actuator(e).is_some_and(|a| a.base_status.is_some() || matches!(a.liveness, Some(Ok(_))));
-        beside || itself || actuator
+        beside || itself || answers(e)
     };
     let advice = "Find out what makes the page slow (a gauge that asks a database, too many series), or raise scrape_timeout in Prometheus and timeoutSeconds here";
     if !page.ok && slow && health_answers() {

@@ -79,5 +79,6 @@ pub(super) fn unreadable_status(e: &Evidence) -> Option<Finding> {
 }
 
 pub(super) fn not_probed(e: &Evidence) -> Option<Finding> {
-    target(e).is_none().then(|| Finding::new(Cause::NotProbed, "it has not been probed yet", "Wait one interval"))
+    let waits = target(e).is_none() && e.refused.is_none();
+    waits.then(|| Finding::new(Cause::NotProbed, "it has not been probed yet", "Wait one interval"))
 }

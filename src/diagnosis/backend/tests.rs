@@ -9,5 +9,6 @@ mod pod_tests;
 mod process_tests;
 mod prometheus_tests;
 mod property_tests;
+mod real_tests;
 mod rollout_tests;
 mod scene;

@@ -3,8 +3,8 @@
 use super::Finding;
 use super::answer::failing_ours;
 use super::scrape::{failing, seen_by_prometheus};
-use super::seen::{pod_vantages, pods, seen_by_us, target, workload};
-use super::words::workload_name;
+use super::seen::{pod_vantages, pods, process_port, seen_by_us, target, workload};
+use super::words::{kubectl, workload_name};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::Evidence;
 
@@ -55,9 +55,16 @@ fn beside(e: &Evidence) -> Vec<String> {
 
 /// What the class alone suggests. A refusal is no firewall, and a timeout is no refusal.
 fn hint(e: &Evidence) -> String {
-    let port = e.subject.port;
+    let port = process_port(e);
     match target(e).and_then(|target| target.error_class) {
         Some(ErrorClass::Refused) => {
+            if let Some(pod) = pods(e).first().filter(|pod| pod.containers.iter().any(|c| c.running_since.is_some())) {
+                return format!(
+                    "Pod {} runs and nothing listens on its port {port}: its log may say why ({}). ",
+                    pod.name,
+                    kubectl(e, format_args!("logs {} --all-containers --tail=100", pod.name))
+                );
+            }
             format!(
                 "Its host answers and nothing listens on port {port}: is the process running there (`ss -ltnp` on it)? "
             )

@@ -38,15 +38,11 @@ pub(super) fn undo(evidence: &Evidence) -> Option<String> {
     has_previous.then(|| kubectl(evidence, format_args!("rollout undo {}", kubectl_name(workload))))
 }
 
-/// The command that sets an environment variable on the workload, or what to set where no workload is known.
-pub(super) fn set_env(evidence: &Evidence, container: Option<&str>, assignment: &str) -> String {
-    match &evidence.subject.workload {
-        Some(workload) => {
-            let container = container.map(|name| format!(" -c {name}")).unwrap_or_default();
-            kubectl(evidence, format_args!("set env {}{container} {assignment}", kubectl_name(workload)))
-        }
-        None => format!("`{assignment}` in the backend's environment"),
-    }
+/// The command that sets an environment variable on the workload; `None` where no workload is known.
+pub(super) fn set_env(evidence: &Evidence, container: Option<&str>, assignment: &str) -> Option<String> {
+    let workload = evidence.subject.workload.as_ref()?;
+    let container = container.map(|name| format!(" -c {name}")).unwrap_or_default();
+    Some(kubectl(evidence, format_args!("set env {}{container} {assignment}", kubectl_name(workload))))
 }
 
 /// A moment, to the second. Moments, never ages: the same state must give the same words.

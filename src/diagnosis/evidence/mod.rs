@@ -147,6 +147,9 @@ pub struct Subject {
     pub prometheus_url: Option<String>,
     /// Where Prometheus runs, when the spec says so: a CIDR.
     pub prometheus_source: Option<String>,
+    /// When the MonitoredBackend was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
     /// An agent restarts it.
     pub has_agent: bool,
 }
@@ -182,6 +185,9 @@ pub struct Vantage {
     /// A redirect that looks like one to a login page.
     #[serde(default)]
     pub redirects_to_login: bool,
+    /// The gRPC health service says that it does not serve.
+    #[serde(default)]
+    pub not_serving: bool,
     /// Any byte came from the far side.
     #[serde(default)]
     pub any_byte: bool,
@@ -248,6 +254,9 @@ pub struct ScrapeTarget {
     pub timeout_milliseconds: u64,
     /// Samples scraped last: 0, or not known.
     pub samples: Option<u64>,
+    /// Prometheus has it from a service discovery, and will follow it; not from a list that somebody wrote.
+    #[serde(default)]
+    pub is_discovered: bool,
 }
 
 /// What the actuator says.

@@ -15,7 +15,7 @@ use super::environment::{self, ConfigMaps};
 use super::read::Reader;
 use super::{events, pods, workload};
 use crate::api::{WorkloadKind, WorkloadRef};
-use crate::diagnosis::evidence::{Lookup, Pod, Warning};
+use crate::diagnosis::evidence::{Container, Lookup, Pod, Warning};
 
 /// How many pods are looked at: what is wrong with more of them is wrong with these.
 pub(super) const MOST_PODS: usize = 50;
@@ -188,13 +188,16 @@ impl Place<'_> {
         Lookup::Found(events::warnings(&all, now))
     }
 
-    /// The ends of the previous logs of containers that were restarted, of the pods in trouble.
+    /// The ends of the logs of containers that ended, of the pods in trouble.
     pub(super) async fn logs(&self, pods: &mut [Pod], lines: u32) -> Vec<String> {
         let mut missing = BTreeSet::new();
         for pod in pods.iter_mut().take(MOST_TROUBLED) {
             let name = pod.name.clone();
-            for container in pod.init.iter_mut().chain(&mut pod.containers).filter(|one| one.last.is_some()) {
-                match self.reader.previous_log(self.namespace, &name, &container.name, lines).await {
+            let has_ended = |one: &&mut Container| one.last.is_some() || one.terminated.is_some();
+            for container in pod.init.iter_mut().chain(&mut pod.containers).filter(has_ended) {
+                // What has ended and is not started again yet is no previous one.
+                let is_previous = container.terminated.is_none();
+                match self.reader.log(self.namespace, &name, &container.name, is_previous, lines).await {
                     Lookup::Found(text) => container.log_tail = Some(text),
                     other => missing.extend(other.missing().map(str::to_owned)),
                 }

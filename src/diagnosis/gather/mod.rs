@@ -42,7 +42,7 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::evidence::{Evidence, FORMAT, History, Lookup, Prometheus, Subject};
-use crate::api::MonitoredBackend;
+use crate::api::{MonitoredBackend, Reason};
 use crate::probe::Prober;
 pub use actuator::actuator;
 pub use beside::{Beside, beside, is_worth_asking};
@@ -163,6 +163,14 @@ pub async fn gather(client: Client, prober: &Prober, question: Question, now: Ti
     evidence
 }
 
+/// Whether this Prometheus can know it at all. What the spec says wrongly is nowhere, so that any entry might be it;
+/// and what speaks no HTTP is scraped only where its own spec says so.
+fn is_known_to(source: &Source, evidence: &Evidence) -> bool {
+    let nowhere = [Reason::InvalidTarget, Reason::InvalidSpec, Reason::WorkloadNotFound];
+    let is_nowhere = evidence.refused.as_ref().is_some_and(|(reason, _)| nowhere.contains(reason));
+    !is_nowhere && (!source.is_administrators || evidence.subject.scheme.starts_with("http"))
+}
+
 async fn ask_prometheus(
     prober: &Prober,
     source: Option<&Source>,
@@ -170,7 +178,7 @@ async fn ask_prometheus(
     (service, pods_port): (&[IpAddr], Option<&str>),
     now: Timestamp,
 ) -> Lookup<Prometheus> {
-    let Some(source) = source else { return Lookup::NotLooked };
+    let Some(source) = source.filter(|source| is_known_to(source, evidence)) else { return Lookup::NotLooked };
     prometheus::ask(prober, source, &prometheus::aim(evidence, source, service, pods_port), now).await
 }
 

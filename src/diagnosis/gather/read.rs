@@ -67,12 +67,19 @@ impl Reader {
         self.look(&permission, &format!("namespace {namespace}"), list).await
     }
 
-    /// The last lines of the log of a container's previous run.
-    pub(super) async fn previous_log(&self, namespace: &str, pod: &str, container: &str, lines: u32) -> Lookup<String> {
+    /// The last lines of the log of a container, of its previous run where that is asked for.
+    pub(super) async fn log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        is_previous: bool,
+        lines: u32,
+    ) -> Lookup<String> {
         let permission = Permission { verb: "get", resource: "pods/log".to_owned(), namespace: Some(namespace) };
         let params = LogParams {
             container: Some(container.to_owned()),
-            previous: true,
+            previous: is_previous,
             tail_lines: Some(i64::from(lines)),
             limit_bytes: Some(LONGEST_LOG),
             ..Default::default()

@@ -31,6 +31,7 @@ pub fn subject(backend: &MonitoredBackend) -> Subject {
         startup_seconds: spec.startup_seconds.map_or(0, |seconds| u64::try_from(seconds).unwrap_or(0)),
         prometheus_url: None,
         prometheus_source: prometheus.and_then(|prometheus| prometheus.source_cidr.clone()),
+        created: backend.metadata.creation_timestamp.as_ref().map(|created| created.0),
         has_agent: spec.agent_ref.is_some(),
         namespace,
     }

@@ -27,6 +27,7 @@ pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) 
         port: Some(request.target.port),
         http_status: seen.http_status,
         redirects_to_login: seen.redirects_to_login,
+        not_serving: seen.not_serving,
         any_byte: seen.any_byte,
         certificate_expires: seen.certificate_expires,
         missing_metrics: page.map(|page| page.missing.clone()).unwrap_or_default(),

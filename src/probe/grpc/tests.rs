@@ -58,7 +58,9 @@ async fn what_serves_passes() {
 #[tokio::test]
 async fn what_does_not_serve_says_why() {
     let address = healthy(tonic_health::ServingStatus::NotServing).await;
-    let failure = failed(&check(address, "shop.Cart").await, ErrorClass::GRPCStatus, Phase::Body);
+    let outcome = check(address, "shop.Cart").await;
+    assert!(outcome.seen.not_serving);
+    let failure = failed(&outcome, ErrorClass::GRPCStatus, Phase::Body);
     assert_eq!(failure.message, "the health service says NOT_SERVING");
     let failure = failed(&check(address, "shop.Card").await, ErrorClass::GRPCStatus, Phase::Body);
     assert!(failure.message.contains("knows no service \"shop.Card\""), "{failure:?}");

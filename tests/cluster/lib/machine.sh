@@ -35,10 +35,9 @@ nsenter              util-linux
 KUBELET_SYSCTLS=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1
   kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000)
 
-# This machine cannot have it. Callers that can do without tell it by the exit status; in CI it is a failure.
+# This machine cannot have it. Callers tell it by the exit status, and decide whether they can do without.
 unable() {
   complain "the profile real is not possible here: $*"
-  [[ ${CI:-} != true ]] || exit 1
   exit 4
 }
 

@@ -17,7 +17,8 @@ nap() {
 take_lock() {
   local file=$1 message=$2 said=
   until flock -n "$file"; do
-    [[ -n $said ]] || say "$message"
+    # Not among what the command prints: somebody may read an address there.
+    [[ -n $said ]] || say "$message" >&2
     said=yes
     nap 0.1
   done

@@ -103,7 +103,7 @@ ask() { curl -sS --fail-with-body --max-time 5 "$@"; }
 
 missing_packages_are_named() {
   local told status=0
-  told=$(PATH=$(path_without containerd buildah apt-get) CI='' CLUSTER_DIR=$SCRATCH/poor "$HERE/cluster" up --profile real 2>&1) || status=$?
+  told=$(PATH=$(path_without containerd buildah apt-get) CLUSTER_DIR=$SCRATCH/poor "$HERE/cluster" up --profile real 2>&1) || status=$?
   ((status == 4)) || fail "exit status $status" "$told"
   grep -q 'apt-get: containerd buildah$' <<<"$told" || fail "$told"
 }

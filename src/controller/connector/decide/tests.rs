@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{CheckOutcome, Condition, ConditionType, Reason, Truth, conditions};
+use crate::api::{Cause, CheckOutcome, Condition, ConditionType, MAX_TRANSITIONS, Reason, Truth, conditions};
 use crate::clock::Now;
 use crate::health::Moment;
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};

@@ -33,6 +33,20 @@ fn a_service_that_selects_nothing_shows_both_sides() {
     });
     let d = expect(&e, Cause::ServiceSelectsNothing, Certain, No);
     says(&d.message, &["Service web", "app=webb", "app=web"]);
+    let selected = |e: &mut Evidence| {
+        workload_of(e).selector = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        pod_of(e).labels.insert("pod-template-hash".to_owned(), "66c9ccbfb9".to_owned());
+    };
+    let d = expect_cause(&with(e.clone(), selected), Cause::ServiceSelectsNothing);
+    says(&d.advice, &["kubectl -n shop set selector service/web app=web"]);
+    assert!(!d.message.contains("pod-template-hash"), "{}", d.message);
+    // Of nothing it would select the right pods.
+    let none = with(e.clone(), |e| {
+        selected(e);
+        service_of(e).selector = workload_of(e).selector.clone();
+        (workload_of(e).wanted, e.pods) = (0, Lookup::Found(Vec::new()));
+    });
+    assert!(expect_cause(&none, Cause::ScaledToZero).alternatives.is_empty());
     // The pods of the workload are judged by their labels where the count is not known; without them it is a guess.
     let uncounted = with(e.clone(), |e| service_of(e).selected = None);
     expect(&uncounted, Cause::ServiceSelectsNothing, Certain, No);
@@ -49,11 +63,12 @@ fn a_service_port_that_leads_nowhere_is_named() {
     });
     let d = expect(&named, Cause::ServicePortMismatch, Certain, No);
     says(&d.message, &["port 80", "targetPort http", "management/8081"]);
+    says(&d.advice, &["to management/8081", "kubectl -n shop edit service web", "name that port http"]);
     let number = with(through_service(ErrorClass::Refused), |e| {
         service_of(e).port = Some((80, "9999".to_owned()));
         service_of(e).endpoint_port = Some(9999);
     });
-    expect(&number, Cause::ServicePortMismatch, Likely, No);
+    says(&expect(&number, Cause::ServicePortMismatch, Likely, No).advice, &["have the pods listen on 9999"]);
     let none = with(through_service(ErrorClass::Internal), |e| service_of(e).port = None);
     says(&expect_cause(&none, Cause::ServicePortMismatch).message, &["no port management"]);
     // A declared port that is refused is no mismatch.
@@ -201,7 +216,7 @@ fn what_starts_is_waited_for_and_what_never_listened_is_restarted_once() {
     let restarted = with(starting(301), |e| container_of(e).restarts = 1);
     expect_cause(&restarted, Cause::Unexplained);
     let listened = with(starting(301), |e| e.history.last_healthy = Some(ago(100)));
-    expect_cause(&listened, Cause::Unexplained);
+    expect_cause(&listened, Cause::MainPortDead);
 }
 
 #[test]
@@ -289,6 +304,18 @@ fn out_of_service_is_on_purpose_and_unknown_is_not_well() {
 }
 
 #[test]
+fn what_says_that_it_does_not_serve_is_out_of_service() {
+    let grpc = |not_serving| {
+        with(bad(ErrorClass::GRPCStatus), |e| {
+            (e.vantages[0].not_serving, e.subject.scheme) = (not_serving, "grpc".to_owned());
+            (e.subject.wants_metrics, e.actuator) = (false, Lookup::NotLooked);
+        })
+    };
+    says(&expect(&grpc(true), Cause::OutOfService, Likely, No).message, &["NOT_SERVING"]);
+    expect_cause(&grpc(false), Cause::Unexplained);
+}
+
+#[test]
 fn a_dead_main_port_beside_a_living_management_port_is_restarted_once() {
     for class in [ErrorClass::Refused, ErrorClass::FirstByteTimeout, ErrorClass::ConnectTimeout] {
         let e = with(bad(class), |e| {
@@ -327,7 +354,7 @@ fn a_hang_needs_a_second_silent_witness() {
         e.subject.wants_metrics = false;
         actuator_of(e).liveness = Some(Ok(200));
     });
-    expect_cause(&waits, Cause::Unexplained);
+    expect(&waits, Cause::DependencyDown, Likely, No);
     let unasked = with(silent(), |e| e.actuator = Lookup::NotLooked);
     expect(&unasked, Cause::Hung, Possible, Once);
     // A timeout of the connection alone is no hang.

@@ -1,8 +1,8 @@
 use super::scene::*;
 use crate::api::Confidence::{Certain, Likely, Possible};
-use crate::api::RestartHelps::No;
-use crate::api::{Cause, ErrorClass};
-use crate::diagnosis::backend::diagnose;
+use crate::api::RestartHelps::{No, Once};
+use crate::api::{Cause, ErrorClass, Reason, Truth};
+use crate::diagnosis::backend::{conclude, diagnose};
 use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
 
 const DROPPED: &str = "Get \"http://10.1.0.7:8081/actuator/prometheus\": dial tcp 10.1.0.7:8081: i/o timeout";
@@ -50,7 +50,8 @@ fn a_refusal_for_prometheus_alone_is_a_rejection_and_never_dropped_packets() {
     let d = expect(&only_prometheus(REFUSED), Cause::RejectedForPrometheus, Likely, No);
     says(&d.message, &["connection refused", "while it answers us"]);
     let no_route = "Get \"http://10.1.0.7:8081/x\": dial tcp 10.1.0.7:8081: connect: no route to host";
-    expect(&only_prometheus(no_route), Cause::RejectedForPrometheus, Likely, No);
+    let d = expect(&only_prometheus(no_route), Cause::RejectedForPrometheus, Likely, No);
+    assert!(!d.advice.contains("a host that was reached"), "{}", d.advice);
 }
 
 #[test]
@@ -64,9 +65,32 @@ fn a_refusal_everywhere_follows_the_pods_and_is_never_a_firewall() {
 }
 
 #[test]
+fn a_container_that_runs_and_listens_no_more_is_restarted_once_and_is_never_a_firewall() {
+    let closed = with(bad(ErrorClass::Refused), |e| {
+        e.vantages.push(failing("pod/web-1", ErrorClass::Refused));
+        e.prometheus = only_prometheus(REFUSED).prometheus;
+    });
+    let d = expect(&closed, Cause::MainPortDead, Likely, Once);
+    says(&d.message, &["nothing listens on port 8081 any more", "pod web-1", "answered last at 2026-11-05T09:58:45Z"]);
+    says(&d.advice, &["kubectl -n shop logs web-1 -c app --tail=50"]);
+    assert!(!format!("{d:?}").contains("firewall"), "{d:?}");
+    // Its readiness probe takes it out of the Service: still the better news.
+    let unready = with(closed.clone(), |e| {
+        behind_service(e);
+        service_of(e).endpoints = (0, 1);
+        pod_of(e).ready = false;
+    });
+    expect_cause(&unready, Cause::MainPortDead);
+    // Silence is no closed port.
+    let silent = with(closed, |e| e.vantages[1] = failing("pod/web-1", ErrorClass::ConnectTimeout));
+    assert_ne!(diagnosis(&silent).cause, Cause::MainPortDead);
+}
+
+#[test]
 fn an_address_that_is_no_longer_the_backends_is_stale_and_not_blocked() {
     let stale = |health: &str| {
         with(well(), |e| {
+            pod_of(e).addresses = vec!["10.1.0.7".parse().unwrap()];
             let prometheus = prometheus_of(e);
             prometheus.targets.clear();
             prometheus.stale = vec![ScrapeTarget {
@@ -77,14 +101,45 @@ fn an_address_that_is_no_longer_the_backends_is_stale_and_not_blocked() {
             }];
         })
     };
-    for health in ["down", "up"] {
-        let d = expect(&stale(health), Cause::StaleTarget, Certain, No);
-        says(&d.message, &["10.1.0.3:8081"]);
+    // Where somebody answers, it may be another of the same job.
+    for (health, confidence) in [("down", Certain), ("up", Likely)] {
+        let d = expect(&stale(health), Cause::StaleTarget, confidence, No);
+        says(&d.message, &["10.1.0.3:8081", "its pods are at 10.1.0.7"]);
         says(&d.advice, &["/sd/prometheus"]);
     }
     // One that is up at the right address makes the other a leftover.
     let leftover = with(stale("down"), |e| prometheus_of(e).targets = vec![scraped()]);
     assert_eq!(diagnose(&leftover), None);
+    // And one that is not is the trouble: the others of its job are others.
+    let blocked = with(stale("up"), |e| prometheus_of(e).targets = vec![down(DROPPED)]);
+    expect_cause(&blocked, Cause::BlockedForPrometheus);
+}
+
+#[test]
+fn what_is_new_is_given_the_time_that_a_discovery_takes() {
+    let created = |seconds: i64| {
+        with(well(), |e| {
+            prometheus_of(e).targets.clear();
+            e.subject.created = Some(ago(seconds));
+        })
+    };
+    says(&expect_cause(&created(89), Cause::NotYetScraped).message, &["does not know", "yet"]);
+    expect_cause(&created(90), Cause::NotScraped);
+    let scraped = conclude(&created(89)).scraped.map(|scraped| (scraped.status, scraped.reason));
+    assert_eq!(scraped, Some((Truth::Unknown, Reason::NotYetScraped)));
+    // So is a pod that took another's place, unless somebody wrote the address down.
+    let replaced = |is_discovered: bool, seconds: i64| {
+        with(created(7200), |e| {
+            pod_of(e).created = Some(ago(seconds));
+            prometheus_of(e).stale = vec![ScrapeTarget { is_discovered, ..down(DROPPED) }];
+        })
+    };
+    expect_cause(&replaced(true, 30), Cause::NotYetScraped);
+    says(&expect_cause(&replaced(true, 120), Cause::StaleTarget).advice, &["/service-discovery"]);
+    says(&expect_cause(&replaced(false, 30), Cause::StaleTarget).advice, &["/sd/prometheus"]);
+    // What relabelling drops was discovered.
+    let dropped = with(created(10), |e| prometheus_of(e).dropped = true);
+    expect_cause(&dropped, Cause::NotScraped);
 }
 
 fn policy(name: &str, prometheus: Option<bool>, us: Option<bool>) -> Policy {
@@ -112,9 +167,12 @@ fn a_network_policy_is_named_and_one_that_admits_is_enough() {
 #[test]
 fn what_prometheus_does_not_scrape_is_dropped_or_absent() {
     let absent = with(well(), |e| prometheus_of(e).targets.clear());
-    says(&expect(&absent, Cause::NotScraped, Certain, No).message, &["does not know it"]);
+    says(&expect(&absent, Cause::NotScraped, Certain, No).message, &["does not know http://web.shop.svc:8081"]);
     let dropped = with(absent, |e| prometheus_of(e).dropped = true);
-    says(&expect(&dropped, Cause::NotScraped, Certain, No).message, &["drops it by relabelling"]);
+    says(
+        &expect(&dropped, Cause::NotScraped, Certain, No).message,
+        &["drops http://web.shop.svc:8081/actuator/prometheus by relabelling"],
+    );
     let ours_first = with(dropped, |e| e.vantages = vec![failing("target", ErrorClass::Unreachable)]);
     assert_ne!(diagnosis(&ours_first).cause, Cause::NotScraped);
 }

@@ -3,7 +3,7 @@ use crate::api::Confidence::{Certain, Likely, Possible};
 use crate::api::RestartHelps::{No, Once};
 use crate::api::{Cause, ErrorClass, WorkloadKind};
 use crate::diagnosis::backend::diagnose;
-use crate::diagnosis::evidence::{Evidence, Lookup};
+use crate::diagnosis::evidence::{Evidence, Lookup, Warning};
 
 fn three(e: &mut Evidence) {
     *found(&mut e.pods) = ["web-1", "web-2", "web-3"].map(pod).to_vec();
@@ -42,6 +42,17 @@ fn a_rollout_past_its_deadline_is_stuck_and_a_pods_own_cause_wins_over_it() {
     };
     let d = expect(&with(well(), stuck), Cause::RolloutStuck, Certain, No);
     says(&d.advice, &["kubectl -n shop rollout undo deployment/web"]);
+    let named = with(with(well(), stuck), |e| {
+        let mut new = pod("web-2");
+        (new.ready, new.created) = (false, Some(ago(60)));
+        found(&mut e.pods).push(new);
+        let about = "Pod/web-2".to_owned();
+        found(&mut e.events).push(Warning { reason: "Unhealthy".to_owned(), about, ..Warning::default() });
+    });
+    let d = expect_cause(&named, Cause::RolloutStuck);
+    says(&d.message, &["its pod web-2 does not get ready"]);
+    says(&d.advice, &["kubectl -n shop describe pod web-2"]);
+    says(&d.evidence.join("\n"), &["pod web-2: the kubelet's probe of it fails"]);
     let image = with(well(), |e| {
         stuck(e);
         workload_of(e).updated = 0;

@@ -38,6 +38,7 @@ pub(super) fn passing(name: &str) -> Vantage {
         port: Some(8081),
         http_status: Some(200),
         redirects_to_login: false,
+        not_serving: false,
         any_byte: true,
         certificate_expires: None,
         missing_metrics: Vec::new(),

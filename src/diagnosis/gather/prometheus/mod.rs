@@ -133,6 +133,7 @@ pub(super) fn aim(evidence: &Evidence, source: &Source, service: &[IpAddr], pods
     let has_pods = subject.service.is_some() || subject.workload.is_some();
     let is_complete = (!is_url || !addresses.is_empty()) && (!has_pods || evidence.pods.found().is_some());
     Aim {
+        own: (subject.namespace.clone(), subject.name.clone()),
         names,
         port: subject.port,
         addresses,

@@ -16,6 +16,9 @@ const MOST: usize = 50;
 /// The longest error that is kept, in characters.
 const LONGEST_ERROR: usize = 512;
 
+/// What every service discovery of Prometheus begins its labels with, and a static list has none of.
+const DISCOVERED: &str = "__meta_";
+
 type Labels = BTreeMap<String, String>;
 
 /// The answer to `/api/v1/targets`, as far as it is used.
@@ -38,6 +41,7 @@ fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Re
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Active {
     pub(super) labels: Labels,
+    discovered_labels: Labels,
     scrape_url: String,
     last_error: String,
     last_scrape: Option<Timestamp>,
@@ -57,6 +61,8 @@ pub(super) struct Dropped {
 /// What of Prometheus' targets would be the backend.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Aim {
+    /// Its namespace and its name.
+    pub(super) own: (String, String),
     /// The names of its host, in lower case.
     pub(super) names: BTreeSet<String>,
     /// The port of the target, there.
@@ -124,7 +130,8 @@ impl Aim {
     /// The hosts of entries with the wanted labels that are names we do not know: to be resolved before
     /// [`Aim::choose`].
     pub(super) fn strangers(&self, targets: &[Active]) -> BTreeSet<String> {
-        let labelled = targets.iter().filter(|target| self.is_labelled() && self.has_labels(&target.labels));
+        let of_it = |target: &&Active| self.has_labels(&target.labels) && !self.is_of_another(target);
+        let labelled = targets.iter().filter(|target| self.is_labelled() && of_it(target));
         let hosts = labelled.filter_map(|target| place(&target.scrape_url)).map(|(host, _)| host);
         hosts.filter(|host| !self.names.contains(host) && host.parse::<IpAddr>().is_err()).collect()
     }
@@ -137,10 +144,19 @@ impl Aim {
         };
         let mut matched = Matched::default();
         if self.is_labelled() {
-            for target in targets.iter().filter(|target| self.has_labels(&target.labels)) {
-                // What cannot be told apart counts as the backend: its labels say so.
-                let is_own = fit(target) > Fit::Elsewhere || !self.is_complete;
-                if is_own { matched.active.push(target) } else { matched.stale.push(target) }
+            let of_it = |target: &&Active| {
+                self.has_labels(&target.labels) && (fit(target) == Fit::Exact || !self.is_of_another(target))
+            };
+            let labelled: Vec<&Active> = targets.iter().filter(of_it).collect();
+            let is_sure = labelled.iter().any(|target| fit(target) == Fit::Exact);
+            for target in labelled {
+                match fit(target) {
+                    // What cannot be told apart counts as the backend, for its labels say so; unless another one surely
+                    // is, and these are others of the same job.
+                    Fit::Unknown if is_sure => {}
+                    Fit::Elsewhere if self.is_complete => matched.stale.push(target),
+                    _ => matched.active.push(target),
+                }
             }
         } else {
             let (exact, rest): (Vec<_>, Vec<_>) = targets.iter().partition(|target| fit(target) == Fit::Exact);
@@ -153,6 +169,12 @@ impl Aim {
         matched.active.truncate(MOST);
         matched.stale.truncate(MOST);
         matched
+    }
+
+    /// Our own list gave it to Prometheus for another backend.
+    fn is_of_another(&self, target: &Active) -> bool {
+        let (namespace, name) = &self.own;
+        target.listed_for().is_some_and(|of| of != (namespace, name))
     }
 
     /// Whether relabelling dropped a target with the backend's address.
@@ -169,6 +191,13 @@ impl Active {
     /// Whether its last scrape was answered.
     pub(super) fn is_up(&self) -> bool {
         self.health == "up"
+    }
+
+    /// The backend that our own list (`/sd/prometheus`) gave it for: namespace and name.
+    fn listed_for(&self) -> Option<(&str, &str)> {
+        let label = |name: &str| self.discovered_labels.get(name).map(String::as_str);
+        let from = label("__meta_url")?.split('?').next()?;
+        from.ends_with("/sd/prometheus").then_some((label("namespace")?, label("name")?))
     }
 
     /// What it is called by its labels.
@@ -192,6 +221,7 @@ impl Active {
             interval_milliseconds: milliseconds(&self.scrape_interval).unwrap_or(0),
             timeout_milliseconds: milliseconds(&self.scrape_timeout).unwrap_or(0),
             samples: is_empty.then_some(0),
+            is_discovered: self.discovered_labels.keys().any(|label| label.starts_with(DISCOVERED)),
         }
     }
 }

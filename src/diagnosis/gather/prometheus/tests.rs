@@ -32,6 +32,7 @@ fn read(entries: &[Value]) -> Vec<Active> {
 
 fn aim() -> Aim {
     Aim {
+        own: ("shop".to_owned(), "web".to_owned()),
         names: ["web.example.com".to_owned()].into(),
         port: 8081,
         addresses: ["192.0.2.1".parse().unwrap()].into(),
@@ -121,8 +122,10 @@ fn another_name_for_the_same_address_is_the_same() {
     ]);
     let entries = read(&entries);
     let matched = labelled.choose(&entries, &resolved);
-    assert_eq!(matched.active.len(), 2, "what cannot be resolved is believed by its labels");
+    assert_eq!(urls(&matched.active), ["http://alias.example.com:8081/metrics"], "others of the job are others");
     assert_eq!(urls(&matched.stale), ["http://old.example.com:8081/metrics"]);
+    let alone = labelled.choose(&entries[2..], &resolved);
+    assert_eq!(alone.active.len(), 1, "what cannot be resolved is believed by its labels");
     assert!(aim().strangers(&entries).is_empty(), "without labels no name needs resolving");
 }
 
@@ -209,4 +212,30 @@ async fn prometheus_is_asked_with_its_token_and_under_the_policy() {
     let Lookup::Failed(why) = ask(&loopback, &wrong, &aim(), now).await else { panic!("found") };
     assert!(why.contains("404"), "{why}");
     server.abort();
+}
+
+#[test]
+fn what_our_own_list_gave_for_another_backend_is_not_this_ones_whatever_its_job() {
+    let labelled = Aim { job: Some("vigie".to_owned()), is_complete: false, ..aim() };
+    let listed = |url: &str, name: &str| {
+        let mut entry = entry(url, "vigie", "down");
+        let from = "http://vigie.example.com:9090/sd/prometheus?namespace=shop";
+        entry["discoveredLabels"] = json!({"__meta_url": from, "namespace": "shop", "name": name});
+        entry
+    };
+    let entries = [
+        listed("http://192.0.2.70:8081/metrics", "other"),
+        listed("http://other.example.com:8081/metrics", "other"),
+        listed("http://192.0.2.71:8081/metrics", "web"),
+    ];
+    assert_eq!(choose(&labelled, &entries), (vec!["http://192.0.2.71:8081/metrics".to_owned()], Vec::new()));
+    let complete = Aim { is_complete: true, ..labelled };
+    assert_eq!(choose(&complete, &entries), (Vec::new(), vec!["http://192.0.2.71:8081/metrics".to_owned()]));
+    assert!(complete.strangers(&read(&entries)).is_empty(), "a name of another's needs no resolving");
+    // Two backends may look at one address.
+    let shared = [listed("http://192.0.2.1:8081/metrics", "other")];
+    assert_eq!(choose(&complete, &shared).0.len(), 1);
+    let [written, found] = [entry("http://192.0.2.1:8081/", "a", "up"), listed("http://192.0.2.1:8081/", "web")];
+    let discovered: Vec<bool> = read(&[written, found]).iter().map(|one| one.seen(false).is_discovered).collect();
+    assert_eq!(discovered, [false, true]);
 }

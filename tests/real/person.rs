@@ -1,0 +1,60 @@
+//! What a person does with what they are told: reads the message, and runs the commands.
+
+use serde_json::Value;
+
+use crate::support::process::Ran;
+use crate::support::{World, text};
+
+/// The message of the diagnosis.
+pub(crate) fn message(of: &Value) -> &str {
+    text(of, "/status/diagnosis/message")
+}
+
+/// What it says to do.
+pub(crate) fn advice(of: &Value) -> &str {
+    text(of, "/status/diagnosis/advice")
+}
+
+/// Fails unless each of `words` is in `told`.
+#[track_caller]
+pub(crate) fn says(told: &str, words: &[&str]) {
+    for word in words {
+        assert!(told.contains(word), "{word:?} is missing in {told:?}");
+    }
+}
+
+/// Fails if anything of it speaks of who would stand between: message, advice, evidence, alternatives, conditions.
+#[track_caller]
+pub(crate) fn blames_nobody_between(told: &str) {
+    let told = told.to_lowercase();
+    let words = [
+        "firewall",
+        "security group",
+        "blockedfor",
+        "rejectedfor",
+        "blockedbynetworkpolicy",
+        "networkpolicy",
+        "dropped",
+    ];
+    for word in words {
+        assert!(!told.contains(word), "{word:?} in {told}");
+    }
+}
+
+/// A command line with kubectl, as the administrator.
+#[track_caller]
+pub(crate) fn kubectl(world: &World, line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    world.cluster.kubectl(&words).ok()
+}
+
+/// `vigie diagnose backend NAME`.
+pub(crate) fn diagnose(world: &World, name: &str) -> Ran {
+    world.vigie(&["diagnose", "backend", name, "-n", &world.ns])
+}
+
+/// The commands under RUN NEXT.
+pub(crate) fn next(out: &str) -> Vec<String> {
+    let lines = out.lines().skip_while(|line| *line != "RUN NEXT").skip(1);
+    lines.take_while(|line| !line.is_empty()).map(|line| line.trim().to_owned()).collect()
+}
