@@ -152,6 +152,9 @@ async fn a_database_that_is_gone_is_named_once_the_advice_is_followed() {
     assert_eq!(text(&waits, "/status/diagnosis/restartHelps"), "No", "{waits:#}");
 
     obey(&world, &waits);
+    assert!(text(&waits, "/status/diagnosis/advice").contains("a connectTimeout in the JDBC URL"), "{waits:#}");
+    let url = "SPRING_DATASOURCE_URL=jdbc:postgresql://orders-db:5432/orders?connectTimeout=1";
+    world.kubectl(&["set", "env", "deployment/shop", url]).ok();
     let says = ["without saying which component", "MANAGEMENT_ENDPOINT_HEALTH_SHOW_COMPONENTS=always`"];
     let unnamed = explained(&world, "shop", "Down", "DependencyDown", &says).await;
 

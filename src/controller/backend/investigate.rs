@@ -18,8 +18,9 @@ use crate::health::Moment;
 use crate::health::availability::Availability;
 use crate::probe::Request;
 
-/// How long one look may take. What it has not brought by then is left out of this verdict.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the cluster and Prometheus may take to answer one look. What a look has not brought by its end is left out of
+/// this verdict.
+const READ_TIMEOUT: Duration = Duration::from_secs(8);
 /// Between two looks at one that is not well: the first ones are close together, for much becomes clear in the first
 /// minute (a pod that crashes has to crash first).
 const WAITS: [u64; 4] = [5, 10, 20, 40];
@@ -32,7 +33,7 @@ pub async fn look(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool)
     let now = context.clock.now();
     let mut is_news = changed;
     if backend.with(|live| live.look_at.is_some_and(|at| at <= now) && !is_blip_so_far(live)) {
-        let findings = match timeout(LOOK_TIMEOUT, investigate(context, backend)).await {
+        let findings = match timeout(patience(backend), investigate(context, backend)).await {
             Ok(findings) => Some(findings),
             Err(_) => {
                 tracing::warn!(backend = %backend.key, "looking into it took too long; it is judged by its probes alone for now");
@@ -44,6 +45,12 @@ pub async fn look(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool)
     if is_news {
         context.wakes.wake(&backend.key);
     }
+}
+
+/// How long one look at `backend` may take. One that is silent lets each of our probes of it run into its timeout, and
+/// asking its actuator takes two of them: that must not be what keeps a hang from being explained.
+fn patience(backend: &Backend) -> Duration {
+    READ_TIMEOUT + 2 * backend.object().spec.probe.timeout()
 }
 
 /// A failure that is not confirmed: what evidence says of it would be told before there is a verdict, and what fails once
@@ -128,22 +135,43 @@ async fn evidence(context: &Arc<Context>, backend: &Arc<Backend>, object: &Monit
         gather(context.client.clone(), &context.prober, question, now.wall).await
     };
     if let (true, Some(request)) = (is_bad, request) {
-        let mut seen = pods(context, &evidence, pods_port.as_deref(), &request).await;
-        evidence.vantages.extend(seen.clone());
-        if is_worth_asking(&evidence) {
-            let actuator = object.spec.probe.actuator.as_ref();
-            let more = beside(&context.prober, actuator, &evidence, &request, context.clock.read().wall).await;
-            evidence.actuator = more.actuator;
-            let is_new = |one: &Vantage| evidence.vantages.iter().all(|known| known.name != one.name);
-            let more: Vec<Vantage> = more.vantages.into_iter().filter(is_new).collect();
-            evidence.vantages.extend(more.clone());
-            seen.extend(more);
-        }
+        let seen = ask_closer(context, object, &mut evidence, pods_port.as_deref(), &request).await;
         backend.with(|live| live.beside = seen);
     } else {
         backend.with(|live| live.beside.clear());
     }
     evidence
+}
+
+/// Adds what only the backend itself can tell: each pod at its own address, and the actuator. Gives what was seen so.
+async fn ask_closer(
+    context: &Arc<Context>,
+    object: &MonitoredBackend,
+    evidence: &mut Evidence,
+    pods_port: Option<&str>,
+    request: &Request,
+) -> Vec<Vantage> {
+    let actuator = object.spec.probe.actuator.as_ref();
+    let wall = context.clock.read().wall;
+    let ask = async |known: &Evidence| match is_worth_asking(known) {
+        true => Some(beside(&context.prober, actuator, known, request, wall).await),
+        false => None,
+    };
+    // Side by side: a silent backend has both run into their timeouts.
+    let (mut seen, mut more) = tokio::join!(pods(context, evidence, pods_port, request), ask(evidence));
+    evidence.vantages.extend(seen.clone());
+    if more.is_none() {
+        // What its pods answer may be the first that is wrong.
+        more = ask(evidence).await;
+    }
+    if let Some(more) = more {
+        evidence.actuator = more.actuator;
+        let is_new = |one: &Vantage| evidence.vantages.iter().all(|known| known.name != one.name);
+        let more: Vec<Vantage> = more.vantages.into_iter().filter(is_new).collect();
+        evidence.vantages.extend(more.clone());
+        seen.extend(more);
+    }
+    seen
 }
 
 /// Each pod by its own address, unless that is what the target is anyway.

@@ -75,7 +75,7 @@ fn waiting_health(e: &Evidence) -> Option<Finding> {
             (health.milliseconds / 1000).max(1)
         ),
         format!(
-            "Look at its database first, and whether the pod reaches it. To have the page say which component it is, let the pool give up before the probe does: {} (milliseconds; by default 30 s). Restarting the backend cures nothing and spreads the outage",
+            "Look at its database first, and whether the pod reaches it. To have the page say which component it is, let pool and driver give up before the probe does: {} (milliseconds; 30 s by default), and a connectTimeout in the JDBC URL (seconds for PostgreSQL; 10 by default). Restarting the backend cures nothing and spreads the outage",
             settings::how_to_set(e, wait, "1000")
         ),
     );
