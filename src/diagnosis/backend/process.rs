@@ -309,7 +309,7 @@ fn stopped_listening(e: &Evidence) -> Option<Finding> {
     let served = |pod: &&Pod| runs(pod) && has_served(e, pod);
     // Where the actuator still answers, it says more itself.
     let is_alone = actuator(e).is_none_or(|actuator| actuator.base_status.is_none() && actuator.health.is_none());
-    let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(|pod| served(pod)))?;
+    let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(served))?;
     let healthy = e.history.last_healthy?;
     let container = application(e)?;
     let port = process_port(e);
