@@ -137,12 +137,17 @@ async fn a_database_that_is_gone_is_named_once_the_advice_is_followed() {
     let _jvms = place::jvms(2).await;
     let world = place::world("spring-database").await;
     let _operator = world.operator(&[]).await;
-    // A Service whose pods are gone: connections to it are refused.
-    world.kubectl(&["create", "service", "clusterip", "orders-db", "--tcp=5432"]).ok();
+    // Connections to it are never answered, as behind a rule that drops them.
+    let postgres = json!({"name": "postgres", "port": 5432, "targetPort": 5432});
+    let database = App::misbehave("orders-db", &["--blackhole", "0.0.0.0:5432"]);
+    database.service(json!({"ports": [postgres]})).deploy(&world).await;
+    running(&world, "orders-db", 1).await;
     let app = App::spring("shop", &[("SPRING_DATASOURCE_URL", "jdbc:postgresql://orders-db:5432/orders")]);
-    deployed(&world, &app, "/actuator/health", json!({"actuator": {}})).await;
-    // As Spring Boot comes: the pool waits longer than any probe.
-    let says = ["nothing within 2 s while its actuator answers", "its database", "HIKARI_CONNECTIONTIMEOUT=1000`"];
+    // The pool gives up within two of its timeouts.
+    let patient = json!({"actuator": {}, "intervalSeconds": 5, "timeoutSeconds": 5});
+    deployed(&world, &app, "/actuator/health", patient).await;
+    // As Spring Boot comes: the driver and the pool wait longer than any probe.
+    let says = ["nothing within 5 s while its actuator answers", "its database", "HIKARI_CONNECTIONTIMEOUT=1000`"];
     let waits = explained(&world, "shop", "Down", "DependencyDown", &says).await;
     assert_eq!(text(&waits, "/status/diagnosis/restartHelps"), "No", "{waits:#}");
 

@@ -14,10 +14,11 @@ use super::choose::{self, Standpoint, View};
 use super::report::{Report, cause_word};
 use super::text::ago;
 use super::{Health, saved};
-use crate::api::{BackendState, MonitoredBackend, MonitoredBackendStatus};
+use crate::api::{BackendState, Cause, MonitoredBackend, MonitoredBackendStatus};
 use crate::cli::connect::ask;
 use crate::cli::output;
 use crate::controller::backend::prepare::{Prepared, Unprepared, credential, prepare};
+use crate::diagnosis::backend::diagnose as diagnose_evidence;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
 use crate::probe::{Policy, Prober, Request};
@@ -115,7 +116,8 @@ impl<'a> Look<'a> {
             ));
         }
         evidence.missing.extend(self.missing);
-        (evidence, views, Some(operator(&status, interval, now)))
+        let ours = diagnose_evidence(&evidence).map(|diagnosis| diagnosis.cause);
+        (evidence, views, Some(operator(&status, ours, interval, now)))
     }
 
     /// What to dial, as the operator would prepare it; why there is nothing becomes part of what is known.
@@ -229,21 +231,30 @@ fn history(backend: &MonitoredBackend, status: &MonitoredBackendStatus, views: &
     let slow = target.zip(allowed).filter(|(target, most)| target.ok && target.milliseconds > *most);
     History {
         bad_since: if was_bad { since } else { fails.then_some(now) },
-        last_healthy: status.last_healthy_time.as_ref().map(|time| time.0),
+        last_healthy: last_healthy(status),
         flapping: None,
         slow: slow.map(|(target, most)| (target.milliseconds, most)),
     }
 }
 
+/// When it was healthy last. That is written with what else changes, so that the end of its being Up may be later.
+pub(super) fn last_healthy(status: &MonitoredBackendStatus) -> Option<Timestamp> {
+    let left = status.transitions.first().filter(|last| last.from.as_deref() == Some(BackendState::Up.as_str()));
+    status.last_healthy_time.as_ref().map(|time| time.0).max(left.map(|last| last.time.0))
+}
+
 /// What the operator says of it, and whether it still looks.
-fn operator(status: &MonitoredBackendStatus, interval: i64, now: Timestamp) -> String {
+/// Where its cause is another than `ours` its words are told too: it may have asked what cannot be asked from here.
+pub(super) fn operator(status: &MonitoredBackendStatus, ours: Option<Cause>, interval: i64, now: Timestamp) -> String {
     let Some(last) = status.last_probe_time.as_ref().map(|time| time.0) else {
         return "(no operator has probed it yet)".to_owned();
     };
     let state = status.state.map_or("nothing", |state| state.as_str());
     let cause = cause_word(status.diagnosis.as_ref().map(|diagnosis| diagnosis.cause));
+    let other = status.diagnosis.as_ref().filter(|diagnosis| Some(diagnosis.cause) != ours);
+    let other = other.map(|diagnosis| format!(": {}", diagnosis.message)).unwrap_or_default();
     // Checkpoints come an hour apart at most.
     let silent = now.duration_since(last).as_secs() > 3_600 + 3 * interval;
     let doubt = if silent { "; it may not be running" } else { "" };
-    format!("(the operator says {state}{cause}; its last probe that is written was {}{doubt})", ago(last, now))
+    format!("(the operator says {state}{cause}{other}; its last probe that is written was {}{doubt})", ago(last, now))
 }

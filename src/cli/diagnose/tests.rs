@@ -5,13 +5,14 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::Health;
+use super::backend::{last_healthy, operator};
 use super::choose::{Standpoint, View, of_operator, views};
 use super::commands::commands;
 use super::connector;
 use super::report::{Report, state};
 use super::text::{ago, columns, harmless};
 use super::token::token;
-use crate::api::{BackendState, Cause, Connector, ConnectorState, ErrorClass, Phase};
+use crate::api::{BackendState, Cause, Connector, ConnectorState, ErrorClass, MonitoredBackendStatus, Phase};
 use crate::cli::token::Source;
 use crate::diagnosis::evidence::{Evidence, Lookup, Vantage};
 use crate::heartbeat::credentials::Digest;
@@ -210,6 +211,30 @@ fn what_the_operator_saw_long_ago_is_not_now() {
         1,
         "its rounds are that far apart"
     );
+}
+
+#[test]
+fn where_the_operator_knows_better_its_words_are_told() {
+    let status: MonitoredBackendStatus = serde_json::from_value(json!({
+        "state": "Down",
+        "diagnosis": {
+            "cause": "Hung", "confidence": "Certain", "restartHelps": "Once", "advice": "Restart it once",
+            "message": "it accepts connections and sends no byte",
+        },
+        "lastHealthyTime": "2026-11-22T11:50:00Z",
+        "lastProbeTime": "2026-11-22T11:59:50.000000Z",
+        "transitions": [{"from": "Up", "to": "Down", "cause": "Hung", "time": "2026-11-22T11:55:00.000000Z"}],
+    }))
+    .unwrap();
+    let other = operator(&status, Some(Cause::StillStarting), 15, now());
+    assert!(
+        other.starts_with("(the operator says Down, Hung: it accepts connections and sends no byte; its"),
+        "{other}"
+    );
+    let same = operator(&status, Some(Cause::Hung), 15, now());
+    assert!(same.starts_with("(the operator says Down, Hung; its"), "{same}");
+    // It was Up until it was Down, whenever that was written last.
+    assert_eq!(last_healthy(&status), Some("2026-11-22T11:55:00Z".parse().unwrap()));
 }
 
 #[test]

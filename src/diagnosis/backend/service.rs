@@ -144,6 +144,15 @@ fn lacks_actuator_port(e: &Evidence) -> Option<Finding> {
     )
 }
 
+/// The port that the target names is none of the Service's.
+fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
+    let (_, asked) = e.subject.service.as_ref()?;
+    let (name, ports) = (&service.name, some(&service.ports, 6));
+    let message = format!("Service {name} has no port {asked}; it has {ports}");
+    let advice = format!("Correct spec.target.service.port, or add the port to Service {name}");
+    Some(Finding::new(Cause::ServicePortMismatch, message, advice).seen(format!("ports of Service {name}: {ports}")))
+}
+
 /// How to have the Service and its pods agree on a port.
 fn mend_port(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)], target_port: &str) -> String {
     let name = &service.name;
@@ -154,15 +163,6 @@ fn mend_port(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)]
     };
     let edit = kubectl(e, format_args!("edit service {name}"));
     format!("Set targetPort of Service {name} to {right} ({edit}), or {or}")
-}
-
-/// The port that the target names is none of the Service's.
-fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
-    let (_, asked) = e.subject.service.as_ref()?;
-    let (name, ports) = (&service.name, some(&service.ports, 6));
-    let message = format!("Service {name} has no port {asked}; it has {ports}");
-    let advice = format!("Correct spec.target.service.port, or add the port to Service {name}");
-    Some(Finding::new(Cause::ServicePortMismatch, message, advice).seen(format!("ports of Service {name}: {ports}")))
 }
 
 pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {

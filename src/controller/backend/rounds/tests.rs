@@ -1,3 +1,5 @@
+//! What keeps a round waiting and what does not, and how much room it takes meanwhile.
+
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
