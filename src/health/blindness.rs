@@ -44,6 +44,8 @@ pub struct Fleet {
     dark: HashSet<u64>,
     /// We went blind, and have not seen enough since.
     blind: bool,
+    /// When we saw again.
+    opened_at: Option<Moment>,
 }
 
 impl Fleet {
@@ -69,6 +71,17 @@ impl Fleet {
     /// Whether backend `number` is one of those that we are blind for.
     pub fn is_dark(&self, number: u64) -> bool {
         self.dark.contains(&number)
+    }
+
+    /// We see again. What was dark before is judged by a probe that we make now, and by no earlier one.
+    pub fn opened(&mut self, now: Moment) {
+        self.opened_at = Some(now);
+    }
+
+    /// Whether backend `number` was dark while we were blind, and has not been probed since.
+    pub fn is_unseen(&self, number: u64) -> bool {
+        let probed_at = self.members.get(&number).map(|member| member.probed_at);
+        self.is_dark(number) && self.opened_at.zip(probed_at).is_some_and(|(opened, probed)| probed < opened)
     }
 
     /// Whether any is dark.
@@ -204,6 +217,19 @@ mod tests {
         let mut fleet = fleet(1, 1, 1);
         assert_eq!(fleet.sight(Some("dns does not answer"), at(101)), Sight::Blind("dns does not answer".to_owned()));
         assert_eq!(fleet.sight(None, at(101)), Sight::Clear);
+    }
+
+    #[test]
+    fn what_was_dark_while_we_were_blind_is_judged_by_a_probe_of_our_own_eyes() {
+        let mut fleet = fleet(10, 9, 5);
+        assert!(matches!(fleet.sight(None, at(101)), Sight::Blind(_)));
+        assert!(!fleet.is_unseen(0), "nobody has seen anything yet");
+        fleet.opened(at(200));
+        assert!(fleet.is_unseen(0) && !fleet.is_unseen(9), "the last one was never dark");
+        fleet.probed(0, &"host-0".into(), INTERVAL, true, at(199));
+        assert!(fleet.is_unseen(0), "that one began while we were blind");
+        fleet.probed(0, &"host-0".into(), INTERVAL, true, at(200));
+        assert!(!fleet.is_unseen(0) && fleet.is_dark(0));
     }
 
     #[test]

@@ -256,10 +256,15 @@ async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepar
         let changed = live.take(round, now.moment);
         (changed, live.object.spec.probe.interval())
     });
+    let was_blind = context.eyes.blind_for(backend).is_some();
     if let Some(aim) = prepared.aims.first() {
         context.eyes.probed(backend, &aim.host, interval, dark, started_at);
     }
     Box::pin(sight(context)).await;
+    if was_blind != context.eyes.blind_for(backend).is_some() {
+        // It went dark while we are blind, or is seen again, whatever its own record says.
+        context.wakes.wake(&backend.key);
+    }
     Box::pin(investigate::look(context, backend, changed)).await;
 }
 

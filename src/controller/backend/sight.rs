@@ -90,10 +90,16 @@ impl Eyes {
         self.fleet.lock().left(backend.number);
     }
 
-    /// Why we may not see `backend`, if so.
+    /// Why we may not see `backend`, or may not have seen it at its last probe, if so.
     pub fn blind_for(&self, backend: &Backend) -> Option<String> {
-        let said = self.said.lock().clone()?;
-        self.fleet.lock().is_dark(backend.number).then_some(said)
+        let said = self.said.lock().clone();
+        let fleet = self.fleet.lock();
+        match said {
+            Some(said) => fleet.is_dark(backend.number).then_some(said),
+            None => fleet
+                .is_unseen(backend.number)
+                .then(|| "we could not see, and have not probed it since we see again".to_owned()),
+        }
     }
 
     /// Whether `backend` is dark.
@@ -114,7 +120,10 @@ impl Eyes {
                 Turn::Blinded(why)
             }
             Sight::Blind(_) => Turn::None,
-            Sight::Clear | Sight::Dimming(_) if said.take().is_some() => Turn::Opened,
+            Sight::Clear | Sight::Dimming(_) if said.take().is_some() => {
+                self.fleet.lock().opened(now);
+                Turn::Opened
+            }
             Sight::Clear | Sight::Dimming(_) => Turn::None,
         }
     }
