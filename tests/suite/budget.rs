@@ -11,7 +11,7 @@ use crate::support::beats::Beaten;
 use crate::support::faults::Faults;
 use crate::support::fleet::Fleet;
 use crate::support::world::SOON;
-use crate::support::{Connector, World, eventually, never, quick, seconds};
+use crate::support::{Connector, Operator, World, eventually, never, quick, seconds};
 
 /// A write a second keeps this many at most 40 s old: more than `lateAfterSeconds`, which is 15.
 const FLEET: usize = 40;
@@ -90,19 +90,24 @@ async fn checkpoints_that_the_api_server_cannot_keep_up_with_hold_no_transition_
     })
     .await;
 
-    faults.slow_checkpoints(seconds(4));
-    eventually(seconds(120), "checkpoints pile up", async || {
-        let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);
-        if staleness > 8.0 { Ok(()) } else { Err(format!("{staleness}")) }
-    })
-    .await;
+    faults.slow_checkpoints(seconds(2));
+    // More than a busy machine takes for the first transitions of all of them.
+    behind(&operator, 30.0).await;
     for late in latecomers {
         late.beat(operator.beats());
     }
     for late in latecomers {
         world.state(SOON, &late.name, "Online").await;
     }
-    let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);
-    assert!(staleness > 8.0, "checkpoints are as slow as they were: {staleness}");
+    behind(&operator, 8.0).await;
     drop(beating);
+}
+
+/// Waits until checkpoints are so many seconds behind.
+async fn behind(operator: &Operator, by: f64) {
+    eventually(seconds(180), "checkpoints pile up", async || {
+        let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);
+        if staleness > by { Ok(()) } else { Err(format!("{staleness}")) }
+    })
+    .await;
 }
