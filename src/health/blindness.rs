@@ -33,15 +33,21 @@ struct Member {
     host: Arc<str>,
     interval: Duration,
     probed_at: Moment,
-    dark_since: Option<Moment>,
+}
+
+/// One that is dark.
+#[derive(Debug)]
+struct Dark {
+    member: Member,
+    since: Moment,
 }
 
 /// What is known of the whole fleet's last probes.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    members: HashMap<u64, Member>,
-    /// The numbers of those that are dark: looked at after each probe, while the others are not.
-    dark: HashSet<u64>,
+    light: HashMap<u64, Member>,
+    /// Apart from the others, for these alone are looked at after each probe.
+    dark: HashMap<u64, Dark>,
     /// We went blind, and have not seen enough since.
     blind: bool,
     /// When we saw again.
@@ -52,25 +58,25 @@ impl Fleet {
     /// A probe of backend `number` on `host`, started at `at`. It is `dark` when it failed in resolve or connect without
     /// a byte from the far side.
     pub fn probed(&mut self, number: u64, host: &Arc<str>, interval: Duration, dark: bool, at: Moment) {
-        let before = self.members.remove(&number).filter(|member| member.host == *host);
-        let dark_since = dark.then(|| before.and_then(|member| member.dark_since).unwrap_or(at));
+        let member = Member { host: host.clone(), interval, probed_at: at };
+        self.light.remove(&number);
+        let before = self.dark.remove(&number).filter(|before| before.member.host == *host);
         if dark {
-            self.dark.insert(number);
+            self.dark.insert(number, Dark { member, since: before.map_or(at, |before| before.since) });
         } else {
-            self.dark.remove(&number);
+            self.light.insert(number, member);
         }
-        self.members.insert(number, Member { host: host.clone(), interval, probed_at: at, dark_since });
     }
 
     /// Backend `number` is gone, or not probed any more.
     pub fn left(&mut self, number: u64) {
-        self.members.remove(&number);
+        self.light.remove(&number);
         self.dark.remove(&number);
     }
 
     /// Whether backend `number` is one of those that we are blind for.
     pub fn is_dark(&self, number: u64) -> bool {
-        self.dark.contains(&number)
+        self.dark.contains_key(&number)
     }
 
     /// We see again. What was dark before is judged by a probe that we make now, and by no earlier one.
@@ -80,8 +86,8 @@ impl Fleet {
 
     /// Whether backend `number` was dark while we were blind, and has not been probed since.
     pub fn is_unseen(&self, number: u64) -> bool {
-        let probed_at = self.members.get(&number).map(|member| member.probed_at);
-        self.is_dark(number) && self.opened_at.zip(probed_at).is_some_and(|(opened, probed)| probed < opened)
+        let probed_at = self.dark.get(&number).map(|dark| dark.member.probed_at);
+        self.opened_at.zip(probed_at).is_some_and(|(opened, probed)| probed < opened)
     }
 
     /// Whether any is dark.
@@ -89,18 +95,22 @@ impl Fleet {
         !self.dark.is_empty()
     }
 
+    fn len(&self) -> usize {
+        self.light.len() + self.dark.len()
+    }
+
     /// Judges. `own_failure` is what our own check says: the API server, or DNS, does not answer us.
     pub fn sight(&mut self, own_failure: Option<&str>, now: Moment) -> Sight {
         if let Some(failure) = own_failure {
             return Sight::Blind(failure.to_owned());
         }
-        let dark: Vec<&Member> = self.dark.iter().filter_map(|number| self.members.get(number)).collect();
         if self.blind {
             // It lasts until enough are seen again, however long that takes.
-            self.blind = is_most(dark.len(), self.members.len());
+            self.blind = is_most(self.dark.len(), self.len());
+            let dark: Vec<&Dark> = self.dark.values().collect();
             return if self.blind { Sight::Blind(self.said(&dark)) } else { Sight::Clear };
         }
-        let Some(sight) = self.turned(&dark, now) else { return Sight::Clear };
+        let Some(sight) = self.turned(now) else { return Sight::Clear };
         if matches!(sight, Sight::Blind(_)) {
             self.blind = true;
         }
@@ -108,35 +118,30 @@ impl Fleet {
     }
 
     /// What those say that went dark within their last interval; older ones are outages that we know of.
-    fn turned(&self, dark: &[&Member], now: Moment) -> Option<Sight> {
-        let recent: Vec<&Member> = dark
-            .iter()
-            .copied()
-            .filter(|member| {
-                member.dark_since.is_some_and(|since| now.since(since) <= member.interval.max(HELD_AT_MOST))
-            })
-            .collect();
-        let first = recent.iter().filter_map(|member| member.dark_since).min()?;
-        let longest = recent.iter().map(|member| member.interval).max()?;
+    fn turned(&self, now: Moment) -> Option<Sight> {
+        let is_recent = |dark: &&Dark| now.since(dark.since) <= dark.member.interval.max(HELD_AT_MOST);
+        let recent: Vec<&Dark> = self.dark.values().filter(is_recent).collect();
+        let first = recent.iter().map(|dark| dark.since).min()?;
+        let longest = recent.iter().map(|dark| dark.member.interval).max()?;
         // Together means within one interval, and the time that a probe may take to fail.
-        let together = recent.iter().filter(|member| member.dark_since.is_some_and(|at| at <= first + longest * 2));
-        let together: Vec<&Member> = together.copied().collect();
+        let together: Vec<&Dark> = recent.into_iter().filter(|dark| dark.since <= first + longest * 2).collect();
         if together.len() < LEAST_DARK || hosts(&together) < LEAST_HOSTS {
             return None;
         }
-        if is_most(together.len(), self.members.len()) {
+        if is_most(together.len(), self.len()) {
             return Some(Sight::Blind(self.said(&together)));
         }
-        let probed = self.members.values().filter(|member| member.probed_at >= first).count();
+        let members = self.light.values().chain(self.dark.values().map(|dark| &dark.member));
+        let probed = members.filter(|member| member.probed_at >= first).count();
         let until = first + longest.min(HELD_AT_MOST);
         (is_most(together.len(), probed) && now < until).then_some(Sight::Dimming(until))
     }
 
-    fn said(&self, dark: &[&Member]) -> String {
+    fn said(&self, dark: &[&Dark]) -> String {
         format!(
             "{} of {} backends on {} hosts cannot be connected to, without a byte from any of them",
             dark.len(),
-            self.members.len(),
+            self.len(),
             hosts(dark)
         )
     }
@@ -146,8 +151,8 @@ fn is_most(part: usize, all: usize) -> bool {
     part * 100 > all * MORE_THAN_PERCENT
 }
 
-fn hosts(of: &[&Member]) -> usize {
-    of.iter().map(|member| &member.host).collect::<HashSet<_>>().len()
+fn hosts(of: &[&Dark]) -> usize {
+    of.iter().map(|dark| &dark.member.host).collect::<HashSet<_>>().len()
 }
 
 #[cfg(test)]
