@@ -8,25 +8,21 @@ use anyhow::{Context as _, bail};
 use hyper::{Request as HttpRequest, Response};
 use jiff::Timestamp;
 use kube::client::Body;
-use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vigie::api::{MonitoredBackend, Time};
 use vigie::clock::Clock;
 use vigie::cluster::StatusWriter;
-use vigie::controller::backend::context::{Context, LOOKS_AT_ONCE, Poke};
-use vigie::controller::backend::entry::Backends;
-use vigie::controller::backend::{prepare, rounds, sight::Eyes};
+use vigie::controller::backend::context::{Context, Given, Poke};
+use vigie::controller::backend::{prepare, rounds};
 use vigie::controller::checkpoints::{Budget, Checkpoints};
 use vigie::controller::events::Reporter;
-use vigie::controller::unreadable::Unreadable;
 use vigie::controller::wakes::Wakes;
 use vigie::leader::{Leadership, Standing};
 use vigie::metrics::Metrics;
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
-use vigie::schedule::Places;
 
 use crate::targets;
 
@@ -154,8 +150,7 @@ fn request(i: usize, port: u16) -> anyhow::Result<Request> {
 pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Result<()> {
     let clock = Clock::default();
     let (leadership, led) = watch::channel(Leadership::follower());
-    let (pokes, poked) = mpsc::unbounded_channel();
-    let context = Arc::new(context(clock, led, pokes)?);
+    let (context, poked) = Context::new(given(clock, led)?);
     let work = tokio::spawn(rounds::run(context.clone(), poked, CancellationToken::new()));
     let mut orders = orders();
     println!("ready");
@@ -180,37 +175,25 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
     Ok(())
 }
 
-fn context(
-    clock: Clock,
-    leadership: watch::Receiver<Leadership>,
-    pokes: mpsc::UnboundedSender<Poke>,
-) -> anyhow::Result<Context> {
+fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Result<Given> {
     let client = nobody();
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let (wakes, scopes) = Wakes::<MonitoredBackend>::new(&[]);
     for (_, mut woken) in scopes {
         tokio::spawn(async move { while woken.recv().await.is_some() {} });
     }
-    Ok(Context {
-        backends: Arc::new(Backends::default()),
-        prober: Arc::new(Prober::new(policy()?)),
-        places: Places::new(PLACES),
-        eyes: Eyes::new(clock),
-        leadership: leadership.clone(),
-        writer: StatusWriter::new(clock, metrics.clone()),
-        client: client.clone(),
+    Ok(Given {
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
-        unreadable: Unreadable::new(client, leadership, clock),
+        client,
+        clock,
+        leadership,
+        writer: StatusWriter::new(clock, metrics.clone()),
         metrics,
         checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
         wakes,
+        policy: policy()?,
+        places: PLACES,
         prometheus_url: None,
-        servers: Arc::default(),
-        clock,
-        looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-        lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-        notes: Mutex::default(),
-        pokes,
     })
 }
 

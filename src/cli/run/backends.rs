@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kube::Client;
-use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Semaphore, mpsc, watch};
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, watch};
 
 use super::assembly::Group;
 use crate::api::MonitoredBackend;
@@ -13,21 +13,18 @@ use crate::cli::args::RunArgs;
 use crate::clock::Clock;
 use crate::cluster::networks::{self, Networks};
 use crate::cluster::{Clients, StatusWriter};
-use crate::controller::backend::context::{Context, LOOKS_AT_ONCE, Poke};
+use crate::controller::backend::context::{Context, Given, Poke};
 use crate::controller::backend::drive;
-use crate::controller::backend::entry::Backends;
 use crate::controller::backend::rounds;
-use crate::controller::backend::sight::{Eyes, OwnCheck};
+use crate::controller::backend::sight::OwnCheck;
 use crate::controller::backend::view::Known;
 use crate::controller::backend::watch::Tap;
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::events::Reporter;
-use crate::controller::unreadable::Unreadable;
 use crate::controller::wakes::{Scope, Wakes};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::probe::{Policy, Prober};
-use crate::schedule::Places;
+use crate::probe::Policy;
 
 /// What the other kind and this one share.
 pub(super) struct Shared<'a> {
@@ -65,28 +62,19 @@ impl Quarter {
             ..Policy::default()
         };
         let (wakes, scopes) = Wakes::new(&args.namespace);
-        let (pokes, poked) = mpsc::unbounded_channel();
         let period = std::time::Duration::from_secs(args.checkpoint_seconds.into());
-        let context = Arc::new(Context {
-            backends: Arc::new(Backends::default()),
-            prober: Arc::new(Prober::new(policy.clone())),
-            places: Places::new(usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX)),
-            eyes: Eyes::new(clock),
-            leadership: leadership.clone(),
-            writer: writer.clone(),
+        let (context, poked) = Context::new(Given {
             client: clients.lease.clone(),
-            reporter: reporter.clone(),
-            unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
+            clock,
+            leadership: leadership.clone(),
             metrics: metrics.clone(),
+            writer: writer.clone(),
+            reporter: reporter.clone(),
             checkpoints: Arc::new(Checkpoints::new(period, budget.clone())),
             wakes,
+            policy: policy.clone(),
+            places: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
             prometheus_url: probing.prometheus_url.clone(),
-            servers: Arc::default(),
-            clock,
-            looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-            lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-            notes: Mutex::default(),
-            pokes,
         });
         let known = Arc::new(Known { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();

@@ -18,11 +18,37 @@ use crate::controller::wakes::Wakes;
 use crate::diagnosis::gather::Servers;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::probe::Prober;
+use crate::probe::{Policy, Prober};
 use crate::schedule::Places;
 
 /// How many objects are read at once to investigate, and as many to prepare; HTTP/1.1 takes a connection for each.
 pub const LOOKS_AT_ONCE: usize = 8;
+
+/// What the work on backends is given by whoever puts the operator together.
+pub struct Given {
+    /// A client that sends each request once.
+    pub client: kube::Client,
+    /// The clocks.
+    pub clock: Clock,
+    /// Our part in the election.
+    pub leadership: watch::Receiver<Leadership>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The one writer of status.
+    pub writer: StatusWriter,
+    /// Tells events.
+    pub reporter: Reporter,
+    /// Whose last probe is written back, and when.
+    pub checkpoints: Arc<Checkpoints<Backend>>,
+    /// Wakes reconciles.
+    pub wakes: Wakes<MonitoredBackend>,
+    /// What may be dialled.
+    pub policy: Policy,
+    /// How many probes may be under way, at least 2.
+    pub places: usize,
+    /// The Prometheus that is asked where the spec names none.
+    pub prometheus_url: Option<String>,
+}
 
 /// What the work on backends is done with.
 pub struct Context {
@@ -95,6 +121,34 @@ pub struct Notes {
 }
 
 impl Context {
+    /// With no backend yet; and the news for whoever schedules the rounds.
+    pub fn new(given: Given) -> (Arc<Self>, mpsc::UnboundedReceiver<Poke>) {
+        let Given { client, clock, leadership, metrics, writer, reporter, checkpoints, wakes, .. } = given;
+        let (pokes, poked) = mpsc::unbounded_channel();
+        let context = Self {
+            backends: Arc::default(),
+            prober: Arc::new(Prober::new(given.policy)),
+            places: Places::new(given.places),
+            eyes: Eyes::new(clock),
+            unreadable: Unreadable::new(client.clone(), leadership.clone(), clock),
+            leadership,
+            writer,
+            client,
+            reporter,
+            metrics,
+            checkpoints,
+            wakes,
+            prometheus_url: given.prometheus_url,
+            servers: Arc::default(),
+            clock,
+            looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+            lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+            notes: Mutex::default(),
+            pokes,
+        };
+        (Arc::new(context), poked)
+    }
+
     /// Works on the notes. What a former epoch left there is cleared first: another may have led in between.
     pub fn note<T>(&self, number: u64, epoch: u64, work: impl FnOnce(&mut Notes) -> T) -> T {
         let mut notes = self.notes.lock();

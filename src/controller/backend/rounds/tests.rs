@@ -1,8 +1,7 @@
 //! What keeps a round waiting and what does not, and how much room it takes meanwhile.
 
-use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::*;
@@ -10,43 +9,31 @@ use crate::api::MonitoredBackend;
 use crate::clock::Clock;
 use crate::cluster::StatusWriter;
 use crate::cluster::fake::{Fake, Mode};
-use crate::controller::backend::context::LOOKS_AT_ONCE;
-use crate::controller::backend::entry::Backends;
-use crate::controller::backend::sight::Eyes;
+use crate::controller::backend::context::{Given, LOOKS_AT_ONCE};
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::events::Reporter;
-use crate::controller::unreadable::Unreadable;
 use crate::controller::wakes::Wakes;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::probe::{Policy, Prober};
-use crate::schedule::Places;
+use crate::probe::Policy;
 
 fn context(client: kube::Client) -> Arc<Context> {
     let clock = Clock::default();
-    let leadership = watch::channel(Leadership::follower()).1;
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-    Arc::new(Context {
-        backends: Arc::new(Backends::default()),
-        prober: Arc::new(Prober::new(Policy::default())),
-        places: Places::new(16),
-        eyes: Eyes::new(clock),
-        leadership: leadership.clone(),
-        writer: StatusWriter::new(clock, metrics.clone()),
-        client: client.clone(),
+    let given = Given {
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
-        unreadable: Unreadable::new(client, leadership, clock),
+        client,
+        clock,
+        leadership: watch::channel(Leadership::follower()).1,
+        writer: StatusWriter::new(clock, metrics.clone()),
         metrics,
         checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
         wakes: Wakes::new(&[]).0,
+        policy: Policy::default(),
+        places: 16,
         prometheus_url: None,
-        servers: Arc::default(),
-        clock,
-        looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-        lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-        notes: Mutex::default(),
-        pokes: mpsc::unbounded_channel().0,
-    })
+    };
+    Context::new(given).0
 }
 
 fn backend(context: &Context, target: serde_json::Value) -> Arc<Backend> {
