@@ -6,6 +6,8 @@ pub mod connector;
 pub mod events;
 pub mod fleet;
 pub mod paused;
+#[cfg(test)]
+mod played;
 pub mod transitions;
 pub mod trouble;
 pub mod unreadable;

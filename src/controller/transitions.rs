@@ -5,14 +5,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::events::{Event, Kind};
 use crate::api::{Cause, Diagnosis, MAX_TRANSITIONS, MicroTime, Transition};
 
-/// Where a status keeps its states.
-pub struct Ledger<'a> {
-    /// Since when the state has been what it is.
-    pub since: &'a mut Option<MicroTime>,
-    /// The newest transitions first.
-    pub transitions: &'a mut Vec<Transition>,
-}
-
 /// A state that is entered.
 pub struct Entered<'a> {
     /// The state before, in words; `None` for a new object.
@@ -25,24 +17,30 @@ pub struct Entered<'a> {
     pub diagnosis: Option<&'a Diagnosis>,
 }
 
-/// Notes that a state is entered, when that is another one; gives when the change became due.
-pub fn enter(ledger: Ledger<'_>, entered: &Entered<'_>, now: Timestamp) -> Option<Timestamp> {
+/// Notes in a status that a state is entered, when that is another one: since when it holds, and before the older
+/// `transitions`. Gives when the change became due.
+pub fn enter(
+    state_since: &mut Option<MicroTime>,
+    transitions: &mut Vec<Transition>,
+    entered: &Entered<'_>,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let Entered { from, to, since, diagnosis } = *entered;
     if from == Some(to) {
         return None;
     }
     // Never before the previous transition: two clocks may have written them. One that was ahead of ours does not count.
-    let before = ledger.since.as_ref().map_or(since, |before| before.0.min(now));
+    let before = state_since.as_ref().map_or(since, |before| before.0.min(now));
     let since = whole_microseconds(since.max(before));
-    *ledger.since = Some(MicroTime(since));
+    *state_since = Some(MicroTime(since));
     let transition = Transition {
         from: from.map(str::to_owned),
         to: to.to_owned(),
         cause: diagnosis.map(|diagnosis| diagnosis.cause),
         time: MicroTime(since),
     };
-    ledger.transitions.insert(0, transition);
-    ledger.transitions.truncate(MAX_TRANSITIONS);
+    transitions.insert(0, transition);
+    transitions.truncate(MAX_TRANSITIONS);
     Some(since)
 }
 
@@ -91,8 +89,7 @@ mod tests {
     fn a_state_is_entered_once_in_order_and_as_it_will_be_read_back() {
         let (mut since, mut transitions) = (None, Vec::new());
         let mut go = |from, to, since_then: Timestamp, now| {
-            let ledger = Ledger { since: &mut since, transitions: &mut transitions };
-            enter(ledger, &Entered { from, to, since: since_then, diagnosis: None }, now)
+            enter(&mut since, &mut transitions, &Entered { from, to, since: since_then, diagnosis: None }, now)
         };
         let fraction = Timestamp::new(1_800_000_005, 123_456_789).unwrap();
         assert_eq!(go(None, "Up", fraction, at(6)), Timestamp::new(1_800_000_005, 123_456_000).ok());
@@ -103,9 +100,8 @@ mod tests {
         }
         // A clock that was an hour ahead does not hold ours back.
         since = Some(MicroTime(at(3_600)));
-        let ledger = Ledger { since: &mut since, transitions: &mut transitions };
         let entered = Entered { from: Some("Up"), to: "Down", since: at(99), diagnosis: None };
-        assert_eq!(enter(ledger, &entered, at(100)), Some(at(100)));
+        assert_eq!(enter(&mut since, &mut transitions, &entered, at(100)), Some(at(100)));
         assert_eq!(transitions.len(), MAX_TRANSITIONS);
     }
 

@@ -8,7 +8,7 @@ use crate::api::{
     MonitoredBackendStatus, Time, VantageStatus, clip, set_condition,
 };
 use crate::controller::events::Event;
-use crate::controller::transitions::{Entered, Ledger, ended, enter, event};
+use crate::controller::transitions::{Entered, ended, enter, event};
 use crate::diagnosis::evidence::Vantage;
 
 /// What one look at a backend leads to.
@@ -91,7 +91,7 @@ fn transition(
     let Assessment { state, since, diagnosis, .. } = assessment;
     let from = old.state.map(|state| state.as_str());
     let entered = Entered { from, to: state.as_str(), since: *since, diagnosis: diagnosis.as_ref() };
-    enter(Ledger { since: &mut next.state_since, transitions: &mut next.transitions }, &entered, now)
+    enter(&mut next.state_since, &mut next.transitions, &entered, now)
 }
 
 /// Whether two statuses differ in nothing but what changes with every probe; that waits for the next checkpoint.

@@ -10,7 +10,7 @@ use crate::api::{
     set_condition,
 };
 use crate::controller::events::{Event, Kind};
-use crate::controller::transitions::{Entered, Ledger, ended, enter, event};
+use crate::controller::transitions::{Entered, ended, enter, event};
 use crate::heartbeat::entry::Snapshot;
 
 /// What one look at a connector leads to.
@@ -96,7 +96,7 @@ fn transition(
     let Assessment { state, since, diagnosis, .. } = assessment;
     let from = old.state.map(|state| state.as_str());
     let entered = Entered { from, to: state.as_str(), since: *since, diagnosis: diagnosis.as_ref() };
-    enter(Ledger { since: &mut next.state_since, transitions: &mut next.transitions }, &entered, now)
+    enter(&mut next.state_since, &mut next.transitions, &entered, now)
 }
 
 fn agent(live: &Snapshot) -> Option<AgentStatus> {

@@ -10,22 +10,9 @@ use crate::api::conditions;
 use crate::api::{
     Cause, Condition, ConditionType, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps, Truth,
 };
-use crate::clock::Now;
 use crate::controller::backend::entry::{Findings, Said, Snapshot, limits};
-use crate::health::Moment;
+use crate::controller::played::{START, moment, now};
 use crate::health::availability::{Record, Sample};
-
-/// When the process started, on the wall clock; with a fraction that no stored time keeps.
-const START: i64 = 1_800_000_000;
-
-fn now(second: i64) -> Now {
-    let wall = Timestamp::new(START + second, 123_456_789).unwrap();
-    Now { moment: Moment::from_micros(second * 1_000_000 + 123_456), wall }
-}
-
-fn moment(second: i64) -> Moment {
-    Moment::from_micros(second * 1_000_000)
-}
 
 /// That moment on the wall clock, to the microsecond.
 fn wall(second: i64) -> Timestamp {

@@ -9,22 +9,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{Cause, CheckOutcome, Condition, ConditionType, MAX_TRANSITIONS, Reason, Truth, conditions};
 use crate::clock::Now;
-use crate::health::Moment;
+use crate::controller::played::{START, moment, now};
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
 use crate::heartbeat::entry::Agent;
 use crate::heartbeat::message::ReportedCheck;
-
-/// When the process started, on the wall clock; with a fraction that no stored time keeps.
-const START: i64 = 1_800_000_000;
-
-fn now(second: i64) -> Now {
-    let wall = Timestamp::new(START + second, 123_456_789).unwrap();
-    Now { moment: Moment::from_micros(second * 1_000_000 + 123_456), wall }
-}
-
-fn moment(second: i64) -> Moment {
-    Moment::from_micros(second * 1_000_000)
-}
 
 fn connector(spec: Value) -> Connector {
     let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 3, "resourceVersion": "7" });
