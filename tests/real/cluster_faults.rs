@@ -8,12 +8,11 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::app::{App, running};
-use crate::person::{advice, diagnose, kubectl, message, next, says};
+use crate::person::{advice, diagnose, kubectl, message, next, obey, says};
 use crate::place;
 use crate::support::cluster::Cluster;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
-use crate::told::obey;
 
 /// Deploys it, and has it watched by its Service.
 async fn watched(world: &World, app: App) {

@@ -19,4 +19,3 @@ mod prometheus;
 mod replicas;
 mod scraper;
 mod spring;
-mod told;

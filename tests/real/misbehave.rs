@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::app::{App, CONTROL, post, running};
-use crate::person::blames_nobody_between;
+use crate::person::{blames_nobody_between, explained};
 use crate::place;
 use crate::support::world::SOON;
 use crate::support::{World, text};
-use crate::told::explained;
 
 /// As a person of this machine calls it, who reaches the pods' network and says so.
 fn diagnose(world: &World, name: &str, more: &[&str]) -> crate::support::process::Ran {

@@ -1,9 +1,14 @@
 //! What a person does with what they are told: reads the message, and runs the commands.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::process::Ran;
-use crate::support::{World, text};
+use crate::support::{World, seconds, text};
+
+/// For what takes a JVM's start, on a machine where several start at once.
+pub(crate) const STARTED: Duration = seconds(240);
 
 /// The message of the diagnosis.
 pub(crate) fn message(of: &Value) -> &str {
@@ -21,6 +26,17 @@ pub(crate) fn says(told: &str, words: &[&str]) {
     for word in words {
         assert!(told.contains(word), "{word:?} is missing in {told:?}");
     }
+}
+
+/// Waits until a backend is in this state, for this cause, and message or advice have all of these words.
+pub(crate) async fn explained(world: &World, name: &str, state: &str, cause: &str, says: &[&str]) -> Value {
+    let wanted = |found: &Value| {
+        let told = format!("{}\n{}", message(found), advice(found));
+        text(found, "/status/state") == state
+            && text(found, "/status/diagnosis/cause") == cause
+            && says.iter().all(|word| told.contains(word))
+    };
+    world.sees_backend(STARTED, name, &format!("{state} {cause}, saying {says:?}"), wanted).await
 }
 
 /// Fails if anything of it speaks of who would stand between: message, advice, evidence, alternatives, conditions.
@@ -46,6 +62,14 @@ pub(crate) fn blames_nobody_between(told: &str) {
 pub(crate) fn kubectl(world: &World, line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     world.cluster.kubectl(&words).ok()
+}
+
+/// Does what the advice says: runs the first kubectl command in it, as it stands there.
+#[track_caller]
+pub(crate) fn obey(world: &World, backend: &Value) {
+    let advice = advice(backend);
+    let command = advice.split('`').find(|part| part.starts_with("kubectl "));
+    kubectl(world, command.unwrap_or_else(|| panic!("no command in {advice:?}")));
 }
 
 /// `vigie diagnose backend NAME`.

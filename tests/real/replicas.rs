@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::app::{App, CONTROL, post, running};
+use crate::person::explained;
 use crate::place;
 use crate::support::world::SOON;
 use crate::support::{eventually, text};
-use crate::told::explained;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_replica_of_three_is_named_by_the_pods_and_by_the_service() {

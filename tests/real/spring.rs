@@ -5,11 +5,10 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use crate::app::{App, merge, pods, post, running};
-use crate::person::blames_nobody_between;
+use crate::person::{STARTED, blames_nobody_between, explained, obey};
 use crate::place;
 use crate::support::world::SOON;
 use crate::support::{World, text, time};
-use crate::told::{STARTED, explained, obey};
 
 const DATABASE: (&str, &str) = ("SPRING_DATASOURCE_URL", "jdbc:h2:mem:backend");
 const EXPOSED: (&str, &str) = ("MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE", "health,prometheus");
