@@ -41,7 +41,7 @@ async fn one_replica_of_three_is_named_by_the_pods_and_by_the_service() {
     world.sees_backend(SOON, "service", "OneReplicaBad", named).await;
 
     // What the advice says cures it.
-    crate::told::obey(&world, &seen);
+    crate::person::obey(&world, &seen);
     running(&world, "shop", 3).await;
     eventually(SOON, "the bad one is gone", async || {
         let names: Vec<_> =
