@@ -14,6 +14,9 @@ const MAIN: usize = 25;
 /// Reads what the diagnosis is made from; the rest of its room is pure.
 const GATHER: &str = "diagnosis/gather";
 
+/// Reads workloads and restarts them; the rest of its room is pure.
+const ACTING: &str = "remedy/restart";
+
 struct Source {
     /// Path below `src`, with slashes.
     path: String,
@@ -139,6 +142,8 @@ fn may_use() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("outbound", &[]),
         ("leader", &["clock", "health", "cluster"]),
         ("cluster", &["clock", "health", "leader", "outbound"]),
+        ("remedy", &["api", "health"]),
+        (ACTING, &["api", "cluster", "clock", "leader", "remedy"]),
         ("heartbeat", &["api", "health", "clock", "outbound"]),
         ("metrics", &["admin", "api", "cli", "cluster", "health", "heartbeat"]),
         ("admin", &["api", "clock", "cluster", "heartbeat", "metrics"]),
@@ -155,16 +160,17 @@ fn may_use() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "leader",
                 "metrics",
                 "probe",
+                "remedy",
                 "schedule",
             ],
         ),
     ])
 }
 
-/// The room that a file is in: its first folder, but for the one place within the diagnosis that does I/O.
+/// The room that a file is in: its first folder, but for the places within pure rooms that do I/O.
 fn room(path: &str) -> &str {
-    if path.starts_with(GATHER) {
-        return GATHER;
+    if let Some(thin) = [GATHER, ACTING].into_iter().find(|thin| path.starts_with(thin)) {
+        return thin;
     }
     path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
 }
@@ -195,8 +201,8 @@ fn decisions_do_no_io_and_read_no_clock() {
             .iter()
             .any(|name| source.path.starts_with("controller/") && source.path.ends_with(&format!("/{name}.rs")));
         decides
-            || ["health/", "diagnosis/"].iter().any(|room| source.path.starts_with(room))
-                && !source.path.starts_with(GATHER)
+            || ["health/", "diagnosis/", "remedy/"].iter().any(|room| source.path.starts_with(room))
+                && ![GATHER, ACTING].iter().any(|thin| source.path.starts_with(thin))
             || source.path == "leader/decide.rs"
     };
     let program = program();

@@ -19,4 +19,5 @@ pub mod leader;
 pub mod metrics;
 mod outbound;
 pub mod probe;
+pub mod remedy;
 pub mod schedule;

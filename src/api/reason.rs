@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::words::words;
-use super::{Cause, ErrorClass};
+use super::{Cause, Denial, ErrorClass};
 
 words! {
     /// Why a condition has its status.
@@ -73,6 +73,52 @@ words! {
         RestartInProgress,
         /// No remedy is wanted.
         Idle,
+        // Why a remedy is not taken: those words of `Denial` that are no others.
+        /// The spec has no `remediation`, or the operator runs with remedies off.
+        RemediationOff,
+        /// `paused`, or its namespace is.
+        Paused,
+        /// It was never healthy, so there is nothing to restore.
+        NeverHealthy,
+        /// Another controller owns the workload and would revert us.
+        ManagedByController,
+        /// The Deployment is paused.
+        WorkloadPaused,
+        /// The workload's update strategy is `OnDelete`.
+        UpdateStrategyOnDelete,
+        /// Somebody else restarted it a moment ago.
+        RecentlyRestartedByOthers,
+        /// A restart cannot cure this cause.
+        RestartCannotHelp,
+        /// A restart did not cure this cause the last time.
+        AlreadyTried,
+        /// The diagnosis is only `Possible`.
+        LowConfidence,
+        /// Everything inside the workload is healthy.
+        PodsHealthy,
+        /// Which of the pods it is, is not known.
+        PodUnknown,
+        /// The agent is silent.
+        AgentUnreachable,
+        /// Not yet unhealthy for `unhealthyForSeconds`.
+        NotLongEnough,
+        /// The backoff after the last attempt runs.
+        CoolingDown,
+        /// `maxAttempts` are used up.
+        GaveUp,
+        /// Another object's attempt on the same workload runs.
+        WorkloadShared,
+        /// The breaker is open until a person resets it.
+        BreakerOpen,
+        /// Too much of the site is unhealthy.
+        SiteBrake,
+        /// Enough remedies are in flight.
+        TooManyInFlight,
+        /// The pod's disruption budget forbids its eviction.
+        DisruptionBudgetExhausted,
+        /// All else would have allowed it; the mode is `Suggest`.
+        SuggestOnly,
+        // Until remedies are built in.
         /// Remedies come with a later version.
         NotYetSupported,
         // Of backends.
@@ -281,6 +327,13 @@ impl From<ErrorClass> for Reason {
     }
 }
 
+/// A denial as the reason of `Remediating`.
+impl From<Denial> for Reason {
+    fn from(denial: Denial) -> Self {
+        denial.as_str().parse().expect("every denial is a reason: a test holds the two together")
+    }
+}
+
 /// A cause as the reason of a backend's condition; one that no condition of a backend carries becomes `Unexplained`.
 impl From<Cause> for Reason {
     fn from(cause: Cause) -> Self {
@@ -293,9 +346,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_class_and_every_cause_of_a_backend_is_a_reason_by_the_same_word() {
+    fn every_error_class_denial_and_cause_of_a_backend_is_a_reason_by_the_same_word() {
         for class in ErrorClass::ALL {
             assert_eq!(Reason::from(*class).as_str(), class.as_str());
+        }
+        for denial in Denial::ALL {
+            assert_eq!(Reason::from(*denial).as_str(), denial.as_str());
         }
         for cause in Cause::ALL.iter().filter(|cause| **cause >= Cause::ProbeBlind) {
             assert_eq!(Reason::from(*cause).as_str(), cause.as_str());

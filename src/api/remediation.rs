@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shared::{MAX_MESSAGE, MAX_WORD, open_word};
+use super::shared::{MAX_MESSAGE, MAX_NAME, MAX_WORD, open_word};
 use super::words::words;
 
 /// How many past attempts a status keeps.
@@ -220,6 +220,10 @@ pub struct RemediationStatus {
     /// When the next attempt may start, if it is still unhealthy then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_time: Option<Time>,
+    /// The request by annotation vigie.dev/restart-requested that was honoured last, as it stood there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_WORD))]
+    pub observed_restart_request: Option<String>,
     /// Why the last wanted remedy was not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_denial: Option<DenialRecord>,
@@ -259,9 +263,20 @@ pub struct Attempt {
     /// Generation of the workload that it was decided for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_generation: Option<i64>,
+    /// Name of the pod that is evicted; absent when the whole workload, or an agent's unit, is restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub pod_name: Option<String>,
+    /// UID of that pod.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "podUID")]
+    #[schemars(length(max = MAX_WORD))]
+    pub pod_uid: Option<String>,
     /// How far it has come. Reserved: nothing was touched. Restarting: the workload was told to. Verifying: restarted,
     /// a healthy verdict is awaited.
     pub phase: AttemptPhase,
+    /// When the restart was seen to be complete; only what is seen of the object after this is about its cure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_time: Option<Time>,
     /// When it counts as failed if it has not succeeded.
     pub not_after: Time,
 }
