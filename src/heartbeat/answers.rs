@@ -4,20 +4,23 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
+use super::actions::Action;
 use super::message::BadBeat;
 use super::routes::Hearing;
 use crate::api::ConnectorState;
 
-/// `{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}`
-pub(super) fn heard(state: ConnectorState, next_heartbeat_seconds: u32) -> Response {
+/// `{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}`, with `action` in the list.
+pub(super) fn heard(state: ConnectorState, next_heartbeat_seconds: u32, action: Option<&Action>) -> Response {
     let mut digits = [0; 10];
     let seconds = decimal(next_heartbeat_seconds, &mut digits);
-    let parts: [&[u8]; 5] = [
+    let parts: [&[u8]; 7] = [
         br#"{"status":"ok","state":""#,
         state.as_str().as_bytes(),
         br#"","next_heartbeat_seconds":"#,
         seconds,
-        br#","actions":[]}"#,
+        br#","actions":"#,
+        action.map_or("[]", Action::json).as_bytes(),
+        b"}",
     ];
     // One allocation of the exact length: `concat` measures first, and `Bytes` takes it over.
     answer(StatusCode::OK, parts.concat().into())

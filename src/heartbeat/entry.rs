@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::actions::{Acknowledged, Action, Offered, Restart};
 use super::compact::{Checks, Seconds};
 use super::credentials::{Checked, Credential, Digest, check};
 use super::facts::Rate;
@@ -64,6 +65,8 @@ pub(super) struct Inner {
     pub(super) instances: Option<Box<Instances>>,
     pub(super) agent: Option<Box<Agent>>,
     pub(super) checks: Option<Checks>,
+    /// Only of those whose agent was asked to restart something.
+    pub(super) restart: Option<Box<Restart>>,
     pub(super) rate: Rate,
     /// The last contact that stands in the stored status.
     pub(super) written: Option<Moment>,
@@ -103,7 +106,7 @@ pub(super) struct Heard<'a, 'b> {
 }
 
 /// How a beat was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Taken {
     /// Heard, or only authenticated when it was a dry run.
     Heard {
@@ -113,6 +116,8 @@ pub enum Taken {
         degraded: bool,
         /// It exceeded its rate; how many seconds are left of the minute.
         too_often: Option<u32>,
+        /// What the agent is asked to do.
+        action: Option<Arc<Action>>,
     },
     /// The token is none that is accepted.
     Rejected,
@@ -152,6 +157,10 @@ pub struct Snapshot {
     pub agent: Option<Agent>,
     /// What the agent reported, in the order of its types; `None` until this process heard a beat.
     pub checks: Option<Vec<ReportedCheck>>,
+    /// The restart that the agent is offered.
+    pub offered: Option<Offered>,
+    /// What the agent said last of a restart that it was asked for.
+    pub restarted: Option<Acknowledged>,
     /// The last contact that stands in the stored status.
     pub written: Option<Moment>,
 }
@@ -169,6 +178,7 @@ impl Entry {
             instances: None,
             agent: None,
             checks: None,
+            restart: None,
             rate: Rate::default(),
             written: None,
             written_at: Moment::default(),
@@ -194,6 +204,8 @@ impl Entry {
             }),
             agent: inner.agent.as_deref().cloned(),
             checks: inner.checks.as_ref().map(Checks::to_vec),
+            offered: inner.restart.as_ref().and_then(|restart| restart.offered()).cloned(),
+            restarted: inner.restart.as_ref().and_then(|restart| restart.acknowledged()).cloned(),
             written: inner.written,
         }
     }
@@ -232,7 +244,7 @@ impl Entry {
         let degraded = inner.is_degraded(beat);
         if beat.dry_run {
             let presence = inner.judge(listening, now).presence;
-            return Taken::Heard { presence, degraded, too_often: None };
+            return Taken::Heard { presence, degraded, too_often: None, action: None };
         }
         let mut visible = generation > inner.used_generation;
         inner.used_generation = inner.used_generation.max(generation);
@@ -245,14 +257,20 @@ impl Entry {
         let has_duplicate = inner.is_duplicate(interval, now);
         visible |= had_duplicate != has_duplicate;
         // Two hosts that alternate would rewrite each other's facts with every beat: the first stay.
-        if freshness == Freshness::Fresh && !has_duplicate {
+        let is_latest = freshness == Freshness::Fresh && !has_duplicate;
+        if is_latest {
             visible |= inner.learn(beat, from, wall);
         }
+        if let Some(said) = &beat.restart {
+            visible |= Restart::acknowledge(&mut inner.restart, said);
+        }
         let presence = inner.contact(listening, now, &mut tell).presence;
+        let too_often = inner.exceeds_rate(now);
+        let action = inner.hand_out(is_latest && too_often.is_none(), degraded, now, &mut visible);
         if visible {
             tell(Change::Facts);
         }
-        Taken::Heard { presence, degraded, too_often: inner.exceeds_rate(now) }
+        Taken::Heard { presence, degraded, too_often, action }
     }
 
     /// A renewal of its Lease was seen.
@@ -294,6 +312,7 @@ impl Inner {
         self.instances.clone_from(&before.instances);
         self.agent.clone_from(&before.agent);
         self.checks.clone_from(&before.checks);
+        self.restart.clone_from(&before.restart);
         self.rate = before.rate;
         // The watch may be behind our own writes: what was revoked does not come back by another name.
         if before.credentials_as_of > self.credentials_as_of {
@@ -324,6 +343,14 @@ impl Inner {
             Checked::Wrong if self.credentials_as_of.is_none() => Err(Taken::NotLoaded),
             Checked::Wrong => Err(Taken::Rejected),
         }
+    }
+
+    /// What the agent is asked to do in the answer to a beat. Beats that were overtaken, come too often, or come from
+    /// two hosts by turns are asked nothing.
+    fn hand_out(&mut self, may: bool, is_bad: bool, now: Moment, is_news: &mut bool) -> Option<Arc<Action>> {
+        let (action, is_first) = self.restart.as_mut().filter(|_| may)?.hand_out(is_bad, now)?;
+        *is_news |= is_first;
+        Some(action)
     }
 
     fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {

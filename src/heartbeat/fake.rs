@@ -41,7 +41,9 @@ impl Hear for Fake {
             _ => {}
         }
         match (&*beat.connector_id, &*beat.token) {
-            ("known", "right") => Reply::Heard { state: ConnectorState::Online, next_heartbeat_seconds: 30 },
+            ("known", "right") => {
+                Reply::Heard { state: ConnectorState::Online, next_heartbeat_seconds: 30, action: None }
+            }
             ("often", "right") => Reply::TooOften { retry_after_seconds: 7 },
             ("loading", _) => Reply::NotLoaded { retry_after_seconds: 2 },
             (id, _) => Reply::Rejected { known: id != "strange" },

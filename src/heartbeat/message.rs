@@ -18,8 +18,12 @@ pub const MAX_TOKEN: usize = 256;
 pub const MAX_CHECKS: usize = 32;
 /// Longest name of a check's type, in bytes.
 const MAX_CHECK_TYPE: usize = 64;
-/// A check's or a restart's message is cut to this many characters.
+/// A check's message is cut to this many characters.
 const MAX_MESSAGE: usize = 256;
+/// Longest id of a restart, in bytes: that of an attempt, which is a label's value elsewhere.
+const MAX_RESTART_ID: usize = 63;
+/// A restart's message is cut to this many characters: as many as a status keeps.
+const MAX_RESTART_MESSAGE: usize = 1024;
 /// A name of DNS (`hostname`, `node_name`) is cut to this many characters: RFC 1035 allows no more.
 const MAX_DNS_NAME: usize = 253;
 /// The other texts are cut to this many characters.
@@ -98,7 +102,7 @@ pub struct RestartResult {
     pub id: String,
     /// How it went.
     pub result: RestartOutcome,
-    /// In the agent's words, at most 256 characters, without control characters.
+    /// In the agent's words, at most 1024 characters, without control characters.
     pub message: Option<String>,
 }
 
@@ -324,8 +328,8 @@ fn read_restart(value: Value<'_>) -> Result<Option<RestartResult>, BadBeat> {
     }
     let [id, result, message] = members("restart", value)?;
     let id = read_text("restart.id", id)?.ok_or_else(|| BadBeat::missing("restart.id"))?;
-    if !is_made_of(&id, MAX_TEXT, b"._/:-") {
-        return Err(BadBeat::invalid("restart.id", "1 to 128 characters of A-Z a-z 0-9 . _ / : -"));
+    if !is_made_of(&id, MAX_RESTART_ID, b"._/:-") {
+        return Err(BadBeat::invalid("restart.id", "1 to 63 characters of A-Z a-z 0-9 . _ / : -"));
     }
     let result = read_text("restart.result", result)?.ok_or_else(|| BadBeat::missing("restart.result"))?;
     let result = match &*result {
@@ -333,7 +337,7 @@ fn read_restart(value: Value<'_>) -> Result<Option<RestartResult>, BadBeat> {
         "Failed" => RestartOutcome::Failed,
         _ => return Err(BadBeat::invalid("restart.result", "Succeeded or Failed")),
     };
-    let message = read_words("restart.message", message, MAX_MESSAGE)?.map(Cow::into_owned);
+    let message = read_words("restart.message", message, MAX_RESTART_MESSAGE)?.map(Cow::into_owned);
     Ok(Some(RestartResult { id: id.into_owned(), result, message }))
 }
 

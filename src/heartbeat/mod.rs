@@ -1,5 +1,6 @@
 //! The door by which beats enter: HTTP routes, credentials, the registry of last contacts.
 
+pub mod actions;
 mod answers;
 pub mod canary;
 mod client;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
+use super::actions::{Action, Restart};
 use super::compact::Seconds;
 use super::credentials::{Digest, check};
 use super::entry::{Change, Entry, Heard, Key, Taken};
@@ -214,6 +215,12 @@ impl Registry {
         entry.settle(self.ear.listening_to(entry), now, |change| self.tell(entry, change))
     }
 
+    /// Offers `action` to the agent of `entry` from its next beat on, or withdraws what was offered. The same action
+    /// again changes nothing.
+    pub fn offer(&self, entry: &Entry, action: Option<Action>) {
+        Restart::offer(&mut entry.inner.lock().restart, action);
+    }
+
     /// When anybody was heard last.
     pub fn anyone_heard_at(&self) -> Option<Moment> {
         match self.heard_at.load(Ordering::Relaxed) {
@@ -247,7 +254,7 @@ impl Registry {
         let dummy = check(&[], token, now);
         debug_assert_eq!(dummy, super::credentials::Checked::Wrong);
         if beat.connector_id == self.canary.id && *token == self.canary.digest {
-            return Reply::Heard { state: ConnectorState::Online, next_heartbeat_seconds: 10 };
+            return Reply::Heard { state: ConnectorState::Online, next_heartbeat_seconds: 10, action: None };
         }
         Reply::Rejected { known: false }
     }
@@ -282,7 +289,7 @@ impl Hear for Registry {
         match taken {
             Taken::Rejected => Reply::Rejected { known: true },
             Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
-            Taken::Heard { presence, degraded, too_often } => {
+            Taken::Heard { presence, degraded, too_often, action } => {
                 if !beat.dry_run {
                     self.note_heard(now);
                 }
@@ -295,11 +302,14 @@ impl Hear for Registry {
                 Reply::Heard {
                     state: stored::state(presence, degraded),
                     next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread),
+                    action,
                 }
             }
         }
     }
 }
 
+#[cfg(test)]
+mod actions_tests;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
+use super::actions::Action;
 use super::answers;
 use super::client::{bearer, client};
 use super::message::{self, BadBeat, Beat};
@@ -31,7 +32,7 @@ pub const MAX_BODY: usize = 16 * 1024;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the registry says to a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Reply {
     /// Heard (or, for a dry run: would have been).
     Heard {
@@ -39,6 +40,8 @@ pub enum Reply {
         state: ConnectorState,
         /// When to beat next, in seconds from now.
         next_heartbeat_seconds: u32,
+        /// What the agent is asked to do.
+        action: Option<Arc<Action>>,
     },
     /// Heard, from a valid connector that beats far above its rate.
     TooOften {
@@ -269,10 +272,10 @@ impl<H: Hear> Port<H> {
 
     fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {
         match self.hear.hear(beat, from) {
-            Reply::Heard { state, next_heartbeat_seconds } => {
+            Reply::Heard { state, next_heartbeat_seconds, action } => {
                 let result = if beat.dry_run { BeatResult::DryRun } else { BeatResult::Heard };
                 self.options.counters.counted(result);
-                answers::heard(state, next_heartbeat_seconds)
+                answers::heard(state, next_heartbeat_seconds, action.as_deref())
             }
             Reply::TooOften { retry_after_seconds } => {
                 self.note(

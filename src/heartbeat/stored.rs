@@ -65,7 +65,7 @@ pub(super) fn credentials(inner: &mut Inner, connector: &Connector, now: Now) {
 /// Takes over what the status says of the past: the last contact, and what was established then.
 pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
     // What we heard when we led before is older than what another wrote since.
-    (inner.agent, inner.checks) = (None, None);
+    (inner.agent, inner.checks, inner.restart) = (None, None, None);
     let Some(status) = &connector.status else {
         inner.settled = Settled { presence: Presence::NeverSeen, since: now.moment };
         return;

@@ -97,6 +97,8 @@ fn texts_are_cut_and_cleaned() {
     let message = parse(body.as_bytes(), None).unwrap().checks.unwrap()[0].message.clone().unwrap();
     assert_eq!(message.chars().count(), 256);
     assert!(!message.contains(char::is_control));
+    let body = with("restart", json!({"id": "x".repeat(63), "result": "Failed", "message": "é".repeat(1030)}));
+    assert_eq!(parse(body.as_bytes(), None).unwrap().restart.unwrap().message.unwrap(), "é".repeat(1024));
 }
 
 #[test]
@@ -184,7 +186,8 @@ fn a_wrong_field_is_named_with_what_it_must_be() {
         ("checks", check(json!({"type": "a", "status": "Pass", "message": 1})), "\"checks[1].message\" must be"),
         ("restart", json!([]), "\"restart\" must be an object, not a list"),
         ("restart", json!({"result": "Failed"}), "\"restart.id\" is missing"),
-        ("restart", json!({"id": "", "result": "Failed"}), "\"restart.id\" must be 1 to 128"),
+        ("restart", json!({"id": "", "result": "Failed"}), "\"restart.id\" must be 1 to 63"),
+        ("restart", json!({"id": "x".repeat(64), "result": "Failed"}), "\"restart.id\" must be 1 to 63"),
         ("restart", json!({"id": "a"}), "\"restart.result\" is missing"),
         ("restart", json!({"id": "a", "result": "ok"}), "\"restart.result\" must be Succeeded or Failed"),
     ] {

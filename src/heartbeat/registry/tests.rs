@@ -8,19 +8,19 @@ use crate::heartbeat::message::parse;
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-struct Town {
-    registry: Registry,
+pub(super) struct Town {
+    pub(super) registry: Registry,
     told: mpsc::UnboundedReceiver<Told>,
 }
 
-fn town(office: Office) -> Town {
+pub(super) fn town(office: Office) -> Town {
     let (registry, told) = Registry::new(Clock::default(), &[7; 32]);
     let now = registry.clock().now();
     registry.ear.update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (office, true, true));
     Town { registry, told }
 }
 
-fn connector(name: &str, created: &str, version: u32, spec: Value, status: Value) -> Connector {
+pub(super) fn connector(name: &str, created: &str, version: u32, spec: Value, status: Value) -> Connector {
     let meta = json!({ "name": name, "namespace": "edge", "uid": format!("uid of {name}"), "creationTimestamp": created,
         "generation": 1, "resourceVersion": version.to_string() });
     let kind = json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector" });
@@ -29,7 +29,7 @@ fn connector(name: &str, created: &str, version: u32, spec: Value, status: Value
     serde_json::from_value(object).unwrap()
 }
 
-fn tokens(of: &[(&str, i64, Option<&str>)]) -> Value {
+pub(super) fn tokens(of: &[(&str, i64, Option<&str>)]) -> Value {
     let hash = |(token, generation, end): &(&str, i64, Option<&str>)| {
         let mut hash = json!({ "generation": generation, "sha256": Digest::of(token).to_hex() });
         if let Some(end) = end {
@@ -40,10 +40,10 @@ fn tokens(of: &[(&str, i64, Option<&str>)]) -> Value {
     json!({ "token": { "generation": of.len(), "hashes": of.iter().map(hash).collect::<Vec<_>>() } })
 }
 
-const DAY: &str = "2026-01-01T00:00:00Z";
+pub(super) const DAY: &str = "2026-01-01T00:00:00Z";
 
 impl Town {
-    fn enroll(&self, connector: &Connector) -> Enrolled {
+    pub(super) fn enroll(&self, connector: &Connector) -> Enrolled {
         self.registry.enroll(connector, self.registry.clock().read())
     }
 
@@ -51,12 +51,12 @@ impl Town {
         self.say(json!({ "connector_id": id, "token": token }))
     }
 
-    fn say(&self, body: Value) -> Reply {
+    pub(super) fn say(&self, body: Value) -> Reply {
         let body = body.to_string();
         self.registry.hear(&parse(body.as_bytes(), None).unwrap(), FROM)
     }
 
-    fn entry(&self, name: &str) -> Arc<Entry> {
+    pub(super) fn entry(&self, name: &str) -> Arc<Entry> {
         self.registry.get(&Key { namespace: "edge".into(), name: name.into() }).unwrap()
     }
 
@@ -64,7 +64,7 @@ impl Town {
         self.entry(name).snapshot(self.registry.ear.listening(), self.registry.clock().now()).verdict.presence
     }
 
-    fn changes(&mut self) -> usize {
+    pub(super) fn changes(&mut self) -> usize {
         std::iter::from_fn(|| self.told.try_recv().ok()).count()
     }
 }

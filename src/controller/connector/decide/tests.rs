@@ -49,6 +49,8 @@ fn live(presence: Presence, since: i64) -> Snapshot {
         duplicate: None,
         agent: None,
         checks: None,
+        offered: None,
+        restarted: None,
         written: None,
     }
 }
