@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::diagnose::args::DiagnoseCommand;
 use super::probe::args::ProbeArgs;
 use super::probing::ProbingArgs;
+use super::remedies::RemedyArgs;
 use super::values;
 use crate::metrics::ObjectMetrics;
 
@@ -129,6 +130,9 @@ pub struct RunArgs {
     /// What probes may dial.
     #[command(flatten)]
     pub probing: ProbingArgs,
+    /// When remedies are held back.
+    #[command(flatten)]
+    pub remedies: RemedyArgs,
     /// Which cluster.
     #[command(flatten)]
     pub connection: ConnectionArgs,

@@ -8,6 +8,7 @@ mod get;
 mod output;
 pub mod probe;
 mod probing;
+mod remedies;
 pub mod run;
 #[cfg(test)]
 mod tests;

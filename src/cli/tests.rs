@@ -62,11 +62,38 @@ fn a_wrong_value_is_answered_by_what_would_be_right() {
         ("--tls-cert-file a.pem", "--tls-key-file <FILE>"),
         ("--probe-concurrency 1", "1 is not in 2..=10000"),
         ("--deny-network anything", "a network in CIDR notation is needed"),
-        ("--max-in-flight 5", "unexpected argument '--max-in-flight'"),
+        ("--max-flights 5", "unexpected argument '--max-flights'"),
+        ("--remediation maybe", "[possible values: on, off]"),
+        ("--brake-percent 0", "0 is not in 1..=100"),
+        ("--breaker-percent 101", "101 is not in 1..=100"),
+        ("--brake-min 0", "0 is not in 1..=10000"),
+        ("--breaker-min 0", "0 is not in 1..=10000"),
+        ("--max-in-flight 0", "0 is not in 1..=1000"),
+        ("--max-in-flight-per-site 0", "0 is not in 1..=1000"),
+        ("--max-per-minute 1001", "1001 is not in 1..=1000"),
     ] {
         let error = run(flags).expect_err(flags);
         assert!(error.contains(sentence), "{flags}: {error}");
     }
+}
+
+#[test]
+fn every_limit_of_remedies_has_its_flag_and_the_default_of_the_contract() {
+    use crate::remedy::Limits;
+    assert_eq!(run("").unwrap().remedies.limits(), Limits::default());
+    let given = "--remediation off --brake-percent 41 --brake-min 4 --max-in-flight 6 --max-in-flight-per-site 2 \
+                 --max-per-minute 11 --breaker-percent 61 --breaker-min 7";
+    let expected = Limits {
+        is_on: false,
+        brake_percent: 41,
+        brake_min: 4,
+        in_flight: 6,
+        in_flight_per_site: 2,
+        per_minute: 11,
+        breaker_percent: 61,
+        breaker_min: 7,
+    };
+    assert_eq!(run(given).unwrap().remedies.limits(), expected);
 }
 
 #[test]
