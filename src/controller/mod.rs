@@ -1,6 +1,7 @@
 //! Observe, decide, apply: what is known of each object becomes its status and its events.
 
 pub mod backend;
+pub mod breaker;
 pub mod checkpoints;
 pub mod connector;
 pub mod events;

@@ -1,0 +1,198 @@
+use serde_json::{Value, json};
+use tokio::sync::watch::Sender;
+
+use super::record::Write;
+use super::*;
+use crate::cluster::CallError;
+use crate::cluster::fake::{Fake, Mode};
+use crate::leader::Standing;
+
+const PATH: &str = "/api/v1/namespaces/ops/configmaps/vigie-breaker";
+const OPENED: &str = "2026-01-31T12:00:00Z";
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn map(version: &str, data: Value) -> ConfigMap {
+    serde_json::from_value(
+        json!({ "metadata": { "name": NAME, "namespace": "ops", "uid": "u", "resourceVersion": version },
+        "data": data }),
+    )
+    .unwrap()
+}
+
+fn open_map(version: &str) -> ConfigMap {
+    map(version, json!({ "state": "Open", "reason": "7 of 10 workloads", "openedTime": OPENED }))
+}
+
+fn record(data: Value) -> Record {
+    Record::of(&map("5", data))
+}
+
+#[test]
+fn what_the_map_says_is_what_holds() {
+    assert_eq!(Record::default().breaker(), Breaker::Closed);
+    assert_eq!(record(json!(null)).breaker(), Breaker::Closed, "one that was made beforehand, for RBAC");
+    assert_eq!(record(json!({ "state": "Closed" })).breaker(), Breaker::Closed);
+    let open = Record::of(&open_map("5"));
+    assert_eq!(open.breaker(), Breaker::Open("since 2026-01-31T12:00:00Z: 7 of 10 workloads".to_owned()));
+    let by_hand = record(json!({ "state": "Open", "openedTime": "noon" }));
+    assert_eq!(by_hand.breaker(), Breaker::Open("no reason is given".to_owned()));
+    let odd = record(json!({ "state": "open" }));
+    assert!(matches!(odd.breaker(), Breaker::Unknown(why) if why.contains(r#"state "open""#) && why.contains("reset")));
+}
+
+#[test]
+fn it_is_made_when_there_is_none_and_patched_by_its_version_when_there_is() {
+    let at = time("2026-01-31T12:00:00.25Z");
+    let Some(Write::Create(made)) = Record::default().opening("ops", "why", at) else { panic!("it is made") };
+    assert_eq!(Record::of(&made).why(), "since 2026-01-31T12:00:00Z: why");
+    let closed = record(json!({ "state": "Closed", "resetTime": OPENED, "resetBy": "ann" }));
+    let expected = json!({ "metadata": { "resourceVersion": "5" },
+        "data": { "state": "Open", "reason": "why", "openedTime": OPENED } });
+    assert_eq!(closed.opening("ops", "why", at), Some(Write::Patch(expected)));
+    assert_eq!(Record::of(&open_map("5")).opening("ops", "again", at), None, "since when it is open stays");
+    assert_eq!(record(json!({ "state": "open" })).opening("ops", "why", at), None);
+}
+
+#[test]
+fn a_reset_names_who_and_when_and_a_closed_one_is_left_alone() {
+    let at = time("2026-01-31T13:00:00.5Z");
+    let expected = json!({ "metadata": { "resourceVersion": "5" },
+        "data": { "state": "Closed", "resetTime": "2026-01-31T13:00:00Z", "resetBy": "ann" } });
+    assert_eq!(Record::of(&open_map("5")).resetting("ann", at), Some(expected.clone()));
+    assert_eq!(record(json!({ "state": "open" })).resetting("ann", at), Some(expected));
+    assert_eq!(record(json!({ "state": "Closed" })).resetting("ann", at), None);
+    assert_eq!(Record::default().resetting("ann", at), None);
+}
+
+#[test]
+fn an_opening_and_a_reset_are_told_for_an_hour_as_one_occurrence_each() {
+    let both = record(json!({ "state": "Closed", "reason": "7 of 10", "openedTime": OPENED,
+        "resetTime": "2026-01-31T12:30:00Z", "resetBy": "ann" }));
+    let told = |now: &str| both.events(time(now)).into_iter().map(|e| (e.reason, e.occurrence)).collect::<Vec<_>>();
+    let opened = ("BreakerOpened", format!("BreakerOpened/{OPENED}"));
+    let reset = ("BreakerReset", "BreakerReset/2026-01-31T12:30:00Z".to_owned());
+    assert_eq!(told("2026-01-31T12:31:00Z"), [opened, reset.clone()]);
+    assert_eq!(told("2026-01-31T13:01:00Z"), [reset]);
+    assert!(told("2026-02-01T12:00:00Z").is_empty());
+    assert!(both.events(time("2026-01-31T12:31:00Z"))[1].note.starts_with("ann reset the breaker"));
+}
+
+#[test]
+fn before_the_first_read_and_while_it_may_not_be_read_nothing_is_known() {
+    let forbidden = || {
+        let status = kube::core::Status::failure("no", "Forbidden").with_code(403).boxed();
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+    };
+    let unknown = |seen: &Seen, part: &str| matches!(seen.breaker(), Breaker::Unknown(why) if why.contains(part));
+    let mut seen = Seen::of("ops");
+    assert!(unknown(&seen, "has not been read yet"));
+    assert!(seen.take(Err(forbidden())));
+    assert!(unknown(&seen, "list and watch on configmaps named vigie-breaker in namespace ops"));
+    assert!(!seen.take(Err(forbidden())) && !seen.take(Ok(Event::Init)), "no news");
+    assert!(seen.take(Ok(Event::InitDone)));
+    assert_eq!(seen.breaker(), Breaker::Closed, "there is none");
+    assert!(seen.take(Ok(Event::Apply(open_map("7")))));
+    assert!(!seen.take(Err(watcher::Error::NoResourceVersion)));
+    assert!(matches!(seen.breaker(), Breaker::Open(_)), "what was known stands");
+    assert!(seen.take(Err(forbidden())) && unknown(&seen, "may not be read"));
+    seen.take(Ok(Event::Init));
+    assert!(!seen.take(Ok(Event::InitApply(open_map("7")))));
+    assert!(seen.take(Ok(Event::InitDone)));
+    assert_eq!(seen.record, Record::of(&open_map("7")));
+    assert!(seen.take(Ok(Event::Delete(open_map("7")))));
+    assert_eq!(seen.breaker(), Breaker::Closed);
+}
+
+struct Room {
+    fake: Fake,
+    cabinet: Cabinet,
+    leads: Sender<Leadership>,
+}
+
+fn room() -> Room {
+    let (fake, clock) = (Fake::new(), Clock::default());
+    let write_until = clock.now() + Duration::from_secs(60);
+    let leading = Leadership { standing: Standing::Leader, write_until, ..Leadership::follower() };
+    let (leads, leadership) = tokio::sync::watch::channel(leading);
+    let reporter = Reporter { client: fake.client(), instance: "test".to_owned() };
+    let cabinet = Cabinet { client: fake.client(), namespace: "ops".to_owned(), reporter, leadership, clock };
+    Room { fake, cabinet, leads }
+}
+
+impl Room {
+    fn permit(&self) -> Permit {
+        self.cabinet.leadership.borrow().permit(self.cabinet.clock.now()).unwrap()
+    }
+
+    async fn open(&self, read: &Record) -> Result<(), WriteError> {
+        self.cabinet.open(&self.permit(), read, "7 of 10 workloads", time(OPENED)).await
+    }
+
+    fn stored(&self) -> Record {
+        Record::of(&serde_json::from_value(self.fake.object(PATH).unwrap()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn opening_makes_the_map_or_changes_the_one_that_was_read() {
+    let room = room();
+    room.open(&Record::default()).await.unwrap();
+    let made = room.stored();
+    assert_eq!(made.breaker(), Record::of(&open_map("1")).breaker());
+    room.fake.take_log();
+    room.open(&made).await.unwrap();
+    assert!(room.fake.take_log().is_empty(), "it is open");
+    room.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed", "resetBy": "ann" } }));
+    room.open(&room.stored()).await.unwrap();
+    let opened = room.stored();
+    assert_eq!((opened.state, opened.reset_by.as_deref()), (State::Open, Some("ann")));
+}
+
+#[tokio::test]
+async fn what_a_person_did_meanwhile_is_not_overwritten() {
+    let room = room();
+    room.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed" } }));
+    let read = room.stored();
+    room.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed", "resetBy": "ann" } }));
+    let refused = room.open(&read).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Call(CallError::Conflict)), "{refused}");
+    let refused = room.open(&Record::default()).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Call(CallError::AlreadyExists)), "{refused}");
+    assert_eq!(room.stored().state, State::Closed);
+}
+
+#[tokio::test]
+async fn nothing_is_written_by_one_who_may_no_longer_write() {
+    let room = room();
+    let moment = room.cabinet.clock.now();
+    let short = Leadership { write_until: moment + Duration::from_micros(1), ..room.leads.borrow().clone() };
+    let permit = short.permit(moment).unwrap();
+    while permit.is_current(room.cabinet.clock.now()) {}
+    let refused = room.cabinet.open(&permit, &Record::default(), "why", time(OPENED)).await.unwrap_err();
+    assert!(matches!(refused, WriteError::NotLeader), "{refused}");
+    assert!(room.fake.take_log().is_empty());
+}
+
+#[tokio::test]
+async fn events_are_told_once_by_the_leader_and_again_until_they_are() {
+    let room = room();
+    let (mut told, record) = (HashSet::new(), Record::of(&open_map("5")));
+    let leading = room.leads.borrow().clone();
+    room.leads.send_replace(Leadership::follower());
+    room.cabinet.tell_events(&record, &mut told, time(OPENED)).await;
+    assert!(room.fake.take_log().is_empty(), "a follower is silent");
+    room.leads.send_replace(leading);
+    for (mode, told_to) in [(Mode::Refuses(503, "ServiceUnavailable"), 1), (Mode::Up, 1), (Mode::Up, 0)] {
+        room.fake.set_mode(mode);
+        room.cabinet.tell_events(&record, &mut told, time(OPENED)).await;
+        let asked = room.fake.take_log();
+        assert_eq!(asked.len(), told_to, "{mode:?}: {asked:?}");
+        assert!(asked.iter().all(|line| line.starts_with("POST /apis/events.k8s.io/v1/namespaces/ops/events")));
+    }
+    // Another process, or the same one after a restart.
+    room.cabinet.tell_events(&record, &mut HashSet::new(), time(OPENED)).await;
+    assert_eq!(room.fake.take_log().len(), 1, "the API server knows it by its name: AlreadyExists is success");
+}
