@@ -7,10 +7,12 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+use super::breaker::BreakerCommand;
 use super::diagnose::args::DiagnoseCommand;
 use super::probe::args::ProbeArgs;
 use super::probing::ProbingArgs;
 use super::remedies::RemedyArgs;
+use super::restart::args::RestartArgs;
 use super::values;
 use crate::metrics::ObjectMetrics;
 
@@ -53,6 +55,11 @@ pub enum Command {
     /// Shows, rotates or revokes the token of a connector
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Asks the operator to restart what a connector or a backend stands for, and says what came of it
+    Restart(RestartArgs),
+    /// Shows or resets the breaker, which holds back every restart once too much turned unhealthy at once
+    #[command(subcommand)]
+    Breaker(BreakerCommand),
 }
 
 /// Which cluster.

@@ -1,6 +1,7 @@
 //! The command line: parsing, dispatch, and exit codes.
 
 pub mod args;
+pub mod breaker;
 mod connect;
 pub mod crd;
 pub mod diagnose;
@@ -9,6 +10,7 @@ mod output;
 pub mod probe;
 mod probing;
 mod remedies;
+pub mod restart;
 pub mod run;
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,9 @@ use anyhow::Context;
 use clap::FromArgMatches;
 
 use args::{Cli, Command, TokenCommand};
+
+/// Who the API server is told has written.
+const FIELD_MANAGER: &str = "vigie-cli";
 
 /// Failed: said on stderr.
 const FAILURE: u8 = 1;
@@ -74,9 +79,13 @@ fn is_plugin(called: &Path) -> bool {
 fn execute(command: Command) -> anyhow::Result<()> {
     let mut runtime = match command {
         Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
-        Command::Crd | Command::Diagnose(_) | Command::Get(_) | Command::Probe(_) | Command::Token(_) => {
-            tokio::runtime::Builder::new_current_thread()
-        }
+        Command::Breaker(_)
+        | Command::Crd
+        | Command::Diagnose(_)
+        | Command::Get(_)
+        | Command::Probe(_)
+        | Command::Restart(_)
+        | Command::Token(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = runtime.enable_all().build().context("starting the runtime")?;
     runtime.block_on(dispatch(command))
@@ -89,6 +98,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             diagnose::Health::Well => Ok(()),
             diagnose::Health::Unwell => Err(Unwell.into()),
         },
+        Command::Breaker(command) => breaker::breaker(command).await,
+        Command::Restart(args) => restart::restart(args).await,
         Command::Run(args) => run::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
         Command::Get(args) => get::get(args).await,

@@ -7,6 +7,7 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::admin::{BackendView, ConnectorView};
 use crate::cli::values;
 
 /// What `vigie get` needs to know of a kind: one view is one object.
@@ -53,7 +54,7 @@ pub(super) trait View: Clone + PartialEq + Serialize + DeserializeOwned {
 
 /// Which kind is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(in crate::cli) enum Asked {
     Connectors,
     Backends,
 }
@@ -73,10 +74,19 @@ impl Asked {
         }
     }
 
-    fn one(self) -> &'static str {
+    /// What one is called in a sentence.
+    pub(in crate::cli) fn one(self) -> &'static str {
         match self {
             Self::Connectors => "connector",
             Self::Backends => "backend",
+        }
+    }
+
+    /// The resource as JSON, without its types.
+    pub(in crate::cli) fn resource(self) -> ApiResource {
+        match self {
+            Self::Connectors => ConnectorView::resource(),
+            Self::Backends => BackendView::resource(),
         }
     }
 }
@@ -98,12 +108,30 @@ pub(super) fn wanted(words: &[&str]) -> Result<(Asked, Option<String>), String> 
     Ok((asked, name.map(valid).transpose()?))
 }
 
+/// Kind and name of one object, where neither may be left out.
+pub(in crate::cli) fn named(words: &[&str]) -> Result<(Asked, String), String> {
+    let is_whole = words.len() > 1 || words.iter().any(|word| word.contains('/'));
+    match wanted(words)? {
+        (asked, Some(name)) if is_whole => Ok((asked, name)),
+        _ => Err("a kind and a name are needed, such as: backend orders".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn asked(line: &str) -> Result<(Asked, Option<String>), String> {
         wanted(&line.split_whitespace().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn of_one_object_both_are_needed() {
+        assert_eq!(named(&["mb", "shop"]), Ok((Asked::Backends, "shop".to_owned())));
+        assert_eq!(named(&["connector/edge-1"]), Ok((Asked::Connectors, "edge-1".to_owned())));
+        for words in [&["edge-1"][..], &["backends"]] {
+            assert!(named(words).is_err_and(|why| why.contains("a kind and a name are needed")), "{words:?}");
+        }
     }
 
     #[test]

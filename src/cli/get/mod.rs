@@ -19,7 +19,8 @@ use serde_json::json;
 use super::args::{GetArgs, Output};
 use super::{Usage, output};
 use crate::admin::{BackendView, ConnectorView, Standing};
-use kind::{Asked, View, wanted};
+pub(super) use kind::{Asked, named};
+use kind::{View, wanted};
 use source::{Listing, Origin, Reader};
 
 /// How often `--watch` looks: a beat comes every 30 s, and an age of one second wants to be seen.

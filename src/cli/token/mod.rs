@@ -17,11 +17,9 @@ use serde_json::{Value, json};
 use super::args::{RevokeArgs, TokenArgs, TokenChange};
 use super::connect::ask;
 use super::get::resource;
-use super::output;
+use super::{FIELD_MANAGER, output};
 pub(super) use source::Source;
 
-/// Who the API server is told has written.
-const FIELD_MANAGER: &str = "vigie-cli";
 /// Asks the operator to end every token (api.md, Annotations).
 const REVOKE_REQUESTED: &str = "vigie.dev/revoke-requested";
 /// How often a rotation is tried against other writers of the same object before giving up.
