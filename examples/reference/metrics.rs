@@ -100,6 +100,9 @@ impl Fleet for One {
             checkpoint_staleness: 0.0,
             connectors: 1,
             backends: 1,
+            remedies_in_flight: 0,
+            breaker_open: false,
+            brakes: vec![("gateways".to_owned(), "north".to_owned())],
         }
     }
 }

@@ -65,6 +65,9 @@ fn facts(leader: Standing, synced: bool) -> Facts {
         checkpoint_staleness: 0.0,
         connectors: 3,
         backends: 0,
+        remedies_in_flight: 0,
+        breaker_open: false,
+        brakes: Vec::new(),
     }
 }
 

@@ -99,6 +99,12 @@ pub struct Facts {
     pub connectors: usize,
     /// How many backends there are.
     pub backends: usize,
+    /// Attempts under way, of both kinds.
+    pub remedies_in_flight: usize,
+    /// Whether the breaker is open.
+    pub breaker_open: bool,
+    /// The sites whose brake is on: namespace and site.
+    pub brakes: Vec<(String, String)>,
 }
 
 /// Whoever knows the fleet. Asked at each request; nothing here is a copy that could be stale.

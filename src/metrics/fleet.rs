@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::backends;
+use super::{backends, remedies};
 use crate::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
 use crate::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState};
 
@@ -109,6 +109,7 @@ impl Collector for FleetCollector {
             }
         });
         encode_facts(&mut encoder, &facts)?;
+        remedies::encode(&mut encoder, &facts)?;
         encode_counts(&mut encoder, &counts)?;
         backends::encode_counts(&mut encoder, &backend_counts)?;
         if per_object {
@@ -133,6 +134,9 @@ fn encode_facts(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Result {
         checkpoint_staleness,
         connectors: _,
         backends: _,
+        remedies_in_flight: _,
+        breaker_open: _,
+        brakes: _,
     } = facts;
     let help = "Whether this replica leads: 1 on exactly one replica while all is well.";
     single(encoder, "vigie_leader", help, None, &u32::from(*leader == Standing::Leader))?;
@@ -233,7 +237,7 @@ fn encode_paused(encoder: &mut DescriptorEncoder, rows: &[Row], backends: &[Back
     Ok(())
 }
 
-fn single(
+pub(super) fn single(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,

@@ -2,6 +2,7 @@
 
 mod backends;
 mod fleet;
+mod remedies;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub use fleet::{FleetCollector, ObjectMetrics};
 
 use crate::admin::Fleet;
-use crate::api::{ErrorClass, Phase};
+use crate::api::{AttemptOutcome, Denial, ErrorClass, Phase};
 use crate::cluster::{WriteMetrics, WriteReason};
 use crate::heartbeat::routes::{BeatMetrics, BeatResult};
 
@@ -72,6 +73,7 @@ pub struct Metrics {
     probe_failures: Family<FailureLabels, Counter>,
     missed_windows: Counter,
     probe_start_lag: Histogram,
+    remedies: remedies::Remedies,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -115,8 +117,7 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("vigie_build", "The version of this operator", build);
         let heartbeat = |i: usize| heartbeats.get_or_create_owned(&ResultLabel { result: BeatResult::ALL[i].as_str() });
-        // Remedies come with a later version: no series before there is something to count.
-        for reason in [WriteReason::Transition, WriteReason::Checkpoint] {
+        for reason in WriteReason::ALL {
             for result in WRITE_RESULTS {
                 drop(writes.get_or_create_owned(&WriteLabels { reason: reason.as_str(), result }));
             }
@@ -128,7 +129,18 @@ impl Metrics {
             probe_failures,
             missed_windows,
             probe_start_lag,
+            remedies: remedies::Remedies::register(registry),
         }
+    }
+
+    /// Counts one attempt that ended so.
+    pub fn remedied(&self, outcome: AttemptOutcome) {
+        self.remedies.ended(outcome);
+    }
+
+    /// Counts one denial: a reason that an object did not have before.
+    pub fn denied(&self, denial: Denial) {
+        self.remedies.denied(denial);
     }
 
     /// Counts one probe that failed.

@@ -61,6 +61,9 @@ fn few(views: Vec<ConnectorView>) -> Arc<Few> {
         checkpoint_staleness: 12.5,
         connectors: 0,
         backends: 0,
+        remedies_in_flight: 0,
+        breaker_open: false,
+        brakes: Vec::new(),
     };
     Arc::new(Few { views: Mutex::new(views), facts: Mutex::new(facts) })
 }
@@ -210,4 +213,50 @@ fn auto_leaves_objects_out_above_five_thousand() {
     let many = |count: usize| few((0..count).map(|i| view(&format!("e{i}"), ConnectorState::Online, None)).collect());
     assert!(scrape(&many(5_000), ObjectMetrics::Auto).contains("vigie_connector_state"));
     assert!(!scrape(&many(5_001), ObjectMetrics::Auto).contains("vigie_connector_state"));
+}
+
+#[test]
+fn outcomes_and_denials_are_counted_from_zero_by_their_words() {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    metrics.remedied(AttemptOutcome::NotCured);
+    metrics.denied(Denial::SiteBrake);
+    metrics.denied(Denial::SiteBrake);
+    let text = encode(&registry).unwrap();
+    for line in [
+        "vigie_remedies_total{result=\"NotCured\"} 1",
+        "vigie_remedies_total{result=\"Succeeded\"} 0",
+        "vigie_remedy_denials_total{reason=\"SiteBrake\"} 2",
+        "vigie_remedy_denials_total{reason=\"SuggestOnly\"} 0",
+        "vigie_status_writes_total{reason=\"remedy\",result=\"ok\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+    assert_eq!(samples(&text, "vigie_remedies_total").len(), AttemptOutcome::ALL.len());
+    assert_eq!(samples(&text, "vigie_remedy_denials_total").len(), Denial::ALL.len());
+}
+
+#[test]
+fn what_holds_remedies_back_is_said_by_the_replica_that_decides() {
+    let fleet = two();
+    let text = scrape(&fleet, ObjectMetrics::Off);
+    assert_eq!(samples(&text, "vigie_remedy_in_flight"), ["vigie_remedy_in_flight 0"]);
+    assert_eq!(samples(&text, "vigie_breaker_open"), ["vigie_breaker_open 0"]);
+    assert!(samples(&text, "vigie_brake_engaged").is_empty());
+    {
+        let mut facts = fleet.facts.lock();
+        (facts.remedies_in_flight, facts.breaker_open) = (3, true);
+        facts.brakes = vec![("edge".to_owned(), "north".to_owned()), ("shop".to_owned(), String::new())];
+    }
+    let text = scrape(&fleet, ObjectMetrics::Off);
+    assert_eq!(samples(&text, "vigie_remedy_in_flight"), ["vigie_remedy_in_flight 3"]);
+    assert_eq!(samples(&text, "vigie_breaker_open"), ["vigie_breaker_open 1"]);
+    let brakes = ["edge\",site=\"north", "shop\",site=\""];
+    let expected = brakes.map(|labels| format!("vigie_brake_engaged{{namespace=\"{labels}\"}} 1"));
+    assert_eq!(samples(&text, "vigie_brake_engaged"), expected);
+    fleet.facts.lock().leader = Standing::Follower;
+    let text = scrape(&fleet, ObjectMetrics::Off);
+    for name in ["vigie_remedy_in_flight", "vigie_breaker_open", "vigie_brake_engaged"] {
+        assert!(samples(&text, name).is_empty(), "{name}");
+    }
 }

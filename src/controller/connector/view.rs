@@ -91,6 +91,9 @@ impl Known {
             checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),
             connectors: self.registry.len(),
             backends: 0,
+            remedies_in_flight: 0,
+            breaker_open: false,
+            brakes: Vec::new(),
         }
     }
 }

@@ -1,0 +1,76 @@
+//! What is counted of remedies, and what holds them back at the scrape.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::ResultLabel;
+use super::fleet::{gauge, single};
+use crate::admin::{Facts, Standing};
+use crate::api::{AttemptOutcome, Denial};
+
+/// Outcomes of attempts, and denials.
+#[derive(Clone, Debug)]
+pub(super) struct Remedies {
+    outcomes: Family<ResultLabel, Counter>,
+    denials: Family<ReasonLabel, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+impl Remedies {
+    /// Registers them, each label value from the start.
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let (outcomes, denials) = (Family::default(), Family::default());
+        let help = "Attempts by how they ended; only Succeeded is restarted and cured";
+        registry.register("vigie_remedies", help, Family::<ResultLabel, Counter>::clone(&outcomes));
+        let help = "Remedies that were wanted and not taken, by reason; counted when the reason of an object changes";
+        registry.register("vigie_remedy_denials", help, Family::<ReasonLabel, Counter>::clone(&denials));
+        for outcome in AttemptOutcome::ALL {
+            drop(outcomes.get_or_create_owned(&ResultLabel { result: outcome.as_str() }));
+        }
+        for denial in Denial::ALL {
+            drop(denials.get_or_create_owned(&ReasonLabel { reason: denial.as_str() }));
+        }
+        Self { outcomes, denials }
+    }
+
+    pub(super) fn ended(&self, outcome: AttemptOutcome) {
+        self.outcomes.get_or_create_owned(&ResultLabel { result: outcome.as_str() }).inc();
+    }
+
+    pub(super) fn denied(&self, denial: Denial) {
+        self.denials.get_or_create_owned(&ReasonLabel { reason: denial.as_str() }).inc();
+    }
+}
+
+/// What is under way and what holds remedies back. By the replica that decides about them alone: another's word would
+/// be of the past.
+pub(super) fn encode(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Result {
+    if facts.leader == Standing::Follower {
+        return Ok(());
+    }
+    let help = "Attempts under way, from their reservation to their outcome.";
+    single(
+        encoder,
+        "vigie_remedy_in_flight",
+        help,
+        None,
+        &u64::try_from(facts.remedies_in_flight).unwrap_or(u64::MAX),
+    )?;
+    let help = "Whether the breaker is open: nothing is restarted until a person resets it.";
+    single(encoder, "vigie_breaker_open", help, None, &u32::from(facts.breaker_open))?;
+    let help = "Whether too much of a site is unhealthy for new remedies in it; absent where the brake is off.";
+    let mut metric = encoder.encode_descriptor("vigie_brake_engaged", help, None, MetricType::Gauge)?;
+    for (namespace, site) in &facts.brakes {
+        gauge(&mut metric, &[("namespace", namespace), ("site", site)], &1_u32)?;
+    }
+    Ok(())
+}
