@@ -7,7 +7,7 @@ use crate::api::{AttemptOutcome, Denial, REQUESTED, Reason};
 
 /// How long a request is honoured (remediation.md).
 const HONOURED_FOR: SignedDuration = SignedDuration::from_mins(10);
-/// A denial that stood before the request was made counts only when it still stands so long after.
+/// A denial may have stood before the request was made: it counts when it still stands so long after.
 const STANDS_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// How an object is, for `--if-unhealthy`.
@@ -86,11 +86,14 @@ pub(super) fn step(object: &Value, asked: Timestamp, now: Timestamp) -> Step {
         });
     }
     let Some((reason, message)) = denial(object) else { return Step::Wait(None) };
+    if waited < STANDS_AFTER {
+        return Step::Wait(None);
+    }
     match remedy_for(reason) {
-        Stands::UntilSomebodyActs(what_to_do) if waited >= STANDS_AFTER => {
+        Stands::UntilSomebodyActs(what_to_do) => {
             Step::failed(format!("not restarted: {reason}: {message}\nwhat to do: {what_to_do}"))
         }
-        Stands::UntilSomebodyActs(_) | Stands::NotForRequests => Step::Wait(None),
+        Stands::NotForRequests => Step::Wait(None),
         Stands::ForAWhile => Step::Wait(Some(format!("denied for now: {reason}: {message}"))),
     }
 }
@@ -163,7 +166,10 @@ fn remedy_for(reason: &str) -> Stands {
     let Ok(denial) = reason.parse::<Denial>() else { return Stands::ForAWhile };
     use Denial::*;
     Stands::UntilSomebodyActs(match denial {
-        RemediationOff => "add spec.remediation.mode: Restart, or run the operator with --remediation on",
+        RemediationOff => {
+            "allow it by spec.remediation.mode: Restart and --remediation on; vigie itself and what lies in kube-* is \
+             never restarted"
+        }
         SuggestOnly => "set spec.remediation.mode to Restart, or restart it yourself: kubectl rollout restart",
         Paused => "see who paused it, and why, in spec.paused and the annotation vigie.dev/paused-until",
         WorkloadNotFound => "correct spec.workloadRef, or create the workload",
@@ -172,21 +178,23 @@ fn remedy_for(reason: &str) -> Stands {
         ScaledToZero => "scale it up: there is nothing to restart",
         UpdateStrategyOnDelete => "delete its pods yourself: its update strategy leaves that to people",
         BreakerOpen => "vigie breaker show, and when you have seen what was wrong: vigie breaker reset",
-        NotLongEnough | CoolingDown | RestartCannotHelp | AlreadyTried | LowConfidence | PodsHealthy | GaveUp
-        | NeverHealthy | SiteBrake => return Stands::NotForRequests,
+        NotLongEnough | CoolingDown | RestartCannotHelp | AlreadyTried | PodsHealthy | GaveUp | NeverHealthy
+        | SiteBrake => {
+            return Stands::NotForRequests;
+        }
+        // LowConfidence also where the workload could not be read, which holds requests back, too.
         RolloutInProgress
         | RecentlyRestartedByOthers
         | MassSilence
         | ProbeBlind
+        | LowConfidence
         | PodUnknown
         | AgentUnreachable
         | Flapping
         | WorkloadShared
         | TooManyInFlight
         | RateLimited
-        | DisruptionBudgetExhausted => {
-            return Stands::ForAWhile;
-        }
+        | DisruptionBudgetExhausted => return Stands::ForAWhile,
     })
 }
 
