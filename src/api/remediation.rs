@@ -1,6 +1,6 @@
 //! Remedies: what the spec allows and what the status remembers. The rules are those of `docs/remediation.md`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -276,7 +276,7 @@ pub struct Attempt {
     pub phase: AttemptPhase,
     /// When the restart was seen to be complete; only what is seen of the object after this is about its cure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarted_time: Option<Time>,
+    pub restarted_time: Option<MicroTime>,
     /// When it counts as failed if it has not succeeded.
     pub not_after: Time,
 }

@@ -3,6 +3,9 @@
 //! `policy` denies or allows, `board` counts the fleet, `course` leads an attempt from its reservation to its outcome: all
 //! three are pure. `restart` reads workloads and restarts them, and decides nothing.
 
+pub mod history;
+pub mod policy;
 pub mod situation;
+mod words;
 
 pub use situation::*;

@@ -1,5 +1,7 @@
 //! Everything that is known when it is decided whether something is restarted. Plain data.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Diagnosis, RemediationSpec, RemediationStatus, WorkloadRef};
@@ -155,6 +157,10 @@ pub enum Rollout {
     Complete,
     /// Not yet: the figures, in a sentence.
     InProgress(String),
+    /// The newest template is everywhere and nothing old is left, but not every replica is available: the figures, in a
+    /// sentence. As far as can be seen this is no rollout: replicas that are ill look like this. Nor is it a proof that
+    /// one is over.
+    Unavailable(String),
     /// `ProgressDeadlineExceeded`: the controller's words.
     Failed(String),
 }
@@ -187,6 +193,8 @@ pub struct Pod {
     pub is_ready: bool,
     /// It is being deleted, or has ended.
     pub is_going: bool,
+    /// Its labels, by which disruption budgets select it.
+    pub labels: BTreeMap<String, String>,
     /// The disruption budget that forbids its eviction now: the budget's name and its figures, in a sentence.
     pub protected: Option<String>,
 }
