@@ -3,6 +3,7 @@
 //! `policy` denies or allows, `board` counts the fleet, `course` leads an attempt from its reservation to its outcome: all
 //! three are pure. `restart` reads workloads and restarts them, and decides nothing.
 
+pub mod board;
 pub mod history;
 pub mod policy;
 pub mod situation;
