@@ -4,6 +4,7 @@
 //! three are pure. `restart` reads workloads and restarts them, and decides nothing.
 
 pub mod board;
+pub mod course;
 pub mod history;
 pub mod policy;
 pub mod situation;
