@@ -100,7 +100,11 @@ impl Fake {
 
 fn failure(code: u16, reason: &str) -> (u16, Value) {
     let message = format!("the fake says {reason}");
-    (code, json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message }))
+    let details = json!({ "name": "it" });
+    (
+        code,
+        json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message, "details": details }),
+    )
 }
 
 impl State {
@@ -113,6 +117,9 @@ impl State {
 
     fn answer(&mut self, method: &str, path: &str, query: Option<&str>, body: Value) -> (u16, Value) {
         let path = path.strip_suffix("/status").unwrap_or(path);
+        if let Some(pod) = path.strip_suffix("/eviction") {
+            return self.evict(pod, &body);
+        }
         if method == "POST" {
             let path = format!("{path}/{}", body["metadata"]["name"].as_str().unwrap_or_default());
             return match self.objects.contains_key(&path) {
@@ -124,7 +131,9 @@ impl State {
             return (200, json!({ "metadata": {}, "items": self.select(path, selector) }));
         }
         if method == "GET"
-            && ["nodes", "servicecidrs", "pods"].iter().any(|plural| path.ends_with(&format!("/{plural}")))
+            && ["nodes", "servicecidrs", "pods", "poddisruptionbudgets"]
+                .iter()
+                .any(|plural| path.ends_with(&format!("/{plural}")))
         {
             let below: Vec<_> = self.objects.iter().filter(|(name, _)| name.starts_with(path)).collect();
             return (
@@ -139,6 +148,10 @@ impl State {
         }
         match method {
             "PUT" => (200, self.store(path, body)),
+            "PATCH" if body.is_array() => match patched(&current, &body) {
+                Some(object) => (200, self.store(path, object)),
+                None => nameless(422, "Invalid"),
+            },
             "PATCH" => {
                 let mut merged = current;
                 merge(&mut merged, body);
@@ -148,14 +161,54 @@ impl State {
         }
     }
 
+    /// Takes a pod away, if the eviction's precondition on its UID holds.
+    fn evict(&mut self, pod: &str, eviction: &Value) -> (u16, Value) {
+        let Some(current) = self.objects.get(pod) else { return failure(404, "NotFound") };
+        let wanted = eviction.pointer("/deleteOptions/preconditions/uid");
+        if wanted.is_some_and(|uid| Some(uid) != current.pointer("/metadata/uid")) {
+            return failure(409, "Conflict");
+        }
+        self.objects.remove(pod);
+        (201, json!({ "kind": "Status", "status": "Success", "code": 201 }))
+    }
+
     /// The objects below `path` that carry the one label of `selector`, which is percent-encoded.
     fn select(&self, path: &str, selector: &str) -> Vec<Value> {
-        let selector = selector.replace("%2F", "/").replace("%3D", "=");
+        let selector = selector.split('&').next().unwrap_or_default().replace("%2F", "/").replace("%3D", "=");
         let (key, value) = selector.split_once('=').expect("one label is asked for");
         let labelled = |object: &&Value| object["metadata"]["labels"][key] == value;
         let below = self.objects.iter().filter(|(name, _)| name.starts_with(path));
         below.map(|(_, object)| object).filter(labelled).cloned().collect()
     }
+}
+
+/// As [`failure`], without saying of what: so the API server speaks of JSON patches that do not apply.
+fn nameless(code: u16, reason: &str) -> (u16, Value) {
+    let (code, mut status) = failure(code, reason);
+    status["details"] = json!({});
+    (code, status)
+}
+
+/// RFC 6902, as far as it is used here: `test` and `add` of members of objects. As the API server does, a change of the
+/// spec gives a new generation. `None` when a test fails or there is nothing to add to.
+fn patched(current: &Value, operations: &Value) -> Option<Value> {
+    let mut object = current.clone();
+    for operation in operations.as_array()? {
+        let (path, value) = (operation["path"].as_str()?, &operation["value"]);
+        match operation["op"].as_str()? {
+            "test" if object.pointer(path) == Some(value) => {}
+            "add" => {
+                let (parent, member) = path.rsplit_once('/')?;
+                let member = member.replace("~1", "/").replace("~0", "~");
+                object.pointer_mut(parent)?.as_object_mut()?.insert(member, value.clone());
+            }
+            _ => return None,
+        }
+    }
+    if let (Some(generation), true) = (object["metadata"]["generation"].as_i64(), object["spec"] != current["spec"]) {
+        object["metadata"]["generation"] = (generation + 1).into();
+    }
+    Some(object)
 }
 
 /// RFC 7396.

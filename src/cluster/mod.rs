@@ -7,9 +7,12 @@ mod connect;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod networks;
+mod permission;
+pub mod revisions;
 mod write;
 
 pub use backoff::WatchBackoff;
 pub use call::{CALL_TIMEOUT, CallError, within};
 pub use connect::{Clients, ConnectError, connect};
+pub use permission::Permission;
 pub use write::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};

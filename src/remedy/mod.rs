@@ -7,6 +7,7 @@ pub mod board;
 pub mod course;
 pub mod history;
 pub mod policy;
+pub mod restart;
 pub mod situation;
 mod words;
 

@@ -9,7 +9,7 @@ use kube::api::{Api, ListParams, LogParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::{CALL_TIMEOUT, CallError, within};
+use crate::cluster::{CALL_TIMEOUT, CallError, Permission, within};
 use crate::diagnosis::evidence::Lookup;
 
 /// How much of a log is read at most, in bytes.
@@ -102,34 +102,6 @@ impl Reader {
             // These name what was read already.
             Err(error @ (CallError::Timeout { .. } | CallError::Other { .. })) => Lookup::Failed(error.to_string()),
             Err(error) => Lookup::Failed(format!("{doing}: {error}")),
-        }
-    }
-}
-
-/// What RBAC must allow for one read.
-struct Permission<'a> {
-    verb: &'static str,
-    /// As RBAC and `kubectl auth can-i` name it: `pods`, `replicasets.apps`.
-    resource: String,
-    namespace: Option<&'a str>,
-}
-
-impl<'a> Permission<'a> {
-    fn new<K: Resource<DynamicType = ()>>(verb: &'static str, namespace: Option<&'a str>) -> Self {
-        let (plural, group) = (K::plural(&()), K::group(&()));
-        let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
-        Self { verb, resource, namespace }
-    }
-
-    /// The sentence for whoever writes the RoleBinding, with the command that checks it.
-    fn refused(&self) -> String {
-        let Self { verb, resource, namespace } = self;
-        match namespace {
-            Some(namespace) => format!(
-                "RBAC does not allow to {verb} {resource} in namespace {namespace} \
-                 (check: kubectl auth can-i {verb} {resource} -n {namespace})"
-            ),
-            None => format!("RBAC does not allow to {verb} {resource} (check: kubectl auth can-i {verb} {resource})"),
         }
     }
 }
