@@ -97,8 +97,19 @@ fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request
             request.target.address = Some(*address);
             request.target.is_own = true;
         }
+    } else if let Some((pod, port)) = own.filter(|_| leads_nowhere(evidence))
+        && let Some(address) = pod.addresses.first()
+    {
+        request.target.port = port;
+        request.target.address = Some(*address);
+        request.target.is_own = true;
     }
     Some(request)
+}
+
+/// A Service leads to pods that are ready, and none is: whoever wants to know why has to ask them.
+fn leads_nowhere(evidence: &Evidence) -> bool {
+    evidence.subject.service.is_some() && serving(evidence).all(|pod| !pod.ready)
 }
 
 /// Where the actuator is, by the spec, else by the path of the target, else where Spring Boot puts it.

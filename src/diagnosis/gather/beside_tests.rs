@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Beside, Question, beside, is_worth_asking};
 use crate::api::{ActuatorProbe, ErrorClass, MonitoredBackend};
-use crate::diagnosis::evidence::{Actuator, Container, EnvValue, Evidence, Lookup, Pod};
+use crate::diagnosis::evidence::{Actuator, Container, EnvValue, Evidence, Lookup, Pod, Service};
 use crate::probe::{HttpOptions, Policy, Prober, Request, Scheme, Target};
 
 /// A Spring Boot application whose database is down and whose context path is `/shop`.
@@ -157,4 +157,26 @@ async fn what_does_not_speak_http_has_no_actuator_unless_one_is_named() {
     assert_eq!(found(&named).base_status, Some(200));
     assert!(!is_worth_asking(&seen));
     server.abort();
+}
+
+#[tokio::test]
+async fn a_service_without_a_ready_pod_has_its_pod_asked_itself() {
+    let (address, _task) = spring().await;
+    let mut evidence = evidence("/", &[], &[address.port()]);
+    evidence.subject.service = Some(("web".to_owned(), "http".to_owned()));
+    let port = Some((80, address.port().to_string()));
+    evidence.service = Lookup::Found(Service { port, ..Service::default() });
+    // Where the Service is, nobody answers.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let spec = json!({"basePath": "/shop/actuator"});
+    let like = request(closed, "/");
+    let asked = async |evidence: &Evidence| {
+        let seen = ask(Some(spec.clone()), evidence, &like).await;
+        seen.actuator.found().and_then(|actuator| actuator.base_status)
+    };
+    assert_eq!(asked(&evidence).await, Some(200));
+    if let Lookup::Found(pods) = &mut evidence.pods {
+        pods[0].ready = true;
+    }
+    assert_eq!(asked(&evidence).await, None, "a pod that is ready is asked through its Service");
 }
