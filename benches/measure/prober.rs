@@ -19,10 +19,12 @@ use vigie::controller::backend::context::{Context, Given, Poke};
 use vigie::controller::backend::{prepare, rounds};
 use vigie::controller::checkpoints::{Budget, Checkpoints};
 use vigie::controller::events::Reporter;
+use vigie::controller::remedies::{Remedies, Roll};
 use vigie::controller::wakes::Wakes;
 use vigie::leader::{Leadership, Standing};
 use vigie::metrics::Metrics;
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
+use vigie::remedy::Limits;
 
 use crate::targets;
 
@@ -184,6 +186,13 @@ fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Resul
     }
     Ok(Given {
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
+        remedies: Arc::new(Remedies::new(
+            client.clone(),
+            clock,
+            metrics.clone(),
+            (Limits::default(), Roll::new(Limits::default(), 0, leadership.clone(), clock)),
+            None,
+        )),
         client,
         clock,
         leadership,

@@ -101,13 +101,19 @@ impl StatusWriter {
         self.checkpoints_under_way.load(Ordering::Relaxed)
     }
 
-    /// Replaces the status of `object`, which carries the resourceVersion that was read; gives the object as written.
+    /// Replaces the status of `object` because of `reason`. It carries the resourceVersion that was read; gives the object as written.
     ///
     /// # Errors
     /// [`WriteError::NotLeader`] when the permit ran out before a place in flight was free;
     /// [`CallError::Conflict`] when the object was changed meanwhile; [`CallError::Invalid`], with nothing sent, when
     /// it carries no resourceVersion, without which nothing would hold back a leader that is none any more.
-    pub async fn replace<K>(&self, permit: &Permit, api: &Api<K>, object: &K) -> Result<K, WriteError>
+    pub async fn replace<K>(
+        &self,
+        reason: WriteReason,
+        permit: &Permit,
+        api: &Api<K>,
+        object: &K,
+    ) -> Result<K, WriteError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
     {
@@ -116,7 +122,7 @@ impl StatusWriter {
         fenced(&what, object.meta().resource_version.as_deref().unwrap_or_default())?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let call = async { api.replace_status(&name, &params, object).await };
-        self.send(WriteReason::Transition, permit, &what, call).await
+        self.send(reason, permit, &what, call).await
     }
 
     /// Merges `status_patch` into the status of one object, if it still has `resource_version`.
@@ -275,11 +281,11 @@ mod tests {
         let read = desk.pod().await;
         let mut pod = read.clone();
         pod.status.as_mut().unwrap().message = Some("new".to_owned());
-        let written = desk.writer.replace(&permit, &desk.api, &pod).await.unwrap();
+        let written = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap();
         assert_ne!(written.metadata.resource_version, read.metadata.resource_version);
         assert_eq!(desk.fake.take_log(), [format!("PUT {PATH}/status?&fieldManager=vigie")]);
 
-        let stale = desk.writer.replace(&permit, &desk.api, &pod).await.unwrap_err();
+        let stale = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
         assert!(matches!(stale, WriteError::Call(CallError::Conflict)), "{stale}");
         assert_eq!(desk.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Transition, "conflict")]);
     }
@@ -306,12 +312,12 @@ mod tests {
         let mut pod = desk.pod().await;
         let over = desk.permit(Duration::from_micros(1));
         while over.is_current(desk.clock.now()) {}
-        let refused = desk.writer.replace(&over, &desk.api, &pod).await.unwrap_err();
+        let refused = desk.writer.replace(WriteReason::Transition, &over, &desk.api, &pod).await.unwrap_err();
         assert!(matches!(refused, WriteError::NotLeader), "{refused}");
 
         let permit = desk.permit(LONG);
         pod.metadata.resource_version = None;
-        let refused = desk.writer.replace(&permit, &desk.api, &pod).await.unwrap_err();
+        let refused = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
         assert_eq!(
             refused.to_string(),
             "refused as invalid: writing the status of Pod ns/a: the resourceVersion that was read is missing"
@@ -335,7 +341,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         desk.fake.set_mode(Mode::Up);
-        desk.writer.replace(&long, &desk.api, &pod).await.unwrap();
+        desk.writer.replace(WriteReason::Transition, &long, &desk.api, &pod).await.unwrap();
         assert_eq!(desk.writer.checkpoints_under_way(), 20, "those that wait for their place are counted too");
         hanging.abort_all();
         while hanging.join_next().await.is_some() {}
@@ -351,7 +357,7 @@ mod tests {
         let pod = desk.pod().await;
         let places = Arc::clone(&desk.writer.transitions).acquire_many_owned(16).await.unwrap();
         let short = desk.permit(Duration::from_millis(20));
-        let write = desk.writer.replace(&short, &desk.api, &pod);
+        let write = desk.writer.replace(WriteReason::Transition, &short, &desk.api, &pod);
         tokio::pin!(write);
         while short.is_current(desk.clock.now()) {
             assert!(futures::poll!(write.as_mut()).is_pending());
@@ -367,7 +373,7 @@ mod tests {
         let (pod, permit) = (desk.pod().await, desk.permit(LONG));
         for (code, reason, result) in [(403, "Forbidden", "forbidden"), (429, "TooManyRequests", "throttled")] {
             desk.fake.set_mode(Mode::Refuses(code, reason));
-            desk.writer.replace(&permit, &desk.api, &pod).await.unwrap_err();
+            desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
             assert_eq!(desk.counted(), [(WriteReason::Transition, result)]);
             assert_eq!(desk.fake.take_log().len(), 1, "sent once");
         }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::remedies::Remedies;
 use super::{backend, connector};
 use crate::admin::{BackendView, ConnectorView, Facts, Fleet, Standing};
+use crate::remedy::Breaker;
 
 /// All that this process looks after.
 pub struct Everything {
@@ -11,6 +13,8 @@ pub struct Everything {
     pub connectors: Arc<connector::view::Known>,
     /// The backends.
     pub backends: Arc<backend::view::Known>,
+    /// Remedies, for both.
+    pub remedies: Arc<Remedies>,
 }
 
 impl Fleet for Everything {
@@ -28,6 +32,11 @@ impl Fleet for Everything {
             facts.status_write_pending += self.backends.pending();
         }
         facts.backends = self.backends.count();
+        let board = self.remedies.roll.board.lock();
+        facts.remedies_in_flight = board.in_flight();
+        facts.breaker_open = matches!(board.breaker(), Breaker::Open(_));
+        let site = |name: &str| name.split_once('/').map(|(namespace, site)| (namespace.to_owned(), site.to_owned()));
+        facts.brakes = board.sites().iter().filter_map(|braked| site(&braked.site)).collect();
         facts
     }
 }

@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod paused;
 #[cfg(test)]
 mod played;
+pub mod remedies;
 pub mod transitions;
 pub mod trouble;
 pub mod unreadable;

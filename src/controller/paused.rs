@@ -10,10 +10,22 @@ const PAUSED_UNTIL: &str = "vigie.dev/paused-until";
 
 /// Whether remedies of an object are paused at `now`, by its spec or by its annotation.
 pub fn is_paused(meta: &ObjectMeta, spec: Option<&Paused>, now: Timestamp) -> bool {
-    let by_spec = |paused: &Paused| paused.until.as_ref().is_none_or(|until| until.0 > now);
-    let by_annotation = || {
-        let until = meta.annotations.as_ref()?.get(PAUSED_UNTIL)?;
-        until.parse::<Timestamp>().ok().map(|until| until > now)
-    };
-    spec.is_some_and(by_spec) || by_annotation().unwrap_or(false)
+    in_words(meta, spec, now).is_some()
+}
+
+/// Who paused remedies of an object, why and until when; `None` when nobody did, or it is over at `now`.
+pub fn in_words(meta: &ObjectMeta, spec: Option<&Paused>, now: Timestamp) -> Option<String> {
+    let is_on = |paused: &&Paused| paused.until.as_ref().is_none_or(|until| until.0 > now);
+    if let Some(Paused { by, reason, until }) = spec.filter(is_on) {
+        let until =
+            until.as_ref().map_or("until spec.paused is removed".to_owned(), |until| format!("until {}", until.0));
+        return Some(format!("paused by {by} ({reason}) {until}"));
+    }
+    by_annotation(meta, now).map(|until| format!("paused by the annotation {PAUSED_UNTIL} until {until}"))
+}
+
+/// Until when the annotation pauses; `None` when it does not, or not any more at `now`.
+pub fn by_annotation(meta: &ObjectMeta, now: Timestamp) -> Option<Timestamp> {
+    let until: Timestamp = meta.annotations.as_ref()?.get(PAUSED_UNTIL)?.parse().ok()?;
+    (until > now).then_some(until)
 }

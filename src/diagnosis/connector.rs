@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub faults: &'a [Fault],
     /// Two hosts beat with its token.
     pub duplicate: bool,
+    /// Why the pods that it runs in do not do their work, where they were looked at and it is known.
+    pub pods: Option<&'a Diagnosis>,
     /// Beats come from this Lease.
     pub lease: Option<&'a str>,
     /// The Secret that holds its token.
@@ -52,6 +54,8 @@ const RULES: &[Rule] = &[
     // It does beat: with a token that ended. That beats any guess about its network.
     token_revoked,
     mass_silence,
+    // Its pods say why it is silent; a restart would meet the same.
+    explained_by_pods,
     silent,
     never_seen,
     // It is heard: only its own word remains.
@@ -177,6 +181,14 @@ fn mass_silence(facts: &Facts<'_>) -> Option<Diagnosis> {
         "suspect what they share before the connectors: the path to vigie (public URL, Ingress, DNS, certificate, firewall), then the site's own uplink".to_owned(),
         RestartHelps::No,
     )
+}
+
+fn explained_by_pods(facts: &Facts<'_>) -> Option<Diagnosis> {
+    let pods = facts.pods.filter(|_| facts.presence == Presence::Offline)?;
+    let Diagnosis { cause, confidence, message, advice, restart_helps, .. } = pods;
+    let message = format!("silent since {}, and its pods say why: {message}", stamp(facts.last_contact));
+    let found = finding(*cause, *confidence, message, advice.clone(), *restart_helps)?;
+    Some(Diagnosis { evidence: pods.evidence.clone(), ..found })
 }
 
 fn silent(facts: &Facts<'_>) -> Option<Diagnosis> {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::actions::{Acknowledged, Action, Offered, Restart};
+use super::behind::Behind;
 use super::compact::{Checks, Seconds};
 use super::credentials::{Checked, Credential, Digest, check};
 use super::facts::Rate;
@@ -68,6 +69,8 @@ pub(super) struct Inner {
     /// Only of those whose agent was asked to restart something.
     pub(super) restart: Option<Box<Restart>>,
     pub(super) rate: Rate,
+    /// What its pods say; looked at while it is Offline only.
+    pods: Behind,
     /// The last contact that stands in the stored status.
     pub(super) written: Option<Moment>,
     /// When it was written, by us.
@@ -161,6 +164,8 @@ pub struct Snapshot {
     pub offered: Option<Offered>,
     /// What the agent said last of a restart that it was asked for.
     pub restarted: Option<Acknowledged>,
+    /// What its pods say.
+    pub pods: Behind,
     /// The last contact that stands in the stored status.
     pub written: Option<Moment>,
 }
@@ -180,6 +185,7 @@ impl Entry {
             checks: None,
             restart: None,
             rate: Rate::default(),
+            pods: Behind::Unseen,
             written: None,
             written_at: Moment::default(),
             was_mass_silent: false,
@@ -206,6 +212,7 @@ impl Entry {
             checks: inner.checks.as_ref().map(Checks::to_vec),
             offered: inner.restart.as_ref().and_then(|restart| restart.offered()).cloned(),
             restarted: inner.restart.as_ref().and_then(|restart| restart.acknowledged()).cloned(),
+            pods: inner.pods.clone(),
             written: inner.written,
         }
     }
@@ -288,6 +295,11 @@ impl Entry {
     /// The settings that its deadlines follow.
     pub fn timing(&self) -> Timing {
         self.inner.lock().timing.timing()
+    }
+
+    /// What its pods say of its silence.
+    pub fn explain(&self, pods: Behind) {
+        self.inner.lock().pods = pods;
     }
 
     /// Whether its stored status calls its silence mass silence.

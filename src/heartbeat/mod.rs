@@ -2,6 +2,7 @@
 
 pub mod actions;
 mod answers;
+pub mod behind;
 pub mod canary;
 mod client;
 mod compact;

@@ -8,13 +8,13 @@ use anyhow::Context as _;
 use axum::http::Uri;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
-use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backends::{Quarter, Shared, own_ports};
+use super::connectors::{brakes, enroll, known_connectors, of_connectors, remedies, tell_sites};
 use super::office::{Town, every};
 use crate::admin::{Admin, Authenticator, Fleet};
 use crate::api::Connector;
@@ -23,15 +23,14 @@ use crate::clock::Clock;
 use crate::cluster::{Clients, StatusWriter, behind, connect};
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::connector::drive;
-use crate::controller::connector::keeper::{Keeper, Outlets, SiteEvent};
+use crate::controller::connector::keeper::{Keeper, Outlets};
 use crate::controller::connector::leases;
-use crate::controller::connector::reconcile::{CALLS_IN_FLIGHT, Context};
+use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::sites::Sites;
 use crate::controller::connector::view::Known;
 use crate::controller::connector::watch::Tap;
 use crate::controller::events::Reporter;
 use crate::controller::fleet::Everything;
-use crate::controller::unreadable::Unreadable;
 use crate::controller::wakes::Wakes;
 use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
@@ -48,9 +47,9 @@ const FLUSH: Duration = Duration::from_secs(4);
 const STOP_REST: Duration = Duration::from_secs(2);
 
 /// The pod that we run in, when we run in one.
-struct Pod {
-    namespace: String,
-    name: String,
+pub(super) struct Pod {
+    pub(super) namespace: String,
+    pub(super) name: String,
 }
 
 /// Everything that is made before anything runs.
@@ -140,6 +139,7 @@ impl Assembly {
         let writer = StatusWriter::new(clock, metrics.clone());
         let reporter = Reporter { client: clients.lease.clone(), instance: me };
         let budget = Arc::new(Budget::new(args.status_writes_per_second));
+        let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let shared = Shared {
             args: &args,
             clients: &clients,
@@ -147,21 +147,22 @@ impl Assembly {
             writer: &writer,
             reporter: &reporter,
             metrics: &metrics,
+            remedies: &remedies,
             budget: &budget,
             clock,
         };
         let quarter = Quarter::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
-        let context = Arc::new(of_connectors(&shared, &registry, &sites));
+        work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
+        let prober = quarter.known.context.prober.clone();
+        let context = Arc::new(of_connectors(&shared, &registry, &sites, prober));
         let period = Duration::from_secs(args.checkpoint_seconds.into());
         let checkpoints = Arc::new(Checkpoints::new(period, budget.clone()));
-        let known = Arc::new(Known {
-            registry: registry.clone(),
-            stores: RwLock::default(),
-            sites: sites.clone(),
-            checkpoints: checkpoints.clone(),
-            has_canary: args.public_url.is_some(),
+        let known = Arc::new(known_connectors(&context, &checkpoints, args.public_url.is_some()));
+        let fleet: Arc<dyn Fleet> = Arc::new(Everything {
+            connectors: known.clone(),
+            backends: quarter.known.clone(),
+            remedies: remedies.clone(),
         });
-        let fleet: Arc<dyn Fleet> = Arc::new(Everything { connectors: known.clone(), backends: quarter.known.clone() });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let (pokes, poked) = mpsc::unbounded_channel();
         let town = Town::new(registry.clone(), clock, pokes.clone());
@@ -175,25 +176,6 @@ impl Assembly {
         parts.election(elector, leadership, pod.as_ref(), &rest);
         parts.ports(beats, admin, tls, metrics, exported, &hearing, &rest);
         Ok(Running { hearing, work, rest, context, known })
-    }
-}
-
-/// What the work on connectors is done with.
-fn of_connectors(shared: &Shared<'_>, registry: &Arc<Registry>, sites: &Arc<Sites>) -> Context {
-    let Shared { args, clients, leadership, writer, reporter, metrics, budget: _, clock } = *shared;
-    Context {
-        registry: registry.clone(),
-        leadership: leadership.clone(),
-        writer: writer.clone(),
-        client: clients.lease.clone(),
-        reporter: reporter.clone(),
-        sites: sites.clone(),
-        desks: Default::default(),
-        metrics: metrics.clone(),
-        public_url: args.public_url.clone(),
-        clock,
-        unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
-        calls: tokio::sync::Semaphore::new(CALLS_IN_FLIGHT),
     }
 }
 
@@ -241,6 +223,7 @@ impl Parts<'_> {
             let moved = move || town.listening_moved();
             work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
+        enroll(&self.context.remedies.roll, &stores);
         self.known.stores.write().clone_from(&stores);
         wakes
     }
@@ -354,26 +337,6 @@ impl Parts<'_> {
         // Few ask, and each answer may hold the whole fleet.
         let limits = Limits { max_connections: 256, ..Limits::default() };
         rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
-    }
-}
-
-/// Tells what concerns a whole site, about its Namespace.
-async fn tell_sites(context: Arc<Context>, mut news: mpsc::UnboundedReceiver<SiteEvent>, stop: CancellationToken) {
-    while let Some(Some(SiteEvent { namespace, event })) = stop.run_until_cancelled(news.recv()).await {
-        let regarding = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Namespace".to_owned()),
-            name: Some(namespace.to_string()),
-            ..ObjectReference::default()
-        };
-        // Only a leader tells; a failover in between makes this the next leader's to find out.
-        while context.leadership.borrow().permit(context.clock.now()).is_some() {
-            let Err(error) = context.reporter.tell(&regarding, &event).await else { break };
-            tracing::debug!(%error, "telling about a site; trying again");
-            if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
-                return;
-            }
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
 use super::assembly::Group;
+use super::connectors::enroll;
 use crate::api::MonitoredBackend;
 use crate::cli::args::RunArgs;
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ use crate::controller::backend::view::Known;
 use crate::controller::backend::watch::Tap;
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::events::Reporter;
+use crate::controller::remedies::Remedies;
 use crate::controller::wakes::{Scope, Wakes};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ pub(super) struct Shared<'a> {
     pub(super) writer: &'a StatusWriter,
     pub(super) reporter: &'a Reporter,
     pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) remedies: &'a Arc<Remedies>,
     pub(super) budget: &'a Arc<Budget>,
     pub(super) clock: Clock,
 }
@@ -51,7 +54,7 @@ pub(super) struct Quarter {
 
 impl Quarter {
     pub(super) fn new(shared: &Shared<'_>, own_ports: Vec<u16>) -> Self {
-        let Shared { args, clients, leadership, writer, reporter, metrics, budget, clock } = *shared;
+        let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget, clock } = *shared;
         let probing = &args.probing;
         let policy = Policy {
             allow: probing.allow_network.clone(),
@@ -70,6 +73,7 @@ impl Quarter {
             metrics: metrics.clone(),
             writer: writer.clone(),
             reporter: reporter.clone(),
+            remedies: remedies.clone(),
             checkpoints: Arc::new(Checkpoints::new(period, budget.clone())),
             wakes,
             policy: policy.clone(),
@@ -101,6 +105,7 @@ impl Quarter {
             stores.push(store);
             work.spawn(driven);
         }
+        enroll(&context.remedies.roll, &stores);
         *known.stores.write() = stores;
         work.spawn(drive::checkpoints(context.clone(), work.stop.clone()));
         let (stop, probed) = (work.stop.clone(), context.clone());

@@ -2,6 +2,7 @@
 
 mod assembly;
 mod backends;
+mod connectors;
 mod office;
 
 use anyhow::Context as _;

@@ -10,6 +10,7 @@ use crate::api::{
 };
 use crate::clock::Now;
 use crate::health::availability::Availability;
+use crate::remedy::course::Course;
 
 /// Everything that an assessment looks at.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Case<'a> {
     pub backend: &'a MonitoredBackend,
     /// What we know of it.
     pub live: &'a Snapshot,
+    /// What is done about it; `None` where nobody decided now: then what is stored stands.
+    pub remedy: Option<&'a Course>,
     /// Now.
     pub now: Now,
 }
@@ -138,11 +141,11 @@ impl Case<'_> {
     }
 
     fn remediating(&self) -> Said {
-        let (reason, message) = match self.backend.spec.remediation {
-            Some(_) => (Reason::NotYetSupported, "this version does not restart anything yet"),
-            None => (Reason::Idle, "remediation is not asked for"),
-        };
-        (Truth::False, reason, message.to_owned())
+        let idle = || (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned());
+        match self.remedy {
+            Some(course) => course.said.clone(),
+            None => self.stored(ConditionType::Remediating).unwrap_or_else(idle),
+        }
     }
 
     /// First match: Pending > Unknown > Down > Degraded > Up (api.md).

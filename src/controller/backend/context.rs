@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::cluster::StatusWriter;
 use crate::controller::checkpoints::Checkpoints;
 use crate::controller::events::{Event, Reporter};
+use crate::controller::remedies::Remedies;
 use crate::controller::unreadable::Unreadable;
 use crate::controller::wakes::Wakes;
 use crate::diagnosis::gather::Servers;
@@ -38,6 +39,8 @@ pub struct Given {
     pub writer: StatusWriter,
     /// Tells events.
     pub reporter: Reporter,
+    /// Remedies, for both kinds.
+    pub remedies: Arc<Remedies>,
     /// Whose last probe is written back, and when.
     pub checkpoints: Arc<Checkpoints<Backend>>,
     /// Wakes reconciles.
@@ -68,6 +71,8 @@ pub struct Context {
     pub client: kube::Client,
     /// Tells events.
     pub reporter: Reporter,
+    /// Remedies, for both kinds.
+    pub remedies: Arc<Remedies>,
     /// Objects whose status cannot be read.
     pub unreadable: Unreadable,
     /// What is counted.
@@ -123,7 +128,7 @@ pub struct Notes {
 impl Context {
     /// With no backend yet; and the news for whoever schedules the rounds.
     pub fn new(given: Given) -> (Arc<Self>, mpsc::UnboundedReceiver<Poke>) {
-        let Given { client, clock, leadership, metrics, writer, reporter, checkpoints, wakes, .. } = given;
+        let Given { client, clock, leadership, metrics, writer, reporter, remedies, checkpoints, wakes, .. } = given;
         let (pokes, poked) = mpsc::unbounded_channel();
         let context = Self {
             backends: Arc::default(),
@@ -135,6 +140,7 @@ impl Context {
             writer,
             client,
             reporter,
+            remedies,
             metrics,
             checkpoints,
             wakes,
@@ -163,6 +169,7 @@ impl Context {
     pub fn forget(&self, backend: &Arc<Backend>) {
         self.backends.dismiss(backend);
         self.eyes.left(backend);
+        self.remedies.forget::<MonitoredBackend>(&backend.key);
         self.notes.lock().remove(&backend.number);
         // The scheduler is gone only while the process ends.
         let _ = self.pokes.send(Poke::Gone(backend.clone()));

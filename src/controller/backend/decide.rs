@@ -54,7 +54,9 @@ fn compose(case: &Case<'_>, assessment: &Assessment, old: &MonitoredBackendStatu
         observed_generation: case.backend.metadata.generation.unwrap_or(0),
         transitions: old.transitions.clone(),
         // Present from the start, so that RESTARTS prints 0.
-        remediation: Some(old.remediation.clone().unwrap_or_default()),
+        remediation: Some(
+            case.remedy.map_or_else(|| old.remediation.clone().unwrap_or_default(), |course| course.status.clone()),
+        ),
         conditions: old.conditions.clone(),
     };
     let turned = if next.state == old.state { case.now.wall } else { assessment.since.min(case.now.wall) };

@@ -33,6 +33,8 @@ pub struct Findings {
     pub scraped: Option<Said>,
     /// `WorkloadHealthy`; `None` when no workload is known.
     pub workload_healthy: Option<Said>,
+    /// What Prometheus says, for whoever waits for its next scrape.
+    pub scrape: Option<crate::remedy::Scrape>,
 }
 
 /// One backend.

@@ -85,7 +85,9 @@ fn keep(context: &Context, backend: &Backend, found: Option<Findings>, now: Mome
             // One failure is no verdict, neither on the backend nor on its page.
             found.metrics_exposed = before.as_ref().and_then(|known| known.metrics_exposed.clone());
         }
-        let differs = before.is_none_or(|before| *before != found);
+        // A scrape that passed is no news to anybody but who waits for it, and that one looks himself.
+        let steady = |found: &Findings| Findings { scrape: None, ..found.clone() };
+        let differs = before.is_none_or(|before| steady(&before) != steady(&found));
         live.findings = Some((Arc::new(found), now));
         differs
     })
@@ -101,6 +103,7 @@ async fn investigate(context: &Arc<Context>, backend: &Arc<Backend>) -> Findings
         metrics_exposed: said(conclusions.metrics_exposed),
         scraped: said(conclusions.scraped),
         workload_healthy: said(conclusions.workload_healthy),
+        scrape: super::ailing::scrape(&evidence),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Backends: probed in rounds, investigated when they turn bad, and told of in their status.
 
+pub mod ailing;
 pub mod assess;
 pub mod context;
 pub mod decide;

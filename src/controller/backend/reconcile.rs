@@ -11,6 +11,7 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use thiserror::Error;
 
+use super::ailing::{hurry, verdict};
 use super::assess::Case;
 use super::context::Context;
 use super::decide::{Plan, decide, state_event};
@@ -18,9 +19,11 @@ use super::entry::{Backend, Snapshot};
 use super::rounds::is_held;
 use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
 use crate::clock::Now;
-use crate::cluster::{CallError, WriteError};
+use crate::cluster::{CallError, WriteError, WriteReason};
 use crate::controller::events::Event;
+use crate::controller::remedies::{self, Acted, Asked};
 use crate::leader::Permit;
+use crate::remedy::course::Course;
 
 /// How old the newest transition may be when it is told again after a restart of ours.
 const RETELL: SignedDuration = SignedDuration::from_mins(10);
@@ -49,17 +52,32 @@ impl Context {
         let Some(entry) = known.filter(|known| Some(&known.uid) == seen.metadata.uid.as_ref()) else {
             return Ok(Action::await_change());
         };
+        // A remedy takes a few steps, each with the object as the one before wrote it.
+        for _ in 0..6 {
+            match self.step(&entry, seen).await? {
+                Some(Duration::ZERO) => {}
+                next => return Ok(next.map_or_else(Action::await_change, Action::requeue)),
+            }
+        }
+        Ok(Action::requeue(Duration::from_secs(1)))
+    }
+
+    /// One look; gives when the next one is due.
+    async fn step(&self, entry: &Arc<Backend>, seen: &MonitoredBackend) -> Result<Option<Duration>, Failed> {
         let now = self.clock.read();
-        let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Action::await_change()) };
+        let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(None) };
         let younger = self.note(entry.number, permit.epoch(), |notes| younger(&mut notes.latest, seen));
         let backend = younger.as_ref().unwrap_or(seen);
-        let live = entry.snapshot(self.eyes.blind_for(&entry));
-        if let Some(wait) = self.waits(&entry, backend, &live) {
-            return Ok(Action::requeue(wait));
+        let live = entry.snapshot(self.eyes.blind_for(entry));
+        if let Some(wait) = self.waits(entry, backend, &live) {
+            return Ok(Some(wait));
         }
-        let plan = decide(&Case { backend, live: &live, now });
-        self.apply(&permit, &entry, backend, &live, plan, now).await?;
-        Ok(Action::await_change())
+        let case = Case { backend, live: &live, remedy: None, now };
+        let verdict = verdict(&case, &case.assess());
+        let course = self.remedies.steer(&permit, Asked::about(backend, &verdict)).await;
+        hurry(entry, &course, now.moment);
+        let plan = decide(&Case { remedy: Some(&course), ..case });
+        self.apply(&permit, entry, backend, &live, plan, course, now).await
     }
 
     /// A verdict in the dark waits until we know that we see; what is known already stands.
@@ -71,6 +89,7 @@ impl Context {
         is_held(self, entry, live.record.availability())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
     async fn apply(
         &self,
         permit: &Permit,
@@ -78,18 +97,32 @@ impl Context {
         backend: &MonitoredBackend,
         live: &Snapshot,
         plan: Plan,
+        course: Course,
         now: Now,
-    ) -> Result<(), Failed> {
-        let Plan { status, current, events, due_at } = plan;
+    ) -> Result<Option<Duration>, Failed> {
+        let Plan { status, current, mut events, due_at } = plan;
+        events.extend(remedies::events(&course.told));
         let checkpoint = self.note(entry.number, permit.epoch(), |notes| std::mem::take(&mut notes.checkpoint));
         let mut written = None;
         if let Some(status) = status {
-            written = Some(self.write(permit, entry, backend, status, live, due_at).await?);
+            let reason = remedies::why_written(backend, &course, due_at.is_some());
+            let object = MonitoredBackend { status: Some(status), ..backend.clone() };
+            let done = self.write(reason, permit, entry, object, live, due_at).await;
+            written = Some(done.inspect_err(|failed| {
+                let is_doubtful = matches!(failed, Failed::Status(WriteError::Call(error)) if error.leaves_doubt());
+                self.remedies.unwritten(backend, &course, is_doubtful);
+            })?);
+            self.remedies.recorded(backend, &course);
         } else if checkpoint {
-            written = Some(self.checkpoint(permit, entry, backend, &current, live).await?);
+            let done = self.checkpoint(permit, entry, backend, &current, live).await;
+            written = Some(done.inspect_err(|_| self.remedies.unwritten(backend, &course, false))?);
         }
         let backend = written.as_ref().unwrap_or(backend);
-        let mut events = events;
+        // Before anything that may fail: it is written down, and nobody else does it.
+        let acted = match &course.act {
+            Some(act) => self.remedies.act(permit, backend, act).await,
+            None => Acted::Wait,
+        };
         let (untold, first) = self.note(entry.number, permit.epoch(), |notes| {
             notes.failures = 0;
             (std::mem::take(&mut notes.untold), !std::mem::replace(&mut notes.retold, true))
@@ -98,21 +131,20 @@ impl Context {
         if let (true, Some(status)) = (first && due_at.is_none(), &backend.status) {
             events.extend(retold(backend, status, now.wall));
         }
-        self.tell(permit, entry, backend, events).await
+        self.tell(permit, entry, backend, events).await?;
+        Ok(remedies::wait(&course, acted, now.wall))
     }
 
     async fn write(
         &self,
+        reason: WriteReason,
         permit: &Permit,
         entry: &Arc<Backend>,
-        backend: &MonitoredBackend,
-        status: MonitoredBackendStatus,
+        object: MonitoredBackend,
         live: &Snapshot,
         due_at: Option<Timestamp>,
     ) -> Result<MonitoredBackend, Failed> {
-        let mut object = backend.clone();
-        object.status = Some(status);
-        let written = self.writer.replace(permit, &self.api(backend), &object).await?;
+        let written = self.writer.replace(reason, permit, &self.api(&object), &object).await?;
         self.wrote(permit, entry, &written, live);
         if let Some(due_at) = due_at {
             let lag = Duration::try_from(self.clock.read().wall.duration_since(due_at)).unwrap_or_default();

@@ -42,7 +42,7 @@ impl Known {
             }
             let Some(entry) = self.context.backends.get(&Key::of(&backend.metadata)) else { continue };
             let live = entry.snapshot(self.context.eyes.blind_for(&entry));
-            let assessment = Case { backend, live: &live, now }.assess();
+            let assessment = Case { backend, live: &live, remedy: None, now }.assess();
             each(backend, &entry, &live, &assessment, now);
         }
     }

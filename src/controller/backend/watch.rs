@@ -71,6 +71,7 @@ impl Tap {
             }
             Event::InitDone => {
                 self.forget_missing(&std::mem::take(listed));
+                self.context.remedies.roll.filled();
                 (self.filled)();
             }
         }
@@ -79,6 +80,7 @@ impl Tap {
     fn applied(&self, object: &Guarded) {
         let Ok(backend) = &object.0 else { return };
         let context = &self.context;
+        context.remedies.roll.stored(backend);
         let enrolled = context.backends.enroll(backend, context.clock.read());
         if let Some(before) = &enrolled.dismissed {
             context.forget(before);

@@ -9,6 +9,7 @@ use crate::diagnosis::connector::{Facts, diagnose};
 use crate::health::checks::{Health, Report, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
+use crate::remedy::course::Course;
 
 /// Everything that an assessment looks at.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct Case<'a> {
     pub delivering: bool,
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
+    /// What is done about it; `None` where nobody decided now: then what is stored stands.
+    pub remedy: Option<&'a Course>,
     /// Now.
     pub now: Now,
 }
@@ -165,9 +168,10 @@ impl Case<'_> {
     }
 
     fn remediating(&self) -> (Truth, Reason, String) {
-        match &self.connector.spec.remediation {
-            None => (Truth::False, Reason::Idle, "remediation is not asked for".to_owned()),
-            Some(_) => (Truth::False, Reason::NotYetSupported, "this version of vigie takes no remedies".to_owned()),
+        let idle = || (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned());
+        match self.remedy {
+            Some(course) => course.said.clone(),
+            None => stored(self.connector, ConditionType::Remediating).unwrap_or_else(idle),
         }
     }
 
@@ -206,6 +210,7 @@ impl Case<'_> {
             retired_token_used: self.retired_use.filter(|used| contact.is_none_or(|contact| *used > contact)),
             faults: if heard { &health.faults } else { &[] },
             duplicate: heard && self.live.duplicate.is_some(),
+            pods: self.live.pods.why(),
             lease: self.connector.spec.heartbeat.lease_name.as_deref().filter(|_| self.connector.is_lease()),
             secret: &secret,
             host,

@@ -71,7 +71,9 @@ fn compose(
         token: token.map(|plan| plan.status.clone()).or_else(|| old.token.clone()),
         transitions: old.transitions.clone(),
         // Present from the start, so that RESTARTS prints 0.
-        remediation: Some(old.remediation.clone().unwrap_or_default()),
+        remediation: Some(
+            case.remedy.map_or_else(|| old.remediation.clone().unwrap_or_default(), |course| course.status.clone()),
+        ),
         conditions: old.conditions.clone(),
     };
     // A condition that turns because of silence turned at the deadline; any other turns now.

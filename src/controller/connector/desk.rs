@@ -30,6 +30,8 @@ pub struct Desk {
     pub looked: Option<Wishes>,
     /// Look at the Secret at this moment, whatever else.
     pub look_at: Option<Moment>,
+    /// When the pods behind it were looked at last.
+    pub looked_behind: Option<Moment>,
     /// What was tried and did not work out; empty for almost all.
     undone: Option<Box<Undone>>,
     /// A checkpoint is due.

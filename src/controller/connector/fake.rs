@@ -14,12 +14,15 @@ use crate::clock::Clock;
 use crate::cluster::StatusWriter;
 use crate::cluster::fake::Fake;
 use crate::controller::events::Reporter;
+use crate::controller::remedies::{Remedies, Roll};
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::{Registry, Told};
 use crate::leader::{Leadership, Standing};
 use crate::metrics::Metrics;
+use crate::probe::{Policy, Prober};
+use crate::remedy::Limits;
 
 /// What is to be kept while a [`Context`] is used.
 pub(super) type Kept = (watch::Sender<Leadership>, mpsc::UnboundedReceiver<Told>);
@@ -42,6 +45,14 @@ pub(super) fn leader(fake: &Fake) -> (Context, Kept) {
         client: fake.client(),
         reporter: Reporter { client: fake.client(), instance: "test".to_owned() },
         sites: Arc::default(),
+        remedies: Arc::new(Remedies::new(
+            fake.client(),
+            clock,
+            metrics.clone(),
+            (Limits::default(), Roll::new(Limits::default(), 0, leadership.clone(), clock)),
+            None,
+        )),
+        prober: Arc::new(Prober::new(Policy::default())),
         desks: Desks::default(),
         metrics,
         public_url: None,

@@ -1,6 +1,9 @@
 //! Connectors: from what is heard to what is written.
 
+pub mod ailing;
+mod apply;
 pub mod assess;
+mod behind;
 pub mod decide;
 pub mod desk;
 pub mod drive;

@@ -8,25 +8,26 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use super::ailing::{asked, verdict};
 use super::assess::{Case, stored};
-use super::decide::{Plan, decide, state_event};
+use super::decide::{decide, state_event};
 use super::desk::Desks;
-use super::look::Look;
 use super::sites::Sites;
 use super::token::{TokenPlan, Write};
-use crate::api::{ConditionType, Connector, ConnectorStatus, Reason, Truth};
+use crate::api::{ConditionType, Connector, Reason, Truth};
 use crate::clock::{Clock, Now};
 use crate::cluster::{CallError, StatusWriter, WriteError};
 use crate::controller::events::{Event, Reporter};
+use crate::controller::remedies::Remedies;
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::entry::{Entry, Key, Snapshot};
 use crate::heartbeat::registry::Registry;
 use crate::leader::{Leadership, Permit};
 use crate::metrics::Metrics;
+use crate::probe::Prober;
 
 /// How old the newest transition may be when it is told again after a restart of ours. Told once already, it is refused
 /// as existing; older than this, the event may have been forgotten by the API server (an hour) and would come back.
@@ -49,6 +50,10 @@ pub struct Context {
     pub reporter: Reporter,
     /// Mass silence.
     pub sites: Arc<Sites>,
+    /// Remedies, for both kinds.
+    pub remedies: Arc<Remedies>,
+    /// The dialler: what looks at pods takes one along.
+    pub prober: Arc<Prober>,
     /// Our notes.
     pub desks: Desks,
     /// Where lags are counted.
@@ -80,12 +85,29 @@ pub enum Failed {
     Event(CallError),
 }
 
+impl Failed {
+    /// Whether what was to be written may be written all the same.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Status(WriteError::Call(error)) if error.leaves_doubt())
+    }
+}
+
 /// What follows from one step.
-enum Next {
+pub(super) enum Next {
     /// All is done until then.
     Done(Option<Duration>),
     /// There is more to do, with the object as it is now.
     Again(Box<Connector>),
+}
+
+impl Next {
+    /// The same, looking again after `wait` at the latest.
+    fn sooner(self, wait: Option<Duration>) -> Self {
+        match self {
+            Self::Done(next) => Self::Done(next.into_iter().chain(wait).min()),
+            Self::Again(connector) => Self::Again(connector),
+        }
+    }
 }
 
 impl Context {
@@ -96,7 +118,8 @@ impl Context {
     pub async fn reconcile(&self, connector: &Connector) -> Result<Action, Failed> {
         let mut latest = self.younger(connector);
         // Three steps are the most that a change asks for: the state, the intent of a delivery, its outcome.
-        for _ in 0..4 {
+        // So do the steps of a remedy.
+        for _ in 0..6 {
             match self.step(latest.as_ref().unwrap_or(connector)).await? {
                 Next::Done(next) => return Ok(next.map_or_else(Action::await_change, Action::requeue)),
                 Next::Again(written) => latest = Some(*written),
@@ -117,13 +140,16 @@ impl Context {
         };
         let now = self.clock.read();
         let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Next::Done(None)) };
-        let live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
+        let mut live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
         let look = self.look(&permit, &entry, connector, &live, now).await;
+        let behind = self.look_behind(&permit, &entry, connector, &mut live, now).await;
         let mass_silence = self.sites.mass_silence(&entry.identity.domain);
-        let case =
-            self.case(connector, &entry, &live, mass_silence.as_deref(), look.as_ref().map(|look| &look.plan), now);
-        let plan = decide(&case, look.as_ref().map(|look| &look.plan));
-        let next = self.apply(&permit, &entry, connector, &live, plan, look, now).await?;
+        let token = look.as_ref().map(|look| &look.plan);
+        let case = self.case(connector, &entry, &live, mass_silence.as_deref(), token, now);
+        let verdict = verdict(&case, &case.assess());
+        let course = self.remedies.steer(&permit, asked(&case, &verdict)).await;
+        let plan = decide(&Case { remedy: Some(&course), ..case }, token);
+        let next = self.apply(&permit, &entry, connector, &live, plan, look, course, now).await?.sooner(behind);
         // Last: what cannot be told must not hold back what is to be written.
         self.retell(&permit, &entry, connector, now).await?;
         Ok(next)
@@ -142,115 +168,6 @@ impl Context {
         observe(connector, live, mass_silence, duplicate, token, now)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
-    async fn apply(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        live: &Snapshot,
-        plan: Plan,
-        look: Option<Look>,
-        now: Now,
-    ) -> Result<Next, Failed> {
-        let Plan { status, current, secret, events, due_at } = plan;
-        let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
-        let mut written = None;
-        if let Some(status) = status {
-            let done = self.write(permit, entry, connector, status, live, due_at).await;
-            written = Some(done.inspect_err(|failed| self.doubt(permit, entry, failed, &events))?);
-        } else if checkpoint {
-            written = Some(self.checkpoint(permit, entry, connector, &current, live).await?);
-        }
-        if let Some(look) = look {
-            let sooner = look.plan.look_again.and_then(|after| Duration::try_from(after).ok());
-            let delivered = self.deliver(permit, entry, written.as_ref().unwrap_or(connector), &look, secret).await;
-            if let Some(failed) = delivered.err().or(look.failure.map(Failed::Secret)) {
-                // The status says it already and will not say it again: what is to be told waits for the next try. So
-                // does the look itself, which stays due.
-                self.desks.at(entry.number, permit.epoch(), |desk| {
-                    desk.keep_untold(events);
-                    desk.look_at = None;
-                });
-                return Err(failed);
-            }
-            self.desks.at(entry.number, permit.epoch(), |desk| {
-                // What was just written is looked at once more, to say that it is there.
-                let sooner = if secret == Write::Nothing { sooner } else { Some(Duration::ZERO) };
-                desk.note_look(connector, now.moment, sooner);
-            });
-        }
-        self.tell(permit, entry, connector, events).await?;
-        self.desks.at(entry.number, permit.epoch(), |desk| {
-            desk.failures = 0;
-            if due_at.is_some() {
-                // A deleted Secret is noticed at reconcile (api.md): whose state changes, his Secret is looked at.
-                desk.look_at = None;
-            }
-        });
-        if secret != Write::Nothing || due_at.is_some() {
-            return Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))));
-        }
-        Ok(Next::Done(self.next_look(permit, entry, live, now)))
-    }
-
-    async fn write(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        status: ConnectorStatus,
-        live: &Snapshot,
-        due_at: Option<Timestamp>,
-    ) -> Result<Connector, Failed> {
-        let mut object = connector.clone();
-        object.status = Some(status);
-        let written = self.writer.replace(&self.renewed(permit)?, &self.api(connector), &object).await?;
-        let now = self.clock.read();
-        self.registry.wrote(entry, &written, live.last_contact, now);
-        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
-        if let Some(due_at) = due_at {
-            // Its event is ours to tell, and in hand.
-            self.desks.at(entry.number, permit.epoch(), |desk| desk.retold = true);
-            // What came due while nobody could know is not late: the lag counts from when we could.
-            let since = self.registry.ear.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
-            let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
-            self.metrics.observe_transition_lag(lag);
-            if let Some(status) = &written.status {
-                log_transition(entry, status);
-            }
-        }
-        Ok(written)
-    }
-
-    fn doubt(&self, permit: &Permit, entry: &Entry, failed: &Failed, events: &[Event]) {
-        if matches!(failed, Failed::Status(WriteError::Call(error)) if error.leaves_doubt()) {
-            self.desks.at(entry.number, permit.epoch(), |desk| desk.doubt(events));
-        }
-    }
-
-    async fn checkpoint(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        current: &ConnectorStatus,
-        live: &Snapshot,
-    ) -> Result<Connector, Failed> {
-        let patch = json!({
-            "lastHeartbeatTime": current.last_heartbeat_time,
-            "lastHealthyTime": current.last_healthy_time,
-            "agent": current.agent,
-            "checks": current.checks,
-        });
-        let version = connector.resource_version().unwrap_or_default();
-        let written =
-            self.writer.checkpoint(permit, &self.api(connector), &connector.name_any(), &version, patch).await?;
-        self.registry.wrote(entry, &written, live.last_contact, self.clock.read());
-        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
-        Ok(written)
-    }
-
     /// Tells what the last reconcile could not, and after a restart of ours the newest transition again: whoever wrote
     /// it may have been killed before it could tell.
     async fn retell(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, now: Now) -> Result<(), Failed> {
@@ -267,7 +184,7 @@ impl Context {
         self.tell(permit, entry, connector, events).await
     }
 
-    async fn tell(
+    pub(super) async fn tell(
         &self,
         permit: &Permit,
         entry: &Arc<Entry>,
@@ -301,11 +218,11 @@ impl Context {
         self.calls.acquire().await.expect("it is never closed")
     }
 
-    fn api(&self, connector: &Connector) -> Api<Connector> {
+    pub(super) fn api(&self, connector: &Connector) -> Api<Connector> {
         Api::namespaced(self.client.clone(), &connector.namespace().unwrap_or_default())
     }
 
-    fn next_look(&self, permit: &Permit, entry: &Arc<Entry>, live: &Snapshot, now: Now) -> Option<Duration> {
+    pub(super) fn next_look(&self, permit: &Permit, entry: &Arc<Entry>, live: &Snapshot, now: Now) -> Option<Duration> {
         let look_at = self.desks.at(entry.number, permit.epoch(), |desk| desk.look_at);
         let duplicate_until = live.duplicate.map(|(_, until)| until);
         let next = [look_at, duplicate_until].into_iter().flatten().min()?;
@@ -355,6 +272,7 @@ pub fn observe<'a>(
         provisioned,
         delivering,
         retired_use: retired_use(connector, live, now),
+        remedy: None,
         now,
     }
 }
@@ -373,18 +291,6 @@ pub fn key(connector: &Connector) -> Key {
 
 fn is_same(entry: &Entry, connector: &Connector) -> bool {
     connector.metadata.uid.as_deref() == Some(&entry.identity.uid)
-}
-
-fn log_transition(entry: &Entry, status: &ConnectorStatus) {
-    let Some(latest) = status.transitions.first() else { return };
-    tracing::info!(
-        connector = %entry.identity.key,
-        from = latest.from.as_deref().unwrap_or("-"),
-        to = latest.to,
-        cause = latest.cause.map_or("-", |cause| cause.as_str()),
-        since = %latest.time.0,
-        "transition"
-    );
 }
 
 #[cfg(test)]

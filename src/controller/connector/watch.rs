@@ -81,6 +81,7 @@ impl Tap {
             }
             Event::InitDone => {
                 self.forget_missing(&std::mem::take(listed));
+                self.context.remedies.roll.filled();
                 (self.filled)();
             }
         }
@@ -89,6 +90,7 @@ impl Tap {
     fn applied(&self, object: &Guarded) {
         let Ok(connector) = &object.0 else { return };
         let context = &self.context;
+        context.remedies.roll.stored(connector);
         let enrolled = context.registry.enroll(connector, context.clock.read());
         if let Some(before) = enrolled.dismissed {
             context.desks.remove(before.number);
@@ -111,6 +113,7 @@ impl Tap {
             (self.wake)(&affected);
         }
         self.context.desks.remove(entry.number);
+        self.context.remedies.forget::<Connector>(&entry.identity.key);
         let _ = self.pokes.send(Poke::Gone(entry.clone()));
     }
 

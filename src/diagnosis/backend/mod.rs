@@ -144,6 +144,14 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     Some(first.into_diagnosis(alternatives))
 }
 
+/// Why the pods of a workload do not do their work, whatever that is: the rules about pods and rollouts alone. `None`
+/// when the pods explain nothing.
+pub fn diagnose_pods(evidence: &Evidence) -> Option<Diagnosis> {
+    let pods = RULES.iter().skip_while(|(cause, _)| *cause != Cause::ScaledToZero);
+    let mut pods = pods.take_while(|(cause, _)| *cause != Cause::OneReplicaBad);
+    pods.find_map(|(_, rule)| rule(evidence)).map(|found| found.bounded().into_diagnosis(Vec::new()))
+}
+
 /// The rule of one of these causes matches.
 fn matches_any(evidence: &Evidence, causes: &[Cause]) -> bool {
     RULES.iter().any(|(cause, rule)| causes.contains(cause) && rule(evidence).is_some())

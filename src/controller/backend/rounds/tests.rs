@@ -12,19 +12,29 @@ use crate::cluster::fake::{Fake, Mode};
 use crate::controller::backend::context::{Given, LOOKS_AT_ONCE};
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::events::Reporter;
+use crate::controller::remedies::{Remedies, Roll};
 use crate::controller::wakes::Wakes;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::Policy;
+use crate::remedy::Limits;
 
 fn context(client: kube::Client) -> Arc<Context> {
     let clock = Clock::default();
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
+    let leadership = watch::channel(Leadership::follower()).1;
     let given = Given {
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
+        remedies: Arc::new(Remedies::new(
+            client.clone(),
+            clock,
+            metrics.clone(),
+            (Limits::default(), Roll::new(Limits::default(), 0, leadership.clone(), clock)),
+            None,
+        )),
         client,
         clock,
-        leadership: watch::channel(Leadership::follower()).1,
+        leadership,
         writer: StatusWriter::new(clock, metrics.clone()),
         metrics,
         checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),

@@ -7,12 +7,19 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{Cause, CheckOutcome, Condition, ConditionType, MAX_TRANSITIONS, Reason, Truth, conditions};
+use crate::api::{
+    Cause, CheckOutcome, Condition, ConditionType, Confidence, MAX_TRANSITIONS, Reason, RemediationStatus, Truth,
+    conditions,
+};
 use crate::clock::Now;
+use crate::controller::connector::ailing::verdict;
 use crate::controller::played::{START, moment, now};
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
+use crate::heartbeat::behind::Behind;
 use crate::heartbeat::entry::Agent;
 use crate::heartbeat::message::ReportedCheck;
+use crate::remedy::Health;
+use crate::remedy::course::Course;
 
 fn connector(spec: Value) -> Connector {
     let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 3, "resourceVersion": "7" });
@@ -36,6 +43,7 @@ fn live(presence: Presence, since: i64) -> Snapshot {
         offline: std::time::Duration::from_secs(300),
     };
     Snapshot {
+        pods: Behind::Unseen,
         timing,
         last_contact: (presence != Presence::NeverSeen).then(|| moment(since)),
         verdict: Verdict {
@@ -68,6 +76,7 @@ fn checked(mut live: Snapshot, checks: &[(&str, CheckOutcome)]) -> Snapshot {
 
 fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Case<'a> {
     Case {
+        remedy: None,
         connector,
         live,
         mass_silence: None,
@@ -186,12 +195,28 @@ fn stalled_goes_with_its_cause() {
 }
 
 #[test]
-fn remedies_that_are_asked_for_are_not_yet_supported() {
+fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
     let connector = connector(
         json!({ "workloadRef": { "kind": "Deployment", "name": "gw" }, "remediation": { "mode": "Restart" } }),
     );
-    let found = case(&connector, &live(Presence::Offline, 0), now(900)).assess();
-    assert_eq!(said(&found.conditions, ConditionType::Remediating), ("False".into(), "NotYetSupported".into()));
+    let offline = live(Presence::Offline, 0);
+    let course = Course {
+        status: RemediationStatus { restarts: 7, ..RemediationStatus::default() },
+        said: (Truth::False, Reason::CoolingDown, "until noon".to_owned()),
+        told: Vec::new(),
+        act: None,
+        ended: None,
+        begun: None,
+        denied: None,
+        again: None,
+    };
+    let plan = decide(&Case { remedy: Some(&course), ..case(&connector, &offline, now(900)) }, None);
+    let status = plan.status.unwrap();
+    assert_eq!(said(&status.conditions, ConditionType::Remediating), ("False".into(), "CoolingDown".into()));
+    assert_eq!(status.remediation.as_ref().unwrap().restarts, 7);
+    let written = stored(&connector, &status);
+    let viewed = case(&written, &offline, now(901)).assess();
+    assert_eq!(said(&viewed.conditions, ConditionType::Remediating), ("False".into(), "CoolingDown".into()));
 }
 
 #[test]
@@ -448,4 +473,26 @@ proptest! {
             prop_assert!(again.events.is_empty());
         }
     }
+}
+
+#[test]
+fn a_silence_is_acted_upon_only_when_the_pods_that_may_explain_it_were_seen() {
+    let judged = |life: &Life, silent: &Snapshot| {
+        let case = case(&life.connector, silent, now(301));
+        let verdict = verdict(&case, &case.assess());
+        (verdict.health(), verdict.diagnosis.as_ref().map(|found| found.confidence))
+    };
+    let mut life = Life::new(json!({"workloadRef": {"kind": "Deployment", "name": "gw"}}));
+    life.look(&live(Presence::Online, 0), 0);
+    let mut silent = live(Presence::Offline, 300);
+    assert_eq!(judged(&life, &silent).0, Health::Unknown, "first it is told, then its pods are looked at");
+    life.look(&silent, 300);
+    assert_eq!(judged(&life, &silent), (Health::Unhealthy, Some(Confidence::Possible)), "they could not be seen");
+    silent.pods = Behind::Seen(None);
+    assert_eq!(judged(&life, &silent), (Health::Unhealthy, Some(Confidence::Certain)), "they explain nothing");
+
+    let mut alone = Life::new(json!({}));
+    alone.look(&live(Presence::Online, 0), 0);
+    let silent = live(Presence::Offline, 300);
+    assert_eq!(judged(&alone, &silent), (Health::Unhealthy, Some(Confidence::Certain)), "it has no pods");
 }

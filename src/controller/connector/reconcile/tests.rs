@@ -144,6 +144,25 @@ async fn an_event_that_cannot_be_told_holds_no_transition_back() {
     assert_eq!(rig.told(), 2, "both are told in the end");
 }
 
+#[tokio::test]
+async fn an_attempt_that_another_recorded_is_told_once_also_when_the_state_changes_with_the_first_look() {
+    let now = jiff::Timestamp::now().to_string();
+    let past = json!({ "id": "a1", "cause": "WireGuardDown", "outcome": "Succeeded", "restarted": true, "cured": true, "startTime": now, "endTime": now, "message": "" });
+    let mut told = Vec::new();
+    for history in [json!([]), json!([past])] {
+        let mut status = half_delivered("used");
+        status["remediation"] = json!({ "restarts": 1, "history": history });
+        let rig = Rig::new(status);
+        let beat = br#"{"connector_id": "edge/paris", "token": "used"}"#;
+        rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+        rig.reconcile().await.unwrap();
+        told.push(rig.told());
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.told(), 0, "and not again");
+    }
+    assert_eq!(told[1], told[0] + 1, "its outcome, beside that it is online");
+}
+
 /// What stands between the Secret's writing and the status that says so: the token may be in use already.
 fn half_delivered(rig_token: &str) -> Value {
     let outstanding = json!({ "type": "Provisioned", "status": "False", "reason": "TokenSecretInvalid", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });

@@ -1,0 +1,204 @@
+//! The last step: what was decided is written, done and told, in this order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde_json::json;
+
+use super::decide::Plan;
+use super::look::Look;
+use super::reconcile::{Context, Failed, Next};
+use super::token::Write;
+use crate::api::{Connector, ConnectorStatus, REQUESTED};
+use crate::clock::Now;
+use crate::cluster::WriteReason;
+use crate::controller::events::Event;
+use crate::controller::remedies::{self, Acted};
+use crate::heartbeat::actions::Action;
+use crate::heartbeat::entry::{Entry, Snapshot};
+use crate::leader::Permit;
+use crate::remedy::course::{Act, Course};
+
+impl Context {
+    #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
+    pub(super) async fn apply(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        live: &Snapshot,
+        plan: Plan,
+        look: Option<Look>,
+        course: Course,
+        now: Now,
+    ) -> Result<Next, Failed> {
+        let Plan { status, current, secret, mut events, due_at } = plan;
+        events.extend(remedies::events(&course.told));
+        let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
+        let mut written = None;
+        if let Some(status) = status {
+            written = Some(self.store(permit, entry, connector, live, status, due_at, &course, &events).await?);
+            self.remedies.recorded(connector, &course);
+        } else if checkpoint {
+            let done = self.checkpoint(permit, entry, connector, &current, live).await;
+            written = Some(done.inspect_err(|_| self.remedies.unwritten(connector, &course, false))?);
+        }
+        // Before anything that may fail: it is written down, and nobody else does it.
+        let acted = self.act(permit, entry, written.as_ref().unwrap_or(connector), &course).await;
+        if let Some(look) = look {
+            let object = written.as_ref().unwrap_or(connector);
+            if let Err(failed) = self.provision(permit, entry, object, look, secret, now).await {
+                // The status says it already and will not say it again: what is to be told waits for the next try.
+                self.desks.at(entry.number, permit.epoch(), |desk| desk.keep_untold(events));
+                return Err(failed);
+            }
+        }
+        self.tell(permit, entry, connector, events).await?;
+        self.desks.at(entry.number, permit.epoch(), |desk| {
+            desk.failures = 0;
+            if due_at.is_some() {
+                // A deleted Secret is noticed at reconcile (api.md): whose state changes, his Secret is looked at.
+                desk.look_at = None;
+            }
+        });
+        let wait = remedies::wait(&course, acted, now.wall);
+        if secret != Write::Nothing || due_at.is_some() || wait == Some(Duration::ZERO) {
+            return Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))));
+        }
+        Ok(Next::Done(self.next_look(permit, entry, live, now).into_iter().chain(wait).min()))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a write that fails leaves behind is many things")]
+    async fn store(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        live: &Snapshot,
+        status: ConnectorStatus,
+        due_at: Option<Timestamp>,
+        course: &Course,
+        events: &[Event],
+    ) -> Result<Connector, Failed> {
+        let reason = remedies::why_written(connector, course, due_at.is_some());
+        let object = Connector { status: Some(status), ..connector.clone() };
+        let done = self.write(reason, permit, entry, object, live, due_at).await;
+        done.inspect_err(|failed| {
+            self.doubt(permit, entry, failed, events);
+            self.remedies.unwritten(connector, course, failed.leaves_doubt());
+        })
+    }
+
+    /// Brings the token to its Secret, and notes when to look at that again.
+    async fn provision(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        look: Look,
+        secret: Write,
+        now: Now,
+    ) -> Result<(), Failed> {
+        let sooner = look.plan.look_again.and_then(|after| Duration::try_from(after).ok());
+        let delivered = self.deliver(permit, entry, connector, &look, secret).await;
+        let failed = delivered.err().or(look.failure.map(Failed::Secret));
+        self.desks.at(entry.number, permit.epoch(), |desk| match &failed {
+            // The look itself stays due.
+            Some(_) => desk.look_at = None,
+            None => {
+                // What was just written is looked at once more, to say that it is there.
+                let sooner = if secret == Write::Nothing { sooner } else { Some(Duration::ZERO) };
+                desk.note_look(connector, now.moment, sooner);
+            }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn write(
+        &self,
+        reason: WriteReason,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        object: Connector,
+        live: &Snapshot,
+        due_at: Option<Timestamp>,
+    ) -> Result<Connector, Failed> {
+        let written = self.writer.replace(reason, &self.renewed(permit)?, &self.api(&object), &object).await?;
+        let now = self.clock.read();
+        self.registry.wrote(entry, &written, live.last_contact, now);
+        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
+        if let Some(due_at) = due_at {
+            // Its event is ours to tell, and in hand.
+            self.desks.at(entry.number, permit.epoch(), |desk| desk.retold = true);
+            // What came due while nobody could know is not late: the lag counts from when we could.
+            let since = self.registry.ear.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
+            let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
+            self.metrics.observe_transition_lag(lag);
+            if let Some(status) = &written.status {
+                log_transition(entry, status);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Does what the course asks for, now that it is written.
+    async fn act(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, course: &Course) -> Acted {
+        if let Some(agent) = &connector.spec.agent_ref {
+            let is_requested = course.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);
+            let action = match &course.act {
+                Some(Act::Offer { id, not_after }) => {
+                    Some(Action::new(id, agent.unit.as_deref(), *not_after, is_requested, self.clock.read()))
+                }
+                _ => None,
+            };
+            self.registry.offer(entry, action);
+        }
+        match (&course.act, self.renewed(permit)) {
+            (Some(act), Ok(permit)) => self.remedies.act(&permit, connector, act).await,
+            // Another leads by now: it goes on from what is written.
+            (Some(_), Err(_)) | (None, _) => Acted::Wait,
+        }
+    }
+
+    fn doubt(&self, permit: &Permit, entry: &Entry, failed: &Failed, events: &[Event]) {
+        if failed.leaves_doubt() {
+            self.desks.at(entry.number, permit.epoch(), |desk| desk.doubt(events));
+        }
+    }
+
+    async fn checkpoint(
+        &self,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        connector: &Connector,
+        current: &ConnectorStatus,
+        live: &Snapshot,
+    ) -> Result<Connector, Failed> {
+        let patch = json!({
+            "lastHeartbeatTime": current.last_heartbeat_time,
+            "lastHealthyTime": current.last_healthy_time,
+            "agent": current.agent,
+            "checks": current.checks,
+        });
+        let version = connector.resource_version().unwrap_or_default();
+        let written =
+            self.writer.checkpoint(permit, &self.api(connector), &connector.name_any(), &version, patch).await?;
+        self.registry.wrote(entry, &written, live.last_contact, self.clock.read());
+        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
+        Ok(written)
+    }
+}
+
+fn log_transition(entry: &Entry, status: &ConnectorStatus) {
+    let Some(latest) = status.transitions.first() else { return };
+    tracing::info!(
+        connector = %entry.identity.key,
+        from = latest.from.as_deref().unwrap_or("-"),
+        to = latest.to,
+        cause = latest.cause.map_or("-", |cause| cause.as_str()),
+        since = %latest.time.0,
+        "transition"
+    );
+}
