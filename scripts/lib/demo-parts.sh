@@ -122,10 +122,9 @@ END
   remember NAMESPACE_IS_OURS yes
 }
 
-# The rights of config/rbac/role.yaml, within the demo's namespace and nowhere else.
+# The rights of config/rbac/namespaced.yaml, within the demo's namespace and nowhere else.
 grant_rights() {
-  sed -e 's/^kind: ClusterRole$/kind: Role/' -e "s/^  namespace: vigie\$/  namespace: $NAMESPACE/" \
-    "$ROOT/config/rbac/role.yaml" | k apply -f - | indent
+  sed "s/^  namespace: vigie\$/  namespace: $NAMESPACE/" "$ROOT/config/rbac/namespaced.yaml" | k apply -f - | indent
   k apply -f - <<END | indent
 apiVersion: v1
 kind: ServiceAccount
@@ -141,6 +140,18 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
 metadata: {name: vigie-leader}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: vigie-leader}
+subjects: [{kind: ServiceAccount, name: vigie, namespace: $NAMESPACE}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: vigie-evidence}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: vigie-evidence}
+subjects: [{kind: ServiceAccount, name: vigie, namespace: $NAMESPACE}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: vigie-restart}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: vigie-restart}
 subjects: [{kind: ServiceAccount, name: vigie, namespace: $NAMESPACE}]
 END
 }

@@ -147,7 +147,6 @@ async fn ready(world: &World, pod: &str, ready: bool) {
 async fn a_pod_that_no_service_leads_to_accuses_nobody() {
     let world = World::new("behind").await;
     let history = world.history();
-    world.furnish_for_pods().await;
     service(&world).await;
     pod(&world, "vigie-a", json!({})).await;
     let operator = world.replica_in("vigie-a", &["--heartbeat-service", "vigie"]).await;
@@ -178,7 +177,6 @@ async fn a_pod_that_no_service_leads_to_accuses_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaders_label_is_on_the_leaders_pod_and_on_no_other() {
     let world = World::new("rolelabel").await;
-    world.furnish_for_pods().await;
     service(&world).await;
     pod(&world, "vigie-a", json!({})).await;
     // What a killed container leaves on its pod.

@@ -1,4 +1,4 @@
-//! A way to the API server that understands what passes: one status write suffers what the test says, all else passes.
+//! A way to the API server that understands what passes: one write suffers what the test says, all else passes.
 //!
 //! It speaks plain HTTP to the operator, over loopback, and TLS to the API server.
 
@@ -23,6 +23,9 @@ use tokio_rustls::TlsConnector;
 
 use super::{World, text};
 
+/// The name of no object: a plan for whichever comes first.
+pub(crate) const ANY: &str = "*";
+
 type Body = BoxBody<Bytes, hyper::Error>;
 
 /// What happens to one request.
@@ -34,23 +37,28 @@ pub(crate) enum Fault {
     Overtaken,
     /// It does not reach the API server, and nothing is ever answered.
     Withheld,
+    /// It waits on its way until the test lets it go on.
+    Held,
     /// The API server does it, and the connection ends before its answer.
     Lost,
     /// The API server does it, and the answer never comes.
     DoneAndWithheld,
 }
 
-/// A status write that the operator sent.
+/// A status write, or a restart, that the operator sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     pub(crate) name: String,
-    /// The state that it says; empty for a checkpoint, which says none.
+    /// The state that it says; empty for a checkpoint, which says none, and for a restart.
     pub(crate) state: String,
+    /// How far it says that a remedy is: the phase of the attempt, or the outcome of the newest one; `Patch` for the
+    /// restart itself.
+    pub(crate) remedy: String,
     /// What the API server made of it; `None` when it never saw it.
     pub(crate) code: Option<u16>,
 }
 
-/// The first write that says `state` of the Connector `name` suffers.
+/// The first write that says `state`, or is so far with a remedy, of the Connector or workload `name` suffers.
 #[derive(Clone, Debug)]
 struct Planned {
     name: String,
@@ -71,6 +79,7 @@ struct Book {
 pub(crate) struct Faults {
     pub(crate) address: SocketAddr,
     book: Arc<Mutex<Book>>,
+    released: tokio::sync::watch::Sender<bool>,
     server: SocketAddr,
     tls: TlsConnector,
     /// What somebody else changes objects by.
@@ -84,7 +93,8 @@ impl Faults {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (tls, connectors) = (connector(&authority), world.connectors());
-        let faults = Self { address, book: Arc::default(), server, tls, connectors };
+        let released = tokio::sync::watch::channel(false).0;
+        let faults = Self { address, book: Arc::default(), released, server, tls, connectors };
         let serving = faults.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -98,7 +108,8 @@ impl Faults {
         faults
     }
 
-    /// Has the first status write that says `state` of the Connector `name` suffer `fault`.
+    /// Has the first write that says `state`, or is so far with a remedy, of the Connector or workload `name` suffer
+    /// `fault`; of whichever comes first, when `name` is [`ANY`].
     pub(crate) fn plan(&self, name: &str, state: &str, fault: Fault) {
         let planned = Planned { name: name.to_owned(), state: state.to_owned(), fault };
         self.book.lock().unwrap().planned.push(planned);
@@ -109,7 +120,22 @@ impl Faults {
         self.book.lock().unwrap().checkpoints_take = takes;
     }
 
-    /// Every status write that the operator sent.
+    /// What was planned and has not happened yet does not happen.
+    pub(crate) fn forget_plans(&self) {
+        self.book.lock().unwrap().planned.clear();
+    }
+
+    /// Lets go on what is held, until [`Faults::hold_again`].
+    pub(crate) fn release(&self) {
+        self.released.send_replace(true);
+    }
+
+    /// From now on what is held waits again.
+    pub(crate) fn hold_again(&self) {
+        self.released.send_replace(false);
+    }
+
+    /// Every write that the operator sent.
     pub(crate) fn writes(&self) -> Vec<Write> {
         self.book.lock().unwrap().writes.clone()
     }
@@ -117,13 +143,15 @@ impl Faults {
     async fn pass(self, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (head, body) = request.into_parts();
         let is_write = [Method::PUT, Method::PATCH].contains(&head.method);
-        let object = head.uri.path().strip_suffix("/status").filter(|path| is_write && path.contains("/connectors/"));
+        let status = head.uri.path().strip_suffix("/status").filter(|path| path.contains("/connectors/"));
+        let restart = Some(head.uri.path()).filter(|path| path.contains("/deployments/"));
+        let object = status.or(restart).filter(|_| is_write);
         let Some(name) = object.and_then(|path| path.rsplit('/').next()).map(str::to_owned) else {
             return self.forward(Request::from_parts(head, body.boxed())).await;
         };
         let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let (fault, number) = self.note(&name, text(&said, "/status/state"));
+        let (fault, number) = self.note(&name, text(&said, "/status/state"), remedy(&said));
         let request = Request::from_parts(head, full(bytes));
         // To its end, whether or not the operator waits for it: what the API server does is to be known.
         let done = tokio::spawn(async move { self.suffer(fault, request, number).await });
@@ -135,6 +163,11 @@ impl Faults {
             None => self.write(request, number).await,
             Some(Fault::Refused(code, reason)) => Ok(refusal(code, reason)),
             Some(Fault::Withheld) => std::future::pending().await,
+            Some(Fault::Held) => {
+                // It never fails: the sender lives as long as the way.
+                let _ = self.released.subscribe().wait_for(|released| *released).await;
+                self.write(request, number).await
+            }
             Some(Fault::Overtaken) => {
                 let name = self.book.lock().unwrap().writes[number].name.clone();
                 let change = Patch::Merge(json!({"metadata": {"annotations": {"test.vigie.dev/overtaken": "true"}}}));
@@ -154,16 +187,19 @@ impl Faults {
     }
 
     /// Notes a write; gives what it shall suffer, and its number.
-    fn note(&self, name: &str, state: &str) -> (Option<Fault>, usize) {
+    fn note(&self, name: &str, state: &str, remedy: &str) -> (Option<Fault>, usize) {
         let mut book = self.book.lock().unwrap();
-        book.writes.push(Write { name: name.to_owned(), state: state.to_owned(), code: None });
-        let planned = book.planned.iter().position(|planned| planned.name == name && planned.state == state);
+        let (said, far) = (state.to_owned(), remedy.to_owned());
+        book.writes.push(Write { name: name.to_owned(), state: said, remedy: far, code: None });
+        let is_it =
+            |planned: &Planned| [name, ANY].contains(&&*planned.name) && [state, remedy].contains(&&*planned.state);
+        let planned = book.planned.iter().position(is_it);
         let fault = planned.map(|at| book.planned.remove(at).fault);
         (fault, book.writes.len() - 1)
     }
 
     async fn write(&self, request: Request<Body>, number: usize) -> io::Result<Response<Body>> {
-        if request.method() == Method::PATCH {
+        if request.method() == Method::PATCH && request.uri().path().ends_with("/status") {
             let takes = self.book.lock().unwrap().checkpoints_take;
             tokio::time::sleep(takes).await;
         }
@@ -182,6 +218,15 @@ impl Faults {
         let answer = sender.send_request(request).await.map_err(io::Error::other)?;
         Ok(answer.map(|body| body.boxed()))
     }
+}
+
+/// How far a remedy is, by what is written.
+fn remedy(said: &Value) -> &str {
+    if said.is_array() {
+        return "Patch";
+    }
+    let phase = text(said, "/status/remediation/current/phase");
+    if phase.is_empty() { text(said, "/status/remediation/history/0/outcome") } else { phase }
 }
 
 /// Trusts `authority`, base64 of PEM, and nobody else.

@@ -11,9 +11,12 @@ pub(crate) mod http;
 pub(crate) mod metrics;
 pub(crate) mod misbehave;
 pub(crate) mod operator;
+pub(crate) mod pages;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod rights;
 pub(crate) mod wait;
+pub(crate) mod workloads;
 pub(crate) mod world;
 
 pub(crate) use beats::{Beater, Connector};

@@ -154,6 +154,11 @@ impl Operator {
         String::from_utf8_lossy(&[read("cmdline"), read("environ")].concat()).into_owned()
     }
 
+    /// What the machine knows it by.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to it.
     #[track_caller]
     pub(crate) fn signal(&self, signal: &str) {
@@ -164,6 +169,23 @@ impl Operator {
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Adds flags, for when it is started again.
+    pub(crate) fn add_flags(&mut self, flags: &[&str]) {
+        self.flags.all.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    }
+
+    /// Gives a flag another value, for when it is started again.
+    pub(crate) fn change_flag(&mut self, flag: &str, value: &str) {
+        let at = self.flags.all.iter().position(|known| known == flag).expect("it has this flag");
+        value.clone_into(&mut self.flags.all[at + 1]);
+    }
+
+    /// Takes a flag and its value away, for when it is started again.
+    pub(crate) fn drop_flag(&mut self, flag: &str) {
+        let at = self.flags.all.iter().position(|known| known == flag).expect("it has this flag");
+        self.flags.all.drain(at..at + 2);
     }
 
     /// Starts it again as it was, after it ended.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -27,7 +26,7 @@ use super::{eventually, seconds, text};
 pub(crate) const SOON: Duration = seconds(60);
 
 /// Whom the API server knows the operators as: the first one, and the others, so that it can tell two replicas apart.
-const ACCOUNTS: [&str; 2] = ["vigie", "vigie-second"];
+pub(crate) const ACCOUNTS: [&str; 2] = ["vigie", "vigie-second"];
 
 /// A test's own corner of the cluster. The namespace goes when it is dropped.
 pub(crate) struct World {
@@ -64,7 +63,7 @@ impl World {
         world
     }
 
-    /// The namespace, and a ServiceAccount that is bound to what `role.yaml` says.
+    /// The namespace, and a ServiceAccount that has the rights that we ship.
     async fn furnish(&self) {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": self.ns}})).unwrap();
         Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await.expect("a namespace is made");
@@ -72,23 +71,7 @@ impl World {
             let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
             self.api::<ServiceAccount>().create(&PostParams::default(), &account).await.expect("an account is made");
         }
-        for role in include_str!("role.yaml").split("\n---\n") {
-            self.add_role(serde_saphyr::from_str(role).expect("role.yaml holds Roles")).await;
-        }
-    }
-
-    async fn add_role(&self, role: Role) {
-        self.api::<Role>().create(&PostParams::default(), &role).await.expect("a role is made");
-        self.grant(role.metadata.name.as_deref().unwrap_or_default()).await;
-    }
-
-    /// Gives the operator what one that runs in a pod has besides, as we ship it.
-    pub(crate) async fn furnish_for_pods(&self) {
-        let mut shipped = include_str!("../../config/rbac/role.yaml").split("\n---\n");
-        let ours = shipped.find(|role| role.contains("\n  name: vigie-leader\n"));
-        let mut role: Role = serde_saphyr::from_str(ours.expect("it is there")).expect("it is a Role");
-        role.metadata.namespace = None;
-        self.add_role(role).await;
+        self.add_rights().await;
     }
 
     /// An API of this namespace.
@@ -103,22 +86,6 @@ impl World {
     pub(crate) fn connectors(&self) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("vigie.dev", "v1alpha1", "Connector");
         Api::namespaced_with(self.client.clone(), &self.ns, &ApiResource::from_gvk_with_plural(&kind, "connectors"))
-    }
-
-    /// Gives the operator what a Role of `role.yaml` holds.
-    pub(crate) async fn grant(&self, role: &str) {
-        let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": role},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
-            "subjects": ACCOUNTS.map(|name| json!({"kind": "ServiceAccount", "name": name, "namespace": self.ns})),
-        }))
-        .unwrap();
-        self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("a binding is made");
-    }
-
-    /// Takes it away.
-    pub(crate) async fn revoke(&self, role: &str) {
-        self.api::<RoleBinding>().delete(role, &Default::default()).await.expect("the binding is deleted");
     }
 
     /// Starts an operator of this namespace and waits until it hears beats.
@@ -144,13 +111,28 @@ impl World {
         self.launch(flags, &[("POD_NAME", pod), ("POD_NAMESPACE", &self.ns)], proxy, cluster).await
     }
 
-    /// Starts an operator whose requests pass through `faults`, and waits until it hears beats.
-    pub(crate) async fn operator_through(&self, faults: &Faults, flags: &[&str]) -> Operator {
-        let proxy = Proxy::to(faults.address).await;
-        let cluster = json!({"server": format!("http://{}", proxy.address)});
-        let operator = self.launch(flags, &[], proxy, cluster).await;
+    /// Starts an operator that looks after all namespaces, and waits until it hears beats. For a cluster that is this
+    /// test's own.
+    pub(crate) async fn operator_of_all_namespaces(&self, flags: &[&str]) -> Operator {
+        let mut operator = self.replica(flags).await;
+        operator.drop_flag("--namespace");
+        operator.restart().await;
         operator.hearing().await;
         operator
+    }
+
+    /// Starts an operator whose requests pass through `faults`, and waits until it hears beats.
+    pub(crate) async fn operator_through(&self, faults: &Faults, flags: &[&str]) -> Operator {
+        let operator = self.replica_through(faults, flags).await;
+        operator.hearing().await;
+        operator
+    }
+
+    /// The same, of one that may be the second.
+    pub(crate) async fn replica_through(&self, faults: &Faults, flags: &[&str]) -> Operator {
+        let proxy = Proxy::to(faults.address).await;
+        let cluster = json!({"server": format!("http://{}", proxy.address)});
+        self.launch(flags, &[], proxy, cluster).await
     }
 
     /// Starts an operator of this namespace whose admin port others reach at `host`, and waits until it hears beats.
@@ -164,15 +146,18 @@ impl World {
         let kubeconfig = self.dir.join(format!("kubeconfig-{number}"));
         let config = self.kubeconfig(ACCOUNTS[number.min(1)], cluster).await;
         write_private(&kubeconfig, &config);
-        let [beats, mut admin] = [(); 2].map(|()| std::net::SocketAddr::from(([127, 0, 0, 1], free_port())));
         let mut all: Vec<String> = ["--namespace", &self.ns, "--lease-namespace", &self.ns, "--lease-name", "vigie"]
             .map(str::to_owned)
             .to_vec();
-        all.extend(["--listen".to_owned(), beats.to_string()]);
-        match flags.iter().skip_while(|flag| **flag != "--admin").nth(1) {
-            Some(given) => admin = given.parse().expect("--admin has an address and a port"),
-            None => all.extend(["--admin".to_owned(), admin.to_string()]),
-        }
+        let [beats, admin] = ["--listen", "--admin"].map(|port| {
+            let given = flags.iter().skip_while(|flag| **flag != port).nth(1);
+            let address = given.map(|given| given.parse().expect("it has an address and a port"));
+            address.unwrap_or_else(|| {
+                let free = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+                all.extend([port.to_owned(), free.to_string()]);
+                free
+            })
+        });
         all.extend(["--kubeconfig".to_owned(), kubeconfig.display().to_string()]);
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let log = if number == 0 { self.log.clone() } else { self.log.with_extension(format!("{number}.log")) };

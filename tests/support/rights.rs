@@ -1,0 +1,122 @@
+//! The rights of the operators under test: those of the role files that we ship, and no more.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use kube::ResourceExt as _;
+use kube::api::{Api, PostParams};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::World;
+use super::world::ACCOUNTS;
+
+/// What one looks after a namespace with.
+const NAMESPACED: &str = include_str!("../../config/rbac/namespaced.yaml");
+/// What one looks after a cluster with.
+const CLUSTER: &str = include_str!("../../config/rbac/cluster.yaml");
+/// What restarts need.
+const RESTART: &str = include_str!("../../config/rbac/restart.yaml");
+
+/// The Role that a test takes away from an operator that may do everything but write the truth down.
+const STATUS: &str = "vigie-status";
+
+/// The objects of this kind in a role file.
+fn documents<K: DeserializeOwned>(file: &str, kind: &str) -> Vec<K> {
+    let of_kind = file.split("\n---\n").filter(|document| document.contains(&format!("kind: {kind}\n")));
+    of_kind.map(|document| serde_saphyr::from_str(document).expect("a role file holds roles")).collect()
+}
+
+/// The Roles that we ship for `--namespace`.
+pub(crate) fn namespaced() -> Vec<Role> {
+    documents(NAMESPACED, "Role")
+}
+
+/// The ClusterRoles that we ship for the whole cluster, restarts among them.
+pub(crate) fn of_the_cluster() -> Vec<ClusterRole> {
+    [CLUSTER, RESTART].into_iter().flat_map(|file| documents(file, "ClusterRole")).collect()
+}
+
+/// The Role that belongs to those.
+pub(crate) fn of_the_leader() -> Role {
+    documents(CLUSTER, "Role").pop().expect("cluster.yaml holds one Role")
+}
+
+/// Writing status is a Role of its own here, so that it can be taken away.
+fn apart(role: Role) -> Vec<Role> {
+    let is_status = |rule: &PolicyRule| rule.resources.iter().flatten().any(|resource| resource.ends_with("/status"));
+    let (status, others): (Vec<_>, Vec<_>) = role.rules.iter().flatten().cloned().partition(is_status);
+    if status.is_empty() {
+        return vec![role];
+    }
+    let mut second = role.clone();
+    second.metadata.name = Some(STATUS.to_owned());
+    [(role, others), (second, status)].map(|(role, rules)| Role { rules: Some(rules), ..role }).into()
+}
+
+impl World {
+    /// Gives the operators what looks after one namespace: this.
+    pub(crate) async fn add_rights(&self) {
+        for role in namespaced().into_iter().flat_map(apart) {
+            self.add_role(role).await;
+        }
+    }
+
+    async fn add_role(&self, mut role: Role) {
+        role.metadata.namespace = None;
+        self.api::<Role>().create(&PostParams::default(), &role).await.expect("a role is made");
+        self.grant(&role.name_any()).await;
+    }
+
+    /// Gives the operators what a Role holds.
+    pub(crate) async fn grant(&self, role: &str) {
+        let binding: RoleBinding = self.binding("RoleBinding", role, "Role", role);
+        self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("a binding is made");
+    }
+
+    /// Takes it away.
+    pub(crate) async fn revoke(&self, role: &str) {
+        self.api::<RoleBinding>().delete(role, &Default::default()).await.expect("the binding is deleted");
+    }
+
+    /// Lets the operators lead by other Leases than `vigie`.
+    pub(crate) async fn may_lead_by(&self, leases: impl IntoIterator<Item = String>) {
+        let names: Vec<String> = leases.into_iter().collect();
+        let role: Role = serde_json::from_value(json!({
+            "metadata": {"name": "other-leases"},
+            "rules": [{
+                "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": names,
+                "verbs": ["get", "update"],
+            }],
+        }))
+        .unwrap();
+        self.add_role(role).await;
+    }
+
+    /// Gives the operators what looks after a whole cluster, in place of what they have in this namespace. For a
+    /// cluster that is this test's own.
+    pub(crate) async fn exchange_rights_for_those_of_the_cluster(&self) {
+        for role in namespaced().into_iter().flat_map(apart) {
+            self.revoke(&role.name_any()).await;
+        }
+        let mut leader = of_the_leader();
+        leader.metadata.name = Some("leader-of-cluster-yaml".to_owned());
+        self.add_role(leader).await;
+        for role in of_the_cluster() {
+            let name = role.name_any();
+            Api::all(self.client.clone()).create(&PostParams::default(), &role).await.expect("a ClusterRole is made");
+            let binding: ClusterRoleBinding = self.binding("ClusterRoleBinding", &name, "ClusterRole", &name);
+            Api::all(self.client.clone()).create(&PostParams::default(), &binding).await.expect("a binding is made");
+        }
+    }
+
+    fn binding<K: DeserializeOwned>(&self, kind: &str, name: &str, role_kind: &str, role: &str) -> K {
+        let subjects: Vec<Value> =
+            ACCOUNTS.iter().map(|name| json!({"kind": "ServiceAccount", "name": name, "namespace": self.ns})).collect();
+        let binding = json!({
+            "kind": kind,
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role_kind, "name": role},
+            "subjects": subjects,
+        });
+        serde_json::from_value(binding).expect("a binding")
+    }
+}
