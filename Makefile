@@ -11,11 +11,13 @@ PROFILE ?= simulated
 E2E_THREADS ?= 16
 # Those with pods that really run start JVMs.
 REAL_THREADS ?= 6
+# How often `make chaos` kills the operator.
+N ?= 200
 
 CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
 
-.PHONY: help demo demo-down test unit e2e real bench lint generate build cluster-up cluster-down cluster-status
+.PHONY: help demo demo-down test unit e2e real chaos bench lint generate build cluster-up cluster-down cluster-status
 
 ## Show this help
 help:
@@ -53,6 +55,11 @@ e2e:
 real:
 	@scripts/prerequisites rust cc go curl
 	@scripts/e2e-real $(REAL_THREADS)
+
+## Kill the operator N times, and count by the API server's record that every attempt restarted once; 4 s for each
+chaos:
+	@scripts/prerequisites rust cc go curl
+	@scripts/chaos $(PROFILE) $(N)
 
 ## Measure; takes long, and wants a machine with nothing else to do
 bench:

@@ -113,14 +113,14 @@ async fn a_senders_clock_moves_nothing_but_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_asked_for_and_cannot_be_done_yet_is_said() {
+async fn a_remedy_that_nobody_wants_is_idle() {
     let world = World::new("remediation").await;
     let operator = world.operator(&[]).await;
     let spec = json!({"workloadRef": {"kind": "Deployment", "name": "gw"}, "remediation": {"mode": "Restart"}});
     let edge = world.connector("edge-1", spec).await;
     edge.beat(operator.beats());
     let seen = world.state(SOON, "edge-1", "Online").await;
-    assert_eq!(said(&seen, "Remediating"), "False/NotYetSupported");
+    assert_eq!(said(&seen, "Remediating"), "False/Idle");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
