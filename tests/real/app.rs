@@ -52,9 +52,21 @@ impl App {
     }
 
     /// One more variable of the container.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn env(self, name: &str, value: &str) -> Self {
+        self.variable(json!({"name": name, "value": value}))
+    }
+
+    /// One more variable, from a key of a ConfigMap that may be absent: without a new template it is another one for a
+    /// container that starts later.
+    pub(crate) fn setting(self, name: &str, map: &str, key: &str) -> Self {
+        let from = json!({"configMapKeyRef": {"name": map, "key": key, "optional": true}});
+        self.variable(json!({"name": name, "valueFrom": from}))
+    }
+
+    /// One more variable of the container, as Kubernetes has it.
+    pub(crate) fn variable(mut self, variable: Value) -> Self {
         let env = self.deployment.pointer_mut("/spec/template/spec/containers/0/env").and_then(Value::as_array_mut);
-        env.expect("it was made with one").push(json!({"name": name, "value": value}));
+        env.expect("it was made with one").push(variable);
         self
     }
 

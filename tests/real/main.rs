@@ -16,6 +16,7 @@ mod misbehave;
 mod person;
 mod place;
 mod prometheus;
+mod remedies;
 mod replicas;
 mod scraper;
 mod spring;

@@ -21,6 +21,8 @@ type config struct {
 	bearer, basic                                          string
 	tls, tlsDirectory, tlsNames                            string
 	tlsValid                                               time.Duration
+	beatTo, beatID, beatToken, beatPodUID                  string
+	beatEvery                                              time.Duration
 	listenAfter, crashAfter                                time.Duration
 	exit                                                   int
 	message, terminationLog                                string
@@ -46,6 +48,11 @@ func parse(arguments []string, environment func(string) (string, bool), errors i
 	flags.StringVar(&c.tlsDirectory, "tls-dir", "", "directory for ca.crt, tls.crt, client.crt, client.key and their like")
 	flags.StringVar(&c.tlsNames, "tls-names", "", "names and addresses in the certificate, with commas; else this host's")
 	flags.DurationVar(&c.tlsValid, "tls-valid", 90*24*time.Hour, "how long the certificate is valid from now")
+	flags.StringVar(&c.beatTo, "beat-to", "", "URL that heartbeats are sent to until the main port hangs")
+	flags.DurationVar(&c.beatEvery, "beat-every", 5*time.Second, "time between two heartbeats")
+	flags.StringVar(&c.beatID, "beat-id", "", "connector_id of a heartbeat")
+	flags.StringVar(&c.beatToken, "beat-token", "", "token of a heartbeat: better given as MISBEHAVE_BEAT_TOKEN, which nobody else sees")
+	flags.StringVar(&c.beatPodUID, "beat-pod-uid", "", "pod_uid of a heartbeat")
 	flags.DurationVar(&c.listenAfter, "listen-after", 0, "listen only after this long; negative: never")
 	flags.DurationVar(&c.crashAfter, "crash-after", 0, "crash this long after the start; negative: at once")
 	flags.IntVar(&c.exit, "exit", 1, "exit code of a crash")

@@ -97,6 +97,9 @@ func (s *site) open(ctx context.Context) error {
 		s.closers = append(s.closers, end)
 		s.addresses["dns"] = address
 	}
+	if s.config.beatTo != "" {
+		go s.beatOn()
+	}
 	return nil
 }
 
