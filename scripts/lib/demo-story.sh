@@ -33,18 +33,26 @@ story() {
   break_it
   explain_it
   mend_it
+  if [[ $WHOSE == embedded ]]; then
+    chapter "8. A tunnel breaks, and a restart brings it back"
+    give_it_a_workload
+    lose_the_tunnel
+    prove_the_cure
+  else
+    chapter "8. (Left out: a restart needs pods, and in your cluster the demo starts none)"
+  fi
   the_end
 }
 
 tell_what_comes() {
   say "vigie tells whether connectors (gateways that send heartbeats) are alive, and what is wrong with backends that are" \
-    "down. You will see three connectors beat, one fall silent and be found out, on the second, and come back; and a" \
-    "backend break and say why. A minute and a half; the very first time up to fifteen, because Kubernetes is built" \
+    "down, and restarts what a restart can cure. You will see three connectors beat, one fall silent and be found out, on the" \
+    "second, and come back; a backend break and say why; and a tunnel break and be restarted. Two minutes; the very first time up to fifteen, because Kubernetes is built" \
     "from source (5 to 10 minutes, then cached) and the operator too (2 to 4 minutes)."
 }
 
 run_the_operator() {
-  say "It gets a ServiceAccount with the rights of config/rbac/role.yaml, in its namespace only:"
+  say "It gets a ServiceAccount with the rights of config/rbac/namespaced.yaml, in its namespace only:"
   grant_rights
   write_operator_kubeconfig
   choose_ports
