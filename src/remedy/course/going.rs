@@ -190,7 +190,9 @@ impl Going<'_> {
             }
         };
         let template = &workload.template;
-        let is_ours = template.attempt.as_ref() == Some(&self.attempt.id) || template.is_stripped;
+        // Until its controller has seen what was changed nobody can tell whether our annotation alone was taken out.
+        let is_undated = template.attempt.is_none() && template.since.is_none();
+        let is_ours = template.attempt.as_ref() == Some(&self.attempt.id) || template.is_stripped || is_undated;
         if self.target() == Target::Rollout && !is_ours {
             let message = format!("somebody else rolled {} out during the restart", workload.called);
             return self.end(AttemptOutcome::Superseded, true, message);

@@ -288,6 +288,16 @@ fn a_rollout_that_fails_or_is_replaced_or_is_deleted_ends_the_attempt() {
 }
 
 #[test]
+fn a_change_that_its_controller_has_not_seen_is_nobodys_yet() {
+    let mut world = world().restarted();
+    world.workload().template.attempt = None;
+    world.workload().template.since = None;
+    assert_eq!(world.step().ended, None, "our annotation may have been taken out, and nothing else");
+    world.workload().template.since = Some(at(201));
+    assert_eq!(world.step().ended, Some(AttemptOutcome::Superseded));
+}
+
+#[test]
 fn still_unhealthy_at_the_end_is_not_cured_and_is_not_tried_again_for_the_same_cause() {
     let mut world = world().restarted();
     world.workload().rollout = Rollout::Complete;
