@@ -149,6 +149,23 @@ async fn a_namespace_that_pauses_and_an_operator_that_is_off_restart_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_right_to_restart_it_observes_decides_and_says_what_was_refused() {
+    let world = World::new("denials-rights").await;
+    world.revoke("vigie-restart").await;
+    let operator = world.operator(&[]).await;
+    let connector = healthy(&world, &operator, "paris", json!({"maxAttempts": 1})).await;
+    connector.beat_with(operator.beats(), &tunnel("Fail"));
+    let seen = world.sees(SOON, "paris", "an outcome", |seen| !outcome(seen).is_empty()).await;
+    assert_eq!(outcome(&seen), "Refused", "{seen:#}");
+    let why = text(last_attempt(&seen), "/message");
+    assert!(why.contains("forbidden") && why.contains("cannot patch"), "{why}");
+    assert_eq!((last_attempt(&seen)["restarted"].clone(), text(&seen, "/status/state")), (json!(false), "Degraded"));
+    assert!(world.attempts_of("paris").await.is_empty());
+    world.event(SOON, "paris", "RestartFailed").await;
+    world.remediating("paris", "GaveUp").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_several_pods_only_the_one_that_the_beats_name_is_evicted() {
     let world = World::new("denials-pod").await;
     let operator = world.operator(&[]).await;
