@@ -189,13 +189,8 @@ impl Going<'_> {
                 return self.waits(&format!("how far the restart is cannot be seen: {why}"));
             }
         };
-        let template = &workload.template;
-        // Until its controller has seen what was changed nobody can tell whether our annotation alone was taken out.
-        let is_undated = template.attempt.is_none() && template.since.is_none();
-        let is_ours = template.attempt.as_ref() == Some(&self.attempt.id) || template.is_stripped || is_undated;
-        if self.target() == Target::Rollout && !is_ours {
-            let message = format!("somebody else rolled {} out during the restart", workload.called);
-            return self.end(AttemptOutcome::Superseded, true, message);
+        if let Some(course) = self.foreign(workload) {
+            return course;
         }
         match &workload.rollout {
             Rollout::Complete => self.restarted(),
@@ -212,6 +207,22 @@ impl Going<'_> {
                 self.waits(&format!("{} is under way, for {}", self.in_words(), self.attempt.cause))
             }
         }
+    }
+
+    /// The template is not ours any more, or nobody can say yet.
+    fn foreign(&self, workload: &Workload) -> Option<Course> {
+        let (called, template) = (&workload.called, &workload.template);
+        let is_ours = template.attempt.as_ref() == Some(&self.attempt.id) || template.is_stripped;
+        if self.target() != Target::Rollout || is_ours {
+            return None;
+        }
+        // Whose it is shows once its controller has seen it: one that was stripped of our annotation is ours still.
+        let is_unseen = template.attempt.is_none() && template.since.is_none() && template.unread.is_none();
+        if is_unseen && !self.is_over() {
+            return Some(self.waits(&format!("{called} has a template that its controller has not seen yet")));
+        }
+        let message = format!("somebody else rolled {called} out during the restart");
+        Some(self.end(AttemptOutcome::Superseded, true, message))
     }
 
     fn waits(&self, message: &str) -> Course {

@@ -211,6 +211,10 @@ fn whoever_comes_after_a_kill_goes_on_and_restarts_nothing_twice() {
     assert_eq!(unsent.step().act, Some(act));
     // Somebody stripped the annotation meanwhile: the old template is remembered.
     world.workload().template.attempt = None;
+    assert_eq!(world.step().act, None);
+    world.workload().template.since = None;
+    world.step();
+    assert_eq!(world.phase(), Some(AttemptPhase::Restarting), "whose it is shows when its controller has seen it");
     world.workload().template.is_stripped = true;
     assert_eq!(world.step().act, None);
     assert_eq!(world.phase(), Some(AttemptPhase::Restarting));
@@ -285,16 +289,6 @@ fn a_rollout_that_fails_or_is_replaced_or_is_deleted_ends_the_attempt() {
         assert!(past.restarted && !past.cured, "restarted and cured are two facts");
         assert!(world.status.next_attempt_time.as_ref().unwrap().0 >= at(world.now + 269), "it backs off");
     }
-}
-
-#[test]
-fn a_change_that_its_controller_has_not_seen_is_nobodys_yet() {
-    let mut world = world().restarted();
-    world.workload().template.attempt = None;
-    world.workload().template.since = None;
-    assert_eq!(world.step().ended, None, "our annotation may have been taken out, and nothing else");
-    world.workload().template.since = Some(at(201));
-    assert_eq!(world.step().ended, Some(AttemptOutcome::Superseded));
 }
 
 #[test]
