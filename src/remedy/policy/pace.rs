@@ -3,9 +3,14 @@
 use jiff::SignedDuration;
 
 use super::{No, no};
+use crate::api::Cause;
 use crate::remedy::history::{FLAP_WINDOW, FLAPS, bad_for, turns, unhealthy_since};
 use crate::remedy::situation::{Health, Situation};
 use crate::remedy::words::stamp;
+
+/// A container that has just ended looks like one that runs with its port closed, until the kubelet has said so and we
+/// have looked again (seconds; the second look comes 5 s after the first).
+const SETTLES: i32 = 10;
 
 /// It is healthy, or nobody knows.
 pub(super) fn not_unhealthy(s: &Situation<'_>) -> Option<No> {
@@ -21,16 +26,20 @@ pub(super) fn not_long_enough(s: &Situation<'_>) -> Option<No> {
     if let Some(no) = not_unhealthy(s) {
         return Some(no);
     }
-    let seconds = s.spec?.unhealthy_for_seconds;
+    let asked = s.spec?.unhealthy_for_seconds;
+    let is_fresh_end = s.verdict.diagnosis.as_ref().is_some_and(|found| found.cause == Cause::MainPortDead);
+    let seconds = if is_fresh_end { asked.max(SETTLES) } else { asked };
     let spells = &s.verdict.spells;
     let missing = SignedDuration::from_secs(seconds.into()) - bad_for(spells, s.now);
     if missing <= SignedDuration::ZERO {
         return None;
     }
     let since = unhealthy_since(spells).unwrap_or(s.now);
+    let of =
+        if seconds == asked { "unhealthyForSeconds" } else { "what this cause takes to be told from a crash, in s" };
     Some(No {
         message: format!(
-            "unhealthy since {}, which is not yet unhealthyForSeconds ({seconds}) of time in which it was known to be",
+            "unhealthy since {}, which is not yet {of} ({seconds}) of time in which it was known to be",
             stamp(since)
         ),
         again: s.now.checked_add(missing).ok(),

@@ -14,6 +14,20 @@ fn bad_time_must_reach_its_length_and_unknown_pauses_it() {
 }
 
 #[test]
+fn a_closed_port_is_looked_at_again_before_it_is_told_from_a_crash() {
+    let closed = |seconds: i64, asked| {
+        world().with(|w| {
+            w.spec().unhealthy_for_seconds = asked;
+            w.verdict.diagnosis.as_mut().unwrap().cause = Cause::MainPortDead;
+            w.verdict.spells = spells(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - seconds)]);
+        })
+    };
+    assert_eq!(closed(9, 0).expect(Denial::NotLongEnough, &["told from a crash", "(10)"]).again, Some(at(NOW + 1)));
+    assert!(closed(10, 0).allow().is_ok());
+    closed(119, 120).expect(Denial::NotLongEnough, &["unhealthyForSeconds (120)"]);
+}
+
+#[test]
 fn what_is_not_known_to_be_unhealthy_is_not_restarted_by_itself() {
     for (health, word) in [(Health::Unknown, "not known"), (Health::Healthy, "is healthy")] {
         let now = world().with(|w| {
