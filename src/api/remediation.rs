@@ -9,6 +9,8 @@ use super::words::words;
 
 /// How many past attempts a status keeps.
 pub const MAX_HISTORY: usize = 10;
+/// The annotation by which a person asks for a restart; its value is the time of asking, RFC 3339.
+pub const RESTART_REQUESTED: &str = "vigie.dev/restart-requested";
 /// The cause of an attempt that a person asked for.
 pub const REQUESTED: &str = "Requested";
 

@@ -15,11 +15,10 @@ use serde_json::{Value, json};
 use super::connect::ask;
 use super::get::{Asked, named};
 use super::{FIELD_MANAGER, Unwell, Usage, output};
+use crate::api::RESTART_REQUESTED;
 use args::RestartArgs;
 use progress::{Health, Step};
 
-/// Asks for a restart; its value is the time of asking, RFC 3339 (remediation.md).
-const RESTART_REQUESTED: &str = "vigie.dev/restart-requested";
 /// How often `--wait` looks. It reads the one object, which whoever may change it may do; a watch is another right.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

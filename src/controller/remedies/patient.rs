@@ -5,8 +5,8 @@ use kube::Resource;
 use kube::core::ObjectMeta;
 
 use crate::api::{
-    BackendState, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RemediationSpec, RemediationStatus,
-    Transition, WorkloadRef,
+    BackendState, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RESTART_REQUESTED, RemediationSpec,
+    RemediationStatus, Transition, WorkloadRef,
 };
 use crate::remedy::{Health, Spell};
 
@@ -20,8 +20,6 @@ pub trait Patient: Resource<DynamicType = ()> {
     fn remembered(&self) -> Option<&RemediationStatus>;
     /// `spec.workloadRef`.
     fn workload_ref(&self) -> Option<&WorkloadRef>;
-    /// `spec.agentRef` is there.
-    fn has_agent(&self) -> bool;
     /// `spec.paused`.
     fn paused(&self) -> Option<&Paused>;
     /// The failure domain, `<namespace>/<site>`.
@@ -34,86 +32,58 @@ pub trait Patient: Resource<DynamicType = ()> {
     fn was_healthy(&self) -> bool;
 }
 
+/// What both kinds keep under the same names; `$health` says what a state means.
+macro_rules! same_fields {
+    ($health:path) => {
+        fn remediation(&self) -> Option<&RemediationSpec> {
+            self.spec.remediation.as_ref()
+        }
+
+        fn remembered(&self) -> Option<&RemediationStatus> {
+            self.status.as_ref()?.remediation.as_ref()
+        }
+
+        fn workload_ref(&self) -> Option<&WorkloadRef> {
+            self.spec.workload_ref.as_ref()
+        }
+
+        fn paused(&self) -> Option<&Paused> {
+            self.spec.paused.as_ref()
+        }
+
+        fn conditions(&self) -> &[Condition] {
+            self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+        }
+
+        fn stored_spells(&self) -> Vec<Spell> {
+            let Some(status) = &self.status else { return Vec::new() };
+            spells(&status.transitions, |word| word.parse().map_or(Health::Unknown, $health))
+        }
+
+        fn was_healthy(&self) -> bool {
+            self.status.as_ref().is_some_and(|status| status.last_healthy_time.is_some())
+        }
+    };
+}
+
 impl Patient for Connector {
     const KIND: &'static str = "Connector";
 
-    fn remediation(&self) -> Option<&RemediationSpec> {
-        self.spec.remediation.as_ref()
-    }
-
-    fn remembered(&self) -> Option<&RemediationStatus> {
-        self.status.as_ref()?.remediation.as_ref()
-    }
-
-    fn workload_ref(&self) -> Option<&WorkloadRef> {
-        self.spec.workload_ref.as_ref()
-    }
-
-    fn has_agent(&self) -> bool {
-        self.spec.agent_ref.is_some()
-    }
-
-    fn paused(&self) -> Option<&Paused> {
-        self.spec.paused.as_ref()
-    }
+    same_fields!(health_of_connector);
 
     fn domain(&self) -> String {
         Self::domain(self)
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
-    }
-
-    fn stored_spells(&self) -> Vec<Spell> {
-        let Some(status) = &self.status else { return Vec::new() };
-        spells(&status.transitions, |word| word.parse().map_or(Health::Unknown, health_of_connector))
-    }
-
-    fn was_healthy(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| status.last_healthy_time.is_some())
     }
 }
 
 impl Patient for MonitoredBackend {
     const KIND: &'static str = "MonitoredBackend";
 
-    fn remediation(&self) -> Option<&RemediationSpec> {
-        self.spec.remediation.as_ref()
-    }
-
-    fn remembered(&self) -> Option<&RemediationStatus> {
-        self.status.as_ref()?.remediation.as_ref()
-    }
-
-    fn workload_ref(&self) -> Option<&WorkloadRef> {
-        self.spec.workload_ref.as_ref()
-    }
-
-    fn has_agent(&self) -> bool {
-        self.spec.agent_ref.is_some()
-    }
-
-    fn paused(&self) -> Option<&Paused> {
-        self.spec.paused.as_ref()
-    }
+    same_fields!(health_of_backend);
 
     fn domain(&self) -> String {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         format!("{namespace}/{}", self.spec.site.as_deref().unwrap_or_default())
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
-    }
-
-    fn stored_spells(&self) -> Vec<Spell> {
-        let Some(status) = &self.status else { return Vec::new() };
-        spells(&status.transitions, |word| word.parse().map_or(Health::Unknown, health_of_backend))
-    }
-
-    fn was_healthy(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| status.last_healthy_time.is_some())
     }
 }
 
@@ -149,15 +119,12 @@ pub fn with_present(mut spells: Vec<Spell>, health: Health, since: Timestamp) ->
     spells
 }
 
-/// The annotation by which a person asks for a restart.
-const REQUESTED: &str = "vigie.dev/restart-requested";
-
 /// For how long a request is honoured, before and after its time: a restored backup asks for nothing.
 const HONOURED: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 /// What a person asks for, unless that was honoured already or is too old.
 pub fn request(meta: &ObjectMeta, status: &RemediationStatus, now: Timestamp) -> Option<crate::remedy::Request> {
-    let text = meta.annotations.as_ref()?.get(REQUESTED)?;
+    let text = meta.annotations.as_ref()?.get(RESTART_REQUESTED)?;
     if status.observed_restart_request.as_ref() == Some(text) || text.len() > crate::api::MAX_WORD {
         return None;
     }
