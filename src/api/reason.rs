@@ -118,8 +118,8 @@ words! {
         DisruptionBudgetExhausted,
         /// All else would have allowed it; the mode is `Suggest`.
         SuggestOnly,
-        // Until remedies are built in.
-        /// Remedies come with a later version.
+        // What an older version has left in a status.
+        /// The version that wrote it takes no remedies.
         NotYetSupported,
         // Of backends.
         /// Our probe passes.

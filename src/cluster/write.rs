@@ -70,6 +70,16 @@ pub enum WriteError {
     Call(#[from] CallError),
 }
 
+impl WriteError {
+    /// Whether it may be written all the same: the server did not say that it is not.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::NotLeader => false,
+            Self::Call(error) => error.leaves_doubt(),
+        }
+    }
+}
+
 /// The one writer of status. Cloning is cheap, and clones share the places in flight.
 ///
 /// Give it [`Api`]s that are made of [`super::Clients::lease`], which sends each request once: then one call here is

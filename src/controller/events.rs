@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event as KubeEvent;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -14,6 +14,11 @@ use crate::cluster::{CALL_TIMEOUT, CallError, within};
 
 /// The longest note that the API server takes, in characters of UTF-8 bytes (events.k8s.io: 1 kB).
 const NOTE: usize = 1024;
+
+/// How old something may be that is told again after a restart of ours, because whoever wrote it down may have been killed
+/// before he could tell. Told already, it is refused as existing; older than this, the event may have been forgotten by the
+/// API server (an hour) and would come back.
+pub const RETELL: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether an event is good news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::Api;
 use kube::runtime::controller::Action;
@@ -20,13 +20,10 @@ use super::rounds::is_held;
 use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
 use crate::clock::Now;
 use crate::cluster::{CallError, WriteError, WriteReason};
-use crate::controller::events::Event;
+use crate::controller::events::{Event, RETELL};
 use crate::controller::remedies::{self, Acted, Asked};
 use crate::leader::Permit;
 use crate::remedy::course::Course;
-
-/// How old the newest transition may be when it is told again after a restart of ours.
-const RETELL: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why a backend could not be dealt with now. It is tried again.
 #[derive(Debug, Error)]
@@ -109,7 +106,7 @@ impl Context {
             let object = MonitoredBackend { status: Some(status), ..backend.clone() };
             let done = self.write(reason, permit, entry, object, live, due_at).await;
             written = Some(done.inspect_err(|failed| {
-                let is_doubtful = matches!(failed, Failed::Status(WriteError::Call(error)) if error.leaves_doubt());
+                let is_doubtful = matches!(failed, Failed::Status(error) if error.leaves_doubt());
                 self.remedies.unwritten(backend, &course, is_doubtful);
             })?);
             self.remedies.recorded(backend, &course);

@@ -20,7 +20,7 @@ use super::token::{TokenPlan, Write};
 use crate::api::{ConditionType, Connector, Reason, Truth};
 use crate::clock::{Clock, Now};
 use crate::cluster::{CallError, StatusWriter, WriteError};
-use crate::controller::events::{Event, Reporter};
+use crate::controller::events::{Event, RETELL, Reporter};
 use crate::controller::remedies::Remedies;
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::entry::{Entry, Key, Snapshot};
@@ -28,10 +28,6 @@ use crate::heartbeat::registry::Registry;
 use crate::leader::{Leadership, Permit};
 use crate::metrics::Metrics;
 use crate::probe::Prober;
-
-/// How old the newest transition may be when it is told again after a restart of ours. Told once already, it is refused
-/// as existing; older than this, the event may have been forgotten by the API server (an hour) and would come back.
-const RETELL: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 /// How many Secrets and events are read or written at once; HTTP/1.1 takes a connection for each.
 pub const CALLS_IN_FLIGHT: usize = 16;
@@ -88,7 +84,7 @@ pub enum Failed {
 impl Failed {
     /// Whether what was to be written may be written all the same.
     pub(super) fn leaves_doubt(&self) -> bool {
-        matches!(self, Self::Status(WriteError::Call(error)) if error.leaves_doubt())
+        matches!(self, Self::Status(error) if error.leaves_doubt())
     }
 }
 

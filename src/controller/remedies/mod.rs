@@ -22,7 +22,7 @@ pub use roll::Roll;
 
 use roll::id;
 
-use super::events::{Event, Kind};
+use super::events::{Event, Kind, RETELL};
 use super::paused;
 use crate::api::{AttemptPhase, ConditionType, Key, Reason, RemediationStatus, conditions};
 use crate::clock::Clock;
@@ -51,10 +51,6 @@ pub struct Remedies {
     me: Option<Me>,
     reads: Semaphore,
 }
-
-/// How old what is told again may be at most; older than an hour, the API server may have forgotten the event, which would
-/// come back.
-const RETELL: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 /// The attempts of an object that something is told of: that under way, once it has begun, and the last one that ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,7 +145,7 @@ impl Remedies {
         let called = Key::of(object.meta()).to_string();
         // Read anew: looking may have taken seconds.
         let now = self.clock.read().wall;
-        let fresh = fresh_id();
+        let fresh = if is_wanted { fresh_id() } else { String::new() };
         // One lock for counting, deciding and claiming: two objects never take the last place both.
         let mut board = self.roll.board.lock();
         let around = self.roll.around(&mut board, &id, now);
