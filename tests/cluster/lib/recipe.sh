@@ -35,3 +35,11 @@ kubelet                  kubernetes    k8s.io/kubernetes/cmd/kubelet            
 kube-proxy               kubernetes    k8s.io/kubernetes/cmd/kube-proxy               about 20 seconds
 coredns                  coredns       vigie.dev/cluster/coredns                      about 2 minutes
 "
+
+# What the chart is tried with: asked for by `cluster helm`, by nothing else.
+recipe_helm3_tools="
+helm3                    helm3         helm.sh/helm/v3/cmd/helm                       about 90 seconds
+"
+recipe_helm4_tools="
+helm4                    helm4         helm.sh/helm/v4/cmd/helm                       about 90 seconds
+"

@@ -9,7 +9,7 @@ TOOLS_CACHE=$CACHE/cluster-tools
 BUILD_PID=
 
 # Sets TOOLS, the directory of the binaries, NODE_TOOLS, that of what the profile real needs
-# besides, and TOOLS_KEY and NODE_TOOLS_KEY. They may not be there yet.
+# besides, TOOLS_KEY and NODE_TOOLS_KEY, and HELM3 and HELM4, which are programs. They may not be there yet.
 locate_tools() {
   local go_version
   # Asked inside the module, where Go may switch to a newer toolchain by itself.
@@ -20,6 +20,8 @@ locate_tools() {
   TOOLS=$TOOLS_CACHE/$TOOLS_KEY/bin
   NODE_TOOLS_KEY=$(key_of_tools "$recipe_node_tools" {kubernetes,coredns}/go.{mod,sum} coredns/main.go)
   NODE_TOOLS=$TOOLS_CACHE/$NODE_TOOLS_KEY/bin
+  HELM3=$TOOLS_CACHE/$(key_of_tools "$recipe_helm3_tools" helm3/go.{mod,sum})/bin/helm3
+  HELM4=$TOOLS_CACHE/$(key_of_tools "$recipe_helm4_tools" helm4/go.{mod,sum})/bin/helm4
 }
 
 # key_of_tools TABLE FILE...: what the tools of a table are made of.
@@ -69,6 +71,22 @@ ensure_tools() {
 (about 1 GB of sources is downloaded), then cached in $TOOLS_CACHE"
   [[ ${1:-} != node || -d $NODE_TOOLS ]] || build_tools "$NODE_TOOLS" "$recipe_node_tools" \
     "building the node's tools from Go modules: about 3 minutes the first time, then cached in $TOOLS_CACHE"
+}
+
+# Prints where helm is, of the major version that is named; builds it first.
+helm() {
+  locate_tools
+  case ${1:-} in
+    3)
+      [[ -x $HELM3 ]] || build_tools "$(dirname "$HELM3")" "$recipe_helm3_tools" "building Helm 3 from Go modules, once" >&2
+      printf '%s\n' "$HELM3"
+      ;;
+    4)
+      [[ -x $HELM4 ]] || build_tools "$(dirname "$HELM4")" "$recipe_helm4_tools" "building Helm 4 from Go modules, once" >&2
+      printf '%s\n' "$HELM4"
+      ;;
+    *) refuse "helm wants its major version, 3 or 4" ;;
+  esac
 }
 
 # build_tools DIRECTORY TABLE ANNOUNCEMENT
