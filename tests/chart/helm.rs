@@ -31,13 +31,31 @@ impl Helm {
 
     /// Runs it, told of no cluster and with settings of its own.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
-        let home = env::temp_dir().join(format!("vigie-helm-{}-{}", self.version, std::process::id()));
-        Command::new(&self.program)
-            .args(args)
-            .env_remove("KUBECONFIG")
-            .envs([("HELM_CONFIG_HOME", &home), ("HELM_CACHE_HOME", &home), ("HELM_DATA_HOME", &home)])
+        self.command().args(args).env_remove("KUBECONFIG").output().expect("helm can be started")
+    }
+
+    /// What it would tell whoever installs `case` into the cluster of KUBECONFIG, or what it complains of.
+    pub(crate) fn notes(&self, case: &Case, more: &[&str]) -> Result<String, String> {
+        let values = Scratch::new();
+        let file = values.0.join("values.yaml");
+        fs::write(&file, case.values).expect("a file is written");
+        let output = self
+            .command()
+            .args(["install", case.release, "--namespace", case.namespace, "--dry-run=server"])
+            .args([chart(), "--values".into(), file])
+            .args(more)
             .output()
-            .expect("helm can be started")
+            .expect("helm can be started");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let notes = text.split_once("\nNOTES:\n").map(|(_, notes)| notes.to_owned());
+        notes.ok_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn command(&self) -> Command {
+        let home = env::temp_dir().join(format!("vigie-helm-{}-{}", self.version, std::process::id()));
+        let mut command = Command::new(&self.program);
+        command.envs([("HELM_CONFIG_HOME", &home), ("HELM_CACHE_HOME", &home), ("HELM_DATA_HOME", &home)]);
+        command
     }
 
     /// What it renders of `chart`, or what it complains of.

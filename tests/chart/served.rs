@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use crate::cases::{self, ALL, Case, NAMESPACES};
-use crate::helm::{Scratch, objects, only};
+use crate::helm::{HELMS, Scratch, objects, only};
 
 /// A module, its sum as go.sum has it, and definitions that it ships.
 const FOREIGN: [(&str, &str, &[&str]); 3] = [
@@ -150,7 +150,6 @@ fn pod(case: &Case) -> Value {
 #[test]
 fn a_namespace_that_enforces_restricted_takes_the_pods_of_every_case() {
     for case in &ALL {
-        // A priority class of the system is for the namespaces that a quota allows it in.
         let taken = dry_run(&[pod(case)]);
         assert!(taken.is_ok(), "{}: {taken:?}", case.name);
     }
@@ -161,4 +160,39 @@ fn it_would_not_take_a_pod_that_may_do_more() {
     let loose = "securityContext: {allowPrivilegeEscalation: true}";
     let error = dry_run(&[pod(&Case { values: loose, ..cases::DEFAULT })]).unwrap_err();
     assert!(error.contains("violates PodSecurity \"restricted"), "{error}");
+}
+
+#[test]
+fn the_notes_hold_a_connector_that_the_api_server_takes_and_warn_of_what_is_insecure() {
+    LazyLock::force(&PREPARED);
+    for helm in HELMS.iter() {
+        // The definitions of the suite are not Helm's.
+        let notes = |case: &Case| helm.notes(case, &["--set", "crds.enabled=false"]).expect(case.name);
+        let told = notes(&Case {
+            values: "{namespaces: [chart-edge], heartbeat: {publicURL: 'https://vigie.example.com'}}",
+            ..cases::DEFAULT
+        });
+        let manifest =
+            told.split_once("<<'END'\n").and_then(|(_, rest)| rest.split_once("\n  END")).expect("a manifest").0;
+        let manifest: Value = serde_saphyr::from_str(manifest).expect("YAML");
+        assert_eq!(
+            (&manifest["kind"], &manifest["metadata"]["namespace"]),
+            (&json!("Connector"), &json!("chart-edge"))
+        );
+        dry_run(&[manifest]).expect("the connector is taken");
+        for words in [
+            "https://vigie.example.com/api/connector/heartbeat",
+            "vigie token show edge-1 --namespace chart-edge",
+            "rbac.networks: true",
+        ] {
+            assert!(told.contains(words), "helm {}: {words} in {told}", helm.version);
+        }
+        let plain = notes(&cases::DEFAULT);
+        assert!(plain.contains("heartbeat.publicURL is not set") && !plain.contains("WARNING"), "{plain}");
+        let insecure =
+            notes(&Case { values: "{heartbeat: {allowInsecure: true}, adminAuth: 'off'}", ..cases::DEFAULT });
+        for words in ["WARNING: heartbeat.allowInsecure is set", "WARNING: adminAuth is off"] {
+            assert!(insecure.contains(words), "helm {}: {words} in {insecure}", helm.version);
+        }
+    }
 }
