@@ -185,6 +185,7 @@ fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Resul
         tokio::spawn(async move { while woken.recv().await.is_some() {} });
     }
     Ok(Given {
+        pod: None,
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
         remedies: Arc::new(Remedies::new(
             client.clone(),

@@ -20,6 +20,7 @@ use crate::admin::{Admin, Authenticator, Fleet};
 use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
 use crate::clock::Clock;
+use crate::cluster::ourselves::Ourselves;
 use crate::cluster::{Clients, StatusWriter, behind, connect};
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::connector::drive;
@@ -50,6 +51,13 @@ const STOP_REST: Duration = Duration::from_secs(2);
 pub(super) struct Pod {
     pub(super) namespace: String,
     pub(super) name: String,
+}
+
+impl Pod {
+    fn with_service(&self, args: &RunArgs) -> Ourselves {
+        let (namespace, pod) = (self.namespace.clone(), self.name.clone());
+        Ourselves { namespace, pod, heartbeat_service: args.heartbeat_service.clone() }
+    }
 }
 
 /// Everything that is made before anything runs.
@@ -135,12 +143,12 @@ impl Assembly {
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
-        let sites = Arc::new(Sites::default());
-        let writer = StatusWriter::new(clock, metrics.clone());
+        let (sites, writer) = (Arc::new(Sites::default()), StatusWriter::new(clock, metrics.clone()));
         let reporter = Reporter { client: clients.lease.clone(), instance: me };
         let budget = Arc::new(Budget::new(args.status_writes_per_second));
         let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let shared = Shared {
+            ourselves: pod.as_ref().map(|pod| pod.with_service(&args)),
             args: &args,
             clients: &clients,
             leadership: &leadership,
