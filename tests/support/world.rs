@@ -288,6 +288,11 @@ impl World {
         self.audit.of(&self.user(1))
     }
 
+    /// What this user did.
+    pub(crate) fn requests_of(&self, user: &str) -> Vec<Request> {
+        self.audit.of(user)
+    }
+
     fn user(&self, replica: usize) -> String {
         format!("system:serviceaccount:{}:{}", self.ns, ACCOUNTS[replica])
     }
