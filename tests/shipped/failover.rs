@@ -79,8 +79,8 @@ impl<'a> Scene<'a> {
             pulse.deaf_for(since).ok_or_else(|| "not yet".to_owned())
         })
         .await;
-        println!("{what}: a beat was heard again {:.1} s after", deaf.as_secs_f64());
-        assert!(deaf <= HEARD_AGAIN, "{what}: beats were heard again {deaf:?} after the accident");
+        println!("{what}: no beat was heard for {:.1} s", deaf.as_secs_f64());
+        assert!(deaf <= HEARD_AGAIN, "{what}: no beat was heard for {deaf:?}");
         let leader = release.leader().await;
         let listening = listening_since(&leader).await;
 
@@ -90,6 +90,12 @@ impl<'a> Scene<'a> {
         assert_eq!(text(last_attempt(&over), "/outcome"), "Succeeded", "{over:#}");
         assert_eq!(over["status"]["remediation"]["restarts"], json!(1), "{over:#}");
         assert_eq!(world.attempts_of("gateway").await, [text(last_attempt(&over), "/id")]);
+        let touches = release.requests();
+        let touches: Vec<_> = touches
+            .iter()
+            .filter(|one| one.resource == "deployments" && one.verb == "patch" && one.is_success())
+            .collect();
+        assert_eq!(touches.len(), 1, "one decision is one restart: {touches:?}");
 
         let dead = world.state(seconds(120), "dying", "Offline").await;
         let (turned, contact) = (time(&dead, "/status/stateSince"), time(&dead, "/status/lastHeartbeatTime"));
@@ -99,7 +105,8 @@ impl<'a> Scene<'a> {
             turned <= listening.max(contact) + OFFLINE_AFTER + SignedDuration::from_secs(1),
             "{listening} {dead:#}"
         );
-        assert!(died.is_some_and(|last| contact >= last - SignedDuration::from_secs(3)), "{died:?} {dead:#}");
+        // What was heard since the last checkpoint is lost with a killed process: older than the truth, never younger.
+        assert!(died.is_some_and(|last| contact <= last + SignedDuration::from_secs(1)), "{died:?} {dead:#}");
 
         for name in alive.iter().map(String::as_str).chain(["pulse"]) {
             let states = history.of_connector(name);
@@ -114,12 +121,6 @@ impl<'a> Scene<'a> {
             history.of_connector("dying")
         );
         release.had_one_writer_at_a_time();
-        let touches = release.requests();
-        let touches: Vec<_> = touches
-            .iter()
-            .filter(|one| one.resource == "deployments" && one.verb == "patch" && one.is_success())
-            .collect();
-        assert_eq!(touches.len(), 1, "one decision is one restart: {touches:?}");
     }
 }
 

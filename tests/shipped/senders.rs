@@ -129,17 +129,25 @@ impl Pulse {
         beats.iter().rev().find(|(_, _, heard)| *heard).map(|(sent, ..)| *sent)
     }
 
-    /// From `since` to the answer to the first beat that was heard after the last that was not; zero when all were heard
-    /// for the whole term of a leader. `None` while that is not known.
+    /// The longest time since then in which no beat was heard: from when the first was sent that was not, to the answer
+    /// to the next that was. Zero when all were. `None` while that is not known.
     pub(crate) fn deaf_for(&self, since: Timestamp) -> Option<jiff::SignedDuration> {
-        let beats = self.beats.lock().unwrap();
-        let after: Vec<_> = beats.iter().filter(|(sent, ..)| *sent > since).collect();
-        let (_, _, newest) = after.last()?;
         // Longer than an election takes: before, what is heard may be the one that is about to be lost.
-        let is_over = Timestamp::now().duration_since(since) > jiff::SignedDuration::from_secs(15);
-        let next = after.iter().rposition(|(.., heard)| !heard).map_or(0, |last| last + 1);
-        let (_, answered, _) = after.get(next).filter(|_| *newest && is_over)?;
-        Some(if next == 0 { jiff::SignedDuration::ZERO } else { answered.duration_since(since) })
+        if Timestamp::now().duration_since(since) < jiff::SignedDuration::from_secs(20) {
+            return None;
+        }
+        let (mut longest, mut deaf_since) = (jiff::SignedDuration::ZERO, None);
+        for (sent, answered, heard) in self.beats.lock().unwrap().iter().filter(|(sent, ..)| *sent > since) {
+            match (heard, deaf_since) {
+                (true, Some(from)) => {
+                    longest = longest.max(answered.duration_since(from));
+                    deaf_since = None;
+                }
+                (false, None) => deaf_since = Some(*sent),
+                _ => {}
+            }
+        }
+        deaf_since.is_none().then_some(longest)
     }
 
     /// The first beat since then that was not heard.
