@@ -50,8 +50,10 @@ pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, kube::Error>) -> Res
     match answer {
         Err(kube::Error::Api(status)) => {
             let Status { code, message, .. } = &*status;
-            let is_policy = *code == 403 && message.contains("ValidatingAdmissionPolicy");
-            let words = message.split_once("denied request: ").filter(|_| is_policy);
+            // What cannot be judged is refused, too: by mistake.
+            let is_judged =
+                *code == 403 && message.contains("ValidatingAdmissionPolicy") && !message.contains("resulted in error");
+            let words = message.split_once("denied request: ").filter(|_| is_judged);
             words.map(|(_, words)| words.to_owned()).ok_or_else(|| format!("{code} {message}"))
         }
         other => Err(format!("{other:?}")),

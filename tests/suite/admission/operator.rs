@@ -14,7 +14,8 @@ use crate::support::workloads::{ATTEMPT, last_attempt};
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
-/// A ValidatingAdmissionPolicy as the API server has checked it: what it says of its types.
+/// What Kubernetes says of the types of a ValidatingAdmissionPolicy. It checks validations, and takes variables as they come:
+/// what is wrong with those fails the other tests.
 async fn warnings(world: &World, name: &str) -> Vec<String> {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
     eventually(SOON, &format!("the types of {name} are checked"), async || {
