@@ -130,6 +130,14 @@ impl Policies<'_> {
         all
     }
 
+    /// Puts something of somebody else's in force beside them, for as long.
+    pub(crate) fn beside(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let all = std::fs::read_to_string(&self.file).expect("a test's file can be read");
+        let file = self.world.file("policies.yaml", &format!("{all}\n---\n{list}\n"));
+        self.world.cluster.kubectl(&["apply", "-f", file.to_str().expect("its name is text")]).ok();
+    }
+
     /// An API of this world's namespace, as vigie.
     pub(crate) fn ours<K>(&self) -> Api<K>
     where

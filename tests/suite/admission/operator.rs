@@ -1,16 +1,17 @@
 //! The operator itself under the policies: nothing that it does is in their way. And what Helm makes of them.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::{KINDS, workload, workloads};
 use crate::remedies::{gateway, healthy, tunnel};
-use crate::support::admission::HEEDED;
+use crate::support::admission::{HEEDED, refusal};
 use crate::support::audit::Request;
-use crate::support::workloads::{ATTEMPT, last_attempt};
+use crate::support::workloads::{ATTEMPT, last_attempt, outcome};
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
@@ -153,4 +154,49 @@ async fn the_breaker_opens_under_the_policies() {
         if state == "Open" { Ok(()) } else { Err(format!("{:?}", found.data)) }
     })
     .await;
+}
+
+/// What puts a label on each workload that vigie changes in this namespace, within the same request.
+fn labelling(world: &World) -> [Value; 2] {
+    let name = format!("labelling-{}", world.ns);
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": world.ns}});
+    let vigie = format!("request.userInfo.username == 'system:serviceaccount:{}:vigie'", world.ns);
+    let label = "Object{metadata: Object.metadata{labels: {'example.com/seen': 'yes'}}}";
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+            "matchConstraints": {"namespaceSelector": here, "resourceRules": [{
+                "apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments"],
+            }]},
+            "matchConditions": [{"name": "by-vigie", "expression": vigie}],
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": label}}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": name}, "spec": {"policyName": name},
+    });
+    [policy, binding]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_that_somebody_adds_a_label_to_is_refused_in_the_policys_words() {
+    let world = World::new("admit-added").await;
+    let policies = world.enforce().await;
+    let operator = world.operator(&["--brake-min", "1000"]).await;
+    let connector = healthy(&world, &operator, "paris", json!({})).await;
+    policies.beside(&labelling(&world));
+    let dry = PatchParams { dry_run: true, ..Default::default() };
+    let restart = Patch::Merge(json!({"spec": {"template": {"metadata": {"annotations": {ATTEMPT: "a1"}}}}}));
+    eventually(SOON, "the label is added", async || {
+        refusal(policies.ours::<Deployment>().patch("paris", &dry, &restart).await)
+    })
+    .await;
+    connector.beat_with(operator.beats(), &tunnel("Fail"));
+    let seen = world.sees(SOON, "paris", "an outcome", |seen| !outcome(seen).is_empty()).await;
+    assert_eq!(outcome(&seen), "Refused", "{seen:#}");
+    let said = text(last_attempt(&seen), "/message");
+    assert!(said.contains("and nothing else; this would change metadata.labels"), "{said}");
+    assert!(world.attempts_of("paris").await.is_empty(), "nothing was restarted");
 }
