@@ -66,9 +66,9 @@ bench:
 	@scripts/prerequisites rust cc
 	@if [ -x scripts/bench ]; then scripts/bench; else cargo bench --locked; fi
 
-## Formatting, clippy, documentation, generated files, scripts
+## Formatting, clippy, documentation, generated files, snippets for GitOps, scripts
 lint:
-	@scripts/prerequisites rust cc
+	@scripts/prerequisites rust cc go
 	@scripts/lint
 
 ## Write crds/ and docs/reference/ from the code
