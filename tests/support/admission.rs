@@ -66,15 +66,21 @@ impl World {
         let helm = self.cluster.command(&["helm", "3"]).ok();
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/vigie");
         let mut command = Command::new(helm.trim());
+        // Without a server Helm assumes a version, and one that was built from its module alone an old one.
+        let version = ["--kube-version", "1.36"];
         // A release of this name runs as the ServiceAccount of this name.
         command.args(["template", ACCOUNTS[0]]).arg(chart).args(["--namespace", &self.ns]);
-        run(command.args(["--show-only", TEMPLATE]).args(more).env("KUBECONFIG", "/nonexistent/kubeconfig"))
+        run(command
+            .args(["--show-only", TEMPLATE])
+            .args(version)
+            .args(more)
+            .env("KUBECONFIG", "/nonexistent/kubeconfig"))
     }
 
     /// Puts the policies in force and waits until the API server heeds each of them.
     pub(crate) async fn enforce(&self) -> Policies<'_> {
         let namespaces = format!("namespaces={{{}}}", self.ns);
-        let rendered = self.rendered(&["--kube-version", "1.36", "--set", &namespaces]).ok();
+        let rendered = self.rendered(&["--set", &namespaces]).ok();
         let file = self.file("policies.yaml", &rendered);
         let editor = self.person("editor", json!([editing()])).await;
         let vigie = self.client_of(ACCOUNTS[0]).await;
