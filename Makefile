@@ -66,12 +66,12 @@ bench:
 	@scripts/prerequisites rust cc
 	@if [ -x scripts/bench ]; then scripts/bench; else cargo bench --locked; fi
 
-## Formatting, clippy, documentation, generated files, snippets for GitOps, scripts
+## Formatting, clippy, documentation, generated files, scripts, snippets for GitOps, the chart as Helm renders it
 lint:
 	@scripts/prerequisites rust cc go
 	@scripts/lint
 
-## Write crds/ and docs/reference/ from the code
+## Write crds/, docs/reference/ and the chart's copies from the code
 generate:
 	@scripts/prerequisites rust cc
 	@scripts/generate .

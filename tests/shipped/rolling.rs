@@ -54,6 +54,9 @@ async fn a_rolling_upgrade_under_a_thousand_connectors_loses_no_beat_and_accuses
     let heard = senders.heard();
     let put_off = senders.stop();
     println!("{heard} beats heard during and after the upgrade {before:?} -> {after:?}; others: {:?}", kinds(&put_off));
+    if let (Some(first), Some(last)) = (put_off.first(), put_off.last()) {
+        println!("the first of those at {}, the last at {}", first.sent, last.sent);
+    }
     for beat in &put_off {
         let answer = beat.answer.as_ref().unwrap_or_else(|error| panic!("at {}: {error}", beat.sent));
         assert_eq!(answer.status, 503, "{answer:?}");

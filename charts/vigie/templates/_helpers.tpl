@@ -45,14 +45,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "vigie.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
+{{- with omit .Values.commonLabels "helm.sh/chart" "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "app.kubernetes.io/component" "vigie.dev/role" }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
-{{- /* The chart's labels, and more: a dict of root and labels. What is ours wins. */ -}}
+{{- /*
+The chart's labels, and more: a dict of root and labels. What is ours wins, and who leads is no value's business.
+*/ -}}
 {{- define "vigie.labelsWith" -}}
-{{- toYaml (merge (dict) (fromYaml (include "vigie.labels" .root)) (.labels | default dict)) -}}
+{{- $more := omit (.labels | default dict) "app.kubernetes.io/component" "vigie.dev/role" -}}
+{{- toYaml (merge (dict) (fromYaml (include "vigie.labels" .root)) $more) -}}
 {{- end -}}
 
 {{- define "vigie.image" -}}
@@ -79,6 +82,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{- define "vigie.runbookURL" -}}
-{{- .Values.prometheusRule.runbookURL | trimSuffix "/" -}}
+{{- /* Where a runbook is read: a dict of root and page, the name of the alert. */ -}}
+{{- define "vigie.runbook" -}}
+{{- $url := .root.Values.prometheusRule.runbookURL | default "docs/runbooks/{alert}.md" -}}
+{{- if not (contains "{alert}" $url) -}}{{- $url = printf "%s/{alert}" (trimSuffix "/" $url) -}}{{- end -}}
+{{ $url | replace "{alert}" .page }}
 {{- end -}}
