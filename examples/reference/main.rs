@@ -1,9 +1,11 @@
-//! Writes the generated files below a directory, from the code: `crds/` and `docs/reference/`.
+//! Writes the generated files below a directory, from the code: `crds/` and `docs/reference/`; and for the chart copies of
+//! `crds/` and `config/rbac/`, which Helm cannot read where they are, and the table of its values.
 //! `cargo run --example reference -- DIRECTORY` (`make generate`).
 //!
 //! Equal code gives equal bytes: the files are committed, and `make lint` compares.
 
 mod causes;
+mod chart;
 mod commands;
 mod connectors;
 mod fields;
@@ -19,10 +21,15 @@ use vigie::api::crd;
 /// Said on top of each page, where a reader of the rendered page does not see it.
 const HEADER: &str = "<!-- Generated from the code by `make generate`. Do not edit. -->\n\n";
 
+/// Where the chart is.
+const CHART: &str = "charts/vigie";
+const README: &str = "README.md";
+
 fn main() -> anyhow::Result<()> {
     let root = PathBuf::from(env::args_os().nth(1).context("name the directory to write to")?);
     for (name, text) in crd::files() {
         write(&root.join("crds"), &name, &text)?;
+        write(&root.join(CHART).join("files/crds"), &name, &text)?;
     }
     let pages = [
         ("connector.md", fields::page("Connector")?),
@@ -35,7 +42,20 @@ fn main() -> anyhow::Result<()> {
     for (name, text) in pages {
         write(&root.join("docs/reference"), name, &format!("{HEADER}{text}"))?;
     }
-    Ok(())
+    parts_of_the_chart(&root)
+}
+
+fn parts_of_the_chart(root: &Path) -> anyhow::Result<()> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
+    for name in ["cluster.yaml", "namespaced.yaml", "restart.yaml"] {
+        let text = read(&checkout.join("config/rbac").join(name))?;
+        let header = format!("# A copy of config/rbac/{name} by `make generate`. Do not edit.\n#\n");
+        write(&root.join(CHART).join("files/rbac"), name, &format!("{header}{text}"))?;
+    }
+    let (readme, values) =
+        (read(&checkout.join(CHART).join(README))?, read(&checkout.join(CHART).join("values.yaml"))?);
+    write(&root.join(CHART), README, &chart::readme(&readme, &values)?)
 }
 
 fn write(directory: &Path, name: &str, text: &str) -> anyhow::Result<()> {

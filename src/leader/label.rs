@@ -54,6 +54,8 @@ impl Want {
             // After a freeze another may lead; it is known within a call.
             Standing::Leader if leadership.confirmed => Self::Ours,
             Standing::Leader | Standing::Uncertain => Self::AsItIs,
+            // Until a successor takes it off, or we end: a Service that leads nowhere refuses beats, and we put them off.
+            Standing::Follower if leadership.resigned => Self::AsItIs,
             Standing::Follower => Self::Off,
         }
     }
@@ -292,6 +294,7 @@ mod tests {
             (standing(Standing::Uncertain, false), Want::AsItIs),
             (standing(Standing::Follower, true), Want::Off),
             (standing(Standing::Follower, false), Want::Off),
+            (Leadership { resigned: true, ..Leadership::follower() }, Want::AsItIs),
         ] {
             assert_eq!(Want::of(&leadership), want, "{leadership:?}");
         }

@@ -1,0 +1,60 @@
+{{- /*
+The rules of one role of a file in files/rbac: a dict of root, file and role. `make generate` copies those from config/rbac,
+the one place where rules are written, with the reason for each. The Lease's name is the release's own.
+*/ -}}
+{{- define "vigie.rules" -}}
+{{- $role := .role -}}
+{{- $lease := include "vigie.fullname" .root -}}
+{{- $found := false -}}
+{{- range splitList "\n---\n" (.root.Files.Get (printf "files/rbac/%s.yaml" .file)) -}}
+{{- $document := fromYaml . -}}
+{{- if eq $document.metadata.name $role -}}
+{{- $found = true -}}
+{{- range $document.rules -}}
+{{- if and (has "leases" .resources) .resourceNames -}}{{- $_ := set . "resourceNames" (list $lease) -}}{{- end -}}
+{{- end -}}
+{{- toYaml $document.rules -}}
+{{- end -}}
+{{- end -}}
+{{- if not $found -}}{{- fail (printf "files/rbac/%s.yaml has no role %s" .file .role) -}}{{- end -}}
+{{- end -}}
+
+{{- /*
+Gives vigie what a role holds: a dict of root, file and role, and of namespace where it is to be had in one namespace
+only. The objects are called as the role without its `vigie-`.
+*/ -}}
+{{- define "vigie.grant" -}}
+{{- $kind := ternary "Role" "ClusterRole" (hasKey . "namespace") -}}
+{{- $called := .role | trimPrefix "vigie-" | replace "vigie" "watch" -}}
+{{- $name := include "vigie.roleName" (dict "root" .root "role" $called) }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}
+metadata:
+  name: {{ $name | quote }}
+  {{- if hasKey . "namespace" }}
+  namespace: {{ .namespace }}
+  {{- end }}
+  labels:
+    {{- include "vigie.labels" .root | nindent 4 }}
+rules:
+{{ include "vigie.rules" . }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}Binding
+metadata:
+  name: {{ $name | quote }}
+  {{- if hasKey . "namespace" }}
+  namespace: {{ .namespace }}
+  {{- end }}
+  labels:
+    {{- include "vigie.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $kind }}
+  name: {{ $name | quote }}
+subjects:
+- kind: ServiceAccount
+  name: {{ include "vigie.serviceAccountName" .root }}
+  namespace: {{ .root.Release.Namespace }}
+{{- end -}}
