@@ -24,7 +24,8 @@ use roll::id;
 
 use super::events::{Event, Kind, RETELL};
 use super::paused;
-use crate::api::{AttemptPhase, ConditionType, Key, Reason, RemediationStatus, conditions};
+use crate::admin::RemedyView;
+use crate::api::{AttemptPhase, Condition, ConditionType, Key, Reason, RemediationStatus, conditions};
 use crate::clock::Clock;
 use crate::cluster::{CALL_TIMEOUT, WriteReason, within};
 use crate::leader::Permit;
@@ -318,6 +319,15 @@ pub fn wait(course: &Course, acted: Acted, now: Timestamp) -> Option<Duration> {
     }
     let again = course.again?;
     Some(Duration::try_from(again.duration_since(now)).unwrap_or_default())
+}
+
+/// What is remembered of the remedies of an object, for whoever asks.
+pub fn view(said: &[Condition], status: Option<&RemediationStatus>) -> RemedyView {
+    let remediating = conditions::get(said, ConditionType::Remediating).filter(|said| said.status == "False");
+    RemedyView {
+        denial: remediating.and_then(|said| said.reason.parse().ok()),
+        last_outcome: status.and_then(|status| status.history.first()).map(|past| past.outcome),
+    }
 }
 
 /// What is told about the object.
