@@ -23,6 +23,7 @@ pub use roll::Roll;
 use roll::id;
 
 use super::events::{Event, Kind, RETELL};
+use super::log::{self, Whose};
 use super::paused;
 use crate::admin::RemedyView;
 use crate::api::{AttemptPhase, Condition, ConditionType, Key, Reason, RemediationStatus, conditions};
@@ -193,6 +194,11 @@ impl Remedies {
             // The caller has it in hand.
             self.told.lock().1.insert(id(before), Newest::of(&course.status));
         }
+        let key = Key::of(before.meta());
+        let whose = Whose { kind: K::KIND, key: &key };
+        for step in log::steps(before.remembered(), &course.status) {
+            log::attempt(whose, step);
+        }
         if let Some(outcome) = course.ended {
             self.metrics.remedied(outcome);
             self.words.lock().remove(&id(before));
@@ -202,6 +208,8 @@ impl Remedies {
         // Changes of reason are counted, not looks.
         if let Some(denied) = course.denied.filter(|denied| said != Some(Reason::from(*denied))) {
             self.metrics.denied(denied);
+            let Key { namespace, name } = &key;
+            tracing::info!(kind = K::KIND, %namespace, %name, reason = denied.as_str(), "denial");
         }
     }
 
@@ -227,26 +235,27 @@ impl Remedies {
                 restart::evict(&self.client, self.clock, permit, &namespace, name, uid).await
             }
         };
-        let called = Key::of(object.meta());
+        let Key { namespace, name } = Key::of(object.meta());
+        let current = object.remembered().and_then(|status| status.current.as_ref());
+        let attempt = current.map_or("", |current| &current.id);
+        let kind = K::KIND;
         match done {
-            Done::Done => {
-                tracing::info!(object = %called, ?act, "restarted");
-                Acted::Again
-            }
+            // What is logged of it is that it stands in the status, with the next look.
+            Done::Done => Acted::Again,
             Done::Stale(why) => {
-                tracing::info!(object = %called, why, "the workload was changed meanwhile: looking again");
+                tracing::info!(kind, %namespace, %name, attempt, reason = why, "the workload was changed meanwhile: looking again");
                 Acted::Again
             }
             Done::Refused(why) => {
-                tracing::warn!(object = %called, why, "the restart was refused");
-                if let Some(current) = object.remembered().and_then(|status| status.current.as_ref()) {
+                tracing::warn!(kind, %namespace, %name, attempt, reason = why, "the restart was refused");
+                if let Some(current) = current {
                     let word = Word { refused: Some(why), ..Word::default() };
                     self.words.lock().insert(id(object), (current.id.clone(), word));
                 }
                 Acted::Again
             }
             Done::Later(why) => {
-                tracing::info!(object = %called, why, "the restart was not answered: looking before repeating");
+                tracing::info!(kind, %namespace, %name, attempt, reason = why, "the restart was not answered: looking before repeating");
                 Acted::Wait
             }
             Done::NotLeader => Acted::Wait,
