@@ -17,7 +17,7 @@ N ?= 200
 CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
 
-.PHONY: help demo demo-down test unit e2e real chaos bench lint generate build cluster-up cluster-down cluster-status
+.PHONY: help demo demo-down test unit e2e real chaos bench lint generate build image cluster-up cluster-down cluster-status
 
 ## Show this help
 help:
@@ -66,7 +66,7 @@ bench:
 	@scripts/prerequisites rust cc
 	@if [ -x scripts/bench ]; then scripts/bench; else cargo bench --locked; fi
 
-## Formatting, clippy, documentation, generated files, scripts, the chart as Helm renders it
+## Formatting, clippy, documentation, generated files, scripts, snippets for GitOps, the chart as Helm renders it
 lint:
 	@scripts/prerequisites rust cc go
 	@scripts/lint
@@ -80,6 +80,10 @@ generate:
 build:
 	@scripts/prerequisites rust cc
 	cargo build --locked --release --bin vigie
+
+## The operator's image as target/vigie-image.tar, imported into a running cluster of profile real
+image: build
+	@scripts/image
 
 ## Start a Kubernetes cluster of our own, or repair it: KUBECONFIG=.cluster/kubeconfig
 cluster-up:

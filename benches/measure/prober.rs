@@ -164,7 +164,15 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
         let now = clock.now();
         let write_until = now + Duration::from_secs(3600);
         let (acquired_at, holder) = (Some(now), None);
-        leadership.send_replace(Leadership { standing, holder, epoch: 1, acquired_at, write_until, confirmed: true });
+        leadership.send_replace(Leadership {
+            standing,
+            holder,
+            epoch: 1,
+            acquired_at,
+            write_until,
+            confirmed: true,
+            resigned: false,
+        });
         if context.backends.is_empty() {
             for i in 0..count {
                 let enrolled = context.backends.enroll(&backend(i, port, interval)?, clock.read());
@@ -185,6 +193,7 @@ fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Resul
         tokio::spawn(async move { while woken.recv().await.is_some() {} });
     }
     Ok(Given {
+        pod: None,
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
         remedies: Arc::new(Remedies::new(
             client.clone(),

@@ -4,10 +4,13 @@
 //!
 //! Equal code gives equal bytes: the files are committed, and `make lint` compares.
 
+mod causes;
 mod chart;
 mod commands;
+mod connectors;
 mod fields;
 mod metrics;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -33,6 +36,8 @@ fn main() -> anyhow::Result<()> {
         ("monitoredbackend.md", fields::page("MonitoredBackend")?),
         ("metrics.md", metrics::page()?),
         ("commands.md", commands::page()),
+        ("causes.md", causes::page()?),
+        ("reasons.md", words::page()?),
     ];
     for (name, text) in pages {
         write(&root.join("docs/reference"), name, &format!("{HEADER}{text}"))?;
@@ -62,4 +67,9 @@ fn write(directory: &Path, name: &str, text: &str) -> anyhow::Result<()> {
 /// `text` as the cell of a table: one line, and no bar that ends it.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+/// What a heading becomes in a link to it.
+fn section_name(heading: &str) -> String {
+    heading.to_lowercase().replace(' ', "-")
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use vigie::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
-use vigie::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState, ErrorClass, Phase, Truth};
+use vigie::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
+use vigie::api::{
+    AttemptOutcome, BackendState, Cause, CheckOutcome, CheckType, ConnectorState, Denial, ErrorClass, Phase, Truth,
+};
 use vigie::metrics::{Metrics, ObjectMetrics, encode, register_fleet};
 
 use crate::cell;
@@ -103,6 +105,8 @@ impl Fleet for One {
             remedies_in_flight: 0,
             breaker_open: false,
             brakes: vec![("gateways".to_owned(), "north".to_owned())],
+            mass_silences: vec![("gateways".to_owned(), "north".to_owned())],
+            probe_blind: false,
         }
     }
 }
@@ -125,7 +129,10 @@ fn connector() -> ConnectorView {
         hostname: None,
         address: None,
         token_issued_time: None,
+        rotation_pending_since: Some(Timestamp::UNIX_EPOCH),
+        token_grace_until: Some(Timestamp::UNIX_EPOCH),
         restarts: 0,
+        remedy: RemedyView { denial: Some(Denial::GaveUp), last_outcome: Some(AttemptOutcome::NotCured) },
         created_time: None,
         checks: vec![CheckView { type_: CheckType::Process.as_str().to_owned(), status: CheckOutcome::Pass }],
         paused: false,
@@ -155,6 +162,7 @@ fn backend() -> BackendView {
         prometheus: None,
         certificate_expiry_time: Some(Timestamp::UNIX_EPOCH),
         restarts: 0,
+        remedy: RemedyView::default(),
         created_time: None,
         paused: false,
         written: true,

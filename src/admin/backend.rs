@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::RemedyView;
 use crate::api::{BackendState, Cause, Phase, Truth};
 
 /// One backend, as it is known this instant.
@@ -51,6 +52,9 @@ pub struct BackendView {
     pub certificate_expiry_time: Option<Timestamp>,
     /// How often vigie restarted it.
     pub restarts: i64,
+    /// What is remembered of its remedies. In memory only.
+    #[serde(skip)]
+    pub remedy: RemedyView,
     /// When the object was created.
     pub created_time: Option<Timestamp>,
     /// Whether remedies are paused.

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
 pub use backend::{BackendView, Scrape};
-pub use view::{CheckView, ConnectorView, Facts, Fleet, Standing};
+pub use view::{CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
 
 use crate::metrics;
 

@@ -47,7 +47,10 @@ fn view(namespace: &str, name: &str) -> ConnectorView {
         hostname: None,
         address: None,
         token_issued_time: None,
+        rotation_pending_since: None,
+        token_grace_until: None,
         restarts: 0,
+        remedy: RemedyView::default(),
         created_time: None,
         checks: vec![CheckView { type_: "Process".to_owned(), status: crate::api::CheckOutcome::Pass }],
         paused: false,
@@ -68,6 +71,8 @@ fn facts(leader: Standing, synced: bool) -> Facts {
         remedies_in_flight: 0,
         breaker_open: false,
         brakes: Vec::new(),
+        mass_silences: Vec::new(),
+        probe_blind: false,
     }
 }
 

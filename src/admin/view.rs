@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BackendView;
 use crate::api::words::words;
-use crate::api::{Cause, CheckOutcome, ConnectorState, Truth};
+use crate::api::{AttemptOutcome, Cause, CheckOutcome, ConnectorState, Denial, Truth};
 
 words! {
     /// What this replica is to the others.
@@ -57,8 +57,17 @@ pub struct ConnectorView {
     pub address: Option<String>,
     /// When its current token was issued.
     pub token_issued_time: Option<Timestamp>,
+    /// Since when a new token waits for its first use; none while no rotation is pending. In memory only.
+    #[serde(skip)]
+    pub rotation_pending_since: Option<Timestamp>,
+    /// Until when the token before it is still good. In memory only.
+    #[serde(skip)]
+    pub token_grace_until: Option<Timestamp>,
     /// How often vigie restarted it.
     pub restarts: i64,
+    /// What is remembered of its remedies. In memory only.
+    #[serde(skip)]
+    pub remedy: RemedyView,
     /// When the object was created.
     pub created_time: Option<Timestamp>,
     /// What the agent last reported of itself.
@@ -67,6 +76,15 @@ pub struct ConnectorView {
     pub paused: bool,
     /// Whether the API server knows this state; false while a transition waits to be written.
     pub written: bool,
+}
+
+/// What is remembered of the remedies of one object, of either kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemedyView {
+    /// Why a wanted remedy is not taken; none while none is wanted.
+    pub denial: Option<Denial>,
+    /// How its last attempt ended; none before the first.
+    pub last_outcome: Option<AttemptOutcome>,
 }
 
 /// One check as last reported.
@@ -105,6 +123,10 @@ pub struct Facts {
     pub breaker_open: bool,
     /// The sites whose brake is on: namespace and site.
     pub brakes: Vec<(String, String)>,
+    /// The sites that fell silent as a whole: namespace and site.
+    pub mass_silences: Vec<(String, String)>,
+    /// Whether our probes are blind.
+    pub probe_blind: bool,
 }
 
 /// Whoever knows the fleet. Asked at each request; nothing here is a copy that could be stale.

@@ -1,4 +1,4 @@
-//! Is our own pod a ready address behind the heartbeat Service? In a cluster, being reachable means that.
+//! Who is a ready address behind the heartbeat Service? In a cluster, being reachable means being that.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,15 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio_util::sync::CancellationToken;
 
-/// Follows the EndpointSlices of `service` until `stop`, and tells whether one of them has `pod` as a ready endpoint.
-/// What was known stands while the API server cannot be asked.
-pub async fn follow(api: Api<EndpointSlice>, service: &str, pod: &str, tell: impl Fn(bool), stop: CancellationToken) {
+/// Follows the EndpointSlices of `service` until `stop`, and tells whether one of them has a pod that `is_wanted`, by
+/// its name, as a ready endpoint. What was known stands while the API server cannot be asked.
+pub async fn follow(
+    api: Api<EndpointSlice>,
+    service: &str,
+    is_wanted: impl Fn(&str) -> bool,
+    tell: impl Fn(bool),
+    stop: CancellationToken,
+) {
     let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
     let mut slices: HashMap<String, bool> = HashMap::new();
     let mut listed: HashMap<String, bool> = HashMap::new();
@@ -21,9 +27,9 @@ pub async fn follow(api: Api<EndpointSlice>, service: &str, pod: &str, tell: imp
     while let Some(event) = stop.run_until_cancelled(events.try_next()).await {
         match event {
             Ok(Some(Event::Init)) => listed.clear(),
-            Ok(Some(Event::InitApply(slice))) => drop(listed.insert(slice.name_any(), is_ready(&slice, pod))),
+            Ok(Some(Event::InitApply(slice))) => drop(listed.insert(slice.name_any(), is_ready(&slice, &is_wanted))),
             Ok(Some(Event::InitDone)) => slices = std::mem::take(&mut listed),
-            Ok(Some(Event::Apply(slice))) => drop(slices.insert(slice.name_any(), is_ready(&slice, pod))),
+            Ok(Some(Event::Apply(slice))) => drop(slices.insert(slice.name_any(), is_ready(&slice, &is_wanted))),
             Ok(Some(Event::Delete(slice))) => drop(slices.remove(&slice.name_any())),
             Ok(None) => return,
             Err(error) => {
@@ -38,12 +44,12 @@ pub async fn follow(api: Api<EndpointSlice>, service: &str, pod: &str, tell: imp
     }
 }
 
-fn is_ready(slice: &EndpointSlice, pod: &str) -> bool {
+fn is_ready(slice: &EndpointSlice, is_wanted: impl Fn(&str) -> bool) -> bool {
     slice.endpoints.iter().any(|endpoint| {
-        let is_ours = endpoint.target_ref.as_ref().is_some_and(|target| target.name.as_deref() == Some(pod));
+        let name = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
         // Not saying means ready (discovery/v1).
         let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
-        is_ours && is_ready
+        name.is_some_and(&is_wanted) && is_ready
     })
 }
 
@@ -63,11 +69,11 @@ mod tests {
     #[test]
     fn only_our_own_ready_endpoint_counts() {
         let of = |name: &str, ready| json!({ "addresses": ["192.0.2.1"], "conditions": { "ready": ready }, "targetRef": { "kind": "Pod", "name": name } });
-        assert!(is_ready(&slice(json!([of("other", true), of("me", true)])), "me"));
-        assert!(!is_ready(&slice(json!([of("other", true), of("me", false)])), "me"));
-        assert!(!is_ready(&slice(json!([of("other", true)])), "me"));
-        assert!(!is_ready(&slice(json!([])), "me"));
+        assert!(is_ready(&slice(json!([of("other", true), of("me", true)])), |name: &str| name == "me"));
+        assert!(!is_ready(&slice(json!([of("other", true), of("me", false)])), |name: &str| name == "me"));
+        assert!(!is_ready(&slice(json!([of("other", true)])), |name: &str| name == "me"));
+        assert!(!is_ready(&slice(json!([])), |name: &str| name == "me"));
         let unsaid = json!([{ "addresses": ["192.0.2.1"], "targetRef": { "kind": "Pod", "name": "me" } }]);
-        assert!(is_ready(&slice(unsaid), "me"));
+        assert!(is_ready(&slice(unsaid), |name: &str| name == "me"));
     }
 }

@@ -7,6 +7,7 @@ mod connect;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod networks;
+pub mod ourselves;
 mod permission;
 pub mod revisions;
 mod write;

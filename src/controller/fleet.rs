@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::connector::view::split_domain;
 use super::remedies::Remedies;
 use super::{backend, connector};
 use crate::admin::{BackendView, ConnectorView, Facts, Fleet, Standing};
@@ -35,8 +36,8 @@ impl Fleet for Everything {
         let board = self.remedies.roll.board.lock();
         facts.remedies_in_flight = board.in_flight();
         facts.breaker_open = matches!(board.breaker(), Breaker::Open(_));
-        let site = |name: &str| name.split_once('/').map(|(namespace, site)| (namespace.to_owned(), site.to_owned()));
-        facts.brakes = board.sites().iter().filter_map(|braked| site(&braked.site)).collect();
+        facts.brakes = board.sites().iter().filter_map(|braked| split_domain(&braked.site)).collect();
+        facts.probe_blind = self.backends.context.eyes.is_blind();
         facts
     }
 }

@@ -6,6 +6,7 @@ pub mod checkpoints;
 pub mod connector;
 pub mod events;
 pub mod fleet;
+pub mod log;
 pub mod paused;
 #[cfg(test)]
 mod played;

@@ -47,7 +47,7 @@ impl Unreadable {
         }
         let Key { namespace, name } = Key::of(meta);
         let kind = K::kind(&());
-        tracing::error!(%kind, object = %Key::of(meta), error, "its stored form cannot be read; nothing is done about it until it can");
+        tracing::error!(%kind, %namespace, %name, error, "its stored form cannot be read; nothing is done about it until it can");
         let message = format!("the stored status cannot be read: {error}");
         let generation = meta.generation.unwrap_or(0);
         let said = [

@@ -66,9 +66,10 @@ pub(super) fn not_loaded(retry_after_seconds: u32) -> Response {
     later(StatusCode::SERVICE_UNAVAILABLE, "not_loaded", message, retry_after_seconds)
 }
 
-/// 503 to any beat, because of `reason`.
+/// 503 to any beat, because of `reason`. The connection ends with it: who keeps one to a replica that no longer leads
+/// would never be led to the one that does.
 pub(super) fn not_hearing(reason: &str, message: &str, retry_after_seconds: u32) -> Response {
-    later(StatusCode::SERVICE_UNAVAILABLE, reason, message, retry_after_seconds)
+    closing(later(StatusCode::SERVICE_UNAVAILABLE, reason, message, retry_after_seconds))
 }
 
 /// 400 to what is no beat.

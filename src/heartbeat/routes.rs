@@ -256,7 +256,7 @@ impl<H: Hear> Port<H> {
                 return answers::malformed(&bad);
             }
         };
-        // Asked after the body was read, so that a follower's answer leaves the connection usable.
+        // Asked after the body was read: a connection that ends amid a body may take the answer with it.
         if let Hearing::No { reason, message, retry_after_seconds } = self.hear.hearing() {
             self.options.counters.counted(BeatResult::NotLeader);
             return answers::not_hearing(reason, &message, retry_after_seconds);

@@ -205,6 +205,7 @@ impl Election {
         self.leadership.standing = Standing::Follower;
         self.leadership.acquired_at = None;
         self.leadership.holder = None;
+        self.leadership.resigned = true;
     }
 }
 

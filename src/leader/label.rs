@@ -54,6 +54,8 @@ impl Want {
             // After a freeze another may lead; it is known within a call.
             Standing::Leader if leadership.confirmed => Self::Ours,
             Standing::Leader | Standing::Uncertain => Self::AsItIs,
+            // Until a successor takes it off, or we end: a Service that leads nowhere refuses beats, and we put them off.
+            Standing::Follower if leadership.resigned => Self::AsItIs,
             Standing::Follower => Self::Off,
         }
     }
@@ -127,7 +129,11 @@ impl PodLabel {
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                changed = leadership.changed() => if changed.is_err() { break },
+                // The election is over, and there is time yet for a successor to take the label off.
+                changed = leadership.changed() => if changed.is_err() {
+                    stop.cancelled().await;
+                    break;
+                },
                 () = tokio::time::sleep(next_in) => {}
             }
         }
@@ -282,6 +288,32 @@ mod tests {
         assert!(!leads(&fake, "a"));
     }
 
+    #[tokio::test]
+    async fn who_gave_the_leadership_back_keeps_the_label_until_it_ends() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, false);
+        let leader =
+            Leadership { standing: Standing::Leader, write_until: Moment::default(), ..Leadership::follower() };
+        let (sender, receiver) = watch::channel(leader);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(label(&fake, "a").run(receiver, stop.clone()));
+        let labelled = async {
+            while !leads(&fake, "a") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), labelled).await.expect("it is labelled");
+        sender.send_replace(Leadership { resigned: true, ..Leadership::follower() });
+        drop(sender);
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+            assert!(leads(&fake, "a"), "nobody else takes beats yet");
+        }
+        stop.cancel();
+        task.await.unwrap();
+        assert!(!leads(&fake, "a"));
+    }
+
     #[test]
     fn what_we_do_not_know_leaves_the_label_as_it_is() {
         let standing = |standing, confirmed| Leadership { standing, confirmed, ..Leadership::follower() };
@@ -292,6 +324,7 @@ mod tests {
             (standing(Standing::Uncertain, false), Want::AsItIs),
             (standing(Standing::Follower, true), Want::Off),
             (standing(Standing::Follower, false), Want::Off),
+            (Leadership { resigned: true, ..Leadership::follower() }, Want::AsItIs),
         ] {
             assert_eq!(Want::of(&leadership), want, "{leadership:?}");
         }

@@ -62,6 +62,8 @@ pub struct Leadership {
     pub write_until: Moment,
     /// False from a detected freeze until the Lease has been read once.
     pub confirmed: bool,
+    /// We gave the leadership back, for good: this process ends.
+    pub resigned: bool,
 }
 
 impl Leadership {
@@ -74,6 +76,7 @@ impl Leadership {
             acquired_at: None,
             write_until: Moment::default(),
             confirmed: true,
+            resigned: false,
         }
     }
 
@@ -142,6 +145,7 @@ mod tests {
             acquired_at: Some(seconds(1)),
             write_until: seconds(10),
             confirmed: true,
+            resigned: false,
         }
     }
 

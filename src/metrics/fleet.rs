@@ -9,8 +9,9 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
+use super::remedies::Patient;
 use super::{backends, remedies};
-use crate::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, Standing};
+use crate::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
 use crate::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState};
 
 /// Above this many objects `auto` leaves the per-object series out: a connector has some 40 of them, and a scrape of
@@ -68,12 +69,29 @@ struct Row {
     last_heartbeat: Option<Timestamp>,
     checks: Vec<CheckView>,
     paused: bool,
+    rotation_pending_since: Option<Timestamp>,
+    token_grace_until: Option<Timestamp>,
+    restarts: i64,
+    remedy: RemedyView,
 }
 
 impl From<ConnectorView> for Row {
     fn from(view: ConnectorView) -> Self {
         let ConnectorView { namespace, name, state, cause, last_heartbeat_time, checks, paused, .. } = view;
-        Self { namespace, name, state, cause, last_heartbeat: last_heartbeat_time, checks, paused }
+        let ConnectorView { rotation_pending_since, token_grace_until, restarts, remedy, .. } = view;
+        Self {
+            namespace,
+            name,
+            state,
+            cause,
+            last_heartbeat: last_heartbeat_time,
+            checks,
+            paused,
+            rotation_pending_since,
+            token_grace_until,
+            restarts,
+            remedy,
+        }
     }
 }
 
@@ -116,9 +134,11 @@ impl Collector for FleetCollector {
             encode_contacts(&mut encoder, &rows)?;
             encode_states(&mut encoder, &rows)?;
             encode_checks(&mut encoder, &rows)?;
+            encode_rotations(&mut encoder, &rows)?;
             encode_diagnoses(&mut encoder, &rows, &backends)?;
             encode_paused(&mut encoder, &rows, &backends)?;
             backends::encode(&mut encoder, &backends)?;
+            remedies::encode_objects(&mut encoder, &patients(&rows, &backends))?;
         }
         Ok(())
     }
@@ -137,6 +157,8 @@ fn encode_facts(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Result {
         remedies_in_flight: _,
         breaker_open: _,
         brakes: _,
+        mass_silences: _,
+        probe_blind: _,
     } = facts;
     let help = "Whether this replica leads: 1 on exactly one replica while all is well.";
     single(encoder, "vigie_leader", help, None, &u32::from(*leader == Standing::Leader))?;
@@ -203,6 +225,34 @@ fn encode_checks(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn encode_rotations(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+    let name = "vigie_token_rotation_pending_timestamp";
+    let help = "Since when a new token waits for its first use; absent while no rotation is pending.";
+    let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    for (row, at) in rows.iter().filter_map(|row| Some((row, row.rotation_pending_since?))) {
+        gauge(&mut metric, &row.key(), &unix_seconds(at))?;
+    }
+    let name = "vigie_token_grace_end_timestamp";
+    let help = "When the token before the pending one ends; absent while no rotation is pending.";
+    let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    for (row, at) in rows.iter().filter_map(|row| Some((row, row.token_grace_until?))) {
+        gauge(&mut metric, &row.key(), &unix_seconds(at))?;
+    }
+    Ok(())
+}
+
+fn patients<'a>(rows: &'a [Row], backends: &'a [BackendView]) -> Vec<Patient<'a>> {
+    let connectors = rows.iter().map(|row| {
+        let [namespace, name] = row.key();
+        Patient { key: [("kind", "Connector"), namespace, name], restarts: row.restarts, remedy: row.remedy }
+    });
+    let backends = backends.iter().map(|view| {
+        let [namespace, name] = backends::key(view);
+        Patient { key: [("kind", "MonitoredBackend"), namespace, name], restarts: view.restarts, remedy: view.remedy }
+    });
+    connectors.chain(backends).collect()
 }
 
 fn encode_diagnoses(encoder: &mut DescriptorEncoder, rows: &[Row], backends: &[BackendView]) -> fmt::Result {

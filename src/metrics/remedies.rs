@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::ResultLabel;
 use super::fleet::{gauge, single};
-use crate::admin::{Facts, Standing};
+use crate::admin::{Facts, RemedyView, Standing};
 use crate::api::{AttemptOutcome, Denial};
 
 /// Outcomes of attempts, and denials.
@@ -72,5 +72,45 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Res
     for (namespace, site) in &facts.brakes {
         gauge(&mut metric, &[("namespace", namespace), ("site", site)], &1_u32)?;
     }
+    let help = "Whether most of a site fell silent at once: the path to us is the suspect; absent where it did not.";
+    let mut metric = encoder.encode_descriptor("vigie_mass_silence", help, None, MetricType::Gauge)?;
+    for (namespace, site) in &facts.mass_silences {
+        gauge(&mut metric, &[("namespace", namespace), ("site", site)], &1_u32)?;
+    }
+    let help = "Whether our probes see nothing: those that are dark are not judged.";
+    single(encoder, "vigie_probe_blind", help, None, &u32::from(facts.probe_blind))
+}
+
+/// What the series about remedies need of one object, of either kind.
+pub(super) struct Patient<'a> {
+    pub(super) key: [(&'static str, &'a str); 3],
+    pub(super) restarts: i64,
+    pub(super) remedy: RemedyView,
+}
+
+pub(super) fn encode_objects(encoder: &mut DescriptorEncoder, patients: &[Patient<'_>]) -> fmt::Result {
+    let help = "How often vigie restarted the workload for an object, ever.";
+    let mut metric = encoder.encode_descriptor("vigie_restarts", help, None, MetricType::Counter)?;
+    for Patient { key, restarts, .. } in patients {
+        let restarts = u64::try_from(*restarts).unwrap_or(0);
+        metric.encode_family(key)?.encode_counter::<NoLabelSet, _, u64>(&restarts, None)?;
+    }
+    let help = "Why a wanted remedy is not taken; absent while none is wanted.";
+    let mut metric = encoder.encode_descriptor("vigie_remedy_denial", help, None, MetricType::Info)?;
+    for (Patient { key: [kind, namespace, name], .. }, denial) in with(patients, |remedy| remedy.denial) {
+        metric.encode_info(&[*kind, *namespace, *name, ("reason", denial.as_str())])?;
+    }
+    let help = "How the last attempt for an object ended; absent before the first.";
+    let mut metric = encoder.encode_descriptor("vigie_last_attempt", help, None, MetricType::Info)?;
+    for (Patient { key: [kind, namespace, name], .. }, outcome) in with(patients, |remedy| remedy.last_outcome) {
+        metric.encode_info(&[*kind, *namespace, *name, ("outcome", outcome.as_str())])?;
+    }
     Ok(())
+}
+
+fn with<'a, T>(
+    patients: &'a [Patient<'a>],
+    what: impl Fn(RemedyView) -> Option<T>,
+) -> impl Iterator<Item = (&'a Patient<'a>, T)> {
+    patients.iter().filter_map(move |patient| Some((patient, what(patient.remedy)?)))
 }

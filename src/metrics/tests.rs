@@ -1,7 +1,7 @@
 use parking_lot::Mutex;
 
 use super::*;
-use crate::admin::{CheckView, ConnectorView, Facts, Standing};
+use crate::admin::{CheckView, ConnectorView, Facts, RemedyView, Standing};
 use crate::api::Truth;
 use crate::api::{Cause, CheckOutcome, ConnectorState};
 
@@ -40,7 +40,10 @@ fn view(name: &str, state: ConnectorState, cause: Option<Cause>) -> ConnectorVie
         hostname: None,
         address: None,
         token_issued_time: None,
+        rotation_pending_since: None,
+        token_grace_until: None,
         restarts: 0,
+        remedy: RemedyView::default(),
         created_time: None,
         checks: vec![
             CheckView { type_: "NATRules".to_owned(), status: CheckOutcome::Fail },
@@ -64,6 +67,8 @@ fn few(views: Vec<ConnectorView>) -> Arc<Few> {
         remedies_in_flight: 0,
         breaker_open: false,
         brakes: Vec::new(),
+        mass_silences: Vec::new(),
+        probe_blind: false,
     };
     Arc::new(Few { views: Mutex::new(views), facts: Mutex::new(facts) })
 }
@@ -120,7 +125,7 @@ fn each_heartbeat_result_is_counted_from_zero_and_on_its_own() {
 fn every_sample_belongs_to_a_metric_with_help_type_and_unit() {
     let text = scrape(&two(), ObjectMetrics::On);
     let units = text.lines().filter(|line| line.starts_with("# UNIT ")).count();
-    assert_eq!(units, 5, "the lag of transitions and of probes, two timestamps, a staleness");
+    assert_eq!(units, 7, "the lag of transitions and of probes, four timestamps, a staleness");
     let mut family = String::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
@@ -259,4 +264,45 @@ fn what_holds_remedies_back_is_said_by_the_replica_that_decides() {
     for name in ["vigie_remedy_in_flight", "vigie_breaker_open", "vigie_brake_engaged"] {
         assert!(samples(&text, name).is_empty(), "{name}");
     }
+}
+
+#[test]
+fn what_makes_the_whole_fleet_doubtful_is_said_by_the_replica_that_hears() {
+    let fleet = two();
+    let text = scrape(&fleet, ObjectMetrics::Off);
+    assert_eq!(samples(&text, "vigie_probe_blind"), ["vigie_probe_blind 0"]);
+    assert!(samples(&text, "vigie_mass_silence").is_empty());
+    {
+        let mut facts = fleet.facts.lock();
+        facts.mass_silences = vec![("edge".to_owned(), String::new())];
+        facts.probe_blind = true;
+    }
+    let text = scrape(&fleet, ObjectMetrics::Off);
+    assert_eq!(samples(&text, "vigie_probe_blind"), ["vigie_probe_blind 1"]);
+    assert_eq!(samples(&text, "vigie_mass_silence"), ["vigie_mass_silence{namespace=\"edge\",site=\"\"} 1"]);
+    fleet.facts.lock().leader = Standing::Follower;
+    let text = scrape(&fleet, ObjectMetrics::Off);
+    assert!(samples(&text, "vigie_probe_blind").is_empty() && samples(&text, "vigie_mass_silence").is_empty());
+}
+
+#[test]
+fn a_pending_rotation_and_the_fate_of_remedies_are_told_by_object_and_absent_where_there_is_none() {
+    let mut stuck = view("edge-1", ConnectorState::Online, None);
+    stuck.rotation_pending_since = Some("2026-11-22T12:00:00Z".parse().unwrap());
+    stuck.token_grace_until = Some("2026-11-22T16:00:00Z".parse().unwrap());
+    (stuck.restarts, stuck.remedy) =
+        (3, RemedyView { denial: Some(Denial::GaveUp), last_outcome: Some(AttemptOutcome::NotCured) });
+    let text = scrape(&few(vec![stuck, view("edge-2", ConnectorState::Online, None)]), ObjectMetrics::On);
+    let object = |name: &str| format!("kind=\"Connector\",namespace=\"gw\",name=\"{name}\"");
+    let token = "{namespace=\"gw\",name=\"edge-1\"}";
+    let expected = format!("vigie_token_rotation_pending_timestamp_seconds{token} 1795348800.0");
+    assert_eq!(samples(&text, "vigie_token_rotation_pending_timestamp_seconds"), [expected]);
+    let expected = format!("vigie_token_grace_end_timestamp_seconds{token} 1795363200.0");
+    assert_eq!(samples(&text, "vigie_token_grace_end_timestamp_seconds"), [expected]);
+    let expected = [("edge-1", 3), ("edge-2", 0)].map(|(of, n)| format!("vigie_restarts_total{{{}}} {n}", object(of)));
+    assert_eq!(samples(&text, "vigie_restarts_total"), expected);
+    let expected = format!("vigie_remedy_denial_info{{{},reason=\"GaveUp\"}} 1", object("edge-1"));
+    assert_eq!(samples(&text, "vigie_remedy_denial_info"), [expected]);
+    let expected = format!("vigie_last_attempt_info{{{},outcome=\"NotCured\"}} 1", object("edge-1"));
+    assert_eq!(samples(&text, "vigie_last_attempt_info"), [expected]);
 }

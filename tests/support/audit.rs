@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) received: Timestamp,
     /// The address and the agent that it came from.
     pub(crate) uri: String,
+    /// The pod whose token it came with; empty when it was not a pod's.
+    pub(crate) pod: String,
 }
 
 impl Request {
@@ -49,6 +51,7 @@ impl Request {
             code: event.pointer("/responseStatus/code").and_then(Value::as_i64).unwrap_or(0),
             received: time(&event, "/requestReceivedTimestamp"),
             uri: text(&event, "/requestURI").to_owned(),
+            pod: text(&event, "/user/extra/authentication.kubernetes.io~1pod-name/0").to_owned(),
         })
     }
 }

@@ -10,9 +10,14 @@ use super::{World, eventually, text};
 impl World {
     /// The MonitoredBackends of this namespace, as plain JSON.
     pub(crate) fn backends(&self) -> Api<DynamicObject> {
+        self.backends_of(&self.client)
+    }
+
+    /// The same, with somebody's rights.
+    pub(crate) fn backends_of(&self, client: &kube::Client) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("vigie.dev", "v1alpha1", "MonitoredBackend");
         let kind = ApiResource::from_gvk_with_plural(&kind, "monitoredbackends");
-        Api::namespaced_with(self.client.clone(), &self.ns, &kind)
+        Api::namespaced_with(client.clone(), &self.ns, &kind)
     }
 
     /// Creates a MonitoredBackend.

@@ -84,8 +84,13 @@ impl World {
 
     /// The Connectors of this namespace, as plain JSON: what anybody else sees of them.
     pub(crate) fn connectors(&self) -> Api<DynamicObject> {
+        self.connectors_of(&self.client)
+    }
+
+    /// The same, with somebody's rights.
+    pub(crate) fn connectors_of(&self, client: &kube::Client) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("vigie.dev", "v1alpha1", "Connector");
-        Api::namespaced_with(self.client.clone(), &self.ns, &ApiResource::from_gvk_with_plural(&kind, "connectors"))
+        Api::namespaced_with(client.clone(), &self.ns, &ApiResource::from_gvk_with_plural(&kind, "connectors"))
     }
 
     /// Starts an operator of this namespace and waits until it hears beats.
@@ -169,7 +174,7 @@ impl World {
     }
 
     /// The operator's: nothing but its own token, and a server whose certificate is verified where it speaks TLS.
-    async fn kubeconfig(&self, account: &str, cluster: Value) -> String {
+    pub(crate) async fn kubeconfig(&self, account: &str, cluster: Value) -> String {
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "vigie",
             "clusters": [{"name": "test", "cluster": cluster}],
@@ -286,6 +291,11 @@ impl World {
     /// What the other one did.
     pub(crate) fn requests_of_second(&self) -> Vec<Request> {
         self.audit.of(&self.user(1))
+    }
+
+    /// What this user did.
+    pub(crate) fn requests_of(&self, user: &str) -> Vec<Request> {
+        self.audit.of(user)
     }
 
     fn user(&self, replica: usize) -> String {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::kind::View;
 use super::status::{condition, paused, restarts, text, word};
 use super::table::{NOTHING, exact, rough, said, sentence};
-use crate::admin::BackendView;
+use crate::admin::{BackendView, RemedyView};
 use crate::api::{BackendState, Truth};
 
 impl View for BackendView {
@@ -45,6 +45,7 @@ impl View for BackendView {
             prometheus: word(condition(json, "Scraped", "reason")),
             certificate_expiry_time: word(json.pointer("/status/certificateExpiryTime")),
             restarts: restarts(json),
+            remedy: RemedyView::default(),
             created_time: object.creation_timestamp().map(|time| time.0),
             paused: paused(object, now),
             written: true,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::kind::View;
 use super::status::{condition, paused, restarts, text, word};
 use super::table::{NOTHING, exact, rough, said};
-use crate::admin::{CheckView, ConnectorView};
+use crate::admin::{CheckView, ConnectorView, RemedyView};
 use crate::api::{CheckOutcome, ConnectorState, Truth};
 
 impl View for ConnectorView {
@@ -42,7 +42,10 @@ impl View for ConnectorView {
             hostname: text(json, "/status/agent/hostname"),
             address: text(json, "/status/agent/address"),
             token_issued_time: word(json.pointer("/status/token/issuedTime")),
+            rotation_pending_since: None,
+            token_grace_until: None,
             restarts: restarts(json),
+            remedy: RemedyView::default(),
             created_time: object.creation_timestamp().map(|time| time.0),
             checks: checks(json),
             paused: paused(object, now),
@@ -171,7 +174,10 @@ pub(super) mod tests {
             hostname: Some("gw-1".to_owned()),
             address: Some("192.0.2.7".to_owned()),
             token_issued_time: time("2026-11-20T12:00:00Z"),
+            rotation_pending_since: None,
+            token_grace_until: None,
             restarts: 0,
+            remedy: RemedyView::default(),
             created_time: time("2026-11-12T12:00:00Z"),
             checks: Vec::new(),
             paused: false,
@@ -191,7 +197,10 @@ pub(super) mod tests {
             version: None,
             address: None,
             token_issued_time: None,
+            rotation_pending_since: None,
+            token_grace_until: None,
             restarts: 2,
+            remedy: RemedyView::default(),
             ..edge_1()
         }
     }

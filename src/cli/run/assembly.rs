@@ -15,11 +15,13 @@ use tokio_util::task::TaskTracker;
 
 use super::backends::{Quarter, Shared, own_ports};
 use super::connectors::{brakes, enroll, known_connectors, of_connectors, remedies, tell_sites};
+use super::ending::{Heirs, Running};
 use super::office::{Town, every};
 use crate::admin::{Admin, Authenticator, Fleet};
 use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
 use crate::clock::Clock;
+use crate::cluster::ourselves::Ourselves;
 use crate::cluster::{Clients, StatusWriter, behind, connect};
 use crate::controller::checkpoints::{Budget, Checkpoints};
 use crate::controller::connector::drive;
@@ -41,15 +43,17 @@ use crate::heartbeat::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, Leadership, PodLabel, identity};
 use crate::metrics::{Metrics, register_fleet};
 
-/// How long each part may take to stop: 8 s in all, and SIGTERM leaves us 10.
-const STOP_WORK: Duration = Duration::from_secs(2);
-const FLUSH: Duration = Duration::from_secs(4);
-const STOP_REST: Duration = Duration::from_secs(2);
-
 /// The pod that we run in, when we run in one.
 pub(super) struct Pod {
     pub(super) namespace: String,
     pub(super) name: String,
+}
+
+impl Pod {
+    fn with_service(&self, args: &RunArgs) -> Ourselves {
+        let (namespace, pod) = (self.namespace.clone(), self.name.clone());
+        Ourselves { namespace, pod, heartbeat_service: args.heartbeat_service.clone() }
+    }
 }
 
 /// Everything that is made before anything runs.
@@ -62,18 +66,6 @@ pub(super) struct Assembly {
     told: mpsc::UnboundedReceiver<Told>,
     tls: Option<Arc<TlsFiles>>,
     clock: Clock,
-}
-
-/// What runs, in the order in which it is stopped.
-pub(super) struct Running {
-    /// The heartbeat port.
-    hearing: Group,
-    /// Watches, reconciles, deadlines, checkpoints.
-    work: Group,
-    /// Election, label, pulse, admin port.
-    rest: Group,
-    context: Arc<Context>,
-    known: Arc<Known>,
 }
 
 /// Tasks that are stopped together.
@@ -91,7 +83,7 @@ impl Group {
         self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await });
     }
 
-    async fn end(&self, what: &str, within: Duration) {
+    pub(super) async fn end(&self, what: &str, within: Duration) {
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
@@ -129,18 +121,18 @@ impl Assembly {
 
     pub(super) fn start(self, beats: TcpListener, admin: TcpListener) -> anyhow::Result<Running> {
         let Self { args, clients, pod, lease_namespace, registry, told, tls, clock } = self;
-        let (hearing, work, rest) = (Group::default(), Group::default(), Group::default());
+        let [hearing, work, contest, rest] = std::array::from_fn(|_| Group::default());
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
-        let sites = Arc::new(Sites::default());
-        let writer = StatusWriter::new(clock, metrics.clone());
+        let (sites, writer) = (Arc::new(Sites::default()), StatusWriter::new(clock, metrics.clone()));
         let reporter = Reporter { client: clients.lease.clone(), instance: me };
         let budget = Arc::new(Budget::new(args.status_writes_per_second));
         let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let shared = Shared {
+            ourselves: pod.as_ref().map(|pod| pod.with_service(&args)),
             args: &args,
             clients: &clients,
             leadership: &leadership,
@@ -158,11 +150,8 @@ impl Assembly {
         let period = Duration::from_secs(args.checkpoint_seconds.into());
         let checkpoints = Arc::new(Checkpoints::new(period, budget.clone()));
         let known = Arc::new(known_connectors(&context, &checkpoints, args.public_url.is_some()));
-        let fleet: Arc<dyn Fleet> = Arc::new(Everything {
-            connectors: known.clone(),
-            backends: quarter.known.clone(),
-            remedies: remedies.clone(),
-        });
+        let (connectors, backends) = (known.clone(), quarter.known.clone());
+        let fleet: Arc<dyn Fleet> = Arc::new(Everything { connectors, backends, remedies: remedies.clone() });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let (pokes, poked) = mpsc::unbounded_channel();
         let town = Town::new(registry.clone(), clock, pokes.clone());
@@ -172,10 +161,11 @@ impl Assembly {
         quarter.start(|| every(town.all.subscribe()), &work);
         parts.keeper(&wakes, told, poked, sites, &work);
         parts.checkpoints(checkpoints, wakes, &lease_namespace, &work);
-        parts.path(pod.as_ref(), &rest)?;
-        parts.election(elector, leadership, pod.as_ref(), &rest);
+        let heirs = parts.path(pod.as_ref(), &rest)?;
+        contest.spawn(elector.run(contest.stop.clone(), town.froze.clone()));
+        parts.election(leadership, pod.as_ref(), &rest);
         parts.ports(beats, admin, tls, metrics, exported, &hearing, &rest);
-        Ok(Running { hearing, work, rest, context, known })
+        Ok(Running { hearing, work, election: contest, rest, heirs, context, known })
     }
 }
 
@@ -265,8 +255,8 @@ impl Parts<'_> {
         work.spawn(drive::checkpoints(self.context.clone(), checkpoints, wakes, lease, work.stop.clone()));
     }
 
-    /// Whether we can be reached: through the public URL, and behind the Service.
-    fn path(&self, pod: Option<&Pod>, rest: &Group) -> anyhow::Result<()> {
+    /// Whether we can be reached: through the public URL, and behind the Service. Gives who may be there after us.
+    fn path(&self, pod: Option<&Pod>, rest: &Group) -> anyhow::Result<Option<Heirs>> {
         if let Some(url) = &self.args.public_url {
             let target: Uri = format!("{url}/api/connector/heartbeat").parse().context("--public-url")?;
             let town = self.town.clone();
@@ -289,21 +279,21 @@ impl Parts<'_> {
                     }
                 };
                 let api = Api::namespaced(self.clients.main.clone(), &pod.namespace);
+                let heirs = Heirs { api: api.clone(), service: service.clone(), pod: pod.name.clone() };
                 let (service, pod, stop) = (service.clone(), pod.name.clone(), rest.stop.clone());
-                rest.spawn(async move { behind::follow(api, &service, &pod, tell, stop).await });
+                rest.spawn(async move { behind::follow(api, &service, |name| name == pod, tell, stop).await });
+                Ok(Some(heirs))
             }
             (Some(_), None) => {
                 anyhow::bail!("--heartbeat-service needs to know our own pod: set POD_NAME and POD_NAMESPACE")
             }
-            (None, _) => {}
+            (None, _) => Ok(None),
         }
-        Ok(())
     }
 
-    fn election(&self, elector: Elector, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &Group) {
+    fn election(&self, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &Group) {
         rest.spawn(self.town.clone().follow(leadership.clone(), rest.stop.clone()));
         rest.spawn(self.town.clone().beat(rest.stop.clone()));
-        rest.spawn(elector.run(rest.stop.clone(), self.town.froze.clone()));
         if let Some(pod) = pod {
             let label = PodLabel::new(self.clients.lease.clone(), &pod.namespace, &pod.name);
             rest.spawn(label.run(leadership, rest.stop.clone()));
@@ -337,19 +327,5 @@ impl Parts<'_> {
         // Few ask, and each answer may hold the whole fleet.
         let limits = Limits { max_connections: 256, ..Limits::default() };
         rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
-    }
-}
-
-impl Running {
-    /// Stops listening, flushes the checkpoints, gives the Lease back; at most 10 s.
-    pub(super) async fn stop(self) {
-        let Self { hearing, work, rest, context, known } = self;
-        tokio::join!(hearing.end("the heartbeat port", STOP_WORK), work.end("the controllers", STOP_WORK));
-        if context.leadership.borrow().permit(context.clock.now()).is_some() {
-            let stores = known.stores.read().clone();
-            let flushed = drive::flush(&context, &stores, FLUSH).await;
-            tracing::info!(flushed, "wrote the last contacts that were not written yet");
-        }
-        rest.end("the election", STOP_REST).await;
     }
 }

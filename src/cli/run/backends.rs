@@ -1,10 +1,11 @@
 //! The part of the operator that looks after backends, put together.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use kube::Client;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
 use super::assembly::Group;
@@ -13,6 +14,7 @@ use crate::api::MonitoredBackend;
 use crate::cli::args::RunArgs;
 use crate::clock::Clock;
 use crate::cluster::networks::{self, Networks};
+use crate::cluster::ourselves::{self, Ourselves};
 use crate::cluster::{Clients, StatusWriter};
 use crate::controller::backend::context::{Context, Given, Poke};
 use crate::controller::backend::drive;
@@ -26,7 +28,7 @@ use crate::controller::remedies::Remedies;
 use crate::controller::wakes::{Scope, Wakes};
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::probe::Policy;
+use crate::probe::{Policy, Prober};
 
 /// What the other kind and this one share.
 pub(super) struct Shared<'a> {
@@ -39,6 +41,8 @@ pub(super) struct Shared<'a> {
     pub(super) remedies: &'a Arc<Remedies>,
     pub(super) budget: &'a Arc<Budget>,
     pub(super) clock: Clock,
+    /// Our pod, in a cluster.
+    pub(super) ourselves: Option<Ourselves>,
 }
 
 /// Everything for backends, made and not started.
@@ -50,11 +54,13 @@ pub(super) struct Quarter {
     policy: Policy,
     own: OwnCheck,
     client: Client,
+    ourselves: Option<Ourselves>,
 }
 
 impl Quarter {
     pub(super) fn new(shared: &Shared<'_>, own_ports: Vec<u16>) -> Self {
-        let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget, clock } = *shared;
+        let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget, clock, ref ourselves } =
+            *shared;
         let probing = &args.probing;
         let policy = Policy {
             allow: probing.allow_network.clone(),
@@ -79,12 +85,14 @@ impl Quarter {
             policy: policy.clone(),
             places: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
             prometheus_url: probing.prometheus_url.clone(),
+            pod: ourselves.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
         });
         let known = Arc::new(Known { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
         let own = OwnCheck { client: clients.lease.clone(), name };
-        Self { known, context, scopes, poked, policy, own, client: clients.main.clone() }
+        let ourselves = ourselves.clone();
+        Self { known, context, scopes, poked, policy, own, client: clients.main.clone(), ourselves }
     }
 
     /// Starts it all; `all` gives what has every object reconciled.
@@ -92,7 +100,7 @@ impl Quarter {
     where
         S: futures::Stream<Item = ()> + Send + 'static,
     {
-        let Self { known, context, scopes, poked, policy, own, client } = self;
+        let Self { known, context, scopes, poked, policy, own, client, ourselves } = self;
         let mut stores = Vec::new();
         for (scope, woken) in scopes {
             let filled = {
@@ -108,25 +116,56 @@ impl Quarter {
         enroll(&context.remedies.roll, &stores);
         *known.stores.write() = stores;
         work.spawn(drive::checkpoints(context.clone(), work.stop.clone()));
-        let (stop, probed) = (work.stop.clone(), context.clone());
+        let limits = Limits::new(policy, ourselves.is_none(), context.prober.clone());
+        let (stop, probed, mut is_ready) = (work.stop.clone(), context.clone(), limits.ready.subscribe());
         // No probe before the first look at what may not be dialled has been tried.
-        let (ready, mut is_ready) = watch::channel(false);
         work.spawn(async move {
             if stop.run_until_cancelled(is_ready.wait_for(|ready| *ready)).await.is_some() {
                 rounds::run(probed, poked, stop).await;
             }
         });
-        let (prober, stop) = (context.prober.clone(), work.stop.clone());
-        work.spawn(async move {
-            let tell = move |found: Networks| {
-                let mut next = policy.clone();
-                next.cluster.extend(found.ranges);
-                prober.set_policy(next);
-                let _ = ready.send(true);
-            };
-            networks::follow(client, tell, stop).await;
-        });
+        if let Some(ourselves) = ourselves {
+            let (limits, client, stop) = (limits.clone(), client.clone(), work.stop.clone());
+            let tell = move |found| limits.learn(|known| known.own = Some(found));
+            work.spawn(ourselves::follow(client, ourselves, tell, stop));
+        }
+        let tell = move |found| limits.learn(|known| known.networks = Some(found));
+        work.spawn(networks::follow(client, tell, work.stop.clone()));
         work.spawn(rounds::check_ourselves(context, own, work.stop.clone()));
+    }
+}
+
+/// What probes may dial, as it becomes known from two sides.
+struct Limits {
+    /// What the flags say.
+    policy: Policy,
+    known: Mutex<Learned>,
+    prober: Arc<Prober>,
+    /// Whether both sides were heard.
+    ready: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Learned {
+    networks: Option<Networks>,
+    own: Option<BTreeSet<SocketAddr>>,
+}
+
+impl Limits {
+    /// Outside a cluster there is nothing of ours in it to be known.
+    fn new(policy: Policy, is_outside: bool, prober: Arc<Prober>) -> Arc<Self> {
+        let known = Learned { networks: None, own: is_outside.then(BTreeSet::new) };
+        Arc::new(Self { policy, known: Mutex::new(known), prober, ready: watch::Sender::new(false) })
+    }
+
+    fn learn(&self, news: impl FnOnce(&mut Learned)) {
+        let mut known = self.known.lock();
+        news(&mut known);
+        let mut next = self.policy.clone();
+        next.cluster.extend(known.networks.iter().flat_map(|found| &found.ranges));
+        next.own_sockets.extend(known.own.iter().flatten());
+        self.prober.set_policy(next);
+        self.ready.send_replace(known.networks.is_some() && known.own.is_some());
     }
 }
 

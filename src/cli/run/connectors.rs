@@ -37,7 +37,8 @@ pub(super) fn of_connectors(
     sites: &Arc<Sites>,
     prober: Arc<Prober>,
 ) -> Context {
-    let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget: _, clock } = *shared;
+    let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget: _, clock, ourselves: _ } =
+        *shared;
     Context {
         registry: registry.clone(),
         leadership: leadership.clone(),

@@ -3,6 +3,7 @@
 mod assembly;
 mod backends;
 mod connectors;
+mod ending;
 mod office;
 
 use anyhow::Context as _;

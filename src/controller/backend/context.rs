@@ -51,6 +51,8 @@ pub struct Given {
     pub places: usize,
     /// The Prometheus that is asked where the spec names none.
     pub prometheus_url: Option<String>,
+    /// Namespace and name of our pod, in a cluster.
+    pub pod: Option<(String, String)>,
 }
 
 /// What the work on backends is done with.
@@ -83,6 +85,8 @@ pub struct Context {
     pub wakes: Wakes<MonitoredBackend>,
     /// The Prometheus that is asked where the spec names none.
     pub prometheus_url: Option<String>,
+    /// Namespace and name of our pod, in a cluster: NetworkPolicies are asked whether they admit it.
+    pub pod: Option<(String, String)>,
     /// What the Prometheus servers said last.
     pub servers: Arc<Servers>,
     /// The clocks.
@@ -145,6 +149,7 @@ impl Context {
             checkpoints,
             wakes,
             prometheus_url: given.prometheus_url,
+            pod: given.pod,
             servers: Arc::default(),
             clock,
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),

@@ -15,6 +15,7 @@ use super::reconcile::Failed;
 use super::watch::{Guarded, Tap, watched};
 use crate::api::{BackendState, Key, MonitoredBackend};
 use crate::cluster::WriteError;
+use crate::controller::remedies::Patient as _;
 use crate::controller::wakes::Woken;
 
 /// How many reconciles run at once.
@@ -75,10 +76,11 @@ fn retry(object: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action 
         notes.failures = notes.failures.saturating_add(1);
         notes.failures
     });
+    let (kind, Key { namespace, name }) = (MonitoredBackend::KIND, &entry.key);
     if failures.is_power_of_two() && failures > 1 {
-        tracing::warn!(backend = %entry.key, %error, failures, "not done yet; trying again until it is");
+        tracing::warn!(kind, %namespace, %name, %error, failures, "not done yet; trying again until it is");
     } else {
-        tracing::debug!(backend = %entry.key, %error, "trying again");
+        tracing::debug!(kind, %namespace, %name, %error, "trying again");
     }
     Action::requeue(FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT))
 }

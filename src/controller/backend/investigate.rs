@@ -13,7 +13,7 @@ use super::prepare;
 use crate::api::MonitoredBackend;
 use crate::diagnosis::backend::{Conclusion, conclude, diagnose};
 use crate::diagnosis::evidence::{Evidence, History, Vantage};
-use crate::diagnosis::gather::{Question, Source, beside, gather, is_worth_asking, pod_probes, vantage};
+use crate::diagnosis::gather::{Question, Source, beside, gather, is_worth_asking, own_pod, pod_probes, vantage};
 use crate::health::Moment;
 use crate::health::availability::Availability;
 use crate::probe::Request;
@@ -132,6 +132,9 @@ async fn evidence(context: &Arc<Context>, backend: &Arc<Backend>, object: &Monit
         };
         live.prepared.as_ref().and_then(|(prepared, _)| Some(prepared.aims.first()?.request.clone()))
     });
+    if let Some((namespace, name)) = &context.pod {
+        question.us = own_pod(context.client.clone(), namespace, name).await.into_iter().collect();
+    }
     let is_bad = question.known.refused.is_some() || question.known.vantages.iter().any(|vantage| !vantage.ok);
     let mut evidence = {
         let _place = context.looks.acquire().await;

@@ -21,7 +21,8 @@ use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
 use crate::clock::Now;
 use crate::cluster::{CallError, WriteError, WriteReason};
 use crate::controller::events::{Event, RETELL};
-use crate::controller::remedies::{self, Acted, Asked};
+use crate::controller::log;
+use crate::controller::remedies::{self, Acted, Asked, Patient as _};
 use crate::leader::Permit;
 use crate::remedy::course::Course;
 
@@ -146,7 +147,9 @@ impl Context {
         if let Some(due_at) = due_at {
             let lag = Duration::try_from(self.clock.read().wall.duration_since(due_at)).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
-            log_transition(entry, &written);
+            if let Some(latest) = written.status.as_ref().and_then(|status| status.transitions.first()) {
+                log::transition(log::Whose { kind: MonitoredBackend::KIND, key: &entry.key }, latest);
+            }
         }
         Ok(written)
     }
@@ -217,16 +220,4 @@ fn younger(latest: &mut Option<Box<MonitoredBackend>>, seen: &MonitoredBackend) 
 fn retold(backend: &MonitoredBackend, status: &MonitoredBackendStatus, now: Timestamp) -> Option<Event> {
     let latest = status.transitions.first()?;
     if now.duration_since(latest.time.0) >= RETELL { None } else { state_event(backend, status) }
-}
-
-fn log_transition(entry: &Backend, written: &MonitoredBackend) {
-    let Some(latest) = written.status.as_ref().and_then(|status| status.transitions.first()) else { return };
-    tracing::info!(
-        backend = %entry.key,
-        from = latest.from.as_deref().unwrap_or("-"),
-        to = latest.to,
-        cause = latest.cause.map_or("-", |cause| cause.as_str()),
-        since = %latest.time.0,
-        "transition"
-    );
 }

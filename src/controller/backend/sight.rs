@@ -102,6 +102,11 @@ impl Eyes {
         }
     }
 
+    /// Whether we are blind, for those that are dark.
+    pub fn is_blind(&self) -> bool {
+        self.said.lock().is_some()
+    }
+
     /// Whether `backend` is dark.
     pub fn is_dark(&self, backend: &Backend) -> bool {
         self.fleet.lock().is_dark(backend.number)

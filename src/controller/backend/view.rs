@@ -17,6 +17,7 @@ use crate::api::{
 };
 use crate::clock::Now;
 use crate::controller::paused::is_paused;
+use crate::controller::remedies;
 use crate::controller::wakes::reference;
 
 /// The backends as this process sees them.
@@ -133,6 +134,7 @@ pub fn written(backend: &MonitoredBackend, now: Now) -> BackendView {
         scraped: truth(conditions, ConditionType::Scraped),
         prometheus: conditions::get(conditions, ConditionType::Scraped).map(|scraped| scraped.reason.clone()),
         restarts: status.remediation.as_ref().map_or(0, |remediation| remediation.restarts),
+        remedy: remedies::view(conditions, status.remediation.as_ref()),
         created_time: backend.metadata.creation_timestamp.as_ref().map(|time| time.0),
         paused: is_paused(&backend.metadata, backend.spec.paused.as_ref(), now.wall),
         written: status.state.is_some(),

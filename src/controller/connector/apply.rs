@@ -15,7 +15,8 @@ use crate::api::{Connector, ConnectorStatus, REQUESTED};
 use crate::clock::Now;
 use crate::cluster::WriteReason;
 use crate::controller::events::Event;
-use crate::controller::remedies::{self, Acted};
+use crate::controller::log;
+use crate::controller::remedies::{self, Acted, Patient as _};
 use crate::heartbeat::actions::Action;
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::leader::Permit;
@@ -136,8 +137,8 @@ impl Context {
             let since = self.registry.ear.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
             let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
-            if let Some(status) = &written.status {
-                log_transition(entry, status);
+            if let Some(latest) = written.status.as_ref().and_then(|status| status.transitions.first()) {
+                log::transition(log::Whose { kind: Connector::KIND, key: &entry.identity.key }, latest);
             }
         }
         Ok(written)
@@ -189,16 +190,4 @@ impl Context {
         self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
         Ok(written)
     }
-}
-
-fn log_transition(entry: &Entry, status: &ConnectorStatus) {
-    let Some(latest) = status.transitions.first() else { return };
-    tracing::info!(
-        connector = %entry.identity.key,
-        from = latest.from.as_deref().unwrap_or("-"),
-        to = latest.to,
-        cause = latest.cause.map_or("-", |cause| cause.as_str()),
-        since = %latest.time.0,
-        "transition"
-    );
 }

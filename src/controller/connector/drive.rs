@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::reconcile::{Context, Failed, key};
 use super::watch::{Guarded, Tap, watched};
-use crate::api::{Connector, ConnectorState};
+use crate::api::{Connector, ConnectorState, Key};
 use crate::cluster::WriteError;
 use crate::controller::checkpoints::{Checkpoints, Shortfall};
 use crate::controller::events::{Event, Kind};
+use crate::controller::remedies::Patient as _;
 use crate::controller::wakes::{Wakes, Woken, reference};
 use crate::heartbeat::entry::Entry;
 
@@ -86,10 +87,11 @@ fn retry(object: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action 
         return Action::requeue(Duration::from_millis(200));
     }
     let (wait, failures) = context.desks.failed(entry.number);
+    let (kind, Key { namespace, name }) = (Connector::KIND, &entry.identity.key);
     if failures.is_power_of_two() && failures > 1 {
-        tracing::warn!(connector = %entry.identity.key, %error, failures, "not done yet; trying again until it is");
+        tracing::warn!(kind, %namespace, %name, %error, failures, "not done yet; trying again until it is");
     } else {
-        tracing::debug!(connector = %entry.identity.key, %error, "trying again");
+        tracing::debug!(kind, %namespace, %name, %error, "trying again");
     }
     Action::requeue(wait)
 }

@@ -24,6 +24,13 @@ impl Sites {
         };
     }
 
+    /// The domains that fell silent as a whole, in their order.
+    pub fn silent(&self) -> Vec<Arc<str>> {
+        let mut domains: Vec<_> = self.0.read().keys().cloned().collect();
+        domains.sort_unstable();
+        domains
+    }
+
     /// Forgets everything.
     pub fn clear(&self) {
         self.0.write().clear();

@@ -11,10 +11,11 @@ use super::reconcile::{key, observe};
 use super::sites::Sites;
 use super::watch::Guarded;
 use crate::admin::{CheckView, ConnectorView, Facts, Standing};
-use crate::api::{ConditionType, Connector, ConnectorStatus, Truth, conditions};
+use crate::api::{ConditionType, Connector, ConnectorStatus, Rotation, Truth, conditions};
 use crate::clock::Now;
 use crate::controller::checkpoints::Checkpoints;
 use crate::controller::paused::is_paused;
+use crate::controller::remedies;
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::Registry;
@@ -94,8 +95,15 @@ impl Known {
             remedies_in_flight: 0,
             breaker_open: false,
             brakes: Vec::new(),
+            mass_silences: self.sites.silent().iter().filter_map(|domain| split_domain(domain)).collect(),
+            probe_blind: false,
         }
     }
+}
+
+/// A failure domain as namespace and site.
+pub fn split_domain(domain: &str) -> Option<(String, String)> {
+    domain.split_once('/').map(|(namespace, site)| (namespace.to_owned(), site.to_owned()))
 }
 
 fn is_written(connector: &Connector, assessment: &Assessment) -> bool {
@@ -137,6 +145,7 @@ fn written(connector: &Connector, now: Now) -> ConnectorView {
 fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorView {
     let agent = status.agent.clone().unwrap_or_default();
     let diagnosis = status.diagnosis.as_ref();
+    let rotating = status.token.as_ref().filter(|token| token.rotation == Rotation::Pending);
     ConnectorView {
         namespace: connector.namespace().unwrap_or_default(),
         name: connector.name_any(),
@@ -154,7 +163,10 @@ fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorV
         hostname: agent.hostname,
         address: agent.address,
         token_issued_time: status.token.as_ref().and_then(|token| token.issued_time.as_ref()).map(|time| time.0),
+        rotation_pending_since: rotating.and_then(|token| token.issued_time.as_ref()).map(|time| time.0),
+        token_grace_until: rotating.and_then(|token| token.grace_until.as_ref()).map(|time| time.0),
         restarts: status.remediation.as_ref().map_or(0, |remediation| remediation.restarts),
+        remedy: remedies::view(&status.conditions, status.remediation.as_ref()),
         created_time: connector.metadata.creation_timestamp.as_ref().map(|time| time.0),
         checks: status
             .checks

@@ -23,8 +23,10 @@ pub use roll::Roll;
 use roll::id;
 
 use super::events::{Event, Kind, RETELL};
+use super::log::{self, Whose};
 use super::paused;
-use crate::api::{AttemptPhase, ConditionType, Key, Reason, RemediationStatus, conditions};
+use crate::admin::RemedyView;
+use crate::api::{AttemptPhase, Condition, ConditionType, Key, Reason, RemediationStatus, conditions};
 use crate::clock::Clock;
 use crate::cluster::{CALL_TIMEOUT, WriteReason, within};
 use crate::leader::Permit;
@@ -192,6 +194,11 @@ impl Remedies {
             // The caller has it in hand.
             self.told.lock().1.insert(id(before), Newest::of(&course.status));
         }
+        let key = Key::of(before.meta());
+        let whose = Whose { kind: K::KIND, key: &key };
+        for step in log::steps(before.remembered(), &course.status) {
+            log::attempt(whose, step);
+        }
         if let Some(outcome) = course.ended {
             self.metrics.remedied(outcome);
             self.words.lock().remove(&id(before));
@@ -201,6 +208,8 @@ impl Remedies {
         // Changes of reason are counted, not looks.
         if let Some(denied) = course.denied.filter(|denied| said != Some(Reason::from(*denied))) {
             self.metrics.denied(denied);
+            let Key { namespace, name } = &key;
+            tracing::info!(kind = K::KIND, %namespace, %name, reason = denied.as_str(), "denial");
         }
     }
 
@@ -226,26 +235,27 @@ impl Remedies {
                 restart::evict(&self.client, self.clock, permit, &namespace, name, uid).await
             }
         };
-        let called = Key::of(object.meta());
+        let Key { namespace, name } = Key::of(object.meta());
+        let current = object.remembered().and_then(|status| status.current.as_ref());
+        let attempt = current.map_or("", |current| &current.id);
+        let kind = K::KIND;
         match done {
-            Done::Done => {
-                tracing::info!(object = %called, ?act, "restarted");
-                Acted::Again
-            }
+            // What is logged of it is that it stands in the status, with the next look.
+            Done::Done => Acted::Again,
             Done::Stale(why) => {
-                tracing::info!(object = %called, why, "the workload was changed meanwhile: looking again");
+                tracing::info!(kind, %namespace, %name, attempt, reason = why, "the workload was changed meanwhile: looking again");
                 Acted::Again
             }
             Done::Refused(why) => {
-                tracing::warn!(object = %called, why, "the restart was refused");
-                if let Some(current) = object.remembered().and_then(|status| status.current.as_ref()) {
+                tracing::warn!(kind, %namespace, %name, attempt, reason = why, "the restart was refused");
+                if let Some(current) = current {
                     let word = Word { refused: Some(why), ..Word::default() };
                     self.words.lock().insert(id(object), (current.id.clone(), word));
                 }
                 Acted::Again
             }
             Done::Later(why) => {
-                tracing::info!(object = %called, why, "the restart was not answered: looking before repeating");
+                tracing::info!(kind, %namespace, %name, attempt, reason = why, "the restart was not answered: looking before repeating");
                 Acted::Wait
             }
             Done::NotLeader => Acted::Wait,
@@ -318,6 +328,15 @@ pub fn wait(course: &Course, acted: Acted, now: Timestamp) -> Option<Duration> {
     }
     let again = course.again?;
     Some(Duration::try_from(again.duration_since(now)).unwrap_or_default())
+}
+
+/// What is remembered of the remedies of an object, for whoever asks.
+pub fn view(said: &[Condition], status: Option<&RemediationStatus>) -> RemedyView {
+    let remediating = conditions::get(said, ConditionType::Remediating).filter(|said| said.status == "False");
+    RemedyView {
+        denial: remediating.and_then(|said| said.reason.parse().ok()),
+        last_outcome: status.and_then(|status| status.history.first()).map(|past| past.outcome),
+    }
 }
 
 /// What is told about the object.

@@ -86,10 +86,13 @@ fn peer(pod: &v1::Pod, namespace: &str, namespace_labels: Option<BTreeMap<String
 /// A pod of ours by its name, to ask NetworkPolicies about; `None` when it cannot be read.
 pub async fn own_pod(client: kube::Client, namespace: &str, name: &str) -> Option<Peer> {
     let reader = Reader::new(client);
-    let (pod, labels) =
-        tokio::join!(reader.get::<v1::Pod>(namespace, name), reader.get_global::<v1::Namespace>(namespace));
+    // Listed by its name: whoever leads may list pods there, and need not be allowed to get them, too.
+    let of_us = ListParams::default().fields(&format!("metadata.name={name}"));
+    let (pods, labels) =
+        tokio::join!(reader.list::<v1::Pod>(namespace, &of_us), reader.get_global::<v1::Namespace>(namespace));
     let labels = labels.found().map(|namespace| namespace.metadata.labels.clone().unwrap_or_default());
-    pod.found().map(|pod| peer(pod, namespace, labels))
+    let pod = pods.found()?.iter().find(|pod| pod.metadata.name.as_deref() == Some(name))?;
+    Some(peer(pod, namespace, labels))
 }
 
 /// The policies that select the pods, and whom they admit to the port that the target leads to.

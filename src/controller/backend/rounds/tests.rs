@@ -24,6 +24,7 @@ fn context(client: kube::Client) -> Arc<Context> {
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let leadership = watch::channel(Leadership::follower()).1;
     let given = Given {
+        pod: None,
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
         remedies: Arc::new(Remedies::new(
             client.clone(),

@@ -1,0 +1,98 @@
+//! What the rules say of connectors: one sample for each cause and each advice.
+
+use jiff::Timestamp;
+use vigie::api::{Cause, CheckType, Diagnosis, Reason};
+use vigie::diagnosis::connector::{Facts, diagnose};
+use vigie::health::checks::Fault;
+use vigie::health::liveness::Presence;
+
+/// A connector that is well: nothing is found.
+fn well<'a>() -> Facts<'a> {
+    Facts {
+        connector_id: "gateways/edge-1",
+        refused: None,
+        unprovisioned: None,
+        presence: Presence::Online,
+        reason: Reason::HeartbeatReceived,
+        last_contact: Some(contact()),
+        offline_after: 300,
+        mass_silence: None,
+        retired_token_used: None,
+        faults: &[],
+        duplicate: false,
+        pods: None,
+        lease: None,
+        secret: "edge-1-connector-token",
+        host: Some("edge-1.example.com"),
+    }
+}
+
+/// 2026-11-05T10:00:00Z: any moment will do.
+fn contact() -> Timestamp {
+    Timestamp::constant(1_793_872_800, 0)
+}
+
+/// Every diagnosis of a sample.
+pub(crate) fn diagnoses() -> Vec<Diagnosis> {
+    let faults: Vec<Vec<Fault>> = faults().into_iter().map(|fault| vec![fault]).collect();
+    let failing = faults.iter().map(|faults| Facts { faults, ..well() });
+    spec().into_iter().chain(contact_samples()).chain(failing).filter_map(|facts| diagnose(&facts)).collect()
+}
+
+/// What can be wrong with the spec and with the token's Secret.
+fn spec() -> Vec<Facts<'static>> {
+    let refused = [
+        (Reason::InvalidSpec, "spec.heartbeat: intervalSeconds must be below offlineAfterSeconds"),
+        (Reason::DuplicateConnectorID, "connectorID gateways/edge-1 belongs to gateways/edge-0, which is older"),
+        (Reason::SecretNotFound, "Secret edge-1-brought does not exist"),
+        (Reason::WorkloadNotFound, "Deployment edge-1 does not exist"),
+        (Reason::UnreadableStatus, "the stored status cannot be read"),
+    ];
+    let unprovisioned = [
+        (Reason::TokenSecretConflict, "Secret edge-1-connector-token exists and belongs to nobody"),
+        (Reason::TokenSecretInvalid, "Secret edge-1-brought has no key token"),
+    ];
+    let refused = refused.into_iter().map(|refused| Facts { refused: Some(refused), ..never_seen() });
+    refused.chain(unprovisioned.into_iter().map(|it| Facts { unprovisioned: Some(it), ..never_seen() })).collect()
+}
+
+fn never_seen() -> Facts<'static> {
+    Facts { presence: Presence::NeverSeen, reason: Reason::NeverSeen, last_contact: None, host: None, ..well() }
+}
+
+/// What can be wrong with its contact.
+fn contact_samples() -> Vec<Facts<'static>> {
+    let unknown = |reason| Facts { presence: Presence::Unknown, reason, ..well() };
+    let offline = || Facts { presence: Presence::Offline, reason: Reason::HeartbeatExpired, ..well() };
+    let lease = Some("edge-in-cluster");
+    vec![
+        never_seen(),
+        Facts { lease, ..never_seen() },
+        offline(),
+        Facts { lease, ..offline() },
+        Facts { presence: Presence::Late, reason: Reason::HeartbeatLate, ..well() },
+        Facts { mass_silence: Some("9 of 12"), reason: Reason::MassSilence, ..offline() },
+        unknown(Reason::ObserverRestarted),
+        unknown(Reason::ObserverUnreachable),
+        Facts { retired_token_used: Some(contact()), ..offline() },
+        Facts { duplicate: true, ..well() },
+    ]
+}
+
+/// A failing check of each type that is known, and of one that is not.
+fn faults() -> Vec<Fault> {
+    let known = [
+        (CheckType::Process, Cause::ProcessDown, Reason::ProcessDown),
+        (CheckType::WireGuardInterface, Cause::WireGuardDown, Reason::WireGuardDown),
+        (CheckType::WireGuardHandshake, Cause::HandshakeStale, Reason::HandshakeStale),
+        (CheckType::OverlayRoute, Cause::RouteMissing, Reason::RouteMissing),
+        (CheckType::IPForwarding, Cause::IPForwardingOff, Reason::IPForwardingOff),
+        (CheckType::NATRules, Cause::NATRulesMissing, Reason::NATRulesMissing),
+        (CheckType::ControlPlane, Cause::ControlPlaneUnreachable, Reason::ControlPlaneUnreachable),
+        (CheckType::ClockSkew, Cause::ClockSkew, Reason::ClockSkew),
+    ];
+    let fault =
+        |type_: &str, cause, reason| Fault { type_: type_.to_owned(), cause, reason, critical: true, message: None };
+    let known = known.into_iter().map(|(type_, cause, reason)| fault(type_.as_str(), cause, reason));
+    known.chain([fault("DiskSpace", Cause::CheckFailed, Reason::CheckFailed)]).collect()
+}

@@ -1,0 +1,126 @@
+//! What the log says of objects: one line for each transition and for each step of an attempt, with the same fields for
+//! both kinds (docs/operations.md, "Logs"). They are written after the API server has it, so what is logged is so.
+
+use crate::api::{Attempt, AttemptOutcome, BackendState, ConnectorState, Key, RemediationStatus, Transition};
+
+/// Whose line it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    /// The kind, as it is written.
+    pub kind: &'static str,
+    /// Namespace and name.
+    pub key: &'a Key,
+}
+
+/// Writes the line of a transition: a warning where somebody is not served any more.
+pub fn transition(Whose { kind, key: Key { namespace, name } }: Whose<'_>, latest: &Transition) {
+    let Transition { from, to, cause, time } = latest;
+    let from = from.as_deref().unwrap_or_default();
+    let cause = cause.map_or("", |cause| cause.as_str());
+    let since = time.0;
+    if [ConnectorState::Offline.as_str(), BackendState::Down.as_str()].contains(&to.as_str()) {
+        tracing::warn!(kind, %namespace, %name, from, to, cause, %since, "transition");
+    } else {
+        tracing::info!(kind, %namespace, %name, from, to, cause, %since, "transition");
+    }
+}
+
+/// One step of an attempt, as its object's status tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step<'a> {
+    attempt: &'a str,
+    cause: &'a str,
+    /// `Reserved`, `Restarting`, `Verifying` or `Ended`.
+    step: &'static str,
+    /// What is restarted, while that is not done.
+    act: &'static str,
+    outcome: Option<AttemptOutcome>,
+    reason: &'a str,
+}
+
+/// The steps that lie between two statuses, in their order.
+pub fn steps<'a>(before: Option<&RemediationStatus>, after: &'a RemediationStatus) -> Vec<Step<'a>> {
+    let last = before.and_then(|before| before.history.first()).map(|past| past.id.as_str());
+    let ended = after.history.first().filter(|past| last != Some(&past.id)).map(|past| Step {
+        attempt: &past.id,
+        cause: &past.cause,
+        step: "Ended",
+        act: "",
+        outcome: Some(past.outcome),
+        reason: &past.message,
+    });
+    let known = |of: &Attempt| (of.id.clone(), of.phase);
+    let was = before.and_then(|before| before.current.as_ref()).map(known);
+    let current = after.current.as_ref().filter(|current| was.as_ref() != Some(&known(current)));
+    let going = current.map(|current| Step {
+        attempt: &current.id,
+        cause: &current.cause,
+        step: current.phase.as_str(),
+        act: act_of(current),
+        outcome: None,
+        reason: "",
+    });
+    ended.into_iter().chain(going).collect()
+}
+
+fn act_of(attempt: &Attempt) -> &'static str {
+    match (&attempt.pod_name, &attempt.workload_uid) {
+        (Some(_), _) => "Pod",
+        (None, Some(_)) => "Rollout",
+        (None, None) => "Agent",
+    }
+}
+
+/// Writes the line of a step: a warning where an attempt did not help.
+pub fn attempt(Whose { kind, key: Key { namespace, name } }: Whose<'_>, step: Step<'_>) {
+    let Step { attempt, cause, step, act, outcome, reason } = step;
+    let is_in_vain = outcome.is_some_and(|outcome| outcome != AttemptOutcome::Succeeded);
+    let outcome = outcome.map_or("", AttemptOutcome::as_str);
+    if is_in_vain {
+        tracing::warn!(kind, %namespace, %name, attempt, step, act, cause, outcome, reason, "attempt");
+    } else {
+        tracing::info!(kind, %namespace, %name, attempt, step, act, cause, outcome, reason, "attempt");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(current: Option<&str>, ended: Option<&str>) -> RemediationStatus {
+        let at = "2026-11-22T12:00:00Z";
+        let mut status = json!({});
+        if let Some(phase) = current {
+            status["current"] = json!({"id": "new", "cause": "WireGuardDown", "startTime": at, "phase": phase,
+                "notAfter": at, "workloadUID": "uid"});
+        }
+        if let Some(id) = ended {
+            status["history"] = json!([{"id": id, "cause": "ProcessDown", "outcome": "NotCured", "restarted": true,
+                "cured": false, "startTime": at, "endTime": at, "message": "still Offline"}]);
+        }
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn each_phase_is_one_step_and_standing_still_is_none() {
+        let reserved = status(Some("Reserved"), None);
+        let steps_of =
+            |before, after| steps(before, after).iter().map(|step| (step.step, step.act)).collect::<Vec<_>>();
+        assert_eq!(steps_of(None, &reserved), [("Reserved", "Rollout")]);
+        assert_eq!(steps_of(Some(&reserved), &reserved), []);
+        assert_eq!(steps_of(Some(&reserved), &status(Some("Verifying"), None)), [("Verifying", "Rollout")]);
+    }
+
+    #[test]
+    fn an_end_tells_how_and_comes_before_a_new_beginning() {
+        let (before, after) = (status(None, Some("old")), status(Some("Reserved"), Some("older-new")));
+        let told = steps(Some(&before), &after);
+        assert_eq!(told.iter().map(|step| step.step).collect::<Vec<_>>(), ["Ended", "Reserved"]);
+        let Step { attempt, cause, outcome, reason, .. } = told[0];
+        assert_eq!((attempt, cause, reason), ("older-new", "ProcessDown", "still Offline"));
+        assert_eq!(outcome, Some(AttemptOutcome::NotCured));
+        assert_eq!(steps(Some(&before), &before), []);
+    }
+}

@@ -1,0 +1,64 @@
+//! What is done to a pod from its node: its processes and its network, as accidents do.
+
+use std::process::Command;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+
+use crate::release::cluster;
+use crate::support::process::{run, signal};
+
+/// The process of the pod's container, as the machine counts it.
+pub(crate) fn process_of(pod: &Pod) -> u32 {
+    let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
+    let id = status.and_then(|status| status.container_id.as_deref()).expect("its container runs");
+    let id = id.strip_prefix("containerd://").expect("it runs in containerd");
+    let address = cluster().variable("CONTAINERD_ADDRESS");
+    let tasks = run(Command::new("ctr").args(["--address", &address, "--namespace", "k8s.io", "tasks", "list"])).ok();
+    let line = tasks.lines().find(|line| line.starts_with(id)).unwrap_or_else(|| panic!("no {id} in {tasks}"));
+    let pid = line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok());
+    pid.unwrap_or_else(|| panic!("no process in {line}"))
+}
+
+/// A process that does not run until this is dropped: a frozen machine.
+pub(crate) struct Frozen(u32);
+
+impl Frozen {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let pid = process_of(pod);
+        signal(pid, "STOP");
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // The kubelet may have ended it meanwhile.
+        let _ = run(Command::new("kill").args(["-CONT", &self.0.to_string()]));
+    }
+}
+
+/// A pod whose packets are lost in both directions until this is dropped: a node's network that is gone. The kubelet
+/// lives on that node, and still asks the pod how it is.
+pub(crate) struct Cut(String);
+
+impl Cut {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).expect("it has an address");
+        let table = format!("vigie_cut_{}", pod.name_any().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+        let rules = format!(
+            "table inet {table} {{
+               chain from {{ type filter hook prerouting priority -350; ip saddr {address} tcp sport != 9090 drop; ip saddr {address} udp sport 0-65535 drop; }}
+               chain to {{ type filter hook postrouting priority 350; ip daddr {address} tcp dport != 9090 drop; }}
+             }}"
+        );
+        run(Command::new("nft").arg(rules)).ok();
+        Self(table)
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        let _ = run(Command::new("nft").args(["delete", "table", "inet", &self.0]));
+    }
+}

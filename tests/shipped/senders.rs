@@ -1,0 +1,174 @@
+//! Connectors as people run them: curl in a loop, a connection for each beat.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::support::Connector;
+use crate::support::beats::Beaten;
+use crate::support::http::{beat_request, post_beat};
+
+/// Beats for many, each of them every `interval`, until it is stopped or dropped.
+pub(crate) struct Senders {
+    stop: Arc<AtomicBool>,
+    heard: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Vec<Beaten>>>,
+}
+
+impl Senders {
+    /// Begins, with so many of them at once on their way.
+    pub(crate) fn start(to: SocketAddr, edges: &[Connector], interval: Duration, at_once: usize) -> Self {
+        let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let share = edges.chunks(edges.len().div_ceil(at_once));
+        let threads = share.map(|edges| {
+            let bodies: Vec<_> = edges.iter().map(|edge| edge.body(&Value::Null)).collect();
+            let (stop, heard) = (stop.clone(), heard.clone());
+            std::thread::spawn(move || beat(to, &bodies, interval, &stop, &heard))
+        });
+        let threads = threads.collect();
+        Self { stop, heard, threads }
+    }
+
+    /// How many beats were answered 200 so far.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Ends it; gives the beats that were not answered 200, in their order.
+    pub(crate) fn stop(mut self) -> Vec<Beaten> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all: Vec<_> = self.threads.drain(..).flat_map(|thread| thread.join().unwrap()).collect();
+        all.sort_by_key(|beaten| beaten.sent);
+        all
+    }
+}
+
+impl Drop for Senders {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn beat(to: SocketAddr, bodies: &[Vec<u8>], interval: Duration, stop: &AtomicBool, heard: &AtomicU64) -> Vec<Beaten> {
+    let mut wrong = Vec::new();
+    let began = Instant::now();
+    for beat in 0.. {
+        // Spread evenly, as a fleet is.
+        let due = interval.mul_f64(beat as f64 / bodies.len() as f64);
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let sent = Timestamp::now();
+        match post_beat(to, &bodies[beat % bodies.len()]) {
+            Ok(answer) if answer.status == 200 => {
+                heard.fetch_add(1, Ordering::Relaxed);
+            }
+            answer => {
+                let answer = answer.map_err(|error| error.to_string());
+                wrong.push(Beaten { sent, answered: Timestamp::now(), answer });
+            }
+        }
+    }
+    wrong
+}
+
+/// What was answered to these, each kind once and how often.
+pub(crate) fn kinds(of: &[Beaten]) -> Vec<(String, usize)> {
+    let mut kinds = std::collections::BTreeMap::new();
+    for beaten in of {
+        let kind = match &beaten.answer {
+            Ok(answer) => format!("{} Retry-After {:?}", answer.status, answer.header("retry-after")),
+            Err(error) => error.clone(),
+        };
+        *kinds.entry(kind).or_insert(0) += 1;
+    }
+    kinds.into_iter().collect()
+}
+
+/// How long the pulse waits for an answer: a packet that is lost must not hide when beats are heard again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// One connector that beats every second, and remembers which beats were heard.
+pub(crate) struct Pulse {
+    beats: Arc<std::sync::Mutex<Vec<(Timestamp, Timestamp, bool)>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Pulse {
+    pub(crate) fn start(to: SocketAddr, connector: &Connector) -> Self {
+        let (beats, stop) = (Arc::<std::sync::Mutex<Vec<_>>>::default(), Arc::new(AtomicBool::new(false)));
+        let (request, kept, stopped) =
+            (beat_request(&connector.body(&Value::Null), "Connection: close\r\n"), beats.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let sent = Timestamp::now();
+                let heard =
+                    exchange_within(PATIENCE, to, &request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
+                kept.lock().unwrap().push((sent, Timestamp::now(), heard));
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        Self { beats, stop }
+    }
+
+    /// Beats no more.
+    pub(crate) fn halt(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends it; gives when the last beat was sent that was heard.
+    pub(crate) fn stop(self) -> Option<Timestamp> {
+        self.halt();
+        let beats = self.beats.lock().unwrap();
+        beats.iter().rev().find(|(_, _, heard)| *heard).map(|(sent, ..)| *sent)
+    }
+
+    /// The longest time since then in which no beat was heard: from when the first was sent that was not, to the answer
+    /// to the next that was. Zero when all were. `None` while that is not known.
+    pub(crate) fn deaf_for(&self, since: Timestamp) -> Option<jiff::SignedDuration> {
+        // Longer than an election takes: before, what is heard may be the one that is about to be lost.
+        if Timestamp::now().duration_since(since) < jiff::SignedDuration::from_secs(20) {
+            return None;
+        }
+        let (mut longest, mut deaf_since) = (jiff::SignedDuration::ZERO, None);
+        for (sent, answered, heard) in self.beats.lock().unwrap().iter().filter(|(sent, ..)| *sent > since) {
+            match (heard, deaf_since) {
+                (true, Some(from)) => {
+                    longest = longest.max(answered.duration_since(from));
+                    deaf_since = None;
+                }
+                (false, None) => deaf_since = Some(*sent),
+                _ => {}
+            }
+        }
+        deaf_since.is_none().then_some(longest)
+    }
+
+    /// The first beat since then that was not heard.
+    pub(crate) fn unheard_since(&self, since: Timestamp) -> Option<Timestamp> {
+        let beats = self.beats.lock().unwrap();
+        beats.iter().find(|(sent, _, heard)| *sent > since && !heard).map(|(sent, ..)| *sent)
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+fn exchange_within(patience: Duration, to: SocketAddr, bytes: &[u8]) -> std::io::Result<String> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(bytes)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,183 @@
+//! The chart's admission policies, for one test alone: rendered for its namespace and its ServiceAccounts.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
+use serde_json::{Value, json};
+
+use super::process::{Ran, run};
+use super::world::{ACCOUNTS, SOON};
+use super::{World, eventually};
+
+/// Where the chart says what is rendered.
+const TEMPLATE: &str = "templates/admission-policy.yaml";
+
+/// The name of what the API server is asked about until it heeds the policies: a Deployment and a Pod that stay as they
+/// are, and others that are never made.
+pub(crate) const HEEDED: &str = "heeded";
+
+/// The policies in force; gone when it is dropped.
+pub(crate) struct Policies<'w> {
+    world: &'w World,
+    file: PathBuf,
+    /// With the token of the operator's own ServiceAccount.
+    pub(crate) vigie: kube::Client,
+    /// With the token of somebody who may do with Connectors and MonitoredBackends what he likes, and nothing else.
+    pub(crate) editor: kube::Client,
+}
+
+impl Drop for Policies<'_> {
+    fn drop(&mut self) {
+        let file = self.file.to_str().expect("a test's file has a name that is text");
+        let _ = self.world.cluster.kubectl(&["delete", "-f", file, "--wait=false"]);
+    }
+}
+
+/// Who may edit Connectors and MonitoredBackends.
+pub(crate) fn editing() -> Value {
+    json!({"apiGroups": ["vigie.dev"], "resources": ["connectors", "monitoredbackends"], "verbs": ["*"]})
+}
+
+/// In which way a request was refused: by a policy, in its words, or otherwise.
+pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, kube::Error>) -> Result<String, String> {
+    match answer {
+        Err(kube::Error::Api(status)) => {
+            let Status { code, message, .. } = &*status;
+            // What cannot be judged is refused, too: by mistake.
+            let is_judged =
+                *code == 403 && message.contains("ValidatingAdmissionPolicy") && !message.contains("resulted in error");
+            let words = message.split_once("denied request: ").filter(|_| is_judged);
+            words.map(|(_, words)| words.to_owned()).ok_or_else(|| format!("{code} {message}"))
+        }
+        other => Err(format!("{other:?}")),
+    }
+}
+
+impl World {
+    /// What Helm makes of the policies for this namespace, with these values besides.
+    pub(crate) fn rendered(&self, more: &[&str]) -> Ran {
+        let helm = self.cluster.command(&["helm", "3"]).ok();
+        let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/vigie");
+        let mut command = Command::new(helm.trim());
+        // Without a server Helm assumes a version, and one that was built from its module alone an old one.
+        let version = ["--kube-version", "1.36"];
+        // A release of this name runs as the ServiceAccount of this name.
+        command.args(["template", ACCOUNTS[0]]).arg(chart).args(["--namespace", &self.ns]);
+        run(command
+            .args(["--show-only", TEMPLATE])
+            .args(version)
+            .args(more)
+            .env("KUBECONFIG", "/nonexistent/kubeconfig"))
+    }
+
+    /// Puts the policies in force and waits until the API server heeds each of them.
+    pub(crate) async fn enforce(&self) -> Policies<'_> {
+        let namespaces = format!("namespaces={{{}}}", self.ns);
+        let rendered = self.rendered(&["--set", &namespaces]).ok();
+        let file = self.file("policies.yaml", &rendered);
+        let editor = self.person("editor", json!([editing()])).await;
+        let vigie = self.client_of(ACCOUNTS[0]).await;
+        let policies = Policies { world: self, file, vigie, editor };
+        self.cluster.kubectl(&["apply", "-f", policies.file.to_str().expect("its name is text")]).ok();
+        policies.are_heeded().await;
+        policies
+    }
+
+    /// A client with the token of a ServiceAccount of this namespace.
+    pub(crate) async fn client_of(&self, account: &str) -> kube::Client {
+        let config = Kubeconfig::from_yaml(&self.kubeconfig_of(account).await).expect("it is a kubeconfig");
+        let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
+        kube::Client::try_from(config.expect("it is complete")).expect("a client can be made of it")
+    }
+
+    /// The kubeconfig of a ServiceAccount of this namespace.
+    pub(crate) async fn kubeconfig_of(&self, account: &str) -> String {
+        let (server, authority) = self.cluster.server();
+        let cluster = json!({"server": format!("https://{server}"), "certificate-authority-data": authority});
+        self.kubeconfig(account, cluster).await
+    }
+
+    /// Somebody new, who may do in this namespace what these rules say.
+    pub(crate) async fn person(&self, name: &str, rules: Value) -> kube::Client {
+        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        self.api().create(&PostParams::default(), &account).await.expect("an account is made");
+        self.allow(name, name, rules).await;
+        self.client_of(name).await
+    }
+
+    /// Allows a ServiceAccount of this namespace what these rules say, by a Role of this name.
+    pub(crate) async fn allow(&self, account: &str, role: &str, rules: Value) {
+        let made: Role = serde_json::from_value(json!({"metadata": {"name": role}, "rules": rules})).unwrap();
+        self.api().create(&PostParams::default(), &made).await.expect("a role is made");
+        let binding: RoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.ns}],
+        }))
+        .unwrap();
+        self.api().create(&PostParams::default(), &binding).await.expect("a binding is made");
+    }
+}
+
+impl Policies<'_> {
+    /// This world's, as the API server has them.
+    pub(crate) async fn all(&self) -> Vec<ValidatingAdmissionPolicy> {
+        let all: Api<ValidatingAdmissionPolicy> = Api::all(self.world.client.clone());
+        let mut all = all.list(&ListParams::default()).await.expect("policies are listed").items;
+        let prefix = format!("vigie-{}-", self.world.ns);
+        all.retain(|policy| policy.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix)));
+        all
+    }
+
+    /// Puts something of somebody else's in force beside them, for as long.
+    pub(crate) fn beside(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let all = std::fs::read_to_string(&self.file).expect("a test's file can be read");
+        let file = self.world.file("policies.yaml", &format!("{all}\n---\n{list}\n"));
+        self.world.cluster.kubectl(&["apply", "-f", file.to_str().expect("its name is text")]).ok();
+    }
+
+    /// An API of this world's namespace, as vigie.
+    pub(crate) fn ours<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.vigie.clone(), &self.world.ns)
+    }
+
+    /// The API server takes a moment to compile them: asks it for what each forbids, until it is refused.
+    async fn are_heeded(&self) {
+        let (dry, dry_patch) =
+            (PostParams { dry_run: true, ..Default::default() }, PatchParams { dry_run: true, ..Default::default() });
+        self.world.deployment(HEEDED, 0).await;
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": HEEDED}, "spec": {
+            "containers": [{"name": "app", "image": "example.com/app:1"}],
+        }}))
+        .unwrap();
+        self.world.api().create(&PostParams::default(), &pod).await.expect("a Pod is made");
+        let labelled = Patch::Merge(json!({"metadata": {"labels": {"not": "ours"}}}));
+        let secret: Secret = serde_json::from_value(json!({"metadata": {"name": HEEDED}})).unwrap();
+        let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": HEEDED}})).unwrap();
+        let connector = serde_json::from_value(json!({
+            "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": {"name": HEEDED},
+            "spec": {"workloadRef": {"kind": "Deployment", "name": HEEDED}, "remediation": {"mode": "Restart"}},
+        }))
+        .unwrap();
+        let connectors = self.world.connectors_of(&self.editor);
+        eventually(SOON, "the policies are heeded", async || {
+            refusal(self.ours::<Deployment>().patch(HEEDED, &dry_patch, &labelled).await)?;
+            refusal(self.ours::<Pod>().patch(HEEDED, &dry_patch, &labelled).await)?;
+            refusal(self.ours::<Secret>().create(&dry, &secret).await)?;
+            refusal(self.ours::<ConfigMap>().create(&dry, &map).await)?;
+            refusal(connectors.create(&dry, &connector).await)
+        })
+        .await;
+    }
+}
