@@ -1,6 +1,8 @@
 //! The metrics: counters that the rooms move, and a collector that asks the fleet at each scrape.
 
 mod backends;
+#[cfg(test)]
+mod contract_tests;
 mod fleet;
 mod remedies;
 #[cfg(test)]

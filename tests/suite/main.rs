@@ -25,6 +25,7 @@ mod instances;
 mod leader;
 mod lease_source;
 mod mass_silence;
+mod monitoring;
 mod outages;
 mod person;
 mod probing;

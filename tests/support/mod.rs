@@ -14,6 +14,7 @@ pub(crate) mod misbehave;
 pub(crate) mod operator;
 pub(crate) mod pages;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod rights;
 pub(crate) mod wait;

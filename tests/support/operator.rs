@@ -67,7 +67,8 @@ impl Operator {
     async fn listening(&mut self) {
         let (beats, admin) = (self.flags.beats, self.flags.admin);
         let began = Instant::now();
-        let wanted = [format!("heartbeat={beats}"), format!("admin={admin}")];
+        // As text or as JSON.
+        let wanted = [beats.to_string(), admin.to_string()];
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("the operator ended with {status} while it started: {}", self.log());

@@ -357,3 +357,26 @@ fn fresh_id() -> String {
     getrandom::fill(&mut random).expect("the kernel's random numbers never fail once the machine is up");
     format!("{:016x}", u64::from_ne_bytes(random))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::{AttemptOutcome, Denial, Truth, condition};
+
+    #[test]
+    fn a_view_has_the_denial_that_stands_and_the_last_outcome() {
+        let at = "2026-11-22T12:00:00Z";
+        let status: RemediationStatus = serde_json::from_value(json!({"history": [
+            {"id": "b", "cause": "Hung", "outcome": "TimedOut", "restarted": true, "cured": false, "startTime": at, "endTime": at},
+            {"id": "a", "cause": "Hung", "outcome": "Succeeded", "restarted": true, "cured": true, "startTime": at, "endTime": at},
+        ]}))
+        .expect("it is a status");
+        let said = |truth, reason| [condition(ConditionType::Remediating, truth, reason, String::new(), 1)];
+        let denied = view(&said(Truth::False, Reason::GaveUp), Some(&status));
+        assert_eq!(denied, RemedyView { denial: Some(Denial::GaveUp), last_outcome: Some(AttemptOutcome::TimedOut) });
+        assert_eq!(view(&said(Truth::False, Reason::Idle), None), RemedyView::default());
+        assert_eq!(view(&said(Truth::True, Reason::RestartInProgress), None).denial, None);
+    }
+}
