@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use crate::node::{Cut, Frozen, process_of};
 use crate::release::{NAME, Release, STARTED, make, world};
-use crate::senders::{Pulse, Senders, kinds};
+use crate::senders::{Pulse, kinds};
+use crate::support::fleet::Fleet;
 use crate::support::history::History;
 use crate::support::metrics::Scrape;
 use crate::support::process::signal;
@@ -37,7 +38,7 @@ const VALUES: [&str; 2] = ["adminAuth=off", "networkPolicy.enabled=false"];
 struct Scene<'a> {
     release: Release<'a>,
     to: SocketAddr,
-    senders: Senders,
+    senders: Fleet,
     alive: Vec<String>,
     history: History,
     /// Beats until the accident.
@@ -58,7 +59,7 @@ impl<'a> Scene<'a> {
             edges.push(world.connector(&format!("alive-{number:02}"), quick()).await);
         }
         let alive: Vec<String> = edges.iter().map(|edge| edge.name.clone()).collect();
-        let senders = Senders::start(to, &edges, seconds(5), ALIVE);
+        let senders = Fleet::reconnecting(to, &edges, seconds(5), ALIVE);
         let pulse = Pulse::start(to, &world.connector("pulse", quick()).await);
         let dying = Pulse::start(to, &world.connector("dying", quick()).await);
         let gateway = gateway(world, to).await;

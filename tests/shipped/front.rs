@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::release::{NAME, Release, cluster, world};
 use crate::senders::Pulse;
 use crate::support::history::History;
+use crate::support::metrics::Scrape;
 use crate::support::operator::free_port;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::world::SOON;
@@ -88,14 +89,27 @@ async fn a_broken_route_accuses_nobody_and_is_told() {
     fleet.come_online_again(&world).await;
 }
 
-/// Waits until the canary says so; the alert BeatPathBroken looks at the same.
-async fn reachable(release: &Release<'_>, wanted: f64) {
-    let leader = release.leader().await;
-    let address = leader.status.and_then(|status| status.pod_ip).expect("it has an address");
+/// What the leader's metrics say.
+async fn scrape(release: &Release<'_>) -> Result<Scrape, String> {
+    let address = release.leader().await.status.and_then(|status| status.pod_ip).expect("it has an address");
     let admin: SocketAddr = format!("{address}:9090").parse().unwrap();
+    http::get(admin, "/metrics").map(|answer| Scrape(answer.body)).map_err(|error| error.to_string())
+}
+
+/// Waits until the metrics say that a leader cannot be heard: the alert BeatPathBroken looks at the same.
+async fn is_deaf(release: &Release<'_>) {
+    eventually(seconds(60), "the leader cannot be heard, and says so", async || {
+        let said = scrape(release).await?;
+        let (leads, since) = (said.sum("vigie_leader", &[]), said.samples("vigie_listening_since_timestamp_seconds"));
+        if leads == 1.0 && since.is_empty() { Ok(()) } else { Err(format!("{leads} {since:?}")) }
+    })
+    .await;
+}
+
+/// Waits until the canary says so: the alert BeatPathBroken looks at the same.
+async fn reachable(release: &Release<'_>, wanted: f64) {
     eventually(seconds(60), &format!("vigie_reachable is {wanted}"), async || {
-        let answer = http::get(admin, "/metrics").map_err(|error| error.to_string())?;
-        let samples = crate::support::metrics::Scrape(answer.body).samples("vigie_reachable");
+        let samples = scrape(release).await?.samples("vigie_reachable");
         if samples.iter().any(|(_, value)| *value == wanted) { Ok(()) } else { Err(format!("{samples:?}")) }
     })
     .await;
@@ -104,7 +118,7 @@ async fn reachable(release: &Release<'_>, wanted: f64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_selects_nobody_accuses_nobody() {
     let world = world("front-service").await;
-    let release = Release::install(&world, &[]).await;
+    let release = Release::install(&world, &["adminAuth=off", "networkPolicy.enabled=false"]).await;
     let fleet = Fleet::online(&world, release.beats().await).await;
     let services = world.api::<Service>();
     let name = format!("{NAME}-heartbeat");
@@ -113,6 +127,7 @@ async fn a_service_that_selects_nobody_accuses_nobody() {
         services.patch(&name, &PatchParams::default(), &patch).await.expect("the Service is changed");
     };
     select("nobody").await;
+    is_deaf(&release).await;
     fleet.is_unknown(&world).await;
     select("leader").await;
     fleet.come_online_again(&world).await;

@@ -1,7 +1,8 @@
 //! A rolling upgrade under load.
 
 use crate::release::{Release, names, world};
-use crate::senders::{Senders, kinds};
+use crate::senders::kinds;
+use crate::support::fleet::Fleet;
 use crate::support::world::SOON;
 use crate::support::{eventually, seconds};
 
@@ -21,7 +22,7 @@ async fn a_rolling_upgrade_under_a_thousand_connectors_loses_no_beat_and_accuses
         edges.push(world.installed(name).await);
     }
     let to = release.beats().await;
-    let senders = Senders::start(to, &edges, seconds(10), 16);
+    let senders = Fleet::reconnecting(to, &edges, seconds(10), 16);
     let history = world.history();
     eventually(seconds(180), "all of them are Online", async || {
         let online = named.iter().filter(|name| history.of_connector(name).last().is_some_and(|last| last == "Online"));
@@ -32,7 +33,7 @@ async fn a_rolling_upgrade_under_a_thousand_connectors_loses_no_beat_and_accuses
     let first = senders.stop();
     assert_eq!(kinds(&first), [], "before anything happens every beat is heard once its token is known");
 
-    let senders = Senders::start(to, &edges, seconds(10), 16);
+    let senders = Fleet::reconnecting(to, &edges, seconds(10), 16);
     let before = names(&release.pods().await);
     release.upgrade(&["log.level=debug", "extraEnv[0].name=UPGRADED", "extraEnv[0].value=yes"]);
     let after = eventually(SOON, "all pods are new", async || {

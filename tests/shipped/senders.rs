@@ -1,82 +1,16 @@
-//! Connectors as people run them: curl in a loop, a connection for each beat.
+//! What senders saw: a connector that beats all the time, and the answers to others.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::support::Connector;
 use crate::support::beats::Beaten;
-use crate::support::http::{beat_request, post_beat};
-
-/// Beats for many, each of them every `interval`, until it is stopped or dropped.
-pub(crate) struct Senders {
-    stop: Arc<AtomicBool>,
-    heard: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<Vec<Beaten>>>,
-}
-
-impl Senders {
-    /// Begins, with so many of them at once on their way.
-    pub(crate) fn start(to: SocketAddr, edges: &[Connector], interval: Duration, at_once: usize) -> Self {
-        let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let share = edges.chunks(edges.len().div_ceil(at_once));
-        let threads = share.map(|edges| {
-            let bodies: Vec<_> = edges.iter().map(|edge| edge.body(&Value::Null)).collect();
-            let (stop, heard) = (stop.clone(), heard.clone());
-            std::thread::spawn(move || beat(to, &bodies, interval, &stop, &heard))
-        });
-        let threads = threads.collect();
-        Self { stop, heard, threads }
-    }
-
-    /// How many beats were answered 200 so far.
-    pub(crate) fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Relaxed)
-    }
-
-    /// Ends it; gives the beats that were not answered 200, in their order.
-    pub(crate) fn stop(mut self) -> Vec<Beaten> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut all: Vec<_> = self.threads.drain(..).flat_map(|thread| thread.join().unwrap()).collect();
-        all.sort_by_key(|beaten| beaten.sent);
-        all
-    }
-}
-
-impl Drop for Senders {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn beat(to: SocketAddr, bodies: &[Vec<u8>], interval: Duration, stop: &AtomicBool, heard: &AtomicU64) -> Vec<Beaten> {
-    let mut wrong = Vec::new();
-    let began = Instant::now();
-    for beat in 0.. {
-        // Spread evenly, as a fleet is.
-        let due = interval.mul_f64(beat as f64 / bodies.len() as f64);
-        std::thread::sleep(due.saturating_sub(began.elapsed()));
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let sent = Timestamp::now();
-        match post_beat(to, &bodies[beat % bodies.len()]) {
-            Ok(answer) if answer.status == 200 => {
-                heard.fetch_add(1, Ordering::Relaxed);
-            }
-            answer => {
-                let answer = answer.map_err(|error| error.to_string());
-                wrong.push(Beaten { sent, answered: Timestamp::now(), answer });
-            }
-        }
-    }
-    wrong
-}
+use crate::support::http::beat_request;
 
 /// What was answered to these, each kind once and how often.
 pub(crate) fn kinds(of: &[Beaten]) -> Vec<(String, usize)> {

@@ -1,4 +1,4 @@
-//! Thousands of senders over a few connections.
+//! Thousands of senders over a few connections, or each beat over one of its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,10 +23,19 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Begins to beat, over so many connections; one that ends is opened anew with its next beat.
     pub(crate) fn start(to: SocketAddr, edges: &[Connector], interval: Duration, connections: usize) -> Self {
+        Self::run(to, edges, interval, connections, "")
+    }
+
+    /// Begins to beat as curl in a loop does: a connection for each, so many at once on their way.
+    pub(crate) fn reconnecting(to: SocketAddr, edges: &[Connector], interval: Duration, at_once: usize) -> Self {
+        Self::run(to, edges, interval, at_once, "Connection: close\r\n")
+    }
+
+    fn run(to: SocketAddr, edges: &[Connector], interval: Duration, connections: usize, header: &'static str) -> Self {
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let share = edges.chunks(edges.len().div_ceil(connections));
         let threads = share.map(|edges| {
-            let bodies: Vec<_> = edges.iter().map(|edge| beat_request(&edge.body(&Value::Null), "")).collect();
+            let bodies: Vec<_> = edges.iter().map(|edge| beat_request(&edge.body(&Value::Null), header)).collect();
             let (stop, heard) = (stop.clone(), heard.clone());
             std::thread::spawn(move || beat(to, &bodies, interval, &stop, &heard))
         });
@@ -39,10 +48,12 @@ impl Fleet {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Ends it; gives the beats that were not answered 200.
+    /// Ends it; gives the beats that were not answered 200, in their order.
     pub(crate) fn stop(mut self) -> Vec<Beaten> {
         self.stop.store(true, Ordering::Relaxed);
-        self.threads.drain(..).flat_map(|thread| thread.join().unwrap()).collect()
+        let mut wrong: Vec<_> = self.threads.drain(..).flat_map(|thread| thread.join().unwrap()).collect();
+        wrong.sort_by_key(|beaten| beaten.sent);
+        wrong
     }
 }
 
