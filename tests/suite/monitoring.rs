@@ -36,7 +36,7 @@ async fn the_log_has_a_line_for_each_transition_and_step_of_an_attempt_and_none_
     let operator = world.operator(&["--log-format", "json", "--allow-network", "127.0.0.0/8"]).await;
     let connector = healthy(&world, &operator, "paris", json!({})).await;
     connector.beat_with(operator.beats(), &tunnel("Fail"));
-    world.remediating("paris", "RestartInProgress").await;
+    is_restarted(&world, "paris").await;
     let up = Beater::start(&[operator.beats()], &connector, seconds(2), tunnel("Pass"));
     world.sees(SOON, "paris", "an outcome", |seen| !outcome(seen).is_empty()).await;
     world.backend("shop", probed(&target.url("/status/500"), json!({}))).await;
@@ -92,6 +92,15 @@ async fn the_log_has_a_line_for_each_transition_and_step_of_an_attempt_and_none_
     assert!(!said.iter().any(|line| beating.iter().any(|edge| line.contains(&edge.token))), "a token is in the log");
 }
 
+/// Waits until the restart is done: who is well before is left alone.
+async fn is_restarted(world: &World, name: &str) {
+    eventually(SOON, &format!("{name} is restarted"), async || match world.attempts_of(name).await.len() {
+        1 => Ok(()),
+        other => Err(format!("{other} restarts")),
+    })
+    .await;
+}
+
 /// Every expression of a dashboard, with the title of its panel.
 fn expressions(dashboard: &str) -> Vec<(String, String)> {
     let content = std::fs::read_to_string(chart("dashboards").join(dashboard)).expect("the dashboard is there");
@@ -110,7 +119,7 @@ async fn furnish(world: &World, operator: &Operator, targets: &[Misbehave; 2], p
     let target = &targets[0];
     let paris = healthy(world, operator, "paris", json!({"maxAttempts": 1})).await;
     paris.beat_with(operator.beats(), &tunnel("Fail"));
-    world.remediating("paris", "RestartInProgress").await;
+    is_restarted(&world, "paris").await;
     let cured = Beater::start(&[operator.beats()], &paris, seconds(2), tunnel("Pass"));
     world.sees(SOON, "paris", "an outcome", |seen| !outcome(seen).is_empty()).await;
     drop(cured);
