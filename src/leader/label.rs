@@ -48,6 +48,15 @@ enum Want {
     AsItIs,
 }
 
+/// How far the labels are as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All of them are.
+    Done,
+    /// Ours is; that of others comes off when our pod is Ready.
+    LookSoon,
+}
+
 impl Want {
     fn of(leadership: &Leadership) -> Self {
         match leadership.standing {
@@ -75,11 +84,12 @@ impl PodLabel {
         self.strip(&self.pod).await
     }
 
-    /// Puts the label on our pod and takes it off every other pod of this installation.
+    /// Puts the label on our pod and takes it off every other pod of this installation, as soon as ours is Ready: until
+    /// then the Service would lead nowhere, and refuse beats that a predecessor puts off.
     ///
     /// # Errors
     /// When a pod cannot be read or patched. What was done stays done, and all of it can be done again.
-    pub async fn lead(&self) -> Result<(), CallError> {
+    pub async fn lead(&self) -> Result<Seen, CallError> {
         let began = Instant::now();
         let what = format!("listing the pods labelled {SELECTOR}");
         let labelled = within(&what, CALL_TIMEOUT, self.api.list(&ListParams::default().labels(SELECTOR))).await?;
@@ -87,7 +97,12 @@ impl PodLabel {
             Some(pod) => pod.clone(),
             None => self.mark().await?,
         };
-        for pod in labelled.items.iter().filter(|pod| pod.name_any() != self.pod && same_installation(&ours, pod)) {
+        let is_other = |pod: &&Pod| pod.name_any() != self.pod && same_installation(&ours, pod);
+        let others: Vec<&Pod> = labelled.items.iter().filter(is_other).collect();
+        if !others.is_empty() && is_unready(&ours) {
+            return Ok(Seen::LookSoon);
+        }
+        for pod in others {
             // A process that was frozen here would take the label off its successor.
             if began.elapsed() > CALL_TIMEOUT {
                 return Err(CallError::Timeout { what: "taking the leader's label off the other pods".to_owned() });
@@ -96,7 +111,7 @@ impl PodLabel {
             self.strip(&name).await?;
             tracing::info!(pod = name, "took the leader's label off a pod that does not lead");
         }
-        Ok(())
+        Ok(Seen::Done)
     }
 
     /// Strips our own pod, then follows the leadership until `stop`, and strips it again.
@@ -114,7 +129,8 @@ impl PodLabel {
                 seen_to = self.see_to(want, done) => seen_to,
             };
             let next_in = match seen_to {
-                Ok(()) => {
+                Ok(Seen::LookSoon) => FIRST_PAUSE,
+                Ok(Seen::Done) => {
                     done = if want == Want::AsItIs { done } else { Some(want) };
                     pause = FIRST_PAUSE;
                     LOOK_EVERY
@@ -144,14 +160,15 @@ impl PodLabel {
         }
     }
 
-    async fn see_to(&self, want: Want, done: Option<Want>) -> Result<(), CallError> {
+    async fn see_to(&self, want: Want, done: Option<Want>) -> Result<Seen, CallError> {
         match want {
-            Want::Ours => self.lead().await,
+            Want::Ours => return self.lead().await,
             // Once: who follows costs the API server nothing.
-            Want::Off if done == Some(Want::Off) => Ok(()),
-            Want::Off => self.strip_own().await,
-            Want::AsItIs => Ok(()),
+            Want::Off if done == Some(Want::Off) => {}
+            Want::Off => self.strip_own().await?,
+            Want::AsItIs => {}
         }
+        Ok(Seen::Done)
     }
 
     async fn mark(&self) -> Result<Pod, CallError> {
@@ -173,6 +190,12 @@ impl PodLabel {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         self.api.patch(pod, &params, &patch).await
     }
+}
+
+/// Whether the kubelet says that the pod is not Ready. One that says nothing is not in anybody's way.
+fn is_unready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status != "True")
 }
 
 /// Whether two pods are of one installation, as far as ours says which it is.
@@ -312,6 +335,25 @@ mod tests {
         stop.cancel();
         task.await.unwrap();
         assert!(!leads(&fake, "a"));
+    }
+
+    #[tokio::test]
+    async fn a_predecessor_keeps_its_label_until_we_are_ready() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, false);
+        pod(&fake, "b", None, true);
+        let ready = |status: &str| {
+            let path = format!("{PODS}/a");
+            let mut ours = fake.object(&path).unwrap();
+            ours["status"] = json!({ "conditions": [{ "type": "Ready", "status": status }] });
+            fake.put(&path, ours);
+        };
+        ready("False");
+        assert_eq!(label(&fake, "a").lead().await.unwrap(), Seen::LookSoon);
+        assert!(leads(&fake, "a") && leads(&fake, "b"));
+        ready("True");
+        assert_eq!(label(&fake, "a").lead().await.unwrap(), Seen::Done);
+        assert!(leads(&fake, "a") && !leads(&fake, "b"));
     }
 
     #[test]
