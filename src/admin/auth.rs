@@ -22,6 +22,9 @@ pub const FORWARDED_TOKEN: &str = "x-vigie-token";
 
 /// How long an allowed caller is not asked about again: revoked rights live on for this long.
 const ALLOWED_FOR: Duration = Duration::from_secs(60);
+/// How long an allowed caller stays allowed while the API server cannot be asked: its outage is what the metrics have to
+/// tell. As long as a pod's own token is given out for.
+const ALLOWED_UNASKED: Duration = Duration::from_secs(3600);
 /// How long a refused caller is not asked about again: new rights work after this long.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// How many answers are remembered: a few scrapers and people times a few paths, and a bound for floods.
@@ -91,7 +94,11 @@ impl Authenticator {
             Ok(answer) => answer,
             Err(_) => Err(Denied::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()))),
         };
-        self.answers.lock().put(key, &answer, Instant::now());
+        let mut answers = self.answers.lock();
+        if matches!(answer, Err(Denied::Unavailable(_))) && answers.was_allowed(&key, Instant::now()) {
+            return Ok(());
+        }
+        answers.put(key, &answer, Instant::now());
         answer
     }
 
@@ -159,33 +166,47 @@ fn key(token: &str, path: &str) -> Key {
 
 /// What was answered lately. An answer that could not be had is not kept.
 #[derive(Default)]
-struct Answers(HashMap<Key, (Result<(), Denied>, Instant)>);
+struct Answers(HashMap<Key, Kept>);
+
+struct Kept {
+    answer: Result<(), Denied>,
+    /// Until when nobody is asked again.
+    fresh_until: Instant,
+    /// Until when it holds if nobody can be asked.
+    known_until: Instant,
+}
 
 impl Answers {
     fn get(&self, key: &Key, now: Instant) -> Option<Result<(), Denied>> {
-        self.0.get(key).filter(|(_, until)| now < *until).map(|(answer, _)| answer.clone())
+        self.0.get(key).filter(|kept| now < kept.fresh_until).map(|kept| kept.answer.clone())
+    }
+
+    /// Whether this caller was let in when somebody could be asked last.
+    fn was_allowed(&self, key: &Key, now: Instant) -> bool {
+        self.0.get(key).is_some_and(|kept| kept.answer.is_ok() && now < kept.known_until)
     }
 
     fn put(&mut self, key: Key, answer: &Result<(), Denied>, now: Instant) {
-        let keep_for = match answer {
-            Ok(()) => ALLOWED_FOR,
-            Err(Denied::Unauthenticated | Denied::Forbidden) => REFUSED_FOR,
+        let (fresh_for, known_for) = match answer {
+            Ok(()) => (ALLOWED_FOR, ALLOWED_UNASKED),
+            Err(Denied::Unauthenticated | Denied::Forbidden) => (REFUSED_FOR, REFUSED_FOR),
             Err(Denied::Unavailable(_)) => return,
         };
         if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
             self.make_room(now);
         }
-        self.0.insert(key, (answer.clone(), now + keep_for));
+        let kept = Kept { answer: answer.clone(), fresh_until: now + fresh_for, known_until: now + known_for };
+        self.0.insert(key, kept);
     }
 
     /// Drops what has expired; if that is nothing, a refusal before an allowed caller, so that a flood of wrong
     /// tokens costs the scrapers nothing.
     fn make_room(&mut self, now: Instant) {
-        self.0.retain(|_, (_, until)| now < *until);
+        self.0.retain(|_, kept| now < kept.known_until);
         if self.0.len() < REMEMBERED {
             return;
         }
-        let victim = self.0.iter().min_by_key(|(_, (answer, until))| (answer.is_ok(), *until)).map(|(key, _)| *key);
+        let victim = self.0.iter().min_by_key(|(_, kept)| (kept.answer.is_ok(), kept.known_until)).map(|(key, _)| *key);
         if let Some(key) = victim {
             self.0.remove(&key);
         }
@@ -208,6 +229,20 @@ mod tests {
         assert_eq!(answers.get(&[2; 32], at(9)), Some(Err(Denied::Forbidden)));
         assert_eq!(answers.get(&[2; 32], at(10)), None);
         assert_eq!(answers.get(&[3; 32], now), None);
+    }
+
+    #[test]
+    fn who_was_allowed_is_remembered_for_while_nobody_can_be_asked_and_who_was_not_is_not() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        answers.put([1; 32], &Ok(()), now);
+        answers.put([2; 32], &Err(Denied::Forbidden), now);
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert!(answers.was_allowed(&[1; 32], at(3599)));
+        assert!(!answers.was_allowed(&[1; 32], at(3600)));
+        assert!(!answers.was_allowed(&[2; 32], at(1)));
+        // A right that was taken away is gone when it could be asked for.
+        answers.put([1; 32], &Err(Denied::Forbidden), at(61));
+        assert!(!answers.was_allowed(&[1; 32], at(62)));
     }
 
     #[test]

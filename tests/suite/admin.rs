@@ -9,8 +9,9 @@ use crate::beats::said;
 use crate::support::http::{get, get_as};
 use crate::support::operator::free_port;
 use crate::support::process::run;
+use crate::support::proxy::Way;
 use crate::support::world::SOON;
-use crate::support::{Connector, Operator, World, eventually, quick, seconds, text};
+use crate::support::{Connector, Operator, World, eventually, never, quick, seconds, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_metrics_of_the_contract_are_there_with_help_and_units() {
@@ -184,6 +185,16 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
         !operator.log().contains(&reader) && !operator.log().contains(&stranger),
         "their tokens are not in the log"
     );
+    // While nobody can be asked whoever was let in last stays so, longer than an answer is fresh: an outage of the API
+    // server is what the metrics have to tell.
+    operator.proxy.set(Way::Cut);
+    never(seconds(65), "Prometheus is not let in during an outage", async || {
+        let answer = get_as(operator.admin(), "/metrics", Some(&reader)).unwrap();
+        (answer.status != 200).then(|| format!("{answer:?}"))
+    })
+    .await;
+    assert_eq!(get_as(operator.admin(), "/metrics", Some("another")).unwrap().status, 503, "who was never let in");
+    operator.proxy.set(Way::Open);
     kubectl(&["delete", "clusterrolebinding", &ask, &read]);
     kubectl(&["delete", "clusterrole", &read]);
 }

@@ -119,7 +119,7 @@ async fn furnish(world: &World, operator: &Operator, targets: &[Misbehave; 2], p
     let target = &targets[0];
     let paris = healthy(world, operator, "paris", json!({"maxAttempts": 1})).await;
     paris.beat_with(operator.beats(), &tunnel("Fail"));
-    is_restarted(&world, "paris").await;
+    is_restarted(world, "paris").await;
     let cured = Beater::start(&[operator.beats()], &paris, seconds(2), tunnel("Pass"));
     world.sees(SOON, "paris", "an outcome", |seen| !outcome(seen).is_empty()).await;
     drop(cured);
