@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::cases::{self, ALL, Case};
-use crate::helm::{HELMS, args, chart, checkout, container, identity, objects, of_kind, only};
+use crate::helm::{HELMS, Scratch, args, chart, checkout, container, identity, objects, objects_of, of_kind, only};
 
 #[test]
 fn the_chart_is_linted_strictly_by_both_versions() {
@@ -207,6 +208,105 @@ fn replicas_are_spread_by_default_and_otherwise_as_told() {
 fn a_single_replica_has_no_disruption_budget_that_would_keep_its_node() {
     let budget = |values| of_kind(&objects(&Case { values, ..cases::DEFAULT }), "PodDisruptionBudget").len();
     assert_eq!([budget(""), budget("replicaCount: 1"), budget("pdb: {enabled: false}")], [1, 0, 0]);
+}
+
+/// What helm prints in the end, without a cluster: `helm template` leaves the notes out, so here they are an object's.
+fn notes(case: &Case) -> String {
+    let scratch = Scratch::new();
+    let (copy, templates) = (scratch.0.join("vigie"), scratch.0.join("vigie/templates"));
+    let copied = Command::new("cp").arg("-R").args([&chart(), &copy]).status().expect("cp can be started");
+    assert!(copied.success(), "the chart is copied");
+    let text = fs::read_to_string(templates.join("NOTES.txt")).unwrap();
+    fs::write(templates.join("_notes.tpl"), format!("{{{{- define \"notes\" }}}}{text}{{{{- end }}}}")).unwrap();
+    fs::write(templates.join("notes.yaml"), "{kind: Notes, text: {{ include \"notes\" . | toJson }}}\n").unwrap();
+    only(&objects_of(&copy, case), "Notes")["text"].as_str().expect("a text").to_owned()
+}
+
+/// What bash complains of in commands that somebody pastes: a here-document that never ends is a warning to it.
+fn bash_says_of(commands: &str) -> String {
+    let bash = Command::new("bash").args(["-n", "-c", commands]).output().expect("bash can be started");
+    String::from_utf8_lossy(&bash.stderr).into_owned()
+}
+
+#[test]
+fn the_commands_of_the_notes_can_be_pasted_as_they_are_printed() {
+    let broken = bash_says_of("cat <<'END'\n  a: b\n  END\nls\n");
+    assert!(broken.contains("delimited by end-of-file"), "bash tells: {broken}");
+    for (namespaces, expected) in [("", "default"), ("namespaces: ['0']", "0")] {
+        let told = notes(&Case { values: namespaces, ..cases::DEFAULT });
+        let after = told.split_once("\nThen tell it of a connector:\n\n").expect("commands follow").1;
+        let block = after.split_once("\nand install it").expect("they end").0;
+        assert!(block.contains("<<'END'") && block.contains("vigie token show edge-1"), "all of them: {block}");
+        assert_eq!(bash_says_of(block), "", "{block}");
+        let manifest = block.split_once("<<'END'\n").and_then(|(_, rest)| rest.split_once("\nEND\n"));
+        let manifest: Value = serde_saphyr::from_str(manifest.expect("a here-document").0).unwrap();
+        assert_eq!(manifest["metadata"]["namespace"], expected);
+    }
+}
+
+/// What YAML would read as a number or a truth is a text all the same.
+#[test]
+fn names_that_look_like_numbers_stay_names() {
+    let values = "{fullnameOverride: 'on', namespaces: ['1e3'], remediation: {namespaces: ['1e3']}, \
+                  serviceAccount: {name: '007'}, prometheus: {namespace: '12'}, \
+                  serviceMonitor: {enabled: true, scraper: {serviceAccount: '8', namespace: '9'}}, \
+                  prometheusRule: {enabled: true, namespace: '10'}, dashboards: {enabled: true, namespace: '0x1f'}, \
+                  networkPolicy: {enabled: true}}";
+    let objects = objects(&Case { release: "1234", namespace: "5678", values, ..cases::DEFAULT });
+    assert_eq!(only(&objects, "Deployment")["metadata"]["name"], "on");
+    assert_eq!(only(&objects, "ServiceMonitor")["spec"]["namespaceSelector"]["matchNames"], json!(["5678"]));
+    for object in &objects {
+        let metadata = &object["metadata"];
+        let told = identity(object);
+        assert_eq!(metadata["labels"]["app.kubernetes.io/instance"], "1234", "{told}");
+        assert!(metadata["name"].is_string(), "{told}");
+        assert!(metadata["namespace"].is_null() || metadata["namespace"].is_string(), "{told}");
+        for subject in object["subjects"].as_array().into_iter().flatten() {
+            assert!(subject["name"].is_string() && subject["namespace"].is_string(), "{told}: {subject}");
+        }
+    }
+    assert!(objects.iter().any(|one| one["metadata"]["namespace"] == "1e3"), "the Roles are where they are wanted");
+}
+
+/// They live in no namespace: neither the parts of a name nor where they are joined may be mistaken.
+#[test]
+fn two_releases_whose_names_and_namespaces_join_alike_have_policies_of_their_own() {
+    let of = |release, namespace| -> BTreeSet<String> {
+        let objects = objects(&Case { release, namespace, ..cases::DEFAULT });
+        of_kind(&objects, "ValidatingAdmissionPolicy").into_iter().map(identity).collect()
+    };
+    let (one, other) = (of("vigie-a", "b"), of("vigie", "a-b"));
+    assert!(one.len() == 5 && one.is_disjoint(&other), "{one:?} and {other:?}");
+}
+
+#[test]
+fn with_recreate_nothing_is_said_of_a_rolling_update() {
+    let strategy = |values| {
+        let objects = objects(&Case { values, ..cases::DEFAULT });
+        only(&objects, "Deployment")["spec"]["strategy"].clone()
+    };
+    assert_eq!(strategy("strategy: {type: Recreate}"), json!({"type": "Recreate"}));
+    let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}});
+    assert_eq!(strategy(""), rolling);
+}
+
+#[test]
+fn a_probe_that_is_null_is_not_made() {
+    let probes = |values| {
+        let objects = objects(&Case { values, ..cases::DEFAULT });
+        ["startupProbe", "livenessProbe", "readinessProbe"].map(|probe| container(&objects)[probe].is_object())
+    };
+    assert_eq!(probes(""), [true; 3]);
+    assert_eq!(probes("startupProbe: null"), [false, true, true]);
+    assert_eq!(probes("{livenessProbe: null, readinessProbe: null}"), [true, false, false]);
+}
+
+#[test]
+fn the_host_of_the_public_url_is_led_in_small_letters() {
+    let values =
+        "heartbeat: {publicURL: 'https://Vigie.Example.com:8443/a', ingress: {enabled: true, tls: {enabled: true}}}";
+    let objects = objects(&Case { values, ..cases::DEFAULT });
+    assert_eq!(only(&objects, "Ingress")["spec"]["rules"][0]["host"], "vigie.example.com");
 }
 
 #[test]

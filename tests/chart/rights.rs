@@ -170,6 +170,16 @@ fn no_case_gives_a_right_that_the_files_do_not_have() {
     }
 }
 
+/// `rbac.create` is about vigie and its scraper, and `rbac.aggregate` about people.
+#[test]
+fn somebody_else_makes_every_role_and_binding_but_those_of_people() {
+    let values =
+        "{rbac: {create: false}, serviceMonitor: {scraper: {serviceAccount: prometheus, namespace: chart-monitoring}}}";
+    let objects = objects(&Case { values, ..cases::DEFAULT });
+    let made: Vec<String> = objects.iter().map(identity).filter(|one| one.contains("Role")).collect();
+    assert_eq!(made, ["ClusterRole /chart-home:vigie:view", "ClusterRole /chart-home:vigie:edit"].map(str::to_owned));
+}
+
 #[test]
 fn people_who_may_view_or_edit_a_namespace_may_do_so_with_our_kinds() {
     let objects = objects(&cases::DEFAULT);

@@ -173,7 +173,7 @@ fn the_notes_hold_a_connector_that_the_api_server_takes_and_warn_of_what_is_inse
             ..cases::DEFAULT
         });
         let manifest =
-            told.split_once("<<'END'\n").and_then(|(_, rest)| rest.split_once("\n  END")).expect("a manifest").0;
+            told.split_once("<<'END'\n").and_then(|(_, rest)| rest.split_once("\nEND\n")).expect("a manifest").0;
         let manifest: Value = serde_saphyr::from_str(manifest).expect("YAML");
         assert_eq!(
             (&manifest["kind"], &manifest["metadata"]["namespace"]),

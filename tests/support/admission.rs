@@ -131,7 +131,7 @@ impl Policies<'_> {
     pub(crate) async fn all(&self) -> Vec<ValidatingAdmissionPolicy> {
         let all: Api<ValidatingAdmissionPolicy> = Api::all(self.world.client.clone());
         let mut all = all.list(&ListParams::default()).await.expect("policies are listed").items;
-        let prefix = format!("vigie-{}-", self.world.ns);
+        let prefix = format!("vigie.{}.", self.world.ns);
         all.retain(|policy| policy.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix)));
         all
     }

@@ -29,6 +29,9 @@
 {{- if and $heartbeat.route.enabled (not $heartbeat.route.parentRefs) -}}
 {{- fail "heartbeat.route needs a Gateway: name it in heartbeat.route.parentRefs" -}}
 {{- end -}}
+{{- if and $heartbeat.route.enabled (not $heartbeat.route.hostnames) (not $heartbeat.publicURL) -}}
+{{- fail "heartbeat.route needs hosts, or it would take every host of its listeners: set heartbeat.publicURL, or heartbeat.route.hostnames" -}}
+{{- end -}}
 {{- if $heartbeat.tls.certificate.enabled -}}
 {{- if not $heartbeat.tls.certificate.issuerRef.name -}}
 {{- fail "heartbeat.tls.certificate needs an issuer: name it in heartbeat.tls.certificate.issuerRef" -}}
@@ -37,6 +40,7 @@
 {{- fail "heartbeat.tls.certificate needs names: set heartbeat.publicURL, or heartbeat.tls.certificate.dnsNames" -}}
 {{- end -}}
 {{- end -}}
+{{- include "vigie.checks.names" . -}}
 {{- $namespaces := .Values.namespaces -}}
 {{- range .Values.remediation.namespaces -}}
 {{- if and $namespaces (not (has . $namespaces)) -}}
@@ -46,6 +50,91 @@
 {{- with .Values.serviceMonitor.scraper -}}
 {{- if and .serviceAccount (not .namespace) -}}
 {{- fail (printf "serviceMonitor.scraper names the ServiceAccount %s and no namespace: set serviceMonitor.scraper.namespace" .serviceAccount) -}}
+{{- end -}}
+{{- end -}}
+{{- include "vigie.checks.extra" . -}}
+{{- include "vigie.checks.strategy" . -}}
+{{- $pdb := .Values.pdb -}}
+{{- if and $pdb.enabled (gt (int .Values.replicaCount) 1) (kindIs "invalid" $pdb.minAvailable) (kindIs "invalid" $pdb.maxUnavailable) -}}
+{{- fail "pdb says neither how many pods stay nor how many may go: set pdb.minAvailable or pdb.maxUnavailable, or pdb.enabled: false" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /*
+What the chart says itself (templates/_container.tpl), by the flag, and what to do instead of saying it again: the program takes
+no such flag twice, and by a variable the checks of the value were gone round. Flags that may repeat only add to the values;
+but --namespace, which has its rights.
+*/ -}}
+{{- define "vigie.checks.extra" -}}
+{{- $instead := dict
+  "--lease-namespace" "install the release into that namespace"
+  "--lease-name" "set fullnameOverride"
+  "--heartbeat-service" "set fullnameOverride"
+  "--admin-auth" "set adminAuth"
+  "--remediation" "set remediation.enabled"
+  "--log-format" "set log.format"
+  "--log" "set log.level"
+  "--namespace" "set namespaces"
+  "--public-url" "set heartbeat.publicURL"
+  "--tls-cert-file" "set heartbeat.tls.secretName"
+  "--tls-key-file" "set heartbeat.tls.secretName"
+  "--prometheus-url" "set prometheus.url" -}}
+{{- range .Values.extraArgs -}}
+{{- $flag := first (splitList "=" .) -}}
+{{- with get $instead $flag -}}
+{{- fail (printf "extraArgs names %s, which the chart gives itself: %s" $flag .) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- $name := .name -}}
+{{- range $flag, $value := $instead -}}
+{{- if eq $name (printf "VIGIE_%s" ($flag | trimPrefix "--" | replace "-" "_" | upper)) -}}
+{{- fail (printf "extraEnv names %s, which the chart gives itself as %s: %s" $name $flag $value) -}}
+{{- end -}}
+{{- end -}}
+{{- if has $name (list "POD_NAME" "POD_NAMESPACE" "POD_IP") -}}
+{{- fail (printf "extraEnv names %s, which the chart sets itself: leave it out" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The API server takes no address for a host, and no Service whose name begins with a digit. */ -}}
+{{- define "vigie.checks.names" -}}
+{{- $heartbeat := .Values.heartbeat -}}
+{{- $public := include "vigie.publicHost" . -}}
+{{- $address := "^[0-9.]+$|:" -}}
+{{- if and $heartbeat.ingress.enabled (regexMatch $address ($heartbeat.ingress.host | default $public)) -}}
+{{- fail (printf "heartbeat.ingress needs a host name, and %s is an address: set heartbeat.ingress.host, or a name in heartbeat.publicURL" ($heartbeat.ingress.host | default $public)) -}}
+{{- end -}}
+{{- if $heartbeat.route.enabled -}}
+{{- range ($heartbeat.route.hostnames | default (list $public)) -}}
+{{- if regexMatch $address . -}}
+{{- fail (printf "heartbeat.route needs host names, and %s is an address: set heartbeat.route.hostnames, or a name in heartbeat.publicURL" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $heartbeat.tls.certificate.enabled -}}
+{{- range ($heartbeat.tls.certificate.dnsNames | default (list $public)) -}}
+{{- if regexMatch $address . -}}
+{{- fail (printf "heartbeat.tls.certificate needs DNS names, and %s is an address: set heartbeat.tls.certificate.dnsNames, or a name in heartbeat.publicURL" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $name := include "vigie.fullname" . -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- fail (printf "the objects would be called %s, and a Service's name begins with a letter: name the release otherwise, or set fullnameOverride" $name) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "vigie.checks.strategy" -}}
+{{- $strategy := .Values.strategy -}}
+{{- if ne (toString $strategy.type) "Recreate" -}}
+{{- with $strategy.rollingUpdate -}}
+{{- $noSurge := and (not (kindIs "invalid" .maxSurge)) (eq (toString .maxSurge | trimSuffix "%" | int) 0) -}}
+{{- $noneGoes := and (not (kindIs "invalid" .maxUnavailable)) (eq (toString .maxUnavailable | trimSuffix "%" | int) 0) -}}
+{{- if and $noSurge $noneGoes -}}
+{{- fail "strategy.rollingUpdate has maxSurge 0 and maxUnavailable 0: no pod could be replaced; raise one of them" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

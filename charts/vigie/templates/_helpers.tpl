@@ -37,7 +37,7 @@ those of another release by just these two.
 */ -}}
 {{- define "vigie.selectorLabels" -}}
 app.kubernetes.io/name: vigie
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "vigie.labels" -}}
@@ -68,9 +68,9 @@ The chart's labels, and more: a dict of root and labels. What is ours wins, and 
 {{- end -}}
 {{- end -}}
 
-{{- /* The host of the public URL, or nothing. */ -}}
+{{- /* The host of the public URL, or nothing. In a URL it may have capitals; in an Ingress, route or Certificate it may not. */ -}}
 {{- define "vigie.publicHost" -}}
-{{- with .Values.heartbeat.publicURL -}}{{ (urlParse .).hostname }}{{- end -}}
+{{- with .Values.heartbeat.publicURL -}}{{ (urlParse .).hostname | lower }}{{- end -}}
 {{- end -}}
 
 {{- define "vigie.tlsSecretName" -}}

@@ -33,7 +33,7 @@ kind: {{ $kind }}
 metadata:
   name: {{ $name | quote }}
   {{- if hasKey . "namespace" }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | quote }}
   {{- end }}
   labels:
     {{- include "vigie.labels" .root | nindent 4 }}
@@ -45,7 +45,7 @@ kind: {{ $kind }}Binding
 metadata:
   name: {{ $name | quote }}
   {{- if hasKey . "namespace" }}
-  namespace: {{ .namespace }}
+  namespace: {{ .namespace | quote }}
   {{- end }}
   labels:
     {{- include "vigie.labels" .root | nindent 4 }}
@@ -55,6 +55,6 @@ roleRef:
   name: {{ $name | quote }}
 subjects:
 - kind: ServiceAccount
-  name: {{ include "vigie.serviceAccountName" .root }}
-  namespace: {{ .root.Release.Namespace }}
+  name: {{ include "vigie.serviceAccountName" .root | quote }}
+  namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}
