@@ -6,13 +6,11 @@ use super::Told;
 use crate::api::{Attempt, AttemptOutcome, AttemptPhase, PastAttempt, RemediationStatus};
 
 pub(super) fn started(attempt: &Attempt, message: &str) -> Told {
-    Told {
-        reason: "RestartStarted",
-        is_warning: false,
-        note: message.to_owned(),
-        at: attempt.start_time.0,
-        occurrence: format!("RestartStarted/{}", attempt.id),
-    }
+    begun(&attempt.id, attempt.start_time.0, message.to_owned())
+}
+
+fn begun(id: &str, at: Timestamp, note: String) -> Told {
+    Told { reason: "RestartStarted", is_warning: false, note, at, occurrence: format!("RestartStarted/{id}") }
 }
 
 pub(super) fn outcome_of(past: &PastAttempt) -> Told {
@@ -35,11 +33,16 @@ pub(super) fn outcome_of(past: &PastAttempt) -> Told {
     }
 }
 
-/// What is told again after a restart of ours: whoever wrote it may have been killed before it could tell. Told already,
-/// it is the same occurrence.
+/// What is told again after a restart of ours: whoever wrote it may have been killed before it could tell, of the end and of
+/// the beginning that another was killed over before. Told already, it is the same occurrence.
 pub fn retold(status: &RemediationStatus, since: Timestamp) -> Vec<Told> {
+    let is_under_way = |current: &&Attempt| current.phase != AttemptPhase::Reserved;
+    let under_way = status.current.as_ref().filter(is_under_way);
+    let under_way =
+        under_way.map(|current| started(current, &format!("a restart is under way, for {}", current.cause)));
     let ended = status.history.first().filter(|past| past.end_time.0 >= since);
-    let begun = status.current.as_ref().filter(|current| current.phase != AttemptPhase::Reserved);
-    let begun = begun.map(|current| started(current, &format!("a restart is under way, for {}", current.cause)));
-    begun.into_iter().chain(ended.map(outcome_of)).collect()
+    let note = |past: &PastAttempt| format!("a restart was done, for {}", past.cause);
+    let restarted = ended.filter(|past| past.restarted);
+    let restarted = restarted.map(|past| begun(&past.id, past.start_time.0, note(past)));
+    under_way.into_iter().chain(restarted).chain(ended.map(outcome_of)).collect()
 }
