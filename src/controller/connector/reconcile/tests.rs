@@ -160,7 +160,7 @@ async fn an_attempt_that_another_recorded_is_told_once_also_when_the_state_chang
         rig.reconcile().await.unwrap();
         assert_eq!(rig.told(), 0, "and not again");
     }
-    assert_eq!(told[1], told[0] + 1, "its outcome, beside that it is online");
+    assert_eq!(told[1], told[0] + 2, "its beginning and its outcome, beside that it is online");
 }
 
 /// What stands between the Secret's writing and the status that says so: the token may be in use already.
