@@ -11,6 +11,7 @@ use crate::app::{App, running};
 use crate::person::{advice, diagnose, kubectl, message, next, obey, says};
 use crate::place;
 use crate::support::cluster::Cluster;
+use crate::support::rights::rule;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
@@ -195,6 +196,7 @@ fn may_read_nodes(world: &World) -> [Global; 2] {
 async fn pods_of_a_node_that_is_gone_are_explained_by_the_node() {
     let world = place::world("real-node").await;
     let _rights = may_read_nodes(&world);
+    world.heeded("vigie", &rule(json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}))).await;
     let (node, nodes) = node(&world).await;
     let _operator = world.operator(&[]).await;
     let tolerates = json!([{"operator": "Exists"}]);

@@ -10,6 +10,7 @@ use crate::support::http::{get, get_as};
 use crate::support::operator::free_port;
 use crate::support::process::run;
 use crate::support::proxy::Way;
+use crate::support::rights::rule;
 use crate::support::world::SOON;
 use crate::support::{Connector, Operator, World, eventually, never, quick, seconds, text};
 
@@ -156,6 +157,10 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
     kubectl(&["create", "clusterrolebinding", &ask, "--clusterrole=system:auth-delegator", &account("vigie")]);
     kubectl(&["create", "clusterrole", &read, "--verb=get", "--non-resource-url=/metrics,/vigie/api/v1/connectors"]);
     kubectl(&["create", "clusterrolebinding", &read, &format!("--clusterrole={read}"), &account("reader")]);
+    let review =
+        json!({"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]});
+    world.heeded("vigie", &rule(review)).await;
+    world.heeded("reader", &rule(json!({"nonResourceURLs": ["/metrics"], "verbs": ["get"]}))).await;
     let operator = world.operator(&["--admin-auth", "kubernetes"]).await;
     let (reader, stranger) = (world.account_token("reader").await, world.account_token("stranger").await);
     for path in ["/metrics", "/api/v1/connectors"] {

@@ -2,8 +2,7 @@
 //! are played: a test writes what a kubelet would have written.
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -213,40 +212,13 @@ async fn a_url_is_probed_from_here_and_its_end_is_seen() {
     assert!(!cause.is_empty() && !cause.contains("Blocked"), "a refusal is no firewall: {report:#}");
 }
 
-/// A kubeconfig of somebody who may read MonitoredBackends and nothing else.
-async fn reader(world: &World) -> String {
-    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "reader"}})).unwrap();
-    world.api::<ServiceAccount>().create(&PostParams::default(), &account).await.unwrap();
-    let role: Role = serde_json::from_value(json!({
-        "metadata": {"name": "reader"},
-        "rules": [{"apiGroups": ["vigie.dev"], "resources": ["monitoredbackends"], "verbs": ["get"]}],
-    }))
-    .unwrap();
-    world.api::<Role>().create(&PostParams::default(), &role).await.unwrap();
-    let binding: RoleBinding = serde_json::from_value(json!({
-        "metadata": {"name": "reader"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
-        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": world.ns}],
-    }))
-    .unwrap();
-    world.api::<RoleBinding>().create(&PostParams::default(), &binding).await.unwrap();
-    let (server, authority) = world.cluster.server();
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "reader",
-        "clusters": [{"name": "c", "cluster": {
-            "server": format!("https://{server}"), "certificate-authority-data": authority,
-        }}],
-        "users": [{"name": "u", "user": {"token": world.account_token("reader").await}}],
-        "contexts": [{"name": "reader", "context": {"cluster": "c", "user": "u", "namespace": world.ns}}],
-    });
-    world.file("reader.kubeconfig", &config.to_string()).display().to_string()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_caller_may_not_read_is_named_and_never_guessed() {
     let world = World::new("diagnose-rbac").await;
     shop(&world, json!({})).await;
-    let kubeconfig = reader(&world).await;
+    let rule = json!({"apiGroups": ["vigie.dev"], "resources": ["monitoredbackends"], "verbs": ["get"]});
+    world.person("reader", json!([rule])).await;
+    let kubeconfig = world.file("reader.kubeconfig", &world.kubeconfig_of("reader").await).display().to_string();
     let report = unwell(&diagnose(&world, &["-o", "json", "--kubeconfig", &kubeconfig]));
     let missing = report["missing"].to_string();
     for permission in ["get deployments.apps", "get services"] {

@@ -5,8 +5,7 @@ use std::process::Command;
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
@@ -82,7 +81,8 @@ impl World {
         let namespaces = format!("namespaces={{{}}}", self.ns);
         let rendered = self.rendered(&["--set", &namespaces]).ok();
         let file = self.file("policies.yaml", &rendered);
-        let editor = self.person("editor", json!([editing()])).await;
+        self.person("editor", json!([editing()])).await;
+        let editor = self.client_of("editor").await;
         let vigie = self.client_of(ACCOUNTS[0]).await;
         let policies = Policies { world: self, file, vigie, editor };
         self.cluster.kubectl(&["apply", "-f", policies.file.to_str().expect("its name is text")]).ok();
@@ -102,27 +102,6 @@ impl World {
         let (server, authority) = self.cluster.server();
         let cluster = json!({"server": format!("https://{server}"), "certificate-authority-data": authority});
         self.kubeconfig(account, cluster).await
-    }
-
-    /// Somebody new, who may do in this namespace what these rules say.
-    pub(crate) async fn person(&self, name: &str, rules: Value) -> kube::Client {
-        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-        self.api().create(&PostParams::default(), &account).await.expect("an account is made");
-        self.allow(name, name, rules).await;
-        self.client_of(name).await
-    }
-
-    /// Allows a ServiceAccount of this namespace what these rules say, by a Role of this name.
-    pub(crate) async fn allow(&self, account: &str, role: &str, rules: Value) {
-        let made: Role = serde_json::from_value(json!({"metadata": {"name": role}, "rules": rules})).unwrap();
-        self.api().create(&PostParams::default(), &made).await.expect("a role is made");
-        let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": role},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
-            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.ns}],
-        }))
-        .unwrap();
-        self.api().create(&PostParams::default(), &binding).await.expect("a binding is made");
     }
 }
 

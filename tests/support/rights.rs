@@ -1,13 +1,17 @@
 //! The rights of the operators under test: those of the role files that we ship, and no more.
 
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::World;
-use super::world::ACCOUNTS;
+use super::world::{ACCOUNTS, SOON};
+use super::{World, eventually};
 
 /// What one looks after a namespace with.
 const NAMESPACED: &str = include_str!("../../config/rbac/namespaced.yaml");
@@ -52,12 +56,77 @@ fn apart(role: Role) -> Vec<Role> {
     [(role, others), (second, status)].map(|(role, rules)| Role { rules: Some(rules), ..role }).into()
 }
 
+/// A rule, as a role file has it.
+pub(crate) fn rule(rule: Value) -> PolicyRule {
+    serde_json::from_value(rule).expect("a rule")
+}
+
 impl World {
     /// Gives the operators what looks after one namespace: this.
     pub(crate) async fn add_rights(&self) {
-        for role in namespaced().into_iter().flat_map(apart) {
-            self.add_role(role).await;
+        let roles: Vec<Role> = namespaced().into_iter().flat_map(apart).collect();
+        for role in &roles {
+            self.add_role(role.clone()).await;
         }
+        let last = roles.last().and_then(|role| role.rules.as_ref()?.last()).expect("roles have rules");
+        for account in ACCOUNTS {
+            self.heeded(account, last).await;
+        }
+    }
+
+    /// Waits until the API server lets a ServiceAccount of this namespace do what a rule says. It learns of roles and
+    /// bindings by watching them, in order, and forbids until it has: who has seen the last has seen them all.
+    pub(crate) async fn heeded(&self, account: &str, rule: &PolicyRule) {
+        let first = |of: &Option<Vec<String>>| of.as_ref().and_then(|all| all.first().cloned());
+        let verb = rule.verbs.first().cloned();
+        let resource = first(&rule.resources).map(|resource| {
+            let (resource, subresource) = resource.split_once('/').unwrap_or((&resource, ""));
+            ResourceAttributes {
+                namespace: Some(self.ns.clone()),
+                group: first(&rule.api_groups),
+                resource: Some(resource.to_owned()),
+                subresource: Some(subresource.to_owned()),
+                name: first(&rule.resource_names),
+                verb: verb.clone(),
+                ..Default::default()
+            }
+        });
+        let path = first(&rule.non_resource_urls).map(|path| NonResourceAttributes { path: Some(path), verb });
+        let spec = SubjectAccessReviewSpec {
+            user: Some(format!("system:serviceaccount:{}:{account}", self.ns)),
+            resource_attributes: resource,
+            non_resource_attributes: path,
+            ..Default::default()
+        };
+        let review = SubjectAccessReview { spec, ..Default::default() };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        eventually(SOON, "the API server heeds a new rule", async || {
+            let answer = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
+            let status = answer.status.unwrap_or_default();
+            if status.allowed { Ok(()) } else { Err(format!("{rule:?}: {status:?}")) }
+        })
+        .await;
+    }
+
+    /// Somebody new, who may do in this namespace what these rules say.
+    pub(crate) async fn person(&self, name: &str, rules: Value) {
+        let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        self.api().create(&PostParams::default(), &account).await.expect("an account is made");
+        self.allow(name, name, rules).await;
+    }
+
+    /// Allows a ServiceAccount of this namespace what these rules say, by a Role of this name, from now on.
+    pub(crate) async fn allow(&self, account: &str, role: &str, rules: Value) {
+        let made: Role = serde_json::from_value(json!({"metadata": {"name": role}, "rules": rules})).unwrap();
+        self.api().create(&PostParams::default(), &made).await.expect("a role is made");
+        let binding: RoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": self.ns}],
+        }))
+        .unwrap();
+        self.api().create(&PostParams::default(), &binding).await.expect("a binding is made");
+        self.heeded(account, made.rules.as_ref().and_then(|rules| rules.last()).expect("there is a rule")).await;
     }
 
     async fn add_role(&self, mut role: Role) {

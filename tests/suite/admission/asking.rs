@@ -65,7 +65,8 @@ fn at(time: &str) -> Value {
 
 /// Somebody who may edit, and do with workloads what this rule says.
 async fn with(world: &World, name: &str, rule: Value) -> [Desk; 2] {
-    Desk::of(world, &world.person(name, json!([editing(), rule])).await)
+    world.person(name, json!([editing(), rule])).await;
+    Desk::of(world, &world.client_of(name).await)
 }
 
 fn patching(resources: &[&str], names: &[&str]) -> Value {
