@@ -17,6 +17,7 @@ pub mod listening;
 mod maps;
 pub mod message;
 mod patience;
+pub mod places;
 pub mod refusals;
 pub mod registry;
 pub mod routes;

@@ -16,13 +16,13 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::patience::{Lingering, Phase, Pulse, Watched};
+use super::places::{Place, Places, WhenFull};
 use super::routes::{BODY_TIMEOUT, Connection};
 use super::tls::{LOOK_EVERY, TlsFiles};
 
@@ -40,8 +40,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// What a connection may take.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections open at once; more wait in the kernel's backlog.
+    /// Connections open at once.
     pub max_connections: usize,
+    /// What becomes of more.
+    pub when_full: WhenFull,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
     /// For a request's head, from its first byte; for the first request from the connection's start.
@@ -60,6 +62,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 16_384,
+            when_full: WhenFull::Wait,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: BODY_TIMEOUT,
@@ -117,7 +120,7 @@ struct Server {
     tls: Option<Arc<TlsFiles>>,
     limits: Limits,
     http: http1::Builder,
-    slots: Arc<Semaphore>,
+    places: Places,
     /// Whether the last accept failed.
     failing: AtomicBool,
     full: OnceAMinute,
@@ -129,28 +132,27 @@ impl Server {
         let mut http = http1::Builder::new();
         // The head's time is ours to measure: see `patience`.
         http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
-        let slots = Arc::new(Semaphore::new(limits.max_connections));
+        let places = Places::new(limits.max_connections, limits.when_full);
         let (full, failed) = Default::default();
-        Self { router, tls, limits, http, slots, failing: AtomicBool::new(false), full, failed }
+        Self { router, tls, limits, http, places, failing: AtomicBool::new(false), full, failed }
     }
 
     /// Accepts until `stop`, then closes the port and hands over what is still open.
     async fn accept(self: &Arc<Self>, listener: TcpListener, stop: &CancellationToken) -> JoinSet<()> {
         let mut open = JoinSet::new();
         loop {
-            let next = async { (self.slot().await, listener.accept().await) };
-            let (slot, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 () = stop.cancelled() => return open,
-                next = next => next,
+                accepted = self.next(&listener) => accepted,
             };
             while open.try_join_next().is_some_and(reaped) {}
             self.failing.store(accepted.as_ref().is_err_and(is_ours), Ordering::Relaxed);
             match accepted {
-                Ok((socket, peer)) => {
+                Ok((socket, peer, place)) => {
                     // A token of its own: all polling one would meet at its lock.
                     let stop = stop.child_token();
-                    open.spawn(Arc::clone(self).connection(socket, peer, stop, slot));
+                    open.spawn(Arc::clone(self).connection(socket, peer, stop, place));
                 }
                 Err(error) if is_ours(&error) => {
                     if self.failed.due() {
@@ -163,49 +165,56 @@ impl Server {
         }
     }
 
-    /// A place for one more connection; waits for it when there is none.
-    async fn slot(&self) -> OwnedSemaphorePermit {
-        if self.slots.available_permits() == 0 && self.full.due() {
-            let max = self.limits.max_connections;
-            tracing::warn!(max, "as many connections as may be are open; more wait until one ends");
+    /// The next connection, with its place.
+    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, Place)> {
+        if self.places.come_first() {
+            self.say_when_full("more wait until one ends");
+            let place = self.places.any().await;
+            let (socket, peer) = listener.accept().await?;
+            return Ok((socket, peer, place));
         }
-        Arc::clone(&self.slots).acquire_owned().await.expect("the semaphore is never closed")
+        let (socket, peer) = listener.accept().await?;
+        self.say_when_full("who has the most loses its oldest to each that comes");
+        let place = self.places.of(peer.ip()).await;
+        Ok((socket, peer, place))
+    }
+
+    fn say_when_full(&self, consequence: &str) {
+        if self.places.are_taken() && self.full.due() {
+            let max = self.limits.max_connections;
+            tracing::warn!(max, "as many connections as may be are open; {consequence}");
+        }
     }
 
     /// How long an idle connection is kept: less when others may be waiting for its place.
     fn idle_timeout(&self) -> Duration {
-        let scarce = self.slots.available_permits() < self.limits.max_connections.div_ceil(4);
-        if scarce || self.failing.load(Ordering::Relaxed) {
+        if self.places.are_scarce() || self.failing.load(Ordering::Relaxed) {
             self.limits.idle_timeout.min(IDLE_WHEN_SCARCE)
         } else {
             self.limits.idle_timeout
         }
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        socket: TcpStream,
-        peer: SocketAddr,
-        stop: CancellationToken,
-        slot: OwnedSemaphorePermit,
-    ) {
+    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, place: Place) {
+        tokio::select! {
+            () = place.lost() => tracing::debug!(%peer, "a connection gave up its place to another"),
+            () = self.serve(socket, peer, stop) => {}
+        }
+    }
+
+    async fn serve(&self, socket: TcpStream, peer: SocketAddr, stop: CancellationToken) {
         // An answer is one small write; waiting to fill a packet would only delay it.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
         let socket = Lingering::new(socket, self.limits.linger);
-        match &self.tls {
-            None => self.talk(socket, peer, stop).await,
-            Some(files) => {
-                let handshake = TlsAcceptor::from(files.config()).accept(socket);
-                match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
-                    Ok(Ok(stream)) => self.talk(stream, peer, stop).await,
-                    Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-                    Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
-                }
-            }
+        let Some(files) = &self.tls else { return self.talk(socket, peer, stop).await };
+        let handshake = TlsAcceptor::from(files.config()).accept(socket);
+        match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
+            Ok(Ok(stream)) => self.talk(stream, peer, stop).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
         }
-        drop(slot);
     }
 
     /// Answers the requests of one connection until either end has had enough.

@@ -38,6 +38,7 @@ use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
 use crate::heartbeat::registry::{Registry, Told};
 use crate::heartbeat::routes::{self, Options};
+use crate::heartbeat::places::WhenFull;
 use crate::heartbeat::server::{Limits, serve};
 use crate::heartbeat::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, Leadership, PodLabel, identity};
@@ -324,8 +325,9 @@ impl Parts<'_> {
             AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.lease.clone())),
         };
         let private = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
-        // Few ask, and each answer may hold the whole fleet.
-        let limits = Limits { max_connections: 256, ..Limits::default() };
+        // Few ask, and each answer may hold the whole fleet. Any pod may connect, and the kubelet must get through.
+        let when_full = WhenFull::EndTheOldestOfTheMost;
+        let limits = Limits { max_connections: 256, when_full, ..Limits::default() };
         rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
     }
 }

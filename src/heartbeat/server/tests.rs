@@ -250,6 +250,37 @@ async fn a_connection_too_many_waits_for_its_turn() {
     assert_eq!(heard, ["known", "known", "second"]);
 }
 
+/// A connection from this address of loopback.
+async fn connect_from(address: &str, served: &Served) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+    socket.connect(served.address).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_address_that_fills_all_places_shuts_nobody_else_out() {
+    let when_full = WhenFull::EndTheOldestOfTheMost;
+    let served = start(Limits { max_connections: 4, when_full, ..Limits::default() }, None).await;
+    let mut kept = connect_from("127.0.0.2", &served).await;
+    kept.write_all(&post_and_stay(BEAT)).await.unwrap();
+    read_one(&mut kept).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(connect_from("127.0.0.3", &served).await);
+    }
+    // Another's is answered at once, whose own stay, and what was there before is there still.
+    for _ in 0..3 {
+        let mut other = connect_from("127.0.0.4", &served).await;
+        other.write_all(&post(BEAT)).await.unwrap();
+        assert_eq!(status(&read_all(&mut other).await), "200");
+    }
+    kept.write_all(&post_and_stay(BEAT)).await.unwrap();
+    assert_eq!(status(&read_one(&mut kept).await), "200");
+    for mut lost in silent.drain(..17) {
+        read_all(&mut lost).await;
+    }
+}
+
 #[tokio::test]
 async fn a_stop_closes_the_port_ends_the_idle_and_waits_for_the_busy() {
     let served = start(Limits::default(), None).await;
@@ -293,14 +324,14 @@ fn only_our_own_trouble_makes_accepting_pause() {
     assert!(is_ours(&io::Error::from_raw_os_error(23)));
 }
 
-#[test]
-fn idle_connections_are_kept_for_less_when_places_are_scarce() {
+#[tokio::test]
+async fn idle_connections_are_kept_for_less_when_places_are_scarce() {
     let router = Router::new();
     let server = Server::new(router, None, Limits { max_connections: 4, ..Limits::default() });
     assert_eq!(server.idle_timeout(), Limits::default().idle_timeout);
     server.failing.store(true, Ordering::Relaxed);
     assert_eq!(server.idle_timeout(), IDLE_WHEN_SCARCE);
     server.failing.store(false, Ordering::Relaxed);
-    let _taken = Arc::clone(&server.slots).try_acquire_many_owned(4).unwrap();
+    let _taken = futures::future::join_all((0..4).map(|_| server.places.any())).await;
     assert_eq!(server.idle_timeout(), IDLE_WHEN_SCARCE);
 }
