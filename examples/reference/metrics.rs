@@ -92,6 +92,10 @@ impl Fleet for One {
         each(backend());
     }
 
+    fn standing(&self) -> (Standing, bool) {
+        (Standing::Leader, true)
+    }
+
     fn facts(&self) -> Facts {
         Facts {
             leader: Standing::Leader,

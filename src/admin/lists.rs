@@ -50,7 +50,7 @@ async fn list<V: Serialize + Send + 'static>(
     params: Asked,
     gather: fn(&dyn Fleet, Option<&str>) -> Vec<V>,
 ) -> Response {
-    let leader = shared.fleet.facts().leader;
+    let (leader, _) = shared.fleet.standing();
     let tail = format!("],\"leader\":\"{leader}\",\"source\":\"operator\"}}\n");
     match gathered(shared, params, gather).await {
         Ok(items) => ([(header::CONTENT_TYPE, "application/json")], body("{\"items\":[", items, tail)).into_response(),
@@ -93,7 +93,7 @@ struct Labels {
 /// Every accepted backend that speaks HTTP, for Prometheus' `http_sd_configs`.
 pub(super) async fn discovery(State(shared): State<Arc<Shared>>, params: Asked) -> Response {
     // Before everything is known an empty list would have Prometheus drop every target: an error leaves those it has.
-    if !shared.fleet.facts().synced {
+    if !shared.fleet.standing().1 {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "NotSynced", "the backends are not all known yet");
     }
     match gathered(&shared, params, sorted_backends).await {

@@ -98,7 +98,7 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    match readiness(&shared.fleet.facts()) {
+    match readiness(shared.fleet.standing()) {
         Ok(()) => "ok\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
@@ -106,10 +106,10 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 /// Whether this replica can do its part: lead, or take over with warm stores. One that has led and cannot reach the
 /// API server stays ready, because nobody else hears the beats.
-fn readiness(facts: &Facts) -> Result<(), &'static str> {
-    match facts.leader {
+fn readiness((standing, synced): (Standing, bool)) -> Result<(), &'static str> {
+    match standing {
         Standing::Uncertain => Ok(()),
-        Standing::Leader | Standing::Follower if facts.synced => Ok(()),
+        Standing::Leader | Standing::Follower if synced => Ok(()),
         Standing::Leader | Standing::Follower => Err("the stores are not yet filled from the API server"),
     }
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::api::{ConnectorState, Truth};
 
 struct Fake {
+    walks: std::sync::atomic::AtomicUsize,
     facts: Facts,
     names: Vec<(String, String)>,
 }
@@ -24,7 +25,12 @@ impl Fleet for Fake {
 
     fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(BackendView)) {}
 
+    fn standing(&self) -> (Standing, bool) {
+        (self.facts.leader, self.facts.synced)
+    }
+
     fn facts(&self) -> Facts {
+        self.walks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.facts.clone()
     }
 }
@@ -78,7 +84,7 @@ fn facts(leader: Standing, synced: bool) -> Facts {
 
 fn admin(facts: Facts, auth: Option<Authenticator>) -> Router {
     let names = [("b", "two"), ("a", "one"), ("b", "one")].map(|(ns, name)| (ns.to_owned(), name.to_owned()));
-    let fleet = Arc::new(Fake { facts, names: names.to_vec() });
+    let fleet = Arc::new(Fake { walks: 0.into(), facts, names: names.to_vec() });
     let mut registry = Registry::default();
     metrics::register_fleet(&mut registry, fleet.clone(), metrics::ObjectMetrics::Auto);
     router(Admin { fleet, registry: Arc::new(registry), auth })
@@ -110,6 +116,16 @@ async fn alive_is_not_ready_and_says_why() {
     for ready in [facts(Standing::Follower, true), facts(Standing::Leader, true), facts(Standing::Uncertain, false)] {
         assert_eq!(get_from(&admin(ready, None), "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
     }
+}
+
+#[tokio::test]
+async fn nothing_but_a_scrape_walks_the_fleet_to_know_how_the_operator_is() {
+    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Standing::Leader, true), names: Vec::new() });
+    let router = router(Admin { fleet: fleet.clone(), registry: Arc::default(), auth: None });
+    for path in ["/livez", "/readyz", "/api/v1/connectors", "/api/v1/backends", "/sd/prometheus"] {
+        assert_eq!(get_from(&router, path).await.0, StatusCode::OK, "{path}");
+    }
+    assert_eq!(fleet.walks.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
@@ -160,7 +176,7 @@ async fn a_namespace_narrows_and_a_wrong_question_is_answered_by_a_sentence() {
 #[tokio::test]
 async fn a_large_fleet_is_written_in_pieces_that_fit_together() {
     let names: Vec<_> = (0..250).map(|i| ("ns".to_owned(), format!("e{i:03}"))).collect();
-    let fleet = Arc::new(Fake { facts: facts(Standing::Leader, true), names });
+    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Standing::Leader, true), names });
     let router = router(Admin { fleet, registry: Arc::default(), auth: None });
     let (_, text) = get_from(&router, "/api/v1/connectors").await;
     let json: Value = serde_json::from_str(&text).unwrap();

@@ -137,6 +137,10 @@ pub trait Fleet: Send + Sync + 'static {
     /// Calls `each` for every backend, of one namespace when it is given, in no particular order.
     fn backends(&self, namespace: Option<&str>, each: &mut dyn FnMut(BackendView));
 
-    /// What is true of the operator itself.
+    /// What this replica is to the others, and whether every store has been filled from the API server. Costs the same
+    /// however large the fleet is: the kubelet asks every few seconds, and anybody may.
+    fn standing(&self) -> (Standing, bool);
+
+    /// What is true of the operator itself. Walks the whole fleet.
     fn facts(&self) -> Facts;
 }

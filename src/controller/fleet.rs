@@ -27,6 +27,10 @@ impl Fleet for Everything {
         self.backends.backends(namespace, self.connectors.follows(), each);
     }
 
+    fn standing(&self) -> (Standing, bool) {
+        self.connectors.standing()
+    }
+
     fn facts(&self) -> Facts {
         let mut facts = self.connectors.facts();
         if facts.leader != Standing::Follower {

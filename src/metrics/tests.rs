@@ -17,6 +17,11 @@ impl Fleet for Few {
 
     fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(crate::admin::BackendView)) {}
 
+    fn standing(&self) -> (Standing, bool) {
+        let facts = self.facts.lock();
+        (facts.leader, facts.synced)
+    }
+
     fn facts(&self) -> Facts {
         Facts { connectors: self.views.lock().len(), ..self.facts.lock().clone() }
     }

@@ -68,15 +68,22 @@ impl Known {
         self.registry.ear.inputs().office == Office::Follower
     }
 
-    /// What is true of the operator itself, as far as connectors are concerned.
-    pub fn facts(&self) -> Facts {
-        let now = self.registry.clock().read();
+    /// What this replica is to the others, and whether every store has been filled.
+    pub fn standing(&self) -> (Standing, bool) {
         let inputs = self.registry.ear.inputs();
-        let leader = match inputs.office {
+        let standing = match inputs.office {
             Office::Leader => Standing::Leader,
             Office::Uncertain | Office::Unconfirmed => Standing::Uncertain,
             Office::Follower => Standing::Follower,
         };
+        (standing, inputs.synced)
+    }
+
+    /// What is true of the operator itself, as far as connectors are concerned.
+    pub fn facts(&self) -> Facts {
+        let now = self.registry.clock().read();
+        let inputs = self.registry.ear.inputs();
+        let (leader, synced) = self.standing();
         let mut pending = 0;
         if leader != Standing::Follower {
             self.visit(None, &mut |connector, _, assessment, _| {
@@ -85,7 +92,7 @@ impl Known {
         }
         Facts {
             leader,
-            synced: inputs.synced,
+            synced,
             listening_since: self.registry.ear.listening().since.map(|at| now.stamp(at)),
             reachable: self.has_canary.then_some(inputs.canary_failing_since.is_none()),
             status_write_pending: pending,
