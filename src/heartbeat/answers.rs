@@ -99,19 +99,19 @@ pub(super) fn not_allowed(allowed: &'static str) -> Response {
     with(response, header::ALLOW, HeaderValue::from_static(allowed))
 }
 
-/// `GET /api/health`.
+/// `GET /api/health`. Whoever asks one that does not lead, or may not, comes anew next time.
 pub(super) fn health(hearing: &Hearing) -> Response {
     match hearing {
         Hearing::Yes => answer(StatusCode::OK, Bytes::from_static(br#"{"status":"ok","leader":"yes"}"#)),
         Hearing::Uncertain { message } => {
             let body = format!(r#"{{"status":"ok","leader":"uncertain","message":{}}}"#, quoted(message));
-            answer(StatusCode::OK, body.into())
+            closing(answer(StatusCode::OK, body.into()))
         }
         Hearing::No { reason, message, retry_after_seconds } => {
             let (reason, message) = (quoted(reason), quoted(message));
             let body = format!(r#"{{"status":"unavailable","leader":"no","reason":{reason},"message":{message}}}"#);
             let response = answer(StatusCode::SERVICE_UNAVAILABLE, body.into());
-            with(response, header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds))
+            closing(with(response, header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds)))
         }
     }
 }
@@ -130,7 +130,8 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("a string is always JSON, and memory does not refuse to be written")
 }
 
-fn closing(response: Response) -> Response {
+/// The same, and the connection ends with it.
+pub(super) fn closing(response: Response) -> Response {
     with(response, header::CONNECTION, HeaderValue::from_static("close"))
 }
 

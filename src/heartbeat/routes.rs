@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -170,11 +170,18 @@ impl fmt::Debug for Options {
     }
 }
 
+/// How old a connection is that a replica which cannot renew its Lease ends with its answer. Another may lead by now
+/// and hear nothing of it: who comes anew is led there by the Service. Younger than the shortest `offlineAfterSeconds`
+/// with a term before it; old enough that an outage of the API server costs no handshake for every beat.
+const LED_ANEW_AFTER: Duration = Duration::from_secs(15);
+
 /// What a request's connection adds to it; [`super::server::serve`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
     /// The other end.
     pub peer: SocketAddr,
+    /// When it was accepted.
+    pub opened: Instant,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
 }
@@ -257,17 +264,21 @@ impl<H: Hear> Port<H> {
             }
         };
         // Asked after the body was read: a connection that ends amid a body may take the answer with it.
-        if let Hearing::No { reason, message, retry_after_seconds } = self.hear.hearing() {
+        let hearing = self.hear.hearing();
+        if let Hearing::No { reason, message, retry_after_seconds } = hearing {
             self.options.counters.counted(BeatResult::NotLeader);
             return answers::not_hearing(reason, &message, retry_after_seconds);
         }
-        match message::parse(&body, bearer(head.headers.get(header::AUTHORIZATION))) {
+        let answer = match message::parse(&body, bearer(head.headers.get(header::AUTHORIZATION))) {
             Ok(beat) => self.judge(&beat, from),
             Err(bad) => {
                 self.note(BeatResult::Malformed, None, from, format!("refused a malformed beat: {}", bad.message));
                 answers::malformed(&bad)
             }
-        }
+        };
+        let is_old = connection.is_some_and(|connection| connection.opened.elapsed() >= LED_ANEW_AFTER);
+        let is_led_anew = is_old && matches!(hearing, Hearing::Uncertain { .. });
+        if is_led_anew { answers::closing(answer) } else { answer }
     }
 
     fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {

@@ -220,7 +220,7 @@ impl Server {
     /// Answers the requests of one connection until either end has had enough.
     async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, stop: CancellationToken) {
         let pulse = Pulse::new();
-        let context = Connection { peer, body_timeout: self.limits.body_timeout };
+        let context = Connection { peer, opened: Instant::now(), body_timeout: self.limits.body_timeout };
         let service = service_fn(|mut request: hyper::Request<Incoming>| {
             pulse.is_now(Phase::Busy);
             request.extensions_mut().insert(context);

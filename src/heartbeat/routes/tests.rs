@@ -13,7 +13,17 @@ struct Answered {
 
 /// Asks in-process, as `peer` would.
 async fn ask(router: &Router, peer: &str, request: axum::http::request::Builder, body: &str) -> Answered {
-    let connection = Connection { peer: peer.parse().unwrap(), body_timeout: BODY_TIMEOUT };
+    ask_on(router, (peer, Instant::now()), request, body).await
+}
+
+/// The same, on a connection that has been open since then.
+async fn ask_on(
+    router: &Router,
+    (peer, opened): (&str, Instant),
+    request: axum::http::request::Builder,
+    body: &str,
+) -> Answered {
+    let connection = Connection { peer: peer.parse().unwrap(), opened, body_timeout: BODY_TIMEOUT };
     let request = request.extension(connection).body(Body::from(body.to_owned())).unwrap();
     let response = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
     let (head, body) = response.into_parts();
@@ -120,6 +130,23 @@ async fn the_header_may_carry_the_token_and_anything_else_there_is_passed_over()
         let request = Request::post(PATH).header(header::AUTHORIZATION, authorization);
         assert_eq!(ask(&router, "192.0.2.1:9", request, body).await.status, status, "{authorization} {body}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_kept_to_who_may_have_been_followed_ends_with_the_answer() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    let long_ago = Instant::now().checked_sub(LED_ANEW_AFTER).expect("the machine has run for longer");
+    let ends = async |opened: Instant, body: &str| {
+        let answered = ask_on(&router, ("192.0.2.1:9", opened), Request::post(PATH), body).await;
+        (answered.status, answered.headers.get(header::CONNECTION).is_some_and(|value| value == "close"))
+    };
+    assert_eq!(ends(long_ago, BEAT).await, (200, false), "who leads is right to be asked again");
+    *fake.hearing.lock() = Some(Hearing::Uncertain { message: "the lease is overdue" });
+    assert_eq!(ends(long_ago, BEAT).await, (200, true));
+    assert_eq!(ends(long_ago, WRONG).await, (401, true));
+    assert_eq!(ends(long_ago, "no beat").await, (400, true));
+    assert_eq!(ends(Instant::now(), BEAT).await, (200, false), "not every beat costs a handshake");
 }
 
 #[tokio::test]
