@@ -28,8 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// The pause after a failure: doubled with each, up to [`LOOK_EVERY`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the label may take on exit, of the 10 s after a SIGTERM.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the label may take on exit, of the 10 s after a SIGTERM: what ends last has one second.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Keeps the label on the leader's pod, and off the others.
 pub struct PodLabel {
@@ -53,7 +53,7 @@ enum Want {
 pub enum Seen {
     /// All of them are.
     Done,
-    /// Ours is; that of others comes off when our pod is Ready.
+    /// That of others comes off when our pod is Ready; or who leads has changed meanwhile.
     LookSoon,
 }
 
@@ -87,14 +87,18 @@ impl PodLabel {
     /// Puts the label on our pod and takes it off every other pod of this installation, as soon as ours is Ready: until
     /// then the Service would lead nowhere, and refuse beats that a predecessor puts off.
     ///
+    /// Nothing is written once `leads` says no: what was listed while we led says nothing of who leads by now, and a
+    /// successor's label is looked after no more than every half a minute.
+    ///
     /// # Errors
     /// When a pod cannot be read or patched. What was done stays done, and all of it can be done again.
-    pub async fn lead(&self) -> Result<Seen, CallError> {
+    pub async fn lead(&self, leads: impl Fn() -> bool) -> Result<Seen, CallError> {
         let began = Instant::now();
         let what = format!("listing the pods labelled {SELECTOR}");
         let labelled = within(&what, CALL_TIMEOUT, self.api.list(&ListParams::default().labels(SELECTOR))).await?;
         let ours = match labelled.items.iter().find(|pod| pod.name_any() == self.pod) {
             Some(pod) => pod.clone(),
+            None if !leads() => return Ok(Seen::LookSoon),
             None => self.mark().await?,
         };
         let is_other = |pod: &&Pod| pod.name_any() != self.pod && same_installation(&ours, pod);
@@ -103,6 +107,9 @@ impl PodLabel {
             return Ok(Seen::LookSoon);
         }
         for pod in others {
+            if !leads() {
+                return Ok(Seen::LookSoon);
+            }
             // A process that was frozen here would take the label off its successor.
             if began.elapsed() > CALL_TIMEOUT {
                 return Err(CallError::Timeout { what: "taking the leader's label off the other pods".to_owned() });
@@ -121,12 +128,14 @@ impl PodLabel {
         // A killed container keeps its pod's labels: a new one does not lead, whatever they say.
         let mut done = None;
         let mut pause = FIRST_PAUSE;
+        let now = leadership.clone();
+        let leads = || Want::of(&now.borrow()) == Want::Ours;
         loop {
             let want = Want::of(&leadership.borrow_and_update());
             let seen_to = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                seen_to = self.see_to(want, done) => seen_to,
+                seen_to = self.see_to(want, done, &leads) => seen_to,
             };
             let next_in = match seen_to {
                 Ok(Seen::LookSoon) => FIRST_PAUSE,
@@ -160,9 +169,9 @@ impl PodLabel {
         }
     }
 
-    async fn see_to(&self, want: Want, done: Option<Want>) -> Result<Seen, CallError> {
+    async fn see_to(&self, want: Want, done: Option<Want>, leads: impl Fn() -> bool) -> Result<Seen, CallError> {
         match want {
-            Want::Ours => return self.lead().await,
+            Want::Ours => return self.lead(leads).await,
             // Once: who follows costs the API server nothing.
             Want::Off if done == Some(Want::Off) => {}
             Want::Off => self.strip_own().await?,
@@ -242,13 +251,26 @@ mod tests {
         pod(&fake, "a", Some("one"), false);
         pod(&fake, "b", Some("one"), true);
         pod(&fake, "c", Some("two"), true);
-        label(&fake, "a").lead().await.unwrap();
+        label(&fake, "a").lead(|| true).await.unwrap();
         assert_eq!(["a", "b", "c"].map(|name| leads(&fake, name)), [true, false, true]);
 
         fake.take_log();
-        label(&fake, "a").lead().await.unwrap();
+        label(&fake, "a").lead(|| true).await.unwrap();
         let sent = fake.take_log();
         assert!(sent.len() == 1 && sent[0].starts_with("GET"), "nothing to do is one read: {sent:?}");
+    }
+
+    #[tokio::test]
+    async fn who_leads_no_more_when_the_list_is_there_leaves_the_labels_to_the_successor() {
+        let fake = Fake::new();
+        pod(&fake, "a", Some("one"), true);
+        pod(&fake, "b", Some("one"), true);
+        assert_eq!(label(&fake, "a").lead(|| false).await.unwrap(), Seen::LookSoon);
+        pod(&fake, "a", Some("one"), false);
+        label(&fake, "a").lead(|| false).await.unwrap();
+        assert_eq!(["a", "b"].map(|name| leads(&fake, name)), [false, true]);
+        let sent = fake.take_log();
+        assert!(sent.iter().all(|line| line.starts_with("GET")), "{sent:?}");
     }
 
     #[tokio::test]
@@ -256,7 +278,7 @@ mod tests {
         let fake = Fake::new();
         pod(&fake, "a", None, true);
         pod(&fake, "b", Some("one"), true);
-        label(&fake, "a").lead().await.unwrap();
+        label(&fake, "a").lead(|| true).await.unwrap();
         assert_eq!(["a", "b"].map(|name| leads(&fake, name)), [true, false]);
     }
 
@@ -349,10 +371,10 @@ mod tests {
             fake.put(&path, ours);
         };
         ready("False");
-        assert_eq!(label(&fake, "a").lead().await.unwrap(), Seen::LookSoon);
+        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Seen::LookSoon);
         assert!(leads(&fake, "a") && leads(&fake, "b"));
         ready("True");
-        assert_eq!(label(&fake, "a").lead().await.unwrap(), Seen::Done);
+        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Seen::Done);
         assert!(leads(&fake, "a") && !leads(&fake, "b"));
     }
 
