@@ -11,11 +11,11 @@ use kube::api::Api;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::backends::{Quarter, Shared, own_ports};
 use super::connectors::{brakes, enroll, known_connectors, of_connectors, remedies, tell_sites};
 use super::ending::{Heirs, Running};
+use super::group::Group;
 use super::office::{Town, every};
 use crate::admin::{Admin, Authenticator, Fleet};
 use crate::api::Connector;
@@ -36,9 +36,9 @@ use crate::controller::fleet::Everything;
 use crate::controller::wakes::Wakes;
 use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
+use crate::heartbeat::places::WhenFull;
 use crate::heartbeat::registry::{Registry, Told};
 use crate::heartbeat::routes::{self, Options};
-use crate::heartbeat::places::WhenFull;
 use crate::heartbeat::server::{Limits, serve};
 use crate::heartbeat::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, Leadership, PodLabel, identity};
@@ -69,33 +69,6 @@ pub(super) struct Assembly {
     clock: Clock,
 }
 
-/// Tasks that are stopped together.
-#[derive(Clone, Default)]
-pub(super) struct Group {
-    tasks: TaskTracker,
-    pub(super) stop: CancellationToken,
-    /// Ends what did not stop by itself in time.
-    kill: CancellationToken,
-}
-
-impl Group {
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let kill = self.kill.clone();
-        self.tasks.spawn(async move { kill.run_until_cancelled_owned(task).await });
-    }
-
-    pub(super) async fn end(&self, what: &str, within: Duration) {
-        self.stop.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
-            tracing::warn!(what, left = self.tasks.len(), "stopped without waiting any longer");
-            // Dropped here and not with the runtime, in whose end kube's controller would find its reconciles cancelled.
-            self.kill.cancel();
-            self.tasks.wait().await;
-        }
-    }
-}
-
 impl Assembly {
     pub(super) async fn prepare(args: &RunArgs) -> anyhow::Result<Self> {
         let clock = Clock::default();
@@ -122,7 +95,8 @@ impl Assembly {
 
     pub(super) fn start(self, beats: TcpListener, admin: TcpListener) -> anyhow::Result<Running> {
         let Self { args, clients, pod, lease_namespace, registry, told, tls, clock } = self;
-        let [hearing, work, contest, rest] = std::array::from_fn(|_| Group::default());
+        let failed = CancellationToken::new();
+        let [hearing, work, contest, rest] = std::array::from_fn(|_| Group::new(failed.clone()));
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
@@ -166,7 +140,7 @@ impl Assembly {
         contest.spawn(elector.run(contest.stop.clone(), town.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
         parts.ports(beats, admin, tls, metrics, exported, &hearing, &rest);
-        Ok(Running { hearing, work, election: contest, rest, heirs, context, known })
+        Ok(Running { hearing, work, election: contest, rest, failed, heirs, context, known })
     }
 }
 

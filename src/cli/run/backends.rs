@@ -8,8 +8,8 @@ use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-use super::assembly::Group;
 use super::connectors::enroll;
+use super::group::Group;
 use crate::api::MonitoredBackend;
 use crate::cli::args::RunArgs;
 use crate::clock::Clock;

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
 use tokio_util::sync::CancellationToken;
 
-use super::assembly::Group;
+use super::group::Group;
 use crate::cluster::behind;
 use crate::controller::connector::drive;
 use crate::controller::connector::reconcile::Context;
@@ -35,6 +35,8 @@ pub(super) struct Running {
     pub(super) election: Group,
     /// Label, pulse, admin port.
     pub(super) rest: Group,
+    /// Cancelled when a task of any of these panicked.
+    pub(super) failed: CancellationToken,
     /// Whom to wait for before the port is closed, behind a Service.
     pub(super) heirs: Option<Heirs>,
     pub(super) context: Arc<Context>,
@@ -48,7 +50,7 @@ impl Running {
     /// closed before is refused beats. Until then beats lead to us, also while our pod is terminating.
     pub(super) async fn stop(self) {
         let began = tokio::time::Instant::now();
-        let Self { hearing, work, election, rest, heirs, context, known } = self;
+        let Self { hearing, work, election, rest, heirs, context, known, .. } = self;
         let led = context.leadership.borrow().standing != Standing::Follower;
         let heirs = heirs.filter(|_| led);
         let close = async {

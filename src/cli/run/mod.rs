@@ -4,6 +4,7 @@ mod assembly;
 mod backends;
 mod connectors;
 mod ending;
+mod group;
 mod office;
 
 use anyhow::Context as _;
@@ -17,7 +18,7 @@ use assembly::Assembly;
 ///
 /// # Errors
 /// When a port cannot be opened, a file cannot be read or no cluster is named. Once it runs, it runs until it is told
-/// to stop: an API server that is gone is waited for.
+/// to stop, or until a bug of ours takes a task: an API server that is gone is waited for.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     logging(args.log_format, &args.log)?;
     // Installed first: a SIGTERM during the start is not lost.
@@ -33,13 +34,16 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         "listening"
     );
     let running = assembly.start(beats, admin)?;
+    let failed = running.failed.clone();
     let by = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+        () = failed.cancelled() => "a bug",
     };
     tracing::info!(by, "stopping");
     running.stop().await;
     tracing::info!("stopped");
+    anyhow::ensure!(!failed.is_cancelled(), "a task of ours panicked (above): stopped, to be started again whole");
     Ok(())
 }
 

@@ -1,0 +1,72 @@
+//! Tasks that are stopped together, and what a panic in one of them comes to.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Tasks that are stopped together.
+#[derive(Clone)]
+pub(super) struct Group {
+    tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+    /// Ends what did not stop by itself in time.
+    kill: CancellationToken,
+    /// Tells that a task is gone that nobody can bring back.
+    failed: CancellationToken,
+}
+
+impl Group {
+    /// `failed` is cancelled when a task panics. Without it, say, the deadlines, the process would go on leading and
+    /// answering, and nothing would turn Offline any more: it has to end, and to be started again.
+    pub(super) fn new(failed: CancellationToken) -> Self {
+        Self { tasks: TaskTracker::new(), stop: CancellationToken::new(), kill: CancellationToken::new(), failed }
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let (kill, failed) = (self.kill.clone(), self.failed.clone());
+        self.tasks.spawn(async move {
+            // Nothing of what the task may have left half done is used again: the process ends.
+            if AssertUnwindSafe(kill.run_until_cancelled_owned(task)).catch_unwind().await.is_err() {
+                failed.cancel();
+            }
+        });
+    }
+
+    pub(super) async fn end(&self, what: &str, within: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!(what, left = self.tasks.len(), "stopped without waiting any longer");
+            // Dropped here and not with the runtime, in whose end kube's controller would find its reconciles cancelled.
+            self.kill.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_the_others_of_the_group_still_end_as_they_should() {
+        let failed = CancellationToken::new();
+        let group = Group::new(failed.clone());
+        let (stop, ended) = (group.stop.clone(), CancellationToken::new());
+        let tell = ended.clone();
+        group.spawn(async move {
+            stop.cancelled().await;
+            tell.cancel();
+        });
+        group.spawn(async {});
+        tokio::task::yield_now().await;
+        assert!(!failed.is_cancelled(), "an end is no failure");
+        group.spawn(async { panic!("a bug of ours") });
+        tokio::time::timeout(Duration::from_secs(10), failed.cancelled()).await.expect("it is told");
+        group.end("the tasks", Duration::from_secs(10)).await;
+        assert!(ended.is_cancelled());
+    }
+}
