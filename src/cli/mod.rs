@@ -20,6 +20,7 @@ mod values;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::FromArgMatches;
@@ -28,6 +29,9 @@ use args::{Cli, Command, TokenCommand};
 
 /// Who the API server is told has written.
 const FIELD_MANAGER: &str = "vigie-cli";
+
+/// How long whatever still runs when all is done is waited for.
+const LAST_LOOK_UPS: Duration = Duration::from_millis(200);
 
 /// Failed: said on stderr.
 const FAILURE: u8 = 1;
@@ -88,7 +92,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
         | Command::Token(_) => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = runtime.enable_all().build().context("starting the runtime")?;
-    runtime.block_on(dispatch(command))
+    let done = runtime.block_on(dispatch(command));
+    // A look-up of a name cannot be cancelled, and with a DNS that is gone it takes longer than we have after a SIGTERM.
+    runtime.shutdown_timeout(LAST_LOOK_UPS);
+    done
 }
 
 /// Does what was asked for.
