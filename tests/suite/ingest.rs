@@ -337,3 +337,15 @@ async fn a_connector_far_above_its_rate_is_told_so_and_still_heard() {
     let view = operator.view("edge-1").unwrap();
     assert!(time(&view, "/lastHeartbeatTime") >= before - jiff::SignedDuration::from_millis(25));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_soft_limit_of_open_files_does_not_bound_the_connections() {
+    let world = World::new("files").await;
+    let operator = world.replica(&[]).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", operator.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("proc(5) has such a line");
+    let [soft, hard] = [3, 4].map(|at| line.split_whitespace().nth(at).unwrap().parse().unwrap_or(u64::MAX));
+    // It was started with 1,024.
+    assert_eq!(soft, hard.min(65_536), "{line}");
+    assert!(operator.log().contains("connections="), "how many it keeps is said at the start: {}", operator.log());
+}

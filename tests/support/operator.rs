@@ -216,7 +216,9 @@ impl Drop for Operator {
 
 fn spawn(flags: &Flags) -> Child {
     let log = File::options().create(true).append(true).open(&flags.log).expect("the log can be written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vigie"));
+    // As a container often begins: with a soft limit of open files that is for programs which wait by `select`.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vigie")]);
     for (name, _) in std::env::vars_os() {
         // Nothing of the environment of whoever runs the tests may reach it.
         if name.to_string_lossy().starts_with("VIGIE_") {

@@ -93,7 +93,8 @@ impl Assembly {
         Ok(Self { args: args.clone(), clients, pod, lease_namespace, registry: Arc::new(registry), told, tls, clock })
     }
 
-    pub(super) fn start(self, beats: TcpListener, admin: TcpListener) -> anyhow::Result<Running> {
+    /// The public port keeps as many `connections` at once.
+    pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
         let Self { args, clients, pod, lease_namespace, registry, told, tls, clock } = self;
         let failed = CancellationToken::new();
         let [hearing, work, contest, rest] = std::array::from_fn(|_| Group::new(failed.clone()));
@@ -139,7 +140,8 @@ impl Assembly {
         let heirs = parts.path(pod.as_ref(), &rest)?;
         contest.spawn(elector.run(contest.stop.clone(), town.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
-        parts.ports(beats, admin, tls, metrics, exported, &hearing, &rest);
+        let limits = Limits { max_connections: connections, ..Limits::default() };
+        parts.ports((beats, limits), admin, tls, metrics, exported, &hearing, &rest);
         Ok(Running { hearing, work, election: contest, rest, failed, heirs, context, known })
     }
 }
@@ -278,7 +280,7 @@ impl Parts<'_> {
     #[expect(clippy::too_many_arguments, reason = "two ports, and what each of them needs")]
     fn ports(
         &self,
-        beats: TcpListener,
+        (beats, limits): (TcpListener, Limits),
         admin: TcpListener,
         tls: Option<Arc<TlsFiles>>,
         metrics: Arc<Metrics>,
@@ -289,7 +291,7 @@ impl Parts<'_> {
         let options =
             Options { trusted_proxies: self.args.trusted_proxy.clone(), counters: metrics, clock: self.context.clock };
         let public = routes::router(self.context.registry.clone(), options);
-        hearing.spawn(serve(beats, public, tls, Limits::default(), hearing.stop.clone()));
+        hearing.spawn(serve(beats, public, tls, limits, hearing.stop.clone()));
         let now = self.context.clock.now();
         if self.context.registry.ear.update(now, |inputs| inputs.port_open = true) {
             self.town.listening_moved();

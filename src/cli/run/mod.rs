@@ -4,6 +4,7 @@ mod assembly;
 mod backends;
 mod connectors;
 mod ending;
+mod files;
 mod group;
 mod office;
 
@@ -26,14 +27,18 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let beats = bind("--listen", args.listen).await?;
     let admin = bind("--admin", args.admin).await?;
+    let files = files::raise();
+    let connections = files::connections(files, args.probing.probe_concurrency);
     let assembly = Assembly::prepare(&args).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         heartbeat = %beats.local_addr().context("the heartbeat port")?,
         admin = %admin.local_addr().context("the admin port")?,
+        connections,
+        files,
         "listening"
     );
-    let running = assembly.start(beats, admin)?;
+    let running = assembly.start(beats, connections, admin)?;
     let failed = running.failed.clone();
     let by = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
