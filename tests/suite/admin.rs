@@ -103,7 +103,7 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
     beat(&degraded, json!({"checks": [{"type": "Process", "status": "Fail"}]}));
     beat(&late, Value::Null);
     beat(&offline, Value::Null);
-    world.state(seconds(60), "offline", "Offline").await;
+    world.state(seconds(180), "offline", "Offline").await;
     world.state(SOON, "late", "Late").await;
     let last = beat(&unknown, Value::Null);
     world.state(SOON, "unknown", "Online").await;

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::support::admission::{HEEDED, refusal};
 use crate::support::workloads::ATTEMPT;
-use crate::support::world::ACCOUNTS;
-use crate::support::{World, text};
+use crate::support::world::{ACCOUNTS, SOON};
+use crate::support::{World, eventually, text};
 
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
@@ -210,6 +210,11 @@ async fn whatever_vigie_is_allowed_besides_it_neither_makes_nor_scales_nor_delet
     let secret = world.api::<Secret>().create(&PostParams::default(), &secret("mine", "Opaque", json!({}))).await;
     secret.expect("a Secret is made");
     assert!(refusal(policies.ours::<Secret>().delete("mine", &Default::default()).await).is_ok());
+    eventually(SOON, "the cluster's own ConfigMap", async || {
+        let found = world.api::<ConfigMap>().get_opt("kube-root-ca.crt").await.map_err(|error| error.to_string())?;
+        found.map(drop).ok_or_else(|| "none".to_owned())
+    })
+    .await;
     assert!(refusal(policies.ours::<ConfigMap>().delete("kube-root-ca.crt", &Default::default()).await).is_ok());
 }
 

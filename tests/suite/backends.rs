@@ -18,7 +18,8 @@ async fn a_hang_is_told_once_with_its_cause_and_the_recovery_says_how_long_it_la
     let world = World::new("backend-hang").await;
     let target = Misbehave::start();
     let _operator = world.operator(&LOCAL).await;
-    world.backend("shop", probed(&target.url("/metrics"), json!({"metrics": {}}))).await;
+    let patient = json!({"metrics": {}, "timeoutSeconds": 2, "failureThreshold": 4});
+    world.backend("shop", probed(&target.url("/metrics"), patient)).await;
     // With the default timeout, which is as long as so short an interval: a hang fills all of it.
     let brisk = json!({"target": {"url": target.url("/metrics")}, "probe": {"intervalSeconds": 1}});
     world.backend("brisk", brisk).await;
@@ -181,7 +182,7 @@ async fn accepted_backends_are_listed_for_prometheus_for_people_and_in_metrics_a
     let world = World::new("backend-lists").await;
     let target = Misbehave::start();
     let operator = world.operator(&LOCAL).await;
-    let mut shop = probed(&target.url("/metrics"), json!({"metrics": {}}));
+    let mut shop = probed(&target.url("/metrics"), json!({"metrics": {}, "timeoutSeconds": 2, "failureThreshold": 4}));
     shop["site"] = json!("lyon");
     world.backend("shop", shop).await;
     world.backend("sick", probed(&target.url("/status/500/metrics"), json!({"metrics": {}}))).await;

@@ -66,7 +66,7 @@ async fn the_founding_request_is_answered_word_for_word() {
     assert_eq!(seen.pointer("/status/observedGeneration"), seen.pointer("/metadata/generation"));
     let limits = json!({"intervalSeconds": 30, "lateAfterSeconds": 90, "offlineAfterSeconds": 300});
     assert_eq!(seen["status"]["heartbeat"], limits);
-    world.kubectl(&["wait", "--for=condition=Ready", "connector/edge-1", "--timeout=10s"]).ok();
+    world.kubectl(&["wait", "--for=condition=Ready", "connector/edge-1", "--timeout=60s"]).ok();
     let table = world.kubectl(&["get", "connectors"]).ok();
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row[..3], ["edge-1", "Online", "True"], "{table}");
@@ -89,16 +89,20 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     open.send(&beat_request(&edge.body(&Value::Null), "")).unwrap();
     assert_eq!(open.receive().unwrap().status, 200);
     let after = Timestamp::now();
-    others.iter().for_each(|other| drop(other.beat(operator.beats())));
+    for other in &others {
+        // Their deadlines lie apart, so that one stall of the machine does not delay all of them.
+        tokio::time::sleep(seconds(2)).await;
+        other.beat(operator.beats());
+    }
 
-    let late = world.state(seconds(45), "edge-1", "Late").await;
+    let late = world.state(seconds(180), "edge-1", "Late").await;
     assert_eq!(said(&late, "Online"), "True/HeartbeatLate");
     assert_eq!(said(&late, "Ready"), "True/Ready");
     let contact = time(&late, "/status/lastHeartbeatTime");
     assert!(before - GRAIN <= contact && contact <= after + GRAIN, "{before} {contact} {after}");
     operator.has_dated(time(&late, "/status/stateSince"), contact + seconds(15));
 
-    let gone = world.state(seconds(60), "edge-1", "Offline").await;
+    let gone = world.state(seconds(180), "edge-1", "Offline").await;
     let deadline = time(&gone, "/status/stateSince");
     operator.has_dated(deadline, contact + seconds(30));
     assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact, "last contact is what it was");
@@ -120,7 +124,7 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     assert!(event.note.as_deref().unwrap_or_default().contains("HeartbeatExpired"), "{event:?}");
     assert_eq!(world.events("edge-1", "Late").await.len(), 0, "being late is no event");
-    world.kubectl(&["wait", "--for=condition=Online=false", "connector/edge-1", "--timeout=10s"]).ok();
+    world.kubectl(&["wait", "--for=condition=Online=false", "connector/edge-1", "--timeout=60s"]).ok();
 
     let back = edge.beat(operator.beats());
     let online = world.state(SOON, "edge-1", "Online").await;
@@ -145,7 +149,7 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
 async fn lags(world: &World, names: &[&str]) {
     let mut lags = Vec::new();
     for name in names {
-        let gone = world.state(seconds(60), name, "Offline").await;
+        let gone = world.state(seconds(180), name, "Offline").await;
         let deadline = time(&gone, "/status/stateSince");
         // The API server's clock says when it was told.
         let lag = eventually(SOON, "the write is in the audit log", async || {
@@ -192,7 +196,7 @@ async fn last_contact_is_true_to_the_checkpoint_in_kubectl_and_to_the_beat_in_vi
     never(seconds(35), "the stored last contact is too old", async || {
         let seen = world.get("edge-1").await;
         let age = Timestamp::now().duration_since(time(&seen, "/status/lastHeartbeatTime"));
-        (age > allowed || age < SignedDuration::ZERO).then(|| format!("{age:?}"))
+        (age > allowed || age < -GRAIN).then(|| format!("{age:?}"))
     })
     .await;
     drop(beater);
@@ -268,7 +272,7 @@ async fn a_beat_at_the_last_moment_has_exactly_one_outcome() {
     let join = || senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     let second_beats: Vec<Beaten> = tokio::task::spawn_blocking(join).await.unwrap();
     // One comes when that it is Offline has been noticed and written.
-    world.state(seconds(60), &too_late.name, "Offline").await;
+    world.state(seconds(180), &too_late.name, "Offline").await;
     let back = too_late.beat(operator.beats());
     let online = world.state(SOON, &too_late.name, "Online").await;
     assert_eq!(path(&online).iter().filter(|to| *to == "Offline").count(), 1, "{online:#}");
@@ -301,7 +305,7 @@ async fn a_changed_deadline_applies_at_once_in_both_directions() {
     let operator = world.operator(&[]).await;
     let edge = world.connector("edge-1", quick()).await;
     edge.beat(operator.beats());
-    let gone = world.state(seconds(60), "edge-1", "Offline").await;
+    let gone = world.state(seconds(180), "edge-1", "Offline").await;
     let contact = time(&gone, "/status/lastHeartbeatTime");
 
     world.patch("edge-1", json!({"spec": {"heartbeat": {"lateAfterSeconds": 300, "offlineAfterSeconds": 600}}})).await;

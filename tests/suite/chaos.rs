@@ -239,7 +239,9 @@ async fn cut_off_from_the_network_it_restarts_nothing() {
     })
     .await;
     // It was well again before anybody could act.
-    let _on = beat_on(&operator, &gateway, "Pass");
+    let on = beat_on(&operator, &gateway, "Pass");
+    eventually(SOON, "it is heard to be well", async || on.last_heard().map(drop).ok_or_else(|| "not yet".to_owned()))
+        .await;
     operator.proxy.set(Way::Open);
     world.state(SOON, "paris", "Online").await;
     crate::support::never(seconds(3), "something is touched afterwards", async || {

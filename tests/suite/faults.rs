@@ -28,7 +28,7 @@ fn writes(faults: &Faults, name: &str, state: &str) -> Vec<Write> {
 
 /// The turn to `state` was written once in effect, and told once; gives the status.
 async fn turned_once(world: &World, faults: &Faults, history: &History, name: &str, state: &str) -> Value {
-    let seen = world.state(seconds(60), name, state).await;
+    let seen = world.state(seconds(180), name, state).await;
     world.event(SOON, name, state).await;
     let times = |states: &[String]| states.iter().filter(|told| *told == state).count();
     let told = path(&seen);

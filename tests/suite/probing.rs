@@ -212,7 +212,8 @@ async fn a_killed_operator_says_nothing_new_when_it_is_back_and_only_the_leader_
     let world = World::new("backend-restart").await;
     let target = Misbehave::start();
     let mut operator = world.operator(&LOCAL).await;
-    world.backend("shop", probed(&target.url("/metrics"), json!({"metrics": {}}))).await;
+    let patient = json!({"metrics": {}, "timeoutSeconds": 2, "failureThreshold": 4});
+    world.backend("shop", probed(&target.url("/metrics"), patient)).await;
     world.backend("sick", probed(&target.url("/status/500/metrics"), json!({"metrics": {}}))).await;
     world.backend_is(SOON, "shop", "Up", "").await;
     world.backend_is(SOON, "sick", "Down", "ServerError").await;

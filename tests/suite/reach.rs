@@ -76,6 +76,7 @@ async fn a_public_url_that_leads_nowhere_accuses_nobody() {
     world.state(SOON, "silent", "Online").await;
     is_reachable(&operator, 1.0).await;
 
+    silent.beat(public);
     road.set(Way::Cut);
     is_reachable(&operator, 0.0).await;
     is_unknown_and_never_offline(&world, &operator, &["alive", "silent"]).await;

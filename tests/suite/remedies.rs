@@ -140,7 +140,7 @@ async fn a_person_asks_for_a_restart_and_waits_for_its_outcome() {
     let spared = restart(&["--if-unhealthy"]);
     assert_eq!(spared.code, 0, "{spared:?}");
     assert!(spared.stdout.contains("healthy, nothing was asked for"), "{spared:?}");
-    let ran = restart(&["--wait", "--timeout", "60"]);
+    let ran = restart(&["--wait", "--timeout", "180"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stdout.contains("Succeeded"), "{ran:?}");
     let seen = world.get("paris").await;

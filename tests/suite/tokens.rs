@@ -175,6 +175,8 @@ async fn a_revoked_token_is_refused_while_it_beats_and_that_is_the_cause() {
     let beater = Beater::start(&[operator.beats()], &old, seconds(4), Value::Null);
     world.state(SOON, "edge-1", "Online").await;
     world.vigie(&["token", "revoke", "edge-1", "-n", &world.ns, "--yes", "--wait"]).ok();
+    // The API server knows it before the operator has its own write's answer.
+    is_refused(&old, &operator, "it is revoked").await;
     let revoked = Timestamp::now();
     let new = newer(&world, &old).await;
     let seen = world

@@ -42,15 +42,16 @@ pub(crate) struct Operator {
 /// one that it had.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ephemeral range (32768 on Linux). Two runs of the suite at once begin at different places.
-    let base = 20_000 + (std::process::id() % 200) as u16 * 50;
-    for _ in 0..12_000 {
-        let port = 20_000 + (base - 20_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+    // Below the ephemeral range (32768 on Linux), and above what clusters choose from (tests/cluster/lib/ports.sh): neither
+    // sees what the other has chosen and not opened yet. Two runs of the suite at once begin at different places.
+    let base = 30_000 + (std::process::id() % 25) as u16 * 100;
+    for _ in 0..2_500 {
+        let port = 30_000 + (base - 30_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 2_500;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
-    panic!("no free port between 20000 and 32000");
+    panic!("no free port between 30000 and 32500");
 }
 
 impl Operator {

@@ -34,9 +34,9 @@ pub(crate) fn namespaced() -> Vec<Role> {
     documents(NAMESPACED, "Role")
 }
 
-/// The ClusterRoles that we ship for the whole cluster, restarts among them.
+/// The ClusterRoles that we ship for the whole cluster, restarts among them; last those of cluster.yaml.
 pub(crate) fn of_the_cluster() -> Vec<ClusterRole> {
-    [CLUSTER, RESTART].into_iter().flat_map(|file| documents(file, "ClusterRole")).collect()
+    [RESTART, CLUSTER].into_iter().flat_map(|file| documents(file, "ClusterRole")).collect()
 }
 
 /// The Role that belongs to those.
@@ -163,17 +163,23 @@ impl World {
     /// Gives the operators what looks after a whole cluster, in place of what they have in this namespace. For a
     /// cluster that is this test's own.
     pub(crate) async fn exchange_rights_for_those_of_the_cluster(&self) {
-        for role in namespaced().into_iter().flat_map(apart) {
-            self.revoke(&role.name_any()).await;
-        }
         let mut leader = of_the_leader();
         leader.metadata.name = Some("leader-of-cluster-yaml".to_owned());
         self.add_role(leader).await;
-        for role in of_the_cluster() {
+        let roles = of_the_cluster();
+        for role in &roles {
             let name = role.name_any();
-            Api::all(self.client.clone()).create(&PostParams::default(), &role).await.expect("a ClusterRole is made");
+            Api::all(self.client.clone()).create(&PostParams::default(), role).await.expect("a ClusterRole is made");
             let binding: ClusterRoleBinding = self.binding("ClusterRoleBinding", &name, "ClusterRole", &name);
             Api::all(self.client.clone()).create(&PostParams::default(), &binding).await.expect("a binding is made");
+        }
+        // No Role of this namespace gives what the last one does.
+        let last = roles.last().and_then(|role| role.rules.as_ref()?.last()).expect("roles have rules");
+        for account in ACCOUNTS {
+            self.heeded(account, last).await;
+        }
+        for role in namespaced().into_iter().flat_map(apart) {
+            self.revoke(&role.name_any()).await;
         }
     }
 
