@@ -73,6 +73,8 @@ mend_it() {
   show_backends
   prompt "kubectl events -n $NAMESPACE --for monitoredbackend/shop"
   local events
+  # Told after it is written.
+  until_within 15 event_is_told monitoredbackend/shop Down || true
   events=$(k events --for monitoredbackend/shop)
   fold -s -w 110 <<<"$events" | sed 's, *$,,' | indent
   [[ $(grep -c ' Down ' <<<"$events") == 1 ]] || fail "there is not exactly one event Down"

@@ -230,6 +230,9 @@ until_within() {
   done
 }
 
+# event_is_told OBJECT REASON
+event_is_told() { k events --for "$1" | grep -q " $2 "; }
+
 # --- the connectors
 
 # Writes what a connector posts. The token goes from the Secret into the file, and is on no command line in between.

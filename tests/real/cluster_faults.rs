@@ -23,7 +23,7 @@ async fn watched(world: &World, app: App) {
 
 /// Down for this cause, which is told by the condition of the workload as well.
 async fn is_down(world: &World, name: &str, cause: &str) -> Value {
-    let found = world.backend_is(SOON, name, "Down", cause).await;
+    let found = world.backend_is(3 * SOON, name, "Down", cause).await;
     assert_eq!(crate::support::backends::condition(&found, "WorkloadHealthy"), ("False", cause), "{found:#}");
     assert_eq!(text(&found, "/status/diagnosis/confidence"), "Certain", "{found:#}");
     assert_eq!(text(&found, "/status/diagnosis/restartHelps"), "No", "{found:#}");
@@ -49,7 +49,10 @@ async fn what_keeps_a_pod_from_running_is_named_and_what_is_advised_cures_it() {
     says(message(&zero), &["Deployment zero is scaled to zero"]);
     says(advice(&zero), &[&format!("`kubectl -n {ns} scale deployment/zero --replicas=1`")]);
 
-    let image = is_down(&world, "image", "ImagePullFailed").await;
+    is_down(&world, "image", "ImagePullFailed").await;
+    // The first resolver that is asked may have been busy.
+    let unknown = |found: &Value| message(found).contains("its registry does not exist");
+    let image = world.sees_backend(3 * SOON, "image", "its registry is unknown", unknown).await;
     says(
         message(&image),
         &["container app of pod image-", "registry.example.com/shop:9", "its registry does not exist"],
@@ -130,7 +133,14 @@ async fn a_rollout_whose_pods_never_get_ready_is_stuck_and_undoing_it_helps() {
     let template = json!({"spec": {"template": {"spec": {"containers": container}}}});
     let changed = world.api::<Deployment>().patch("shop", &PatchParams::default(), &Patch::Strategic(&template)).await;
     changed.expect("a Deployment is patched");
-    let found = world.backend_is(2 * SOON, "shop", "Degraded", "RolloutStuck").await;
+    // Past its deadline before the kubelet has probed the new pod, it is told with the next look.
+    let probed = |found: &Value| {
+        text(found, "/status/diagnosis/cause") == "RolloutStuck"
+            && message(found).contains("1 ready, 2 exist")
+            && text_of(found, "/status/diagnosis/evidence").contains("the kubelet's probe of it fails")
+    };
+    let found = world.sees_backend(4 * SOON, "shop", "RolloutStuck, for its probe fails", probed).await;
+    assert_eq!(text(&found, "/status/state"), "Degraded", "{found:#}");
     says(
         message(&found),
         &["the rollout of Deployment shop does not get on, its pod shop-", "does not get ready", "1 ready, 2 exist"],

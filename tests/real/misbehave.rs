@@ -6,7 +6,7 @@ use crate::app::{App, CONTROL, post, running};
 use crate::person::{blames_nobody_between, explained};
 use crate::place;
 use crate::support::world::SOON;
-use crate::support::{World, text};
+use crate::support::{World, eventually, text};
 
 /// As a person of this machine calls it, who reaches the pods' network and says so.
 fn diagnose(world: &World, name: &str, more: &[&str]) -> crate::support::process::Ran {
@@ -26,8 +26,11 @@ async fn a_hang_is_one_by_the_service_by_the_pods_and_for_a_person() {
     for name in ["service", "pods"] {
         world.backend_is(SOON, name, "Up", "").await;
     }
-    let well = diagnose(&world, "service", &[]);
-    assert_eq!(well.code, 0, "{well:?}");
+    let well = eventually(SOON, "a person sees it, too", async || match diagnose(&world, "service", &[]) {
+        ran if ran.code == 0 => Ok(ran),
+        ran => Err(format!("{ran:?}")),
+    })
+    .await;
     assert!(well.stdout.contains(" is Up: nothing is wrong"), "{}", well.stdout);
 
     post(&pods[0], CONTROL, "/_/hang?port=main");
@@ -90,9 +93,11 @@ async fn a_container_that_ends_is_told_apart_by_how_it_ends_and_is_no_firewall()
     let down = explained(&world, "crash", "Down", "CrashLoop", &["container app of pod crash-", "exit 3"]).await;
     blames_nobody_between(&down["status"].to_string());
     // The command for its last words finds them, whether the kubelet waits or not: it starts it again meanwhile.
-    let ran = diagnose(&world, "crash", &["--logs"]);
-    assert_eq!(ran.code, 3, "{ran:?}");
-    assert!(ran.stdout.contains("no space left for it"), "{}", ran.stdout);
+    eventually(SOON, "its last words", async || match diagnose(&world, "crash", &["--logs"]) {
+        ran if ran.code == 3 && ran.stdout.contains("no space left for it") => Ok(()),
+        ran => Err(format!("{ran:?}")),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

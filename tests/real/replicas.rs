@@ -38,7 +38,8 @@ async fn one_replica_of_three_is_named_by_the_pods_and_by_the_service() {
         let told = format!("{}\n{}", text(diagnosis, "/message"), text(diagnosis, "/advice"));
         text(diagnosis, "/cause") == "OneReplicaBad" && says.iter().all(|word| told.contains(word))
     };
-    world.sees_backend(SOON, "service", "OneReplicaBad", named).await;
+    // Two in a row of one in three each: some 27 tries a minute, of which one in nine succeeds.
+    world.sees_backend(5 * SOON, "service", "OneReplicaBad", named).await;
 
     // What the advice says cures it.
     crate::person::obey(&world, &seen);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::node::{Cut, Frozen, process_of};
 use crate::release::{NAME, Release, STARTED, make, world};
-use crate::senders::{Pulse, kinds};
+use crate::senders::{Pulse, heard, kinds};
 use crate::support::fleet::Fleet;
 use crate::support::history::History;
 use crate::support::metrics::Scrape;
@@ -86,7 +86,7 @@ impl<'a> Scene<'a> {
         let listening = listening_since(&leader).await;
 
         // What was under way is carried on by whoever leads now, and done once.
-        gateway.beat(to);
+        heard(&gateway, to).await;
         let over = world.sees(seconds(150), "gateway", "an outcome", |found| !outcome(found).is_empty()).await;
         assert_eq!(text(last_attempt(&over), "/outcome"), "Succeeded", "{over:#}");
         assert_eq!(over["status"]["remediation"]["restarts"], json!(1), "{over:#}");
@@ -99,6 +99,8 @@ impl<'a> Scene<'a> {
         assert_eq!(touches.len(), 1, "one decision is one restart: {touches:?}");
 
         let dead = world.state(seconds(120), "dying", "Offline").await;
+        // A leader that this machine did not let run for a while listens since then.
+        let listening = listening.max(listening_since(&release.leader().await).await);
         let (turned, contact) = (time(&dead, "/status/stateSince"), time(&dead, "/status/lastHeartbeatTime"));
         // Dated at its deadline, which counts from when the new leader could hear: not before, and no later.
         assert!(turned >= contact + OFFLINE_AFTER, "{dead:#}");
@@ -106,6 +108,11 @@ impl<'a> Scene<'a> {
             turned <= listening.max(contact) + OFFLINE_AFTER + SignedDuration::from_secs(1),
             "{listening} {dead:#}"
         );
+        // Its own limit passed before the new leader could know: until then nobody says what is not known.
+        let states = history.of_connector("dying");
+        if listening > contact + SignedDuration::from_secs(5) {
+            assert!(states.ends_with(&["Unknown".to_owned(), "Offline".to_owned()]), "{states:?}");
+        }
         // What was heard since the last checkpoint is lost with a killed process: older than the truth, never younger.
         assert!(died.is_some_and(|last| contact <= last + SignedDuration::from_secs(1)), "{died:?} {dead:#}");
 
@@ -116,11 +123,7 @@ impl<'a> Scene<'a> {
             world.state(SOON, name, "Online").await;
         }
         let lost = senders.stop();
-        println!(
-            "{what}: beats that were not heard: {:?}; the dead one was seen as {:?}",
-            kinds(&lost),
-            history.of_connector("dying")
-        );
+        println!("{what}: beats that were not heard: {:?}; the dead one was seen as {:?}", kinds(&lost), states);
         release.had_one_writer_at_a_time();
     }
 }
@@ -146,7 +149,7 @@ async fn gateway(world: &World, to: SocketAddr) -> Connector {
         "mode": "Restart", "unhealthyForSeconds": 0, "backoffSeconds": 1, "verifyWithinSeconds": 600,
     });
     let gateway = world.connector("gateway", spec).await;
-    gateway.beat(to);
+    heard(&gateway, to).await;
     gateway
 }
 
@@ -297,7 +300,7 @@ async fn while_rbac_lets_nobody_renew_the_leader_hears_and_writes_nothing() {
         .expect("the right is taken");
     scene.dying.halt();
     never(UNRENEWED, "beats are not heard", async || {
-        scene.pulse.unheard_since(refused).map(|beat| format!("{beat:?}"))
+        scene.pulse.unheard_for(SignedDuration::from_secs(6), refused).map(|beat| format!("{beat:?}"))
     })
     .await;
     let given = Role { metadata: taken.metadata, ..role };

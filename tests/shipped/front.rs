@@ -15,6 +15,7 @@ use crate::support::history::History;
 use crate::support::metrics::Scrape;
 use crate::support::operator::free_port;
 use crate::support::proxy::{Proxy, Way};
+use crate::support::rights::rule;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, http, never, quick, seconds, text};
 
@@ -156,6 +157,8 @@ async fn a_label_that_is_lost_and_may_not_be_set_accuses_nobody() {
     }
     let taken =
         world.api::<Role>().replace(&role.name_any(), &Default::default(), &without).await.expect("it is taken");
+    let patching = json!({"apiGroups": [""], "resources": ["pods"], "resourceNames": [leader], "verbs": ["patch"]});
+    world.heeded_no_more(NAME, &rule(patching)).await;
     let off = Patch::Merge(json!({"metadata": {"labels": {"vigie.dev/role": null}}}));
     world.api::<Pod>().patch(&leader, &PatchParams::default(), &off).await.expect("the label is taken off");
     fleet.is_unknown(&world).await;

@@ -34,7 +34,7 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         // The kubelet may have ended it meanwhile.
-        let _ = run(Command::new("kill").args(["-CONT", &self.0.to_string()]));
+        let _ = run(Command::new("sh").args(["-c", &format!("kill -CONT {}", self.0)]));
     }
 }
 
@@ -52,13 +52,20 @@ impl Cut {
                chain to {{ type filter hook postrouting priority 350; ip daddr {address} tcp dport != 9090 drop; }}
              }}"
         );
-        run(Command::new("nft").arg(rules)).ok();
+        run(nft().arg(rules)).ok();
         Self(table)
     }
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        let _ = run(Command::new("nft").args(["delete", "table", "inet", &self.0]));
+        let _ = run(nft().args(["delete", "table", "inet", &self.0]));
     }
+}
+
+/// Where Debian puts it, too, which is not on everybody's PATH.
+fn nft() -> Command {
+    let mut nft = Command::new("nft");
+    nft.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
+    nft
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::support::Connector;
 use crate::support::beats::Beaten;
-use crate::support::http::beat_request;
+use crate::support::http::{self, beat_request};
+use crate::support::world::SOON;
+use crate::support::{Connector, eventually};
 
 /// What was answered to these, each kind once and how often.
 pub(crate) fn kinds(of: &[Beaten]) -> Vec<(String, usize)> {
@@ -56,11 +57,10 @@ impl Pulse {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Ends it; gives when the last beat was sent that was heard.
+    /// Ends it; gives when the last beat was over: one whose answer came too late was received all the same.
     pub(crate) fn stop(self) -> Option<Timestamp> {
         self.halt();
-        let beats = self.beats.lock().unwrap();
-        beats.iter().rev().find(|(_, _, heard)| *heard).map(|(sent, ..)| *sent)
+        self.beats.lock().unwrap().last().map(|(_, answered, _)| *answered)
     }
 
     /// The longest time since then in which no beat was heard: from when the first was sent that was not, to the answer
@@ -84,10 +84,17 @@ impl Pulse {
         deaf_since.is_none().then_some(longest)
     }
 
-    /// The first beat since then that was not heard.
-    pub(crate) fn unheard_since(&self, since: Timestamp) -> Option<Timestamp> {
-        let beats = self.beats.lock().unwrap();
-        beats.iter().find(|(sent, _, heard)| *sent > since && !heard).map(|(sent, ..)| *sent)
+    /// When a silence began that has lasted as long as this since then. One answer that is late on a busy machine is none.
+    pub(crate) fn unheard_for(&self, at_least: jiff::SignedDuration, since: Timestamp) -> Option<Timestamp> {
+        let mut from = None;
+        for (sent, answered, heard) in self.beats.lock().unwrap().iter().filter(|(sent, ..)| *sent > since) {
+            if *heard {
+                from = None;
+            } else if answered.duration_since(*from.get_or_insert(*sent)) >= at_least {
+                return from;
+            }
+        }
+        None
     }
 }
 
@@ -95,6 +102,15 @@ impl Drop for Pulse {
     fn drop(&mut self) {
         self.halt();
     }
+}
+
+/// Beats until it is heard: a Service refuses connections until every node knows who leads.
+pub(crate) async fn heard(edge: &Connector, to: SocketAddr) {
+    eventually(SOON, "a beat is heard", async || match http::post_beat(to, &edge.body(&Value::Null)) {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }
 
 fn exchange_within(patience: Duration, to: SocketAddr, bytes: &[u8]) -> std::io::Result<String> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
@@ -69,7 +70,12 @@ impl Cluster {
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         let crds = crds.to_str().expect("the checkout's path is text");
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", crds]).ok();
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).ok();
+        // Asked again: kubectl wait gives up on a definition that is too new to have conditions.
+        let began = Instant::now();
+        while self.kubectl(&["wait", "--for=condition=Established", "--timeout=5s", "-f", crds]).code != 0 {
+            assert!(began.elapsed() < Duration::from_secs(60), "the definitions are not established");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// kubectl as the administrator.

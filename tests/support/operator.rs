@@ -47,7 +47,7 @@ pub(crate) fn free_port() -> u16 {
     let base = 30_000 + (std::process::id() % 25) as u16 * 100;
     for _ in 0..2_500 {
         let port = 30_000 + (base - 30_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 2_500;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }
     }

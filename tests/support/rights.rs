@@ -77,6 +77,15 @@ impl World {
     /// Waits until the API server lets a ServiceAccount of this namespace do what a rule says. It learns of roles and
     /// bindings by watching them, in order, and forbids until it has: who has seen the last has seen them all.
     pub(crate) async fn heeded(&self, account: &str, rule: &PolicyRule) {
+        self.allows(account, rule, true).await;
+    }
+
+    /// Waits until it does not let it any more.
+    pub(crate) async fn heeded_no_more(&self, account: &str, rule: &PolicyRule) {
+        self.allows(account, rule, false).await;
+    }
+
+    async fn allows(&self, account: &str, rule: &PolicyRule, expected: bool) {
         let first = |of: &Option<Vec<String>>| of.as_ref().and_then(|all| all.first().cloned());
         let verb = rule.verbs.first().cloned();
         let resource = first(&rule.resources).map(|resource| {
@@ -103,7 +112,7 @@ impl World {
         eventually(SOON, "the API server heeds a new rule", async || {
             let answer = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
             let status = answer.status.unwrap_or_default();
-            if status.allowed { Ok(()) } else { Err(format!("{rule:?}: {status:?}")) }
+            if status.allowed == expected { Ok(()) } else { Err(format!("{rule:?}: {status:?}")) }
         })
         .await;
     }

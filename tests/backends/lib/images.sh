@@ -73,6 +73,7 @@ build_misbehave() {
   say "building misbehave … (half a minute the first time, then cached in $IMAGES)"
   (
     cd "$HERE/misbehave"
+    go mod download >&2 || go mod download >&2
     env CGO_ENABLED=0 GOFLAGS= GOWORK=off go build -mod=readonly -trimpath -buildvcs=false -ldflags '-s -w' -o "$1/misbehave" . >&2
   ) || fail "building misbehave failed"
   cp "$HERE/misbehave/Dockerfile" "$1/"
@@ -88,7 +89,7 @@ build_spring() {
   if [[ -n $version ]]; then
     sed -i "/<artifactId>spring-boot-starter-parent</,/<\/parent>/ s|<version>.*</version>|<version>$version</version>|" "$work/pom.xml"
   fi
-  (cd "$work" && JAVA_HOME=$jdk mvn -q -B -ntp package) >"$work/log" 2>&1 || {
+  (cd "$work" && export JAVA_HOME=$jdk && { mvn -q -B -ntp package || { sleep 5 && mvn -q -B -ntp package; }; }) >"$work/log" 2>&1 || {
     complain "Maven failed; its last lines:"
     tail -n 20 "$work/log" | sed 's/^/    /' >&2
     exit 1

@@ -57,6 +57,6 @@ meet_prerequisites() {
   say "installing ${missing_packages[*]} with apt-get"
   {
     apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing_packages[@]}"
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends "${missing_packages[@]}"
   } >&2 || fail "apt-get could not install ${missing_packages[*]}"
 }

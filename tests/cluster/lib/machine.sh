@@ -86,7 +86,7 @@ install_packages() {
   say "the profile real needs these Debian packages, which are missing here: $*"
   say "installing them with apt-get"
   {
-    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends "$@"
   } </dev/null >"${TMPDIR:-/tmp}/vigie-apt-$$.log" 2>&1 || {
     tail -n 15 "${TMPDIR:-/tmp}/vigie-apt-$$.log" | sed 's/^/    /' >&2
     rm -f "${TMPDIR:-/tmp}/vigie-apt-$$.log"
@@ -262,6 +262,14 @@ end_containers() {
 }
 
 # Takes back everything, when no process of the cluster runs any more but those in containers and on hosts.
+# Tests cut pods off by tables of these names; a killed one leaves its own, and a later pod may be given that address.
+clear_cuts() {
+  local table
+  for table in $(nft list tables 2>/dev/null | awk '$3 ~ /^vigie_cut_/ { print $3 }'); do
+    nft delete table inet "$table" || true
+  done
+}
+
 clear_machine() {
   local host directory
   end_containers
@@ -271,6 +279,7 @@ clear_machine() {
   nft delete table ip kube-proxy 2>/dev/null || true
   nft delete table ip6 kube-proxy 2>/dev/null || true
   nft delete table inet "$GUARD" 2>/dev/null || true
+  clear_cuts
   [[ ! -e $MACHINE/opened-iptables ]] || iptables -D FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT || true
   ip link delete "$BRIDGE" 2>/dev/null || true
   [[ ! -e $MACHINE/ip-forward ]] || cat "$MACHINE/ip-forward" >/proc/sys/net/ipv4/ip_forward

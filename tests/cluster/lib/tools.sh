@@ -125,7 +125,9 @@ build_tool() {
   (
     close_inherited_files
     cd "$HERE/$module"
-    exec setsid env "${recipe_environment[@]}" "${recipe_build[@]}" -o "$unfinished/bin/$tool" "$package"
+    # A download that breaks off is not repeated by Go; what has come is kept.
+    exec setsid env "${recipe_environment[@]}" bash -c 'tries=1; until "$@"; do ((tries++ < 3)) || exit 1; sleep 5; done' \
+      build "${recipe_build[@]}" -o "$unfinished/bin/$tool" "$package"
   ) </dev/null >"$unfinished/$tool.log" 2>&1 &
   BUILD_PID=$!
   while kill -0 "$BUILD_PID" 2>/dev/null; do
