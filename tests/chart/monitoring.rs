@@ -46,6 +46,35 @@ fn rule(chart: &Path, values: &'static str) -> Value {
 }
 
 #[test]
+fn what_is_absent_is_looked_for_among_the_series_of_the_release_where_a_selector_says_which() {
+    let expressions = |values: &'static str| {
+        let rendered = rule(&chart(), values);
+        let rules =
+            rendered["spec"]["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap());
+        rules
+            .map(|rule| {
+                (rule["alert"].as_str().unwrap_or_default().to_owned(), rule["expr"].as_str().unwrap().to_owned())
+            })
+            .collect::<Vec<_>>()
+    };
+    let all = expressions("prometheusRule: {enabled: true}");
+    let narrowed = expressions("prometheusRule: {enabled: true, selector: 'job=\"vigie\",namespace=\"gw\"'}");
+    let of = |name: &str| narrowed.iter().find(|(alert, _)| alert == name).unwrap().1.replace('\n', " ");
+    let ours = r#"{job="vigie",namespace="gw"}"#;
+    let absent = format!("absent(vigie_leader{ours} == 1) unless on () vigie_listening_since_timestamp_seconds{ours}");
+    assert_eq!(of("OperatorDown"), absent);
+    assert_eq!(
+        of("WritesPending"),
+        format!(
+            "max by (job) (last_over_time(vigie_status_write_pending{ours}[2m])) > 0 or on () (absent(vigie_leader{ours} == 1) \
+             and on () vigie_listening_since_timestamp_seconds{ours})"
+        )
+    );
+    let is_other = |(alert, _): &&(String, String)| !["OperatorDown", "WritesPending"].contains(&&**alert);
+    assert!(all.iter().filter(is_other).eq(narrowed.iter().filter(is_other)), "the others go by their own labels");
+}
+
+#[test]
 fn alerts_keep_the_words_that_prometheus_fills_in_and_get_the_values_labels_and_links() {
     let scratch = Scratch::new();
     let chart = with_files(&scratch);
