@@ -176,8 +176,7 @@ pub enum LogFormat {
   vigie get --operator http://localhost:9090
 
 The operator is asked at --operator, or else through the API server (Service vigie in the operator's namespace).
-When it cannot be reached, and always for backends, what was last written to the status is shown, and stderr says
-so.")]
+When it cannot be reached, what was last written to the status is shown, and stderr says so.")]
 pub struct GetArgs {
     /// The kind: connectors or backends; it may be left out [default: connectors]
     #[arg(value_name = "KIND")]
