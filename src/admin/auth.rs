@@ -31,8 +31,11 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const REMEMBERED: usize = 1024;
 /// How long the two questions together may take; Prometheus gives up after 10 s.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many callers are asked about at once: a flood of wrong tokens must not become one at the API server.
-const QUESTIONS: usize = 8;
+/// How many strangers are asked about at once: a flood of wrong tokens must not become one at the API server.
+const STRANGERS: usize = 8;
+/// How many of those who were let in before are asked about at once. They wait for no stranger, so that no flood makes them
+/// look as if they could not be asked about.
+const ACQUAINTANCES: usize = 4;
 
 /// Why a caller is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,25 +74,37 @@ impl IntoResponse for Denied {
 pub struct Authenticator {
     client: kube::Client,
     answers: Mutex<Answers>,
-    questions: Semaphore,
+    strangers: Semaphore,
+    acquaintances: Semaphore,
 }
 
 impl Authenticator {
     /// One that asks through `client`, which needs the right to create TokenReviews and SubjectAccessReviews.
     pub fn new(client: kube::Client) -> Self {
-        Self { client, answers: Mutex::default(), questions: Semaphore::new(QUESTIONS) }
+        let [strangers, acquaintances] = [STRANGERS, ACQUAINTANCES].map(Semaphore::new);
+        Self { client, answers: Mutex::default(), strangers, acquaintances }
     }
 
     /// Whether the bearer of `token` may `get` `path`.
     ///
     /// # Errors
-    /// Says why not; [`Denied::Unavailable`] when the API server gives no answer within five seconds.
+    /// Says why not; [`Denied::Unavailable`] when the API server gives no answer within five seconds, or too many others are
+    /// asked about for as long.
     pub async fn allow(&self, token: Option<&str>, path: &str) -> Result<(), Denied> {
         let token = token.ok_or(Denied::Unauthenticated)?;
         let key = key(token, path);
-        if let Some(answer) = self.answers.lock().get(&key, Instant::now()) {
-            return answer;
-        }
+        let was_allowed = {
+            let answers = self.answers.lock();
+            if let Some(answer) = answers.get(&key, Instant::now()) {
+                return answer;
+            }
+            answers.was_allowed(&key, Instant::now())
+        };
+        let questions = if was_allowed { &self.acquaintances } else { &self.strangers };
+        // Whoever waits in vain has not been asked about: that is no outage, and lets nobody in.
+        let Ok(Ok(_turn)) = timeout(PATIENCE, questions.acquire()).await else {
+            return Err(Denied::Unavailable("too many others are being asked about".to_owned()));
+        };
         let answer = match timeout(PATIENCE, self.ask(token, path)).await {
             Ok(answer) => answer,
             Err(_) => Err(Denied::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()))),
@@ -103,7 +118,6 @@ impl Authenticator {
     }
 
     async fn ask(&self, token: &str, path: &str) -> Result<(), Denied> {
-        let _turn = self.questions.acquire().await.map_err(|_| Denied::Unavailable("shutting down".into()))?;
         let user = self.review(token).await?.ok_or(Denied::Unauthenticated)?;
         let review = SubjectAccessReview { spec: question(user, path), ..Default::default() };
         let reviews = Api::<SubjectAccessReview>::all(self.client.clone());

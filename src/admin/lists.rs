@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{BackendView, Fleet, Shared, large, refusal};
 
@@ -62,14 +63,13 @@ async fn gathered<V: Send + 'static>(
     shared: &Arc<Shared>,
     params: Asked,
     gather: fn(&dyn Fleet, Option<&str>) -> Vec<V>,
-) -> Result<Vec<V>, Response> {
+) -> Result<(Vec<V>, OwnedSemaphorePermit), Response> {
     let namespace = match params.map_err(|rejection| wrong(&rejection)).and_then(|Query(p)| namespace(p)) {
         Ok(namespace) => namespace,
         Err(why) => return Err(refusal(StatusCode::BAD_REQUEST, "BadQuery", &why)),
     };
     let fleet = shared.fleet.clone();
-    let items = large(shared, move || gather(&*fleet, namespace.as_deref())).await;
-    items.ok_or_else(|| refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the objects could not be gathered"))
+    large(shared, "the list", move || gather(&*fleet, namespace.as_deref())).await
 }
 
 /// One entry of Prometheus' HTTP service discovery: what one backend is scraped at.
@@ -97,9 +97,9 @@ pub(super) async fn discovery(State(shared): State<Arc<Shared>>, params: Asked) 
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "NotSynced", "the backends are not all known yet");
     }
     match gathered(&shared, params, sorted_backends).await {
-        Ok(views) => {
+        Ok((views, turn)) => {
             let groups: Vec<Group> = views.into_iter().filter_map(group).collect();
-            ([(header::CONTENT_TYPE, "application/json")], body("[", groups, "]\n".to_owned())).into_response()
+            ([(header::CONTENT_TYPE, "application/json")], body("[", (groups, turn), "]\n".to_owned())).into_response()
         }
         Err(refused) => refused,
     }
@@ -132,11 +132,17 @@ fn namespace(params: Params) -> Result<Option<String>, String> {
     }
 }
 
-fn body<V: Serialize + Send + 'static>(head: &str, items: Vec<V>, tail: String) -> Body {
+/// The answer in pieces. Its place among the large ones is kept until the last one is sent, or nobody reads any more.
+fn body<V: Serialize + Send + 'static>(
+    head: &str,
+    (items, turn): (Vec<V>, OwnedSemaphorePermit),
+    tail: String,
+) -> Body {
     let mut items = items.into_iter().peekable();
     let mut text = head.to_owned();
     let mut tail = Some(tail);
     let pieces = std::iter::from_fn(move || {
+        let _held = &turn;
         tail.as_ref()?;
         let mut piece = std::mem::take(&mut text);
         for view in items.by_ref().take(PIECE) {

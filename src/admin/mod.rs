@@ -7,17 +7,23 @@ mod lists;
 mod tests;
 mod view;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::body::{Frame, SizeHint};
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
 pub use backend::{BackendView, Scrape};
@@ -28,6 +34,8 @@ use crate::metrics;
 /// How many answers that walk the whole fleet are made at once: each holds a copy of it, and two keep both cores of a
 /// small node busy. The others wait their turn.
 const LARGE_ANSWERS: usize = 2;
+/// How long one waits for its turn before it is told to come again. Prometheus gives up after 10 s by default.
+const TURN_WITHIN: Duration = Duration::from_secs(8);
 
 /// What the admin port is made of.
 pub struct Admin {
@@ -43,13 +51,13 @@ struct Shared {
     fleet: Arc<dyn Fleet>,
     registry: Arc<Registry>,
     auth: Option<Authenticator>,
-    large: Semaphore,
+    large: Arc<Semaphore>,
 }
 
 /// The routes of the admin port. `/livez` and `/readyz` are open to the kubelet, the others to whom `auth` lets in.
 pub fn router(admin: Admin) -> Router {
     let Admin { fleet, registry, auth } = admin;
-    let shared = Arc::new(Shared { fleet, registry, auth, large: Semaphore::new(LARGE_ANSWERS) });
+    let shared = Arc::new(Shared { fleet, registry, auth, large: Arc::new(Semaphore::new(LARGE_ANSWERS)) });
     let guarded = Router::new()
         .route("/metrics", get(scrape))
         .route("/api/v1/connectors", get(lists::connectors))
@@ -116,18 +124,58 @@ fn readiness((standing, synced): (Standing, bool)) -> Result<(), &'static str> {
 
 async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     let registry = shared.registry.clone();
-    match large(&shared, move || metrics::encode(&registry)).await {
-        Some(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Some(Err(_)) | None => {
-            refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the metrics could not be written")
+    match large(&shared, "the metrics", move || metrics::encode(&registry)).await {
+        Ok((Ok(text), turn)) => {
+            let body = Body::new(Held { body: Body::from(text), _turn: turn });
+            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response()
         }
+        Ok((Err(_), _)) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the metrics could not be written"),
+        Err(refused) => refused,
     }
 }
 
-/// Runs `make` where it may take its time, a few at once. None when it panicked or we are shutting down.
-async fn large<T: Send + 'static>(shared: &Shared, make: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let _turn = shared.large.acquire().await.ok()?;
-    tokio::task::spawn_blocking(make).await.ok()
+/// Runs `make` where it may take its time, a few at once, and gives the place with what was made: it is free when the
+/// place is dropped, which belongs into the body of the answer. Whoever asks and goes away frees none before `make` is
+/// done, for nothing can stop it.
+async fn large<T: Send + 'static>(
+    shared: &Shared,
+    what: &str,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<(T, OwnedSemaphorePermit), Response> {
+    let Ok(Ok(turn)) = timeout(TURN_WITHIN, Arc::clone(&shared.large).acquire_owned()).await else {
+        let message = format!("others are being answered; nobody could make {what} within {} s", TURN_WITHIN.as_secs());
+        let mut busy = refusal(StatusCode::SERVICE_UNAVAILABLE, "Busy", &message);
+        busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+        return Err(busy);
+    };
+    let made = tokio::task::spawn_blocking(move || (make(), turn)).await;
+    made.map_err(|_| refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", &format!("{what} could not be made")))
+}
+
+/// A body that has a place among the large answers until it is sent, or nobody reads it any more.
+struct Held {
+    body: Body,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {

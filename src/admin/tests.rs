@@ -9,6 +9,8 @@ use tower_test::mock;
 use super::*;
 use crate::api::{ConnectorState, Truth};
 
+mod auth_tests;
+
 struct Fake {
     walks: std::sync::atomic::AtomicUsize,
     facts: Facts,
@@ -184,6 +186,73 @@ async fn a_large_fleet_is_written_in_pieces_that_fit_together() {
     assert_eq!(json["items"][249]["name"], "e249");
 }
 
+fn with_one_place() -> Arc<Shared> {
+    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Standing::Leader, true), names: Vec::new() });
+    Arc::new(Shared { fleet, registry: Arc::default(), auth: None, large: Arc::new(Semaphore::new(1)) })
+}
+
+#[tokio::test]
+async fn a_large_answer_keeps_its_place_until_it_is_made_though_nobody_waits_and_until_it_is_read() {
+    let shared = with_one_place();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let asking = shared.clone();
+    let asked = tokio::spawn(async move {
+        let make = move || {
+            let _ = begun.send(());
+            let _ = may_go.recv();
+        };
+        large(&asking, "it", make).await.map(drop)
+    });
+    has_begun.await.unwrap();
+    asked.abort();
+    assert!(asked.await.is_err_and(|error| error.is_cancelled()));
+    assert_eq!(shared.large.available_permits(), 0, "it is being made");
+    go.send(()).unwrap();
+    let free = timeout(Duration::from_secs(10), shared.large.acquire()).await.expect("it is made");
+    drop(free);
+
+    for path in ["/metrics", "/api/v1/connectors", "/sd/prometheus"] {
+        for is_read in [true, false] {
+            let answer = large_answer(&shared, path).await;
+            assert_eq!(
+                (answer.status(), shared.large.available_permits()),
+                (StatusCode::OK, 0),
+                "{path} is not sent yet"
+            );
+            let body = answer.into_body();
+            if is_read {
+                body.collect().await.unwrap();
+            } else {
+                drop(body);
+            }
+            assert_eq!(shared.large.available_permits(), 1, "{path} is read: {is_read}, or nobody reads it any more");
+        }
+    }
+}
+
+async fn large_answer(shared: &Arc<Shared>, path: &str) -> Response {
+    let (shared, query) = (State(shared.clone()), axum::extract::Query::try_from_uri(&"/".parse().unwrap()));
+    match path {
+        "/metrics" => scrape(shared).await,
+        "/sd/prometheus" => lists::discovery(shared, query).await,
+        _ => lists::connectors(shared, query).await,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_place_for_a_large_answer_is_told_to_come_again() {
+    let shared = with_one_place();
+    let _taken = shared.large.acquire().await.unwrap();
+    for path in ["/metrics", "/api/v1/connectors"] {
+        let answer = large_answer(&shared, path).await;
+        assert_eq!(
+            (answer.status(), &answer.headers()[header::RETRY_AFTER]),
+            (StatusCode::SERVICE_UNAVAILABLE, &"10".parse().unwrap())
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_404_and_nothing_can_be_changed() {
     let router = admin(facts(Standing::Leader, true), None);
@@ -197,116 +266,6 @@ async fn what_is_not_there_is_404_and_nothing_can_be_changed() {
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["error"]["code"], "MethodNotAllowed");
         }
     }
-}
-
-type Server = mock::Handle<Request<KubeBody>, Response<KubeBody>>;
-
-fn guarded() -> (Router, Server) {
-    let (service, server) = mock::pair();
-    let auth = Authenticator::new(kube::Client::new(service, "default"));
-    (admin(facts(Standing::Leader, true), Some(auth)), server)
-}
-
-/// Takes one question, checks its path, answers with this status, and returns its spec.
-async fn reply(server: &mut Server, path: &str, status: Value) -> Value {
-    let (request, send) = server.next_request().await.expect("a question");
-    assert_eq!((request.method(), request.uri().path()), (&Method::POST, path));
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let mut review: Value = serde_json::from_slice(&body).unwrap();
-    let spec = review["spec"].clone();
-    review["status"] = status;
-    send.send_response(Response::new(KubeBody::from(serde_json::to_vec(&review).unwrap())));
-    spec
-}
-
-const TOKEN_REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
-const ACCESS_REVIEWS: &str = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-
-async fn known(server: &mut Server) {
-    let user = json!({"username": "prometheus", "groups": ["scrapers"], "extra": {"k": ["v"]}});
-    let spec = reply(server, TOKEN_REVIEWS, json!({"authenticated": true, "user": user})).await;
-    assert_eq!(spec["token"], "secret");
-}
-
-#[tokio::test]
-async fn an_allowed_token_reads_and_is_asked_about_once() {
-    let (router, mut server) = guarded();
-    let cluster = tokio::spawn(async move {
-        known(&mut server).await;
-        let spec = reply(&mut server, ACCESS_REVIEWS, json!({"allowed": true})).await;
-        assert_eq!(spec["nonResourceAttributes"], json!({"path": "/metrics", "verb": "get"}));
-        assert_eq!((&spec["user"], &spec["groups"]), (&json!("prometheus"), &json!(["scrapers"])));
-        assert_eq!(spec["extra"], json!({"k": ["v"]}));
-        server
-    });
-    for _ in 0..3 {
-        assert_eq!(ask(&router, Method::GET, "/metrics", Some("secret")).await.0, StatusCode::OK);
-    }
-    let mut server = cluster.await.unwrap();
-    drop(router);
-    assert!(server.next_request().await.is_none(), "the answer is remembered");
-}
-
-#[tokio::test]
-async fn a_token_that_may_not_get_the_path_is_forbidden() {
-    let (router, mut server) = guarded();
-    let cluster = tokio::spawn(async move {
-        known(&mut server).await;
-        reply(&mut server, ACCESS_REVIEWS, json!({"allowed": false})).await["nonResourceAttributes"]["path"].clone()
-    });
-    let (status, _, text) = ask(&router, Method::GET, "/api/v1/connectors?namespace=a", Some("secret")).await;
-    assert_eq!(status, StatusCode::FORBIDDEN);
-    assert!(text.contains("grant the verb get on the nonResourceURL"), "{text}");
-    assert_eq!(cluster.await.unwrap(), "/vigie/api/v1/connectors", "without the query");
-}
-
-#[tokio::test]
-async fn without_a_good_token_nothing_is_told() {
-    let (router, mut server) = guarded();
-    let (status, headers, _) = ask(&router, Method::GET, "/metrics", None).await;
-    assert_eq!((status, &headers[header::WWW_AUTHENTICATE]), (StatusCode::UNAUTHORIZED, &"Bearer".parse().unwrap()));
-    let cluster = tokio::spawn(async move {
-        reply(&mut server, TOKEN_REVIEWS, json!({"authenticated": false, "error": "invalid bearer token"})).await;
-        server
-    });
-    let (status, _, text) = ask(&router, Method::GET, "/metrics", Some("wrong")).await;
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
-    assert!(!text.contains("wrong") && !text.contains("vigie_"), "{text}");
-    cluster.await.unwrap();
-}
-
-#[tokio::test]
-async fn the_kubelet_needs_no_token() {
-    let (router, _server) = guarded();
-    assert_eq!(get_from(&router, "/livez").await.0, StatusCode::OK);
-    assert_eq!(get_from(&router, "/readyz").await.0, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn an_api_server_that_refuses_us_is_503_with_its_words() {
-    let (router, mut server) = guarded();
-    let cluster = tokio::spawn(async move {
-        let (_, send) = server.next_request().await.expect("a question");
-        let body = json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403,
-            "message": "tokenreviews is forbidden"});
-        let body = KubeBody::from(serde_json::to_vec(&body).unwrap());
-        send.send_response(Response::builder().status(403).body(body).unwrap());
-    });
-    let (status, _, text) = ask(&router, Method::GET, "/metrics", Some("secret")).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(text.contains("could not be asked who may read this: tokenreviews is forbidden"), "{text}");
-    cluster.await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_api_server_that_does_not_answer_is_503_in_time() {
-    let (router, server) = guarded();
-    let began = tokio::time::Instant::now();
-    let (status, _, text) = ask(&router, Method::GET, "/metrics", Some("secret")).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(text.contains("no answer within 5 s"), "{text}");
-    assert!(began.elapsed() < std::time::Duration::from_secs(6));
-    drop(server);
 }
 
 #[test]

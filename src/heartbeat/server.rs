@@ -188,7 +188,9 @@ impl Server {
 
     /// How long an idle connection is kept: less when others may be waiting for its place.
     fn idle_timeout(&self) -> Duration {
-        if self.places.are_scarce() || self.failing.load(Ordering::Relaxed) {
+        // Where newcomers get a place anyhow nobody has to hurry for them.
+        let scarce = self.places.come_first() && self.places.are_scarce();
+        if scarce || self.failing.load(Ordering::Relaxed) {
             self.limits.idle_timeout.min(IDLE_WHEN_SCARCE)
         } else {
             self.limits.idle_timeout

@@ -17,10 +17,16 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn rules() -> Vec<Value> {
+/// All rules: the alerts, and what they are helped by.
+fn all_rules() -> Vec<Value> {
     let file: Value = serde_saphyr::from_str(&read("charts/vigie/files/alerts.yaml")).unwrap();
     let groups = file["groups"].as_array().unwrap();
     groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
+}
+
+/// The alerts.
+fn rules() -> Vec<Value> {
+    all_rules().into_iter().filter(|rule| rule["alert"].is_string()).collect()
 }
 
 fn of<'a>(rule: &'a Value, pointer: &str) -> &'a str {

@@ -334,4 +334,9 @@ async fn idle_connections_are_kept_for_less_when_places_are_scarce() {
     server.failing.store(false, Ordering::Relaxed);
     let _taken = futures::future::join_all((0..4).map(|_| server.places.any())).await;
     assert_eq!(server.idle_timeout(), IDLE_WHEN_SCARCE);
+    // Where a newcomer gets a place at once, nobody's body that is being sent is cut for it.
+    let when_full = WhenFull::EndTheOldestOfTheMost;
+    let server = Server::new(Router::new(), None, Limits { max_connections: 4, when_full, ..Limits::default() });
+    let _taken = futures::future::join_all((0..4).map(|_| server.places.any())).await;
+    assert_eq!(server.idle_timeout(), Limits::default().idle_timeout);
 }
