@@ -29,7 +29,9 @@ const ALLOWED_UNASKED: Duration = Duration::from_secs(3600);
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 /// How many answers are remembered: a few scrapers and people times a few paths, and a bound for floods.
 const REMEMBERED: usize = 1024;
-/// How long the two questions together may take; Prometheus gives up after 10 s.
+/// How long one waits to be asked about; with [`PATIENCE`] less than the 10 s after which Prometheus gives up.
+const TURN_WITHIN: Duration = Duration::from_secs(3);
+/// How long the two questions together may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many strangers are asked about at once: a flood of wrong tokens must not become one at the API server.
 const STRANGERS: usize = 8;
@@ -64,7 +66,9 @@ impl IntoResponse for Denied {
             }
             Self::Unavailable(why) => {
                 let message = format!("the API server could not be asked who may read this: {why}");
-                refusal(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", &message)
+                let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", &message);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+                response
             }
         }
     }
@@ -102,7 +106,7 @@ impl Authenticator {
         };
         let questions = if was_allowed { &self.acquaintances } else { &self.strangers };
         // Whoever waits in vain has not been asked about: that is no outage, and lets nobody in.
-        let Ok(Ok(_turn)) = timeout(PATIENCE, questions.acquire()).await else {
+        let Ok(Ok(_turn)) = timeout(TURN_WITHIN, questions.acquire()).await else {
             return Err(Denied::Unavailable("too many others are being asked about".to_owned()));
         };
         let answer = match timeout(PATIENCE, self.ask(token, path)).await {

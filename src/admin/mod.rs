@@ -7,6 +7,7 @@ mod lists;
 mod tests;
 mod view;
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,6 +37,8 @@ use crate::metrics;
 const LARGE_ANSWERS: usize = 2;
 /// How long one waits for its turn before it is told to come again. Prometheus gives up after 10 s by default.
 const TURN_WITHIN: Duration = Duration::from_secs(8);
+/// How much of a large text is handed on to be sent at once, in bytes.
+const PIECE: usize = 64 * 1024;
 
 /// What the admin port is made of.
 pub struct Admin {
@@ -126,7 +129,7 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     let registry = shared.registry.clone();
     match large(&shared, "the metrics", move || metrics::encode(&registry)).await {
         Ok((Ok(text), turn)) => {
-            let body = Body::new(Held { body: Body::from(text), _turn: turn });
+            let body = Body::new(Held { text: text.into(), _turn: turn });
             ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response()
         }
         Ok((Err(_), _)) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the metrics could not be written"),
@@ -152,29 +155,30 @@ async fn large<T: Send + 'static>(
     made.map_err(|_| refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", &format!("{what} could not be made")))
 }
 
-/// A body that has a place among the large answers until it is sent, or nobody reads it any more.
+/// A text that has a place among the large answers until it is sent but for its last piece, or nobody reads it any more.
 struct Held {
-    body: Body,
+    text: Bytes,
     _turn: OwnedSemaphorePermit,
 }
 
 impl HttpBody for Held {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.text.len().min(PIECE);
+        let piece = self.text.split_to(length);
+        // A copy: as a part of the text it would keep all of it while it waits to be sent.
+        let piece = (!piece.is_empty()).then(|| Ok(Frame::data(Bytes::copy_from_slice(&piece))));
+        Poll::Ready(piece)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.text.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        SizeHint::with_exact(self.text.len() as u64)
     }
 }
 

@@ -231,6 +231,23 @@ async fn a_large_answer_keeps_its_place_until_it_is_made_though_nobody_waits_and
     }
 }
 
+#[tokio::test]
+async fn a_large_text_is_handed_on_in_pieces_and_keeps_its_place_until_the_last() {
+    let shared = with_one_place();
+    let text: String = (0..40_000).map(|number| format!("{number:05}")).collect();
+    let turn = shared.large.clone().acquire_owned().await.unwrap();
+    let mut body = Held { text: text.clone().into(), _turn: turn };
+    assert_eq!(body.size_hint().exact(), Some(200_000));
+    let mut read = Vec::new();
+    while !body.is_end_stream() {
+        assert_eq!(shared.large.available_permits(), 0);
+        let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(!piece.is_empty() && piece.len() <= PIECE, "{}", piece.len());
+        read.extend_from_slice(&piece);
+    }
+    assert!(body.frame().await.is_none() && read == text.as_bytes());
+}
+
 async fn large_answer(shared: &Arc<Shared>, path: &str) -> Response {
     let (shared, query) = (State(shared.clone()), axum::extract::Query::try_from_uri(&"/".parse().unwrap()));
     match path {

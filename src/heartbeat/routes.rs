@@ -276,8 +276,8 @@ impl<H: Hear> Port<H> {
                 answers::malformed(&bad)
             }
         };
-        let is_old = connection.is_some_and(|connection| connection.opened.elapsed() >= LED_ANEW_AFTER);
-        let is_led_anew = is_old && matches!(hearing, Hearing::Uncertain { .. });
+        let is_old = || connection.is_some_and(|connection| connection.opened.elapsed() >= LED_ANEW_AFTER);
+        let is_led_anew = matches!(hearing, Hearing::Uncertain { .. }) && is_old();
         if is_led_anew { answers::closing(answer) } else { answer }
     }
 

@@ -303,8 +303,8 @@ impl Parts<'_> {
         let private = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
         // Few ask, and each answer may hold the whole fleet. Any pod may connect, and the kubelet must get through.
         let when_full = WhenFull::EndTheOldestOfTheMost;
-        // As long as one who reads slowly, or not at all, keeps what an answer holds.
-        let idle_timeout = Duration::from_secs(60);
+        // As long as one who reads slowly, or not at all, keeps what an answer holds; longer than between two scrapes.
+        let idle_timeout = Duration::from_secs(90);
         let limits = Limits { max_connections: 256, when_full, idle_timeout, ..Limits::default() };
         rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
     }
