@@ -218,6 +218,35 @@ async fn whatever_vigie_is_allowed_besides_it_neither_makes_nor_scales_nor_delet
     assert!(refusal(policies.ours::<ConfigMap>().delete("kube-root-ca.crt", &Default::default()).await).is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_cluster_stands_on_is_not_restarted_whatever_rbac_says() {
+    let world = World::new("admit-kube").await;
+    let policies = world.enforce().await;
+    let place = Elsewhere(&world, format!("kube-{}", world.ns));
+    let kubectl = |args: &[&str]| world.cluster.kubectl(&[&["-n", &place.1], args].concat()).ok();
+    kubectl(&["create", "namespace", &place.1]);
+    kubectl(&["create", "deployment", "proxy", "--image=example.com/proxy:1", "--replicas=0"]);
+    kubectl(&["create", "role", "restart", "--verb=get,patch", "--resource=deployments.apps"]);
+    let account = format!("--serviceaccount={}:{}", world.ns, ACCOUNTS[0]);
+    kubectl(&["create", "rolebinding", "restart", "--role=restart", &account]);
+    let there: Api<Deployment> = Api::namespaced(policies.vigie.clone(), &place.1);
+    let restart = Patch::Strategic(json!({"spec": {"template": {"metadata": {"annotations": {ATTEMPT: "a1"}}}}}));
+    eventually(SOON, "the policy refuses it", async || {
+        let said = refusal(there.patch("proxy", &PatchParams::default(), &restart).await)?;
+        if said.ends_with("begin with kube-") { Ok(()) } else { Err(said) }
+    })
+    .await;
+}
+
+/// A namespace besides; deleted when it is dropped.
+struct Elsewhere<'a>(&'a World, String);
+
+impl Drop for Elsewhere<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.cluster.kubectl(&["delete", "namespace", &self.1, "--wait=false"]);
+    }
+}
+
 fn secret(name: &str, type_: &str, metadata: Value) -> Secret {
     let mut secret = json!({"metadata": {"name": name}, "type": type_, "stringData": {"token": "0123456789abcdef"}});
     secret["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
