@@ -15,7 +15,7 @@ const MAIN: usize = 25;
 const GATHER: &str = "diagnosis/gather";
 
 /// Reads workloads and restarts them; the rest of its room is pure.
-const ACTING: &str = "remedy/restart";
+const ACTING: &str = "remediation/workload";
 
 struct Source {
     /// Path below `src`, with slashes.
@@ -131,37 +131,57 @@ fn is_function(line: &str) -> bool {
 fn may_use() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("api", &[][..]),
-        ("health", &["api"]),
+        ("time", &[]),
+        ("leadership", &["time"]),
+        ("health", &["api", "time"]),
+        ("http", &["heartbeat", "time"]),
         // What failed, and in which presence: the judgement it explains.
         ("diagnosis", &["api", "health"]),
         // What the facts are collected from; no rule is applied there.
-        (GATHER, &["api", "cluster", "clock", "diagnosis", "outbound", "probe"]),
+        (GATHER, &["api", "cluster", "diagnosis", "http", "probe", "time"]),
         ("probe", &["api"]),
-        ("schedule", &["clock", "health"]),
-        ("clock", &["health"]),
-        ("outbound", &[]),
-        ("leader", &["clock", "health", "cluster"]),
-        ("cluster", &["clock", "health", "leader", "outbound"]),
-        ("remedy", &["api", "health"]),
-        (ACTING, &["api", "cluster", "clock", "leader", "remedy"]),
-        ("heartbeat", &["api", "health", "clock", "outbound"]),
-        ("metrics", &["admin", "api", "cli", "cluster", "health", "heartbeat"]),
-        ("admin", &["api", "clock", "cluster", "heartbeat", "metrics"]),
+        ("schedule", &["time"]),
+        ("leader", &["cluster", "leadership", "time"]),
+        ("cluster", &["http", "leadership", "time"]),
+        ("view", &["api"]),
+        ("remediation", &["api", "health"]),
+        (ACTING, &["api", "cluster", "leadership", "remediation", "time"]),
+        ("heartbeat", &["api", "health", "http", "schedule", "time"]),
+        ("metrics", &["api", "cli", "cluster", "health", "heartbeat", "view"]),
+        ("admin", &["api", "cluster", "heartbeat", "metrics", "time", "view"]),
+        (
+            "monitor",
+            &[
+                "api",
+                "cluster",
+                "controller",
+                "diagnosis",
+                "health",
+                "leadership",
+                "metrics",
+                "probe",
+                "remediation",
+                "schedule",
+                "time",
+                "view",
+            ],
+        ),
         (
             "controller",
             &[
-                "admin",
                 "api",
-                "clock",
                 "cluster",
                 "diagnosis",
                 "health",
                 "heartbeat",
-                "leader",
+                "leadership",
                 "metrics",
+                "monitor",
                 "probe",
-                "remedy",
+                "remediation",
                 "schedule",
+                "time",
+                "view",
             ],
         ),
     ])
@@ -201,7 +221,7 @@ fn decisions_do_no_io_and_read_no_clock() {
             .iter()
             .any(|name| source.path.starts_with("controller/") && source.path.ends_with(&format!("/{name}.rs")));
         decides
-            || ["health/", "diagnosis/", "remedy/"].iter().any(|room| source.path.starts_with(room))
+            || ["health/", "diagnosis/", "remediation/"].iter().any(|room| source.path.starts_with(room))
                 && ![GATHER, ACTING].iter().any(|thin| source.path.starts_with(thin))
             || source.path == "leader/decide.rs"
     };
@@ -229,9 +249,9 @@ fn decisions_do_no_io_and_read_no_clock() {
 #[test]
 fn clocks_are_read_in_one_place() {
     let program = program();
-    let others = program.iter().filter(|source| source.path != "clock.rs");
+    let others = program.iter().filter(|source| source.path != "time/clock.rs");
     let found = mentions(others, &["SystemTime::now", "std::time::Instant", "Zoned::now"]);
-    none(found, "clock.rs reads clocks");
+    none(found, "time/clock.rs reads clocks");
 }
 
 #[test]

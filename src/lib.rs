@@ -1,13 +1,12 @@
 //! vigie keeps Connectors and MonitoredBackends honest and running.
 //!
-//! The rooms of the house and what each may use are described in `docs/architecture.md`; a test holds the code to it.
+//! `docs/architecture.md` describes the modules and which modules each may use; an architecture test enforces it.
 
 #![cfg_attr(test, recursion_limit = "256")]
 
 pub mod admin;
 pub mod api;
 pub mod cli;
-pub mod clock;
 pub mod cluster;
 pub mod controller;
 pub mod diagnosis;
@@ -15,9 +14,14 @@ pub mod health;
 pub mod heartbeat;
 #[cfg(test)]
 mod house_tests;
+pub mod http;
 pub mod leader;
+pub mod leadership;
 pub mod metrics;
-mod outbound;
+pub mod monitor;
+pub mod operator;
 pub mod probe;
-pub mod remedy;
+pub mod remediation;
 pub mod schedule;
+pub mod time;
+pub mod view;

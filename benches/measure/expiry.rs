@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vigie::api::{Connector, ConnectorState};
-use vigie::clock::Now;
 use vigie::health::liveness::Presence;
 use vigie::heartbeat::entry::Entry;
-use vigie::heartbeat::message;
+use vigie::heartbeat::payload;
 use vigie::heartbeat::registry::Registry;
 use vigie::heartbeat::routes::{Hear as _, Reply};
+use vigie::time::Now;
 
 use crate::figures::{Repeated, judge, percentile, say};
 use crate::fleet::{self, Past};
@@ -188,7 +188,7 @@ async fn direct(registry: &Registry) -> anyhow::Result<f64> {
         tick.tick().await;
         let due = (begin.elapsed().as_secs_f64() * RATE) as usize;
         for body in (sent..due).map(|at| &bodies[at % bodies.len()]) {
-            let reply = registry.hear(&message::parse(body.as_bytes(), None)?, IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let reply = registry.hear(&payload::parse(body.as_bytes(), None)?, IpAddr::V4(Ipv4Addr::LOCALHOST));
             anyhow::ensure!(matches!(reply, Reply::Heard { .. }), "a beat was answered {reply:?}");
         }
         sent = due;

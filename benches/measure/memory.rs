@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use jiff::SignedDuration;
 use vigie::api::{Connector, ConnectorState};
-use vigie::clock::Now;
 use vigie::heartbeat::entry::Entry;
-use vigie::heartbeat::message;
+use vigie::heartbeat::payload;
 use vigie::heartbeat::routes::{Hear as _, Reply};
+use vigie::time::Now;
 
 use crate::figures::{judge, say};
 use crate::fleet::{self, Past};
@@ -66,7 +66,7 @@ pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
             "full" => fleet::full_beat(i, 1),
             other => bail!("no such beat: {other}"),
         };
-        let said = message::parse(body.as_bytes(), None)?;
+        let said = payload::parse(body.as_bytes(), None)?;
         let reply = operator.registry.hear(&said, IpAddr::V4(Ipv4Addr::LOCALHOST));
         anyhow::ensure!(matches!(reply, Reply::Heard { .. }), "a beat was answered {reply:?}");
         if i % 1_000 == 0 {

@@ -7,15 +7,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vigie::api::Connector;
-use vigie::clock::{Clock, Now};
-use vigie::controller::checkpoints::{Budget, Checkpoints};
-use vigie::controller::connector::desk::Desks;
-use vigie::controller::connector::keeper::{Keeper, Outlets, Poke};
-use vigie::health::Moment;
+use vigie::controller::connector::deadlines::{Keeper, Outlets, Poke};
+use vigie::controller::connector::state::Desks;
 use vigie::heartbeat::entry::Entry;
 use vigie::heartbeat::listening::Office;
 use vigie::heartbeat::registry::Registry;
+use vigie::schedule::checkpoints::{Budget, Checkpoints};
 use vigie::schedule::{Pulse, TICK};
+use vigie::time::{Clock, Moment, Now};
 
 /// The leadership epoch of all notes.
 const EPOCH: u64 = 1;

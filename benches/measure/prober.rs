@@ -13,18 +13,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vigie::api::{MonitoredBackend, Time};
-use vigie::clock::Clock;
 use vigie::cluster::StatusWriter;
-use vigie::controller::backend::context::{Context, Given, Poke};
-use vigie::controller::backend::{prepare, rounds};
-use vigie::controller::checkpoints::{Budget, Checkpoints};
 use vigie::controller::events::Reporter;
-use vigie::controller::remedies::{Remedies, Roll};
-use vigie::controller::wakes::Wakes;
-use vigie::leader::{Leadership, Standing};
+use vigie::controller::remediation::{Remedies, Roll};
+use vigie::controller::runtime::wake::Wakes;
+use vigie::leadership::{Leadership, Standing};
 use vigie::metrics::Metrics;
+use vigie::monitor::context::{Context, Given, Poke};
+use vigie::monitor::{scheduler, target};
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
-use vigie::remedy::Limits;
+use vigie::remediation::Limits;
+use vigie::schedule::checkpoints::{Budget, Checkpoints};
+use vigie::time::Clock;
 
 use crate::targets;
 
@@ -142,7 +142,7 @@ async fn one(prober: &Prober, request: &Request) -> anyhow::Result<()> {
 }
 
 fn request(i: usize, port: u16) -> anyhow::Result<Request> {
-    let target = prepare::of_url(&targets::url(i, port)).map_err(|why| anyhow::anyhow!(why))?;
+    let target = target::of_url(&targets::url(i, port)).map_err(|why| anyhow::anyhow!(why))?;
     let timeout = Duration::from_secs(5);
     Ok(Request { target, timeout, http: HttpOptions::default(), tls: TlsOptions::default(), metrics: None })
 }
@@ -153,7 +153,7 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
     let clock = Clock::default();
     let (leadership, led) = watch::channel(Leadership::follower());
     let (context, poked) = Context::new(given(clock, led)?);
-    let work = tokio::spawn(rounds::run(context.clone(), poked, CancellationToken::new()));
+    let work = tokio::spawn(scheduler::run(context.clone(), poked, CancellationToken::new()));
     let mut orders = orders();
     println!("ready");
     while let Some(order) = orders.recv().await {

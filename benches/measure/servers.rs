@@ -11,11 +11,11 @@ use jiff::SignedDuration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vigie::api::{Connector, ConnectorState};
-use vigie::clock::Now;
 use vigie::heartbeat::registry::Registry;
 use vigie::heartbeat::routes::{self, Options};
-use vigie::heartbeat::server::{Limits, serve};
+use vigie::http::server::{Limits, serve};
 use vigie::metrics::Metrics;
+use vigie::time::Now;
 
 use crate::fleet::{self, Past};
 use crate::operator::Operator;

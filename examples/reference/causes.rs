@@ -6,12 +6,11 @@
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use vigie::api::{Cause, Diagnosis, RestartHelps};
-use vigie::diagnosis::backend::diagnose;
 use vigie::diagnosis::evidence::Evidence;
+use vigie::diagnosis::rules::diagnose;
 
-use crate::connectors;
 use crate::words::meanings;
-use crate::{cell, section_name};
+use crate::{cell, connectors, section_name};
 
 const SAMPLES: &str = include_str!("samples.json");
 

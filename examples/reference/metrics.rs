@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
-use vigie::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
 use vigie::api::{
     AttemptOutcome, BackendState, Cause, CheckOutcome, CheckType, ConnectorState, Denial, ErrorClass, Phase, Truth,
 };
 use vigie::metrics::{Metrics, ObjectMetrics, encode, register_fleet};
+use vigie::view::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
 
 use crate::cell;
 

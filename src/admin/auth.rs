@@ -1,8 +1,7 @@
 //! `--admin-auth=kubernetes`: the API server says who a token is (TokenReview) and whether they may `get` the path
 //! (SubjectAccessReview on the nonResourceURL), as for its own `/metrics`.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -15,7 +14,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use super::{refusal, words};
+use super::refusal;
+use crate::cluster::describe;
 
 /// Where a caller behind the API server's service proxy puts its token: the proxy removes `Authorization`.
 pub const FORWARDED_TOKEN: &str = "x-vigie-token";
@@ -143,7 +143,7 @@ impl Authenticator {
 }
 
 fn unavailable(error: kube::Error) -> Denied {
-    Denied::Unavailable(words(&error))
+    Denied::Unavailable(describe(&error))
 }
 
 /// The nonResourceURL that stands for `path`. Kubernetes lets every authenticated user `get` what lies under `/api` and

@@ -11,7 +11,8 @@ use futures::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{BackendView, Fleet, Shared, large, refusal};
+use super::{Shared, large, refusal};
+use crate::view::{BackendView, Fleet};
 
 /// How many connectors are written to the socket in one piece, some 50 kB: the JSON of a large fleet never exists as
 /// a whole.
@@ -127,7 +128,7 @@ fn wrong(rejection: &QueryRejection) -> String {
 fn namespace(params: Params) -> Result<Option<String>, String> {
     match params.namespace.filter(|namespace| !namespace.is_empty()) {
         None => Ok(None),
-        Some(namespace) if super::is_dns_label(&namespace) => Ok(Some(namespace)),
+        Some(namespace) if crate::api::is_dns_label(&namespace) => Ok(Some(namespace)),
         Some(namespace) => Err(format!("namespace {namespace:?} is no name of a namespace")),
     }
 }

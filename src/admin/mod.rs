@@ -1,11 +1,9 @@
 //! What operators and Prometheus ask us, on a port of its own. No call changes anything.
 
 mod auth;
-mod backend;
 mod lists;
 #[cfg(test)]
 mod tests;
-mod view;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -27,10 +25,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
-pub use backend::{BackendView, Scrape};
-pub use view::{CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
 
 use crate::metrics;
+use crate::view::{Fleet, Standing};
 
 /// How many answers that walk the whole fleet are made at once: each holds a copy of it, and two keep both cores of a
 /// small node busy. The others wait their turn.
@@ -76,31 +73,6 @@ pub fn router(admin: Admin) -> Router {
         })
         .fallback(async || refusal(StatusCode::NOT_FOUND, "NotFound", "there is nothing at this path"))
         .with_state(shared)
-}
-
-/// Whether `text` can be the name of a Namespace (RFC 1123 label).
-pub(crate) fn is_dns_label(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain);
-    ends && text.len() <= 63 && text.bytes().all(|byte| plain(byte) || byte == b'-')
-}
-
-/// What an error of kube's says: the API server's own words where there are some, or else every source that the
-/// error does not already name (hyper's says only that it could not connect).
-pub(crate) fn words(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return status.message.clone();
-    }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        source = inner.source();
-    }
-    text
 }
 
 /// An answer that is no success, in the same shape as on the connectors' port.

@@ -8,6 +8,7 @@ use tower_test::mock;
 
 use super::*;
 use crate::api::{ConnectorState, Truth};
+use crate::view::{BackendView, CheckView, ConnectorView, Facts, RemedyView};
 
 mod auth_tests;
 
@@ -283,14 +284,4 @@ async fn what_is_not_there_is_404_and_nothing_can_be_changed() {
             assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["error"]["code"], "MethodNotAllowed");
         }
     }
-}
-
-#[test]
-fn an_error_is_told_with_the_source_that_it_hides() {
-    #[derive(Debug, thiserror::Error)]
-    #[error("client error (Connect)")]
-    struct Hyper(#[source] std::io::Error);
-    let refused = Hyper(std::io::Error::other("connection refused"));
-    let error = kube::Error::Service(Box::new(refused));
-    assert_eq!(words(&error), "ServiceError: client error (Connect): connection refused");
 }

@@ -20,3 +20,10 @@ pub use reason::*;
 pub use remediation::*;
 pub use shared::*;
 pub use words::*;
+
+/// Whether `text` can be the name of a Namespace (RFC 1123 label).
+pub(crate) fn is_dns_label(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = text.bytes().next().is_some_and(plain) && text.bytes().last().is_some_and(plain);
+    ends && text.len() <= 63 && text.bytes().all(|byte| plain(byte) || byte == b'-')
+}

@@ -8,7 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::args::ConnectionArgs;
-use crate::admin::words;
+use crate::cluster::describe;
 
 /// How long one call to the API server may take: a person waits, and kube itself sets no limit.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ impl ConnectionArgs {
 pub(super) async fn ask<T>(doing: &str, call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
     match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => bail!("{doing}: {}", words(&error)),
+        Ok(Err(error)) => bail!("{doing}: {}", describe(&error)),
         Err(_) => bail!("{doing}: the API server did not answer within {} s", PATIENCE.as_secs()),
     }
 }

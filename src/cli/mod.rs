@@ -11,7 +11,6 @@ pub mod probe;
 mod probing;
 mod remedies;
 pub mod restart;
-pub mod run;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -107,7 +106,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         },
         Command::Breaker(command) => breaker::breaker(command).await,
         Command::Restart(args) => restart::restart(args).await,
-        Command::Run(args) => run::run(*args).await,
+        Command::Run(args) => crate::operator::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
         Command::Get(args) => get::get(args).await,
         Command::Probe(args) => probe::probe(*args).await,

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::remedy::Limits;
+use crate::remediation::Limits;
 
 /// Whether remedies are taken at all, how many at once, and what holds them back.
 #[derive(Args, Debug, Clone)]

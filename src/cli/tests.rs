@@ -79,7 +79,7 @@ fn a_wrong_value_is_answered_by_what_would_be_right() {
 
 #[test]
 fn every_limit_of_remedies_has_its_flag_and_the_default_of_the_contract() {
-    use crate::remedy::Limits;
+    use crate::remediation::Limits;
     assert_eq!(run("").unwrap().remedies.limits(), Limits::default());
     let given = "--remediation off --brake-percent 41 --brake-min 4 --max-in-flight 6 --max-in-flight-per-site 2 \
                  --max-per-minute 11 --breaker-percent 61 --breaker-min 7";

@@ -10,7 +10,7 @@ pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn namespace(text: &str) -> Result<String, String> {
-    if crate::admin::is_dns_label(text) {
+    if crate::api::is_dns_label(text) {
         Ok(text.to_owned())
     } else {
         Err("a namespace has 1 to 63 characters a-z, 0-9 and -, and a letter or digit at both ends".to_owned())
@@ -19,7 +19,7 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
 
 /// The name of an object: labels with dots between them (RFC 1123), at most 253 characters.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    if text.len() <= 253 && text.split('.').all(crate::admin::is_dns_label) {
+    if text.len() <= 253 && text.split('.').all(crate::api::is_dns_label) {
         Ok(text.to_owned())
     } else {
         Err("a name has characters a-z, 0-9, - and ., and a letter or digit at both ends".to_owned())

@@ -108,6 +108,14 @@ impl CallError {
     }
 }
 
+/// The text of kube's error: the API server's own message where there is one, else the error with its causes.
+pub fn describe(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => chain(other),
+    }
+}
+
 /// An error with its causes: hyper's own sentence is only "client error (Connect)".
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -115,7 +123,7 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(error) = cause {
         let next = error.to_string();
         // Some layers repeat what lies below them.
-        if !text.ends_with(&next) {
+        if !text.contains(&next) {
             text = format!("{text}: {next}");
         }
         cause = error.source();
@@ -193,5 +201,15 @@ mod tests {
         let error = within("reading lease a/b", Duration::from_millis(5), hangs).await.unwrap_err();
         assert_eq!(error.to_string(), "reading lease a/b: no answer within the time limit");
         assert_eq!(error.result_label(), "timeout");
+    }
+
+    #[test]
+    fn an_error_is_told_with_the_source_that_it_hides() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("client error (Connect)")]
+        struct Hyper(#[source] std::io::Error);
+        let refused = Hyper(std::io::Error::other("connection refused"));
+        let error = kube::Error::Service(Box::new(refused));
+        assert_eq!(describe(&error), "ServiceError: client error (Connect): connection refused");
     }
 }

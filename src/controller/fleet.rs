@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::connector::view::split_domain;
-use super::remedies::Remedies;
+use super::remediation::Remedies;
 use super::{backend, connector};
-use crate::admin::{BackendView, ConnectorView, Facts, Fleet, Standing};
-use crate::remedy::Breaker;
+use crate::remediation::Breaker;
+use crate::view::{BackendView, ConnectorView, Facts, Fleet, Standing};
 
 /// All that this process looks after.
 pub struct Everything {

@@ -2,16 +2,14 @@
 
 pub mod backend;
 pub mod breaker;
-pub mod checkpoints;
 pub mod connector;
 pub mod events;
 pub mod fleet;
 pub mod log;
 pub mod paused;
+pub mod remediation;
+pub mod runtime;
 #[cfg(test)]
-mod played;
-pub mod remedies;
+mod test_clock;
 pub mod transitions;
-pub mod trouble;
 pub mod unreadable;
-pub mod wakes;

@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::wakes::Guarded;
+use super::runtime::wake::Guarded;
 use crate::api::{ConditionType, Key, Reason, Time, Truth, condition};
-use crate::clock::Clock;
 use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
-use crate::leader::Leadership;
+use crate::leadership::Leadership;
+use crate::time::Clock;
 
 /// Says of objects that they cannot be read.
 pub struct Unreadable {

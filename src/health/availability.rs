@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::Moment;
+use crate::time::Moment;
 
 /// Between two probes of a failure that is to be confirmed lies this part of the interval (probes-and-diagnosis.md).
 const CONFIRM_PART: u32 = 4;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Moment;
 use crate::api::Reason;
+use crate::time::Moment;
 
 /// The effective heartbeat settings of one connector. `interval < late < offline` holds for everything that the API
 /// server admits.

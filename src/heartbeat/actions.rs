@@ -5,9 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::message::{RestartOutcome, RestartResult};
-use crate::clock::Now;
-use crate::health::Moment;
+use super::payload::{RestartOutcome, RestartResult};
+use crate::time::{Moment, Now};
 
 /// A restart that an agent is asked for. The agent executes an id once, however often it is told of it.
 #[derive(Clone, Debug)]

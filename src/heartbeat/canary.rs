@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::listening::Office;
 use super::registry::Registry;
-use crate::outbound;
+use crate::http::client;
 
 /// How often the canary beats (liveness.md, clock rule 3).
 const EVERY: Duration = Duration::from_secs(10);
@@ -66,5 +66,5 @@ pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: C
 async fn beat(registry: &Registry, target: &Uri) -> anyhow::Result<()> {
     let canary = registry.canary();
     let body = json!({ "connector_id": canary.id, "token": canary.token });
-    outbound::post(target, body.to_string().into()).await.map(drop)
+    client::post(target, body.to_string().into()).await.map(drop)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::message::ReportedCheck;
+use super::payload::ReportedCheck;
 use crate::api::{CheckOutcome, CheckType};
 use crate::health::liveness::Timing;
 

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::health::Moment;
+use crate::time::Moment;
 
 /// The most hashes that one connector keeps: current, pending, previous in grace, retired (api.md).
 pub const MOST: usize = 4;

@@ -9,17 +9,18 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::actions::{Acknowledged, Action, Offered, Restart};
-use super::behind::Behind;
+use super::agent_report::Rate;
+pub use super::agent_report::{Agent, is_skewed};
 use super::compact::{Checks, Seconds};
 use super::credentials::{Checked, Credential, Digest, check};
-use super::facts::Rate;
-pub use super::facts::{Agent, is_skewed};
 use super::instances::{Freshness, Instances};
-use super::message::{Beat, ReportedCheck};
+use super::payload::{Beat, ReportedCheck};
+use super::pod_diagnosis::Behind;
 pub use crate::api::Key;
 use crate::api::{CheckType, Severity};
-use crate::health::Moment;
 use crate::health::liveness::{Known, Listening, Presence, Settled, Timing, Verdict, judge};
+use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
+use crate::time::Moment;
 
 /// A retired token in use is taken note of at most this often.
 const REJECTION_NOTED: Duration = Duration::from_secs(60);
@@ -128,19 +129,6 @@ pub enum Taken {
     NotLoaded,
 }
 
-/// What the stored status does not know yet of an unchanged connector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unwritten {
-    /// The last contact, when it is younger than the written one.
-    pub contact: Option<Moment>,
-    /// When the stored status was written last.
-    pub written_at: Moment,
-    /// It is Online: a checkpoint is for what is unchanged.
-    pub beats: bool,
-    /// Its `lateAfterSeconds`.
-    pub late: Duration,
-}
-
 /// A copy of what is known of one connector at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -218,9 +206,9 @@ impl Entry {
     }
 
     /// What a checkpoint would bring to the stored status.
-    pub fn unwritten(&self) -> Unwritten {
+    pub fn unwritten(&self) -> PendingWrite {
         let inner = self.inner.lock();
-        Unwritten {
+        PendingWrite {
             contact: inner.last_contact.filter(|_| inner.last_contact > inner.written),
             written_at: inner.written_at,
             beats: inner.settled.presence == Presence::Online,
@@ -391,5 +379,14 @@ impl Inner {
         }
         self.last_contact = Some(now);
         self.settle(listening, now, tell)
+    }
+}
+impl Checkpointed for Entry {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn unwritten(&self) -> PendingWrite {
+        Self::unwritten(self)
     }
 }

@@ -11,23 +11,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::message::Beat;
+use super::payload::Beat;
 use super::routes::{BeatMetrics, BeatResult, Hear, Hearing, Options, Reply, router};
-use super::server::{Limits, serve};
-use super::tls::TlsFiles;
 use crate::api::ConnectorState;
-use crate::clock::Clock;
+use crate::http::server::{Limits, serve};
+use crate::http::tls::TlsFiles;
+use crate::time::Clock;
 
-pub(super) const BEAT: &str = r#"{"connector_id":"known","token":"right"}"#;
-pub(super) const WRONG: &str = r#"{"connector_id":"known","token":"SECRET-and-wrong"}"#;
-pub(super) const STRANGE: &str = r#"{"connector_id":"strange","token":"SECRET-and-wrong"}"#;
+pub(crate) const BEAT: &str = r#"{"connector_id":"known","token":"right"}"#;
+pub(crate) const WRONG: &str = r#"{"connector_id":"known","token":"SECRET-and-wrong"}"#;
+pub(crate) const STRANGE: &str = r#"{"connector_id":"strange","token":"SECRET-and-wrong"}"#;
 
 /// Knows the connector `known` with the token `right`, and those named after the reply that they get.
 #[derive(Default)]
-pub(super) struct Fake {
-    pub(super) hearing: Mutex<Option<Hearing>>,
-    pub(super) heard: Mutex<Vec<(String, IpAddr)>>,
-    pub(super) counted: Mutex<Vec<BeatResult>>,
+pub(crate) struct Fake {
+    pub(crate) hearing: Mutex<Option<Hearing>>,
+    pub(crate) heard: Mutex<Vec<(String, IpAddr)>>,
+    pub(crate) counted: Mutex<Vec<BeatResult>>,
 }
 
 impl Hear for Fake {
@@ -57,24 +57,24 @@ impl BeatMetrics for Fake {
     }
 }
 
-pub(super) fn options(fake: &Arc<Fake>) -> Options {
+pub(crate) fn options(fake: &Arc<Fake>) -> Options {
     let trusted_proxies = vec!["127.0.0.2/32".parse().unwrap()];
     Options { trusted_proxies, counters: Arc::<Fake>::clone(fake), clock: Clock::default() }
 }
 
-pub(super) fn port(fake: &Arc<Fake>) -> Router {
+pub(crate) fn port(fake: &Arc<Fake>) -> Router {
     router(Arc::clone(fake), options(fake))
 }
 
 /// A real server on a real port.
-pub(super) struct Served {
-    pub(super) address: SocketAddr,
-    pub(super) fake: Arc<Fake>,
-    pub(super) stop: CancellationToken,
-    pub(super) server: JoinHandle<()>,
+pub(crate) struct Served {
+    pub(crate) address: SocketAddr,
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) server: JoinHandle<()>,
 }
 
-pub(super) async fn start(limits: Limits, tls: Option<Arc<TlsFiles>>) -> Served {
+pub(crate) async fn start(limits: Limits, tls: Option<Arc<TlsFiles>>) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (fake, stop) = (Arc::new(Fake::default()), CancellationToken::new());
@@ -84,7 +84,7 @@ pub(super) async fn start(limits: Limits, tls: Option<Arc<TlsFiles>>) -> Served 
 
 impl Served {
     /// Sends `request` and reads until the server closes. The sender closes its half when it is done.
-    pub(super) async fn ask(&self, request: &[u8]) -> String {
+    pub(crate) async fn ask(&self, request: &[u8]) -> String {
         let (mut reader, mut writer) = TcpStream::connect(self.address).await.unwrap().into_split();
         let request = request.to_vec();
         let sender = tokio::spawn(async move {
@@ -99,19 +99,19 @@ impl Served {
 }
 
 /// A whole request to beat, after which the server closes.
-pub(super) fn post(body: &str) -> Vec<u8> {
+pub(crate) fn post(body: &str) -> Vec<u8> {
     let length = body.len();
     let path = "/api/connector/heartbeat";
     format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").into()
 }
 
 /// A whole request to beat, after which the server waits for more.
-pub(super) fn post_and_stay(body: &str) -> Vec<u8> {
+pub(crate) fn post_and_stay(body: &str) -> Vec<u8> {
     String::from_utf8(post(body)).unwrap().replace("Connection: close\r\n", "").into()
 }
 
 /// What comes until the other end closes, in at most ten seconds.
-pub(super) async fn read_all(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+pub(crate) async fn read_all(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
     let ended = tokio::time::timeout(Duration::from_secs(10), read).await.expect("the server should have closed");
@@ -122,7 +122,7 @@ pub(super) async fn read_all(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -
 }
 
 /// One answer with a JSON body, on a connection that stays.
-pub(super) async fn read_one(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+pub(crate) async fn read_one(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(b"}") {
         let read = tokio::time::timeout(Duration::from_secs(10), stream.read_buf(&mut answer)).await;
@@ -131,10 +131,10 @@ pub(super) async fn read_one(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -
     String::from_utf8(answer).unwrap()
 }
 
-pub(super) fn status(answer: &str) -> &str {
+pub(crate) fn status(answer: &str) -> &str {
     answer.strip_prefix("HTTP/1.1 ").or_else(|| answer.strip_prefix("HTTP/1.0 ")).and_then(|a| a.get(..3)).unwrap_or("")
 }
 
-pub(super) fn body(answer: &str) -> &str {
+pub(crate) fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }

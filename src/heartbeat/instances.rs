@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use crate::health::Moment;
+use crate::time::Moment;
 
 /// So many switches between the same two boot ids within [`WITHIN`] intervals are two hosts with one token
 /// (A, B, A, B; liveness.md, "Beats"). A restart is one switch.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::message::BadBeat;
+use super::payload::BadBeat;
 
 /// A field that the reader knows.
 pub(super) struct Field {

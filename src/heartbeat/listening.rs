@@ -5,8 +5,8 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 use super::entry::Entry;
-use crate::health::Moment;
 use crate::health::liveness::{Gap, Listening};
+use crate::time::Moment;
 
 /// While the canary fails, so long after any connector's beat the path still counts as open: three default
 /// intervals. A shorter time would call the pause between two beats of a small fleet a gap.

@@ -1,26 +1,22 @@
 //! The door by which beats enter: HTTP routes, credentials, the registry of last contacts.
 
 pub mod actions;
-mod answers;
-pub mod behind;
+mod agent_report;
 pub mod canary;
-mod client;
+mod client_address;
 mod compact;
 pub mod credentials;
 pub mod entry;
-mod facts;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
+pub mod from_status;
+mod index;
 pub mod instances;
 mod json;
 pub mod listening;
-mod maps;
-pub mod message;
-mod patience;
-pub mod places;
-pub mod refusals;
+pub mod payload;
+pub mod pod_diagnosis;
+pub mod rate_limit;
 pub mod registry;
+mod responses;
 pub mod routes;
-pub mod server;
-pub mod stored;
-pub mod tls;

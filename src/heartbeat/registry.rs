@@ -13,15 +13,14 @@ use super::actions::{Action, Restart};
 use super::compact::Seconds;
 use super::credentials::{Digest, check};
 use super::entry::{Change, Entry, Heard, Key, Taken};
+use super::from_status;
+use super::index::Maps;
 use super::listening::{Ear, Office};
-use super::maps::Maps;
-use super::message::Beat;
+use super::payload::Beat;
 use super::routes::{Hear, Hearing, Reply};
-use super::stored;
 use crate::api::{Connector, ConnectorState};
-use crate::clock::{Clock, Now};
-use crate::health::Moment;
 use crate::health::liveness::next_heartbeat;
+use crate::time::{Clock, Moment, Now};
 
 /// The beats per second that one process is sized for: 100,000 connectors at 30 s are 3,333/s. Above it clients are
 /// asked to beat less often.
@@ -105,8 +104,8 @@ impl Registry {
     /// Takes in a connector as the API server has it. What its status says of the past is taken over when it is new
     /// here, and as long as another leads: then it is the only witness.
     pub fn enroll(&self, connector: &Connector, now: Now) -> Enrolled {
-        let mut identity = stored::identity(connector);
-        let timing = stored::timing(connector);
+        let mut identity = from_status::identity(connector);
+        let timing = from_status::timing(connector);
         let known = self.get(&identity.key);
         let follows = matches!(self.ear.inputs().office, Office::Follower);
         match known {
@@ -115,10 +114,10 @@ impl Registry {
                 let timing = Seconds::of(timing);
                 let changed = inner.timing != timing;
                 inner.timing = timing;
-                inner.severities = stored::severities(connector);
-                stored::credentials(&mut inner, connector, now);
+                inner.severities = from_status::severities(connector);
+                from_status::credentials(&mut inner, connector, now);
                 if follows {
-                    stored::adopt(&mut inner, connector, now);
+                    from_status::adopt(&mut inner, connector, now);
                 }
                 Enrolled { changed: changed || follows, ..Enrolled::default() }
             }
@@ -133,9 +132,9 @@ impl Registry {
                 let entry = Entry::new(number, identity, timing);
                 {
                     let mut inner = entry.inner.lock();
-                    inner.severities = stored::severities(connector);
-                    stored::credentials(&mut inner, connector, now);
-                    stored::adopt(&mut inner, connector, now);
+                    inner.severities = from_status::severities(connector);
+                    from_status::credentials(&mut inner, connector, now);
+                    from_status::adopt(&mut inner, connector, now);
                     // The same object under another site: what was heard of it goes along.
                     if let Some(before) =
                         enrolled.dismissed.as_ref().filter(|before| before.identity.uid == entry.identity.uid)
@@ -154,7 +153,7 @@ impl Registry {
     /// The status of `entry` was written by us with `contact` as its last contact; what it says of tokens holds from now
     /// on, before the watch brings it back.
     pub fn wrote(&self, entry: &Entry, written: &Connector, contact: Option<Moment>, now: Now) {
-        stored::credentials(&mut entry.inner.lock(), written, now);
+        from_status::credentials(&mut entry.inner.lock(), written, now);
         entry.note_written(contact, now.moment);
     }
 
@@ -300,7 +299,7 @@ impl Hear for Registry {
                 // Beats are spread only where they are stretched.
                 let spread = if load > 1.0 { entry.hash() } else { 0 };
                 Reply::Heard {
-                    state: stored::state(presence, degraded),
+                    state: from_status::state(presence, degraded),
                     next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread),
                     action,
                 }

@@ -19,12 +19,12 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 
 use super::actions::Action;
-use super::answers;
-use super::client::{bearer, client};
-use super::message::{self, BadBeat, Beat};
-use super::refusals::{Lines, Refusal, Refusals};
+use super::client_address::{bearer, client};
+use super::payload::{BadBeat, Beat};
+use super::rate_limit::{Lines, Refusal, Refusals};
+use super::{payload, responses};
 use crate::api::ConnectorState;
-use crate::clock::Clock;
+use crate::time::Clock;
 
 /// Longest body of a request, in bytes (api.md).
 pub const MAX_BODY: usize = 16 * 1024;
@@ -175,7 +175,7 @@ impl fmt::Debug for Options {
 /// with a term before it; old enough that an outage of the API server costs no handshake for every beat.
 const LED_ANEW_AFTER: Duration = Duration::from_secs(15);
 
-/// What a request's connection adds to it; [`super::server::serve`] does.
+/// What a request's connection adds to it; [`crate::http::server::serve`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
     /// The other end.
@@ -233,12 +233,12 @@ impl<H: Hear> Port<H> {
     async fn answer(self: Arc<Self>, request: Request<Body>) -> Response {
         match request.uri().path() {
             "/api/connector/heartbeat" if request.method() == Method::POST => self.beat(request).await,
-            "/api/connector/heartbeat" => answers::not_allowed("POST"),
+            "/api/connector/heartbeat" => responses::not_allowed("POST"),
             "/api/health" if matches!(*request.method(), Method::GET | Method::HEAD) => {
-                answers::health(&self.hear.hearing())
+                responses::health(&self.hear.hearing())
             }
-            "/api/health" => answers::not_allowed("GET, HEAD"),
-            _ => answers::not_found(),
+            "/api/health" => responses::not_allowed("GET, HEAD"),
+            _ => responses::not_found(),
         }
     }
 
@@ -251,34 +251,34 @@ impl<H: Hear> Port<H> {
             Ok(body) => body,
             Err(Unread::TooLarge) => {
                 self.note(BeatResult::TooLarge, None, from, "refused a beat whose body is over 16 KiB");
-                return answers::too_large();
+                return responses::too_large();
             }
             Err(Unread::TooSlow) => {
                 self.note(BeatResult::TooSlow, None, from, "refused a beat whose body did not arrive in time");
-                return answers::too_slow();
+                return responses::too_slow();
             }
             Err(Unread::Broken) => {
                 let bad = BadBeat::not_json("the body broke off or is not encoded as HTTP says");
                 self.note(BeatResult::Malformed, None, from, format!("refused a malformed beat: {}", bad.message));
-                return answers::malformed(&bad);
+                return responses::malformed(&bad);
             }
         };
         // Asked after the body was read: a connection that ends amid a body may take the answer with it.
         let hearing = self.hear.hearing();
         if let Hearing::No { reason, message, retry_after_seconds } = hearing {
             self.options.counters.counted(BeatResult::NotLeader);
-            return answers::not_hearing(reason, &message, retry_after_seconds);
+            return responses::not_hearing(reason, &message, retry_after_seconds);
         }
-        let answer = match message::parse(&body, bearer(head.headers.get(header::AUTHORIZATION))) {
+        let answer = match payload::parse(&body, bearer(head.headers.get(header::AUTHORIZATION))) {
             Ok(beat) => self.judge(&beat, from),
             Err(bad) => {
                 self.note(BeatResult::Malformed, None, from, format!("refused a malformed beat: {}", bad.message));
-                answers::malformed(&bad)
+                responses::malformed(&bad)
             }
         };
         let is_old = || connection.is_some_and(|connection| connection.opened.elapsed() >= LED_ANEW_AFTER);
         let is_led_anew = matches!(hearing, Hearing::Uncertain { .. }) && is_old();
-        if is_led_anew { answers::closing(answer) } else { answer }
+        if is_led_anew { responses::closing(answer) } else { answer }
     }
 
     fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {
@@ -286,7 +286,7 @@ impl<H: Hear> Port<H> {
             Reply::Heard { state, next_heartbeat_seconds, action } => {
                 let result = if beat.dry_run { BeatResult::DryRun } else { BeatResult::Heard };
                 self.options.counters.counted(result);
-                answers::heard(state, next_heartbeat_seconds, action.as_deref())
+                responses::heard(state, next_heartbeat_seconds, action.as_deref())
             }
             Reply::TooOften { retry_after_seconds } => {
                 self.note(
@@ -295,13 +295,13 @@ impl<H: Hear> Port<H> {
                     from,
                     "told a connector that beats far above its rate to slow down",
                 );
-                answers::too_often(retry_after_seconds)
+                responses::too_often(retry_after_seconds)
             }
             Reply::Rejected { known } => self.refuse(&beat.connector_id, known, from),
             Reply::NotLoaded { retry_after_seconds } => {
                 let id = Some((&*beat.connector_id, true));
                 self.note(BeatResult::NotLoaded, id, from, "put off a connector whose token hashes are not loaded yet");
-                answers::not_loaded(retry_after_seconds)
+                responses::not_loaded(retry_after_seconds)
             }
         }
     }
@@ -316,7 +316,7 @@ impl<H: Hear> Port<H> {
                     from,
                     "refused a beat of an unknown connector or with a wrong token",
                 );
-                answers::rejected()
+                responses::rejected()
             }
             Refusal::Wait { seconds } => {
                 self.note(
@@ -325,7 +325,7 @@ impl<H: Hear> Port<H> {
                     from,
                     "refused a beat after too many failed attempts",
                 );
-                answers::rate_limited(seconds)
+                responses::rate_limited(seconds)
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::health::Moment;
+use crate::time::Moment;
 
 /// The longest term that we grant a holder whose record asks for more than ours, such as another version of vigie: a
 /// mistyped number must not keep everyone from leading for ever.

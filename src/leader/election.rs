@@ -6,9 +6,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Observed, Record, Step, decide};
-use super::{Leadership, Standing};
-use crate::clock::Now;
-use crate::health::Moment;
+use crate::leadership::{Leadership, Standing};
+use crate::time::{Moment, Now};
 
 /// Refusals in a row after which we wait like everybody else: somebody keeps changing the Lease.
 const REFUSALS_AT_ONCE: u32 = 2;

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{Record, Step};
 use super::election::{Ask, Election, Terms};
-use super::{Leadership, RENEW_DEADLINE, RETRY, Standing, TERM};
-use crate::clock::Clock;
+use super::{RENEW_DEADLINE, RETRY, TERM};
 use crate::cluster::{CallError, FIELD_MANAGER, within};
-use crate::health::Moment;
+use crate::leadership::{Leadership, Standing};
+use crate::time::{Clock, Moment};
 
 /// Waking this much later than asked means that we did not run (SIGSTOP, a frozen machine); the bound that the tick
 /// of the whole process uses (liveness.md, clock rule 3). A loaded machine stays below it.

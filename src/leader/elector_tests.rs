@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::clock::Clock;
 use crate::cluster::fake::{Fake, Mode};
+use crate::time::Clock;
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/vigie";
 

@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Record, Step};
 use super::election::{Ask, Election, Terms};
-use super::{RENEW_DEADLINE, RETRY, Standing, TERM};
-use crate::clock::Now;
-use crate::health::Moment;
+use super::{RENEW_DEADLINE, RETRY, TERM};
+use crate::leadership::Standing;
+use crate::time::{Moment, Now};
 
 const TERMS: Terms = Terms { term: TERM, renew_deadline: RENEW_DEADLINE, retry: RETRY };
 const CALL_TIMEOUT: i64 = 3_000_000;

@@ -7,8 +7,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::fleet::{gauge, unix_seconds};
-use crate::admin::BackendView;
 use crate::api::{BackendState, Truth};
+use crate::view::BackendView;
 
 pub(super) fn key(view: &BackendView) -> [(&'static str, &str); 2] {
     [("namespace", &view.namespace), ("name", &view.name)]

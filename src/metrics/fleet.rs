@@ -11,8 +11,8 @@ use prometheus_client::registry::Unit;
 
 use super::remedies::Patient;
 use super::{backends, remedies};
-use crate::admin::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
 use crate::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState};
+use crate::view::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
 
 /// Above this many objects `auto` leaves the per-object series out: a connector has some 40 of them, and a scrape of
 /// 200,000 series is what a middling Prometheus still takes without being asked.

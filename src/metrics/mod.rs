@@ -11,8 +11,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -21,10 +20,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use fleet::{FleetCollector, ObjectMetrics};
 
-use crate::admin::Fleet;
 use crate::api::{AttemptOutcome, Denial, ErrorClass, Phase};
 use crate::cluster::{WriteMetrics, WriteReason};
 use crate::heartbeat::routes::{BeatMetrics, BeatResult};
+use crate::view::Fleet;
 
 /// What `/metrics` is served as.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

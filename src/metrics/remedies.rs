@@ -10,8 +10,8 @@ use prometheus_client::registry::Registry;
 
 use super::ResultLabel;
 use super::fleet::{gauge, single};
-use crate::admin::{Facts, RemedyView, Standing};
 use crate::api::{AttemptOutcome, Denial};
+use crate::view::{Facts, RemedyView, Standing};
 
 /// Outcomes of attempts, and denials.
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
 use parking_lot::Mutex;
 
 use super::*;
-use crate::admin::{CheckView, ConnectorView, Facts, RemedyView, Standing};
-use crate::api::Truth;
-use crate::api::{Cause, CheckOutcome, ConnectorState};
+use crate::api::{Cause, CheckOutcome, ConnectorState, Truth};
+use crate::view::{CheckView, ConnectorView, Facts, RemedyView, Standing};
 
 struct Few {
     views: Mutex<Vec<ConnectorView>>,
@@ -15,7 +14,7 @@ impl Fleet for Few {
         self.views.lock().iter().cloned().for_each(each);
     }
 
-    fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(crate::admin::BackendView)) {}
+    fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(crate::view::BackendView)) {}
 
     fn standing(&self) -> (Standing, bool) {
         let facts = self.facts.lock();

@@ -22,7 +22,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::http::{authority, driven};
 use super::stream::Watch;
 use super::tls::{self, Protocol};
-use super::way::Way;
+use super::trace::Way;
 use super::{Failure, Prober, Request};
 use crate::api::{ErrorClass, Phase};
 

@@ -13,7 +13,7 @@ use hyper::{Request as HttpRequest, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::tls::Protocol;
-use super::way::Way;
+use super::trace::Way;
 use super::{Failure, HttpOptions, Method, Prober, Request, Target, page};
 use crate::api::{ErrorClass, Phase};
 

@@ -18,7 +18,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod way;
+mod trace;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub use resolve::{Resolve, System, Unresolved};
 use crate::api::{ErrorClass, Phase};
 use stream::{Stream, Watched};
 use tls::Protocol;
-use way::Way;
+use trace::Way;
 
 /// What bounds a probe beside its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

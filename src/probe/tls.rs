@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::request::Pem;
 use super::stream::Stream;
-use super::way::Way;
+use super::trace::Way;
 use super::{Failure, Target, TlsOptions, literal};
 use crate::api::ErrorClass;
 

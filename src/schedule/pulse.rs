@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::health::Moment;
+use crate::time::{Clock, Moment};
 
 /// How often the pulse beats.
 pub const TICK: Duration = Duration::from_millis(200);

@@ -1,8 +1,7 @@
 //! Exactly once: the operator is killed, frozen, cut off and lied to, and every attempt that was decided changes its
 //! workload once. Counted by the workload's own ReplicaSets and by the API server's audit log, never by what we say.
 
-use futures::StreamExt as _;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::remedies::{healthy, tunnel};

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use futures::StreamExt as _;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
 use crate::remedies::gateway;

@@ -17,10 +17,10 @@ use super::{Health, saved};
 use crate::api::{BackendState, Cause, MonitoredBackend, MonitoredBackendStatus};
 use crate::cli::connect::ask;
 use crate::cli::output;
-use crate::controller::backend::prepare::{Prepared, Unprepared, credential, prepare};
-use crate::diagnosis::backend::diagnose as diagnose_evidence;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
+use crate::diagnosis::rules::diagnose as diagnose_evidence;
+use crate::monitor::target::{Prepared, Unprepared, credential, prepare};
 use crate::probe::{Policy, Prober, Request};
 
 /// How many lines of each log `--logs` reads.

@@ -8,8 +8,8 @@ use super::choose::View;
 use super::commands::commands;
 use super::text::{ago, columns, harmless, indented, list, section};
 use crate::api::{BackendState, Cause, Diagnosis, RestartHelps, Truth};
-use crate::diagnosis::backend::{conclude, diagnose};
 use crate::diagnosis::evidence::{Evidence, Lookup, Prometheus};
+use crate::diagnosis::rules::{conclude, diagnose};
 
 /// How many lines of a log or of last words are shown.
 const MOST_LINES: usize = 30;

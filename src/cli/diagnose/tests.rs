@@ -4,14 +4,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
-use super::Health;
 use super::backend::{last_healthy, operator};
 use super::choose::{Standpoint, View, of_operator, views};
 use super::commands::commands;
-use super::connector;
 use super::report::{Report, state};
 use super::text::{ago, columns, harmless};
 use super::token::token;
+use super::{Health, connector};
 use crate::api::{BackendState, Cause, Connector, ConnectorState, ErrorClass, MonitoredBackendStatus, Phase};
 use crate::cli::token::Source;
 use crate::diagnosis::evidence::{Evidence, Lookup, Vantage};

@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::kind::View;
 use super::status::{condition, paused, restarts, text, word};
 use super::table::{NOTHING, exact, rough, said, sentence};
-use crate::admin::{BackendView, RemedyView};
 use crate::api::{BackendState, Truth};
+use crate::view::{BackendView, RemedyView};
 
 impl View for BackendView {
     const ONE: &'static str = "backend";

@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::kind::View;
 use super::status::{condition, paused, restarts, text, word};
 use super::table::{NOTHING, exact, rough, said};
-use crate::admin::{CheckView, ConnectorView, RemedyView};
 use crate::api::{CheckOutcome, ConnectorState, Truth};
+use crate::view::{CheckView, ConnectorView, RemedyView};
 
 impl View for ConnectorView {
     const ONE: &'static str = "connector";

@@ -7,8 +7,8 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::{BackendView, ConnectorView};
 use crate::cli::values;
+use crate::view::{BackendView, ConnectorView};
 
 /// What `vigie get` needs to know of a kind: one view is one object.
 pub(super) trait View: Clone + PartialEq + Serialize + DeserializeOwned {

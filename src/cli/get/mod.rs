@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::args::{GetArgs, Output};
 use super::{Usage, output};
-use crate::admin::{BackendView, ConnectorView, Standing};
+use crate::view::{BackendView, ConnectorView, Standing};
 pub(super) use kind::{Asked, named};
 use kind::{View, wanted};
 use source::{Listing, Origin, Reader};

@@ -9,9 +9,11 @@ use tokio::time::timeout;
 
 use super::kind::View;
 use super::status;
-use crate::admin::{FORWARDED_TOKEN, Standing, words};
+use crate::admin::FORWARDED_TOKEN;
 use crate::cli::args::GetArgs;
-use crate::outbound;
+use crate::cluster::describe;
+use crate::http::client;
+use crate::view::Standing;
 
 /// How many replicas are asked, one as likely as another, until one leads: of two the leader is missed once in 64 times.
 const TRIES: usize = 6;
@@ -127,7 +129,7 @@ impl Reader {
         let body = match (&self.operator, &self.cluster) {
             (Some(url), _) => {
                 let uri: Uri = format!("{url}{path}{query}").parse()?;
-                outbound::get(&uri, self.header(header::AUTHORIZATION, "Bearer ")?).await?
+                client::get(&uri, self.header(header::AUTHORIZATION, "Bearer ")?).await?
             }
             (None, Ok(client)) => {
                 let service = format!("/api/v1/namespaces/{}/services/http:vigie:admin", self.operator_namespace);
@@ -142,11 +144,11 @@ impl Reader {
     async fn through(&self, client: &Client, path: &str) -> anyhow::Result<hyper::body::Bytes> {
         let mut request = Request::get(path).body(kube::client::Body::empty())?;
         request.headers_mut().extend(self.header(HeaderName::from_static(FORWARDED_TOKEN), "")?);
-        let response = timeout(outbound::PATIENCE, client.send(request)).await;
-        let response = response.map_err(|_| anyhow!("no answer within {} s", outbound::PATIENCE.as_secs()))?;
-        let response = response.map_err(|error| anyhow!("{}", words(&error)))?;
+        let response = timeout(client::PATIENCE, client.send(request)).await;
+        let response = response.map_err(|_| anyhow!("no answer within {} s", client::PATIENCE.as_secs()))?;
+        let response = response.map_err(|error| anyhow!("{}", describe(&error)))?;
         let (head, body) = response.into_parts();
-        outbound::answer(head.status, body).await
+        client::answer(head.status, body).await
     }
 
     fn header(&self, name: HeaderName, scheme: &str) -> anyhow::Result<Option<(HeaderName, HeaderValue)>> {
@@ -167,7 +169,7 @@ mod tests {
 
     use super::super::connectors::tests::edge_1;
     use super::*;
-    use crate::admin::{BackendView, ConnectorView};
+    use crate::view::{BackendView, ConnectorView};
 
     type Server = mock::Handle<Request<Body>, Response<Body>>;
 

@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use super::args::ProbeArgs;
 use crate::api::{BackendState, BackendTarget, Diagnosis, MonitoredBackend, MonitoredBackendSpec, Phase, ProbeSpec};
 use crate::cli::Usage;
-use crate::controller::backend::request::{Resolved, actuator_request, request};
-use crate::diagnosis::backend::diagnose;
 use crate::diagnosis::evidence::{Evidence, Lookup};
 use crate::diagnosis::gather::{Question, actuator, vantage};
+use crate::diagnosis::rules::diagnose;
+use crate::monitor::request::{Resolved, actuator_request, request};
 use crate::probe::actuator::{self as spring, Reading};
 use crate::probe::{Failure, Outcome, Policy, Prober, Request, Scheme, Target};
 

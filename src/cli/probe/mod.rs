@@ -11,7 +11,7 @@ use args::{Format, ProbeArgs};
 
 use super::{Unwell, Usage, output};
 use crate::api::ErrorClass;
-use crate::controller::backend::prepare;
+use crate::monitor::target;
 use crate::probe::Scheme;
 
 /// Probes once and prints what was seen.
@@ -21,7 +21,7 @@ use crate::probe::Scheme;
 /// be made.
 pub(super) async fn probe(args: ProbeArgs) -> anyhow::Result<()> {
     let (spec, secrets) = options::read(&args)?;
-    let target = prepare::of_url(&args.url).map_err(|why| Usage(why.replace("spec.target.url", "the URL")))?;
+    let target = target::of_url(&args.url).map_err(|why| Usage(why.replace("spec.target.url", "the URL")))?;
     let is_http = matches!(target.scheme, Scheme::Http | Scheme::Https);
     if spec.metrics.is_some() && !is_http {
         return Err(Usage("a metrics page needs an http or https URL".to_owned()).into());

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::args::ProbeArgs;
 use crate::api::{ActuatorProbe, HeaderSpec, MetricsProbe, ProbeSpec};
 use crate::cli::Usage;
-use crate::controller::backend::request::Resolved;
+use crate::monitor::request::Resolved;
 
 /// The options of the probe, and what the files beside them hold.
 ///

@@ -7,7 +7,7 @@ use super::look::{Look, look};
 use super::{options, report};
 use crate::api::{BackendState, Cause, ErrorClass};
 use crate::cli::args::{Cli, Command};
-use crate::controller::backend::prepare;
+use crate::monitor::target;
 
 fn args(line: &[&str]) -> ProbeArgs {
     let line = ["vigie", "probe"].iter().chain(line);
@@ -40,7 +40,7 @@ async fn serve(answers: &'static [(&'static str, &'static str, &'static str)]) -
 async fn seen(url: &str, flags: &[&str]) -> Look {
     let args = args(&[&[url], flags].concat());
     let (spec, secrets) = options::read(&args).unwrap();
-    let target = prepare::of_url(&args.url).unwrap();
+    let target = target::of_url(&args.url).unwrap();
     look(&args, spec, target, &secrets).await.unwrap()
 }
 
@@ -134,7 +134,7 @@ async fn an_actuator_that_is_asked_for_counts() {
         let args = args(&[&url, "--actuator"]);
         let (mut spec, secrets) = options::read(&args).unwrap();
         spec.actuator.as_mut().unwrap().base_path = Some(base.to_owned());
-        let look = look(&args, spec, prepare::of_url(&url).unwrap(), &secrets).await.unwrap();
+        let look = look(&args, spec, target::of_url(&url).unwrap(), &secrets).await.unwrap();
         assert_eq!((look.state(), look.passed()), (state, state == BackendState::Up), "{base}");
         assert_eq!(look.diagnosis.as_ref().map(|diagnosis| diagnosis.cause), cause, "{base}");
     }

@@ -139,7 +139,7 @@ impl Place {
                 Ok(None) => bail!("the {} was deleted meanwhile", self.called),
                 // The outcome is worth more than one failed look.
                 Err(error) if !std::mem::replace(&mut complained, true) => {
-                    eprintln!("looking again until it works: {}", crate::admin::words(&error));
+                    eprintln!("looking again until it works: {}", crate::cluster::describe(&error));
                 }
                 Err(_) => {}
             }

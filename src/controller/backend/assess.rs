@@ -3,14 +3,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::entry::{Said, Snapshot, limits};
 use crate::api::{
     BackendState, Cause, Condition, ConditionType, Confidence, Diagnosis, MicroTime, MonitoredBackend, Reason,
     RestartHelps, Truth, clip, condition, conditions,
 };
-use crate::clock::Now;
 use crate::health::availability::Availability;
-use crate::remedy::course::Course;
+use crate::monitor::registry::{Said, Snapshot, limits};
+use crate::remediation::attempt::Course;
+use crate::time::Now;
 
 /// Everything that an assessment looks at.
 #[derive(Clone, Debug)]

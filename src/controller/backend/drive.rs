@@ -10,13 +10,13 @@ use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
 use super::reconcile::Failed;
 use super::watch::{Guarded, Tap, watched};
 use crate::api::{BackendState, Key, MonitoredBackend};
 use crate::cluster::WriteError;
-use crate::controller::remedies::Patient as _;
-use crate::controller::wakes::Woken;
+use crate::controller::remediation::Patient as _;
+use crate::controller::runtime::wake::Woken;
+use crate::monitor::context::Context;
 
 /// How many reconciles run at once.
 const AT_ONCE: u16 = 64;

@@ -11,20 +11,20 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use thiserror::Error;
 
-use super::ailing::{hurry, verdict};
 use super::assess::Case;
-use super::context::Context;
 use super::decide::{Plan, decide, state_event};
-use super::entry::{Backend, Snapshot};
-use super::rounds::is_held;
+use super::remediation_input::{hurry, verdict};
 use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
-use crate::clock::Now;
 use crate::cluster::{CallError, WriteError, WriteReason};
 use crate::controller::events::{Event, RETELL};
-use crate::controller::log;
-use crate::controller::remedies::{self, Acted, Asked, Patient as _};
-use crate::leader::Permit;
-use crate::remedy::course::Course;
+use crate::controller::remediation::{Acted, Asked, Patient as _};
+use crate::controller::{log, remediation};
+use crate::leadership::Permit;
+use crate::monitor::context::Context;
+use crate::monitor::registry::{Backend, Snapshot};
+use crate::monitor::scheduler::is_held;
+use crate::remediation::attempt::Course;
+use crate::time::Now;
 
 /// Why a backend could not be dealt with now. It is tried again.
 #[derive(Debug, Error)]
@@ -99,11 +99,11 @@ impl Context {
         now: Now,
     ) -> Result<Option<Duration>, Failed> {
         let Plan { status, current, mut events, due_at } = plan;
-        events.extend(remedies::events(&course.told));
+        events.extend(remediation::events(&course.told));
         let checkpoint = self.note(entry.number, permit.epoch(), |notes| std::mem::take(&mut notes.checkpoint));
         let mut written = None;
         if let Some(status) = status {
-            let reason = remedies::why_written(backend, &course, due_at.is_some());
+            let reason = remediation::why_written(backend, &course, due_at.is_some());
             let object = MonitoredBackend { status: Some(status), ..backend.clone() };
             let done = self.write(reason, permit, entry, object, live, due_at).await;
             written = Some(done.inspect_err(|failed| {
@@ -130,7 +130,7 @@ impl Context {
             events.extend(retold(backend, status, now.wall));
         }
         self.tell(permit, entry, backend, events).await?;
-        Ok(remedies::wait(&course, acted, now.wall))
+        Ok(remediation::wait(&course, acted, now.wall))
     }
 
     async fn write(

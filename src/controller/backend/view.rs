@@ -8,17 +8,17 @@ use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
 use super::assess::{Assessment, Case};
-use super::context::Context;
-use super::entry::{Backend, Snapshot};
 use super::watch::Guarded;
-use crate::admin::BackendView;
 use crate::api::{
     BackendState, ConditionType, Key, MonitoredBackend, MonitoredBackendStatus, Reason, Truth, conditions,
 };
-use crate::clock::Now;
 use crate::controller::paused::is_paused;
-use crate::controller::remedies;
-use crate::controller::wakes::reference;
+use crate::controller::remediation;
+use crate::controller::runtime::wake::reference;
+use crate::monitor::context::Context;
+use crate::monitor::registry::{Backend, Snapshot};
+use crate::time::Now;
+use crate::view::BackendView;
 
 /// The backends as this process sees them.
 pub struct Known {
@@ -134,7 +134,7 @@ pub fn written(backend: &MonitoredBackend, now: Now) -> BackendView {
         scraped: truth(conditions, ConditionType::Scraped),
         prometheus: conditions::get(conditions, ConditionType::Scraped).map(|scraped| scraped.reason.clone()),
         restarts: status.remediation.as_ref().map_or(0, |remediation| remediation.restarts),
-        remedy: remedies::view(conditions, status.remediation.as_ref()),
+        remedy: remediation::view(conditions, status.remediation.as_ref()),
         created_time: backend.metadata.creation_timestamp.as_ref().map(|time| time.0),
         paused: is_paused(&backend.metadata, backend.spec.paused.as_ref(), now.wall),
         written: status.state.is_some(),

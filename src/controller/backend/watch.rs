@@ -10,13 +10,13 @@ use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 
-use super::context::{Context, Poke};
 use crate::api::{Key, MonitoredBackend};
-use crate::controller::trouble::Trouble;
-use crate::controller::wakes;
+use crate::controller::runtime::wake;
+use crate::controller::runtime::watch_log::Trouble;
+use crate::monitor::context::{Context, Poke};
 
 /// A MonitoredBackend that may be unreadable.
-pub type Guarded = wakes::Guarded<MonitoredBackend>;
+pub type Guarded = wake::Guarded<MonitoredBackend>;
 
 /// What the tap keeps up to date.
 #[derive(Clone)]

@@ -20,11 +20,11 @@ use tokio_util::sync::CancellationToken;
 pub use record::{NAME, Record, State};
 
 use super::events::Reporter;
-use super::trouble::Trouble;
-use crate::clock::Clock;
+use super::runtime::watch_log::Trouble;
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, within};
-use crate::leader::{Leadership, Permit};
-use crate::remedy::Breaker;
+use crate::leadership::{Leadership, Permit};
+use crate::remediation::Breaker;
+use crate::time::Clock;
 
 /// How often what could not be told is told again, and a new leader looks whether there is something to tell.
 const TELL_AGAIN: Duration = Duration::from_secs(5);

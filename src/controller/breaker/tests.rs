@@ -5,7 +5,7 @@ use super::record::Write;
 use super::*;
 use crate::cluster::CallError;
 use crate::cluster::fake::{Fake, Mode};
-use crate::leader::Standing;
+use crate::leadership::Standing;
 
 const PATH: &str = "/api/v1/namespaces/ops/configmaps/vigie-breaker";
 const OPENED: &str = "2026-01-31T12:00:00Z";

@@ -8,19 +8,19 @@ use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::decide::Plan;
-use super::look::Look;
 use super::reconcile::{Context, Failed, Next};
 use super::token::Write;
+use super::token_step::Look;
 use crate::api::{Connector, ConnectorStatus, REQUESTED};
-use crate::clock::Now;
 use crate::cluster::WriteReason;
 use crate::controller::events::Event;
-use crate::controller::log;
-use crate::controller::remedies::{self, Acted, Patient as _};
+use crate::controller::remediation::{Acted, Patient as _};
+use crate::controller::{log, remediation};
 use crate::heartbeat::actions::Action;
 use crate::heartbeat::entry::{Entry, Snapshot};
-use crate::leader::Permit;
-use crate::remedy::course::{Act, Course};
+use crate::leadership::Permit;
+use crate::remediation::attempt::{Act, Course};
+use crate::time::Now;
 
 impl Context {
     #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
@@ -36,7 +36,7 @@ impl Context {
         now: Now,
     ) -> Result<Next, Failed> {
         let Plan { status, current, secret, mut events, due_at } = plan;
-        events.extend(remedies::events(&course.told));
+        events.extend(remediation::events(&course.told));
         let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
         let mut written = None;
         if let Some(status) = status {
@@ -64,7 +64,7 @@ impl Context {
                 desk.look_at = None;
             }
         });
-        let wait = remedies::wait(&course, acted, now.wall);
+        let wait = remediation::wait(&course, acted, now.wall);
         if secret != Write::Nothing || due_at.is_some() || wait == Some(Duration::ZERO) {
             return Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))));
         }
@@ -83,7 +83,7 @@ impl Context {
         course: &Course,
         events: &[Event],
     ) -> Result<Connector, Failed> {
-        let reason = remedies::why_written(connector, course, due_at.is_some());
+        let reason = remediation::why_written(connector, course, due_at.is_some());
         let object = Connector { status: Some(status), ..connector.clone() };
         let done = self.write(reason, permit, entry, object, live, due_at).await;
         done.inspect_err(|failed| {

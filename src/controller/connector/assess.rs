@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
 use crate::api::{Cause, ConditionType, Connector, ConnectorState, Diagnosis, Reason, Truth, condition, conditions};
-use crate::clock::Now;
 use crate::diagnosis::connector::{Facts, diagnose};
 use crate::health::checks::{Health, Report, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
-use crate::remedy::course::Course;
+use crate::remediation::attempt::Course;
+use crate::time::Now;
 
 /// Everything that an assessment looks at.
 #[derive(Clone, Debug)]

@@ -116,7 +116,7 @@ fn agent(live: &Snapshot) -> Option<AgentStatus> {
 
 fn checks(case: &Case<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
     let Some(reported) = &case.live.checks else { return old.checks.clone() };
-    let said = |check: &crate::heartbeat::message::ReportedCheck| {
+    let said = |check: &crate::heartbeat::payload::ReportedCheck| {
         let known = old.checks.iter().find(|known| known.type_ == check.type_ && known.status == check.status);
         CheckStatus {
             type_: check.type_.clone(),

@@ -16,11 +16,11 @@ use super::reconcile::{Context, Failed, key};
 use super::watch::{Guarded, Tap, watched};
 use crate::api::{Connector, ConnectorState, Key};
 use crate::cluster::WriteError;
-use crate::controller::checkpoints::{Checkpoints, Shortfall};
 use crate::controller::events::{Event, Kind};
-use crate::controller::remedies::Patient as _;
-use crate::controller::wakes::{Wakes, Woken, reference};
+use crate::controller::remediation::Patient as _;
+use crate::controller::runtime::wake::{Wakes, Woken, reference};
 use crate::heartbeat::entry::Entry;
+use crate::schedule::checkpoints::{Checkpoints, Shortfall};
 
 /// How often the budget of checkpoints is looked at.
 const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
@@ -106,7 +106,7 @@ pub async fn checkpoints(
 ) {
     let mut tick = tokio::time::interval(CHECKPOINT_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told: Option<crate::health::Moment> = None;
+    let mut told: Option<crate::time::Moment> = None;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let now = context.clock.now();
         let Some(permit) = context.leadership.borrow().permit(now) else { continue };

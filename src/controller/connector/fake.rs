@@ -6,23 +6,23 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::desk::Desks;
 use super::reconcile::{CALLS_IN_FLIGHT, Context};
+use super::state::Desks;
 use super::watch::Guarded;
 use crate::api::Connector;
-use crate::clock::Clock;
 use crate::cluster::StatusWriter;
 use crate::cluster::fake::Fake;
 use crate::controller::events::Reporter;
-use crate::controller::remedies::{Remedies, Roll};
+use crate::controller::remediation::{Remedies, Roll};
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::{Registry, Told};
-use crate::leader::{Leadership, Standing};
+use crate::leadership::{Leadership, Standing};
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
-use crate::remedy::Limits;
+use crate::remediation::Limits;
+use crate::time::Clock;
 
 /// What is to be kept while a [`Context`] is used.
 pub(super) type Kept = (watch::Sender<Leadership>, mpsc::UnboundedReceiver<Told>);
@@ -90,7 +90,7 @@ pub(super) fn unreadable(name: &str) -> Guarded {
 
 /// A beat of `name`.
 pub(super) fn beat(registry: &Registry, name: &str) {
-    use crate::heartbeat::message::parse;
+    use crate::heartbeat::payload::parse;
     use crate::heartbeat::routes::{Hear as _, Reply};
     let body = json!({ "connector_id": format!("edge/{name}"), "token": name }).to_string();
     let reply = registry.hear(&parse(body.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());

@@ -1,21 +1,21 @@
 //! Connectors: from what is heard to what is written.
 
-pub mod ailing;
 mod apply;
 pub mod assess;
-mod behind;
+pub mod deadlines;
 pub mod decide;
-pub mod desk;
 pub mod drive;
 #[cfg(test)]
 mod fake;
-pub mod keeper;
 pub mod leases;
-mod look;
+mod pods_step;
 pub mod reconcile;
+pub mod remediation_input;
 pub mod secrets;
 pub mod sites;
+pub mod state;
 pub mod token;
+mod token_step;
 pub mod view;
 pub mod watch;
 

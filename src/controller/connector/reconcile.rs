@@ -11,23 +11,23 @@ use kube::{Resource as _, ResourceExt as _};
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::ailing::{asked, verdict};
 use super::assess::{Case, stored};
 use super::decide::{decide, state_event};
-use super::desk::Desks;
+use super::remediation_input::{asked, verdict};
 use super::sites::Sites;
+use super::state::Desks;
 use super::token::{TokenPlan, Write};
 use crate::api::{ConditionType, Connector, Reason, Truth};
-use crate::clock::{Clock, Now};
 use crate::cluster::{CallError, StatusWriter, WriteError};
 use crate::controller::events::{Event, RETELL, Reporter};
-use crate::controller::remedies::Remedies;
+use crate::controller::remediation::Remedies;
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::entry::{Entry, Key, Snapshot};
 use crate::heartbeat::registry::Registry;
-use crate::leader::{Leadership, Permit};
+use crate::leadership::{Leadership, Permit};
 use crate::metrics::Metrics;
 use crate::probe::Prober;
+use crate::time::{Clock, Now};
 
 /// How many Secrets and events are read or written at once; HTTP/1.1 takes a connection for each.
 pub const CALLS_IN_FLIGHT: usize = 16;

@@ -10,15 +10,15 @@ use super::assess::Assessment;
 use super::reconcile::{key, observe};
 use super::sites::Sites;
 use super::watch::Guarded;
-use crate::admin::{CheckView, ConnectorView, Facts, Standing};
 use crate::api::{ConditionType, Connector, ConnectorStatus, Rotation, Truth, conditions};
-use crate::clock::Now;
-use crate::controller::checkpoints::Checkpoints;
 use crate::controller::paused::is_paused;
-use crate::controller::remedies;
+use crate::controller::remediation;
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::listening::Office;
 use crate::heartbeat::registry::Registry;
+use crate::schedule::checkpoints::Checkpoints;
+use crate::time::Now;
+use crate::view::{CheckView, ConnectorView, Facts, Standing};
 
 /// The fleet as this process sees it.
 pub struct Known {
@@ -173,7 +173,7 @@ fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorV
         rotation_pending_since: rotating.and_then(|token| token.issued_time.as_ref()).map(|time| time.0),
         token_grace_until: rotating.and_then(|token| token.grace_until.as_ref()).map(|time| time.0),
         restarts: status.remediation.as_ref().map_or(0, |remediation| remediation.restarts),
-        remedy: remedies::view(&status.conditions, status.remediation.as_ref()),
+        remedy: remediation::view(&status.conditions, status.remediation.as_ref()),
         created_time: connector.metadata.creation_timestamp.as_ref().map(|time| time.0),
         checks: status
             .checks

@@ -11,16 +11,16 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio::sync::mpsc;
 
-use super::keeper::Poke;
+use super::deadlines::Poke;
 use super::reconcile::{Context, key};
 use crate::api::{Connector, Key};
-use crate::controller::checkpoints::Checkpoints;
-use crate::controller::trouble::Trouble;
-use crate::controller::wakes;
+use crate::controller::runtime::wake;
+use crate::controller::runtime::watch_log::Trouble;
 use crate::heartbeat::entry::Entry;
+use crate::schedule::checkpoints::Checkpoints;
 
 /// A Connector that may be unreadable.
-pub type Guarded = wakes::Guarded<Connector>;
+pub type Guarded = wake::Guarded<Connector>;
 
 /// What the tap keeps up to date.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::health::liveness::Presence;
-use crate::heartbeat::message::parse;
+use crate::heartbeat::payload::parse;
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

@@ -8,7 +8,7 @@ use super::body::{self, Sink};
 use super::redirect::{self, Location};
 use super::{Hop, is_head};
 use crate::api::ErrorClass;
-use crate::probe::way::Way;
+use crate::probe::trace::Way;
 use crate::probe::{Failure, MetricsOptions, Request, page};
 
 /// How much of an answer with the wrong status is read, to show it to a person.

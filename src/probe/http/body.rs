@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap};
 
 use super::failure;
 use crate::api::ErrorClass;
-use crate::probe::way::Way;
+use crate::probe::trace::Way;
 use crate::probe::{Failure, Request};
 
 /// Where the bytes of a body go, uncompressed.

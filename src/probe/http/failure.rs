@@ -5,7 +5,7 @@ use std::io::ErrorKind as Kind;
 use hyper::Error;
 
 use crate::api::{ErrorClass, Phase};
-use crate::probe::way::Way;
+use crate::probe::trace::Way;
 use crate::probe::{Failure, Request, tls};
 
 /// Fails before the head of an answer was read.

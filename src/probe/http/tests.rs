@@ -6,9 +6,8 @@ use regex::bytes::Regex;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::probe::Scheme;
 use crate::probe::fake::*;
-use crate::probe::{Outcome, Policy};
+use crate::probe::{Outcome, Policy, Scheme};
 
 async fn probe(request: Request) -> Outcome {
     prober().probe(&request).await

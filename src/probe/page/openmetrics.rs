@@ -3,8 +3,7 @@
 use super::cursor::{Cursor, begins_name, not_utf8};
 use super::fault::{Fault, Stop};
 use super::labels::{self, Names, Of};
-use super::number;
-use super::{Entry, name_of};
+use super::{Entry, name_of, number};
 
 /// What the last line must be.
 pub(super) const EOF: &[u8] = b"# EOF";

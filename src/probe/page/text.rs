@@ -3,8 +3,7 @@
 use super::cursor::{Cursor, begins_name, not_utf8};
 use super::fault::{Fault, Stop};
 use super::labels::{self, Names, Of};
-use super::number;
-use super::{Entry, name_of};
+use super::{Entry, name_of, number};
 
 /// The types that the format has.
 const TYPES: [&[u8]; 5] = [b"counter", b"gauge", b"histogram", b"summary", b"untyped"];

@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherErr
 
 use crate::api::{ErrorClass, Phase};
 use crate::probe::Failure;
-use crate::probe::way::Way;
+use crate::probe::trace::Way;
 
 /// The first error of type `E` among `error` and what caused it; looks into [`io::Error`], whose `source` skips what
 /// it holds.

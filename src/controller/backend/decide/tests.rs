@@ -6,13 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::conditions;
 use crate::api::{
-    Cause, Condition, ConditionType, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps, Truth,
+    Cause, Condition, ConditionType, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps, Truth, conditions,
 };
-use crate::controller::backend::entry::{Findings, Said, Snapshot, limits};
-use crate::controller::played::{START, moment, now};
+use crate::controller::test_clock::{START, moment, now};
 use crate::health::availability::{Record, Sample};
+use crate::monitor::registry::{Findings, Said, Snapshot, limits};
 
 /// That moment on the wall clock, to the microsecond.
 fn wall(second: i64) -> Timestamp {

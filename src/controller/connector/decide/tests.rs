@@ -11,15 +11,15 @@ use crate::api::{
     Cause, CheckOutcome, Condition, ConditionType, Confidence, MAX_TRANSITIONS, Reason, RemediationStatus, Truth,
     conditions,
 };
-use crate::clock::Now;
-use crate::controller::connector::ailing::verdict;
-use crate::controller::played::{START, moment, now};
+use crate::controller::connector::remediation_input::verdict;
+use crate::controller::test_clock::{START, moment, now};
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
-use crate::heartbeat::behind::Behind;
 use crate::heartbeat::entry::Agent;
-use crate::heartbeat::message::ReportedCheck;
-use crate::remedy::Health;
-use crate::remedy::course::Course;
+use crate::heartbeat::payload::ReportedCheck;
+use crate::heartbeat::pod_diagnosis::Behind;
+use crate::remediation::Health;
+use crate::remediation::attempt::Course;
+use crate::time::Now;
 
 fn connector(spec: Value) -> Connector {
     let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 3, "resourceVersion": "7" });

@@ -6,7 +6,7 @@ use super::super::fake::{Kept, leader};
 use super::*;
 use crate::cluster::fake::{Fake, Mode};
 use crate::heartbeat::credentials::Digest;
-use crate::heartbeat::message::parse;
+use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::Hear as _;
 
 const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";

@@ -11,7 +11,7 @@ use super::super::fake::{Kept, beat, connector, guarded, leader, unreadable};
 use super::*;
 use crate::api::{Cause, ConnectorState};
 use crate::cluster::fake::Fake;
-use crate::controller::checkpoints::Budget;
+use crate::schedule::checkpoints::Budget;
 
 const CONTACT: &str = "2026-01-01T00:00:00.000000Z";
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::fake::{Kept, connector, guarded, leader, unreadable};
 use super::*;
 use crate::cluster::fake::Fake;
-use crate::controller::checkpoints::Budget;
+use crate::schedule::checkpoints::Budget;
 
 struct Rig {
     tap: Tap,

@@ -1,0 +1,391 @@
+//! The one writer of status: leader only, bounded, limited in time, and counted.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::call::{CALL_TIMEOUT, CallError, within};
+use crate::leadership::Permit;
+use crate::time::Clock;
+
+/// Who writes, in `metadata.managedFields`; without it the API server records `unknown`.
+pub const FIELD_MANAGER: &str = "vigie";
+
+/// Transitions in flight at once: measured, an API server gives no more writes per second beyond 8 to 32
+/// (liveness.md, "Last contact in etcd").
+const TRANSITIONS_IN_FLIGHT: usize = 16;
+
+/// Checkpoints in flight at once. They have places of their own, so that a transition never waits behind one.
+const CHECKPOINTS_IN_FLIGHT: usize = 4;
+
+/// Why a status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WriteReason {
+    /// Something visible changed.
+    Transition,
+    /// Nothing but the last contact changed.
+    Checkpoint,
+    /// An attempt is reserved, or its outcome recorded.
+    Remedy,
+}
+
+impl WriteReason {
+    /// Every reason, for registering metrics.
+    pub const ALL: &'static [Self] = &[Self::Transition, Self::Checkpoint, Self::Remedy];
+
+    /// The reason as a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transition => "transition",
+            Self::Checkpoint => "checkpoint",
+            Self::Remedy => "remedy",
+        }
+    }
+}
+
+/// Who counts our writes.
+pub trait WriteMetrics: Send + Sync {
+    /// One request was sent. `result` is `ok`, a [`CallError::result_label`], or `abandoned` when we stopped waiting
+    /// for the answer because the task was ended.
+    fn wrote(&self, reason: WriteReason, result: &'static str);
+}
+
+/// Why a status was not written, as far as we know.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The permit ran out before the request could be sent. Nothing was sent.
+    #[error("not written: we do not lead any more")]
+    NotLeader,
+    /// The request failed, or could not be made.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl WriteError {
+    /// Whether it may be written all the same: the server did not say that it is not.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::NotLeader => false,
+            Self::Call(error) => error.leaves_doubt(),
+        }
+    }
+}
+
+/// The one writer of status. Cloning is cheap, and clones share the places in flight.
+///
+/// Give it [`Api`]s that are made of [`super::Clients::lease`], which sends each request once: then one call here is
+/// one request, and none is sent after the permit ran out.
+#[derive(Clone)]
+pub struct StatusWriter {
+    clock: Clock,
+    metrics: Arc<dyn WriteMetrics>,
+    transitions: Arc<Semaphore>,
+    checkpoints: Arc<Semaphore>,
+    checkpoints_under_way: Arc<AtomicUsize>,
+}
+
+impl StatusWriter {
+    /// A writer with all its places free.
+    pub fn new(clock: Clock, metrics: Arc<dyn WriteMetrics>) -> Self {
+        Self {
+            clock,
+            metrics,
+            transitions: Arc::new(Semaphore::new(TRANSITIONS_IN_FLIGHT)),
+            checkpoints: Arc::new(Semaphore::new(CHECKPOINTS_IN_FLIGHT)),
+            checkpoints_under_way: Arc::default(),
+        }
+    }
+
+    /// How many checkpoints are being written or wait for their place. Whoever hands them out asks here how many it may:
+    /// each of them keeps a reconcile from another object.
+    pub fn checkpoints_under_way(&self) -> usize {
+        self.checkpoints_under_way.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the status of `object` because of `reason`. It carries the resourceVersion that was read; gives the object as written.
+    ///
+    /// # Errors
+    /// [`WriteError::NotLeader`] when the permit ran out before a place in flight was free;
+    /// [`CallError::Conflict`] when the object was changed meanwhile; [`CallError::Invalid`], with nothing sent, when
+    /// it carries no resourceVersion, without which nothing would hold back a leader that is none any more.
+    pub async fn replace<K>(
+        &self,
+        reason: WriteReason,
+        permit: &Permit,
+        api: &Api<K>,
+        object: &K,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let name = object.name_any();
+        let what = format!("writing the status of {} {}", K::kind(&()), path(api, &name));
+        fenced(&what, object.meta().resource_version.as_deref().unwrap_or_default())?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let call = async { api.replace_status(&name, &params, object).await };
+        self.send(reason, permit, &what, call).await
+    }
+
+    /// Merges `status_patch` into the status of one object, if it still has `resource_version`.
+    ///
+    /// `status_patch` is what stands *under* `status`, such as `{"lastHeartbeatTime": "…"}`.
+    ///
+    /// # Errors
+    /// As [`StatusWriter::replace`].
+    pub async fn checkpoint<K>(
+        &self,
+        permit: &Permit,
+        api: &Api<K>,
+        name: &str,
+        resource_version: &str,
+        status_patch: serde_json::Value,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let what = format!("writing a checkpoint of {} {}", K::kind(&()), path(api, name));
+        fenced(&what, resource_version)?;
+        let patch = json!({ "metadata": { "resourceVersion": resource_version }, "status": status_patch });
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(patch);
+        let call = async { api.patch_status(name, &params, &patch).await };
+        let _under_way = UnderWay::begin(&self.checkpoints_under_way);
+        self.send(WriteReason::Checkpoint, permit, &what, call).await
+    }
+
+    async fn send<T>(
+        &self,
+        reason: WriteReason,
+        permit: &Permit,
+        what: &str,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, WriteError> {
+        let places = match reason {
+            WriteReason::Checkpoint => &self.checkpoints,
+            WriteReason::Transition | WriteReason::Remedy => &self.transitions,
+        };
+        let _place = places.acquire().await.expect("the semaphores are never closed");
+        // Asked again here: the wait for the place may have outlasted the permit.
+        if !permit.is_current(self.clock.now()) {
+            return Err(WriteError::NotLeader);
+        }
+        let mut sent = Sent { metrics: self.metrics.as_ref(), reason, result: "abandoned" };
+        let answer = within(what, CALL_TIMEOUT, call).await;
+        sent.result = answer.as_ref().map_or_else(CallError::result_label, |_| "ok");
+        Ok(answer?)
+    }
+}
+
+/// One more of what is counted, until it is dropped.
+struct UnderWay<'a>(&'a AtomicUsize);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request that was sent; counted when it is dropped, so that one whose task is ended is counted too.
+struct Sent<'a> {
+    metrics: &'a dyn WriteMetrics,
+    reason: WriteReason,
+    result: &'static str,
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.metrics.wrote(self.reason, self.result);
+    }
+}
+
+fn path<K: Resource>(api: &Api<K>, name: &str) -> String {
+    api.namespace().map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"))
+}
+
+fn fenced(what: &str, resource_version: &str) -> Result<(), WriteError> {
+    if resource_version.is_empty() {
+        return Err(CallError::Invalid(format!("{what}: the resourceVersion that was read is missing")).into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use parking_lot::Mutex;
+    use std::time::Duration;
+
+    use super::super::fake::{Fake, Mode};
+    use super::*;
+    use crate::leadership::{Leadership, Standing};
+
+    const PATH: &str = "/api/v1/namespaces/ns/pods/a";
+
+    #[derive(Default)]
+    struct Counted(Mutex<Vec<(WriteReason, &'static str)>>);
+
+    impl WriteMetrics for Counted {
+        fn wrote(&self, reason: WriteReason, result: &'static str) {
+            self.0.lock().push((reason, result));
+        }
+    }
+
+    struct Desk {
+        fake: Fake,
+        clock: Clock,
+        counted: Arc<Counted>,
+        writer: StatusWriter,
+        api: Api<Pod>,
+    }
+
+    /// A server with one pod, and a writer.
+    fn desk() -> Desk {
+        let (fake, clock, counted) = (Fake::new(), Clock::default(), Arc::new(Counted::default()));
+        let pod = json!({ "metadata": { "name": "a", "namespace": "ns" }, "status": { "message": "old", "phase": "Running" } });
+        fake.put(PATH, pod);
+        let writer = StatusWriter::new(clock, Arc::clone(&counted) as Arc<dyn WriteMetrics>);
+        let api = Api::namespaced(fake.client(), "ns");
+        Desk { fake, clock, counted, writer, api }
+    }
+
+    impl Desk {
+        fn permit(&self, lasts: Duration) -> Permit {
+            let now = self.clock.now();
+            let leader = Leadership { standing: Standing::Leader, write_until: now + lasts, ..Leadership::follower() };
+            leader.permit(now).unwrap()
+        }
+
+        fn counted(&self) -> Vec<(WriteReason, &'static str)> {
+            std::mem::take(&mut *self.counted.0.lock())
+        }
+
+        async fn pod(&self) -> Pod {
+            let pod = self.api.get("a").await.unwrap();
+            self.fake.take_log();
+            pod
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_transition_replaces_the_status_that_was_read_and_only_that() {
+        let desk = desk();
+        let permit = desk.permit(LONG);
+        let read = desk.pod().await;
+        let mut pod = read.clone();
+        pod.status.as_mut().unwrap().message = Some("new".to_owned());
+        let written = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap();
+        assert_ne!(written.metadata.resource_version, read.metadata.resource_version);
+        assert_eq!(desk.fake.take_log(), [format!("PUT {PATH}/status?&fieldManager=vigie")]);
+
+        let stale = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
+        assert!(matches!(stale, WriteError::Call(CallError::Conflict)), "{stale}");
+        assert_eq!(desk.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Transition, "conflict")]);
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_changes_its_fields_and_is_held_back_by_the_version_too() {
+        let desk = desk();
+        let permit = desk.permit(LONG);
+        let version = desk.pod().await.metadata.resource_version.unwrap();
+        let patch = json!({ "message": "new" });
+        let written = desk.writer.checkpoint(&permit, &desk.api, "a", &version, patch.clone()).await.unwrap();
+        let status = written.status.unwrap();
+        assert_eq!((status.message.as_deref(), status.phase.as_deref()), (Some("new"), Some("Running")));
+        assert_eq!(desk.fake.take_log(), [format!("PATCH {PATH}/status?&fieldManager=vigie")]);
+
+        let stale = desk.writer.checkpoint(&permit, &desk.api, "a", &version, patch).await.unwrap_err();
+        assert!(matches!(stale, WriteError::Call(CallError::Conflict)), "{stale}");
+        assert_eq!(desk.counted(), [(WriteReason::Checkpoint, "ok"), (WriteReason::Checkpoint, "conflict")]);
+    }
+
+    #[tokio::test]
+    async fn without_a_current_permit_or_a_version_nothing_is_sent() {
+        let desk = desk();
+        let mut pod = desk.pod().await;
+        let over = desk.permit(Duration::from_micros(1));
+        while over.is_current(desk.clock.now()) {}
+        let refused = desk.writer.replace(WriteReason::Transition, &over, &desk.api, &pod).await.unwrap_err();
+        assert!(matches!(refused, WriteError::NotLeader), "{refused}");
+
+        let permit = desk.permit(LONG);
+        pod.metadata.resource_version = None;
+        let refused = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "refused as invalid: writing the status of Pod ns/a: the resourceVersion that was read is missing"
+        );
+        desk.writer.checkpoint(&permit, &desk.api, "a", "", json!({})).await.unwrap_err();
+        assert_eq!((desk.fake.take_log().len(), desk.counted().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_transition_waits_for_a_place_but_never_behind_checkpoints() {
+        let desk = desk();
+        let pod = desk.pod().await;
+        let long = desk.permit(LONG);
+        desk.fake.set_mode(Mode::Hangs);
+        let mut hanging = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (writer, api, permit) = (desk.writer.clone(), desk.api.clone(), long.clone());
+            hanging.spawn(async move { writer.checkpoint(&permit, &api, "a", "1", json!({})).await.map(drop) });
+        }
+        while desk.writer.checkpoints.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        desk.fake.set_mode(Mode::Up);
+        desk.writer.replace(WriteReason::Transition, &long, &desk.api, &pod).await.unwrap();
+        assert_eq!(desk.writer.checkpoints_under_way(), 20, "those that wait for their place are counted too");
+        hanging.abort_all();
+        while hanging.join_next().await.is_some() {}
+        assert_eq!(desk.writer.checkpoints_under_way(), 0);
+        let counted = desk.counted();
+        let abandoned = counted.iter().filter(|(_, result)| *result == "abandoned").count();
+        assert_eq!(abandoned, CHECKPOINTS_IN_FLIGHT, "{counted:?}");
+    }
+
+    #[tokio::test]
+    async fn a_permit_that_runs_out_in_the_queue_sends_nothing() {
+        let desk = desk();
+        let pod = desk.pod().await;
+        let places = Arc::clone(&desk.writer.transitions).acquire_many_owned(16).await.unwrap();
+        let short = desk.permit(Duration::from_millis(20));
+        let write = desk.writer.replace(WriteReason::Transition, &short, &desk.api, &pod);
+        tokio::pin!(write);
+        while short.is_current(desk.clock.now()) {
+            assert!(futures::poll!(write.as_mut()).is_pending());
+        }
+        drop(places);
+        assert!(matches!(write.await, Err(WriteError::NotLeader)));
+        assert!(desk.fake.take_log().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_counted_by_its_name() {
+        let desk = desk();
+        let (pod, permit) = (desk.pod().await, desk.permit(LONG));
+        for (code, reason, result) in [(403, "Forbidden", "forbidden"), (429, "TooManyRequests", "throttled")] {
+            desk.fake.set_mode(Mode::Refuses(code, reason));
+            desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
+            assert_eq!(desk.counted(), [(WriteReason::Transition, result)]);
+            assert_eq!(desk.fake.take_log().len(), 1, "sent once");
+        }
+    }
+}

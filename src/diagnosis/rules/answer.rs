@@ -1,0 +1,225 @@
+//! Answers that come, and are not what was asked for.
+
+use super::health::is_health_bad;
+use super::rollout::rollout_fact;
+use super::scrape::{Scrape, failing_with, seen_by_prometheus};
+use super::seen::{fails, own_page, pod_vantages, seen_by_us, target, vantage};
+use super::words::{some, url, value};
+use super::{Finding, matches_any};
+use crate::api::{Cause, Confidence, ErrorClass};
+use crate::diagnosis::evidence::{Evidence, ScrapeTarget, Vantage};
+
+/// Our own vantages that fail: the target, and what is asked for beside it.
+pub(super) fn failing_ours(e: &Evidence) -> impl Iterator<Item = &Vantage> {
+    let beside = ["metrics", "health"].into_iter().filter_map(|name| vantage(e, name));
+    target(e).into_iter().chain(beside).filter(|vantage| !vantage.ok)
+}
+
+/// The first of ours with one of these statuses.
+fn with_status(e: &Evidence, holds: impl Fn(u16) -> bool) -> Option<(&Vantage, u16)> {
+    failing_ours(e).filter_map(|vantage| Some((vantage, vantage.http_status?))).find(|(_, status)| holds(*status))
+}
+
+/// The first of ours that failed in this way.
+pub(super) fn with_class(e: &Evidence, class: ErrorClass) -> Option<&Vantage> {
+    failing_ours(e).find(|vantage| vantage.error_class == Some(class))
+}
+
+/// Prometheus' failure of this kind, where our own view does not fail.
+pub(super) fn only_prometheus(e: &Evidence, holds: impl Fn(Scrape) -> bool) -> Option<(&ScrapeTarget, Scrape)> {
+    failing_with(e, holds).filter(|_| !fails(e))
+}
+
+pub(super) fn authentication_required(e: &Evidence) -> Option<Finding> {
+    let login = || failing_ours(e).find(|vantage| vantage.redirects_to_login);
+    let ours = with_status(e, |status| matches!(status, 401 | 403)).map(|(vantage, _)| vantage).or_else(login);
+    if let Some(vantage) = ours {
+        let what = match vantage.http_status {
+            Some(status @ (401 | 403)) => format!("it answers {status}"),
+            _ => "it redirects to a login page".to_owned(),
+        };
+        return Some(
+            Finding::new(
+                Cause::AuthenticationRequired,
+                format!("{what}: it wants credentials, or others than it was given"),
+                "Give the probe credentials (spec.probe.http.basicAuthSecretName or bearerTokenSecretRef), or permit health and prometheus in the application's security",
+            )
+            .seen(seen_by_us(vantage))
+            .all_seen(rollout_fact(e)),
+        );
+    }
+    let (scraped, why) = only_prometheus(e, |why| matches!(why, Scrape::Status(401 | 403)))?;
+    Some(
+        Finding::new(
+            Cause::AuthenticationRequired,
+            format!("Prometheus gets {} from {}: it has no credentials, or wrong ones", why.said(), url(&scraped.url)),
+            "Give Prometheus' scrape configuration basic_auth or authorization, or permit the metrics page in the application's security",
+        )
+        .seen(seen_by_prometheus(scraped, why)),
+    )
+}
+
+pub(super) fn not_metrics(e: &Evidence) -> Option<Finding> {
+    const ADVICE: &str = "Correct the path or the target: something else answers there (a web page, an Ingress' default backend, a JSON endpoint). Prometheus 3 also wants a Content-Type, or fallback_scrape_protocol";
+    if let Some(page) = with_class(e, ErrorClass::ContentType) {
+        return Some(
+            Finding::new(
+                Cause::NotMetrics,
+                "what answers is no metrics page: its content type is not one that Prometheus reads",
+                ADVICE,
+            )
+            .seen(seen_by_us(page)),
+        );
+    }
+    if let Some((scraped, why)) = only_prometheus(e, |why| why == Scrape::ContentType) {
+        let message = format!("what Prometheus gets from {} is no metrics page: {}", url(&scraped.url), why.said());
+        return Some(Finding::new(Cause::NotMetrics, message, ADVICE).seen(seen_by_prometheus(scraped, why)));
+    }
+    let empty = |target: &&ScrapeTarget| target.health == "up" && target.samples == Some(0);
+    let scraped = e.prometheus.found()?.targets.iter().find(empty)?;
+    Some(
+        Finding::new(
+            Cause::NotMetrics,
+            format!("Prometheus scrapes {} and gets no samples", url(&scraped.url)),
+            "Look at the page: it is empty, or metric_relabel_configs drop all of it",
+        )
+        .at_most(Confidence::Likely)
+        .seen(format!("Prometheus: {} is up, 0 samples", url(&scraped.url))),
+    )
+}
+
+pub(super) fn malformed_metrics(e: &Evidence) -> Option<Finding> {
+    let broken = with_class(e, ErrorClass::Exposition).and_then(|page| Some((page, page.broken_at?)));
+    if let Some((page, (line, offset))) = broken {
+        return Some(
+            Finding::new(
+                Cause::MalformedMetrics,
+                format!("its metrics page cannot be parsed: line {line}, at byte {offset}"),
+                format!(
+                    "Correct the collector that writes line {line}; `vigie diagnose backend {} -n {}` shows the line",
+                    e.subject.name, e.subject.namespace
+                ),
+            )
+            .seen(seen_by_us(page))
+            .all_seen(rollout_fact(e)),
+        );
+    }
+    let (scraped, why) = only_prometheus(e, |why| why == Scrape::Malformed)?;
+    Some(
+        Finding::new(
+            Cause::MalformedMetrics,
+            format!("Prometheus cannot parse the page at {}", url(&scraped.url)),
+            "Read lastError of the target in Prometheus (Status, Targets): it quotes the line",
+        )
+        .seen(seen_by_prometheus(scraped, why)),
+    )
+}
+
+pub(super) fn too_large(e: &Evidence) -> Option<Finding> {
+    const ADVICE: &str = "Cut the number of series (labels with many values), or raise the limit; a restart shrinks the page for a while and hides it";
+    let samples = || with_class(e, ErrorClass::Exposition).filter(|page| page.broken_at.is_none());
+    if let Some(page) = with_class(e, ErrorClass::BodyTooLarge).or_else(samples) {
+        let count = page.samples.map(|samples| format!(" ({samples} samples read)")).unwrap_or_default();
+        return Some(
+            Finding::new(Cause::TooLarge, format!("its answer exceeds a limit of size or samples{count}"), ADVICE)
+                .seen(seen_by_us(page)),
+        );
+    }
+    let (scraped, why) = only_prometheus(e, |why| why == Scrape::TooLarge)?;
+    let message =
+        format!("Prometheus drops the page at {}: a limit of its scrape configuration is exceeded", url(&scraped.url));
+    Some(Finding::new(Cause::TooLarge, message, ADVICE).seen(seen_by_prometheus(scraped, why)))
+}
+
+pub(super) fn metric_missing(e: &Evidence) -> Option<Finding> {
+    let page = failing_ours(e).find(|page| !page.missing_metrics.is_empty())?;
+    let names: Vec<String> = page.missing_metrics.iter().map(|name| value(name)).collect();
+    Some(
+        Finding::new(
+            Cause::MetricMissing,
+            format!("its metrics page lacks {}", some(&names, 6)),
+            "Find out what should register it (a library, a first request), or take it out of spec.probe.metrics.required",
+        )
+        .seen(seen_by_us(page))
+        .all_seen(page.samples.map(|samples| format!("{samples} samples on the page")))
+        .all_seen(rollout_fact(e)),
+    )
+}
+
+pub(super) fn server_error(e: &Evidence) -> Option<Finding> {
+    let (vantage, status) = match with_status(e, |status| status >= 500) {
+        Some(found) => found,
+        None => return prometheus_gets_errors(e),
+    };
+    // A health page that says DOWN is no error of the server.
+    if status == 503
+        && matches_any(e, &[Cause::DependencyDown, Cause::DiskFull, Cause::LivenessBroken, Cause::OutOfService])
+    {
+        return None;
+    }
+    let pods_pass = pod_vantages(e).next().is_some() && pod_vantages(e).all(|(_, pod)| pod.ok);
+    if matches!(status, 502..=504) && pods_pass {
+        return Some(
+            Finding::new(
+                Cause::ServerError,
+                format!("a gateway in front answers {status} while the pods themselves answer well"),
+                "Look at what stands between: Ingress, gateway or mesh, their timeouts and their view of the endpoints; restarting the backend changes nothing",
+            )
+            .seen(seen_by_us(vantage))
+            .all_seen(pod_vantages(e).take(3).map(|(_, pod)| seen_by_us(pod))),
+        );
+    }
+    let health = is_health_bad(e);
+    let finding = Finding::new(
+        Cause::ServerError,
+        format!(
+            "it answers {status}: an error of its own{}",
+            if health == Some(true) { ", and its health is bad too" } else { "" }
+        ),
+        "Read its log at the time of a probe; the exception is there",
+    )
+    .seen(seen_by_us(vantage))
+    .all_seen(rollout_fact(e));
+    Some(match (status, health) {
+        (500, Some(true)) => finding.at_most(Confidence::Likely).once().needs(&e.pods),
+        (500 | 501, _) => finding.at_most(Confidence::Likely),
+        _ => {
+            finding.at_most(Confidence::Possible).seen("not seen: who answers, the backend or a gateway in front of it")
+        }
+    })
+}
+
+fn prometheus_gets_errors(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) = only_prometheus(e, |why| matches!(why, Scrape::Status(500..)))?;
+    Some(
+        Finding::new(
+            Cause::ServerError,
+            format!("Prometheus gets {} from {}", why.said(), url(&scraped.url)),
+            "Read the backend's log at the time of a scrape, or that of the gateway that Prometheus goes through",
+        )
+        .at_most(Confidence::Likely)
+        .seen(seen_by_prometheus(scraped, why)),
+    )
+}
+
+pub(super) fn rate_limited(e: &Evidence) -> Option<Finding> {
+    if let Some((vantage, _)) = with_status(e, |status| status == 429) {
+        return Some(
+            Finding::new(
+                Cause::RateLimited,
+                "it answers 429: it is asked too often",
+                "Raise spec.probe.intervalSeconds, or let the limit spare the probe's path",
+            )
+            .seen(seen_by_us(vantage)),
+        );
+    }
+    let (scraped, why) = only_prometheus(e, |why| why == Scrape::Status(429))?;
+    let message = format!("Prometheus is turned away from {} with 429: it asks too often", url(&scraped.url));
+    let advice = "Raise scrape_interval, or let the limit spare the metrics page";
+    Some(Finding::new(Cause::RateLimited, message, advice).seen(seen_by_prometheus(scraped, why)))
+}
+
+/// Our own page fails or passes; for the conclusions.
+pub(super) fn page_passes(e: &Evidence) -> Option<bool> {
+    own_page(e).map(|page| page.ok)
+}

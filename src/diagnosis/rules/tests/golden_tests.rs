@@ -1,0 +1,105 @@
+//! Whole evidence, as `vigie diagnose --evidence` saves it, and the diagnosis that it gives, as text.
+//!
+//! `VIGIE_ACCEPT=1 cargo test golden` writes the texts anew: read the difference before it is committed.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::api::Diagnosis;
+use crate::diagnosis::evidence::{Evidence, FORMAT};
+use crate::diagnosis::rules::{Conclusion, conclude, diagnose};
+
+fn recordings() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/diagnosis/backend/golden");
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|ext| ext == "json"));
+    found.sort();
+    found
+}
+
+fn written(d: &Diagnosis, e: &Evidence) -> String {
+    let mut text = String::new();
+    writeln!(text, "{} ({}, restart helps: {})", d.cause, d.confidence, d.restart_helps).unwrap();
+    writeln!(text, "{}\n-> {}", d.message, d.advice).unwrap();
+    for fact in &d.evidence {
+        writeln!(text, "  - {fact}").unwrap();
+    }
+    for other in &d.alternatives {
+        writeln!(text, "or {} ({}): {}", other.cause, other.confidence, other.message).unwrap();
+    }
+    let conclusions = conclude(e);
+    let conditions = [
+        ("MetricsExposed", conclusions.metrics_exposed),
+        ("Scraped", conclusions.scraped),
+        ("WorkloadHealthy", conclusions.workload_healthy),
+    ];
+    for (name, condition) in conditions {
+        if let Some(Conclusion { status, reason, message }) = condition {
+            writeln!(text, "{name}={status} {reason}: {message}").unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn recorded_evidence_gives_the_recorded_diagnosis() {
+    let recordings = recordings();
+    assert!(recordings.len() >= 6, "the recordings were not found");
+    for path in recordings {
+        let evidence: Evidence = serde_json::from_str(&fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(evidence.format, FORMAT);
+        let text = written(&diagnose(&evidence).expect("something is wrong"), &evidence);
+        let expected = path.with_extension("txt");
+        if std::env::var_os("VIGIE_ACCEPT").is_some() {
+            fs::write(&expected, &text).unwrap();
+        }
+        assert_eq!(text, fs::read_to_string(&expected).unwrap_or_default(), "{}", path.display());
+    }
+}
+
+#[test]
+fn what_prometheus_really_said_becomes_the_facts_that_were_played() {
+    use crate::diagnosis::rules::scrape::Scrape;
+
+    let errors = include_str!("../../../../tests/golden/prometheus/errors.json");
+    let errors: std::collections::BTreeMap<String, Vec<String>> = serde_json::from_str(errors).unwrap();
+    let of = |job: &str| -> Option<&[Scrape]> {
+        Some(match job {
+            "connection-refused" => &[Scrape::Refused],
+            "firewall-drops" => &[Scrape::Timeout(true), Scrape::Timeout(false)],
+            "hung" | "slow-first-byte" => &[Scrape::Timeout(false)],
+            "slow-body" => &[Scrape::SlowBody],
+            "no-route" | "no-network" => &[Scrape::NoRoute],
+            "reset" | "closed" => &[Scrape::Reset],
+            "dns-no-such-host" | "dns-no-address" => &[Scrape::NoSuchHost],
+            "dns-server-failure" => &[Scrape::Resolver],
+            // Which timer runs out first is chance.
+            "dns-silent" => &[Scrape::Resolver, Scrape::Timeout(false)],
+            "tls-expired" => &[Scrape::Expired],
+            "tls-unknown-authority" => &[Scrape::UnknownAuthority],
+            "tls-wrong-name" | "tls-wrong-name-by-name" => &[Scrape::WrongName],
+            "tls-to-plain-port" | "not-http" => &[Scrape::Scheme],
+            "tls-client-certificate" => &[Scrape::ClientCertificate, Scrape::Reset],
+            "spring-not-exposed" | "status-404" => &[Scrape::Status(404)],
+            "status-401" | "wrong-password" => &[Scrape::Status(401)],
+            "status-429" => &[Scrape::Status(429)],
+            "status-503" => &[Scrape::Status(503)],
+            "plain-to-tls-port" => &[Scrape::Status(400)],
+            "body-size-limit" | "sample-limit" | "label-limit" => &[Scrape::TooLarge],
+            "redirect-login" | "invalid-utf8" | "gzip-broken" | "half-answer" => &[Scrape::Malformed],
+            malformed if malformed.starts_with("malformed-") => &[Scrape::Malformed],
+            _ => return None,
+        })
+    };
+    let mut known = 0;
+    for (job, said) in &errors {
+        let Some(expected) = of(job) else { continue };
+        known += 1;
+        for error in said {
+            assert!(expected.contains(&Scrape::of(error)), "{job}: {error}: {:?}", Scrape::of(error));
+        }
+    }
+    assert!(known >= 30, "only {known} of the recorded jobs are known here");
+}

@@ -1,0 +1,192 @@
+use super::scene::*;
+use crate::api::Confidence::{Certain, Likely, Possible};
+use crate::api::RestartHelps::{No, Once};
+use crate::api::{Cause, ErrorClass, WorkloadKind};
+use crate::diagnosis::evidence::{Evidence, Lookup, Warning};
+use crate::diagnosis::rules::diagnose;
+
+fn three(e: &mut Evidence) {
+    *found(&mut e.pods) = ["web-1", "web-2", "web-3"].map(pod).to_vec();
+    let workload = workload_of(e);
+    (workload.wanted, workload.updated, workload.ready, workload.current) = (3, 3, 3, 3);
+}
+
+#[test]
+fn an_unfinished_rollout_is_waited_for() {
+    let unfinished = |e: &mut Evidence| {
+        three(e);
+        workload_of(e).updated = 1;
+        workload_of(e).template_since = Some(ago(30));
+    };
+    let d = expect(&with(bad(ErrorClass::Refused), unfinished), Cause::RolloutInProgress, Likely, No);
+    says(&d.message, &["Deployment web", "1 of 3 updated"]);
+    says(&d.advice, &["rollout status deployment/web"]);
+    // While enough pods serve, a rollout is nothing wrong.
+    assert_eq!(diagnose(&with(well(), unfinished)), None);
+}
+
+#[test]
+fn an_old_template_is_no_rollout_where_pods_are_replaced_by_hand() {
+    let e = with(bad(ErrorClass::Unreachable), |e| {
+        workload_of(e).updated = 0;
+        workload_of(e).on_delete = true;
+    });
+    expect_cause(&e, Cause::Unexplained);
+}
+
+#[test]
+fn a_rollout_past_its_deadline_is_stuck_and_a_pods_own_cause_wins_over_it() {
+    let stuck = |e: &mut Evidence| {
+        let workload = workload_of(e);
+        (workload.updated, workload.current, workload.deadline_exceeded) = (1, 2, true);
+    };
+    let d = expect(&with(well(), stuck), Cause::RolloutStuck, Certain, No);
+    says(&d.advice, &["kubectl -n shop rollout undo deployment/web"]);
+    let named = with(with(well(), stuck), |e| {
+        let mut new = pod("web-2");
+        (new.ready, new.created) = (false, Some(ago(60)));
+        found(&mut e.pods).push(new);
+        let about = "Pod/web-2".to_owned();
+        found(&mut e.events).push(Warning { reason: "Unhealthy".to_owned(), about, ..Warning::default() });
+    });
+    let d = expect_cause(&named, Cause::RolloutStuck);
+    says(&d.message, &["its pod web-2 does not get ready"]);
+    says(&d.advice, &["kubectl -n shop describe pod web-2"]);
+    says(&d.evidence.join("\n"), &["pod web-2: the kubelet's probe of it fails"]);
+    let image = with(well(), |e| {
+        stuck(e);
+        workload_of(e).updated = 0;
+        waits(e, "ImagePullBackOff", "not found");
+    });
+    let d = expect_cause(&image, Cause::ImagePullFailed);
+    assert!(d.alternatives.is_empty(), "none of the above: {:?}", d.alternatives);
+    says(&d.evidence.join("\n"), &["the rollout of Deployment web cannot finish"]);
+}
+
+#[test]
+fn a_stateful_set_has_no_deadline_and_is_given_ten_minutes() {
+    let rolling = |since: i64| {
+        with(bad(ErrorClass::Refused), |e| {
+            if let Some(workload) = &mut e.subject.workload {
+                workload.kind = WorkloadKind::StatefulSet;
+            }
+            workload_of(e).updated = 0;
+            workload_of(e).template_since = Some(ago(since));
+        })
+    };
+    expect_cause(&rolling(120), Cause::RolloutInProgress);
+    expect_cause(&rolling(1200), Cause::RolloutStuck);
+}
+
+fn replicas(bad_ones: &[&str]) -> Evidence {
+    with(bad(ErrorClass::FirstByteTimeout), |e| {
+        three(e);
+        for name in ["web-1", "web-2", "web-3"] {
+            let name_of = format!("pod/{name}");
+            let vantage = if bad_ones.contains(&name) {
+                failing(&name_of, ErrorClass::FirstByteTimeout)
+            } else {
+                passing(&name_of)
+            };
+            e.vantages.push(vantage);
+        }
+        actuator_of(e).base_status = None;
+        actuator_of(e).liveness = Some(Err(ErrorClass::FirstByteTimeout));
+    })
+}
+
+#[test]
+fn one_bad_replica_needs_some_that_pass() {
+    let d = expect(&replicas(&["web-2"]), Cause::OneReplicaBad, Certain, Once);
+    says(&d.message, &["web-2", "2 of 3 pass"]);
+    says(&d.advice, &["kubectl -n shop delete pod web-2"]);
+    expect(&replicas(&["web-1", "web-2", "web-3"]), Cause::Hung, Certain, Once);
+    // All pass by themselves: the way to them is broken, not one of them.
+    assert_ne!(diagnosis(&replicas(&[])).cause, Cause::OneReplicaBad);
+}
+
+#[test]
+fn a_replica_that_is_still_starting_is_not_bad() {
+    let e = with(replicas(&["web-2"]), |e| found(&mut e.pods)[1].containers[0].running_since = Some(ago(30)));
+    assert_ne!(diagnosis(&e).cause, Cause::OneReplicaBad);
+}
+
+#[test]
+fn a_replica_that_is_not_ready_counts_where_nobody_dialled_it() {
+    let e = with(well(), |e| {
+        three(e);
+        found(&mut e.pods)[2].ready = false;
+        workload_of(e).ready = 2;
+    });
+    let d = expect(&e, Cause::OneReplicaBad, Likely, Once);
+    says(&d.message, &["web-3"]);
+}
+
+#[test]
+fn a_crashing_replica_has_a_cause_of_its_own() {
+    let e = with(crashed("OOMKilled", 137, None), |e| found(&mut e.pods).extend([pod("web-2"), pod("web-3")]));
+    let d = expect_cause(&e, Cause::OutOfMemory);
+    says(&d.message, &["1 of 3 pods"]);
+    assert!(d.alternatives.iter().all(|other| other.cause != Cause::OneReplicaBad));
+}
+
+/// Bad since a minute, with a template of two minutes ago, whose pods began at once.
+fn after_rollout(class: ErrorClass) -> Evidence {
+    with(bad(class), |e| {
+        workload_of(e).template_since = Some(ago(400));
+        container_of(e).running_since = Some(ago(390));
+        e.actuator = Lookup::NotLooked;
+        e.vantages.push(failing("pod/web-1", class));
+    })
+}
+
+#[test]
+fn what_all_fails_since_a_new_template_is_undone_and_not_restarted() {
+    for class in [ErrorClass::FirstByteTimeout, ErrorClass::Reset, ErrorClass::Refused, ErrorClass::GRPCStatus] {
+        let d = expect(&after_rollout(class), Cause::BadSinceRollout, Certain, No);
+        says(&d.message, &["Deployment web", "2026-11-05T09:53:20Z", "revision 3"]);
+        says(&d.advice, &["kubectl -n shop rollout undo deployment/web"]);
+    }
+    // What only a restart of ours changed is not undone; nor what has no template before it, or came much earlier.
+    let restarted = with(after_rollout(ErrorClass::Reset), |e| workload_of(e).only_restarted = true);
+    let first = with(after_rollout(ErrorClass::Reset), |e| workload_of(e).revision = Some((1, false)));
+    let old = with(after_rollout(ErrorClass::Reset), |e| workload_of(e).template_since = Some(ago(7200)));
+    let before = with(after_rollout(ErrorClass::Reset), |e| e.history.bad_since = Some(ago(500)));
+    let never_well = with(after_rollout(ErrorClass::Reset), |e| e.history.last_healthy = None);
+    for e in [restarted, first, old, before, never_well] {
+        assert_ne!(diagnosis(&e).cause, Cause::BadSinceRollout);
+    }
+}
+
+#[test]
+fn a_new_template_that_can_be_blamed_by_name_is_and_the_way_back_stands_beside_it() {
+    let e = with(after_rollout(ErrorClass::Refused), |e| set(e, "SERVER_ADDRESS", "127.0.0.1"));
+    let d = expect_cause(&e, Cause::BoundToLoopback);
+    says(&d.evidence.join("\n"), &["right after the new template", "rollout undo deployment/web"]);
+}
+
+#[test]
+fn some_that_pass_after_a_rollout_are_a_bad_replica() {
+    let e = with(after_rollout(ErrorClass::Reset), |e| {
+        found(&mut e.pods).push(pod("web-2"));
+        e.vantages.push(passing("pod/web-2"));
+    });
+    expect_cause(&e, Cause::OneReplicaBad);
+}
+
+#[test]
+fn flapping_is_said_with_its_numbers() {
+    let e = with(well(), |e| e.history.flapping = Some((6, 600)));
+    says(&expect(&e, Cause::Flapping, Likely, No).message, &["6 changes", "600 s"]);
+}
+
+#[test]
+fn a_rollout_whose_pods_may_not_be_seen_is_only_possible() {
+    let e = with(bad(ErrorClass::Refused), |e| {
+        workload_of(e).updated = 0;
+        workload_of(e).template_since = Some(ago(30));
+        e.pods = Lookup::Forbidden("list pods in shop".to_owned());
+    });
+    let d = expect(&e, Cause::RolloutInProgress, Possible, No);
+    says(&d.evidence.join("\n"), &["not seen: list pods in shop"]);
+}

@@ -1,0 +1,200 @@
+//! What a whole site tells: when everything falls silent at once, we suspect the path to ourselves.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::time::Moment;
+
+/// So many connectors must fall silent together before it is called mass silence (liveness.md, clock rule 8).
+const AT_LEAST: usize = 3;
+
+/// The connectors of one failure domain, counted; kept up to date by each change of a member's presence, so that a
+/// verdict costs the same for three connectors and for a hundred thousand.
+#[derive(Debug, Default)]
+pub struct Site {
+    members: usize,
+    silent: usize,
+    /// Who turned silent a short while ago, and until when that counts as "together".
+    recent: HashMap<u64, Moment>,
+    /// The same, the first to be forgotten first.
+    forget: BTreeSet<(Moment, u64)>,
+    since: Option<Moment>,
+}
+
+/// What a change of one member did to its site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that matters to others.
+    None,
+    /// Mass silence began.
+    Began,
+    /// Mass silence ended.
+    Ended,
+}
+
+impl Site {
+    /// How many of how many members are silent.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.silent, self.members)
+    }
+
+    /// Since when mass silence lasts.
+    pub fn mass_silence_since(&self) -> Option<Moment> {
+        self.since
+    }
+
+    /// Mass silence that was established before us goes on.
+    pub fn resume(&mut self, now: Moment) {
+        self.since = Some(now);
+    }
+
+    /// Whether nobody is left to count.
+    pub fn is_empty(&self) -> bool {
+        self.members == 0
+    }
+
+    /// A member that has been heard at least once is counted from now on; `silent` when it is so already, which then
+    /// is no news.
+    pub fn joined(&mut self, silent: bool, now: Moment) -> Change {
+        self.members += 1;
+        self.silent += usize::from(silent);
+        self.settle(now)
+    }
+
+    /// The member `id` is gone.
+    pub fn left(&mut self, id: u64, silent: bool, now: Moment) -> Change {
+        self.members = self.members.saturating_sub(1);
+        self.silent = self.silent.saturating_sub(usize::from(silent));
+        self.drop_recent(id);
+        self.settle(now)
+    }
+
+    /// The member `id` turned silent at `at`; `within` is its `lateAfterSeconds`: for so long it counts as "at once"
+    /// with others.
+    pub fn turned_silent(&mut self, id: u64, at: Moment, within: Duration, now: Moment) -> Change {
+        self.silent += 1;
+        self.drop_recent(id);
+        self.recent.insert(id, at + within);
+        self.forget.insert((at + within, id));
+        self.settle(now)
+    }
+
+    /// The silent member `id` is silent no more.
+    pub fn heard(&mut self, id: u64, now: Moment) -> Change {
+        self.silent = self.silent.saturating_sub(1);
+        self.drop_recent(id);
+        self.settle(now)
+    }
+
+    fn drop_recent(&mut self, id: u64) {
+        if let Some(until) = self.recent.remove(&id) {
+            self.forget.remove(&(until, id));
+        }
+    }
+
+    fn settle(&mut self, now: Moment) -> Change {
+        while let Some(&(until, id)) = self.forget.first()
+            && until <= now
+        {
+            self.forget.pop_first();
+            self.recent.remove(&id);
+        }
+        let together = self.recent.len();
+        match self.since {
+            None if together >= AT_LEAST && 2 * together > self.members => {
+                self.since = Some(now);
+                Change::Began
+            }
+            Some(_) if 2 * self.silent < self.members || self.silent == 0 => {
+                self.since = None;
+                Change::Ended
+            }
+            _ => Change::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATE: Duration = Duration::from_secs(90);
+
+    fn at(seconds: i64) -> Moment {
+        Moment::from_micros(seconds * 1_000_000)
+    }
+
+    fn site(members: usize) -> Site {
+        let mut site = Site::default();
+        for _ in 0..members {
+            assert_eq!(site.joined(false, at(0)), Change::None);
+        }
+        site
+    }
+
+    #[test]
+    fn three_of_five_falling_silent_together_is_mass_silence() {
+        let mut site = site(5);
+        assert_eq!(site.turned_silent(1, at(100), LATE, at(100)), Change::None);
+        assert_eq!(site.turned_silent(2, at(101), LATE, at(101)), Change::None);
+        assert_eq!(site.turned_silent(3, at(102), LATE, at(102)), Change::Began);
+        assert_eq!(site.mass_silence_since(), Some(at(102)));
+        assert_eq!(site.turned_silent(4, at(103), LATE, at(103)), Change::None, "it begins once");
+    }
+
+    #[test]
+    fn two_connectors_and_half_a_site_are_ordinary_failures() {
+        let mut two = site(2);
+        two.turned_silent(1, at(1), LATE, at(1));
+        assert_eq!(two.turned_silent(2, at(1), LATE, at(1)), Change::None);
+        let mut half = site(6);
+        for id in 0..3 {
+            assert_eq!(half.turned_silent(id, at(1), LATE, at(1)), Change::None);
+        }
+    }
+
+    #[test]
+    fn connectors_dying_one_after_the_other_are_no_mass_silence() {
+        let mut site = site(4);
+        for hour in 1..=4 {
+            assert_eq!(site.turned_silent(hour as u64, at(hour * 3600), LATE, at(hour * 3600)), Change::None);
+        }
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_counts_once() {
+        let mut site = site(4);
+        for second in 1..=5 {
+            assert_eq!(site.turned_silent(1, at(second), LATE, at(second)), Change::None);
+            assert_eq!(site.heard(1, at(second)), Change::None);
+        }
+        site.turned_silent(1, at(10), LATE, at(10));
+        assert_eq!(site.turned_silent(2, at(10), LATE, at(10)), Change::None);
+        assert_eq!(site.counts(), (2, 4));
+    }
+
+    #[test]
+    fn it_lasts_until_fewer_than_half_are_silent() {
+        let mut site = site(4);
+        for id in 0..4 {
+            site.turned_silent(id, at(10), LATE, at(10));
+        }
+        assert!(site.mass_silence_since().is_some());
+        assert_eq!(site.heard(0, at(5000)), Change::None);
+        assert_eq!(site.heard(1, at(5000)), Change::None, "half is not fewer than half");
+        assert_eq!(site.heard(2, at(5001)), Change::Ended);
+    }
+
+    #[test]
+    fn members_that_leave_take_their_silence_along() {
+        let mut site = site(3);
+        for id in 0..3 {
+            site.turned_silent(id, at(10), LATE, at(10));
+        }
+        site.left(0, true, at(11));
+        site.left(1, true, at(11));
+        assert_eq!(site.left(2, true, at(11)), Change::Ended);
+        assert!(site.is_empty());
+        assert_eq!(site.counts(), (0, 0));
+    }
+}

@@ -1,0 +1,148 @@
+//! The answers of the public port, word for word (api.md). Nothing here depends on anything but its arguments.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+use super::actions::Action;
+use super::payload::BadBeat;
+use super::routes::Hearing;
+use crate::api::ConnectorState;
+
+/// `{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}`, with `action` in the list.
+pub(super) fn heard(state: ConnectorState, next_heartbeat_seconds: u32, action: Option<&Action>) -> Response {
+    let mut digits = [0; 10];
+    let seconds = decimal(next_heartbeat_seconds, &mut digits);
+    let parts: [&[u8]; 7] = [
+        br#"{"status":"ok","state":""#,
+        state.as_str().as_bytes(),
+        br#"","next_heartbeat_seconds":"#,
+        seconds,
+        br#","actions":"#,
+        action.map_or("[]", Action::json).as_bytes(),
+        b"}",
+    ];
+    // One allocation of the exact length: `concat` measures first, and `Bytes` takes it over.
+    answer(StatusCode::OK, parts.concat().into())
+}
+
+/// `number` in decimal, at the end of `digits`.
+fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[first..];
+        }
+    }
+}
+
+/// 401, one and the same whatever was wrong.
+pub(super) fn rejected() -> Response {
+    const BODY: &str = r#"{"error":{"code":"unauthorized","message":"unknown connector, or its token is not valid"}}"#;
+    let mut response = answer(StatusCode::UNAUTHORIZED, Bytes::from_static(BODY.as_bytes()));
+    // RFC 9110, 11.6.1: a 401 names a way to authenticate.
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// 429 to too many failed attempts.
+pub(super) fn rate_limited(retry_after_seconds: u32) -> Response {
+    let message = "too many failed attempts for this connector from this address";
+    later(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message, retry_after_seconds)
+}
+
+/// 429 to a valid connector.
+pub(super) fn too_often(retry_after_seconds: u32) -> Response {
+    let message = "this connector beats far above its rate; its beats still count";
+    later(StatusCode::TOO_MANY_REQUESTS, "too_often", message, retry_after_seconds)
+}
+
+/// 503 to a known connector whose hashes are not loaded.
+pub(super) fn not_loaded(retry_after_seconds: u32) -> Response {
+    let message = "this connector is not loaded yet";
+    later(StatusCode::SERVICE_UNAVAILABLE, "not_loaded", message, retry_after_seconds)
+}
+
+/// 503 to any beat, because of `reason`. The connection ends with it: who keeps one to a replica that no longer leads
+/// would never be led to the one that does.
+pub(super) fn not_hearing(reason: &str, message: &str, retry_after_seconds: u32) -> Response {
+    closing(later(StatusCode::SERVICE_UNAVAILABLE, reason, message, retry_after_seconds))
+}
+
+/// 400 to what is no beat.
+pub(super) fn malformed(bad: &BadBeat) -> Response {
+    error(StatusCode::BAD_REQUEST, bad.code, &bad.message)
+}
+
+/// 413; the rest of the body is not waited for.
+pub(super) fn too_large() -> Response {
+    closing(error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is longer than 16 KiB"))
+}
+
+/// 408; the rest of the body is not waited for.
+pub(super) fn too_slow() -> Response {
+    closing(error(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time"))
+}
+
+/// 404.
+pub(super) fn not_found() -> Response {
+    error(StatusCode::NOT_FOUND, "not_found", "there is /api/health and /api/connector/heartbeat, and nothing else")
+}
+
+/// 405 where only `allowed` is.
+pub(super) fn not_allowed(allowed: &'static str) -> Response {
+    let message = format!("the method must be {}", allowed.replace(", ", " or "));
+    let response = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+    with(response, header::ALLOW, HeaderValue::from_static(allowed))
+}
+
+/// `GET /api/health`. Whoever asks one that does not lead, or may not, comes anew next time.
+pub(super) fn health(hearing: &Hearing) -> Response {
+    match hearing {
+        Hearing::Yes => answer(StatusCode::OK, Bytes::from_static(br#"{"status":"ok","leader":"yes"}"#)),
+        Hearing::Uncertain { message } => {
+            let body = format!(r#"{{"status":"ok","leader":"uncertain","message":{}}}"#, quoted(message));
+            closing(answer(StatusCode::OK, body.into()))
+        }
+        Hearing::No { reason, message, retry_after_seconds } => {
+            let (reason, message) = (quoted(reason), quoted(message));
+            let body = format!(r#"{{"status":"unavailable","leader":"no","reason":{reason},"message":{message}}}"#);
+            let response = answer(StatusCode::SERVICE_UNAVAILABLE, body.into());
+            closing(with(response, header::RETRY_AFTER, HeaderValue::from(*retry_after_seconds)))
+        }
+    }
+}
+
+fn later(status: StatusCode, code: &str, message: &str, seconds: u32) -> Response {
+    with(error(status, code, message), header::RETRY_AFTER, HeaderValue::from(seconds))
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    let body = format!(r#"{{"error":{{"code":{},"message":{}}}}}"#, quoted(code), quoted(message));
+    answer(status, body.into())
+}
+
+/// `text` as a JSON string.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a string is always JSON, and memory does not refuse to be written")
+}
+
+/// The same, and the connection ends with it.
+pub(super) fn closing(response: Response) -> Response {
+    with(response, header::CONNECTION, HeaderValue::from_static("close"))
+}
+
+fn with(mut response: Response, name: HeaderName, value: HeaderValue) -> Response {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+fn answer(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

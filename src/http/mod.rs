@@ -1,0 +1,7 @@
+//! HTTP for every port and client of ours: accepting and limiting connections, TLS, and one small client.
+
+pub(crate) mod client;
+pub mod connection;
+pub mod connection_limit;
+pub mod server;
+pub mod tls;

@@ -1,0 +1,396 @@
+//! The label by which the heartbeat Service finds the leader's pod.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
+use crate::leadership::{Leadership, Standing};
+
+/// The label's key; its value is `leader` (api.md, "Annotations and labels").
+pub const LEADER_LABEL: &str = "vigie.dev/role";
+
+const SELECTOR: &str = "vigie.dev/role=leader";
+
+/// What pods of one installation have in common. Another installation in our namespace differs in the second.
+const INSTALLATION: [&str; 2] = ["app.kubernetes.io/name", "app.kubernetes.io/instance"];
+
+/// How often a leader looks whether the label is still where it belongs, in case somebody moved it by hand; one small
+/// list.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The pause after a failure: doubled with each, up to [`LOOK_EVERY`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the label may take on exit, of the 10 s after a SIGTERM: what ends last has one second.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Keeps the label on the leader's pod, and off the others.
+pub struct PodLabel {
+    api: Api<Pod>,
+    pod: String,
+}
+
+/// What the label should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// On our pod, and on no other.
+    Ours,
+    /// Not on our pod.
+    Off,
+    /// As it is: we do not know better.
+    AsItIs,
+}
+
+/// How far the labels are as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All of them are.
+    Done,
+    /// That of others comes off when our pod is Ready; or who leads has changed meanwhile.
+    LookSoon,
+}
+
+impl Want {
+    fn of(leadership: &Leadership) -> Self {
+        match leadership.standing {
+            // After a freeze another may lead; it is known within a call.
+            Standing::Leader if leadership.confirmed => Self::Ours,
+            Standing::Leader | Standing::Uncertain => Self::AsItIs,
+            // Until a successor takes it off, or we end: a Service that leads nowhere refuses beats, and we put them off.
+            Standing::Follower if leadership.resigned => Self::AsItIs,
+            Standing::Follower => Self::Off,
+        }
+    }
+}
+
+impl PodLabel {
+    /// For the pod we run in.
+    pub fn new(client: kube::Client, pod_namespace: &str, pod_name: &str) -> Self {
+        Self { api: Api::namespaced(client, pod_namespace), pod: pod_name.to_owned() }
+    }
+
+    /// Takes the label off our pod; nothing happens when it is not there.
+    ///
+    /// # Errors
+    /// When the pod cannot be patched within [`CALL_TIMEOUT`].
+    pub async fn strip_own(&self) -> Result<(), CallError> {
+        self.strip(&self.pod).await
+    }
+
+    /// Puts the label on our pod and takes it off every other pod of this installation, as soon as ours is Ready: until
+    /// then the Service would lead nowhere, and refuse beats that a predecessor puts off.
+    ///
+    /// Nothing is written once `leads` says no: what was listed while we led says nothing of who leads by now, and a
+    /// successor's label is looked after no more than every half a minute.
+    ///
+    /// # Errors
+    /// When a pod cannot be read or patched. What was done stays done, and all of it can be done again.
+    pub async fn lead(&self, leads: impl Fn() -> bool) -> Result<Seen, CallError> {
+        let began = Instant::now();
+        let what = format!("listing the pods labelled {SELECTOR}");
+        let labelled = within(&what, CALL_TIMEOUT, self.api.list(&ListParams::default().labels(SELECTOR))).await?;
+        let ours = match labelled.items.iter().find(|pod| pod.name_any() == self.pod) {
+            Some(pod) => pod.clone(),
+            None if !leads() => return Ok(Seen::LookSoon),
+            None => self.mark().await?,
+        };
+        let is_other = |pod: &&Pod| pod.name_any() != self.pod && same_installation(&ours, pod);
+        let others: Vec<&Pod> = labelled.items.iter().filter(is_other).collect();
+        if !others.is_empty() && is_unready(&ours) {
+            return Ok(Seen::LookSoon);
+        }
+        for pod in others {
+            if !leads() {
+                return Ok(Seen::LookSoon);
+            }
+            // A process that was frozen here would take the label off its successor.
+            if began.elapsed() > CALL_TIMEOUT {
+                return Err(CallError::Timeout { what: "taking the leader's label off the other pods".to_owned() });
+            }
+            let name = pod.name_any();
+            self.strip(&name).await?;
+            tracing::info!(pod = name, "took the leader's label off a pod that does not lead");
+        }
+        Ok(Seen::Done)
+    }
+
+    /// Strips our own pod, then follows the leadership until `stop`, and strips it again.
+    ///
+    /// Failures are logged and tried again for ever.
+    pub async fn run(self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
+        // A killed container keeps its pod's labels: a new one does not lead, whatever they say.
+        let mut done = None;
+        let mut pause = FIRST_PAUSE;
+        let now = leadership.clone();
+        let leads = || Want::of(&now.borrow()) == Want::Ours;
+        loop {
+            let want = Want::of(&leadership.borrow_and_update());
+            let seen_to = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                seen_to = self.see_to(want, done, &leads) => seen_to,
+            };
+            let next_in = match seen_to {
+                Ok(Seen::LookSoon) => FIRST_PAUSE,
+                Ok(Seen::Done) => {
+                    done = if want == Want::AsItIs { done } else { Some(want) };
+                    pause = FIRST_PAUSE;
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    tracing::warn!(pod = self.pod, %error, "could not set the leader's label; trying again");
+                    done = None;
+                    let now = pause;
+                    pause = (pause * 2).min(LOOK_EVERY);
+                    now
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // The election is over, and there is time yet for a successor to take the label off.
+                changed = leadership.changed() => if changed.is_err() {
+                    stop.cancelled().await;
+                    break;
+                },
+                () = tokio::time::sleep(next_in) => {}
+            }
+        }
+        match tokio::time::timeout(EXIT_TIMEOUT, self.strip_own()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(pod = self.pod, %error, "could not remove the leader's label on exit"),
+            Err(_) => tracing::warn!(pod = self.pod, "no time to remove the leader's label on exit"),
+        }
+    }
+
+    async fn see_to(&self, want: Want, done: Option<Want>, leads: impl Fn() -> bool) -> Result<Seen, CallError> {
+        match want {
+            Want::Ours => return self.lead(leads).await,
+            // Once: who follows costs the API server nothing.
+            Want::Off if done == Some(Want::Off) => {}
+            Want::Off => self.strip_own().await?,
+            Want::AsItIs => {}
+        }
+        Ok(Seen::Done)
+    }
+
+    async fn mark(&self) -> Result<Pod, CallError> {
+        let what = format!("labelling pod {} as the leader", self.pod);
+        within(&what, CALL_TIMEOUT, self.patch(&self.pod, json!("leader"))).await
+    }
+
+    async fn strip(&self, pod: &str) -> Result<(), CallError> {
+        let what = format!("taking the leader's label off pod {pod}");
+        match within(&what, CALL_TIMEOUT, self.patch(pod, json!(null))).await {
+            // A pod that is gone carries no label.
+            Ok(_) | Err(CallError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn patch(&self, pod: &str, value: serde_json::Value) -> Result<Pod, kube::Error> {
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { LEADER_LABEL: value } } }));
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.api.patch(pod, &params, &patch).await
+    }
+}
+
+/// Whether the kubelet says that the pod is not Ready. One that says nothing is not in anybody's way.
+fn is_unready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status != "True")
+}
+
+/// Whether two pods are of one installation, as far as ours says which it is.
+fn same_installation(ours: &Pod, other: &Pod) -> bool {
+    INSTALLATION.iter().all(|key| match ours.labels().get(*key) {
+        Some(value) => other.labels().get(*key) == Some(value),
+        None => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::cluster::fake::{Fake, Mode};
+    use crate::time::Moment;
+
+    const PODS: &str = "/api/v1/namespaces/ns/pods";
+
+    fn pod(fake: &Fake, name: &str, instance: Option<&str>, leads: bool) {
+        let mut labels = json!({ "app.kubernetes.io/name": "vigie" });
+        if let Some(instance) = instance {
+            labels["app.kubernetes.io/instance"] = instance.into();
+        }
+        if leads {
+            labels[LEADER_LABEL] = "leader".into();
+        }
+        let pod = json!({ "metadata": { "name": name, "namespace": "ns", "labels": labels } });
+        fake.put(&format!("{PODS}/{name}"), pod);
+    }
+
+    fn leads(fake: &Fake, name: &str) -> bool {
+        let pod = fake.object(&format!("{PODS}/{name}")).unwrap();
+        pod["metadata"]["labels"][LEADER_LABEL] == "leader"
+    }
+
+    fn label(fake: &Fake, name: &str) -> PodLabel {
+        PodLabel::new(fake.client(), "ns", name)
+    }
+
+    #[tokio::test]
+    async fn the_leader_takes_the_label_from_the_others_of_its_installation() {
+        let fake = Fake::new();
+        pod(&fake, "a", Some("one"), false);
+        pod(&fake, "b", Some("one"), true);
+        pod(&fake, "c", Some("two"), true);
+        label(&fake, "a").lead(|| true).await.unwrap();
+        assert_eq!(["a", "b", "c"].map(|name| leads(&fake, name)), [true, false, true]);
+
+        fake.take_log();
+        label(&fake, "a").lead(|| true).await.unwrap();
+        let sent = fake.take_log();
+        assert!(sent.len() == 1 && sent[0].starts_with("GET"), "nothing to do is one read: {sent:?}");
+    }
+
+    #[tokio::test]
+    async fn who_leads_no_more_when_the_list_is_there_leaves_the_labels_to_the_successor() {
+        let fake = Fake::new();
+        pod(&fake, "a", Some("one"), true);
+        pod(&fake, "b", Some("one"), true);
+        assert_eq!(label(&fake, "a").lead(|| false).await.unwrap(), Seen::LookSoon);
+        pod(&fake, "a", Some("one"), false);
+        label(&fake, "a").lead(|| false).await.unwrap();
+        assert_eq!(["a", "b"].map(|name| leads(&fake, name)), [false, true]);
+        let sent = fake.take_log();
+        assert!(sent.iter().all(|line| line.starts_with("GET")), "{sent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_says_no_installation_takes_it_from_all_of_its_name() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, true);
+        pod(&fake, "b", Some("one"), true);
+        label(&fake, "a").lead(|| true).await.unwrap();
+        assert_eq!(["a", "b"].map(|name| leads(&fake, name)), [true, false]);
+    }
+
+    #[tokio::test]
+    async fn stripping_takes_ours_and_minds_no_missing_pod() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, true);
+        label(&fake, "a").strip_own().await.unwrap();
+        assert!(!leads(&fake, "a"));
+        label(&fake, "gone").strip_own().await.unwrap();
+        fake.set_mode(Mode::Refuses(403, "Forbidden"));
+        let error = label(&fake, "a").strip_own().await.unwrap_err();
+        assert_eq!(error.to_string(), "not allowed: the fake says Forbidden");
+    }
+
+    #[tokio::test]
+    async fn the_label_follows_the_leadership_through_failures_and_goes_on_exit() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, true);
+        let (sender, receiver) = watch::channel(Leadership::follower());
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(label(&fake, "a").run(receiver, stop.clone()));
+        let until = async |want: bool| {
+            let turned = async {
+                while leads(&fake, "a") != want {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(5), turned).await.unwrap_or_else(|_| panic!("never {want}"));
+        };
+        // Left behind by a container that was killed.
+        until(false).await;
+        let leader =
+            Leadership { standing: Standing::Leader, write_until: Moment::default(), ..Leadership::follower() };
+        fake.set_mode(Mode::Refuses(500, "InternalError"));
+        sender.send_replace(leader.clone());
+        while fake.take_log().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        fake.set_mode(Mode::Up);
+        until(true).await;
+        // An outage, then another leader.
+        sender.send_replace(Leadership { standing: Standing::Uncertain, ..leader.clone() });
+        tokio::task::yield_now().await;
+        assert!(leads(&fake, "a"));
+        sender.send_replace(Leadership::follower());
+        until(false).await;
+        sender.send_replace(leader);
+        until(true).await;
+        stop.cancel();
+        task.await.unwrap();
+        assert!(!leads(&fake, "a"));
+    }
+
+    #[tokio::test]
+    async fn who_gave_the_leadership_back_keeps_the_label_until_it_ends() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, false);
+        let leader =
+            Leadership { standing: Standing::Leader, write_until: Moment::default(), ..Leadership::follower() };
+        let (sender, receiver) = watch::channel(leader);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(label(&fake, "a").run(receiver, stop.clone()));
+        let labelled = async {
+            while !leads(&fake, "a") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), labelled).await.expect("it is labelled");
+        sender.send_replace(Leadership { resigned: true, ..Leadership::follower() });
+        drop(sender);
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+            assert!(leads(&fake, "a"), "nobody else takes beats yet");
+        }
+        stop.cancel();
+        task.await.unwrap();
+        assert!(!leads(&fake, "a"));
+    }
+
+    #[tokio::test]
+    async fn a_predecessor_keeps_its_label_until_we_are_ready() {
+        let fake = Fake::new();
+        pod(&fake, "a", None, false);
+        pod(&fake, "b", None, true);
+        let ready = |status: &str| {
+            let path = format!("{PODS}/a");
+            let mut ours = fake.object(&path).unwrap();
+            ours["status"] = json!({ "conditions": [{ "type": "Ready", "status": status }] });
+            fake.put(&path, ours);
+        };
+        ready("False");
+        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Seen::LookSoon);
+        assert!(leads(&fake, "a") && leads(&fake, "b"));
+        ready("True");
+        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Seen::Done);
+        assert!(leads(&fake, "a") && !leads(&fake, "b"));
+    }
+
+    #[test]
+    fn what_we_do_not_know_leaves_the_label_as_it_is() {
+        let standing = |standing, confirmed| Leadership { standing, confirmed, ..Leadership::follower() };
+        for (leadership, want) in [
+            (standing(Standing::Leader, true), Want::Ours),
+            (standing(Standing::Leader, false), Want::AsItIs),
+            (standing(Standing::Uncertain, true), Want::AsItIs),
+            (standing(Standing::Uncertain, false), Want::AsItIs),
+            (standing(Standing::Follower, true), Want::Off),
+            (standing(Standing::Follower, false), Want::Off),
+            (Leadership { resigned: true, ..Leadership::follower() }, Want::AsItIs),
+        ] {
+            assert_eq!(Want::of(&leadership), want, "{leadership:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What keeps a round waiting and what does not, and how much room it takes meanwhile.
+
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::*;
+use crate::api::MonitoredBackend;
+use crate::cluster::StatusWriter;
+use crate::cluster::fake::{Fake, Mode};
+use crate::controller::events::Reporter;
+use crate::controller::remediation::{Remedies, Roll};
+use crate::controller::runtime::wake::Wakes;
+use crate::leadership::Leadership;
+use crate::metrics::Metrics;
+use crate::monitor::context::{Given, LOOKS_AT_ONCE};
+use crate::probe::Policy;
+use crate::remediation::Limits;
+use crate::schedule::checkpoints::{Budget, Checkpoints};
+use crate::time::Clock;
+
+fn context(client: kube::Client) -> Arc<Context> {
+    let clock = Clock::default();
+    let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
+    let leadership = watch::channel(Leadership::follower()).1;
+    let given = Given {
+        pod: None,
+        reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
+        remedies: Arc::new(Remedies::new(
+            client.clone(),
+            clock,
+            metrics.clone(),
+            (Limits::default(), Roll::new(Limits::default(), 0, leadership.clone(), clock)),
+            None,
+        )),
+        client,
+        clock,
+        leadership,
+        writer: StatusWriter::new(clock, metrics.clone()),
+        metrics,
+        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
+        wakes: Wakes::new(&[]).0,
+        policy: Policy::default(),
+        places: 16,
+        prometheus_url: None,
+    };
+    Context::new(given).0
+}
+
+fn backend(context: &Context, target: serde_json::Value) -> Arc<Backend> {
+    let object: MonitoredBackend = serde_json::from_value(json!({
+        "apiVersion": "vigie.dev/v1alpha1",
+        "kind": "MonitoredBackend",
+        "metadata": { "name": "checkout", "namespace": "shop", "uid": "5f5d4b5e-6c7a-4a4b-9d53-1d1c9c0e7a11" },
+        "spec": { "target": target },
+    }))
+    .expect("a backend");
+    context.backends.enroll(&object, context.clock.read()).backend
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_that_hang_keep_no_probe_waiting() {
+    let context = context(Fake::new().client());
+    let backend = backend(&context, json!({ "url": "http://192.0.2.7:8080/" }));
+    let _hang = context.looks.acquire_many(u32::try_from(LOOKS_AT_ONCE).expect("few")).await.expect("never closed");
+    let begin = Instant::now();
+    let found = prepared(&context, &backend).await.expect("a URL needs nobody to be looked up");
+    assert_eq!(found.url, "http://192.0.2.7:8080/");
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_api_server_hangs_what_was_known_is_dialled_and_almost_on_time() {
+    let server = Fake::new();
+    let service = json!({ "metadata": { "name": "checkout", "namespace": "shop" },
+        "spec": { "clusterIP": "192.0.2.9", "selector": { "app": "checkout" }, "ports": [{ "port": 8080 }] } });
+    server.put("/api/v1/namespaces/shop/services/checkout", service);
+    let context = context(server.client());
+    let backend = backend(&context, json!({ "service": { "name": "checkout", "port": 8080 } }));
+    let known = prepared(&context, &backend).await.expect("the Service is there");
+    tokio::time::advance(STEADY).await;
+    server.set_mode(Mode::Hangs);
+    let begin = Instant::now();
+    let found = prepared(&context, &backend).await.expect("it was known");
+    assert!(Arc::ptr_eq(&found, &known));
+    assert!(begin.elapsed() <= LOOKUP_PATIENCE * 2, "after {:?}", begin.elapsed());
+    server.set_mode(Mode::Up);
+    let found = prepared(&context, &backend).await.expect("the Service is there");
+    assert!(!Arc::ptr_eq(&found, &known), "it is looked up anew once that is possible");
+}
+
+#[tokio::test]
+async fn a_round_that_waits_is_small() {
+    let context = context(Fake::new().client());
+    let backend = backend(&context, json!({ "url": "http://192.0.2.7:8080/" }));
+    let size = size_of_val(&round(&context, &backend, context.clock.now()));
+    assert!(size < 4096, "{size} bytes, and thousands may wait");
+}

@@ -1,0 +1,312 @@
+//! All parts, put together: started in order, and stopped in the reverse one.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::Uri;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::Api;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::backends::{Quarter, Shared, own_ports};
+use super::connectors::{brakes, enroll, known_connectors, of_connectors, remedies, tell_sites};
+use super::group::Group;
+use super::listening::{Town, every};
+use super::shutdown::{Heirs, Running};
+use crate::admin::{Admin, Authenticator};
+use crate::api::Connector;
+use crate::cli::args::{AdminAuth, RunArgs};
+use crate::cluster::own_addresses::Ourselves;
+use crate::cluster::{Clients, StatusWriter, connect, endpoints};
+use crate::controller::connector::deadlines::{Keeper, Outlets};
+use crate::controller::connector::reconcile::Context;
+use crate::controller::connector::sites::Sites;
+use crate::controller::connector::view::Known;
+use crate::controller::connector::watch::Tap;
+use crate::controller::connector::{drive, leases};
+use crate::controller::events::Reporter;
+use crate::controller::fleet::Everything;
+use crate::controller::runtime::wake::Wakes;
+use crate::heartbeat::canary;
+use crate::heartbeat::entry::Entry;
+use crate::heartbeat::registry::{Registry, Told};
+use crate::heartbeat::routes::{self, Options};
+use crate::http::connection_limit::WhenFull;
+use crate::http::server::{Limits, serve};
+use crate::http::tls::TlsFiles;
+use crate::leader::{Elector, ElectorConfig, PodLabel, identity};
+use crate::leadership::Leadership;
+use crate::metrics::{Metrics, register_fleet};
+use crate::schedule::checkpoints::{Budget, Checkpoints};
+use crate::time::Clock;
+use crate::view::Fleet;
+
+/// The pod that we run in, when we run in one.
+pub(super) struct Pod {
+    pub(super) namespace: String,
+    pub(super) name: String,
+}
+
+impl Pod {
+    fn with_service(&self, args: &RunArgs) -> Ourselves {
+        let (namespace, pod) = (self.namespace.clone(), self.name.clone());
+        Ourselves { namespace, pod, heartbeat_service: args.heartbeat_service.clone() }
+    }
+}
+
+/// Everything that is made before anything runs.
+pub(super) struct Assembly {
+    args: RunArgs,
+    clients: Clients,
+    pod: Option<Pod>,
+    lease_namespace: String,
+    registry: Arc<Registry>,
+    told: mpsc::UnboundedReceiver<Told>,
+    tls: Option<Arc<TlsFiles>>,
+    clock: Clock,
+}
+
+impl Assembly {
+    pub(super) async fn prepare(args: &RunArgs) -> anyhow::Result<Self> {
+        let clock = Clock::default();
+        let tls = match (&args.tls_cert_file, &args.tls_key_file) {
+            (Some(cert), Some(key)) => {
+                Some(Arc::new(TlsFiles::load(cert, key).context("the heartbeat port's certificate")?))
+            }
+            _ => None,
+        };
+        let connection = &args.connection;
+        let clients = connect(connection.kubeconfig.as_deref(), connection.context.as_deref()).await?;
+        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let pod = env("POD_NAMESPACE").zip(env("POD_NAME")).map(|(namespace, name)| Pod { namespace, name });
+        let lease_namespace = args
+            .lease_namespace
+            .clone()
+            .or_else(|| pod.as_ref().map(|pod| pod.namespace.clone()))
+            .unwrap_or_else(|| clients.default_namespace.clone());
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).context("asking the kernel for random bytes")?;
+        let (registry, told) = Registry::new(clock, &secret);
+        Ok(Self { args: args.clone(), clients, pod, lease_namespace, registry: Arc::new(registry), told, tls, clock })
+    }
+
+    /// The public port keeps as many `connections` at once.
+    pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
+        let Self { args, clients, pod, lease_namespace, registry, told, tls, clock } = self;
+        let failed = CancellationToken::new();
+        let [hearing, work, contest, rest] = std::array::from_fn(|_| Group::new(failed.clone()));
+        let mut exported = prometheus_client::registry::Registry::default();
+        let metrics = Arc::new(Metrics::register(&mut exported));
+        let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
+        let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
+        let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
+        let (sites, writer) = (Arc::new(Sites::default()), StatusWriter::new(clock, metrics.clone()));
+        let reporter = Reporter { client: clients.lease.clone(), instance: me };
+        let budget = Arc::new(Budget::new(args.status_writes_per_second));
+        let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
+        let shared = Shared {
+            ourselves: pod.as_ref().map(|pod| pod.with_service(&args)),
+            args: &args,
+            clients: &clients,
+            leadership: &leadership,
+            writer: &writer,
+            reporter: &reporter,
+            metrics: &metrics,
+            remedies: &remedies,
+            budget: &budget,
+            clock,
+        };
+        let quarter = Quarter::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
+        work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
+        let prober = quarter.known.context.prober.clone();
+        let context = Arc::new(of_connectors(&shared, &registry, &sites, prober));
+        let period = Duration::from_secs(args.checkpoint_seconds.into());
+        let checkpoints = Arc::new(Checkpoints::new(period, budget.clone()));
+        let known = Arc::new(known_connectors(&context, &checkpoints, args.public_url.is_some()));
+        let (connectors, backends) = (known.clone(), quarter.known.clone());
+        let fleet: Arc<dyn Fleet> = Arc::new(Everything { connectors, backends, remedies: remedies.clone() });
+        register_fleet(&mut exported, fleet.clone(), args.object_metrics);
+        let (pokes, poked) = mpsc::unbounded_channel();
+        let town = Town::new(registry.clone(), clock, pokes.clone());
+        let parts =
+            Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known, fleet: &fleet };
+        let wakes = parts.controllers(&checkpoints, pokes, &work);
+        quarter.start(|| every(town.all.subscribe()), &work);
+        parts.keeper(&wakes, told, poked, sites, &work);
+        parts.checkpoints(checkpoints, wakes, &lease_namespace, &work);
+        let heirs = parts.path(pod.as_ref(), &rest)?;
+        contest.spawn(elector.run(contest.stop.clone(), town.froze.clone()));
+        parts.election(leadership, pod.as_ref(), &rest);
+        let limits = Limits { max_connections: connections, ..Limits::default() };
+        parts.ports((beats, limits), admin, tls, metrics, exported, &hearing, &rest);
+        Ok(Running { hearing, work, election: contest, rest, failed, heirs, context, known })
+    }
+}
+
+/// What the parts are put together from.
+struct Parts<'a> {
+    args: &'a RunArgs,
+    clients: &'a Clients,
+    context: &'a Arc<Context>,
+    town: &'a Town,
+    known: &'a Arc<Known>,
+    fleet: &'a Arc<dyn Fleet>,
+}
+
+impl Parts<'_> {
+    /// One controller for each namespace that is watched, or one for all.
+    fn controllers(
+        &self,
+        checkpoints: &Arc<Checkpoints<Entry>>,
+        pokes: mpsc::UnboundedSender<crate::controller::connector::deadlines::Poke>,
+        work: &Group,
+    ) -> Wakes<Connector> {
+        let (wakes, scopes) = Wakes::new(&self.args.namespace);
+        let mut stores = Vec::new();
+        let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
+        for (scope, woken) in scopes {
+            let wakes = wakes.clone();
+            let tap = Tap {
+                context: self.context.clone(),
+                pokes: pokes.clone(),
+                checkpoints: checkpoints.clone(),
+                scope: scope.as_deref().map(Into::into),
+                filled: self.town.filled(unfilled.clone()),
+                wake: Arc::new(move |key| wakes.wake(key)),
+            };
+            let all = every(self.town.all.subscribe());
+            let (store, driven) =
+                drive::controller(&self.clients.main, scope.as_deref(), tap, woken, all, work.stop.clone());
+            stores.push(store);
+            work.spawn(driven);
+            let leases = match &scope {
+                Some(namespace) => Api::namespaced(self.clients.main.clone(), namespace),
+                None => Api::all(self.clients.main.clone()),
+            };
+            let town = self.town.clone();
+            let moved = move || town.listening_moved();
+            work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
+        }
+        enroll(&self.context.remedies.roll, &stores);
+        self.known.stores.write().clone_from(&stores);
+        wakes
+    }
+
+    fn keeper(
+        &self,
+        wakes: &Wakes<Connector>,
+        told: mpsc::UnboundedReceiver<Told>,
+        poked: mpsc::UnboundedReceiver<crate::controller::connector::deadlines::Poke>,
+        sites: Arc<Sites>,
+        work: &Group,
+    ) {
+        let (news, tellable) = mpsc::unbounded_channel();
+        let (wakes, town) = (wakes.clone(), self.town.clone());
+        let outlets = Outlets {
+            wake: Box::new(move |entry: &Entry| wakes.wake(&entry.identity.key)),
+            told: news,
+            is_awake: Box::new(move || town.is_awake()),
+        };
+        let keeper = Keeper::new(self.context.registry.clone(), sites, outlets);
+        work.spawn(keeper.run(told, poked, work.stop.clone()));
+        work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
+    }
+
+    fn checkpoints(
+        &self,
+        checkpoints: Arc<Checkpoints<Entry>>,
+        wakes: Wakes<Connector>,
+        lease_namespace: &str,
+        work: &Group,
+    ) {
+        let lease = ObjectReference {
+            api_version: Some("coordination.k8s.io/v1".to_owned()),
+            kind: Some("Lease".to_owned()),
+            namespace: Some(lease_namespace.to_owned()),
+            name: Some(self.args.lease_name.clone()),
+            ..ObjectReference::default()
+        };
+        work.spawn(drive::checkpoints(self.context.clone(), checkpoints, wakes, lease, work.stop.clone()));
+    }
+
+    /// Whether we can be reached: through the public URL, and behind the Service. Gives who may be there after us.
+    fn path(&self, pod: Option<&Pod>, rest: &Group) -> anyhow::Result<Option<Heirs>> {
+        if let Some(url) = &self.args.public_url {
+            let target: Uri = format!("{url}/api/connector/heartbeat").parse().context("--public-url")?;
+            let town = self.town.clone();
+            rest.spawn(canary::run(
+                self.context.registry.clone(),
+                target,
+                move || town.listening_moved(),
+                rest.stop.clone(),
+            ));
+        }
+        match (&self.args.heartbeat_service, pod) {
+            (Some(service), Some(pod)) => {
+                let town = self.town.clone();
+                // Not behind it until that has been seen.
+                town.registry.ear.update(town.registry.clock().now(), |inputs| inputs.behind_service = Some(false));
+                let tell = move |behind| {
+                    let now = town.registry.clock().now();
+                    if town.registry.ear.update(now, |inputs| inputs.behind_service = Some(behind)) {
+                        town.listening_moved();
+                    }
+                };
+                let api = Api::namespaced(self.clients.main.clone(), &pod.namespace);
+                let heirs = Heirs { api: api.clone(), service: service.clone(), pod: pod.name.clone() };
+                let (service, pod, stop) = (service.clone(), pod.name.clone(), rest.stop.clone());
+                rest.spawn(async move { endpoints::follow(api, &service, |name| name == pod, tell, stop).await });
+                Ok(Some(heirs))
+            }
+            (Some(_), None) => {
+                anyhow::bail!("--heartbeat-service needs to know our own pod: set POD_NAME and POD_NAMESPACE")
+            }
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn election(&self, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &Group) {
+        rest.spawn(self.town.clone().follow(leadership.clone(), rest.stop.clone()));
+        rest.spawn(self.town.clone().beat(rest.stop.clone()));
+        if let Some(pod) = pod {
+            let label = PodLabel::new(self.clients.lease.clone(), &pod.namespace, &pod.name);
+            rest.spawn(label.run(leadership, rest.stop.clone()));
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "two ports, and what each of them needs")]
+    fn ports(
+        &self,
+        (beats, limits): (TcpListener, Limits),
+        admin: TcpListener,
+        tls: Option<Arc<TlsFiles>>,
+        metrics: Arc<Metrics>,
+        exported: prometheus_client::registry::Registry,
+        hearing: &Group,
+        rest: &Group,
+    ) {
+        let options =
+            Options { trusted_proxies: self.args.trusted_proxy.clone(), counters: metrics, clock: self.context.clock };
+        let public = routes::router(self.context.registry.clone(), options);
+        hearing.spawn(serve(beats, public, tls, limits, hearing.stop.clone()));
+        let now = self.context.clock.now();
+        if self.context.registry.ear.update(now, |inputs| inputs.port_open = true) {
+            self.town.listening_moved();
+        }
+        let auth = match self.args.admin_auth {
+            AdminAuth::Off => None,
+            AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.lease.clone())),
+        };
+        let private = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
+        // Few ask, and each answer may hold the whole fleet. Any pod may connect, and the kubelet must get through.
+        let when_full = WhenFull::EndTheOldestOfTheMost;
+        // As long as one who reads slowly, or not at all, keeps what an answer holds; longer than between two scrapes.
+        let idle_timeout = Duration::from_secs(90);
+        let limits = Limits { max_connections: 256, when_full, idle_timeout, ..Limits::default() };
+        rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
+    }
+}

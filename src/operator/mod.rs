@@ -1,0 +1,71 @@
+//! `vigie run`: the composition root, the only place that spawns.
+
+mod assembly;
+mod backends;
+mod connectors;
+mod group;
+mod listening;
+mod rlimit;
+mod shutdown;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::args::{LogFormat, RunArgs};
+use assembly::Assembly;
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When a port cannot be opened, a file cannot be read or no cluster is named. Once it runs, it runs until it is told
+/// to stop, or until a bug of ours takes a task: an API server that is gone is waited for.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    logging(args.log_format, &args.log)?;
+    // Installed first: a SIGTERM during the start is not lost.
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let beats = bind("--listen", args.listen).await?;
+    let admin = bind("--admin", args.admin).await?;
+    let files = rlimit::raise();
+    let connections = rlimit::connections(files, args.probing.probe_concurrency);
+    let assembly = Assembly::prepare(&args).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        heartbeat = %beats.local_addr().context("the heartbeat port")?,
+        admin = %admin.local_addr().context("the admin port")?,
+        connections,
+        files,
+        "listening"
+    );
+    let running = assembly.start(beats, connections, admin)?;
+    let failed = running.failed.clone();
+    let by = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = failed.cancelled() => "a bug",
+    };
+    tracing::info!(by, "stopping");
+    running.stop().await;
+    tracing::info!("stopped");
+    anyhow::ensure!(!failed.is_cancelled(), "a task of ours panicked (above): stopped, to be started again whole");
+    Ok(())
+}
+
+async fn bind(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("opening {address} ({flag})"))
+}
+
+fn logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+    // kube opens a span around every reconcile and logs every failed request: both are said in our own words.
+    let filter =
+        if filter.contains("kube") { filter.to_owned() } else { format!("{filter},kube_runtime=warn,kube_client=off") };
+    let filter = tracing_subscriber::EnvFilter::builder().parse(filter).context("--log")?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    match format {
+        LogFormat::Text => lines.with_ansi(colours).with_target(false).try_init(),
+        LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).try_init(),
+    }
+    .map_err(|error| anyhow::anyhow!("starting the log: {error}"))
+}

@@ -1,0 +1,254 @@
+//! What holds after whatever happened.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::{Cause, Confidence, Diagnosis, RemediationMode, RemediationSpec, RemediationStatus, RestartHelps};
+use crate::remediation::input::{Agent, Inside, Means, Request, Sight, Situation, Spell, Surroundings, Verdict};
+use crate::remediation::policy::allow;
+
+#[derive(Clone, Debug)]
+enum Step {
+    See(usize, Member),
+    Claim(usize),
+    Release(usize),
+    Forget(usize),
+}
+
+fn healths() -> impl Strategy<Value = Health> {
+    prop::sample::select(vec![Health::Healthy, Health::Unhealthy, Health::Unknown])
+}
+
+fn members() -> impl Strategy<Value = Member> {
+    let parts =
+        (0..3_u8, prop::option::of(0..4_u8), healths(), any::<bool>(), any::<bool>(), 0..4, prop::option::of(0..4));
+    parts.prop_map(|(site, workload, health, was_healthy, flies, attempts, max_attempts)| Member {
+        site: format!("shop/{site}").into(),
+        workload: workload.and_then(|n| web(&format!("web-{n}"))),
+        health,
+        unhealthy_since: (health == Health::Unhealthy).then(|| at(i64::from(attempts))),
+        was_healthy,
+        in_flight: flies.then(|| Flight { id: format!("seen-{attempts}"), start: at(0) }),
+        attempts,
+        max_attempts,
+    })
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..8_usize, members()).prop_map(|(n, member)| Step::See(n, member)),
+        2 => (0..8_usize).prop_map(Step::Claim),
+        1 => (0..8_usize).prop_map(Step::Release),
+        1 => (0..8_usize).prop_map(Step::Forget),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+fn nth(n: usize) -> ObjectId {
+    id(&format!("x-{n}"))
+}
+
+/// The same figures, counted anew from who is there.
+fn recount(board: &Board, own: &ObjectId) -> Surroundings {
+    let all: Vec<(&ObjectId, &Member)> = board.seats.iter().map(|(id, seat)| (id, &seat.member)).collect();
+    let me = &board.seats[own].member;
+    let mut units: BTreeMap<String, Vec<(&ObjectId, &Member)>> = BTreeMap::new();
+    for (id, member) in &all {
+        units.entry(format!("{:?}", Unit::of(id, member))).or_default().push((id, member));
+    }
+    let in_site: Vec<_> = units.values().filter(|unit| unit.iter().any(|(_, member)| member.site == me.site)).collect();
+    let known: Vec<_> = in_site.into_iter().filter(|unit| unit.iter().any(|(_, member)| member.was_healthy)).collect();
+    let counts = |(id, member): &(&ObjectId, &Member)| {
+        member.was_healthy && member.health == Health::Unhealthy || member.in_flight.is_some() && *id != own
+    };
+    let flying = |site: Option<&str>| {
+        let others = all.iter().filter(|(id, member)| *id != own && member.in_flight.is_some());
+        others.filter(|(_, member)| site.is_none_or(|site| site == &*member.site)).count()
+    };
+    let mut sharing = units[&format!("{:?}", Unit::of(own, me))].clone();
+    sharing.retain(|(id, _)| *id != own);
+    sharing.sort_by_key(|(id, _)| *id);
+    Surroundings {
+        breaker: Breaker::Closed,
+        site: me.site.to_string(),
+        site_unhealthy: known.iter().filter(|unit| unit.iter().any(counts)).count(),
+        site_all: known.len(),
+        site_in_flight: flying(Some(&me.site)),
+        in_flight: flying(None),
+        started: Vec::new(),
+        held_by: sharing.iter().find_map(|(id, member)| Some((id.to_string(), member.in_flight.as_ref()?.id.clone()))),
+        shared_attempts: sharing.iter().map(|(_, member)| member.attempts).sum(),
+        shared_max: sharing.iter().filter_map(|(_, member)| member.max_attempts).min(),
+        limits: Limits::default(),
+    }
+}
+
+/// Whether an object is restarted that nothing speaks against but what is around it.
+fn decide(around: &Surroundings, asked: bool, now: i64) -> bool {
+    let spec = RemediationSpec::new(RemediationMode::Restart);
+    let verdict = Verdict {
+        spells: vec![Spell { health: Health::Unhealthy, since: at(-1_000) }],
+        was_healthy: true,
+        diagnosis: Some(Diagnosis {
+            cause: Cause::Hung,
+            confidence: Confidence::Likely,
+            since: None,
+            message: String::new(),
+            advice: String::new(),
+            restart_helps: RestartHelps::Yes,
+            evidence: Vec::new(),
+            alternatives: Vec::new(),
+        }),
+        mass_silence: None,
+        blind: None,
+        inside: Inside::Beats { pod_uid: None },
+        healthy_at: None,
+        scrape: None,
+    };
+    let request = Request { text: String::new(), at: at(now) };
+    let situation = Situation {
+        object: "shop/x",
+        namespace: "shop",
+        spec: Some(&spec),
+        status: &RemediationStatus::default(),
+        paused: None,
+        verdict: &verdict,
+        means: Means::Agent(Agent { is_heard: true }),
+        workload: &Sight::NotLooked,
+        request: asked.then_some(&request),
+        around,
+        now: at(now),
+    };
+    allow(&situation).is_ok()
+}
+
+/// How many objects the loop below has, and in how many sites.
+const OBJECTS: usize = 21;
+const SITES: usize = 7;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Decide {
+        object: usize,
+        asked: bool,
+    },
+    /// A look that knows of the attempt only when its reservation was shown.
+    Look {
+        object: usize,
+        health: Health,
+    },
+    /// Its attempt ends, or its reservation failed.
+    End {
+        object: usize,
+    },
+    Wait {
+        seconds: i64,
+    },
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        8 => (0..OBJECTS, any::<bool>()).prop_map(|(object, asked)| Event::Decide { object, asked }),
+        3 => (0..OBJECTS, healths()).prop_map(|(object, health)| Event::Look { object, health }),
+        3 => (0..OBJECTS).prop_map(|object| Event::End { object }),
+        1 => (1..9_i64).prop_map(|seconds| Event::Wait { seconds }),
+    ];
+    prop::collection::vec(event, 1..250)
+}
+
+/// Each workload has two objects or one, in different sites.
+fn placed(n: usize) -> Member {
+    of(&format!("web-{}", n % 15), unhealthy(&(n % SITES).to_string(), -1_000))
+}
+
+/// What is really under way: its id, when it started, and whether its reservation was shown.
+type Really = BTreeMap<usize, (String, i64, bool)>;
+
+fn look(board: &mut Board, really: &Really, object: usize, health: Health) {
+    let member = Member { health, ..placed(object) };
+    board.see(
+        &nth(object),
+        match really.get(&object) {
+            Some((id, start, true)) => flying(member, id, *start),
+            _ => member,
+        },
+    );
+}
+
+fn most<K: Ord>(keys: impl Iterator<Item = K>) -> usize {
+    let mut counts: BTreeMap<K, usize> = BTreeMap::new();
+    keys.for_each(|key| *counts.entry(key).or_default() += 1);
+    counts.into_values().max().unwrap_or(0)
+}
+
+proptest! {
+    #[test]
+    fn running_counts_are_what_a_recount_gives(steps in steps()) {
+        let mut board = board();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::See(n, member) => board.see(&nth(n), member),
+                Step::Claim(n) => board.claim(&nth(n), &format!("claim-{number}"), at(0)),
+                Step::Release(n) => board.release(&nth(n)),
+                Step::Forget(n) => board.forget(&nth(n)),
+            }
+            let ids: Vec<ObjectId> = board.seats.keys().cloned().collect();
+            for id in &ids {
+                let counted = Surroundings { started: Vec::new(), ..board.surroundings(id, at(0)) };
+                prop_assert_eq!(&counted, &recount(&board, id));
+            }
+            let mut braked = BTreeSet::new();
+            for (name, site) in &board.sites {
+                if is_braked(&board.limits, site.unhealthy, site.all) {
+                    braked.insert(name.clone());
+                }
+            }
+            prop_assert_eq!(&board.braked, &braked);
+            prop_assert_eq!(board.all, board.crews.values().filter(|crew| crew.standing().is_known).count());
+            prop_assert!(board.turns.len() <= board.crews.len());
+        }
+        (0..8).for_each(|n| board.forget(&nth(n)));
+        prop_assert!(board.crews.is_empty() && board.sites.is_empty() && board.turns.is_empty());
+        prop_assert_eq!((board.all, board.in_flight), (0, 0));
+    }
+
+    #[test]
+    fn never_more_than_the_limits_are_in_flight_or_started(events in events()) {
+        let mut board = board();
+        let (mut now, mut number) = (0, 0);
+        let mut really = Really::new();
+        let mut starts: Vec<i64> = Vec::new();
+        (0..OBJECTS).for_each(|n| board.see(&nth(n), placed(n)));
+        for event in events {
+            match event {
+                Event::Decide { object, asked } => {
+                    let around = board.surroundings(&nth(object), at(now));
+                    if !really.contains_key(&object) && decide(&around, asked, now) {
+                        number += 1;
+                        board.claim(&nth(object), &format!("a-{number}"), at(now));
+                        really.insert(object, (format!("a-{number}"), now, false));
+                        starts.push(now);
+                    }
+                }
+                Event::Look { object, health } => look(&mut board, &really, object, health),
+                Event::End { object } => {
+                    really.remove(&object);
+                    board.release(&nth(object));
+                }
+                Event::Wait { seconds } => {
+                    // A reservation is shown long before its claim is forgotten.
+                    really.values_mut().for_each(|(_, _, is_shown)| *is_shown = true);
+                    (0..OBJECTS).for_each(|n| look(&mut board, &really, n, Health::Unhealthy));
+                    now += seconds;
+                }
+            }
+            prop_assert_eq!(board.in_flight(), really.len());
+            prop_assert!(really.len() <= 5, "{:?}", really);
+            prop_assert!(most(really.keys().map(|n| n % SITES)) <= 1, "in a site: {:?}", really);
+            prop_assert!(most(really.keys().map(|n| n % 15)) <= 1, "of a workload: {:?}", really);
+            prop_assert!(starts.iter().filter(|start| now - **start < 60).count() <= 10, "{:?}", starts);
+        }
+    }
+}

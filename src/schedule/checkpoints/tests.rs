@@ -1,0 +1,188 @@
+//! Who is written back, in which order, and how many at once.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::json;
+use tokio::time::advance;
+
+use super::*;
+use crate::api::Connector;
+use crate::heartbeat::credentials::Digest;
+use crate::heartbeat::entry::Key;
+use crate::heartbeat::listening::Office;
+use crate::heartbeat::payload::parse;
+use crate::heartbeat::registry::{Registry, Told};
+use crate::heartbeat::routes::Hear as _;
+use crate::time::Clock;
+
+const PERIOD: Duration = Duration::from_secs(60);
+
+struct Rig {
+    registry: Registry,
+    checkpoints: Checkpoints<Entry>,
+    _told: tokio::sync::mpsc::UnboundedReceiver<Told>,
+}
+
+impl Rig {
+    fn new(per_second: u32) -> Self {
+        let (registry, told) = Registry::new(Clock::default(), &[7; 32]);
+        let now = registry.clock().now();
+        registry
+            .ear
+            .update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
+        Self { registry, checkpoints: Checkpoints::new(PERIOD, Arc::new(Budget::new(per_second))), _told: told }
+    }
+
+    fn now(&self) -> Moment {
+        self.registry.clock().now()
+    }
+
+    /// New here, heard now, and written now.
+    fn enroll(&self, name: &str) -> Arc<Entry> {
+        let token = json!({ "generation": 1, "hashes": [{ "generation": 1, "sha256": Digest::of("token").to_hex() }] });
+        let meta = json!({ "name": name, "namespace": "edge", "uid": name, "resourceVersion": "1" });
+        let object = json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": { "token": token } });
+        let connector: Connector = serde_json::from_value(object).unwrap();
+        self.registry.enroll(&connector, self.registry.clock().read());
+        let entry = self.registry.get(&Key { namespace: "edge".into(), name: name.into() }).unwrap();
+        self.beat(name);
+        self.wrote(&entry);
+        self.checkpoints.add(entry.clone());
+        entry
+    }
+
+    fn beat(&self, name: &str) {
+        let body = json!({ "connector_id": format!("edge/{name}"), "token": "token" }).to_string();
+        self.registry.hear(&parse(body.as_bytes(), None).unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+
+    fn wrote(&self, entry: &Entry) {
+        entry.note_written(entry.snapshot(self.registry.ear.listening(), self.now()).last_contact, self.now());
+    }
+
+    /// Whose turn it is now; they are written.
+    fn turns(&self) -> Vec<String> {
+        let (turns, _) = self.checkpoints.take_due(|entry| self.registry.has(entry), usize::MAX, self.now());
+        turns.iter().for_each(|entry| self.wrote(entry));
+        turns.iter().map(|entry| entry.identity.key.name.to_string()).collect()
+    }
+}
+
+async fn pass(seconds: u64) {
+    advance(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connector_that_beats_is_written_at_most_once_a_period() {
+    let rig = Rig::new(100);
+    rig.enroll("paris");
+    let mut written_at = Vec::new();
+    for second in 1..=200 {
+        pass(1).await;
+        rig.beat("paris");
+        if !rig.turns().is_empty() {
+            written_at.push(second);
+        }
+    }
+    assert_eq!(written_at, [60, 120, 180]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_silent_or_written_already_is_not_written() {
+    let rig = Rig::new(100);
+    rig.enroll("quiet");
+    let offline = rig.enroll("offline");
+    pass(100).await;
+    assert!(rig.turns().is_empty(), "nothing was heard that is not written");
+    rig.beat("offline");
+    pass(200).await;
+    rig.registry.settle(&offline, rig.now());
+    assert!(rig.turns().is_empty(), "silence is a transition's to tell");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_transition_wrote_meanwhile_waits_for_its_own_period() {
+    let rig = Rig::new(100);
+    let paris = rig.enroll("paris");
+    pass(59).await;
+    rig.wrote(&paris);
+    pass(30).await;
+    rig.beat("paris");
+    assert!(rig.turns().is_empty());
+    pass(30).await;
+    assert_eq!(rig.turns(), ["paris"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_goes_first_within_the_budget_and_the_rest_is_counted_as_stale() {
+    let rig = Rig::new(2);
+    for name in ["a", "b", "c", "d", "e"] {
+        rig.enroll(name);
+        pass(1).await;
+    }
+    pass(200).await;
+    ["a", "b", "c", "d", "e"].iter().for_each(|name| rig.beat(name));
+    assert_eq!(rig.turns(), ["a", "b"]);
+    assert_eq!(rig.checkpoints.staleness(), Duration::from_secs(205), "the oldest that was due");
+    assert!(rig.turns().is_empty(), "the second is used up");
+    assert_eq!(rig.checkpoints.staleness(), Duration::from_secs(203), "c waits");
+    pass(1).await;
+    assert_eq!(rig.turns(), ["c", "d"]);
+    pass(1).await;
+    assert_eq!(rig.turns(), ["e"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_not_followed_by_a_burst() {
+    let rig = Rig::new(3);
+    let names: Vec<String> = (0..50).map(|number| format!("c{number}")).collect();
+    names.iter().for_each(|name| drop(rig.enroll(name)));
+    pass(3600).await;
+    names.iter().for_each(|name| rig.beat(name));
+    assert_eq!(rig.turns().len(), 3, "an hour without a look saves up a second's worth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_is_too_small_is_told_with_the_limit_that_it_exceeds() {
+    let rig = Rig::new(1);
+    ["a", "b"].iter().for_each(|name| drop(rig.enroll(name)));
+    pass(80).await;
+    ["a", "b"].iter().for_each(|name| rig.beat(name));
+    let (turns, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
+    assert_eq!((turns.len(), shortfall), (1, None), "80 s are no more than was promised");
+    pass(80).await;
+    ["a", "b"].iter().for_each(|name| rig.beat(name));
+    let (_, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
+    assert_eq!(shortfall, Some(Shortfall { staleness: Duration::from_secs(160), late: Duration::from_secs(90) }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_or_created_again_has_no_turn() {
+    let rig = Rig::new(100);
+    let paris = rig.enroll("paris");
+    pass(70).await;
+    rig.beat("paris");
+    rig.registry.dismiss(&paris);
+    assert!(rig.turns().is_empty());
+    assert_eq!(rig.checkpoints.due.lock().len(), 0, "and leaves nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_are_handed_out_than_there_is_room_for_and_none_is_lost() {
+    let rig = Rig::new(1000);
+    for name in ["a", "b", "c"] {
+        rig.enroll(name);
+    }
+    pass(61).await;
+    for name in ["a", "b", "c"] {
+        rig.beat(name);
+    }
+    let take = |room| rig.checkpoints.take_due(|entry| rig.registry.has(entry), room, rig.now());
+    let names =
+        |turns: Vec<Arc<Entry>>| turns.iter().map(|entry| entry.identity.key.name.to_string()).collect::<Vec<_>>();
+    let (none, shortfall) = take(0);
+    assert_eq!((names(none), shortfall), (Vec::new(), None), "a larger budget would not help");
+    assert_eq!(rig.checkpoints.staleness(), Duration::from_secs(61));
+    assert_eq!(names(take(2).0), ["a", "b"]);
+    assert_eq!(names(take(2).0), ["c"], "the oldest first, whenever there is room");
+}

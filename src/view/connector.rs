@@ -1,0 +1,84 @@
+//! One connector as the operator knows it this instant, for the HTTP API and `vigie get`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{AttemptOutcome, Cause, CheckOutcome, ConnectorState, Denial, Truth};
+
+/// One connector, as the operator knows it this instant.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectorView {
+    /// The namespace of the object.
+    pub namespace: String,
+    /// The name of the object.
+    pub name: String,
+    /// The identifier that it beats with.
+    #[serde(rename = "connectorID")]
+    pub connector_id: String,
+    /// Its site as the spec says it; empty means that the namespace is the failure domain.
+    pub site: String,
+    /// Its state.
+    pub state: ConnectorState,
+    /// The status of the condition `Ready`.
+    pub ready: Truth,
+    /// The named reason for a bad state.
+    pub cause: Option<Cause>,
+    /// The cause in a sentence.
+    pub message: Option<String>,
+    /// What to do about it.
+    pub advice: Option<String>,
+    /// When the last authenticated beat was received; exact to the beat when the operator says it.
+    pub last_heartbeat_time: Option<Timestamp>,
+    /// Since when it is in this state.
+    pub state_since: Option<Timestamp>,
+    /// The reason of the condition `Healthy`.
+    pub health: Option<String>,
+    /// The version that the agent reports.
+    pub version: Option<String>,
+    /// The hostname that the agent reports.
+    pub hostname: Option<String>,
+    /// The address from which it was last heard.
+    pub address: Option<String>,
+    /// When its current token was issued.
+    pub token_issued_time: Option<Timestamp>,
+    /// Since when a new token waits for its first use; none while no rotation is pending. In memory only.
+    #[serde(skip)]
+    pub rotation_pending_since: Option<Timestamp>,
+    /// Until when the token before it is still good. In memory only.
+    #[serde(skip)]
+    pub token_grace_until: Option<Timestamp>,
+    /// How often vigie restarted it.
+    pub restarts: i64,
+    /// What is remembered of its remedies. In memory only.
+    #[serde(skip)]
+    pub remedy: RemedyView,
+    /// When the object was created.
+    pub created_time: Option<Timestamp>,
+    /// What the agent last reported of itself.
+    pub checks: Vec<CheckView>,
+    /// Whether remedies are paused.
+    pub paused: bool,
+    /// Whether the API server knows this state; false while a transition waits to be written.
+    pub written: bool,
+}
+
+/// What is remembered of the remedies of one object, of either kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemedyView {
+    /// Why a wanted remedy is not taken; none while none is wanted.
+    pub denial: Option<Denial>,
+    /// How its last attempt ended; none before the first.
+    pub last_outcome: Option<AttemptOutcome>,
+}
+
+/// One check as last reported.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckView {
+    /// The type, as the agent wrote it: it may be one that this version does not know.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Its outcome.
+    pub status: CheckOutcome,
+}
