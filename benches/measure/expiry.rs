@@ -16,7 +16,7 @@ use vigie::health::liveness::Presence;
 use vigie::heartbeat::entry::Entry;
 use vigie::heartbeat::payload;
 use vigie::heartbeat::registry::Registry;
-use vigie::heartbeat::routes::{Hear as _, Reply};
+use vigie::heartbeat::routes::{HeartbeatSink as _, Reply};
 use vigie::time::Now;
 
 use crate::figures::{Repeated, judge, percentile, say};
@@ -137,7 +137,7 @@ pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
     }));
     let now = operator.registry.clock().read();
     for i in 0..CONNECTORS {
-        operator.keep(&operator.enroll(&connector(i, now), now)?);
+        operator.keep(&operator.upsert(&connector(i, now), now)?);
     }
     operator.settled().await;
     match way {
@@ -161,7 +161,7 @@ pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
 /// What the controller would be woken for, and how long after the deadline.
 fn look(registry: &Registry, entry: &Entry) -> (Presence, Duration) {
     let now = registry.clock().now();
-    let verdict = entry.snapshot(registry.ear.listening(), now).verdict;
+    let verdict = entry.snapshot(registry.listening.listening(), now).verdict;
     (verdict.presence, now.since(verdict.since))
 }
 

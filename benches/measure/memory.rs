@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use vigie::api::{Connector, ConnectorState};
 use vigie::heartbeat::entry::Entry;
 use vigie::heartbeat::payload;
-use vigie::heartbeat::routes::{Hear as _, Reply};
+use vigie::heartbeat::routes::{HeartbeatSink as _, Reply};
 use vigie::time::Now;
 
 use crate::figures::{judge, say};
@@ -47,7 +47,7 @@ pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
     let now = operator.registry.clock().read();
     let mut taken = Taken::begin()?;
     let entries: Vec<Arc<Entry>> =
-        (0..CONNECTORS).map(|i| operator.enroll(&applied(i, now), now)).collect::<anyhow::Result<_>>()?;
+        (0..CONNECTORS).map(|i| operator.upsert(&applied(i, now), now)).collect::<anyhow::Result<_>>()?;
     taken.step("registry")?;
     for some in entries.chunks(1_000) {
         some.iter().for_each(|entry| operator.keep(entry));

@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vigie::api::Connector;
-use vigie::controller::connector::deadlines::{Keeper, Outlets, Poke};
-use vigie::controller::connector::state::Desks;
+use vigie::controller::connector::deadlines::{Command, DeadlineScheduler, Sinks};
+use vigie::controller::connector::state::ReconcileStates;
 use vigie::heartbeat::entry::Entry;
-use vigie::heartbeat::listening::Office;
+use vigie::heartbeat::listening::Role;
 use vigie::heartbeat::registry::Registry;
-use vigie::schedule::checkpoints::{Budget, Checkpoints};
+use vigie::schedule::checkpoints::{Checkpoints, WriteBudget};
 use vigie::schedule::{Pulse, TICK};
 use vigie::time::{Clock, Moment, Now};
 
@@ -25,8 +25,8 @@ pub(crate) type OnWake = Box<dyn Fn(&Registry, &Entry) + Send>;
 pub(crate) struct Operator {
     pub(crate) registry: Arc<Registry>,
     checkpoints: Checkpoints<Entry>,
-    desks: Desks,
-    pokes: mpsc::UnboundedSender<Poke>,
+    desks: ReconcileStates,
+    commands: mpsc::UnboundedSender<Command>,
     woken: Arc<AtomicUsize>,
 }
 
@@ -36,16 +36,16 @@ impl Operator {
         let clock = Clock::default();
         let (registry, told) = Registry::new(clock, &[7; 32]);
         let registry = Arc::new(registry);
-        registry.ear.update(Moment::default() - Duration::from_secs(3600), |inputs| {
-            inputs.office = Office::Leader;
+        registry.listening.update(Moment::default() - Duration::from_secs(3600), |inputs| {
+            inputs.role = Role::Leader;
             inputs.synced = true;
             inputs.port_open = true;
         });
-        let (pokes, poked) = mpsc::unbounded_channel();
+        let (commands, poked) = mpsc::unbounded_channel();
         let (events, mut sites) = mpsc::unbounded_channel();
         let woken = Arc::new(AtomicUsize::new(0));
         let pulse = Arc::new(Pulse::new(clock));
-        let outlets = Outlets {
+        let outlets = Sinks {
             wake: Box::new({
                 let (registry, woken) = (registry.clone(), woken.clone());
                 move |entry| {
@@ -59,24 +59,24 @@ impl Operator {
                 move || pulse.take().is_none()
             }),
         };
-        let keeper = Keeper::new(registry.clone(), Arc::default(), outlets);
-        tokio::spawn(keeper.run(told, poked, CancellationToken::new()));
+        let scheduler = DeadlineScheduler::new(registry.clone(), Arc::default(), outlets);
+        tokio::spawn(scheduler.run(told, poked, CancellationToken::new()));
         tokio::spawn(async move { while sites.recv().await.is_some() {} });
         tokio::spawn(tick(registry.clone(), pulse));
-        let checkpoints = Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)));
-        Self { registry, checkpoints, desks: Desks::default(), pokes, woken }
+        let checkpoints = Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)));
+        Self { registry, checkpoints, desks: ReconcileStates::default(), commands, woken }
     }
 
     /// The registry takes a connector in.
-    pub(crate) fn enroll(&self, connector: &Connector, now: Now) -> anyhow::Result<Arc<Entry>> {
-        self.registry.enroll(connector, now).fresh.ok_or_else(|| anyhow::anyhow!("a connector was there already"))
+    pub(crate) fn upsert(&self, connector: &Connector, now: Now) -> anyhow::Result<Arc<Entry>> {
+        self.registry.upsert(connector, now).fresh.ok_or_else(|| anyhow::anyhow!("a connector was there already"))
     }
 
     /// Its deadline is kept from now on, and its checkpoints.
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         self.checkpoints.add(entry.clone());
         // The keeper is gone only when this process is.
-        let _ = self.pokes.send(Poke::Look(entry.clone()));
+        let _ = self.commands.send(Command::Look(entry.clone()));
     }
 
     /// What the controller notes when it has dealt with a connector.
@@ -91,7 +91,7 @@ impl Operator {
     /// Returns when the keeper has looked at all that it was told to.
     pub(crate) async fn settled(&self) {
         let before = self.woken.load(Ordering::Relaxed);
-        let _ = self.pokes.send(Poke::ListeningMoved);
+        let _ = self.commands.send(Command::ListeningMoved);
         // It wakes every connector then, and takes its messages in order.
         while self.woken.load(Ordering::Relaxed) < before + self.registry.len() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -108,7 +108,7 @@ async fn tick(registry: Arc<Registry>, pulse: Arc<Pulse>) {
         pulse.take();
         let now = registry.clock().now();
         let anyone_heard_at = registry.anyone_heard_at();
-        registry.ear.update(now, |inputs| inputs.anyone_heard_at = anyone_heard_at);
+        registry.listening.update(now, |inputs| inputs.anyone_heard_at = anyone_heard_at);
         if now.since(measured_at) >= TICK * 5 {
             registry.measure(now.since(measured_at));
             measured_at = now;

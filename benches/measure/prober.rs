@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 use vigie::api::{MonitoredBackend, Time};
 use vigie::cluster::StatusWriter;
 use vigie::controller::events::Reporter;
-use vigie::controller::remediation::{Remedies, Roll};
-use vigie::controller::runtime::wake::Wakes;
+use vigie::controller::remediation::{Census, Remedies};
+use vigie::controller::runtime::wake::ReconcileTrigger;
 use vigie::leadership::{Leadership, Standing};
 use vigie::metrics::Metrics;
-use vigie::monitor::context::{Context, Given, Poke};
+use vigie::monitor::context::{Command, Context, Parts};
 use vigie::monitor::{scheduler, target};
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
 use vigie::remediation::Limits;
-use vigie::schedule::checkpoints::{Budget, Checkpoints};
+use vigie::schedule::checkpoints::{Checkpoints, WriteBudget};
 use vigie::time::Clock;
 
 use crate::targets;
@@ -175,9 +175,9 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
         });
         if context.backends.is_empty() {
             for i in 0..count {
-                let enrolled = context.backends.enroll(&backend(i, port, interval)?, clock.read());
-                context.checkpoints.add(enrolled.backend.clone());
-                context.pokes.send(Poke::Look(enrolled.backend)).context("the rounds ended")?;
+                let upserted = context.backends.upsert(&backend(i, port, interval)?, clock.read());
+                context.checkpoints.add(upserted.backend.clone());
+                context.commands.send(Command::Look(upserted.backend)).context("the rounds ended")?;
             }
         }
     }
@@ -185,21 +185,21 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
     Ok(())
 }
 
-fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Result<Given> {
+fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Result<Parts> {
     let client = nobody();
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-    let (wakes, scopes) = Wakes::<MonitoredBackend>::new(&[]);
+    let (trigger, scopes) = ReconcileTrigger::<MonitoredBackend>::new(&[]);
     for (_, mut woken) in scopes {
         tokio::spawn(async move { while woken.recv().await.is_some() {} });
     }
-    Ok(Given {
+    Ok(Parts {
         pod: None,
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
         remedies: Arc::new(Remedies::new(
             client.clone(),
             clock,
             metrics.clone(),
-            (Limits::default(), Roll::new(Limits::default(), 0, leadership.clone(), clock)),
+            (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
             None,
         )),
         client,
@@ -207,8 +207,8 @@ fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Resul
         leadership,
         writer: StatusWriter::new(clock, metrics.clone()),
         metrics,
-        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
-        wakes,
+        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
+        trigger,
         policy: policy()?,
         places: PLACES,
         prometheus_url: None,

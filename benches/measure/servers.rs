@@ -40,7 +40,7 @@ pub(crate) async fn vigie(connectors: usize) -> anyhow::Result<()> {
     let operator = Operator::start(Box::new(|_, _| {}));
     let now = operator.registry.clock().read();
     for i in 0..connectors {
-        operator.keep(&operator.enroll(&frequent(i, now), now)?);
+        operator.keep(&operator.upsert(&frequent(i, now), now)?);
     }
     operator.settled().await;
     let stop = CancellationToken::new();

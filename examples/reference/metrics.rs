@@ -10,7 +10,7 @@ use vigie::api::{
     AttemptOutcome, BackendState, Cause, CheckOutcome, CheckType, ConnectorState, Denial, ErrorClass, Phase, Truth,
 };
 use vigie::metrics::{Metrics, ObjectMetrics, encode, register_fleet};
-use vigie::view::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
+use vigie::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, RemedyView, Standing};
 
 use crate::cell;
 
@@ -96,8 +96,8 @@ impl Fleet for One {
         (Standing::Leader, true)
     }
 
-    fn facts(&self) -> Facts {
-        Facts {
+    fn facts(&self) -> OperatorFacts {
+        OperatorFacts {
             leader: Standing::Leader,
             synced: true,
             listening_since: Some(Timestamp::UNIX_EPOCH),

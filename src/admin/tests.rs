@@ -8,13 +8,13 @@ use tower_test::mock;
 
 use super::*;
 use crate::api::{ConnectorState, Truth};
-use crate::view::{BackendView, CheckView, ConnectorView, Facts, RemedyView};
+use crate::view::{BackendView, CheckView, ConnectorView, OperatorFacts, RemedyView};
 
 mod auth_tests;
 
 struct Fake {
     walks: std::sync::atomic::AtomicUsize,
-    facts: Facts,
+    facts: OperatorFacts,
     names: Vec<(String, String)>,
 }
 
@@ -32,7 +32,7 @@ impl Fleet for Fake {
         (self.facts.leader, self.facts.synced)
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> OperatorFacts {
         self.walks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.facts.clone()
     }
@@ -67,8 +67,8 @@ fn view(namespace: &str, name: &str) -> ConnectorView {
     }
 }
 
-fn facts(leader: Standing, synced: bool) -> Facts {
-    Facts {
+fn facts(leader: Standing, synced: bool) -> OperatorFacts {
+    OperatorFacts {
         leader,
         synced,
         listening_since: None,
@@ -85,7 +85,7 @@ fn facts(leader: Standing, synced: bool) -> Facts {
     }
 }
 
-fn admin(facts: Facts, auth: Option<Authenticator>) -> Router {
+fn admin(facts: OperatorFacts, auth: Option<Authenticator>) -> Router {
     let names = [("b", "two"), ("a", "one"), ("b", "one")].map(|(ns, name)| (ns.to_owned(), name.to_owned()));
     let fleet = Arc::new(Fake { walks: 0.into(), facts, names: names.to_vec() });
     let mut registry = Registry::default();

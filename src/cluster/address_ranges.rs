@@ -22,7 +22,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks {
+pub struct AddressRanges {
     /// Addresses of Nodes and of the API server, `podCIDRs`, ServiceCIDRs.
     pub ranges: BTreeSet<IpNet>,
     /// What could not be read because RBAC does not allow it.
@@ -33,8 +33,8 @@ pub struct Networks {
 ///
 /// # Errors
 /// When something could not be read for another reason than RBAC.
-pub async fn read(client: &Client) -> Result<Networks, CallError> {
-    let mut found = Networks::default();
+pub async fn read(client: &Client) -> Result<AddressRanges, CallError> {
+    let mut found = AddressRanges::default();
     let all = ListParams::default();
     let nodes: Api<Node> = Api::all(client.clone());
     match within("listing Nodes", CALL_TIMEOUT, nodes.list(&all)).await {
@@ -80,8 +80,8 @@ fn net(text: &str) -> Option<IpNet> {
 }
 
 /// Keeps `tell` up to date until `stop`; says once what may not be read, for then the administrator must name it.
-pub async fn follow(client: Client, tell: impl Fn(Networks), stop: CancellationToken) {
-    let mut known: Option<Networks> = None;
+pub async fn follow(client: Client, tell: impl Fn(AddressRanges), stop: CancellationToken) {
+    let mut known: Option<AddressRanges> = None;
     loop {
         let wait = match stop.run_until_cancelled(read(&client)).await {
             None => return,
@@ -139,7 +139,7 @@ mod tests {
         fake
     }
 
-    fn texts(found: &Networks) -> Vec<String> {
+    fn texts(found: &AddressRanges) -> Vec<String> {
         found.ranges.iter().map(ToString::to_string).collect()
     }
 

@@ -80,7 +80,7 @@ impl CallError {
     }
 
     /// Whether the server may have done what it was asked for all the same: it did not say that it has not.
-    pub fn leaves_doubt(&self) -> bool {
+    pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Unavailable(_) | Self::Other { .. } => true,
             Self::Conflict | Self::NotFound | Self::AlreadyExists | Self::TooManyRequests => false,

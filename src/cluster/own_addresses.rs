@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Our own pod, and the Service that beats come by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ourselves {
+pub struct OwnAddresses {
     /// The namespace of our pod.
     pub namespace: String,
     /// The name of our pod.
@@ -28,7 +28,7 @@ pub struct Ourselves {
     pub heartbeat_service: Option<String>,
 }
 
-impl Ourselves {
+impl OwnAddresses {
     /// The sockets of the Services that lead to our pod, and of every pod behind them: the other replicas.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ fn of_service(spec: &ServiceSpec) -> Vec<SocketAddr> {
 /// Keeps `tell` up to date until `stop`. What RBAC forbids is said once, and counts as nothing.
 pub async fn follow(
     client: Client,
-    ourselves: Ourselves,
+    ourselves: OwnAddresses,
     tell: impl Fn(BTreeSet<SocketAddr>),
     stop: CancellationToken,
 ) {
@@ -126,8 +126,8 @@ mod tests {
     use super::super::fake::{Fake, Mode};
     use super::*;
 
-    fn ourselves() -> Ourselves {
-        Ourselves {
+    fn ourselves() -> OwnAddresses {
+        OwnAddresses {
             namespace: "vigie".to_owned(),
             pod: "vigie-0".to_owned(),
             heartbeat_service: Some("vigie-heartbeat".to_owned()),

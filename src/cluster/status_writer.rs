@@ -72,10 +72,10 @@ pub enum WriteError {
 
 impl WriteError {
     /// Whether it may be written all the same: the server did not say that it is not.
-    pub fn leaves_doubt(&self) -> bool {
+    pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::NotLeader => false,
-            Self::Call(error) => error.leaves_doubt(),
+            Self::Call(error) => error.outcome_unknown(),
         }
     }
 }

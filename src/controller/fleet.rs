@@ -6,19 +6,19 @@ use super::connector::view::split_domain;
 use super::remediation::Remedies;
 use super::{backend, connector};
 use crate::remediation::Breaker;
-use crate::view::{BackendView, ConnectorView, Facts, Fleet, Standing};
+use crate::view::{BackendView, ConnectorView, Fleet, OperatorFacts, Standing};
 
 /// All that this process looks after.
-pub struct Everything {
+pub struct CombinedFleet {
     /// The connectors.
-    pub connectors: Arc<connector::view::Known>,
+    pub connectors: Arc<connector::view::FleetView>,
     /// The backends.
-    pub backends: Arc<backend::view::Known>,
+    pub backends: Arc<backend::view::FleetView>,
     /// Remedies, for both.
     pub remedies: Arc<Remedies>,
 }
 
-impl Fleet for Everything {
+impl Fleet for CombinedFleet {
     fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
         self.connectors.connectors(namespace, each);
     }
@@ -31,17 +31,17 @@ impl Fleet for Everything {
         self.connectors.standing()
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> OperatorFacts {
         let mut facts = self.connectors.facts();
         if facts.leader != Standing::Follower {
             facts.status_write_pending += self.backends.pending();
         }
         facts.backends = self.backends.count();
-        let board = self.remedies.roll.board.lock();
+        let board = self.remedies.census.board.lock();
         facts.remedies_in_flight = board.in_flight();
         facts.breaker_open = matches!(board.breaker(), Breaker::Open(_));
         facts.brakes = board.sites().iter().filter_map(|braked| split_domain(&braked.site)).collect();
-        facts.probe_blind = self.backends.context.eyes.is_blind();
+        facts.probe_blind = self.backends.context.self_check.is_blind();
         facts
     }
 }

@@ -58,7 +58,7 @@ impl Site {
     pub fn joined(&mut self, silent: bool, now: Moment) -> Change {
         self.members += 1;
         self.silent += usize::from(silent);
-        self.settle(now)
+        self.evaluate(now)
     }
 
     /// The member `id` is gone.
@@ -66,7 +66,7 @@ impl Site {
         self.members = self.members.saturating_sub(1);
         self.silent = self.silent.saturating_sub(usize::from(silent));
         self.drop_recent(id);
-        self.settle(now)
+        self.evaluate(now)
     }
 
     /// The member `id` turned silent at `at`; `within` is its `lateAfterSeconds`: for so long it counts as "at once"
@@ -76,14 +76,14 @@ impl Site {
         self.drop_recent(id);
         self.recent.insert(id, at + within);
         self.forget.insert((at + within, id));
-        self.settle(now)
+        self.evaluate(now)
     }
 
     /// The silent member `id` is silent no more.
     pub fn heard(&mut self, id: u64, now: Moment) -> Change {
         self.silent = self.silent.saturating_sub(1);
         self.drop_recent(id);
-        self.settle(now)
+        self.evaluate(now)
     }
 
     fn drop_recent(&mut self, id: u64) {
@@ -92,7 +92,7 @@ impl Site {
         }
     }
 
-    fn settle(&mut self, now: Moment) -> Change {
+    fn evaluate(&mut self, now: Moment) -> Change {
         while let Some(&(until, id)) = self.forget.first()
             && until <= now
         {

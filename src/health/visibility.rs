@@ -18,14 +18,14 @@ const HELD_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Whether we see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum Visibility {
     /// We do.
-    Clear,
+    Normal,
     /// Of those that were probed since the first went dark, too many did; the others have not had their turn yet. No
     /// verdict before this moment.
-    Dimming(Moment),
+    Suspect(Moment),
     /// We do not, and why.
-    Blind(String),
+    Lost(String),
 }
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ struct Member {
 
 /// One that is dark.
 #[derive(Debug)]
-struct Dark {
+struct Failing {
     member: Member,
     since: Moment,
 }
@@ -47,7 +47,7 @@ struct Dark {
 pub struct Fleet {
     light: HashMap<u64, Member>,
     /// Apart from the others, for these alone are looked at after each probe.
-    dark: HashMap<u64, Dark>,
+    dark: HashMap<u64, Failing>,
     /// We went blind, and have not seen enough since.
     blind: bool,
     /// When we saw again.
@@ -62,7 +62,7 @@ impl Fleet {
         self.light.remove(&number);
         let before = self.dark.remove(&number).filter(|before| before.member.host == *host);
         if dark {
-            self.dark.insert(number, Dark { member, since: before.map_or(at, |before| before.since) });
+            self.dark.insert(number, Failing { member, since: before.map_or(at, |before| before.since) });
         } else {
             self.light.insert(number, member);
         }
@@ -75,7 +75,7 @@ impl Fleet {
     }
 
     /// Whether backend `number` is one of those that we are blind for.
-    pub fn is_dark(&self, number: u64) -> bool {
+    pub fn is_unreachable(&self, number: u64) -> bool {
         self.dark.contains_key(&number)
     }
 
@@ -100,44 +100,44 @@ impl Fleet {
     }
 
     /// Judges. `own_failure` is what our own check says: the API server, or DNS, does not answer us.
-    pub fn sight(&mut self, own_failure: Option<&str>, now: Moment) -> Sight {
+    pub fn sight(&mut self, own_failure: Option<&str>, now: Moment) -> Visibility {
         if let Some(failure) = own_failure {
-            return Sight::Blind(failure.to_owned());
+            return Visibility::Lost(failure.to_owned());
         }
         if self.blind {
             // It lasts until enough are seen again, however long that takes.
             self.blind = is_most(self.dark.len(), self.len());
-            let dark: Vec<&Dark> = self.dark.values().collect();
-            return if self.blind { Sight::Blind(self.said(&dark)) } else { Sight::Clear };
+            let dark: Vec<&Failing> = self.dark.values().collect();
+            return if self.blind { Visibility::Lost(self.said(&dark)) } else { Visibility::Normal };
         }
-        let Some(sight) = self.turned(now) else { return Sight::Clear };
-        if matches!(sight, Sight::Blind(_)) {
+        let Some(sight) = self.turned(now) else { return Visibility::Normal };
+        if matches!(sight, Visibility::Lost(_)) {
             self.blind = true;
         }
         sight
     }
 
     /// What those say that went dark within their last interval; older ones are outages that we know of.
-    fn turned(&self, now: Moment) -> Option<Sight> {
-        let is_recent = |dark: &&Dark| now.since(dark.since) <= dark.member.interval.max(HELD_AT_MOST);
-        let recent: Vec<&Dark> = self.dark.values().filter(is_recent).collect();
+    fn turned(&self, now: Moment) -> Option<Visibility> {
+        let is_recent = |dark: &&Failing| now.since(dark.since) <= dark.member.interval.max(HELD_AT_MOST);
+        let recent: Vec<&Failing> = self.dark.values().filter(is_recent).collect();
         let first = recent.iter().map(|dark| dark.since).min()?;
         let longest = recent.iter().map(|dark| dark.member.interval).max()?;
         // Together means within one interval, and the time that a probe may take to fail.
-        let together: Vec<&Dark> = recent.into_iter().filter(|dark| dark.since <= first + longest * 2).collect();
+        let together: Vec<&Failing> = recent.into_iter().filter(|dark| dark.since <= first + longest * 2).collect();
         if together.len() < LEAST_DARK || hosts(&together) < LEAST_HOSTS {
             return None;
         }
         if is_most(together.len(), self.len()) {
-            return Some(Sight::Blind(self.said(&together)));
+            return Some(Visibility::Lost(self.said(&together)));
         }
         let members = self.light.values().chain(self.dark.values().map(|dark| &dark.member));
         let probed = members.filter(|member| member.probed_at >= first).count();
         let until = first + longest.min(HELD_AT_MOST);
-        (is_most(together.len(), probed) && now < until).then_some(Sight::Dimming(until))
+        (is_most(together.len(), probed) && now < until).then_some(Visibility::Suspect(until))
     }
 
-    fn said(&self, dark: &[&Dark]) -> String {
+    fn said(&self, dark: &[&Failing]) -> String {
         format!(
             "{} of {} backends on {} hosts cannot be connected to, without a byte from any of them",
             dark.len(),
@@ -151,7 +151,7 @@ fn is_most(part: usize, all: usize) -> bool {
     part * 100 > all * MORE_THAN_PERCENT
 }
 
-fn hosts(of: &[&Dark]) -> usize {
+fn hosts(of: &[&Failing]) -> usize {
     of.iter().map(|dark| &dark.member.host).collect::<HashSet<_>>().len()
 }
 
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_floors_are_five_on_three_hosts_and_more_than_sixty_percent() {
-        let is_blind = |mut fleet: Fleet| matches!(fleet.sight(None, at(101)), Sight::Blind(_));
+        let is_blind = |mut fleet: Fleet| matches!(fleet.sight(None, at(101)), Visibility::Lost(_));
         assert!(is_blind(fleet(5, 5, 3)));
         assert!(!is_blind(fleet(4, 4, 4)), "four are outages");
         assert!(!is_blind(fleet(1, 1, 1)), "and so is one of one");
@@ -190,51 +190,54 @@ mod tests {
     #[test]
     fn those_that_have_been_dark_for_long_are_outages_and_make_nobody_blind() {
         let mut fleet = fleet(10, 7, 5);
-        assert_eq!(fleet.sight(None, at(100 + 61)), Sight::Clear);
+        assert_eq!(fleet.sight(None, at(100 + 61)), Visibility::Normal);
     }
 
     #[test]
     fn while_the_others_have_not_had_their_turn_it_is_held_back_for_an_interval_at_most() {
         let mut fleet = fleet(100, 5, 50);
-        assert_eq!(fleet.sight(None, at(104)), Sight::Dimming(at(115)));
-        assert_eq!(fleet.sight(None, at(115)), Sight::Clear, "the others were seen, or are not dark");
+        assert_eq!(fleet.sight(None, at(104)), Visibility::Suspect(at(115)));
+        assert_eq!(fleet.sight(None, at(115)), Visibility::Normal, "the others were seen, or are not dark");
         for number in 5..10 {
             fleet.probed(number, &format!("host-{number}").into(), INTERVAL, false, at(103));
         }
-        assert_eq!(fleet.sight(None, at(104)), Sight::Clear, "five of ten that were probed since");
+        assert_eq!(fleet.sight(None, at(104)), Visibility::Normal, "five of ten that were probed since");
     }
 
     #[test]
     fn blindness_lasts_until_enough_are_seen_again_and_names_the_figures() {
         let mut fleet = fleet(10, 9, 5);
-        let Sight::Blind(said) = fleet.sight(None, at(101)) else { panic!("blind") };
+        let Visibility::Lost(said) = fleet.sight(None, at(101)) else { panic!("blind") };
         assert_eq!(said, "9 of 10 backends on 5 hosts cannot be connected to, without a byte from any of them");
-        assert!(matches!(fleet.sight(None, at(4000)), Sight::Blind(_)), "an hour later");
+        assert!(matches!(fleet.sight(None, at(4000)), Visibility::Lost(_)), "an hour later");
         for number in 0..3 {
             fleet.probed(number, &format!("host-{}", number % 5).into(), INTERVAL, false, at(4001));
         }
-        assert_eq!(fleet.sight(None, at(4001)), Sight::Clear, "six of ten");
-        assert_eq!(fleet.sight(None, at(4002)), Sight::Clear, "what is left is old: outages");
+        assert_eq!(fleet.sight(None, at(4001)), Visibility::Normal, "six of ten");
+        assert_eq!(fleet.sight(None, at(4002)), Visibility::Normal, "what is left is old: outages");
     }
 
     #[test]
     fn when_our_own_check_fails_we_are_blind_whatever_the_fleet_says() {
         let mut fleet = fleet(1, 1, 1);
-        assert_eq!(fleet.sight(Some("dns does not answer"), at(101)), Sight::Blind("dns does not answer".to_owned()));
-        assert_eq!(fleet.sight(None, at(101)), Sight::Clear);
+        assert_eq!(
+            fleet.sight(Some("dns does not answer"), at(101)),
+            Visibility::Lost("dns does not answer".to_owned())
+        );
+        assert_eq!(fleet.sight(None, at(101)), Visibility::Normal);
     }
 
     #[test]
     fn what_was_dark_while_we_were_blind_is_judged_by_a_probe_of_our_own_eyes() {
         let mut fleet = fleet(10, 9, 5);
-        assert!(matches!(fleet.sight(None, at(101)), Sight::Blind(_)));
+        assert!(matches!(fleet.sight(None, at(101)), Visibility::Lost(_)));
         assert!(!fleet.is_unseen(0), "nobody has seen anything yet");
         fleet.opened(at(200));
         assert!(fleet.is_unseen(0) && !fleet.is_unseen(9), "the last one was never dark");
         fleet.probed(0, &"host-0".into(), INTERVAL, true, at(199));
         assert!(fleet.is_unseen(0), "that one began while we were blind");
         fleet.probed(0, &"host-0".into(), INTERVAL, true, at(200));
-        assert!(!fleet.is_unseen(0) && fleet.is_dark(0));
+        assert!(!fleet.is_unseen(0) && fleet.is_unreachable(0));
     }
 
     #[test]
@@ -243,9 +246,9 @@ mod tests {
         for number in 0..2 {
             fleet.left(number);
         }
-        assert_eq!(fleet.sight(None, at(101)), Sight::Clear);
-        assert!(fleet.is_dark(5) && !fleet.is_dark(0));
+        assert_eq!(fleet.sight(None, at(101)), Visibility::Normal);
+        assert!(fleet.is_unreachable(5) && !fleet.is_unreachable(0));
         fleet.probed(5, &"elsewhere".into(), INTERVAL, true, at(140));
-        assert!(fleet.is_dark(5));
+        assert!(fleet.is_unreachable(5));
     }
 }

@@ -16,7 +16,7 @@ const TOO_OFTEN: u32 = 10;
 
 /// What the agent said about itself, last.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Agent {
+pub struct AgentReport {
     /// Its version.
     pub version: Option<Box<str>>,
     /// Its host's name.
@@ -47,7 +47,7 @@ impl Inner {
             visible = true;
             Box::default()
         });
-        let Agent { version, hostname, boot_id, pod_uid, address, clock_skew_seconds } = &mut **agent;
+        let AgentReport { version, hostname, boot_id, pod_uid, address, clock_skew_seconds } = &mut **agent;
         visible |= replace(version, beat.version.as_deref());
         visible |= replace(hostname, beat.hostname.as_deref());
         visible |= replace(boot_id, beat.boot_id.as_deref());

@@ -7,7 +7,7 @@ use axum::http::Uri;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::listening::Office;
+use super::listening::Role;
 use super::registry::Registry;
 use crate::http::client;
 
@@ -25,8 +25,8 @@ pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: C
     let mut failed_first_at = None;
     let mut wait = EVERY;
     while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-        let office = registry.ear.inputs().office;
-        if !matches!(office, Office::Leader | Office::Uncertain) {
+        let role = registry.listening.inputs().role;
+        if !matches!(role, Role::Leader | Role::Uncertain) {
             // Another leads: what the URL leads to is not us, and rightly so.
             (failures, failed_first_at, wait) = (0, None, EVERY);
             continue;
@@ -53,7 +53,7 @@ pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: C
         }
         let failing_since = failed_first_at.filter(|_| failures > 1);
         let anyone_heard_at = registry.anyone_heard_at();
-        let changed = registry.ear.update(now, |inputs| {
+        let changed = registry.listening.update(now, |inputs| {
             inputs.anyone_heard_at = anyone_heard_at;
             inputs.canary_failing_since = failing_since;
         });

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 
 use super::actions::{Acknowledged, Action, Offered, Restart};
 use super::agent_report::Rate;
-pub use super::agent_report::{Agent, is_skewed};
+pub use super::agent_report::{AgentReport, is_skewed};
 use super::compact::{Checks, Seconds};
 use super::credentials::{Checked, Credential, Digest, check};
 use super::instances::{Freshness, Instances};
 use super::payload::{Beat, ReportedCheck};
-use super::pod_diagnosis::Behind;
+use super::pod_diagnosis::PodDiagnosis;
 pub use crate::api::Key;
 use crate::api::{CheckType, Severity};
 use crate::health::liveness::{Known, Listening, Presence, Settled, Timing, Verdict, judge};
@@ -65,13 +65,13 @@ pub(super) struct Inner {
     pub(super) retired_use: Option<Moment>,
     /// Only of those that send boot ids.
     pub(super) instances: Option<Box<Instances>>,
-    pub(super) agent: Option<Box<Agent>>,
+    pub(super) agent: Option<Box<AgentReport>>,
     pub(super) checks: Option<Checks>,
     /// Only of those whose agent was asked to restart something.
     pub(super) restart: Option<Box<Restart>>,
     pub(super) rate: Rate,
     /// What its pods say; looked at while it is Offline only.
-    pods: Behind,
+    pods: PodDiagnosis,
     /// The last contact that stands in the stored status.
     pub(super) written: Option<Moment>,
     /// When it was written, by us.
@@ -145,7 +145,7 @@ pub struct Snapshot {
     /// Since when two hosts beat with one token, and until when that is remembered.
     pub duplicate: Option<(Moment, Moment)>,
     /// What the agent said about itself; `None` until it was heard by this process.
-    pub agent: Option<Agent>,
+    pub agent: Option<AgentReport>,
     /// What the agent reported, in the order of its types; `None` until this process heard a beat.
     pub checks: Option<Vec<ReportedCheck>>,
     /// The restart that the agent is offered.
@@ -153,7 +153,7 @@ pub struct Snapshot {
     /// What the agent said last of a restart that it was asked for.
     pub restarted: Option<Acknowledged>,
     /// What its pods say.
-    pub pods: Behind,
+    pub pods: PodDiagnosis,
     /// The last contact that stands in the stored status.
     pub written: Option<Moment>,
 }
@@ -173,7 +173,7 @@ impl Entry {
             checks: None,
             restart: None,
             rate: Rate::default(),
-            pods: Behind::Unseen,
+            pods: PodDiagnosis::Unseen,
             written: None,
             written_at: Moment::default(),
             was_mass_silent: false,
@@ -218,8 +218,8 @@ impl Entry {
 
     /// Judges at `now` and makes the verdict the established one. `tell` learns of a change while the entry is still
     /// locked, so that changes are told in the order in which they happened.
-    pub(super) fn settle(&self, listening: Listening, now: Moment, tell: impl FnOnce(Change)) -> Verdict {
-        self.inner.lock().settle(listening, now, tell)
+    pub(super) fn evaluate(&self, listening: Listening, now: Moment, tell: impl FnOnce(Change)) -> Verdict {
+        self.inner.lock().evaluate(listening, now, tell)
     }
 
     /// Takes one beat. Touches memory only.
@@ -286,7 +286,7 @@ impl Entry {
     }
 
     /// What its pods say of its silence.
-    pub fn explain(&self, pods: Behind) {
+    pub fn explain(&self, pods: PodDiagnosis) {
         self.inner.lock().pods = pods;
     }
 
@@ -361,7 +361,7 @@ impl Inner {
         judge(&self.timing.timing(), &Known { last_contact: self.last_contact, settled: self.settled, listening }, now)
     }
 
-    pub(super) fn settle(&mut self, listening: Listening, now: Moment, tell: impl FnOnce(Change)) -> Verdict {
+    pub(super) fn evaluate(&mut self, listening: Listening, now: Moment, tell: impl FnOnce(Change)) -> Verdict {
         let verdict = self.judge(listening, now);
         let from = self.settled.presence;
         if from != verdict.presence {
@@ -378,7 +378,7 @@ impl Inner {
             return self.judge(listening, now);
         }
         self.last_contact = Some(now);
-        self.settle(listening, now, tell)
+        self.evaluate(listening, now, tell)
     }
 }
 impl Checkpointed for Entry {

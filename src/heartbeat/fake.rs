@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::payload::Beat;
-use super::routes::{BeatMetrics, BeatResult, Hear, Hearing, Options, Reply, router};
+use super::routes::{BeatMetrics, BeatResult, Hearing, HeartbeatSink, Options, Reply, router};
 use crate::api::ConnectorState;
 use crate::http::server::{Limits, serve};
 use crate::http::tls::TlsFiles;
@@ -30,7 +30,7 @@ pub(crate) struct Fake {
     pub(crate) counted: Mutex<Vec<BeatResult>>,
 }
 
-impl Hear for Fake {
+impl HeartbeatSink for Fake {
     fn hearing(&self) -> Hearing {
         self.hearing.lock().clone().unwrap_or(Hearing::Yes)
     }

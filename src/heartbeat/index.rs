@@ -9,14 +9,14 @@ use super::entry::{Entry, Identity, Key};
 
 /// Every connector, by what it is looked up by. The sets hold nothing but the entry: its names stand in it.
 #[derive(Default)]
-pub(super) struct Maps {
+pub(super) struct Index {
     /// Who holds an id.
     ids: HashSet<ById>,
     /// Who else wants it.
     rivals: HashMap<Arc<str>, Vec<Arc<Entry>>>,
     keys: HashSet<ByKey>,
     leases: HashMap<LeaseKey, Vec<Arc<Entry>>>,
-    words: Words,
+    words: Interner,
 }
 
 /// Namespace and name of a Lease.
@@ -73,7 +73,7 @@ fn rank(entry: &Entry) -> (i64, &Key) {
     (entry.identity.created, &entry.identity.key)
 }
 
-impl Maps {
+impl Index {
     /// The entry of one object.
     pub(super) fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
         self.keys.get(key).map(|ByKey(entry)| entry)
@@ -165,13 +165,13 @@ impl Maps {
 
 /// Words that many connectors have in common: namespaces and sites.
 #[derive(Default)]
-struct Words {
+struct Interner {
     known: HashSet<Arc<str>>,
     /// How many were left when those that nobody uses were last forgotten.
     left: usize,
 }
 
-impl Words {
+impl Interner {
     fn share(&mut self, word: &mut Arc<str>) {
         if let Some(known) = self.known.get(word) {
             *word = known.clone();
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn words_are_shared_and_forgotten_when_nobody_uses_them() {
-        let mut words = Words::default();
+        let mut words = Interner::default();
         let (mut one, mut other): (Arc<str>, Arc<str>) = ("site".into(), "site".into());
         words.share(&mut one);
         words.share(&mut other);

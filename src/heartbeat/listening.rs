@@ -14,7 +14,7 @@ const HEARD_LATELY: Duration = Duration::from_secs(90);
 
 /// Our part in the election, as far as hearing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Office {
+pub enum Role {
     /// Another leads, or nobody is known to.
     #[default]
     Follower,
@@ -30,7 +30,7 @@ pub enum Office {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Inputs {
     /// Our part in the election.
-    pub office: Office,
+    pub role: Role,
     /// The stores have been filled once.
     pub synced: bool,
     /// The port is open.
@@ -47,7 +47,7 @@ pub struct Inputs {
 
 /// Follows the inputs and remembers since when all of them have been in order.
 #[derive(Debug, Default)]
-pub struct Ear {
+pub struct ListeningState {
     state: RwLock<State>,
 }
 
@@ -59,7 +59,7 @@ struct State {
     watching: Listening,
 }
 
-impl Ear {
+impl ListeningState {
     /// Whether we can hear beats, and since when.
     pub fn listening(&self) -> Listening {
         self.state.read().listening
@@ -101,8 +101,8 @@ impl Ear {
 
 /// The next listening state: a gap begins when an input fails, and ends now when all are well again.
 fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
-    let Inputs { office, synced, port_open, behind_service, canary_failing_since, anyone_heard_at, .. } = *inputs;
-    let running = matches!(office, Office::Leader | Office::Uncertain) && synced && port_open;
+    let Inputs { role, synced, port_open, behind_service, canary_failing_since, anyone_heard_at, .. } = *inputs;
+    let running = matches!(role, Role::Leader | Role::Uncertain) && synced && port_open;
     let heard_lately =
         |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + HEARD_LATELY);
     let reachable = behind_service != Some(false) && canary_failing_since.is_none_or(heard_lately);
@@ -117,7 +117,7 @@ fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
 /// The same for the renewals of Leases. They reach us through the API server and by no other path: while that cannot be
 /// reached we are deaf to them, whatever our port hears.
 fn watch(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
-    let watching = inputs.office == Office::Leader && inputs.synced && inputs.broken_lease_watches == 0;
+    let watching = inputs.role == Role::Leader && inputs.synced && inputs.broken_lease_watches == 0;
     Listening { since: watching.then(|| last.since.unwrap_or(now)), gap: Gap::Restarted }
 }
 
@@ -129,14 +129,14 @@ mod tests {
         Moment::from_micros(seconds * 1_000_000)
     }
 
-    fn listening() -> Ear {
-        let ear = Ear::default();
-        ear.update(at(1), |i| i.office = Office::Leader);
-        ear.update(at(2), |i| i.synced = true);
-        assert_eq!(ear.listening().since, None);
-        assert!(ear.update(at(3), |i| i.port_open = true));
-        assert_eq!(ear.listening().since, Some(at(3)));
-        ear
+    fn listening() -> ListeningState {
+        let listening = ListeningState::default();
+        listening.update(at(1), |i| i.role = Role::Leader);
+        listening.update(at(2), |i| i.synced = true);
+        assert_eq!(listening.listening().since, None);
+        assert!(listening.update(at(3), |i| i.port_open = true));
+        assert_eq!(listening.listening().since, Some(at(3)));
+        listening
     }
 
     #[test]
@@ -146,51 +146,51 @@ mod tests {
 
     #[test]
     fn an_outage_of_the_api_server_moves_nothing_and_a_lost_lease_does() {
-        let ear = listening();
-        ear.update(at(10), |i| i.office = Office::Uncertain);
-        ear.update(at(400), |i| i.office = Office::Leader);
-        assert_eq!(ear.listening().since, Some(at(3)));
-        assert!(ear.update(at(401), |i| i.office = Office::Follower));
-        assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Restarted });
-        ear.update(at(420), |i| i.office = Office::Leader);
-        assert_eq!(ear.listening().since, Some(at(420)));
+        let listening = listening();
+        listening.update(at(10), |i| i.role = Role::Uncertain);
+        listening.update(at(400), |i| i.role = Role::Leader);
+        assert_eq!(listening.listening().since, Some(at(3)));
+        assert!(listening.update(at(401), |i| i.role = Role::Follower));
+        assert_eq!(listening.listening(), Listening { since: None, gap: Gap::Restarted });
+        listening.update(at(420), |i| i.role = Role::Leader);
+        assert_eq!(listening.listening().since, Some(at(420)));
     }
 
     #[test]
     fn a_freeze_begins_the_listening_anew() {
-        let ear = listening();
-        ear.froze(at(100));
-        assert_eq!(ear.listening(), Listening { since: Some(at(100)), gap: Gap::Restarted });
+        let listening = listening();
+        listening.froze(at(100));
+        assert_eq!(listening.listening(), Listening { since: Some(at(100)), gap: Gap::Restarted });
     }
 
     #[test]
     fn a_failing_canary_is_a_gap_only_while_nobody_else_is_heard_either() {
-        let ear = listening();
-        assert!(ear.update(at(50), |i| i.canary_failing_since = Some(at(50))));
-        assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Unreachable });
-        assert!(ear.update(at(60), |i| i.anyone_heard_at = Some(at(60))));
-        assert_eq!(ear.listening().since, Some(at(60)));
-        assert!(!ear.update(at(149), |_| {}));
-        assert!(ear.update(at(150), |_| {}), "nobody heard for too long");
-        assert!(ear.update(at(160), |i| i.canary_failing_since = None));
-        assert_eq!(ear.listening().since, Some(at(160)));
+        let listening = listening();
+        assert!(listening.update(at(50), |i| i.canary_failing_since = Some(at(50))));
+        assert_eq!(listening.listening(), Listening { since: None, gap: Gap::Unreachable });
+        assert!(listening.update(at(60), |i| i.anyone_heard_at = Some(at(60))));
+        assert_eq!(listening.listening().since, Some(at(60)));
+        assert!(!listening.update(at(149), |_| {}));
+        assert!(listening.update(at(150), |_| {}), "nobody heard for too long");
+        assert!(listening.update(at(160), |i| i.canary_failing_since = None));
+        assert_eq!(listening.listening().since, Some(at(160)));
     }
 
     #[test]
     fn a_broken_watch_of_leases_is_deafness_to_leases_and_to_nothing_else() {
-        let ear = listening();
-        assert!(ear.update(at(50), |i| i.broken_lease_watches += 1));
-        assert_eq!((ear.state.read().watching.since, ear.listening().since), (None, Some(at(3))));
-        assert!(ear.update(at(60), |i| i.broken_lease_watches -= 1));
-        assert_eq!(ear.state.read().watching.since, Some(at(60)));
+        let listening = listening();
+        assert!(listening.update(at(50), |i| i.broken_lease_watches += 1));
+        assert_eq!((listening.state.read().watching.since, listening.listening().since), (None, Some(at(3))));
+        assert!(listening.update(at(60), |i| i.broken_lease_watches -= 1));
+        assert_eq!(listening.state.read().watching.since, Some(at(60)));
     }
 
     #[test]
     fn a_pod_that_is_not_behind_its_service_does_not_listen() {
-        let ear = listening();
-        ear.update(at(9), |i| i.behind_service = Some(false));
-        assert_eq!(ear.listening(), Listening { since: None, gap: Gap::Unreachable });
-        ear.update(at(12), |i| i.behind_service = Some(true));
-        assert_eq!(ear.listening().since, Some(at(12)));
+        let listening = listening();
+        listening.update(at(9), |i| i.behind_service = Some(false));
+        assert_eq!(listening.listening(), Listening { since: None, gap: Gap::Unreachable });
+        listening.update(at(12), |i| i.behind_service = Some(true));
+        assert_eq!(listening.listening().since, Some(at(12)));
     }
 }

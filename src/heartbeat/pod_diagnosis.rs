@@ -6,7 +6,7 @@ use crate::api::Diagnosis;
 
 /// The pods behind a connector that is silent.
 #[derive(Clone, Debug, Default)]
-pub enum Behind {
+pub enum PodDiagnosis {
     /// Nobody has looked at them in this silence, or they could not be seen.
     #[default]
     Unseen,
@@ -14,7 +14,7 @@ pub enum Behind {
     Seen(Option<Arc<Diagnosis>>),
 }
 
-impl Behind {
+impl PodDiagnosis {
     /// Why they do not do their work, where that is known.
     pub fn why(&self) -> Option<&Diagnosis> {
         match self {

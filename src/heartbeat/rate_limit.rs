@@ -19,13 +19,13 @@ const WAYS: usize = 8;
 
 /// Failed attempts, by address and id.
 #[derive(Debug)]
-pub struct Refusals {
+pub struct RateLimiter {
     attempts: Slots<Failures>,
 }
 
 /// What to answer to a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RateDecision {
     /// That it was wrong.
     Plain,
     /// To come back after so many seconds (1 to 60), whether it was wrong or not.
@@ -35,13 +35,13 @@ pub enum Refusal {
     },
 }
 
-impl Default for Refusals {
+impl Default for RateLimiter {
     fn default() -> Self {
         Self::with_capacity(CAPACITY)
     }
 }
 
-impl Refusals {
+impl RateLimiter {
     /// Remembers about `capacity` pairs of address and id.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { attempts: Slots::new(capacity) }
@@ -50,7 +50,7 @@ impl Refusals {
     /// Judges a failed attempt of `from` as `id` at `now`, and remembers it if it is answered plainly.
     ///
     /// An IPv6 address counts as its /64, because one host owns all of that.
-    pub fn refuse(&mut self, from: IpAddr, id: &str, now: Moment) -> Refusal {
+    pub fn refuse(&mut self, from: IpAddr, id: &str, now: Moment) -> RateDecision {
         self.attempts.get((network(from), id), now).add(now)
     }
 }
@@ -71,31 +71,31 @@ struct Failures {
 }
 
 impl Failures {
-    fn add(&mut self, now: Moment) -> Refusal {
+    fn add(&mut self, now: Moment) -> RateDecision {
         let oldest = &mut self.at[self.oldest];
         let age = oldest.map_or(WINDOW, |at| now.since(at));
         if let Some(left) = WINDOW.checked_sub(age).filter(|left| !left.is_zero()) {
-            return Refusal::Wait { seconds: left.as_secs_f64().ceil() as u32 };
+            return RateDecision::Wait { seconds: left.as_secs_f64().ceil() as u32 };
         }
         *oldest = Some(now);
         self.oldest = (self.oldest + 1) % FREE_FAILURES;
-        Refusal::Plain
+        RateDecision::Plain
     }
 }
 
 /// Which log lines were written within the last minute.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LogLimiter {
     written: Slots<Option<Moment>>,
 }
 
-impl Default for Lines {
+impl Default for LogLimiter {
     fn default() -> Self {
         Self { written: Slots::new(CAPACITY) }
     }
 }
 
-impl Lines {
+impl LogLimiter {
     /// Whether the line for `reason` and `about` is due at `now`: at most one a minute is. Those about nobody that we
     /// know (`None`) share one.
     pub fn due(&mut self, reason: &str, about: Option<&str>, now: Moment) -> bool {
@@ -161,28 +161,28 @@ mod tests {
         Moment::from_micros((seconds * 1e6) as i64)
     }
 
-    fn fail_twenty_times(refusals: &mut Refusals, from: IpAddr, id: &str, now: Moment) {
+    fn fail_twenty_times(refusals: &mut RateLimiter, from: IpAddr, id: &str, now: Moment) {
         for _ in 0..FREE_FAILURES {
-            assert_eq!(refusals.refuse(from, id, now), Refusal::Plain);
+            assert_eq!(refusals.refuse(from, id, now), RateDecision::Plain);
         }
     }
 
     #[test]
     fn the_twenty_first_failure_within_a_minute_waits() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RateLimiter::default();
         fail_twenty_times(&mut refusals, FROM, "a", at(0.0));
-        assert_eq!(refusals.refuse(FROM, "a", at(0.0)), Refusal::Wait { seconds: 60 });
-        assert_eq!(refusals.refuse(FROM, "a", at(59.5)), Refusal::Wait { seconds: 1 });
-        assert_eq!(refusals.refuse(FROM, "a", at(60.0)), Refusal::Plain);
+        assert_eq!(refusals.refuse(FROM, "a", at(0.0)), RateDecision::Wait { seconds: 60 });
+        assert_eq!(refusals.refuse(FROM, "a", at(59.5)), RateDecision::Wait { seconds: 1 });
+        assert_eq!(refusals.refuse(FROM, "a", at(60.0)), RateDecision::Plain);
     }
 
     #[test]
     fn no_minute_ever_has_more_than_twenty_plain_answers() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RateLimiter::default();
         let mut plain = Vec::new();
         for tick in 0..3_000 {
             let now = at(f64::from(tick) * 0.1);
-            if refusals.refuse(FROM, "a", now) == Refusal::Plain {
+            if refusals.refuse(FROM, "a", now) == RateDecision::Plain {
                 plain.push(now);
             }
         }
@@ -193,33 +193,33 @@ mod tests {
 
     #[test]
     fn another_id_or_another_address_has_failures_of_its_own() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RateLimiter::default();
         fail_twenty_times(&mut refusals, FROM, "a", at(0.0));
-        assert_eq!(refusals.refuse(FROM, "b", at(0.0)), Refusal::Plain);
-        assert_eq!(refusals.refuse("192.0.2.8".parse().unwrap(), "a", at(0.0)), Refusal::Plain);
+        assert_eq!(refusals.refuse(FROM, "b", at(0.0)), RateDecision::Plain);
+        assert_eq!(refusals.refuse("192.0.2.8".parse().unwrap(), "a", at(0.0)), RateDecision::Plain);
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_fail_together() {
-        let mut refusals = Refusals::default();
+        let mut refusals = RateLimiter::default();
         fail_twenty_times(&mut refusals, "2001:db8::1".parse().unwrap(), "a", at(0.0));
-        assert_ne!(refusals.refuse("2001:db8::ffff:1:2:3".parse().unwrap(), "a", at(0.0)), Refusal::Plain);
-        assert_eq!(refusals.refuse("2001:db8:0:1::1".parse().unwrap(), "a", at(0.0)), Refusal::Plain);
+        assert_ne!(refusals.refuse("2001:db8::ffff:1:2:3".parse().unwrap(), "a", at(0.0)), RateDecision::Plain);
+        assert_eq!(refusals.refuse("2001:db8:0:1::1".parse().unwrap(), "a", at(0.0)), RateDecision::Plain);
         fail_twenty_times(&mut refusals, FROM, "a", at(0.0));
-        assert_ne!(refusals.refuse("::ffff:192.0.2.7".parse().unwrap(), "a", at(0.0)), Refusal::Plain);
+        assert_ne!(refusals.refuse("::ffff:192.0.2.7".parse().unwrap(), "a", at(0.0)), RateDecision::Plain);
     }
 
     #[test]
     fn a_flood_of_ids_does_not_grow_and_pushes_out_the_stalest() {
-        let mut refusals = Refusals::with_capacity(WAYS);
+        let mut refusals = RateLimiter::with_capacity(WAYS);
         fail_twenty_times(&mut refusals, FROM, "old", at(0.0));
         fail_twenty_times(&mut refusals, FROM, "recent", at(1.0));
         for i in 0..WAYS - 2 {
             refusals.refuse(FROM, &format!("flood-{i}"), at(2.0));
         }
         refusals.refuse(FROM, "one more", at(3.0));
-        assert_ne!(refusals.refuse(FROM, "recent", at(3.0)), Refusal::Plain);
-        assert_eq!(refusals.refuse(FROM, "old", at(3.0)), Refusal::Plain);
+        assert_ne!(refusals.refuse(FROM, "recent", at(3.0)), RateDecision::Plain);
+        assert_eq!(refusals.refuse(FROM, "old", at(3.0)), RateDecision::Plain);
 
         for i in 0..10_000 {
             refusals.refuse(FROM, &format!("flood-{i}"), at(4.0));
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_line_is_due_once_a_minute_for_each_reason_and_connector() {
-        let mut lines = Lines::default();
+        let mut lines = LogLimiter::default();
         assert!(lines.due("rejected", Some("a"), at(0.0)));
         assert!(!lines.due("rejected", Some("a"), at(59.9)));
         assert!(lines.due("rejected", Some("b"), at(1.0)));

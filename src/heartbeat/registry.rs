@@ -14,10 +14,10 @@ use super::compact::Seconds;
 use super::credentials::{Digest, check};
 use super::entry::{Change, Entry, Heard, Key, Taken};
 use super::from_status;
-use super::index::Maps;
-use super::listening::{Ear, Office};
+use super::index::Index;
+use super::listening::{ListeningState, Role};
 use super::payload::Beat;
-use super::routes::{Hear, Hearing, Reply};
+use super::routes::{Hearing, HeartbeatSink, Reply};
 use crate::api::{Connector, ConnectorState};
 use crate::health::liveness::next_heartbeat;
 use crate::time::{Clock, Moment, Now};
@@ -28,7 +28,7 @@ const SIZED_FOR: f64 = 4_000.0;
 
 /// What changed, of whom.
 #[derive(Debug)]
-pub struct Told {
+pub struct Notice {
     /// The connector.
     pub entry: Arc<Entry>,
     /// The change.
@@ -38,10 +38,10 @@ pub struct Told {
 /// Every connector that we know, by id, by object and by Lease.
 pub struct Registry {
     /// Whether we can hear.
-    pub ear: Ear,
+    pub listening: ListeningState,
     clock: Clock,
-    maps: RwLock<Maps>,
-    told: mpsc::UnboundedSender<Told>,
+    maps: RwLock<Index>,
+    told: mpsc::UnboundedSender<Notice>,
     canary: Canary,
     beats: AtomicU64,
     heard_at: AtomicI64,
@@ -60,9 +60,9 @@ pub struct Canary {
 
 /// What enrolling a connector did.
 #[derive(Debug, Default)]
-pub struct Enrolled {
+pub struct Upserted {
     /// Entries that are no longer what they were: the predecessor of the same object.
-    pub dismissed: Option<Arc<Entry>>,
+    pub removed: Option<Arc<Entry>>,
     /// The entry, when it is a new one.
     pub fresh: Option<Arc<Entry>>,
     /// Its deadlines or its settings may have moved.
@@ -73,12 +73,12 @@ pub struct Enrolled {
 
 impl Registry {
     /// An empty registry, and where it tells what changed. `secret` are random bytes for the canary.
-    pub fn new(clock: Clock, secret: &[u8; 32]) -> (Self, mpsc::UnboundedReceiver<Told>) {
+    pub fn new(clock: Clock, secret: &[u8; 32]) -> (Self, mpsc::UnboundedReceiver<Notice>) {
         let (told, changes) = mpsc::unbounded_channel();
         let token = Digest::of(&format!("{secret:?}")).to_hex();
         let canary = Canary { id: format!("vigie:canary:{}", &token[..16]), digest: Digest::of(&token), token };
         let registry = Self {
-            ear: Ear::default(),
+            listening: ListeningState::default(),
             clock,
             maps: RwLock::default(),
             told,
@@ -103,11 +103,11 @@ impl Registry {
 
     /// Takes in a connector as the API server has it. What its status says of the past is taken over when it is new
     /// here, and as long as another leads: then it is the only witness.
-    pub fn enroll(&self, connector: &Connector, now: Now) -> Enrolled {
+    pub fn upsert(&self, connector: &Connector, now: Now) -> Upserted {
         let mut identity = from_status::identity(connector);
         let timing = from_status::timing(connector);
         let known = self.get(&identity.key);
-        let follows = matches!(self.ear.inputs().office, Office::Follower);
+        let follows = matches!(self.listening.inputs().role, Role::Follower);
         match known {
             Some(entry) if entry.identity == identity => {
                 let mut inner = entry.inner.lock();
@@ -119,13 +119,13 @@ impl Registry {
                 if follows {
                     from_status::adopt(&mut inner, connector, now);
                 }
-                Enrolled { changed: changed || follows, ..Enrolled::default() }
+                Upserted { changed: changed || follows, ..Upserted::default() }
             }
             predecessor => {
-                let mut enrolled = Enrolled { changed: true, ..Enrolled::default() };
+                let mut upserted = Upserted { changed: true, ..Upserted::default() };
                 if let Some(predecessor) = predecessor {
-                    enrolled.affected = self.dismiss(&predecessor);
-                    enrolled.dismissed = Some(predecessor);
+                    upserted.affected = self.remove(&predecessor);
+                    upserted.removed = Some(predecessor);
                 }
                 self.maps.write().share(&mut identity);
                 let number = self.entries.fetch_add(1, Ordering::Relaxed);
@@ -137,15 +137,15 @@ impl Registry {
                     from_status::adopt(&mut inner, connector, now);
                     // The same object under another site: what was heard of it goes along.
                     if let Some(before) =
-                        enrolled.dismissed.as_ref().filter(|before| before.identity.uid == entry.identity.uid)
+                        upserted.removed.as_ref().filter(|before| before.identity.uid == entry.identity.uid)
                     {
                         inner.inherit(&before.inner.lock());
                     }
                 }
                 let entry = Arc::new(entry);
-                enrolled.affected.extend(self.maps.write().insert(&entry));
-                enrolled.fresh = Some(entry);
-                enrolled
+                upserted.affected.extend(self.maps.write().insert(&entry));
+                upserted.fresh = Some(entry);
+                upserted
             }
         }
     }
@@ -158,7 +158,7 @@ impl Registry {
     }
 
     /// Forgets a connector; gives the objects whose claim to its id changed.
-    pub fn dismiss(&self, entry: &Arc<Entry>) -> Vec<Key> {
+    pub fn remove(&self, entry: &Arc<Entry>) -> Vec<Key> {
         self.maps.write().remove(entry)
     }
 
@@ -205,13 +205,13 @@ impl Registry {
         // Seen by a watch: it says nothing of the path that other connectors take to us, and is no load on our port.
         let now = self.clock.now();
         for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
-            entry.renewed(self.ear.listening_to(entry), now, |change| self.tell(entry, change));
+            entry.renewed(self.listening.listening_to(entry), now, |change| self.tell(entry, change));
         }
     }
 
     /// Judges one connector and makes the verdict the established one; a change is told.
-    pub fn settle(&self, entry: &Arc<Entry>, now: Moment) -> crate::health::liveness::Verdict {
-        entry.settle(self.ear.listening_to(entry), now, |change| self.tell(entry, change))
+    pub fn evaluate(&self, entry: &Arc<Entry>, now: Moment) -> crate::health::liveness::Verdict {
+        entry.evaluate(self.listening.listening_to(entry), now, |change| self.tell(entry, change))
     }
 
     /// Offers `action` to the agent of `entry` from its next beat on, or withdraws what was offered. The same action
@@ -245,7 +245,7 @@ impl Registry {
 
     fn tell(&self, entry: &Arc<Entry>, change: Change) {
         // The receiver is gone only while the process ends.
-        let _ = self.told.send(Told { entry: entry.clone(), change });
+        let _ = self.told.send(Notice { entry: entry.clone(), change });
     }
 
     fn unknown(&self, beat: &Beat<'_>, token: &Digest, now: Moment) -> Reply {
@@ -259,22 +259,22 @@ impl Registry {
     }
 }
 
-impl Hear for Registry {
+impl HeartbeatSink for Registry {
     fn hearing(&self) -> Hearing {
-        let inputs = self.ear.inputs();
+        let inputs = self.listening.inputs();
         let no = |reason, message: &str, retry_after_seconds| Hearing::No {
             reason,
             message: message.to_owned(),
             retry_after_seconds,
         };
-        match inputs.office {
+        match inputs.role {
             _ if !inputs.synced => no("not_synced", "the connectors have not been read from the API server yet", 2),
-            Office::Follower => no("not_leader", "another replica leads; beats are heard there", 2),
-            Office::Unconfirmed => no("not_confirmed", "this process was frozen and has not read its Lease since", 1),
-            Office::Uncertain => {
+            Role::Follower => no("not_leader", "another replica leads; beats are heard there", 2),
+            Role::Unconfirmed => no("not_confirmed", "this process was frozen and has not read its Lease since", 1),
+            Role::Uncertain => {
                 Hearing::Uncertain { message: "the API server cannot be reached; beats are heard, nothing is written" }
             }
-            Office::Leader => Hearing::Yes,
+            Role::Leader => Hearing::Yes,
         }
     }
 
@@ -284,7 +284,7 @@ impl Hear for Registry {
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
         let heard = Heard { beat, token: &token, from, at: now };
-        let taken = entry.take(heard, self.ear.listening(), Timestamp::now, |change| self.tell(&entry, change));
+        let taken = entry.take(heard, self.listening.listening(), Timestamp::now, |change| self.tell(&entry, change));
         match taken {
             Taken::Rejected => Reply::Rejected { known: true },
             Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::actions::Action;
 use super::client_address::{bearer, client};
 use super::payload::{BadBeat, Beat};
-use super::rate_limit::{Lines, Refusal, Refusals};
+use super::rate_limit::{LogLimiter, RateDecision, RateLimiter};
 use super::{payload, responses};
 use crate::api::ConnectorState;
 use crate::time::Clock;
@@ -83,7 +83,7 @@ pub enum Hearing {
 }
 
 /// Who hears the beats: the registry.
-pub trait Hear: Send + Sync + 'static {
+pub trait HeartbeatSink: Send + Sync + 'static {
     /// Whether beats are heard now. Asked at every request.
     fn hearing(&self) -> Hearing;
     /// Judges a beat that came from `from`, in memory only.
@@ -189,12 +189,12 @@ pub struct Connection {
 /// The routes, as a service that tests can call in-process.
 ///
 /// A request without the [`Connection`] extension counts as one from 0.0.0.0.
-pub fn router<H: Hear>(hear: Arc<H>, options: Options) -> Router {
+pub fn router<H: HeartbeatSink>(hear: Arc<H>, options: Options) -> Router {
     router_that_tells(hear, options, write)
 }
 
 /// The routes, and where their log lines go.
-fn router_that_tells<H: Hear>(
+fn router_that_tells<H: HeartbeatSink>(
     hear: Arc<H>,
     options: Options,
     log: impl Fn(Line<'_>) + Send + Sync + 'static,
@@ -210,8 +210,8 @@ fn router_that_tells<H: Hear>(
 struct Port<H> {
     hear: Arc<H>,
     options: Options,
-    refusals: Mutex<Refusals>,
-    lines: Mutex<Lines>,
+    refusals: Mutex<RateLimiter>,
+    lines: Mutex<LogLimiter>,
     log: Box<dyn Fn(Line<'_>) + Send + Sync>,
 }
 
@@ -229,7 +229,7 @@ fn write(Line { result, id, from, message }: Line<'_>) {
     tracing::warn!(result = result.as_str(), connector_id = id.map(tracing::field::debug), %from, "{message}");
 }
 
-impl<H: Hear> Port<H> {
+impl<H: HeartbeatSink> Port<H> {
     async fn answer(self: Arc<Self>, request: Request<Body>) -> Response {
         match request.uri().path() {
             "/api/connector/heartbeat" if request.method() == Method::POST => self.beat(request).await,
@@ -309,7 +309,7 @@ impl<H: Hear> Port<H> {
     fn refuse(self: &Arc<Self>, id: &str, known: bool, from: IpAddr) -> Response {
         let refusal = self.refusals.lock().refuse(from, id, self.options.clock.now());
         match refusal {
-            Refusal::Plain => {
+            RateDecision::Plain => {
                 self.note(
                     BeatResult::Rejected,
                     Some((id, known)),
@@ -318,7 +318,7 @@ impl<H: Hear> Port<H> {
                 );
                 responses::rejected()
             }
-            Refusal::Wait { seconds } => {
+            RateDecision::Wait { seconds } => {
                 self.note(
                     BeatResult::RateLimited,
                     Some((id, known)),

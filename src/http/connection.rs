@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 ///
 /// Shared by its stream, its service and its watch, all polled by one task: the atomic only makes that task movable.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse {
+pub(super) struct ConnectionPhase {
     opened: Instant,
     /// Milliseconds since `opened`, times four, plus the phase.
     packed: Arc<AtomicU64>,
@@ -34,7 +34,7 @@ pub(super) enum Phase {
     Idle,
 }
 
-impl Pulse {
+impl ConnectionPhase {
     pub(super) fn new() -> Self {
         Self { opened: Instant::now(), packed: Arc::new(AtomicU64::new(Phase::Head as u64)) }
     }
@@ -68,18 +68,18 @@ impl Pulse {
 
 /// A stream that notices when a request begins.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct PhaseStream<S> {
     stream: S,
-    pulse: Pulse,
+    pulse: ConnectionPhase,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, pulse: Pulse) -> Self {
+impl<S> PhaseStream<S> {
+    pub(super) fn new(stream: S, pulse: ConnectionPhase) -> Self {
         Self { stream, pulse }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PhaseStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
@@ -90,7 +90,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PhaseStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -121,20 +121,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// Closing a socket with unread bytes sends a reset, and a reset can overtake the answer: the sender of a body too large
 /// would see "connection reset" and never the 413 (RFC 9112, 9.6).
 #[derive(Debug)]
-pub(super) struct Lingering {
+pub(super) struct LingeringStream {
     socket: TcpStream,
     linger: Duration,
     at_end: bool,
     until: Option<Pin<Box<Sleep>>>,
 }
 
-impl Lingering {
+impl LingeringStream {
     pub(super) fn new(socket: TcpStream, linger: Duration) -> Self {
         Self { socket, linger, at_end: false, until: None }
     }
 }
 
-impl AsyncRead for Lingering {
+impl AsyncRead for LingeringStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let room = buf.remaining() > 0;
@@ -144,7 +144,7 @@ impl AsyncRead for Lingering {
     }
 }
 
-impl AsyncWrite for Lingering {
+impl AsyncWrite for LingeringStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_head_has_its_own_time_and_an_idle_connection_is_looked_at_as_often() {
-        let pulse = Pulse::new();
+        let pulse = ConnectionPhase::new();
         assert!(pulse.patience(HEAD, IDLE) <= HEAD);
         assert_eq!(pulse.patience(Duration::ZERO, IDLE), Duration::ZERO);
         pulse.is_now(Phase::Idle);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_being_answered_is_never_out_of_time() {
-        let pulse = Pulse::new();
+        let pulse = ConnectionPhase::new();
         pulse.is_now(Phase::Busy);
         assert_eq!(pulse.patience(HEAD, Duration::ZERO), HEAD);
     }

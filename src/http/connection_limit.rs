@@ -22,14 +22,14 @@ pub enum WhenFull {
 
 /// The places of one port.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConnectionLimiter {
     max: usize,
     free: Arc<Semaphore>,
     /// Who has them, where that matters.
     holders: Option<Arc<Mutex<Holders>>>,
 }
 
-impl Places {
+impl ConnectionLimiter {
     pub(super) fn new(max: usize, when_full: WhenFull) -> Self {
         let holders = (when_full == WhenFull::EndTheOldestOfTheMost).then(Arc::default);
         Self { max, free: Arc::new(Semaphore::new(max)), holders }
@@ -51,20 +51,20 @@ impl Places {
     }
 
     /// A place for somebody who is not known yet; waits for it.
-    pub(super) async fn any(&self) -> Place {
-        Place { permit: self.permit().await, held: None }
+    pub(super) async fn any(&self) -> Slot {
+        Slot { permit: self.permit().await, held: None }
     }
 
     /// A place for a connection from this address. Where all are taken, one is given up for it; it waits for no longer
     /// than that takes to end.
-    pub(super) async fn of(&self, address: IpAddr) -> Place {
+    pub(super) async fn of(&self, address: IpAddr) -> Slot {
         let Some(holders) = &self.holders else { return self.any().await };
         // An IPv4 address is the same one on a socket that takes both.
         let held = Held::new(holders, address.to_canonical());
         if self.are_taken() {
             holders.lock().end_one();
         }
-        Place { permit: self.permit().await, held: Some(held) }
+        Slot { permit: self.permit().await, held: Some(held) }
     }
 
     async fn permit(&self) -> OwnedSemaphorePermit {
@@ -74,13 +74,13 @@ impl Places {
 
 /// A connection's place, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Slot {
     #[expect(dead_code, reason = "it is held")]
     permit: OwnedSemaphorePermit,
     held: Option<Held>,
 }
 
-impl Place {
+impl Slot {
     /// Completes when it has to be given up.
     pub(super) async fn lost(&self) {
         match &self.held {
@@ -158,14 +158,14 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn is_lost(place: &Place) -> bool {
+    fn is_lost(place: &Slot) -> bool {
         place.held.as_ref().is_some_and(|held| held.lost.is_cancelled())
     }
 
     /// Who takes places one after another, and how many each has then. Who loses one gives it up.
     async fn left(max: usize, takers: &[u8]) -> Vec<u8> {
-        let places = Places::new(max, WhenFull::EndTheOldestOfTheMost);
-        let mut open: Vec<(u8, Place)> = Vec::new();
+        let places = ConnectionLimiter::new(max, WhenFull::EndTheOldestOfTheMost);
+        let mut open: Vec<(u8, Slot)> = Vec::new();
         for &taker in takers {
             let mut asked = std::pin::pin!(places.of(address(taker)));
             let at_once = asked.as_mut().now_or_never();
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_is_the_same_on_a_socket_that_takes_both_families() {
-        let places = Places::new(2, WhenFull::EndTheOldestOfTheMost);
+        let places = ConnectionLimiter::new(2, WhenFull::EndTheOldestOfTheMost);
         let _first = places.of(address(1)).await;
         let _second = places.of(IpAddr::V6(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped())).await;
         assert_eq!(places.holders.as_ref().unwrap().lock().by_address.len(), 1);
@@ -205,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_kept_of_who_left_and_nobody_loses_a_place_while_there_are_more() {
-        let places = Places::new(4, WhenFull::EndTheOldestOfTheMost);
+        let places = ConnectionLimiter::new(4, WhenFull::EndTheOldestOfTheMost);
         let mut open = Vec::new();
         for last in 1..=4 {
             open.push(places.of(address(last)).await);
@@ -218,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn where_a_newcomer_waits_nobody_loses_a_place() {
-        let places = Places::new(1, WhenFull::Wait);
+        let places = ConnectionLimiter::new(1, WhenFull::Wait);
         assert!(places.come_first());
         let first = places.of(address(1)).await;
         let mut second = std::pin::pin!(places.of(address(2)));

@@ -21,8 +21,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::connection::{Lingering, Phase, Pulse, Watched};
-use super::connection_limit::{Place, Places, WhenFull};
+use super::connection::{ConnectionPhase, LingeringStream, Phase, PhaseStream};
+use super::connection_limit::{ConnectionLimiter, Slot, WhenFull};
 use super::tls::{LOOK_EVERY, TlsFiles};
 use crate::heartbeat::routes::{BODY_TIMEOUT, Connection};
 
@@ -120,7 +120,7 @@ struct Server {
     tls: Option<Arc<TlsFiles>>,
     limits: Limits,
     http: http1::Builder,
-    places: Places,
+    places: ConnectionLimiter,
     /// Whether the last accept failed.
     failing: AtomicBool,
     full: OnceAMinute,
@@ -132,7 +132,7 @@ impl Server {
         let mut http = http1::Builder::new();
         // The head's time is ours to measure: see `patience`.
         http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
-        let places = Places::new(limits.max_connections, limits.when_full);
+        let places = ConnectionLimiter::new(limits.max_connections, limits.when_full);
         let (full, failed) = Default::default();
         Self { router, tls, limits, http, places, failing: AtomicBool::new(false), full, failed }
     }
@@ -166,7 +166,7 @@ impl Server {
     }
 
     /// The next connection, with its place.
-    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, Place)> {
+    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, Slot)> {
         if self.places.come_first() {
             self.say_when_full("more wait until one ends");
             let place = self.places.any().await;
@@ -197,7 +197,7 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, place: Place) {
+    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, place: Slot) {
         tokio::select! {
             () = place.lost() => tracing::debug!(%peer, "a connection gave up its place to another"),
             () = self.serve(socket, peer, stop) => {}
@@ -209,7 +209,7 @@ impl Server {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
-        let socket = Lingering::new(socket, self.limits.linger);
+        let socket = LingeringStream::new(socket, self.limits.linger);
         let Some(files) = &self.tls else { return self.talk(socket, peer, stop).await };
         let handshake = TlsAcceptor::from(files.config()).accept(socket);
         match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
@@ -221,7 +221,7 @@ impl Server {
 
     /// Answers the requests of one connection until either end has had enough.
     async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, stop: CancellationToken) {
-        let pulse = Pulse::new();
+        let pulse = ConnectionPhase::new();
         let context = Connection { peer, opened: Instant::now(), body_timeout: self.limits.body_timeout };
         let service = service_fn(|mut request: hyper::Request<Incoming>| {
             pulse.is_now(Phase::Busy);
@@ -233,7 +233,7 @@ impl Server {
                 answer
             }
         });
-        let stream = TokioIo::new(Watched::new(stream, pulse.clone()));
+        let stream = TokioIo::new(PhaseStream::new(stream, pulse.clone()));
         let mut talk = pin!(self.http.serve_connection(stream, service));
         let mut stopped = pin!(stop.cancelled());
         let mut stopping = false;

@@ -22,7 +22,7 @@ const SECOND: i64 = 1_000_000;
 struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    fn census(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -31,11 +31,11 @@ impl Dice {
     }
 
     fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + i64::try_from(self.roll() % u64::try_from(high - low).unwrap()).unwrap()
+        low + i64::try_from(self.census() % u64::try_from(high - low).unwrap()).unwrap()
     }
 
     fn percent(&mut self, percent: u64) -> bool {
-        self.roll() % 100 < percent
+        self.census() % 100 < percent
     }
 }
 
@@ -140,7 +140,7 @@ impl World {
     }
 
     fn at(&mut self, at: i64, event: Event) {
-        let order = self.dice.roll();
+        let order = self.dice.census();
         self.queue.push(Reverse((at, order, event)));
     }
 
@@ -152,7 +152,7 @@ impl World {
         if !self.chaos {
             return Some(self.dice.between(100, 20_000));
         }
-        match self.dice.roll() % 10 {
+        match self.dice.census() % 10 {
             0 => None,
             1 => Some(self.dice.between(0, 40 * SECOND)),
             2 | 3 => Some(self.dice.between(0, 4 * SECOND)),
@@ -259,7 +259,7 @@ impl World {
 
     /// Something happens to one of them.
     fn disturb(&mut self) {
-        let who = usize::try_from(self.dice.roll()).unwrap() % self.contenders.len();
+        let who = usize::try_from(self.dice.census()).unwrap() % self.contenders.len();
         if self.dice.percent(40) {
             self.contenders[who].frozen_until = self.at + self.dice.between(0, 40 * SECOND);
         } else if self.dice.percent(50) {

@@ -12,7 +12,7 @@ use prometheus_client::registry::Unit;
 use super::remedies::Patient;
 use super::{backends, remedies};
 use crate::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState};
-use crate::view::{BackendView, CheckView, ConnectorView, Facts, Fleet, RemedyView, Standing};
+use crate::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, RemedyView, Standing};
 
 /// Above this many objects `auto` leaves the per-object series out: a connector has some 40 of them, and a scrape of
 /// 200,000 series is what a middling Prometheus still takes without being asked.
@@ -144,8 +144,8 @@ impl Collector for FleetCollector {
     }
 }
 
-fn encode_facts(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Result {
-    let Facts {
+fn encode_facts(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::Result {
+    let OperatorFacts {
         leader,
         synced: _,
         listening_since,

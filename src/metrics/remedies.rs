@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use super::ResultLabel;
 use super::fleet::{gauge, single};
 use crate::api::{AttemptOutcome, Denial};
-use crate::view::{Facts, RemedyView, Standing};
+use crate::view::{OperatorFacts, RemedyView, Standing};
 
 /// Outcomes of attempts, and denials.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Remedies {
 
 /// What is under way and what holds remedies back. By the replica that decides about them alone: another's word would
 /// be of the past.
-pub(super) fn encode(encoder: &mut DescriptorEncoder, facts: &Facts) -> fmt::Result {
+pub(super) fn encode(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::Result {
     if facts.leader == Standing::Follower {
         return Ok(());
     }

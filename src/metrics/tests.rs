@@ -2,11 +2,11 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::api::{Cause, CheckOutcome, ConnectorState, Truth};
-use crate::view::{CheckView, ConnectorView, Facts, RemedyView, Standing};
+use crate::view::{CheckView, ConnectorView, OperatorFacts, RemedyView, Standing};
 
 struct Few {
     views: Mutex<Vec<ConnectorView>>,
-    facts: Mutex<Facts>,
+    facts: Mutex<OperatorFacts>,
 }
 
 impl Fleet for Few {
@@ -21,8 +21,8 @@ impl Fleet for Few {
         (facts.leader, facts.synced)
     }
 
-    fn facts(&self) -> Facts {
-        Facts { connectors: self.views.lock().len(), ..self.facts.lock().clone() }
+    fn facts(&self) -> OperatorFacts {
+        OperatorFacts { connectors: self.views.lock().len(), ..self.facts.lock().clone() }
     }
 }
 
@@ -59,7 +59,7 @@ fn view(name: &str, state: ConnectorState, cause: Option<Cause>) -> ConnectorVie
 }
 
 fn few(views: Vec<ConnectorView>) -> Arc<Few> {
-    let facts = Facts {
+    let facts = OperatorFacts {
         leader: Standing::Leader,
         synced: true,
         listening_since: Some("2026-11-22T11:00:00Z".parse().unwrap()),

@@ -7,18 +7,18 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::registry::{Backend, Backends};
-use super::self_check::Eyes;
+use super::self_check::SelfCheck;
 use crate::api::MonitoredBackend;
 use crate::cluster::StatusWriter;
 use crate::controller::events::{Event, Reporter};
 use crate::controller::remediation::Remedies;
-use crate::controller::runtime::wake::Wakes;
+use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::controller::unreadable::Unreadable;
 use crate::diagnosis::gather::Servers;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
-use crate::schedule::Places;
+use crate::schedule::ConcurrencyLimiter;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
@@ -26,7 +26,7 @@ use crate::time::Clock;
 pub const LOOKS_AT_ONCE: usize = 8;
 
 /// What the work on backends is given by whoever puts the operator together.
-pub struct Given {
+pub struct Parts {
     /// A client that sends each request once.
     pub client: kube::Client,
     /// The clocks.
@@ -44,7 +44,7 @@ pub struct Given {
     /// Whose last probe is written back, and when.
     pub checkpoints: Arc<Checkpoints<Backend>>,
     /// Wakes reconciles.
-    pub wakes: Wakes<MonitoredBackend>,
+    pub trigger: ReconcileTrigger<MonitoredBackend>,
     /// What may be dialled.
     pub policy: Policy,
     /// How many probes may be under way, at least 2.
@@ -62,9 +62,9 @@ pub struct Context {
     /// The dialler.
     pub prober: Arc<Prober>,
     /// How many probes may be under way.
-    pub places: Places,
+    pub places: ConcurrencyLimiter,
     /// Whether we see.
-    pub eyes: Eyes,
+    pub self_check: SelfCheck,
     /// Our part in the election.
     pub leadership: watch::Receiver<Leadership>,
     /// The one writer of status.
@@ -82,7 +82,7 @@ pub struct Context {
     /// Whose last probe is written back, and when.
     pub checkpoints: Arc<Checkpoints<Backend>>,
     /// Wakes reconciles.
-    pub wakes: Wakes<MonitoredBackend>,
+    pub trigger: ReconcileTrigger<MonitoredBackend>,
     /// The Prometheus that is asked where the spec names none.
     pub prometheus_url: Option<String>,
     /// Namespace and name of our pod, in a cluster: NetworkPolicies are asked whether they admit it.
@@ -98,12 +98,12 @@ pub struct Context {
     /// What was written or could not be, by backend.
     pub notes: Mutex<HashMap<u64, Notes>>,
     /// Where news of backends go that are new, changed or gone.
-    pub pokes: mpsc::UnboundedSender<Poke>,
+    pub commands: mpsc::UnboundedSender<Command>,
 }
 
 /// News for whoever schedules the rounds.
 #[derive(Debug)]
-pub enum Poke {
+pub enum Command {
     /// It is new, or its spec changed.
     Look(Arc<Backend>),
     /// It is gone.
@@ -131,14 +131,14 @@ pub struct Notes {
 
 impl Context {
     /// With no backend yet; and the news for whoever schedules the rounds.
-    pub fn new(given: Given) -> (Arc<Self>, mpsc::UnboundedReceiver<Poke>) {
-        let Given { client, clock, leadership, metrics, writer, reporter, remedies, checkpoints, wakes, .. } = given;
-        let (pokes, poked) = mpsc::unbounded_channel();
+    pub fn new(given: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+        let Parts { client, clock, leadership, metrics, writer, reporter, remedies, checkpoints, trigger, .. } = given;
+        let (commands, poked) = mpsc::unbounded_channel();
         let context = Self {
             backends: Arc::default(),
             prober: Arc::new(Prober::new(given.policy)),
-            places: Places::new(given.places),
-            eyes: Eyes::new(clock),
+            places: ConcurrencyLimiter::new(given.places),
+            self_check: SelfCheck::new(clock),
             unreadable: Unreadable::new(client.clone(), leadership.clone(), clock),
             leadership,
             writer,
@@ -147,7 +147,7 @@ impl Context {
             remedies,
             metrics,
             checkpoints,
-            wakes,
+            trigger,
             prometheus_url: given.prometheus_url,
             pod: given.pod,
             servers: Arc::default(),
@@ -155,7 +155,7 @@ impl Context {
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             notes: Mutex::default(),
-            pokes,
+            commands,
         };
         (Arc::new(context), poked)
     }
@@ -172,18 +172,18 @@ impl Context {
 
     /// A backend is gone.
     pub fn forget(&self, backend: &Arc<Backend>) {
-        self.backends.dismiss(backend);
-        self.eyes.left(backend);
+        self.backends.remove(backend);
+        self.self_check.left(backend);
         self.remedies.forget::<MonitoredBackend>(&backend.key);
         self.notes.lock().remove(&backend.number);
         // The scheduler is gone only while the process ends.
-        let _ = self.pokes.send(Poke::Gone(backend.clone()));
+        let _ = self.commands.send(Command::Gone(backend.clone()));
     }
 
     /// Wakes the reconcile of every backend.
     pub fn wake_all(&self) {
         for backend in self.backends.all() {
-            self.wakes.wake(&backend.key);
+            self.trigger.wake(&backend.key);
         }
     }
 }

@@ -43,7 +43,7 @@ pub async fn look(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool)
         is_news |= keep(context, backend, findings, now);
     }
     if is_news {
-        context.wakes.wake(&backend.key);
+        context.trigger.wake(&backend.key);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
-use super::target::Prepared;
+use super::target::Resolved;
 use crate::api::{BackendState, Diagnosis, ErrorClass, Key, MonitoredBackend, Phase, Reason, Truth};
 use crate::diagnosis::evidence::Vantage;
 use crate::health::availability::{Availability, Limits, Record, Sample};
@@ -57,7 +57,7 @@ pub struct Live {
     /// What its probes came to.
     pub record: Record,
     /// What to dial, once that is known, and when it was found out.
-    pub prepared: Option<(Arc<Prepared>, Moment)>,
+    pub prepared: Option<(Arc<Resolved>, Moment)>,
     /// `False` of `Accepted`: the target cannot be probed at all.
     pub refused: Option<(Reason, String)>,
     /// What the last probes saw.
@@ -284,7 +284,7 @@ pub struct Backends {
 
 /// What became of an object that was applied.
 #[derive(Debug)]
-pub struct Enrolled {
+pub struct Upserted {
     /// Its entry.
     pub backend: Arc<Backend>,
     /// It is new here.
@@ -292,12 +292,12 @@ pub struct Enrolled {
     /// Its spec, labels or annotations changed.
     pub changed: bool,
     /// Its predecessor of the same name, which is gone.
-    pub dismissed: Option<Arc<Backend>>,
+    pub removed: Option<Arc<Backend>>,
 }
 
 impl Backends {
     /// An object was applied.
-    pub fn enroll(&self, object: &MonitoredBackend, now: Now) -> Enrolled {
+    pub fn upsert(&self, object: &MonitoredBackend, now: Now) -> Upserted {
         let key = Key::of(&object.metadata);
         let known = self.get(&key);
         if let Some(backend) = known.clone().filter(|known| Some(&known.uid) == object.metadata.uid.as_ref()) {
@@ -310,16 +310,16 @@ impl Backends {
                 live.object = Arc::new(without_status(object));
                 changed
             });
-            return Enrolled { backend, is_new: false, changed, dismissed: None };
+            return Upserted { backend, is_new: false, changed, removed: None };
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let backend = Arc::new(Backend::new(number, object, now));
         self.map.write().insert(key, backend.clone());
-        Enrolled { backend, is_new: true, changed: true, dismissed: known }
+        Upserted { backend, is_new: true, changed: true, removed: known }
     }
 
     /// An object is gone.
-    pub fn dismiss(&self, backend: &Backend) {
+    pub fn remove(&self, backend: &Backend) {
         let mut map = self.map.write();
         if map.get(&backend.key).is_some_and(|known| known.number == backend.number) {
             map.remove(&backend.key);

@@ -13,7 +13,7 @@ const MOST_REGEX: usize = 1 << 20;
 
 /// What the Secrets that a spec names hold.
 #[derive(Clone, Default)]
-pub struct Resolved {
+pub struct RequestSecrets {
     /// Values of headers that come from Secrets, by the header's name.
     pub headers: Vec<(String, String)>,
     /// The token for `Authorization: Bearer`.
@@ -26,9 +26,9 @@ pub struct Resolved {
     pub client: Option<(Pem, Pem)>,
 }
 
-impl std::fmt::Debug for Resolved {
+impl std::fmt::Debug for RequestSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Resolved(…)")
+        f.write_str("RequestSecrets(…)")
     }
 }
 
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Resolved {
 ///
 /// # Errors
 /// What of the spec cannot be understood, and where it stands.
-pub fn request(spec: &ProbeSpec, target: Target, secrets: &Resolved) -> Result<Request, String> {
+pub fn request(spec: &ProbeSpec, target: Target, secrets: &RequestSecrets) -> Result<Request, String> {
     let http = &spec.http;
     let tls = http.tls.as_ref();
     Ok(Request {
@@ -79,7 +79,7 @@ pub fn actuator_request(request: &Request, actuator: &ActuatorProbe) -> Request 
     request
 }
 
-fn headers(http: &HttpProbe, secrets: &Resolved) -> Vec<(String, String)> {
+fn headers(http: &HttpProbe, secrets: &RequestSecrets) -> Vec<(String, String)> {
     let plain = http.headers.iter().filter_map(|header| Some((header.name.clone(), header.value.clone()?)));
     let mut headers: Vec<_> = plain.chain(secrets.headers.iter().cloned()).collect();
     let authorization = match (&secrets.bearer_token, &secrets.basic_auth) {
@@ -131,10 +131,10 @@ mod tests {
             },
             "metrics": { "required": ["up_total"] },
         }));
-        let secrets = Resolved {
+        let secrets = RequestSecrets {
             headers: vec![("X-Key".to_owned(), "from a Secret".to_owned())],
             basic_auth: Some(("ops".to_owned(), "pass".to_owned())),
-            ..Resolved::default()
+            ..RequestSecrets::default()
         };
         let made = request(&spec, target(), &secrets).unwrap();
         assert_eq!(made.timeout.as_secs(), 3);
@@ -152,7 +152,7 @@ mod tests {
     fn an_actuator_on_a_port_of_its_own_is_asked_over_http() {
         let like = |scheme| Target { scheme, ..target() };
         let asked = |scheme, port| {
-            let request = request(&ProbeSpec::default(), like(scheme), &Resolved::default()).unwrap();
+            let request = request(&ProbeSpec::default(), like(scheme), &RequestSecrets::default()).unwrap();
             let target = actuator_request(&request, &ActuatorProbe { base_path: None, port }).target;
             (target.scheme, target.port)
         };
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn an_expression_that_does_not_compile_is_named_with_its_field() {
         let spec = spec(serde_json::json!({ "http": { "bodyNotMatches": "(" } }));
-        let said = request(&spec, target(), &Resolved::default()).unwrap_err();
+        let said = request(&spec, target(), &RequestSecrets::default()).unwrap_err();
         assert_eq!(said, "spec.probe.http.bodyNotMatches is no regular expression: unclosed group");
     }
 }

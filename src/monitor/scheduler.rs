@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::context::{Context, Poke};
+use super::context::{Command, Context};
 use super::investigate;
 use super::registry::{Backend, Round, limits};
 use super::request::actuator_request;
-use super::self_check::{CHECK_EVERY, OwnCheck, Turn};
-use super::target::{Aim, Prepared, Unprepared, prepare};
+use super::self_check::{CHECK_EVERY, Change, OwnCheck};
+use super::target::{ProbeTarget, ResolveError, Resolved, prepare};
 use crate::api::{ErrorClass, Phase, Reason};
 use crate::controller::events::{Event, Kind};
 use crate::diagnosis::evidence::Vantage;
@@ -36,14 +36,14 @@ const STEADY: Duration = Duration::from_secs(60);
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the rounds until `stop`.
-pub async fn run(context: Arc<Context>, mut pokes: mpsc::UnboundedReceiver<Poke>, stop: CancellationToken) {
+pub async fn run(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Command>, stop: CancellationToken) {
     let (done, mut ended) = mpsc::unbounded_channel::<(Arc<Backend>, Moment)>();
-    let mut schedule = Schedule { context, deadlines: Deadlines::default(), known: HashMap::new() };
+    let mut schedule = ProbeScheduler { context, deadlines: Deadlines::default(), known: HashMap::new() };
     let tasks = TaskTracker::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(poke) = pokes.recv() => schedule.poked(poke),
+            Some(poke) = commands.recv() => schedule.poked(poke),
             Some((backend, next)) = ended.recv() => schedule.ended(&backend, next),
             number = schedule.deadlines.next() => {
                 let Some((backend, due)) = schedule.begin(number) else { continue };
@@ -62,13 +62,13 @@ pub async fn run(context: Arc<Context>, mut pokes: mpsc::UnboundedReceiver<Poke>
 }
 
 /// Whose turn is when.
-struct Schedule {
+struct ProbeScheduler {
     context: Arc<Context>,
     deadlines: Deadlines<u64>,
-    known: HashMap<u64, Turnus>,
+    known: HashMap<u64, Scheduled>,
 }
 
-struct Turnus {
+struct Scheduled {
     backend: Arc<Backend>,
     due: Moment,
     is_under_way: bool,
@@ -76,15 +76,15 @@ struct Turnus {
     again: bool,
 }
 
-impl Schedule {
-    fn poked(&mut self, poke: Poke) {
+impl ProbeScheduler {
+    fn poked(&mut self, poke: Command) {
         match poke {
-            Poke::Look(backend) => self.look(&backend),
-            Poke::Gone(backend) => {
+            Command::Look(backend) => self.look(&backend),
+            Command::Gone(backend) => {
                 self.deadlines.set(backend.number, None);
                 self.known.remove(&backend.number);
             }
-            Poke::Anew => {
+            Command::Anew => {
                 let waiting = self.known.values().filter(|turnus| !turnus.is_under_way);
                 let waiting: Vec<_> = waiting.map(|turnus| turnus.backend.clone()).collect();
                 for backend in waiting {
@@ -111,7 +111,7 @@ impl Schedule {
     }
 
     fn set(&mut self, backend: &Arc<Backend>, due: Moment) {
-        let turnus = Turnus { backend: backend.clone(), due, is_under_way: false, again: false };
+        let turnus = Scheduled { backend: backend.clone(), due, is_under_way: false, again: false };
         self.known.insert(backend.number, turnus);
         self.deadlines.set(backend.number, Some(self.context.clock.instant(due)));
     }
@@ -161,7 +161,7 @@ async fn round(context: &Arc<Context>, backend: &Arc<Backend>, due: Moment) -> M
 }
 
 /// What to dial, looked up anew when that is old. `None` when there is nothing to dial, which the status says.
-async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<Prepared>> {
+async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<Resolved>> {
     let now = context.clock.now();
     let known = backend.with(|live| live.prepared.clone());
     if let Some((prepared, at)) = &known {
@@ -177,7 +177,7 @@ async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
         Box::pin(prepare(&context.client, &object)).await
     };
     let patience = if known.is_some() { LOOKUP_PATIENCE } else { Duration::MAX };
-    let late = || Unprepared::Failed("the API server takes too long".to_owned());
+    let late = || ResolveError::Failed("the API server takes too long".to_owned());
     let outcome = timeout(patience, lookup).await.unwrap_or_else(|_| Err(late()));
     match outcome {
         Ok(prepared) => {
@@ -188,19 +188,19 @@ async fn prepared(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
                 refused.is_some()
             });
             if was_refused {
-                context.wakes.wake(&backend.key);
+                context.trigger.wake(&backend.key);
             }
             Some(prepared)
         }
-        Err(Unprepared::Refused(reason, message)) => {
+        Err(ResolveError::Refused(reason, message)) => {
             refuse(context, backend, reason, message);
             backend.with(|live| live.prepared = None);
             Box::pin(investigate::look(context, backend, false)).await;
-            context.wakes.wake(&backend.key);
+            context.trigger.wake(&backend.key);
             None
         }
         // We could not look: what was known before is dialled as before.
-        Err(Unprepared::Failed(why)) => {
+        Err(ResolveError::Failed(why)) => {
             tracing::debug!(backend = %backend.key, why, "its target could not be looked up");
             known.map(|(prepared, _)| prepared)
         }
@@ -220,12 +220,12 @@ fn refuse(context: &Context, backend: &Backend, reason: Reason, message: String)
 /// started ends by its own timeout, which may be as long as the interval: a hang is a failure, not a missed window.
 async fn dial(
     context: &Context,
-    prepared: &Prepared,
+    prepared: &Resolved,
     is_suspect: bool,
     due: Moment,
     patience: Duration,
 ) -> Option<Vec<(Moment, Outcome)>> {
-    let outcomes = join_all(prepared.aims.iter().map(async |aim: &Aim| {
+    let outcomes = join_all(prepared.aims.iter().map(async |aim: &ProbeTarget| {
         let _place = timeout(patience, context.places.take(&aim.host, is_suspect)).await.ok()?;
         let started_at = context.clock.now();
         context.metrics.probe_started(started_at.since(due));
@@ -235,7 +235,7 @@ async fn dial(
     outcomes.await.into_iter().collect()
 }
 
-async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepared, outcomes: Vec<(Moment, Outcome)>) {
+async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Resolved, outcomes: Vec<(Moment, Outcome)>) {
     for failure in outcomes.iter().filter_map(|(_, outcome)| outcome.result.as_ref().err()) {
         context.metrics.probe_failed(failure.class, failure.phase);
     }
@@ -251,26 +251,27 @@ async fn judge(context: &Arc<Context>, backend: &Arc<Backend>, prepared: &Prepar
         round.passed &= passed;
         round.vantages.push(vantage);
     }
-    let (dark, started_at) = (!round.passed && outcomes.iter().all(|(_, outcome)| is_dark(outcome)), round.started_at);
+    let (dark, started_at) =
+        (!round.passed && outcomes.iter().all(|(_, outcome)| is_unreachable(outcome)), round.started_at);
     let (changed, interval) = backend.with(|live| {
         let changed = live.take(round, now.moment);
         (changed, live.object.spec.probe.interval())
     });
-    let was_blind = context.eyes.blind_for(backend).is_some();
+    let was_blind = context.self_check.blind_for(backend).is_some();
     if let Some(aim) = prepared.aims.first() {
-        context.eyes.probed(backend, &aim.host, interval, dark, started_at);
+        context.self_check.probed(backend, &aim.host, interval, dark, started_at);
     }
     Box::pin(sight(context)).await;
-    if was_blind != context.eyes.blind_for(backend).is_some() {
+    if was_blind != context.self_check.blind_for(backend).is_some() {
         // It went dark while we are blind, or is seen again, whatever its own record says.
-        context.wakes.wake(&backend.key);
+        context.trigger.wake(&backend.key);
     }
     Box::pin(investigate::look(context, backend, changed)).await;
 }
 
 /// What the actuator's health page says, where that is asked for, and whether it passes: UNKNOWN is no failure, but it
 /// is not well either.
-async fn health(context: &Context, backend: &Backend, prepared: &Prepared) -> Option<(Vantage, bool)> {
+async fn health(context: &Context, backend: &Backend, prepared: &Resolved) -> Option<(Vantage, bool)> {
     let object = backend.object();
     let actuator = object.spec.probe.actuator.as_ref()?;
     let aim = prepared.aims.first()?;
@@ -287,13 +288,13 @@ async fn health(context: &Context, backend: &Backend, prepared: &Prepared) -> Op
 
 /// Looks whether we see at all, and tells when that changed.
 pub async fn sight(context: &Arc<Context>) {
-    match context.eyes.look() {
-        Turn::None => {}
-        Turn::Opened => {
+    match context.self_check.look() {
+        Change::None => {}
+        Change::Opened => {
             tracing::info!("probes see again");
             context.wake_all();
         }
-        Turn::Blinded(why) => {
+        Change::Blinded(why) => {
             tracing::warn!(why, "probes are blind: those that are dark are not judged");
             context.wake_all();
             tell_blindness(context, &why).await;
@@ -306,7 +307,7 @@ pub async fn check_ourselves(context: Arc<Context>, own: OwnCheck, stop: Cancell
     let mut tick = tokio::time::interval(CHECK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        if context.eyes.check(&own).await {
+        if context.self_check.check(&own).await {
             sight(&context).await;
         }
     }
@@ -315,7 +316,7 @@ pub async fn check_ourselves(context: Arc<Context>, own: OwnCheck, stop: Cancell
 /// About each Namespace that has backends which we are blind for.
 async fn tell_blindness(context: &Context, why: &str) {
     let at = context.clock.read().wall;
-    let dark = context.backends.all().into_iter().filter(|backend| context.eyes.blind_for(backend).is_some());
+    let dark = context.backends.all().into_iter().filter(|backend| context.self_check.blind_for(backend).is_some());
     let namespaces: std::collections::BTreeSet<String> =
         dark.map(|backend| backend.key.namespace.to_string()).collect();
     for namespace in namespaces {
@@ -356,14 +357,14 @@ fn denied(outcomes: &[(Moment, Outcome)]) -> Option<String> {
 }
 
 /// It got no byte from the far side, and not beyond connecting.
-fn is_dark(outcome: &Outcome) -> bool {
+fn is_unreachable(outcome: &Outcome) -> bool {
     let failed = outcome.result.as_ref().err();
     let early = failed.is_some_and(|failure| matches!(failure.phase, Phase::Resolve | Phase::Connect));
     early && !outcome.seen.any_byte && failed.is_some_and(|failure| failure.class != ErrorClass::Denied)
 }
 
 /// All aims as one: it passes when any of them does. Those that fail beside it are the workload's trouble, and say so.
-fn summed_up(prepared: &Prepared, outcomes: &[(Moment, Outcome)], stamp: impl Fn(Moment) -> jiff::Timestamp) -> Round {
+fn summed_up(prepared: &Resolved, outcomes: &[(Moment, Outcome)], stamp: impl Fn(Moment) -> jiff::Timestamp) -> Round {
     let passed = outcomes.iter().any(|(_, outcome)| outcome.result.is_ok());
     let relevant = outcomes.iter().filter(|(_, outcome)| outcome.result.is_ok() == passed);
     let vantages = prepared.aims.iter().zip(outcomes);
@@ -385,8 +386,8 @@ fn summed_up(prepared: &Prepared, outcomes: &[(Moment, Outcome)], stamp: impl Fn
 
 /// Whether a verdict of Down waits until we know that we see.
 pub fn is_held(context: &Context, backend: &Backend, availability: Availability) -> Option<Duration> {
-    let until = context.eyes.held_until()?;
-    let waits = availability == Availability::Down && context.eyes.is_dark(backend);
+    let until = context.self_check.held_until()?;
+    let waits = availability == Availability::Down && context.self_check.is_unreachable(backend);
     waits.then(|| until.since(context.clock.now()).max(Duration::from_millis(100)))
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::registry::Backend;
-use crate::health::visibility::{Fleet, Sight};
+use crate::health::visibility::{Fleet, Visibility};
 use crate::time::{Clock, Moment};
 
 /// How often our own check is made while something is dark.
@@ -45,7 +45,7 @@ impl OwnCheck {
 }
 
 /// What is known of our own sight.
-pub struct Eyes {
+pub struct SelfCheck {
     clock: Clock,
     fleet: Mutex<Fleet>,
     own_failure: Mutex<Option<String>>,
@@ -57,7 +57,7 @@ pub struct Eyes {
 
 /// What changed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Change {
     /// Nothing.
     None,
     /// We went blind: why.
@@ -66,7 +66,7 @@ pub enum Turn {
     Opened,
 }
 
-impl Eyes {
+impl SelfCheck {
     /// Open, until something says otherwise.
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -94,7 +94,7 @@ impl Eyes {
         let said = self.said.lock().clone();
         let fleet = self.fleet.lock();
         match said {
-            Some(said) => fleet.is_dark(backend.number).then_some(said),
+            Some(said) => fleet.is_unreachable(backend.number).then_some(said),
             None => fleet
                 .is_unseen(backend.number)
                 .then(|| "we could not see, and have not probed it since we see again".to_owned()),
@@ -107,28 +107,28 @@ impl Eyes {
     }
 
     /// Whether `backend` is dark.
-    pub fn is_dark(&self, backend: &Backend) -> bool {
-        self.fleet.lock().is_dark(backend.number)
+    pub fn is_unreachable(&self, backend: &Backend) -> bool {
+        self.fleet.lock().is_unreachable(backend.number)
     }
 
     /// Judges anew; says what changed.
-    pub fn look(&self) -> Turn {
+    pub fn look(&self) -> Change {
         let now = self.clock.now();
         let failure = self.own_failure.lock().clone();
         let sight = self.fleet.lock().sight(failure.as_deref(), now);
-        *self.held_until.lock() = if let Sight::Dimming(until) = &sight { Some(*until) } else { None };
+        *self.held_until.lock() = if let Visibility::Suspect(until) = &sight { Some(*until) } else { None };
         let mut said = self.said.lock();
         match sight {
-            Sight::Blind(why) if said.is_none() => {
+            Visibility::Lost(why) if said.is_none() => {
                 *said = Some(why.clone());
-                Turn::Blinded(why)
+                Change::Blinded(why)
             }
-            Sight::Blind(_) => Turn::None,
-            Sight::Clear | Sight::Dimming(_) if said.take().is_some() => {
+            Visibility::Lost(_) => Change::None,
+            Visibility::Normal | Visibility::Suspect(_) if said.take().is_some() => {
                 self.fleet.lock().opened(now);
-                Turn::Opened
+                Change::Opened
             }
-            Sight::Clear | Sight::Dimming(_) => Turn::None,
+            Visibility::Normal | Visibility::Suspect(_) => Change::None,
         }
     }
 

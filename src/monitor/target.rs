@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 
-use super::request::{Resolved, request};
+use super::request::{RequestSecrets, request};
 use super::workload;
 use crate::api::{MonitoredBackend, PodsTarget, Reason, SecretKeyRef, ServiceTarget, TargetScheme};
 use crate::cluster::{CALL_TIMEOUT, CallError, within};
@@ -27,7 +27,7 @@ const MOST_AIMS: usize = 20;
 
 /// One place to dial.
 #[derive(Clone, Debug)]
-pub struct Aim {
+pub struct ProbeTarget {
     /// The name of its vantage: `target`, or `pod/NAME` where several are dialled.
     pub name: String,
     /// What is asked.
@@ -38,27 +38,27 @@ pub struct Aim {
 
 /// Everything that is dialled for one backend.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct Resolved {
     /// The target as a URL without credentials.
     pub url: String,
     /// What Prometheus is to scrape; `None` where no HTTP is spoken.
     pub scrape: Option<Scrape>,
     /// At least one.
-    pub aims: Vec<Aim>,
+    pub aims: Vec<ProbeTarget>,
     /// Addresses come and go: pods, and endpoints of a headless Service.
     pub is_fleeting: bool,
 }
 
 /// Why there is nothing to dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unprepared {
+pub enum ResolveError {
     /// The spec names something that is not there, or cannot be understood: `Accepted` is False.
     Refused(Reason, String),
     /// We could not look; what was prepared before stands.
     Failed(String),
 }
 
-impl Unprepared {
+impl ResolveError {
     fn target(message: impl Into<String>) -> Self {
         Self::Refused(Reason::InvalidTarget, message.into())
     }
@@ -68,41 +68,41 @@ impl Unprepared {
 ///
 /// # Errors
 /// Why that is not possible.
-pub async fn prepare(client: &Client, backend: &MonitoredBackend) -> Result<Prepared, Unprepared> {
+pub async fn prepare(client: &Client, backend: &MonitoredBackend) -> Result<Resolved, ResolveError> {
     let namespace = backend.namespace().unwrap_or_default();
-    let place = Place { client, namespace: &namespace };
+    let place = Dialled { client, namespace: &namespace };
     let secrets = place.secrets(backend).await?;
     let target = &backend.spec.target;
     let (url, targets, is_fleeting) = if let Some(url) = &target.url {
-        let target = of_url(url).map_err(Unprepared::target)?;
+        let target = of_url(url).map_err(ResolveError::target)?;
         (as_url(&target), vec![(TARGET.to_owned(), target)], false)
     } else if let Some(service) = &target.service {
         place.of_service(service).await?
     } else if let Some(pods) = &target.pods {
         place.of_pods(backend, pods).await?
     } else {
-        return Err(Unprepared::target("spec.target names nothing to dial"));
+        return Err(ResolveError::target("spec.target names nothing to dial"));
     };
     let mut aims = Vec::with_capacity(targets.len());
     for (name, target) in targets.into_iter().take(MOST_AIMS) {
         let host: Arc<str> = target.address.map_or_else(|| target.host.clone(), |address| address.to_string()).into();
-        let request = request(&backend.spec.probe, target, &secrets).map_err(Unprepared::target)?;
-        aims.push(Aim { name, request, host });
+        let request = request(&backend.spec.probe, target, &secrets).map_err(ResolveError::target)?;
+        aims.push(ProbeTarget { name, request, host });
     }
     let scrape = scrape(backend, &aims);
-    Ok(Prepared { url, scrape, aims, is_fleeting })
+    Ok(Resolved { url, scrape, aims, is_fleeting })
 }
 
 /// A credential that stands in a labelled Secret.
 ///
 /// # Errors
 /// Why there is none.
-pub async fn credential(client: &Client, namespace: &str, from: &SecretKeyRef) -> Result<String, Unprepared> {
-    Place { client, namespace }.text(from).await
+pub async fn credential(client: &Client, namespace: &str, from: &SecretKeyRef) -> Result<String, ResolveError> {
+    Dialled { client, namespace }.text(from).await
 }
 
 /// The page of the target itself; where that is not asked to be one and an actuator is read, the actuator's.
-fn scrape(backend: &MonitoredBackend, aims: &[Aim]) -> Option<Scrape> {
+fn scrape(backend: &MonitoredBackend, aims: &[ProbeTarget]) -> Option<Scrape> {
     let probe = &backend.spec.probe;
     let first = &aims.first()?.request.target;
     if !matches!(first.scheme, Scheme::Http | Scheme::Https) {
@@ -114,7 +114,7 @@ fn scrape(backend: &MonitoredBackend, aims: &[Aim]) -> Option<Scrape> {
         None => first.path.split('?').next().unwrap_or("/").to_owned(),
     };
     let own_port = actuator.and_then(|actuator| u16::try_from(actuator.port?).ok());
-    let address = |aim: &Aim| {
+    let address = |aim: &ProbeTarget| {
         let target = &aim.request.target;
         // A Service by its name, whatever address it has now; a pod by its address, for it has no name.
         let host = match target.address.filter(|_| aim.name != TARGET) {
@@ -129,22 +129,25 @@ fn scrape(backend: &MonitoredBackend, aims: &[Aim]) -> Option<Scrape> {
 
 type Targets = (String, Vec<(String, Target)>, bool);
 
-struct Place<'a> {
+struct Dialled<'a> {
     client: &'a Client,
     namespace: &'a str,
 }
 
-impl Place<'_> {
-    async fn of_service(&self, target: &ServiceTarget) -> Result<Targets, Unprepared> {
+impl Dialled<'_> {
+    async fn of_service(&self, target: &ServiceTarget) -> Result<Targets, ResolveError> {
         let name = &target.name;
         let what = format!("reading Service {}/{name}", self.namespace);
         let api: Api<Service> = Api::namespaced(self.client.clone(), self.namespace);
         let service = match within(&what, CALL_TIMEOUT, api.get(name)).await {
             Ok(service) => service,
             Err(CallError::NotFound) => {
-                return Err(Unprepared::target(format!("there is no Service {name} in namespace {}", self.namespace)));
+                return Err(ResolveError::target(format!(
+                    "there is no Service {name} in namespace {}",
+                    self.namespace
+                )));
             }
-            Err(error) => return Err(Unprepared::Failed(format!("{what}: {error}"))),
+            Err(error) => return Err(ResolveError::Failed(format!("{what}: {error}"))),
         };
         let spec = service.spec.unwrap_or_default();
         // A Service without a selector leads wherever somebody wrote; it is no more than a URL.
@@ -157,7 +160,7 @@ impl Place<'_> {
         let Some(port) = port else {
             let known = ports.iter().map(|port| format!("{} {}", port.name.as_deref().unwrap_or("-"), port.port));
             let known = known.collect::<Vec<_>>().join(", ");
-            return Err(Unprepared::target(format!(
+            return Err(ResolveError::target(format!(
                 "Service {name} has no port {}; it has: {known}",
                 in_words(&target.port)
             )));
@@ -184,12 +187,17 @@ impl Place<'_> {
     }
 
     /// Each endpoint of a headless Service, ready or not.
-    async fn endpoints(&self, service: &str, port: &str, whole: &Target) -> Result<Vec<(String, Target)>, Unprepared> {
+    async fn endpoints(
+        &self,
+        service: &str,
+        port: &str,
+        whole: &Target,
+    ) -> Result<Vec<(String, Target)>, ResolveError> {
         let what = format!("reading the EndpointSlices of Service {}/{service}", self.namespace);
         let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), self.namespace);
         let params = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
         let slices = within(&what, CALL_TIMEOUT, api.list(&params)).await;
-        let slices = slices.map_err(|error| Unprepared::Failed(format!("{what}: {error}")))?;
+        let slices = slices.map_err(|error| ResolveError::Failed(format!("{what}: {error}")))?;
         let mut found = Vec::new();
         for slice in slices.items {
             let ports = slice.ports.unwrap_or_default();
@@ -212,24 +220,24 @@ impl Place<'_> {
     }
 
     /// Each pod of the workload, ready or not.
-    async fn of_pods(&self, backend: &MonitoredBackend, target: &PodsTarget) -> Result<Targets, Unprepared> {
+    async fn of_pods(&self, backend: &MonitoredBackend, target: &PodsTarget) -> Result<Targets, ResolveError> {
         let Some(reference) = &backend.spec.workload_ref else {
-            return Err(Unprepared::target("spec.target.pods needs spec.workloadRef"));
+            return Err(ResolveError::target("spec.target.pods needs spec.workloadRef"));
         };
         let selector = match workload::selector(self.client, self.namespace, reference).await {
             Ok(selector) => selector,
             Err(CallError::NotFound) => {
                 let message =
                     format!("there is no {} {} in namespace {}", reference.kind, reference.name, self.namespace);
-                return Err(Unprepared::Refused(Reason::WorkloadNotFound, message));
+                return Err(ResolveError::Refused(Reason::WorkloadNotFound, message));
             }
-            Err(error) => return Err(Unprepared::Failed(error.to_string())),
+            Err(error) => return Err(ResolveError::Failed(error.to_string())),
         };
         let what = format!("listing the pods of {} {}/{}", reference.kind, self.namespace, reference.name);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
         let params = ListParams::default().labels_from(&selector);
         let pods = within(&what, CALL_TIMEOUT, api.list(&params)).await;
-        let pods = pods.map_err(|error| Unprepared::Failed(format!("{what}: {error}")))?;
+        let pods = pods.map_err(|error| ResolveError::Failed(format!("{what}: {error}")))?;
         let whole = Target {
             scheme: scheme(target.scheme),
             host: reference.name.clone(),
@@ -241,7 +249,7 @@ impl Place<'_> {
         let url = format!("{}://{}:{}{}", whole.scheme.as_str(), whole.host, in_words(&target.port), whole.path);
         let aims: Vec<_> = pods.items.iter().filter_map(|pod| of_pod(pod, &target.port, &whole)).collect();
         if aims.is_empty() {
-            return Err(Unprepared::Failed(format!(
+            return Err(ResolveError::Failed(format!(
                 "{} {} has no pod with an address",
                 reference.kind, reference.name
             )));
@@ -249,9 +257,9 @@ impl Place<'_> {
         Ok((url, aims, true))
     }
 
-    async fn secrets(&self, backend: &MonitoredBackend) -> Result<Resolved, Unprepared> {
+    async fn secrets(&self, backend: &MonitoredBackend) -> Result<RequestSecrets, ResolveError> {
         let http = &backend.spec.probe.http;
-        let mut resolved = Resolved::default();
+        let mut resolved = RequestSecrets::default();
         for header in &http.headers {
             let Some(from) = &header.value_from else { continue };
             resolved.headers.push((header.name.clone(), self.text(&from.secret_ref).await?));
@@ -277,18 +285,18 @@ impl Place<'_> {
     }
 
     /// A credential as text, without the line end that editors leave.
-    async fn text(&self, from: &SecretKeyRef) -> Result<String, Unprepared> {
+    async fn text(&self, from: &SecretKeyRef) -> Result<String, ResolveError> {
         let bytes = self.bytes(from, true).await?;
         let text = std::str::from_utf8(&bytes).map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
         let text = text.ok().filter(|text| text.chars().all(|letter| !letter.is_control()));
         text.ok_or_else(|| {
-            Unprepared::target(format!("key {} of Secret {} is not one line of UTF-8 text", from.key, from.name))
+            ResolveError::target(format!("key {} of Secret {} is not one line of UTF-8 text", from.key, from.name))
         })
     }
 
-    async fn bytes(&self, from: &SecretKeyRef, is_credential: bool) -> Result<Vec<u8>, Unprepared> {
+    async fn bytes(&self, from: &SecretKeyRef, is_credential: bool) -> Result<Vec<u8>, ResolveError> {
         let SecretKeyRef { name, key } = from;
-        let missing = |message: String| Unprepared::Refused(Reason::SecretNotFound, message);
+        let missing = |message: String| ResolveError::Refused(Reason::SecretNotFound, message);
         let what = format!("reading Secret {}/{name}", self.namespace);
         let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
         let secret = match within(&what, CALL_TIMEOUT, api.get(name)).await {
@@ -296,7 +304,7 @@ impl Place<'_> {
             Err(CallError::NotFound) => {
                 return Err(missing(format!("there is no Secret {name} in namespace {}", self.namespace)));
             }
-            Err(error) => return Err(Unprepared::Failed(format!("{what}: {error}"))),
+            Err(error) => return Err(ResolveError::Failed(format!("{what}: {error}"))),
         };
         if is_credential && secret.labels().get(CREDENTIALS.0).map(String::as_str) != Some(CREDENTIALS.1) {
             let (label, value) = CREDENTIALS;

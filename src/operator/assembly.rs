@@ -12,28 +12,28 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::backends::{Quarter, Shared, own_ports};
-use super::connectors::{brakes, enroll, known_connectors, of_connectors, remedies, tell_sites};
+use super::backends::{BackendSubsystem, Shared, own_ports};
+use super::connectors::{brakes, known_connectors, of_connectors, remedies, tell_sites, upsert};
 use super::group::Group;
-use super::listening::{Town, every};
-use super::shutdown::{Heirs, Running};
+use super::listening::{ListeningCoordinator, every};
+use super::shutdown::{Running, Successors};
 use crate::admin::{Admin, Authenticator};
 use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
-use crate::cluster::own_addresses::Ourselves;
+use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{Clients, StatusWriter, connect, endpoints};
-use crate::controller::connector::deadlines::{Keeper, Outlets};
+use crate::controller::connector::deadlines::{DeadlineScheduler, Sinks};
 use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::sites::Sites;
-use crate::controller::connector::view::Known;
+use crate::controller::connector::view::FleetView;
 use crate::controller::connector::watch::Tap;
 use crate::controller::connector::{drive, leases};
 use crate::controller::events::Reporter;
-use crate::controller::fleet::Everything;
-use crate::controller::runtime::wake::Wakes;
+use crate::controller::fleet::CombinedFleet;
+use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
-use crate::heartbeat::registry::{Registry, Told};
+use crate::heartbeat::registry::{Notice, Registry};
 use crate::heartbeat::routes::{self, Options};
 use crate::http::connection_limit::WhenFull;
 use crate::http::server::{Limits, serve};
@@ -41,7 +41,7 @@ use crate::http::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, PodLabel, identity};
 use crate::leadership::Leadership;
 use crate::metrics::{Metrics, register_fleet};
-use crate::schedule::checkpoints::{Budget, Checkpoints};
+use crate::schedule::checkpoints::{Checkpoints, WriteBudget};
 use crate::time::Clock;
 use crate::view::Fleet;
 
@@ -52,9 +52,9 @@ pub(super) struct Pod {
 }
 
 impl Pod {
-    fn with_service(&self, args: &RunArgs) -> Ourselves {
+    fn with_service(&self, args: &RunArgs) -> OwnAddresses {
         let (namespace, pod) = (self.namespace.clone(), self.name.clone());
-        Ourselves { namespace, pod, heartbeat_service: args.heartbeat_service.clone() }
+        OwnAddresses { namespace, pod, heartbeat_service: args.heartbeat_service.clone() }
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Assembly {
     pod: Option<Pod>,
     lease_namespace: String,
     registry: Arc<Registry>,
-    told: mpsc::UnboundedReceiver<Told>,
+    told: mpsc::UnboundedReceiver<Notice>,
     tls: Option<Arc<TlsFiles>>,
     clock: Clock,
 }
@@ -106,7 +106,7 @@ impl Assembly {
         let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
         let (sites, writer) = (Arc::new(Sites::default()), StatusWriter::new(clock, metrics.clone()));
         let reporter = Reporter { client: clients.lease.clone(), instance: me };
-        let budget = Arc::new(Budget::new(args.status_writes_per_second));
+        let budget = Arc::new(WriteBudget::new(args.status_writes_per_second));
         let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let shared = Shared {
             ourselves: pod.as_ref().map(|pod| pod.with_service(&args)),
@@ -120,7 +120,7 @@ impl Assembly {
             budget: &budget,
             clock,
         };
-        let quarter = Quarter::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
+        let quarter = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
         let prober = quarter.known.context.prober.clone();
         let context = Arc::new(of_connectors(&shared, &registry, &sites, prober));
@@ -128,22 +128,28 @@ impl Assembly {
         let checkpoints = Arc::new(Checkpoints::new(period, budget.clone()));
         let known = Arc::new(known_connectors(&context, &checkpoints, args.public_url.is_some()));
         let (connectors, backends) = (known.clone(), quarter.known.clone());
-        let fleet: Arc<dyn Fleet> = Arc::new(Everything { connectors, backends, remedies: remedies.clone() });
+        let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remedies: remedies.clone() });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
-        let (pokes, poked) = mpsc::unbounded_channel();
-        let town = Town::new(registry.clone(), clock, pokes.clone());
-        let parts =
-            Parts { args: &args, clients: &clients, context: &context, town: &town, known: &known, fleet: &fleet };
-        let wakes = parts.controllers(&checkpoints, pokes, &work);
-        quarter.start(|| every(town.all.subscribe()), &work);
-        parts.keeper(&wakes, told, poked, sites, &work);
-        parts.checkpoints(checkpoints, wakes, &lease_namespace, &work);
-        let heirs = parts.path(pod.as_ref(), &rest)?;
-        contest.spawn(elector.run(contest.stop.clone(), town.froze.clone()));
+        let (commands, poked) = mpsc::unbounded_channel();
+        let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands.clone());
+        let parts = Parts {
+            args: &args,
+            clients: &clients,
+            context: &context,
+            coordinator: &coordinator,
+            known: &known,
+            fleet: &fleet,
+        };
+        let trigger = parts.controllers(&checkpoints, commands, &work);
+        quarter.start(|| every(coordinator.all.subscribe()), &work);
+        parts.scheduler(&trigger, told, poked, sites, &work);
+        parts.checkpoints(checkpoints, trigger, &lease_namespace, &work);
+        let successors = parts.path(pod.as_ref(), &rest)?;
+        contest.spawn(elector.run(contest.stop.clone(), coordinator.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
         let limits = Limits { max_connections: connections, ..Limits::default() };
         parts.ports((beats, limits), admin, tls, metrics, exported, &hearing, &rest);
-        Ok(Running { hearing, work, election: contest, rest, failed, heirs, context, known })
+        Ok(Running { hearing, work, election: contest, rest, failed, successors, context, known })
     }
 }
 
@@ -152,8 +158,8 @@ struct Parts<'a> {
     args: &'a RunArgs,
     clients: &'a Clients,
     context: &'a Arc<Context>,
-    town: &'a Town,
-    known: &'a Arc<Known>,
+    coordinator: &'a ListeningCoordinator,
+    known: &'a Arc<FleetView>,
     fleet: &'a Arc<dyn Fleet>,
 }
 
@@ -162,23 +168,23 @@ impl Parts<'_> {
     fn controllers(
         &self,
         checkpoints: &Arc<Checkpoints<Entry>>,
-        pokes: mpsc::UnboundedSender<crate::controller::connector::deadlines::Poke>,
+        commands: mpsc::UnboundedSender<crate::controller::connector::deadlines::Command>,
         work: &Group,
-    ) -> Wakes<Connector> {
-        let (wakes, scopes) = Wakes::new(&self.args.namespace);
+    ) -> ReconcileTrigger<Connector> {
+        let (trigger, scopes) = ReconcileTrigger::new(&self.args.namespace);
         let mut stores = Vec::new();
         let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
         for (scope, woken) in scopes {
-            let wakes = wakes.clone();
+            let trigger = trigger.clone();
             let tap = Tap {
                 context: self.context.clone(),
-                pokes: pokes.clone(),
+                commands: commands.clone(),
                 checkpoints: checkpoints.clone(),
                 scope: scope.as_deref().map(Into::into),
-                filled: self.town.filled(unfilled.clone()),
-                wake: Arc::new(move |key| wakes.wake(key)),
+                filled: self.coordinator.filled(unfilled.clone()),
+                wake: Arc::new(move |key| trigger.wake(key)),
             };
-            let all = every(self.town.all.subscribe());
+            let all = every(self.coordinator.all.subscribe());
             let (store, driven) =
                 drive::controller(&self.clients.main, scope.as_deref(), tap, woken, all, work.stop.clone());
             stores.push(store);
@@ -187,39 +193,39 @@ impl Parts<'_> {
                 Some(namespace) => Api::namespaced(self.clients.main.clone(), namespace),
                 None => Api::all(self.clients.main.clone()),
             };
-            let town = self.town.clone();
-            let moved = move || town.listening_moved();
+            let coordinator = self.coordinator.clone();
+            let moved = move || coordinator.listening_moved();
             work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
-        enroll(&self.context.remedies.roll, &stores);
+        upsert(&self.context.remedies.census, &stores);
         self.known.stores.write().clone_from(&stores);
-        wakes
+        trigger
     }
 
-    fn keeper(
+    fn scheduler(
         &self,
-        wakes: &Wakes<Connector>,
-        told: mpsc::UnboundedReceiver<Told>,
-        poked: mpsc::UnboundedReceiver<crate::controller::connector::deadlines::Poke>,
+        trigger: &ReconcileTrigger<Connector>,
+        told: mpsc::UnboundedReceiver<Notice>,
+        poked: mpsc::UnboundedReceiver<crate::controller::connector::deadlines::Command>,
         sites: Arc<Sites>,
         work: &Group,
     ) {
         let (news, tellable) = mpsc::unbounded_channel();
-        let (wakes, town) = (wakes.clone(), self.town.clone());
-        let outlets = Outlets {
-            wake: Box::new(move |entry: &Entry| wakes.wake(&entry.identity.key)),
+        let (trigger, coordinator) = (trigger.clone(), self.coordinator.clone());
+        let outlets = Sinks {
+            wake: Box::new(move |entry: &Entry| trigger.wake(&entry.identity.key)),
             told: news,
-            is_awake: Box::new(move || town.is_awake()),
+            is_awake: Box::new(move || coordinator.is_awake()),
         };
-        let keeper = Keeper::new(self.context.registry.clone(), sites, outlets);
-        work.spawn(keeper.run(told, poked, work.stop.clone()));
+        let scheduler = DeadlineScheduler::new(self.context.registry.clone(), sites, outlets);
+        work.spawn(scheduler.run(told, poked, work.stop.clone()));
         work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
     }
 
     fn checkpoints(
         &self,
         checkpoints: Arc<Checkpoints<Entry>>,
-        wakes: Wakes<Connector>,
+        trigger: ReconcileTrigger<Connector>,
         lease_namespace: &str,
         work: &Group,
     ) {
@@ -230,37 +236,40 @@ impl Parts<'_> {
             name: Some(self.args.lease_name.clone()),
             ..ObjectReference::default()
         };
-        work.spawn(drive::checkpoints(self.context.clone(), checkpoints, wakes, lease, work.stop.clone()));
+        work.spawn(drive::checkpoints(self.context.clone(), checkpoints, trigger, lease, work.stop.clone()));
     }
 
     /// Whether we can be reached: through the public URL, and behind the Service. Gives who may be there after us.
-    fn path(&self, pod: Option<&Pod>, rest: &Group) -> anyhow::Result<Option<Heirs>> {
+    fn path(&self, pod: Option<&Pod>, rest: &Group) -> anyhow::Result<Option<Successors>> {
         if let Some(url) = &self.args.public_url {
             let target: Uri = format!("{url}/api/connector/heartbeat").parse().context("--public-url")?;
-            let town = self.town.clone();
+            let coordinator = self.coordinator.clone();
             rest.spawn(canary::run(
                 self.context.registry.clone(),
                 target,
-                move || town.listening_moved(),
+                move || coordinator.listening_moved(),
                 rest.stop.clone(),
             ));
         }
         match (&self.args.heartbeat_service, pod) {
             (Some(service), Some(pod)) => {
-                let town = self.town.clone();
+                let coordinator = self.coordinator.clone();
                 // Not behind it until that has been seen.
-                town.registry.ear.update(town.registry.clock().now(), |inputs| inputs.behind_service = Some(false));
+                coordinator
+                    .registry
+                    .listening
+                    .update(coordinator.registry.clock().now(), |inputs| inputs.behind_service = Some(false));
                 let tell = move |behind| {
-                    let now = town.registry.clock().now();
-                    if town.registry.ear.update(now, |inputs| inputs.behind_service = Some(behind)) {
-                        town.listening_moved();
+                    let now = coordinator.registry.clock().now();
+                    if coordinator.registry.listening.update(now, |inputs| inputs.behind_service = Some(behind)) {
+                        coordinator.listening_moved();
                     }
                 };
                 let api = Api::namespaced(self.clients.main.clone(), &pod.namespace);
-                let heirs = Heirs { api: api.clone(), service: service.clone(), pod: pod.name.clone() };
+                let successors = Successors { api: api.clone(), service: service.clone(), pod: pod.name.clone() };
                 let (service, pod, stop) = (service.clone(), pod.name.clone(), rest.stop.clone());
                 rest.spawn(async move { endpoints::follow(api, &service, |name| name == pod, tell, stop).await });
-                Ok(Some(heirs))
+                Ok(Some(successors))
             }
             (Some(_), None) => {
                 anyhow::bail!("--heartbeat-service needs to know our own pod: set POD_NAME and POD_NAMESPACE")
@@ -270,8 +279,8 @@ impl Parts<'_> {
     }
 
     fn election(&self, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &Group) {
-        rest.spawn(self.town.clone().follow(leadership.clone(), rest.stop.clone()));
-        rest.spawn(self.town.clone().beat(rest.stop.clone()));
+        rest.spawn(self.coordinator.clone().follow(leadership.clone(), rest.stop.clone()));
+        rest.spawn(self.coordinator.clone().beat(rest.stop.clone()));
         if let Some(pod) = pod {
             let label = PodLabel::new(self.clients.lease.clone(), &pod.namespace, &pod.name);
             rest.spawn(label.run(leadership, rest.stop.clone()));
@@ -294,8 +303,8 @@ impl Parts<'_> {
         let public = routes::router(self.context.registry.clone(), options);
         hearing.spawn(serve(beats, public, tls, limits, hearing.stop.clone()));
         let now = self.context.clock.now();
-        if self.context.registry.ear.update(now, |inputs| inputs.port_open = true) {
-            self.town.listening_moved();
+        if self.context.registry.listening.update(now, |inputs| inputs.port_open = true) {
+            self.coordinator.listening_moved();
         }
         let auth = match self.args.admin_auth {
             AdminAuth::Off => None,

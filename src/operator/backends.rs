@@ -8,26 +8,26 @@ use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-use super::connectors::enroll;
+use super::connectors::upsert;
 use super::group::Group;
 use crate::api::MonitoredBackend;
 use crate::cli::args::RunArgs;
-use crate::cluster::address_ranges::Networks;
-use crate::cluster::own_addresses::Ourselves;
+use crate::cluster::address_ranges::AddressRanges;
+use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{Clients, StatusWriter, address_ranges, own_addresses};
 use crate::controller::backend::drive;
-use crate::controller::backend::view::Known;
+use crate::controller::backend::view::FleetView;
 use crate::controller::backend::watch::Tap;
 use crate::controller::events::Reporter;
 use crate::controller::remediation::Remedies;
-use crate::controller::runtime::wake::{Scope, Wakes};
+use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
-use crate::monitor::context::{Context, Given, Poke};
+use crate::monitor::context::{Command, Context, Parts};
 use crate::monitor::scheduler;
 use crate::monitor::self_check::OwnCheck;
 use crate::probe::{Policy, Prober};
-use crate::schedule::checkpoints::{Budget, Checkpoints};
+use crate::schedule::checkpoints::{Checkpoints, WriteBudget};
 use crate::time::Clock;
 
 /// What the other kind and this one share.
@@ -39,25 +39,25 @@ pub(super) struct Shared<'a> {
     pub(super) reporter: &'a Reporter,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) remedies: &'a Arc<Remedies>,
-    pub(super) budget: &'a Arc<Budget>,
+    pub(super) budget: &'a Arc<WriteBudget>,
     pub(super) clock: Clock,
     /// Our pod, in a cluster.
-    pub(super) ourselves: Option<Ourselves>,
+    pub(super) ourselves: Option<OwnAddresses>,
 }
 
 /// Everything for backends, made and not started.
-pub(super) struct Quarter {
-    pub(super) known: Arc<Known>,
+pub(super) struct BackendSubsystem {
+    pub(super) known: Arc<FleetView>,
     context: Arc<Context>,
     scopes: Vec<Scope<MonitoredBackend>>,
-    poked: mpsc::UnboundedReceiver<Poke>,
+    poked: mpsc::UnboundedReceiver<Command>,
     policy: Policy,
     own: OwnCheck,
     client: Client,
-    ourselves: Option<Ourselves>,
+    ourselves: Option<OwnAddresses>,
 }
 
-impl Quarter {
+impl BackendSubsystem {
     pub(super) fn new(shared: &Shared<'_>, own_ports: Vec<u16>) -> Self {
         let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget, clock, ref ourselves } =
             *shared;
@@ -70,9 +70,9 @@ impl Quarter {
             own_addresses: std::env::var("POD_IP").ok().and_then(|ip| ip.parse::<IpAddr>().ok()).into_iter().collect(),
             ..Policy::default()
         };
-        let (wakes, scopes) = Wakes::new(&args.namespace);
+        let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
         let period = std::time::Duration::from_secs(args.checkpoint_seconds.into());
-        let (context, poked) = Context::new(Given {
+        let (context, poked) = Context::new(Parts {
             client: clients.lease.clone(),
             clock,
             leadership: leadership.clone(),
@@ -81,13 +81,13 @@ impl Quarter {
             reporter: reporter.clone(),
             remedies: remedies.clone(),
             checkpoints: Arc::new(Checkpoints::new(period, budget.clone())),
-            wakes,
+            trigger,
             policy: policy.clone(),
             places: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
             prometheus_url: probing.prometheus_url.clone(),
             pod: ourselves.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
         });
-        let known = Arc::new(Known { context: context.clone(), stores: RwLock::default() });
+        let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
         let own = OwnCheck { client: clients.lease.clone(), name };
@@ -113,7 +113,7 @@ impl Quarter {
             stores.push(store);
             work.spawn(driven);
         }
-        enroll(&context.remedies.roll, &stores);
+        upsert(&context.remedies.census, &stores);
         *known.stores.write() = stores;
         work.spawn(drive::checkpoints(context.clone(), work.stop.clone()));
         let limits = Limits::new(policy, ourselves.is_none(), context.prober.clone());
@@ -147,7 +147,7 @@ struct Limits {
 
 #[derive(Default)]
 struct Learned {
-    networks: Option<Networks>,
+    networks: Option<AddressRanges>,
     own: Option<BTreeSet<SocketAddr>>,
 }
 

@@ -13,12 +13,12 @@ use super::assembly::Pod;
 use super::backends::Shared;
 use crate::cli::args::RunArgs;
 use crate::cluster::Clients;
-use crate::controller::breaker::Cabinet;
+use crate::controller::breaker::BreakerStore;
 use crate::controller::connector::deadlines::SiteEvent;
 use crate::controller::connector::reconcile::{CALLS_IN_FLIGHT, Context};
 use crate::controller::connector::sites::Sites;
-use crate::controller::connector::view::Known;
-use crate::controller::remediation::{Brakes, Patient, Remedies, Roll};
+use crate::controller::connector::view::FleetView;
+use crate::controller::remediation::{Brakes, Census, Remediable, Remedies};
 use crate::controller::runtime::wake::Guarded;
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::entry::Entry;
@@ -58,8 +58,12 @@ pub(super) fn of_connectors(
 }
 
 /// The fleet of connectors as this process sees it, with no store yet.
-pub(super) fn known_connectors(context: &Context, checkpoints: &Arc<Checkpoints<Entry>>, has_canary: bool) -> Known {
-    Known {
+pub(super) fn known_connectors(
+    context: &Context,
+    checkpoints: &Arc<Checkpoints<Entry>>,
+    has_canary: bool,
+) -> FleetView {
+    FleetView {
         registry: context.registry.clone(),
         stores: RwLock::default(),
         sites: context.sites.clone(),
@@ -81,33 +85,33 @@ pub(super) fn remedies(
     let limits = args.remedies.limits();
     // One scope for each namespace, or one for all; for each kind.
     let scopes = 2 * args.namespace.len().max(1);
-    let roll = Roll::new(limits, scopes, leadership.clone(), clock);
-    Remedies::new(clients.lease.clone(), clock, metrics.clone(), (limits, roll), me)
+    let census = Census::new(limits, scopes, leadership.clone(), clock);
+    Remedies::new(clients.lease.clone(), clock, metrics.clone(), (limits, census), me)
 }
 
 /// Who watches over the brakes of the fleet.
 pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
     let Shared { clients, leadership, reporter, remedies, clock, .. } = *shared;
-    let cabinet = Cabinet {
+    let breaker_store = BreakerStore {
         client: clients.lease.clone(),
         namespace: namespace.to_owned(),
         reporter: reporter.clone(),
         leadership: leadership.clone(),
         clock,
     };
-    Brakes { remedies: remedies.clone(), cabinet }
+    Brakes { remedies: remedies.clone(), breaker_store }
 }
 
 /// Has the roll of the fleet find what these stores hold.
-pub(super) fn enroll<K>(roll: &Roll, stores: &[Store<Guarded<K>>])
+pub(super) fn upsert<K>(census: &Census, stores: &[Store<Guarded<K>>])
 where
-    K: Patient + Clone + Send + Sync + 'static,
+    K: Remediable + Clone + Send + Sync + 'static,
 {
     let stores = stores.to_vec();
-    roll.add_source(Box::new(move |roll| {
+    census.add_source(Box::new(move |census| {
         for object in stores.iter().flat_map(Store::state) {
             if let Ok(object) = &object.0 {
-                roll.stored(object);
+                census.stored(object);
             }
         }
     }));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::connector::deadlines::Poke;
-use crate::heartbeat::listening::Office;
+use crate::controller::connector::deadlines::Command;
+use crate::heartbeat::listening::Role;
 use crate::heartbeat::registry::Registry;
 use crate::leadership::{Leadership, Standing};
 use crate::schedule::{Pulse, TICK};
@@ -19,27 +19,27 @@ const MEASURE_EVERY: u32 = 5;
 
 /// Tells the ear, the keeper and the reconcilers when our part changes.
 #[derive(Clone)]
-pub(super) struct Town {
+pub(super) struct ListeningCoordinator {
     pub(super) registry: Arc<Registry>,
     pub(super) pulse: Arc<Pulse>,
-    pub(super) pokes: mpsc::UnboundedSender<Poke>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
     /// Asks for the Lease to be read again.
     pub(super) froze: Arc<Notify>,
     /// Has every object reconciled.
     pub(super) all: broadcast::Sender<()>,
 }
 
-impl Town {
+impl ListeningCoordinator {
     /// A town whose process has just been seen running.
-    pub(super) fn new(registry: Arc<Registry>, clock: Clock, pokes: mpsc::UnboundedSender<Poke>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, clock: Clock, commands: mpsc::UnboundedSender<Command>) -> Self {
         let (all, _) = broadcast::channel(16);
-        Self { registry, pulse: Arc::new(Pulse::new(clock)), pokes, froze: Arc::new(Notify::new()), all }
+        Self { registry, pulse: Arc::new(Pulse::new(clock)), commands, froze: Arc::new(Notify::new()), all }
     }
 
     /// Every deadline moved with `listeningSince`.
     pub(super) fn listening_moved(&self) {
         // The keeper is gone only while the process ends.
-        let _ = self.pokes.send(Poke::ListeningMoved);
+        let _ = self.commands.send(Command::ListeningMoved);
     }
 
     /// Whether the process ran all the time since this was asked last; if not, everybody learns of it first.
@@ -50,10 +50,10 @@ impl Town {
             "this process did not run for a while; silence meanwhile does not count"
         );
         let now = self.registry.clock().now();
-        self.registry.ear.froze(now);
-        self.registry.ear.update(now, |inputs| {
-            if matches!(inputs.office, Office::Leader | Office::Uncertain) {
-                inputs.office = Office::Unconfirmed;
+        self.registry.listening.froze(now);
+        self.registry.listening.update(now, |inputs| {
+            if matches!(inputs.role, Role::Leader | Role::Uncertain) {
+                inputs.role = Role::Unconfirmed;
             }
         });
         self.froze.notify_one();
@@ -63,15 +63,15 @@ impl Town {
 
     /// For one of `unfilled` scopes: what to call when all its objects are known. With the last of them we are synced.
     pub(super) fn filled(&self, unfilled: Arc<AtomicUsize>) -> Arc<dyn Fn() + Send + Sync> {
-        let (town, first) = (self.clone(), AtomicBool::new(true));
+        let (coordinator, first) = (self.clone(), AtomicBool::new(true));
         Arc::new(move || {
             if !first.swap(false, Ordering::AcqRel) || unfilled.fetch_sub(1, Ordering::AcqRel) > 1 {
                 return;
             }
-            tracing::info!(connectors = town.registry.len(), "synced");
-            let now = town.registry.clock().now();
-            if town.registry.ear.update(now, |inputs| inputs.synced = true) {
-                town.listening_moved();
+            tracing::info!(connectors = coordinator.registry.len(), "synced");
+            let now = coordinator.registry.clock().now();
+            if coordinator.registry.listening.update(now, |inputs| inputs.synced = true) {
+                coordinator.listening_moved();
             }
         })
     }
@@ -86,7 +86,7 @@ impl Town {
             self.is_awake();
             let now = self.registry.clock().now();
             let anyone_heard_at = self.registry.anyone_heard_at();
-            if self.registry.ear.update(now, |inputs| inputs.anyone_heard_at = anyone_heard_at) {
+            if self.registry.listening.update(now, |inputs| inputs.anyone_heard_at = anyone_heard_at) {
                 self.listening_moved();
             }
             ticks = ticks.wrapping_add(1);
@@ -102,13 +102,13 @@ impl Town {
         let mut led_in = 0;
         loop {
             let known = leadership.borrow_and_update().clone();
-            let office = office(&known);
+            let role = role(&known);
             let now = self.registry.clock().now();
-            let moved = self.registry.ear.update(now, |inputs| inputs.office = office);
-            if office == Office::Leader {
+            let moved = self.registry.listening.update(now, |inputs| inputs.role = role);
+            if role == Role::Leader {
                 if known.epoch != led_in {
                     led_in = known.epoch;
-                    let _ = self.pokes.send(Poke::TookOver);
+                    let _ = self.commands.send(Command::TookOver);
                 }
                 // What could not be written while we were uncertain is written now.
                 let _ = self.all.send(());
@@ -124,12 +124,12 @@ impl Town {
     }
 }
 
-fn office(known: &Leadership) -> Office {
+fn role(known: &Leadership) -> Role {
     match known.standing {
-        Standing::Follower => Office::Follower,
-        Standing::Leader | Standing::Uncertain if !known.confirmed => Office::Unconfirmed,
-        Standing::Leader => Office::Leader,
-        Standing::Uncertain => Office::Uncertain,
+        Standing::Follower => Role::Follower,
+        Standing::Leader | Standing::Uncertain if !known.confirmed => Role::Unconfirmed,
+        Standing::Leader => Role::Leader,
+        Standing::Uncertain => Role::Uncertain,
     }
 }
 

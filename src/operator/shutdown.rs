@@ -11,7 +11,7 @@ use super::group::Group;
 use crate::cluster::endpoints;
 use crate::controller::connector::drive;
 use crate::controller::connector::reconcile::Context;
-use crate::controller::connector::view::Known;
+use crate::controller::connector::view::FleetView;
 use crate::leadership::Standing;
 
 /// How long each part may take to stop: 8 s in all, and SIGTERM leaves us 10.
@@ -38,9 +38,9 @@ pub(super) struct Running {
     /// Cancelled when a task of any of these panicked.
     pub(super) failed: CancellationToken,
     /// Whom to wait for before the port is closed, behind a Service.
-    pub(super) heirs: Option<Heirs>,
+    pub(super) successors: Option<Successors>,
     pub(super) context: Arc<Context>,
-    pub(super) known: Arc<Known>,
+    pub(super) known: Arc<FleetView>,
 }
 
 impl Running {
@@ -50,11 +50,11 @@ impl Running {
     /// closed before is refused beats. Until then beats lead to us, also while our pod is terminating.
     pub(super) async fn stop(self) {
         let began = tokio::time::Instant::now();
-        let Self { hearing, work, election, rest, heirs, context, known, .. } = self;
+        let Self { hearing, work, election, rest, successors, context, known, .. } = self;
         let led = context.leadership.borrow().standing != Standing::Follower;
-        let heirs = heirs.filter(|_| led);
+        let successors = successors.filter(|_| led);
         let close = async {
-            if heirs.is_none() {
+            if successors.is_none() {
                 hearing.end("the heartbeat port", STOP_WORK).await;
             }
         };
@@ -65,8 +65,8 @@ impl Running {
             tracing::info!(flushed, "wrote the last contacts that were not written yet");
         }
         election.end("the election", STOP_ELECTION).await;
-        if let Some(heirs) = heirs {
-            match tokio::time::timeout_at(began + HAND_OVER_UNTIL, heirs.arrive()).await {
+        if let Some(successors) = successors {
+            match tokio::time::timeout_at(began + HAND_OVER_UNTIL, successors.arrive()).await {
                 Ok(()) => tracing::info!("another replica hears the beats"),
                 Err(_) => tracing::warn!("no other replica hears the beats yet; stopped without waiting any longer"),
             }
@@ -77,13 +77,13 @@ impl Running {
 }
 
 /// The other pods that the heartbeat Service may lead to.
-pub(super) struct Heirs {
+pub(super) struct Successors {
     pub(super) api: Api<EndpointSlice>,
     pub(super) service: String,
     pub(super) pod: String,
 }
 
-impl Heirs {
+impl Successors {
     /// Waits until beats are led to one of them.
     async fn arrive(self) {
         let there = CancellationToken::new();

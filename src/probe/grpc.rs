@@ -22,7 +22,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::http::{authority, driven};
 use super::stream::Watch;
 use super::tls::{self, Protocol};
-use super::trace::Way;
+use super::trace::ProbeTrace;
 use super::{Failure, Prober, Request};
 use crate::api::{ErrorClass, Phase};
 
@@ -35,7 +35,7 @@ const WINDOW: u32 = 65_535;
 const MOST_MESSAGE: usize = 4 << 10;
 
 /// Probes `grpc` and `grpcs`.
-pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut Way) -> Result<(), Failure> {
+pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut ProbeTrace) -> Result<(), Failure> {
     let stream = prober.open(request, Protocol::Http2, way).await?;
     way.enter(Phase::FirstByte);
     // HTTP/2 begins with settings: what counts as the first byte of an answer is its head.
@@ -66,7 +66,7 @@ pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut Way) -> 
     }
 }
 
-fn serving(status: i32, service: &str, way: &mut Way) -> Result<(), Failure> {
+fn serving(status: i32, service: &str, way: &mut ProbeTrace) -> Result<(), Failure> {
     let says = match ServingStatus::try_from(status) {
         Ok(ServingStatus::Serving) => return Ok(()),
         Ok(ServingStatus::ServiceUnknown) => return Err(way.fails(ErrorClass::GRPCStatus, no_such_service(service))),
@@ -88,7 +88,7 @@ fn refused(
     service: &str,
     request: &Request,
     raw: &Watch,
-    way: &Way,
+    way: &ProbeTrace,
 ) -> Failure {
     let body = tls::in_chain::<hyper::Error>(status);
     let (class, message) = match seen {
@@ -116,11 +116,11 @@ fn code(code: Code, service: &str) -> String {
 }
 
 /// The failure of a connection before an answer.
-fn transport(error: &hyper::Error, request: &Request, raw: &Watch, way: &Way) -> Failure {
+fn transport(error: &hyper::Error, request: &Request, raw: &Watch, way: &ProbeTrace) -> Failure {
     transport_of(Some(error), request, raw, way)
 }
 
-fn transport_of(error: Option<&hyper::Error>, request: &Request, raw: &Watch, way: &Way) -> Failure {
+fn transport_of(error: Option<&hyper::Error>, request: &Request, raw: &Watch, way: &ProbeTrace) -> Failure {
     let first = raw.first();
     let told = error.is_some_and(|error| tls::in_chain::<rustls::Error>(error).is_some());
     let ended = way.seen.client_certificate_wanted && first.is_empty();

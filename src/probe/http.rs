@@ -13,7 +13,7 @@ use hyper::{Request as HttpRequest, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::tls::Protocol;
-use super::trace::Way;
+use super::trace::ProbeTrace;
 use super::{Failure, HttpOptions, Method, Prober, Request, Target, page};
 use crate::api::{ErrorClass, Phase};
 
@@ -52,7 +52,7 @@ enum Hop {
 }
 
 /// Probes `http` and `https`.
-pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut Way) -> Result<(), Failure> {
+pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut ProbeTrace) -> Result<(), Failure> {
     let mut path = request.target.path.clone();
     loop {
         match hop(prober, request, &path, way).await? {
@@ -68,7 +68,7 @@ pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut Way) -> 
     }
 }
 
-async fn hop(prober: &Prober, request: &Request, path: &str, way: &mut Way) -> Result<Hop, Failure> {
+async fn hop(prober: &Prober, request: &Request, path: &str, way: &mut ProbeTrace) -> Result<Hop, Failure> {
     let stream = prober.open(request, Protocol::Http1, way).await?;
     way.enter(Phase::FirstByte);
     let message = message(request, path).map_err(|why| way.fails(ErrorClass::Internal, why))?;

@@ -35,7 +35,7 @@ pub use resolve::{Resolve, System, Unresolved};
 use crate::api::{ErrorClass, Phase};
 use stream::{Stream, Watched};
 use tls::Protocol;
-use trace::Way;
+use trace::ProbeTrace;
 
 /// What bounds a probe beside its own timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Prober {
 
     /// Probes once. Ends within the request's timeout, and leaves nothing behind when it is dropped before.
     pub async fn probe(&self, request: &Request) -> Outcome {
-        let mut way = Way::begin();
+        let mut way = ProbeTrace::begin();
         let result = match timeout(request.timeout, self.go(request, &mut way)).await {
             Ok(result) => result,
             Err(_) => Err(way.out_of_time(request.timeout)),
@@ -114,7 +114,7 @@ impl Prober {
         way.end(result)
     }
 
-    async fn go(&self, request: &Request, way: &mut Way) -> Result<(), Failure> {
+    async fn go(&self, request: &Request, way: &mut ProbeTrace) -> Result<(), Failure> {
         match request.target.scheme {
             Scheme::Tcp => self.connect(&request.target, way).await.map(drop),
             Scheme::Http | Scheme::Https => http::probe(self, request, way).await,
@@ -124,7 +124,12 @@ impl Prober {
     }
 
     /// A new connection, with TLS where the scheme says so, and the watch over what comes out of it.
-    async fn open(&self, request: &Request, protocol: Protocol, way: &mut Way) -> Result<Box<dyn Stream>, Failure> {
+    async fn open(
+        &self,
+        request: &Request,
+        protocol: Protocol,
+        way: &mut ProbeTrace,
+    ) -> Result<Box<dyn Stream>, Failure> {
         let (stream, wire) = self.connect(&request.target, way).await?;
         if !request.target.scheme.is_tls() {
             way.answer = Some(wire);
@@ -141,7 +146,7 @@ impl Prober {
     async fn connect(
         &self,
         target: &Target,
-        way: &mut Way,
+        way: &mut ProbeTrace,
     ) -> Result<(Watched<tokio::net::TcpStream>, Arc<stream::Watch>), Failure> {
         let addresses = self.resolve(target, way).await?;
         way.enter(Phase::Policy);
@@ -156,7 +161,7 @@ impl Prober {
         Ok((stream, wire))
     }
 
-    async fn resolve(&self, target: &Target, way: &Way) -> Result<Vec<IpAddr>, Failure> {
+    async fn resolve(&self, target: &Target, way: &ProbeTrace) -> Result<Vec<IpAddr>, Failure> {
         if let Some(address) = target.address.or_else(|| literal::address(&target.host)) {
             return Ok(vec![address]);
         }
@@ -182,7 +187,7 @@ impl Prober {
     }
 
     /// Of `addresses` those that may be dialled: they are, and no other is.
-    fn admit(&self, target: &Target, addresses: &[IpAddr], way: &Way) -> Result<Vec<SocketAddr>, Failure> {
+    fn admit(&self, target: &Target, addresses: &[IpAddr], way: &ProbeTrace) -> Result<Vec<SocketAddr>, Failure> {
         let policy = self.policy();
         let mut admitted = Vec::new();
         let mut refused = Vec::new();

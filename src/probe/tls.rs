@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::request::Pem;
 use super::stream::Stream;
-use super::trace::Way;
+use super::trace::ProbeTrace;
 use super::{Failure, Target, TlsOptions, literal};
 use crate::api::ErrorClass;
 
@@ -182,9 +182,9 @@ pub(super) async fn encrypt<S: Stream>(
     options: &TlsOptions,
     protocol: Protocol,
     stream: S,
-    way: &mut Way,
+    way: &mut ProbeTrace,
 ) -> Result<TlsStream<S>, Failure> {
-    let ours = |way: &Way, why: String| way.fails(ErrorClass::Internal, why);
+    let ours = |way: &ProbeTrace, why: String| way.fails(ErrorClass::Internal, why);
     let ready = configs.get(options, protocol).map_err(|why| ours(way, why))?;
     let name = server_name(target, options).map_err(|why| ours(way, why))?;
     let noted = Arc::<Mutex<Noted>>::default();

@@ -14,7 +14,7 @@ use super::{Failure, Outcome, Seen, Spent, connect, page};
 use crate::api::{ErrorClass, Phase};
 
 /// The notes of one probe.
-pub(super) struct Way {
+pub(super) struct ProbeTrace {
     begun: Instant,
     since: Instant,
     /// The phase that it is in.
@@ -36,7 +36,7 @@ pub(super) struct Way {
     pub(super) page: Option<page::Reader>,
 }
 
-impl Way {
+impl ProbeTrace {
     pub(super) fn begin() -> Self {
         let now = Instant::now();
         Self {

@@ -6,14 +6,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::history::{healthy_since, is_reset};
-use super::input::{Denied, Health, Sight, Situation, Target, Workload};
+use super::input::{Denied, Health, Lookup, PolicyInput, Target, Workload};
 use super::policy::allow;
 use crate::api::{
     Attempt, AttemptOutcome, AttemptPhase, Denial, DenialRecord, Ledger, MAX_MESSAGE, REQUESTED, Reason,
     RemediationSpec, RemediationStatus, Time, Truth, clip,
 };
 pub use events::retold;
-use in_progress::Going;
+use in_progress::InProgress;
 
 /// How soon something that is under way is looked at again: a restart of a small workload takes less than a second, and
 /// nobody wants to wait for us.
@@ -25,7 +25,7 @@ const AFTER_DEADLINE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What is known of an attempt besides the status and the cluster; lost with the process, and then found out again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Word {
+pub struct Signals {
     /// The API server's final no to this attempt.
     pub refused: Option<String>,
     /// The agent was given the action.
@@ -36,7 +36,7 @@ pub struct Word {
 
 /// What is to be done once the status is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Remedy {
     /// The workload is told to restart.
     Restart {
         /// The attempt.
@@ -66,7 +66,7 @@ pub enum Act {
 
 /// Something to tell about the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct EventDraft {
     /// The reason, from the closed list of api.md.
     pub reason: &'static str,
     /// Somebody may have to act.
@@ -81,15 +81,15 @@ pub struct Told {
 
 /// What one look leads to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Course {
+pub struct StepResult {
     /// What the status is to say.
     pub status: RemediationStatus,
     /// The condition `Remediating`.
     pub said: (Truth, Reason, String),
     /// What to tell, after the status is written.
-    pub told: Vec<Told>,
+    pub told: Vec<EventDraft>,
     /// What to do, after the status is written.
-    pub act: Option<Act>,
+    pub act: Option<Remedy>,
     /// How an attempt ended with this look.
     pub ended: Option<AttemptOutcome>,
     /// An attempt begins with this look: its id.
@@ -100,7 +100,7 @@ pub struct Course {
     pub again: Option<Timestamp>,
 }
 
-impl Course {
+impl StepResult {
     fn of(status: RemediationStatus, truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
         let said = (truth, reason, clip(message, MAX_MESSAGE));
         Self { status, said, told: Vec::new(), act: None, ended: None, begun: None, denied: None, again: None }
@@ -113,11 +113,11 @@ impl Course {
 }
 
 /// What to do about the object now. `fresh_id` is the id of an attempt that would begin.
-pub fn steer(situation: &Situation<'_>, word: &Word, fresh_id: &str) -> Course {
+pub fn step(situation: &PolicyInput<'_>, word: &Signals, fresh_id: &str) -> StepResult {
     match &situation.status.current {
         None => begin(situation, fresh_id),
         Some(attempt) => {
-            let going = Going { situation, attempt, word };
+            let going = InProgress { situation, attempt, word };
             match attempt.phase {
                 AttemptPhase::Reserved => going.reserved(),
                 AttemptPhase::Restarting => going.restarting(),
@@ -127,8 +127,8 @@ pub fn steer(situation: &Situation<'_>, word: &Word, fresh_id: &str) -> Course {
     }
 }
 
-fn begin(situation: &Situation<'_>, fresh_id: &str) -> Course {
-    let Situation { spec, verdict, request, now, .. } = *situation;
+fn begin(situation: &PolicyInput<'_>, fresh_id: &str) -> StepResult {
+    let PolicyInput { spec, verdict, request, now, .. } = *situation;
     let mut status = situation.status.clone();
     let mut again = None;
     if let (Some(spec), Some(_)) = (spec, &status.ledger) {
@@ -145,16 +145,16 @@ fn begin(situation: &Situation<'_>, fresh_id: &str) -> Course {
             None => "remediation is not asked for",
             Some(_) => "no remedy is wanted",
         };
-        return Course { again, ..Course::of(status, Truth::False, Reason::Idle, message) };
+        return StepResult { again, ..StepResult::of(status, Truth::False, Reason::Idle, message) };
     }
-    let decided = Situation { status: &status, ..*situation };
+    let decided = PolicyInput { status: &status, ..*situation };
     match allow(&decided) {
         Ok(target) => reserve(&decided, target, fresh_id),
         Err(denied) => deny(status, denied, now),
     }
 }
 
-fn deny(mut status: RemediationStatus, denied: Denied, now: Timestamp) -> Course {
+fn deny(mut status: RemediationStatus, denied: Denied, now: Timestamp) -> StepResult {
     let Denied { reason, message, again } = denied;
     let message = clip(message, MAX_MESSAGE);
     let known = status.last_denial.as_ref().filter(|known| known.reason == reason);
@@ -164,14 +164,14 @@ fn deny(mut status: RemediationStatus, denied: Denied, now: Timestamp) -> Course
     let mut told = Vec::new();
     if let (Denial::GaveUp, Some(ledger), true) = (reason, &status.ledger, is_new) {
         let occurrence = format!("GaveUp/{}/{}", ledger.start_time.0, ledger.attempts);
-        told.push(Told { reason: "GaveUp", is_warning: true, note: message.clone(), at: now, occurrence });
+        told.push(EventDraft { reason: "GaveUp", is_warning: true, note: message.clone(), at: now, occurrence });
     }
-    let course = Course::of(status, Truth::False, reason.into(), message);
-    Course { told, denied: Some(reason), again: Some(again.unwrap_or_else(|| after(now, LATER))), ..course }
+    let course = StepResult::of(status, Truth::False, reason.into(), message);
+    StepResult { told, denied: Some(reason), again: Some(again.unwrap_or_else(|| after(now, LATER))), ..course }
 }
 
-fn reserve(situation: &Situation<'_>, target: Target, id: &str) -> Course {
-    let Situation { spec, verdict, request, now, workload, .. } = *situation;
+fn reserve(situation: &PolicyInput<'_>, target: Target, id: &str) -> StepResult {
+    let PolicyInput { spec, verdict, request, now, workload, .. } = *situation;
     let mut status = situation.status.clone();
     let workload = found(workload);
     let start_time = Time(whole_seconds(now));
@@ -206,13 +206,13 @@ fn reserve(situation: &Situation<'_>, target: Target, id: &str) -> Course {
         restarted_time: None,
         not_after: Time(whole_seconds(after(now, limit(spec, of_workload, situation)))),
     });
-    let course = Course::under_way(status, message, now);
-    Course { begun: Some(id.to_owned()), ..course }
+    let course = StepResult::under_way(status, message, now);
+    StepResult { begun: Some(id.to_owned()), ..course }
 }
 
 /// How long an attempt may take: as the spec says, at least the workload's progress deadline and a minute, and two
 /// scrape intervals more where Prometheus must have scraped.
-fn limit(spec: Option<&RemediationSpec>, workload: Option<&Workload>, situation: &Situation<'_>) -> SignedDuration {
+fn limit(spec: Option<&RemediationSpec>, workload: Option<&Workload>, situation: &PolicyInput<'_>) -> SignedDuration {
     let asked = SignedDuration::from_secs(spec.map_or(600, |spec| spec.verify_within_seconds).into());
     let deadline = workload.and_then(|workload| workload.progress_deadline);
     let least = deadline.map_or(SignedDuration::ZERO, |seconds| {
@@ -231,10 +231,10 @@ fn in_words(target: &Target, workload: Option<&Workload>) -> String {
     }
 }
 
-fn found(sight: &Sight) -> Option<&Workload> {
+fn found(sight: &Lookup) -> Option<&Workload> {
     match sight {
-        Sight::Found(workload) => Some(workload),
-        Sight::NotLooked | Sight::Absent | Sight::Forbidden(_) | Sight::Failed(_) => None,
+        Lookup::Found(workload) => Some(workload),
+        Lookup::NotLooked | Lookup::Absent | Lookup::Forbidden(_) | Lookup::Failed(_) => None,
     }
 }
 

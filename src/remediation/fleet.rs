@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::input::{BREAKER_WINDOW, Breaker, Limits, Surroundings};
+use super::input::{BREAKER_WINDOW, Breaker, FleetContext, Limits};
 use super::policy::{is_above, is_braked};
 use super::text::stamp;
-use member::Unit;
-pub use member::{Braked, Flight, Member, ObjectId};
-use workload_group::Crew;
+use member::RestartUnit;
+pub use member::{Braked, InFlight, Member, ObjectId};
+use workload_group::WorkloadGroup;
 
 mod member;
 #[cfg(test)]
@@ -27,7 +27,7 @@ const CLAIM_HOLDS: SignedDuration = SignedDuration::from_secs(60);
 
 /// A member at its place.
 #[derive(Debug)]
-struct Seat {
+struct Slot {
     member: Member,
     /// Its attempt was claimed and is not yet seen in its status.
     is_claim: bool,
@@ -46,12 +46,12 @@ struct Site {
 
 /// The fleet. No clock and no lock: whoever shares it brings both.
 #[derive(Debug)]
-pub struct Board {
+pub struct FleetState {
     limits: Limits,
     breaker: Breaker,
     reset_at: Option<Timestamp>,
-    seats: HashMap<ObjectId, Seat>,
-    crews: HashMap<Unit, Crew>,
+    seats: HashMap<ObjectId, Slot>,
+    crews: HashMap<RestartUnit, WorkloadGroup>,
     sites: HashMap<Arc<str>, Site>,
     /// Sites above the brake.
     braked: BTreeSet<Arc<str>>,
@@ -67,7 +67,7 @@ pub struct Board {
     next_number: u64,
 }
 
-impl Board {
+impl FleetState {
     /// Of nobody yet; whether the breaker is open is not known yet either.
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl Board {
         }
         let judged = known.and_then(|seat| seat.judged);
         let turned = member.unhealthy_since.filter(|_| workload_group::is_bad(&member));
-        self.place(id, Some(Seat { member, is_claim, judged: turned.or(judged) }));
+        self.place(id, Some(Slot { member, is_claim, judged: turned.or(judged) }));
         if let Some(at) = turned.filter(|at| judged != Some(*at)) {
             self.note_turn(id, at);
         }
@@ -115,9 +115,9 @@ impl Board {
     }
 
     /// What is known around an object that was seen. Its own attempt counts in none of the figures.
-    pub fn surroundings(&mut self, id: &ObjectId, now: Timestamp) -> Surroundings {
+    pub fn surroundings(&mut self, id: &ObjectId, now: Timestamp) -> FleetContext {
         self.drop_old(now);
-        let nobody = || Surroundings {
+        let nobody = || FleetContext {
             breaker: self.breaker.clone(),
             site: String::new(),
             site_unhealthy: 0,
@@ -130,14 +130,15 @@ impl Board {
             shared_max: None,
             limits: self.limits,
         };
-        let Some(Seat { member, .. }) = self.seats.get(id) else { return nobody() };
-        let (Some(crew), Some(site)) = (self.crews.get(&Unit::of(id, member)), self.sites.get(&member.site)) else {
+        let Some(Slot { member, .. }) = self.seats.get(id) else { return nobody() };
+        let (Some(crew), Some(site)) = (self.crews.get(&RestartUnit::of(id, member)), self.sites.get(&member.site))
+        else {
             return nobody();
         };
         let own = usize::from(member.in_flight.is_some());
         let is_own = |attempt: &String| member.in_flight.as_ref().is_some_and(|flight| flight.id == *attempt);
         let (shared_attempts, shared_max) = crew.shared_with(member);
-        Surroundings {
+        FleetContext {
             site: member.site.to_string(),
             site_unhealthy: site.unhealthy - usize::from(crew.only_flies(id)),
             site_all: site.all,
@@ -157,11 +158,11 @@ impl Board {
     pub fn claim(&mut self, id: &ObjectId, attempt: &str, now: Timestamp) {
         self.drop_old(now);
         let Some(seat) = self.seats.get(id) else { return };
-        let flight = Flight { id: attempt.to_owned(), start: now };
+        let flight = InFlight { id: attempt.to_owned(), start: now };
         remember(&mut self.started, &flight);
         self.claims.push_back((now, id.clone(), flight.id.clone()));
         let member = Member { in_flight: Some(flight), ..seat.member.clone() };
-        let seat = Seat { member, is_claim: true, judged: seat.judged };
+        let seat = Slot { member, is_claim: true, judged: seat.judged };
         self.place(id, Some(seat));
     }
 
@@ -169,7 +170,7 @@ impl Board {
     pub fn release(&mut self, id: &ObjectId) {
         let Some(seat) = self.seats.get(id) else { return };
         let member = Member { in_flight: None, ..seat.member.clone() };
-        let seat = Seat { member, is_claim: false, judged: seat.judged };
+        let seat = Slot { member, is_claim: false, judged: seat.judged };
         self.place(id, Some(seat));
     }
 
@@ -203,7 +204,7 @@ impl Board {
     }
 
     /// A person reset the breaker at `at`: what turned unhealthy until then is no reason to open it any more. Whether it
-    /// is closed is said by [`Board::set_breaker`].
+    /// is closed is said by [`FleetState::set_breaker`].
     pub fn reset(&mut self, at: Timestamp) {
         self.reset_at = self.reset_at.max(Some(at));
         self.drop_turns(at);
@@ -233,13 +234,13 @@ impl Board {
 }
 
 /// What is counted, and how it is kept.
-impl Board {
+impl FleetState {
     /// Puts an object where it is now.
-    fn place(&mut self, id: &ObjectId, seat: Option<Seat>) {
+    fn place(&mut self, id: &ObjectId, seat: Option<Slot>) {
         let before = self.seats.remove(id);
-        if let Some(Seat { member, .. }) = &before {
+        if let Some(Slot { member, .. }) = &before {
             let flies = usize::from(member.in_flight.is_some());
-            self.change_crew(Unit::of(id, member), |crew| crew.leave(id, member));
+            self.change_crew(RestartUnit::of(id, member), |crew| crew.leave(id, member));
             self.change_site(&member.site, |site| {
                 (site.objects, site.in_flight) = (site.objects - 1, site.in_flight - flies)
             });
@@ -251,12 +252,12 @@ impl Board {
             self.change_site(&member.site, |site| {
                 (site.objects, site.in_flight) = (site.objects + 1, site.in_flight + flies)
             });
-            self.change_crew(Unit::of(id, member), |crew| crew.join(id, member));
+            self.change_crew(RestartUnit::of(id, member), |crew| crew.join(id, member));
             self.in_flight += flies;
             self.seats.insert(id.clone(), seat);
         }
-        if let Some(Seat { member, .. }) = &before {
-            self.drop_empty(&Unit::of(id, member), &member.site);
+        if let Some(Slot { member, .. }) = &before {
+            self.drop_empty(&RestartUnit::of(id, member), &member.site);
         }
     }
 
@@ -265,17 +266,17 @@ impl Board {
     }
 
     /// Changes a crew, and what each of its sites counts of it.
-    fn change_crew(&mut self, unit: Unit, change: impl FnOnce(&mut Crew)) {
+    fn change_crew(&mut self, unit: RestartUnit, change: impl FnOnce(&mut WorkloadGroup)) {
         let crew = self.crews.entry(unit).or_insert_with(|| {
             self.next_number += 1;
-            Crew::new(self.next_number)
+            WorkloadGroup::new(self.next_number)
         });
         let before = crew.standing();
         for name in crew.sites() {
             let site = self.sites.entry(name.clone()).or_default();
             site.all -= usize::from(before.is_known);
             site.unhealthy -= usize::from(before.is_unhealthy);
-            settle(&self.limits, &mut self.braked, name, site);
+            evaluate(&self.limits, &mut self.braked, name, site);
         }
         change(crew);
         let now = crew.standing();
@@ -283,13 +284,13 @@ impl Board {
             let site = self.sites.entry(name.clone()).or_default();
             site.all += usize::from(now.is_known);
             site.unhealthy += usize::from(now.is_unhealthy);
-            settle(&self.limits, &mut self.braked, name, site);
+            evaluate(&self.limits, &mut self.braked, name, site);
         }
         self.all = self.all - usize::from(before.is_known) + usize::from(now.is_known);
     }
 
-    fn drop_empty(&mut self, unit: &Unit, site: &Arc<str>) {
-        if self.crews.get(unit).is_some_and(Crew::is_empty)
+    fn drop_empty(&mut self, unit: &RestartUnit, site: &Arc<str>) {
+        if self.crews.get(unit).is_some_and(WorkloadGroup::is_empty)
             && let Some(crew) = self.crews.remove(unit)
             && let Some(at) = crew.turned
         {
@@ -303,7 +304,7 @@ impl Board {
 
     /// A workload turns unhealthy with the first of its objects; another one that follows is no second turn.
     fn note_turn(&mut self, id: &ObjectId, at: Timestamp) {
-        let unit = self.seats.get(id).map(|seat| Unit::of(id, &seat.member));
+        let unit = self.seats.get(id).map(|seat| RestartUnit::of(id, &seat.member));
         let Some(crew) = unit.and_then(|unit| self.crews.get_mut(&unit)) else { return };
         // They are seen in any order: who turned before the one that was counted is the first.
         let is_first = crew.bad == 1 || crew.turned.is_some_and(|known| at < known);
@@ -331,7 +332,7 @@ impl Board {
         while self.claims.front().is_some_and(|(at, ..)| now.duration_since(*at) >= CLAIM_HOLDS) {
             let Some((_, id, attempt)) = self.claims.pop_front() else { return };
             let is_same =
-                |seat: &Seat| seat.is_claim && seat.member.in_flight.as_ref().is_some_and(|own| own.id == attempt);
+                |seat: &Slot| seat.is_claim && seat.member.in_flight.as_ref().is_some_and(|own| own.id == attempt);
             if self.seats.get(&id).is_some_and(is_same) {
                 self.release(&id);
             }
@@ -340,7 +341,7 @@ impl Board {
 }
 
 /// Notes whether the brake of a site is engaged.
-fn settle(limits: &Limits, braked: &mut BTreeSet<Arc<str>>, name: &Arc<str>, site: &Site) {
+fn evaluate(limits: &Limits, braked: &mut BTreeSet<Arc<str>>, name: &Arc<str>, site: &Site) {
     if is_braked(limits, site.unhealthy, site.all) {
         braked.insert(name.clone());
     } else {
@@ -349,7 +350,7 @@ fn settle(limits: &Limits, braked: &mut BTreeSet<Arc<str>>, name: &Arc<str>, sit
 }
 
 /// An attempt was started; once for each id.
-fn remember(started: &mut VecDeque<(Timestamp, String)>, flight: &Flight) {
+fn remember(started: &mut VecDeque<(Timestamp, String)>, flight: &InFlight) {
     if started.iter().all(|(_, id)| *id != flight.id) {
         let place = started.partition_point(|(at, _)| *at <= flight.start);
         started.insert(place, (flight.start, flight.id.clone()));

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::input::{Health, Spell};
+use super::input::{Health, HealthInterval};
 use crate::api::{AttemptOutcome, RemediationSpec, RemediationStatus};
 
 /// So many changes within [`FLAP_WINDOW`] are flapping (remediation.md, `Flapping`).
@@ -20,7 +20,7 @@ struct Stretch {
 }
 
 /// The newest first.
-fn stretches(spells: &[Spell], now: Timestamp) -> impl Iterator<Item = Stretch> {
+fn stretches(spells: &[HealthInterval], now: Timestamp) -> impl Iterator<Item = Stretch> {
     spells.iter().scan(now, |end, spell| {
         let (from, to) = (spell.since.min(*end), *end);
         *end = from;
@@ -30,33 +30,33 @@ fn stretches(spells: &[Spell], now: Timestamp) -> impl Iterator<Item = Stretch> 
 
 /// For how long it has been known to be bad since it was healthy last. Time in which its state was unknown does not
 /// count, and does not begin the count anew.
-pub fn bad_for(spells: &[Spell], now: Timestamp) -> SignedDuration {
+pub fn bad_for(spells: &[HealthInterval], now: Timestamp) -> SignedDuration {
     let since_healthy = stretches(spells, now).take_while(|stretch| stretch.health != Health::Healthy);
     let bad = since_healthy.filter(|stretch| stretch.health == Health::Unhealthy);
     bad.fold(SignedDuration::ZERO, |sum, stretch| sum.saturating_add(stretch.to.duration_since(stretch.from)))
 }
 
 /// When it turned unhealthy: the first time since it was healthy last. Losing sight of it meanwhile is no new turn.
-pub fn unhealthy_since(spells: &[Spell]) -> Option<Timestamp> {
+pub fn unhealthy_since(spells: &[HealthInterval]) -> Option<Timestamp> {
     let since_healthy = spells.iter().take_while(|spell| spell.health != Health::Healthy);
     since_healthy.filter(|spell| spell.health == Health::Unhealthy).map(|spell| spell.since).min()
 }
 
 /// Since when it has been healthy without interruption; `None` when it is not healthy. What was not seen was not
 /// witnessed, and interrupts.
-pub fn healthy_since(spells: &[Spell]) -> Option<Timestamp> {
+pub fn healthy_since(spells: &[HealthInterval]) -> Option<Timestamp> {
     spells.iter().take_while(|spell| spell.health == Health::Healthy).map(|spell| spell.since).min()
 }
 
 /// Whether it has been healthy for so long that its ledger is emptied.
-pub fn is_reset(spec: &RemediationSpec, spells: &[Spell], now: Timestamp) -> bool {
+pub fn is_reset(spec: &RemediationSpec, spells: &[HealthInterval], now: Timestamp) -> bool {
     let enough = SignedDuration::from_secs(spec.reset_after_seconds.into());
     healthy_since(spells).is_some_and(|since| now.duration_since(since) >= enough)
 }
 
 /// When it changed between healthy and unhealthy within the last [`FLAP_WINDOW`], the newest first. What happened while
 /// an attempt of ours was at work does not count.
-pub fn turns(spells: &[Spell], status: &RemediationStatus, now: Timestamp) -> Vec<Timestamp> {
+pub fn turns(spells: &[HealthInterval], status: &RemediationStatus, now: Timestamp) -> Vec<Timestamp> {
     let known: Vec<Stretch> = stretches(spells, now).filter(|stretch| stretch.health != Health::Unknown).collect();
     let turns = known.windows(2).filter(|pair| pair[0].health != pair[1].health).map(|pair| pair[0].from);
     turns.filter(|at| now.duration_since(*at) < FLAP_WINDOW && !is_ours(status, *at)).collect()

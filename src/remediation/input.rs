@@ -19,7 +19,7 @@ pub enum Health {
 
 /// A time in which the health did not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spell {
+pub struct HealthInterval {
     /// How it was.
     pub health: Health,
     /// Since when.
@@ -30,7 +30,7 @@ pub struct Spell {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// How it is, and how it was: the newest spell first, as far back as the status remembers. Empty = never judged.
-    pub spells: Vec<Spell>,
+    pub spells: Vec<HealthInterval>,
     /// It was healthy once.
     pub was_healthy: bool,
     /// Why it is not well.
@@ -40,7 +40,7 @@ pub struct Verdict {
     /// We are blind for it: why.
     pub blind: Option<String>,
     /// What is known from inside the workload.
-    pub inside: Inside,
+    pub inside: InsideView,
     /// The newest evidence of health: the last beat, or the last probe that passed. `None` while it is not healthy.
     pub healthy_at: Option<Timestamp>,
     /// What Prometheus says; `None` where none is configured for it.
@@ -56,7 +56,7 @@ impl Verdict {
 
 /// What is known from inside a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inside {
+pub enum InsideView {
     /// A connector speaks from the inside by itself. The UID of its pod, where its beats named it.
     Beats {
         /// `pod_uid` of the last beat.
@@ -86,7 +86,7 @@ pub struct Scrape {
 
 /// What a restart would be applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means<'a> {
+pub enum RestartMeans<'a> {
     /// `workloadRef`.
     Workload(&'a WorkloadRef),
     /// `agentRef`: the agent restarts its local unit. What the agent is known by.
@@ -104,7 +104,7 @@ pub struct Agent {
 
 /// What came of looking at the workload.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Sight {
+pub enum Lookup {
     /// Nobody looked: there is none, or there was no need.
     NotLooked,
     /// It does not exist.
@@ -210,7 +210,7 @@ pub struct Request {
 
 /// The fleet, as far as one object is concerned. The object's own attempt counts in none of the figures.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Surroundings {
+pub struct FleetContext {
     /// The breaker.
     pub breaker: Breaker,
     /// The object's site, for sentences.
@@ -288,7 +288,7 @@ impl Default for Limits {
 
 /// Everything that a decision about a remedy looks at.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
+pub struct PolicyInput<'a> {
     /// `<namespace>/<name>`, for sentences.
     pub object: &'a str,
     /// Its namespace.
@@ -302,13 +302,13 @@ pub struct Situation<'a> {
     /// What is said of it.
     pub verdict: &'a Verdict,
     /// What a restart would be applied to.
-    pub means: Means<'a>,
+    pub means: RestartMeans<'a>,
     /// What came of looking at the workload.
-    pub workload: &'a Sight,
+    pub workload: &'a Lookup,
     /// What a person asked for, in time and not yet honoured.
     pub request: Option<&'a Request>,
     /// The fleet.
-    pub around: &'a Surroundings,
+    pub around: &'a FleetContext,
     /// Now.
     pub now: Timestamp,
 }

@@ -34,20 +34,20 @@ pub struct PendingWrite {
 
 /// How many checkpoints a second may be written, of all kinds together (`--status-writes-per-second`).
 #[derive(Debug)]
-pub struct Budget {
+pub struct WriteBudget {
     per_second: u32,
-    purse: Mutex<Purse>,
+    purse: Mutex<TokenBucket>,
 }
 
 /// What the budget allows right now, in writes; never more than a second's worth, so that a pause is not followed by a
 /// burst.
 #[derive(Debug, Default)]
-struct Purse {
+struct TokenBucket {
     allowance: f64,
     measured_at: Moment,
 }
 
-impl Budget {
+impl WriteBudget {
     /// So many a second, from now on.
     pub fn new(per_second: u32) -> Self {
         Self { per_second, purse: Mutex::default() }
@@ -70,7 +70,7 @@ impl Budget {
 /// Who is due for a checkpoint, and when; see `--checkpoint-seconds`.
 pub struct Checkpoints<T> {
     period: Duration,
-    budget: Arc<Budget>,
+    budget: Arc<WriteBudget>,
     due: Mutex<BinaryHeap<Reverse<Due<T>>>>,
     staleness: AtomicU64,
 }
@@ -108,7 +108,7 @@ impl<T: Checkpointed> Ord for Due<T> {
 
 /// What the budget cannot keep up with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Shortfall {
+pub struct BudgetExceeded {
     /// How old the oldest written last contact of a beating connector is.
     pub staleness: Duration,
     /// The `lateAfterSeconds` of that connector, which it exceeds.
@@ -117,7 +117,7 @@ pub struct Shortfall {
 
 impl<T: Checkpointed> Checkpoints<T> {
     /// Nothing is due yet.
-    pub fn new(period: Duration, budget: Arc<Budget>) -> Self {
+    pub fn new(period: Duration, budget: Arc<WriteBudget>) -> Self {
         Self { period, budget, due: Mutex::default(), staleness: AtomicU64::new(0) }
     }
 
@@ -139,7 +139,7 @@ impl<T: Checkpointed> Checkpoints<T> {
         is_known: impl Fn(&T) -> bool,
         room: usize,
         now: Moment,
-    ) -> (Vec<Arc<T>>, Option<Shortfall>) {
+    ) -> (Vec<Arc<T>>, Option<BudgetExceeded>) {
         let mut due = self.due.lock();
         let mut turns = Vec::new();
         let mut oldest = None;
@@ -174,7 +174,7 @@ impl<T: Checkpointed> Checkpoints<T> {
         let shortfall = oldest
             // Writes that the API server refuses make them old as well, and no budget would help.
             .filter(|oldest| over_budget && staleness > oldest.late.max(self.period * 2))
-            .map(|oldest| Shortfall { staleness, late: oldest.late });
+            .map(|oldest| BudgetExceeded { staleness, late: oldest.late });
         (turns, shortfall)
     }
 }

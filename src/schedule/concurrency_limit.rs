@@ -12,16 +12,16 @@ const OF_ONE_HOST: usize = 16;
 
 /// All places.
 #[derive(Debug)]
-pub struct Places {
-    all: Arc<Rooms>,
-    hosts: Mutex<HashMap<Arc<str>, Arc<Rooms>>>,
+pub struct ConcurrencyLimiter {
+    all: Arc<HostQueue>,
+    hosts: Mutex<HashMap<Arc<str>, Arc<HostQueue>>>,
 }
 
 /// So many places. Those that failed last time get one only while more than half of them are free, whoever has the
 /// others: what hangs for the first time and what hangs again must not together keep the others waiting, neither
 /// everywhere nor on a host of their own, of which other ports may be well.
 #[derive(Debug)]
-struct Rooms {
+struct HostQueue {
     all: Arc<Semaphore>,
     suspects: Arc<Semaphore>,
     /// So many must be left by suspects.
@@ -32,12 +32,12 @@ struct Rooms {
 
 /// One place; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     permits: Vec<OwnedSemaphorePermit>,
-    of: [Arc<Rooms>; 2],
+    of: [Arc<HostQueue>; 2],
 }
 
-impl Rooms {
+impl HostQueue {
     fn new(all: usize) -> Self {
         let suspects = Arc::new(Semaphore::new(all / 2));
         Self { all: Arc::new(Semaphore::new(all)), suspects, spared: all - all / 2, freed: Notify::new() }
@@ -56,24 +56,24 @@ impl Rooms {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.permits.clear();
         self.of.iter().for_each(|rooms| rooms.freed.notify_one());
     }
 }
 
-impl Places {
+impl ConcurrencyLimiter {
     /// So many in all; at least 2.
     pub fn new(all: usize) -> Self {
-        Self { all: Arc::new(Rooms::new(all.max(2))), hosts: Mutex::default() }
+        Self { all: Arc::new(HostQueue::new(all.max(2))), hosts: Mutex::default() }
     }
 
     /// Waits for a place on `host`. Give up waiting by dropping it.
-    pub async fn take(&self, host: &Arc<str>, is_suspect: bool) -> Place {
+    pub async fn take(&self, host: &Arc<str>, is_suspect: bool) -> Permit {
         let of = [self.of(host), self.all.clone()];
         // Whoever gives up waiting gives back what it has as a place would.
-        let mut place = Place { permits: Vec::with_capacity(4), of };
+        let mut place = Permit { permits: Vec::with_capacity(4), of };
         // What only suspects wait for comes first, and each time the narrower before the wider: a suspect that waits
         // holds nothing that the healthy wait for.
         if is_suspect {
@@ -89,7 +89,7 @@ impl Places {
         place
     }
 
-    fn of(&self, host: &Arc<str>) -> Arc<Rooms> {
+    fn of(&self, host: &Arc<str>) -> Arc<HostQueue> {
         let mut hosts = self.hosts.lock();
         if let Some(known) = hosts.get(host) {
             return known.clone();
@@ -98,7 +98,7 @@ impl Places {
         if hosts.len() == hosts.capacity() {
             hosts.retain(|_, rooms| Arc::strong_count(rooms) > 1);
         }
-        let rooms = Arc::new(Rooms::new(OF_ONE_HOST));
+        let rooms = Arc::new(HostQueue::new(OF_ONE_HOST));
         hosts.insert(host.clone(), rooms.clone());
         rooms
     }
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_leaves_half_of_the_places_to_the_healthy() {
-        let places = Places::new(4);
+        let places = ConcurrencyLimiter::new(4);
         let _hang = (places.take(&host("a"), true).await, places.take(&host("b"), true).await);
         assert!(places.take(&host("c"), true).now_or_never().is_none());
         let _fine = (places.take(&host("d"), false).await, places.take(&host("e"), false).await);
@@ -129,7 +129,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_on_one_port_leaves_half_of_its_host_to_the_other_ports() {
-        let (places, gateway) = (Places::new(1000), host("gateway"));
+        let (places, gateway) = (ConcurrencyLimiter::new(1000), host("gateway"));
         let mut hang = Vec::new();
         for _ in 0..OF_ONE_HOST / 2 {
             hang.push(places.take(&gateway, true).await);
@@ -142,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn suspects_that_wait_anywhere_keep_no_place_of_a_host_from_the_healthy() {
-        let places = Places::new(4);
+        let places = ConcurrencyLimiter::new(4);
         let _hang = (places.take(&host("a"), true).await, places.take(&host("b"), true).await);
         let gateway = host("gateway");
         let mut waiting: Vec<_> = (0..OF_ONE_HOST).map(|_| Box::pin(places.take(&gateway, true))).collect();
@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_for_the_first_time_takes_from_the_suspects_and_not_from_the_healthy() {
-        let places = Places::new(8);
+        let places = ConcurrencyLimiter::new(8);
         let mut first: Vec<_> = Vec::new();
         for name in ["a", "b", "c", "d"] {
             first.push(places.take(&host(name), false).await);
@@ -173,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_host_has_its_own_limit_and_unused_hosts_are_forgotten() {
-        let places = Places::new(1000);
+        let places = ConcurrencyLimiter::new(1000);
         let mut held = Vec::new();
         for _ in 0..OF_ONE_HOST {
             held.push(places.take(&host("busy"), false).await);

@@ -6,7 +6,7 @@ mod deadlines;
 mod pulse;
 mod spread;
 
-pub use concurrency_limit::{Place, Places};
+pub use concurrency_limit::{ConcurrencyLimiter, Permit};
 pub use deadlines::Deadlines;
 pub use pulse::{Pulse, TICK};
 pub use spread::{place_of, turn_after};

@@ -21,7 +21,7 @@ words! {
 
 /// What is true of the operator itself this instant.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub struct OperatorFacts {
     /// What this replica is to the others.
     pub leader: Standing,
     /// Whether every store has been filled from the API server.
@@ -63,5 +63,5 @@ pub trait Fleet: Send + Sync + 'static {
     fn standing(&self) -> (Standing, bool);
 
     /// What is true of the operator itself. Walks the whole fleet.
-    fn facts(&self) -> Facts;
+    fn facts(&self) -> OperatorFacts;
 }

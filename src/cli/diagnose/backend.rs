@@ -20,7 +20,7 @@ use crate::cli::output;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
 use crate::diagnosis::rules::diagnose as diagnose_evidence;
-use crate::monitor::target::{Prepared, Unprepared, credential, prepare};
+use crate::monitor::target::{ResolveError, Resolved, credential, prepare};
 use crate::probe::{Policy, Prober, Request};
 
 /// How many lines of each log `--logs` reads.
@@ -121,14 +121,14 @@ impl<'a> Look<'a> {
     }
 
     /// What to dial, as the operator would prepare it; why there is nothing becomes part of what is known.
-    async fn prepared(&mut self, known: &mut Evidence) -> Option<Prepared> {
+    async fn prepared(&mut self, known: &mut Evidence) -> Option<Resolved> {
         match prepare(&self.client, &self.backend).await {
             Ok(prepared) => Some(prepared),
-            Err(Unprepared::Refused(reason, message)) => {
+            Err(ResolveError::Refused(reason, message)) => {
                 known.refused = Some((reason, message));
                 None
             }
-            Err(Unprepared::Failed(why)) => {
+            Err(ResolveError::Failed(why)) => {
                 self.missing.push(why);
                 None
             }
@@ -176,7 +176,7 @@ impl<'a> Look<'a> {
             let namespace = self.backend.namespace().unwrap_or_default();
             match credential(&self.client, &namespace, from).await {
                 Ok(token) => bearer_token = Some(token),
-                Err(Unprepared::Refused(_, why) | Unprepared::Failed(why)) => self.missing.push(why),
+                Err(ResolveError::Refused(_, why) | ResolveError::Failed(why)) => self.missing.push(why),
             }
         }
         Some(Source {

@@ -8,7 +8,7 @@ use crate::cli::Usage;
 use crate::diagnosis::evidence::{Evidence, Lookup};
 use crate::diagnosis::gather::{Question, actuator, vantage};
 use crate::diagnosis::rules::diagnose;
-use crate::monitor::request::{Resolved, actuator_request, request};
+use crate::monitor::request::{RequestSecrets, actuator_request, request};
 use crate::probe::actuator::{self as spring, Reading};
 use crate::probe::{Failure, Outcome, Policy, Prober, Request, Scheme, Target};
 
@@ -59,7 +59,7 @@ pub(super) async fn look(
     args: &ProbeArgs,
     spec: ProbeSpec,
     target: Target,
-    secrets: &Resolved,
+    secrets: &RequestSecrets,
 ) -> anyhow::Result<Look> {
     let request = request(&spec, target, secrets).map_err(Usage)?;
     let prober = Prober::new(Policy::of_a_person(args.allow_network.clone(), args.deny_network.clone()));

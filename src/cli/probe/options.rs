@@ -10,13 +10,13 @@ use serde_json::{Map, Value};
 use super::args::ProbeArgs;
 use crate::api::{ActuatorProbe, HeaderSpec, MetricsProbe, ProbeSpec};
 use crate::cli::Usage;
-use crate::monitor::request::Resolved;
+use crate::monitor::request::RequestSecrets;
 
 /// The options of the probe, and what the files beside them hold.
 ///
 /// # Errors
 /// [`Usage`] when the options make no sense or refer to Secrets; otherwise a file that cannot be read.
-pub(super) fn read(args: &ProbeArgs) -> anyhow::Result<(ProbeSpec, Resolved)> {
+pub(super) fn read(args: &ProbeArgs) -> anyhow::Result<(ProbeSpec, RequestSecrets)> {
     let mut spec = match &args.spec {
         Some(file) => probe_spec(&text(file)?)?,
         None => ProbeSpec::default(),
@@ -43,7 +43,7 @@ pub(super) fn read(args: &ProbeArgs) -> anyhow::Result<(ProbeSpec, Resolved)> {
 }
 
 /// A spec names Secrets, and there is no cluster here to read them from: what they hold has to be given in files.
-fn unresolved(spec: &ProbeSpec, secrets: &Resolved) -> anyhow::Result<()> {
+fn unresolved(spec: &ProbeSpec, secrets: &RequestSecrets) -> anyhow::Result<()> {
     let http = &spec.http;
     let tls = http.tls.as_ref();
     let header = http.headers.iter().find(|header| header.value.is_none());
@@ -71,10 +71,10 @@ fn unresolved(spec: &ProbeSpec, secrets: &Resolved) -> anyhow::Result<()> {
     Err(Usage(message).into())
 }
 
-fn resolved(args: &ProbeArgs) -> anyhow::Result<Resolved> {
+fn resolved(args: &ProbeArgs) -> anyhow::Result<RequestSecrets> {
     let line = |file: &Path| anyhow::Ok(text(file)?.trim_end_matches(['\r', '\n']).to_owned());
     let pem = |file: &Path| -> anyhow::Result<Arc<[u8]>> { Ok(text(file)?.into_bytes().into()) };
-    let mut secrets = Resolved::default();
+    let mut secrets = RequestSecrets::default();
     if let Some(file) = &args.bearer_token_file {
         secrets.bearer_token = Some(line(file)?);
     }
@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn secrets_that_a_spec_names_must_be_given_in_files() {
-        let lacks = |yaml: &str| unresolved(&probe_spec(yaml).unwrap(), &Resolved::default()).unwrap_err().to_string();
+        let lacks =
+            |yaml: &str| unresolved(&probe_spec(yaml).unwrap(), &RequestSecrets::default()).unwrap_err().to_string();
         assert_eq!(
             lacks("http: {bearerTokenSecretRef: {name: a, key: b}}"),
             "the spec's http.bearerTokenSecretRef names a Secret, and `vigie probe` reads no cluster: give what is in \
@@ -217,7 +218,7 @@ mod tests {
         assert!(lacks("http: {tls: {clientCertificateSecretName: a}}").ends_with("--client-key-file"));
         let header = "http: {headers: [{name: A, valueFrom: {secretRef: {name: a, key: b}}}]}";
         assert!(lacks(header).ends_with("--header @FILE"));
-        let given = Resolved { bearer_token: Some("t".to_owned()), ..Resolved::default() };
+        let given = RequestSecrets { bearer_token: Some("t".to_owned()), ..RequestSecrets::default() };
         let spec = probe_spec("http: {bearerTokenSecretRef: {name: a, key: b}}").unwrap();
         assert!(unresolved(&spec, &given).is_ok());
     }

@@ -9,18 +9,18 @@ use crate::api::{
 };
 use crate::health::availability::Availability;
 use crate::monitor::registry::{Said, Snapshot, limits};
-use crate::remediation::attempt::Course;
+use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
 /// Everything that an assessment looks at.
 #[derive(Clone, Debug)]
-pub struct Case<'a> {
+pub struct Input<'a> {
     /// The object as the store has it.
     pub backend: &'a MonitoredBackend,
     /// What we know of it.
     pub live: &'a Snapshot,
     /// What is done about it; `None` where nobody decided now: then what is stored stands.
-    pub remedy: Option<&'a Course>,
+    pub remedy: Option<&'a StepResult>,
     /// Now.
     pub now: Now,
 }
@@ -38,7 +38,7 @@ pub struct Assessment {
     pub diagnosis: Option<Diagnosis>,
 }
 
-impl Case<'_> {
+impl Input<'_> {
     /// Assesses the case.
     pub fn assess(&self) -> Assessment {
         let available = self.available();

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::assess::{Assessment, Case};
+use super::assess::{Assessment, Input};
 use crate::api::{
     BackendState, MAX_MESSAGE, MAX_URL, MAX_VANTAGE_NAME, MAX_VANTAGES, MicroTime, MonitoredBackend,
     MonitoredBackendStatus, Time, VantageStatus, clip, set_condition,
@@ -25,7 +25,7 @@ pub struct Plan {
 }
 
 /// Decides what is to be written.
-pub fn decide(case: &Case<'_>) -> Plan {
+pub fn decide(case: &Input<'_>) -> Plan {
     let assessment = case.assess();
     let old = case.backend.status.clone().unwrap_or_default();
     let mut next = compose(case, &assessment, &old);
@@ -34,7 +34,7 @@ pub fn decide(case: &Case<'_>) -> Plan {
     Plan { status: (!same_but_for_figures(&old, &next)).then(|| next.clone()), current: next, events, due_at }
 }
 
-fn compose(case: &Case<'_>, assessment: &Assessment, old: &MonitoredBackendStatus) -> MonitoredBackendStatus {
+fn compose(case: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendStatus) -> MonitoredBackendStatus {
     let live = case.live;
     let stamp = |at| case.now.stamp(at);
     let healthy = live.passed_at.filter(|_| assessment.state == BackendState::Up).map(|at| Time(stamp(at)));

@@ -14,8 +14,8 @@ use super::reconcile::Failed;
 use super::watch::{Guarded, Tap, watched};
 use crate::api::{BackendState, Key, MonitoredBackend};
 use crate::cluster::WriteError;
-use crate::controller::remediation::Patient as _;
-use crate::controller::runtime::wake::Woken;
+use crate::controller::remediation::Remediable as _;
+use crate::controller::runtime::wake::ReconcileRequests;
 use crate::monitor::context::Context;
 
 /// How many reconciles run at once.
@@ -35,7 +35,7 @@ pub fn controller(
     client: &kube::Client,
     scope: Option<&str>,
     tap: Tap,
-    woken: Woken<MonitoredBackend>,
+    woken: ReconcileRequests<MonitoredBackend>,
     all: impl futures::Stream<Item = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> (Store<Guarded>, impl Future<Output = ()> + Send + 'static) {
@@ -96,7 +96,7 @@ pub async fn checkpoints(context: Arc<Context>, stop: CancellationToken) {
         let (turns, _) = context.checkpoints.take_due(|backend| context.backends.has(backend), room, now);
         for backend in turns {
             context.note(backend.number, permit.epoch(), |notes| notes.checkpoint = true);
-            context.wakes.wake(&backend.key);
+            context.trigger.wake(&backend.key);
         }
     }
 }

@@ -11,19 +11,19 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 use thiserror::Error;
 
-use super::assess::Case;
+use super::assess::Input;
 use super::decide::{Plan, decide, state_event};
 use super::remediation_input::{hurry, verdict};
 use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
 use crate::cluster::{CallError, WriteError, WriteReason};
 use crate::controller::events::{Event, RETELL};
-use crate::controller::remediation::{Acted, Asked, Patient as _};
+use crate::controller::remediation::{Acted, Asked, Remediable as _};
 use crate::controller::{log, remediation};
 use crate::leadership::Permit;
 use crate::monitor::context::Context;
 use crate::monitor::registry::{Backend, Snapshot};
 use crate::monitor::scheduler::is_held;
-use crate::remediation::attempt::Course;
+use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
 /// Why a backend could not be dealt with now. It is tried again.
@@ -66,15 +66,15 @@ impl Context {
         let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(None) };
         let younger = self.note(entry.number, permit.epoch(), |notes| younger(&mut notes.latest, seen));
         let backend = younger.as_ref().unwrap_or(seen);
-        let live = entry.snapshot(self.eyes.blind_for(entry));
+        let live = entry.snapshot(self.self_check.blind_for(entry));
         if let Some(wait) = self.waits(entry, backend, &live) {
             return Ok(Some(wait));
         }
-        let case = Case { backend, live: &live, remedy: None, now };
+        let case = Input { backend, live: &live, remedy: None, now };
         let verdict = verdict(&case, &case.assess());
         let course = self.remedies.steer(&permit, Asked::about(backend, &verdict)).await;
         hurry(entry, &course, now.moment);
-        let plan = decide(&Case { remedy: Some(&course), ..case });
+        let plan = decide(&Input { remedy: Some(&course), ..case });
         self.apply(&permit, entry, backend, &live, plan, course, now).await
     }
 
@@ -95,7 +95,7 @@ impl Context {
         backend: &MonitoredBackend,
         live: &Snapshot,
         plan: Plan,
-        course: Course,
+        course: StepResult,
         now: Now,
     ) -> Result<Option<Duration>, Failed> {
         let Plan { status, current, mut events, due_at } = plan;
@@ -107,7 +107,7 @@ impl Context {
             let object = MonitoredBackend { status: Some(status), ..backend.clone() };
             let done = self.write(reason, permit, entry, object, live, due_at).await;
             written = Some(done.inspect_err(|failed| {
-                let is_doubtful = matches!(failed, Failed::Status(error) if error.leaves_doubt());
+                let is_doubtful = matches!(failed, Failed::Status(error) if error.outcome_unknown());
                 self.remedies.unwritten(backend, &course, is_doubtful);
             })?);
             self.remedies.recorded(backend, &course);

@@ -2,17 +2,17 @@
 
 use jiff::SignedDuration;
 
-use super::assess::{Assessment, Case};
+use super::assess::{Assessment, Input};
 use crate::api::{AttemptPhase, BackendState, ConditionType, Truth, conditions};
-use crate::controller::remediation::{Patient as _, health_of_backend, with_present};
+use crate::controller::remediation::{Remediable as _, health_of_backend, with_present};
 use crate::diagnosis::evidence::{Evidence, Lookup};
 use crate::monitor::registry::Backend;
-use crate::remediation::attempt::Course;
-use crate::remediation::{Inside, Scrape, Verdict};
+use crate::remediation::attempt::StepResult;
+use crate::remediation::{InsideView, Scrape, Verdict};
 use crate::time::Moment;
 
 /// What is said of it, in the words of remedies.
-pub fn verdict(case: &Case<'_>, assessment: &Assessment) -> Verdict {
+pub fn verdict(case: &Input<'_>, assessment: &Assessment) -> Verdict {
     let Assessment { state, since, conditions, diagnosis } = assessment;
     let spells = with_present(case.backend.stored_spells(), health_of_backend(*state), *since);
     let is_up = matches!(state, BackendState::Up | BackendState::Degraded);
@@ -27,7 +27,7 @@ pub fn verdict(case: &Case<'_>, assessment: &Assessment) -> Verdict {
         diagnosis: diagnosis.clone(),
         mass_silence: None,
         blind: case.live.blind.clone(),
-        inside: Inside::Seen {
+        inside: InsideView::Seen {
             failing: pods(false),
             passing: pods(true),
             unready: kubelet.is_some_and(|said| said.status == Truth::False.as_str()),
@@ -56,7 +56,7 @@ pub fn scrape(evidence: &Evidence) -> Option<Scrape> {
 }
 
 /// While the next scrape of Prometheus is awaited, it is asked with every round and not once a minute.
-pub fn hurry(entry: &Backend, course: &Course, now: Moment) {
+pub fn hurry(entry: &Backend, course: &StepResult, now: Moment) {
     let verifies = course.status.current.as_ref().is_some_and(|current| current.phase == AttemptPhase::Verifying);
     if verifies {
         entry.with(|live| {

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
-use super::assess::{Assessment, Case};
+use super::assess::{Assessment, Input};
 use super::watch::Guarded;
 use crate::api::{
     BackendState, ConditionType, Key, MonitoredBackend, MonitoredBackendStatus, Reason, Truth, conditions,
@@ -21,14 +21,14 @@ use crate::time::Now;
 use crate::view::BackendView;
 
 /// The backends as this process sees them.
-pub struct Known {
+pub struct FleetView {
     /// What is known of each.
     pub context: Arc<Context>,
     /// The objects.
     pub stores: RwLock<Vec<Store<Guarded>>>,
 }
 
-impl Known {
+impl FleetView {
     fn visit(
         &self,
         namespace: Option<&str>,
@@ -42,8 +42,8 @@ impl Known {
                 continue;
             }
             let Some(entry) = self.context.backends.get(&Key::of(&backend.metadata)) else { continue };
-            let live = entry.snapshot(self.context.eyes.blind_for(&entry));
-            let assessment = Case { backend, live: &live, remedy: None, now }.assess();
+            let live = entry.snapshot(self.context.self_check.blind_for(&entry));
+            let assessment = Input { backend, live: &live, remedy: None, now }.assess();
             each(backend, &entry, &live, &assessment, now);
         }
     }

@@ -12,8 +12,8 @@ use kube::runtime::{WatchStreamExt as _, watcher as watch};
 
 use crate::api::{Key, MonitoredBackend};
 use crate::controller::runtime::wake;
-use crate::controller::runtime::watch_log::Trouble;
-use crate::monitor::context::{Context, Poke};
+use crate::controller::runtime::watch_log::WatchErrorLog;
+use crate::monitor::context::{Command, Context};
 
 /// A MonitoredBackend that may be unreadable.
 pub type Guarded = wake::Guarded<MonitoredBackend>;
@@ -36,7 +36,7 @@ pub fn watched(
 ) -> (Store<Guarded>, impl Stream<Item = Result<Guarded, watcher::Error>> + Send + 'static) {
     let (reader, writer) = store::<Guarded>();
     let mut listed = HashSet::new();
-    let mut trouble = Trouble::of(&MonitoredBackend::plural(&()));
+    let mut trouble = WatchErrorLog::of(&MonitoredBackend::plural(&()));
     let stream = watch(api, watcher::Config::default())
         .backoff(crate::cluster::WatchBackoff::default())
         // Half of a stored object is who wrote which field: nobody here asks.
@@ -71,7 +71,7 @@ impl Tap {
             }
             Event::InitDone => {
                 self.forget_missing(&std::mem::take(listed));
-                self.context.remedies.roll.filled();
+                self.context.remedies.census.filled();
                 (self.filled)();
             }
         }
@@ -80,16 +80,16 @@ impl Tap {
     fn applied(&self, object: &Guarded) {
         let Ok(backend) = &object.0 else { return };
         let context = &self.context;
-        context.remedies.roll.stored(backend);
-        let enrolled = context.backends.enroll(backend, context.clock.read());
-        if let Some(before) = &enrolled.dismissed {
+        context.remedies.census.stored(backend);
+        let upserted = context.backends.upsert(backend, context.clock.read());
+        if let Some(before) = &upserted.removed {
             context.forget(before);
         }
-        if enrolled.is_new {
-            context.checkpoints.add(enrolled.backend.clone());
+        if upserted.is_new {
+            context.checkpoints.add(upserted.backend.clone());
         }
-        if enrolled.changed {
-            let _ = context.pokes.send(Poke::Look(enrolled.backend));
+        if upserted.changed {
+            let _ = context.commands.send(Command::Look(upserted.backend));
         }
     }
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use record::{NAME, Record, State};
 
 use super::events::Reporter;
-use super::runtime::watch_log::Trouble;
+use super::runtime::watch_log::WatchErrorLog;
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, within};
 use crate::leadership::{Leadership, Permit};
 use crate::remediation::Breaker;
@@ -31,7 +31,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// The way to the ConfigMap.
 #[derive(Clone)]
-pub struct Cabinet {
+pub struct BreakerStore {
     /// A client that sends each request once.
     pub client: kube::Client,
     /// The namespace of our Lease.
@@ -44,7 +44,7 @@ pub struct Cabinet {
     pub clock: Clock,
 }
 
-impl Cabinet {
+impl BreakerStore {
     /// Follows the ConfigMap until `stop`, and tells what it means and what it says: at once that it has not been read,
     /// then at every change. What was known stands while the API server cannot be asked; when it may not be read, that
     /// is told.
@@ -93,7 +93,7 @@ impl Cabinet {
     /// # Errors
     /// [`WriteError::NotLeader`] when the permit ran out before anything was sent; [`crate::cluster::CallError::Conflict`]
     /// or [`crate::cluster::CallError::AlreadyExists`] when somebody wrote it meanwhile: decide again by what
-    /// [`Cabinet::follow`] tells then.
+    /// [`BreakerStore::follow`] tells then.
     pub async fn open(&self, permit: &Permit, read: &Record, reason: &str, at: Timestamp) -> Result<(), WriteError> {
         let Some(write) = read.opening(&self.namespace, reason, at) else { return Ok(()) };
         if !permit.is_current(self.clock.now()) {
@@ -125,7 +125,7 @@ struct Seen {
     record: Record,
     /// What a list that is under way has shown.
     listed: Record,
-    trouble: Trouble,
+    trouble: WatchErrorLog,
 }
 
 impl Seen {
@@ -133,7 +133,7 @@ impl Seen {
         let called = format!("ConfigMap {namespace}/{NAME}");
         Self {
             unread: Some(format!("the breaker, {called}, has not been read yet")),
-            trouble: Trouble::of(&called),
+            trouble: WatchErrorLog::of(&called),
             namespace: namespace.to_owned(),
             record: Record::default(),
             listed: Record::default(),

@@ -108,7 +108,7 @@ fn before_the_first_read_and_while_it_may_not_be_read_nothing_is_known() {
 
 struct Room {
     fake: Fake,
-    cabinet: Cabinet,
+    breaker_store: BreakerStore,
     leads: Sender<Leadership>,
 }
 
@@ -118,17 +118,18 @@ fn room() -> Room {
     let leading = Leadership { standing: Standing::Leader, write_until, ..Leadership::follower() };
     let (leads, leadership) = tokio::sync::watch::channel(leading);
     let reporter = Reporter { client: fake.client(), instance: "test".to_owned() };
-    let cabinet = Cabinet { client: fake.client(), namespace: "ops".to_owned(), reporter, leadership, clock };
-    Room { fake, cabinet, leads }
+    let breaker_store =
+        BreakerStore { client: fake.client(), namespace: "ops".to_owned(), reporter, leadership, clock };
+    Room { fake, breaker_store, leads }
 }
 
 impl Room {
     fn permit(&self) -> Permit {
-        self.cabinet.leadership.borrow().permit(self.cabinet.clock.now()).unwrap()
+        self.breaker_store.leadership.borrow().permit(self.breaker_store.clock.now()).unwrap()
     }
 
     async fn open(&self, read: &Record) -> Result<(), WriteError> {
-        self.cabinet.open(&self.permit(), read, "7 of 10 workloads", time(OPENED)).await
+        self.breaker_store.open(&self.permit(), read, "7 of 10 workloads", time(OPENED)).await
     }
 
     fn stored(&self) -> Record {
@@ -167,11 +168,11 @@ async fn what_a_person_did_meanwhile_is_not_overwritten() {
 #[tokio::test]
 async fn nothing_is_written_by_one_who_may_no_longer_write() {
     let room = room();
-    let moment = room.cabinet.clock.now();
+    let moment = room.breaker_store.clock.now();
     let short = Leadership { write_until: moment + Duration::from_micros(1), ..room.leads.borrow().clone() };
     let permit = short.permit(moment).unwrap();
-    while permit.is_current(room.cabinet.clock.now()) {}
-    let refused = room.cabinet.open(&permit, &Record::default(), "why", time(OPENED)).await.unwrap_err();
+    while permit.is_current(room.breaker_store.clock.now()) {}
+    let refused = room.breaker_store.open(&permit, &Record::default(), "why", time(OPENED)).await.unwrap_err();
     assert!(matches!(refused, WriteError::NotLeader), "{refused}");
     assert!(room.fake.take_log().is_empty());
 }
@@ -182,17 +183,17 @@ async fn events_are_told_once_by_the_leader_and_again_until_they_are() {
     let (mut told, record) = (HashSet::new(), Record::of(&open_map("5")));
     let leading = room.leads.borrow().clone();
     room.leads.send_replace(Leadership::follower());
-    room.cabinet.tell_events(&record, &mut told, time(OPENED)).await;
+    room.breaker_store.tell_events(&record, &mut told, time(OPENED)).await;
     assert!(room.fake.take_log().is_empty(), "a follower is silent");
     room.leads.send_replace(leading);
     for (mode, told_to) in [(Mode::Refuses(503, "ServiceUnavailable"), 1), (Mode::Up, 1), (Mode::Up, 0)] {
         room.fake.set_mode(mode);
-        room.cabinet.tell_events(&record, &mut told, time(OPENED)).await;
+        room.breaker_store.tell_events(&record, &mut told, time(OPENED)).await;
         let asked = room.fake.take_log();
         assert_eq!(asked.len(), told_to, "{mode:?}: {asked:?}");
         assert!(asked.iter().all(|line| line.starts_with("POST /apis/events.k8s.io/v1/namespaces/ops/events")));
     }
     // Another process, or the same one after a restart.
-    room.cabinet.tell_events(&record, &mut HashSet::new(), time(OPENED)).await;
+    room.breaker_store.tell_events(&record, &mut HashSet::new(), time(OPENED)).await;
     assert_eq!(room.fake.take_log().len(), 1, "the API server knows it by its name: AlreadyExists is success");
 }

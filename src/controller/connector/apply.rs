@@ -10,16 +10,16 @@ use serde_json::json;
 use super::decide::Plan;
 use super::reconcile::{Context, Failed, Next};
 use super::token::Write;
-use super::token_step::Look;
+use super::token_step::TokenStep;
 use crate::api::{Connector, ConnectorStatus, REQUESTED};
 use crate::cluster::WriteReason;
 use crate::controller::events::Event;
-use crate::controller::remediation::{Acted, Patient as _};
+use crate::controller::remediation::{Acted, Remediable as _};
 use crate::controller::{log, remediation};
 use crate::heartbeat::actions::Action;
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::leadership::Permit;
-use crate::remediation::attempt::{Act, Course};
+use crate::remediation::attempt::{Remedy, StepResult};
 use crate::time::Now;
 
 impl Context {
@@ -31,8 +31,8 @@ impl Context {
         connector: &Connector,
         live: &Snapshot,
         plan: Plan,
-        look: Option<Look>,
-        course: Course,
+        look: Option<TokenStep>,
+        course: StepResult,
         now: Now,
     ) -> Result<Next, Failed> {
         let Plan { status, current, secret, mut events, due_at } = plan;
@@ -80,7 +80,7 @@ impl Context {
         live: &Snapshot,
         status: ConnectorStatus,
         due_at: Option<Timestamp>,
-        course: &Course,
+        course: &StepResult,
         events: &[Event],
     ) -> Result<Connector, Failed> {
         let reason = remediation::why_written(connector, course, due_at.is_some());
@@ -88,7 +88,7 @@ impl Context {
         let done = self.write(reason, permit, entry, object, live, due_at).await;
         done.inspect_err(|failed| {
             self.doubt(permit, entry, failed, events);
-            self.remedies.unwritten(connector, course, failed.leaves_doubt());
+            self.remedies.unwritten(connector, course, failed.outcome_unknown());
         })
     }
 
@@ -98,7 +98,7 @@ impl Context {
         permit: &Permit,
         entry: &Arc<Entry>,
         connector: &Connector,
-        look: Look,
+        look: TokenStep,
         secret: Write,
         now: Now,
     ) -> Result<(), Failed> {
@@ -134,7 +134,7 @@ impl Context {
             // Its event is ours to tell, and in hand.
             self.desks.at(entry.number, permit.epoch(), |desk| desk.retold = true);
             // What came due while nobody could know is not late: the lag counts from when we could.
-            let since = self.registry.ear.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
+            let since = self.registry.listening.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
             let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
             self.metrics.observe_transition_lag(lag);
             if let Some(latest) = written.status.as_ref().and_then(|status| status.transitions.first()) {
@@ -145,11 +145,11 @@ impl Context {
     }
 
     /// Does what the course asks for, now that it is written.
-    async fn act(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, course: &Course) -> Acted {
+    async fn act(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, course: &StepResult) -> Acted {
         if let Some(agent) = &connector.spec.agent_ref {
             let is_requested = course.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);
             let action = match &course.act {
-                Some(Act::Offer { id, not_after }) => {
+                Some(Remedy::Offer { id, not_after }) => {
                     Some(Action::new(id, agent.unit.as_deref(), *not_after, is_requested, self.clock.read()))
                 }
                 _ => None,
@@ -164,7 +164,7 @@ impl Context {
     }
 
     fn doubt(&self, permit: &Permit, entry: &Entry, failed: &Failed, events: &[Event]) {
-        if failed.leaves_doubt() {
+        if failed.outcome_unknown() {
             self.desks.at(entry.number, permit.epoch(), |desk| desk.doubt(events));
         }
     }

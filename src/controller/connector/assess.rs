@@ -8,12 +8,12 @@ use crate::diagnosis::connector::{Facts, diagnose};
 use crate::health::checks::{Health, Report, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
-use crate::remediation::attempt::Course;
+use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
 /// Everything that an assessment looks at.
 #[derive(Clone, Debug)]
-pub struct Case<'a> {
+pub struct Input<'a> {
     /// The object as the store has it.
     pub connector: &'a Connector,
     /// What the registry knows of it.
@@ -29,7 +29,7 @@ pub struct Case<'a> {
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
     /// What is done about it; `None` where nobody decided now: then what is stored stands.
-    pub remedy: Option<&'a Course>,
+    pub remedy: Option<&'a StepResult>,
     /// Now.
     pub now: Now,
 }
@@ -49,7 +49,7 @@ pub struct Assessment {
     pub health: Health,
 }
 
-impl Case<'_> {
+impl Input<'_> {
     /// Assesses the case.
     pub fn assess(&self) -> Assessment {
         let presence = self.live.verdict.presence;

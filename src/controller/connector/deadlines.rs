@@ -12,13 +12,13 @@ use crate::controller::events::{Event, Kind};
 use crate::health::liveness::{Presence, Verdict};
 use crate::health::mass_silence::{Change as SiteChange, Site};
 use crate::heartbeat::entry::{Change, Entry};
-use crate::heartbeat::registry::{Registry, Told};
+use crate::heartbeat::registry::{Notice, Registry};
 use crate::schedule::Deadlines;
 use crate::time::Moment;
 
 /// What the keeper is told by others than the registry.
 #[derive(Debug)]
-pub enum Poke {
+pub enum Command {
     /// An entry is new, or its deadlines may have moved.
     Look(Arc<Entry>),
     /// An entry is gone.
@@ -39,7 +39,7 @@ pub struct SiteEvent {
 }
 
 /// Where the keeper's news go.
-pub struct Outlets {
+pub struct Sinks {
     /// Wakes the reconcile of one object.
     pub wake: Box<dyn Fn(&Entry) + Send>,
     /// Events about sites.
@@ -49,32 +49,32 @@ pub struct Outlets {
 }
 
 /// The keeper of all deadlines. One task owns it.
-pub struct Keeper {
+pub struct DeadlineScheduler {
     registry: Arc<Registry>,
     sites: Arc<Sites>,
-    outlets: Outlets,
+    outlets: Sinks,
     deadlines: Deadlines<u64>,
-    kept: HashMap<u64, Kept>,
+    kept: HashMap<u64, Tracked>,
     counts: HashMap<Arc<str>, Site>,
 }
 
-struct Kept {
+struct Tracked {
     entry: Arc<Entry>,
     /// How the site counts it: not at all, or as silent or not.
     counted: Option<bool>,
 }
 
-impl Keeper {
+impl DeadlineScheduler {
     /// A keeper of nothing yet.
-    pub fn new(registry: Arc<Registry>, sites: Arc<Sites>, outlets: Outlets) -> Self {
+    pub fn new(registry: Arc<Registry>, sites: Arc<Sites>, outlets: Sinks) -> Self {
         Self { registry, sites, outlets, deadlines: Deadlines::default(), kept: HashMap::new(), counts: HashMap::new() }
     }
 
     /// Keeps until `stop`.
     pub async fn run(
         mut self,
-        mut told: mpsc::UnboundedReceiver<Told>,
-        mut pokes: mpsc::UnboundedReceiver<Poke>,
+        mut told: mpsc::UnboundedReceiver<Notice>,
+        mut commands: mpsc::UnboundedReceiver<Command>,
         stop: CancellationToken,
     ) {
         loop {
@@ -82,8 +82,8 @@ impl Keeper {
                 // What was heard comes before what is due: a beat in time is never overtaken by its own expiry.
                 biased;
                 () = stop.cancelled() => return,
-                Some(Told { entry, change }) = told.recv() => self.changed(&entry, change),
-                Some(poke) = pokes.recv() => self.poked(poke),
+                Some(Notice { entry, change }) = told.recv() => self.changed(&entry, change),
+                Some(poke) = commands.recv() => self.poked(poke),
                 number = self.deadlines.next() => self.due(number),
             }
         }
@@ -100,12 +100,12 @@ impl Keeper {
         if !awake {
             tracing::debug!(connector = %entry.identity.key, "its deadline is judged anew after a freeze");
         }
-        self.settle(&entry);
+        self.evaluate(&entry);
     }
 
     /// Judges, and sets the next deadline. A change comes back through the registry's channel.
-    fn settle(&mut self, entry: &Arc<Entry>) -> Verdict {
-        let verdict = self.registry.settle(entry, self.now());
+    fn evaluate(&mut self, entry: &Arc<Entry>) -> Verdict {
+        let verdict = self.registry.evaluate(entry, self.now());
         let at = verdict.look_again_at.map(|at| self.registry.clock().instant(at));
         self.deadlines.set(entry.number, at);
         verdict
@@ -117,7 +117,7 @@ impl Keeper {
             if from != to && !self.deadlines_follow(to) {
                 self.deadlines.set(entry.number, None);
             } else if self.kept.contains_key(&entry.number) {
-                self.settle(entry);
+                self.evaluate(entry);
             }
         }
         (self.outlets.wake)(entry);
@@ -127,21 +127,21 @@ impl Keeper {
         !matches!(presence, Presence::Offline | Presence::NeverSeen)
     }
 
-    fn poked(&mut self, poke: Poke) {
+    fn poked(&mut self, poke: Command) {
         match poke {
-            Poke::Look(entry) => {
-                self.kept.entry(entry.number).or_insert_with(|| Kept { entry: entry.clone(), counted: None });
-                let verdict = self.settle(&entry);
+            Command::Look(entry) => {
+                self.kept.entry(entry.number).or_insert_with(|| Tracked { entry: entry.clone(), counted: None });
+                let verdict = self.evaluate(&entry);
                 self.count_in(&entry, verdict);
             }
-            Poke::Gone(entry) => self.gone(&entry),
-            Poke::ListeningMoved => {
+            Command::Gone(entry) => self.gone(&entry),
+            Command::ListeningMoved => {
                 for entry in self.entries() {
-                    self.settle(&entry);
+                    self.evaluate(&entry);
                     (self.outlets.wake)(&entry);
                 }
             }
-            Poke::TookOver => self.took_over(),
+            Command::TookOver => self.took_over(),
         }
     }
 
@@ -158,7 +158,7 @@ impl Keeper {
         let now = self.now();
         let mut silent_together: HashMap<Arc<str>, usize> = HashMap::new();
         for entry in self.entries() {
-            let verdict = self.settle(&entry);
+            let verdict = self.evaluate(&entry);
             self.count_in(&entry, verdict);
             if entry.was_mass_silent() && verdict.presence.is_silent() {
                 *silent_together.entry(entry.identity.domain.clone()).or_default() += 1;
@@ -177,7 +177,7 @@ impl Keeper {
 
     fn gone(&mut self, entry: &Arc<Entry>) {
         self.deadlines.set(entry.number, None);
-        let Some(Kept { counted: Some(silent), .. }) = self.kept.remove(&entry.number) else { return };
+        let Some(Tracked { counted: Some(silent), .. }) = self.kept.remove(&entry.number) else { return };
         let now = self.now();
         let domain = &entry.identity.domain;
         let Some(site) = self.counts.get_mut(domain) else { return };

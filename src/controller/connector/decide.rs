@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
-use super::assess::{Assessment, Case};
+use super::assess::{Assessment, Input};
 use super::token::{TokenEvent, TokenPlan, Write};
 use crate::api::{
     AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, TokenStatus, Transition,
@@ -29,7 +29,7 @@ pub struct Plan {
 }
 
 /// Decides what is to be written. `token` is `None` for a Lease source, and between two looks at the Secret.
-pub fn decide(case: &Case<'_>, token: Option<&TokenPlan>) -> Plan {
+pub fn decide(case: &Input<'_>, token: Option<&TokenPlan>) -> Plan {
     let assessment = case.assess();
     let old = case.connector.status.clone().unwrap_or_default();
     let mut next = compose(case, &assessment, &old, token);
@@ -49,7 +49,7 @@ pub fn decide(case: &Case<'_>, token: Option<&TokenPlan>) -> Plan {
 }
 
 fn compose(
-    case: &Case<'_>,
+    case: &Input<'_>,
     assessment: &Assessment,
     old: &ConnectorStatus,
     token: Option<&TokenPlan>,
@@ -114,7 +114,7 @@ fn agent(live: &Snapshot) -> Option<AgentStatus> {
     })
 }
 
-fn checks(case: &Case<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
+fn checks(case: &Input<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
     let Some(reported) = &case.live.checks else { return old.checks.clone() };
     let said = |check: &crate::heartbeat::payload::ReportedCheck| {
         let known = old.checks.iter().find(|known| known.type_ == check.type_ && known.status == check.status);
@@ -151,11 +151,11 @@ fn same_but_for_times(old: &ConnectorStatus, next: &ConnectorStatus) -> bool {
     steady(old) == steady(next)
 }
 
-fn token_events(case: &Case<'_>, token: &TokenPlan) -> Vec<Event> {
+fn token_events(case: &Input<'_>, token: &TokenPlan) -> Vec<Event> {
     token.events.iter().map(|event| token_event(case, &token.status, *event)).collect()
 }
 
-fn token_event(case: &Case<'_>, token: &TokenStatus, event: TokenEvent) -> Event {
+fn token_event(case: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Event {
     let generation = token.generation;
     let secret = case.connector.credential_secret_name();
     let (kind, reason, note, of) = match event {
@@ -216,7 +216,7 @@ fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) 
     }
 }
 
-fn duplicate_event(case: &Case<'_>, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
+fn duplicate_event(case: &Input<'_>, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
     let (since, _) = case.live.duplicate?;
     let is = |status: &ConnectorStatus| {
         crate::api::conditions::get(&status.conditions, crate::api::ConditionType::Healthy)

@@ -17,10 +17,10 @@ use super::watch::{Guarded, Tap, watched};
 use crate::api::{Connector, ConnectorState, Key};
 use crate::cluster::WriteError;
 use crate::controller::events::{Event, Kind};
-use crate::controller::remediation::Patient as _;
-use crate::controller::runtime::wake::{Wakes, Woken, reference};
+use crate::controller::remediation::Remediable as _;
+use crate::controller::runtime::wake::{ReconcileRequests, ReconcileTrigger, reference};
 use crate::heartbeat::entry::Entry;
-use crate::schedule::checkpoints::{Checkpoints, Shortfall};
+use crate::schedule::checkpoints::{BudgetExceeded, Checkpoints};
 
 /// How often the budget of checkpoints is looked at.
 const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ pub fn controller(
     client: &kube::Client,
     scope: Option<&str>,
     tap: Tap,
-    woken: Woken<Connector>,
+    woken: ReconcileRequests<Connector>,
     all: impl futures::Stream<Item = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> (Store<Guarded>, impl Future<Output = ()> + Send + 'static) {
@@ -100,7 +100,7 @@ fn retry(object: Arc<Guarded>, error: &Failed, context: Arc<Context>) -> Action 
 pub async fn checkpoints(
     context: Arc<Context>,
     checkpoints: Arc<Checkpoints<Entry>>,
-    wakes: Wakes<Connector>,
+    trigger: ReconcileTrigger<Connector>,
     lease: ObjectReference,
     stop: CancellationToken,
 ) {
@@ -114,7 +114,7 @@ pub async fn checkpoints(
         let (turns, shortfall) = checkpoints.take_due(|entry| context.registry.has(entry), room, now);
         for entry in turns {
             context.desks.checkpoint(entry.number, permit.epoch());
-            wakes.wake(&entry.identity.key);
+            trigger.wake(&entry.identity.key);
         }
         if let Some(shortfall) = shortfall
             && told.is_none_or(|told| now.since(told) >= SHORTFALL_TOLD)
@@ -125,7 +125,7 @@ pub async fn checkpoints(
     }
 }
 
-async fn tell_shortfall(context: &Context, lease: &ObjectReference, shortfall: &Shortfall) {
+async fn tell_shortfall(context: &Context, lease: &ObjectReference, shortfall: &BudgetExceeded) {
     let at = context.clock.read().wall;
     let staleness = shortfall.staleness.as_secs();
     let note = format!(

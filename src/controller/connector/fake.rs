@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::reconcile::{CALLS_IN_FLIGHT, Context};
-use super::state::Desks;
+use super::state::ReconcileStates;
 use super::watch::Guarded;
 use crate::api::Connector;
 use crate::cluster::StatusWriter;
 use crate::cluster::fake::Fake;
 use crate::controller::events::Reporter;
-use crate::controller::remediation::{Remedies, Roll};
+use crate::controller::remediation::{Census, Remedies};
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::credentials::Digest;
-use crate::heartbeat::listening::Office;
-use crate::heartbeat::registry::{Registry, Told};
+use crate::heartbeat::listening::Role;
+use crate::heartbeat::registry::{Notice, Registry};
 use crate::leadership::{Leadership, Standing};
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
@@ -25,14 +25,16 @@ use crate::remediation::Limits;
 use crate::time::Clock;
 
 /// What is to be kept while a [`Context`] is used.
-pub(super) type Kept = (watch::Sender<Leadership>, mpsc::UnboundedReceiver<Told>);
+pub(super) type Kept = (watch::Sender<Leadership>, mpsc::UnboundedReceiver<Notice>);
 
 /// The context of a leader that listens.
 pub(super) fn leader(fake: &Fake) -> (Context, Kept) {
     let clock = Clock::default();
     let (registry, told) = Registry::new(clock, &[7; 32]);
     let now = clock.now();
-    registry.ear.update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
+    registry
+        .listening
+        .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
     let write_until = now + Duration::from_secs(3600);
     let leads =
         Leadership { standing: Standing::Leader, epoch: 1, write_until, confirmed: true, ..Leadership::follower() };
@@ -49,11 +51,11 @@ pub(super) fn leader(fake: &Fake) -> (Context, Kept) {
             fake.client(),
             clock,
             metrics.clone(),
-            (Limits::default(), Roll::new(Limits::default(), 0, leadership.clone(), clock)),
+            (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
             None,
         )),
         prober: Arc::new(Prober::new(Policy::default())),
-        desks: Desks::default(),
+        desks: ReconcileStates::default(),
         metrics,
         public_url: None,
         clock,
@@ -91,7 +93,7 @@ pub(super) fn unreadable(name: &str) -> Guarded {
 /// A beat of `name`.
 pub(super) fn beat(registry: &Registry, name: &str) {
     use crate::heartbeat::payload::parse;
-    use crate::heartbeat::routes::{Hear as _, Reply};
+    use crate::heartbeat::routes::{HeartbeatSink as _, Reply};
     let body = json!({ "connector_id": format!("edge/{name}"), "token": name }).to_string();
     let reply = registry.hear(&parse(body.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
     assert!(matches!(reply, Reply::Heard { .. }), "{reply:?}");

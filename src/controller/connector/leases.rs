@@ -54,7 +54,7 @@ impl Watch<'_> {
         if std::mem::replace(&mut self.broken, broken) == broken {
             return false;
         }
-        let changed = self.registry.ear.update(self.registry.clock().now(), |inputs| {
+        let changed = self.registry.listening.update(self.registry.clock().now(), |inputs| {
             let watches = &mut inputs.broken_lease_watches;
             *watches = if broken { *watches + 1 } else { watches.saturating_sub(1) };
         });

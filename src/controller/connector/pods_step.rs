@@ -12,7 +12,7 @@ use crate::diagnosis::gather::{Question, gather};
 use crate::diagnosis::rules::diagnose_pods;
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Entry, Snapshot};
-use crate::heartbeat::pod_diagnosis::Behind;
+use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::leadership::Permit;
 use crate::time::Now;
 
@@ -38,9 +38,9 @@ impl Context {
         let is_silent = live.verdict.presence == Presence::Offline && is_told;
         let is_alone = self.sites.mass_silence(&entry.identity.domain).is_none();
         let Some(workload) = connector.spec.workload_ref.clone().filter(|_| is_silent && is_alone) else {
-            if live.verdict.presence != Presence::Offline && !matches!(live.pods, Behind::Unseen) {
-                live.pods = Behind::Unseen;
-                entry.explain(Behind::Unseen);
+            if live.verdict.presence != Presence::Offline && !matches!(live.pods, PodDiagnosis::Unseen) {
+                live.pods = PodDiagnosis::Unseen;
+                entry.explain(PodDiagnosis::Unseen);
                 // What was seen in this silence says nothing about the next one.
                 self.desks.at(entry.number, permit.epoch(), |desk| desk.looked_behind = None);
             }
@@ -64,7 +64,8 @@ impl Context {
         self.desks.at(entry.number, permit.epoch(), |desk| desk.looked_behind = Some(now.moment));
         // Pods that may not be listed, or that the API server does not tell of now, are not pods that are well.
         let seen = seen.ok().filter(|evidence| evidence.pods.missing().is_none());
-        live.pods = seen.map_or(Behind::Unseen, |evidence| Behind::Seen(diagnose_pods(&evidence).map(Arc::new)));
+        live.pods =
+            seen.map_or(PodDiagnosis::Unseen, |evidence| PodDiagnosis::Seen(diagnose_pods(&evidence).map(Arc::new)));
         entry.explain(live.pods.clone());
         Some(LOOK_EVERY)
     }

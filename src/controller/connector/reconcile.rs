@@ -11,11 +11,11 @@ use kube::{Resource as _, ResourceExt as _};
 use thiserror::Error;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use super::assess::{Case, stored};
+use super::assess::{Input, stored};
 use super::decide::{decide, state_event};
 use super::remediation_input::{asked, verdict};
 use super::sites::Sites;
-use super::state::Desks;
+use super::state::ReconcileStates;
 use super::token::{TokenPlan, Write};
 use crate::api::{ConditionType, Connector, Reason, Truth};
 use crate::cluster::{CallError, StatusWriter, WriteError};
@@ -51,7 +51,7 @@ pub struct Context {
     /// The dialler: what looks at pods takes one along.
     pub prober: Arc<Prober>,
     /// Our notes.
-    pub desks: Desks,
+    pub desks: ReconcileStates,
     /// Where lags are counted.
     pub metrics: Arc<Metrics>,
     /// What connectors reach us by.
@@ -83,8 +83,8 @@ pub enum Failed {
 
 impl Failed {
     /// Whether what was to be written may be written all the same.
-    pub(super) fn leaves_doubt(&self) -> bool {
-        matches!(self, Self::Status(error) if error.leaves_doubt())
+    pub(super) fn outcome_unknown(&self) -> bool {
+        matches!(self, Self::Status(error) if error.outcome_unknown())
     }
 }
 
@@ -136,7 +136,7 @@ impl Context {
         };
         let now = self.clock.read();
         let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(Next::Done(None)) };
-        let mut live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
+        let mut live = entry.snapshot(self.registry.listening.listening_to(&entry), now.moment);
         let look = self.look(&permit, &entry, connector, &live, now).await;
         let behind = self.look_behind(&permit, &entry, connector, &mut live, now).await;
         let mass_silence = self.sites.mass_silence(&entry.identity.domain);
@@ -144,7 +144,7 @@ impl Context {
         let case = self.case(connector, &entry, &live, mass_silence.as_deref(), token, now);
         let verdict = verdict(&case, &case.assess());
         let course = self.remedies.steer(&permit, asked(&case, &verdict)).await;
-        let plan = decide(&Case { remedy: Some(&course), ..case }, token);
+        let plan = decide(&Input { remedy: Some(&course), ..case }, token);
         let next = self.apply(&permit, &entry, connector, &live, plan, look, course, now).await?.sooner(behind);
         // Last: what cannot be told must not hold back what is to be written.
         self.retell(&permit, &entry, connector, now).await?;
@@ -159,7 +159,7 @@ impl Context {
         mass_silence: Option<&'a str>,
         token: Option<&TokenPlan>,
         now: Now,
-    ) -> Case<'a> {
+    ) -> Input<'a> {
         let duplicate = self.registry.holder_instead_of(entry);
         observe(connector, live, mass_silence, duplicate, token, now)
     }
@@ -235,7 +235,7 @@ pub fn observe<'a>(
     duplicate: Option<Key>,
     token: Option<&TokenPlan>,
     now: Now,
-) -> Case<'a> {
+) -> Input<'a> {
     let refused = match (duplicate, token) {
         (Some(holder), _) => {
             let id = connector.effective_id();
@@ -260,7 +260,7 @@ pub fn observe<'a>(
         Some(token) => token.write != Write::Nothing && !token.in_trouble,
         None => connector.status.as_ref().is_none_or(|status| status.token.is_none()),
     };
-    Case {
+    Input {
         connector,
         live,
         mass_silence,

@@ -1,14 +1,14 @@
 //! A connector as remedies see it.
 
 use crate::api::{Confidence, Connector, ConnectorState, Diagnosis};
-use crate::controller::connector::assess::{Assessment, Case};
-use crate::controller::remediation::{Asked, Patient as _, health_of_connector, with_present};
+use crate::controller::connector::assess::{Assessment, Input};
+use crate::controller::remediation::{Asked, Remediable as _, health_of_connector, with_present};
 use crate::health::liveness::Presence;
-use crate::heartbeat::pod_diagnosis::Behind;
-use crate::remediation::{Agent, Health, Inside, Verdict};
+use crate::heartbeat::pod_diagnosis::PodDiagnosis;
+use crate::remediation::{Agent, Health, InsideView, Verdict};
 
 /// What is said of it, in the words of remedies.
-pub fn verdict(case: &Case<'_>, assessment: &Assessment) -> Verdict {
+pub fn verdict(case: &Input<'_>, assessment: &Assessment) -> Verdict {
     let Assessment { state, since, diagnosis, .. } = assessment;
     let silent = silence(case);
     // Before its pods are looked at it is told that it is Offline, and a moment later it is judged.
@@ -25,7 +25,7 @@ pub fn verdict(case: &Case<'_>, assessment: &Assessment) -> Verdict {
         diagnosis: diagnosis.clone().map(|found| if silent == Silence::Unseen { unsure(found) } else { found }),
         mass_silence: case.mass_silence.map(str::to_owned),
         blind: None,
-        inside: Inside::Beats { pod_uid: pod_uid.map(str::to_owned) },
+        inside: InsideView::Beats { pod_uid: pod_uid.map(str::to_owned) },
         healthy_at: case.last_contact().filter(|_| *state == ConnectorState::Online),
         scrape: None,
     }
@@ -42,14 +42,14 @@ enum Silence {
     Unseen,
 }
 
-fn silence(case: &Case<'_>) -> Silence {
+fn silence(case: &Input<'_>) -> Silence {
     let is_silent = case.live.verdict.presence == Presence::Offline && case.mass_silence.is_none();
     let has_pods = case.connector.spec.workload_ref.is_some();
     let is_told = case.connector.status.as_ref().is_some_and(|status| status.state == Some(ConnectorState::Offline));
     match &case.live.pods {
-        Behind::Unseen if is_silent && has_pods && is_told => Silence::Unseen,
-        Behind::Unseen if is_silent && has_pods => Silence::Untold,
-        Behind::Unseen | Behind::Seen(_) => Silence::Judged,
+        PodDiagnosis::Unseen if is_silent && has_pods && is_told => Silence::Unseen,
+        PodDiagnosis::Unseen if is_silent && has_pods => Silence::Untold,
+        PodDiagnosis::Unseen | PodDiagnosis::Seen(_) => Silence::Judged,
     }
 }
 
@@ -60,7 +60,7 @@ fn unsure(found: Diagnosis) -> Diagnosis {
 }
 
 /// What is asked about its remedies.
-pub fn asked<'a>(case: &Case<'a>, verdict: &'a Verdict) -> Asked<'a, Connector> {
+pub fn asked<'a>(case: &Input<'a>, verdict: &'a Verdict) -> Asked<'a, Connector> {
     let offered = case.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
     let is_heard = case.live.verdict.presence == Presence::Online;
     Asked {

@@ -23,17 +23,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The notes on one connector. There is one for each, so it is kept small.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct ReconcileState {
     /// The leadership epoch that the notes are from.
     pub epoch: u64,
     /// What the object asked for when the Secret was looked at last.
-    pub looked: Option<Wishes>,
+    pub looked: Option<TokenRequest>,
     /// Look at the Secret at this moment, whatever else.
     pub look_at: Option<Moment>,
     /// When the pods behind it were looked at last.
     pub looked_behind: Option<Moment>,
     /// What was tried and did not work out; empty for almost all.
-    undone: Option<Box<Undone>>,
+    undone: Option<Box<Unfinished>>,
     /// A checkpoint is due.
     pub checkpoint: bool,
     /// The newest transition has been told, by us or before us.
@@ -50,7 +50,7 @@ pub struct Desk {
 
 /// What is known of a connector's deliveries besides its status.
 #[derive(Clone, Debug, Default)]
-pub struct Notes {
+pub struct DeliveryNotes {
     /// The token whose hash is stored and that has not reached its Secret.
     pub undelivered: Option<Token>,
     /// Why it has not.
@@ -61,7 +61,7 @@ pub struct Notes {
 
 /// What could not be delivered or told, and is tried again.
 #[derive(Debug, Default)]
-struct Undone {
+struct Unfinished {
     /// A token whose hash is stored and that has not reached its Secret.
     undelivered: Option<Token>,
     /// Why it has not.
@@ -75,9 +75,9 @@ struct Undone {
 /// Kept as a hash: `kubectl apply` leaves the whole object in an annotation. A collision would put off a look, to its
 /// usual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wishes(u64);
+pub struct TokenRequest(u64);
 
-impl Wishes {
+impl TokenRequest {
     /// What `connector` asks for.
     pub fn of(connector: &Connector) -> Self {
         let meta = &connector.metadata;
@@ -89,15 +89,15 @@ impl Wishes {
 
 /// The desks of all connectors, by entry.
 #[derive(Debug, Default)]
-pub struct Desks(Mutex<HashMap<u64, Desk>>);
+pub struct ReconcileStates(Mutex<HashMap<u64, ReconcileState>>);
 
-impl Desks {
+impl ReconcileStates {
     /// Works at one desk. What a former epoch left there is cleared first: another may have led in between.
-    pub fn at<T>(&self, number: u64, epoch: u64, work: impl FnOnce(&mut Desk) -> T) -> T {
+    pub fn at<T>(&self, number: u64, epoch: u64, work: impl FnOnce(&mut ReconcileState) -> T) -> T {
         let mut desks = self.0.lock();
         let desk = desks.entry(number).or_default();
         if desk.epoch != epoch {
-            *desk = Desk { epoch, ..Desk::default() };
+            *desk = ReconcileState { epoch, ..ReconcileState::default() };
         }
         work(desk)
     }
@@ -121,11 +121,11 @@ impl Desks {
     }
 }
 
-impl Desk {
+impl ReconcileState {
     /// What is known of deliveries besides the status.
-    pub fn notes(&self) -> Notes {
+    pub fn notes(&self) -> DeliveryNotes {
         let undone = self.undone.as_deref();
-        Notes {
+        DeliveryNotes {
             undelivered: undone.and_then(|undone| undone.undelivered.clone()),
             trouble: undone.and_then(|undone| undone.trouble.clone()),
             delivered: self.delivered,
@@ -137,7 +137,7 @@ impl Desk {
         let untold = self.take_untold();
         self.undone = match (undelivered, trouble) {
             (None, None) if untold.is_empty() => None,
-            (undelivered, trouble) => Some(Box::new(Undone { undelivered, trouble, untold })),
+            (undelivered, trouble) => Some(Box::new(Unfinished { undelivered, trouble, untold })),
         };
     }
 
@@ -190,7 +190,7 @@ impl Desk {
         now: Moment,
         spread: f64,
     ) -> bool {
-        let wishes = Wishes::of(connector);
+        let wishes = TokenRequest::of(connector);
         let Some(token) = connector.status.as_ref().and_then(|status| status.token.as_ref()) else { return true };
         let to_confirm = token.rotation == crate::api::Rotation::Pending && used_generation >= token.generation;
         let provisioned =
@@ -219,7 +219,7 @@ impl Desk {
 
     /// Notes that the Secret was looked at; it is looked at again after the usual time, or `sooner`.
     pub fn note_look(&mut self, connector: &Connector, now: Moment, sooner: Option<Duration>) {
-        self.looked = Some(Wishes::of(connector));
+        self.looked = Some(TokenRequest::of(connector));
         self.look_at = Some(now + sooner.unwrap_or(LOOK_EVERY));
     }
 }

@@ -10,7 +10,7 @@ use super::assess::stored;
 use super::decide::decide;
 use super::reconcile::{Context, Failed, retired_use};
 use super::secrets::{Secrets, Token};
-use super::state::Notes;
+use super::state::DeliveryNotes;
 use super::token::{Request, Seen, TokenPlan, Write, plan, was_delivered};
 use crate::api::{ConditionType, Connector, Reason};
 use crate::cluster::CallError;
@@ -19,7 +19,7 @@ use crate::leadership::Permit;
 use crate::time::Now;
 
 /// What a look at the token Secret found, and what is to be done about it.
-pub(super) struct Look {
+pub(super) struct TokenStep {
     pub(super) plan: TokenPlan,
     secrets: Secrets,
     secret: Option<Secret>,
@@ -28,7 +28,7 @@ pub(super) struct Look {
 }
 
 /// What stands where the token should be.
-struct Sight {
+struct TokenObservation {
     seen: Seen,
     secret: Option<Secret>,
     /// The user was to bring it, and has not.
@@ -46,7 +46,7 @@ impl Context {
         connector: &Connector,
         live: &Snapshot,
         now: Now,
-    ) -> Option<Look> {
+    ) -> Option<TokenStep> {
         // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
         let is_going = connector.metadata.deletion_timestamp.is_some();
         if is_going || connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
@@ -75,13 +75,13 @@ impl Context {
         connector: &Connector,
         live: &Snapshot,
         rejected: Option<Timestamp>,
-        notes: Notes,
+        notes: DeliveryNotes,
         now: Now,
-    ) -> Look {
-        let Notes { undelivered, trouble, delivered } = notes;
+    ) -> TokenStep {
+        let DeliveryNotes { undelivered, trouble, delivered } = notes;
         let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
         let secret_name = connector.credential_secret_name();
-        let Sight { seen, secret, is_missing, failure } = self.see(connector, &secrets, &secret_name).await;
+        let TokenObservation { seen, secret, is_missing, failure } = self.see(connector, &secrets, &secret_name).await;
         let annotations = connector.metadata.annotations.as_ref();
         let provisioned = stored(connector, ConditionType::Provisioned);
         let status = connector.status.as_ref().and_then(|status| status.token.as_ref());
@@ -115,11 +115,11 @@ impl Context {
             plan.provisioned.2 = format!("{}: {trouble}", plan.provisioned.2);
             plan.in_trouble = true;
         }
-        Look { plan, secrets, secret, token, failure }
+        TokenStep { plan, secrets, secret, token, failure }
     }
 
     /// Reads the Secret: ours, or the one that the user brings.
-    async fn see(&self, connector: &Connector, secrets: &Secrets, name: &str) -> Sight {
+    async fn see(&self, connector: &Connector, secrets: &Secrets, name: &str) -> TokenObservation {
         let _slot = self.slot().await;
         let brought = connector.spec.token.existing_secret_ref.as_ref();
         let found = match brought {
@@ -129,15 +129,15 @@ impl Context {
             }
         };
         match found {
-            Ok((Some(seen), secret)) => Sight { seen, secret, is_missing: false, failure: None },
+            Ok((Some(seen), secret)) => TokenObservation { seen, secret, is_missing: false, failure: None },
             Ok((None, _)) => {
                 let key = brought.map(|from| from.key.as_str()).unwrap_or_default();
                 let seen = Seen::Brought(Err(format!("there is no Secret {name} with a key {key}")));
-                Sight { seen, secret: None, is_missing: true, failure: None }
+                TokenObservation { seen, secret: None, is_missing: true, failure: None }
             }
             Err(error) => {
                 let seen = Seen::Brought(Err(format!("Secret {name} cannot be read: {error}")));
-                Sight { seen, secret: None, is_missing: false, failure: Some(error) }
+                TokenObservation { seen, secret: None, is_missing: false, failure: Some(error) }
             }
         }
     }
@@ -148,7 +148,7 @@ impl Context {
         permit: &Permit,
         entry: &Arc<Entry>,
         connector: &Connector,
-        look: &Look,
+        look: &TokenStep,
         write: Write,
     ) -> Result<(), Failed> {
         let token = match write {

@@ -14,14 +14,14 @@ use crate::api::{ConditionType, Connector, ConnectorStatus, Rotation, Truth, con
 use crate::controller::paused::is_paused;
 use crate::controller::remediation;
 use crate::heartbeat::entry::{Entry, Snapshot};
-use crate::heartbeat::listening::Office;
+use crate::heartbeat::listening::Role;
 use crate::heartbeat::registry::Registry;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Now;
-use crate::view::{CheckView, ConnectorView, Facts, Standing};
+use crate::view::{CheckView, ConnectorView, OperatorFacts, Standing};
 
 /// The fleet as this process sees it.
-pub struct Known {
+pub struct FleetView {
     /// Last contacts.
     pub registry: Arc<Registry>,
     /// The objects.
@@ -34,7 +34,7 @@ pub struct Known {
     pub has_canary: bool,
 }
 
-impl Known {
+impl FleetView {
     fn visit(&self, namespace: Option<&str>, each: &mut dyn FnMut(&Connector, &Snapshot, &Assessment, Now)) {
         let now = self.registry.clock().read();
         let stores = self.stores.read().clone();
@@ -44,7 +44,7 @@ impl Known {
                 continue;
             }
             let Some(entry) = self.registry.get(&key(connector)) else { continue };
-            let live = entry.snapshot(self.registry.ear.listening_to(&entry), now.moment);
+            let live = entry.snapshot(self.registry.listening.listening_to(&entry), now.moment);
             let mass_silence = self.sites.mass_silence(&entry.identity.domain);
             let duplicate = self.registry.holder_instead_of(&entry);
             let assessment = observe(connector, &live, mass_silence.as_deref(), duplicate, None, now).assess();
@@ -53,7 +53,7 @@ impl Known {
     }
 }
 
-impl Known {
+impl FleetView {
     /// Calls `each` for every connector, of one namespace when it is given.
     pub fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
         // A follower hears nobody: what is written is the best that it knows, and it says so by `leader`.
@@ -65,24 +65,24 @@ impl Known {
 
     /// Whether another leads: then what is written is the best that this process knows.
     pub fn follows(&self) -> bool {
-        self.registry.ear.inputs().office == Office::Follower
+        self.registry.listening.inputs().role == Role::Follower
     }
 
     /// What this replica is to the others, and whether every store has been filled.
     pub fn standing(&self) -> (Standing, bool) {
-        let inputs = self.registry.ear.inputs();
-        let standing = match inputs.office {
-            Office::Leader => Standing::Leader,
-            Office::Uncertain | Office::Unconfirmed => Standing::Uncertain,
-            Office::Follower => Standing::Follower,
+        let inputs = self.registry.listening.inputs();
+        let standing = match inputs.role {
+            Role::Leader => Standing::Leader,
+            Role::Uncertain | Role::Unconfirmed => Standing::Uncertain,
+            Role::Follower => Standing::Follower,
         };
         (standing, inputs.synced)
     }
 
     /// What is true of the operator itself, as far as connectors are concerned.
-    pub fn facts(&self) -> Facts {
+    pub fn facts(&self) -> OperatorFacts {
         let now = self.registry.clock().read();
-        let inputs = self.registry.ear.inputs();
+        let inputs = self.registry.listening.inputs();
         let (leader, synced) = self.standing();
         let mut pending = 0;
         if leader != Standing::Follower {
@@ -90,10 +90,10 @@ impl Known {
                 pending += u64::from(!is_written(connector, assessment))
             });
         }
-        Facts {
+        OperatorFacts {
             leader,
             synced,
-            listening_since: self.registry.ear.listening().since.map(|at| now.stamp(at)),
+            listening_since: self.registry.listening.listening().since.map(|at| now.stamp(at)),
             reachable: self.has_canary.then_some(inputs.canary_failing_since.is_none()),
             status_write_pending: pending,
             checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),

@@ -11,11 +11,11 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio::sync::mpsc;
 
-use super::deadlines::Poke;
+use super::deadlines::Command;
 use super::reconcile::{Context, key};
 use crate::api::{Connector, Key};
 use crate::controller::runtime::wake;
-use crate::controller::runtime::watch_log::Trouble;
+use crate::controller::runtime::watch_log::WatchErrorLog;
 use crate::heartbeat::entry::Entry;
 use crate::schedule::checkpoints::Checkpoints;
 
@@ -28,7 +28,7 @@ pub struct Tap {
     /// Registry and notes.
     pub context: Arc<Context>,
     /// The deadlines.
-    pub pokes: mpsc::UnboundedSender<Poke>,
+    pub commands: mpsc::UnboundedSender<Command>,
     /// The checkpoints.
     pub checkpoints: Arc<Checkpoints<Entry>>,
     /// The one namespace that is watched; `None` = all.
@@ -46,7 +46,7 @@ pub fn watched(
 ) -> (Store<Guarded>, impl Stream<Item = Result<Guarded, watcher::Error>> + Send + 'static) {
     let (reader, writer) = store::<Guarded>();
     let mut listed = HashSet::new();
-    let mut trouble = Trouble::of(&Connector::plural(&()));
+    let mut trouble = WatchErrorLog::of(&Connector::plural(&()));
     let stream = watch(api, watcher::Config::default())
         .backoff(crate::cluster::WatchBackoff::default())
         // Half of a stored object is who wrote which field: nobody here asks.
@@ -81,7 +81,7 @@ impl Tap {
             }
             Event::InitDone => {
                 self.forget_missing(&std::mem::take(listed));
-                self.context.remedies.roll.filled();
+                self.context.remedies.census.filled();
                 (self.filled)();
             }
         }
@@ -90,31 +90,31 @@ impl Tap {
     fn applied(&self, object: &Guarded) {
         let Ok(connector) = &object.0 else { return };
         let context = &self.context;
-        context.remedies.roll.stored(connector);
-        let enrolled = context.registry.enroll(connector, context.clock.read());
-        if let Some(before) = enrolled.dismissed {
+        context.remedies.census.stored(connector);
+        let upserted = context.registry.upsert(connector, context.clock.read());
+        if let Some(before) = upserted.removed {
             context.desks.remove(before.number);
-            let _ = self.pokes.send(Poke::Gone(before));
+            let _ = self.commands.send(Command::Gone(before));
         }
-        for affected in &enrolled.affected {
+        for affected in &upserted.affected {
             (self.wake)(affected);
         }
-        let entry = enrolled.fresh.clone().or_else(|| context.registry.get(&key(connector)));
-        if let Some(fresh) = enrolled.fresh {
+        let entry = upserted.fresh.clone().or_else(|| context.registry.get(&key(connector)));
+        if let Some(fresh) = upserted.fresh {
             self.checkpoints.add(fresh);
         }
-        if let (true, Some(entry)) = (enrolled.changed, entry) {
-            let _ = self.pokes.send(Poke::Look(entry));
+        if let (true, Some(entry)) = (upserted.changed, entry) {
+            let _ = self.commands.send(Command::Look(entry));
         }
     }
 
     fn gone(&self, entry: &Arc<Entry>) {
-        for affected in self.context.registry.dismiss(entry) {
+        for affected in self.context.registry.remove(entry) {
             (self.wake)(&affected);
         }
         self.context.desks.remove(entry.number);
         self.context.remedies.forget::<Connector>(&entry.identity.key);
-        let _ = self.pokes.send(Poke::Gone(entry.clone()));
+        let _ = self.commands.send(Command::Gone(entry.clone()));
     }
 
     /// A relist tells no deletes: whoever is not in it is gone.

@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Remedies;
-use crate::controller::breaker::{Cabinet, Record};
+use crate::controller::breaker::{BreakerStore, Record};
 use crate::controller::events::{Event, Kind};
 use crate::leadership::Permit;
 use crate::remediation::Breaker;
-use crate::remediation::fleet::Board;
+use crate::remediation::fleet::FleetState;
 
 /// How often the fleet is looked at. Whoever decides about a remedy counts for himself; this is for telling, and for a
 /// breaker that nobody happens to run into.
@@ -25,18 +25,18 @@ pub struct Brakes {
     /// The fleet.
     pub remedies: Arc<Remedies>,
     /// Where the breaker is kept.
-    pub cabinet: Cabinet,
+    pub breaker_store: BreakerStore,
 }
 
 impl Brakes {
     /// Watches until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { remedies, cabinet } = self;
+        let Self { remedies, breaker_store } = self;
         let record = Arc::new(Mutex::new(Record::default()));
         let follow = {
             let (remedies, record) = (remedies.clone(), record.clone());
             let tell = move |breaker: Breaker, read: Record| {
-                let mut board = remedies.roll.board.lock();
+                let mut board = remedies.census.board.lock();
                 if let Some(at) = read.reset {
                     board.reset(at);
                 }
@@ -44,25 +44,30 @@ impl Brakes {
                 drop(board);
                 *record.lock() = read;
             };
-            cabinet.clone().follow(tell, stop.clone())
+            breaker_store.clone().follow(tell, stop.clone())
         };
-        tokio::join!(follow, watch_over(&remedies, &cabinet, &record, &stop));
+        tokio::join!(follow, watch_over(&remedies, &breaker_store, &record, &stop));
     }
 }
 
-async fn watch_over(remedies: &Remedies, cabinet: &Cabinet, record: &Mutex<Record>, stop: &CancellationToken) {
+async fn watch_over(
+    remedies: &Remedies,
+    breaker_store: &BreakerStore,
+    record: &Mutex<Record>,
+    stop: &CancellationToken,
+) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut told: BTreeMap<String, Timestamp> = BTreeMap::new();
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let Some(permit) = cabinet.leadership.borrow().permit(cabinet.clock.now()) else {
+        let Some(permit) = breaker_store.leadership.borrow().permit(breaker_store.clock.now()) else {
             // Another tells now; when we lead again, what is engaged then is the same occurrence or another.
             told.clear();
             continue;
         };
-        let now = cabinet.clock.read().wall;
+        let now = breaker_store.clock.read().wall;
         let (brakes, trips) = {
-            let mut board = remedies.roll.board.lock();
+            let mut board = remedies.census.board.lock();
             // Where nobody asks for remedies there is nothing to hold back.
             let trips = board.breaker_trip(now).filter(|_| board.members().any(|member| member.max_attempts.is_some()));
             if let Some(why) = &trips {
@@ -72,25 +77,25 @@ async fn watch_over(remedies: &Remedies, cabinet: &Cabinet, record: &Mutex<Recor
             (engaged(&board, &told), trips)
         };
         if let Some(why) = trips {
-            latch(remedies, cabinet, record, &permit, &why, now).await;
+            latch(remedies, breaker_store, record, &permit, &why, now).await;
         }
-        tell(cabinet, &brakes, &mut told).await;
+        tell(breaker_store, &brakes, &mut told).await;
     }
 }
 
 /// Writes that the breaker is open. What cannot be written now is tried again with the next look: the fleet is as it was.
 async fn latch(
     remedies: &Remedies,
-    cabinet: &Cabinet,
+    breaker_store: &BreakerStore,
     record: &Mutex<Record>,
     permit: &Permit,
     why: &str,
     now: Timestamp,
 ) {
     let read = record.lock().clone();
-    if let Err(error) = cabinet.open(permit, &read, why, now).await {
+    if let Err(error) = breaker_store.open(permit, &read, why, now).await {
         tracing::warn!(%error, "the breaker is open and cannot be written down yet; trying again");
-        remedies.roll.board.lock().set_breaker(Breaker::Unknown(format!("{why}; it is being written down: {error}")));
+        remedies.census.board.lock().set_breaker(Breaker::Unknown(format!("{why}; it is being written down: {error}")));
     }
 }
 
@@ -104,7 +109,7 @@ struct Engaged {
 }
 
 /// The sites that remedies are asked for in and whose brake is engaged. Of those that were told nothing more is looked up.
-fn engaged(board: &Board, told: &BTreeMap<String, Timestamp>) -> Vec<Engaged> {
+fn engaged(board: &FleetState, told: &BTreeMap<String, Timestamp>) -> Vec<Engaged> {
     let braked = board.sites().into_iter();
     let with_since = braked.filter_map(|braked| {
         let domain = braked.site.to_string();
@@ -122,7 +127,7 @@ fn engaged(board: &Board, told: &BTreeMap<String, Timestamp>) -> Vec<Engaged> {
 }
 
 /// Tells of each brake that has engaged, once, about the Namespace.
-async fn tell(cabinet: &Cabinet, engaged: &[Engaged], told: &mut BTreeMap<String, Timestamp>) {
+async fn tell(breaker_store: &BreakerStore, engaged: &[Engaged], told: &mut BTreeMap<String, Timestamp>) {
     told.retain(|site, _| engaged.iter().any(|engaged| engaged.domain == *site));
     for Engaged { domain, unhealthy, all, since, .. } in engaged {
         if told.contains_key(domain) {
@@ -146,7 +151,7 @@ async fn tell(cabinet: &Cabinet, engaged: &[Engaged], told: &mut BTreeMap<String
             at: *since,
             occurrence: format!("BrakeEngaged/{domain}/{since}"),
         };
-        match cabinet.reporter.tell(&regarding, &event).await {
+        match breaker_store.reporter.tell(&regarding, &event).await {
             Ok(()) => drop(told.insert(domain.clone(), *since)),
             Err(error) => tracing::debug!(%error, "telling about a brake; trying again"),
         }

@@ -9,21 +9,21 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::subject::Patient;
+use super::subject::Remediable;
 use crate::api::Key;
 use crate::leadership::{Leadership, Permit};
-use crate::remediation::fleet::{Board, Flight, Member, ObjectId};
+use crate::remediation::fleet::{FleetState, InFlight, Member, ObjectId};
 use crate::remediation::history::unhealthy_since;
-use crate::remediation::{Breaker, Health, Limits, Spell, Surroundings};
+use crate::remediation::{Breaker, FleetContext, Health, HealthInterval, Limits};
 use crate::time::Clock;
 
-/// Shows every object of a store to [`Roll::stored`].
-type Source = Box<dyn Fn(&Roll) + Send + Sync>;
+/// Shows every object of a store to [`Census::stored`].
+type Source = Box<dyn Fn(&Census) + Send + Sync>;
 
 /// The roll of the fleet.
-pub struct Roll {
+pub struct Census {
     /// The fleet, for brake and breaker.
-    pub board: Mutex<Board>,
+    pub board: Mutex<FleetState>,
     /// Whom we have judged in this epoch of our leadership; of the others the board has what is stored.
     judged: Mutex<(u64, HashSet<ObjectId>)>,
     /// Somebody asks for remedies.
@@ -35,11 +35,11 @@ pub struct Roll {
     clock: Clock,
 }
 
-impl Roll {
+impl Census {
     /// Of nobody yet. `scopes` are still to be [filled](Roll::filled).
     pub fn new(limits: Limits, scopes: usize, leadership: watch::Receiver<Leadership>, clock: Clock) -> Self {
         Self {
-            board: Mutex::new(Board::new(limits)),
+            board: Mutex::new(FleetState::new(limits)),
             judged: Mutex::default(),
             is_used: AtomicBool::new(false),
             unread: AtomicUsize::new(scopes),
@@ -64,7 +64,7 @@ impl Roll {
     }
 
     /// Takes note of an object as it is stored.
-    pub fn stored<K: Patient>(&self, object: &K) {
+    pub fn stored<K: Remediable>(&self, object: &K) {
         let asks = object.remediation().is_some();
         if asks && !self.is_used.swap(true, Ordering::AcqRel) {
             self.call();
@@ -85,7 +85,7 @@ impl Roll {
     }
 
     /// Takes note of how we judge an object.
-    pub fn judged<K: Patient>(&self, permit: &Permit, object: &K, spells: &[Spell]) {
+    pub fn judged<K: Remediable>(&self, permit: &Permit, object: &K, spells: &[HealthInterval]) {
         if !self.is_used.load(Ordering::Acquire) {
             return;
         }
@@ -101,14 +101,14 @@ impl Roll {
     }
 
     /// An object is gone.
-    pub fn forget<K: Patient>(&self, key: &Key) {
+    pub fn forget<K: Remediable>(&self, key: &Key) {
         let id = ObjectId { kind: K::KIND, key: key.clone() };
         self.board.lock().forget(&id);
         self.judged.lock().1.remove(&id);
     }
 
     /// What is around an object, on a board that the caller has locked.
-    pub fn around(&self, board: &mut Board, id: &ObjectId, now: Timestamp) -> Surroundings {
+    pub fn around(&self, board: &mut FleetState, id: &ObjectId, now: Timestamp) -> FleetContext {
         let mut around = board.surroundings(id, now);
         if self.unread.load(Ordering::Acquire) > 0 {
             around.breaker = Breaker::Unknown("not all objects have been read yet".to_owned());
@@ -124,11 +124,11 @@ impl Roll {
 }
 
 /// Which object is meant.
-pub(super) fn id<K: Patient>(object: &K) -> ObjectId {
+pub(super) fn id<K: Remediable>(object: &K) -> ObjectId {
     ObjectId { kind: K::KIND, key: Key::of(object.meta()) }
 }
 
-fn member<K: Patient>(object: &K, spells: &[Spell]) -> Member {
+fn member<K: Remediable>(object: &K, spells: &[HealthInterval]) -> Member {
     let status = object.remembered();
     let current = status.and_then(|status| status.current.as_ref());
     Member {
@@ -137,7 +137,7 @@ fn member<K: Patient>(object: &K, spells: &[Spell]) -> Member {
         health: spells.first().map_or(Health::Unknown, |spell| spell.health),
         unhealthy_since: unhealthy_since(spells),
         was_healthy: object.was_healthy(),
-        in_flight: current.map(|current| Flight { id: current.id.clone(), start: current.start_time.0 }),
+        in_flight: current.map(|current| InFlight { id: current.id.clone(), start: current.start_time.0 }),
         attempts: status.and_then(|status| status.ledger.as_ref()).map_or(0, |ledger| ledger.attempts),
         max_attempts: object.remediation().map(|spec| spec.max_attempts),
     }
@@ -150,8 +150,8 @@ mod tests {
     use super::*;
     use crate::api::Connector;
 
-    fn roll() -> Roll {
-        Roll::new(Limits::default(), 1, watch::channel(Leadership::follower()).1, Clock::default())
+    fn census() -> Census {
+        Census::new(Limits::default(), 1, watch::channel(Leadership::follower()).1, Clock::default())
     }
 
     fn connector(name: &str, remediation: serde_json::Value) -> Connector {
@@ -164,31 +164,31 @@ mod tests {
 
     #[test]
     fn nobody_is_counted_until_somebody_asks_and_then_everybody_is() {
-        let roll = roll();
+        let census = census();
         let watched = connector("watched", json!(null));
-        roll.stored(&watched);
-        assert_eq!(roll.board.lock().members().count(), 0);
+        census.stored(&watched);
+        assert_eq!(census.board.lock().members().count(), 0);
         let known = watched.clone();
-        roll.add_source(Box::new(move |roll| roll.stored(&known)));
+        census.add_source(Box::new(move |census| census.stored(&known)));
         let asking = connector("asking", json!({ "mode": "Restart" }));
-        roll.stored(&asking);
-        assert_eq!(roll.board.lock().members().count(), 2);
-        roll.forget::<Connector>(&Key::of(&watched.metadata));
-        assert_eq!(roll.board.lock().members().count(), 1);
+        census.stored(&asking);
+        assert_eq!(census.board.lock().members().count(), 2);
+        census.forget::<Connector>(&Key::of(&watched.metadata));
+        assert_eq!(census.board.lock().members().count(), 1);
     }
 
     #[test]
     fn no_share_of_the_fleet_is_known_before_all_of_it_was_read() {
-        let roll = roll();
+        let census = census();
         let asking = connector("asking", json!({ "mode": "Restart" }));
-        roll.stored(&asking);
-        roll.board.lock().set_breaker(Breaker::Closed);
+        census.stored(&asking);
+        census.board.lock().set_breaker(Breaker::Closed);
         let now = Timestamp::UNIX_EPOCH;
-        let breaker = |roll: &Roll| roll.around(&mut roll.board.lock(), &id(&asking), now).breaker;
-        assert!(matches!(breaker(&roll), Breaker::Unknown(_)));
-        roll.filled();
-        assert_eq!(breaker(&roll), Breaker::Closed);
-        roll.filled();
-        assert_eq!(breaker(&roll), Breaker::Closed, "a relist fills it again");
+        let breaker = |census: &Census| census.around(&mut census.board.lock(), &id(&asking), now).breaker;
+        assert!(matches!(breaker(&census), Breaker::Unknown(_)));
+        census.filled();
+        assert_eq!(breaker(&census), Breaker::Closed);
+        census.filled();
+        assert_eq!(breaker(&census), Breaker::Closed, "a relist fills it again");
     }
 }

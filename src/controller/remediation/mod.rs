@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 pub use brakes::Brakes;
-pub use census::Roll;
-pub use subject::{Patient, health_of_backend, health_of_connector, request, with_present};
+pub use census::Census;
+pub use subject::{Remediable, health_of_backend, health_of_connector, request, with_present};
 
 use census::id;
 
@@ -29,10 +29,10 @@ use crate::api::{AttemptPhase, Condition, ConditionType, Key, Reason, Remediatio
 use crate::cluster::{CALL_TIMEOUT, WriteReason, within};
 use crate::leadership::Permit;
 use crate::metrics::Metrics;
-use crate::remediation::attempt::{Act, Course, Told, Word};
+use crate::remediation::attempt::{EventDraft, Remedy, Signals, StepResult};
 use crate::remediation::fleet::ObjectId;
 use crate::remediation::workload::{Done, Me, Order};
-use crate::remediation::{Agent, Health, Limits, Means, Sight, Situation, Verdict, attempt, workload};
+use crate::remediation::{Agent, Health, Limits, Lookup, PolicyInput, RestartMeans, Verdict, attempt, workload};
 use crate::time::Clock;
 use crate::view::RemedyView;
 
@@ -42,8 +42,8 @@ const READS_AT_ONCE: usize = 8;
 /// Remedies: the fleet as the brakes count it, and what is known of attempts besides their status.
 pub struct Remedies {
     /// The fleet, for brake and breaker.
-    pub roll: Roll,
-    words: Mutex<HashMap<ObjectId, (String, Word)>>,
+    pub census: Census,
+    words: Mutex<HashMap<ObjectId, (String, Signals)>>,
     /// The newest attempts of whom we have told in this epoch of our leadership; of the others nobody may have told.
     told: Mutex<(u64, HashMap<ObjectId, Newest>)>,
     client: Client,
@@ -107,40 +107,40 @@ impl Remedies {
         client: Client,
         clock: Clock,
         metrics: Arc<Metrics>,
-        (limits, roll): (Limits, Roll),
+        (limits, census): (Limits, Census),
         me: Option<Me>,
     ) -> Self {
         let (words, told) = Default::default();
-        Self { roll, words, told, client, clock, metrics, limits, me, reads: Semaphore::new(READS_AT_ONCE) }
+        Self { census, words, told, client, clock, metrics, limits, me, reads: Semaphore::new(READS_AT_ONCE) }
     }
 
     /// An object is gone.
-    pub fn forget<K: Patient>(&self, key: &Key) {
-        self.roll.forget::<K>(key);
+    pub fn forget<K: Remediable>(&self, key: &Key) {
+        self.census.forget::<K>(key);
         let id = ObjectId { kind: K::KIND, key: key.clone() };
         self.words.lock().remove(&id);
         self.told.lock().1.remove(&id);
     }
 
     /// What is to be done about an object now. What that needs to know of the cluster is read here.
-    pub async fn steer<K: Patient>(&self, permit: &Permit, asked: Asked<'_, K>) -> Course {
+    pub async fn steer<K: Remediable>(&self, permit: &Permit, asked: Asked<'_, K>) -> StepResult {
         let Asked { object, verdict, agent, acknowledged, handed_out } = asked;
         let id = id(object);
         let nothing = RemediationStatus::default();
         let status = object.remembered().unwrap_or(&nothing);
-        self.roll.judged(permit, object, &verdict.spells);
+        self.census.judged(permit, object, &verdict.spells);
         let now = self.clock.read().wall;
         let request = request(object.meta(), status, now);
         let opens = object.remediation().is_some() && verdict.health() == Health::Unhealthy;
         let is_wanted = status.current.is_some() || request.is_some() || opens;
         let (workload, paused) = match is_wanted {
             true => tokio::join!(self.look(object, verdict, status), self.paused(object, now)),
-            false => (Sight::NotLooked, None),
+            false => (Lookup::NotLooked, None),
         };
         let means = match (object.workload_ref(), agent) {
-            (Some(reference), _) => Means::Workload(reference),
-            (None, Some(agent)) => Means::Agent(agent),
-            (None, None) => Means::Nothing,
+            (Some(reference), _) => RestartMeans::Workload(reference),
+            (None, Some(agent)) => RestartMeans::Agent(agent),
+            (None, None) => RestartMeans::Nothing,
         };
         let word = self.word(&id, status, acknowledged, handed_out);
         let namespace = object.namespace().unwrap_or_default();
@@ -149,9 +149,9 @@ impl Remedies {
         let now = self.clock.read().wall;
         let fresh = if is_wanted { fresh_id() } else { String::new() };
         // One lock for counting, deciding and claiming: two objects never take the last place both.
-        let mut board = self.roll.board.lock();
-        let around = self.roll.around(&mut board, &id, now);
-        let situation = Situation {
+        let mut board = self.census.board.lock();
+        let around = self.census.around(&mut board, &id, now);
+        let situation = PolicyInput {
             object: &called,
             namespace: &namespace,
             spec: object.remediation(),
@@ -164,7 +164,7 @@ impl Remedies {
             around: &around,
             now,
         };
-        let mut course = attempt::steer(&situation, &word, &fresh);
+        let mut course = attempt::step(&situation, &word, &fresh);
         if let Some(begun) = &course.begun {
             board.claim(&id, begun, now);
         }
@@ -175,7 +175,7 @@ impl Remedies {
 
     /// What is to be told of attempts that another has written down, who may have been killed before he could tell. Told
     /// already, it is the same occurrence.
-    fn untold(&self, permit: &Permit, id: &ObjectId, status: &RemediationStatus, now: Timestamp) -> Vec<Told> {
+    fn untold(&self, permit: &Permit, id: &ObjectId, status: &RemediationStatus, now: Timestamp) -> Vec<EventDraft> {
         let mut told = self.told.lock();
         if told.0 != permit.epoch() {
             *told = (permit.epoch(), HashMap::new());
@@ -189,7 +189,7 @@ impl Remedies {
     }
 
     /// Counts what `course` came to, once it is written. `before` is the object as it was.
-    pub fn recorded<K: Patient>(&self, before: &K, course: &Course) {
+    pub fn recorded<K: Remediable>(&self, before: &K, course: &StepResult) {
         if !course.told.is_empty() {
             // The caller has it in hand.
             self.told.lock().1.insert(id(before), Newest::of(&course.status));
@@ -215,23 +215,23 @@ impl Remedies {
 
     /// What `course` led to was not written: an attempt that would have begun holds no place, unless it may have been
     /// written all the same.
-    pub fn unwritten<K: Patient>(&self, before: &K, course: &Course, is_doubtful: bool) {
+    pub fn unwritten<K: Remediable>(&self, before: &K, course: &StepResult, is_doubtful: bool) {
         self.told.lock().1.remove(&id(before));
         if course.begun.is_some() && !is_doubtful {
-            self.roll.board.lock().release(&id(before));
+            self.census.board.lock().release(&id(before));
         }
     }
 
     /// Does what was written down. What the agent is to do is the caller's to hand out.
-    pub async fn act<K: Patient>(&self, permit: &Permit, object: &K, act: &Act) -> Acted {
+    pub async fn act<K: Remediable>(&self, permit: &Permit, object: &K, act: &Remedy) -> Acted {
         let namespace = object.namespace().unwrap_or_default();
         let done = match (act, object.workload_ref()) {
-            (Act::Offer { .. }, _) | (_, None) => return Acted::Wait,
-            (Act::Restart { id, started, uid, generation }, Some(reference)) => {
+            (Remedy::Offer { .. }, _) | (_, None) => return Acted::Wait,
+            (Remedy::Restart { id, started, uid, generation }, Some(reference)) => {
                 let order = Order { id: id.clone(), started: *started, uid: uid.clone(), generation: *generation };
                 workload::restart(&self.client, self.clock, permit, &namespace, reference, &order).await
             }
-            (Act::Evict { name, uid }, Some(_)) => {
+            (Remedy::Evict { name, uid }, Some(_)) => {
                 workload::evict(&self.client, self.clock, permit, &namespace, name, uid).await
             }
         };
@@ -249,7 +249,7 @@ impl Remedies {
             Done::Refused(why) => {
                 tracing::warn!(kind, %namespace, %name, attempt, reason = why, "the restart was refused");
                 if let Some(current) = current {
-                    let word = Word { refused: Some(why), ..Word::default() };
+                    let word = Signals { refused: Some(why), ..Signals::default() };
                     self.words.lock().insert(id(object), (current.id.clone(), word));
                 }
                 Acted::Again
@@ -268,27 +268,27 @@ impl Remedies {
         status: &RemediationStatus,
         acknowledged: Option<(&str, bool, &str)>,
         handed_out: Option<&str>,
-    ) -> Word {
-        let Some(current) = &status.current else { return Word::default() };
+    ) -> Signals {
+        let Some(current) = &status.current else { return Signals::default() };
         let known = self.words.lock().get(id).filter(|(of, _)| *of == current.id).map(|(_, word)| word.clone());
         let acknowledged = acknowledged.filter(|(of, _, _)| *of == current.id);
-        Word {
+        Signals {
             handed_out: handed_out == Some(&current.id),
             acknowledged: acknowledged.map(|(_, succeeded, message)| (succeeded, message.to_owned())),
             ..known.unwrap_or_default()
         }
     }
 
-    async fn look<K: Patient>(&self, object: &K, verdict: &Verdict, status: &RemediationStatus) -> Sight {
+    async fn look<K: Remediable>(&self, object: &K, verdict: &Verdict, status: &RemediationStatus) -> Lookup {
         // While most of a site is silent, or we are blind, nothing would be done: the API server is left alone.
         let is_hopeless = verdict.mass_silence.is_some() || verdict.blind.is_some() || !self.limits.is_on;
         let Some(reference) = object.workload_ref().filter(|_| status.current.is_some() || !is_hopeless) else {
-            return Sight::NotLooked;
+            return Lookup::NotLooked;
         };
         let namespace = object.namespace().unwrap_or_default();
         let _place = self.reads.acquire().await;
         let mut seen = workload::read(&self.client, &namespace, reference, self.me.as_ref()).await;
-        if let Sight::Found(workload) = &mut seen
+        if let Lookup::Found(workload) = &mut seen
             && workload.pods.len() > 1
             && status.current.is_none()
         {
@@ -298,7 +298,7 @@ impl Remedies {
     }
 
     /// Who paused remedies of the object: its spec, its annotation, or its namespace's.
-    async fn paused<K: Patient>(&self, object: &K, now: Timestamp) -> Option<String> {
+    async fn paused<K: Remediable>(&self, object: &K, now: Timestamp) -> Option<String> {
         if let Some(paused) = paused::in_words(object.meta(), object.paused(), now) {
             return Some(paused);
         }
@@ -315,14 +315,14 @@ impl Remedies {
 }
 
 /// Why the status is written that `course` is part of.
-pub fn why_written<K: Patient>(before: &K, course: &Course, is_transition: bool) -> WriteReason {
+pub fn why_written<K: Remediable>(before: &K, course: &StepResult, is_transition: bool) -> WriteReason {
     let current = before.remembered().and_then(|status| status.current.as_ref());
     let is_remedy = !is_transition && current != course.status.current.as_ref();
     if is_remedy { WriteReason::Remedy } else { WriteReason::Transition }
 }
 
 /// When to look again because of `course`; at once is [`Duration::ZERO`].
-pub fn wait(course: &Course, acted: Acted, now: Timestamp) -> Option<Duration> {
+pub fn wait(course: &StepResult, acted: Acted, now: Timestamp) -> Option<Duration> {
     if acted == Acted::Again {
         return Some(Duration::ZERO);
     }
@@ -340,7 +340,7 @@ pub fn view(said: &[Condition], status: Option<&RemediationStatus>) -> RemedyVie
 }
 
 /// What is told about the object.
-pub fn events(told: &[Told]) -> impl Iterator<Item = Event> + '_ {
+pub fn events(told: &[EventDraft]) -> impl Iterator<Item = Event> + '_ {
     told.iter().map(|told| Event {
         kind: if told.is_warning { Kind::Warning } else { Kind::Normal },
         reason: told.reason,

@@ -8,10 +8,10 @@ use crate::api::{
     BackendState, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RESTART_REQUESTED, RemediationSpec,
     RemediationStatus, Transition, WorkloadRef,
 };
-use crate::remediation::{Health, Spell};
+use crate::remediation::{Health, HealthInterval};
 
 /// A kind that remedies are taken for.
-pub trait Patient: Resource<DynamicType = ()> {
+pub trait Remediable: Resource<DynamicType = ()> {
     /// The kind, as it is written.
     const KIND: &'static str;
     /// `spec.remediation`.
@@ -27,7 +27,7 @@ pub trait Patient: Resource<DynamicType = ()> {
     /// `status.conditions`.
     fn conditions(&self) -> &[Condition];
     /// How it was, the newest first, by what is stored.
-    fn stored_spells(&self) -> Vec<Spell>;
+    fn stored_spells(&self) -> Vec<HealthInterval>;
     /// It was healthy once, by what is stored.
     fn was_healthy(&self) -> bool;
 }
@@ -55,7 +55,7 @@ macro_rules! same_fields {
             self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
         }
 
-        fn stored_spells(&self) -> Vec<Spell> {
+        fn stored_spells(&self) -> Vec<HealthInterval> {
             let Some(status) = &self.status else { return Vec::new() };
             spells(&status.transitions, |word| word.parse().map_or(Health::Unknown, $health))
         }
@@ -66,7 +66,7 @@ macro_rules! same_fields {
     };
 }
 
-impl Patient for Connector {
+impl Remediable for Connector {
     const KIND: &'static str = "Connector";
 
     same_fields!(health_of_connector);
@@ -76,7 +76,7 @@ impl Patient for Connector {
     }
 }
 
-impl Patient for MonitoredBackend {
+impl Remediable for MonitoredBackend {
     const KIND: &'static str = "MonitoredBackend";
 
     same_fields!(health_of_backend);
@@ -105,16 +105,16 @@ pub fn health_of_backend(state: BackendState) -> Health {
     }
 }
 
-fn spells(transitions: &[Transition], health: impl Fn(&str) -> Health) -> Vec<Spell> {
-    transitions.iter().map(|entered| Spell { health: health(&entered.to), since: entered.time.0 }).collect()
+fn spells(transitions: &[Transition], health: impl Fn(&str) -> Health) -> Vec<HealthInterval> {
+    transitions.iter().map(|entered| HealthInterval { health: health(&entered.to), since: entered.time.0 }).collect()
 }
 
 /// The spells with the one that holds now, which may not be written yet.
-pub fn with_present(mut spells: Vec<Spell>, health: Health, since: Timestamp) -> Vec<Spell> {
+pub fn with_present(mut spells: Vec<HealthInterval>, health: Health, since: Timestamp) -> Vec<HealthInterval> {
     if spells.first().is_none_or(|stored| stored.health != health) {
         // Never before the one that it follows.
         let since = spells.first().map_or(since, |stored| since.max(stored.since));
-        spells.insert(0, Spell { health, since });
+        spells.insert(0, HealthInterval { health, since });
     }
     spells
 }

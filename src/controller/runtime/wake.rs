@@ -13,34 +13,34 @@ use crate::api::Key;
 pub type Guarded<K> = DeserializeGuard<K>;
 
 /// Whose reconcile was woken.
-pub type Woken<K> = mpsc::UnboundedReceiver<ObjectRef<Guarded<K>>>;
+pub type ReconcileRequests<K> = mpsc::UnboundedReceiver<ObjectRef<Guarded<K>>>;
 
 /// A namespace, or all of them, and what is woken there.
-pub type Scope<K> = (Option<String>, Woken<K>);
+pub type Scope<K> = (Option<String>, ReconcileRequests<K>);
 
 /// Wakes the reconcile of one object, whichever controller it belongs to.
 #[derive(Clone)]
-pub struct Wakes<K: Resource<DynamicType = ()> + 'static> {
+pub struct ReconcileTrigger<K: Resource<DynamicType = ()> + 'static> {
     all: Option<mpsc::UnboundedSender<ObjectRef<Guarded<K>>>>,
     by_namespace: HashMap<String, mpsc::UnboundedSender<ObjectRef<Guarded<K>>>>,
 }
 
-impl<K: Resource<DynamicType = ()> + 'static> Wakes<K> {
+impl<K: Resource<DynamicType = ()> + 'static> ReconcileTrigger<K> {
     /// A sender for each scope, and their receiving ends in the order of the scopes. No scopes = one for everything.
     pub fn new(namespaces: &[String]) -> (Self, Vec<Scope<K>>) {
-        let mut wakes = Self { all: None, by_namespace: HashMap::new() };
+        let mut trigger = Self { all: None, by_namespace: HashMap::new() };
         if namespaces.is_empty() {
             let (sender, receiver) = mpsc::unbounded_channel();
-            wakes.all = Some(sender);
-            return (wakes, vec![(None, receiver)]);
+            trigger.all = Some(sender);
+            return (trigger, vec![(None, receiver)]);
         }
         let mut ends = Vec::new();
         for namespace in namespaces {
             let (sender, receiver) = mpsc::unbounded_channel();
-            wakes.by_namespace.insert(namespace.clone(), sender);
+            trigger.by_namespace.insert(namespace.clone(), sender);
             ends.push((Some(namespace.clone()), receiver));
         }
-        (wakes, ends)
+        (trigger, ends)
     }
 
     /// Wakes the reconcile of `key`.

@@ -3,12 +3,12 @@
 use kube::runtime::watcher;
 
 /// What is said of one watch.
-pub struct Trouble {
+pub struct WatchErrorLog {
     plural: String,
     is_told: bool,
 }
 
-impl Trouble {
+impl WatchErrorLog {
     /// Nothing is wrong yet with the watch of `plural`.
     pub fn of(plural: &str) -> Self {
         Self { plural: plural.to_owned(), is_told: false }

@@ -136,7 +136,7 @@ pub async fn gather(client: Client, prober: &Prober, question: Question, now: Ti
     let place = Place { reader: &reader, namespace: &namespace };
     let pods_port = pods_port.as_deref();
     let mut behind = find(&place, &mut evidence).await;
-    subject::settle(&mut evidence, is_startup_given, pods_port);
+    subject::evaluate(&mut evidence, is_startup_given, pods_port);
     if let (Some(lines), Lookup::Found(pods)) = (log_lines, &mut evidence.pods) {
         evidence.missing.extend(place.logs(pods, lines).await);
     }

@@ -43,7 +43,7 @@ pub(super) fn pods_port(backend: &MonitoredBackend) -> Option<String> {
 }
 
 /// Fills in what only the cluster knows: the number of a port that has a name, and how long a start may take.
-pub(super) fn settle(evidence: &mut Evidence, is_startup_given: bool, pods_port: Option<&str>) {
+pub(super) fn evaluate(evidence: &mut Evidence, is_startup_given: bool, pods_port: Option<&str>) {
     let pods = evidence.pods.found().map(Vec::as_slice).unwrap_or_default();
     let mut port = evidence.subject.port;
     if port == 0 {

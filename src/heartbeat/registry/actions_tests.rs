@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 
 use super::super::entry::Snapshot;
 use super::super::routes::{BeatMetrics, BeatResult, Options, router};
-use super::tests::{DAY, Town, connector, tokens, town};
+use super::tests::{DAY, Town, connector, coordinator, tokens};
 use super::*;
 use serde_json::{Value, json};
 
@@ -19,10 +19,10 @@ impl BeatMetrics for Uncounted {
 }
 
 fn paris() -> Town {
-    let town = town(Office::Leader);
+    let coordinator = coordinator(Role::Leader);
     let spec = json!({ "agentRef": { "unit": "wg-gateway.service" } });
-    town.enroll(&connector("paris", DAY, 1, spec, tokens(&[("right", 1, None)])));
-    town
+    coordinator.upsert(&connector("paris", DAY, 1, spec, tokens(&[("right", 1, None)])));
+    coordinator
 }
 
 fn action(registry: &Registry, id: &str) -> Action {
@@ -57,7 +57,7 @@ async fn post(registry: &Arc<Registry>, more: Value) -> (u16, String) {
 }
 
 fn look(registry: &Registry, entry: &Entry) -> Snapshot {
-    entry.snapshot(registry.ear.listening(), registry.clock().now())
+    entry.snapshot(registry.listening.listening(), registry.clock().now())
 }
 
 #[tokio::test]
@@ -120,13 +120,13 @@ async fn neither_the_beat_that_ends_the_incident_nor_a_dry_run_is_asked_anything
 
 #[test]
 fn a_beat_that_was_overtaken_is_asked_nothing_and_its_answer_counts() {
-    let town = paris();
-    let entry = town.entry("paris");
-    let offer = |id| town.registry.offer(&entry, Some(action(&town.registry, id)));
+    let coordinator = paris();
+    let entry = coordinator.entry("paris");
+    let offer = |id| coordinator.registry.offer(&entry, Some(action(&coordinator.registry, id)));
     let say = |sequence: u64, more: Value| {
         let mut beat = sick_and(json!({ "boot_id": "b", "sequence": sequence }));
         beat.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        match town.say(body(beat)) {
+        match coordinator.say(body(beat)) {
             Reply::Heard { action, .. } => action.map(|action| action.id.to_string()),
             other => panic!("{other:?}"),
         }
@@ -135,35 +135,36 @@ fn a_beat_that_was_overtaken_is_asked_nothing_and_its_answer_counts() {
     assert_eq!(say(2, json!({})).as_deref(), Some("a1"));
     assert_eq!(say(1, json!({ "restart": { "id": "a1", "result": "Succeeded" } })), None);
     assert_eq!(say(3, json!({})), None, "what it said on its way counts");
-    assert!(look(&town.registry, &entry).restarted.unwrap().succeeded);
+    assert!(look(&coordinator.registry, &entry).restarted.unwrap().succeeded);
 }
 
 #[test]
 fn the_first_handing_out_and_the_answer_are_told_once_each() {
-    let mut town = paris();
-    let entry = town.entry("paris");
-    town.say(body(sick()));
-    town.changes();
-    town.registry.offer(&entry, Some(action(&town.registry, "a1")));
-    town.say(body(sick()));
-    assert_eq!(town.changes(), 1, "handed out");
-    town.say(body(sick()));
-    assert_eq!(town.changes(), 0);
+    let mut coordinator = paris();
+    let entry = coordinator.entry("paris");
+    coordinator.say(body(sick()));
+    coordinator.changes();
+    coordinator.registry.offer(&entry, Some(action(&coordinator.registry, "a1")));
+    coordinator.say(body(sick()));
+    assert_eq!(coordinator.changes(), 1, "handed out");
+    coordinator.say(body(sick()));
+    assert_eq!(coordinator.changes(), 0);
     let answer = sick_and(json!({ "restart": { "id": "a1", "result": "Succeeded" } }));
-    town.say(body(answer.clone()));
-    assert_eq!(town.changes(), 1, "answered");
-    town.say(body(answer));
-    assert_eq!(town.changes(), 0);
+    coordinator.say(body(answer.clone()));
+    assert_eq!(coordinator.changes(), 1, "answered");
+    coordinator.say(body(answer));
+    assert_eq!(coordinator.changes(), 0);
 }
 
 #[test]
 fn what_was_offered_before_another_led_is_not_handed_out_after() {
-    let town = paris();
-    let entry = town.entry("paris");
-    town.registry.offer(&entry, Some(action(&town.registry, "a1")));
-    let lead = |office| town.registry.ear.update(town.registry.clock().now(), |inputs| inputs.office = office);
-    lead(Office::Follower);
-    town.enroll(&connector("paris", DAY, 2, json!({ "agentRef": {} }), tokens(&[("right", 1, None)])));
-    lead(Office::Leader);
-    assert!(matches!(town.say(body(sick())), Reply::Heard { action: None, .. }));
+    let coordinator = paris();
+    let entry = coordinator.entry("paris");
+    coordinator.registry.offer(&entry, Some(action(&coordinator.registry, "a1")));
+    let lead =
+        |role| coordinator.registry.listening.update(coordinator.registry.clock().now(), |inputs| inputs.role = role);
+    lead(Role::Follower);
+    coordinator.upsert(&connector("paris", DAY, 2, json!({ "agentRef": {} }), tokens(&[("right", 1, None)])));
+    lead(Role::Leader);
+    assert!(matches!(coordinator.say(body(sick())), Reply::Heard { action: None, .. }));
 }

@@ -9,28 +9,28 @@ use crate::api::MonitoredBackend;
 use crate::cluster::StatusWriter;
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::events::Reporter;
-use crate::controller::remediation::{Remedies, Roll};
-use crate::controller::runtime::wake::Wakes;
+use crate::controller::remediation::{Census, Remedies};
+use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
-use crate::monitor::context::{Given, LOOKS_AT_ONCE};
+use crate::monitor::context::{LOOKS_AT_ONCE, Parts};
 use crate::probe::Policy;
 use crate::remediation::Limits;
-use crate::schedule::checkpoints::{Budget, Checkpoints};
+use crate::schedule::checkpoints::{Checkpoints, WriteBudget};
 use crate::time::Clock;
 
 fn context(client: kube::Client) -> Arc<Context> {
     let clock = Clock::default();
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let leadership = watch::channel(Leadership::follower()).1;
-    let given = Given {
+    let given = Parts {
         pod: None,
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
         remedies: Arc::new(Remedies::new(
             client.clone(),
             clock,
             metrics.clone(),
-            (Limits::default(), Roll::new(Limits::default(), 0, leadership.clone(), clock)),
+            (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
             None,
         )),
         client,
@@ -38,8 +38,8 @@ fn context(client: kube::Client) -> Arc<Context> {
         leadership,
         writer: StatusWriter::new(clock, metrics.clone()),
         metrics,
-        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
-        wakes: Wakes::new(&[]).0,
+        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
+        trigger: ReconcileTrigger::new(&[]).0,
         policy: Policy::default(),
         places: 16,
         prometheus_url: None,
@@ -55,7 +55,7 @@ fn backend(context: &Context, target: serde_json::Value) -> Arc<Backend> {
         "spec": { "target": target },
     }))
     .expect("a backend");
-    context.backends.enroll(&object, context.clock.read()).backend
+    context.backends.upsert(&object, context.clock.read()).backend
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,7 +61,7 @@ async fn a_service_is_dialled_at_its_cluster_address_under_its_name() {
         assert_eq!(&*prepared.aims[0].host, "10.96.3.4");
     }
     let said = prepare(&fake.client(), &to_service(json!("metrics"))).await.unwrap_err();
-    let Unprepared::Refused(Reason::InvalidTarget, said) = said else { panic!("{said:?}") };
+    let ResolveError::Refused(Reason::InvalidTarget, said) = said else { panic!("{said:?}") };
     assert_eq!(said, "Service web has no port metrics; it has: http 80, admin 8081");
 }
 
@@ -106,7 +106,7 @@ async fn credentials_come_from_labelled_secrets_alone_and_what_is_missing_is_nam
     });
     let path = "/api/v1/namespaces/edge/secrets/cred";
     let refusal = async || match prepare(&fake.client(), &backend(spec.clone())).await {
-        Err(Unprepared::Refused(Reason::SecretNotFound, said)) => said,
+        Err(ResolveError::Refused(Reason::SecretNotFound, said)) => said,
         other => panic!("{other:?}"),
     };
     assert_eq!(refusal().await, "there is no Secret cred in namespace edge");

@@ -8,7 +8,7 @@ use super::body::{self, Sink};
 use super::redirect::{self, Location};
 use super::{Hop, is_head};
 use crate::api::ErrorClass;
-use crate::probe::trace::Way;
+use crate::probe::trace::ProbeTrace;
 use crate::probe::{Failure, MetricsOptions, Request, page};
 
 /// How much of an answer with the wrong status is read, to show it to a person.
@@ -19,7 +19,7 @@ pub(super) async fn judge(
     request: &Request,
     path: &str,
     response: Response<Incoming>,
-    way: &mut Way,
+    way: &mut ProbeTrace,
 ) -> Result<Hop, Failure> {
     way.enter_body();
     let (head, body) = response.into_parts();
@@ -59,7 +59,13 @@ fn location(status: StatusCode, headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(header::LOCATION).filter(|_| redirects).map(|location| location.as_bytes())
 }
 
-fn follow(request: &Request, path: &str, status: StatusCode, location: &[u8], way: &Way) -> Result<Hop, Failure> {
+fn follow(
+    request: &Request,
+    path: &str,
+    status: StatusCode,
+    location: &[u8],
+    way: &ProbeTrace,
+) -> Result<Hop, Failure> {
     match redirect::read(location, &request.target, path) {
         Location::Same(path) => Ok(Hop::Redirected(path)),
         Location::Elsewhere(what) => {
@@ -81,7 +87,7 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     /// The page must be scrapeable.
-    async fn page(self, options: &MetricsOptions, way: &mut Way) -> Result<(), Failure> {
+    async fn page(self, options: &MetricsOptions, way: &mut ProbeTrace) -> Result<(), Failure> {
         let content_type = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         way.page = Some(page::Reader::new(content_type, options)?);
         body::read(self.request, self.headers, self.body, Sink::new(options.most_bytes, 0, way)).await.1?;
@@ -92,7 +98,7 @@ impl Answer<'_> {
     }
 
     /// The body must be as asked for.
-    async fn text(self, way: &mut Way) -> Result<(), Failure> {
+    async fn text(self, way: &mut ProbeTrace) -> Result<(), Failure> {
         let http = &self.request.http;
         let kept = if http.keep_body { http.most_kept } else { 0 };
         let asserts = http.body_matches.is_some() || http.body_not_matches.is_some();
@@ -106,7 +112,7 @@ impl Answer<'_> {
 
     /// The failure that a wrong status is. The body is read for what it may say all the same, and whatever becomes of
     /// that, the status is the failure.
-    async fn unexpected(self, status: StatusCode, way: &mut Way) -> Failure {
+    async fn unexpected(self, status: StatusCode, way: &mut ProbeTrace) -> Failure {
         let http = &self.request.http;
         let expected = match (&self.request.metrics, http.expected_status.as_slice()) {
             (Some(_), _) => "exactly 200".to_owned(),
@@ -148,14 +154,14 @@ fn wants_tls(text: &[u8]) -> bool {
     SAYINGS.iter().any(|saying| text.contains(saying))
 }
 
-fn keep(request: &Request, mut text: Vec<u8>, way: &mut Way) {
+fn keep(request: &Request, mut text: Vec<u8>, way: &mut ProbeTrace) {
     if request.http.keep_body {
         text.truncate(request.http.most_kept);
         way.seen.body = Some(text);
     }
 }
 
-fn matches(request: &Request, text: &[u8], way: &Way) -> Result<(), Failure> {
+fn matches(request: &Request, text: &[u8], way: &ProbeTrace) -> Result<(), Failure> {
     let http = &request.http;
     if http.body_matches.as_ref().is_some_and(|must| !must.is_match(text)) {
         return Err(way.fails(ErrorClass::Assertion, "the body does not match bodyMatches").with_detail(text));

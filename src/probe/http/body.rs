@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap};
 
 use super::failure;
 use crate::api::ErrorClass;
-use crate::probe::trace::Way;
+use crate::probe::trace::ProbeTrace;
 use crate::probe::{Failure, Request};
 
 /// Where the bytes of a body go, uncompressed.
@@ -17,13 +17,13 @@ pub(super) struct Sink<'a> {
     most: u64,
     kept: usize,
     text: Vec<u8>,
-    way: &'a mut Way,
+    way: &'a mut ProbeTrace,
     failed: Option<Failure>,
 }
 
 impl<'a> Sink<'a> {
     /// One that fails past `most` bytes and keeps the first `kept`; a page that is being read gets them all.
-    pub(super) fn new(most: u64, kept: usize, way: &'a mut Way) -> Self {
+    pub(super) fn new(most: u64, kept: usize, way: &'a mut ProbeTrace) -> Self {
         Self { most, kept, text: Vec::new(), way, failed: None }
     }
 

@@ -5,11 +5,11 @@ use std::io::ErrorKind as Kind;
 use hyper::Error;
 
 use crate::api::{ErrorClass, Phase};
-use crate::probe::trace::Way;
+use crate::probe::trace::ProbeTrace;
 use crate::probe::{Failure, Request, tls};
 
 /// Fails before the head of an answer was read.
-pub(super) fn before_the_head(error: &Error, request: &Request, way: &mut Way) -> Failure {
+pub(super) fn before_the_head(error: &Error, request: &Request, way: &mut ProbeTrace) -> Failure {
     if let Some(failure) = of_tls(error, request, way) {
         return failure;
     }
@@ -35,7 +35,7 @@ pub(super) fn before_the_head(error: &Error, request: &Request, way: &mut Way) -
 }
 
 /// Fails in the body.
-pub(super) fn in_the_body(error: &Error, request: &Request, way: &Way) -> Failure {
+pub(super) fn in_the_body(error: &Error, request: &Request, way: &ProbeTrace) -> Failure {
     if let Some(failure) = of_tls(error, request, way) {
         return Failure { phase: Phase::Body, ..failure };
     }
@@ -50,7 +50,7 @@ pub(super) fn in_the_body(error: &Error, request: &Request, way: &Way) -> Failur
 }
 
 /// TLS 1.3 tells of a missing client certificate only when the first answer is read: that is its handshake still.
-fn of_tls(error: &Error, request: &Request, way: &Way) -> Option<Failure> {
+fn of_tls(error: &Error, request: &Request, way: &ProbeTrace) -> Option<Failure> {
     if !request.target.scheme.is_tls() {
         return None;
     }

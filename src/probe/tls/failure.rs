@@ -7,7 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherErr
 
 use crate::api::{ErrorClass, Phase};
 use crate::probe::Failure;
-use crate::probe::trace::Way;
+use crate::probe::trace::ProbeTrace;
 
 /// The first error of type `E` among `error` and what caused it; looks into [`io::Error`], whose `source` skips what
 /// it holds.
@@ -27,7 +27,7 @@ pub(in crate::probe) fn in_chain<'a, E: StdError + 'static>(error: &'a (dyn StdE
 }
 
 /// The failure that `error` is, of a connection that was to be verified as `name`.
-pub(in crate::probe) fn failure(error: &(dyn StdError + 'static), way: &Way, name: &str) -> Failure {
+pub(in crate::probe) fn failure(error: &(dyn StdError + 'static), way: &ProbeTrace, name: &str) -> Failure {
     let fails = |class, message: String| Failure::new(class, Phase::TLS, message);
     let received = way.wire.as_ref().map_or(0, |wire| wire.received());
     let wanted = way.seen.client_certificate_wanted;
@@ -58,7 +58,7 @@ fn is_tls(first: &[u8]) -> bool {
     matches!(first, [20..=24, 3, ..] | [20..=24] | [])
 }
 
-fn certificate(why: &CertificateError, way: &Way, name: &str) -> Failure {
+fn certificate(why: &CertificateError, way: &ProbeTrace, name: &str) -> Failure {
     use CertificateError as E;
     let expires = way.seen.certificate_expires;
     let (class, message) = match why {

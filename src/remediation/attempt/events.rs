@@ -2,18 +2,18 @@
 
 use jiff::Timestamp;
 
-use super::Told;
+use super::EventDraft;
 use crate::api::{Attempt, AttemptOutcome, AttemptPhase, PastAttempt, RemediationStatus};
 
-pub(super) fn started(attempt: &Attempt, message: &str) -> Told {
+pub(super) fn started(attempt: &Attempt, message: &str) -> EventDraft {
     begun(&attempt.id, attempt.start_time.0, message.to_owned())
 }
 
-fn begun(id: &str, at: Timestamp, note: String) -> Told {
-    Told { reason: "RestartStarted", is_warning: false, note, at, occurrence: format!("RestartStarted/{id}") }
+fn begun(id: &str, at: Timestamp, note: String) -> EventDraft {
+    EventDraft { reason: "RestartStarted", is_warning: false, note, at, occurrence: format!("RestartStarted/{id}") }
 }
 
-pub(super) fn outcome_of(past: &PastAttempt) -> Told {
+pub(super) fn outcome_of(past: &PastAttempt) -> EventDraft {
     let reason = match past.outcome {
         AttemptOutcome::Succeeded => "RestartSucceeded",
         AttemptOutcome::NotCured => "RestartNotCured",
@@ -24,7 +24,7 @@ pub(super) fn outcome_of(past: &PastAttempt) -> Told {
         | AttemptOutcome::Abandoned
         | AttemptOutcome::Refused => "RestartFailed",
     };
-    Told {
+    EventDraft {
         reason,
         is_warning: past.outcome != AttemptOutcome::Succeeded,
         note: format!("{}: {}", past.outcome, past.message),
@@ -35,7 +35,7 @@ pub(super) fn outcome_of(past: &PastAttempt) -> Told {
 
 /// What is told again after a restart of ours: whoever wrote it may have been killed before it could tell, of the end and of
 /// the beginning that another was killed over before. Told already, it is the same occurrence.
-pub fn retold(status: &RemediationStatus, since: Timestamp) -> Vec<Told> {
+pub fn retold(status: &RemediationStatus, since: Timestamp) -> Vec<EventDraft> {
     let is_under_way = |current: &&Attempt| current.phase != AttemptPhase::Reserved;
     let under_way = status.current.as_ref().filter(is_under_way);
     let under_way =

@@ -1,24 +1,24 @@
 //! One step of an attempt that is under way.
 
 use super::events::{outcome_of, started};
-use super::{Act, Course, SOON, Word, after, found, in_words, whole_seconds};
+use super::{Remedy, SOON, Signals, StepResult, after, found, in_words, whole_seconds};
 use crate::api::{
     Attempt, AttemptOutcome, AttemptPhase, Denial, MAX_HISTORY, MAX_MESSAGE, MicroTime, PastAttempt, REQUESTED, Reason,
     RemediationStatus, Time, Truth, clip,
 };
 use crate::remediation::history::backoff;
-use crate::remediation::input::{Denied, Health, Rollout, Scrape, Sight, Situation, Target, Workload};
+use crate::remediation::input::{Denied, Health, Lookup, PolicyInput, Rollout, Scrape, Target, Workload};
 use crate::remediation::policy::still_allowed;
 use jiff::Timestamp;
 
 /// An attempt under way.
-pub(super) struct Going<'a> {
-    pub(super) situation: &'a Situation<'a>,
+pub(super) struct InProgress<'a> {
+    pub(super) situation: &'a PolicyInput<'a>,
     pub(super) attempt: &'a Attempt,
-    pub(super) word: &'a Word,
+    pub(super) word: &'a Signals,
 }
 
-impl Going<'_> {
+impl InProgress<'_> {
     fn target(&self) -> Target {
         match (&self.attempt.pod_name, &self.attempt.pod_uid, &self.attempt.workload_uid) {
             (Some(name), Some(uid), _) => Target::Pod { name: name.clone(), uid: uid.clone() },
@@ -61,7 +61,7 @@ impl Going<'_> {
         }
     }
 
-    pub(super) fn reserved(&self) -> Course {
+    pub(super) fn reserved(&self) -> StepResult {
         if self.is_applied() {
             return self.applied();
         }
@@ -91,9 +91,11 @@ impl Going<'_> {
             );
         }
         let act = match (self.target(), self.situation.workload) {
-            (Target::Agent, _) => Some(Act::Offer { id: self.attempt.id.clone(), not_after: self.attempt.not_after.0 }),
-            (Target::Pod { name, uid }, Sight::Found(_)) => Some(Act::Evict { name, uid }),
-            (Target::Rollout, Sight::Found(workload)) => Some(Act::Restart {
+            (Target::Agent, _) => {
+                Some(Remedy::Offer { id: self.attempt.id.clone(), not_after: self.attempt.not_after.0 })
+            }
+            (Target::Pod { name, uid }, Lookup::Found(_)) => Some(Remedy::Evict { name, uid }),
+            (Target::Rollout, Lookup::Found(workload)) => Some(Remedy::Restart {
                 id: self.attempt.id.clone(),
                 started: self.attempt.start_time.0,
                 uid: workload.uid.clone(),
@@ -103,47 +105,47 @@ impl Going<'_> {
             (Target::Pod { .. } | Target::Rollout, _) => None,
         };
         let course =
-            Course::under_way(self.situation.status.clone(), format!("{in_words} begins"), after(self.now(), SOON));
-        Course { act, ..course }
+            StepResult::under_way(self.situation.status.clone(), format!("{in_words} begins"), after(self.now(), SOON));
+        StepResult { act, ..course }
     }
 
     /// The workload is not any more what the attempt was decided for.
-    fn superseded(&self) -> Option<Course> {
+    fn superseded(&self) -> Option<StepResult> {
         let is_pod = matches!(self.target(), Target::Pod { .. });
         let why = match self.situation.workload {
             _ if self.target() == Target::Agent => return None,
-            Sight::Absent => "it does not exist any more".to_owned(),
-            Sight::Forbidden(why) => {
+            Lookup::Absent => "it does not exist any more".to_owned(),
+            Lookup::Forbidden(why) => {
                 return Some(self.end(AttemptOutcome::Refused, false, format!("{}: {why}", self.in_words())));
             }
-            Sight::Found(workload) if !self.is_same(workload) => "it was deleted and created again".to_owned(),
-            Sight::Found(workload) if workload.is_going => "it is being deleted".to_owned(),
-            Sight::Found(workload) if !is_pod && Some(workload.generation) != self.attempt.workload_generation => {
+            Lookup::Found(workload) if !self.is_same(workload) => "it was deleted and created again".to_owned(),
+            Lookup::Found(workload) if workload.is_going => "it is being deleted".to_owned(),
+            Lookup::Found(workload) if !is_pod && Some(workload.generation) != self.attempt.workload_generation => {
                 "somebody else changed it meanwhile".to_owned()
             }
-            Sight::NotLooked | Sight::Failed(_) | Sight::Found(_) => return None,
+            Lookup::NotLooked | Lookup::Failed(_) | Lookup::Found(_) => return None,
         };
         Some(self.end(AttemptOutcome::Superseded, false, format!("{} was not begun: {why}", self.in_words())))
     }
 
-    fn applied(&self) -> Course {
+    fn applied(&self) -> StepResult {
         let message = format!("{} is under way, for {}", self.in_words(), self.attempt.cause);
         let mut status = self.situation.status.clone();
         if let Some(current) = &mut status.current {
             current.phase = AttemptPhase::Restarting;
         }
         let told = started(self.attempt, &message);
-        Course { told: vec![told], ..Course::under_way(status, message, self.now()) }
+        StepResult { told: vec![told], ..StepResult::under_way(status, message, self.now()) }
     }
 
-    pub(super) fn restarting(&self) -> Course {
+    pub(super) fn restarting(&self) -> StepResult {
         match self.target() {
             Target::Agent => self.agent_restarting(),
             Target::Rollout | Target::Pod { .. } => self.rolling(),
         }
     }
 
-    fn agent_restarting(&self) -> Course {
+    fn agent_restarting(&self) -> StepResult {
         match &self.word.acknowledged {
             Some((true, _)) => self.restarted(),
             Some((false, why)) => {
@@ -155,37 +157,37 @@ impl Going<'_> {
             }
             None => {
                 // A leader that comes after us has handed out nothing: the same id, until it is acknowledged.
-                let offer = Act::Offer { id: self.attempt.id.clone(), not_after: self.attempt.not_after.0 };
+                let offer = Remedy::Offer { id: self.attempt.id.clone(), not_after: self.attempt.not_after.0 };
                 let message = "its agent was asked to restart its unit";
                 let again = after(self.now(), SOON).min(self.attempt.not_after.0);
-                Course { act: Some(offer), ..Course::under_way(self.situation.status.clone(), message, again) }
+                StepResult { act: Some(offer), ..StepResult::under_way(self.situation.status.clone(), message, again) }
             }
         }
     }
 
-    fn rolling(&self) -> Course {
+    fn rolling(&self) -> StepResult {
         let workload = match self.situation.workload {
-            Sight::Absent => {
+            Lookup::Absent => {
                 return self.end(
                     AttemptOutcome::Superseded,
                     true,
                     "its workload was deleted during the restart".into(),
                 );
             }
-            Sight::Found(workload) if !self.is_same(workload) => {
+            Lookup::Found(workload) if !self.is_same(workload) => {
                 let message = format!("{} was deleted and created again during the restart", workload.called);
                 return self.end(AttemptOutcome::Superseded, true, message);
             }
-            Sight::Found(workload) => workload,
-            Sight::NotLooked | Sight::Forbidden(_) | Sight::Failed(_) if self.is_over() => {
+            Lookup::Found(workload) => workload,
+            Lookup::NotLooked | Lookup::Forbidden(_) | Lookup::Failed(_) if self.is_over() => {
                 return self.end(
                     AttemptOutcome::TimedOut,
                     true,
                     "how far the restart is could not be seen in time".into(),
                 );
             }
-            Sight::NotLooked => return self.waits("the restart is under way"),
-            Sight::Forbidden(why) | Sight::Failed(why) => {
+            Lookup::NotLooked => return self.waits("the restart is under way"),
+            Lookup::Forbidden(why) | Lookup::Failed(why) => {
                 return self.waits(&format!("how far the restart is cannot be seen: {why}"));
             }
         };
@@ -210,7 +212,7 @@ impl Going<'_> {
     }
 
     /// The template is not ours any more, or nobody can say yet.
-    fn foreign(&self, workload: &Workload) -> Option<Course> {
+    fn foreign(&self, workload: &Workload) -> Option<StepResult> {
         let (called, template) = (&workload.called, &workload.template);
         let is_ours = template.attempt.as_ref() == Some(&self.attempt.id) || template.is_stripped;
         if self.target() != Target::Rollout || is_ours {
@@ -225,21 +227,21 @@ impl Going<'_> {
         Some(self.end(AttemptOutcome::Superseded, true, message))
     }
 
-    fn waits(&self, message: &str) -> Course {
+    fn waits(&self, message: &str) -> StepResult {
         let again = after(self.now(), SOON).min(self.attempt.not_after.0);
-        Course::under_way(self.situation.status.clone(), message, again)
+        StepResult::under_way(self.situation.status.clone(), message, again)
     }
 
-    fn restarted(&self) -> Course {
+    fn restarted(&self) -> StepResult {
         let mut status = self.situation.status.clone();
         if let Some(current) = &mut status.current {
             current.phase = AttemptPhase::Verifying;
             current.restarted_time = Some(MicroTime(self.now()));
         }
-        Course::under_way(status, VERIFYING, after(self.now(), SOON))
+        StepResult::under_way(status, VERIFYING, after(self.now(), SOON))
     }
 
-    pub(super) fn verifying(&self) -> Course {
+    pub(super) fn verifying(&self) -> StepResult {
         let since = self.attempt.restarted_time.as_ref().map_or(self.attempt.start_time.0, |at| at.0);
         let verdict = self.situation.verdict;
         let is_healthy = verdict.health() == Health::Healthy && verdict.healthy_at.is_some_and(|at| at >= since);
@@ -277,8 +279,8 @@ impl Going<'_> {
         }
     }
 
-    fn end(&self, outcome: AttemptOutcome, restarted: bool, message: String) -> Course {
-        let Situation { object, spec, .. } = *self.situation;
+    fn end(&self, outcome: AttemptOutcome, restarted: bool, message: String) -> StepResult {
+        let PolicyInput { object, spec, .. } = *self.situation;
         let now = self.now();
         let message = clip(message, MAX_MESSAGE);
         let mut status = self.situation.status.clone();
@@ -306,8 +308,8 @@ impl Going<'_> {
         let told = vec![outcome_of(&past)];
         status.history.insert(0, past);
         status.history.truncate(MAX_HISTORY);
-        let course = Course::of(status, Truth::False, Reason::Idle, format!("{outcome}: {message}"));
-        Course { told, ended: Some(outcome), again: Some(now), ..course }
+        let course = StepResult::of(status, Truth::False, Reason::Idle, format!("{outcome}: {message}"));
+        StepResult { told, ended: Some(outcome), again: Some(now), ..course }
     }
 }
 

@@ -3,7 +3,8 @@ use std::str::FromStr as _;
 use super::*;
 use crate::api::{Cause, Confidence, Diagnosis, RemediationMode, RestartHelps, WorkloadKind, WorkloadRef};
 use crate::remediation::input::{
-    Agent, Breaker, Inside, Limits, Means, Pod, Request, Rollout, Scrape, Spell, Surroundings, Template, Verdict,
+    Agent, Breaker, FleetContext, HealthInterval, InsideView, Limits, Pod, Request, RestartMeans, Rollout, Scrape,
+    Template, Verdict,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -16,11 +17,11 @@ struct World {
     spec: Option<RemediationSpec>,
     status: RemediationStatus,
     verdict: Verdict,
-    workload: Sight,
+    workload: Lookup,
     agent: Option<bool>,
     request: Option<Request>,
-    around: Surroundings,
-    word: Word,
+    around: FleetContext,
+    word: Signals,
     now: i64,
 }
 
@@ -57,7 +58,7 @@ fn workload() -> Workload {
 }
 
 fn world() -> World {
-    let spell = |health, second| Spell { health, since: at(second) };
+    let spell = |health, second| HealthInterval { health, since: at(second) };
     World {
         spec: Some(RemediationSpec::new(RemediationMode::Restart)),
         status: RemediationStatus::default(),
@@ -67,14 +68,14 @@ fn world() -> World {
             diagnosis: Some(diagnosis(Cause::Hung)),
             mass_silence: None,
             blind: None,
-            inside: Inside::Seen { failing: vec!["web-1".to_owned()], passing: Vec::new(), unready: false },
+            inside: InsideView::Seen { failing: vec!["web-1".to_owned()], passing: Vec::new(), unready: false },
             healthy_at: None,
             scrape: None,
         },
-        workload: Sight::Found(Box::new(workload())),
+        workload: Lookup::Found(Box::new(workload())),
         agent: None,
         request: None,
-        around: Surroundings {
+        around: FleetContext {
             breaker: Breaker::Closed,
             site: "shop/".to_owned(),
             site_unhealthy: 1,
@@ -87,20 +88,20 @@ fn world() -> World {
             shared_max: None,
             limits: Limits::default(),
         },
-        word: Word::default(),
+        word: Signals::default(),
         now: 200,
     }
 }
 
 impl World {
     /// One step; what it says of the status is kept.
-    fn step(&mut self) -> Course {
+    fn step(&mut self) -> StepResult {
         let reference = WorkloadRef { kind: WorkloadKind::Deployment, name: "web".to_owned() };
         let means = match self.agent {
-            Some(is_heard) => Means::Agent(Agent { is_heard }),
-            None => Means::Workload(&reference),
+            Some(is_heard) => RestartMeans::Agent(Agent { is_heard }),
+            None => RestartMeans::Workload(&reference),
         };
-        let situation = Situation {
+        let situation = PolicyInput {
             object: "shop/web",
             namespace: "shop",
             spec: self.spec.as_ref(),
@@ -113,21 +114,21 @@ impl World {
             around: &self.around,
             now: at(self.now),
         };
-        let course = steer(&situation, &self.word, &format!("id{}", self.now));
+        let course = step(&situation, &self.word, &format!("id{}", self.now));
         self.status = course.status.clone();
         course
     }
 
     fn workload(&mut self) -> &mut Workload {
         match &mut self.workload {
-            Sight::Found(workload) => workload,
+            Lookup::Found(workload) => workload,
             other => panic!("no workload: {other:?}"),
         }
     }
 
     /// The API server takes the patch.
-    fn apply(&mut self, act: &Act) {
-        let Act::Restart { id, generation, uid, .. } = act else { panic!("{act:?}") };
+    fn apply(&mut self, act: &Remedy) {
+        let Remedy::Restart { id, generation, uid, .. } = act else { panic!("{act:?}") };
         let workload = self.workload();
         assert_eq!((&workload.uid, workload.generation), (uid, *generation));
         workload.generation += 1;
@@ -137,7 +138,7 @@ impl World {
     }
 
     fn recover(&mut self, second: i64) {
-        self.verdict.spells.insert(0, Spell { health: Health::Healthy, since: at(second) });
+        self.verdict.spells.insert(0, HealthInterval { health: Health::Healthy, since: at(second) });
         self.verdict.healthy_at = Some(at(second));
         self.verdict.diagnosis = None;
     }
@@ -169,7 +170,7 @@ fn a_restart_is_reserved_then_done_then_verified_then_recorded() {
     assert_eq!(world.status.ledger.as_ref().unwrap().attempts, 1);
 
     let act = world.step().act.expect("an act");
-    assert_eq!(act, Act::Restart { id: "id200".into(), started: at(200), uid: "w1".into(), generation: 3 });
+    assert_eq!(act, Remedy::Restart { id: "id200".into(), started: at(200), uid: "w1".into(), generation: 3 });
     world.apply(&act);
     let started = world.step();
     assert_eq!((started.act, started.told[0].reason), (None, "RestartStarted"));
@@ -230,7 +231,7 @@ fn what_changed_between_decision_and_act_is_not_touched() {
         (|world| world.workload().generation = 4, AttemptOutcome::Superseded),
         (|world| world.workload().uid = "w2".into(), AttemptOutcome::Superseded),
         (|world| world.workload().is_going = true, AttemptOutcome::Superseded),
-        (|world| world.workload = Sight::Absent, AttemptOutcome::Superseded),
+        (|world| world.workload = Lookup::Absent, AttemptOutcome::Superseded),
         (|world| world.around.breaker = Breaker::Open("it opened".into()), AttemptOutcome::Recalled),
         (|world| (world.around.site_unhealthy, world.around.site_all) = (3, 3), AttemptOutcome::Recalled),
         (|world| world.recover(200), AttemptOutcome::Abandoned),
@@ -259,12 +260,12 @@ fn what_changed_between_decision_and_act_is_not_touched() {
 fn what_cannot_be_seen_now_is_waited_for_and_not_touched() {
     let mut world = world();
     world.step();
-    world.workload = Sight::Failed("reading Deployment shop/web: no answer".to_owned());
+    world.workload = Lookup::Failed("reading Deployment shop/web: no answer".to_owned());
     let step = world.step();
     assert_eq!((step.act, step.ended), (None, None));
     assert!(step.again.unwrap() > at(world.now));
     let mut world = super::tests::world().restarted();
-    world.workload = Sight::Failed("no answer".to_owned());
+    world.workload = Lookup::Failed("no answer".to_owned());
     assert_eq!(world.step().ended, None);
     world.now += 10_000;
     assert_eq!(world.step().ended, Some(AttemptOutcome::TimedOut));
@@ -276,7 +277,7 @@ fn a_rollout_that_fails_or_is_replaced_or_is_deleted_ends_the_attempt() {
     let cases: [(Change, AttemptOutcome); 5] = [
         (|world| world.workload().rollout = Rollout::Failed("deadline exceeded".into()), AttemptOutcome::RolloutFailed),
         (|world| world.workload().template.attempt = Some("other".into()), AttemptOutcome::Superseded),
-        (|world| world.workload = Sight::Absent, AttemptOutcome::Superseded),
+        (|world| world.workload = Lookup::Absent, AttemptOutcome::Superseded),
         (|world| world.workload().uid = "w2".into(), AttemptOutcome::Superseded),
         (|world| world.now += 661, AttemptOutcome::TimedOut),
     ];
@@ -335,14 +336,14 @@ fn the_budget_is_used_up_loudly_and_once() {
 fn one_pod_is_evicted_and_its_going_is_what_counts() {
     let mut world = world();
     world.verdict.inside =
-        Inside::Seen { failing: vec!["web-2".into()], passing: vec!["web-1".into()], unready: false };
+        InsideView::Seen { failing: vec!["web-2".into()], passing: vec!["web-1".into()], unready: false };
     world.verdict.diagnosis = Some(diagnosis(Cause::OneReplicaBad));
     world.workload().pods.push(Pod { name: "web-2".into(), uid: "p2".into(), ..Pod::default() });
     world.workload().replicas = 2;
     world.step();
     // An autoscaler changes the workload meanwhile: the pod is the same.
     world.workload().generation = 9;
-    assert_eq!(world.step().act, Some(Act::Evict { name: "web-2".into(), uid: "p2".into() }));
+    assert_eq!(world.step().act, Some(Remedy::Evict { name: "web-2".into(), uid: "p2".into() }));
     world.workload().pods[1].is_going = true;
     world.workload().rollout = Rollout::InProgress("1 of 2 available".into());
     assert_eq!(world.step().told[0].reason, "RestartStarted");
@@ -356,10 +357,10 @@ fn one_pod_is_evicted_and_its_going_is_what_counts() {
 fn an_agent_is_asked_until_it_answers_or_the_time_is_over() {
     let mut world = world();
     world.agent = Some(true);
-    world.workload = Sight::NotLooked;
-    world.verdict.inside = Inside::Beats { pod_uid: None };
+    world.workload = Lookup::NotLooked;
+    world.verdict.inside = InsideView::Beats { pod_uid: None };
     world.step();
-    let offer = Act::Offer { id: "id200".into(), not_after: at(800) };
+    let offer = Remedy::Offer { id: "id200".into(), not_after: at(800) };
     assert_eq!(world.step().act.as_ref(), Some(&offer));
     let mut silent = world.clone();
     world.word.handed_out = true;
@@ -432,7 +433,7 @@ fn what_was_told_is_told_again_as_the_same() {
     let mut world = world().restarted();
     let told = retold(&world.status, at(0));
     assert_eq!(told[0].occurrence, "RestartStarted/id200");
-    world.workload = Sight::Absent;
+    world.workload = Lookup::Absent;
     let ended = world.step();
     let again = retold(&world.status, at(0));
     // Who began it may have been killed before it told, and who ended it, too.

@@ -36,7 +36,7 @@ pub struct Member {
     /// It was healthy once; what never was counts in no share.
     pub was_healthy: bool,
     /// The attempt that its status says is under way.
-    pub in_flight: Option<Flight>,
+    pub in_flight: Option<InFlight>,
     /// Attempts in its ledger.
     pub attempts: i32,
     /// `maxAttempts`; `None` without remedies.
@@ -45,7 +45,7 @@ pub struct Member {
 
 /// An attempt under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flight {
+pub struct InFlight {
     /// Its id.
     pub id: String,
     /// When it was decided.
@@ -65,12 +65,12 @@ pub struct Braked {
 
 /// What is restarted together, and is counted once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Unit {
+pub(super) enum RestartUnit {
     Workload(Arc<str>, WorkloadRef),
     Object(ObjectId),
 }
 
-impl Unit {
+impl RestartUnit {
     pub(super) fn of(id: &ObjectId, member: &Member) -> Self {
         match &member.workload {
             Some(reference) => Self::Workload(id.key.namespace.clone(), reference.clone()),

@@ -35,28 +35,28 @@ fn unhealthy(site: &str, since: i64) -> Member {
 }
 
 fn flying(member: Member, id: &str, start: i64) -> Member {
-    Member { in_flight: Some(Flight { id: id.to_owned(), start: at(start) }), ..member }
+    Member { in_flight: Some(InFlight { id: id.to_owned(), start: at(start) }), ..member }
 }
 
 fn of(workload: &str, member: Member) -> Member {
     Member { workload: web(workload), ..member }
 }
 
-fn board() -> Board {
-    let mut board = Board::new(Limits::default());
+fn board() -> FleetState {
+    let mut board = FleetState::new(Limits::default());
     board.set_breaker(Breaker::Closed);
     board
 }
 
 /// A site of so many, of which so many are unhealthy.
-fn site(board: &mut Board, name: &str, bad: usize, all: usize) {
+fn site(board: &mut FleetState, name: &str, bad: usize, all: usize) {
     for n in 0..all {
         let member = if n < bad { unhealthy(name, -10_000) } else { healthy(name) };
         board.see(&id(&format!("{name}-{n}")), member);
     }
 }
 
-fn figures(board: &mut Board, name: &str) -> (usize, usize) {
+fn figures(board: &mut FleetState, name: &str) -> (usize, usize) {
     let around = board.surroundings(&id(name), at(0));
     (around.site_unhealthy, around.site_all)
 }
@@ -133,7 +133,7 @@ fn what_is_in_flight_counts_as_unhealthy_for_all_but_itself() {
 fn a_claim_holds_its_place_at_once_and_an_older_status_does_not_take_it_away() {
     let mut board = board();
     site(&mut board, "a", 1, 3);
-    let others = |board: &mut Board, now| board.surroundings(&id("a-1"), at(now)).site_in_flight;
+    let others = |board: &mut FleetState, now| board.surroundings(&id("a-1"), at(now)).site_in_flight;
     board.claim(&id("a-0"), "one", at(0));
     assert_eq!((others(&mut board, 0), board.in_flight()), (1, 1));
     board.see(&id("a-0"), unhealthy("a", -10_000));
@@ -150,7 +150,7 @@ fn a_claim_holds_its_place_at_once_and_an_older_status_does_not_take_it_away() {
 fn a_claim_that_came_to_nothing_is_released_or_forgotten_after_a_minute() {
     let mut board = board();
     site(&mut board, "a", 1, 3);
-    let others = |board: &mut Board, now| board.surroundings(&id("a-1"), at(now));
+    let others = |board: &mut FleetState, now| board.surroundings(&id("a-1"), at(now));
     board.claim(&id("a-0"), "one", at(0));
     board.release(&id("a-0"));
     assert_eq!(others(&mut board, 0).in_flight, 0);
@@ -170,7 +170,7 @@ fn starts_are_remembered_for_a_minute_and_each_once() {
     board.claim(&id("a-0"), "one", at(0));
     board.see(&id("a-0"), flying(unhealthy("a", -10_000), "one", 0));
     board.see(&id("a-0"), unhealthy("a", -10_000));
-    let started = |board: &mut Board, now| board.surroundings(&id("a-4"), at(now)).started;
+    let started = |board: &mut FleetState, now| board.surroundings(&id("a-4"), at(now)).started;
     assert_eq!(started(&mut board, 0), [at(-30), at(0)], "also what another leader started");
     assert_eq!(started(&mut board, 30), [at(0)]);
     assert_eq!(started(&mut board, 60), []);
@@ -182,7 +182,7 @@ fn one_workload_is_one_lock_and_one_budget() {
     board.see(&id("x"), Member { attempts: 1, max_attempts: Some(5), ..of("web", unhealthy("a", 0)) });
     board.see(&id("y"), Member { attempts: 2, max_attempts: Some(2), ..of("web", unhealthy("b", 0)) });
     board.see(&id("z"), Member { max_attempts: None, ..of("web", healthy("b")) });
-    let shared = |board: &mut Board, name| {
+    let shared = |board: &mut FleetState, name| {
         let around = board.surroundings(&id(name), at(0));
         (around.held_by, around.shared_attempts, around.shared_max)
     };

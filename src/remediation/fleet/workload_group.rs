@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Flight, Member, ObjectId};
+use super::{InFlight, Member, ObjectId};
 use crate::remediation::input::Health;
 
 /// How a workload counts in each of its sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct GroupCounts {
     /// It was healthy once.
     pub(super) is_known: bool,
     /// Any of its objects is unhealthy, or an attempt is in flight.
@@ -24,7 +24,7 @@ pub(super) fn is_bad(member: &Member) -> bool {
 
 /// All objects with one workload.
 #[derive(Debug)]
-pub(super) struct Crew {
+pub(super) struct WorkloadGroup {
     /// It among all crews.
     pub(super) number: u64,
     /// How many of them are unhealthy.
@@ -35,13 +35,13 @@ pub(super) struct Crew {
     known: usize,
     /// In which sites they are, and how many in each.
     sites: BTreeMap<Arc<str>, usize>,
-    flights: BTreeMap<ObjectId, Flight>,
+    flights: BTreeMap<ObjectId, InFlight>,
     attempts: i64,
     /// Their budgets, and how many have each.
     budgets: BTreeMap<i32, usize>,
 }
 
-impl Crew {
+impl WorkloadGroup {
     pub(super) fn new(number: u64) -> Self {
         Self {
             number,
@@ -70,7 +70,7 @@ impl Crew {
         }
     }
 
-    /// Takes back what [`Crew::join`] did with the same member.
+    /// Takes back what [`WorkloadGroup::join`] did with the same member.
     pub(super) fn leave(&mut self, id: &ObjectId, member: &Member) {
         let Member {
             site,
@@ -100,9 +100,9 @@ impl Crew {
         self.sites.keys()
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> GroupCounts {
         let is_known = self.known > 0;
-        Standing { is_known, is_unhealthy: is_known && (self.bad > 0 || !self.flights.is_empty()) }
+        GroupCounts { is_known, is_unhealthy: is_known && (self.bad > 0 || !self.flights.is_empty()) }
     }
 
     /// It counts as unhealthy for the attempt of this object alone.
@@ -111,7 +111,7 @@ impl Crew {
     }
 
     /// An attempt of another object with the same workload.
-    pub(super) fn held_by_another(&self, id: &ObjectId) -> Option<(&ObjectId, &Flight)> {
+    pub(super) fn held_by_another(&self, id: &ObjectId) -> Option<(&ObjectId, &InFlight)> {
         self.flights.iter().find(|(other, _)| *other != id)
     }
 

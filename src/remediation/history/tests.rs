@@ -9,8 +9,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// Spells as they are read from left to right: the oldest first.
-fn spells(story: &[(Health, i64)]) -> Vec<Spell> {
-    story.iter().rev().map(|(health, second)| Spell { health: *health, since: at(*second) }).collect()
+fn spells(story: &[(Health, i64)]) -> Vec<HealthInterval> {
+    story.iter().rev().map(|(health, second)| HealthInterval { health: *health, since: at(*second) }).collect()
 }
 
 fn bad(story: &[(Health, i64)], now: i64) -> i64 {
@@ -101,7 +101,7 @@ fn what_an_attempt_of_ours_did_is_no_flapping_and_what_it_did_not_do_is() {
     assert_eq!(count(&with(past(AttemptOutcome::TimedOut, false, 40, 60))), 2, "nobody knows what the agent did");
     assert_eq!(count(&with(past(AttemptOutcome::Recalled, false, 40, 100))), 3, "it touched nothing");
     let within = at(50) + SignedDuration::from_millis(600);
-    let fast = [Spell { health: Healthy, since: within }, Spell { health: Unhealthy, since: at(40) }];
+    let fast = [HealthInterval { health: Healthy, since: within }, HealthInterval { health: Unhealthy, since: at(40) }];
     let of_one_second = with(past(AttemptOutcome::Succeeded, true, 50, 50));
     assert_eq!(turns(&fast, &of_one_second, at(200)), [], "it ended in that second, by that cure");
     let current = Attempt {

@@ -1,13 +1,13 @@
 //! What is known of the cause, and how well.
 
 use super::target::workload;
-use super::{No, no};
+use super::{Objection, no};
 use crate::api::{AttemptOutcome, Confidence, Diagnosis, PastAttempt, RestartHelps};
-use crate::remediation::input::{Inside, Means, Rollout, Sight, Situation};
+use crate::remediation::input::{InsideView, Lookup, PolicyInput, RestartMeans, Rollout};
 use crate::remediation::text::{some, stamp};
 
 /// A restart restores what was; there was nothing.
-pub(super) fn never_healthy(s: &Situation<'_>) -> Option<No> {
+pub(super) fn never_healthy(s: &PolicyInput<'_>) -> Option<Objection> {
     if s.verdict.was_healthy {
         None
     } else {
@@ -16,18 +16,18 @@ pub(super) fn never_healthy(s: &Situation<'_>) -> Option<No> {
 }
 
 /// Most of its site is silent.
-pub(super) fn mass_silence(s: &Situation<'_>) -> Option<No> {
+pub(super) fn mass_silence(s: &PolicyInput<'_>) -> Option<Objection> {
     let counts = s.verdict.mass_silence.as_deref()?;
     no(format!("its site is silent as a whole, so the way to us is the suspect: {counts}"))
 }
 
 /// We do not see.
-pub(super) fn blind(s: &Situation<'_>) -> Option<No> {
+pub(super) fn blind(s: &PolicyInput<'_>) -> Option<Objection> {
     no(format!("we cannot see it at present: {}", s.verdict.blind.as_deref()?))
 }
 
 /// The cause is not one that goes away with the process.
-pub(super) fn cannot_help(s: &Situation<'_>) -> Option<No> {
+pub(super) fn cannot_help(s: &PolicyInput<'_>) -> Option<Objection> {
     if let Some((workload, Rollout::Failed(why))) = workload(s).map(|workload| (workload, &workload.rollout)) {
         let called = &workload.called;
         return no(format!("the last rollout of {called} failed, and a restart rolls out the same again: {why}"));
@@ -42,7 +42,7 @@ pub(super) fn cannot_help(s: &Situation<'_>) -> Option<No> {
 }
 
 /// Once, for this cause, was in vain.
-pub(super) fn already_tried(s: &Situation<'_>) -> Option<No> {
+pub(super) fn already_tried(s: &PolicyInput<'_>) -> Option<Objection> {
     let diagnosis = s.verdict.diagnosis.as_ref().filter(|found| found.restart_helps == RestartHelps::Once)?;
     let ledger = s.status.ledger.as_ref()?;
     let is_failed = |past: &&PastAttempt| {
@@ -59,19 +59,19 @@ pub(super) fn already_tried(s: &Situation<'_>) -> Option<No> {
 }
 
 /// The workload could not be read. There is no judging what was not seen, for nobody.
-pub(super) fn unseen(s: &Situation<'_>) -> Option<No> {
-    let Means::Workload(reference) = s.means else { return None };
+pub(super) fn unseen(s: &PolicyInput<'_>) -> Option<Objection> {
+    let RestartMeans::Workload(reference) = s.means else { return None };
     let called = format!("{} {}/{}", reference.kind, s.namespace, reference.name);
     match s.workload {
-        Sight::NotLooked => no(format!("{called} was not looked at")),
-        Sight::Forbidden(why) => no(format!("{called} may not be read: {why}")),
-        Sight::Failed(why) => no(format!("{called} could not be read: {why}")),
-        Sight::Absent | Sight::Found(_) => None,
+        Lookup::NotLooked => no(format!("{called} was not looked at")),
+        Lookup::Forbidden(why) => no(format!("{called} may not be read: {why}")),
+        Lookup::Failed(why) => no(format!("{called} could not be read: {why}")),
+        Lookup::Absent | Lookup::Found(_) => None,
     }
 }
 
 /// A guess, or evidence that is missing.
-pub(super) fn possible(s: &Situation<'_>) -> Option<No> {
+pub(super) fn possible(s: &PolicyInput<'_>) -> Option<Objection> {
     if let Some(found) = s.verdict.diagnosis.as_ref().filter(|found| found.confidence == Confidence::Possible) {
         return no(format!(
             "{} is only possible, and what is only possible is not acted upon: {}",
@@ -84,8 +84,8 @@ pub(super) fn possible(s: &Situation<'_>) -> Option<No> {
 }
 
 /// Nothing fails inside the workload: what fails lies before it. A connector speaks from the inside by itself.
-pub(super) fn pods_healthy(s: &Situation<'_>) -> Option<No> {
-    let Inside::Seen { failing, passing, unready } = &s.verdict.inside else { return None };
+pub(super) fn pods_healthy(s: &PolicyInput<'_>) -> Option<Objection> {
+    let InsideView::Seen { failing, passing, unready } = &s.verdict.inside else { return None };
     let workload = workload(s)?;
     if !failing.is_empty() || *unready {
         return None;

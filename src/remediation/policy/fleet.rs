@@ -2,20 +2,20 @@
 
 use jiff::SignedDuration;
 
-use super::{No, no};
-use crate::remediation::input::{Breaker, Limits, Situation};
+use super::{Objection, no};
+use crate::remediation::input::{Breaker, Limits, PolicyInput};
 
 /// The time in which [`Limits::per_minute`] counts.
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Another object's attempt on the same workload is under way.
-pub(super) fn shared(s: &Situation<'_>) -> Option<No> {
+pub(super) fn shared(s: &PolicyInput<'_>) -> Option<Objection> {
     let (holder, id) = s.around.held_by.as_ref()?;
     no(format!("attempt {id} of {holder}, which has the same workload, is under way"))
 }
 
 /// The breaker has latched, or nobody can say that it has not.
-pub(super) fn breaker(s: &Situation<'_>) -> Option<No> {
+pub(super) fn breaker(s: &PolicyInput<'_>) -> Option<Objection> {
     match &s.around.breaker {
         Breaker::Closed => None,
         Breaker::Open(why) => no(format!("the breaker is open until a person resets it (vigie breaker reset): {why}")),
@@ -34,10 +34,10 @@ pub(in crate::remediation) fn is_above(part: usize, percent: usize, all: usize) 
 }
 
 /// Too much of its site is unhealthy: that has one cause, and it is none of its workloads.
-pub(super) fn brake(s: &Situation<'_>) -> Option<No> {
+pub(super) fn brake(s: &PolicyInput<'_>) -> Option<Objection> {
     let around = s.around;
     let Limits { brake_percent, brake_min, .. } = around.limits;
-    is_braked(&around.limits, around.site_unhealthy, around.site_all).then(|| No {
+    is_braked(&around.limits, around.site_unhealthy, around.site_all).then(|| Objection {
         message: format!(
             "{} of {} workloads of site {} are unhealthy, at least {brake_min} and more than {brake_percent} %",
             around.site_unhealthy, around.site_all, around.site
@@ -47,7 +47,7 @@ pub(super) fn brake(s: &Situation<'_>) -> Option<No> {
 }
 
 /// One after the other.
-pub(super) fn too_many(s: &Situation<'_>) -> Option<No> {
+pub(super) fn too_many(s: &PolicyInput<'_>) -> Option<Objection> {
     let around = s.around;
     let Limits { in_flight, in_flight_per_site, .. } = around.limits;
     if let Some(own) = &s.status.current {
@@ -66,11 +66,11 @@ pub(super) fn too_many(s: &Situation<'_>) -> Option<No> {
 }
 
 /// Not all at once.
-pub(super) fn rate(s: &Situation<'_>) -> Option<No> {
+pub(super) fn rate(s: &PolicyInput<'_>) -> Option<Objection> {
     let most = s.around.limits.per_minute;
     let recent: Vec<_> = s.around.started.iter().filter(|at| s.now.duration_since(**at) < MINUTE).collect();
     let place = recent.len().checked_sub(most)?;
     // With the one that leaves the minute there is a place; where none is ever allowed there is none.
     let again = recent.get(place).and_then(|at| at.checked_add(MINUTE).ok());
-    Some(No { message: format!("--max-per-minute ({most}) attempts were started within a minute"), again })
+    Some(Objection { message: format!("--max-per-minute ({most}) attempts were started within a minute"), again })
 }

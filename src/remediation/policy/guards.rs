@@ -2,14 +2,14 @@
 
 use jiff::SignedDuration;
 
-use super::target::{aim, is_whole, workload};
-use super::{No, no};
+use super::target::{is_whole, target, workload};
+use super::{Objection, no};
 use crate::api::RemediationMode;
-use crate::remediation::input::{Agent, Means, Rollout, Sight, Situation, Target, Workload};
+use crate::remediation::input::{Agent, Lookup, PolicyInput, RestartMeans, Rollout, Target, Workload};
 use crate::remediation::text::stamp;
 
 /// Nobody asked for remedies.
-pub(super) fn off(s: &Situation<'_>) -> Option<No> {
+pub(super) fn off(s: &PolicyInput<'_>) -> Option<Objection> {
     if !s.around.limits.is_on {
         return no("the operator runs with --remediation off: nothing is restarted");
     }
@@ -23,7 +23,7 @@ pub(super) fn off(s: &Situation<'_>) -> Option<No> {
 }
 
 /// Kubernetes' own namespaces, and vigie itself.
-pub(super) fn guarded(s: &Situation<'_>) -> Option<No> {
+pub(super) fn guarded(s: &PolicyInput<'_>) -> Option<Objection> {
     if s.namespace.starts_with("kube-") {
         return no(format!("nothing is restarted in namespace {}: kube-* is Kubernetes' own", s.namespace));
     }
@@ -32,19 +32,19 @@ pub(super) fn guarded(s: &Situation<'_>) -> Option<No> {
 }
 
 /// Who paused it said why.
-pub(super) fn paused(s: &Situation<'_>) -> Option<No> {
+pub(super) fn paused(s: &PolicyInput<'_>) -> Option<Objection> {
     no(s.paused?)
 }
 
 /// There is nothing to restart.
-pub(super) fn not_found(s: &Situation<'_>) -> Option<No> {
+pub(super) fn not_found(s: &PolicyInput<'_>) -> Option<Objection> {
     match (s.means, s.workload) {
-        (Means::Nothing, _) => no("neither spec.workloadRef nor spec.agentRef names what could be restarted"),
-        (Means::Workload(reference), Sight::Absent) => no(format!(
+        (RestartMeans::Nothing, _) => no("neither spec.workloadRef nor spec.agentRef names what could be restarted"),
+        (RestartMeans::Workload(reference), Lookup::Absent) => no(format!(
             "spec.workloadRef names {} {}, which does not exist in namespace {}",
             reference.kind, reference.name, s.namespace
         )),
-        (Means::Workload(_), Sight::Found(workload)) if workload.is_going => {
+        (RestartMeans::Workload(_), Lookup::Found(workload)) if workload.is_going => {
             no(format!("{} is being deleted", workload.called))
         }
         _ => None,
@@ -52,13 +52,15 @@ pub(super) fn not_found(s: &Situation<'_>) -> Option<No> {
 }
 
 /// It is not what the attempt was decided for.
-pub(super) fn replaced(s: &Situation<'_>) -> Option<No> {
+pub(super) fn replaced(s: &PolicyInput<'_>) -> Option<Objection> {
     let decided_for = s.status.current.as_ref()?.workload_uid.as_deref();
     match (decided_for, s.means) {
-        (None, Means::Agent(_)) => return None,
+        (None, RestartMeans::Agent(_)) => return None,
         (None, _) => return no("it was decided for the agent, and spec.agentRef is not set any more"),
-        (Some(_), Means::Agent(_)) => return no("it was decided for a workload, and spec.agentRef is set instead now"),
-        (Some(_), Means::Workload(_) | Means::Nothing) => {}
+        (Some(_), RestartMeans::Agent(_)) => {
+            return no("it was decided for a workload, and spec.agentRef is set instead now");
+        }
+        (Some(_), RestartMeans::Workload(_) | RestartMeans::Nothing) => {}
     }
     let other = workload(s).filter(|workload| decided_for != Some(&workload.uid));
     match other {
@@ -68,7 +70,7 @@ pub(super) fn replaced(s: &Situation<'_>) -> Option<No> {
 }
 
 /// A controller owns it and would revert us.
-pub(super) fn managed(s: &Situation<'_>) -> Option<No> {
+pub(super) fn managed(s: &PolicyInput<'_>) -> Option<Objection> {
     let workload = workload(s)?;
     let owner = workload.controller.as_ref().filter(|_| is_whole(s))?;
     no(format!(
@@ -78,20 +80,20 @@ pub(super) fn managed(s: &Situation<'_>) -> Option<No> {
 }
 
 /// `spec.paused` of a Deployment: it rolls nothing out.
-pub(super) fn workload_paused(s: &Situation<'_>) -> Option<No> {
+pub(super) fn workload_paused(s: &PolicyInput<'_>) -> Option<Objection> {
     let workload = workload(s).filter(|workload| workload.is_paused && is_whole(s))?;
     no(format!("{} is paused (spec.paused) and would not roll out", workload.called))
 }
 
 /// Nobody wants it to run.
-pub(super) fn scaled_to_zero(s: &Situation<'_>) -> Option<No> {
+pub(super) fn scaled_to_zero(s: &PolicyInput<'_>) -> Option<Objection> {
     let workload = workload(s).filter(|workload| workload.replicas <= 0)?;
     let what = if workload.is_daemon_set { "no node is wanted for it" } else { "it is scaled to 0 replicas" };
     no(format!("{}: {what}", workload.called))
 }
 
 /// It rolls nothing out until somebody deletes its pods.
-pub(super) fn on_delete(s: &Situation<'_>) -> Option<No> {
+pub(super) fn on_delete(s: &PolicyInput<'_>) -> Option<Objection> {
     let workload = workload(s).filter(|workload| workload.is_on_delete && is_whole(s))?;
     no(format!(
         "the update strategy of {} is OnDelete: it would not roll out; with spec.remediation.strategy Pod its pods can be evicted",
@@ -100,19 +102,19 @@ pub(super) fn on_delete(s: &Situation<'_>) -> Option<No> {
 }
 
 /// A rollout is under way.
-pub(super) fn rolling(s: &Situation<'_>) -> Option<No> {
+pub(super) fn rolling(s: &PolicyInput<'_>) -> Option<Objection> {
     let workload = workload(s)?;
     let Rollout::InProgress(figures) = &workload.rollout else { return None };
     no(format!("a rollout of {} is under way: {figures}", workload.called))
 }
 
 /// Its template is younger than the time for which it must be unhealthy, and it is not ours.
-pub(super) fn restarted_by_others(s: &Situation<'_>) -> Option<No> {
+pub(super) fn restarted_by_others(s: &PolicyInput<'_>) -> Option<Objection> {
     let seconds = s.spec?.unhealthy_for_seconds;
     let workload = workload(s).filter(|workload| !is_ours(s, workload))?;
     let since = workload.template.since?;
     let until = since.checked_add(SignedDuration::from_secs(seconds.into())).ok()?;
-    (s.now < until).then(|| No {
+    (s.now < until).then(|| Objection {
         message: format!(
             "the template of {} was changed at {}, not by us, and unhealthyForSeconds is {seconds}",
             workload.called,
@@ -124,7 +126,7 @@ pub(super) fn restarted_by_others(s: &Situation<'_>) -> Option<No> {
 
 /// Whether its present template came with an attempt of this object. Who changes it later keeps our annotation, so a
 /// template that is younger than the end of that attempt is another's.
-fn is_ours(s: &Situation<'_>, workload: &Workload) -> bool {
+fn is_ours(s: &PolicyInput<'_>, workload: &Workload) -> bool {
     let template = &workload.template;
     let Some(id) = &template.attempt else { return template.is_stripped };
     let current = s.status.current.as_ref().is_some_and(|current| current.id == *id);
@@ -133,20 +135,20 @@ fn is_ours(s: &Situation<'_>, workload: &Workload) -> bool {
 }
 
 /// The agent that would restart it does not beat.
-pub(super) fn agent_silent(s: &Situation<'_>) -> Option<No> {
+pub(super) fn agent_silent(s: &PolicyInput<'_>) -> Option<Objection> {
     match s.means {
-        Means::Agent(Agent { is_heard: false }) => {
+        RestartMeans::Agent(Agent { is_heard: false }) => {
             no("its agent is silent, so nobody can be asked to restart the unit")
         }
-        Means::Agent(_) | Means::Workload(_) | Means::Nothing => None,
+        RestartMeans::Agent(_) | RestartMeans::Workload(_) | RestartMeans::Nothing => None,
     }
 }
 
 /// Everything is decided, and nothing is touched.
-pub(super) fn suggest_only(s: &Situation<'_>) -> Option<No> {
+pub(super) fn suggest_only(s: &PolicyInput<'_>) -> Option<Objection> {
     s.spec.filter(|spec| spec.mode == RemediationMode::Suggest)?;
     let called = workload(s).map_or("its workload", |workload| &workload.called);
-    let what = match aim(s) {
+    let what = match target(s) {
         Ok(Target::Pod { name, .. }) => format!("pod {name} of {called} would have been evicted"),
         Ok(Target::Agent) => "its agent would have been asked to restart its unit".to_owned(),
         Ok(Target::Rollout) | Err(_) => format!("{called} would have been restarted"),

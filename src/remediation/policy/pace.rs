@@ -2,10 +2,10 @@
 
 use jiff::SignedDuration;
 
-use super::{No, no};
+use super::{Objection, no};
 use crate::api::Cause;
 use crate::remediation::history::{FLAP_WINDOW, FLAPS, bad_for, turns, unhealthy_since};
-use crate::remediation::input::{Health, Situation};
+use crate::remediation::input::{Health, PolicyInput};
 use crate::remediation::text::stamp;
 
 /// A container that has just ended looks like one that runs with its port closed, until the kubelet has said so and we
@@ -13,7 +13,7 @@ use crate::remediation::text::stamp;
 const SETTLES: i32 = 10;
 
 /// It is healthy, or nobody knows.
-pub(super) fn not_unhealthy(s: &Situation<'_>) -> Option<No> {
+pub(super) fn not_unhealthy(s: &PolicyInput<'_>) -> Option<Objection> {
     match s.verdict.health() {
         Health::Unhealthy => None,
         Health::Healthy => no("it is healthy"),
@@ -22,7 +22,7 @@ pub(super) fn not_unhealthy(s: &Situation<'_>) -> Option<No> {
 }
 
 /// Many things pass by themselves.
-pub(super) fn not_long_enough(s: &Situation<'_>) -> Option<No> {
+pub(super) fn not_long_enough(s: &PolicyInput<'_>) -> Option<Objection> {
     if let Some(no) = not_unhealthy(s) {
         return Some(no);
     }
@@ -37,7 +37,7 @@ pub(super) fn not_long_enough(s: &Situation<'_>) -> Option<No> {
     let since = unhealthy_since(spells).unwrap_or(s.now);
     let of =
         if seconds == asked { "unhealthyForSeconds" } else { "what this cause takes to be told from a crash, in s" };
-    Some(No {
+    Some(Objection {
         message: format!(
             "unhealthy since {}, which is not yet {of} ({seconds}) of time in which it was known to be",
             stamp(since)
@@ -47,11 +47,11 @@ pub(super) fn not_long_enough(s: &Situation<'_>) -> Option<No> {
 }
 
 /// It comes and goes by itself; a restart would be one change more.
-pub(super) fn flapping(s: &Situation<'_>) -> Option<No> {
+pub(super) fn flapping(s: &PolicyInput<'_>) -> Option<Objection> {
     let turns = turns(&s.verdict.spells, s.status, s.now);
     // The newest of them: as many as it takes, so that the words stay when an older one is forgotten.
     let (newest, oldest) = (turns.first()?, turns.get(FLAPS - 1)?);
-    Some(No {
+    Some(Objection {
         message: format!(
             "it changed {FLAPS} times between healthy and unhealthy from {} to {}, and no restart of ours was the reason",
             stamp(*oldest),
@@ -62,16 +62,16 @@ pub(super) fn flapping(s: &Situation<'_>) -> Option<No> {
 }
 
 /// The backoff after the last attempt.
-pub(super) fn cooling_down(s: &Situation<'_>) -> Option<No> {
+pub(super) fn cooling_down(s: &PolicyInput<'_>) -> Option<Objection> {
     let next = s.status.next_attempt_time.as_ref()?.0;
-    (s.now < next).then(|| No {
+    (s.now < next).then(|| Objection {
         message: format!("the next attempt is made at {} at the earliest (backoffSeconds)", stamp(next)),
         again: Some(next),
     })
 }
 
 /// The budget is used up: that of the object, or of all who share its workload.
-pub(super) fn gave_up(s: &Situation<'_>) -> Option<No> {
+pub(super) fn gave_up(s: &PolicyInput<'_>) -> Option<Objection> {
     let spec = s.spec?;
     let own = s.status.ledger.as_ref().map_or(0, |ledger| ledger.attempts);
     let shared = s.around.shared_attempts;

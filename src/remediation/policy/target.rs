@@ -1,28 +1,28 @@
 //! What would be restarted: the workload, one pod of it, or the agent's unit.
 
-use super::{No, no};
+use super::{Objection, no};
 use crate::api::{Cause, Strategy};
-use crate::remediation::input::{Inside, Means, Pod, Sight, Situation, Target, Workload};
+use crate::remediation::input::{InsideView, Lookup, Pod, PolicyInput, RestartMeans, Target, Workload};
 use crate::remediation::text::{count, some};
 
 /// The workload, where the spec names one and it was seen.
-pub(super) fn workload<'a>(s: &Situation<'a>) -> Option<&'a Workload> {
+pub(super) fn workload<'a>(s: &PolicyInput<'a>) -> Option<&'a Workload> {
     match (s.means, s.workload) {
-        (Means::Workload(_), Sight::Found(workload)) => Some(workload),
+        (RestartMeans::Workload(_), Lookup::Found(workload)) => Some(workload),
         _ => None,
     }
 }
 
 /// What would be restarted, or why that is not known.
-pub(super) fn aim(s: &Situation<'_>) -> Result<Target, String> {
-    if let Means::Agent(_) = s.means {
+pub(super) fn target(s: &PolicyInput<'_>) -> Result<Target, String> {
+    if let RestartMeans::Agent(_) = s.means {
         return Ok(Target::Agent);
     }
     let workload = workload(s).ok_or("its workload was not seen")?;
     let strategy = s.spec.map_or(Strategy::Auto, |spec| spec.strategy);
     match &s.verdict.inside {
-        Inside::Beats { pod_uid } => beating(s, workload, strategy, pod_uid.as_deref()),
-        Inside::Seen { failing, passing, unready } => {
+        InsideView::Beats { pod_uid } => beating(s, workload, strategy, pod_uid.as_deref()),
+        InsideView::Seen { failing, passing, unready } => {
             let bad = bad_pods(workload, failing, *unready);
             let others_pass = if failing.is_empty() && passing.is_empty() {
                 running(workload).iter().any(|pod| pod.is_ready)
@@ -36,10 +36,10 @@ pub(super) fn aim(s: &Situation<'_>) -> Result<Target, String> {
 
 /// Whether the attempt that is under way, or else the one that would be made, is about the workload as a whole. An
 /// eviction needs neither a template that rolls out nor an owner that leaves it alone.
-pub(super) fn is_whole(s: &Situation<'_>) -> bool {
+pub(super) fn is_whole(s: &PolicyInput<'_>) -> bool {
     match &s.status.current {
         Some(current) => current.workload_uid.is_some() && current.pod_uid.is_none(),
-        None => aim(s) == Ok(Target::Rollout),
+        None => target(s) == Ok(Target::Rollout),
     }
 }
 
@@ -62,7 +62,7 @@ fn only(workload: &Workload) -> Result<Target, String> {
 
 /// A connector is one pod. Its neighbours are gateways of their own, so that even `Rollout` does not take them along,
 /// unless a person asks for it.
-fn beating(s: &Situation<'_>, workload: &Workload, strategy: Strategy, uid: Option<&str>) -> Result<Target, String> {
+fn beating(s: &PolicyInput<'_>, workload: &Workload, strategy: Strategy, uid: Option<&str>) -> Result<Target, String> {
     let Workload { called, is_daemon_set, replicas, .. } = workload;
     if strategy == Strategy::Rollout && s.request.is_some() {
         return Ok(Target::Rollout);
@@ -97,7 +97,12 @@ fn bad_pods<'a>(workload: &'a Workload, failing: &[String], unready: bool) -> Ve
     running(workload).into_iter().filter(is_bad).collect()
 }
 
-fn seen(s: &Situation<'_>, workload: &Workload, strategy: Strategy, replicas: &Replicas<'_>) -> Result<Target, String> {
+fn seen(
+    s: &PolicyInput<'_>,
+    workload: &Workload,
+    strategy: Strategy,
+    replicas: &Replicas<'_>,
+) -> Result<Target, String> {
     let Replicas { failing, bad, others_pass } = replicas;
     let is_one_bad = s.verdict.diagnosis.as_ref().is_some_and(|found| found.cause == Cause::OneReplicaBad);
     // "Never as a whole by itself": by itself is without a person who asks.
@@ -124,13 +129,13 @@ fn seen(s: &Situation<'_>, workload: &Workload, strategy: Strategy, replicas: &R
 }
 
 /// It is one pod of many, and nobody knows which.
-pub(super) fn unknown(s: &Situation<'_>) -> Option<No> {
-    aim(s).err().and_then(no)
+pub(super) fn unknown(s: &PolicyInput<'_>) -> Option<Objection> {
+    target(s).err().and_then(no)
 }
 
 /// The pod's disruption budget forbids to evict it now. A rollout evicts nothing.
-pub(super) fn protected(s: &Situation<'_>) -> Option<No> {
-    let Ok(Target::Pod { name, uid }) = aim(s) else { return None };
+pub(super) fn protected(s: &PolicyInput<'_>) -> Option<Objection> {
+    let Ok(Target::Pod { name, uid }) = target(s) else { return None };
     let pod = workload(s)?.pods.iter().find(|pod| pod.uid == uid)?;
     no(format!("pod {name} may not be evicted now: {}", pod.protected.as_deref()?))
 }

@@ -6,8 +6,8 @@ use crate::api::{
     RemediationSpec, RemediationStatus, RestartHelps, Strategy, Time, WorkloadKind, WorkloadRef,
 };
 use crate::remediation::input::{
-    Agent, Breaker, Health, Inside, Limits, Means, Pod, Request, Rollout, Sight, Spell, Surroundings, Template,
-    Verdict, Workload,
+    Agent, Breaker, FleetContext, Health, HealthInterval, InsideView, Limits, Lookup, Pod, Request, RestartMeans,
+    Rollout, Template, Verdict, Workload,
 };
 
 mod order_tests;
@@ -35,9 +35,9 @@ struct World {
     /// `None` = a Deployment.
     agent: Option<Agent>,
     names_nothing: bool,
-    workload: Sight,
+    workload: Lookup,
     request: Option<Request>,
-    around: Surroundings,
+    around: FleetContext,
     now: i64,
 }
 
@@ -75,8 +75,8 @@ fn deployment() -> Workload {
     }
 }
 
-fn alone() -> Surroundings {
-    Surroundings {
+fn alone() -> FleetContext {
+    FleetContext {
         breaker: Breaker::Closed,
         site: "shop/site-a".to_owned(),
         site_unhealthy: 1,
@@ -103,13 +103,13 @@ fn world() -> World {
             diagnosis: Some(diagnosis(Cause::Hung, RestartHelps::Yes)),
             mass_silence: None,
             blind: None,
-            inside: Inside::Seen { failing: vec!["web-1".to_owned()], passing: Vec::new(), unready: false },
+            inside: InsideView::Seen { failing: vec!["web-1".to_owned()], passing: Vec::new(), unready: false },
             healthy_at: None,
             scrape: None,
         },
         agent: None,
         names_nothing: false,
-        workload: Sight::Found(Box::new(deployment())),
+        workload: Lookup::Found(Box::new(deployment())),
         request: None,
         around: alone(),
         now: NOW,
@@ -117,8 +117,8 @@ fn world() -> World {
 }
 
 /// The oldest first.
-fn spells(story: &[(Health, i64)]) -> Vec<Spell> {
-    story.iter().rev().map(|(health, second)| Spell { health: *health, since: at(*second) }).collect()
+fn spells(story: &[(Health, i64)]) -> Vec<HealthInterval> {
+    story.iter().rev().map(|(health, second)| HealthInterval { health: *health, since: at(*second) }).collect()
 }
 
 fn past(id: &str, cause: Cause, outcome: AttemptOutcome, from: i64, to: i64) -> PastAttempt {
@@ -150,14 +150,14 @@ fn attempt(cause: &str) -> Attempt {
 }
 
 impl World {
-    fn look<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
+    fn look<T>(&self, decide: impl FnOnce(&PolicyInput<'_>) -> T) -> T {
         let reference = WorkloadRef { kind: WorkloadKind::Deployment, name: "web".to_owned() };
         let means = match self.agent {
-            Some(agent) => Means::Agent(agent),
-            None if self.names_nothing => Means::Nothing,
-            None => Means::Workload(&reference),
+            Some(agent) => RestartMeans::Agent(agent),
+            None if self.names_nothing => RestartMeans::Nothing,
+            None => RestartMeans::Workload(&reference),
         };
-        decide(&Situation {
+        decide(&PolicyInput {
             object: "shop/web",
             namespace: &self.namespace,
             spec: self.spec.as_ref(),
@@ -201,7 +201,7 @@ impl World {
 
     fn workload(&mut self) -> &mut Workload {
         match &mut self.workload {
-            Sight::Found(workload) => workload,
+            Lookup::Found(workload) => workload,
             other => panic!("no workload: {other:?}"),
         }
     }
@@ -227,7 +227,7 @@ impl World {
         self.workload().pods = names.map(pod).to_vec();
         let (failing, passing) =
             names.iter().map(|name| (*name).to_owned()).partition(|name| bad.contains(&name.as_str()));
-        self.verdict.inside = Inside::Seen { failing, passing, unready: false };
+        self.verdict.inside = InsideView::Seen { failing, passing, unready: false };
         self
     }
 }
@@ -256,11 +256,11 @@ const SPOILT: &[(Denial, Change)] = &[
     }),
     (Denial::LowConfidence, |w| w.diagnosis().confidence = Confidence::Possible),
     (Denial::PodsHealthy, |w| {
-        w.verdict.inside = Inside::Seen { failing: Vec::new(), passing: vec!["web-1".to_owned()], unready: false };
+        w.verdict.inside = InsideView::Seen { failing: Vec::new(), passing: vec!["web-1".to_owned()], unready: false };
     }),
     (Denial::PodUnknown, |w| {
         w.spec().strategy = Strategy::Pod;
-        w.verdict.inside = Inside::Seen { failing: vec!["gone".to_owned()], passing: Vec::new(), unready: false };
+        w.verdict.inside = InsideView::Seen { failing: vec!["gone".to_owned()], passing: Vec::new(), unready: false };
     }),
     (Denial::AgentUnreachable, |w| w.agent = Some(Agent { is_heard: false })),
     (Denial::NotLongEnough, |w| w.verdict.spells = spells(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 119)])),

@@ -9,7 +9,7 @@ use kube::core::{Selector, SelectorExt as _};
 use kube::{Client, ResourceExt as _};
 
 use super::read::Place;
-use crate::remediation::{Pod, Sight, Workload};
+use crate::remediation::{Lookup, Pod, Workload};
 
 /// How many budgets of a namespace are read.
 const MOST_BUDGETS: u32 = 500;
@@ -26,7 +26,7 @@ pub async fn protect(client: &Client, namespace: &str, workload: &mut Workload) 
             }
             None
         }
-        Err(Sight::Forbidden(why) | Sight::Failed(why)) => Some(why),
+        Err(Lookup::Forbidden(why) | Lookup::Failed(why)) => Some(why),
         Err(_) => Some(format!("the API server knows no disruption budgets in namespace {namespace}")),
     }
 }

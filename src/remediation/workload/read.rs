@@ -9,7 +9,7 @@ use kube::core::Selector;
 use super::kinds::{Kind, Namespaced, pod};
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, Permission, within};
-use crate::remediation::Sight;
+use crate::remediation::Lookup;
 
 /// How many pods are looked at.
 const MOST_PODS: u32 = 50;
@@ -27,7 +27,7 @@ pub struct Me {
 
 /// Looks at a workload: one read of it, and one list each of what remembers its templates and of its pods. `me` is
 /// `None` outside of a cluster.
-pub async fn read(client: &Client, namespace: &str, reference: &WorkloadRef, me: Option<&Me>) -> Sight {
+pub async fn read(client: &Client, namespace: &str, reference: &WorkloadRef, me: Option<&Me>) -> Lookup {
     let place = Place { client, namespace };
     let seen = match reference.kind {
         WorkloadKind::Deployment => place.look::<Deployment>(&reference.name).await,
@@ -35,7 +35,7 @@ pub async fn read(client: &Client, namespace: &str, reference: &WorkloadRef, me:
         WorkloadKind::DaemonSet => place.look::<DaemonSet>(&reference.name).await,
     };
     let mut sight = seen.unwrap_or_else(|missed| missed);
-    if let Sight::Found(workload) = &mut sight {
+    if let Lookup::Found(workload) = &mut sight {
         workload.is_vigie = is_mine(me, namespace, &reference.name);
     }
     sight
@@ -56,10 +56,10 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
-    async fn look<K: Kind>(&self, name: &str) -> Result<Sight, Sight> {
+    async fn look<K: Kind>(&self, name: &str) -> Result<Lookup, Lookup> {
         let found: K = self.get(name).await?;
         let selector = Selector::try_from(found.selector()).map_err(|error| {
-            Sight::Failed(format!("the selector of {} {}/{name}: {error}", K::kind(&()), self.namespace))
+            Lookup::Failed(format!("the selector of {} {}/{name}: {error}", K::kind(&()), self.namespace))
         })?;
         let selected = ListParams::default().labels_from(&selector);
         let (of_revisions, of_pods) = (selected.clone().limit(MOST_REVISIONS), selected.limit(MOST_PODS));
@@ -67,7 +67,7 @@ impl Place<'_> {
         let (kept, unread) = match kept {
             Ok(kept) => (kept, None),
             // For ever, so what can be done without is done. Anything else is over at the next look.
-            Err(Sight::Forbidden(why)) => (Vec::new(), Some(why)),
+            Err(Lookup::Forbidden(why)) => (Vec::new(), Some(why)),
             Err(missed) => return Err(missed),
         };
         let mut workload = found.workload(&kept);
@@ -80,30 +80,30 @@ impl Place<'_> {
         };
         workload.pods = pods?.iter().filter(|pod| is_owned(pod)).map(pod).collect();
         workload.template.unread = unread;
-        Ok(Sight::Found(Box::new(workload)))
+        Ok(Lookup::Found(Box::new(workload)))
     }
 
-    async fn get<K: Namespaced>(&self, name: &str) -> Result<K, Sight> {
+    async fn get<K: Namespaced>(&self, name: &str) -> Result<K, Lookup> {
         let doing = format!("reading {} {}/{name}", K::kind(&()), self.namespace);
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let answer = within(&doing, CALL_TIMEOUT, api.get(name)).await;
         answer.map_err(|error| self.missed::<K>("get", &doing, error))
     }
 
-    pub(super) async fn list<K: Namespaced>(&self, params: &ListParams) -> Result<Vec<K>, Sight> {
+    pub(super) async fn list<K: Namespaced>(&self, params: &ListParams) -> Result<Vec<K>, Lookup> {
         let doing = format!("listing {} in namespace {}", K::plural(&()), self.namespace);
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let answer = within(&doing, CALL_TIMEOUT, api.list(params)).await;
         answer.map(|list| list.items).map_err(|error| self.missed::<K>("list", &doing, error))
     }
 
-    fn missed<K: Namespaced>(&self, verb: &'static str, doing: &str, error: CallError) -> Sight {
+    fn missed<K: Namespaced>(&self, verb: &'static str, doing: &str, error: CallError) -> Lookup {
         match error {
-            CallError::NotFound => Sight::Absent,
-            CallError::Forbidden(_) => Sight::Forbidden(Permission::new::<K>(verb, Some(self.namespace)).refused()),
+            CallError::NotFound => Lookup::Absent,
+            CallError::Forbidden(_) => Lookup::Forbidden(Permission::new::<K>(verb, Some(self.namespace)).refused()),
             // These name what was read already.
-            error @ (CallError::Timeout { .. } | CallError::Other { .. }) => Sight::Failed(error.to_string()),
-            error => Sight::Failed(format!("{doing}: {error}")),
+            error @ (CallError::Timeout { .. } | CallError::Other { .. }) => Lookup::Failed(error.to_string()),
+            error => Lookup::Failed(format!("{doing}: {error}")),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::fake::{Fake, Mode};
 use crate::leadership::{Leadership, Permit, Standing};
-use crate::remediation::{Pod, Rollout, Sight, Workload};
+use crate::remediation::{Lookup, Pod, Rollout, Workload};
 use crate::time::Clock;
 
 mod acting;

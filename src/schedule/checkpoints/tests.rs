@@ -8,11 +8,11 @@ use tokio::time::advance;
 use super::*;
 use crate::api::Connector;
 use crate::heartbeat::credentials::Digest;
-use crate::heartbeat::entry::Key;
-use crate::heartbeat::listening::Office;
+use crate::heartbeat::entry::{Entry, Key};
+use crate::heartbeat::listening::Role;
 use crate::heartbeat::payload::parse;
-use crate::heartbeat::registry::{Registry, Told};
-use crate::heartbeat::routes::Hear as _;
+use crate::heartbeat::registry::{Notice, Registry};
+use crate::heartbeat::routes::HeartbeatSink as _;
 use crate::time::Clock;
 
 const PERIOD: Duration = Duration::from_secs(60);
@@ -20,7 +20,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 struct Rig {
     registry: Registry,
     checkpoints: Checkpoints<Entry>,
-    _told: tokio::sync::mpsc::UnboundedReceiver<Told>,
+    _told: tokio::sync::mpsc::UnboundedReceiver<Notice>,
 }
 
 impl Rig {
@@ -28,9 +28,9 @@ impl Rig {
         let (registry, told) = Registry::new(Clock::default(), &[7; 32]);
         let now = registry.clock().now();
         registry
-            .ear
-            .update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
-        Self { registry, checkpoints: Checkpoints::new(PERIOD, Arc::new(Budget::new(per_second))), _told: told }
+            .listening
+            .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
+        Self { registry, checkpoints: Checkpoints::new(PERIOD, Arc::new(WriteBudget::new(per_second))), _told: told }
     }
 
     fn now(&self) -> Moment {
@@ -38,12 +38,12 @@ impl Rig {
     }
 
     /// New here, heard now, and written now.
-    fn enroll(&self, name: &str) -> Arc<Entry> {
+    fn upsert(&self, name: &str) -> Arc<Entry> {
         let token = json!({ "generation": 1, "hashes": [{ "generation": 1, "sha256": Digest::of("token").to_hex() }] });
         let meta = json!({ "name": name, "namespace": "edge", "uid": name, "resourceVersion": "1" });
         let object = json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": { "token": token } });
         let connector: Connector = serde_json::from_value(object).unwrap();
-        self.registry.enroll(&connector, self.registry.clock().read());
+        self.registry.upsert(&connector, self.registry.clock().read());
         let entry = self.registry.get(&Key { namespace: "edge".into(), name: name.into() }).unwrap();
         self.beat(name);
         self.wrote(&entry);
@@ -57,7 +57,7 @@ impl Rig {
     }
 
     fn wrote(&self, entry: &Entry) {
-        entry.note_written(entry.snapshot(self.registry.ear.listening(), self.now()).last_contact, self.now());
+        entry.note_written(entry.snapshot(self.registry.listening.listening(), self.now()).last_contact, self.now());
     }
 
     /// Whose turn it is now; they are written.
@@ -75,7 +75,7 @@ async fn pass(seconds: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_connector_that_beats_is_written_at_most_once_a_period() {
     let rig = Rig::new(100);
-    rig.enroll("paris");
+    rig.upsert("paris");
     let mut written_at = Vec::new();
     for second in 1..=200 {
         pass(1).await;
@@ -90,20 +90,20 @@ async fn a_connector_that_beats_is_written_at_most_once_a_period() {
 #[tokio::test(start_paused = true)]
 async fn what_is_silent_or_written_already_is_not_written() {
     let rig = Rig::new(100);
-    rig.enroll("quiet");
-    let offline = rig.enroll("offline");
+    rig.upsert("quiet");
+    let offline = rig.upsert("offline");
     pass(100).await;
     assert!(rig.turns().is_empty(), "nothing was heard that is not written");
     rig.beat("offline");
     pass(200).await;
-    rig.registry.settle(&offline, rig.now());
+    rig.registry.evaluate(&offline, rig.now());
     assert!(rig.turns().is_empty(), "silence is a transition's to tell");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_transition_wrote_meanwhile_waits_for_its_own_period() {
     let rig = Rig::new(100);
-    let paris = rig.enroll("paris");
+    let paris = rig.upsert("paris");
     pass(59).await;
     rig.wrote(&paris);
     pass(30).await;
@@ -117,7 +117,7 @@ async fn what_a_transition_wrote_meanwhile_waits_for_its_own_period() {
 async fn the_oldest_goes_first_within_the_budget_and_the_rest_is_counted_as_stale() {
     let rig = Rig::new(2);
     for name in ["a", "b", "c", "d", "e"] {
-        rig.enroll(name);
+        rig.upsert(name);
         pass(1).await;
     }
     pass(200).await;
@@ -136,7 +136,7 @@ async fn the_oldest_goes_first_within_the_budget_and_the_rest_is_counted_as_stal
 async fn a_pause_is_not_followed_by_a_burst() {
     let rig = Rig::new(3);
     let names: Vec<String> = (0..50).map(|number| format!("c{number}")).collect();
-    names.iter().for_each(|name| drop(rig.enroll(name)));
+    names.iter().for_each(|name| drop(rig.upsert(name)));
     pass(3600).await;
     names.iter().for_each(|name| rig.beat(name));
     assert_eq!(rig.turns().len(), 3, "an hour without a look saves up a second's worth");
@@ -145,7 +145,7 @@ async fn a_pause_is_not_followed_by_a_burst() {
 #[tokio::test(start_paused = true)]
 async fn a_budget_that_is_too_small_is_told_with_the_limit_that_it_exceeds() {
     let rig = Rig::new(1);
-    ["a", "b"].iter().for_each(|name| drop(rig.enroll(name)));
+    ["a", "b"].iter().for_each(|name| drop(rig.upsert(name)));
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
     let (turns, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
@@ -153,16 +153,16 @@ async fn a_budget_that_is_too_small_is_told_with_the_limit_that_it_exceeds() {
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
     let (_, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
-    assert_eq!(shortfall, Some(Shortfall { staleness: Duration::from_secs(160), late: Duration::from_secs(90) }));
+    assert_eq!(shortfall, Some(BudgetExceeded { staleness: Duration::from_secs(160), late: Duration::from_secs(90) }));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_deleted_or_created_again_has_no_turn() {
     let rig = Rig::new(100);
-    let paris = rig.enroll("paris");
+    let paris = rig.upsert("paris");
     pass(70).await;
     rig.beat("paris");
-    rig.registry.dismiss(&paris);
+    rig.registry.remove(&paris);
     assert!(rig.turns().is_empty());
     assert_eq!(rig.checkpoints.due.lock().len(), 0, "and leaves nothing");
 }
@@ -171,7 +171,7 @@ async fn what_was_deleted_or_created_again_has_no_turn() {
 async fn no_more_are_handed_out_than_there_is_room_for_and_none_is_lost() {
     let rig = Rig::new(1000);
     for name in ["a", "b", "c"] {
-        rig.enroll(name);
+        rig.upsert(name);
     }
     pass(61).await;
     for name in ["a", "b", "c"] {

@@ -85,7 +85,7 @@ fn is(truth: Truth, reason: Reason) -> Option<Said> {
 }
 
 fn at(of: &MonitoredBackend, live: &Snapshot, second: i64) -> Plan {
-    decide(&Case { backend: of, live, remedy: None, now: now(second) })
+    decide(&Input { backend: of, live, remedy: None, now: now(second) })
 }
 
 fn says(plan: &Plan, type_: ConditionType) -> String {

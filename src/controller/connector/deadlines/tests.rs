@@ -12,9 +12,9 @@ use super::*;
 use crate::api::Connector;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::entry::Key;
-use crate::heartbeat::listening::Office;
+use crate::heartbeat::listening::Role;
 use crate::heartbeat::payload::parse;
-use crate::heartbeat::routes::{Hear as _, Reply};
+use crate::heartbeat::routes::{HeartbeatSink as _, Reply};
 use crate::time::Clock;
 
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -22,7 +22,7 @@ const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 struct Rig {
     registry: Arc<Registry>,
     sites: Arc<Sites>,
-    pokes: mpsc::UnboundedSender<Poke>,
+    commands: mpsc::UnboundedSender<Command>,
     woken: Arc<Mutex<Vec<(String, u64)>>>,
     news: mpsc::UnboundedReceiver<SiteEvent>,
     asleep: Arc<AtomicBool>,
@@ -43,13 +43,13 @@ impl Rig {
         let (registry, sites, begun) = (Arc::new(registry), Arc::new(Sites::default()), Instant::now());
         let now = registry.clock().now();
         registry
-            .ear
-            .update(now, |inputs| (inputs.office, inputs.synced, inputs.port_open) = (Office::Leader, true, true));
-        let (pokes, poked) = mpsc::unbounded_channel();
+            .listening
+            .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
+        let (commands, poked) = mpsc::unbounded_channel();
         let (news_to, news) = mpsc::unbounded_channel();
         let (woken, asleep, stop) =
             (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), CancellationToken::new());
-        let outlets = Outlets {
+        let outlets = Sinks {
             wake: Box::new({
                 let woken = woken.clone();
                 move |entry: &Entry| woken.lock().push((entry.identity.key.name.to_string(), begun.elapsed().as_secs()))
@@ -57,38 +57,38 @@ impl Rig {
             told: news_to,
             // What the process does when its pulse stood still.
             is_awake: Box::new({
-                let (asleep, registry, pokes) = (asleep.clone(), registry.clone(), pokes.clone());
+                let (asleep, registry, commands) = (asleep.clone(), registry.clone(), commands.clone());
                 move || {
                     let awake = !asleep.swap(false, Ordering::Relaxed);
                     if !awake {
-                        registry.ear.froze(registry.clock().now());
-                        let _ = pokes.send(Poke::ListeningMoved);
+                        registry.listening.froze(registry.clock().now());
+                        let _ = commands.send(Command::ListeningMoved);
                     }
                     awake
                 }
             }),
         };
-        let keeper = Keeper::new(registry.clone(), sites.clone(), outlets);
-        tokio::spawn(keeper.run(told, poked, stop.clone()));
-        Self { registry, sites, pokes, woken, news, asleep, begun, stop }
+        let scheduler = DeadlineScheduler::new(registry.clone(), sites.clone(), outlets);
+        tokio::spawn(scheduler.run(told, poked, stop.clone()));
+        Self { registry, sites, commands, woken, news, asleep, begun, stop }
     }
 
-    async fn enroll(&self, name: &str, spec: Value, mut status: Value) -> Arc<Entry> {
+    async fn upsert(&self, name: &str, spec: Value, mut status: Value) -> Arc<Entry> {
         status["token"] =
             json!({ "generation": 1, "hashes": [{ "generation": 1, "sha256": Digest::of(name).to_hex() }] });
         let meta = json!({ "name": name, "namespace": "edge", "uid": name, "resourceVersion": "1" });
         let object = json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": spec, "status": status });
         let connector: Connector = serde_json::from_value(object).unwrap();
-        self.registry.enroll(&connector, self.registry.clock().read());
+        self.registry.upsert(&connector, self.registry.clock().read());
         let entry = self.entry(name);
-        self.poke(Poke::Look(entry.clone())).await;
+        self.poke(Command::Look(entry.clone())).await;
         entry
     }
 
     /// Several that beat, in one site.
     async fn beating(&self, names: &[&str]) {
         for name in names {
-            self.enroll(name, json!({}), json!({})).await;
+            self.upsert(name, json!({}), json!({})).await;
             self.beat(name).await;
         }
         self.woken.lock().clear();
@@ -98,8 +98,8 @@ impl Rig {
         self.registry.get(&Key { namespace: "edge".into(), name: name.into() }).unwrap()
     }
 
-    async fn poke(&self, poke: Poke) {
-        self.pokes.send(poke).unwrap();
+    async fn poke(&self, poke: Command) {
+        self.commands.send(poke).unwrap();
         self.rest().await;
     }
 
@@ -126,7 +126,7 @@ impl Rig {
 
     fn presence(&self, name: &str) -> Presence {
         let entry = self.entry(name);
-        entry.snapshot(self.registry.ear.listening_to(&entry), self.registry.clock().now()).verdict.presence
+        entry.snapshot(self.registry.listening.listening_to(&entry), self.registry.clock().now()).verdict.presence
     }
 
     fn woken(&self) -> Vec<(String, u64)> {
@@ -194,8 +194,8 @@ async fn what_was_deleted_leaves_no_deadline() {
     let rig = Rig::start();
     rig.beating(&["paris"]).await;
     let entry = rig.entry("paris");
-    rig.registry.dismiss(&entry);
-    rig.poke(Poke::Gone(entry)).await;
+    rig.registry.remove(&entry);
+    rig.poke(Command::Gone(entry)).await;
     rig.until(7200).await;
     assert_eq!(rig.woken(), []);
 }
@@ -205,9 +205,9 @@ async fn a_changed_deadline_applies_at_once_in_both_directions() {
     let rig = Rig::start();
     rig.beating(&["paris"]).await;
     rig.until(200).await;
-    rig.enroll("paris", json!({ "heartbeat": { "offlineAfterSeconds": 120 } }), json!({})).await;
+    rig.upsert("paris", json!({ "heartbeat": { "offlineAfterSeconds": 120 } }), json!({})).await;
     assert_eq!(rig.presence("paris"), Presence::Offline);
-    rig.enroll("paris", json!({ "heartbeat": { "offlineAfterSeconds": 3600, "lateAfterSeconds": 1800 } }), json!({}))
+    rig.upsert("paris", json!({ "heartbeat": { "offlineAfterSeconds": 3600, "lateAfterSeconds": 1800 } }), json!({}))
         .await;
     assert_eq!(rig.presence("paris"), Presence::Online);
     rig.woken();
@@ -240,7 +240,7 @@ async fn mass_silence_is_told_once_and_before_anybody_is_offline() {
 async fn another_site_or_a_pair_is_no_mass_silence() {
     let mut rig = Rig::start();
     for (name, site) in [("a", "north"), ("b", "north"), ("c", "south"), ("d", "south")] {
-        rig.enroll(name, json!({ "site": site }), json!({})).await;
+        rig.upsert(name, json!({ "site": site }), json!({})).await;
         rig.beat(name).await;
     }
     rig.until(400).await;
@@ -255,8 +255,8 @@ async fn members_that_are_deleted_end_a_mass_silence() {
     assert!(rig.news.try_recv().is_ok());
     for name in ["a", "b", "c"] {
         let entry = rig.entry(name);
-        rig.registry.dismiss(&entry);
-        rig.poke(Poke::Gone(entry)).await;
+        rig.registry.remove(&entry);
+        rig.poke(Command::Gone(entry)).await;
     }
     assert_eq!(rig.sites.mass_silence("edge/"), None);
 }
@@ -270,9 +270,9 @@ fn mass_silent() -> Value {
 async fn a_takeover_resumes_the_mass_silence_that_was_written_and_tells_it_no_more() {
     let mut rig = Rig::start();
     for name in ["a", "b", "c"] {
-        rig.enroll(name, json!({}), mass_silent()).await;
+        rig.upsert(name, json!({}), mass_silent()).await;
     }
-    rig.poke(Poke::TookOver).await;
+    rig.poke(Command::TookOver).await;
     assert_eq!(rig.sites.mass_silence("edge/").as_deref(), Some("3 of 3"));
     assert!(rig.news.try_recv().is_err());
     for name in ["a", "b"] {
@@ -285,13 +285,13 @@ async fn a_takeover_resumes_the_mass_silence_that_was_written_and_tells_it_no_mo
 async fn a_takeover_does_not_resume_what_we_have_seen_end() {
     let rig = Rig::start();
     for name in ["a", "b", "c"] {
-        rig.enroll(name, json!({}), mass_silent()).await;
+        rig.upsert(name, json!({}), mass_silent()).await;
     }
-    rig.poke(Poke::TookOver).await;
+    rig.poke(Command::TookOver).await;
     for name in ["a", "b", "c"] {
         rig.beat(name).await;
     }
-    rig.poke(Poke::TookOver).await;
+    rig.poke(Command::TookOver).await;
     assert_eq!(rig.sites.mass_silence("edge/"), None);
 }
 
@@ -299,7 +299,7 @@ async fn a_takeover_does_not_resume_what_we_have_seen_end() {
 async fn a_takeover_turns_nobody_offline_before_we_listened_long_enough() {
     let rig = Rig::start();
     let written = json!({ "state": "Online", "lastHeartbeatTime": "2026-01-01T00:00:00.000000Z", "stateSince": "2025-12-01T00:00:00.000000Z" });
-    rig.enroll("paris", json!({}), written).await;
+    rig.upsert("paris", json!({}), written).await;
     assert_eq!(rig.presence("paris"), Presence::Unknown);
     rig.until(299).await;
     assert_eq!(rig.presence("paris"), Presence::Unknown);
@@ -311,23 +311,23 @@ async fn a_takeover_turns_nobody_offline_before_we_listened_long_enough() {
 async fn an_outage_of_the_api_server_turns_no_lease_offline() {
     let rig = Rig::start();
     let lease = json!({ "heartbeat": { "source": "Lease", "leaseName": "gw" } });
-    rig.enroll("leased", lease, json!({})).await;
+    rig.upsert("leased", lease, json!({})).await;
     rig.beating(&["beating"]).await;
     rig.registry.lease_renewed("edge", "gw");
     rig.rest().await;
     assert_eq!(rig.presence("leased"), Presence::Online);
-    let office = |office| {
+    let role = |role| {
         let now = rig.registry.clock().now();
-        if rig.registry.ear.update(now, |inputs| inputs.office = office) {
-            let _ = rig.pokes.send(Poke::ListeningMoved);
+        if rig.registry.listening.update(now, |inputs| inputs.role = role) {
+            let _ = rig.commands.send(Command::ListeningMoved);
         }
     };
     rig.until(60).await;
-    office(Office::Uncertain);
+    role(Role::Uncertain);
     rig.until(400).await;
     assert_eq!(rig.presence("beating"), Presence::Offline, "its beats would have been heard");
     assert_eq!(rig.presence("leased"), Presence::Unknown, "its renewals come by way of the API server");
-    office(Office::Leader);
+    role(Role::Leader);
     rig.until(500).await;
     assert_eq!(rig.presence("leased"), Presence::Unknown);
     rig.registry.lease_renewed("edge", "gw");

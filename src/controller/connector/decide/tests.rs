@@ -14,11 +14,11 @@ use crate::api::{
 use crate::controller::connector::remediation_input::verdict;
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
-use crate::heartbeat::entry::Agent;
+use crate::heartbeat::entry::AgentReport;
 use crate::heartbeat::payload::ReportedCheck;
-use crate::heartbeat::pod_diagnosis::Behind;
+use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::remediation::Health;
-use crate::remediation::attempt::Course;
+use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
 fn connector(spec: Value) -> Connector {
@@ -43,7 +43,7 @@ fn live(presence: Presence, since: i64) -> Snapshot {
         offline: std::time::Duration::from_secs(300),
     };
     Snapshot {
-        pods: Behind::Unseen,
+        pods: PodDiagnosis::Unseen,
         timing,
         last_contact: (presence != Presence::NeverSeen).then(|| moment(since)),
         verdict: Verdict {
@@ -70,12 +70,12 @@ fn checked(mut live: Snapshot, checks: &[(&str, CheckOutcome)]) -> Snapshot {
         message: Some("as seen".to_owned()),
     };
     live.checks = Some(checks.iter().map(report).collect());
-    live.agent = Some(Agent { hostname: Some("gw-1".into()), ..Agent::default() });
+    live.agent = Some(AgentReport { hostname: Some("gw-1".into()), ..AgentReport::default() });
     live
 }
 
-fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Case<'a> {
-    Case {
+fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a> {
+    Input {
         remedy: None,
         connector,
         live,
@@ -167,16 +167,16 @@ fn ready_names_the_first_that_fails_and_stalled_stands_only_while_accepted_is_fa
     let offline = live(Presence::Offline, 0);
     let refused = Some((Reason::DuplicateConnectorID, "it belongs to another".to_owned()));
     let conflict = (Truth::False, Reason::TokenSecretConflict, "in the way".to_owned());
-    let all = Case { refused, provisioned: conflict.clone(), ..case(&connector, &offline, now(900)) }.assess();
+    let all = Input { refused, provisioned: conflict.clone(), ..case(&connector, &offline, now(900)) }.assess();
     assert_eq!(said(&all.conditions, ConditionType::Ready), ("False".into(), "DuplicateConnectorID".into()));
     assert_eq!(said(&all.conditions, ConditionType::Stalled), ("True".into(), "DuplicateConnectorID".into()));
     assert_eq!(said(&all.conditions, ConditionType::Accepted), ("False".into(), "DuplicateConnectorID".into()));
     assert_eq!(all.diagnosis.map(|found| found.cause), Some(Cause::DuplicateConnectorID));
-    let unprovisioned = Case { provisioned: conflict, ..case(&connector, &failing, now(900)) }.assess();
+    let unprovisioned = Input { provisioned: conflict, ..case(&connector, &failing, now(900)) }.assess();
     assert_eq!(said(&unprovisioned.conditions, ConditionType::Ready), ("False".into(), "TokenSecretConflict".into()));
     assert_eq!(said(&unprovisioned.conditions, ConditionType::Stalled), Default::default());
     assert_eq!(unprovisioned.diagnosis.map(|found| found.cause), Some(Cause::TokenSecretConflict));
-    let silent = Case { mass_silence: Some("4 of 5"), ..case(&connector, &offline, now(900)) }.assess();
+    let silent = Input { mass_silence: Some("4 of 5"), ..case(&connector, &offline, now(900)) }.assess();
     assert_eq!(said(&silent.conditions, ConditionType::Ready), ("False".into(), "MassSilence".into()));
     assert_eq!(silent.diagnosis.map(|found| found.cause), Some(Cause::MassSilence));
     assert_eq!(silent.state, ConnectorState::Offline, "nobody was heard");
@@ -187,7 +187,7 @@ fn stalled_goes_with_its_cause() {
     let mut life = Life::new(json!({}));
     let refused = Some((Reason::SecretNotFound, "there is no Secret mine".to_owned()));
     let online = live(Presence::Online, 0);
-    let plan = decide(&Case { refused, ..case(&life.connector, &online, now(10)) }, None);
+    let plan = decide(&Input { refused, ..case(&life.connector, &online, now(10)) }, None);
     life.connector = stored(&life.connector, &plan.status.unwrap());
     assert!(conditions::get(&life.status().conditions, ConditionType::Stalled).is_some());
     life.look(&online, 20);
@@ -200,7 +200,7 @@ fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
         json!({ "workloadRef": { "kind": "Deployment", "name": "gw" }, "remediation": { "mode": "Restart" } }),
     );
     let offline = live(Presence::Offline, 0);
-    let course = Course {
+    let course = StepResult {
         status: RemediationStatus { restarts: 7, ..RemediationStatus::default() },
         said: (Truth::False, Reason::CoolingDown, "until noon".to_owned()),
         told: Vec::new(),
@@ -210,7 +210,7 @@ fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
         denied: None,
         again: None,
     };
-    let plan = decide(&Case { remedy: Some(&course), ..case(&connector, &offline, now(900)) }, None);
+    let plan = decide(&Input { remedy: Some(&course), ..case(&connector, &offline, now(900)) }, None);
     let status = plan.status.unwrap();
     assert_eq!(said(&status.conditions, ConditionType::Remediating), ("False".into(), "CoolingDown".into()));
     assert_eq!(status.remediation.as_ref().unwrap().restarts, 7);
@@ -229,7 +229,7 @@ fn the_same_case_an_hour_later_is_no_write() {
         for mass_silence in [None, Some("3 of 4")] {
             let connector = connector(json!({}));
             let retired_use = Some(now(8).wall);
-            let first = decide(&Case { mass_silence, retired_use, ..case(&connector, &live, now(1000)) }, None);
+            let first = decide(&Input { mass_silence, retired_use, ..case(&connector, &live, now(1000)) }, None);
             let connector = stored(&connector, &first.status.unwrap());
             // Written, so the stored stamp is the one that counts.
             let live = Snapshot { written: live.last_contact, ..live.clone() };
@@ -237,7 +237,7 @@ fn the_same_case_an_hour_later_is_no_write() {
                 let mut later = now(second);
                 // The wall clock is slewed against the monotonic one all the time.
                 later.wall += SignedDuration::from_nanos(drift);
-                let again = decide(&Case { mass_silence, retired_use, ..case(&connector, &live, later) }, None);
+                let again = decide(&Input { mass_silence, retired_use, ..case(&connector, &live, later) }, None);
                 assert_eq!(again.status, None, "{:?} after {second} s", live.verdict.presence);
                 assert!(again.events.is_empty() && again.due_at.is_none());
             }
@@ -378,7 +378,7 @@ fn a_brought_secret_is_named_where_a_token_is_looked_for() {
     let brought = connector(json!({ "token": { "existingSecretRef": { "name": "mine", "key": "token" } } }));
     let advice = |connector: &Connector, presence, retired_use| {
         let live = live(presence, 0);
-        Case { retired_use, ..case(connector, &live, now(500)) }.assess().diagnosis.unwrap().advice
+        Input { retired_use, ..case(connector, &live, now(500)) }.assess().diagnosis.unwrap().advice
     };
     assert!(advice(&brought, Presence::NeverSeen, None).contains("Secret mine"));
     assert!(advice(&brought, Presence::Late, Some(now(400).wall)).contains("Secret mine"));
@@ -406,7 +406,7 @@ fn a_token_that_ended_and_is_still_used_is_the_cause_while_nothing_else_keeps_it
     let connector = connector(json!({}));
     let cause = |presence, used: i64| {
         let live = live(presence, 100);
-        Case { retired_use: Some(now(used).wall), ..case(&connector, &live, now(1000)) }
+        Input { retired_use: Some(now(used).wall), ..case(&connector, &live, now(1000)) }
             .assess()
             .diagnosis
             .map(|found| found.cause)
@@ -453,7 +453,7 @@ proptest! {
             second += step;
             let refused = refuse.then(|| (Reason::InvalidSpec, "the spec is wrong".to_owned()));
             let mass_silence = mass.then_some("3 of 4");
-            let plan = decide(&Case { mass_silence, refused: refused.clone(), ..case(&connector, &live, now(second)) }, None);
+            let plan = decide(&Input { mass_silence, refused: refused.clone(), ..case(&connector, &live, now(second)) }, None);
             let told: Vec<_> = plan.events.iter().filter(|event| event.reason != "DuplicateInstance").cloned().collect();
             if let Some(status) = &plan.status {
                 connector = stored(&connector, status);
@@ -468,7 +468,7 @@ proptest! {
             prop_assert!(status.transitions.is_sorted_by(|newer, older| newer.time.0 >= older.time.0));
             prop_assert!(status.last_heartbeat_time.is_none_or(|at| at.0 <= now(second).wall));
             let live = Snapshot { written: live.last_contact, ..live };
-            let again = decide(&Case { mass_silence, refused, ..case(&connector, &live, now(second + 1)) }, None);
+            let again = decide(&Input { mass_silence, refused, ..case(&connector, &live, now(second + 1)) }, None);
             prop_assert_eq!(again.status, None);
             prop_assert!(again.events.is_empty());
         }
@@ -488,7 +488,7 @@ fn a_silence_is_acted_upon_only_when_the_pods_that_may_explain_it_were_seen() {
     assert_eq!(judged(&life, &silent).0, Health::Unknown, "first it is told, then its pods are looked at");
     life.look(&silent, 300);
     assert_eq!(judged(&life, &silent), (Health::Unhealthy, Some(Confidence::Possible)), "they could not be seen");
-    silent.pods = Behind::Seen(None);
+    silent.pods = PodDiagnosis::Seen(None);
     assert_eq!(judged(&life, &silent), (Health::Unhealthy, Some(Confidence::Certain)), "they explain nothing");
 
     let mut alone = Life::new(json!({}));

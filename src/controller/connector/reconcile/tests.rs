@@ -7,7 +7,7 @@ use super::*;
 use crate::cluster::fake::{Fake, Mode};
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::payload::parse;
-use crate::heartbeat::routes::Hear as _;
+use crate::heartbeat::routes::HeartbeatSink as _;
 
 const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";
 const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
@@ -26,7 +26,7 @@ impl Rig {
         let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 1 });
         fake.put(CONNECTOR, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": status }));
         let rig = Self { fake, context, _kept: kept };
-        rig.context.registry.enroll(&rig.connector(), rig.context.clock.read());
+        rig.context.registry.upsert(&rig.connector(), rig.context.clock.read());
         rig
     }
 

@@ -11,12 +11,12 @@ use super::super::fake::{Kept, beat, connector, guarded, leader, unreadable};
 use super::*;
 use crate::api::{Cause, ConnectorState};
 use crate::cluster::fake::Fake;
-use crate::schedule::checkpoints::Budget;
+use crate::schedule::checkpoints::WriteBudget;
 
 const CONTACT: &str = "2026-01-01T00:00:00.000000Z";
 
 struct Rig {
-    known: Known,
+    known: FleetView,
     writer: kube::runtime::reflector::store::Writer<Guarded>,
     _kept: Kept,
 }
@@ -24,11 +24,11 @@ struct Rig {
 fn rig() -> Rig {
     let (context, kept) = leader(&Fake::new());
     let (reader, writer) = store::<Guarded>();
-    let known = Known {
+    let known = FleetView {
         registry: context.registry.clone(),
         stores: RwLock::new(vec![reader]),
         sites: context.sites.clone(),
-        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(Budget::new(10)))),
+        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
         has_canary: false,
     };
     Rig { known, writer, _kept: kept }
@@ -37,7 +37,7 @@ fn rig() -> Rig {
 impl Rig {
     fn put(&mut self, connector: &Connector) {
         self.writer.apply_watcher_event(&Event::Apply(guarded(connector)));
-        self.known.registry.enroll(connector, self.known.registry.clock().read());
+        self.known.registry.upsert(connector, self.known.registry.clock().read());
     }
 
     fn add(&mut self, name: &str, status: Value) {
@@ -55,15 +55,15 @@ impl Rig {
         self.views(None).into_iter().find(|view| view.name == name).unwrap()
     }
 
-    fn become_(&self, office: Office) {
+    fn become_(&self, role: Role) {
         let now = self.known.registry.clock().now();
-        self.known.registry.ear.update(now, |inputs| inputs.office = office);
+        self.known.registry.listening.update(now, |inputs| inputs.role = role);
     }
 
-    fn settle(&self) {
+    fn evaluate(&self) {
         let now = self.known.registry.clock().now();
         for entry in self.known.registry.all() {
-            self.known.registry.settle(&entry, now);
+            self.known.registry.evaluate(&entry, now);
         }
     }
 }
@@ -85,7 +85,7 @@ async fn a_leader_says_what_it_knows_before_it_is_written() {
     assert_eq!(rig.known.facts().status_write_pending, 1);
 
     advance(Duration::from_secs(301)).await;
-    rig.settle();
+    rig.evaluate();
     let gone = rig.view("paris");
     assert_eq!(
         (gone.state, gone.ready, gone.cause),
@@ -113,22 +113,22 @@ async fn a_follower_says_what_is_written_and_an_uncertain_leader_what_it_knows()
     let mut rig = rig();
     rig.add("paris", json!({ "state": "Online", "lastHeartbeatTime": CONTACT, "stateSince": CONTACT, "observedGeneration": 1,
         "agent": { "version": "1.4.2" }, "checks": [{ "type": "Process", "status": "Pass", "time": "2026-01-01T00:00:00Z" }] }));
-    rig.settle();
+    rig.evaluate();
     assert_eq!(
         rig.view("paris").state,
         ConnectorState::Unknown,
         "its last contact is old, and we have just begun to listen"
     );
-    rig.become_(Office::Uncertain);
+    rig.become_(Role::Uncertain);
     assert_eq!(rig.view("paris").state, ConnectorState::Unknown);
     assert_eq!((rig.known.facts().leader, rig.known.facts().status_write_pending), (Standing::Uncertain, 1));
-    rig.become_(Office::Follower);
+    rig.become_(Role::Follower);
     let view = rig.view("paris");
     assert_eq!((view.state, view.written), (ConnectorState::Online, true));
     assert_eq!(view.last_heartbeat_time.map(|at| at.to_string()).as_deref(), Some("2026-01-01T00:00:00Z"));
     assert_eq!((view.version.as_deref(), view.checks.len()), (Some("1.4.2"), 1));
     assert_eq!((rig.known.facts().leader, rig.known.facts().status_write_pending), (Standing::Follower, 0));
-    rig.become_(Office::Unconfirmed);
+    rig.become_(Role::Unconfirmed);
     assert_eq!(rig.known.facts().leader, Standing::Uncertain);
 }
 
@@ -156,7 +156,7 @@ async fn reachable_is_what_the_canary_says_and_nothing_without_one() {
     rig.known.has_canary = true;
     assert_eq!(rig.known.facts().reachable, Some(true));
     let now = rig.known.registry.clock().now();
-    rig.known.registry.ear.update(now, |inputs| inputs.canary_failing_since = Some(now));
+    rig.known.registry.listening.update(now, |inputs| inputs.canary_failing_since = Some(now));
     let facts = rig.known.facts();
     assert_eq!((facts.reachable, facts.listening_since), (Some(false), None));
 }

@@ -8,12 +8,12 @@ use serde_json::json;
 use super::super::fake::{Kept, connector, guarded, leader, unreadable};
 use super::*;
 use crate::cluster::fake::Fake;
-use crate::schedule::checkpoints::Budget;
+use crate::schedule::checkpoints::WriteBudget;
 
 struct Rig {
     tap: Tap,
     listed: HashSet<Key>,
-    poked: mpsc::UnboundedReceiver<Poke>,
+    poked: mpsc::UnboundedReceiver<Command>,
     woken: Arc<Mutex<Vec<String>>>,
     filled: Arc<AtomicUsize>,
     _kept: Kept,
@@ -21,18 +21,18 @@ struct Rig {
 
 fn rig() -> Rig {
     let (context, kept) = leader(&Fake::new());
-    let (pokes, poked) = mpsc::unbounded_channel();
+    let (commands, poked) = mpsc::unbounded_channel();
     let (woken, filled) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-    let (wakes, fills) = (woken.clone(), filled.clone());
+    let (trigger, fills) = (woken.clone(), filled.clone());
     let tap = Tap {
         context: Arc::new(context),
-        pokes,
-        checkpoints: Arc::new(Checkpoints::new(std::time::Duration::from_secs(60), Arc::new(Budget::new(10)))),
+        commands,
+        checkpoints: Arc::new(Checkpoints::new(std::time::Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
         scope: Some("edge".into()),
         filled: Arc::new(move || {
             fills.fetch_add(1, Ordering::Relaxed);
         }),
-        wake: Arc::new(move |key| wakes.lock().push(key.name.to_string())),
+        wake: Arc::new(move |key| trigger.lock().push(key.name.to_string())),
     };
     Rig { tap, listed: HashSet::new(), poked, woken, filled, _kept: kept }
 }
@@ -57,10 +57,10 @@ impl Rig {
     }
 
     /// What the keeper was told since this was asked last.
-    fn pokes(&mut self) -> Vec<String> {
+    fn commands(&mut self) -> Vec<String> {
         let said = |poke| match poke {
-            Poke::Look(entry) => format!("look {}/{}", entry.identity.key.name, entry.identity.uid),
-            Poke::Gone(entry) => format!("gone {}/{}", entry.identity.key.name, entry.identity.uid),
+            Command::Look(entry) => format!("look {}/{}", entry.identity.key.name, entry.identity.uid),
+            Command::Gone(entry) => format!("gone {}/{}", entry.identity.key.name, entry.identity.uid),
             other => format!("{other:?}"),
         };
         std::iter::from_fn(|| self.poked.try_recv().ok()).map(said).collect()
@@ -81,7 +81,7 @@ async fn a_list_fills_the_registry_and_says_that_it_did() {
     let mut rig = rig();
     rig.list(vec![object("a"), object("b")]);
     assert!(rig.entry("a").is_some() && rig.entry("b").is_some());
-    assert_eq!(rig.pokes(), ["look a/u1", "look b/u1"]);
+    assert_eq!(rig.commands(), ["look a/u1", "look b/u1"]);
     assert_eq!(rig.filled.load(Ordering::Relaxed), 1);
 }
 
@@ -91,10 +91,10 @@ async fn whoever_is_missing_in_a_relist_is_gone_with_all_that_was_noted() {
     rig.list(vec![object("a"), object("b")]);
     let (kept, gone) = (rig.entry("a").unwrap(), rig.entry("b").unwrap());
     assert!(!rig.note(&kept) && !rig.note(&gone));
-    rig.pokes();
+    rig.commands();
     rig.list(vec![object("a")]);
     assert!(rig.entry("a").is_some() && rig.entry("b").is_none());
-    assert_eq!(rig.pokes(), ["gone b/u1"]);
+    assert_eq!(rig.commands(), ["gone b/u1"]);
     assert!(rig.note(&kept), "the note on who is still there stays");
     assert!(!rig.note(&gone), "and that on who is gone goes");
     assert_eq!(rig.filled.load(Ordering::Relaxed), 2);
@@ -105,7 +105,7 @@ async fn a_list_of_one_namespace_says_nothing_of_another() {
     let mut rig = rig();
     let mut elsewhere = connector("far", "u1", json!({}), json!({}));
     elsewhere.metadata.namespace = Some("elsewhere".to_owned());
-    rig.tap.context.registry.enroll(&elsewhere, rig.tap.context.clock.read());
+    rig.tap.context.registry.upsert(&elsewhere, rig.tap.context.clock.read());
     rig.list(vec![object("a")]);
     assert_eq!(rig.tap.context.registry.len(), 2);
     rig.tap.scope = None;
@@ -129,14 +129,14 @@ async fn the_delete_of_a_predecessor_takes_nothing_from_its_successor() {
     let first = rig.entry("a").unwrap();
     rig.note(&first);
     rig.apply("a", "u2", json!({}));
-    assert_eq!(rig.pokes(), ["look a/u1", "gone a/u1", "look a/u2"]);
+    assert_eq!(rig.commands(), ["look a/u1", "gone a/u1", "look a/u2"]);
     assert!(!rig.note(&first), "the notes on the first are not the second's");
     rig.see(Event::Delete(object("a")));
     assert_eq!(&*rig.entry("a").unwrap().identity.uid, "u2");
-    assert_eq!(rig.pokes(), Vec::<String>::new());
+    assert_eq!(rig.commands(), Vec::<String>::new());
     rig.see(Event::Delete(guarded(&connector("a", "u2", json!({}), json!({})))));
     assert!(rig.entry("a").is_none());
-    assert_eq!(rig.pokes(), ["gone a/u2"]);
+    assert_eq!(rig.commands(), ["gone a/u2"]);
 }
 
 #[tokio::test]
@@ -158,9 +158,9 @@ async fn who_inherits_an_id_is_woken() {
 async fn what_changes_no_deadline_pokes_nobody() {
     let mut rig = rig();
     rig.apply("a", "u1", json!({}));
-    rig.pokes();
+    rig.commands();
     rig.apply("a", "u1", json!({ "displayName": "Paris" }));
-    assert_eq!(rig.pokes(), Vec::<String>::new());
+    assert_eq!(rig.commands(), Vec::<String>::new());
     rig.apply("a", "u1", json!({ "heartbeat": { "intervalSeconds": 5 } }));
-    assert_eq!(rig.pokes(), ["look a/u1"]);
+    assert_eq!(rig.commands(), ["look a/u1"]);
 }

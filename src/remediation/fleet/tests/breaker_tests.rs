@@ -3,7 +3,7 @@
 use super::*;
 
 /// So many of so many turn unhealthy, a second after each other, at 0.
-fn fleet(turning: usize, all: usize) -> Board {
+fn fleet(turning: usize, all: usize) -> FleetState {
     let mut board = board();
     for n in 0..all {
         board.see(&id(&format!("x-{n}")), healthy(&format!("s-{}", n % 5)));
@@ -120,7 +120,7 @@ fn it_opens_once_and_what_turned_before_a_person_reset_it_does_not_open_it_again
 
 #[test]
 fn until_it_was_read_it_is_not_known() {
-    assert!(matches!(Board::new(Limits::default()).breaker(), Breaker::Unknown(_)));
+    assert!(matches!(FleetState::new(Limits::default()).breaker(), Breaker::Unknown(_)));
 }
 
 #[test]

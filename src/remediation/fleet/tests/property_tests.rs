@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::{Cause, Confidence, Diagnosis, RemediationMode, RemediationSpec, RemediationStatus, RestartHelps};
-use crate::remediation::input::{Agent, Inside, Means, Request, Sight, Situation, Spell, Surroundings, Verdict};
+use crate::remediation::input::{
+    Agent, FleetContext, HealthInterval, InsideView, Lookup, PolicyInput, Request, RestartMeans, Verdict,
+};
 use crate::remediation::policy::allow;
 
 #[derive(Clone, Debug)]
@@ -30,7 +32,7 @@ fn members() -> impl Strategy<Value = Member> {
         health,
         unhealthy_since: (health == Health::Unhealthy).then(|| at(i64::from(attempts))),
         was_healthy,
-        in_flight: flies.then(|| Flight { id: format!("seen-{attempts}"), start: at(0) }),
+        in_flight: flies.then(|| InFlight { id: format!("seen-{attempts}"), start: at(0) }),
         attempts,
         max_attempts,
     })
@@ -51,12 +53,12 @@ fn nth(n: usize) -> ObjectId {
 }
 
 /// The same figures, counted anew from who is there.
-fn recount(board: &Board, own: &ObjectId) -> Surroundings {
+fn recount(board: &FleetState, own: &ObjectId) -> FleetContext {
     let all: Vec<(&ObjectId, &Member)> = board.seats.iter().map(|(id, seat)| (id, &seat.member)).collect();
     let me = &board.seats[own].member;
     let mut units: BTreeMap<String, Vec<(&ObjectId, &Member)>> = BTreeMap::new();
     for (id, member) in &all {
-        units.entry(format!("{:?}", Unit::of(id, member))).or_default().push((id, member));
+        units.entry(format!("{:?}", RestartUnit::of(id, member))).or_default().push((id, member));
     }
     let in_site: Vec<_> = units.values().filter(|unit| unit.iter().any(|(_, member)| member.site == me.site)).collect();
     let known: Vec<_> = in_site.into_iter().filter(|unit| unit.iter().any(|(_, member)| member.was_healthy)).collect();
@@ -67,10 +69,10 @@ fn recount(board: &Board, own: &ObjectId) -> Surroundings {
         let others = all.iter().filter(|(id, member)| *id != own && member.in_flight.is_some());
         others.filter(|(_, member)| site.is_none_or(|site| site == &*member.site)).count()
     };
-    let mut sharing = units[&format!("{:?}", Unit::of(own, me))].clone();
+    let mut sharing = units[&format!("{:?}", RestartUnit::of(own, me))].clone();
     sharing.retain(|(id, _)| *id != own);
     sharing.sort_by_key(|(id, _)| *id);
-    Surroundings {
+    FleetContext {
         breaker: Breaker::Closed,
         site: me.site.to_string(),
         site_unhealthy: known.iter().filter(|unit| unit.iter().any(counts)).count(),
@@ -86,10 +88,10 @@ fn recount(board: &Board, own: &ObjectId) -> Surroundings {
 }
 
 /// Whether an object is restarted that nothing speaks against but what is around it.
-fn decide(around: &Surroundings, asked: bool, now: i64) -> bool {
+fn decide(around: &FleetContext, asked: bool, now: i64) -> bool {
     let spec = RemediationSpec::new(RemediationMode::Restart);
     let verdict = Verdict {
-        spells: vec![Spell { health: Health::Unhealthy, since: at(-1_000) }],
+        spells: vec![HealthInterval { health: Health::Unhealthy, since: at(-1_000) }],
         was_healthy: true,
         diagnosis: Some(Diagnosis {
             cause: Cause::Hung,
@@ -103,20 +105,20 @@ fn decide(around: &Surroundings, asked: bool, now: i64) -> bool {
         }),
         mass_silence: None,
         blind: None,
-        inside: Inside::Beats { pod_uid: None },
+        inside: InsideView::Beats { pod_uid: None },
         healthy_at: None,
         scrape: None,
     };
     let request = Request { text: String::new(), at: at(now) };
-    let situation = Situation {
+    let situation = PolicyInput {
         object: "shop/x",
         namespace: "shop",
         spec: Some(&spec),
         status: &RemediationStatus::default(),
         paused: None,
         verdict: &verdict,
-        means: Means::Agent(Agent { is_heard: true }),
-        workload: &Sight::NotLooked,
+        means: RestartMeans::Agent(Agent { is_heard: true }),
+        workload: &Lookup::NotLooked,
         request: asked.then_some(&request),
         around,
         now: at(now),
@@ -166,7 +168,7 @@ fn placed(n: usize) -> Member {
 /// What is really under way: its id, when it started, and whether its reservation was shown.
 type Really = BTreeMap<usize, (String, i64, bool)>;
 
-fn look(board: &mut Board, really: &Really, object: usize, health: Health) {
+fn look(board: &mut FleetState, really: &Really, object: usize, health: Health) {
     let member = Member { health, ..placed(object) };
     board.see(
         &nth(object),
@@ -196,7 +198,7 @@ proptest! {
             }
             let ids: Vec<ObjectId> = board.seats.keys().cloned().collect();
             for id in &ids {
-                let counted = Surroundings { started: Vec::new(), ..board.surroundings(id, at(0)) };
+                let counted = FleetContext { started: Vec::new(), ..board.surroundings(id, at(0)) };
                 prop_assert_eq!(&counted, &recount(&board, id));
             }
             let mut braked = BTreeSet::new();

@@ -81,7 +81,7 @@ fn a_request_passes_what_the_contract_names_and_nothing_else() {
 #[test]
 fn the_lines_that_a_request_passes_are_those_of_the_contract() {
     let passed: BTreeSet<Denial> =
-        CHECKS.iter().filter(|(_, request, _)| *request == Passes).map(|(reason, _, _)| *reason).collect();
+        CHECKS.iter().filter(|(_, request, _)| *request == Bypassed).map(|(reason, _, _)| *reason).collect();
     assert_eq!(passed, PASSED.iter().copied().collect());
 }
 
@@ -112,7 +112,7 @@ fn kubernetes_own_namespaces_and_vigie_itself_are_refused_to_everybody() {
 
 #[test]
 fn a_workload_that_is_not_there_or_not_named_is_not_found() {
-    let absent = world().with(|w| w.workload = Sight::Absent);
+    let absent = world().with(|w| w.workload = Lookup::Absent);
     absent.clone().expect(Denial::WorkloadNotFound, &["Deployment web", "namespace shop"]);
     absent.requested().expect(Denial::WorkloadNotFound, &["spec.workloadRef"]);
     world().with(|w| w.names_nothing = true).expect(Denial::WorkloadNotFound, &["spec.workloadRef", "spec.agentRef"]);
@@ -122,12 +122,12 @@ fn a_workload_that_is_not_there_or_not_named_is_not_found() {
 #[test]
 fn a_workload_that_could_not_be_read_is_touched_for_nobody() {
     let why = "cannot get deployments.apps in namespace shop".to_owned();
-    for sight in [Sight::Forbidden(why.clone()), Sight::Failed(why.clone())] {
+    for sight in [Lookup::Forbidden(why.clone()), Lookup::Failed(why.clone())] {
         let unread = world().with(|w| w.workload = sight);
         unread.clone().expect(Denial::LowConfidence, &["Deployment shop/web", &why]);
         unread.requested().expect(Denial::LowConfidence, &[&why]);
     }
-    world().with(|w| w.workload = Sight::NotLooked).requested().expect(Denial::LowConfidence, &["not looked at"]);
+    world().with(|w| w.workload = Lookup::NotLooked).requested().expect(Denial::LowConfidence, &["not looked at"]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn who_restarted_it_last_must_have_been_seen_unless_a_person_knows() {
 
 #[test]
 fn the_agent_is_asked_without_any_workload() {
-    let agent = world().with(|w| (w.agent, w.workload) = (Some(Agent { is_heard: true }), Sight::NotLooked));
+    let agent = world().with(|w| (w.agent, w.workload) = (Some(Agent { is_heard: true }), Lookup::NotLooked));
     assert_eq!(agent.allow(), Ok(Target::Agent));
     agent.clone().with(|w| w.spec().mode = RemediationMode::Suggest).expect(Denial::SuggestOnly, &["its agent would"]);
     let silent = agent.with(|w| w.agent = Some(Agent { is_heard: false }));

@@ -21,7 +21,7 @@ fn worlds() -> impl Generate<Value = World> {
             world.verdict.spells = Vec::new();
             for (n, seconds) in story {
                 second -= seconds;
-                world.verdict.spells.push(Spell { health: health(n), since: at(second) });
+                world.verdict.spells.push(HealthInterval { health: health(n), since: at(second) });
             }
         }
         if let Some(spec) = &mut world.spec {
@@ -67,7 +67,7 @@ proptest! {
         for (n, seconds) in story {
             second -= seconds;
             let health = [Health::Healthy, Health::Unhealthy, Health::Unknown][usize::from(n)];
-            world.verdict.spells.push(Spell { health, since: at(second) });
+            world.verdict.spells.push(HealthInterval { health, since: at(second) });
         }
         prop_assert!(world.denied().reason <= Denial::GaveUp);
     }

@@ -13,7 +13,7 @@ fn reserved(cause: &str) -> World {
 fn what_was_reserved_may_be_done_while_nothing_has_changed() {
     assert_eq!(reserved("Hung").still(), Ok(()));
     assert_eq!(reserved(REQUESTED).still(), Ok(()));
-    let unread = reserved("Hung").with(|w| w.workload = Sight::Failed("no answer".to_owned()));
+    let unread = reserved("Hung").with(|w| w.workload = Lookup::Failed("no answer".to_owned()));
     assert_eq!(unread.still(), Ok(()), "it is waited for");
     let younger = reserved("Hung").with(|w| w.diagnosis().confidence = Confidence::Possible);
     assert_eq!(younger.still(), Ok(()), "it was decided; only what may have changed is asked");
@@ -34,7 +34,7 @@ fn a_brake_recalls_and_a_change_by_others_supersedes() {
         (|w| w.verdict.spells = spells(&[(Health::Unknown, NOW)]), Denial::NotLongEnough),
         (|w| w.workload().uid = "w2".to_owned(), Denial::WorkloadNotFound),
         (|w| w.workload().is_going = true, Denial::WorkloadNotFound),
-        (|w| w.workload = Sight::Absent, Denial::WorkloadNotFound),
+        (|w| w.workload = Lookup::Absent, Denial::WorkloadNotFound),
         (|w| w.agent = Some(Agent { is_heard: true }), Denial::WorkloadNotFound),
         (|w| w.workload().is_paused = true, Denial::WorkloadPaused),
         (|w| w.workload().replicas = 0, Denial::ScaledToZero),

@@ -9,13 +9,13 @@ fn of<K: DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).expect("an object of this kind")
 }
 
-async fn seen(fake: &Fake, me: Option<&Me>) -> Sight {
+async fn seen(fake: &Fake, me: Option<&Me>) -> Lookup {
     read(&fake.client(), "ns", &web(WorkloadKind::Deployment), me).await
 }
 
 #[track_caller]
-fn found(sight: Sight) -> Workload {
-    let Sight::Found(workload) = sight else { panic!("{sight:?}") };
+fn found(sight: Lookup) -> Workload {
+    let Lookup::Found(workload) = sight else { panic!("{sight:?}") };
     *workload
 }
 
@@ -50,7 +50,7 @@ async fn a_deployment_is_read_with_its_templates_and_its_own_pods() {
 async fn what_cannot_be_read_is_told_with_the_permission() {
     let fake = server();
     fake.put(DEPLOYMENT, Value::Null);
-    assert_eq!(seen(&fake, None).await, Sight::Absent);
+    assert_eq!(seen(&fake, None).await, Lookup::Absent);
 
     let fake = server();
     for (part, permission) in [("deployments", "get deployments.apps"), ("pods", "list pods")] {
@@ -58,10 +58,10 @@ async fn what_cannot_be_read_is_told_with_the_permission() {
         let sentence = format!(
             "RBAC does not allow to {permission} in namespace ns (check: kubectl auth can-i {permission} -n ns)"
         );
-        assert_eq!(seen(&fake, None).await, Sight::Forbidden(sentence));
+        assert_eq!(seen(&fake, None).await, Lookup::Forbidden(sentence));
     }
     fake.set_mode(Mode::Refuses(500, "InternalError"));
-    let Sight::Failed(why) = seen(&fake, None).await else { panic!() };
+    let Lookup::Failed(why) = seen(&fake, None).await else { panic!() };
     assert!(why.starts_with("reading Deployment ns/web: the API server is unavailable"), "{why}");
 }
 
