@@ -234,8 +234,8 @@ fn the_commands_of_the_notes_can_be_pasted_as_they_are_printed() {
     assert!(broken.contains("delimited by end-of-file"), "bash tells: {broken}");
     for (namespaces, expected) in [("", "default"), ("namespaces: ['0']", "0")] {
         let told = notes(&Case { values: namespaces, ..cases::DEFAULT });
-        let after = told.split_once("\nThen tell it of a connector:\n\n").expect("commands follow").1;
-        let block = after.split_once("\nand install it").expect("they end").0;
+        let after = told.split_once("\nThen create a connector:\n\n").expect("commands follow").1;
+        let block = after.split_once("\nInstall the connector").expect("they end").0;
         assert!(block.contains("<<'END'") && block.contains("vigie token show edge-1"), "all of them: {block}");
         assert_eq!(bash_says_of(block), "", "{block}");
         let manifest = block.split_once("<<'END'\n").and_then(|(_, rest)| rest.split_once("\nEND\n"));

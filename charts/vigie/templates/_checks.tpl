@@ -1,4 +1,4 @@
-{{- /* Refuses, in a sentence, what fits the schema and still must not be installed. */ -}}
+{{- /* Refuses, with a sentence, values that match the schema and must not be installed. */ -}}
 {{- define "vigie.checks" -}}
 {{- $heartbeat := .Values.heartbeat -}}
 {{- $hasTLS := ne "" (include "vigie.tlsSecretName" .) -}}
@@ -61,9 +61,9 @@
 {{- end -}}
 
 {{- /*
-What the chart says itself (templates/_container.tpl), by the flag, and what to do instead of saying it again: the program takes
-no such flag twice, and by a variable the checks of the value were gone round. Flags that may repeat only add to the values;
-but --namespace, which has its rights.
+Flags that the chart sets itself (templates/_container.tpl), and the value to use instead. vigie accepts each of these flags only once,
+and the environment variable of a flag would bypass the checks of the value. Flags that may repeat only add to the values, except
+--namespace, whose rights depend on the value.
 */ -}}
 {{- define "vigie.checks.extra" -}}
 {{- $instead := dict
@@ -98,7 +98,7 @@ but --namespace, which has its rights.
 {{- end -}}
 {{- end -}}
 
-{{- /* The API server takes no address for a host, and no Service whose name begins with a digit. */ -}}
+{{- /* The API server accepts no address as a host, and no Service whose name begins with a digit. */ -}}
 {{- define "vigie.checks.names" -}}
 {{- $heartbeat := .Values.heartbeat -}}
 {{- $public := include "vigie.publicHost" . -}}

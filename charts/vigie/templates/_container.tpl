@@ -1,4 +1,4 @@
-{{- /* What `vigie run` is told, as a YAML list. --listen and --admin are left to extraArgs: their defaults are the ports. */ -}}
+{{- /* The arguments of `vigie run`, as a YAML list. extraArgs may set --listen and --admin: their defaults are the ports. */ -}}
 {{- define "vigie.args" -}}
 {{- $heartbeat := .Values.heartbeat -}}
 - run
@@ -39,7 +39,7 @@
 {{- end }}
 {{- end -}}
 
-{{- /* The pod it runs in: without the first two no pod is labelled, and the heartbeat Service leads nowhere. */ -}}
+{{- /* The pod's own identity: without the first two vigie labels no pod, and the heartbeat Service has no endpoints. */ -}}
 {{- define "vigie.env" -}}
 - name: POD_NAME
   valueFrom:
@@ -49,7 +49,7 @@
   valueFrom:
     fieldRef:
       fieldPath: metadata.namespace
-# Not probed, whatever an object says.
+# vigie never probes this address, for any object.
 - name: POD_IP
   valueFrom:
     fieldRef:

@@ -1,9 +1,9 @@
 {{- /*
-Names. What lives in the release's namespace is called by the full name. What lives in no namespace, or in others', carries
-the release's namespace besides, because two releases of one name, each in a namespace of its own, must not fight over it.
+Names. Objects in the release's namespace have the full name. Cluster-scoped objects, and objects in other namespaces, also contain
+the release's namespace, because two releases with one name, in different namespaces, must not overwrite each other's objects.
 */ -}}
 
-{{- /* Short enough for the longest name that is made of it, the Service `<full name>-heartbeat`, which may have 63. */ -}}
+{{- /* Short enough for the longest derived name, the Service `<full name>-heartbeat`, which may have 63 characters. */ -}}
 {{- define "vigie.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
@@ -26,14 +26,14 @@ the release's namespace besides, because two releases of one name, each in a nam
 {{- end -}}
 {{- end -}}
 
-{{- /* Of a role, as `<namespace>:<full name>:<role>`: RBAC allows the colon, which is in none of the parts. */ -}}
+{{- /* The name of a role, as `<namespace>:<full name>:<role>`: RBAC allows the colon, which none of the parts contains. */ -}}
 {{- define "vigie.roleName" -}}
 {{ .root.Release.Namespace }}:{{ include "vigie.fullname" .root }}:{{ .role }}
 {{- end -}}
 
 {{- /*
-What never changes in the life of a release: a Deployment's selector is immutable, and the leader tells its own pods from
-those of another release by just these two.
+These labels never change during the life of a release: a Deployment's selector is immutable, and the leader distinguishes its own pods
+from those of another release by these two labels.
 */ -}}
 {{- define "vigie.selectorLabels" -}}
 app.kubernetes.io/name: vigie
@@ -51,7 +51,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- /*
-The chart's labels, and more: a dict of root and labels. What is ours wins, and who leads is no value's business.
+The chart's labels, and more: a dict of root and labels. The chart's labels override the others. Values cannot set the leader's label.
 */ -}}
 {{- define "vigie.labelsWith" -}}
 {{- $more := omit (.labels | default dict) "app.kubernetes.io/component" "vigie.dev/role" -}}
@@ -68,7 +68,7 @@ The chart's labels, and more: a dict of root and labels. What is ours wins, and 
 {{- end -}}
 {{- end -}}
 
-{{- /* The host of the public URL, or nothing. In a URL it may have capitals; in an Ingress, route or Certificate it may not. */ -}}
+{{- /* The host of the public URL, or nothing. A URL may contain capitals; an Ingress, route or Certificate may not. */ -}}
 {{- define "vigie.publicHost" -}}
 {{- with .Values.heartbeat.publicURL -}}{{ (urlParse .).hostname | lower }}{{- end -}}
 {{- end -}}
@@ -82,7 +82,7 @@ The chart's labels, and more: a dict of root and labels. What is ours wins, and 
 {{- end -}}
 {{- end -}}
 
-{{- /* Where a runbook is read: a dict of root and page, the name of the alert. */ -}}
+{{- /* The URL of a runbook: a dict of root and page, the name of the alert. */ -}}
 {{- define "vigie.runbook" -}}
 {{- $url := .root.Values.prometheusRule.runbookURL | default "docs/runbooks/{alert}.md" -}}
 {{- if not (contains "{alert}" $url) -}}{{- $url = printf "%s/{alert}" (trimSuffix "/" $url) -}}{{- end -}}

@@ -1,6 +1,6 @@
 {{- /*
-The rules of one role of a file in files/rbac: a dict of root, file and role. `make generate` copies those from config/rbac,
-the one place where rules are written, with the reason for each. The Lease's name is the release's own.
+The rules of one role of a file in files/rbac: a dict of root, file and role. `make generate` copies the files from config/rbac, which
+is the only source of rules and has the reason for each. The Lease's name is the release's own.
 */ -}}
 {{- define "vigie.rules" -}}
 {{- $role := .role -}}
@@ -20,8 +20,8 @@ the one place where rules are written, with the reason for each. The Lease's nam
 {{- end -}}
 
 {{- /*
-Gives vigie what a role holds: a dict of root, file and role, and of namespace where it is to be had in one namespace
-only. The objects are called as the role without its `vigie-`.
+Grants vigie the rules of a role: a dict of root, file and role, and of namespace to grant it in one namespace only. The objects have
+the name of the role without its prefix `vigie-`.
 */ -}}
 {{- define "vigie.grant" -}}
 {{- $kind := ternary "Role" "ClusterRole" (hasKey . "namespace") -}}
