@@ -273,8 +273,8 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
         ("any Secret", secret("a", "Opaque", json!({}))),
         ("a token of a ServiceAccount", secret("b", "kubernetes.io/service-account-token", account)),
         ("a Connector's, of another type", secret("c", "Opaque", connector.clone())),
-        ("nobody's token", secret("d", token, json!({}))),
-        ("somebody else's token", secret("e", token, owner("Connector", "example.com/v1"))),
+        ("a token without an owner", secret("d", token, json!({}))),
+        ("a token of another API's Connector", secret("e", token, owner("Connector", "example.com/v1"))),
         ("a workload's token", secret("f", token, owner("Deployment", "vigie.dev/v1alpha1"))),
     ] {
         let refused = refusal(ours.create(&params, &made).await).unwrap_or_else(|answer| panic!("{what}: {answer}"));
@@ -303,7 +303,7 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
         let refused = refused.unwrap_or_else(|answer| panic!("{what}: {answer}"));
         assert!(refused.ends_with(&format!("this would change {what}")), "{what}: {refused}");
     }
-    // vigie's own fields only: Secrets without its labels may be changed.
+    // A Secret of another type is refused, even when its owner is a Connector.
     let made = world.api::<Secret>().create(&params, &secret("mine", "Opaque", connector)).await.unwrap();
     assert!(refusal(ours.replace("mine", &params, &made).await).is_ok());
 }
