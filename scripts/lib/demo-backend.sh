@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The chapter about a backend: tests/backends/misbehave plays a Spring Boot application on a port of this machine.
+# The chapter about a backend: tests/backends/misbehave simulates a Spring Boot application on a port of this machine.
 
 SETTING=MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE
 
@@ -42,7 +42,7 @@ show_backends() {
   k get monitoredbackends | indent
 }
 
-# What happens most: the application is well, and its metrics page is gone since somebody changed its settings.
+# The most common fault: the application is healthy, and its metrics page is gone after a change of its settings.
 break_it() {
   print ""
   say "Somebody deploys it anew, without the setting that exposes its metrics page. The application itself is well."
@@ -73,7 +73,7 @@ mend_it() {
   show_backends
   prompt "kubectl events -n $NAMESPACE --for monitoredbackend/shop"
   local events
-  # Told after it is written.
+  # The event is published after the status is written.
   until_within 15 event_is_told monitoredbackend/shop Down || true
   events=$(k events --for monitoredbackend/shop)
   fold -s -w 110 <<<"$events" | sed 's, *$,,' | indent

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The chapter about a restart: the gateway of edge-2 runs in a Deployment, its tunnel breaks, and a restart brings it back.
+# The chapter about a restart: the gateway of edge-2 runs in a Deployment, its tunnel breaks, and a restart repairs it.
 
 give_it_a_workload() {
   say "edge-2 runs in a Deployment of this cluster. It is told so, and that vigie may restart it. (Its pods are played by" \
@@ -9,7 +9,7 @@ give_it_a_workload() {
   local patch='{"spec": {"workloadRef": {"kind": "Deployment", "name": "edge-2"}, "remediation": {"mode": "Restart", "unhealthyForSeconds": 5}}}'
   prompt "kubectl patch connector edge-2 -n $NAMESPACE --type merge -p '$patch'"
   k patch connector edge-2 --type merge --patch "$patch" | indent
-  # Else its own first rollout would be a restart by others a moment ago, which is left to work.
+  # Otherwise its own first rollout would count as a recent restart by others, which vigie waits for.
   until_within 30 template_is_older_than 5 || fail "the Deployment edge-2 is as young as before"
 }
 
@@ -19,7 +19,7 @@ template_is_older_than() {
   (($(date +%s) - $(date --date "$made" +%s) > $1))
 }
 
-# What an agent reports besides being alive.
+# Sets the check that edge-2's agent reports.
 report_tunnel() {
   sed -i "s/, \"checks\".*}\$/}/; s/}\$/, \"checks\": [{\"type\": \"WireGuardInterface\", \"status\": \"$1\"}]}/" \
     "$DEMO/beats/edge-2.json"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The story, chapter by chapter. Each looks for what it promises, and fails when it does not see it.
+# The story, chapter by chapter. Each checks its own promises, and fails if one does not hold.
 
 # Silent connectors of this demo are Late after 15 s and Offline after 30 s: see config/samples/demo.yaml.
 OFFLINE_AFTER=30
@@ -84,7 +84,7 @@ show_table() {
   k get connectors | indent
 }
 
-# The founding request, once, so that everybody sees there is nothing to it.
+# The founding request, once, to show how simple it is.
 beat_by_hand() {
   local name
   for name in "${NAMES[@]}"; do write_beat "$name"; done
@@ -153,7 +153,7 @@ watch_until_offline() {
   [[ $seen == ' Online Late Offline' ]] || fail "edge-3 went$seen instead of Online, Late, Offline"
 }
 
-# Offline must be dated at the deadline, and be told within a second of it (another one is for kubectl itself).
+# Offline must be dated at the deadline, and be published within a second of it (another one is for kubectl itself).
 compare_with_deadline() {
   local contact since
   contact=$(k get connector edge-3 -o 'jsonpath={.status.lastHeartbeatTime}')
@@ -165,7 +165,7 @@ compare_with_deadline() {
   print "   last contact      $contact" \
     "   Offline since     $since   (last contact + $OFFLINE_AFTER s, off by $off s)" \
     "   seen in kubectl   $noticed s after that"
-  # Silence does not count while the operator does not run, and says so in its log: the deadline is later then.
+  # Silence does not count while the operator does not run, which its log shows: the deadline is later then.
   if grep -q 'did not run for a while' "$LOGS/operator.log"; then
     shown "it turned Offline by itself; this machine did not let the operator run for a while, so its deadline was later"
     return
@@ -189,7 +189,7 @@ say_why() {
   k get connector edge-3 -o "jsonpath=$words" | indent
   prompt "kubectl events -n $NAMESPACE --for connector/edge-3"
   local events
-  # Told after it is written.
+  # The event is published after the status is written.
   until_within 15 event_is_told connector/edge-3 Offline || true
   events=$(k events --for connector/edge-3)
   fold -s -w 110 <<<"$events" | sed 's, *$,,' | indent

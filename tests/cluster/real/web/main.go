@@ -2,8 +2,8 @@
 // memory and ends on request.
 //
 //	web serve                  GET / answers the host name, /from the client's address, /fetch?url=URL what URL answers,
-// 	                           /lookup?name=NAME the name's addresses, /whoami the API server's name for the pod's user,
-// 	                           /eat allocates until it is stopped
+//	                           /lookup?name=NAME the name's addresses, /whoami the API server's name for the pod's user,
+//	                           /eat allocates until it is stopped
 //	web fail MESSAGE           prints the message and ends with status 7
 package main
 

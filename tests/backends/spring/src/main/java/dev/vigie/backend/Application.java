@@ -35,9 +35,8 @@ public class Application {
   }
 
   /**
-   * Has the lock that every request needs taken by a thread that ends without giving it back. From then on each
-   * request of the main port costs Tomcat a thread for good, and none is answered. A management port of its own is
-   * not concerned.
+   * A thread takes the lock that every request needs, and ends without releasing it. From then on each request of the
+   * main port permanently costs Tomcat a thread, and none is answered. A separate management port is not affected.
    */
   @PostMapping("/hang")
   String hang() throws InterruptedException {
