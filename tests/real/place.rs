@@ -41,5 +41,5 @@ pub(crate) fn image(backend: &str) -> String {
 /// A permit to run this many JVMs at once, until it is dropped: each needs half a minute of a core to start.
 pub(crate) async fn jvms(count: u32) -> SemaphorePermit<'static> {
     static JVMS: Semaphore = Semaphore::const_new(3);
-    JVMS.acquire_many(count).await.expect("nobody closes it")
+    JVMS.acquire_many(count).await.expect("the semaphore is never closed")
 }

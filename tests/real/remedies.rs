@@ -101,7 +101,7 @@ fn attempt(of: &Value) -> &str {
 
 /// Fails if the operator changes anything else within a while.
 async fn nothing_more(world: &World, so_far: usize) {
-    never(seconds(8), "another touch", async || {
+    never(seconds(8), "another change", async || {
         let touches = world.touches();
         (touches.len() != so_far).then(|| format!("{touches:?}"))
     })

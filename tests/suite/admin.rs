@@ -68,7 +68,7 @@ async fn the_metrics_of_the_contract_are_there_with_help_and_units() {
     assert_eq!(get(operator.admin(), "/nothing").unwrap().status, 404);
     assert_eq!(get(operator.admin(), "/api/v1/connectors?namespace=UPPER").unwrap().status, 400);
     let post = b"POST /api/v1/connectors HTTP/1.1\r\nHost: v\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    assert_eq!(crate::support::http::exchange(operator.admin(), post).unwrap().status, 405, "no call changes anything");
+    assert_eq!(crate::support::http::exchange(operator.admin(), post).unwrap().status, 405, "only GET is allowed");
 }
 
 /// The state of one connector by each of the five interfaces that give it.
@@ -123,7 +123,7 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
         ("late", "Late"),
         ("offline", "Offline"),
     ] {
-        eventually(SOON, &format!("everybody says {state} of {name}"), async || {
+        eventually(SOON, &format!("all interfaces report {state} of {name}"), async || {
             let said = states(&world, &operator, name).await;
             if said.iter().all(|one| one == state) {
                 Ok(())
@@ -168,7 +168,7 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
     let operator = world.operator(&["--admin-auth", "kubernetes"]).await;
     let (reader, stranger) = (world.account_token("reader").await, world.account_token("stranger").await);
     for path in ["/metrics", "/api/v1/connectors"] {
-        assert_eq!(get(operator.admin(), path).unwrap().status, 401, "{path} for nobody");
+        assert_eq!(get(operator.admin(), path).unwrap().status, 401, "{path} without a token");
         assert_eq!(get_as(operator.admin(), path, Some("nonsense")).unwrap().status, 401, "{path} for nonsense");
         assert_eq!(get_as(operator.admin(), path, Some(&stranger)).unwrap().status, 403, "{path} for a stranger");
         assert_eq!(get_as(operator.admin(), path, Some(&reader)).unwrap().status, 200, "{path} for the reader");

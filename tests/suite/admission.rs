@@ -145,7 +145,7 @@ async fn with_vigies_token_a_workload_is_restarted_and_nothing_else_of_it_is_cha
         let applied = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "shop"},
             "spec": {"template": {"spec": {"hostNetwork": true}}}});
         let by_force = ours.patch("shop", &PatchParams::apply("vigie").force(), &Patch::Apply(applied)).await;
-        assert!(refusal(by_force).unwrap().contains("spec.template.spec"), "server-side apply is no way round");
+        assert!(refusal(by_force).unwrap().contains("spec.template.spec"), "server-side apply is refused, too");
         // The administrator may do all of it meanwhile.
         let theirs = workloads(&world.client, &world.ns, kind);
         theirs.patch("shop", &params, &Patch::Merge(json!({"metadata": {"labels": {"b": "c"}}}))).await.unwrap();
@@ -282,7 +282,7 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
     }
 
     // vigie renews a token Secret of its own.
-    let mut held = ours.create(&params, &secret("edge", token, connector.clone())).await.expect("a token is made");
+    let mut held = ours.create(&params, &secret("edge", token, connector.clone())).await.expect("a token Secret is created");
     held.string_data =
         serde_json::from_value(json!({"token": "fedcba9876543210", "connector_id": "a", "url": "b"})).unwrap();
     let held = ours.replace("edge", &params, &held).await.expect("a token is renewed");
@@ -340,7 +340,7 @@ async fn with_vigies_token_a_pod_changes_its_role_alone_and_the_breaker_is_opene
     }
     for role in [json!("leader"), json!(null), json!(null)] {
         let role = Patch::Merge(json!({"metadata": {"labels": {"vigie.dev/role": role}}}));
-        pods.patch(HEEDED, &params, &role).await.expect("the label of the leader is vigie's");
+        pods.patch(HEEDED, &params, &role).await.expect("vigie may set the label of the leader");
     }
 
     let maps = policies.ours::<ConfigMap>();

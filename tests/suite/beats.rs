@@ -105,7 +105,7 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     let gone = world.state(seconds(180), "edge-1", "Offline").await;
     let deadline = time(&gone, "/status/stateSince");
     operator.has_dated(deadline, contact + seconds(30));
-    assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact, "last contact is what it was");
+    assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact, "the last contact is unchanged");
     assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired");
     assert_eq!(said(&gone, "Ready"), "False/HeartbeatExpired");
     assert_eq!(said(&gone, "Healthy"), "Unknown/Stale");
@@ -141,7 +141,7 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
         }
     })
     .await;
-    assert_eq!(world.events("edge-1", "Offline").await.len(), 1, "once for each occurrence");
+    assert_eq!(world.events("edge-1", "Offline").await.len(), 1, "one event for each occurrence");
 }
 
 /// Fails if none of these was written Offline within a second of its deadline. One on time is enough: it proves that

@@ -48,7 +48,7 @@ async fn a_budget_that_is_too_small_for_the_fleet_is_told_once_about_our_lease()
     assert!(note.contains("--status-writes-per-second") && note.contains("15 s"), "it names the budget to set: {note}");
     let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);
     assert!(staleness > 15.0, "{staleness}");
-    never(seconds(5), "it is told again", async || {
+    never(seconds(5), "it is published again", async || {
         let events = told().await;
         (events.len() != 1).then(|| format!("{events:?}"))
     })

@@ -75,7 +75,7 @@ async fn whatever_happens_to_a_write_nothing_is_lost_and_nothing_is_done_twice()
         faults.plan(name, at, *fault);
         gateway.beat_with(operator.beats(), &tunnel("Fail"));
     }
-    eventually(3 * SOON, "each comes to its end", async || {
+    eventually(3 * SOON, "each attempt ends", async || {
         let mut going = Vec::new();
         let all = world.with_attempts(world.connectors()).await;
         for gateway in &gateways {
@@ -155,14 +155,14 @@ async fn an_api_server_that_goes_away_in_the_middle_finds_the_attempt_carried_on
         })
         .await;
         operator.proxy.set(way);
-        eventually(SOON, "it is not sure to lead", async || match get(operator.beats(), "/api/health") {
+        eventually(SOON, "its leadership is unconfirmed", async || match get(operator.beats(), "/api/health") {
             Ok(answer) if text(&answer.json(), "/leader") == "uncertain" => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;
         operator.proxy.set(Way::Open);
         operator.hearing().await;
-        eventually(SOON, "it is restarted, and an outcome", async || {
+        eventually(SOON, "it is restarted, and has an outcome", async || {
             let is_restarted = !world.attempts_of(name).await.is_empty();
             let _ = gateway.try_beat(operator.beats(), &tunnel(if is_restarted { "Pass" } else { "Fail" }));
             let seen = world.get(name).await;
@@ -203,7 +203,7 @@ async fn a_leader_that_was_frozen_before_it_acted_changes_nothing_when_it_wakes(
     let second = world.replica(&UNBRAKED).await;
     second.hearing().await;
     let _down = beat_on(&second, &gateway, "Fail");
-    eventually(SOON, "the other one acts", async || match world.attempts_of("paris").await.len() {
+    eventually(SOON, "the other operator acts", async || match world.attempts_of("paris").await.len() {
         1 => Ok(()),
         other => Err(format!("{other}")),
     })
@@ -234,7 +234,7 @@ async fn cut_off_from_the_network_it_restarts_nothing() {
     let gateway = healthy(&world, &operator, "paris", json!({})).await;
     operator.proxy.set(Way::Blackhole);
     gateway.try_beat(operator.beats(), &tunnel("Fail"));
-    crate::support::never(seconds(20), "something is touched", async || {
+    crate::support::never(seconds(20), "a workload is changed", async || {
         let touched = world.touches();
         (!touched.is_empty()).then(|| format!("{touched:?}"))
     })
@@ -245,7 +245,7 @@ async fn cut_off_from_the_network_it_restarts_nothing() {
         .await;
     operator.proxy.set(Way::Open);
     world.state(SOON, "paris", "Online").await;
-    crate::support::never(seconds(3), "something is touched afterwards", async || {
+    crate::support::never(seconds(3), "a workload is changed afterwards", async || {
         let touched = world.touches();
         (!touched.is_empty()).then(|| format!("{touched:?}"))
     })

@@ -44,7 +44,7 @@ async fn a_failing_critical_check_is_degraded_with_its_cause_and_an_advice() {
     }
     let event = world.event(SOON, "edge-1", "Degraded").await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
-    assert_eq!(world.events("edge-1", "Degraded").await.len(), 1, "one for the state, not one for each cause");
+    assert_eq!(world.events("edge-1", "Degraded").await.len(), 1, "one event for the state, not one for each cause");
     report(json!([check("Process", "Pass", "")]));
     let seen = world.state(SOON, "edge-1", "Online").await;
     assert_eq!(said(&seen, "Ready"), "True/Ready");

@@ -186,7 +186,7 @@ async fn a_leader_that_was_frozen_past_its_term_writes_nothing_and_hears_nothing
     assert!(late.is_empty(), "it wrote after the other had taken over at {took_over}: {late:?}");
     assert!(
         status_writes(world.requests_of_second()).iter().any(|write| write.received > thawed),
-        "the new one writes on"
+        "the new leader keeps writing"
     );
     assert_eq!(old.scrape().sum("vigie_leader", &[]), 0.0);
     assert_eq!(new.scrape().sum("vigie_leader", &[]), 1.0);

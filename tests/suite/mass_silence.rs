@@ -34,7 +34,7 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
     assert_eq!(
         event.metadata.namespace.as_deref(),
         Some(world.ns.as_str()),
-        "it lies in the Namespace that it is about"
+        "the event is in the Namespace that it is about"
     );
     assert_eq!(event.regarding.as_ref().and_then(|about| about.kind.as_deref()), Some("Namespace"));
     assert!(event.note.as_deref().unwrap_or_default().contains("lyon"), "{event:?}");
@@ -60,7 +60,7 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
     let gone = world.state(seconds(180), "edge-0", "Offline").await;
     assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired");
     drop(beaters);
-    never(seconds(2), "it was told more than once", async || {
+    never(seconds(2), "it was published more than once", async || {
         let events = world.events(&world.ns, "MassSilence").await.len();
         // Silence that did not count for a moment starts a new mass silence.
         (events != 1 && !operator.froze()).then(|| format!("{events}"))

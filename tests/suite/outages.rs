@@ -40,12 +40,12 @@ async fn killed_and_started_again_the_operator_knows_what_it_knew() {
     }
     world.state(SOON, "edge-1", "Online").await;
     was_never_offline(&world, &history, "edge-1").await;
-    assert!(beater.beats().iter().all(|beat| beat.status() != Some(401)), "its token is what it was");
+    assert!(beater.beats().iter().all(|beat| beat.status() != Some(401)), "its token is unchanged");
     let still = world.get("dead-1").await;
     assert_eq!(still["status"]["stateSince"], gone["status"]["stateSince"], "a written Offline stays");
     assert_eq!(text(&still, "/status/state"), "Offline");
     world.event(SOON, "dead-1", "Offline").await;
-    assert_eq!(world.events("dead-1", "Offline").await.len(), 1, "told once, also across restarts");
+    assert_eq!(world.events("dead-1", "Offline").await.len(), 1, "published once, also across restarts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -90,7 +90,7 @@ async fn what_is_denied_is_never_dialled_in_whatever_notation() {
         assert_eq!(condition(&down, "Available"), ("False", "Denied"), "{url}: {down:#}");
     }
     assert_eq!(target.connections(), 0, "it was not dialled");
-    assert_eq!(get(operator.admin(), "/sd/prometheus").unwrap().json(), json!([]), "nor is Prometheus sent there");
+    assert_eq!(get(operator.admin(), "/sd/prometheus").unwrap().json(), json!([]), "it is not in the list for Prometheus");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,7 +204,7 @@ async fn when_all_go_dark_at_once_it_is_us_and_one_alone_is_an_outage() {
     targets[0].command("refuse");
     let down = world.sees_backend(seconds(60), &names[0], "Down", |found| text(found, "/status/state") == "Down").await;
     assert_eq!(condition(&down, "Available"), ("False", "Refused"), "one of one: {down:#}");
-    assert_eq!(world.events(&world.ns, "ProbeBlind").await.len(), 1, "it was told once");
+    assert_eq!(world.events(&world.ns, "ProbeBlind").await.len(), 1, "it was published once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,7 +244,7 @@ async fn a_killed_operator_says_nothing_new_when_it_is_back_and_only_the_leader_
     assert_eq!(history.of_connector("shop"), ["Up"]);
     assert_eq!(history.of_connector("sick"), ["Down"]);
     for (name, reason) in [("shop", "Up"), ("sick", "Down")] {
-        assert_eq!(world.events(name, reason).await.len(), 1, "{reason} of {name} was told once");
+        assert_eq!(world.events(name, reason).await.len(), 1, "{reason} of {name} was published once");
         assert!(world.events(name, "Unknown").await.is_empty(), "{name}");
     }
 }

@@ -61,7 +61,7 @@ async fn all_online(operator: &Operator) {
 
 /// A status is written before its event is published: the change is over when all events are published.
 async fn all_told(world: &World) {
-    eventually(seconds(480), "every connector's first Online is told", async || {
+    eventually(seconds(480), "the event of every connector's first Online is published", async || {
         let told = |request: &Request| request.verb == "create" && request.resource == "events" && request.is_success();
         let told = world.requests().iter().filter(|request| told(request)).count();
         if told >= FLEET { Ok(()) } else { Err(format!("{told} of {FLEET}")) }

@@ -80,7 +80,7 @@ async fn a_public_url_that_leads_nowhere_accuses_nobody() {
     road.set(Way::Cut);
     is_reachable(&operator, 0.0).await;
     is_unknown_and_never_offline(&world, &operator, &["alive", "silent"]).await;
-    assert!(beater.beats().last().unwrap().answer.is_err(), "the road is really cut");
+    assert!(beater.beats().last().unwrap().answer.is_err(), "the connection is really cut");
 
     road.set(Way::Open);
     let mended = Timestamp::now();
@@ -207,6 +207,6 @@ async fn the_leaders_label_is_on_the_leaders_pod_and_on_no_other() {
     assert_eq!(
         kept.labels().get("app.kubernetes.io/name").map(String::as_str),
         Some("vigie"),
-        "nothing else is touched"
+        "no other pod is changed"
     );
 }

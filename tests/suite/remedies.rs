@@ -96,7 +96,7 @@ async fn a_budget_is_used_up_loudly_flapping_buys_no_new_one_and_enough_health_d
     connector.try_beat(operator.beats(), &tunnel("Pass"));
     world.remediating("paris", "Idle").await;
     world.event(SOON, "paris", "GaveUp").await;
-    assert_eq!(world.events("paris", "GaveUp").await.len(), 1, "once for one ledger");
+    assert_eq!(world.events("paris", "GaveUp").await.len(), 1, "one event for one ledger");
     assert_eq!(world.attempts_of("paris").await.len(), 2);
     // Healthy for long enough: the budget is reset.
     world.patch("paris", json!({"spec": {"remediation": {"resetAfterSeconds": 2}}})).await;

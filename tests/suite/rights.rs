@@ -73,7 +73,7 @@ async fn an_operator_of_the_whole_cluster_is_refused_nothing() {
         ("update", "connectors/status"),
         ("update", "monitoredbackends/status"),
     ]);
-    eventually(SOON, "it asked for all of that", async || {
+    eventually(SOON, "it used all of these rights", async || {
         // Requests for absent objects count, too.
         let seen: Vec<_> = world.requests().into_iter().filter(|request| request.code != 403).collect();
         wanted.retain(|(verb, resource)| !seen.iter().any(|seen| seen.verb == *verb && seen.resource == *resource));
@@ -144,7 +144,7 @@ async fn a_diagnosis_misses_nothing_with_the_rights_that_we_ship() {
     let is_down = |found: &Value| text(found, "/status/state") == "Down" && found["status"]["diagnosis"].is_object();
     world.sees_backend(SOON, "shop", "Down, with a diagnosis", is_down).await;
     let mut wanted = BTreeSet::from(["configmaps", "events", "networkpolicies", "pods", "replicasets", "deployments"]);
-    eventually(SOON, "it asked for all of that", async || {
+    eventually(SOON, "it used all of these rights", async || {
         let seen = world.requests();
         wanted.retain(|resource| !seen.iter().any(|request| request.resource == *resource && request.is_success()));
         if wanted.is_empty() { Ok(()) } else { Err(format!("{wanted:?}")) }
@@ -195,7 +195,7 @@ async fn a_backend_whose_status_cannot_be_read_is_said_to_be_so() {
     world.backends().patch_status("shop", &PatchParams::default(), &broken).await.expect("a status is written");
     let _operator = world.operator(&[]).await;
     let seen = world
-        .sees_backend(SOON, "shop", "it is said", |found| condition(found, "Stalled").1 == "UnreadableStatus")
+        .sees_backend(SOON, "shop", "the status is reported as unreadable", |found| condition(found, "Stalled").1 == "UnreadableStatus")
         .await;
     assert_eq!(text(&seen, "/status/state"), "Unknown", "{seen:#}");
     let ledger = seen.pointer("/status/remediation/ledger");

@@ -308,12 +308,12 @@ async fn a_connector_deleted_while_it_beats_is_gone_and_created_again_has_a_new_
     world.state(SOON, "edge-1", "Online").await;
     world.connectors().delete("edge-1", &DeleteParams::default()).await.unwrap();
     let deleted = Timestamp::now();
-    eventually(SOON, "the sender is told", async || {
+    eventually(SOON, "the sender is answered 401", async || {
         let last = beater.beats().into_iter().rev().find(|beat| beat.sent > deleted);
         if last.as_ref().and_then(|beat| beat.status()) == Some(401) { Ok(()) } else { Err(format!("{last:?}")) }
     })
     .await;
-    eventually(SOON, "nothing is left of it", async || {
+    eventually(SOON, "it is removed everywhere", async || {
         let scrape = operator.scrape();
         let series: Vec<_> = scrape.0.lines().filter(|line| line.contains("name=\"edge-1\"")).collect();
         let secret = world.api::<Secret>().get_opt("edge-1-connector-token").await.map_err(|e| e.to_string())?;

@@ -29,7 +29,7 @@ async fn is_denied(world: &World, name: &str, causes: &[&str], reason: &str, say
 
 /// Fails if anything was changed, or is within a while; or if anything reports a change.
 async fn nothing_was_restarted(world: &World, operator: &Operator, names: &[&str], reasons: &[&str]) {
-    never(seconds(10), "something is touched", async || {
+    never(seconds(10), "a workload is changed", async || {
         let touches = world.touches();
         (!touches.is_empty()).then(|| format!("{touches:?}"))
     })

@@ -97,7 +97,7 @@ async fn who_may_only_edit_connectors_and_backends_has_nothing_restarted() {
         editor.is_refused(&world, "edge", mode("Restart"), "daemonsets", "agent").await;
 
         // Once another user has enabled restarts, the user may change every field except those.
-        admin.make("paris", restart).await.expect("the administrator may do all of it");
+        admin.make("paris", restart).await.expect("the administrator may enable restarts");
         admin.is_taken("paris", at("2026-01-31T12:00:00Z")).await;
         editor.is_taken("paris", json!({"metadata": {"labels": {"b": "c"}}})).await;
         editor.is_taken("paris", json!({"metadata": {"annotations": {"b": "c"}}})).await;
@@ -105,7 +105,7 @@ async fn who_may_only_edit_connectors_and_backends_has_nothing_restarted() {
         let interval = if editor.kind == "Connector" { "heartbeat" } else { "probe" };
         editor.is_taken("paris", json!({"spec": {interval: {"intervalSeconds": 20}}})).await;
         let found = editor.objects.get("paris").await.unwrap();
-        editor.objects.replace("paris", &PostParams::default(), &found).await.expect("the same again");
+        editor.objects.replace("paris", &PostParams::default(), &found).await.expect("an unchanged object is admitted");
         editor.is_refused(&world, "paris", at("2026-01-31T12:00:01Z"), "deployments", "shop").await;
         for (what, value) in [
             ("workloadRef", workload("Deployment", "other")),
@@ -157,7 +157,7 @@ async fn who_may_patch_the_workload_has_that_one_restarted_and_no_other() {
     // An agent's own unit is not a cluster object: every user that may edit the Connector may have it restarted.
     let [connectors, _] = Desk::of(&world, &policies.editor);
     let agent = json!({"agentRef": {"unit": "wg-gateway.service"}, "remediation": {"mode": "Restart"}});
-    connectors.make("agent", json!({"spec": agent})).await.expect("there is no right to ask for");
+    connectors.make("agent", json!({"spec": agent})).await.expect("an agent's unit needs no right");
     connectors.is_taken("agent", at("2026-01-31T12:00:00Z")).await;
     let swapped = json!({"spec": {"agentRef": null, "workloadRef": workload("Deployment", "shop")}});
     connectors.is_refused(&world, "agent", swapped, "deployments", "shop").await;

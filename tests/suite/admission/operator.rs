@@ -64,7 +64,7 @@ async fn they_are_rendered_unless_the_server_says_that_it_has_none() {
         assert_eq!(ran.stdout.matches("kind: ValidatingAdmissionPolicy\n").count(), if is_rendered { 5 } else { 0 });
     }
     let everywhere = world.rendered(&[]).ok();
-    assert!(!everywhere.contains("namespaceSelector"), "of all namespaces, when none is named: {everywhere}");
+    assert!(!everywhere.contains("namespaceSelector"), "without namespaces the policies match all: {everywhere}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -199,7 +199,7 @@ impl Ward {
             if let Some(number) = self.operators.iter().position(hears) {
                 return number;
             }
-            assert!(began.elapsed() < SOON, "nobody leads");
+            assert!(began.elapsed() < SOON, "no operator leads");
             self.live().await;
         }
     }
