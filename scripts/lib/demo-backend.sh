@@ -5,7 +5,7 @@ SETTING=MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE
 
 watch_a_backend() {
   local program
-  say "A backend is a service that is probed. This one is a small program that plays a Spring Boot application."
+  say "A backend is a service that is probed. This one is a small program that simulates a Spring Boot application."
   program=$("$ROOT/tests/backends/build" misbehave | tail -n 1)/misbehave
   SHOP=http://127.0.0.1:$(free_port 18081)
   remember SHOP "$SHOP"
@@ -67,7 +67,7 @@ explain_it() {
 
 mend_it() {
   print ""
-  say "With the setting back it needs nobody:"
+  say "The setting is restored. The next probes are enough:"
   curl --silent --show-error --fail --max-time 5 --output /dev/null "$SHOP/_/mode?set=ok"
   until_within 30 backend_is Up || fail "the metrics page is back, and shop is still $(backend_says state)"
   show_backends

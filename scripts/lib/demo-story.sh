@@ -57,7 +57,7 @@ run_the_operator() {
   write_operator_kubeconfig
   choose_ports
   say "Last contacts of connectors that are well are written back every 5 s instead of every 60, so that you can watch them." \
-    "The backend of the last chapter lives on this machine, and loopback is nothing that a backend may aim at unless an" \
+    "The backend of a later chapter is on this machine, and a backend may target loopback addresses only if an" \
     "administrator allows it."
   prompt "vigie run --listen ${URL#http://} --admin ${ADMIN_URL#http://} --namespace $NAMESPACE --checkpoint-seconds 5 --allow-network 127.0.0.1/32 &"
   start_operator
@@ -102,7 +102,7 @@ beat_by_hand() {
 
 refuse_a_stranger() {
   print ""
-  say "A wrong token, on the command line since it is worth nothing:"
+  say "A wrong token, on the command line because it is worthless:"
   local request answer
   request="{\"connector_id\": \"$NAMESPACE/edge-2\", \"token\": \"vgt_wrong\"}"
   prompt "curl -i -d '$request' $URL/api/connector/heartbeat"

@@ -202,7 +202,11 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
         (answer.status != 200).then(|| format!("{answer:?}"))
     })
     .await;
-    assert_eq!(get_as(operator.admin(), "/metrics", Some("another")).unwrap().status, 503, "a caller that was never allowed");
+    assert_eq!(
+        get_as(operator.admin(), "/metrics", Some("another")).unwrap().status,
+        503,
+        "a caller that was never allowed"
+    );
     operator.proxy.set(Way::Open);
     kubectl(&["delete", "clusterrolebinding", &ask, &read]);
     kubectl(&["delete", "clusterrole", &read]);

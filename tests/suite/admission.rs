@@ -282,7 +282,8 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
     }
 
     // vigie renews a token Secret of its own.
-    let mut held = ours.create(&params, &secret("edge", token, connector.clone())).await.expect("a token Secret is created");
+    let mut held =
+        ours.create(&params, &secret("edge", token, connector.clone())).await.expect("a token Secret is created");
     held.string_data =
         serde_json::from_value(json!({"token": "fedcba9876543210", "connector_id": "a", "url": "b"})).unwrap();
     let held = ours.replace("edge", &params, &held).await.expect("a token is renewed");

@@ -90,7 +90,11 @@ async fn what_is_denied_is_never_dialled_in_whatever_notation() {
         assert_eq!(condition(&down, "Available"), ("False", "Denied"), "{url}: {down:#}");
     }
     assert_eq!(target.connections(), 0, "it was not dialled");
-    assert_eq!(get(operator.admin(), "/sd/prometheus").unwrap().json(), json!([]), "it is not in the list for Prometheus");
+    assert_eq!(
+        get(operator.admin(), "/sd/prometheus").unwrap().json(),
+        json!([]),
+        "it is not in the list for Prometheus"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,7 +32,8 @@ async fn is_unknown_and_never_offline(world: &World, operator: &Operator, names:
         assert_eq!(text(&unknown, "/status/diagnosis/cause"), "ObserverUnreachable");
         assert!(!text(&unknown, "/status/diagnosis/advice").is_empty(), "{unknown:#}");
     }
-    never(seconds(8), "past its limit it is called Offline, and no operator could have heard it", async || offline()).await;
+    never(seconds(8), "past its limit it is called Offline, and no operator could have heard it", async || offline())
+        .await;
     assert_eq!(operator.scrape().samples("vigie_listening_since_timestamp_seconds"), [], "no beat can be heard");
 }
 

@@ -195,7 +195,9 @@ async fn a_backend_whose_status_cannot_be_read_is_said_to_be_so() {
     world.backends().patch_status("shop", &PatchParams::default(), &broken).await.expect("a status is written");
     let _operator = world.operator(&[]).await;
     let seen = world
-        .sees_backend(SOON, "shop", "the status is reported as unreadable", |found| condition(found, "Stalled").1 == "UnreadableStatus")
+        .sees_backend(SOON, "shop", "the status is reported as unreadable", |found| {
+            condition(found, "Stalled").1 == "UnreadableStatus"
+        })
         .await;
     assert_eq!(text(&seen, "/status/state"), "Unknown", "{seen:#}");
     let ledger = seen.pointer("/status/remediation/ledger");

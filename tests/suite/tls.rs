@@ -99,7 +99,11 @@ async fn a_replaced_certificate_is_served_without_a_restart_and_a_broken_one_kee
     let second = volume.issue("second");
     is_served(&operator, &edge, &second).await;
     let old = curl(&operator, &edge, &first);
-    assert_eq!((old.code, old.stdout.as_str()), (60, "\n000"), "a sender that trusts only the old one is not served: {old:?}");
+    assert_eq!(
+        (old.code, old.stdout.as_str()),
+        (60, "\n000"),
+        "a sender that trusts only the old one is not served: {old:?}"
+    );
     says(&operator, "the certificate changed and is used from now on").await;
 
     volume.put("broken", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n", "no key");
