@@ -48,7 +48,6 @@ impl Contender {
         Ok(Self::new(name, part, address, connections, requests))
     }
 
-    /// Runs its turn.
     pub(crate) async fn turn(&mut self, time: Duration) -> anyhow::Result<()> {
         let result = self.load.run(self.part.pid(), time).await.with_context(|| format!("asking {}", self.name))?;
         self.per_second.push(result.per_second);

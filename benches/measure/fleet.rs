@@ -23,7 +23,6 @@ fn name(i: usize) -> String {
 
 /// The initial status of a connector.
 pub(crate) struct Past {
-    /// Its stored state.
     pub(crate) state: ConnectorState,
     /// Time since its last beat.
     pub(crate) heard_ago: SignedDuration,

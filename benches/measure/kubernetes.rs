@@ -36,7 +36,7 @@ impl Cluster {
         self.dir.join("kubeconfig")
     }
 
-    /// A client of this program, whose requests the audit log distinguishes from the operator's.
+    /// A client for this program. The audit log distinguishes its requests from the operator's.
     pub(crate) async fn client(&self) -> anyhow::Result<kube::Client> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

@@ -19,7 +19,6 @@ use crate::process::{Part, memory};
 /// Timeout of each wait.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Its addresses.
 #[derive(Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) beats: SocketAddr,

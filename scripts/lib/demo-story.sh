@@ -245,20 +245,20 @@ what_to_try() {
    # frozen for longer than the deadline: the same
    kill -STOP \$(scripts/demo pid); sleep 40; kill -CONT \$(scripts/demo pid)
 
-   # all of them silent at once: after 30 s Offline, and it suspects the way to itself (MassSilence)
+   # all of them silent at once: Offline after 30 s, with the network to vigie as the suspect (MassSilence)
    scripts/demo silence ${NAMES[*]}
    scripts/demo beat ${NAMES[*]}
 
-   # a token that leaked: its beats get 401 from now on; Offline with the cause TokenRevoked; then the new one
+   # a leaked token: its beats get 401 from now on; Offline with the cause TokenRevoked; then the new token
    vigie token revoke edge-1 -n $NAMESPACE --yes
    scripts/demo beat edge-1
 
-   # a new token at leisure: the old one works until the new one is used (event TokenRotated)
+   # a new token without an outage: the old one works until the new one is used (event TokenRotated)
    vigie token rotate edge-1 -n $NAMESPACE --wait
    scripts/demo beat edge-1
    kubectl events -n $NAMESPACE --for connector/edge-1
 
-   # its Secret is lost: edge-2 does not notice; delivered anew within ten minutes
+   # a lost Secret: edge-2 is not affected; the Secret is created again within ten minutes
    kubectl delete secret -n $NAMESPACE edge-2-connector-token
 
    # deleted and created again: its beats get 401; Pending, until it has the new token
@@ -266,12 +266,12 @@ what_to_try() {
    kubectl apply -n $NAMESPACE -f config/samples/demo.yaml
    scripts/demo beat edge-3
 
-   # the backend: what it does on request is in tests/backends/README.md; then ask why, and heal it
+   # the backend: tests/backends/README.md lists its faults; then diagnose it, and repair it
    curl '$SHOP/_/mode?set=spring/db-down'; curl '$SHOP/_/mode?set=exposition/broken'; curl '$SHOP/_/mode?set=hang'
    vigie diagnose backend shop -n $NAMESPACE
    curl '$SHOP/_/mode?set=ok'
 
-   # it may not write any more: kubectl goes stale, vigie get and the metrics tell the truth; then the rights again
+   # without the right to write: kubectl shows old states, vigie get and the metrics stay exact; then the rights again
    kubectl delete rolebinding -n $NAMESPACE vigie
    scripts/demo silence edge-3; sleep 35; vigie get -n $NAMESPACE
    scripts/demo grant; scripts/demo beat edge-3
@@ -279,7 +279,7 @@ END
   if [[ $WHOSE != mine ]]; then
     cat <<END
 
-   # no API server at all: heartbeats are heard all the same
+   # without an API server: heartbeats are still accepted
    tests/cluster/cluster stop-component apiserver
    vigie get -n $NAMESPACE
    tests/cluster/cluster start-component apiserver

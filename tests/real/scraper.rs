@@ -41,7 +41,6 @@ impl Host {
         self.forbid("reject", to, &[how]);
     }
 
-    /// Removes these rules.
     pub(crate) fn allow(&self) {
         self.cluster.command(&["host", "allow", &self.name]).ok();
     }

@@ -52,7 +52,6 @@ impl Pulse {
         Self { beats, stop }
     }
 
-    /// Stops beating.
     pub(crate) fn halt(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The API server admits and refuses the objects of `tests/api/*cases.yaml` as they say, explains every field, and
+//! The API server admits and refuses the objects of `tests/api/*cases.yaml` as specified, explains every field, and
 //! emits no warning.
 
 use std::path::Path;

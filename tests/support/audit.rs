@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::{text, time};
 
-/// One answered request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) verb: String,
@@ -19,7 +18,6 @@ pub(crate) struct Request {
     pub(crate) code: i64,
     /// The time at which the API server received it.
     pub(crate) received: Timestamp,
-    /// The request URI.
     pub(crate) uri: String,
     /// The pod whose token the request carried; empty without a pod's token.
     pub(crate) pod: String,
@@ -64,7 +62,6 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// From now on.
     pub(crate) fn from_now(file: PathBuf) -> Self {
         let from = std::fs::metadata(&file).map_or(0, |meta| meta.len());
         Self { file, from }

@@ -20,7 +20,6 @@ impl World {
         Api::namespaced_with(client.clone(), &self.ns, &kind)
     }
 
-    /// Creates a MonitoredBackend.
     pub(crate) async fn backend(&self, name: &str, spec: Value) {
         let object = json!({
             "apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackend", "metadata": {"name": name}, "spec": spec,

@@ -83,7 +83,6 @@ impl Cluster {
         run(Command::new(kubectl).args(args).env("KUBECONFIG", self.kubeconfig()))
     }
 
-    /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir.join("kubeconfig")
     }

@@ -74,7 +74,6 @@ struct Book {
     writes: Vec<Write>,
 }
 
-/// The proxy.
 #[derive(Clone)]
 pub(crate) struct Faults {
     pub(crate) address: SocketAddr,

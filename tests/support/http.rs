@@ -128,7 +128,6 @@ pub(crate) fn exchange(to: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
     session.receive().map_err(|error| sent.err().unwrap_or(error))
 }
 
-/// `GET path`.
 pub(crate) fn get(to: SocketAddr, path: &str) -> io::Result<Answer> {
     get_as(to, path, None)
 }

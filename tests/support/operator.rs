@@ -156,7 +156,6 @@ impl Operator {
         String::from_utf8_lossy(&[read("cmdline"), read("environ")].concat()).into_owned()
     }
 
-    /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -150,7 +150,6 @@ impl World {
         self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("a binding is made");
     }
 
-    /// Deletes the binding.
     pub(crate) async fn revoke(&self, role: &str) {
         self.api::<RoleBinding>().delete(role, &Default::default()).await.expect("the binding is deleted");
     }

@@ -40,12 +40,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// In the shared cluster.
     pub(crate) async fn new(name: &str) -> Self {
         Self::on(cluster::shared(), name).await
     }
 
-    /// In this cluster.
     pub(crate) async fn on(cluster: Arc<Cluster>, name: &str) -> Self {
         let started = jiff::Timestamp::now().as_millisecond() % 100_000_000;
         let ns = format!("{name}-{}-{started}", std::process::id());
@@ -205,7 +203,6 @@ impl World {
         installed
     }
 
-    /// Creates a Connector.
     pub(crate) async fn create(&self, name: &str, spec: Value) -> DynamicObject {
         let object = json!({
             "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": {"name": name}, "spec": spec,

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The commands. All but status and env hold the cluster directory's lock.
 
-MARK=$CLUSTER_DIR/.vigie-cluster # the lock, and the sign that the directory is ours
+MARK=$CLUSTER_DIR/.vigie-cluster # the lock, and the mark of a cluster directory
 
 use_profile() {
   PROFILE=$1

@@ -58,7 +58,6 @@ struct Patient {
     /// The attempt whose pod template cured it last.
     cured_by: Option<String>,
     is_down: bool,
-    /// Number of failures.
     failures: usize,
     /// Every recorded attempt and how it ended: its outcome, and whether it restarted the workload.
     ended: BTreeMap<String, (String, bool)>,

@@ -14,7 +14,7 @@ import org.springframework.web.bind.annotation.PostMapping;
 import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
 
-/** A service as small as it can be, that can be told to stop serving. */
+/** A minimal service that stops serving on request. */
 @SpringBootApplication
 @RestController
 public class Application {
@@ -52,7 +52,7 @@ public class Application {
     AvailabilityChangeEvent.publish(events, this, state);
   }
 
-  /** BROKEN makes liveness DOWN; nothing but a restart should undo it. */
+  /** BROKEN makes liveness DOWN; only a restart should undo it. */
   @PostMapping("/liveness")
   void liveness(@RequestParam LivenessState state) {
     AvailabilityChangeEvent.publish(events, this, state);
