@@ -73,8 +73,8 @@ fn kubectl(args: &[&str], input: Option<&Value>) -> Result<String, String> {
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// Prepares the cluster, once: as `make e2e` finds it, plus the definitions of other projects and the namespaces. They are
-/// left in place.
+/// Prepares the cluster, once: as `make e2e` finds it, plus the definitions of other projects and the namespaces. They
+/// are left in place.
 static PREPARED: LazyLock<()> = LazyLock::new(|| {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=chart-tests"];
     let mut names = Vec::new();
