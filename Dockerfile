@@ -1,9 +1,9 @@
-# The operator's image. What it is made from is laid out by scripts/image (`make image`), since a binary needs just this:
-# itself, the dynamic loader, the few libraries that it names, the certificates that clients trust.
-# No shell, no package manager, nothing to update but vigie itself.
+# The operator's image. scripts/image (`make image`) prepares its files, because the binary needs only these: itself,
+# the dynamic loader, the few libraries that it names, the certificates that clients trust. No shell, no package
+# manager, nothing to update but vigie itself.
 FROM scratch
 COPY root/ /
-# Nobody's: nothing here is written, and nothing is owned by whoever runs it.
+# An unprivileged user: no file is written here, and the user owns none.
 USER 65532:65532
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 EXPOSE 8080 9090

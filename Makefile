@@ -1,4 +1,4 @@
-# Everything a person or a machine does with this checkout. `make` alone explains.
+# Every task of this checkout. `make` alone lists the targets.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,11 +7,11 @@ MAKEFLAGS += --no-print-directory
 
 # The cluster to start: see tests/cluster/README.md.
 PROFILE ?= simulated
-# Tests in the suite wait more than they compute: many run side by side on few cores.
+# Tests in the suite wait more than they compute: many run in parallel on few cores.
 E2E_THREADS ?= 16
-# Those with pods that really run start JVMs.
+# The tests with real pods start JVMs.
 REAL_THREADS ?= 6
-# How often `make chaos` kills the operator.
+# Number of kills by `make chaos`.
 N ?= 200
 
 CLUSTER_COMMAND := tests/cluster/cluster
@@ -27,9 +27,9 @@ help:
 	  { text = "" }' Makefile
 	@printf '\nDEMO_EXIT=1 make demo runs through and takes everything down; CLUSTER=mine make demo uses your own\n'
 	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=16 and REAL_THREADS=6 are how many tests\n'
-	@printf 'run at once; VIGIE_REAL=required fails where pods cannot really run.\n'
+	@printf 'run at once; VIGIE_REAL=required fails where real pods cannot run.\n'
 
-## The main job, narrated, on a cluster of its own; stays up to play with
+## The main job, with narration, on a cluster of its own; stays up for experiments
 demo:
 	@scripts/demo up
 
@@ -51,17 +51,17 @@ e2e:
 	@scripts/prerequisites rust cc go curl
 	@scripts/e2e $(PROFILE) $(E2E_THREADS)
 
-## Black-box tests with pods that really run, as root; a machine that cannot says so and goes on
+## Black-box tests with real pods, as root; a machine that cannot run them skips them with a message
 real:
 	@scripts/prerequisites rust cc go curl
 	@scripts/e2e-real $(REAL_THREADS)
 
-## Kill the operator N times, and count by the API server's record that every attempt restarted once; 4 s for each
+## Kill the operator N times, and check in the API server's audit log that every attempt restarted once; 4 s for each
 chaos:
 	@scripts/prerequisites rust cc go curl
 	@scripts/chaos $(PROFILE) $(N)
 
-## Measure; takes long, and wants a machine with nothing else to do
+## Measure; takes long, and needs an otherwise idle machine
 bench:
 	@scripts/prerequisites rust cc
 	@if [ -x scripts/bench ]; then scripts/bench; else cargo bench --locked; fi
@@ -93,6 +93,6 @@ cluster-up:
 cluster-down:
 	@$(CLUSTER_COMMAND) down
 
-## What runs of it
+## Show the cluster's processes
 cluster-status:
 	@$(CLUSTER_COMMAND) status

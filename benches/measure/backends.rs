@@ -1,5 +1,5 @@
-//! 2,000 MonitoredBackends on a real API server: what they cost, and how late their probes start; then the same with a
-//! quarter of them black-holed.
+//! 2,000 MonitoredBackends on a real API server: their cost, and the lag of their probes; then the same with a quarter
+//! of them black-holed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,15 +24,15 @@ use crate::targets::{Arrival, Targets, is_holed};
 
 const BACKENDS: usize = 2_000;
 const INTERVAL: Duration = Duration::from_secs(15);
-/// How long each of the states is measured.
+/// Duration of the measurement of each state.
 const STEADY: Duration = Duration::from_secs(120);
-/// For so long nothing but checkpoints and the lease is written before a fleet counts as steady.
+/// A fleet counts as steady after this long with no writes but checkpoints and the lease.
 const SETTLED: Duration = Duration::from_secs(15);
-/// From when on a quarter begins to hang until each of them was probed often enough to be Down.
+/// From the moment a quarter begins to hang until each of them was probed often enough to be Down.
 const GOING_DARK: Duration = Duration::from_secs(60);
-/// By how much the healthy ones' lag may differ between two measurements of the same, in milliseconds.
+/// Tolerated difference of the healthy ones' lag between two measurements of the same, in milliseconds.
 const NOISE: f64 = 10.0;
-/// The operator's two clocks and ours may differ by so much: who comes early by less is on time.
+/// Tolerated difference between the operator's two clocks and ours: a probe that is early by less is on time.
 const EARLY: SignedDuration = SignedDuration::from_millis(500);
 
 pub(crate) async fn measure() -> anyhow::Result<()> {
@@ -90,7 +90,7 @@ async fn create(client: &kube::Client, port: u16) -> anyhow::Result<()> {
         .context("creating the MonitoredBackends")
 }
 
-/// The place of each target within the interval, by its number.
+/// The offset of each target within the interval, by its number.
 async fn places(client: &kube::Client) -> anyhow::Result<HashMap<usize, u64>> {
     let api: Api<MonitoredBackend> = Api::namespaced(client.clone(), NAMESPACE);
     let list = api.list(&ListParams::default()).await?;
@@ -108,7 +108,7 @@ async fn in_state(ports: Ports, state: &str, count: usize) -> anyhow::Result<()>
     .await
 }
 
-/// Waits until transitions are written and events are told.
+/// Waits until transitions are written and events are published.
 async fn settled(cluster: &Cluster) -> anyhow::Result<()> {
     until(Duration::from_secs(3), "the fleet to be steady", async || {
         let now = Timestamp::now();
@@ -126,7 +126,7 @@ struct Run {
 }
 
 impl Run {
-    /// By how much the 99th percentile of the healthy ones' lag exceeds that of an idle timer, in milliseconds.
+    /// The difference between the 99th percentile of the healthy ones' lag and that of an idle timer, in milliseconds.
     async fn measured(&self, when: &str, targets: &Targets, time: Duration) -> anyhow::Result<f64> {
         println!("{when}, {} s", time.as_secs());
         let pid = self.operator.part.pid();
@@ -155,7 +155,7 @@ impl Run {
         Ok((p99 - ours).max(0.0))
     }
 
-    /// How late each probe of a target came that is well all the time, by the clock of who was probed.
+    /// The lag of each probe of a target that is healthy throughout, by the target's clock.
     fn lags(&self, arrivals: &[Arrival]) -> Vec<Duration> {
         let lag = |arrival: &Arrival| {
             let place = self.places.get(&arrival.target)?;
@@ -167,7 +167,7 @@ impl Run {
     }
 }
 
-/// How late timers are in a process that does next to nothing: what the machine does to everybody.
+/// The lag of timers in an idle process: the machine's own share of the lag.
 async fn lateness(time: Duration) -> Vec<Duration> {
     let end = Instant::now() + time;
     let mut late = Vec::new();
@@ -179,9 +179,9 @@ async fn lateness(time: Duration) -> Vec<Duration> {
     late
 }
 
-/// What the operator counts of its probes.
+/// The operator's own counts of its probes.
 struct Counted {
-    /// Bound of the lag in seconds, and how many started within it.
+    /// Upper bound of the lag in seconds, and the number of probes that started within it.
     within: Vec<(String, f64)>,
     started: f64,
     missed: f64,

@@ -1,4 +1,4 @@
-//! Beats with token check, against the bare stack and against what people use today.
+//! Beats with token check, compared with the bare stack and with a common alternative.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::fleet;
 use crate::load::Wire;
 use crate::process::Part;
 
-/// So many are registered, and beat in turn. Not fewer: a connector above ten times its rate is told to slow down,
-/// which is another path.
+/// Number of registered connectors, which beat in turn. Not fewer: a connector above ten times its rate is told to slow
+/// down, which is another code path.
 const CONNECTORS: usize = 100_000;
-/// What the pushgateway holds: one group each.
+/// Groups in the pushgateway: one for each connector.
 const GROUPS: usize = 1_000;
 const CONNECTIONS: usize = 64;
-/// Many short turns rather than few long ones: what disturbs the machine then disturbs both of a pair.
+/// Many short turns rather than few long ones: a disturbance of the machine then affects both of a pair.
 const ROUNDS: usize = 20;
 const TURN: Duration = Duration::from_millis(1500);
-/// The pushgateway has its turn in every fifth round: its answers take long enough to be counted in fewer.
+/// The pushgateway has its turn in every fifth round: its answers are so slow that fewer rounds suffice.
 const PUSHED_EVERY: usize = 5;
 
 /// In turns: bare, vigie, pushgateway, bare, …
@@ -65,11 +65,11 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Debian's pushgateway with its groups in place, when scripts/bench could get it.
+/// Debian's pushgateway with its groups in place, if scripts/bench could get it.
 async fn pushgateway() -> anyhow::Result<Option<Contender>> {
     let Some(root) = std::env::var_os("PUSHGATEWAY").filter(|path| !path.is_empty()) else { return Ok(None) };
     let program = Path::new(&root).join("usr/bin/prometheus-pushgateway");
-    // Freed for it; nobody else asks for ports here in between.
+    // Freed for the pushgateway; no other process here opens a port in between.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let listen = format!("--web.listen-address={address}");
     let part = Part::run(&program, &[&listen, "--log.level=error"], Stdio::null())?;
@@ -82,7 +82,7 @@ async fn pushgateway() -> anyhow::Result<Option<Contender>> {
     Ok(Some(Contender::new("Debian's pushgateway", part, address, CONNECTIONS, requests)))
 }
 
-/// One metric of one group, replaced.
+/// Replaces one metric of one group.
 fn push(group: usize) -> Vec<u8> {
     let body = "# TYPE last_contact gauge\nlast_contact 1\n";
     format!(

@@ -24,7 +24,7 @@ const CONNECTORS: usize = 5_000;
 /// All of them every 30 s.
 const RATE: f64 = CONNECTORS as f64 / 30.0;
 const CONNECTIONS: usize = 50;
-/// For so long nothing but checkpoints and the lease is written before a fleet counts as steady.
+/// A fleet counts as steady after this long with no writes but checkpoints and the lease.
 const SETTLED: Duration = Duration::from_secs(15);
 const STEADY: Duration = Duration::from_secs(120);
 
@@ -91,11 +91,11 @@ async fn create(client: &kube::Client) -> anyhow::Result<()> {
         .context("creating the Connectors")
 }
 
-/// Waits until each Connector has its token, and tells from the audit log when that was.
+/// Waits until each Connector has its token, and reads from the audit log when that was.
 async fn provisioned(cluster: &Cluster, client: &kube::Client, operator: &Running) -> anyhow::Result<()> {
     let api: Api<Connector> = Api::namespaced(client.clone(), fleet::NAMESPACE);
     until(Duration::from_secs(3), "every Connector to be provisioned", async || {
-        // From the API server's memory: asking costs little and delays nobody.
+        // From the API server's memory: the request is cheap and delays no other.
         let list = api.list(&ListParams::default().match_any()).await?;
         let provisioned = |connector: &&Connector| {
             let conditions = connector.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -136,7 +136,7 @@ async fn tokens(client: &kube::Client) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(requests)
 }
 
-/// Waits until transitions are written and events are told.
+/// Waits until transitions are written and events are published.
 async fn settled(cluster: &Cluster) -> anyhow::Result<()> {
     until(Duration::from_secs(3), "the fleet to be steady", async || {
         let now = Timestamp::now();
@@ -159,7 +159,7 @@ async fn steady(cluster: &Cluster, operator: &Running) -> anyhow::Result<()> {
     operator.report_memory("when steady")
 }
 
-/// After a restart: when it hears, when all are Online, and that it told nobody a falsehood meanwhile.
+/// After a restart: when it hears, when all are Online, and a check that it reported no false state meanwhile.
 async fn report_restart(operator: &Running, ports: Ports, beats: &Beats, client: &kube::Client) -> anyhow::Result<()> {
     let heard = beats.heard.load(Ordering::Relaxed);
     operator.ready(ports).await?;
@@ -172,7 +172,7 @@ async fn report_restart(operator: &Running, ports: Ports, beats: &Beats, client:
     say("from start to the first beat heard, s", format!("{:.2}", seconds_since(operator.started)));
     all_online(ports).await?;
     say("from start to all Online, s", format!("{:.1}", seconds_since(operator.started)));
-    // Another round of beats, and what followed from them is written.
+    // One more round of beats, until its effects are written.
     tokio::time::sleep(Duration::from_secs(40)).await;
     let api: Api<Connector> = Api::namespaced(client.clone(), fleet::NAMESPACE);
     let list = api.list(&ListParams::default()).await?;
@@ -193,7 +193,7 @@ async fn all_online(ports: Ports) -> anyhow::Result<()> {
     .await
 }
 
-/// The fleet's beats, which go on whatever happens to the operator.
+/// The fleet's beats, which continue whatever happens to the operator.
 struct Beats {
     heard: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
@@ -234,7 +234,7 @@ impl Drop for Beats {
     }
 }
 
-/// One try, on the connection that is there or on a new one.
+/// One try, on the open connection or on a new one.
 async fn ask(wire: &mut Option<Wire>, address: SocketAddr, request: &[u8]) -> anyhow::Result<u16> {
     let mut open = match wire.take() {
         Some(open) => open,

@@ -10,7 +10,7 @@ use crate::figures::{Repeated, say};
 use crate::load::Load;
 use crate::process::Part;
 
-/// One of those that are compared.
+/// One of the compared servers.
 pub(crate) struct Contender {
     name: &'static str,
     part: Part,
@@ -36,7 +36,7 @@ impl Contender {
         Self { name, part, load, per_second, cpu, median, p99, own_cpu }
     }
 
-    /// Starts a server of ours, which prints its address.
+    /// Starts a server of this program, which prints its address.
     pub(crate) fn start(
         name: &'static str,
         args: &[&str],
@@ -48,7 +48,6 @@ impl Contender {
         Ok(Self::new(name, part, address, connections, requests))
     }
 
-    /// Its turn.
     pub(crate) async fn turn(&mut self, time: Duration) -> anyhow::Result<()> {
         let result = self.load.run(self.part.pid(), time).await.with_context(|| format!("asking {}", self.name))?;
         self.per_second.push(result.per_second);

@@ -1,5 +1,5 @@
-//! 100,000 connectors that beat every 30 s, and what it costs; 1,000 of them expire within a second, and how late that
-//! is noticed.
+//! 100,000 connectors that beat every 30 s, and their cost; 1,000 of them expire within a second, and the lag of the
+//! verdict.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -29,22 +29,22 @@ use crate::servers;
 const CONNECTORS: usize = 100_000;
 /// All of them every 30 s.
 const RATE: f64 = 100_000.0 / 30.0;
-/// How long it is measured. With what comes before, all waves expire within.
+/// Duration of the measurement. With the preceding steps, all waves expire within it.
 const TIME: Duration = Duration::from_secs(22);
 /// Connectors in a wave.
 const WAVE: usize = 1_000;
 /// Waves of connectors all over the fleet that turn Offline, each within a second; then a whole site turns Late.
 const WAVES: usize = 5;
-/// The first wave expires so long after the start: the fleet is loaded, and beats.
+/// The first wave expires this many seconds after the start: by then the fleet is loaded, and beats.
 const FIRST: f64 = 6.0;
-/// Between two waves.
+/// Seconds between two waves.
 const APART: f64 = 2.5;
 /// Defaults of a connector, in seconds (api.md).
 const LATE: f64 = 90.0;
 const OFFLINE: f64 = 300.0;
 
-/// Whether, and with which wave, connector `i` falls silent. The waves take fifty of each of their sites; the last one
-/// is a site of its own.
+/// The wave with which connector `i` falls silent, if any. The waves take fifty of each of their sites; the last one is
+/// a site of its own.
 fn wave(i: usize) -> Option<usize> {
     if i % 100 == 7 {
         return Some(WAVES);
@@ -58,7 +58,7 @@ fn connector(i: usize, now: Now) -> Connector {
     let (state, heard_ago) = match wave(i) {
         Some(WAVES) => (ConnectorState::Online, LATE - FIRST - APART * WAVES as f64 - within),
         Some(wave) => (ConnectorState::Late, OFFLINE - FIRST - APART * wave as f64 - within),
-        // The longest silent beat first: their deadlines are spread as those of a fleet that has run for long.
+        // The longest silence first: the deadlines are spread like those of a fleet that has run for long.
         None => (ConnectorState::Online, 80.0 * (1.0 - i as f64 / CONNECTORS as f64)),
     };
     let past = Past { state, heard_ago: SignedDuration::from_secs_f64(heard_ago), site, interval: 30 };
@@ -120,7 +120,7 @@ fn milliseconds(time: Duration) -> f64 {
 /// The wave of a connector and its lag, for each verdict.
 type Lags = Arc<Mutex<Vec<(usize, Duration)>>>;
 
-/// The process that is measured: `direct` beats to itself, `http` is beaten to.
+/// The measured process: `direct` beats to itself, `http` receives beats.
 pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
     let lags = Lags::default();
     let operator = Operator::start(Box::new({
@@ -158,14 +158,14 @@ pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the controller would be woken for, and how long after the deadline.
+/// The presence that the controller would see, and the time since the deadline.
 fn look(registry: &Registry, entry: &Entry) -> (Presence, Duration) {
     let now = registry.clock().now();
     let verdict = entry.snapshot(registry.listening.listening(), now).verdict;
     (verdict.presence, now.since(verdict.since))
 }
 
-/// The wave whose turn it was; one too many for what must not be: the report is refused then.
+/// The wave that expired; WAVES + 1 for an unexpected expiry, which makes the report invalid.
 fn expired(entry: &Entry, presence: Presence) -> Option<usize> {
     let number = entry.identity.key.name.rsplit('-').next().and_then(|digits| digits.parse().ok());
     match (number.and_then(wave), presence) {
@@ -176,7 +176,7 @@ fn expired(entry: &Entry, presence: Presence) -> Option<usize> {
     }
 }
 
-/// Beats at the rate for the time; gives the cores that this process used meanwhile.
+/// Beats at the rate for the time; returns the cores that this process used meanwhile.
 async fn direct(registry: &Registry) -> anyhow::Result<f64> {
     const STEP: Duration = Duration::from_millis(5);
     let bodies: Vec<String> = beating().map(|i| fleet::beat(&fleet::id(i), &fleet::token(i))).collect();

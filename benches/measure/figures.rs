@@ -30,7 +30,7 @@ impl FromIterator<f64> for Repeated {
     }
 }
 
-/// `median (lowest to highest)`, with as many decimals as asked for.
+/// `median (lowest to highest)`, with the requested number of decimals.
 impl fmt::Display for Repeated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = f.precision().unwrap_or(0);
@@ -39,7 +39,7 @@ impl fmt::Display for Repeated {
     }
 }
 
-/// The `percent`th percentile: the smallest value that so many percent do not exceed. Sorts.
+/// The `percent`th percentile: the smallest value that this many percent do not exceed. Sorts.
 pub(crate) fn percentile(values: &mut [Duration], percent: f64) -> Duration {
     values.sort_unstable();
     let rank = (values.len() as f64 * percent / 100.0).ceil() as usize;

@@ -1,4 +1,4 @@
-//! Connectors as the API server would have them, and what they send.
+//! Connectors as the API server would store them, and their beats.
 
 use jiff::{SignedDuration, Timestamp};
 use vigie::api::{
@@ -6,7 +6,6 @@ use vigie::api::{
 };
 use vigie::heartbeat::credentials::Digest;
 
-/// The namespace of all of them.
 pub(crate) const NAMESPACE: &str = "gateways";
 
 /// The token of connector `i`, as long as a real one.
@@ -14,7 +13,6 @@ pub(crate) fn token(i: usize) -> String {
     format!("vgt_{i:043}")
 }
 
-/// The id of connector `i`.
 pub(crate) fn id(i: usize) -> String {
     format!("{NAMESPACE}/{}", name(i))
 }
@@ -23,15 +21,13 @@ fn name(i: usize) -> String {
     format!("edge-{i:06}")
 }
 
-/// What a connector looks like to begin with.
+/// The initial status of a connector.
 pub(crate) struct Past {
-    /// Its stored state.
     pub(crate) state: ConnectorState,
-    /// How long ago it was heard last.
+    /// Time since its last beat.
     pub(crate) heard_ago: SignedDuration,
-    /// Its site.
     pub(crate) site: String,
-    /// How often it is to beat, in seconds.
+    /// Its beat interval in seconds.
     pub(crate) interval: i32,
 }
 
@@ -58,12 +54,11 @@ pub(crate) fn connector(i: usize, past: Past, now: Timestamp) -> Connector {
     connector
 }
 
-/// The founding beat.
 pub(crate) fn beat(id: &str, token: &str) -> String {
     format!(r#"{{"connector_id":"{id}","token":"{token}"}}"#)
 }
 
-/// A beat with all that an agent says: eight checks, and who it is.
+/// A beat with all fields of an agent: eight checks, and its identity.
 pub(crate) fn full_beat(i: usize, sequence: u64) -> String {
     let checks: Vec<String> = [
         "Process",
@@ -86,7 +81,7 @@ pub(crate) fn full_beat(i: usize, sequence: u64) -> String {
     )
 }
 
-/// `body` as a request to beat, on a connection that stays.
+/// `body` as a heartbeat request on a keep-alive connection.
 pub(crate) fn request(body: &str) -> Vec<u8> {
     format!(
         "POST /api/connector/heartbeat HTTP/1.1\r\nHost: vigie.example\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

@@ -1,4 +1,4 @@
-//! What a target costs as there are more of them: the operator's rounds, without an API server.
+//! The cost of a target as the number of targets grows: the operator's probe rounds, without an API server.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use crate::prober::Order;
 use crate::process::{Part, exact_cpu, memory};
 use crate::targets::Targets;
 
-/// How many, and how often each is probed, in seconds: first as fleets are, then at 100 probes/s whatever their number.
+/// Number of targets and probe interval in seconds: first typical fleets, then 100 probes/s whatever the number.
 const FLEETS: [(usize, i32); 6] = [(100, 15), (1_000, 15), (10_000, 15), (100, 1), (1_000, 10), (10_000, 100)];
 const MEASURED: Duration = Duration::from_secs(30);
-/// CPU per probe of the largest fleet over that of the middle one, at the same rate of probes: no more than the
-/// measurement is uncertain by.
+/// CPU per probe of the largest fleet over that of the middle one, at the same rate of probes: within the uncertainty
+/// of the measurement.
 const FLAT: f64 = 1.25;
 
 pub(crate) async fn measure() -> anyhow::Result<()> {
@@ -44,7 +44,7 @@ struct Grown {
     cpu: f64,
     rate: f64,
     cores: f64,
-    /// Resident bytes more than without targets.
+    /// Resident bytes in addition to those without targets.
     memory: u64,
 }
 
@@ -57,7 +57,7 @@ impl Grown {
         let pid = part.pid();
         let empty = memory(pid)?.0;
         part.tell(Order::Paced(0))?;
-        // New ones are probed at once.
+        // New targets are probed at once.
         targets.wait_for(count as u64).await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let before = (exact_cpu(pid)?, targets.served(), Instant::now());

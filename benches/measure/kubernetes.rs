@@ -1,4 +1,4 @@
-//! A cluster of our own for the time of a measurement, and what its audit log says.
+//! A cluster for the duration of a measurement, and its audit log.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use serde_json::Value;
 /// The checkout that this program was built from.
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// etcd and an API server; gone when this is dropped.
+/// etcd and an API server; stopped when this is dropped.
 pub(crate) struct Cluster {
     dir: PathBuf,
 }
 
 impl Cluster {
-    /// Starts it with the CRDs of this checkout in place.
+    /// Starts it and installs the CRDs of this checkout.
     pub(crate) fn up() -> anyhow::Result<Self> {
         let dir = Path::new(CHECKOUT).join(".bench/cluster");
         let cluster = Self { dir };
-        // What an interrupted run left behind would be measured too.
+        // The rest of an interrupted run would be measured too.
         cluster.command(&["down"])?;
         cluster.command(&["up", "--only", "control-plane"])?;
         cluster.kubectl(&["apply", "--server-side", "-f", &format!("{CHECKOUT}/crds")])?;
@@ -36,7 +36,7 @@ impl Cluster {
         self.dir.join("kubeconfig")
     }
 
-    /// A client of ours, whose requests the audit log does not take for the operator's.
+    /// A client for this program. The audit log distinguishes its requests from the operator's.
     pub(crate) async fn client(&self) -> anyhow::Result<kube::Client> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -53,12 +53,12 @@ impl Cluster {
         run(Command::new(tool).args(args).env("CLUSTER_DIR", &self.dir))
     }
 
-    /// What the operator wrote from `since` on, before `until`.
+    /// The operator's writes from `since` to before `until`.
     pub(crate) fn writes(&self, since: Timestamp, until: Timestamp) -> anyhow::Result<Writes> {
         let log = std::fs::read_to_string(self.dir.join("audit.log")).context("reading the audit log")?;
         let mut writes = Writes::default();
         for line in log.lines() {
-            // The last line may be half written.
+            // The last line may be incomplete.
             let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
             let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let is_ours = text("/userAgent").starts_with("vigie/");
@@ -98,12 +98,12 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes by what they were: how many, and when the last one was answered.
+/// Writes by kind: their number, and when the last one was answered.
 #[derive(Default)]
 pub(crate) struct Writes(BTreeMap<String, (u64, Timestamp)>);
 
 impl Writes {
-    /// Those of which the name begins so, by name: how many, and when the last one was answered.
+    /// The writes whose name has this prefix: their number, and when the last one was answered.
     pub(crate) fn of(&self, prefix: &str) -> (u64, Option<Timestamp>) {
         let found = self.0.iter().filter(|(what, _)| what.starts_with(prefix));
         found.fold((0, None), |(count, last), (_, (more, at))| (count + more, last.max(Some(*at))))

@@ -1,4 +1,4 @@
-//! A generator of load: keep-alive connections, one request at a time on each, nothing pipelined.
+//! A load generator: keep-alive connections, one request at a time on each, nothing pipelined.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,33 +16,32 @@ use crate::process::cpu;
 /// Not counted: connections open, caches fill.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// What to send where.
+/// Requests and their target.
 #[derive(Clone)]
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
-    /// Whole requests; connection k sends the kth and every `connections`th after it, round and round.
+    /// Whole requests; connection k sends the kth and every `connections`th after it, repeatedly.
     pub(crate) requests: Arc<Vec<Vec<u8>>>,
-    /// Requests per second in all; `None` = each connection as fast as it is answered.
+    /// Requests per second in total; `None` = each connection as fast as it is answered.
     pub(crate) rate: Option<f64>,
 }
 
-/// What came of it.
 pub(crate) struct Result {
     pub(crate) per_second: f64,
     pub(crate) median: Duration,
     pub(crate) p99: Duration,
-    /// CPU time of the server for each request.
+    /// CPU time of the server per request.
     pub(crate) server_cpu: Duration,
-    /// The server's CPU time over the time that passed: cores.
+    /// The server's CPU time over the elapsed time: cores.
     pub(crate) server_cores: f64,
-    /// CPU time of this generator for each request.
+    /// CPU time of this generator per request.
     pub(crate) own_cpu: Duration,
 }
 
 impl Load {
-    /// Runs for `time` after a warm-up and asks the kernel what the server `pid` used meanwhile. Any answer other than
-    /// 2xx is an error: it would be another, cheaper path.
+    /// Runs for `time` after a warm-up and reads the CPU time of the server `pid` from the kernel. Any answer other
+    /// than 2xx is an error: it would be another, cheaper code path.
     pub(crate) async fn run(&self, pid: u32, time: Duration) -> anyhow::Result<Result> {
         let begin = Instant::now() + WARM_UP;
         let end = begin + time;
@@ -71,7 +70,7 @@ impl Load {
         })
     }
 
-    /// The times from request to answer, of those that were answered between `begin` and `end`.
+    /// The times from request to answer, of requests that were answered between `begin` and `end`.
     async fn connection(self, number: usize, begin: Instant, end: Instant) -> anyhow::Result<Vec<Duration>> {
         let mut wire = Wire::open(self.address).await?;
         let mut times = Vec::new();
@@ -100,7 +99,6 @@ impl Load {
     }
 }
 
-/// One connection.
 pub(crate) struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -113,7 +111,7 @@ impl Wire {
         Ok(Self { stream, buffer: Vec::with_capacity(4096) })
     }
 
-    /// The first one, to a server that is starting: within ten seconds.
+    /// Opens the first connection to a server that is starting: within ten seconds.
     pub(crate) async fn first(address: SocketAddr) -> anyhow::Result<Self> {
         let mut tries = 0;
         loop {
@@ -126,7 +124,7 @@ impl Wire {
         }
     }
 
-    /// Sends one whole request and reads the whole answer; gives its status.
+    /// Sends one whole request and reads the whole answer; returns its status.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> anyhow::Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -143,7 +141,7 @@ impl Wire {
         }
     }
 
-    /// The body of the last answer, put together where it came in chunks.
+    /// The body of the last answer, joined if it was chunked.
     pub(crate) fn body(&self) -> String {
         let answer = self.shown();
         let Some((head, mut rest)) = answer.split_once("\r\n\r\n") else { return answer };
@@ -160,7 +158,7 @@ impl Wire {
         body
     }
 
-    /// The last answer, for people.
+    /// The last answer as text.
     pub(crate) fn shown(&self) -> String {
         String::from_utf8_lossy(&self.buffer).into_owned()
     }
@@ -168,7 +166,7 @@ impl Wire {
 
 fn is_whole(head: &[u8], body: &[u8]) -> anyhow::Result<bool> {
     match is_chunked(head) {
-        // Text, in which no line is a lone 0 but the last chunk's.
+        // Text, in which only the last chunk has a line with a lone 0.
         true => Ok(body.ends_with(b"\r\n0\r\n\r\n")),
         false => Ok(body.len() >= content_length(head)?),
     }

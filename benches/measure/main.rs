@@ -1,7 +1,7 @@
-//! What vigie costs, measured: `scripts/bench` (or `make bench`), figures in docs/performance.md.
+//! Measures the cost of vigie: `scripts/bench` (or `make bench`), figures in docs/performance.md.
 //!
-//! Everything that is compared is compared within one run, in turns, by one generator of load. Servers are child
-//! processes, so that their CPU time and memory are theirs alone.
+//! All comparisons are made within one run, in turns, by one load generator. Servers are child processes, so that their
+//! CPU time and memory are measured separately.
 
 mod backends;
 mod beats;
@@ -26,7 +26,7 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<()> {
-    // cargo adds `--bench` to what it is told to hand over.
+    // cargo adds `--bench` to the arguments.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
         ["probes"] => runtime(false)?.block_on(or_interrupted(probes::measure())),
         ["growth"] => runtime(false)?.block_on(or_interrupted(growth::measure())),
         ["backends"] => runtime(true)?.block_on(or_interrupted(backends::measure())),
-        // What follows is for this program itself: it starts its servers that way.
+        // The other arguments are internal: this program starts its servers with them.
         ["serve", "bare"] => runtime(true)?.block_on(servers::bare()),
         ["serve", "vigie", connectors] => {
             runtime(true)?.block_on(servers::vigie(connectors.parse().context("the number of connectors")?))
@@ -57,7 +57,7 @@ fn registry() -> anyhow::Result<()> {
     runtime(false)?.block_on(or_interrupted(expiry::measure()))
 }
 
-/// An interrupt ends the measurement the way an error does: servers and cluster go with it.
+/// An interrupt ends the measurement like an error: servers and cluster are stopped.
 async fn or_interrupted(measurement: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {

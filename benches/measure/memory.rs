@@ -1,4 +1,4 @@
-//! What a connector costs in memory, beyond the object in the watch's store.
+//! The memory of a connector, beyond the object in the watch's store.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::process::{Part, own_memory};
 
 const CONNECTORS: usize = 100_000;
 
-/// The most that a connector may cost, in bytes.
+/// Upper limit of the memory of a connector, in bytes.
 const GOAL: f64 = 1024.0;
 
-/// Two fleets, each in a process of its own: what one leaves behind would hide what the other takes.
+/// Two fleets, each in a process of its own: memory that one has freed would hide the use of the other.
 pub(crate) fn measure() -> anyhow::Result<()> {
     for (beat, words) in
         [("founding", "with the founding beat"), ("full", "with eight checks, boot id, version, host name")]
@@ -41,7 +41,7 @@ pub(crate) fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fills an operator step by step and prints what each step took.
+/// Fills an operator step by step and prints the memory of each step.
 pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
     let operator = Operator::start(Box::new(|_, _| {}));
     let now = operator.registry.clock().read();
@@ -51,7 +51,7 @@ pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
     taken.step("registry")?;
     for some in entries.chunks(1_000) {
         some.iter().for_each(|entry| operator.keep(entry));
-        // As it comes from a watch: the keeper takes it in meanwhile.
+        // As from a watch: the keeper processes it meanwhile.
         tokio::task::yield_now().await;
     }
     operator.settled().await;
@@ -78,7 +78,7 @@ pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
     taken.all()
 }
 
-/// As a person makes it with `kubectl apply`, which leaves the whole of it in an annotation.
+/// As created by `kubectl apply`, which stores the whole object in an annotation.
 fn applied(i: usize, now: Now) -> Connector {
     let past = Past {
         state: ConnectorState::Online,
@@ -98,7 +98,7 @@ fn applied(i: usize, now: Now) -> Connector {
     connector
 }
 
-/// Resident memory, step by step. The list of entries that this program keeps, 8 bytes each, counts as ours.
+/// Resident memory, step by step. The list of entries that this program keeps, 8 bytes each, is included.
 struct Taken {
     begin: u64,
     last: u64,

@@ -1,4 +1,4 @@
-//! The operator without an API server: what hears, what keeps the deadlines, and what remembers.
+//! The operator without an API server: the registry, the deadlines, and the checkpoints.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use vigie::time::{Clock, Moment, Now};
 /// The leadership epoch of all notes.
 const EPOCH: u64 = 1;
 
-/// What is told of a woken connector, and when.
+/// Called for each woken connector.
 pub(crate) type OnWake = Box<dyn Fn(&Registry, &Entry) + Send>;
 
 pub(crate) struct Operator {
@@ -31,7 +31,7 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// One that leads, and has listened for an hour, so that deadlines run from each connector's last contact.
+    /// A leader that has listened for an hour, so that deadlines run from each connector's last contact.
     pub(crate) fn start(on_wake: OnWake) -> Self {
         let clock = Clock::default();
         let (registry, told) = Registry::new(clock, &[7; 32]);
@@ -67,19 +67,19 @@ impl Operator {
         Self { registry, checkpoints, desks: ReconcileStates::default(), commands, woken }
     }
 
-    /// The registry takes a connector in.
+    /// Adds a connector to the registry.
     pub(crate) fn upsert(&self, connector: &Connector, now: Now) -> anyhow::Result<Arc<Entry>> {
         self.registry.upsert(connector, now).fresh.ok_or_else(|| anyhow::anyhow!("a connector was there already"))
     }
 
-    /// Its deadline is kept from now on, and its checkpoints.
+    /// From now on its deadline and its checkpoints are scheduled.
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         self.checkpoints.add(entry.clone());
-        // The keeper is gone only when this process is.
+        // The keeper ends only with this process.
         let _ = self.commands.send(Command::Look(entry.clone()));
     }
 
-    /// What the controller notes when it has dealt with a connector.
+    /// The controller's note after it has processed a connector.
     pub(crate) fn note(&self, entry: &Entry, connector: &Connector, now: Moment) {
         self.desks.at(entry.number, EPOCH, |desk| {
             desk.is_look_due(connector, 1, false, now, 0.5);
@@ -88,18 +88,18 @@ impl Operator {
         });
     }
 
-    /// Returns when the keeper has looked at all that it was told to.
+    /// Returns when the keeper has processed all its messages.
     pub(crate) async fn settled(&self) {
         let before = self.woken.load(Ordering::Relaxed);
         let _ = self.commands.send(Command::ListeningMoved);
-        // It wakes every connector then, and takes its messages in order.
+        // It then wakes every connector, and processes its messages in order.
         while self.woken.load(Ordering::Relaxed) < before + self.registry.len() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
 
-/// What `vigie run` does several times a second.
+/// The tick of `vigie run`, several times a second.
 async fn tick(registry: Arc<Registry>, pulse: Arc<Pulse>) {
     let mut tick = tokio::time::interval(TICK);
     let mut measured_at = registry.clock().now();

@@ -1,5 +1,5 @@
-//! What probes, in processes of their own: the prober alone, and the operator's rounds without an API server. Both do
-//! as they are told on their standard input, a line for each order, until that ends.
+//! The probing side, in processes of its own: the prober alone, and the operator's rounds without an API server. Both
+//! follow the orders on their standard input, one a line, until it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,19 +28,19 @@ use vigie::time::Clock;
 
 use crate::targets;
 
-/// How many targets the prober alone goes through, round and round.
+/// Number of targets that the prober alone probes in turn.
 const TARGETS: usize = 250;
-/// What `vigie run` takes without `--probe-concurrency`.
+/// The default of --probe-concurrency of `vigie run`.
 const PLACES: usize = 256;
 
-/// What to do from now on.
+/// The load from now on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
-    /// So many probes a second, evenly; the rounds have their own rate.
+    /// This many probes a second, evenly spread; the rounds have their own rate.
     Paced(u32),
-    /// So many at a time, as fast as they end.
+    /// This many at a time, without a pause.
     Fast(usize),
-    /// Nothing.
+    /// No probes.
     Rest,
 }
 
@@ -67,10 +67,10 @@ impl std::str::FromStr for Order {
     }
 }
 
-/// The orders as they come.
+/// The orders from standard input.
 fn orders() -> mpsc::UnboundedReceiver<anyhow::Result<Order>> {
     let (told, orders) = mpsc::unbounded_channel();
-    // A thread and no task: nothing can take back a read of the standard input.
+    // A thread, not a task: a read of the standard input cannot be cancelled.
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
             let order = line.map_err(anyhow::Error::from).and_then(|line| line.parse());
@@ -86,7 +86,7 @@ fn policy() -> anyhow::Result<Policy> {
     Ok(Policy { allow: vec!["127.0.0.0/8".parse()?], ..Policy::default() })
 }
 
-/// The prober alone, with the options of a backend that asks for nothing in particular.
+/// The prober alone, with the default options of a backend.
 pub(crate) async fn engine(port: u16) -> anyhow::Result<()> {
     let prober = Arc::new(Prober::new(policy()?));
     let requests: Arc<Vec<Request>> = Arc::new((0..TARGETS).map(|i| request(i, port)).collect::<anyhow::Result<_>>()?);
@@ -127,7 +127,7 @@ async fn paced(prober: Arc<Prober>, requests: Arc<Vec<Request>>, rate: u32) -> a
     for number in 0.. {
         tick.tick().await;
         let (prober, requests) = (prober.clone(), requests.clone());
-        // Each in a task of its own, as the operator's are.
+        // Each in a task of its own, like the operator's.
         under_way.spawn(async move { one(&prober, &requests[number % TARGETS]).await });
         while let Some(ended) = under_way.try_join_next() {
             ended??;
@@ -147,8 +147,8 @@ fn request(i: usize, port: u16) -> anyhow::Result<Request> {
     Ok(Request { target, timeout, http: HttpOptions::default(), tls: TlsOptions::default(), metrics: None })
 }
 
-/// The operator's rounds, schedule and memory of so many backends, each probed every `interval` seconds: all but the
-/// watch, the reconciles and what they write. It takes the backends in with its first order.
+/// The operator's rounds, schedule and memory of this many backends, each probed every `interval` seconds: everything
+/// except the watch, the reconciles and their writes. It adds the backends with its first order.
 pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Result<()> {
     let clock = Clock::default();
     let (leadership, led) = watch::channel(Leadership::follower());
@@ -215,7 +215,7 @@ fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Resul
     })
 }
 
-/// An API server that has nothing.
+/// A client of an API server without objects.
 fn nobody() -> kube::Client {
     let service = tower::service_fn(async |_: HttpRequest<Body>| {
         let status =
@@ -226,7 +226,7 @@ fn nobody() -> kube::Client {
     kube::Client::new(service, "default")
 }
 
-/// As the API server has it.
+/// The object as the API server would store it.
 fn backend(i: usize, port: u16, interval: i32) -> anyhow::Result<MonitoredBackend> {
     let mut backend: MonitoredBackend = serde_json::from_value(manifest(i, port, interval))?;
     backend.metadata.uid = Some(format!("00000000-0000-4000-8000-{i:012x}"));
@@ -236,7 +236,6 @@ fn backend(i: usize, port: u16, interval: i32) -> anyhow::Result<MonitoredBacken
     Ok(backend)
 }
 
-/// The namespace of all backends.
 pub(crate) const NAMESPACE: &str = "shop";
 
 /// Backend `i` as a person would write it.

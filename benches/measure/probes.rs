@@ -1,5 +1,5 @@
-//! CPU time per HTTP probe, against what people use today, on the same servers: a new connection for each probe, the
-//! whole body read.
+//! CPU time per HTTP probe, compared with a common alternative, on the same servers: a new connection for each probe,
+//! the whole body read.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -16,16 +16,16 @@ use crate::prober::Order;
 use crate::process::{Part, exact_cpu};
 use crate::targets::{self, Targets};
 
-/// Many short turns rather than few long ones: what disturbs the machine then disturbs both of a pair.
+/// Many short turns rather than few long ones: a disturbance of the machine then affects both of a pair.
 const ROUNDS: usize = 15;
 const TURN: Duration = Duration::from_secs(2);
 /// Not counted: connections open, caches fill.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// A steady fleet of 6,000 backends at 15 s.
+/// The rate of a steady fleet of 6,000 backends at 15 s.
 const RATE: u32 = 400;
-/// What the rounds of an operator get to come to the same rate.
+/// Arguments of the operator's rounds that result in the same rate.
 const BACKENDS: (&str, &str) = ("6000", "15");
-/// So many at once without a pause.
+/// Number of concurrent probes without a pause.
 const AT_ONCE: usize = 16;
 
 pub(crate) async fn measure() -> anyhow::Result<()> {
@@ -39,7 +39,7 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     let mut rounds =
         Side::ours("vigie's rounds: schedule, probe, judge", &["probe", "rounds", &port, BACKENDS.0, BACKENDS.1])?;
     let mut others = Side::blackbox(targets.port).await?;
-    // All are taken in, and had their first probe.
+    // All backends are added, and had their first probe.
     rounds.order(Order::Paced(RATE)).await?;
     targets.wait_for(BACKENDS.0.parse()?).await?;
     rounds.order(Order::Rest).await?;
@@ -88,11 +88,11 @@ fn report(engine: &Side, rounds: &Side, others: Option<&Side>) {
     compare(&format!("the rounds, {RATE} probes/s"), paced(blackbox), paced(rounds));
 }
 
-/// One of those that are compared.
+/// One of the compared probers.
 struct Side {
     name: &'static str,
     part: Part,
-    /// Who has to be asked for each probe is, by us.
+    /// A prober that needs a request for each probe gets it from this program.
     asked: Option<Asked>,
     /// µs per probe, turn by turn.
     cpu: Vec<f64>,
@@ -112,12 +112,12 @@ impl Side {
         Ok(Self { name, part, asked: None, cpu: Vec::new(), rate: Vec::new() })
     }
 
-    /// Debian's blackbox-exporter with the configuration that it comes with, when scripts/bench could get it.
+    /// Debian's blackbox-exporter with its default configuration, if scripts/bench could get it.
     async fn blackbox(port: u16) -> anyhow::Result<Option<Self>> {
         let Some(root) = std::env::var_os("BLACKBOX").filter(|path| !path.is_empty()).map(PathBuf::from) else {
             return Ok(None);
         };
-        // Freed for it; nobody else asks for ports here in between.
+        // Freed for the exporter; no other process here opens a port in between.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let listen = format!("--web.listen-address={address}");
         let config = format!("--config.file={}", root.join("etc/prometheus/blackbox.yml").display());
@@ -136,7 +136,7 @@ impl Side {
         }
     }
 
-    /// Its turn. What was probed is what the targets served.
+    /// Runs its turn. The number of probes is the number of requests that the targets served.
     async fn turn(&mut self, targets: &Targets, order: Order) -> anyhow::Result<()> {
         self.order(order).await?;
         tokio::time::sleep(WARM_UP).await;
@@ -172,7 +172,7 @@ impl Asked {
     }
 }
 
-/// Asks for one probe after the other on a connection that stays, as a Prometheus does.
+/// Requests one probe after the other on a keep-alive connection, like a Prometheus.
 async fn ask(address: SocketAddr, port: u16, number: usize, pause: Option<Duration>) -> anyhow::Result<()> {
     let mut wire = Wire::open(address).await?;
     let pause = pause.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The operator as it is released, running against a cluster of our own.
+//! The release build of the operator, running against a cluster of this program.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -16,10 +16,9 @@ use crate::figures::say;
 use crate::kubernetes::Cluster;
 use crate::process::{Part, memory};
 
-/// For each thing that is waited for.
+/// Timeout of each wait.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Where it listens.
 #[derive(Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) beats: SocketAddr,
@@ -44,7 +43,7 @@ impl Ports {
         Ok((status.context("an answer without a status")?, answer.split_off(head + 4)))
     }
 
-    /// How many `connectors` or `backends` are in which state, as the operator says.
+    /// The number of `connectors` or `backends` in each state, by the operator's API.
     pub(crate) async fn states(self, kind: &str) -> anyhow::Result<BTreeMap<String, usize>> {
         let (status, body) = self.get(&format!("/api/v1/{kind}")).await?;
         anyhow::ensure!(status == 200, "the admin port answered {status}");
@@ -59,14 +58,14 @@ impl Ports {
     }
 }
 
-/// `vigie run`, as it is released.
+/// `vigie run`, release build.
 pub(crate) struct Running {
     pub(crate) part: Part,
     pub(crate) started: Timestamp,
 }
 
 impl Running {
-    /// With `more` arguments than it always gets.
+    /// With `more` arguments in addition to the usual ones.
     pub(crate) fn start(cluster: &Cluster, ports: Ports, more: &[&str]) -> anyhow::Result<Self> {
         let kubeconfig = cluster.kubeconfig();
         let (beats, admin) = (ports.beats.to_string(), ports.admin.to_string());
@@ -87,7 +86,7 @@ impl Running {
 
     pub(crate) async fn ready(&self, ports: Ports) -> anyhow::Result<()> {
         until(Duration::from_millis(10), "the operator to be ready", async || {
-            // Nobody listens yet at first.
+            // At first the port is not open yet.
             Ok(ports.get("/readyz").await.is_ok_and(|(status, _)| status == 200))
         })
         .await
@@ -108,7 +107,7 @@ impl Running {
     }
 }
 
-/// Asks `every` so often whether it `is_so`, for ten minutes at most.
+/// Polls `is_so` at this interval, for ten minutes at most.
 pub(crate) async fn until(
     every: Duration,
     what: &str,

@@ -1,4 +1,4 @@
-//! The servers that are compared. Each prints its address and serves until its standard input ends.
+//! The compared servers. Each prints its address and serves until its standard input ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::fleet::{self, Past};
 use crate::operator::Operator;
 use crate::process::until_dismissed;
 
-/// What the stack can do: axum as it comes, which reads the body and answers what vigie would.
+/// The limit of the stack: plain axum, which reads the body and answers like vigie.
 pub(crate) async fn bare() -> anyhow::Result<()> {
     async fn answer(_body: Bytes) -> ([(axum::http::HeaderName, &'static str); 1], &'static str) {
         const BODY: &str = r#"{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}"#;
@@ -35,7 +35,7 @@ pub(crate) async fn bare() -> anyhow::Result<()> {
     }
 }
 
-/// Vigie's public port over a registry of so many connectors, each with a token of its own.
+/// vigie's public port over a registry of this many connectors, each with a token of its own.
 pub(crate) async fn vigie(connectors: usize) -> anyhow::Result<()> {
     let operator = Operator::start(Box::new(|_, _| {}));
     let now = operator.registry.clock().read();
@@ -50,8 +50,8 @@ pub(crate) async fn vigie(connectors: usize) -> anyhow::Result<()> {
     Ok(served.await?)
 }
 
-/// A connector that may beat once a second without being told to slow down (10 × its rate), and that falls silent only
-/// after an hour: between two turns of a comparison nothing is due.
+/// A connector that may beat once a second without being told to slow down (10 × its rate), and that becomes Offline
+/// only after an hour: no deadline falls between two turns of a comparison.
 fn frequent(i: usize, now: Now) -> Connector {
     let past = Past {
         state: ConnectorState::Online,
@@ -73,7 +73,7 @@ pub(crate) async fn serve_registry(registry: Arc<Registry>, listener: TcpListene
     serve(listener, router, None, Limits::default(), stop).await;
 }
 
-/// A free port, which is printed.
+/// Listens on a free port, and prints the address.
 pub(crate) async fn listen() -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     println!("{}", listener.local_addr()?);

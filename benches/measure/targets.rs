@@ -1,4 +1,4 @@
-//! What is probed: HTTP servers on loopback addresses, as small as they get, and black holes in their place.
+//! The probed servers: minimal HTTP servers on loopback addresses, and black holes in their place.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-/// On so many addresses, as fleets are on many hosts: one host gets 16 probes at once at most.
+/// Number of addresses, because fleets are on many hosts: one host gets 16 concurrent probes at most.
 const HOSTS: usize = 250;
-/// The body of every answer, in bytes.
+/// Bytes in the body of every answer.
 const BODY: usize = 1024;
-/// Who connects to a black hole has no answer after this.
+/// A client of a black hole has no answer after this time.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Where target `i` is: its host, and a path of its own by which it is told from the others there.
+/// The URL of target `i`: its host, and a path of its own that distinguishes it from the others there.
 pub(crate) fn url(i: usize, port: u16) -> String {
     format!("http://{}:{port}/target/{i}", host(i % HOSTS))
 }
@@ -36,7 +36,7 @@ fn may_be_holed(number: usize) -> bool {
     number % 4 == 3
 }
 
-/// Whether target `i` is on one of the hosts that [`Targets::hole`] takes away.
+/// Whether target `i` is on one of the hosts that [`Targets::hole`] replaces.
 pub(crate) fn is_holed(i: usize) -> bool {
     may_be_holed(i % HOSTS)
 }
@@ -46,7 +46,7 @@ pub(crate) struct Targets {
     pub(crate) port: u16,
     shared: Arc<Shared>,
     serving: Vec<JoinHandle<()>>,
-    /// Listeners that accept nobody, each with the one connection that fills its queue.
+    /// Listeners that accept no connection, each with the one connection that fills its queue.
     holes: Vec<(TcpListener, TcpStream)>,
 }
 
@@ -56,7 +56,7 @@ struct Shared {
     arrivals: Mutex<Vec<Arrival>>,
 }
 
-/// A probe has connected.
+/// One connection of a probe.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
     pub(crate) target: usize,
@@ -77,17 +77,17 @@ impl Targets {
         Ok(Self { port, shared, serving, holes: Vec::new() })
     }
 
-    /// How many requests were answered so far.
+    /// Number of answered requests so far.
     pub(crate) fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)
     }
 
-    /// What arrived since the last time that it was asked for.
+    /// The arrivals since the last call.
     pub(crate) fn arrivals(&self) -> Vec<Arrival> {
         std::mem::take(&mut self.shared.arrivals.lock())
     }
 
-    /// Returns when `count` requests have been answered in all; within two minutes.
+    /// Returns when `count` requests have been answered in total; within two minutes.
     pub(crate) async fn wait_for(&self, count: u64) -> anyhow::Result<()> {
         let begin = Instant::now();
         while self.served() < count {
@@ -97,7 +97,7 @@ impl Targets {
         Ok(())
     }
 
-    /// Returns when nobody has asked for anything for a while.
+    /// Returns when there was no request for a while.
     pub(crate) async fn wait_for_silence(&self) {
         loop {
             let before = self.served();
@@ -108,12 +108,12 @@ impl Targets {
         }
     }
 
-    /// Every fourth host answers no attempt to connect any more, as if a firewall dropped it.
+    /// Every fourth host no longer answers any attempt to connect, as if a firewall dropped it.
     pub(crate) async fn hole(&mut self) -> anyhow::Result<()> {
         let mut holes = Vec::new();
         for (number, serving) in self.serving.iter_mut().enumerate().filter(|(number, _)| may_be_holed(*number)) {
             serving.abort();
-            // Its listener goes with it.
+            // Its listener is closed with it.
             let _ = serving.await;
             holes.push(hole(SocketAddr::new(host(number), self.port)));
         }
@@ -122,8 +122,8 @@ impl Targets {
     }
 }
 
-/// Takes the place of a server. A queue of length 0 holds one connection; while that is never accepted, the kernel
-/// drops whoever comes next.
+/// Replaces a server. A queue of length 0 holds one connection; while that is never accepted, the kernel drops further
+/// connections.
 async fn hole(address: SocketAddr) -> anyhow::Result<(TcpListener, TcpStream)> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
@@ -137,7 +137,7 @@ async fn hole(address: SocketAddr) -> anyhow::Result<(TcpListener, TcpStream)> {
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     loop {
-        // Nobody is there any more, or we are out of descriptors: the next one may be served.
+        // The client has gone, or this process has no free descriptors: the next one may be served.
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (at, shared) = (Timestamp::now(), shared.clone());
         tokio::spawn(async move {
@@ -149,7 +149,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Answers one request and says what was asked for.
+/// Answers one request and returns the number of its target.
 async fn answer(mut stream: TcpStream) -> Option<usize> {
     let mut buffer = Vec::with_capacity(1024);
     while !buffer.ends_with(b"\r\n\r\n") {

@@ -1,7 +1,7 @@
-//! The causes with their advice, as the rules give it: they are asked about samples of what can be seen.
+//! The causes with their advice, by the diagnosis rules, which run on samples of evidence.
 //!
-//! `samples.json` holds evidence of backends: one that is well, and for each sample how it differs (a JSON merge patch,
-//! RFC 7386). It is the evidence of the rules' own tests, one sample for each advice.
+//! `samples.json` holds evidence of backends: a healthy one, and for each sample the difference to it (a JSON merge
+//! patch, RFC 7386). It is the evidence of the rules' own tests, one sample for each advice.
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
@@ -14,15 +14,15 @@ use crate::{cell, connectors, section_name};
 
 const SAMPLES: &str = include_str!("samples.json");
 
-/// A diagnosis of one sample, and the kind that it is of.
+/// A diagnosis of one sample, and its kind.
 pub(crate) struct Entry {
     /// `Connector` or `MonitoredBackend`.
     pub(crate) kind: &'static str,
-    /// What the rules say.
+    /// The result of the rules.
     pub(crate) diagnosis: Diagnosis,
 }
 
-/// The page about the causes.
+/// Renders the page about the causes.
 pub(crate) fn page() -> anyhow::Result<String> {
     let (entries, meanings) = (entries()?, meanings::<Cause>()?);
     let mut page = INTRODUCTION.to_owned();
@@ -70,7 +70,7 @@ pub(crate) fn entries() -> anyhow::Result<Vec<Entry>> {
         let diagnosis = diagnose(evidence).with_context(|| format!("nothing is wrong with sample {number}"))?;
         entries.push(Entry { kind: "MonitoredBackend", diagnosis });
     }
-    // Surest first; the order of samples is otherwise kept.
+    // Highest confidence first; otherwise the order of the samples.
     entries.sort_by_key(|entry| (entry.diagnosis.cause, std::cmp::Reverse(entry.diagnosis.confidence)));
     Ok(entries)
 }
@@ -86,7 +86,7 @@ fn evidence() -> anyhow::Result<Vec<Evidence>> {
     patches.iter().enumerate().map(read).collect()
 }
 
-/// RFC 7386.
+/// A merge patch by RFC 7386.
 fn merge(into: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *into = patch.clone();
@@ -105,7 +105,7 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-/// Whether a restart helps, of all samples of a cause.
+/// Whether a restart helps, over all samples of a cause.
 fn restart<'a>(entries: impl Iterator<Item = &'a Entry>) -> String {
     let mut answers: Vec<RestartHelps> = entries.map(|entry| entry.diagnosis.restart_helps).collect();
     answers.sort_unstable();

@@ -1,4 +1,4 @@
-//! What the chart has from elsewhere: the table of values in its README, from the comments of values.yaml.
+//! The generated part of the chart's README: the table of values, from the comments of values.yaml.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -8,10 +8,10 @@ use crate::cell;
 const BEGIN: &str = "<!-- Generated from values.yaml by `make generate`. Do not edit the table. -->\n";
 const END: &str = "<!-- The end of the table. -->\n";
 
-/// The README with a table of `values` in the place of the one it has.
+/// The README with its table replaced by one of `values`.
 ///
 /// # Errors
-/// When the README has no such place, and when a value has no comment.
+/// When the README has no markers of the table, and when a value has no comment.
 pub(crate) fn readme(readme: &str, values: &str) -> anyhow::Result<String> {
     let (before, rest) = readme.split_once(BEGIN).context("the chart's README has no beginning of a table")?;
     let (_, after) = rest.split_once(END).context("the chart's README has no end of a table")?;
@@ -26,9 +26,9 @@ fn table(values: &str) -> anyhow::Result<String> {
         let default = entry.path.iter().try_fold(&defaults, |at, key| at.get(key)).context("a key is a value")?;
         let inside = entries.iter().any(|other| is_below(&other.path, &entry.path) && !other.comment.is_empty());
         match (default.is_object() && inside, entry.comment.is_empty()) {
-            // A comment on a whole is told by those on its parts.
+            // The comments on the parts replace a comment on the whole.
             (true, _) => {}
-            // A part of a value that is explained as a whole.
+            // A part of a value whose comment covers the whole.
             (false, true) if entries.iter().any(|whole| explains(whole, &entry.path)) => {}
             (false, true) => anyhow::bail!("{} has no comment in values.yaml", entry.path.join(".")),
             (false, false) => {
@@ -55,7 +55,7 @@ fn explains(whole: &Entry, path: &[String]) -> bool {
     is_below(path, &whole.path) && !whole.comment.is_empty()
 }
 
-/// The keys of maps in the order of the file. Those inside of lists are none of them.
+/// The keys of maps in the order of the file. Keys inside lists are ignored.
 fn entries(values: &str) -> Vec<Entry> {
     let mut found = Vec::new();
     let mut above: Vec<(usize, String)> = Vec::new();
@@ -76,7 +76,7 @@ fn entries(values: &str) -> Vec<Entry> {
             list_at = Some(indent);
             continue;
         }
-        // What is deeper than the dash is part of the item.
+        // A line that is indented deeper than the dash is part of the item.
         if list_at.is_some_and(|dash| indent > dash) {
             continue;
         }

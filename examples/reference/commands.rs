@@ -1,11 +1,11 @@
-//! The command line, from its definition. Not the help texts: those depend on the terminal and the environment.
+//! The command line, from its definition. Help texts are not used: they depend on the terminal and the environment.
 
 use clap::{Arg, Command};
 use vigie::cli::args::command;
 
 use crate::cell;
 
-/// The page about the command line.
+/// Renders the page about the command line.
 pub(crate) fn page() -> String {
     let mut vigie = command(false);
     vigie.build();
@@ -39,7 +39,7 @@ fn section(page: &mut String, path: &str, command: &Command) {
     }
 }
 
-/// `text` with an empty line after it, or nothing.
+/// `text` followed by an empty line, or an empty text.
 fn paragraphs(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{text}\n\n") }
 }
@@ -62,7 +62,7 @@ fn flags(page: &mut String, command: &Command) {
     }
 }
 
-/// The argument as it is typed.
+/// The argument as a user types it.
 fn spelled(arg: &Arg) -> String {
     let value = match arg.get_value_names() {
         Some(names) if arg.get_action().takes_values() => {
@@ -78,10 +78,10 @@ fn spelled(arg: &Arg) -> String {
     }
 }
 
-/// What it is, with the values that it may have.
+/// The help of an argument, with its possible values.
 fn said(arg: &Arg) -> String {
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-    // clap takes the full stop off the first paragraph, and it is one line here.
+    // clap removes the full stop of the first paragraph, and here the help is one line.
     let help = help.replacen("\n\n", ". ", 1);
     let values: Vec<String> = arg
         .get_possible_values()

@@ -1,4 +1,4 @@
-//! What the rules say of connectors: one sample for each cause and each advice.
+//! The diagnoses of connectors: one sample for each cause and each advice.
 
 use jiff::Timestamp;
 use vigie::api::{Cause, CheckType, Diagnosis, Reason};
@@ -6,7 +6,7 @@ use vigie::diagnosis::connector::{Facts, diagnose};
 use vigie::health::checks::Fault;
 use vigie::health::liveness::Presence;
 
-/// A connector that is well: nothing is found.
+/// A healthy connector: the rules find nothing.
 fn well<'a>() -> Facts<'a> {
     Facts {
         connector_id: "gateways/edge-1",
@@ -27,19 +27,19 @@ fn well<'a>() -> Facts<'a> {
     }
 }
 
-/// 2026-11-05T10:00:00Z: any moment will do.
+/// 2026-11-05T10:00:00Z: any time works.
 fn contact() -> Timestamp {
     Timestamp::constant(1_793_872_800, 0)
 }
 
-/// Every diagnosis of a sample.
+/// The diagnosis of every sample.
 pub(crate) fn diagnoses() -> Vec<Diagnosis> {
     let faults: Vec<Vec<Fault>> = faults().into_iter().map(|fault| vec![fault]).collect();
     let failing = faults.iter().map(|faults| Facts { faults, ..well() });
     spec().into_iter().chain(contact_samples()).chain(failing).filter_map(|facts| diagnose(&facts)).collect()
 }
 
-/// What can be wrong with the spec and with the token's Secret.
+/// Faults of the spec and of the token's Secret.
 fn spec() -> Vec<Facts<'static>> {
     let refused = [
         (Reason::InvalidSpec, "spec.heartbeat: intervalSeconds must be below offlineAfterSeconds"),
@@ -60,7 +60,7 @@ fn never_seen() -> Facts<'static> {
     Facts { presence: Presence::NeverSeen, reason: Reason::NeverSeen, last_contact: None, host: None, ..well() }
 }
 
-/// What can be wrong with its contact.
+/// Faults of its contact.
 fn contact_samples() -> Vec<Facts<'static>> {
     let unknown = |reason| Facts { presence: Presence::Unknown, reason, ..well() };
     let offline = || Facts { presence: Presence::Offline, reason: Reason::HeartbeatExpired, ..well() };
@@ -79,7 +79,7 @@ fn contact_samples() -> Vec<Facts<'static>> {
     ]
 }
 
-/// A failing check of each type that is known, and of one that is not.
+/// A failing check of each known type, and of an unknown one.
 fn faults() -> Vec<Fault> {
     let known = [
         (CheckType::Process, Cause::ProcessDown, Reason::ProcessDown),

@@ -6,9 +6,9 @@ use vigie::api::crd;
 
 use crate::cell;
 
-/// The page about one kind.
+/// Renders the page about one kind.
 pub(crate) fn page(kind: &str) -> anyhow::Result<String> {
-    // Not the typed definitions: their limits are floats.
+    // Not from the typed definitions: their limits are floats.
     let crds: Vec<Value> = serde_saphyr::from_multiple(&crd::yaml()).context("reading the definitions")?;
     let crd = crds.iter().find(|crd| crd["spec"]["names"]["kind"] == kind);
     let crd = crd.with_context(|| format!("there is no definition of {kind}"))?;
@@ -49,7 +49,7 @@ fn rows(page: &mut String, path: &str, schema: &Value) {
         let is_list = property["type"] == "array";
         let path = format!("{path}.{name}{}", if is_list { "[]" } else { "" });
         let required = schema["required"].as_array().is_some_and(|names| names.iter().any(|wanted| wanted == name));
-        // A block's default only repeats those of its fields.
+        // The default of a block only repeats the defaults of its fields.
         let default = match &property["default"] {
             Value::Null if required => "required".to_owned(),
             Value::Null | Value::Object(_) => String::new(),

@@ -1,8 +1,8 @@
-//! Writes the generated files below a directory, from the code: `crds/` and `docs/reference/`; and for the chart copies of
-//! `crds/` and `config/rbac/`, which Helm cannot read where they are, and the table of its values.
-//! `cargo run --example reference -- DIRECTORY` (`make generate`).
+//! Writes the generated files below a directory, from the code: `crds/` and `docs/reference/`; and for the chart copies
+//! of `crds/` and `config/rbac/`, because Helm cannot read files outside the chart, and the table of its values. `cargo
+//! run --example reference -- DIRECTORY` (`make generate`).
 //!
-//! Equal code gives equal bytes: the files are committed, and `make lint` compares.
+//! Equal code gives equal bytes: the files are committed, and `make lint` compares them.
 
 mod causes;
 mod chart;
@@ -18,10 +18,10 @@ use std::{env, fs};
 use anyhow::Context;
 use vigie::api::crd;
 
-/// Said on top of each page, where a reader of the rendered page does not see it.
+/// The first line of each page, invisible in the rendered page.
 const HEADER: &str = "<!-- Generated from the code by `make generate`. Do not edit. -->\n\n";
 
-/// Where the chart is.
+/// The directory of the chart.
 const CHART: &str = "charts/vigie";
 const README: &str = "README.md";
 
@@ -64,12 +64,12 @@ fn write(directory: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
 }
 
-/// `text` as the cell of a table: one line, and no bar that ends it.
+/// `text` as the cell of a table: one line, with escaped bars.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// What a heading becomes in a link to it.
+/// The anchor of a heading.
 fn section_name(heading: &str) -> String {
     heading.to_lowercase().replace(' ', "-")
 }

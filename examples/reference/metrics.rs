@@ -1,4 +1,4 @@
-//! The metrics, from a scrape of a made-up fleet in which everything there can be is there.
+//! The metrics, from a scrape of a synthetic fleet that has every metric.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use vigie::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, R
 
 use crate::cell;
 
-/// The page about the metrics.
+/// Renders the page about the metrics.
 pub(crate) fn page() -> anyhow::Result<String> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
@@ -59,7 +59,7 @@ fn families(scrape: &str) -> Vec<Family> {
 }
 
 impl Family {
-    /// Takes the name as it is queried, and the labels, from a sample.
+    /// Reads the queryable name and the labels from a sample.
     fn add_sample(&mut self, line: &str) {
         let name = line.split(['{', ' ']).next().unwrap_or_default();
         if self.kind != "histogram" {
@@ -75,12 +75,12 @@ impl Family {
     }
 }
 
-/// The registry ends helps with a full stop, or twice with one.
+/// The registry appends a full stop to every help text, also after an existing one.
 fn sentence(help: &str) -> String {
     format!("{}.", help.trim_end_matches('.'))
 }
 
-/// A fleet of one connector and one backend, of which everything is known.
+/// A fleet of one connector and one backend, with all data known.
 struct One;
 
 impl Fleet for One {

@@ -1,4 +1,4 @@
-//! The closed sets of words that conditions, states and remedies speak with.
+//! The closed sets of words in conditions, states and remedies.
 
 use anyhow::Context;
 use schemars::{JsonSchema, schema_for};
@@ -8,7 +8,7 @@ use vigie::api::{
 
 use crate::{cell, section_name};
 
-/// Each word of a set, in its order, and what it means.
+/// Each word of a set, in its order, with its meaning.
 pub(crate) fn meanings<W: JsonSchema>() -> anyhow::Result<Vec<(String, String)>> {
     let schema = schema_for!(W);
     let words = schema.get("oneOf").and_then(|words| words.as_array()).context("a set of words has no list")?;
@@ -20,7 +20,7 @@ pub(crate) fn meanings<W: JsonSchema>() -> anyhow::Result<Vec<(String, String)>>
     words.iter().map(word).collect()
 }
 
-/// The page about them.
+/// Renders the page about the words.
 pub(crate) fn page() -> anyhow::Result<String> {
     let mut page = INTRODUCTION.to_owned();
     plain::<ConditionType>(&mut page, "Conditions", "The types, on both kinds.", "condition")?;
@@ -55,7 +55,7 @@ fn plain<W: JsonSchema>(page: &mut String, title: &str, about: &str, word: &str)
     Ok(())
 }
 
-/// The reasons, and where each is told more of.
+/// The reasons, each with a link to its details.
 fn reasons(page: &mut String) -> anyhow::Result<()> {
     *page += "\n## Reasons\n\nOf all conditions.\n\n| reason | what it means | more |\n|---|---|---|\n";
     for (name, meaning) in meanings::<Reason>()? {

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# The chapter about a backend: tests/backends/misbehave plays a Spring Boot application on a port of this machine.
+# The chapter about a backend: tests/backends/misbehave simulates a Spring Boot application on a port of this machine.
 
 SETTING=MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE
 
 watch_a_backend() {
   local program
-  say "A backend is a service that is probed. This one is a small program that plays a Spring Boot application."
+  say "A backend is a service that is probed. This one is a small program that simulates a Spring Boot application."
   program=$("$ROOT/tests/backends/build" misbehave | tail -n 1)/misbehave
   SHOP=http://127.0.0.1:$(free_port 18081)
   remember SHOP "$SHOP"
@@ -42,7 +42,7 @@ show_backends() {
   k get monitoredbackends | indent
 }
 
-# What happens most: the application is well, and its metrics page is gone since somebody changed its settings.
+# The most common fault: the application is healthy, and its metrics page is gone after a change of its settings.
 break_it() {
   print ""
   say "Somebody deploys it anew, without the setting that exposes its metrics page. The application itself is well."
@@ -67,13 +67,13 @@ explain_it() {
 
 mend_it() {
   print ""
-  say "With the setting back it needs nobody:"
+  say "The setting is restored. The next probes are enough:"
   curl --silent --show-error --fail --max-time 5 --output /dev/null "$SHOP/_/mode?set=ok"
   until_within 30 backend_is Up || fail "the metrics page is back, and shop is still $(backend_says state)"
   show_backends
   prompt "kubectl events -n $NAMESPACE --for monitoredbackend/shop"
   local events
-  # Told after it is written.
+  # The event is published after the status is written.
   until_within 15 event_is_told monitoredbackend/shop Down || true
   events=$(k events --for monitoredbackend/shop)
   fold -s -w 110 <<<"$events" | sed 's, *$,,' | indent

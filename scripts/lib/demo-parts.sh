@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# The parts that the story is told with: the cluster, the operator, the connectors' heartbeats.
+# The parts of the story: the cluster, the operator, the connectors' heartbeats.
 #
-# What the demo must remember is in .demo/: `remembered` (settings), run/ (process ids), beats/ (heartbeats, with their
-# tokens: readable by their owner only).
+# The demo's state is in .demo/: `remembered` (settings), run/ (process ids), beats/ (heartbeats, with their tokens:
+# readable only by their owner).
 
 REMEMBERED=$DEMO/remembered
-ADMIN=$DEMO/admin.kubeconfig       # with the rights of whoever runs the demo
-OPERATOR=$DEMO/operator.kubeconfig # with the operator's own, and no other
+ADMIN=$DEMO/admin.kubeconfig       # with the rights of the user that runs the demo
+OPERATOR=$DEMO/operator.kubeconfig # the operator's credentials, and no others
 
 DEFINITIONS=(connectors.vigie.dev monitoredbackends.vigie.dev)
 
@@ -20,7 +20,7 @@ needs_a_demo() {
 
 k() { "$KUBECTL" --kubeconfig "$ADMIN" --namespace "$NAMESPACE" "$@"; }
 
-# For what lies in no namespace: kubectl warns when told one.
+# For objects without a namespace: kubectl warns about -n.
 global() { "$KUBECTL" --kubeconfig "$ADMIN" "$@"; }
 
 check_words() {
@@ -30,7 +30,8 @@ check_words() {
   esac
 }
 
-# Begins with nothing running. What an earlier demo started for itself, this one may end: that it remembers.
+# Starts with nothing running. The demo may end the processes and the cluster of an earlier demo, which are in its
+# state.
 start_over() {
   mkdir -p "$RUN" "$LOGS" "$DEMO/beats"
   exec {DEMO_LOCK}>>"$DEMO/lock"
@@ -54,7 +55,7 @@ start_over() {
 
 embedded() { CLUSTER_DIR=$CLUSTER_HOME "$ROOT/tests/cluster/cluster" "$@"; }
 
-# Sets KUBECTL, NAMESPACE and CONTEXT, and remembers whether the cluster is ours to end.
+# Sets KUBECTL, NAMESPACE and CONTEXT, and records whether the demo may end the cluster.
 use_cluster() {
   if [[ $WHOSE == mine ]]; then use_my_cluster; else use_embedded_cluster; fi
   remember WHOSE "$WHOSE"
@@ -65,7 +66,7 @@ use_cluster() {
 use_embedded_cluster() {
   NAMESPACE=demo
   KUBECTL=$CLUSTER_HOME/bin/kubectl
-  # One that somebody else brought up is not ours to end.
+  # The demo must not end a cluster that another command started.
   embedded status >/dev/null 2>&1 || remember CLUSTER_IS_OURS yes
   embedded up
   "$KUBECTL" --kubeconfig "$CLUSTER_HOME/kubeconfig" config view --minify --flatten --raw >"$ADMIN"
@@ -81,7 +82,7 @@ use_my_cluster() {
     "Into it go: the namespace $NAMESPACE, all objects of this demo inside it, and the cluster-wide" \
     "CustomResourceDefinitions ${DEFINITIONS[*]}, unless they are there already." \
     "The operator runs on this machine."
-  # A copy, so that the demo stays where it began when you switch contexts.
+  # A copy, so that the demo stays on its cluster when you switch contexts.
   "$KUBECTL" config view --minify --flatten --raw >"$ADMIN"
 }
 
@@ -103,12 +104,12 @@ apply_definitions() {
   until_within 30 definitions_are_served || fail "the API server does not serve ${DEFINITIONS[*]} after 30 s"
 }
 
-# Asked again until they are: kubectl wait gives up on a definition that is too new to have conditions.
+# Repeated by the caller: kubectl wait gives up on a definition that is too new to have conditions.
 definitions_are_served() {
   global wait --for=condition=Established "${DEFINITIONS[@]/#/crd/}" --timeout=5s >/dev/null 2>&1
 }
 
-# A namespace that carries our label is ours to empty; any other is not.
+# The demo may empty a namespace with its label, and no other.
 make_namespace() {
   local label
   if label=$(global get namespace "$NAMESPACE" -o 'jsonpath={.metadata.labels.vigie\.dev/demo}' 2>/dev/null); then
@@ -122,7 +123,7 @@ END
   remember NAMESPACE_IS_OURS yes
 }
 
-# The rights of config/rbac/namespaced.yaml, within the demo's namespace and nowhere else.
+# The rights of config/rbac/namespaced.yaml, only in the demo's namespace.
 grant_rights() {
   sed "s/^  namespace: vigie\$/  namespace: $NAMESPACE/" "$ROOT/config/rbac/namespaced.yaml" | k apply -f - | indent
   k apply -f - <<END | indent
@@ -156,7 +157,7 @@ subjects: [{kind: ServiceAccount, name: vigie, namespace: $NAMESPACE}]
 END
 }
 
-# The operator's own kubeconfig: the same cluster, the ServiceAccount's token, and nothing of yours.
+# The operator's own kubeconfig: the same cluster, the ServiceAccount's token, and none of your credentials.
 write_operator_kubeconfig() {
   cp "$ADMIN" "$OPERATOR"
   # A week: the demo may stay up for a while.
@@ -169,7 +170,8 @@ write_operator_kubeconfig() {
 
 # --- the operator
 
-# Sets VIGIE, the binary. A debug build: a release build takes three times as long, and nothing here is in a hurry.
+# Sets VIGIE, the binary. A debug build: a release build takes three times as long, and the demo does not need its
+# speed.
 build_operator() {
   local target
   (cd "$ROOT" && cargo build --locked --bin vigie)
@@ -235,7 +237,7 @@ event_is_told() { k events --for "$1" | grep -q " $2 "; }
 
 # --- the connectors
 
-# Writes what a connector posts. The token goes from the Secret into the file, and is on no command line in between.
+# Writes a connector's heartbeat. The token goes from the Secret into the file, and never on a command line.
 write_beat() {
   local name=$1 token
   mkdir -p "$DEMO/beats"
@@ -284,7 +286,7 @@ state_is() { [[ $(state_of "$1") == "$2" ]]; }
 
 # --- the end
 
-# Ends what the demo started, and nothing else. What cannot be removed is named, and the rest is removed all the same.
+# Ends what the demo started, and nothing else. It names each object that it cannot remove, and removes the rest.
 take_down() {
   local keep=${1:-}
   if [[ ! -f $REMEMBERED ]]; then
@@ -294,7 +296,7 @@ take_down() {
   fi
   # shellcheck source=/dev/null
   source "$REMEMBERED"
-  terminate 10 operator # asked first, it gives its lease back
+  terminate 10 operator # on SIGTERM it releases its lease
   end_everything
   if [[ ${CLUSTER_IS_OURS:-} == yes ]]; then
     embedded down
@@ -313,7 +315,7 @@ remove_objects() {
     global delete namespace "$NAMESPACE" --ignore-not-found --timeout=120s | indent
   fi
   if [[ ${DEFINITIONS_ARE_OURS:-} == yes ]]; then
-    # Deleting a definition deletes every object of it: not while others use it.
+    # Deleting a definition deletes every object of it, so it stays while other namespaces have objects.
     if [[ -z $(global get connectors,monitoredbackends --all-namespaces -o name) ]]; then
       global delete "${DEFINITIONS[@]/#/crd/}" --ignore-not-found --timeout=60s | indent
     else

@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# The chapter about a restart: the gateway of edge-2 runs in a Deployment, its tunnel breaks, and a restart brings it back.
+# The chapter about a restart: the gateway of edge-2 runs in a Deployment, its tunnel breaks, and a restart repairs it.
 
 give_it_a_workload() {
-  say "edge-2 runs in a Deployment of this cluster. It is told so, and that vigie may restart it. (Its pods are played by" \
-    "simulated nodes; the Deployment, its rollout and its ReplicaSets are real.)"
+  say "edge-2 runs in a Deployment of this cluster. Its Connector now names the Deployment, and allows vigie to restart" \
+    "it. (The nodes and pods are simulated; the Deployment, its rollout and its ReplicaSets are real.)"
   k create deployment edge-2 --image example.com/gateway:1 | indent
   k rollout status deployment/edge-2 --timeout=60s >/dev/null || fail "the Deployment edge-2 is not rolled out"
   local patch='{"spec": {"workloadRef": {"kind": "Deployment", "name": "edge-2"}, "remediation": {"mode": "Restart", "unhealthyForSeconds": 5}}}'
   prompt "kubectl patch connector edge-2 -n $NAMESPACE --type merge -p '$patch'"
   k patch connector edge-2 --type merge --patch "$patch" | indent
-  # Else its own first rollout would be a restart by others a moment ago, which is left to work.
+  # Otherwise its own first rollout would count as a recent restart by others, which vigie waits for.
   until_within 30 template_is_older_than 5 || fail "the Deployment edge-2 is as young as before"
 }
 
@@ -19,7 +19,7 @@ template_is_older_than() {
   (($(date +%s) - $(date --date "$made" +%s) > $1))
 }
 
-# What an agent reports besides being alive.
+# Sets the check that edge-2's agent reports.
 report_tunnel() {
   sed -i "s/, \"checks\".*}\$/}/; s/}\$/, \"checks\": [{\"type\": \"WireGuardInterface\", \"status\": \"$1\"}]}/" \
     "$DEMO/beats/edge-2.json"
@@ -31,7 +31,7 @@ remedy_is() { [[ $(remedy_says "$1") == "$2" ]]; }
 
 lose_the_tunnel() {
   print ""
-  say "Its agent now reports that the tunnel is down. It beats all the same: alive, and of no use."
+  say "Its agent now reports that the tunnel is down. It still sends heartbeats: alive, and useless."
   report_tunnel Fail
   prompt "kubectl get connector edge-2 -n $NAMESPACE -o wide"
   until_within 30 state_is edge-2 Degraded || fail "the tunnel is down, and edge-2 is $(state_of edge-2)"
@@ -49,8 +49,8 @@ restarted() { [[ -n $(k get deployment edge-2 -o 'jsonpath={.spec.template.metad
 
 prove_the_cure() {
   print ""
-  say "The new pod brings the tunnel up. vigie waits until the rollout is complete and a beat after it says so: restarted" \
-    "and cured are two facts."
+  say "The new pod brings the tunnel up. vigie waits until the rollout is complete and a later beat reports the tunnel as" \
+    "up: a restart does not prove a cure."
   report_tunnel Pass
   until_within 60 remedy_is 'history[0].outcome' Succeeded || fail "no success is recorded: $(remedy_says history)"
   prompt "kubectl get connectors -n $NAMESPACE"

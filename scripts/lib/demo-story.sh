@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The story, chapter by chapter. Each looks for what it promises, and fails when it does not see it.
+# The story, chapter by chapter. Each checks its own promises, and fails if one does not hold.
 
 # Silent connectors of this demo are Late after 15 s and Offline after 30 s: see config/samples/demo.yaml.
 OFFLINE_AFTER=30
@@ -57,7 +57,7 @@ run_the_operator() {
   write_operator_kubeconfig
   choose_ports
   say "Last contacts of connectors that are well are written back every 5 s instead of every 60, so that you can watch them." \
-    "The backend of the last chapter lives on this machine, and loopback is nothing that a backend may aim at unless an" \
+    "The backend of a later chapter is on this machine, and a backend may target loopback addresses only if an" \
     "administrator allows it."
   prompt "vigie run --listen ${URL#http://} --admin ${ADMIN_URL#http://} --namespace $NAMESPACE --checkpoint-seconds 5 --allow-network 127.0.0.1/32 &"
   start_operator
@@ -84,7 +84,7 @@ show_table() {
   k get connectors | indent
 }
 
-# The founding request, once, so that everybody sees there is nothing to it.
+# The founding request, once, to show how simple it is.
 beat_by_hand() {
   local name
   for name in "${NAMES[@]}"; do write_beat "$name"; done
@@ -102,7 +102,7 @@ beat_by_hand() {
 
 refuse_a_stranger() {
   print ""
-  say "A wrong token, on the command line since it is worth nothing:"
+  say "A wrong token, on the command line because it is worthless:"
   local request answer
   request="{\"connector_id\": \"$NAMESPACE/edge-2\", \"token\": \"vgt_wrong\"}"
   prompt "curl -i -d '$request' $URL/api/connector/heartbeat"
@@ -153,7 +153,7 @@ watch_until_offline() {
   [[ $seen == ' Online Late Offline' ]] || fail "edge-3 went$seen instead of Online, Late, Offline"
 }
 
-# Offline must be dated at the deadline, and be told within a second of it (another one is for kubectl itself).
+# Offline must be dated at the deadline, and be published within a second of it (another one is for kubectl itself).
 compare_with_deadline() {
   local contact since
   contact=$(k get connector edge-3 -o 'jsonpath={.status.lastHeartbeatTime}')
@@ -165,7 +165,7 @@ compare_with_deadline() {
   print "   last contact      $contact" \
     "   Offline since     $since   (last contact + $OFFLINE_AFTER s, off by $off s)" \
     "   seen in kubectl   $noticed s after that"
-  # Silence does not count while the operator does not run, and says so in its log: the deadline is later then.
+  # Silence does not count while the operator does not run, which its log shows: the deadline is later then.
   if grep -q 'did not run for a while' "$LOGS/operator.log"; then
     shown "it turned Offline by itself; this machine did not let the operator run for a while, so its deadline was later"
     return
@@ -189,7 +189,7 @@ say_why() {
   k get connector edge-3 -o "jsonpath=$words" | indent
   prompt "kubectl events -n $NAMESPACE --for connector/edge-3"
   local events
-  # Told after it is written.
+  # The event is published after the status is written.
   until_within 15 event_is_told connector/edge-3 Offline || true
   events=$(k events --for connector/edge-3)
   fold -s -w 110 <<<"$events" | sed 's, *$,,' | indent
@@ -245,20 +245,20 @@ what_to_try() {
    # frozen for longer than the deadline: the same
    kill -STOP \$(scripts/demo pid); sleep 40; kill -CONT \$(scripts/demo pid)
 
-   # all of them silent at once: after 30 s Offline, and it suspects the way to itself (MassSilence)
+   # all of them silent at once: Offline after 30 s, with the network to vigie as the suspect (MassSilence)
    scripts/demo silence ${NAMES[*]}
    scripts/demo beat ${NAMES[*]}
 
-   # a token that leaked: its beats get 401 from now on; Offline with the cause TokenRevoked; then the new one
+   # a leaked token: its beats get 401 from now on; Offline with the cause TokenRevoked; then the new token
    vigie token revoke edge-1 -n $NAMESPACE --yes
    scripts/demo beat edge-1
 
-   # a new token at leisure: the old one works until the new one is used (event TokenRotated)
+   # a new token without an outage: the old one works until the new one is used (event TokenRotated)
    vigie token rotate edge-1 -n $NAMESPACE --wait
    scripts/demo beat edge-1
    kubectl events -n $NAMESPACE --for connector/edge-1
 
-   # its Secret is lost: edge-2 does not notice; delivered anew within ten minutes
+   # a lost Secret: edge-2 is not affected; the Secret is created again within ten minutes
    kubectl delete secret -n $NAMESPACE edge-2-connector-token
 
    # deleted and created again: its beats get 401; Pending, until it has the new token
@@ -266,12 +266,12 @@ what_to_try() {
    kubectl apply -n $NAMESPACE -f config/samples/demo.yaml
    scripts/demo beat edge-3
 
-   # the backend: what it does on request is in tests/backends/README.md; then ask why, and heal it
+   # the backend: tests/backends/README.md lists its faults; then diagnose it, and repair it
    curl '$SHOP/_/mode?set=spring/db-down'; curl '$SHOP/_/mode?set=exposition/broken'; curl '$SHOP/_/mode?set=hang'
    vigie diagnose backend shop -n $NAMESPACE
    curl '$SHOP/_/mode?set=ok'
 
-   # it may not write any more: kubectl goes stale, vigie get and the metrics tell the truth; then the rights again
+   # without the right to write: kubectl shows old states, vigie get and the metrics stay exact; then the rights again
    kubectl delete rolebinding -n $NAMESPACE vigie
    scripts/demo silence edge-3; sleep 35; vigie get -n $NAMESPACE
    scripts/demo grant; scripts/demo beat edge-3
@@ -279,7 +279,7 @@ END
   if [[ $WHOSE != mine ]]; then
     cat <<END
 
-   # no API server at all: heartbeats are heard all the same
+   # without an API server: heartbeats are still accepted
    tests/cluster/cluster stop-component apiserver
    vigie get -n $NAMESPACE
    tests/cluster/cluster start-component apiserver

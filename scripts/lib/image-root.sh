@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the operator's image holds.
+# The files of the operator's image.
 
-# The chart's default: what `helm install` asks for when no value names another.
+# The chart's default: `helm install` uses it when no value names another.
 image_name() { printf 'vigie:%s' "$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)"; }
 
 # lay_image_root BINARY DIRECTORY
@@ -10,8 +10,8 @@ lay_image_root() {
   mkdir -p "$root"/{usr/bin,etc/ssl/certs}
   install -m 755 "$binary" "$root/usr/bin/vigie"
   ! command -v strip >/dev/null || strip --strip-debug "$root/usr/bin/vigie"
-  # The loader stands at the path that is written in the program. Names are resolved by the C library itself since glibc
-  # 2.34; before, it loaded a part of its own for it.
+  # The loader must be at the path that is written in the program. Since glibc 2.34 the C library resolves names itself;
+  # before, it loaded a separate library for it.
   {
     ldd "$binary" | awk '$1 ~ /^\// { print $1 } $3 ~ /^\// { print $3 }'
     older_resolver "$binary"
@@ -19,7 +19,7 @@ lay_image_root() {
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"
   done
-  # Backends with certificates of public authorities, and canaries through them.
+  # For backends with certificates of public authorities, and for canary beats through such a URL.
   cp -L "$(certificates)" "$root/etc/ssl/certs/ca-certificates.crt"
   printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
   printf 'vigie:x:65532:65532::/:/nologin\n' >"$root/etc/passwd"

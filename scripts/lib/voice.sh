@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# How the demo speaks. Colours only where somebody looks.
+# Output of the demo. Colours only on a terminal.
 
 BOLD='' DIM='' BLUE='' GREEN='' RED='' PLAIN=''
 if [[ -t 1 && -z ${NO_COLOR:-} && ${TERM:-dumb} != dumb ]]; then
   BOLD=$'\e[1m' DIM=$'\e[2m' BLUE=$'\e[34m' GREEN=$'\e[32m' RED=$'\e[31m' PLAIN=$'\e[0m'
 fi
 
-# A reader that went away is no reason to stop: what was started is ended all the same.
+# A reader that has closed the pipe must not stop the demo: cleanup still has to run.
 print() { printf '%s\n' "$@" 2>/dev/null || true; }
 
 chapter() { print "" "${BOLD}== $*$PLAIN"; }
@@ -23,7 +23,7 @@ aside() { print "$DIM$*$PLAIN"; }
 
 shown() { print "$GREEN   ok: $*$PLAIN"; }
 
-# What must be seen was not seen.
+# An expected result was not seen.
 fail() {
   printf '%sdemo: %s%s\n' "$RED" "$*" "$PLAIN" >&2
   exit 1

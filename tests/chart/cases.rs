@@ -1,16 +1,15 @@
 //! The values that the chart is rendered with.
 
-/// One installation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) release: &'static str,
     pub(crate) namespace: &'static str,
-    /// YAML, beside the defaults.
+    /// YAML values in addition to the defaults.
     pub(crate) values: &'static str,
 }
 
-/// The namespace of the release, and those that values name.
+/// The namespace of the release, and the namespaces that values name.
 pub(crate) const NAMESPACES: [&str; 4] = ["chart-home", "chart-edge", "chart-lab", "chart-monitoring"];
 
 const fn case(name: &'static str, values: &'static str) -> Case {
@@ -26,7 +25,7 @@ pub(crate) const NAMESPACED_RESTART: Case = case(
 pub(crate) const RESTART_IN_ONE: Case =
     case("restarts in one namespace of all", "remediation: {namespaces: [chart-lab]}");
 pub(crate) const NO_RESTART: Case = case("no restarts", "remediation: {enabled: false}");
-/// For who has no rights in the cluster.
+/// For users without rights in the cluster.
 pub(crate) const WITHOUT_CLUSTER: Case = case(
     "nothing in the cluster at large",
     "
@@ -96,7 +95,7 @@ pub(crate) const DIGEST: Case = case(
     "digest",
     "image: {repository: example.com/vigie, digest: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}",
 );
-/// 53 characters, the longest that Helm takes, and a dot, which a Service's name may not have.
+/// 53 characters, the longest that Helm accepts, and a dot, which a Service's name may not contain.
 pub(crate) const LONG_NAME: Case = Case {
     name: "long name",
     release: "the-longest-name-of-a-release.that-helm-takes-is-this",
@@ -121,7 +120,6 @@ resources: null
 );
 pub(crate) const EVERYTHING: Case = case("everything on", include_str!("everything.yaml"));
 
-/// All of them.
 pub(crate) const ALL: [Case; 15] = [
     DEFAULT,
     NAMESPACED,

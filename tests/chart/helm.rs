@@ -1,4 +1,4 @@
-//! Helm, built from its pinned modules, and what it renders.
+//! Helm, built from its pinned modules, and its output.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::cases::Case;
 /// Both, in the order of their versions.
 pub(crate) static HELMS: LazyLock<[Helm; 2]> = LazyLock::new(|| ["3", "4"].map(Helm::of_version));
 
-/// The cluster that Helm is told of: the one of our tests.
+/// The Kubernetes version that Helm assumes: that of the test cluster.
 const KUBERNETES: &str = "1.36.3";
 
 pub(crate) struct Helm {
@@ -29,12 +29,12 @@ impl Helm {
         Self { program: String::from_utf8(output.stdout).expect("a path").trim().into(), version }
     }
 
-    /// Runs it, told of no cluster and with settings of its own.
+    /// Runs Helm without a cluster and with settings of its own.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command().args(args).env_remove("KUBECONFIG").output().expect("helm can be started")
     }
 
-    /// What it would tell whoever installs `case` into the cluster of KUBECONFIG, or what it complains of.
+    /// The notes that Helm prints on an installation of `case` into the cluster of KUBECONFIG, or its error.
     pub(crate) fn notes(&self, case: &Case, more: &[&str]) -> Result<String, String> {
         let values = Scratch::new();
         let file = values.0.join("values.yaml");
@@ -58,14 +58,14 @@ impl Helm {
         command
     }
 
-    /// What it renders of `chart`, or what it complains of.
+    /// Helm's rendering of `chart`, or its error.
     pub(crate) fn render(&self, chart: &Path, case: &Case, more: &[&str]) -> Result<String, String> {
         let values = Scratch::new();
         let file = values.0.join("values.yaml");
         fs::write(&file, case.values).expect("a file is written");
         let (chart, file) = (chart.display().to_string(), file.display().to_string());
         let mut args = vec!["template", case.release, &chart, "--namespace", case.namespace, "--values", &file];
-        // What is given later wins.
+        // Later arguments take precedence.
         args.extend(["--kube-version", KUBERNETES]);
         args.extend(more);
         let output = self.run(&args);
@@ -74,8 +74,8 @@ impl Helm {
     }
 }
 
-/// The objects that both versions render for `case`, which must be the same. Most tests look at the same few cases, so
-/// what was rendered is kept.
+/// The objects that both versions render for `case`, which must be equal. Most tests use the same few cases, so the
+/// result is cached.
 pub(crate) fn objects(case: &Case) -> Vec<Value> {
     static RENDERED: Mutex<BTreeMap<[&str; 3], Vec<Value>>> = Mutex::new(BTreeMap::new());
     let key = [case.release, case.namespace, case.values];
@@ -87,7 +87,7 @@ pub(crate) fn objects(case: &Case) -> Vec<Value> {
     })
 }
 
-/// The same, of another chart than the checkout's.
+/// The same, for another chart than the checkout's.
 pub(crate) fn objects_of(chart: &Path, case: &Case) -> Vec<Value> {
     let [third, fourth] = [0, 1].map(|index| {
         let rendered = HELMS[index].render(chart, case, &[]);
@@ -109,30 +109,27 @@ fn parse(rendered: &str) -> Vec<Value> {
     parsed.filter(|object| !object.is_null()).collect()
 }
 
-/// What tells it from all other objects.
+/// Identifies an object among all others.
 pub(crate) fn identity(object: &Value) -> String {
     let at = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
     format!("{} {}/{}", at("/kind"), at("/metadata/namespace"), at("/metadata/name"))
 }
 
-/// Those of a kind.
 pub(crate) fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
     objects.iter().filter(|object| object["kind"] == kind).collect()
 }
 
-/// The only one of a kind.
 pub(crate) fn only<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     let all = of_kind(objects, kind);
     assert_eq!(all.len(), 1, "one {kind}");
     all[0]
 }
 
-/// The container of the Deployment.
 pub(crate) fn container(objects: &[Value]) -> &Value {
     &only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
 }
 
-/// What `vigie` is told in it.
+/// The arguments of `vigie` in it.
 pub(crate) fn args(objects: &[Value]) -> Vec<String> {
     let args = container(objects)["args"].as_array().expect("a list of arguments");
     args.iter().map(|arg| arg.as_str().expect("an argument").to_owned()).collect()
@@ -146,7 +143,7 @@ pub(crate) fn chart() -> PathBuf {
     checkout().join("charts/vigie")
 }
 
-/// A directory that is gone when this is.
+/// A directory that is removed when this is dropped.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {

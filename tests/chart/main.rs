@@ -1,7 +1,7 @@
-//! The chart, rendered by both versions of Helm: what comes out for which values, and what is refused. `served` asks a
-//! real API server whether it would take it (scripts/chart).
+//! The chart, rendered by both versions of Helm: the objects for each set of values, and the refused values. `served`
+//! asks a real API server whether it would accept the objects (scripts/chart).
 
-// A test says what went wrong by panicking.
+// A test reports a failure by a panic.
 #![allow(clippy::unwrap_used)]
 
 mod cases;

@@ -1,4 +1,4 @@
-//! How Prometheus and Grafana get theirs.
+//! The alerts, the dashboards and the scrape configuration for Prometheus and Grafana.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cases::{self, Case};
 use crate::helm::{Scratch, chart, objects, objects_of, of_kind, only};
 
-/// A rule file with words that Helm would take for its own, and one rule that is no alert.
+/// A rule file with words that Helm would interpret as its own, and one rule that is no alert.
 const ALERTS: &str = r#"
 groups:
 - name: vigie.test

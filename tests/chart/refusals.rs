@@ -1,11 +1,11 @@
-//! What is refused, and in which words.
+//! The refused values, and the words of the refusals.
 
 use crate::cases::{self, Case};
 use crate::helm::{HELMS, args, chart, objects};
 
 /// Values, and the words of the refusal.
 const REFUSED: [(&str, &str); 41] = [
-    // Typos, with the path that they stand at.
+    // Typos, with their path.
     ("replicaCuont: 3", "additional properties 'replicaCuont' not allowed"),
     ("heartbeat: {ingres: {enabled: true}}", "at '/heartbeat': additional properties 'ingres' not allowed"),
     (
@@ -14,7 +14,7 @@ const REFUSED: [(&str, &str); 41] = [
     ),
     ("resources: {request: {cpu: 1}}", "at '/resources': additional properties 'request' not allowed"),
     ("tolerations: [{opertor: Exists}]", "at '/tolerations/0': additional properties 'opertor' not allowed"),
-    // Values that cannot be.
+    // Impossible values.
     ("replicaCount: two", "at '/replicaCount': got string, want integer"),
     ("namespaces: [Edge]", "at '/namespaces/0': 'Edge' does not match pattern"),
     ("namespaces: edge", "at '/namespaces': got string, want array"),
@@ -30,7 +30,7 @@ const REFUSED: [(&str, &str); 41] = [
         "heartbeat: {publicURL: 'https://a.example.com', ingress: {enabled: true, host: 'https://a.example.com', tls: {enabled: true}}}",
         "at '/heartbeat/ingress/host': 'https://a.example.com' does not match pattern",
     ),
-    // Addresses where names are wanted.
+    // Addresses in place of names.
     (
         "heartbeat: {publicURL: 'https://192.0.2.7:8443', ingress: {enabled: true, tls: {enabled: true}}}",
         "heartbeat.ingress needs a host name, and 192.0.2.7 is an address",
@@ -69,7 +69,7 @@ const REFUSED: [(&str, &str); 41] = [
         "heartbeat: {publicURL: 'https://a.example.com', route: {enabled: true, tls: true, parentRefs: [{name: public}]}}",
         "heartbeat.route.parentRefs names the Gateway public and none of its listeners",
     ),
-    // What lacks its other half.
+    // Values that need another value.
     (
         "heartbeat: {ingress: {enabled: true, tls: {enabled: true}}}",
         "heartbeat.ingress needs a host: set heartbeat.publicURL, or heartbeat.ingress.host",
@@ -89,13 +89,13 @@ const REFUSED: [(&str, &str); 41] = [
     ),
     ("serviceMonitor: {scraper: {serviceAccount: prometheus}}", "set serviceMonitor.scraper.namespace"),
     ("pdb: {minAvailable: null}", "set pdb.minAvailable or pdb.maxUnavailable, or pdb.enabled: false"),
-    // What would replace no pod.
+    // Strategies that would replace no pod.
     (
         "strategy: {rollingUpdate: {maxSurge: 0}}",
         "strategy.rollingUpdate has maxSurge 0 and maxUnavailable 0: no pod could be replaced",
     ),
     ("strategy: {rollingUpdate: {maxSurge: 0%, maxUnavailable: 0%}}", "has maxSurge 0 and maxUnavailable 0"),
-    // What goes round a value.
+    // Arguments that bypass a value.
     (
         "extraArgs: [--public-url=http://a.example.com]",
         "extraArgs names --public-url, which the chart gives itself: set heartbeat.publicURL",
@@ -145,10 +145,11 @@ fn what_is_insecure_renders_when_it_is_asked_for() {
     }
 }
 
-/// Repeated, they add to what the values say.
+/// Repeated, they add to the values.
 const REPEATABLE: [&str; 4] = ["--trusted-proxy", "--cluster-network", "--allow-network", "--deny-network"];
 
-/// What the chart gives once, nobody gives beside it, neither as an argument nor by the environment; what may repeat, may.
+/// A flag that the chart gives once is refused as an argument and as an environment variable; a repeatable flag is
+/// allowed.
 #[test]
 fn every_flag_that_the_chart_gives_is_its_own_unless_it_may_repeat() {
     let mut flags: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! What is rendered for which values.
+//! The rendered objects for each set of values.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -64,7 +64,7 @@ fn the_definitions_are_those_of_the_program_and_are_kept() {
     assert!(!kept, "crds.keep: false");
 }
 
-/// As the program itself understands it: a flag that it does not have, or a value that it does not take, is an error.
+/// Checked by the program itself: a flag that it does not have, or a value that it does not accept, is an error.
 #[test]
 fn the_program_takes_the_arguments_of_every_case() {
     for case in &ALL {
@@ -116,7 +116,7 @@ fn the_pod_knows_itself_and_keeps_to_restricted_ways() {
     assert_eq!(pod["enableServiceLinks"], false);
 }
 
-/// A changed selector of a Deployment is refused by the API server: no value and no version may change it.
+/// The API server refuses a changed selector of a Deployment: no value and no version may change it.
 #[test]
 fn nothing_changes_the_selectors() {
     for case in &ALL {
@@ -126,7 +126,7 @@ fn nothing_changes_the_selectors() {
         assert_eq!(deployment["spec"]["selector"], json!({"matchLabels": expected}), "{}", case.name);
         let labels = &deployment["spec"]["template"]["metadata"]["labels"];
         assert!(expected.as_object().unwrap().iter().all(|(key, value)| labels[key] == *value), "{}", case.name);
-        assert!(labels["vigie.dev/role"].is_null(), "who leads is said by the leader");
+        assert!(labels["vigie.dev/role"].is_null(), "the leader sets this label itself");
     }
 }
 
@@ -153,7 +153,7 @@ fn a_name_without_vigie_gets_it_and_a_name_with_it_stays() {
     assert_eq!([name("vigie"), name("edge"), name("my-vigie")], ["vigie", "edge-vigie", "my-vigie"]);
 }
 
-/// Those that live in no namespace, or in others'.
+/// Objects without a namespace, or in other namespaces.
 #[test]
 fn two_releases_of_one_name_in_two_namespaces_share_nothing_but_the_definitions() {
     let of = |case: Case| -> BTreeSet<String> {
@@ -210,7 +210,8 @@ fn a_single_replica_has_no_disruption_budget_that_would_keep_its_node() {
     assert_eq!([budget(""), budget("replicaCount: 1"), budget("pdb: {enabled: false}")], [1, 0, 0]);
 }
 
-/// What helm prints in the end, without a cluster: `helm template` leaves the notes out, so here they are an object's.
+/// The notes that helm prints at the end, without a cluster: `helm template` omits the notes, so here they are rendered
+/// as an object.
 fn notes(case: &Case) -> String {
     let scratch = Scratch::new();
     let (copy, templates) = (scratch.0.join("vigie"), scratch.0.join("vigie/templates"));
@@ -222,7 +223,7 @@ fn notes(case: &Case) -> String {
     only(&objects_of(&copy, case), "Notes")["text"].as_str().expect("a text").to_owned()
 }
 
-/// What bash complains of in commands that somebody pastes: a here-document that never ends is a warning to it.
+/// Bash's complaints about commands that a person pastes: a here-document that never ends is a warning.
 fn bash_says_of(commands: &str) -> String {
     let bash = Command::new("bash").args(["-n", "-c", commands]).output().expect("bash can be started");
     String::from_utf8_lossy(&bash.stderr).into_owned()
@@ -231,7 +232,7 @@ fn bash_says_of(commands: &str) -> String {
 #[test]
 fn the_commands_of_the_notes_can_be_pasted_as_they_are_printed() {
     let broken = bash_says_of("cat <<'END'\n  a: b\n  END\nls\n");
-    assert!(broken.contains("delimited by end-of-file"), "bash tells: {broken}");
+    assert!(broken.contains("delimited by end-of-file"), "bash warns: {broken}");
     for (namespaces, expected) in [("", "default"), ("namespaces: ['0']", "0")] {
         let told = notes(&Case { values: namespaces, ..cases::DEFAULT });
         let after = told.split_once("\nThen create a connector:\n\n").expect("commands follow").1;
@@ -244,7 +245,7 @@ fn the_commands_of_the_notes_can_be_pasted_as_they_are_printed() {
     }
 }
 
-/// What YAML would read as a number or a truth is a text all the same.
+/// Names that YAML would read as a number or a boolean must remain strings.
 #[test]
 fn names_that_look_like_numbers_stay_names() {
     let values = "{fullnameOverride: 'on', namespaces: ['1e3'], remediation: {namespaces: ['1e3']}, \
@@ -268,7 +269,7 @@ fn names_that_look_like_numbers_stay_names() {
     assert!(objects.iter().any(|one| one["metadata"]["namespace"] == "1e3"), "the Roles are where they are wanted");
 }
 
-/// They live in no namespace: neither the parts of a name nor where they are joined may be mistaken.
+/// The policies have no namespace: neither the parts of a name nor the joint between them may be ambiguous.
 #[test]
 fn two_releases_whose_names_and_namespaces_join_alike_have_policies_of_their_own() {
     let of = |release, namespace| -> BTreeSet<String> {
@@ -334,7 +335,7 @@ fn every_value_is_in_the_schema_and_the_schema_has_no_other() {
     compare(&values, &schema, "");
 }
 
-/// What charts that depend on this one may set besides.
+/// Values that charts which depend on this one may also set.
 const OF_PARENTS: [&str; 2] = ["enabled", "global"];
 
 fn compare(values: &Value, schema: &Value, path: &str) {
@@ -342,7 +343,7 @@ fn compare(values: &Value, schema: &Value, path: &str) {
     assert_eq!(schema["additionalProperties"], false, "typos at {path:?} are refused");
     for (key, value) in values.as_object().unwrap() {
         let inner = known.get(key).unwrap_or_else(|| panic!("{path}.{key} is not in the schema"));
-        // Of the values below these Kubernetes knows more than stand in the defaults.
+        // Below these values Kubernetes allows more fields than the defaults contain.
         let is_ours = inner.get("properties").is_some()
             && !["resources", "strategy", "affinity", "issuerRef"].contains(&key.as_str());
         if value.is_object() && is_ours {

@@ -1,4 +1,4 @@
-//! The rights that the chart gives, against the files that say why each is needed: no more, no less.
+//! The rights that the chart gives, compared with the files that state why each is needed: no more, no less.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::cases::{self, ALL, Case};
 use crate::helm::{checkout, identity, objects, of_kind};
 
-/// Where rights hold: in a namespace, or in the cluster at large.
+/// The scope of rights: a namespace, or the whole cluster.
 type Where = Option<String>;
 
-/// The rules of a role of config/rbac, of the file that has it, with the Lease's name put in.
+/// The rules of a role of config/rbac, from the file that has it, with the Lease's name inserted.
 fn rules_of(role: &str, lease: &str) -> Value {
     for file in ["cluster", "restart"] {
         let text = fs::read_to_string(checkout().join(format!("config/rbac/{file}.yaml"))).unwrap();
@@ -31,7 +31,7 @@ fn rules_of(role: &str, lease: &str) -> Value {
     panic!("config/rbac has no role {role}");
 }
 
-/// What vigie's ServiceAccount is bound to, and where.
+/// The roles that are bound to vigie's ServiceAccount, by scope.
 fn given(objects: &[Value]) -> BTreeMap<Where, BTreeSet<String>> {
     let account = |object: &Value| object["subjects"][0]["name"].as_str().unwrap().to_owned();
     let pod = &crate::helm::only(objects, "Deployment")["spec"]["template"]["spec"];
@@ -56,7 +56,7 @@ fn find_role<'a>(objects: &'a [Value], binding: &Value) -> &'a Value {
     objects.iter().find(is_it).unwrap_or_else(|| panic!("{} binds a role that is not there", identity(binding)))
 }
 
-/// `expected`: a place, and the roles that hold there.
+/// `expected`: a scope, and the roles that hold there.
 fn assert_given(case: &Case, lease: &str, expected: &[(Option<&str>, &[&str])]) {
     let expected: BTreeMap<Where, BTreeSet<String>> = expected
         .iter()
@@ -127,7 +127,7 @@ fn what_is_not_wanted_is_not_given() {
         [(None, &["vigie", "vigie-evidence", "vigie-admin-auth", "vigie-restart"]), (HOME, &["vigie-leader"])];
     assert_given(&Case { values: less, ..cases::DEFAULT }, "vigie", &expected);
     assert_given(&cases::NOTHING, "vigie", &[]);
-    // Asked for by name, the one that a Role cannot give.
+    // Requested by name, the one that a Role cannot give.
     let expected: [(Option<&str>, &[&str]); 3] =
         [(None, &["vigie-networks"]), (HOME, &["vigie-leader"]), (EDGE, &WATCH)];
     let networks =
@@ -135,7 +135,7 @@ fn what_is_not_wanted_is_not_given() {
     assert_given(&Case { values: networks, ..cases::DEFAULT }, "vigie", &expected);
 }
 
-/// The namespaced rules are a file of their own, which people use without the chart.
+/// The namespaced rules are a separate file, for use without the chart.
 #[test]
 fn the_rules_for_one_namespace_are_those_for_all() {
     let text = fs::read_to_string(checkout().join("config/rbac/namespaced.yaml")).unwrap();
@@ -170,7 +170,7 @@ fn no_case_gives_a_right_that_the_files_do_not_have() {
     }
 }
 
-/// `rbac.create` is about vigie and its scraper, and `rbac.aggregate` about people.
+/// `rbac.create` concerns vigie and its scraper, and `rbac.aggregate` concerns people.
 #[test]
 fn somebody_else_makes_every_role_and_binding_but_those_of_people() {
     let values =

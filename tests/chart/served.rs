@@ -1,7 +1,8 @@
-//! Whether a real API server would take what is rendered: all of it, by a dry run of server-side apply, which refuses fields
-//! that it does not know; and the pods, in a namespace that enforces the Pod Security Standard `restricted`.
+//! Whether a real API server would accept the rendered objects: all of them, by a dry run of server-side apply, which
+//! refuses unknown fields; and the pods, in a namespace that enforces the Pod Security Standard `restricted`.
 //!
-//! The cluster is the one of KUBECONFIG (scripts/chart). Kinds of others come from the modules that define them.
+//! The cluster is that of KUBECONFIG (scripts/chart). The definitions of other projects come from the modules that ship
+//! them.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cases::{self, ALL, Case, NAMESPACES};
 use crate::helm::{HELMS, Scratch, objects, only};
 
-/// A module, its sum as go.sum has it, and definitions that it ships.
+/// A module, its sum as in go.sum, and the definitions that it ships.
 const FOREIGN: [(&str, &str, &[&str]); 3] = [
     (
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",
@@ -35,7 +36,7 @@ const FOREIGN: [(&str, &str, &[&str]); 3] = [
     ),
 ];
 
-/// The directory of a module, downloaded once, with the sum that was seen when it was chosen.
+/// The directory of a module, downloaded once, with the sum that was recorded when it was chosen.
 fn module(name: &str, sum: &str) -> PathBuf {
     let nowhere = Scratch::new(); // where no go.mod is
     let go = Command::new("go")
@@ -51,11 +52,11 @@ fn module(name: &str, sum: &str) -> PathBuf {
         String::from_utf8_lossy(&go.stderr)
     );
     let said: Value = serde_json::from_slice(&go.stdout).expect("go writes JSON");
-    assert_eq!(said["Sum"], sum, "{name} is what it was");
+    assert_eq!(said["Sum"], sum, "{name} has the recorded sum");
     said["Dir"].as_str().expect("a directory").into()
 }
 
-/// What it said, or what it complained of.
+/// The output of kubectl, or its error.
 fn kubectl(args: &[&str], input: Option<&Value>) -> Result<String, String> {
     let mut child = Command::new("kubectl")
         .args(args)
@@ -72,7 +73,8 @@ fn kubectl(args: &[&str], input: Option<&Value>) -> Result<String, String> {
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// As `make e2e` finds it, with the kinds of others and the namespaces; made once, and left.
+/// Prepares the cluster, once: as `make e2e` finds it, plus the definitions of other projects and the namespaces. They
+/// are left in place.
 static PREPARED: LazyLock<()> = LazyLock::new(|| {
     let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=chart-tests"];
     let mut names = Vec::new();
@@ -97,7 +99,7 @@ static PREPARED: LazyLock<()> = LazyLock::new(|| {
     }
 });
 
-/// Asked again: kubectl wait gives up on a definition that is too new to have conditions.
+/// Repeated: kubectl wait gives up on a definition that is too new to have conditions.
 fn established(name: &str) {
     let began = std::time::Instant::now();
     while let Err(error) = kubectl(&["wait", "--for=condition=Established", name, "--timeout=5s"], None) {
@@ -105,7 +107,7 @@ fn established(name: &str) {
     }
 }
 
-/// The API server's word on objects, none of which is made.
+/// The API server's answer to these objects; none of them is created.
 fn dry_run(objects: &[Value]) -> Result<String, String> {
     LazyLock::force(&PREPARED);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
@@ -133,7 +135,7 @@ fn it_would_not_take_a_field_that_it_does_not_know() {
     }
 }
 
-/// The pod of a case, as the ReplicaSet's controller would make it.
+/// The pod of a case, as the ReplicaSet controller would create it.
 fn pod(case: &Case) -> Value {
     let objects = objects(case);
     let template = &only(&objects, "Deployment")["spec"]["template"];
@@ -142,7 +144,7 @@ fn pod(case: &Case) -> Value {
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!("vigie-0");
     pod["metadata"]["namespace"] = json!(case.namespace);
-    // It need not be there: who admits a pod asks for its account, and that is not what is asked here.
+    // The pod's ServiceAccount need not exist: admission requires one, and this test does not cover it.
     pod["spec"]["serviceAccountName"] = json!("default");
     pod
 }
@@ -166,7 +168,7 @@ fn it_would_not_take_a_pod_that_may_do_more() {
 fn the_notes_hold_a_connector_that_the_api_server_takes_and_warn_of_what_is_insecure() {
     LazyLock::force(&PREPARED);
     for helm in HELMS.iter() {
-        // The definitions of the suite are not Helm's.
+        // Helm does not own the definitions that the suite installed.
         let notes = |case: &Case| helm.notes(case, &["--set", "crds.enabled=false"]).expect(case.name);
         let told = notes(&Case {
             values: "{namespaces: [chart-edge], heartbeat: {publicURL: 'https://vigie.example.com'}}",

@@ -1,4 +1,4 @@
-// Package gitops holds what config/gitops says of an object against what an operator has really written (statuses/).
+// Package gitops compares the results of config/gitops with recorded statuses of an operator (statuses/).
 package gitops
 
 import (
@@ -11,15 +11,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// wanted is what each tool is to say of one status.
+// wanted is the expected result of each tool for one status.
 type wanted struct {
 	helm, flux, argo string
-	// says stands in the message that Argo CD shows.
+	// says must be part of the message that Argo CD shows.
 	says string
 }
 
-// A connector that nobody has installed is done with, for Flux and Argo CD. For Helm 4 it is not: docs/gitops.md tells why,
-// and what to do.
+// A connector that is not installed yet is complete for Flux and Argo CD. For Helm 4 it is not: docs/gitops.md gives
+// the reason and the remedy.
 var table = map[string]wanted{
 	"connector-not-reconciled":  {"InProgress", "InProgress", "Progressing", "not looked at it yet"},
 	"connector-changed":         {"InProgress", "InProgress", "Progressing", "not looked at it yet"},
@@ -66,7 +66,7 @@ func TestEveryStatusThatWasRecordedStandsInTheTable(t *testing.T) {
 	}
 	for _, file := range files {
 		if _, listed := table[strings.TrimSuffix(filepath.Base(file), ".yaml")]; !listed {
-			t.Errorf("%s does not stand in the table", file)
+			t.Errorf("%s is missing in the table", file)
 		}
 	}
 }
@@ -96,7 +96,7 @@ func TestAnObjectWithoutAnyStatusIsWaitedFor(t *testing.T) {
 	}
 }
 
-// stored is the object as the API server had it.
+// stored is the object as the API server stored it.
 func stored(t *testing.T, name string) *unstructured.Unstructured {
 	t.Helper()
 	object := &unstructured.Unstructured{}
@@ -104,7 +104,7 @@ func stored(t *testing.T, name string) *unstructured.Unstructured {
 	return object
 }
 
-// read takes a file of YAML, as Kubernetes clients do: numbers become int64 where they are whole.
+// read parses a YAML file like Kubernetes clients: whole numbers become int64.
 func read(t *testing.T, file string, into *map[string]any) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// helmReads is what `helm --wait` of Helm 4 makes of a kind that it does not know: kstatus, by Helm's own library.
+// helmReads returns the result of `helm --wait` of Helm 4 for an unknown kind: kstatus, by Helm's own library.
 func helmReads(t *testing.T, object *unstructured.Unstructured) string {
 	t.Helper()
 	result, err := status.Compute(object)
@@ -21,7 +21,7 @@ func helmReads(t *testing.T, object *unstructured.Unstructured) string {
 	return string(result.Status)
 }
 
-// expressions are those of one kind, by the status that they stand for.
+// expressions are those of one kind, by the status that each implies.
 type expressions map[string]map[string]string
 
 func fluxExpressions(t *testing.T) expressions {
@@ -43,8 +43,8 @@ func fluxExpressions(t *testing.T) expressions {
 	return all
 }
 
-// reads evaluates in the order that Flux documents (RFC 0009): a generation that was not observed, then inProgress, failed,
-// current; and waits when none holds. An expression that fails is an error there, and here.
+// reads evaluates in the order that Flux documents (RFC 0009): an unobserved generation, then inProgress, failed,
+// current; it reports InProgress when none is true. An expression that fails is an error in Flux and here.
 func (all expressions) reads(t *testing.T, object *unstructured.Unstructured) string {
 	t.Helper()
 	of, known := all[object.GetAPIVersion()+" "+object.GetKind()]
@@ -65,7 +65,7 @@ func (all expressions) reads(t *testing.T, object *unstructured.Unstructured) st
 	return "InProgress"
 }
 
-// holds has the environment that Flux gives an expression: the fields of the object by their names.
+// holds evaluates in the environment that Flux gives an expression: the fields of the object by their names.
 func holds(t *testing.T, expression string, object *unstructured.Unstructured) bool {
 	t.Helper()
 	environment, err := cel.NewEnv(cel.HomogeneousAggregateLiterals(), cel.EagerlyValidateDeclarations(true),
@@ -107,7 +107,7 @@ func argoScripts(t *testing.T) scripts {
 	return data
 }
 
-// reads runs the script as Argo CD does: with the base and table libraries alone, and the object as `obj`.
+// reads runs the script as Argo CD does: with only the base and table libraries, and the object as `obj`.
 func (all scripts) reads(t *testing.T, object *unstructured.Unstructured) (string, string) {
 	t.Helper()
 	kind := object.GroupVersionKind()
@@ -133,7 +133,7 @@ func (all scripts) reads(t *testing.T, object *unstructured.Unstructured) (strin
 	return health.RawGetString("status").String(), health.RawGetString("message").String()
 }
 
-// value is the same in Lua.
+// value converts to the same value in Lua.
 func value(state *lua.LState, of any) lua.LValue {
 	switch of := of.(type) {
 	case bool:

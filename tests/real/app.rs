@@ -1,4 +1,4 @@
-//! What a person deploys: a Deployment of one container and a Service before it, both of one name.
+//! An application as a person deploys it: a Deployment of one container and its Service, both of one name.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ use crate::place;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, http};
 
-/// A Deployment and its Service, to be made. Its pods are labelled `app: NAME` and their container is named `app`.
+/// A Deployment and its Service, not yet created. Its pods are labelled `app: NAME` and their container is named `app`.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) name: String,
@@ -21,7 +21,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// One replica of `image`, whose container declares the port `http`, 8080; the Service has it at 80.
+    /// One replica of `image`, whose container declares the port `http`, 8080; the Service has it at port 80.
     pub(crate) fn of(name: &str, image: &str) -> Self {
         let labels = json!({"app": name});
         let container =
@@ -29,7 +29,7 @@ impl App {
         let deployment = json!({"metadata": {"name": name}, "spec": {
             "replicas": 1, "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": {
-                // What has nothing to lose need not be waited for when the test is over.
+                // The pods have nothing to save: the end of the test need not wait for them.
                 "terminationGracePeriodSeconds": 1, "containers": [container],
             }},
         }});
@@ -51,50 +51,50 @@ impl App {
         env.iter().fold(app, |app, (name, value)| app.env(name, value))
     }
 
-    /// One more variable of the container.
+    /// Adds a variable to the container.
     pub(crate) fn env(self, name: &str, value: &str) -> Self {
         self.variable(json!({"name": name, "value": value}))
     }
 
-    /// One more variable, from a key of a ConfigMap that may be absent: without a new template it is another one for a
-    /// container that starts later.
+    /// Adds a variable from a key of a ConfigMap that may be absent: it changes for a container that starts later,
+    /// without a new template.
     pub(crate) fn setting(self, name: &str, map: &str, key: &str) -> Self {
         let from = json!({"configMapKeyRef": {"name": map, "key": key, "optional": true}});
         self.variable(json!({"name": name, "valueFrom": from}))
     }
 
-    /// One more variable of the container, as Kubernetes has it.
+    /// Adds a variable to the container, in the format of Kubernetes.
     pub(crate) fn variable(mut self, variable: Value) -> Self {
         let env = self.deployment.pointer_mut("/spec/template/spec/containers/0/env").and_then(Value::as_array_mut);
         env.expect("it was made with one").push(variable);
         self
     }
 
-    /// Merged into the container: `args`, `resources`, `readinessProbe` and the like.
+    /// Merges into the container: `args`, `resources`, `readinessProbe` and others.
     pub(crate) fn container(mut self, more: Value) -> Self {
         merge(&mut self.deployment["spec"]["template"]["spec"]["containers"][0], more);
         self
     }
 
-    /// Merged into the pods' spec.
+    /// Merges into the pods' spec.
     pub(crate) fn pod(mut self, more: Value) -> Self {
         merge(&mut self.deployment["spec"]["template"]["spec"], more);
         self
     }
 
-    /// Merged into the Deployment's spec.
+    /// Merges into the Deployment's spec.
     pub(crate) fn spec(mut self, more: Value) -> Self {
         merge(&mut self.deployment["spec"], more);
         self
     }
 
-    /// Merged into the Service's spec.
+    /// Merges into the Service's spec.
     pub(crate) fn service(mut self, more: Value) -> Self {
         merge(&mut self.service["spec"], more);
         self
     }
 
-    /// Makes both.
+    /// Creates the Deployment and the Service.
     pub(crate) async fn deploy(&self, world: &World) {
         let deployment: Deployment = serde_json::from_value(self.deployment.clone()).unwrap();
         world.api::<Deployment>().create(&PostParams::default(), &deployment).await.expect("a Deployment is made");
@@ -102,7 +102,7 @@ impl App {
         world.api::<Service>().create(&PostParams::default(), &service).await.expect("a Service is made");
     }
 
-    /// `spec` of a backend: this workload, probed as [`probed`] says at `target`.
+    /// `spec` of a backend: this workload, probed at `target` as [`probed`] defines.
     pub(crate) fn backend(&self, target: Value, probe: Value) -> Value {
         let workload = json!({"kind": "Deployment", "name": self.name});
         json!({"target": target, "workloadRef": workload, "probe": probed(probe)})
@@ -119,14 +119,14 @@ impl App {
     }
 }
 
-/// `probe`, every two seconds, and judged after two failures. A JVM on a busy machine needs a second for an answer.
+/// `probe`, every two seconds, and judged after two failures. A JVM on a loaded machine needs a second for an answer.
 pub(crate) fn probed(more: Value) -> Value {
     let mut probe = json!({"intervalSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2});
     merge(&mut probe, more);
     probe
 }
 
-/// Adds the fields of `more`, those of objects within objects too; lists are replaced.
+/// Adds the fields of `more`, recursively for objects; lists are replaced.
 pub(crate) fn merge(into: &mut Value, more: Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -147,16 +147,16 @@ pub(crate) fn post(pod: &Pod, port: u16, path: &str) {
     assert_eq!(answer.status, 200, "{to}{path}: {answer:?}");
 }
 
-/// Where the control pages of `misbehave` are.
+/// The port of the control pages of `misbehave`.
 pub(crate) const CONTROL: u16 = 8099;
 
-/// The pods of an app that nobody is deleting.
+/// The pods of an app, without those that are being deleted.
 pub(crate) async fn pods(world: &World, app: &str) -> Vec<Pod> {
     let found = world.api::<Pod>().list(&ListParams::default().labels(&format!("app={app}"))).await;
     found.expect("pods are listed").items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
 }
 
-/// Waits until so many pods of an app run and have addresses; gives them by name.
+/// Waits until this many pods of an app run and have addresses; returns them by name.
 pub(crate) async fn running(world: &World, app: &str, count: usize) -> Vec<Pod> {
     eventually(SOON, &format!("{count} running pods of {app}"), async || {
         let mut pods = pods(world, app).await;
@@ -172,7 +172,6 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-/// The address of a pod, once it has one.
 pub(crate) fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! What the cluster does to a backend, and what is said of it: the words, and that what is advised does help.
+//! Faults that the cluster causes in a backend: the reported words, and a check that the advice helps.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::support::rights::rule;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
-/// Deploys it, and has it watched by its Service.
+/// Deploys it, with a backend at its Service.
 async fn watched(world: &World, app: App) {
     app.deploy(world).await;
     world.backend(&app.name, app.backend(app.at_service("/healthz"), json!({}))).await;
 }
 
-/// Down for this cause, which is told by the condition of the workload as well.
+/// Down for this cause, which the condition of the workload reports as well.
 async fn is_down(world: &World, name: &str, cause: &str) -> Value {
     let found = world.backend_is(3 * SOON, name, "Down", cause).await;
     assert_eq!(crate::support::backends::condition(&found, "WorkloadHealthy"), ("False", cause), "{found:#}");
@@ -50,7 +50,7 @@ async fn what_keeps_a_pod_from_running_is_named_and_what_is_advised_cures_it() {
     says(advice(&zero), &[&format!("`kubectl -n {ns} scale deployment/zero --replicas=1`")]);
 
     is_down(&world, "image", "ImagePullFailed").await;
-    // The first resolver that is asked may have been busy.
+    // The first resolver may have been busy.
     let unknown = |found: &Value| message(found).contains("its registry does not exist");
     let image = world.sees_backend(3 * SOON, "image", "its registry is unknown", unknown).await;
     says(
@@ -75,7 +75,7 @@ async fn what_keeps_a_pod_from_running_is_named_and_what_is_advised_cures_it() {
     let key = Patch::Merge(json!({"data": {"mode": "ok"}}));
     world.api::<ConfigMap>().patch("settings", &PatchParams::default(), &key).await.expect("a ConfigMap is patched");
     world.backend_is(SOON, "zero", "Up", "").await;
-    // "The kubelet tries again by itself."
+    // The advice says "The kubelet tries again by itself."
     world.backend_is(SOON, "config", "Up", "").await;
 }
 
@@ -98,7 +98,7 @@ async fn a_service_that_does_not_lead_to_its_pods_is_named_and_can_be_mended_by_
     );
     assert!(!message(&found).contains("pod-template-hash"), "{found:#}");
     says(advice(&found), &[&format!("`kubectl -n {ns} set selector service/nothing app=nothing`")]);
-    // The cause is known before the pod has an address at which it could be asked.
+    // The cause is known before the pod has an address that can be probed.
     let dialled = |found: &Value| found["status"]["vantages"].to_string().contains("pod/nothing-");
     world.sees_backend(SOON, "nothing", "its pod is asked itself", dialled).await;
     let ran = diagnose(&world, "nothing");
@@ -128,12 +128,12 @@ async fn a_rollout_whose_pods_never_get_ready_is_stuck_and_undoing_it_helps() {
     let app = App::misbehave("shop", &[]).container(ready("/healthz"));
     watched(&world, app.spec(json!({"progressDeadlineSeconds": 5}))).await;
     world.backend_is(SOON, "shop", "Up", "").await;
-    // It is Up, and looked at once a minute: the rollout is seen with the next look.
+    // It is Up, and its workload is read once a minute: the next read finds the rollout.
     let container = json!([{"name": "app", "readinessProbe": {"httpGet": {"path": "/status/503"}}}]);
     let template = json!({"spec": {"template": {"spec": {"containers": container}}}});
     let changed = world.api::<Deployment>().patch("shop", &PatchParams::default(), &Patch::Strategic(&template)).await;
     changed.expect("a Deployment is patched");
-    // Past its deadline before the kubelet has probed the new pod, it is told with the next look.
+    // If the deadline passes before the kubelet has probed the new pod, the next read finds the probe failure.
     let probed = |found: &Value| {
         text(found, "/status/diagnosis/cause") == "RolloutStuck"
             && message(found).contains("1 ready, 2 exist")
@@ -155,7 +155,7 @@ async fn a_rollout_whose_pods_never_get_ready_is_stuck_and_undoing_it_helps() {
     assert_eq!(ran.code, 3, "{ran:?}");
     says(&ran.stdout, &["is Degraded: RolloutStuck (certain)"]);
     for command in next(&ran.stdout).iter().filter(|command| !command.contains("rollout status")) {
-        // The last of them goes back.
+        // The last of them rolls back.
         kubectl(&world, command);
     }
     world.backend_is(2 * SOON, "shop", "Up", "").await;
@@ -174,7 +174,7 @@ impl Drop for Global {
     }
 }
 
-/// A node that KWOK plays, on which nothing lands that does not ask for it.
+/// A node that KWOK simulates; only pods that request it are scheduled on it.
 async fn node(world: &World) -> (Global, Api<Node>) {
     let name = format!("lost-{}", world.ns);
     let node: Node = serde_json::from_value(json!({
@@ -191,7 +191,7 @@ async fn node(world: &World) -> (Global, Api<Node>) {
     (guard, nodes)
 }
 
-/// Lets the operator read nodes, as `vigie-evidence-cluster` does.
+/// Lets the operator read nodes, with the rights of `vigie-evidence-cluster`.
 fn may_read_nodes(world: &World) -> [Global; 2] {
     let (ns, kubectl) = (&world.ns, |args: &[&str]| world.cluster.kubectl(args).ok());
     let guard = |kind| Global(world.cluster.clone(), kind, ns.clone());
@@ -214,10 +214,11 @@ async fn pods_of_a_node_that_is_gone_are_explained_by_the_node() {
     watched(&world, App::of("shop", "example.com/shop:1").pod(there).pod(json!({"terminationGracePeriodSeconds": 0})))
         .await;
     running(&world, "shop", 1).await;
-    // Nothing answers at a pod that is played.
+    // A simulated pod answers nothing.
     let before = world.sees_backend(SOON, "shop", "it is Down", |found| text(found, "/status/state") == "Down").await;
     assert_ne!(text(&before, "/status/diagnosis/cause"), "NodeLost", "{before:#}");
-    // As the node controller writes it when nobody renews its Lease; KWOK leaves the node alone from now on.
+    // As the node controller writes it when the node's Lease is not renewed; KWOK leaves the node unchanged from now
+    // on.
     let left = Patch::Merge(json!({"metadata": {"annotations": {"kwok.x-k8s.io/node": null}}}));
     nodes.patch(&node.2, &PatchParams::default(), &left).await.expect("a Node is patched");
     let lost = json!({"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown",

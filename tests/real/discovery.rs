@@ -1,4 +1,5 @@
-//! `/sd/prometheus`: a real Prometheus finds the backends by it, scrapes them, and what it says of them finds its way back.
+//! `/sd/prometheus`: a real Prometheus discovers the backends by it and scrapes them, and the operator reads the
+//! results.
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ async fn prometheus_finds_every_backend_that_speaks_http_and_each_knows_its_own_
     let node = place::cluster().variable("CLUSTER_NODE_ADDRESS").parse().expect("the node has an address");
     let url = prometheus.url();
     let operator = world.operator_at(node, &["--prometheus-url", &url]).await;
-    // As docs/backends.md shows it; the interval of the list is a minute there.
+    // As docs/backends.md shows it, except for the list's interval, which is a minute there.
     let discover = json!([{"job_name": "vigie-backends", "http_sd_configs": [
         {"url": format!("{}/sd/prometheus", operator.url()), "refresh_interval": "2s"},
     ]}]);
@@ -59,13 +60,13 @@ async fn prometheus_finds_every_backend_that_speaks_http_and_each_knows_its_own_
             |found: &Value| text(found, "/status/state") == "Up" && condition(found, "Scraped") == ("True", "TargetUp");
         world.sees_backend(2 * SOON, name, "Up, and scraped", scraped).await;
     }
-    // Nothing was said too early: none of them was ever worse than Up.
+    // No state was reported too early: none of them was ever worse than Up.
     for name in ["service", "pods"] {
         let found = world.get_backend(name).await;
         let states = found.pointer("/status/transitions").cloned().unwrap_or_default().to_string();
         assert!(!states.contains("NotScraped") && !states.contains("StaleTarget"), "{states}");
     }
-    // What is nowhere, and what Prometheus cannot scrape, says nothing of it.
+    // A target that does not exist, and one that Prometheus cannot scrape, are not in the list.
     let refused = |found: &Value| condition(found, "Accepted") == ("False", "InvalidTarget");
     let absent = world.sees_backend(SOON, "absent", "refused", refused).await;
     let tcp = world.backend_is(SOON, "tcp", "Up", "").await;

@@ -1,4 +1,4 @@
-//! What `misbehave` does in pods, and what is said of it.
+//! The faults of `misbehave` in pods, and their diagnoses.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::place;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
-/// As a person of this machine calls it, who reaches the pods' network and says so.
+/// Runs diagnose as a person of this machine, with flags that allow the pods' network.
 fn diagnose(world: &World, name: &str, more: &[&str]) -> crate::support::process::Ran {
     let near = ["--allow-network", "10.80.0.0/12", "--allow-network", "10.96.0.0/16"];
     world.vigie(&[&["diagnose", "backend", name, "-n", &world.ns], &near[..], more].concat())
@@ -46,7 +46,8 @@ async fn a_hang_is_one_by_the_service_by_the_pods_and_for_a_person() {
             assert!(ran.stdout.contains(part), "{part:?} is not in\n{}", ran.stdout);
         }
     }
-    // Who reaches nothing of the cluster's says the same, by what the operator wrote.
+    // From a machine that cannot reach the cluster's network, the result is the same, by the status that the operator
+    // wrote.
     let far = world.vigie(&["diagnose", "backend", "service", "-n", &world.ns, "-o", "json"]);
     assert_eq!(far.code, 3, "{far:?}");
     let report: Value = serde_json::from_str(&far.stdout).unwrap();
@@ -92,7 +93,8 @@ async fn a_container_that_ends_is_told_apart_by_how_it_ends_and_is_no_firewall()
     blames_nobody_between(&down["status"].to_string());
     let down = explained(&world, "crash", "Down", "CrashLoop", &["container app of pod crash-", "exit 3"]).await;
     blames_nobody_between(&down["status"].to_string());
-    // The command for its last words finds them, whether the kubelet waits or not: it starts it again meanwhile.
+    // The command for the container's last output finds it, whether or not the kubelet has restarted the container
+    // meanwhile.
     eventually(SOON, "its last words", async || match diagnose(&world, "crash", &["--logs"]) {
         ran if ran.code == 3 && ran.stdout.contains("no space left for it") => Ok(()),
         ran => Err(format!("{ran:?}")),
@@ -114,8 +116,8 @@ async fn a_page_that_is_slow_or_malformed_is_the_pages_fault() {
     for name in ["broken", "broken-pods"] {
         let command = format!("vigie diagnose backend {name} -n {}", world.ns);
         let down = explained(&world, name, "Down", "MalformedMetrics", &["line 4", &command]).await;
-        assert!(!down["status"].to_string().contains("notanumber"), "nothing of the page is told: {down:#}");
-        // The command that the advice names shows the line.
+        assert!(!down["status"].to_string().contains("notanumber"), "nothing of the page is reported: {down:#}");
+        // The command in the advice shows the line.
         let ran = diagnose(&world, name, &[]);
         assert_eq!(ran.code, 3, "{ran:?}");
         assert!(ran.stdout.contains("line 4") && ran.stdout.contains("it said, at "), "{}", ran.stdout);

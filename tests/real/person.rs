@@ -1,4 +1,4 @@
-//! What a person does with what they are told: reads the message, and runs the commands.
+//! The steps of a person with a diagnosis: read the message, and run the commands.
 
 use std::time::Duration;
 
@@ -7,15 +7,13 @@ use serde_json::Value;
 use crate::support::process::Ran;
 use crate::support::{World, seconds, text};
 
-/// For what takes a JVM's start, on a machine where several start at once.
+/// Timeout for the start of a JVM, on a machine where several start at once.
 pub(crate) const STARTED: Duration = seconds(240);
 
-/// The message of the diagnosis.
 pub(crate) fn message(of: &Value) -> &str {
     text(of, "/status/diagnosis/message")
 }
 
-/// What it says to do.
 pub(crate) fn advice(of: &Value) -> &str {
     text(of, "/status/diagnosis/advice")
 }
@@ -28,7 +26,7 @@ pub(crate) fn says(told: &str, words: &[&str]) {
     }
 }
 
-/// Waits until a backend is in this state, for this cause, and message or advice have all of these words.
+/// Waits until a backend is in this state, for this cause, and each of these words is in the message or the advice.
 pub(crate) async fn explained(world: &World, name: &str, state: &str, cause: &str, says: &[&str]) -> Value {
     let wanted = |found: &Value| {
         let told = format!("{}\n{}", message(found), advice(found));
@@ -39,7 +37,7 @@ pub(crate) async fn explained(world: &World, name: &str, state: &str, cause: &st
     world.sees_backend(STARTED, name, &format!("{state} {cause}, saying {says:?}"), wanted).await
 }
 
-/// Fails if anything of it speaks of who would stand between: message, advice, evidence, alternatives, conditions.
+/// Fails if the text blames a party between prober and backend: message, advice, evidence, alternatives, conditions.
 #[track_caller]
 pub(crate) fn blames_nobody_between(told: &str) {
     let told = told.to_lowercase();
@@ -57,14 +55,14 @@ pub(crate) fn blames_nobody_between(told: &str) {
     }
 }
 
-/// A command line with kubectl, as the administrator.
+/// Runs a command line with kubectl, as the administrator.
 #[track_caller]
 pub(crate) fn kubectl(world: &World, line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().skip(1).collect();
     world.cluster.kubectl(&words).ok()
 }
 
-/// Does what the advice says: runs the first kubectl command in it, as it stands there.
+/// Follows the advice: runs the first kubectl command in it, unchanged.
 #[track_caller]
 pub(crate) fn obey(world: &World, backend: &Value) {
     let advice = advice(backend);

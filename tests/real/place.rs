@@ -1,4 +1,5 @@
-//! Where the tests run: the cluster of profile `real`, its images, and how many JVMs its two cores bear.
+//! The environment of the tests: the cluster of profile `real`, its images, and the number of JVMs that its two cores
+//! bear.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,12 +18,12 @@ pub(crate) fn cluster() -> Arc<Cluster> {
     SHARED.get_or_init(|| Arc::new(Cluster::kept("VIGIE_TEST_REAL_DIR", ".cluster-real", &up))).clone()
 }
 
-/// A test's own corner of it.
+/// A test's own part of the cluster.
 pub(crate) async fn world(name: &str) -> World {
     World::on(cluster(), name).await
 }
 
-/// The image of a backend of `tests/backends`, built and imported when it is asked for first.
+/// The image of a backend of `tests/backends`, built and imported on first use.
 pub(crate) fn image(backend: &str) -> String {
     static IMPORTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let image = format!("vigie.test/{backend}:1");
@@ -37,8 +38,8 @@ pub(crate) fn image(backend: &str) -> String {
     image
 }
 
-/// The right to run so many JVMs at once, until it is dropped: each takes half a minute of a core to start.
+/// A permit to run this many JVMs at once, until it is dropped: each needs half a minute of a core to start.
 pub(crate) async fn jvms(count: u32) -> SemaphorePermit<'static> {
     static JVMS: Semaphore = Semaphore::const_new(3);
-    JVMS.acquire_many(count).await.expect("nobody closes it")
+    JVMS.acquire_many(count).await.expect("the semaphore is never closed")
 }

@@ -1,4 +1,4 @@
-//! What a real Prometheus says of a backend beside what our own probe says: barred, rejected, stale, unknown, down.
+//! A real Prometheus and our own probe disagree about a backend: blocked, rejected, stale, unknown, down.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::process::run;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
-/// What was seen of a healthy backend is looked at again once a minute.
+/// The status of a healthy backend in Prometheus is read again once a minute.
 const NEXT_LOOK: Duration = Duration::from_secs(130);
 
 /// A misbehaving backend with its control pages, whose readiness does not depend on its main port.
@@ -31,20 +31,20 @@ async fn shop(world: &World) -> (App, SocketAddr) {
     (app, at)
 }
 
-/// Where the only pod serves.
+/// The address of the only pod.
 async fn dialled(world: &World) -> SocketAddr {
     let pods = running(world, "shop", 1).await;
     (address(&pods[0]).expect("it runs"), 8080).into()
 }
 
-/// A backend at the Service, with this view of Prometheus.
+/// A backend at the Service, with these settings for Prometheus.
 async fn watched(world: &World, name: &str, app: &App, prometheus: Value) {
     let mut spec = app.backend(app.at_service("/metrics"), json!({"metrics": {}}));
     spec["prometheus"] = prometheus;
     world.backend(name, spec).await;
 }
 
-/// Degraded for this cause, which is told by the condition `Scraped` and by `Ready` as well, while our probe passes.
+/// Degraded for this cause, which the conditions `Scraped` and `Ready` report as well, while our probe passes.
 async fn is_told(world: &World, within: Duration, name: &str, cause: &str) -> Value {
     let found = world.backend_is(within, name, "Degraded", cause).await;
     for type_ in ["Scraped", "Ready"] {
@@ -70,7 +70,7 @@ async fn packets_that_are_dropped_for_prometheus_alone_are_told_with_the_rule_th
     let _operator = world.operator(&[]).await;
     prometheus.says("up", "").await;
     let url = prometheus.url();
-    // Before anybody asked it: what it says is kept for a moment.
+    // Before the first query: answers of Prometheus are cached for a moment.
     prometheus.host.drop_packets(at);
     prometheus.says("down", "").await;
     let source = format!("{}/32", prometheus.host.address);
@@ -103,7 +103,7 @@ async fn packets_that_are_dropped_for_prometheus_alone_are_told_with_the_rule_th
     let asked = run(std::process::Command::new("sh").args(["-c", &commands[1]])).ok();
     says(&asked, &["activeTargets", &at.to_string()]);
 
-    // A policy that lets nobody in is the better explanation, where it can be known that it bars Prometheus.
+    // A policy that admits no client is the better explanation, provided it is known to block Prometheus.
     let policy: NetworkPolicy = serde_json::from_value(json!({
         "metadata": {"name": "default-deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
     }))
@@ -124,7 +124,7 @@ async fn packets_that_are_dropped_for_prometheus_alone_are_told_with_the_rule_th
         ran => Err(format!("{ran:?}")),
     })
     .await;
-    // What breaks later is seen with the next look.
+    // The next read finds a fault that comes later.
     prometheus.host.drop_packets(at);
     is_told(&world, NEXT_LOOK, "by-labels", "BlockedForPrometheus").await;
 }
@@ -164,7 +164,7 @@ async fn the_interval_is_prometheus_own_and_a_scrape_is_old_by_it_alone() {
     prometheus.says("up", "").await;
     watched(&world, "shop", &app, json!({"url": prometheus.url()})).await;
     is_scraped(&world, SOON, "shop").await;
-    // Older than two of the usual interval of this Prometheus, 3 s.
+    // Older than two usual intervals of this Prometheus, 3 s.
     eventually(SOON, "the last scrape is 8 s old", async || {
         let target = prometheus.targets()?.into_iter().next().ok_or("no target")?;
         let last: Timestamp = text(&target, "/lastScrape").parse().map_err(|error| format!("{error}: {target}"))?;
@@ -226,7 +226,7 @@ async fn what_prometheus_does_not_scrape_is_told_as_soon_as_it_had_the_time_to_f
     let target = format!("http://shop.{}.svc:80/metrics", world.ns);
     says(message(&found), &[&format!("Prometheus at {url} does not know {target}")]);
     says(advice(&found), &["http_sd_configs with vigie's /sd/prometheus"]);
-    // Relabelling is no question of time.
+    // A target that relabelling drops is found at once, without a wait.
     let drop = json!({"relabel_configs": [{"source_labels": ["__address__"], "regex": ".*", "action": "drop"}]});
     prometheus.reconfigure(scraping(&[at], drop));
     watched(&world, "dropped", &app, json!({"url": url})).await;
@@ -238,7 +238,7 @@ async fn what_prometheus_does_not_scrape_is_told_as_soon_as_it_had_the_time_to_f
     watched(&world, "down", &app, json!({"url": url})).await;
     let silent = |found: &Value| condition(found, "Scraped") == ("Unknown", "PrometheusUnreachable");
     let found = world.sees_backend(SOON, "down", "Prometheus cannot be asked", silent).await;
-    // That is no fault of the backend's.
+    // This is no fault of the backend.
     assert_eq!(text(&found, "/status/state"), "Up", "{found:#}");
     let ran = diagnose(&world, "down");
     assert_eq!(ran.code, 3, "{ran:?}");
@@ -252,8 +252,8 @@ fn control(pod: SocketAddr, page: &str) -> std::io::Result<()> {
     exchange(to, request.as_bytes()).map(drop)
 }
 
-/// The founding text, `connect: connection refused`, in Prometheus: nobody between is blamed for it, not as another
-/// explanation and not while it is found out either.
+/// Prometheus reports the founding text, `connect: connection refused`: no party between is blamed for it, neither as
+/// an alternative nor while the diagnosis is in progress.
 async fn is_never_blamed(world: &World, cause: &str) -> Value {
     eventually(2 * SOON, &format!("Down {cause}"), async || {
         let found = world.get_backend("shop").await;
@@ -268,7 +268,7 @@ async fn is_never_blamed(world: &World, cause: &str) -> Value {
 async fn a_refused_connection_is_told_by_the_process_and_never_blamed_on_what_lies_between() {
     let world = place::world("real-founding").await;
     let (app, at) = shop(&world).await;
-    // It would bar everybody, if anybody enforced it: a refusal is still no policy's.
+    // If it were enforced, it would block all clients: a refused connection is still not the effect of a policy.
     let policy = json!({"metadata": {"name": "default-deny"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
     let policy: NetworkPolicy = serde_json::from_value(policy).unwrap();
     world.api::<NetworkPolicy>().create(&PostParams::default(), &policy).await.expect("a NetworkPolicy is made");
@@ -288,7 +288,7 @@ async fn a_refused_connection_is_told_by_the_process_and_never_blamed_on_what_li
     let found = is_never_blamed(&world, "MainPortDead").await;
     says(message(&found), &["nothing listens on port 8080 any more: container app of pod shop-", "answered last at"]);
     says(advice(&found), &["logs shop-", "restart it once"]);
-    // One verdict: what failed once was not told before it was confirmed.
+    // One verdict: a single failure was not reported before it was confirmed.
     assert_eq!(text(&found, "/status/transitions/0/from"), "Up", "{found:#}");
     let ran = diagnose(&world, "shop");
     assert_eq!(ran.code, 3, "{ran:?}");
@@ -297,7 +297,7 @@ async fn a_refused_connection_is_told_by_the_process_and_never_blamed_on_what_li
     control(at, "/_/open?port=main").expect("the pod answers");
     is_scraped(&world, NEXT_LOOK, "shop").await;
 
-    // And the whole process, as often as it takes for the kubelet to leave it alone for a while.
+    // Then the whole process, as often as needed until the kubelet delays the restart for a while.
     let found = eventually(2 * SOON, "it ended, and is found out", async || {
         let _ = control(at, "/_/exit?code=0");
         let found = world.get_backend("shop").await;

@@ -1,5 +1,5 @@
-//! Restarts of pods that really run: what a restart cures is restarted once, what it cannot cure is left alone, and
-//! `kubectl get`, events, metrics and `status.remediation` tell the same story.
+//! Restarts of real pods: a fault that a restart cures leads to one restart, other faults to none, and `kubectl get`,
+//! events, metrics and `status.remediation` agree.
 
 mod denied;
 mod gateways;
@@ -21,7 +21,7 @@ use crate::support::workloads::{last_attempt, outcome, remediating};
 use crate::support::world::SOON;
 use crate::support::{Operator, World, eventually, never, seconds, text, time};
 
-/// `spec.remediation` that does not wait, and whatever else.
+/// `spec.remediation` without a waiting time, and with these additional fields.
 fn at_once(more: Value) -> Value {
     let mut whole =
         json!({"mode": "Restart", "unhealthyForSeconds": 0, "backoffSeconds": 1, "verifyWithinSeconds": 120});
@@ -37,12 +37,12 @@ fn cared_for(app: &App, target: Value, probe: Value) -> Value {
     spec
 }
 
-/// The objects of one of our kinds.
+/// The objects of one vigie kind.
 fn kind(world: &World, kind: &str) -> Api<DynamicObject> {
     if kind == "connector" { world.connectors() } else { world.backends() }
 }
 
-/// Waits until `wanted` is true of an object of ours.
+/// Waits until `wanted` is true for a vigie object.
 async fn sees(world: &World, of: &str, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     eventually(STARTED, &format!("{of} {name}: {what}"), async || {
         let found = kind(world, of).get(name).await.map_err(|error| error.to_string())?;
@@ -52,7 +52,7 @@ async fn sees(world: &World, of: &str, name: &str, what: &str, wanted: impl Fn(&
     .await
 }
 
-/// What `kubectl get` prints below a heading.
+/// The value that `kubectl get` prints below a heading.
 fn printed(world: &World, of: &str, name: &str, heading: &str) -> String {
     let table = world.kubectl(&["get", of, name]).ok();
     let mut lines = table.lines();
@@ -61,7 +61,7 @@ fn printed(world: &World, of: &str, name: &str, heading: &str) -> String {
     row[at..].split_whitespace().next().unwrap_or_default().to_owned()
 }
 
-/// Waits until the only attempt there ever was has succeeded, and fails unless everybody tells the same of it.
+/// Waits until the only attempt has succeeded, and fails unless all interfaces report the same.
 async fn is_cured(world: &World, operator: &Operator, of: &str, name: &str, well: &str) -> Value {
     let found = sees(world, of, name, "an outcome", |found| !outcome(found).is_empty()).await;
     let (past, remedies) = (last_attempt(&found), &found["status"]["remediation"]);
@@ -70,7 +70,7 @@ async fn is_cured(world: &World, operator: &Operator, of: &str, name: &str, well
     assert_eq!((&remedies["restarts"], remedies.get("current")), (&json!(1), None), "{remedies:#}");
     assert_eq!(remedies["history"].as_array().map(Vec::len), Some(1), "{remedies:#}");
     assert_eq!(remediating(&found), ("False", "Idle"), "{found:#}");
-    // A cure is a probe that passes; that the last old pod is gone as well is seen with the next look.
+    // A passing probe is a cure; the next read finds that the last old pod is gone as well.
     let found = sees(world, of, name, well, |found| text(found, "/status/state") == well).await;
     assert_eq!(printed(world, of, name, "RESTARTS"), "1");
     assert_eq!(printed(world, of, name, "STATE"), well);
@@ -87,28 +87,28 @@ async fn is_cured(world: &World, operator: &Operator, of: &str, name: &str, well
     found
 }
 
-/// Fails unless the Deployment was rolled out anew once, for this attempt, by its own ReplicaSets.
+/// Fails unless the Deployment was rolled out once, for this attempt, by its own ReplicaSets.
 async fn was_rolled_out_once(world: &World, app: &str, attempt: &str) {
     let sets = world.api::<ReplicaSet>().list(&ListParams::default().labels(&format!("app={app}"))).await.unwrap();
     assert_eq!(sets.items.len(), 2, "the old template and the new one");
     assert_eq!(world.attempts_of(app).await, [attempt]);
 }
 
-/// The attempt that is over last, by its id.
+/// The id of the newest finished attempt.
 fn attempt(of: &Value) -> &str {
     text(last_attempt(of), "/id")
 }
 
-/// Fails if the operator touches something more within a while.
+/// Fails if the operator changes anything else within a while.
 async fn nothing_more(world: &World, so_far: usize) {
-    never(seconds(8), "another touch", async || {
+    never(seconds(8), "another change", async || {
         let touches = world.touches();
         (touches.len() != so_far).then(|| format!("{touches:?}"))
     })
     .await;
 }
 
-/// A ConfigMap with these settings; made, or changed. What is null is taken out of it.
+/// Creates or changes a ConfigMap with these settings. Null removes a key.
 async fn settings(world: &World, name: &str, data: Value) {
     let maps = world.api::<ConfigMap>();
     if maps.get_opt(name).await.expect("a ConfigMap is read").is_none() {
@@ -160,14 +160,14 @@ async fn a_hung_spring_application_is_restarted_once_and_waited_for_while_it_sta
     app.deploy(&world).await;
     world.backend("shop", patient(&app)).await;
     explained_up(&world, "shop").await;
-    // A hung one fails its readiness probe as well: no rollout, though not every replica is available.
+    // A hung pod fails its readiness probe as well: that is no rollout, although not every replica is available.
     post(&running(&world, "shop", 1).await[0], 8080, "/hang");
     let cured = is_cured(&world, &operator, "monitoredbackend", "shop", "Up").await;
     assert_eq!(text(last_attempt(&cured), "/cause"), "Hung", "{cured:#}");
     was_rolled_out_once(&world, "shop", attempt(&cured)).await;
 }
 
-/// A JVM that is cared for: on a busy machine it is slow, which is no reason to restart it.
+/// A backend with a JVM: on a loaded machine it is slow, which must not restart it.
 fn patient(app: &App) -> Value {
     let probe = json!({"actuator": {}, "intervalSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3});
     let mut spec = cared_for(app, app.at_service("/actuator/health"), probe);
@@ -185,7 +185,7 @@ async fn of_three_replicas_only_the_bad_one_is_replaced() {
     let operator = world.operator(&[]).await;
     let app = App::misbehave("shop", &[]).spec(json!({"replicas": 3}));
     app.deploy(&world).await;
-    // It meets the bad one now and then; once is enough, and a few good ones after it are no recovery.
+    // The probe reaches the bad one now and then; once is enough, and a few good ones after it are no recovery.
     let often = json!({"metrics": {}, "failureThreshold": 1, "successThreshold": 8});
     let mut spec = cared_for(&app, app.at_service("/metrics"), often);
     spec["startupSeconds"] = json!(2);
@@ -211,7 +211,7 @@ async fn a_backend_that_still_serves_is_not_touched_until_a_person_asks_and_then
     let before = running(&world, "shop", 3).await;
     world.backend_is(SOON, "shop", "Up", "").await;
     post(&before[0], CONTROL, "/_/hang?port=main");
-    // Two of three serve: that is Degraded, and no incident.
+    // Two of three serve: this is Degraded, and no incident.
     let bad = explained(&world, "shop", "Degraded", "OneReplicaBad", &["2 of 3 pass"]).await;
     assert_eq!(remediating(&bad), ("False", "Idle"), "{bad:#}");
     nothing_more(&world, 0).await;
@@ -237,7 +237,7 @@ async fn only_this_was_replaced(world: &World, before: &[Pod], bad: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cure_is_only_one_when_prometheus_has_scraped_it_after_the_restart() {
-    /// Long enough to be waited for.
+    /// Long enough that a wait for it is visible.
     const INTERVAL: Duration = seconds(15);
     let world = place::world("remedy-scraped").await;
     let prometheus = Prometheus::start(&world, json!([])).await;
@@ -258,7 +258,7 @@ async fn a_cure_is_only_one_when_prometheus_has_scraped_it_after_the_restart() {
     let restarted = |found: &Value| text(found, "/status/remediation/current/phase") == "Verifying";
     let found = world.sees_backend(2 * SOON, "shop", "it is verified", restarted).await;
     let since = time(&found, "/status/remediation/current/restartedTime");
-    // Each scrape is seen: it is asked far more often than Prometheus scrapes.
+    // Each scrape is seen: Prometheus is queried far more often than it scrapes.
     let mut scrapes = std::collections::BTreeSet::new();
     let found = eventually(2 * SOON, "an outcome", async || {
         let found = world.get_backend("shop").await;
@@ -270,7 +270,7 @@ async fn a_cure_is_only_one_when_prometheus_has_scraped_it_after_the_restart() {
         if outcome(&found).is_empty() { Err(format!("{:#}", found["status"])) } else { Ok(found) }
     })
     .await;
-    // The end is written in whole seconds.
+    // The end time has whole seconds.
     let until = time(last_attempt(&found), "/endTime") + jiff::SignedDuration::from_secs(1);
     assert!(scrapes.iter().any(|at| *at >= since && *at < until), "{scrapes:?}, {since}, {found:#}");
     assert!(text(last_attempt(&found), "/message").contains("scraped by Prometheus"), "{found:#}");

@@ -1,4 +1,4 @@
-//! A Prometheus on a host of its own: a network namespace, in which a security group can be played.
+//! A Prometheus on a host of its own: a network namespace, in which the test simulates a security group.
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::support::process::{run, signal};
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
-/// A host beside the node; gone, with what runs on it, when it is dropped.
+/// A host beside the node; removed with its processes when it is dropped.
 pub(crate) struct Host {
     cluster: Arc<Cluster>,
     name: String,
@@ -23,7 +23,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// One that is named as the test's namespace.
+    /// Creates one with the name of the test's namespace.
     pub(crate) fn of(world: &World) -> Self {
         let cluster = place::cluster();
         let said = cluster.command(&["host", "add", &world.ns]).ok();
@@ -31,17 +31,16 @@ impl Host {
         Self { cluster, name: world.ns.clone(), address }
     }
 
-    /// Has every packet that it sends to there lost.
+    /// Drops every packet that it sends to this address.
     pub(crate) fn drop_packets(&self, to: SocketAddr) {
         self.forbid("drop", to, &[]);
     }
 
-    /// Has each connection to there refused: with a reset, or, `how` being `icmp`, as if there were no route.
+    /// Rejects each connection to this address: with a reset, or, if `how` is `icmp`, with "no route to host".
     pub(crate) fn reject(&self, to: SocketAddr, how: &str) {
         self.forbid("reject", to, &[how]);
     }
 
-    /// Takes all of that back.
     pub(crate) fn allow(&self) {
         self.cluster.command(&["host", "allow", &self.name]).ok();
     }
@@ -51,7 +50,7 @@ impl Host {
         self.cluster.command(&[&["host", verb, &self.name, &address, &port], more].concat()).ok();
     }
 
-    /// A command that runs there.
+    /// A command that runs on this host.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         self.cluster.script(&[&["host", "exec", &self.name, "--"], words].concat())
     }
@@ -63,18 +62,16 @@ impl Drop for Host {
     }
 }
 
-/// A real Prometheus on a host.
 pub(crate) struct Prometheus {
     pub(crate) host: Host,
     config: PathBuf,
     child: Child,
 }
 
-/// Its port.
 const PORT: u16 = 9090;
 
 impl Prometheus {
-    /// One that scrapes as `jobs` say, every 3 s where they say nothing; waits until it answers.
+    /// Starts one that scrapes `jobs`, every 3 s by default; waits until it answers.
     pub(crate) async fn start(world: &World, jobs: Value) -> Self {
         let host = Host::of(world);
         let folder = world.folder("prometheus");
@@ -96,19 +93,17 @@ impl Prometheus {
         prometheus
     }
 
-    /// Has it scrape as `jobs` say from now on.
+    /// Replaces its scrape configuration with `jobs`.
     pub(crate) fn reconfigure(&self, jobs: Value) {
         write(&self.config, &jobs);
         signal(self.child.id(), "HUP");
     }
 
-    /// Ends it.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Where it is asked.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.at())
     }
@@ -122,7 +117,6 @@ impl Prometheus {
         if answer.status == 200 { Ok(answer.body) } else { Err(format!("{answer:?}")) }
     }
 
-    /// The targets that it scrapes.
     pub(crate) fn targets(&self) -> Result<Vec<Value>, String> {
         let said = self.ask("/api/v1/targets?state=active")?;
         let said: Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
@@ -138,7 +132,7 @@ impl Prometheus {
         Ok(series.iter().map(pair).collect())
     }
 
-    /// Waits until its only target is so, with these words in its last error; gives the target.
+    /// Waits until its only target has this health and these words in its last error; returns the target.
     pub(crate) async fn says(&self, health: &str, error: &str) -> Value {
         eventually(SOON, &format!("Prometheus says {health} {error:?}"), async || {
             let targets = self.targets()?;
@@ -159,7 +153,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// One job, `apps`, with these targets and whatever else.
+/// One job, `apps`, with these targets and these additional fields.
 pub(crate) fn scraping(targets: &[SocketAddr], more: Value) -> Value {
     let targets: Vec<String> = targets.iter().map(SocketAddr::to_string).collect();
     let mut job = json!({"job_name": "apps", "metrics_path": "/metrics", "static_configs": [{"targets": targets}]});
@@ -167,7 +161,7 @@ pub(crate) fn scraping(targets: &[SocketAddr], more: Value) -> Value {
     json!([job])
 }
 
-/// Whole or not at all: it reads when it likes.
+/// Replaces the file atomically: Prometheus may read it at any time.
 fn write(config: &Path, jobs: &Value) {
     let whole = json!({"global": {"scrape_interval": "3s", "scrape_timeout": "2s"}, "scrape_configs": jobs});
     let new = config.with_extension("new");
@@ -175,7 +169,7 @@ fn write(config: &Path, jobs: &Value) {
     std::fs::rename(new, config).expect("a test's file can be replaced");
 }
 
-/// Debian's, as it is installed or unpacked into our cache.
+/// Debian's binary, installed or unpacked into the vigie cache.
 fn binary() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/prometheus.sh");
     run(Command::new("sh").arg(script)).ok().trim().to_owned()

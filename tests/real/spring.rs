@@ -1,4 +1,4 @@
-//! A real Spring Boot application in every way of being wrong that the founding incident knew, and what is said of it.
+//! A real Spring Boot application with every fault of the founding incident, and the diagnoses.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -14,13 +14,13 @@ const DATABASE: (&str, &str) = ("SPRING_DATASOURCE_URL", "jdbc:h2:mem:backend");
 const EXPOSED: (&str, &str) = ("MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE", "health,prometheus");
 const PAGE: &str = "/actuator/prometheus";
 
-/// The application, deployed, and a backend of the same name that is probed at this path of its Service.
+/// Deploys the application, and a backend of the same name that probes this path of its Service.
 async fn deployed(world: &World, app: &App, path: &str, probe: Value) {
     app.deploy(world).await;
     world.backend(&app.name, app.backend(app.at_service(path), probe)).await;
 }
 
-/// When a pod became Ready.
+/// The time at which a pod became Ready.
 fn ready_since(pod: &Pod) -> Option<jiff::Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
@@ -37,7 +37,7 @@ async fn an_endpoint_that_is_not_exposed_is_up_within_two_intervals_of_what_the_
         json!({"httpGet": {"path": "/actuator/health", "port": "http"}, "periodSeconds": 2, "timeoutSeconds": 5});
     let app = App::spring("shop", &[DATABASE]).container(json!({"readinessProbe": asks}));
     app.deploy(&world).await;
-    // As people leave it: every 15 seconds.
+    // With the default interval: every 15 seconds.
     let mut spec = app.backend(app.at_service(PAGE), json!({}));
     spec["probe"] = json!({"metrics": {}});
     world.backend("shop", spec).await;
@@ -46,7 +46,7 @@ async fn an_endpoint_that_is_not_exposed_is_up_within_two_intervals_of_what_the_
     let says = ["404", "lists only health", "is not set, and should be health,prometheus", &set];
     let down = explained(&world, "shop", "Down", "EndpointNotExposed", &says).await;
     assert_eq!(text(&down, "/status/diagnosis/confidence"), "Certain", "{down:#}");
-    // From outside the cluster the same is found by what the operator wrote.
+    // From outside the cluster the result is the same, by the status that the operator wrote.
     let ran = world.vigie(&["diagnose", "backend", "shop", "-n", &world.ns]);
     assert_eq!(ran.code, 3, "{ran:?}");
     for part in ["shop is Down: EndpointNotExposed", "health,prometheus", "RUN NEXT", "set env deployment/shop --list"]
@@ -60,7 +60,7 @@ async fn an_endpoint_that_is_not_exposed_is_up_within_two_intervals_of_what_the_
     let ready = ready_since(&after.expect("a new pod answers")).expect("and is Ready");
     let took = time(&up, "/status/stateSince").duration_since(ready);
     println!("Up {took:#} after its pod was Ready");
-    // The first scrape of a cold JVM may run into its timeout, and costs another interval.
+    // The first scrape of a cold JVM may hit its timeout, and costs another interval.
     assert!(took.as_secs() <= 30 + 15, "two intervals of 15 s: it took {took:#}");
 }
 
@@ -133,11 +133,11 @@ async fn a_server_on_loopback_is_told_by_the_setting_that_binds_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_gone_is_named_once_the_advice_is_followed() {
-    // While a template is replaced, two run.
+    // During a rollout, two run.
     let _jvms = place::jvms(2).await;
     let world = place::world("spring-database").await;
     let _operator = world.operator(&[]).await;
-    // Connections to it are never answered, as behind a rule that drops them.
+    // Connections to it are never answered, as behind a firewall rule that drops them.
     let postgres = json!({"name": "postgres", "port": 5432, "targetPort": 5432});
     let database = App::misbehave("orders-db", &["--blackhole", "0.0.0.0:5432"]);
     database.service(json!({"ports": [postgres]})).deploy(&world).await;
@@ -146,7 +146,7 @@ async fn a_database_that_is_gone_is_named_once_the_advice_is_followed() {
     // The pool gives up within two of its timeouts.
     let patient = json!({"actuator": {}, "intervalSeconds": 5, "timeoutSeconds": 5});
     deployed(&world, &app, "/actuator/health", patient).await;
-    // As Spring Boot comes: the driver and the pool wait longer than any probe.
+    // With Spring Boot's defaults: the driver and the pool wait longer than any probe.
     let says = ["nothing within 5 s while its actuator answers", "its database", "HIKARI_CONNECTIONTIMEOUT=1000`"];
     let waits = explained(&world, "shop", "Down", "DependencyDown", &says).await;
     assert_eq!(text(&waits, "/status/diagnosis/restartHelps"), "No", "{waits:#}");
@@ -162,7 +162,7 @@ async fn a_database_that_is_gone_is_named_once_the_advice_is_followed() {
     let says = ["its health is DOWN because of component db (its database)", "Restarting the backend cures nothing"];
     let named = explained(&world, "shop", "Down", "DependencyDown", &says).await;
     assert_eq!(text(&named, "/status/diagnosis/restartHelps"), "No", "{named:#}");
-    assert!(!named["status"].to_string().contains("orders-db"), "what the page says of it is not told: {named:#}");
+    assert!(!named["status"].to_string().contains("orders-db"), "the page's text about it is not reported: {named:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

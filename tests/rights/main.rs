@@ -1,7 +1,7 @@
-//! After the suite: a right that we ask for and that nobody ever used is one too many. `scripts/e2e` runs this when the
-//! suite has passed; it reads what the API server wrote down of the operators that the suite ran.
+//! Runs after the suite: a right in the role files that no operator used is one too many. `scripts/e2e` runs this when
+//! the suite has passed; it reads the audit log of the operators that the suite ran.
 
-// A test says what went wrong by panicking.
+// A test reports a failure by a panic.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use serde_json::Value;
 
-/// The rights that the suite runs its operators with; what holds for the whole cluster is the same (tests/suite/rights.rs).
+/// The rights of the suite's operators; those for the whole cluster are the same (tests/suite/rights.rs).
 const ROLES: &str = include_str!("../../config/rbac/namespaced.yaml");
 
-/// Verb, API group, resource with its subresource, and the name where the rule says one.
+/// Verb, API group, resource with its subresource, and the object's name if the rule has one.
 type Right = (String, String, String, Option<String>);
 
 fn rights(rule: &PolicyRule) -> Vec<Right> {
@@ -36,7 +36,7 @@ fn rights(rule: &PolicyRule) -> Vec<Right> {
     rights
 }
 
-/// Every right that the role files hold, and by which role.
+/// Every right in the role files, with its role.
 fn granted() -> Vec<(String, Right)> {
     let roles = ROLES.split("\n---\n").map(|role| serde_saphyr::from_str::<Role>(role).expect("a Role"));
     let mut granted = Vec::new();
@@ -48,13 +48,13 @@ fn granted() -> Vec<(String, Right)> {
     granted
 }
 
-/// The operators of the suite, by the ServiceAccounts that it gives them.
+/// Whether the user is an operator of the suite, by the name of its ServiceAccount.
 fn is_an_operator(user: &str) -> bool {
     let account = user.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
     account.is_some_and(|(_, name)| ["vigie", "vigie-second"].contains(&name))
 }
 
-/// What one line of the audit log says that an operator was allowed, with and without the name of the object.
+/// The right that one line of the audit log shows in use, with and without the name of the object.
 fn used(line: &str, since: Timestamp) -> Option<[Right; 2]> {
     if !line.contains(":vigie") {
         return None;
@@ -77,7 +77,7 @@ fn used(line: &str, since: Timestamp) -> Option<[Right; 2]> {
     Some([right(None), right(Some(text("/objectRef/name")))])
 }
 
-/// The log, and what was rotated out of it.
+/// The log and its rotated files.
 fn logs(log: &Path) -> Vec<PathBuf> {
     let folder = log.parent().expect("a file is in a folder");
     let files = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("no folder {folder:?}: {error}"));
@@ -101,7 +101,7 @@ fn every_right_that_we_ask_for_was_used() {
         let lines = BufReader::new(File::open(&log).unwrap()).lines().map_while(Result::ok);
         seen.extend(lines.filter_map(|line| used(&line, since)).flatten());
     }
-    assert!(!seen.is_empty(), "{log:?} knows of no operator since {since}: nothing was proved");
+    assert!(!seen.is_empty(), "{log:?} knows of no operator since {since}: the check proves nothing");
     let granted = granted();
     let unused: Vec<_> = granted.iter().filter(|(_, right)| !seen.contains(right)).collect();
     assert!(unused.is_empty(), "asked for in config/rbac and never used in the suite: {unused:#?}");

@@ -1,5 +1,5 @@
-//! Two replicas in pods, and what happens to the one that leads: connectors are heard again soon, nobody is accused, and
-//! one pod at a time writes.
+//! Two replicas in pods, and failures of the leader: connectors are heard again soon, none is falsely reported Offline,
+//! and one pod at a time writes.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,16 +25,16 @@ use crate::support::workloads::{last_attempt, outcome, remediating};
 use crate::support::world::SOON;
 use crate::support::{Connector, World, eventually, http, never, quick, seconds, text, time};
 
-/// How many connectors are well all the time.
+/// Number of connectors that are healthy throughout.
 const ALIVE: usize = 20;
 /// `spec.heartbeat.offlineAfterSeconds` of [`quick`].
 const OFFLINE_AFTER: SignedDuration = SignedDuration::from_secs(30);
-/// From the accident to the first beat that is heard (liveness.md, "Leader"), and what a busy machine adds to it.
+/// From the accident to the first beat that is heard (liveness.md, "Leader"), plus the delay of a loaded machine.
 const HEARD_AGAIN: SignedDuration = SignedDuration::from_secs(20 + 10);
-/// What the chart is told besides: the test reads metrics without a token.
+/// Additional values of the chart: the test reads metrics without a token.
 const VALUES: [&str; 2] = ["adminAuth=off", "networkPolicy.enabled=false"];
 
-/// A release, connectors that are well, and one that will be dead.
+/// A release, healthy connectors, and one that dies.
 struct Scene<'a> {
     release: Release<'a>,
     to: SocketAddr,
@@ -43,7 +43,7 @@ struct Scene<'a> {
     history: History,
     /// Beats until the accident.
     dying: Pulse,
-    /// Beats all the time, and tells how long nobody heard it.
+    /// Beats throughout, and measures how long no beat was heard.
     pulse: Pulse,
     /// A gateway that was Offline and is being restarted when the accident happens.
     gateway: Connector,
@@ -71,7 +71,7 @@ impl<'a> Scene<'a> {
         Self { release, to, senders, alive, history, dying, pulse, gateway }
     }
 
-    /// Fails unless all of it went well; `since` is when the accident happened. Prints what was measured.
+    /// Fails unless every promise held; `since` is the time of the accident. Prints the measurements.
     async fn went_well(self, what: &str, since: Timestamp) {
         let Self { release, to, senders, alive, history, dying, pulse, gateway } = self;
         let world = release.world;
@@ -85,7 +85,7 @@ impl<'a> Scene<'a> {
         let leader = release.leader().await;
         let listening = listening_since(&leader).await;
 
-        // What was under way is carried on by whoever leads now, and done once.
+        // The new leader continues the attempt in progress, and the restart is done once.
         heard(&gateway, to).await;
         let over = world.sees(seconds(150), "gateway", "an outcome", |found| !outcome(found).is_empty()).await;
         assert_eq!(text(last_attempt(&over), "/outcome"), "Succeeded", "{over:#}");
@@ -99,21 +99,23 @@ impl<'a> Scene<'a> {
         assert_eq!(touches.len(), 1, "one decision is one restart: {touches:?}");
 
         let dead = world.state(seconds(120), "dying", "Offline").await;
-        // A leader that this machine did not let run for a while listens since then.
+        // A leader that the machine stalled listens since the end of the stall.
         let listening = listening.max(listening_since(&release.leader().await).await);
         let (turned, contact) = (time(&dead, "/status/stateSince"), time(&dead, "/status/lastHeartbeatTime"));
-        // Dated at its deadline, which counts from when the new leader could hear: not before, and no later.
+        // Dated at its deadline, which counts from the time at which the new leader could hear: not before, and no
+        // later.
         assert!(turned >= contact + OFFLINE_AFTER, "{dead:#}");
         assert!(
             turned <= listening.max(contact) + OFFLINE_AFTER + SignedDuration::from_secs(1),
             "{listening} {dead:#}"
         );
-        // Its own limit passed before the new leader could know: until then nobody says what is not known.
+        // Its own limit passed before the new leader could hear it: until its silence counts, it is Unknown.
         let states = history.of_connector("dying");
         if listening > contact + SignedDuration::from_secs(5) {
             assert!(states.ends_with(&["Unknown".to_owned(), "Offline".to_owned()]), "{states:?}");
         }
-        // What was heard since the last checkpoint is lost with a killed process: older than the truth, never younger.
+        // Beats since the last checkpoint are lost with a killed process: the stored contact may be older, never
+        // younger.
         assert!(died.is_some_and(|last| contact <= last + SignedDuration::from_secs(1)), "{died:?} {dead:#}");
 
         for name in alive.iter().map(String::as_str).chain(["pulse"]) {
@@ -128,7 +130,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// A connector whose Deployment's pods are played, and which is silent after its first beat: restarted when it is
+/// A connector whose Deployment's pods are simulated, and which is silent after its first beat: restarted when it is
 /// Offline.
 async fn gateway(world: &World, to: SocketAddr) -> Connector {
     let labels = json!({"app": "gateway"});
@@ -153,11 +155,11 @@ async fn gateway(world: &World, to: SocketAddr) -> Connector {
     gateway
 }
 
-/// Since when this pod's silence counts, as its metrics say.
+/// The time from which this pod counts silence, by its metrics.
 async fn listening_since(pod: &Pod) -> Timestamp {
     let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).expect("it has an address");
     let admin: SocketAddr = format!("{address}:9090").parse().unwrap();
-    eventually(SOON, "the leader tells since when it listens", async || {
+    eventually(SOON, "the leader reports the start of its listening", async || {
         let answer = http::get(admin, "/metrics").map_err(|error| error.to_string())?;
         let samples = Scrape(answer.body).samples("vigie_listening_since_timestamp_seconds");
         let (_, since) = samples.first().ok_or_else(|| "absent".to_owned())?;
@@ -166,13 +168,13 @@ async fn listening_since(pod: &Pod) -> Timestamp {
     .await
 }
 
-/// Who holds the Lease.
+/// The holder of the Lease.
 async fn holder(world: &World) -> Option<String> {
     let lease = world.api::<Lease>().get(NAME).await.expect("the Lease is there");
     lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty())
 }
 
-/// Waits until somebody else holds the Lease.
+/// Waits until another pod holds the Lease.
 async fn another_holds(world: &World, before: Option<&str>) {
     eventually(SOON, "another holds the Lease", async || match holder(world).await {
         Some(now) if Some(&*now) != before => Ok(()),
@@ -249,11 +251,11 @@ async fn a_leader_that_alone_may_not_renew_is_followed() {
     scene.release.leader_after(&leader.name_any()).await;
     for_all::<ValidatingAdmissionPolicyBinding>(&world, &name).await;
     for_all::<ValidatingAdmissionPolicy>(&world, &name).await;
-    // Until its term is over it leads, and is heard.
+    // It leads until its term is over, and accepts beats until then.
     scene.went_well("it alone might not renew", refused).await;
 }
 
-/// Deletes one that lives in no namespace.
+/// Deletes an object without a namespace.
 async fn for_all<K>(world: &World, name: &str)
 where
     K: kube::Resource<Scope = kube::core::ClusterResourceScope, DynamicType = ()>
@@ -277,7 +279,7 @@ async fn lease_role(world: &World) -> Role {
     roles.into_iter().find(renews).expect("a Role lets it renew the Lease")
 }
 
-/// How long nobody may renew: past the term of 12 s, and a while.
+/// The time without a renewal: longer than the term of 12 s.
 const UNRENEWED: Duration = seconds(25);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,5 +321,5 @@ async fn while_rbac_lets_nobody_renew_the_leader_hears_and_writes_nothing() {
         if leads == leader.name_any() { Ok(()) } else { Err(leads) }
     })
     .await;
-    scene.went_well("nobody might renew", refused).await;
+    scene.went_well("no pod might renew", refused).await;
 }

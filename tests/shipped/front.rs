@@ -1,5 +1,5 @@
-//! What stands before the operator breaks: the route to it, the label of the leader, the Service. Nobody could have heard
-//! then, so nobody is called Offline.
+//! The path to the operator breaks: the route, the label of the leader, the Service. No beat could be heard then, so no
+//! connector becomes Offline.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,7 +19,7 @@ use crate::support::rights::rule;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, http, never, quick, seconds, text};
 
-/// Connectors that beat every second, and what was ever seen of them.
+/// Connectors that beat every second, and all their states so far.
 struct Fleet {
     names: Vec<String>,
     pulses: Vec<Pulse>,
@@ -40,7 +40,7 @@ impl Fleet {
         Self { names, pulses, history }
     }
 
-    /// The limit of all of them passes, and each is Unknown, because we could not be reached.
+    /// The limit of all of them passes, and each is Unknown, because the operator could not be reached.
     async fn is_unknown(&self, world: &World) {
         for name in &self.names {
             let is_over = |state: &str| ["Unknown", "Offline"].contains(&state);
@@ -50,7 +50,7 @@ impl Fleet {
             assert_eq!(text(&seen, "/status/state"), "Unknown", "{seen:#}");
             assert_eq!(text(&seen, "/status/diagnosis/cause"), "ObserverUnreachable", "{seen:#}");
         }
-        never(seconds(8), "it is called Offline, and nobody could have heard it", async || {
+        never(seconds(8), "it is called Offline, and no replica could have heard it", async || {
             let offline =
                 self.names.iter().find(|name| self.history.of_connector(name).iter().any(|one| one == "Offline"));
             offline.cloned()
@@ -58,7 +58,7 @@ impl Fleet {
         .await;
     }
 
-    /// All of them are heard again, and no word was ever said of Offline.
+    /// All of them are heard again, and none was ever Offline.
     async fn come_online_again(self, world: &World) {
         for name in &self.names {
             world.state(seconds(90), name, "Online").await;
@@ -90,14 +90,14 @@ async fn a_broken_route_accuses_nobody_and_is_told() {
     fleet.come_online_again(&world).await;
 }
 
-/// What the leader's metrics say.
+/// A scrape of the leader.
 async fn scrape(release: &Release<'_>) -> Result<Scrape, String> {
     let address = release.leader().await.status.and_then(|status| status.pod_ip).expect("it has an address");
     let admin: SocketAddr = format!("{address}:9090").parse().unwrap();
     http::get(admin, "/metrics").map(|answer| Scrape(answer.body)).map_err(|error| error.to_string())
 }
 
-/// Waits until the metrics say that a leader cannot be heard: the alert BeatPathBroken looks at the same.
+/// Waits until the metrics show that the leader cannot be heard: the alert BeatPathBroken uses the same metric.
 async fn is_deaf(release: &Release<'_>) {
     eventually(seconds(60), "the leader cannot be heard, and says so", async || {
         let said = scrape(release).await?;
@@ -107,7 +107,7 @@ async fn is_deaf(release: &Release<'_>) {
     .await;
 }
 
-/// Waits until the canary says so: the alert BeatPathBroken looks at the same.
+/// Waits until the canary reports this value: the alert BeatPathBroken uses the same metric.
 async fn reachable(release: &Release<'_>, wanted: f64) {
     eventually(seconds(60), &format!("vigie_reachable is {wanted}"), async || {
         let samples = scrape(release).await?.samples("vigie_reachable");
@@ -166,5 +166,5 @@ async fn a_label_that_is_lost_and_may_not_be_set_accuses_nobody() {
     let given = Role { metadata: taken.metadata, ..role };
     world.api::<Role>().replace(&given.name_any(), &Default::default(), &given).await.expect("it is given back");
     fleet.come_online_again(&world).await;
-    assert_eq!(release.leader().await.name_any(), leader, "nobody else had to lead");
+    assert_eq!(release.leader().await.name_any(), leader, "the leader did not change");
 }

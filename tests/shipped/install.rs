@@ -1,5 +1,5 @@
-//! A person installs, upgrades, rolls back and uninstalls vigie, by Helm 3 and by Helm 4. It looks after all namespaces
-//! here: run by itself, since other releases would look after the same objects.
+//! A person installs, upgrades, rolls back and uninstalls vigie, by Helm 3 and by Helm 4. This release watches all
+//! namespaces, so it runs alone: other releases would watch the same objects.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ use crate::support::process::Ran;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, http, quick, seconds, text};
 
-/// As the documentation has it.
+/// The name in the documentation.
 const NAME: &str = "vigie";
 
-/// One release of the whole chart, in a namespace that admits nothing but restricted pods.
+/// One release of the whole chart, in a namespace that admits only restricted pods.
 struct Person<'a> {
     world: &'a World,
     helm: Helm,
@@ -90,7 +90,7 @@ impl Drop for Person<'_> {
     }
 }
 
-/// The chart as it was one version ago: its definitions lack a field of today's.
+/// The chart one version ago: its definitions lack a field of today's.
 fn previous(world: &World) -> PathBuf {
     let into = world.folder("previous");
     copy(&chart(), &into);
@@ -105,7 +105,7 @@ fn previous(world: &World) -> PathBuf {
     into
 }
 
-/// A field that the previous version did not know.
+/// A field that the previous version did not have.
 const NEWER: &str = "displayName";
 
 fn copy(from: &std::path::Path, into: &std::path::Path) {
@@ -121,7 +121,7 @@ fn copy(from: &std::path::Path, into: &std::path::Path) {
     }
 }
 
-/// Waits until the API server knows the newer field, or does not; what it publishes lags behind a definition.
+/// Waits until the API server publishes the newer field, or no longer does; publication lags behind a definition.
 async fn knows_the_newer_field(world: &World, expected: bool) {
     let field = format!("connectors.vigie.dev.spec.{NEWER}");
     eventually(SOON, "the definition is published", async || {
@@ -139,7 +139,7 @@ async fn whole_life(world: &World, major: u8) {
     let values = ["--set", "serviceMonitor.scraper.serviceAccount=scraper", "--set", &scraper];
     let wait = ["--wait", "--timeout", "3m"];
 
-    // Definitions that were applied by hand before are taken over only when one says so.
+    // Definitions that were applied by hand before are adopted only on request.
     let refused = person.helm(&[&["install", NAME, previous], &values[..], &wait[..]].concat());
     assert!(refused.code != 0 && refused.stderr.contains("connectors.vigie.dev"), "{refused:?}");
     person.helm(&["uninstall", NAME, "--ignore-not-found"]).ok();
@@ -180,19 +180,19 @@ async fn whole_life(world: &World, major: u8) {
     let secret = world.api::<Secret>().get_opt("edge-1-connector-token").await.unwrap();
     assert!(secret.is_some(), "a connector's token survives, and so need not be delivered anew");
 
-    // And again, over what was kept.
+    // Once more, over the kept objects.
     person.helm(&[&["install", NAME, chart], &values[..], &wait[..]].concat()).ok();
     person.runs().await;
     let to = person.service("vigie-heartbeat").await;
     heard(&edge, to).await;
 }
 
-/// The admin port answers whom the API server lets, and tells others nothing.
+/// The admin port answers the users that the API server allows, and refuses all others.
 async fn admits_who_may_and_no_others(person: &Person<'_>) {
     let world = person.world;
     let admin = person.service(NAME).await;
-    // After an upgrade a node may lead to the pod that is gone for a moment.
-    eventually(SOON, "nobody is not let in", async || match http::get(admin, "/metrics") {
+    // For a moment after an upgrade a node may route to the pod that is gone.
+    eventually(SOON, "a caller without a token is refused", async || match http::get(admin, "/metrics") {
         Ok(answer) if answer.status == 401 => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -204,7 +204,7 @@ async fn admits_who_may_and_no_others(person: &Person<'_>) {
         let token = world.account_token(account).await;
         http::get_as(admin, "/metrics", Some(&token)).map_err(|error| error.to_string())
     };
-    eventually(SOON, "anybody is not let in", async || match as_account("anybody").await? {
+    eventually(SOON, "an account without the right is refused", async || match as_account("anybody").await? {
         answer if answer.status == 403 => Ok(()),
         answer => Err(format!("{answer:?}")),
     })
@@ -217,8 +217,8 @@ async fn admits_who_may_and_no_others(person: &Person<'_>) {
     assert!(scraped.contains("vigie_leader"), "{scraped}");
 }
 
-/// With the operator's own token an image cannot be changed, whatever RBAC says; a restart can be asked for by those who
-/// may restart.
+/// With the operator's own token an image cannot be changed, whatever RBAC allows; a restart can be requested only by
+/// users that may restart.
 async fn narrows(person: &Person<'_>) {
     let world = person.world;
     world.kubectl(&["create", "deployment", "shop", "--image=example.com/shop:1", "--replicas=0"]).ok();
@@ -241,7 +241,7 @@ async fn narrows(person: &Person<'_>) {
     patch(restart).ok();
 }
 
-/// A backend that names vigie's own Service is told so, and never dialled.
+/// A backend that names vigie's own Service is refused, and never dialled.
 async fn keeps_probes_off_itself(person: &Person<'_>) {
     let object = json!({
         "apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackend",

@@ -1,4 +1,4 @@
-//! What is done to a pod from its node: its processes and its network, as accidents do.
+//! Accidents that happen to a pod on its node: to its processes and its network.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use crate::release::cluster;
 use crate::support::process::{run, signal};
 
-/// The process of the pod's container, as the machine counts it.
+/// The process of the pod's container, by its pid on the machine.
 pub(crate) fn process_of(pod: &Pod) -> u32 {
     let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
     let id = status.and_then(|status| status.container_id.as_deref()).expect("its container runs");
@@ -20,7 +20,7 @@ pub(crate) fn process_of(pod: &Pod) -> u32 {
     pid.unwrap_or_else(|| panic!("no process in {line}"))
 }
 
-/// A process that does not run until this is dropped: a frozen machine.
+/// A process that is stopped until this is dropped: a frozen machine.
 pub(crate) struct Frozen(u32);
 
 impl Frozen {
@@ -38,8 +38,8 @@ impl Drop for Frozen {
     }
 }
 
-/// A pod whose packets are lost in both directions until this is dropped: a node's network that is gone. The kubelet
-/// lives on that node, and still asks the pod how it is.
+/// A pod whose packets are dropped in both directions until this is dropped: a node's network that is gone. The kubelet
+/// is on that node, and its probes still reach the pod.
 pub(crate) struct Cut(String);
 
 impl Cut {
@@ -63,7 +63,7 @@ impl Drop for Cut {
     }
 }
 
-/// Where Debian puts it, too, which is not on everybody's PATH.
+/// Also finds Debian's path, which is not on every user's PATH.
 fn nft() -> Command {
     let mut nft = Command::new("nft");
     nft.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));

@@ -1,4 +1,4 @@
-//! A release of the chart, and the pods that run of it.
+//! A release of the chart, and its pods.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use crate::support::process::{Ran, run};
 use crate::support::world::SOON;
 use crate::support::{World, eventually, http, seconds};
 
-/// For an image that is there, on a machine where four releases start side by side.
+/// Timeout for a start with a local image, on a machine where four releases start in parallel.
 pub(crate) const STARTED: Duration = seconds(180);
 
-/// The label that says which pod leads (api.md, "Annotations and labels").
+/// The label of the leading pod (api.md, "Annotations and labels").
 const LEADER: &str = "vigie.dev/role=leader";
 
 /// The cluster that all tests share.
@@ -36,7 +36,6 @@ pub(crate) fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/vigie")
 }
 
-/// Helm, of one major version.
 #[derive(Clone, Debug)]
 pub(crate) struct Helm {
     program: PathBuf,
@@ -44,7 +43,7 @@ pub(crate) struct Helm {
 }
 
 impl Helm {
-    /// Of this major version, for the shared cluster; built if it is not there.
+    /// Helm of this major version, for the shared cluster; built if it is missing.
     pub(crate) fn of(major: u8) -> Self {
         let said = cluster().command(&["helm", &major.to_string()]).ok();
         let program = PathBuf::from(said.lines().last().expect("it prints where it is"));
@@ -57,17 +56,17 @@ impl Helm {
     }
 }
 
-/// A release that looks after the namespace that it is in, and no other.
+/// A release that watches its own namespace, and no other.
 pub(crate) struct Release<'a> {
     pub(crate) world: &'a World,
     helm: Helm,
 }
 
-/// What the release is called, and all its objects with it.
+/// The name of the release and of all its objects.
 pub(crate) const NAME: &str = "vigie-edge";
 
 impl<'a> Release<'a> {
-    /// Installs it with these values besides, and waits until beats are heard through the Service.
+    /// Installs it with these additional values, and waits until beats are heard through the Service.
     pub(crate) async fn install(world: &'a World, values: &[&str]) -> Self {
         let release = Self { world, helm: Helm::of(3) };
         release.helm(&["install", "--wait", "--timeout", "3m"], values).ok();
@@ -75,7 +74,7 @@ impl<'a> Release<'a> {
         release
     }
 
-    /// Upgrades it, with all values anew.
+    /// Upgrades it, with exactly these values.
     pub(crate) fn upgrade(&self, values: &[&str]) {
         self.helm(&["upgrade", "--wait", "--timeout", "3m"], values).ok();
     }
@@ -85,14 +84,14 @@ impl<'a> Release<'a> {
         let namespaces = format!("namespaces={{{}}}", self.world.ns);
         let mut all = verb.to_vec();
         all.extend([NAME, chart.to_str().expect("the checkout's path is text"), "-n", &self.world.ns]);
-        // The definitions are the cluster's, and other tests use them at the same time.
+        // The definitions belong to the cluster, and other tests use them at the same time.
         for value in ["crds.enabled=false", &namespaces].iter().chain(values) {
             all.extend(["--set", value]);
         }
         self.helm.run(&all)
     }
 
-    /// Where connectors reach it: the heartbeat Service's own address.
+    /// The address for connectors: the heartbeat Service's own.
     pub(crate) async fn beats(&self) -> SocketAddr {
         let service =
             self.world.api::<Service>().get(&format!("{NAME}-heartbeat")).await.expect("the Service is there");
@@ -118,7 +117,7 @@ impl<'a> Release<'a> {
         self.world.api::<Pod>().list(&of_it).await.expect("pods are listed").items
     }
 
-    /// The pod that is labelled as the leader's; there is exactly one, sooner or later.
+    /// The pod with the leader's label; waits until there is exactly one.
     pub(crate) async fn leader(&self) -> Pod {
         eventually(SOON, "exactly one pod is labelled as the leader's", async || {
             let mut all = self.labelled().await;
@@ -127,7 +126,7 @@ impl<'a> Release<'a> {
         .await
     }
 
-    /// Waits until another pod than this one is labelled, and it alone.
+    /// Waits until another pod than this one has the label, and no other has it.
     pub(crate) async fn leader_after(&self, before: &str) -> Pod {
         eventually(SOON, &format!("a leader after {before}"), async || {
             let mut all = self.labelled().await;
@@ -142,13 +141,13 @@ impl<'a> Release<'a> {
         self.world.api::<Pod>().list(&labelled).await.expect("pods are listed").items
     }
 
-    /// What the pods of this release asked of the API server since the test began, and which pod did.
+    /// The requests of this release's pods to the API server since the test began, each with its pod.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.world.requests_of(&format!("system:serviceaccount:{}:{NAME}", self.world.ns))
     }
 
-    /// Fails unless successful writes of status came from one pod at a time: whoever wrote after another wrote alone
-    /// from then on.
+    /// Fails unless successful writes of status came from one pod at a time: a pod that wrote after another was the
+    /// only writer from then on.
     pub(crate) fn had_one_writer_at_a_time(&self) {
         let mut writes: Vec<Request> = self.requests().into_iter().filter(is_status_write).collect();
         assert!(!writes.is_empty(), "the audit log knows of writes");
@@ -173,17 +172,16 @@ fn is_status_write(request: &Request) -> bool {
     is_write && request.is_success()
 }
 
-/// The names of these.
 pub(crate) fn names(pods: &[Pod]) -> Vec<String> {
     pods.iter().map(ResourceExt::name_any).collect()
 }
 
-/// A test's own corner of the cluster.
+/// A test's own part of the cluster.
 pub(crate) async fn world(name: &str) -> World {
     World::on(cluster(), name).await
 }
 
-/// An object of a kind that lives in no namespace, as it is made.
+/// Creates an object of a kind without a namespace.
 pub(crate) async fn make<K>(world: &World, object: Value) -> K
 where
     K: kube::Resource<Scope = kube::core::ClusterResourceScope, DynamicType = ()>

@@ -7,7 +7,7 @@ use crate::support::fleet::Fleet;
 use crate::support::world::SOON;
 use crate::support::{eventually, seconds};
 
-/// A fleet as the issue of a rolling upgrade was put.
+/// The size of the fleet in the issue about rolling upgrades.
 const FLEET: usize = 1000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +46,7 @@ async fn a_rolling_upgrade_under_a_thousand_connectors_loses_no_beat_and_accuses
         }
     })
     .await;
-    // Another whole round of the fleet's beats, so that each was heard by the new leader.
+    // Another whole round of the fleet's beats, so that the new leader heard each.
     let (so_far, round) = (senders.heard(), FLEET as u64);
     eventually(SOON, "another round of beats", async || {
         let more = senders.heard() - so_far;

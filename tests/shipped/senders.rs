@@ -1,4 +1,4 @@
-//! What senders saw: a connector that beats all the time, and the answers to others.
+//! The view of the senders: a connector that beats throughout, and the answers to others.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::support::http::{self, beat_request};
 use crate::support::world::SOON;
 use crate::support::{Connector, eventually};
 
-/// What was answered to these, each kind once and how often.
+/// The kinds of answers to these beats, and the number of each.
 pub(crate) fn kinds(of: &[Beaten]) -> Vec<(String, usize)> {
     let mut kinds = std::collections::BTreeMap::new();
     for beaten in of {
@@ -26,10 +26,10 @@ pub(crate) fn kinds(of: &[Beaten]) -> Vec<(String, usize)> {
     kinds.into_iter().collect()
 }
 
-/// How long the pulse waits for an answer: a packet that is lost must not hide when beats are heard again.
+/// Timeout of the pulse: a lost packet must not hide the moment when beats are heard again.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// One connector that beats every second, and remembers which beats were heard.
+/// One connector that beats every second, and records which beats were heard.
 pub(crate) struct Pulse {
     beats: Arc<std::sync::Mutex<Vec<(Timestamp, Timestamp, bool)>>>,
     stop: Arc<AtomicBool>,
@@ -52,21 +52,20 @@ impl Pulse {
         Self { beats, stop }
     }
 
-    /// Beats no more.
     pub(crate) fn halt(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Ends it; gives when the last beat was over: one whose answer came too late was received all the same.
+    /// Stops it; returns when the last beat was over: a beat whose answer came too late was still received.
     pub(crate) fn stop(self) -> Option<Timestamp> {
         self.halt();
         self.beats.lock().unwrap().last().map(|(_, answered, _)| *answered)
     }
 
-    /// The longest time since then in which no beat was heard: from when the first was sent that was not, to the answer
-    /// to the next that was. Zero when all were. `None` while that is not known.
+    /// The longest time since then in which no beat was heard: from the sending of the first unheard beat to the answer
+    /// to the next heard one. Zero when all were heard. `None` while it is not known.
     pub(crate) fn deaf_for(&self, since: Timestamp) -> Option<jiff::SignedDuration> {
-        // Longer than an election takes: before, what is heard may be the one that is about to be lost.
+        // Longer than an election takes: earlier, a heard beat may precede the outage.
         if Timestamp::now().duration_since(since) < jiff::SignedDuration::from_secs(20) {
             return None;
         }
@@ -84,7 +83,8 @@ impl Pulse {
         deaf_since.is_none().then_some(longest)
     }
 
-    /// When a silence began that has lasted as long as this since then. One answer that is late on a busy machine is none.
+    /// The start of a silence that has lasted at least this long since then. One late answer on a loaded machine is no
+    /// silence.
     pub(crate) fn unheard_for(&self, at_least: jiff::SignedDuration, since: Timestamp) -> Option<Timestamp> {
         let mut from = None;
         for (sent, answered, heard) in self.beats.lock().unwrap().iter().filter(|(sent, ..)| *sent > since) {
@@ -104,7 +104,7 @@ impl Drop for Pulse {
     }
 }
 
-/// Beats until it is heard: a Service refuses connections until every node knows who leads.
+/// Beats until it is heard: a Service refuses connections until every node knows the leader.
 pub(crate) async fn heard(edge: &Connector, to: SocketAddr) {
     eventually(SOON, "a beat is heard", async || match http::post_beat(to, &edge.body(&Value::Null)) {
         Ok(answer) if answer.status == 200 => Ok(()),

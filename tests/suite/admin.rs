@@ -1,4 +1,4 @@
-//! The admin port: what Prometheus, a kubelet and `vigie get` read. All of them hear the same.
+//! The admin port, as Prometheus, a kubelet and `vigie get` read it. All of them get the same answers.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -23,7 +23,7 @@ async fn the_metrics_of_the_contract_are_there_with_help_and_units() {
     edge.beat_with(operator.beats(), &json!({"checks": [{"type": "Process", "status": "Pass"}]}));
     world.state(SOON, "edge-1", "Online").await;
     world.sees(SOON, "edge-2", "its token is delivered", |seen| said(seen, "Provisioned") == "True/Provisioned").await;
-    // The operator learns of its own write a moment after the API server has it.
+    // The operator learns of its own write a moment after the API server has stored it.
     let scrape = eventually(SOON, "edge-2 is known as delivered", async || {
         let scrape = operator.scrape();
         let known = scrape.sum("vigie_diagnosis_info", &["name=\"edge-2\"", "cause=\"NeverSeen\""]);
@@ -68,10 +68,10 @@ async fn the_metrics_of_the_contract_are_there_with_help_and_units() {
     assert_eq!(get(operator.admin(), "/nothing").unwrap().status, 404);
     assert_eq!(get(operator.admin(), "/api/v1/connectors?namespace=UPPER").unwrap().status, 400);
     let post = b"POST /api/v1/connectors HTTP/1.1\r\nHost: v\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    assert_eq!(crate::support::http::exchange(operator.admin(), post).unwrap().status, 405, "no call changes anything");
+    assert_eq!(crate::support::http::exchange(operator.admin(), post).unwrap().status, 405, "only GET is allowed");
 }
 
-/// The states that everybody who can be asked gives to one connector.
+/// The state of one connector by each of the five interfaces that give it.
 async fn states(world: &World, operator: &Operator, name: &str) -> [String; 5] {
     let cli = |more: &[&str]| {
         let args = [&["get", name, "-n", &world.ns, "-o", "json"], more].concat();
@@ -108,7 +108,7 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
     let last = beat(&unknown, Value::Null);
     world.state(SOON, "unknown", "Online").await;
     operator.kill();
-    eventually(seconds(60), "its limit passes while nobody listens", async || {
+    eventually(seconds(60), "its limit passes while no operator listens", async || {
         let silence = jiff::Timestamp::now().duration_since(last.answered);
         if silence.as_secs() > 31 { Ok(()) } else { Err(format!("{silence:?}")) }
     })
@@ -123,7 +123,7 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
         ("late", "Late"),
         ("offline", "Offline"),
     ] {
-        eventually(SOON, &format!("everybody says {state} of {name}"), async || {
+        eventually(SOON, &format!("all interfaces report {state} of {name}"), async || {
             let said = states(&world, &operator, name).await;
             if said.iter().all(|one| one == state) {
                 Ok(())
@@ -138,7 +138,7 @@ async fn status_api_metric_and_command_line_say_the_same_in_every_state() {
     for (in_view, in_status) in
         [("/stateSince", "/status/stateSince"), ("/lastHeartbeatTime", "/status/lastHeartbeatTime")]
     {
-        // Kubernetes writes all six digits, we those that are not zero.
+        // Kubernetes writes all six fractional digits; the operator omits trailing zeros.
         assert_eq!(time(&view, in_view), time(&seen, in_status), "{in_view}");
     }
     for (in_view, in_status) in [
@@ -168,7 +168,7 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
     let operator = world.operator(&["--admin-auth", "kubernetes"]).await;
     let (reader, stranger) = (world.account_token("reader").await, world.account_token("stranger").await);
     for path in ["/metrics", "/api/v1/connectors"] {
-        assert_eq!(get(operator.admin(), path).unwrap().status, 401, "{path} for nobody");
+        assert_eq!(get(operator.admin(), path).unwrap().status, 401, "{path} without a token");
         assert_eq!(get_as(operator.admin(), path, Some("nonsense")).unwrap().status, 401, "{path} for nonsense");
         assert_eq!(get_as(operator.admin(), path, Some(&stranger)).unwrap().status, 403, "{path} for a stranger");
         assert_eq!(get_as(operator.admin(), path, Some(&reader)).unwrap().status, 200, "{path} for the reader");
@@ -194,21 +194,25 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
         !operator.log().contains(&reader) && !operator.log().contains(&stranger),
         "their tokens are not in the log"
     );
-    // While nobody can be asked whoever was let in last stays so, longer than an answer is fresh: an outage of the API
-    // server is what the metrics have to tell.
+    // While the API server cannot be asked, the caller that was allowed last stays allowed, longer than an answer is
+    // cached: the metrics must be readable during an outage of the API server.
     operator.proxy.set(Way::Cut);
     never(seconds(65), "Prometheus is not let in during an outage", async || {
         let answer = get_as(operator.admin(), "/metrics", Some(&reader)).unwrap();
         (answer.status != 200).then(|| format!("{answer:?}"))
     })
     .await;
-    assert_eq!(get_as(operator.admin(), "/metrics", Some("another")).unwrap().status, 503, "who was never let in");
+    assert_eq!(
+        get_as(operator.admin(), "/metrics", Some("another")).unwrap().status,
+        503,
+        "a caller that was never allowed"
+    );
     operator.proxy.set(Way::Open);
     kubectl(&["delete", "clusterrolebinding", &ask, &read]);
     kubectl(&["delete", "clusterrole", &read]);
 }
 
-/// Kills what it holds.
+/// Kills its process when it is dropped.
 struct Process(Child);
 
 impl Drop for Process {
@@ -218,14 +222,14 @@ impl Drop for Process {
     }
 }
 
-/// The binary, or why there is none. Under CI that is a failure.
+/// The path of the Prometheus binary; None when there is none. Under CI a missing binary is a failure.
 fn prometheus() -> Option<String> {
     let found = run(Command::new("sh").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/prometheus.sh")));
     if found.code == 0 {
         return Some(found.stdout.trim().to_owned());
     }
     assert!(std::env::var("CI").as_deref() != Ok("true"), "no Prometheus, and CI skips nothing: {}", found.stderr);
-    eprintln!("NOT CHECKED, for there is no Prometheus on this machine: {}", found.stderr);
+    eprintln!("NOT CHECKED, there is no Prometheus on this machine: {}", found.stderr);
     None
 }
 
@@ -248,7 +252,7 @@ async fn a_real_prometheus_scrapes_it_without_an_error() {
     let _prometheus = Process(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
     let ask = |query: &str| {
         let answer = get(to, query).map_err(|error| error.to_string())?;
-        // It listens before it is ready.
+        // Prometheus listens before it is ready.
         if answer.status == 200 { Ok(answer.json()) } else { Err(format!("{answer:?}")) }
     };
     eventually(seconds(60), "a scrape without an error", async || {

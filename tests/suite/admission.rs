@@ -1,7 +1,7 @@
-//! The chart's admission policies: what vigie's token is good for, and who may have vigie restart a workload.
+//! The chart's admission policies: the uses of vigie's token, and the users that may have vigie restart a workload.
 //!
-//! The API server is asked with the tokens of ServiceAccounts. Each test has the policies for itself: they look at its own
-//! namespace and at its own operator.
+//! The requests carry the tokens of ServiceAccounts. Each test installs its own policies: they match its own namespace
+//! and its own operator.
 
 mod asking;
 mod operator;
@@ -20,13 +20,13 @@ const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "DaemonSet"];
 const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 const TEMPLATE: &str = "/spec/template/metadata/annotations";
 
-/// Workloads of this kind, with somebody's rights.
+/// Workloads of this kind, with the rights of `client`.
 fn workloads(client: &kube::Client, ns: &str, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", kind));
     Api::namespaced_with(client.clone(), ns, &resource)
 }
 
-/// A workload that has something of everything.
+/// A workload that sets every field a forbidden patch changes.
 async fn workload(world: &World, kind: &str, name: &str) {
     let labels = json!({"app": name});
     let mut workload = json!({
@@ -48,12 +48,11 @@ async fn workload(world: &World, kind: &str, name: &str) {
     made.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
 }
 
-/// A JSON patch.
 fn operations(operations: Value) -> Patch<Value> {
     Patch::Json(serde_json::from_value(operations).unwrap())
 }
 
-/// What is not two annotations: a name, the patch, and what the refusal says would change.
+/// Patches that change more than the two annotations: a name, the patch, and the field that the refusal must name.
 fn forbidden() -> Vec<(&'static str, Patch<Value>, &'static str)> {
     let merge = |spec: Value| Patch::Merge(json!({"spec": spec}));
     let strategic = |spec: Value| Patch::Strategic(json!({"spec": {"template": {"spec": spec}}}));
@@ -146,15 +145,15 @@ async fn with_vigies_token_a_workload_is_restarted_and_nothing_else_of_it_is_cha
         let applied = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "shop"},
             "spec": {"template": {"spec": {"hostNetwork": true}}}});
         let by_force = ours.patch("shop", &PatchParams::apply("vigie").force(), &Patch::Apply(applied)).await;
-        assert!(refusal(by_force).unwrap().contains("spec.template.spec"), "server-side apply is no way round");
-        // The administrator, meanwhile, does what he likes.
+        assert!(refusal(by_force).unwrap().contains("spec.template.spec"), "server-side apply is refused, too");
+        // The administrator may do all of it meanwhile.
         let theirs = workloads(&world.client, &world.ns, kind);
         theirs.patch("shop", &params, &Patch::Merge(json!({"metadata": {"labels": {"b": "c"}}}))).await.unwrap();
         restarts(&ours, &theirs).await;
     }
 }
 
-/// What a restart sends is taken, to a template with annotations and to one without.
+/// The patches of a restart are admitted, for a template with annotations and for one without.
 async fn restarts(ours: &Api<DynamicObject>, theirs: &Api<DynamicObject>) {
     let params = PatchParams::default();
     let none = operations(json!([{"op": "remove", "path": TEMPLATE}]));
@@ -194,7 +193,7 @@ async fn whatever_vigie_is_allowed_besides_it_neither_makes_nor_scales_nor_delet
         let mut made = ours.get("shop").await.unwrap();
         made.metadata = kube::core::ObjectMeta { name: Some("other".to_owned()), ..Default::default() };
         assert_eq!(refusal(ours.create(&PostParams::default(), &made).await).as_deref(), Ok(neither), "{kind}");
-        // Annotations go with a status, too.
+        // A status update can change annotations, too.
         let status = Patch::Merge(json!({"metadata": {"annotations": {"b": "c"}}}));
         assert_eq!(refusal(ours.patch_status("shop", &params, &status).await).as_deref(), Ok(neither), "{kind}");
         assert_eq!(refusal(ours.delete("shop", &Default::default()).await).as_deref(), Ok(neither), "{kind}");
@@ -238,7 +237,7 @@ async fn what_the_cluster_stands_on_is_not_restarted_whatever_rbac_says() {
     .await;
 }
 
-/// A namespace besides; deleted when it is dropped.
+/// A second namespace; deleted when it is dropped.
 struct Elsewhere<'a>(&'a World, String);
 
 impl Drop for Elsewhere<'_> {
@@ -259,7 +258,7 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
     let policies = world.enforce().await;
     let ours = policies.ours::<Secret>();
     let params = PostParams::default();
-    // What an owner that does not exist owns is collected as garbage.
+    // The garbage collector deletes an object whose owner does not exist, so the owner must exist.
     let uid = world.create("edge", json!({})).await.metadata.uid;
     let owner = |kind: &str, api: &str| {
         json!({"ownerReferences": [
@@ -268,22 +267,23 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
     };
     let token = "vigie.dev/connector-token";
     let connector = owner("Connector", "vigie.dev/v1alpha1");
-    // Who may make the second can read what it is filled with: a token of any ServiceAccount.
+    // A user that may create the second one can read what Kubernetes fills in: a token of any ServiceAccount.
     let account = json!({"annotations": {"kubernetes.io/service-account.name": "editor"}});
     for (what, made) in [
         ("any Secret", secret("a", "Opaque", json!({}))),
         ("a token of a ServiceAccount", secret("b", "kubernetes.io/service-account-token", account)),
         ("a Connector's, of another type", secret("c", "Opaque", connector.clone())),
-        ("nobody's token", secret("d", token, json!({}))),
-        ("somebody else's token", secret("e", token, owner("Connector", "example.com/v1"))),
+        ("a token without an owner", secret("d", token, json!({}))),
+        ("a token of another API's Connector", secret("e", token, owner("Connector", "example.com/v1"))),
         ("a workload's token", secret("f", token, owner("Deployment", "vigie.dev/v1alpha1"))),
     ] {
         let refused = refusal(ours.create(&params, &made).await).unwrap_or_else(|answer| panic!("{what}: {answer}"));
         assert!(refused.contains("of type vigie.dev/connector-token that a Connector owns"), "{what}: {refused}");
     }
 
-    // A token of its own it renews.
-    let mut held = ours.create(&params, &secret("edge", token, connector.clone())).await.expect("a token is made");
+    // vigie renews a token Secret of its own.
+    let mut held =
+        ours.create(&params, &secret("edge", token, connector.clone())).await.expect("a token Secret is created");
     held.string_data =
         serde_json::from_value(json!({"token": "fedcba9876543210", "connector_id": "a", "url": "b"})).unwrap();
     let held = ours.replace("edge", &params, &held).await.expect("a token is renewed");
@@ -304,12 +304,12 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
         let refused = refused.unwrap_or_else(|answer| panic!("{what}: {answer}"));
         assert!(refused.ends_with(&format!("this would change {what}")), "{what}: {refused}");
     }
-    // What others keep there it leaves alone.
+    // A Secret of another type is refused, even when its owner is a Connector.
     let made = world.api::<Secret>().create(&params, &secret("mine", "Opaque", connector)).await.unwrap();
     assert!(refusal(ours.replace("mine", &params, &made).await).is_ok());
 }
 
-/// As a merge patch does.
+/// Merges as a merge patch does.
 fn merge(into: &mut Value, more: &Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -341,7 +341,7 @@ async fn with_vigies_token_a_pod_changes_its_role_alone_and_the_breaker_is_opene
     }
     for role in [json!("leader"), json!(null), json!(null)] {
         let role = Patch::Merge(json!({"metadata": {"labels": {"vigie.dev/role": role}}}));
-        pods.patch(HEEDED, &params, &role).await.expect("the label of the leader is vigie's");
+        pods.patch(HEEDED, &params, &role).await.expect("vigie may set the label of the leader");
     }
 
     let maps = policies.ours::<ConfigMap>();

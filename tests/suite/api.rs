@@ -1,4 +1,5 @@
-//! The API server admits and refuses what `tests/api/*cases.yaml` say, explains every field, and warns of nothing.
+//! The API server admits and refuses the objects of `tests/api/*cases.yaml` as specified, explains every field, and
+//! emits no warning.
 
 use std::path::Path;
 
@@ -28,7 +29,7 @@ fn objects(world: &World, kind: &str) -> Api<DynamicObject> {
     Api::namespaced_with(world.client.clone(), &world.ns, &resource)
 }
 
-/// What is wrong with the outcome of one case, if anything is.
+/// Compares the outcome of one case with what it expects.
 async fn outcome(world: &World, kind: &str, number: usize, case: &Value) -> Result<(), String> {
     let api = objects(world, kind);
     let default = format!("case-{number}");
@@ -63,7 +64,7 @@ fn differs(wanted: Option<&Value>, stored: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Holds the API server against the cases of one kind.
+/// Compares the API server's decisions with the cases of one kind.
 async fn judge(kind: &str, file: &str) {
     let world = World::new(file.trim_end_matches(".yaml")).await;
     let cases = read(file);
@@ -86,7 +87,7 @@ async fn the_api_server_admits_and_refuses_what_the_cases_of_backends_say() {
     judge(BACKEND, "backend-cases.yaml").await;
 }
 
-/// Writes the status of `file` to an object and holds what is read back against it.
+/// Writes the status of `file` to an object and compares it with the status that is read back.
 async fn write_and_read(world: &World, kind: &str, name: &str, file: &str) {
     let status = read(file);
     let patch = json!({"status": status});

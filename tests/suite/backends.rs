@@ -10,7 +10,7 @@ use crate::support::operator::free_port;
 use crate::support::world::SOON;
 use crate::support::{Misbehave, World, eventually, seconds, text};
 
-/// What an operator needs whose backends are processes of this machine.
+/// Flags of an operator whose backends are processes of this machine.
 const LOCAL: [&str; 2] = ["--allow-network", "127.0.0.0/8"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -20,7 +20,7 @@ async fn a_hang_is_told_once_with_its_cause_and_the_recovery_says_how_long_it_la
     let _operator = world.operator(&LOCAL).await;
     let patient = json!({"metrics": {}, "timeoutSeconds": 2, "failureThreshold": 4});
     world.backend("shop", probed(&target.url("/metrics"), patient)).await;
-    // With the default timeout, which is as long as so short an interval: a hang fills all of it.
+    // With the default timeout, which is as long as this short interval: a hanging probe takes all of the interval.
     let brisk = json!({"target": {"url": target.url("/metrics")}, "probe": {"intervalSeconds": 1}});
     world.backend("brisk", brisk).await;
     world.backend_is(SOON, "brisk", "Up", "").await;
@@ -54,7 +54,7 @@ async fn a_hang_is_told_once_with_its_cause_and_the_recovery_says_how_long_it_la
     assert_eq!(world.events("shop", "Down").await.len(), 1, "one outage, one event");
 }
 
-/// One way to fail, and what is said of it.
+/// One fault and the status that it must lead to.
 struct Fault {
     name: &'static str,
     url: String,
@@ -84,12 +84,12 @@ fn faults(target: &Misbehave) -> Vec<Fault> {
         down("login", "/redirect/login/metrics", "AuthenticationRequired", "ContentType"),
         down("html", "/html/metrics", "NotMetrics", "ContentType"),
         down("broken", "/exposition/broken;kind=bad-value;line=4/metrics", "MalformedMetrics", "Exposition"),
-        // Ten MiB have to be unpacked before it is too large, on a machine that may have much to do.
+        // Ten MiB are decompressed before the body is too large; on a loaded machine that takes long.
         Fault {
             probe: json!({"metrics": {}, "intervalSeconds": 60, "timeoutSeconds": 30, "failureThreshold": 1}),
             ..down("bomb", "/gzip/bomb/metrics", "TooLarge", "BodyTooLarge")
         },
-        // Its actuator answers beside it.
+        // The actuator on the same port answers.
         down("slow", "/slow/metrics/metrics", "SlowMetrics", "FirstByteTimeout"),
         Fault { probe: health("db-down"), ..down("database", "/healthz", "DependencyDown", "HTTPStatus") },
         Fault {
@@ -116,7 +116,7 @@ async fn every_fault_gets_its_cause_and_its_error_class() {
     for fault in &faults {
         world.backend(fault.name, probed(&fault.url, fault.probe.clone())).await;
     }
-    // All of them in one go, so that a failure shows every one that differs.
+    // All faults at once, so that a failure lists every one that differs.
     eventually(seconds(60), "every fault is explained", async || {
         let mut wrong = Vec::new();
         for Fault { name, state, cause, class: wanted, .. } in &faults {
@@ -136,7 +136,7 @@ async fn every_fault_gets_its_cause_and_its_error_class() {
     .await;
     let broken = world.get_backend("broken").await;
     assert!(text(&broken, "/status/diagnosis/message").contains("line 4"), "{broken:#}");
-    assert!(!broken["status"].to_string().contains("notanumber"), "what the line says: {broken:#}");
+    assert!(!broken["status"].to_string().contains("notanumber"), "the content of the line: {broken:#}");
     let missing = world.get_backend("missing").await;
     assert!(text(&missing, "/status/diagnosis/message").contains("misbehave_requests_total"), "{missing:#}");
     let scrape = operator.scrape();

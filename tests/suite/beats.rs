@@ -1,4 +1,4 @@
-//! Silence turns into Offline by itself; a beat turns it back; last contact is true.
+//! Silence leads to Offline without a request; a beat ends it; the last contact is exact.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::process::run;
 use crate::support::world::SOON;
 use crate::support::{Beater, World, eventually, never, quick, seconds, text, time};
 
-/// How far the operator's wall clock may be from ours before it is aligned anew.
+/// How far the operator's wall clock may differ from the test's before the operator realigns it.
 pub(crate) const GRAIN: SignedDuration = SignedDuration::from_millis(25);
 
 /// A condition of a Connector.
@@ -27,11 +27,11 @@ pub(crate) fn said(connector: &Value, type_: &str) -> String {
     format!("{}/{}", text(condition, "/status"), text(condition, "/reason"))
 }
 
-/// What a Connector's transitions lead to, in the order in which they happened.
+/// The target states of a Connector's transitions, in the order in which they happened.
 pub(crate) fn path(connector: &Value) -> Vec<String> {
     let all = connector.pointer("/status/transitions").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut all: Vec<_> = all.iter().map(|one| (time(one, "/time"), text(one, "/to").to_owned())).collect();
-    // api.md does not say which end of the list is the newest; their times do.
+    // api.md does not define which end of the list is the newest; the times of the transitions do.
     if all.first().map(|one| one.0) > all.last().map(|one| one.0) {
         all.reverse();
     }
@@ -77,20 +77,20 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     let world = World::new("silence").await;
     let operator = world.operator(&[]).await;
     let edge = world.connector("edge-1", quick()).await;
-    // Each in a site of its own: together they would be a mass silence.
+    // Each in a site of its own: in one site their silence would be a mass silence.
     let mut others = Vec::new();
     for number in 2..=5 {
         let spec = json!({"site": format!("s{number}"), "heartbeat": quick()["heartbeat"]});
         others.push(world.connector(&format!("edge-{number}"), spec).await);
     }
-    // A network that goes silent without a reset: the connection stays open, and nothing comes.
+    // A network that falls silent without a reset: the connection stays open, and no data arrives.
     let mut open = Session::open(operator.beats()).unwrap();
     let before = Timestamp::now();
     open.send(&beat_request(&edge.body(&Value::Null), "")).unwrap();
     assert_eq!(open.receive().unwrap().status, 200);
     let after = Timestamp::now();
     for other in &others {
-        // Their deadlines lie apart, so that one stall of the machine does not delay all of them.
+        // The deadlines are spread, so that one stall of the machine does not delay all of them.
         tokio::time::sleep(seconds(2)).await;
         other.beat(operator.beats());
     }
@@ -105,7 +105,7 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     let gone = world.state(seconds(180), "edge-1", "Offline").await;
     let deadline = time(&gone, "/status/stateSince");
     operator.has_dated(deadline, contact + seconds(30));
-    assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact, "last contact is what it was");
+    assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact, "the last contact is unchanged");
     assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired");
     assert_eq!(said(&gone, "Ready"), "False/HeartbeatExpired");
     assert_eq!(said(&gone, "Healthy"), "Unknown/Stale");
@@ -123,7 +123,7 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
     let event = world.event(SOON, "edge-1", "Offline").await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     assert!(event.note.as_deref().unwrap_or_default().contains("HeartbeatExpired"), "{event:?}");
-    assert_eq!(world.events("edge-1", "Late").await.len(), 0, "being late is no event");
+    assert_eq!(world.events("edge-1", "Late").await.len(), 0, "Late publishes no event");
     world.kubectl(&["wait", "--for=condition=Online=false", "connector/edge-1", "--timeout=60s"]).ok();
 
     let back = edge.beat(operator.beats());
@@ -141,17 +141,17 @@ async fn silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline() {
         }
     })
     .await;
-    assert_eq!(world.events("edge-1", "Offline").await.len(), 1, "once for each occurrence");
+    assert_eq!(world.events("edge-1", "Offline").await.len(), 1, "one event for each occurrence");
 }
 
-/// Fails if none of these was written Offline within a second of its deadline. One that was is enough: the deadline is what
-/// woke the operator, and no poll; the rest may be the machine's load.
+/// Fails if none of these was written Offline within a second of its deadline. One on time is enough: it proves that
+/// the deadline woke the operator and not a poll; the machine's load may delay the others.
 async fn lags(world: &World, names: &[&str]) {
     let mut lags = Vec::new();
     for name in names {
         let gone = world.state(seconds(180), name, "Offline").await;
         let deadline = time(&gone, "/status/stateSince");
-        // The API server's clock says when it was told.
+        // The audit log has the API server's time of the write.
         let lag = eventually(SOON, "the write is in the audit log", async || {
             let told = world.requests().into_iter().filter(|r| r.resource == "connectors/status" && r.name == *name);
             let told = told.filter(|r| r.is_success() && r.received >= deadline).map(|r| r.received).next();
@@ -191,7 +191,7 @@ async fn last_contact_is_true_to_the_checkpoint_in_kubectl_and_to_the_beat_in_vi
     let edge = world.connector("edge-1", quick()).await;
     let beater = Beater::start(&[operator.beats()], &edge, seconds(1), Value::Null);
     world.state(SOON, "edge-1", "Online").await;
-    // 5 s of checkpoint, 1 s between beats, and what a loaded machine adds; the default would be a minute.
+    // 5 s of checkpoint, 1 s between beats, and the delay of a loaded machine; the default would be a minute.
     let allowed = SignedDuration::from_secs(5 + 1 + 14);
     never(seconds(35), "the stored last contact is too old", async || {
         let seen = world.get("edge-1").await;
@@ -271,25 +271,25 @@ async fn a_beat_at_the_last_moment_has_exactly_one_outcome() {
         .collect();
     let join = || senders.into_iter().map(|sender| sender.join().unwrap()).collect();
     let second_beats: Vec<Beaten> = tokio::task::spawn_blocking(join).await.unwrap();
-    // One comes when that it is Offline has been noticed and written.
+    // A beat is sent after Offline was noticed and written.
     world.state(seconds(180), &too_late.name, "Offline").await;
     let back = too_late.beat(operator.beats());
     let online = world.state(SOON, &too_late.name, "Online").await;
     assert_eq!(path(&online).iter().filter(|to| *to == "Offline").count(), 1, "{online:#}");
     assert!(back.is_at(time(&online, "/status/stateSince")), "{online:#}");
-    // A beat that was in time changes nothing visible but the checkpoint: the operator's own API is exact at once.
+    // A beat in time changes only the checkpoint; the operator's own API is exact at once.
     for (edge, second) in edges.iter().zip(&second_beats) {
         let view = operator.view(&edge.name).unwrap();
         assert!(second.is_at(time(&view, "/lastHeartbeatTime")), "{view}");
     }
-    // Looking at all of them may take longer than the limit: they beat on meanwhile.
+    // Checking all of them may take longer than the limit, so they keep beating.
     let _on: Vec<_> =
         edges.iter().map(|edge| Beater::start(&[operator.beats()], edge, seconds(5), Value::Null)).collect();
     for ((edge, first), second) in edges.iter().zip(&firsts).zip(second_beats) {
-        // Accepted before the expiry was noticed, it has that one outcome.
+        // A beat that was accepted before the expiry was noticed has only that outcome.
         let surely_in_time = second.answered < first.sent + seconds(30);
         world.state(SOON, &edge.name, "Online").await;
-        // First what was told, and then what was written: an event comes after the status that it is about.
+        // Read the events first and the status second: an event is published after its status is written.
         let events = world.events(&edge.name, "Offline").await.len();
         let states = path(&world.get(&edge.name).await);
         let went = states.iter().filter(|to| *to == "Offline").count();
@@ -310,13 +310,13 @@ async fn a_changed_deadline_applies_at_once_in_both_directions() {
 
     world.patch("edge-1", json!({"spec": {"heartbeat": {"lateAfterSeconds": 300, "offlineAfterSeconds": 600}}})).await;
     let online = world.state(SOON, "edge-1", "Online").await;
-    assert_eq!(time(&online, "/status/lastHeartbeatTime"), contact, "nobody was heard meanwhile");
+    assert_eq!(time(&online, "/status/lastHeartbeatTime"), contact, "no beat was heard meanwhile");
 
     world.patch("edge-1", quick_patch()).await;
     let again = world.state(SOON, "edge-1", "Offline").await;
     assert!(
         time(&again, "/status/stateSince") >= time(&online, "/status/stateSince"),
-        "not before the transition before it"
+        "not earlier than the previous transition"
     );
     assert_eq!(time(&again, "/status/lastHeartbeatTime"), contact);
 }

@@ -1,4 +1,4 @@
-//! The budget of checkpoints: one that is too small is told, and one that is too large hurts no transition.
+//! The checkpoint budget: a budget that is too small is reported, and a fleet that is too large delays no transition.
 
 use futures::StreamExt as _;
 use k8s_openapi::ByteString;
@@ -13,7 +13,7 @@ use crate::support::fleet::Fleet;
 use crate::support::world::SOON;
 use crate::support::{Connector, Operator, World, eventually, never, quick, seconds};
 
-/// A write a second keeps this many at most 40 s old: more than `lateAfterSeconds`, which is 15.
+/// One write a second keeps this many at most 40 s old: more than `lateAfterSeconds`, which is 15.
 const FLEET: usize = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,20 +48,20 @@ async fn a_budget_that_is_too_small_for_the_fleet_is_told_once_about_our_lease()
     assert!(note.contains("--status-writes-per-second") && note.contains("15 s"), "it names the budget to set: {note}");
     let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);
     assert!(staleness > 15.0, "{staleness}");
-    never(seconds(5), "it is told again", async || {
+    never(seconds(5), "it is published again", async || {
         let events = told().await;
         (events.len() != 1).then(|| format!("{events:?}"))
     })
     .await;
     let offline = operator.scrape().sum("vigie_connectors", &["state=\"Offline\""]);
-    assert_eq!(offline, 0.0, "old checkpoints accuse nobody");
+    assert_eq!(offline, 0.0, "old checkpoints lead to no Offline");
     let lost = beating.stop().into_iter().find(Beaten::is_lost);
     assert!(lost.is_none(), "{lost:?}");
 }
 
-/// More than are reconciled at once, so that those that wait for a slow API server could take every place.
+/// More than the number of concurrent reconciles, so that those that wait for a slow API server could take every slot.
 const MANY: usize = 320;
-/// Those of them that are heard for the first time meanwhile.
+/// Of these, the ones that are heard for the first time meanwhile.
 const LATECOMERS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,7 +91,7 @@ async fn checkpoints_that_the_api_server_cannot_keep_up_with_hold_no_transition_
     .await;
 
     faults.slow_checkpoints(seconds(2));
-    // More than a busy machine takes for the first transitions of all of them.
+    // Longer than a loaded machine takes for the first transitions of all of them.
     behind(&operator, 30.0).await;
     for late in latecomers {
         late.beat(operator.beats());
@@ -103,7 +103,7 @@ async fn checkpoints_that_the_api_server_cannot_keep_up_with_hold_no_transition_
     drop(beating);
 }
 
-/// Waits until checkpoints are so many seconds behind.
+/// Waits until checkpoints are this many seconds behind.
 async fn behind(operator: &Operator, by: f64) {
     eventually(seconds(180), "checkpoints pile up", async || {
         let staleness = operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]);

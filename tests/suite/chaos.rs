@@ -1,5 +1,6 @@
-//! Exactly once: the operator is killed, frozen, cut off and lied to, and every attempt that was decided changes its
-//! workload once. Counted by the workload's own ReplicaSets and by the API server's audit log, never by what we say.
+//! Exactly once: the operator is killed, frozen, disconnected and given wrong answers, and every attempt that was
+//! decided changes its workload once. The counts come from the workload's ReplicaSets and from the API server's audit
+//! log, never from the operator.
 
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::support::{Operator, World, eventually, seconds, text};
 
 mod kills;
 
-/// No brake: these tests are about single attempts, many of them.
+/// Disables the brakes: these tests cover many single attempts.
 const UNBRAKED: [&str; 8] = [
     "--max-in-flight",
     "1000",
@@ -28,13 +29,13 @@ const UNBRAKED: [&str; 8] = [
 /// The writes of an attempt, in their order.
 const WRITES: [&str; 5] = ["Reserved", "Patch", "Restarting", "Verifying", "Succeeded"];
 
-/// Every attempt that was ever decided, by what the status remembers of it.
+/// Every attempt that was ever decided, by the history in the status.
 fn decided(seen: &Value) -> Vec<String> {
     let history = seen.pointer("/status/remediation/history").and_then(Value::as_array).cloned().unwrap_or_default();
     history.iter().map(|past| text(past, "/id").to_owned()).collect()
 }
 
-/// What a write can suffer once, and be done all the same.
+/// Faults after which the attempt still succeeds, for every write.
 const PASSING: [Fault; 7] = [
     Fault::Refused(409, "Conflict"),
     Fault::Refused(422, "Invalid"),
@@ -44,11 +45,11 @@ const PASSING: [Fault; 7] = [
     Fault::DoneAndWithheld,
     Fault::Withheld,
 ];
-/// What else a write of the status can suffer, and be done with the next try.
+/// Further faults of a status write that the next try overcomes.
 const OF_STATUS: [Fault; 3] = [Fault::Refused(403, "Forbidden"), Fault::Refused(404, "NotFound"), Fault::Overtaken];
 
-/// One gateway for each write of the sequence and each fault: its name, the write, and what that suffers. What follows the
-/// act is written by the same hand as the reservation, and suffers every second of them.
+/// One gateway for each write of the sequence and each fault: its name, the write, and the fault. The writes after the
+/// act share the code of the reservation, so every second fault is enough for them.
 fn cases() -> Vec<(String, &'static str, Fault)> {
     let mut all = Vec::new();
     for write in WRITES {
@@ -73,7 +74,7 @@ async fn whatever_happens_to_a_write_nothing_is_lost_and_nothing_is_done_twice()
         faults.plan(name, at, *fault);
         gateway.beat_with(operator.beats(), &tunnel("Fail"));
     }
-    eventually(3 * SOON, "each comes to its end", async || {
+    eventually(3 * SOON, "each attempt ends", async || {
         let mut going = Vec::new();
         let all = world.with_attempts(world.connectors()).await;
         for gateway in &gateways {
@@ -98,9 +99,9 @@ async fn whatever_happens_to_a_write_nothing_is_lost_and_nothing_is_done_twice()
         }
         let sent = faults.writes().iter().filter(|sent| sent.name == *name && sent.remedy == "Patch").count();
         let is_faulted = *write == "Patch" && ![Fault::Lost, Fault::DoneAndWithheld].contains(fault);
-        assert_eq!(sent, 1 + usize::from(is_faulted), "{case}: what may have been done is not sent again");
+        assert_eq!(sent, 1 + usize::from(is_faulted), "{case}: a patch that may have been applied is not sent again");
     }
-    // Nothing runs in circles. A checkpoint says no state.
+    // No write loop. A checkpoint has no state.
     let said = || faults.writes().into_iter().filter(|write| !write.state.is_empty() || write.remedy == "Patch");
     let sent = said().count();
     crate::support::never(seconds(3), "something is written while nothing changes", async || {
@@ -126,7 +127,7 @@ async fn a_final_no_ends_the_attempt_and_is_named() {
         assert!(text(last_attempt(&seen), "/message").contains("the test says"), "{seen:#}");
         assert_eq!(last_attempt(&seen)["restarted"], false);
         world.event(SOON, name, "RestartFailed").await;
-        // Refused for good: that counts, and is not repeated.
+        // A definitive refusal counts as an attempt and is not repeated.
         world.remediating(name, "GaveUp").await;
         assert_eq!(faults.writes().iter().filter(|sent| sent.name == name && sent.remedy == "Patch").count(), 1);
         assert!(world.attempts_of(name).await.is_empty());
@@ -134,7 +135,7 @@ async fn a_final_no_ends_the_attempt_and_is_named() {
     }
 }
 
-/// Right behind a write of the sequence the API server is gone, for longer than a leader may lead without it.
+/// The API server goes away directly after a write of the sequence, for longer than a leader may lead without it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_server_that_goes_away_in_the_middle_finds_the_attempt_carried_on_once() {
     use crate::support::http::get;
@@ -153,14 +154,14 @@ async fn an_api_server_that_goes_away_in_the_middle_finds_the_attempt_carried_on
         })
         .await;
         operator.proxy.set(way);
-        eventually(SOON, "it is not sure to lead", async || match get(operator.beats(), "/api/health") {
+        eventually(SOON, "its leadership is unconfirmed", async || match get(operator.beats(), "/api/health") {
             Ok(answer) if text(&answer.json(), "/leader") == "uncertain" => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;
         operator.proxy.set(Way::Open);
         operator.hearing().await;
-        eventually(SOON, "it is restarted, and an outcome", async || {
+        eventually(SOON, "it is restarted, and has an outcome", async || {
             let is_restarted = !world.attempts_of(name).await.is_empty();
             let _ = gateway.try_beat(operator.beats(), &tunnel(if is_restarted { "Pass" } else { "Fail" }));
             let seen = world.get(name).await;
@@ -175,7 +176,7 @@ async fn an_api_server_that_goes_away_in_the_middle_finds_the_attempt_carried_on
     }
 }
 
-/// Beats on, so that nobody is late while a test waits for something else.
+/// Keeps beating, so that the connector does not become late while a test waits for something else.
 fn beat_on(operator: &Operator, connector: &Connector, status: &str) -> crate::support::Beater {
     crate::support::Beater::start(&[operator.beats()], connector, seconds(5), tunnel(status))
 }
@@ -186,7 +187,7 @@ async fn a_leader_that_was_frozen_before_it_acted_changes_nothing_when_it_wakes(
     let faults = Faults::before(&world).await;
     let first = world.operator_through(&faults, &UNBRAKED).await;
     let gateway = healthy(&world, &first, "paris", json!({"verifyWithinSeconds": 300})).await;
-    // Its request waits on the way, and arrives long after another has acted.
+    // Its request is delayed on the way, and arrives long after the other operator has acted.
     faults.plan("paris", "Patch", Fault::Held);
     gateway.beat_with(first.beats(), &tunnel("Fail"));
     world
@@ -201,7 +202,7 @@ async fn a_leader_that_was_frozen_before_it_acted_changes_nothing_when_it_wakes(
     let second = world.replica(&UNBRAKED).await;
     second.hearing().await;
     let _down = beat_on(&second, &gateway, "Fail");
-    eventually(SOON, "the other one acts", async || match world.attempts_of("paris").await.len() {
+    eventually(SOON, "the other operator acts", async || match world.attempts_of("paris").await.len() {
         1 => Ok(()),
         other => Err(format!("{other}")),
     })
@@ -232,18 +233,18 @@ async fn cut_off_from_the_network_it_restarts_nothing() {
     let gateway = healthy(&world, &operator, "paris", json!({})).await;
     operator.proxy.set(Way::Blackhole);
     gateway.try_beat(operator.beats(), &tunnel("Fail"));
-    crate::support::never(seconds(20), "something is touched", async || {
+    crate::support::never(seconds(20), "a workload is changed", async || {
         let touched = world.touches();
         (!touched.is_empty()).then(|| format!("{touched:?}"))
     })
     .await;
-    // It was well again before anybody could act.
+    // The connector recovered before an operator could act.
     let on = beat_on(&operator, &gateway, "Pass");
     eventually(SOON, "it is heard to be well", async || on.last_heard().map(drop).ok_or_else(|| "not yet".to_owned()))
         .await;
     operator.proxy.set(Way::Open);
     world.state(SOON, "paris", "Online").await;
-    crate::support::never(seconds(3), "something is touched afterwards", async || {
+    crate::support::never(seconds(3), "a workload is changed afterwards", async || {
         let touched = world.touches();
         (!touched.is_empty()).then(|| format!("{touched:?}"))
     })

@@ -1,4 +1,4 @@
-//! What the agent reports of itself: kept, judged, and explained.
+//! The agent's report about itself: stored, judged, and explained.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ async fn a_failing_critical_check_is_degraded_with_its_cause_and_an_advice() {
     }
     let event = world.event(SOON, "edge-1", "Degraded").await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
-    assert_eq!(world.events("edge-1", "Degraded").await.len(), 1, "one for the state, not one for each cause");
+    assert_eq!(world.events("edge-1", "Degraded").await.len(), 1, "one event for the state, not one for each cause");
     report(json!([check("Process", "Pass", "")]));
     let seen = world.state(SOON, "edge-1", "Online").await;
     assert_eq!(said(&seen, "Ready"), "True/Ready");
@@ -71,7 +71,7 @@ async fn what_only_warns_stays_online_and_says_so() {
     assert!(kept.contains(&"FromTheFuture"), "types of a newer agent are kept: {kept:?}");
     assert_eq!(kept.len(), 4);
     let told = text(crate::beats::condition(&seen, "Healthy"), "/message");
-    assert!(!told.contains("NATRules"), "what is ignored is not told: {told}");
+    assert!(!told.contains("NATRules"), "an ignored check is not reported: {told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,7 +101,7 @@ async fn a_senders_clock_moves_nothing_but_a_warning() {
         assert_eq!(text(&seen, "/status/diagnosis/cause"), "ClockSkew");
         assert_eq!(said(&seen, "Ready"), "True/Ready");
         let skew = seen["status"]["agent"]["clockSkewSeconds"].as_i64().unwrap();
-        assert!((skew - ahead).abs() <= 20, "{skew}: the hour, and what a beat may take on a loaded machine");
+        assert!((skew - ahead).abs() <= 20, "{skew}: the hour, and the duration of a beat on a loaded machine");
         edge.beat_with(operator.beats(), &json!({"sent_at": Timestamp::now()}));
         world.sees(SOON, name, "no warning", |seen| seen.pointer("/status/diagnosis").is_none()).await;
     }
@@ -128,7 +128,7 @@ async fn of_two_connectors_with_one_id_the_oldest_has_it() {
     let world = World::new("sameid").await;
     let operator = world.operator(&[]).await;
     let first = world.connector("first", json!({"connectorID": format!("{}-shared", world.ns)})).await;
-    // Creation times have whole seconds: the next one is younger for sure.
+    // Creation times have whole seconds: wait one second, so that the next one is certainly younger.
     let made = Timestamp::now().as_second();
     crate::support::eventually(SOON, "the next second", async || {
         if Timestamp::now().as_second() > made + 1 { Ok(()) } else { Err("the same".to_owned()) }
@@ -146,7 +146,8 @@ async fn of_two_connectors_with_one_id_the_oldest_has_it() {
     assert_ne!(text(&world.get("second").await, "/status/state"), "Online");
     world.connectors().delete("first", &Default::default()).await.unwrap();
     world.sees(SOON, "second", "the heir", |seen| said(seen, "Accepted") == "True/Accepted").await;
-    // Before the heir has a token of its own nobody can say what is wrong: 503 (api.md).
+    // Before the successor has a token of its own, a wrong token and a token not yet created look the same: 503
+    // (api.md).
     let second = world.installed("second").await;
     assert_eq!(first.status(operator.beats()), 401);
     second.beat(operator.beats());

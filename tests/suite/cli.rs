@@ -1,4 +1,4 @@
-//! The command line: what a person asks, and what a script can rely on.
+//! The command line: the commands of a person, and the output that a script can rely on.
 
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ async fn get_asks_the_operator_and_else_shows_what_was_written_and_says_so() {
     let url = operator.url();
     let ask = |more: &[&str]| world.vigie(&[&["get", "-n", &world.ns], more].concat());
 
-    // The operator learns of its own write a moment after the API server has it.
+    // The operator learns of its own write a moment after the API server has stored it.
     let table = eventually(SOON, "edge-2 is known as delivered", async || {
         let table = ask(&["--operator", &url]).ok();
         if table.contains("NeverSeen") { Ok(table) } else { Err(table) }
@@ -99,7 +99,7 @@ async fn get_asks_the_operator_and_else_shows_what_was_written_and_says_so() {
     assert!(ask(&["edge-1", "-o", "yaml", "--operator", &url]).ok().contains("state: Online"));
 
     let status = ask(&["-o", "json", "--operator", "http://127.0.0.1:9"]);
-    assert!(status.stderr.contains("not reachable"), "it says where it has it from: {}", status.stderr);
+    assert!(status.stderr.contains("not reachable"), "it names its source: {}", status.stderr);
     let json: Value = serde_json::from_str(&status.ok()).unwrap();
     assert_eq!(text(&json, "/source"), "status");
     assert_eq!(text(&json, "/items/0/state"), "Online");

@@ -1,4 +1,4 @@
-//! What is not restarted, each with its reason; and the brakes of the fleet.
+//! The objects that are not restarted, each with its reason; and the fleet's brakes.
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -11,7 +11,7 @@ use crate::support::workloads::{last_attempt, outcome, remediating};
 use crate::support::world::SOON;
 use crate::support::{Beater, Operator, World, eventually, never, quick, seconds, text};
 
-/// A gateway on its own site, whose spec is `more` merged into the usual one; Online.
+/// An Online gateway on its own site, whose spec is `more` merged into the usual one.
 async fn online(world: &World, operator: &Operator, name: &str, workload: &str, more: Value) -> Connector {
     let mut spec = gateway(workload, json!({}));
     spec["site"] = json!(name);
@@ -27,13 +27,13 @@ async fn online(world: &World, operator: &Operator, name: &str, workload: &str, 
     connector
 }
 
-/// Beats that it is well until its attempt is over; gives what is then seen of it.
+/// Sends healthy beats until its attempt is over; returns the object as it is then.
 async fn cured(world: &World, operator: &Operator, connector: &Connector) -> Value {
     let _up = Beater::start(&[operator.beats()], connector, seconds(2), tunnel("Pass"));
     world.sees(SOON, &connector.name, "an outcome", |seen| !outcome(seen).is_empty()).await
 }
 
-/// The reason is given in status, and nothing was touched.
+/// The reason is in the status, and no workload was touched.
 async fn denied(world: &World, name: &str, reason: &str, says: &str) {
     let seen = world.remediating(name, reason).await;
     assert_eq!(remediating(&seen).0, "False", "{seen:#}");
@@ -229,7 +229,7 @@ async fn two_objects_on_one_workload_restart_it_once() {
 async fn a_rollout_by_somebody_else_is_not_fought_and_a_stripped_annotation_is_no_loop() {
     let world = World::new("denials-others").await;
     let operator = world.operator(&["--max-in-flight-per-site", "10"]).await;
-    // Both roll out slowly, so that there is a middle.
+    // Both roll out slowly, so that the test can act during the rollout.
     for name in ["rolled", "stripped"] {
         world.deployment(name, 1).await;
         world.patch_deployment(name, json!({"spec": {"minReadySeconds": 12}})).await;
@@ -285,13 +285,13 @@ async fn a_workload_that_is_created_again_under_its_name_is_another_one() {
     assert_eq!(last_attempt(&over)["restarted"], true);
 }
 
-/// Gateways that fail until their Deployment is restarted, and are well after it: until each of them is cured. Never two
-/// at once.
+/// Gateways that fail until their Deployment is restarted, and recover after it: waits until each of them is cured.
+/// Never two at once.
 async fn restarted_one_by_one(world: &World, operator: &Operator, gateways: &[Connector]) {
     eventually(seconds(120), "each is restarted and cured", async || {
         let mut under_way = 0;
         let mut cured = 0;
-        // Read at once: between two reads one may end and the next begin.
+        // In one read: between two reads one attempt may end and the next begin.
         let all = world.with_attempts(world.connectors()).await;
         for gateway in gateways {
             let (seen, attempt) = &all[&gateway.name];
@@ -311,7 +311,7 @@ async fn fleet(world: &World, operator: &Operator, site: &str, count: usize) -> 
     for number in 0..count {
         let name = format!("{site}-{number}");
         world.deployment(&name, 1).await;
-        // Nobody is judged before all are known to be bad: they turn bad within two seconds.
+        // No gateway is judged before all are known to be bad: they become bad within two seconds.
         let mut spec = gateway(&name, json!({"unhealthyForSeconds": 5}));
         spec["site"] = json!(site);
         let connector = world.connector(&name, spec).await;
@@ -334,7 +334,7 @@ async fn the_brake_holds_a_sick_site_and_releases_by_itself_and_a_person_passes_
         all.iter().map(|each| Beater::start(&[operator.beats()], each, seconds(2), tunnel(status))).collect()
     };
     let _well = beat(&well[2..], "Pass");
-    // All at once: each of them is judged when the others are known to be bad, or is the only one that slipped through.
+    // All at once: each of them is judged when the others are known to be bad, or is the only one judged before that.
     let down = beat(&sick, "Fail");
     // 2 of 5 are restarted, one after the other: the second when the first is over.
     restarted_one_by_one(&world, &operator, &well[..2]).await;
@@ -350,7 +350,7 @@ async fn the_brake_holds_a_sick_site_and_releases_by_itself_and_a_person_passes_
             held.push(connector);
             assert!(
                 seen.pointer("/status/remediation/ledger").is_none(),
-                "what the brake holds back costs nothing: {seen:#}"
+                "an object that the brake holds back uses no budget: {seen:#}"
             );
         }
     }
@@ -358,7 +358,7 @@ async fn the_brake_holds_a_sick_site_and_releases_by_itself_and_a_person_passes_
     let label = [format!("namespace=\"{}\"", world.ns), "site=\"sick\"".to_owned()];
     assert_eq!(operator.scrape().sum("vigie_brake_engaged", &[&label[0], &label[1]]), 1.0);
     world.event(SOON, &world.ns, "BrakeEngaged").await;
-    // A person passes it.
+    // A request by a person bypasses the brake.
     let asked = held[0];
     let ran = world.vigie(&["restart", "connector", &asked.name, "-n", &world.ns]);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -367,7 +367,7 @@ async fn the_brake_holds_a_sick_site_and_releases_by_itself_and_a_person_passes_
             text(seen, "/status/remediation/current/phase") == "Verifying"
         })
         .await;
-    // All recover by themselves: it releases by itself.
+    // All recover without a restart: the brake releases without a reset.
     drop(down);
     let _up = beat(&sick, "Pass");
     eventually(SOON, "the brake is released", async || {
@@ -410,7 +410,7 @@ async fn the_breaker_latches_when_the_fleet_turns_sick_and_only_a_person_resets_
     })
     .await;
     world.event(SOON, "vigie-breaker", "BreakerOpened").await;
-    // It survives us.
+    // The breaker's state survives a restart of the operator.
     operator.restart().await;
     operator.hearing().await;
     assert!(shown(3).is_ok());
@@ -424,7 +424,7 @@ async fn the_breaker_latches_when_the_fleet_turns_sick_and_only_a_person_resets_
     assert_eq!(ran.code, 0, "{ran:?}");
     world.event(SOON, "vigie-breaker", "BreakerReset").await;
     assert!(shown(0).is_ok());
-    // What turned bad before the reset does not trip it again.
+    // Objects that became bad before the reset do not open the breaker again.
     eventually(seconds(90), "restarts go on", async || {
         let touches = world.touches().len();
         if touches > before { Ok(()) } else { Err(format!("{touches}")) }
@@ -445,14 +445,15 @@ async fn an_agent_restarts_its_unit_when_its_beat_is_answered_with_an_action() {
     connector.beat_with(operator.beats(), &tunnel("Fail"));
     world.sees(SOON, "paris", "a reservation", |seen| seen.pointer("/status/remediation/current").is_some()).await;
     let action = eventually(SOON, "an action rides in an answer", async || {
-        // Above its rate it is answered 429, and heard.
+        // Above its rate limit the beat is answered 429, and still counts.
         let answer = connector.try_beat(operator.beats(), &tunnel("Fail")).json();
         answer.pointer("/actions/0").cloned().ok_or_else(|| answer.to_string())
     })
     .await;
     assert_eq!((text(&action, "/type"), text(&action, "/target")), ("Restart", "wg-gateway.service"), "{action}");
     let id = text(&action, "/id").to_owned();
-    // Again, same id, until it is acknowledged; not in the answer to the beat that ends the incident.
+    // The action is repeated with the same id until it is acknowledged; it is not in the answer to the beat that ends
+    // the incident.
     let again = connector.beat_with(operator.beats(), &tunnel("Fail")).answer.unwrap().json();
     assert_eq!(text(&again, "/actions/0/id"), id);
     let mut done = tunnel("Pass");
@@ -466,7 +467,7 @@ async fn an_agent_restarts_its_unit_when_its_beat_is_answered_with_an_action() {
     })
     .await;
     assert_eq!((outcome(&over), text(last_attempt(&over), "/id")), ("Succeeded", &*id), "{over:#}");
-    // Silent: nothing is reserved.
+    // While the connector is silent, no attempt is reserved.
     let gone = world.sees(seconds(90), "paris", "it is Offline", |seen| text(seen, "/status/state") == "Offline").await;
     assert!(gone.pointer("/status/remediation/current").is_none());
     world.remediating("paris", "AgentUnreachable").await;

@@ -1,5 +1,5 @@
-//! `vigie diagnose`: the reasoning, as a person calls for it, from outside the cluster and without an operator. The pods
-//! are played: a test writes what a kubelet would have written.
+//! `vigie diagnose`: the diagnosis as a person runs it, from outside the cluster and without an operator. The test
+//! plays the kubelet: it writes the status of the pods.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -12,7 +12,7 @@ use crate::support::process::Ran;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
-/// What a Deployment behind a Service is made of; `template` is merged into its pods' spec.
+/// A Deployment behind a Service; `template` is merged into its pods' spec.
 async fn shop(world: &World, template: Value) {
     let mut pod = json!({"containers": [{
         "name": "app", "image": "example.com/shop:1", "ports": [{"name": "http", "containerPort": 8080}],
@@ -48,7 +48,7 @@ async fn backend(world: &World, name: &str, spec: Value) {
     api.create(&PostParams::default(), &object).await.expect("a MonitoredBackend is admitted");
 }
 
-/// The pod of the Deployment, once it has a node where `placed`.
+/// The pod of the Deployment, once it has a node, or without one, as `placed` says.
 async fn pod(world: &World, placed: bool) -> Pod {
     eventually(SOON, "the pod of the Deployment", async || {
         let pods = world.api::<Pod>().list(&ListParams::default().labels("app=shop")).await;
@@ -60,7 +60,7 @@ async fn pod(world: &World, placed: bool) -> Pod {
     .await
 }
 
-/// Writes what a kubelet would have written of the container `app`.
+/// Writes the status of the container `app` as a kubelet would.
 async fn play(world: &World, state: Value, last: Value) -> String {
     let name = pod(world, true).await.metadata.name.unwrap();
     let status = json!({"status": {
@@ -86,7 +86,7 @@ fn diagnose(world: &World, more: &[&str]) -> Ran {
     world.vigie(&[&["diagnose", "backend", "shop", "-n", &world.ns], more].concat())
 }
 
-/// The report as JSON, of a backend that is not well.
+/// The report as JSON, of a backend that is not healthy.
 #[track_caller]
 fn unwell(ran: &Ran) -> Value {
     assert_eq!(ran.code, 3, "{ran:?}");
@@ -104,7 +104,7 @@ async fn a_crash_loop_is_explained_with_the_commands_that_show_more() {
     for part in ["OutOfMemory", "SEEN", "NOT SEEN", "RUN NEXT", &format!("logs {pod} -c app --previous")] {
         assert!(out.contains(part), "{part:?} is not in\n{out}");
     }
-    // Nobody outside the cluster reaches a Service, and that is no finding.
+    // A Service cannot be reached from outside the cluster, and that is no finding.
     assert!(out.contains("is not dialled from here"), "{out}");
     assert!(!out.contains("\nSEEN\n"), "{out}");
     let report = unwell(&diagnose(&world, &["-o", "json"]));
@@ -157,7 +157,7 @@ async fn saved_evidence_gives_the_same_diagnosis_without_a_cluster() {
     let path = file.display().to_string();
     let live = unwell(&diagnose(&world, &["-o", "json", "--evidence", &path]));
     let evidence = std::fs::read_to_string(&file).unwrap();
-    assert!(!evidence.contains("hunter2"), "values that no rule asks for are not kept");
+    assert!(!evidence.contains("hunter2"), "values that no rule reads are not kept");
     assert!(evidence.contains("\"PASSWORD\"") && evidence.contains("8081"), "{evidence}");
     let nowhere = ["diagnose", "backend", "--from", &path, "-o", "json", "--kubeconfig", "/nonexistent"];
     let saved = unwell(&world.vigie(&nowhere));
@@ -262,7 +262,7 @@ async fn a_connector_is_explained_from_its_token_to_its_last_beat() {
     for part in ["NeverSeen", "which works", "it renewed its Lease", "curl -sS -H @-", "http://192.0.2.1:8080"] {
         assert!(pending.stdout.contains(part), "{part:?} is not in\n{}", pending.stdout);
     }
-    assert!(!pending.stdout.contains(&edge.token), "the token is never told");
+    assert!(!pending.stdout.contains(&edge.token), "the token is never printed");
     edge.beat(operator.beats());
     world.state(SOON, "edge-1", "Online").await;
     let online = ask(&["-o", "json"]);

@@ -1,4 +1,4 @@
-//! The error comes in the middle of a transition: it is written once all the same, and its date is the deadline.
+//! A request fails in the middle of a transition: the transition is still written once, and its date is the deadline.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::history::History;
 use crate::support::world::SOON;
 use crate::support::{Beater, Operator, World, eventually, never, quick, seconds, text, time};
 
-/// One connector for each, and what it suffers.
+/// One connector for each fault, and the fault.
 const CASES: [(&str, Option<Fault>); 8] = [
     ("nothing", None),
     ("conflict", Some(Fault::Refused(409, "Conflict"))),
@@ -21,12 +21,12 @@ const CASES: [(&str, Option<Fault>); 8] = [
     ("done-and-withheld", Some(Fault::DoneAndWithheld)),
 ];
 
-/// The status writes of `name` that say `state`.
+/// The status writes of `name` with this `state`.
 fn writes(faults: &Faults, name: &str, state: &str) -> Vec<Write> {
     faults.writes().into_iter().filter(|write| write.name == name && write.state == state).collect()
 }
 
-/// The turn to `state` was written once in effect, and told once; gives the status.
+/// The transition to `state` was written once in effect, and its event was published once; returns the status.
 async fn turned_once(world: &World, faults: &Faults, history: &History, name: &str, state: &str) -> Value {
     let seen = world.state(seconds(180), name, state).await;
     world.event(SOON, name, state).await;
@@ -44,7 +44,7 @@ async fn turned_once(world: &World, faults: &Faults, history: &History, name: &s
     seen
 }
 
-/// Every request that was sent is counted, whatever became of it.
+/// Every request that was sent is counted, whatever its outcome.
 async fn all_are_counted(faults: &Faults, operator: &Operator) {
     eventually(SOON, "vigie_status_writes_total counts every request", async || {
         let (sent, counted) = (faults.writes().len(), operator.scrape().sum("vigie_status_writes_total", &[]));
@@ -61,7 +61,7 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
     let operator = world.operator_through(&faults, &["--checkpoint-seconds", "3600"]).await;
     let mut edges = Vec::new();
     for (name, _) in CASES {
-        // A site of its own for each: together they would be a mass silence.
+        // A site of its own for each: in one site their silence would be a mass silence.
         let spec = json!({"site": name, "heartbeat": quick()["heartbeat"]});
         edges.push(world.connector(name, spec).await);
     }
@@ -86,7 +86,7 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
             Some(Fault::Overtaken) => Some(Some(409)),
             Some(Fault::Lost | Fault::DoneAndWithheld) => Some(Some(200)),
         };
-        // What the API server made of it may be known a moment after the operator has tried again.
+        // The API server's result may be known a moment after the operator has tried again.
         eventually(SOON, &format!("{name} suffered what was planned"), async || {
             let sent = writes(&faults, name, "Offline");
             let is_so = wanted.is_none_or(|wanted| sent[0].code == wanted);
@@ -100,7 +100,7 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
         assert!(scrape.sum("vigie_status_writes_total", &["reason=\"transition\"", &label]) >= 1.0, "{result}");
     }
     assert_eq!(scrape.sum("vigie_status_write_pending", &[]), 0.0);
-    // Nothing runs in circles, and nothing is told again.
+    // No write loop, and no event is repeated.
     let sent = faults.writes().len();
     never(seconds(5), "something is written while nothing changes", async || {
         let now = faults.writes();
@@ -112,12 +112,12 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
     }
     all_are_counted(&faults, &operator).await;
 
-    // And the way back, whose date is the beat.
+    // The transition back, whose date is the beat.
     for (name, fault) in CASES {
         fault.into_iter().for_each(|fault| faults.plan(name, "Online", fault));
     }
     let backs: Vec<Beaten> = edges.iter().map(|edge| edge.beat(operator.beats())).collect();
-    // Looking at all of them may take longer than their limit: they beat on meanwhile.
+    // Checking all of them may take longer than their limit, so they keep beating.
     let _on: Vec<_> =
         edges.iter().map(|edge| Beater::start(&[operator.beats()], edge, seconds(3), Value::Null)).collect();
     for ((name, _), back) in CASES.into_iter().zip(&backs) {

@@ -1,4 +1,4 @@
-//! Whatever is sent: an answer in the 4xx with a sentence, and a process that is none the worse for it.
+//! Every invalid request gets an answer in the 4xx with a sentence, and the process keeps working.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::support::http::{Answer, Session, beat_request, exchange, get, post_be
 use crate::support::world::SOON;
 use crate::support::{Beater, Connector, Operator, World, never, quick, seconds, text, time};
 
-/// The code and the sentence of a refusal.
+/// Checks the code of a refusal and returns its sentence.
 #[track_caller]
 fn refusal(answer: &Answer, status: u16, case: &str) -> String {
     assert_eq!(answer.status, status, "{case}: {answer:?}");
@@ -23,12 +23,12 @@ fn refusal(answer: &Answer, status: u16, case: &str) -> String {
 #[track_caller]
 fn is_healthy(operator: &Operator, edge: &Connector, case: &str) {
     let answer = edge.try_beat(operator.beats(), &Value::Null);
-    // So many beats a second are above its rate; they are heard all the same.
+    // This many beats a second exceed its rate limit; they still count.
     assert!([200, 429].contains(&answer.status), "after {case}: {answer:?}");
     assert_eq!(get(operator.admin(), "/livez").unwrap().status, 200, "after {case}");
 }
 
-/// Bodies that are no beat, and what the sentence must name.
+/// Bodies that are not a valid beat, and the field that the sentence must name.
 fn bad_bodies(edge: &Connector) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let (id, token) = (&edge.id, &edge.token);
     let with = |more: &str| format!(r#"{{"connector_id":"{id}","token":"{token}",{more}}}"#).into_bytes();
@@ -116,7 +116,7 @@ async fn what_a_newer_agent_says_is_no_mistake() {
     edge.beat_with(operator.beats(), &more);
     let seen = world.state(SOON, "edge-1", "Online").await;
     assert_eq!(text(&seen, "/status/agent/version"), "9.9.9");
-    // The token in the header is preferred to the one in the body.
+    // The token in the header takes precedence over the one in the body.
     let body = format!(r#"{{"connector_id":"{}","token":"wrong"}}"#, edge.id);
     let header = format!("Authorization: Bearer {}\r\nConnection: close\r\n", edge.token);
     assert_eq!(exchange(operator.beats(), &beat_request(body.as_bytes(), &header)).unwrap().status, 200);
@@ -236,11 +236,11 @@ async fn slow_senders_are_ended_and_hold_nobody_up() {
     assert!(lost.is_none(), "good beats are heard beside them: {lost:?}");
 }
 
-/// How many wrong tokens come in a second, at the most: a slow machine takes longer for all of them.
+/// Upper limit of wrong tokens in a second: a slow machine takes longer for all of them.
 const FLOOD: usize = 1_000;
 
 /// Sends these bodies in turn, `count` of them and no faster than `per_second`, over one connection or each over its
-/// own; gives the answers.
+/// own; returns the answers.
 fn flood(to: SocketAddr, bodies: &[Vec<u8>], count: usize, per_second: usize, keep_alive: bool) -> Vec<Answer> {
     let mut session = Session::open(to).unwrap();
     let began = Instant::now();
@@ -276,7 +276,7 @@ async fn a_flood_of_wrong_tokens_hurts_nobody_but_its_sender() {
     for edge in &good {
         world.state(SOON, &edge.name, "Online").await;
     }
-    // Those that exist, the one that is silent among them, and a thousand that never did.
+    // The existing ones, the silent one among them, and a thousand that never existed.
     let known = good.iter().chain([&silent]).map(|edge| edge.with_token("vgt_wrong-wrong-wrong-wrong"));
     let strangers = (0..1_000).map(|number| Connector { id: format!("no/body-{number}"), ..silent.clone() });
     let known: Vec<_> = known.map(|edge| edge.body(&Value::Null)).collect();
@@ -314,7 +314,7 @@ async fn a_flood_of_wrong_tokens_hurts_nobody_but_its_sender() {
         let path = crate::beats::path(&world.get(&edge.name).await);
         assert!(path == ["Pending", "Online"] || operator.froze(), "{}: {path:?}", edge.name);
     }
-    // One a minute for each connector and reason, and one for all strangers; a slow machine may see more minutes.
+    // One line a minute for each connector and reason, and one for all strangers; a slow machine may take more minutes.
     let lines = operator.log().lines().filter(|line| line.contains("refused a beat")).count();
     assert!((GOOD..=(GOOD + 2) * 2 * 4).contains(&lines), "{lines} lines of log for {} wrong beats", answers.len());
     let log = operator.log().len();
@@ -345,7 +345,7 @@ async fn a_soft_limit_of_open_files_does_not_bound_the_connections() {
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", operator.pid())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("proc(5) has such a line");
     let [soft, hard] = [3, 4].map(|at| line.split_whitespace().nth(at).unwrap().parse().unwrap_or(u64::MAX));
-    // It was started with 1,024.
+    // The operator was started with a soft limit of 1,024.
     assert_eq!(soft, hard.min(65_536), "{line}");
-    assert!(operator.log().contains("connections="), "how many it keeps is said at the start: {}", operator.log());
+    assert!(operator.log().contains("connections="), "the start line gives the connection limit: {}", operator.log());
 }

@@ -1,4 +1,4 @@
-//! Which of its lives a beat comes from: boot ids and sequence numbers.
+//! The instance of a connector that a beat comes from: boot ids and sequence numbers.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Two replicas: one leads, the other is warm, and there is never more than one that writes.
+//! Two replicas: one leads, the other is ready to take over, and never more than one writes.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::support::http::get;
 use crate::support::world::SOON;
 use crate::support::{Beater, Operator, World, eventually, never, quick, seconds, text, time};
 
-/// A leader, and another that follows it.
+/// A leader and a follower.
 async fn pair(world: &World, flags: &[&str]) -> (Operator, Operator) {
     let leader = world.operator(flags).await;
     let follower = world.replica(flags).await;
@@ -36,7 +36,7 @@ async fn holder(world: &World) -> String {
     lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
 }
 
-/// Everybody who ever holds the Lease from now on, who is `now` first; nobody is an empty name.
+/// Every holder of the Lease from now on, starting with `now`; an empty name is a Lease without a holder.
 async fn holders(world: &World, now: &str) -> Arc<Mutex<Vec<String>>> {
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let (kept, leases) = (seen.clone(), world.api::<Lease>());
@@ -90,7 +90,7 @@ async fn a_killed_leader_is_followed_when_its_term_is_over_and_nobody_is_accused
     })
     .await;
     let took = first.answered.duration_since(killed);
-    // 20 s are promised, of which the term is 12; the rest is what a loaded machine may add.
+    // 20 s are promised, of which the term is 12; the rest is the delay of a loaded machine.
     assert!(took <= SignedDuration::from_secs(30), "the first 200 came {took:?} after the kill");
     assert_eq!(follower.scrape().sum("vigie_leader", &[]), 1.0);
     assert!(beater.beats().iter().all(|beat| beat.status() != Some(401)), "a right token is never refused");
@@ -125,7 +125,7 @@ async fn asked_to_stop_a_leader_writes_what_it_knows_and_gives_the_lease_back() 
     assert!(took <= seconds(10), "it took {took:?}");
     let seen = world.get("edge-1").await;
     assert!(last.is_at(time(&seen, "/status/lastHeartbeatTime")), "{last:?} was not flushed: {:#}", seen["status"]);
-    // Given back: the other need not wait for the end of the term.
+    // The leader releases the Lease: the follower need not wait for the end of the term.
     let beater = Beater::start(&[leader.beats(), follower.beats()], &edge, seconds(1), Value::Null);
     eventually(SOON, "the follower hears beats", async || {
         beater.last_heard().ok_or_else(|| format!("{:?}", beater.beats().last()))
@@ -138,7 +138,7 @@ async fn asked_to_stop_a_leader_writes_what_it_knows_and_gives_the_lease_back() 
         seen => Err(format!("{seen:?}")),
     })
     .await;
-    assert_eq!(path(&world.get("edge-1").await), ["Pending", "Online"], "nothing else was ever said of it");
+    assert_eq!(path(&world.get("edge-1").await), ["Pending", "Online"], "it had no other state");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,7 +186,7 @@ async fn a_leader_that_was_frozen_past_its_term_writes_nothing_and_hears_nothing
     assert!(late.is_empty(), "it wrote after the other had taken over at {took_over}: {late:?}");
     assert!(
         status_writes(world.requests_of_second()).iter().any(|write| write.received > thawed),
-        "the new one writes on"
+        "the new leader keeps writing"
     );
     assert_eq!(old.scrape().sum("vigie_leader", &[]), 0.0);
     assert_eq!(new.scrape().sum("vigie_leader", &[]), 1.0);

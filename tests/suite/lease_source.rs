@@ -82,8 +82,12 @@ async fn renewals_that_we_could_not_see_are_not_missed() {
     })
     .await;
     operator.proxy.set(Way::Cut);
-    never(seconds(45), "it renews its Lease all the time, and is called Offline because we cannot see it", renewing)
-        .await;
+    never(
+        seconds(45),
+        "it renews its Lease all the time, and is called Offline because the operator cannot see it",
+        renewing,
+    )
+    .await;
     operator.proxy.set(Way::Open);
     never(seconds(20), "it renews its Lease all the time, and is called Offline after the outage", renewing).await;
     world.state(SOON, "edge-1", "Online").await;

@@ -1,10 +1,10 @@
-//! The promises of vigie, black box: the built binary, a real API server, real HTTP. One binary for all of it, for each
-//! is a link of its own; the tests run side by side and share one cluster, in a namespace each.
+//! The promises of vigie, tested as a black box: the built binary, a real API server, real HTTP. All tests are one
+//! binary, because each binary costs a link; the tests run in parallel and share one cluster, in a namespace each.
 
-// A test says what went wrong by panicking.
+// A test reports a failure by a panic.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code, reason = "the tests with pods that really run share it")]
+#[allow(dead_code, reason = "tests/real, which has real pods, shares it")]
 #[path = "../support/mod.rs"]
 mod support;
 

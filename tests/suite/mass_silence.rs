@@ -1,4 +1,4 @@
-//! Everything silent at once: still Offline, and suspected of being our own fault.
+//! All connectors of a site are silent at once: still Offline, with our own network as the suspected cause.
 
 use serde_json::{Value, json};
 
@@ -29,12 +29,12 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
     for edge in &site {
         world.state(SOON, &edge.name, "Online").await;
     }
-    // Known before the first turns Offline.
+    // The event is published before the first one turns Offline.
     let event = world.event(seconds(60), &world.ns, "MassSilence").await;
     assert_eq!(
         event.metadata.namespace.as_deref(),
         Some(world.ns.as_str()),
-        "it lies in the Namespace that it is about"
+        "the event is in the Namespace that it is about"
     );
     assert_eq!(event.regarding.as_ref().and_then(|about| about.kind.as_deref()), Some("Namespace"));
     assert!(event.note.as_deref().unwrap_or_default().contains("lyon"), "{event:?}");
@@ -47,7 +47,7 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
     assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired", "one of one is an ordinary failure");
     assert_eq!(text(&world.get("other").await, "/status/state"), "Online");
 
-    // All but one beat on at once: looking at them may take longer than their limit.
+    // All but one resume at once: checking them may take longer than their limit.
     beat_all();
     let beaters: Vec<_> =
         site[1..].iter().map(|edge| Beater::start(&[operator.beats()], edge, seconds(2), Value::Null)).collect();
@@ -56,13 +56,13 @@ async fn a_site_that_falls_silent_together_is_mass_silence_and_one_event() {
             world.sees(SOON, &edge.name, "Online again", |seen| path(seen).last().is_some_and(|to| to == "Online"));
         assert_eq!(back.await.pointer("/status/diagnosis"), None);
     }
-    // It is over: one that falls silent alone afterwards is an ordinary failure.
+    // The mass silence is over: a single connector that falls silent afterwards is an ordinary failure.
     let gone = world.state(seconds(180), "edge-0", "Offline").await;
     assert_eq!(said(&gone, "Online"), "False/HeartbeatExpired");
     drop(beaters);
-    never(seconds(2), "it was told more than once", async || {
+    never(seconds(2), "it was published more than once", async || {
         let events = world.events(&world.ns, "MassSilence").await.len();
-        // Silence that did not count for a moment is another silence.
+        // Silence that did not count for a moment starts a new mass silence.
         (events != 1 && !operator.froze()).then(|| format!("{events}"))
     })
     .await;

@@ -1,4 +1,4 @@
-//! What people on call look at: the log, the alerts and the dashboards, against an operator that has something to say.
+//! The log, the alerts and the dashboards that people on call read, against an operator with failing objects.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ fn chart(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/vigie/files").join(file)
 }
 
-/// The lines of an operator that logs JSON, without those about a machine that did not let it run.
+/// The lines of an operator that logs JSON, without those about a stall of the machine.
 fn lines(operator: &Operator) -> Vec<Value> {
     let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     let log = operator.log();
@@ -99,7 +99,7 @@ async fn the_log_has_a_line_for_each_transition_and_step_of_an_attempt_and_none_
     assert!(!said.iter().any(|line| beating.iter().any(|edge| line.contains(&edge.token))), "a token is in the log");
 }
 
-/// Waits until the restart is done: who is well before is left alone.
+/// Waits until the restart is done: an object that recovers before is not restarted.
 async fn is_restarted(world: &World, name: &str) {
     eventually(SOON, &format!("{name} is restarted"), async || match world.attempts_of(name).await.len() {
         1 => Ok(()),
@@ -120,8 +120,8 @@ fn expressions(dashboard: &str) -> Vec<(String, String)> {
     targets.collect()
 }
 
-/// Something of everything: an attempt that helped, one object that is given up, a pending token, a backend that is well
-/// and scraped, one with a certificate, and one that is Down.
+/// One object for each condition: an attempt that helped, one object that is given up, a pending token, a backend that
+/// is healthy and scraped, one with a certificate, and one that is Down.
 async fn furnish(world: &World, operator: &Operator, targets: &[Misbehave; 2], prometheus: &Prometheus) -> Beater {
     let target = &targets[0];
     let paris = healthy(world, operator, "paris", json!({"maxAttempts": 1})).await;
@@ -153,7 +153,7 @@ async fn every_panel_and_every_alert_is_answered_by_a_real_prometheus_that_scrap
     let targets = [Misbehave::start(), Misbehave::with(&secure)];
     let [beats, admin] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
     let jobs = json!([
-        // Its namespace is another: honor_labels keeps that of the objects.
+        // The operator's namespace differs from the objects': honor_labels keeps that of the objects.
         {"job_name": "vigie", "honor_labels": true,
          "static_configs": [{"targets": [admin], "labels": {"namespace": "vigie"}}]},
         {"job_name": "apps", "static_configs": [{"targets": [targets[0].main.to_string()]}]},
@@ -162,7 +162,7 @@ async fn every_panel_and_every_alert_is_answered_by_a_real_prometheus_that_scrap
     let url = format!("http://{beats}");
     let flags = ["--listen", &beats, "--admin", &admin, "--public-url", &url, "--allow-network", "127.0.0.0/8"];
     let operator = world.operator(&flags).await;
-    // Counters are seen from their beginning.
+    // Prometheus scrapes before the first event, so counters are seen from zero.
     eventually(SOON, "Prometheus scrapes the operator", async || {
         let leaders = prometheus.values("vigie_leader == 1")?;
         if leaders.len() == 1 { Ok(()) } else { Err(format!("{leaders:?}")) }
@@ -203,7 +203,7 @@ async fn every_alert_is_evaluated(world: &World, prometheus: &Prometheus) {
     })
     .await;
     assert!(rules.len() > 18, "{}", rules.len());
-    // They know the objects by their own namespace, and not by the operator's.
+    // The alerts carry the namespace of the objects, not the operator's.
     let found = eventually(SOON, "the alerts see what is wrong", async || {
         let alerts = prometheus.api("/api/v1/alerts")?;
         let alerts = alerts["alerts"].as_array().cloned().unwrap_or_default();
@@ -213,7 +213,7 @@ async fn every_alert_is_evaluated(world: &World, prometheus: &Prometheus) {
                 .join(" ")
         };
         let named: Vec<String> = alerts.iter().map(name).collect();
-        // What is pending for the length of one slow scrape wakes nobody.
+        // An alert that is pending for the length of one slow scrape notifies no one.
         let firing = alerts.iter().filter(|alert| text(alert, "/state") == "firing").map(name).collect::<Vec<_>>();
         let wanted = [format!("GaveUp {} paris", world.ns), format!("BackendDown {} sick", world.ns)];
         if wanted.iter().all(|wanted| named.contains(wanted)) { Ok(firing) } else { Err(format!("{named:?}")) }

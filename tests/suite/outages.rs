@@ -1,4 +1,4 @@
-//! Our outage is not theirs: nothing that happens to the operator or to the API server turns a live connector Offline.
+//! An outage of the operator or of the API server turns no live connector Offline.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::support::proxy::Way;
 use crate::support::world::SOON;
 use crate::support::{Beater, World, eventually, never, quick, seconds, text, time};
 
-/// Fails if a connector was ever told to be Offline: by its state, by its transitions or by an event.
+/// Fails if a connector was ever reported Offline: by its state, by its transitions or by an event.
 async fn was_never_offline(world: &World, history: &crate::support::history::History, name: &str) {
     let states = history.of_connector(name);
     assert!(!states.iter().any(|state| state == "Offline"), "{name} was seen as {states:?}");
@@ -40,12 +40,12 @@ async fn killed_and_started_again_the_operator_knows_what_it_knew() {
     }
     world.state(SOON, "edge-1", "Online").await;
     was_never_offline(&world, &history, "edge-1").await;
-    assert!(beater.beats().iter().all(|beat| beat.status() != Some(401)), "its token is what it was");
+    assert!(beater.beats().iter().all(|beat| beat.status() != Some(401)), "its token is unchanged");
     let still = world.get("dead-1").await;
     assert_eq!(still["status"]["stateSince"], gone["status"]["stateSince"], "a written Offline stays");
     assert_eq!(text(&still, "/status/state"), "Offline");
     world.event(SOON, "dead-1", "Offline").await;
-    assert_eq!(world.events("dead-1", "Offline").await.len(), 1, "told once, also across restarts");
+    assert_eq!(world.events("dead-1", "Offline").await.len(), 1, "published once, also across restarts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,8 +60,8 @@ async fn after_a_long_absence_of_ours_nobody_is_offline_before_we_have_listened(
     world.state(SOON, "alive", "Online").await;
     let contact = time(&world.state(SOON, "dead", "Online").await, "/status/lastHeartbeatTime");
     operator.kill();
-    // Longer than the limit: the absence itself is what is tested.
-    eventually(seconds(60), "the limit passes while nobody listens", async || {
+    // Longer than the limit: the test covers the absence itself.
+    eventually(seconds(60), "the limit passes while no operator listens", async || {
         let gone = Timestamp::now().duration_since(contact);
         if gone > SignedDuration::from_secs(40) { Ok(()) } else { Err(format!("{gone:?}")) }
     })
@@ -80,7 +80,7 @@ async fn after_a_long_absence_of_ours_nobody_is_offline_before_we_have_listened(
 
     let gone = world.state(seconds(180), "dead", "Offline").await;
     let since = time(&gone, "/status/stateSince");
-    assert!(since >= before + seconds(30), "{since}: silence counts from when we listened, {before}");
+    assert!(since >= before + seconds(30), "{since}: silence counts from the beginning of listening, {before}");
     assert_eq!(time(&gone, "/status/lastHeartbeatTime"), contact);
     let listening = operator.scrape().sum("vigie_listening_since_timestamp_seconds", &[]);
     let expected = listening + 30.0;
@@ -115,7 +115,7 @@ async fn frozen_for_longer_than_the_limit_and_thawed_it_accuses_nobody() {
     })
     .await;
     world.state(SOON, "edge-1", "Online").await;
-    // The one that did fall silent: nobody could have heard it before the thaw.
+    // The one that did fall silent: the frozen operator could not have heard it before the thaw.
     let gone = world.state(seconds(180), "quiet-1", "Offline").await;
     let since = time(&gone, "/status/stateSince");
     assert!(since >= thawed + seconds(30) - SignedDuration::from_secs(1), "{since}, frozen {frozen}, thawed {thawed}");
@@ -143,13 +143,13 @@ async fn the_api_server_stopped_for_a_minute_turns_nobody_offline() {
             time(seen, "/status/lastHeartbeatTime") > stopped + seconds(60)
         })
         .await;
-    assert!(path(&seen) == ["Pending", "Online"] || operator.froze(), "nothing else was ever said of it: {seen:#}");
+    assert!(path(&seen) == ["Pending", "Online"] || operator.froze(), "it had no other state: {seen:#}");
     assert_eq!(text(&seen, "/status/state"), "Online");
     assert_eq!(world.events("edge-1", "Offline").await.len(), 0);
     assert!(!beater.stop().iter().any(Beaten::is_lost));
 }
 
-/// How the way to the API server is lost, and for how long.
+/// How the connection to the API server is lost, and for how many minutes.
 async fn the_api_server_is_gone(name: &str, way: Way, minutes: u64) {
     const ALIVE: usize = 3;
     let world = World::new(name).await;
@@ -178,13 +178,14 @@ async fn the_api_server_is_gone(name: &str, way: Way, minutes: u64) {
     never(seconds(minutes * 60 - 45), "a beat was not heard, or one that beats is not Online", async || {
         let deaf = beaters.iter().flat_map(Beater::beats).find(Beaten::is_lost);
         let wrong = (0..ALIVE).map(|n| operator.view(&format!("alive-{n}")).unwrap_or_default());
-        // One that was frozen meanwhile hears nobody before it has read its Lease, and accuses nobody for it.
+        // An operator that was frozen meanwhile accepts no beat before it has read its Lease, and reports none Offline
+        // for it.
         let is_wrong = |state: &str| if operator.froze() { state == "Offline" } else { state != "Online" };
         let wrong = wrong.into_iter().find(|view| is_wrong(text(view, "/state")));
         deaf.map(|beat| format!("{beat:?}")).or(wrong.map(|view| view.to_string()))
     })
     .await;
-    assert_ne!(text(&world.get("dying").await, "/status/state"), "Offline", "the way is really lost");
+    assert_ne!(text(&world.get("dying").await, "/status/state"), "Offline", "the connection is really lost");
     assert_eq!(http_status(&operator, "/livez"), 200, "livez never depends on the API server");
 
     operator.proxy.set(Way::Open);
@@ -247,7 +248,7 @@ async fn without_the_right_to_write_it_tells_the_truth_elsewhere_and_writes_it_w
     let contact = time(&gone, "/status/lastHeartbeatTime");
     assert!(last.is_at(contact));
     assert_eq!(contact, time(&online, "/status/lastHeartbeatTime"));
-    // At its deadline all the same.
+    // The transition is dated at its deadline nevertheless.
     operator.has_dated(time(&gone, "/status/stateSince"), contact + seconds(30));
     eventually(SOON, "nothing is left to write", async || {
         let pending = operator.scrape().sum("vigie_status_write_pending", &[]);

@@ -1,4 +1,4 @@
-//! `vigie probe` and `vigie diagnose`: what a person asks.
+//! `vigie probe` and `vigie diagnose`, as a person runs them.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ async fn a_person_probes_once_and_the_exit_code_says_how_it_went() {
 async fn diagnose_needs_no_operator_and_says_the_same_from_saved_evidence_without_a_cluster() {
     let world = World::new("diagnose").await;
     let target = Misbehave::start();
-    // One probe each, on a machine that may be busy.
+    // One probe each, with a timeout for a loaded machine.
     let patient = json!({"metrics": {}, "intervalSeconds": 60, "timeoutSeconds": 30});
     world.backend("shop", probed(&target.url("/metrics"), patient.clone())).await;
     world.backend("sick", probed(&target.url("/exposition/broken;line=4/metrics"), patient)).await;

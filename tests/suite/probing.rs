@@ -1,4 +1,4 @@
-//! What probes may dial, send and show; and when they see nothing at all.
+//! The addresses that probes may dial, the data they may send and show, and the case that no probe gets an answer.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -11,10 +11,10 @@ use crate::support::operator::free_port;
 use crate::support::world::SOON;
 use crate::support::{Misbehave, World, eventually, seconds, text};
 
-/// What an operator needs whose backends are processes of this machine.
+/// Flags of an operator whose backends are processes of this machine.
 const LOCAL: [&str; 2] = ["--allow-network", "127.0.0.0/8"];
 
-/// What misbehave says wherever a target can put words: `CANARY-<place>-8f1c`.
+/// The text that misbehave puts wherever a target can put text: `CANARY-<place>-8f1c`.
 const CANARY: &str = "CANARY-";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -48,7 +48,7 @@ async fn nothing_that_a_target_says_is_told_on() {
         assert_ne!(text(&down, "/status/diagnosis/cause"), "", "{down:#}");
         world.event(SOON, name, "Down").await;
     }
-    assert!(target.requests().len() >= MODES.len(), "it was asked, and sang");
+    assert!(target.requests().len() >= MODES.len(), "it was asked, and answered with canaries");
     let places = [
         ("the objects", world.kubectl(&["get", "monitoredbackends", "-o", "json"]).ok()),
         ("the events", world.kubectl(&["get", "events.events.k8s.io", "-o", "json"]).ok()),
@@ -59,7 +59,7 @@ async fn nothing_that_a_target_says_is_told_on() {
     for (place, told) in places {
         assert!(!told.is_empty(), "{place}");
         let found = told.find(CANARY).map(|at| &told[at..told.len().min(at + 60)]);
-        assert_eq!(found, None, "a target's words are in {place}");
+        assert_eq!(found, None, "a target's text is in {place}");
     }
 }
 
@@ -89,8 +89,12 @@ async fn what_is_denied_is_never_dialled_in_whatever_notation() {
         assert_eq!(condition(&down, "Accepted"), ("False", "TargetDenied"), "{url}: {down:#}");
         assert_eq!(condition(&down, "Available"), ("False", "Denied"), "{url}: {down:#}");
     }
-    assert_eq!(target.connections(), 0, "nobody dialled it");
-    assert_eq!(get(operator.admin(), "/sd/prometheus").unwrap().json(), json!([]), "nor is Prometheus sent there");
+    assert_eq!(target.connections(), 0, "it was not dialled");
+    assert_eq!(
+        get(operator.admin(), "/sd/prometheus").unwrap().json(),
+        json!([]),
+        "it is not in the list for Prometheus"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +159,7 @@ async fn when_all_go_dark_at_once_it_is_us_and_one_alone_is_an_outage() {
     };
     let targets = [hosts(2), hosts(4), hosts(6)];
     let _operator = world.operator(&LOCAL).await;
-    // Judged late: a machine with too much to do must still have seen all of them dark by then.
+    // A high failure threshold: a loaded machine must still have seen all of them fail by then.
     let probe = json!({"intervalSeconds": 2, "failureThreshold": 30});
     let mut names = Vec::new();
     for (number, address) in targets.iter().flat_map(|target| [Some(target.main), target.management]).enumerate() {
@@ -185,10 +189,10 @@ async fn when_all_go_dark_at_once_it_is_us_and_one_alone_is_an_outage() {
     for name in &names {
         world.backend_is(SOON, name, "Up", "").await;
         let states = history.of_connector(name);
-        assert!(!states.contains(&"Down".to_owned()), "{name} was never said to be Down: {states:?}");
+        assert!(!states.contains(&"Down".to_owned()), "{name} was never Down: {states:?}");
     }
 
-    // A database that all of them need: they answer, so we see.
+    // A database that all of them need is down: they answer, so the network works.
     for target in &targets {
         target.set("status/503");
     }
@@ -204,7 +208,7 @@ async fn when_all_go_dark_at_once_it_is_us_and_one_alone_is_an_outage() {
     targets[0].command("refuse");
     let down = world.sees_backend(seconds(60), &names[0], "Down", |found| text(found, "/status/state") == "Down").await;
     assert_eq!(condition(&down, "Available"), ("False", "Refused"), "one of one: {down:#}");
-    assert_eq!(world.events(&world.ns, "ProbeBlind").await.len(), 1, "it was told once");
+    assert_eq!(world.events(&world.ns, "ProbeBlind").await.len(), 1, "it was published once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,7 +233,7 @@ async fn a_killed_operator_says_nothing_new_when_it_is_back_and_only_the_leader_
         if now > before + 3.0 { Ok(()) } else { Err(format!("{now} after {before}")) }
     })
     .await;
-    assert_eq!(started(&follower.scrape()), 0.0, "who follows does not probe");
+    assert_eq!(started(&follower.scrape()), 0.0, "a follower does not probe");
     drop(follower);
 
     operator.kill();
@@ -244,7 +248,7 @@ async fn a_killed_operator_says_nothing_new_when_it_is_back_and_only_the_leader_
     assert_eq!(history.of_connector("shop"), ["Up"]);
     assert_eq!(history.of_connector("sick"), ["Down"]);
     for (name, reason) in [("shop", "Up"), ("sick", "Down")] {
-        assert_eq!(world.events(name, reason).await.len(), 1, "{reason} of {name} was told once");
+        assert_eq!(world.events(name, reason).await.len(), 1, "{reason} of {name} was published once");
         assert!(world.events(name, "Unknown").await.is_empty(), "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! Quiet when nothing changes: a thousand connectors that beat cost the API server their checkpoints, and nothing else.
+//! No writes without changes: a thousand connectors that beat cost the API server their checkpoints, and nothing else.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ fn all_heard(beating: Fleet) {
     assert!(lost.is_none(), "{lost:?}");
 }
 
-/// One scrape, and a pause: judging a thousand connectors many times a second would be the load that is measured.
+/// One scrape after a pause: evaluating a thousand connectors many times a second would itself be the measured load.
 async fn scrape(operator: &Operator) -> Scrape {
     tokio::time::sleep(seconds(1)).await;
     operator.scrape()
@@ -59,9 +59,9 @@ async fn all_online(operator: &Operator) {
     .await;
 }
 
-/// A status is written before its event is told: until all of them are, the change is not over.
+/// A status is written before its event is published: the change is over when all events are published.
 async fn all_told(world: &World) {
-    eventually(seconds(480), "every connector's first Online is told", async || {
+    eventually(seconds(480), "the event of every connector's first Online is published", async || {
         let told = |request: &Request| request.verb == "create" && request.resource == "events" && request.is_success();
         let told = world.requests().iter().filter(|request| told(request)).count();
         if told >= FLEET { Ok(()) } else { Err(format!("{told} of {FLEET}")) }
@@ -73,7 +73,7 @@ fn is_write(request: &Request) -> bool {
     ["create", "update", "patch", "delete"].contains(&request.verb.as_str()) && request.resource != "leases"
 }
 
-/// What is written while nothing changes, in so many seconds.
+/// The writes within `during` seconds while nothing changes.
 async fn steady(world: &World, operator: &Operator, during: u64) -> (Vec<Request>, f64) {
     let counted = |operator: &Operator| operator.scrape().sum("vigie_status_writes_total", &[]);
     let (from, before) = (Timestamp::now(), counted(operator));
@@ -119,11 +119,11 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
     assert!(most <= 3, "one was written {most} times in two checkpoint periods");
     assert!(writes.len() >= FLEET / 4, "{} checkpoints: the fleet is not written at all", writes.len());
     let difference = (counted - writes.len() as f64).abs();
-    // What is under way at either end may be counted on one side only.
+    // A request in progress at either end may be counted on one side only.
     assert!(difference <= 50.0, "the API server counted {}, vigie_status_writes_total {counted}", writes.len());
     all_heard(beating);
 
-    // A budget that is too small for the fleet holds all the same.
+    // The budget is respected even when it is too small for the fleet.
     operator.signal("TERM");
     operator.ended(seconds(30)).await;
     let budget = BUDGET.to_string();
@@ -157,10 +157,10 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
         })
         .count() as f64;
     let seconds = until.duration_since(from).as_secs_f64();
-    // A second's worth may be saved up.
+    // The budget may accumulate one second's worth.
     let allowed = BUDGET as f64 * (seconds + 1.5);
     assert!(writes <= allowed, "{writes} writes in {seconds} s, {allowed} are allowed");
-    // How fast an API server takes them beside a storm of other tests is not ours to promise; that they go on is.
+    // The speed of an API server that serves other tests at the same time is not promised; only progress is.
     assert!(writes >= BUDGET as f64 * seconds / 5.0, "{writes} writes in {seconds} s: the budget is there to be used");
     assert!(operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]) > 0.0);
     all_heard(beating);

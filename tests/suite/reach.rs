@@ -1,4 +1,4 @@
-//! Silence counts only while we can be reached: through the public URL, and behind the heartbeat Service.
+//! Silence counts only while the operator can be reached: through the public URL, and behind the heartbeat Service.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -13,7 +13,7 @@ use crate::support::proxy::{Proxy, Way};
 use crate::support::world::SOON;
 use crate::support::{Beater, Operator, World, eventually, never, quick, seconds, text, time};
 
-/// The limit of [`quick`] passes, and `name` is Unknown because we could not be reached; never Offline.
+/// The limit of [`quick`] passes, and `name` is Unknown because the operator could not be reached; never Offline.
 async fn is_unknown_and_never_offline(world: &World, operator: &Operator, names: &[&str]) {
     let offline = || {
         let views = names.iter().map(|name| operator.view(name).unwrap());
@@ -32,11 +32,12 @@ async fn is_unknown_and_never_offline(world: &World, operator: &Operator, names:
         assert_eq!(text(&unknown, "/status/diagnosis/cause"), "ObserverUnreachable");
         assert!(!text(&unknown, "/status/diagnosis/advice").is_empty(), "{unknown:#}");
     }
-    never(seconds(8), "past its limit it is called Offline, and nobody could have heard it", async || offline()).await;
-    assert_eq!(operator.scrape().samples("vigie_listening_since_timestamp_seconds"), [], "nobody can be heard");
+    never(seconds(8), "past its limit it is called Offline, and no operator could have heard it", async || offline())
+        .await;
+    assert_eq!(operator.scrape().samples("vigie_listening_since_timestamp_seconds"), [], "no beat can be heard");
 }
 
-/// Nothing was ever said of an Offline.
+/// None of them was ever reported Offline.
 async fn were_never_offline(world: &World, history: &History, names: &[&str]) {
     for name in names {
         let states = history.of_connector(name);
@@ -46,7 +47,7 @@ async fn were_never_offline(world: &World, history: &History, names: &[&str]) {
 }
 
 async fn listens_since(operator: &Operator, at_least: Timestamp) {
-    eventually(SOON, "silence counts again, from when we could be reached", async || {
+    eventually(SOON, "silence counts again, from the moment the operator could be reached", async || {
         let since = operator.scrape().sum("vigie_listening_since_timestamp_seconds", &[]);
         if since >= at_least.as_microsecond() as f64 / 1e6 - 0.025 { Ok(()) } else { Err(format!("{since}")) }
     })
@@ -80,7 +81,7 @@ async fn a_public_url_that_leads_nowhere_accuses_nobody() {
     road.set(Way::Cut);
     is_reachable(&operator, 0.0).await;
     is_unknown_and_never_offline(&world, &operator, &["alive", "silent"]).await;
-    assert!(beater.beats().last().unwrap().answer.is_err(), "the road is really cut");
+    assert!(beater.beats().last().unwrap().answer.is_err(), "the connection is really cut");
 
     road.set(Way::Open);
     let mended = Timestamp::now();
@@ -91,7 +92,7 @@ async fn a_public_url_that_leads_nowhere_accuses_nobody() {
     assert!(operator.log().contains("our own beat does not reach us"), "it says so in its log");
 }
 
-/// A Ready pod of ours. Nobody but the test plays it.
+/// A Ready pod of the operator. Only the test writes its status.
 async fn pod(world: &World, name: &str, labels: Value) {
     let mut all = json!({"app.kubernetes.io/name": "vigie", "app.kubernetes.io/instance": world.ns});
     all.as_object_mut().unwrap().extend(labels.as_object().unwrap().clone());
@@ -108,7 +109,7 @@ async fn pod(world: &World, name: &str, labels: Value) {
     ready(world, name, true).await;
 }
 
-/// The heartbeat Service, as the chart will make it.
+/// The heartbeat Service, as in the chart.
 async fn service(world: &World) {
     let service = json!({
         "metadata": {"name": "vigie"},
@@ -121,7 +122,7 @@ async fn service(world: &World) {
     world.api::<Service>().create(&PostParams::default(), &service).await.expect("a Service is made");
 }
 
-/// Waits until exactly these pods bear the leader's label.
+/// Waits until exactly these pods have the leader's label.
 async fn lead(world: &World, wanted: &[&str]) {
     eventually(seconds(60), &format!("the leader's label is on {wanted:?}"), async || {
         let leaders = ListParams::default().labels("vigie.dev/role=leader");
@@ -132,10 +133,10 @@ async fn lead(world: &World, wanted: &[&str]) {
     .await;
 }
 
-/// Has the pod say that it is Ready, or not.
+/// Sets the pod's Ready condition.
 async fn ready(world: &World, pod: &str, ready: bool) {
     let ready = if ready { "True" } else { "False" };
-    // Nothing answers there: 198.18.0.0/15 is set aside for benchmarks.
+    // No host answers there: 198.18.0.0/15 is reserved for benchmarks.
     let address = "198.18.0.1";
     let patch = Patch::Strategic(json!({"status": {
         "phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
@@ -180,9 +181,9 @@ async fn the_leaders_label_is_on_the_leaders_pod_and_on_no_other() {
     let world = World::new("rolelabel").await;
     service(&world).await;
     pod(&world, "vigie-a", json!({})).await;
-    // What a killed container leaves on its pod.
+    // A killed container leaves this label on its pod.
     pod(&world, "vigie-b", json!({"vigie.dev/role": "leader"})).await;
-    // Another installation's is none of our business.
+    // A pod of another installation must be left alone.
     pod(&world, "other", json!({"vigie.dev/role": "leader", "app.kubernetes.io/instance": "other"})).await;
     let flags = ["--heartbeat-service", "vigie"];
     let mut first = world.replica_in("vigie-a", &flags).await;
@@ -207,6 +208,6 @@ async fn the_leaders_label_is_on_the_leaders_pod_and_on_no_other() {
     assert_eq!(
         kept.labels().get("app.kubernetes.io/name").map(String::as_str),
         Some("vigie"),
-        "nothing else is touched"
+        "no other pod is changed"
     );
 }

@@ -1,4 +1,4 @@
-//! Restarts of workloads: when, what, how often, and what is told of them.
+//! Restarts of workloads: the trigger, the action, the limits, and the reports.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -23,7 +23,7 @@ pub(crate) fn gateway(workload: &str, remediation: Value) -> Value {
     spec
 }
 
-/// A beat that reports a tunnel which is down, or up.
+/// A beat that reports the tunnel as down or up.
 pub(crate) fn tunnel(status: &str) -> Value {
     json!({"checks": [{"type": "WireGuardInterface", "status": status}]})
 }
@@ -65,7 +65,7 @@ async fn a_tunnel_that_is_down_is_restarted_once_and_its_cure_is_recorded() {
     assert_eq!(scrape.samples("vigie_remedy_in_flight"), [(String::new(), 0.0)]);
 }
 
-/// Fails it until it is restarted once more, and is well then; waits for the outcome.
+/// Reports it down until it is restarted once more, and up after that; waits for the outcome.
 async fn fails_and_is_cured(world: &World, operator: &Operator, connector: &Connector) -> Value {
     let before = world.attempts_of(&connector.name).await.len();
     eventually(SOON, "it is restarted and cured", async || {
@@ -84,21 +84,21 @@ async fn a_budget_is_used_up_loudly_flapping_buys_no_new_one_and_enough_health_d
     let operator = world.operator(&[]).await;
     let connector = healthy(&world, &operator, "paris", json!({"maxAttempts": 2})).await;
     for attempts in [1, 2] {
-        // It comes and goes: each time it is well again, and has failed anew.
+        // It flaps: each time it is healthy again, and has failed anew.
         let over = fails_and_is_cured(&world, &operator, &connector).await;
         assert_eq!(outcome(&over), "Succeeded", "{over:#}");
         assert_eq!(over.pointer("/status/remediation/ledger/attempts"), Some(&json!(attempts)), "{over:#}");
         world.state(SOON, "paris", "Online").await;
     }
-    // They come too often by now, and count all the same.
+    // The failures are frequent by now, and each of them counts.
     connector.try_beat(operator.beats(), &tunnel("Fail"));
     world.remediating("paris", "GaveUp").await;
     connector.try_beat(operator.beats(), &tunnel("Pass"));
     world.remediating("paris", "Idle").await;
     world.event(SOON, "paris", "GaveUp").await;
-    assert_eq!(world.events("paris", "GaveUp").await.len(), 1, "once for one ledger");
+    assert_eq!(world.events("paris", "GaveUp").await.len(), 1, "one event for one ledger");
     assert_eq!(world.attempts_of("paris").await.len(), 2);
-    // Healthy for long enough: a new budget.
+    // Healthy for long enough: the budget is reset.
     world.patch("paris", json!({"spec": {"remediation": {"resetAfterSeconds": 2}}})).await;
     world.sees(SOON, "paris", "its ledger is empty", |seen| seen.pointer("/status/remediation/ledger").is_none()).await;
     fails_and_is_cured(&world, &operator, &connector).await;
@@ -113,7 +113,7 @@ async fn requests_of_another_time_and_what_is_no_time_ask_for_nothing() {
     connector.beat_with(operator.beats(), &tunnel("Fail"));
     world.remediating("paris", "SuggestOnly").await;
     let at = |minutes: i64| (jiff::Timestamp::now() + jiff::SignedDuration::from_mins(minutes)).to_string();
-    // A backup that is restored brings the first; the others are mistakes.
+    // The first is the annotation of a restored backup; the others are mistakes.
     for asked in
         [at(-11), at(11), "2025-01-01T00:00:00Z".to_owned(), "yes".to_owned(), String::new(), "9".repeat(4_000)]
     {
@@ -126,7 +126,7 @@ async fn requests_of_another_time_and_what_is_no_time_ask_for_nothing() {
         })
         .await;
     }
-    // The operator is alive, and goes on suggesting.
+    // The operator is alive, and still suggests.
     assert_eq!(remediating(&world.get("paris").await).1, "SuggestOnly");
 }
 

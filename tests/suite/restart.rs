@@ -1,4 +1,4 @@
-//! Thousands of senders, and an operator that is killed under them.
+//! Thousands of senders, and an operator that is killed while they beat.
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -13,21 +13,21 @@ use crate::support::fleet::Fleet;
 use crate::support::world::SOON;
 use crate::support::{Connector, Operator, World, eventually, never, seconds, text};
 
-/// Scenario 14 says ten thousand. Each costs the test two writes beforehand, of which two cores beside fifteen other tests
-/// do fewer than a hundred a second: a thousand is what fits. `make bench` starts an operator over five thousand objects
-/// and keeps a hundred thousand without an API server.
+/// Scenario 14 says ten thousand. Each costs the test two writes beforehand, and two cores that also run fifteen other
+/// tests do fewer than a hundred writes a second: a thousand fit. `make bench` starts an operator over five thousand
+/// objects and holds a hundred thousand without an API server.
 const SENDERS: usize = 1_000;
-/// Those whose limit, a minute, is shorter than the absence: what is written of them is older.
+/// Senders whose limit, a minute, is shorter than the absence: their written status is older.
 const STRICT: usize = 50;
 /// Status writes per second for checkpoints; the default.
 const BUDGET: f64 = 10.0;
-/// All of them use one token, which the user brings: what is tested is beats, not deliveries.
+/// All of them use one token, which the user brings: the test covers beats, not deliveries.
 const TOKEN: &str = "one-token-for-all-of-them-0123456789";
 
 fn spec(number: usize) -> Value {
     let strict = json!({"intervalSeconds": 5, "lateAfterSeconds": 30, "offlineAfterSeconds": 60});
     let patient = json!({"intervalSeconds": 10, "lateAfterSeconds": 100, "offlineAfterSeconds": 300});
-    // Fifty a site, so that a site that falls silent would be a mass silence.
+    // Fifty per site, so that a silent site would be a mass silence.
     json!({
         "site": format!("s{}", number / STRICT),
         "heartbeat": if number < STRICT { strict } else { patient },
@@ -40,7 +40,7 @@ fn sender(world: &World, number: usize) -> Connector {
     Connector { id: format!("{}/{name}", world.ns), name, token: TOKEN.to_owned() }
 }
 
-/// What an operator wrote of one connector that beats: the memory that a fleet of them leaves behind.
+/// The status that an operator wrote of one beating connector: a fleet of them starts from it.
 async fn remembered(world: &World, operator: &Operator) -> [Value; 2] {
     let mut found = [Value::Null, Value::Null];
     for (number, found) in [0, STRICT].into_iter().zip(&mut found) {
@@ -56,7 +56,8 @@ async fn remembered(world: &World, operator: &Operator) -> [Value; 2] {
     found
 }
 
-/// Creates one that was heard just now, or longer ago than its limit, as an operator would have written it.
+/// Creates one that was heard just now, or longer ago than its limit, with the status that an operator would have
+/// written.
 async fn create(world: &World, number: usize, remembered: &Value) {
     let edge = sender(world, number);
     let made = world.create(&edge.name, spec(number)).await;
@@ -81,7 +82,7 @@ async fn fleet(world: &World, remembered: &[Value; 2]) -> Vec<Connector> {
 
 async fn all_online(operator: &Operator) {
     eventually(seconds(120), "all are Online, and nothing is left to write", async || {
-        // Judging thousands many times a second would be the load that is measured.
+        // Evaluating thousands many times a second would itself be the measured load.
         tokio::time::sleep(seconds(1)).await;
         let scrape = operator.scrape();
         let online = scrape.sum("vigie_connectors", &["state=\"Online\""]);
@@ -95,7 +96,7 @@ async fn all_online(operator: &Operator) {
     .await;
 }
 
-/// Every beat was answered 200, or 503 with the time to come again, or by nobody while nobody was there.
+/// Every beat was answered 200, or 503 with a Retry-After, or got no answer while no operator ran.
 fn nothing_else_was_answered(beating: Fleet) {
     let wrong = beating.stop();
     let allowed = |beat: &&crate::support::beats::Beaten| match &beat.answer {
@@ -151,7 +152,7 @@ async fn an_operator_that_is_killed_under_thousands_of_beats_accuses_nobody() {
         assert_eq!(text(&edge, "/status/state"), "Online", "{edge:#}");
         assert!(!path.iter().any(|to| to == "Offline"), "{path:?} in {edge:#}");
         let number = text(&edge, "/metadata/name").trim_start_matches("edge-").parse::<usize>().unwrap();
-        // One whose beat came before its limit was over was never in doubt.
+        // One whose beat came before its limit was over never became Unknown.
         doubted += usize::from((1..STRICT).contains(&number) && path.iter().any(|to| to == "Unknown"));
         turned += path.len() - 2;
     }
@@ -161,7 +162,7 @@ async fn an_operator_that_is_killed_under_thousands_of_beats_accuses_nobody() {
     let accused = told.iter().find(|event| event.reason.as_deref() == Some("Offline"));
     assert!(accused.is_none(), "{accused:?}");
 
-    // No storm: what is written of those that were heard in time are checkpoints within their budget.
+    // No write storm: those that were heard in time are written as checkpoints within the budget.
     let written = world.requests().into_iter().filter(|write| {
         write.resource == "connectors/status"
             && write.verb != "get"
@@ -173,7 +174,7 @@ async fn an_operator_that_is_killed_under_thousands_of_beats_accuses_nobody() {
     let checkpoints = written.filter(|write| !strict(&write.name)).count() as f64;
     let took = until.duration_since(killed).as_secs_f64();
     assert!(checkpoints <= BUDGET * (took + 1.5), "{checkpoints} writes in {took} s");
-    never(seconds(1), "somebody is called Offline after all", async || {
+    never(seconds(1), "a connector is called Offline after all", async || {
         let offline = operator.scrape().sum("vigie_connectors", &["state=\"Offline\""]);
         (offline > 0.0).then(|| offline.to_string())
     })

@@ -1,5 +1,5 @@
-//! What the operator is allowed, and whether that is enough. Every other test runs with the Roles of
-//! `config/rbac/namespaced.yaml`, so what is missing there fails these; what nobody ever uses fails `tests/rights`.
+//! The operator's permissions, and whether they suffice. Every other test runs with the Roles of
+//! `config/rbac/namespaced.yaml`, so a missing rule fails these tests; an unused rule fails `tests/rights`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +19,11 @@ use crate::support::workloads::ATTEMPT;
 use crate::support::world::SOON;
 use crate::support::{World, eventually, quick, text};
 
-/// Roles of the whole cluster that no Role can stand for, and why.
+/// ClusterRoles that no Role can replace, and the reason.
 const NOT_IN_A_NAMESPACE: [(&str, &str); 4] = [
-    ("vigie-evidence-cluster", "nodes, and namespaces that are not looked after"),
+    ("vigie-evidence-cluster", "nodes, and namespaces that are not watched"),
     ("vigie-evidence-prometheus", "belongs in the namespace of Prometheus"),
-    ("vigie-networks", "nodes, ServiceCIDRs and a namespace that is not looked after"),
+    ("vigie-networks", "nodes, ServiceCIDRs and a namespace that is not watched"),
     ("vigie-admin-auth", "reviews live in no namespace"),
 ];
 
@@ -63,7 +63,7 @@ async fn an_operator_of_the_whole_cluster_is_refused_nothing() {
         ("list", "endpointslices"),
         ("create", "tokenreviews"),
         ("create", "subjectaccessreviews"),
-        // And some that it can, of the whole cluster here.
+        // Some rules that a namespace test can use, here for the whole cluster.
         ("watch", "connectors"),
         ("watch", "monitoredbackends"),
         ("watch", "leases"),
@@ -73,8 +73,8 @@ async fn an_operator_of_the_whole_cluster_is_refused_nothing() {
         ("update", "connectors/status"),
         ("update", "monitoredbackends/status"),
     ]);
-    eventually(SOON, "it asked for all of that", async || {
-        // What is not there was asked for all the same.
+    eventually(SOON, "it used all of these rights", async || {
+        // Requests for absent objects count, too.
         let seen: Vec<_> = world.requests().into_iter().filter(|request| request.code != 403).collect();
         wanted.retain(|(verb, resource)| !seen.iter().any(|seen| seen.verb == *verb && seen.resource == *resource));
         if wanted.is_empty() { Ok(()) } else { Err(format!("{wanted:?}")) }
@@ -110,7 +110,7 @@ async fn every_kind_of_workload_is_restarted_with_the_rights_that_we_ship() {
     let operator = world.operator(&["--brake-min", "1000", "--max-in-flight-per-site", "2"]).await;
     for (kind, name) in [("StatefulSet", "db"), ("DaemonSet", "agent")] {
         workload(&world, kind, name);
-        // A DaemonSet is never rolled out by itself: a person asks for it.
+        // A DaemonSet is not rolled out automatically: the test requests it.
         let mut spec = gateway(name, json!({"strategy": "Rollout"}));
         spec["workloadRef"]["kind"] = json!(kind);
         let connector = world.connector(name, spec).await;
@@ -144,13 +144,13 @@ async fn a_diagnosis_misses_nothing_with_the_rights_that_we_ship() {
     let is_down = |found: &Value| text(found, "/status/state") == "Down" && found["status"]["diagnosis"].is_object();
     world.sees_backend(SOON, "shop", "Down, with a diagnosis", is_down).await;
     let mut wanted = BTreeSet::from(["configmaps", "events", "networkpolicies", "pods", "replicasets", "deployments"]);
-    eventually(SOON, "it asked for all of that", async || {
+    eventually(SOON, "it used all of these rights", async || {
         let seen = world.requests();
         wanted.retain(|resource| !seen.iter().any(|request| request.resource == *resource && request.is_success()));
         if wanted.is_empty() { Ok(()) } else { Err(format!("{wanted:?}")) }
     })
     .await;
-    // The cluster's own addresses and its nodes are beyond a namespace, and named in the log or the diagnosis.
+    // The cluster's own addresses and its nodes need cluster rights; the log or the diagnosis names them as refused.
     let beyond = ["nodes", "servicecidrs", "endpointslices"];
     let refused = world.requests().into_iter().filter(|request| request.code == 403);
     let refused: Vec<_> = refused.filter(|request| !beyond.contains(&&*request.resource)).collect();
@@ -173,7 +173,7 @@ async fn a_breaker_that_was_reset_opens_again() {
     }
     eventually(SOON, "the breaker is open", async || {
         for connector in &all {
-            // Above its rate it is answered 429, and heard.
+            // Above its rate limit the beat is answered 429, and still counts.
             connector.try_beat(operator.beats(), &tunnel("Fail"));
         }
         let found = world.api::<ConfigMap>().get("vigie-breaker").await.map_err(|error| error.to_string())?;
@@ -188,14 +188,16 @@ async fn a_breaker_that_was_reset_opens_again() {
 async fn a_backend_whose_status_cannot_be_read_is_said_to_be_so() {
     let world = World::new("unreadable").await;
     world.backend("shop", json!({"target": {"service": {"name": "shop", "port": 80}}})).await;
-    // A time as the schema knows them, and none that there is.
+    // A time that matches the schema and does not exist.
     let start = "2026-01-01T00:00:00+90:00";
     let attempts = json!({"attempts": 3, "startTime": start});
     let broken = Patch::Merge(json!({"status": {"remediation": {"ledger": attempts}}}));
     world.backends().patch_status("shop", &PatchParams::default(), &broken).await.expect("a status is written");
     let _operator = world.operator(&[]).await;
     let seen = world
-        .sees_backend(SOON, "shop", "it is said", |found| condition(found, "Stalled").1 == "UnreadableStatus")
+        .sees_backend(SOON, "shop", "the status is reported as unreadable", |found| {
+            condition(found, "Stalled").1 == "UnreadableStatus"
+        })
         .await;
     assert_eq!(text(&seen, "/status/state"), "Unknown", "{seen:#}");
     let ledger = seen.pointer("/status/remediation/ledger");

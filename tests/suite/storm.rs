@@ -1,4 +1,5 @@
-//! The backends of five sites hang at once: fifty, or a hundred by `make chaos`. Few are restarted, and what is held back costs nobody anything.
+//! The backends of five sites hang at once: fifty, or a hundred by `make chaos`. Few are restarted, and a restart that
+//! is held back uses no budget.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,7 @@ const IN_FLIGHT: usize = 5;
 /// `--max-per-minute`, by default.
 const PER_MINUTE: usize = 10;
 
-/// The fleet, and who watches over it.
+/// The fleet and its operator.
 struct Storm {
     world: World,
     operator: Operator,
@@ -40,7 +41,7 @@ fn from(first: usize) -> BTreeSet<String> {
     (0..SITES).flat_map(|site| (first..each()).map(move |number| name(site, number))).collect()
 }
 
-/// So many of them are Up.
+/// The number of them that are Up.
 fn up(all: &[Value]) -> usize {
     all.iter().filter(|one| text(one, "/status/state") == "Up").count()
 }
@@ -50,7 +51,7 @@ fn reasons(all: &[Value]) -> Vec<&str> {
 }
 
 impl Storm {
-    /// Everything is made, and well.
+    /// Creates everything, and waits until it is healthy.
     async fn calm() -> Self {
         let world = World::new("storm").await;
         let operator = world.operator(&["--allow-network", "127.0.0.0/8"]).await;
@@ -72,7 +73,7 @@ impl Storm {
         self.world.backend(&name, spec).await;
     }
 
-    /// What was restarted is well. What is true at any time is held against what is seen, and that is given.
+    /// Makes restarted backends healthy. Checks the invariants against the current objects, and returns these.
     async fn look(&self) -> Vec<Value> {
         let mut in_flight = [0; SITES];
         let mut all = Vec::new();
@@ -91,7 +92,7 @@ impl Storm {
         all
     }
 
-    /// Waits until `wanted` says nothing of them any more.
+    /// Waits until `wanted` returns None.
     async fn until(&self, what: &str, wanted: impl Fn(&[Value]) -> Option<String>) -> Vec<Value> {
         eventually(2 * SOON, what, async || {
             let all = self.look().await;
@@ -100,8 +101,8 @@ impl Storm {
         .await
     }
 
-    /// Waits until something is held back for this reason, and no attempt is under way. Others may be held for other
-    /// reasons, or say an older one until they are looked at again.
+    /// Waits until an object is held back for this reason, and no attempt is in progress. Others may be held for other
+    /// reasons, or show an older one until their next reconcile.
     async fn all_held(&self, why: &str) {
         self.until(&format!("the others are held back: {why}"), |all| {
             let reasons = reasons(all);
@@ -111,7 +112,7 @@ impl Storm {
         .await;
     }
 
-    /// Half of each site, none of which was ever restarted: what would be mended by that is sick still.
+    /// Half of each site, none of which was ever restarted: the ones that a restart would mend are still sick.
     async fn half(&self) -> BTreeSet<String> {
         let all = self.world.with_attempts(self.world.backends()).await;
         let never = |name: &String| all[name].1.is_none();
@@ -119,7 +120,7 @@ impl Storm {
         (0..SITES).flat_map(|site| of_site(site).filter(never).take(each() / 2)).collect()
     }
 
-    /// A while in which nothing may be restarted.
+    /// Checks for a while that nothing is restarted.
     async fn holds(&self) {
         let touches = self.world.touches().len();
         crate::support::never(seconds(3), "something is restarted", async || {
@@ -135,7 +136,7 @@ impl Storm {
     }
 }
 
-/// What was held back costs nothing: each attempt in its ledger is one that is under way, or was and was not recalled.
+/// A restart that is held back uses no budget: each attempt in the ledger is in progress, or was made and not recalled.
 #[track_caller]
 fn is_fair(one: &Value) {
     let remediation = &one["status"]["remediation"];
@@ -149,7 +150,8 @@ fn is_fair(one: &Value) {
 async fn in_a_storm_the_brake_holds_the_breaker_latches_and_nobody_pays_for_it() {
     let storm = Storm::calm().await;
     storm.pages.hang(from(0));
-    // They accept connections, so we are not blind; the first ones may be restarted before the others are known.
+    // They accept connections, so the operator is not blind; the first may be restarted before the others are known to
+    // be sick.
     storm.all_held("BreakerOpen").await;
     assert!(storm.is_open());
     storm.world.event(SOON, "vigie-breaker", "BreakerOpened").await;
@@ -157,26 +159,26 @@ async fn in_a_storm_the_brake_holds_the_breaker_latches_and_nobody_pays_for_it()
     assert!(first.len() <= PER_MINUTE, "{first:?}");
     storm.holds().await;
 
-    // Who is not known to be sick yet would be for a site's brake, too.
+    // A backend that is not known to be sick yet does not count for a site's brake either.
     let fine = |one: &Value| text(one, "/status/state") == "Up" && one["status"]["remediation"]["restarts"] == 0;
     let unknown = |all: &[Value]| all.iter().filter(|one| fine(one)).count();
     storm
         .until("all are Down but those that were restarted", |all| (unknown(all) > 0).then(|| unknown(all).to_string()))
         .await;
 
-    // Half of them recover by themselves: that releases nothing.
+    // Half of them recover without a restart: that releases nothing.
     storm.pages.hang(storm.half().await);
     storm.until("half of them are Up", |all| (up(all) < SITES * each() / 2).then(|| up(all).to_string())).await;
     storm.holds().await;
     assert!(storm.is_open());
 
-    // A person resets the breaker: then it is the brake that holds, for half of each site is still sick.
+    // A person resets the breaker: now the brake holds, because half of each site is still sick.
     storm.world.vigie(&["breaker", "reset", "--operator-namespace", &storm.world.ns]).ok();
     storm.until("the breaker is closed", |_| storm.is_open().then(|| "it is open".to_owned())).await;
     storm.all_held("SiteBrake").await;
     storm.holds().await;
 
-    // All recover but one of each site: the brake lets go, and those are restarted.
+    // All recover but one of each site: the brake releases, and those are restarted.
     let last = storm.half().await;
     let of_site = |site: usize| last.iter().find(|one| one.starts_with(&format!("be-{site}-")));
     let last: BTreeSet<String> = (0..SITES).filter_map(of_site).cloned().collect();
@@ -192,6 +194,6 @@ async fn in_a_storm_the_brake_holds_the_breaker_latches_and_nobody_pays_for_it()
         .map(|one| text(one, "/metadata/name"))
         .collect();
     assert!(last.iter().all(|one| restarted.contains(&&**one)), "{restarted:?}");
-    // Those too whose site was let go before their next probe passed; each once.
+    // This includes those whose site was released before their next probe passed; each is restarted once.
     assert_eq!(storm.world.touches().iter().filter(|touch| touch.is_success()).count(), restarted.len());
 }

@@ -1,4 +1,4 @@
-//! TLS on the beat port, as connectors see it: real curl, and files that are replaced while it runs.
+//! TLS on the beat port, as connectors see it: real curl, and files that are replaced at runtime.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::support::process::{Ran, run};
 use crate::support::world::SOON;
 use crate::support::{Connector, Operator, World, eventually};
 
-/// The files of one certificate, where a Secret volume keeps them: a directory for each version, and a link to the
-/// newest that is swapped as one.
+/// The files of one certificate, as a Secret volume keeps them: a directory for each version, and a link to the newest
+/// that is swapped atomically.
 struct Volume<'a> {
     world: &'a World,
     at: PathBuf,
@@ -42,7 +42,7 @@ impl<'a> Volume<'a> {
         std::fs::rename(next, self.at.join("..data")).unwrap();
     }
 
-    /// A certificate for 127.0.0.1 from an authority of its own, whose file is given.
+    /// Issues a certificate for 127.0.0.1 from an authority of its own; returns the path of the authority's file.
     fn issue(&self, version: &str) -> String {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -57,7 +57,7 @@ impl<'a> Volume<'a> {
     }
 }
 
-/// A beat by curl, which trusts `authority` and nobody else: what was answered, with the code in a line of its own.
+/// A beat by curl, which trusts only `authority`: the output is the answer, and the status code on its own line.
 fn curl(operator: &Operator, edge: &Connector, authority: &str) -> Ran {
     let url = format!("https://{}/api/connector/heartbeat", operator.beats());
     let data = json!({"connector_id": edge.id, "token": edge.token}).to_string();
@@ -68,7 +68,7 @@ fn curl(operator: &Operator, edge: &Connector, authority: &str) -> Ran {
 }
 
 async fn is_served(operator: &Operator, edge: &Connector, authority: &str) {
-    eventually(SOON, &format!("a beat is heard by who trusts {authority}"), async || {
+    eventually(SOON, &format!("a sender that trusts {authority} is answered"), async || {
         let ran = curl(operator, edge, authority);
         if ran.stdout.ends_with("\n200") { Ok(()) } else { Err(format!("{ran:?}")) }
     })
@@ -99,7 +99,11 @@ async fn a_replaced_certificate_is_served_without_a_restart_and_a_broken_one_kee
     let second = volume.issue("second");
     is_served(&operator, &edge, &second).await;
     let old = curl(&operator, &edge, &first);
-    assert_eq!((old.code, old.stdout.as_str()), (60, "\n000"), "who trusts the old one alone is not served: {old:?}");
+    assert_eq!(
+        (old.code, old.stdout.as_str()),
+        (60, "\n000"),
+        "a sender that trusts only the old one is not served: {old:?}"
+    );
     says(&operator, "the certificate changed and is used from now on").await;
 
     volume.put("broken", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n", "no key");
@@ -107,7 +111,7 @@ async fn a_replaced_certificate_is_served_without_a_restart_and_a_broken_one_kee
     assert!(operator.log().contains("tls.crt"), "it names the file");
     assert!(curl(&operator, &edge, &second).stdout.ends_with("\n200"), "the old one is served");
 
-    // A key that is another one's is as bad.
+    // A key of another certificate is rejected the same way.
     let stranger = KeyPair::generate().unwrap().serialize_pem();
     volume.put("mixed", &std::fs::read_to_string(volume.at.join("second/tls.crt")).unwrap(), &stranger);
     eventually(SOON, "it says so again", async || {

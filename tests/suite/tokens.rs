@@ -1,4 +1,4 @@
-//! A token is worth one connector: delivered, rotated with grace, revoked, and shown to nobody.
+//! A token is valid for one connector: delivered, rotated with grace, revoked, and never shown.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ fn status(edge: &Connector, operator: &Operator) -> u16 {
     edge.status(operator.beats())
 }
 
-/// For a token that we did not get from the operator: a reader of the status may be faster than the operator, which takes a
-/// token when its own write of the status has been answered.
+/// For a token that the test took from the status: the test may read it before the operator accepts it, because the
+/// operator accepts a token when its own status write has been answered.
 async fn is_accepted(edge: &Connector, operator: &Operator, what: &str) {
     eventually(SOON, what, async || match status(edge, operator) {
         200 => Ok(()),
@@ -36,7 +36,7 @@ async fn is_refused(edge: &Connector, operator: &Operator, what: &str) {
     .await;
 }
 
-/// Waits for another token than this one in the Secret.
+/// Waits until the Secret holds another token than this one.
 async fn newer(world: &World, old: &Connector) -> Connector {
     eventually(SOON, &format!("a new token for {}", old.name), async || {
         let found = world.installed(&old.name).await;
@@ -175,7 +175,7 @@ async fn a_revoked_token_is_refused_while_it_beats_and_that_is_the_cause() {
     let beater = Beater::start(&[operator.beats()], &old, seconds(4), Value::Null);
     world.state(SOON, "edge-1", "Online").await;
     world.vigie(&["token", "revoke", "edge-1", "-n", &world.ns, "--yes", "--wait"]).ok();
-    // The API server knows it before the operator has its own write's answer.
+    // The API server knows the revocation before the operator has the answer to its own write.
     is_refused(&old, &operator, "it is revoked").await;
     let revoked = Timestamp::now();
     let new = newer(&world, &old).await;
@@ -217,7 +217,7 @@ async fn a_deleted_secret_is_delivered_anew_and_revokes_nothing() {
     assert_eq!(status(&new, &operator), 200);
     is_refused(&edge, &operator, "the first use of the new one ends the old one").await;
 
-    // Again and again: each deletion is worth one delivery, and nothing runs in circles.
+    // Repeatedly: each deletion leads to one delivery, and to no loop.
     edge = new;
     let audit = world.requests().len();
     for _ in 0..5 {
@@ -287,7 +287,7 @@ async fn a_token_that_the_user_brings_is_read_and_never_written() {
     put(&first).await;
     world.sees(SOON, "edge-1", "provisioned", |seen| said(seen, "Provisioned") == "True/Provisioned").await;
     let edge = Connector { name: "edge-1".to_owned(), id: format!("{}/edge-1", world.ns), token: first };
-    is_accepted(&edge, &operator, "what the user brought is a token").await;
+    is_accepted(&edge, &operator, "the user's value is a token").await;
 
     let second = edge.with_token("the-second-value-0123456789");
     put(&second.token).await;
@@ -308,12 +308,12 @@ async fn a_connector_deleted_while_it_beats_is_gone_and_created_again_has_a_new_
     world.state(SOON, "edge-1", "Online").await;
     world.connectors().delete("edge-1", &DeleteParams::default()).await.unwrap();
     let deleted = Timestamp::now();
-    eventually(SOON, "the sender is told", async || {
+    eventually(SOON, "the sender is answered 401", async || {
         let last = beater.beats().into_iter().rev().find(|beat| beat.sent > deleted);
         if last.as_ref().and_then(|beat| beat.status()) == Some(401) { Ok(()) } else { Err(format!("{last:?}")) }
     })
     .await;
-    eventually(SOON, "nothing is left of it", async || {
+    eventually(SOON, "it is removed everywhere", async || {
         let scrape = operator.scrape();
         let series: Vec<_> = scrape.0.lines().filter(|line| line.contains("name=\"edge-1\"")).collect();
         let secret = world.api::<Secret>().get_opt("edge-1-connector-token").await.map_err(|e| e.to_string())?;
@@ -323,7 +323,7 @@ async fn a_connector_deleted_while_it_beats_is_gone_and_created_again_has_a_new_
         }
     })
     .await;
-    // It beats on past its deadlines: nothing comes back.
+    // It keeps beating past its deadlines: nothing is created again.
     crate::support::never(seconds(8), "something was created for a deleted Connector", async || {
         let secret = world.api::<Secret>().get_opt("edge-1-connector-token").await.ok().flatten();
         let object = world.connectors().get_opt("edge-1").await.ok().flatten();
@@ -335,7 +335,7 @@ async fn a_connector_deleted_while_it_beats_is_gone_and_created_again_has_a_new_
     let new = world.connector("edge-1", quick()).await;
     assert_ne!(new.token, old.token);
     assert_eq!(status(&new, &operator), 200);
-    assert_eq!(status(&old, &operator), 401, "the old token is nobody's");
+    assert_eq!(status(&old, &operator), 401, "the old token is unknown");
     assert_eq!(get(operator.admin(), "/readyz").unwrap().status, 200);
 }
 

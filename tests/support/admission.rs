@@ -15,20 +15,20 @@ use super::process::{Ran, run};
 use super::world::{ACCOUNTS, SOON};
 use super::{World, eventually};
 
-/// Where the chart says what is rendered.
+/// The chart's template of the policies.
 const TEMPLATE: &str = "templates/admission-policy.yaml";
 
-/// The name of what the API server is asked about until it heeds the policies: a Deployment and a Pod that stay as they
-/// are, and others that are never made.
+/// The name of the objects that the test sends to the API server until it enforces the policies: a Deployment and a Pod
+/// that stay unchanged, and others that are never created.
 pub(crate) const HEEDED: &str = "heeded";
 
-/// The policies in force; gone when it is dropped.
+/// The policies in force; deleted when it is dropped.
 pub(crate) struct Policies<'w> {
     world: &'w World,
     file: PathBuf,
     /// With the token of the operator's own ServiceAccount.
     pub(crate) vigie: kube::Client,
-    /// With the token of somebody who may do with Connectors and MonitoredBackends what he likes, and nothing else.
+    /// With the token of a user that has all rights on Connectors and MonitoredBackends, and no others.
     pub(crate) editor: kube::Client,
 }
 
@@ -39,17 +39,17 @@ impl Drop for Policies<'_> {
     }
 }
 
-/// Who may edit Connectors and MonitoredBackends.
+/// The rule that lets a user edit Connectors and MonitoredBackends.
 pub(crate) fn editing() -> Value {
     json!({"apiGroups": ["vigie.dev"], "resources": ["connectors", "monitoredbackends"], "verbs": ["*"]})
 }
 
-/// In which way a request was refused: by a policy, in its words, or otherwise.
+/// Returns the refusal: Ok with the policy's message, or Err with any other answer.
 pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, kube::Error>) -> Result<String, String> {
     match answer {
         Err(kube::Error::Api(status)) => {
             let Status { code, message, .. } = &*status;
-            // What cannot be judged is refused, too: by mistake.
+            // A policy that fails to evaluate refuses, too; that is an error of the policy.
             let is_judged =
                 *code == 403 && message.contains("ValidatingAdmissionPolicy") && !message.contains("resulted in error");
             let words = message.split_once("denied request: ").filter(|_| is_judged);
@@ -60,12 +60,12 @@ pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, kube::Error>) -> Res
 }
 
 impl World {
-    /// What Helm makes of the policies for this namespace, with these values besides.
+    /// Helm's rendering of the policies for this namespace, with these additional values.
     pub(crate) fn rendered(&self, more: &[&str]) -> Ran {
         let helm = self.cluster.command(&["helm", "3"]).ok();
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/vigie");
         let mut command = Command::new(helm.trim());
-        // Without a server Helm assumes a version, and one that was built from its module alone an old one.
+        // Without a server Helm assumes a Kubernetes version; a Helm that was built from its module assumes an old one.
         let version = ["--kube-version", "1.36"];
         // A release of this name runs as the ServiceAccount of this name.
         command.args(["template", ACCOUNTS[0]]).arg(chart).args(["--namespace", &self.ns]);
@@ -76,7 +76,7 @@ impl World {
             .env("KUBECONFIG", "/nonexistent/kubeconfig"))
     }
 
-    /// Puts the policies in force and waits until the API server heeds each of them.
+    /// Puts the policies in force and waits until the API server enforces each of them.
     pub(crate) async fn enforce(&self) -> Policies<'_> {
         let namespaces = format!("namespaces={{{}}}", self.ns);
         let rendered = self.rendered(&["--set", &namespaces]).ok();
@@ -106,7 +106,7 @@ impl World {
 }
 
 impl Policies<'_> {
-    /// This world's, as the API server has them.
+    /// The policies of this world, as the API server stores them.
     pub(crate) async fn all(&self) -> Vec<ValidatingAdmissionPolicy> {
         let all: Api<ValidatingAdmissionPolicy> = Api::all(self.world.client.clone());
         let mut all = all.list(&ListParams::default()).await.expect("policies are listed").items;
@@ -115,7 +115,7 @@ impl Policies<'_> {
         all
     }
 
-    /// Puts something of somebody else's in force beside them, for as long.
+    /// Puts these objects of another owner in force beside the policies, for as long.
     pub(crate) fn beside(&self, objects: &[Value]) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let all = std::fs::read_to_string(&self.file).expect("a test's file can be read");
@@ -131,7 +131,7 @@ impl Policies<'_> {
         Api::namespaced(self.vigie.clone(), &self.world.ns)
     }
 
-    /// The API server takes a moment to compile them: asks it for what each forbids, until it is refused.
+    /// The API server takes a moment to compile the policies: sends a forbidden request for each until it is refused.
     async fn are_heeded(&self) {
         let (dry, dry_patch) =
             (PostParams { dry_run: true, ..Default::default() }, PatchParams { dry_run: true, ..Default::default() });

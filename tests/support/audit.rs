@@ -1,4 +1,4 @@
-//! What the API server wrote down of requests: counted there, not by those who sent them.
+//! The requests in the API server's audit log: counted by the server, not by the sender.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -9,19 +9,17 @@ use serde_json::Value;
 
 use super::{text, time};
 
-/// One answered request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) verb: String,
-    /// The resource, with its subresource behind a slash.
+    /// The resource, followed by a slash and its subresource.
     pub(crate) resource: String,
     pub(crate) name: String,
     pub(crate) code: i64,
-    /// When the API server received it.
+    /// The time at which the API server received it.
     pub(crate) received: Timestamp,
-    /// The address and the agent that it came from.
     pub(crate) uri: String,
-    /// The pod whose token it came with; empty when it was not a pod's.
+    /// The pod whose token the request carried; empty without a pod's token.
     pub(crate) pod: String,
 }
 
@@ -35,7 +33,7 @@ impl Request {
             return None;
         }
         let event: Value = serde_json::from_str(line).ok()?;
-        // A watch is noted twice: when it began to answer is enough.
+        // The log has two entries for a watch; the one of the response's start is enough.
         if text(&event, "/user/username") != user {
             return None;
         }
@@ -64,20 +62,19 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// From now on.
     pub(crate) fn from_now(file: PathBuf) -> Self {
         let from = std::fs::metadata(&file).map_or(0, |meta| meta.len());
         Self { file, from }
     }
 
-    /// What `user` sent since then.
+    /// The requests of `user` since then.
     ///
     /// # Panics
-    /// When there is no log: a count of nothing would prove nothing.
+    /// When there is no log: without a log a count of zero proves nothing.
     pub(crate) fn of(&self, user: &str) -> Vec<Request> {
         let mut file = File::open(&self.file).unwrap_or_else(|error| panic!("no audit log {:?}: {error}", self.file));
         let length = file.metadata().map_or(0, |meta| meta.len());
-        // Shorter than before: it was rotated, and all of what is there is newer.
+        // Shorter than before: the log was rotated, and all of its content is newer.
         file.seek(SeekFrom::Start(if length < self.from { 0 } else { self.from })).unwrap();
         let mut requests = Vec::new();
         let mut reader = BufReader::new(file);

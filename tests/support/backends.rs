@@ -13,14 +13,13 @@ impl World {
         self.backends_of(&self.client)
     }
 
-    /// The same, with somebody's rights.
+    /// The same, with the rights of `client`.
     pub(crate) fn backends_of(&self, client: &kube::Client) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("vigie.dev", "v1alpha1", "MonitoredBackend");
         let kind = ApiResource::from_gvk_with_plural(&kind, "monitoredbackends");
         Api::namespaced_with(client.clone(), &self.ns, &kind)
     }
 
-    /// Creates a MonitoredBackend.
     pub(crate) async fn backend(&self, name: &str, spec: Value) {
         let object = json!({
             "apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackend", "metadata": {"name": name}, "spec": spec,
@@ -30,13 +29,13 @@ impl World {
         made.unwrap_or_else(|error| panic!("MonitoredBackend {name} is not admitted: {error}"));
     }
 
-    /// A MonitoredBackend, all of it.
+    /// Reads a whole MonitoredBackend.
     pub(crate) async fn get_backend(&self, name: &str) -> Value {
         let object = self.backends().get(name).await.unwrap_or_else(|error| panic!("reading {name}: {error}"));
         serde_json::to_value(object).unwrap()
     }
 
-    /// Waits until `wanted` is true of a MonitoredBackend.
+    /// Waits until `wanted` is true for a MonitoredBackend.
     pub(crate) async fn sees_backend(
         &self,
         within: Duration,
@@ -52,7 +51,7 @@ impl World {
         .await
     }
 
-    /// Waits until a MonitoredBackend is in this state, for this cause; an empty one is none.
+    /// Waits until a MonitoredBackend is in this state, for this cause; an empty cause means none.
     pub(crate) async fn backend_is(&self, within: Duration, name: &str, state: &str, cause: &str) -> Value {
         let wanted =
             |found: &Value| text(found, "/status/state") == state && text(found, "/status/diagnosis/cause") == cause;

@@ -26,7 +26,7 @@ impl Connector {
         Self { token: token.to_owned(), ..self.clone() }
     }
 
-    /// The founding request, and whatever else.
+    /// The founding request, with these additional fields.
     pub(crate) fn body(&self, more: &Value) -> Vec<u8> {
         let mut body = json!({"connector_id": self.id, "token": self.token});
         if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
@@ -35,22 +35,22 @@ impl Connector {
         body.to_string().into_bytes()
     }
 
-    /// One beat; what was answered, whatever it is.
+    /// Sends one beat; returns the answer, whatever its status.
     ///
     /// # Panics
-    /// When nobody answers.
+    /// When there is no answer.
     #[track_caller]
     pub(crate) fn try_beat(&self, to: SocketAddr, more: &Value) -> Answer {
         post_beat(to, &self.body(more)).unwrap_or_else(|error| panic!("no answer to a beat of {}: {error}", self.id))
     }
 
-    /// One beat that must be heard.
+    /// Sends one beat that must be answered 200.
     #[track_caller]
     pub(crate) fn beat(&self, to: SocketAddr) -> Beaten {
         self.beat_with(to, &Value::Null)
     }
 
-    /// One beat with more fields, that must be heard.
+    /// Sends one beat with more fields, that must be answered 200.
     #[track_caller]
     pub(crate) fn beat_with(&self, to: SocketAddr, more: &Value) -> Beaten {
         let (sent, answer) = self.ask(to, more);
@@ -58,16 +58,16 @@ impl Connector {
         Beaten { sent, answered: Timestamp::now(), answer: Ok(answer) }
     }
 
-    /// The code that a beat is answered with; 200 also for one that was heard and came too often, as those do by which a
-    /// test waits for something.
+    /// The status of the answer to a beat; 200 also for a beat that was too frequent, because a test that waits for
+    /// something beats more often than the rate limit allows, and such a beat still counts.
     #[track_caller]
     pub(crate) fn status(&self, to: SocketAddr) -> u16 {
         let (_, answer) = self.ask(to, &Value::Null);
         if answer.body.contains("\"too_often\"") { 200 } else { answer.status }
     }
 
-    /// Beats until the answer is about the beat, and not about a machine that let nobody run: as a sender does that is
-    /// told to come again. Gives when the last was sent.
+    /// Beats until the answer concerns the beat and not a stalled machine, as a sender repeats after a Retry-After.
+    /// Returns the time at which the last one was sent.
     #[track_caller]
     fn ask(&self, to: SocketAddr, more: &Value) -> (Timestamp, Answer) {
         let began = Instant::now();
@@ -96,20 +96,20 @@ impl Beaten {
         self.answer.as_ref().ok().map(|answer| answer.status)
     }
 
-    /// Whether it should have been heard, and was not.
+    /// Whether it should have been answered 200, and was not.
     pub(crate) fn is_lost(&self) -> bool {
         !self.answer.as_ref().is_ok_and(|answer| answer.status == 200 || answer.is_frozen())
     }
 
-    /// Whether `contact` can be the moment at which this beat was received.
+    /// Whether this beat may have been received at `contact`.
     pub(crate) fn is_at(&self, contact: Timestamp) -> bool {
-        // The operator's own reading of the wall clock is aligned anew when it is off by more than 20 ms.
+        // The operator realigns its reading of the wall clock when it is off by more than 20 ms.
         let grain = jiff::SignedDuration::from_millis(25);
         self.sent - grain <= contact && contact <= self.answered + grain
     }
 }
 
-/// A sender that beats by itself until it is dropped. It is a thread, and cares for nothing that the test waits for.
+/// A sender that beats until it is dropped. It is a thread, independent of what the test waits for.
 pub(crate) struct Beater {
     beats: Arc<Mutex<Vec<Beaten>>>,
     stop: Option<Sender<()>>,
@@ -117,8 +117,8 @@ pub(crate) struct Beater {
 }
 
 impl Beater {
-    /// Beats at once and then every `interval`. With several addresses it tries one after the other, as a Service
-    /// with a readiness of its own would, until one does not say 503.
+    /// Beats at once and then every `interval`. With several addresses it tries one after the other until one does not
+    /// answer 503, as a Service with a readiness check of its own would.
     pub(crate) fn start(to: &[SocketAddr], connector: &Connector, interval: Duration, more: Value) -> Self {
         let beats = Arc::new(Mutex::new(Vec::new()));
         let (stop, stopped) = channel();
@@ -145,7 +145,7 @@ impl Beater {
         self.beats().into_iter().rev().find(|beaten| beaten.status() == Some(200))
     }
 
-    /// Stops it; gives every beat.
+    /// Stops the sender; returns every beat.
     pub(crate) fn stop(mut self) -> Vec<Beaten> {
         self.halt();
         self.beats()

@@ -1,4 +1,4 @@
-//! The cluster that the tests run against: one for all of them, or a private one for those that break it.
+//! The cluster that the tests run against: one for all of them, or a private one for tests that break it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,10 @@ use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use super::process::{Ran, run};
 
-/// A running cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     dir: PathBuf,
-    /// Taken down when it is dropped.
+    /// Stopped when it is dropped.
     private: bool,
 }
 
@@ -25,8 +24,8 @@ pub(crate) fn shared() -> Arc<Cluster> {
 }
 
 impl Cluster {
-    /// The one in the directory that this variable of the environment names, else in this one of the checkout: started
-    /// by `up` when it does not run yet, and left running.
+    /// The cluster in the directory that this environment variable names, else in this directory of the checkout:
+    /// started by `up` when it does not run yet, and left running.
     pub(crate) fn kept(variable: &str, folder: &str, up: &[&str]) -> Self {
         let dir = std::env::var_os(variable).map(PathBuf::from);
         let dir = dir.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
@@ -36,7 +35,7 @@ impl Cluster {
         cluster
     }
 
-    /// An API server and its etcd that nobody else uses.
+    /// An API server and its etcd that no other test uses.
     pub(crate) fn private(name: &str) -> Arc<Self> {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cluster-{name}-{}", std::process::id()));
         let cluster = Self { dir, private: true };
@@ -50,14 +49,14 @@ impl Cluster {
         run(&mut self.script(args))
     }
 
-    /// The same, to be run.
+    /// The same command, not yet started.
     pub(crate) fn script(&self, args: &[&str]) -> Command {
         let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/cluster"));
         script.args(args).env("CLUSTER_DIR", &self.dir);
         script
     }
 
-    /// What `cluster env` says of it: `CLUSTER_NODE_ADDRESS` and the like.
+    /// A variable from `cluster env`: `CLUSTER_NODE_ADDRESS` and others.
     pub(crate) fn variable(&self, name: &str) -> String {
         let file = std::fs::read_to_string(self.dir.join("env")).expect("a cluster that is up has the file env");
         let prefix = format!("export {name}=");
@@ -65,12 +64,12 @@ impl Cluster {
         value.unwrap_or_else(|| panic!("{name} is not in {file}")).trim_matches('\'').to_owned()
     }
 
-    /// Our CRDs, as they are committed, and ready to be used.
+    /// Installs the committed CRDs and waits until they can be used.
     fn install(&self) {
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         let crds = crds.to_str().expect("the checkout's path is text");
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", crds]).ok();
-        // Asked again: kubectl wait gives up on a definition that is too new to have conditions.
+        // Repeated: kubectl wait gives up on a definition that is too new to have conditions.
         let began = Instant::now();
         while self.kubectl(&["wait", "--for=condition=Established", "--timeout=5s", "-f", crds]).code != 0 {
             assert!(began.elapsed() < Duration::from_secs(60), "the definitions are not established");
@@ -78,13 +77,12 @@ impl Cluster {
         }
     }
 
-    /// kubectl as the administrator.
+    /// Runs kubectl as the administrator.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Ran {
         let kubectl = self.dir.join("bin/kubectl");
         run(Command::new(kubectl).args(args).env("KUBECONFIG", self.kubeconfig()))
     }
 
-    /// The administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.dir.join("kubeconfig")
     }
@@ -97,14 +95,14 @@ impl Cluster {
         Kubeconfig::read_from(self.kubeconfig()).unwrap_or_else(|error| panic!("the cluster's kubeconfig: {error}"))
     }
 
-    /// A client with the administrator's rights, belonging to the runtime that calls.
+    /// A client with the administrator's rights, for the runtime of the caller.
     pub(crate) async fn client(&self) -> kube::Client {
         let config = Config::from_custom_kubeconfig(self.read(), &KubeConfigOptions::default()).await;
         kube::Client::try_from(config.expect("the cluster's kubeconfig is complete"))
             .expect("a client can be made of it")
     }
 
-    /// Where the API server listens, and what its certificate is verified by (base64 of PEM).
+    /// The address of the API server, and the authority that verifies its certificate (base64 of PEM).
     pub(crate) fn server(&self) -> (SocketAddr, String) {
         let cluster = self.read().clusters.into_iter().find_map(|named| named.cluster).expect("it names a cluster");
         let server = cluster.server.expect("it names a server");

@@ -1,7 +1,7 @@
 #!/bin/sh
-# tests/support/debian.sh BINARY PACKAGE CACHE: prints where BINARY is: on PATH, or unpacked from Debian's PACKAGE into CACHE
-# of our cache (nothing is installed; root is needed for nothing but fresher package lists). Fails with a sentence when
-# there is none.
+# tests/support/debian.sh BINARY PACKAGE CACHE: prints the path of BINARY: on PATH, or unpacked from Debian's PACKAGE
+# into CACHE of the vigie cache. It installs nothing; only fresher package lists need root. It fails with a sentence
+# when there is none.
 set -eu
 binary=$1
 package=$2
@@ -15,7 +15,7 @@ fetch() {
   (cd "$unpack" && rm -f ./*.deb && apt-get download "$package" && dpkg -x "$package"_*.deb .) >"$cache/log" 2>&1
 }
 
-# A machine that never asked has empty lists, and old ones name packages that are gone.
+# A machine that never ran apt-get update has empty lists, and old lists name packages that no longer exist.
 fetch_by_fresh_lists() {
   [ "$(id -u)" = 0 ] && apt-get update -q >"$cache/log" 2>&1 && fetch
 }

@@ -1,4 +1,4 @@
-//! A way to the API server that understands what passes: one write suffers what the test says, all else passes.
+//! A proxy to the API server that parses requests: one write gets a planned fault, all other requests pass.
 //!
 //! It speaks plain HTTP to the operator, over loopback, and TLS to the API server.
 
@@ -23,25 +23,25 @@ use tokio_rustls::TlsConnector;
 
 use super::{World, text};
 
-/// The name of no object: a plan for whichever comes first.
+/// Matches every name: a plan for the first matching write.
 pub(crate) const ANY: &str = "*";
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// What happens to one request.
+/// The fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// It is answered with this code and reason, and never reaches the API server.
     Refused(u16, &'static str),
-    /// Somebody else changes the object right before it, so that the API server itself refuses it.
+    /// Another client changes the object right before it, so that the API server itself refuses it.
     Overtaken,
-    /// It does not reach the API server, and nothing is ever answered.
+    /// It does not reach the API server, and is never answered.
     Withheld,
-    /// It waits on its way until the test lets it go on.
+    /// It is held on its way until the test releases it.
     Held,
-    /// The API server does it, and the connection ends before its answer.
+    /// The API server processes it, and the connection ends before its answer.
     Lost,
-    /// The API server does it, and the answer never comes.
+    /// The API server processes it, and the answer never comes.
     DoneAndWithheld,
 }
 
@@ -49,16 +49,16 @@ pub(crate) enum Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct Write {
     pub(crate) name: String,
-    /// The state that it says; empty for a checkpoint, which says none, and for a restart.
+    /// The state in it; empty for a checkpoint, which has none, and for a restart.
     pub(crate) state: String,
-    /// How far it says that a remedy is: the phase of the attempt, or the outcome of the newest one; `Patch` for the
+    /// The progress of the remedy in it: the phase of the attempt, or the outcome of the newest one; `Patch` for the
     /// restart itself.
     pub(crate) remedy: String,
-    /// What the API server made of it; `None` when it never saw it.
+    /// The API server's status code; `None` when the request never reached it.
     pub(crate) code: Option<u16>,
 }
 
-/// The first write that says `state`, or is so far with a remedy, of the Connector or workload `name` suffers.
+/// The fault of the first write with this `state` or progress for the Connector or workload `name`.
 #[derive(Clone, Debug)]
 struct Planned {
     name: String,
@@ -69,12 +69,11 @@ struct Planned {
 #[derive(Debug, Default)]
 struct Book {
     planned: Vec<Planned>,
-    /// How long each checkpoint takes.
+    /// The delay of each checkpoint.
     checkpoints_take: Duration,
     writes: Vec<Write>,
 }
 
-/// The way.
 #[derive(Clone)]
 pub(crate) struct Faults {
     pub(crate) address: SocketAddr,
@@ -82,12 +81,12 @@ pub(crate) struct Faults {
     released: tokio::sync::watch::Sender<bool>,
     server: SocketAddr,
     tls: TlsConnector,
-    /// What somebody else changes objects by.
+    /// Changes objects as another client.
     connectors: Api<DynamicObject>,
 }
 
 impl Faults {
-    /// To the API server of `world`.
+    /// A proxy to the API server of `world`.
     pub(crate) async fn before(world: &World) -> Self {
         let (server, authority) = world.cluster.server();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -101,41 +100,40 @@ impl Faults {
                 let faults = serving.clone();
                 let service = service_fn(move |request| faults.clone().pass(request));
                 let serve = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(client), service);
-                // That a connection ends with an error is what some faults are.
+                // Some faults end a connection with an error on purpose.
                 tokio::spawn(async move { drop(serve.await) });
             }
         });
         faults
     }
 
-    /// Has the first write that says `state`, or is so far with a remedy, of the Connector or workload `name` suffer
-    /// `fault`; of whichever comes first, when `name` is [`ANY`].
+    /// Plans `fault` for the first write with this `state` or progress for the Connector or workload `name`; for the
+    /// first of any name when `name` is [`ANY`].
     pub(crate) fn plan(&self, name: &str, state: &str, fault: Fault) {
         let planned = Planned { name: name.to_owned(), state: state.to_owned(), fault };
         self.book.lock().unwrap().planned.push(planned);
     }
 
-    /// Has each checkpoint wait for so long before it reaches the API server.
+    /// Delays each checkpoint by this much before it reaches the API server.
     pub(crate) fn slow_checkpoints(&self, takes: Duration) {
         self.book.lock().unwrap().checkpoints_take = takes;
     }
 
-    /// What was planned and has not happened yet does not happen.
+    /// Cancels the plans that have not happened yet.
     pub(crate) fn forget_plans(&self) {
         self.book.lock().unwrap().planned.clear();
     }
 
-    /// Lets go on what is held, until [`Faults::hold_again`].
+    /// Releases the held requests, and holds none until [`Faults::hold_again`].
     pub(crate) fn release(&self) {
         self.released.send_replace(true);
     }
 
-    /// From now on what is held waits again.
+    /// From now on planned requests are held again.
     pub(crate) fn hold_again(&self) {
         self.released.send_replace(false);
     }
 
-    /// Every write that the operator sent.
     pub(crate) fn writes(&self) -> Vec<Write> {
         self.book.lock().unwrap().writes.clone()
     }
@@ -153,7 +151,7 @@ impl Faults {
         let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let (fault, number) = self.note(&name, text(&said, "/status/state"), remedy(&said));
         let request = Request::from_parts(head, full(bytes));
-        // To its end, whether or not the operator waits for it: what the API server does is to be known.
+        // Runs to its end even when the operator stops waiting: the test must know the API server's result.
         let done = tokio::spawn(async move { self.suffer(fault, request, number).await });
         done.await.map_err(io::Error::other)?
     }
@@ -164,7 +162,7 @@ impl Faults {
             Some(Fault::Refused(code, reason)) => Ok(refusal(code, reason)),
             Some(Fault::Withheld) => std::future::pending().await,
             Some(Fault::Held) => {
-                // It never fails: the sender lives as long as the way.
+                // It never fails: the sender lives as long as the proxy.
                 let _ = self.released.subscribe().wait_for(|released| *released).await;
                 self.write(request, number).await
             }
@@ -186,7 +184,7 @@ impl Faults {
         }
     }
 
-    /// Notes a write; gives what it shall suffer, and its number.
+    /// Records a write; returns its fault and its number.
     fn note(&self, name: &str, state: &str, remedy: &str) -> (Option<Fault>, usize) {
         let mut book = self.book.lock().unwrap();
         let (said, far) = (state.to_owned(), remedy.to_owned());
@@ -208,7 +206,7 @@ impl Faults {
         Ok(answer)
     }
 
-    /// Over a connection of its own.
+    /// Forwards a request over a connection of its own.
     async fn forward(&self, request: Request<Body>) -> io::Result<Response<Body>> {
         let socket = TcpStream::connect(self.server).await?;
         let stream = self.tls.connect(ServerName::from(self.server.ip()), socket).await?;
@@ -220,7 +218,7 @@ impl Faults {
     }
 }
 
-/// How far a remedy is, by what is written.
+/// The progress of a remedy in a written status.
 fn remedy(said: &Value) -> &str {
     if said.is_array() {
         return "Patch";
@@ -229,7 +227,7 @@ fn remedy(said: &Value) -> &str {
     if phase.is_empty() { text(said, "/status/remediation/history/0/outcome") } else { phase }
 }
 
-/// Trusts `authority`, base64 of PEM, and nobody else.
+/// Trusts `authority`, base64 of PEM, and no other.
 fn connector(authority: &str) -> TlsConnector {
     let pem = base64::engine::general_purpose::STANDARD.decode(authority).expect("a kubeconfig's authority is base64");
     let mut roots = rustls::RootCertStore::empty();
@@ -246,7 +244,7 @@ fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
-/// As the API server says it.
+/// An error in the API server's format.
 fn refusal(code: u16, reason: &str) -> Response<Body> {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code,

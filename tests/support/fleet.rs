@@ -1,4 +1,4 @@
-//! Thousands of senders over a few connections, or each beat over one of its own.
+//! Thousands of senders over a few connections, or each beat over its own connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::Connector;
 use super::beats::Beaten;
 use super::http::{Session, beat_request};
 
-/// Beats for many, each of them every `interval`, until it is dropped.
+/// Beats for many connectors, each every `interval`, until it is dropped.
 pub(crate) struct Fleet {
     stop: Arc<AtomicBool>,
     heard: Arc<AtomicU64>,
@@ -21,12 +21,12 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Begins to beat, over so many connections; one that ends is opened anew with its next beat.
+    /// Starts to beat over this many connections; a connection that ends is reopened with its next beat.
     pub(crate) fn start(to: SocketAddr, edges: &[Connector], interval: Duration, connections: usize) -> Self {
         Self::run(to, edges, interval, connections, "")
     }
 
-    /// Begins to beat as curl in a loop does: a connection for each, so many at once on their way.
+    /// Starts to beat as curl in a loop does: one connection per beat, at most this many at once.
     pub(crate) fn reconnecting(to: SocketAddr, edges: &[Connector], interval: Duration, at_once: usize) -> Self {
         Self::run(to, edges, interval, at_once, "Connection: close\r\n")
     }
@@ -43,12 +43,12 @@ impl Fleet {
         Self { stop, heard, threads }
     }
 
-    /// How many beats were answered 200 so far.
+    /// Number of beats that were answered 200 so far.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// Ends it; gives the beats that were not answered 200, in their order.
+    /// Stops it; returns the beats that were not answered 200, in their order.
     pub(crate) fn stop(mut self) -> Vec<Beaten> {
         self.stop.store(true, Ordering::Relaxed);
         let mut wrong: Vec<_> = self.threads.drain(..).flat_map(|thread| thread.join().unwrap()).collect();
@@ -68,7 +68,7 @@ fn beat(to: SocketAddr, bodies: &[Vec<u8>], interval: Duration, stop: &AtomicBoo
     let mut session = None;
     let began = Instant::now();
     for beat in 0.. {
-        // Spread evenly, as a fleet is.
+        // Spread evenly, as in a real fleet.
         let due = interval.mul_f64(beat as f64 / bodies.len() as f64);
         std::thread::sleep(due.saturating_sub(began.elapsed()));
         if stop.load(Ordering::Relaxed) {
@@ -96,7 +96,7 @@ fn exchange(session: &mut Option<Session>, to: SocketAddr, bytes: &[u8]) -> std:
     };
     open.send(bytes)?;
     let answer = open.receive()?;
-    // A refusal on the way out closes the connection behind it.
+    // The server closes the connection after a refusal.
     if answer.header("connection").is_none_or(|said| !said.eq_ignore_ascii_case("close")) {
         *session = Some(open);
     }

@@ -1,4 +1,4 @@
-//! Everything that the API server ever showed of the states in one namespace, short as it may have been.
+//! Every state that the API server showed in one namespace, however briefly.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::text;
 
-/// A watch that remembers.
+/// A watch that records states.
 #[derive(Debug)]
 pub(crate) struct History {
     seen: Arc<Mutex<Vec<(String, String)>>>,
@@ -18,7 +18,6 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Begins to watch.
     pub(crate) fn of(api: Api<DynamicObject>) -> Self {
         let seen: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
         let kept = seen.clone();
@@ -37,7 +36,7 @@ impl History {
         Self { seen, task }
     }
 
-    /// The states of one connector, in their order, without repetition.
+    /// The states of one connector, in order, without repetition.
     pub(crate) fn of_connector(&self, name: &str) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|(known, _)| known == name).map(|(_, state)| state.clone()).collect()

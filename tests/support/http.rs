@@ -1,4 +1,4 @@
-//! HTTP by hand, over a plain socket: what a sender says is exactly what the test wrote.
+//! HTTP by hand, over a plain socket: the bytes on the wire are exactly those of the test.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long an answer may take. Far above what is promised: this is about hanging, not about speed.
+/// Timeout of an answer. Far above the promised times: it detects hanging, not slowness.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What came back.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -18,14 +17,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The value of a header, whatever its case.
+    /// The value of a header; its name is compared without case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
         lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
     }
 
-    /// Whether it is the 503 of an operator that this machine did not let run for more than 2 s: until it has read its
-    /// Lease another may lead. On a machine with too much to do that is right, and not what most tests are about.
+    /// Whether it is the 503 of an operator that the machine stalled for more than 2 s: until it has read its Lease,
+    /// another may lead. On a loaded machine this answer is correct, and most tests do not cover it.
     pub(crate) fn is_frozen(&self) -> bool {
         self.status == 503 && self.body.contains("\"not_confirmed\"")
     }
@@ -33,14 +32,13 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When the body is no JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 }
 
-/// A connection that is kept alive.
 pub(crate) struct Session {
     stream: TcpStream,
     rest: Vec<u8>,
@@ -55,12 +53,11 @@ impl Session {
         Ok(Self { stream, rest: Vec::new() })
     }
 
-    /// Sends bytes as they are.
+    /// Sends these bytes unchanged.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Reads one answer.
     pub(crate) fn receive(&mut self) -> io::Result<Answer> {
         let end = loop {
             if let Some(end) = find(&self.rest, b"\r\n\r\n") {
@@ -124,15 +121,13 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Sends `bytes` over a new connection and reads one answer. An answer that comes before everything was read (413) is
-/// an answer too.
+/// Sends `bytes` over a new connection and reads one answer. An answer before everything was read (413) counts, too.
 pub(crate) fn exchange(to: SocketAddr, bytes: &[u8]) -> io::Result<Answer> {
     let mut session = Session::open(to)?;
     let sent = session.send(bytes);
     session.receive().map_err(|error| sent.err().unwrap_or(error))
 }
 
-/// `GET path`.
 pub(crate) fn get(to: SocketAddr, path: &str) -> io::Result<Answer> {
     get_as(to, path, None)
 }

@@ -1,6 +1,5 @@
-//! What a scrape says.
+//! Parses a scrape.
 
-/// One scrape.
 #[derive(Clone, Debug)]
 pub(crate) struct Scrape(pub(crate) String);
 
@@ -24,7 +23,7 @@ impl Scrape {
         self.samples(name).into_iter().filter(|(found, _)| wanted(found)).map(|(_, value)| value).sum()
     }
 
-    /// The state that the metrics give to one connector.
+    /// The state of one connector in the metrics.
     pub(crate) fn state_of(&self, name: &str) -> Option<String> {
         let label = format!("name=\"{name}\"");
         let mut ones =

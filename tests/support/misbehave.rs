@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::process::run;
 use super::{http, text};
 
-/// The built binary.
 fn binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -22,24 +21,23 @@ fn binary() -> &'static Path {
     })
 }
 
-/// A running one; killed when it is dropped.
+/// A running misbehave; killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Misbehave {
     child: Child,
-    /// Where it is probed.
+    /// The address that is probed.
     pub(crate) main: SocketAddr,
-    /// A second place with the same pages, when it was asked for.
+    /// A second address with the same pages, if requested.
     pub(crate) management: Option<SocketAddr>,
     control: SocketAddr,
 }
 
 impl Misbehave {
-    /// On a free port of 127.0.0.1.
+    /// Starts it on a free port of 127.0.0.1.
     pub(crate) fn start() -> Self {
         Self::with(&["--listen", "127.0.0.1:0"])
     }
 
-    /// With these flags.
     pub(crate) fn with(flags: &[&str]) -> Self {
         let mut command = Command::new(binary());
         command.args(flags).args(["--control", "127.0.0.1:0"]).stdin(Stdio::null());
@@ -63,7 +61,7 @@ impl Misbehave {
         format!("http://{}{path}", self.main)
     }
 
-    /// What all requests get from now on: `hang`, `status/503`, `ok`; parameters follow after `&`.
+    /// Sets the answer to all requests from now on: `hang`, `status/503`, `ok`; parameters follow after `&`.
     pub(crate) fn set(&self, mode: &str) {
         let answer = http::get(self.control, &format!("/_/mode?set={mode}")).expect("its control port answers");
         assert_eq!(answer.status, 200, "{mode}: {answer:?}");
@@ -80,12 +78,12 @@ impl Misbehave {
         http::get(self.control, "/_/requests").expect("its control port answers").json()
     }
 
-    /// What was asked of it so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Value> {
         self.journal()["requests"].as_array().cloned().unwrap_or_default()
     }
 
-    /// How often its main port was connected to.
+    /// Number of connections to its main port.
     pub(crate) fn connections(&self) -> u64 {
         self.journal().pointer("/connections/main").and_then(Value::as_u64).unwrap_or(0)
     }

@@ -14,10 +14,10 @@ use super::metrics::Scrape;
 use super::proxy::Proxy;
 use super::{eventually, http, process, seconds, text};
 
-/// How long a start may take on a machine where a dozen tests run side by side. Not a promise of the product.
+/// Timeout of a start on a machine where a dozen tests run in parallel. Not a promise of the product.
 const START: Duration = seconds(120);
 
-/// What an operator is started with, also after it was killed.
+/// The start parameters of an operator, kept for a restart.
 #[derive(Clone, Debug)]
 pub(crate) struct Flags {
     pub(crate) all: Vec<String>,
@@ -32,18 +32,19 @@ pub(crate) struct Flags {
 pub(crate) struct Operator {
     flags: Flags,
     child: Child,
-    /// Its way to the API server.
+    /// Its connection to the API server.
     pub(crate) proxy: Proxy,
-    /// How long its log was when this process started.
+    /// Length of its log in bytes when this process started.
     log_from: usize,
 }
 
-/// A port that nothing uses, and that no outgoing connection of this machine can take: a restarted operator wants the
-/// one that it had.
+/// A port that is unused, and that no outgoing connection of this machine can take: a restarted operator needs its old
+/// port again.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ephemeral range (32768 on Linux), and above what clusters choose from (tests/cluster/lib/ports.sh): neither
-    // sees what the other has chosen and not opened yet. Two runs of the suite at once begin at different places.
+    // Below the ephemeral range (32768 on Linux), and above the ports that clusters choose from
+    // (tests/cluster/lib/ports.sh): neither sees a port that the other has chosen and not opened yet. Two runs of the
+    // suite at once begin at different ports.
     let base = 30_000 + (std::process::id() % 25) as u16 * 100;
     for _ in 0..2_500 {
         let port = 30_000 + (base - 30_000 + NEXT.fetch_add(1, Ordering::Relaxed)) % 2_500;
@@ -55,7 +56,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 impl Operator {
-    /// Starts one and waits until its ports are open.
+    /// Starts an operator and waits until its ports are open.
     pub(crate) async fn start(flags: Flags, proxy: Proxy) -> Self {
         let log_from = std::fs::read(&flags.log).map_or(0, |log| log.len());
         let child = spawn(&flags);
@@ -64,11 +65,11 @@ impl Operator {
         operator
     }
 
-    /// Waits until it says in its log where it listens, and until it does.
+    /// Waits until its log gives its addresses, and until the ports accept connections.
     async fn listening(&mut self) {
         let (beats, admin) = (self.flags.beats, self.flags.admin);
         let began = Instant::now();
-        // As text or as JSON.
+        // The log is text or JSON.
         let wanted = [beats.to_string(), admin.to_string()];
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -84,7 +85,7 @@ impl Operator {
         }
     }
 
-    /// Waits until it hears beats.
+    /// Waits until it accepts beats.
     pub(crate) async fn hearing(&self) {
         eventually(START, "the operator hears beats", async || match http::get(self.beats(), "/api/health") {
             Ok(answer) if answer.status == 200 => Ok(()),
@@ -93,34 +94,33 @@ impl Operator {
         .await;
     }
 
-    /// Where connectors send their beats.
+    /// The address of the heartbeat port.
     pub(crate) fn beats(&self) -> SocketAddr {
         self.flags.beats
     }
 
-    /// Where operators and Prometheus ask.
+    /// The address of the admin port.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.flags.admin
     }
 
-    /// `http://…` of the admin port.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.flags.admin)
     }
 
-    /// What this process has logged.
+    /// The log of this process.
     pub(crate) fn log(&self) -> String {
         let log = std::fs::read(&self.flags.log).unwrap_or_default();
         String::from_utf8_lossy(log.get(self.log_from..).unwrap_or_default()).into_owned()
     }
 
-    /// Whether this machine did not let it run for more than 2 s at least once. It says so, and what it could not hear
-    /// then does not count as silence.
+    /// Whether the machine stalled it for more than 2 s at least once. The operator logs this, and does not count the
+    /// stall as silence.
     pub(crate) fn froze(&self) -> bool {
         self.log().contains("this process did not run for a while")
     }
 
-    /// Fails unless something that was due at `deadline` is dated so. It is later where silence did not count.
+    /// Fails unless `since` is `deadline`. A later time is allowed after a stall, when silence did not count.
     #[track_caller]
     pub(crate) fn has_dated(&self, since: Timestamp, deadline: Timestamp) {
         assert!(since == deadline || since > deadline && self.froze(), "{since} is not the deadline, {deadline}");
@@ -133,7 +133,7 @@ impl Operator {
         Scrape(answer.body)
     }
 
-    /// What its own API says of one connector.
+    /// One connector in its own API.
     pub(crate) fn view(&self, name: &str) -> Option<Value> {
         let answer = http::get(self.admin(), "/api/v1/connectors").expect("the admin port answers");
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -141,7 +141,7 @@ impl Operator {
         items.into_iter().find(|item| text(item, "/name") == name)
     }
 
-    /// Waits until its own API says this state.
+    /// Waits until its own API gives this state.
     pub(crate) async fn says(&self, within: Duration, name: &str, state: &str) -> Value {
         eventually(within, &format!("the operator's own API says {state} of {name}"), async || {
             let view = self.view(name).unwrap_or_default();
@@ -150,47 +150,46 @@ impl Operator {
         .await
     }
 
-    /// Its command line and environment, as anybody on its machine may see them.
+    /// Its command line and environment, as any user of the machine may read them.
     pub(crate) fn command_line(&self) -> String {
         let read = |what| std::fs::read(format!("/proc/{}/{what}", self.child.id())).unwrap_or_default();
         String::from_utf8_lossy(&[read("cmdline"), read("environ")].concat()).into_owned()
     }
 
-    /// What the machine knows it by.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal to it.
+    /// Sends it a signal.
     #[track_caller]
     pub(crate) fn signal(&self, signal: &str) {
         process::signal(self.child.id(), signal);
     }
 
-    /// Ends it without a warning.
+    /// Kills it without a warning.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Adds flags, for when it is started again.
+    /// Adds flags for the next start.
     pub(crate) fn add_flags(&mut self, flags: &[&str]) {
         self.flags.all.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
-    /// Gives a flag another value, for when it is started again.
+    /// Changes the value of a flag for the next start.
     pub(crate) fn change_flag(&mut self, flag: &str, value: &str) {
         let at = self.flags.all.iter().position(|known| known == flag).expect("it has this flag");
         value.clone_into(&mut self.flags.all[at + 1]);
     }
 
-    /// Takes a flag and its value away, for when it is started again.
+    /// Removes a flag and its value for the next start.
     pub(crate) fn drop_flag(&mut self, flag: &str) {
         let at = self.flags.all.iter().position(|known| known == flag).expect("it has this flag");
         self.flags.all.drain(at..at + 2);
     }
 
-    /// Starts it again as it was, after it ended.
+    /// Starts it again with the same parameters, after it ended.
     pub(crate) async fn restart(&mut self) {
         self.kill();
         self.log_from = std::fs::read(&self.flags.log).map_or(0, |log| log.len());
@@ -198,7 +197,7 @@ impl Operator {
         self.listening().await;
     }
 
-    /// Waits for its end; gives the exit code and how long it took.
+    /// Waits until it ends; returns the exit code and the duration.
     pub(crate) async fn ended(&mut self, within: Duration) -> (Option<i32>, Duration) {
         let began = Instant::now();
         let status = eventually(within, "the operator ends", async || {
@@ -217,11 +216,11 @@ impl Drop for Operator {
 
 fn spawn(flags: &Flags) -> Child {
     let log = File::options().create(true).append(true).open(&flags.log).expect("the log can be written");
-    // As a container often begins: with a soft limit of open files that is for programs which wait by `select`.
+    // As containers often start: with a soft limit of open files for programs that use `select`.
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vigie")]);
     for (name, _) in std::env::vars_os() {
-        // Nothing of the environment of whoever runs the tests may reach it.
+        // The operator must not inherit vigie variables from the environment of the test run.
         if name.to_string_lossy().starts_with("VIGIE_") {
             command.env_remove(name);
         }

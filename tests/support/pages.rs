@@ -1,4 +1,4 @@
-//! Many backends, each on a port of its own: a process that answers everything, or hangs.
+//! Many backends, each on a port of its own: one process that answers everything, or hangs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -12,7 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-/// They all accept connections and read requests.
+/// All of them accept connections and read requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Pages {
     addresses: BTreeMap<String, SocketAddr>,
@@ -20,7 +20,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Of backends with these names. All are well.
+    /// Opens one page for each of these names. All are healthy.
     pub(crate) async fn open(names: BTreeSet<String>) -> Self {
         let mut pages = Self { addresses: BTreeMap::new(), hanging: Arc::default() };
         for name in names {
@@ -31,17 +31,17 @@ impl Pages {
         pages
     }
 
-    /// Where the metrics of this backend are.
+    /// The metrics URL of this backend.
     pub(crate) fn url(&self, name: &str) -> String {
         format!("http://{}/metrics", self.addresses[name])
     }
 
-    /// From now on these hang, and no others.
+    /// From now on exactly these hang.
     pub(crate) fn hang(&self, names: BTreeSet<String>) {
         *self.hanging.lock().unwrap() = names;
     }
 
-    /// This one hangs no more.
+    /// This one no longer hangs.
     pub(crate) fn mend(&self, name: &str) {
         self.hanging.lock().unwrap().remove(name);
     }
@@ -52,7 +52,7 @@ async fn serve(listener: TcpListener, name: String, hanging: Arc<Mutex<BTreeSet<
         let (name, hanging) = (name.clone(), hanging.clone());
         let service = service_fn(move |request| answer(request, hanging.lock().unwrap().contains(&name)));
         let serve = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(client), service);
-        // Whoever asks may give up at any time.
+        // The client may give up at any time.
         tokio::spawn(async move { drop(serve.await) });
     }
 }

@@ -2,20 +2,18 @@
 
 use std::process::{Command, Output, Stdio};
 
-/// A command that ran to its end.
+/// A command that has ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    /// Its exit status; -1 when a signal ended it.
+    /// Exit status; -1 when a signal ended it.
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 impl Ran {
-    /// Its standard output.
-    ///
     /// # Panics
-    /// When it failed.
+    /// When the command failed.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, 0, "it failed; stdout: {}\nstderr: {}", self.stdout, self.stderr);

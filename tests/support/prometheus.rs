@@ -1,4 +1,4 @@
-//! A real Prometheus as a process of this machine, beside the tests.
+//! A real Prometheus as a process of this machine.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -12,20 +12,20 @@ use super::process::run;
 use super::world::SOON;
 use super::{World, eventually, http};
 
-/// Debian's, as it is installed or unpacked into our cache.
+/// Debian's binary, installed or unpacked into the vigie cache.
 pub(crate) fn binary() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/prometheus.sh");
     run(Command::new("sh").arg(script)).ok().trim().to_owned()
 }
 
-/// A running one; killed when it is dropped.
+/// A running Prometheus; killed when it is dropped.
 pub(crate) struct Prometheus {
     at: SocketAddr,
     child: Child,
 }
 
 impl Prometheus {
-    /// One that scrapes every second as `jobs` say and evaluates the rules of this file; waits until it answers.
+    /// Starts one that scrapes `jobs` every second and evaluates the rules of this file; waits until it answers.
     pub(crate) async fn start(world: &World, jobs: Value, rules: &Path) -> Self {
         let folder = world.folder("prometheus");
         let config = json!({
@@ -50,7 +50,6 @@ impl Prometheus {
         prometheus
     }
 
-    /// Where it is asked.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.at)
     }
@@ -60,13 +59,13 @@ impl Prometheus {
         if answer.status == 200 { Ok(answer.body) } else { Err(format!("{}: {}", answer.status, answer.body)) }
     }
 
-    /// What its API says at `path`.
+    /// The answer of its API at `path`.
     pub(crate) fn api(&self, path: &str) -> Result<Value, String> {
         let said: Value = serde_json::from_str(&self.ask(path)?).map_err(|error| error.to_string())?;
         Ok(said["data"].clone())
     }
 
-    /// The values that an expression has now; those that are no number are none.
+    /// The current values of an expression; values that are not numbers are dropped.
     pub(crate) fn values(&self, expression: &str) -> Result<Vec<f64>, String> {
         let encoded: String = expression.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let data = self.api(&format!("/api/v1/query?query={encoded}"))?;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints where a prometheus binary is: the one in PROMETHEUS, one on PATH, or one unpacked from Debian's package into our
-# cache. Fails with a sentence when there is none.
+# Prints the path of a prometheus binary: the one in PROMETHEUS, one on PATH, or one unpacked from Debian's package into
+# the vigie cache. Fails with a sentence when there is none.
 set -eu
 if [ -n "${PROMETHEUS:-}" ] && [ -x "$PROMETHEUS" ]; then
   echo "$PROMETHEUS"

@@ -1,4 +1,4 @@
-//! A way that can be cut, and given back: from one operator to the API server, or from connectors to an operator.
+//! A TCP proxy that can be cut and restored: from one operator to the API server, or from connectors to an operator.
 
 use std::net::SocketAddr;
 
@@ -7,18 +7,17 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What becomes of the bytes.
+/// The treatment of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// They pass.
     Open,
     /// Connections end at once.
     Cut,
-    /// Connections open, and nothing ever comes.
+    /// Connections open, and no data ever arrives.
     Blackhole,
 }
 
-/// One way. TLS passes through: the server's certificate holds for 127.0.0.1 whatever the port.
+/// One proxy. TLS passes through: the server's certificate is valid for 127.0.0.1 and any port.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
@@ -44,7 +43,7 @@ impl Proxy {
         Self { address, way }
     }
 
-    /// Changes what becomes of the bytes, of open connections too.
+    /// Changes the treatment of the bytes, also for open connections.
     pub(crate) fn set(&self, way: Way) {
         self.way.send_replace(way);
     }
@@ -69,7 +68,7 @@ async fn connect(server: SocketAddr, way: &mut watch::Receiver<Way>) -> Option<T
     TcpStream::connect(server).await.ok()
 }
 
-/// Returns when bytes may pass; `None` when the way is cut.
+/// Returns when bytes may pass; `None` when the proxy is cut.
 async fn open(way: &mut watch::Receiver<Way>) -> Option<()> {
     match *way.wait_for(|way| *way != Way::Blackhole).await.ok()? {
         Way::Open => Some(()),
@@ -77,7 +76,7 @@ async fn open(way: &mut watch::Receiver<Way>) -> Option<()> {
     }
 }
 
-/// Carries one direction until its end, or the cut.
+/// Copies one direction until its end, or until the cut.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut way: watch::Receiver<Way>) {
     let mut cut = way.clone();
     let carrying = async {

@@ -1,4 +1,4 @@
-//! The rights of the operators under test: those of the role files that we ship, and no more.
+//! The rights of the operators under test: those of the shipped role files, and no more.
 
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use super::world::{ACCOUNTS, SOON};
 use super::{World, eventually};
 
-/// What one looks after a namespace with.
+/// The rights for one namespace.
 const NAMESPACED: &str = include_str!("../../config/rbac/namespaced.yaml");
-/// What one looks after a cluster with.
+/// The rights for a whole cluster.
 const CLUSTER: &str = include_str!("../../config/rbac/cluster.yaml");
-/// What restarts need.
+/// The rights for restarts.
 const RESTART: &str = include_str!("../../config/rbac/restart.yaml");
 
-/// The Role that a test takes away from an operator that may do everything but write the truth down.
+/// The Role that a test revokes so that the operator may do everything except write status.
 const STATUS: &str = "vigie-status";
 
 /// The objects of this kind in a role file.
@@ -29,22 +29,22 @@ fn documents<K: DeserializeOwned>(file: &str, kind: &str) -> Vec<K> {
     of_kind.map(|document| serde_saphyr::from_str(document).expect("a role file holds roles")).collect()
 }
 
-/// The Roles that we ship for `--namespace`.
+/// The shipped Roles for `--namespace`.
 pub(crate) fn namespaced() -> Vec<Role> {
     documents(NAMESPACED, "Role")
 }
 
-/// The ClusterRoles that we ship for the whole cluster, restarts among them; last those of cluster.yaml.
+/// The shipped ClusterRoles for the whole cluster, including restarts; those of cluster.yaml are last.
 pub(crate) fn of_the_cluster() -> Vec<ClusterRole> {
     [RESTART, CLUSTER].into_iter().flat_map(|file| documents(file, "ClusterRole")).collect()
 }
 
-/// The Role that belongs to those.
+/// The Role that belongs to the ClusterRoles.
 pub(crate) fn of_the_leader() -> Role {
     documents(CLUSTER, "Role").pop().expect("cluster.yaml holds one Role")
 }
 
-/// Writing status is a Role of its own here, so that it can be taken away.
+/// Moves the right to write status into a Role of its own, so that it can be revoked.
 fn apart(role: Role) -> Vec<Role> {
     let is_status = |rule: &PolicyRule| rule.resources.iter().flatten().any(|resource| resource.ends_with("/status"));
     let (status, others): (Vec<_>, Vec<_>) = role.rules.iter().flatten().cloned().partition(is_status);
@@ -56,13 +56,13 @@ fn apart(role: Role) -> Vec<Role> {
     [(role, others), (second, status)].map(|(role, rules)| Role { rules: Some(rules), ..role }).into()
 }
 
-/// A rule, as a role file has it.
+/// A rule, from the format of a role file.
 pub(crate) fn rule(rule: Value) -> PolicyRule {
     serde_json::from_value(rule).expect("a rule")
 }
 
 impl World {
-    /// Gives the operators what looks after one namespace: this.
+    /// Gives the operators the rights for this namespace.
     pub(crate) async fn add_rights(&self) {
         let roles: Vec<Role> = namespaced().into_iter().flat_map(apart).collect();
         for role in &roles {
@@ -74,13 +74,13 @@ impl World {
         }
     }
 
-    /// Waits until the API server lets a ServiceAccount of this namespace do what a rule says. It learns of roles and
-    /// bindings by watching them, in order, and forbids until it has: who has seen the last has seen them all.
+    /// Waits until the API server allows a ServiceAccount of this namespace what a rule says. The API server watches
+    /// roles and bindings in order and forbids until it has seen them: when it allows the last rule it allows all.
     pub(crate) async fn heeded(&self, account: &str, rule: &PolicyRule) {
         self.allows(account, rule, true).await;
     }
 
-    /// Waits until it does not let it any more.
+    /// Waits until the API server no longer allows it.
     pub(crate) async fn heeded_no_more(&self, account: &str, rule: &PolicyRule) {
         self.allows(account, rule, false).await;
     }
@@ -117,14 +117,14 @@ impl World {
         .await;
     }
 
-    /// Somebody new, who may do in this namespace what these rules say.
+    /// Creates a user that has these rules in this namespace.
     pub(crate) async fn person(&self, name: &str, rules: Value) {
         let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
         self.api().create(&PostParams::default(), &account).await.expect("an account is made");
         self.allow(name, name, rules).await;
     }
 
-    /// Allows a ServiceAccount of this namespace what these rules say, by a Role of this name, from now on.
+    /// Gives a ServiceAccount of this namespace these rules by a Role of this name, from now on.
     pub(crate) async fn allow(&self, account: &str, role: &str, rules: Value) {
         let made: Role = serde_json::from_value(json!({"metadata": {"name": role}, "rules": rules})).unwrap();
         self.api().create(&PostParams::default(), &made).await.expect("a role is made");
@@ -144,18 +144,17 @@ impl World {
         self.grant(&role.name_any()).await;
     }
 
-    /// Gives the operators what a Role holds.
+    /// Binds a Role to the operators.
     pub(crate) async fn grant(&self, role: &str) {
         let binding: RoleBinding = self.binding("RoleBinding", role, "Role", role);
         self.api::<RoleBinding>().create(&PostParams::default(), &binding).await.expect("a binding is made");
     }
 
-    /// Takes it away.
     pub(crate) async fn revoke(&self, role: &str) {
         self.api::<RoleBinding>().delete(role, &Default::default()).await.expect("the binding is deleted");
     }
 
-    /// Lets the operators lead by other Leases than `vigie`.
+    /// Lets the operators use other Leases than `vigie`.
     pub(crate) async fn may_lead_by(&self, leases: impl IntoIterator<Item = String>) {
         let names: Vec<String> = leases.into_iter().collect();
         let role: Role = serde_json::from_value(json!({
@@ -169,8 +168,8 @@ impl World {
         self.add_role(role).await;
     }
 
-    /// Gives the operators what looks after a whole cluster, in place of what they have in this namespace. For a
-    /// cluster that is this test's own.
+    /// Gives the operators the rights for a whole cluster instead of those for this namespace. Only for a cluster of
+    /// this test's own.
     pub(crate) async fn exchange_rights_for_those_of_the_cluster(&self) {
         let mut leader = of_the_leader();
         leader.metadata.name = Some("leader-of-cluster-yaml".to_owned());
@@ -182,7 +181,7 @@ impl World {
             let binding: ClusterRoleBinding = self.binding("ClusterRoleBinding", &name, "ClusterRole", &name);
             Api::all(self.client.clone()).create(&PostParams::default(), &binding).await.expect("a binding is made");
         }
-        // No Role of this namespace gives what the last one does.
+        // No Role of this namespace contains the last rule.
         let last = roles.last().and_then(|role| role.rules.as_ref()?.last()).expect("roles have rules");
         for account in ACCOUNTS {
             self.heeded(account, last).await;

@@ -1,14 +1,14 @@
-//! Waiting for a condition, with a deadline; and watching that one never comes.
+//! Waits for a condition with a deadline, and checks that a condition never occurs.
 
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at. Nothing is measured by it.
+/// The polling interval. No measurement depends on it.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Looks until `look` gives something, at most for `within`; its error says what was seen instead.
+/// Polls until `look` returns Ok, at most for `within`; its error describes the state seen instead.
 ///
 /// # Panics
-/// When the time is over, with what was seen last.
+/// When the time is over, with the last error.
 pub(crate) async fn eventually<T>(within: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
@@ -21,10 +21,10 @@ pub(crate) async fn eventually<T>(within: Duration, what: &str, mut look: impl A
     }
 }
 
-/// Looks during all of `during`; `look` gives what must not be.
+/// Polls during all of `during`; `look` returns a description of a forbidden state.
 ///
 /// # Panics
-/// As soon as it is seen.
+/// As soon as it returns one.
 pub(crate) async fn never(during: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<String>) {
     let began = Instant::now();
     while began.elapsed() < during {

@@ -1,4 +1,4 @@
-//! Workloads whose pods exist on paper alone, and what the API server says was done to them.
+//! Workloads whose pods KWOK simulates, and the API server's record of their changes.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use super::audit::Request;
 use super::world::SOON;
 use super::{World, eventually, text};
 
-/// What a restart of ours leaves in a template.
+/// The annotation that a restart by the operator leaves in a template.
 pub(crate) const ATTEMPT: &str = "vigie.dev/attempt";
 
 impl World {
-    /// A Deployment whose pods run at once, and which forgets none of its templates. Waits until it is rolled out.
+    /// Creates a Deployment whose pods run at once and that keeps all its ReplicaSets. Waits until it is rolled out.
     pub(crate) async fn deployment(&self, name: &str, replicas: i32) {
         let labels = json!({"app": name});
         let deployment: Deployment = serde_json::from_value(json!({"metadata": {"name": name}, "spec": {
@@ -29,7 +29,7 @@ impl World {
         self.rolled_out(name).await;
     }
 
-    /// Waits until every pod of a Deployment is of its newest template and available.
+    /// Waits until every pod of a Deployment has its newest template and is available.
     pub(crate) async fn rolled_out(&self, name: &str) {
         eventually(SOON, &format!("Deployment {name} is rolled out"), async || {
             let found: Deployment = self.api().get(name).await.map_err(|error| error.to_string())?;
@@ -43,7 +43,7 @@ impl World {
         .await;
     }
 
-    /// Every object of a kind by its name, with the attempt that the template of the Deployment of the same name carries.
+    /// Every object of a kind by its name, with the attempt in the template of the Deployment of the same name.
     pub(crate) async fn with_attempts(&self, kind: Api<DynamicObject>) -> BTreeMap<String, (Value, Option<String>)> {
         let all = kind.list(&ListParams::default()).await.expect("objects are listed").items;
         let workloads = self.api::<Deployment>().list(&ListParams::default()).await.expect("Deployments are listed");
@@ -60,13 +60,13 @@ impl World {
         all.into_iter().map(with_attempt).collect()
     }
 
-    /// Merges `patch` into a Deployment, as somebody else.
+    /// Merges `patch` into a Deployment, as another client.
     pub(crate) async fn patch_deployment(&self, name: &str, patch: Value) {
         let done = self.api::<Deployment>().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         done.unwrap_or_else(|error| panic!("patching Deployment {name}: {error}"));
     }
 
-    /// The attempts that the templates of a Deployment carry, by its ReplicaSets: one for each restart of ours that
+    /// The attempts in the templates of a Deployment, by its ReplicaSets: one for each restart by the operator that
     /// happened. The oldest first.
     pub(crate) async fn attempts_of(&self, name: &str) -> Vec<String> {
         let sets = self.api::<ReplicaSet>().list(&ListParams::default().labels(&format!("app={name}"))).await;
@@ -83,7 +83,7 @@ impl World {
         sets.iter().filter_map(attempt).collect()
     }
 
-    /// Every change of a workload that the operators asked for, and evictions, as the API server noted them.
+    /// Every change of a workload that the operators requested, and evictions, by the audit log.
     pub(crate) fn touches(&self) -> Vec<Request> {
         let all = self.requests().into_iter().chain(self.requests_of_second());
         let kinds = ["deployments", "statefulsets", "daemonsets", "pods/eviction"];
@@ -104,12 +104,12 @@ pub(crate) fn remediating(of: &Value) -> (&str, &str) {
     super::backends::condition(of, "Remediating")
 }
 
-/// The newest attempt that is over.
+/// The newest finished attempt.
 pub(crate) fn last_attempt(of: &Value) -> &Value {
     of.pointer("/status/remediation/history/0").unwrap_or(&Value::Null)
 }
 
-/// How the newest attempt ended.
+/// The outcome of the newest attempt.
 pub(crate) fn outcome(of: &Value) -> &str {
     text(last_attempt(of), "/outcome")
 }

@@ -1,4 +1,4 @@
-//! What one test has for itself: a namespace, the rights of an operator in it, and operators.
+//! The environment of one test: a namespace, the rights of an operator in it, and operators.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,13 +22,13 @@ use super::process::{Ran, run};
 use super::proxy::Proxy;
 use super::{eventually, seconds, text};
 
-/// For what takes milliseconds on an idle machine, on one where a dozen tests run side by side.
+/// Timeout for what takes milliseconds on an idle machine; here a dozen tests run in parallel.
 pub(crate) const SOON: Duration = seconds(60);
 
-/// Whom the API server knows the operators as: the first one, and the others, so that it can tell two replicas apart.
+/// The ServiceAccounts of the operators: the first one, and the second, so that the audit log tells two replicas apart.
 pub(crate) const ACCOUNTS: [&str; 2] = ["vigie", "vigie-second"];
 
-/// A test's own corner of the cluster. The namespace goes when it is dropped.
+/// A test's own part of the cluster. The namespace is deleted when it is dropped.
 pub(crate) struct World {
     pub(crate) ns: String,
     pub(crate) client: kube::Client,
@@ -40,12 +40,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// In the shared cluster.
     pub(crate) async fn new(name: &str) -> Self {
         Self::on(cluster::shared(), name).await
     }
 
-    /// In this cluster.
     pub(crate) async fn on(cluster: Arc<Cluster>, name: &str) -> Self {
         let started = jiff::Timestamp::now().as_millisecond() % 100_000_000;
         let ns = format!("{name}-{}-{started}", std::process::id());
@@ -63,7 +61,7 @@ impl World {
         world
     }
 
-    /// The namespace, and a ServiceAccount that has the rights that we ship.
+    /// Creates the namespace, and ServiceAccounts with the shipped rights.
     async fn furnish(&self) {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": self.ns}})).unwrap();
         Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await.expect("a namespace is made");
@@ -82,18 +80,18 @@ impl World {
         Api::namespaced(self.client.clone(), &self.ns)
     }
 
-    /// The Connectors of this namespace, as plain JSON: what anybody else sees of them.
+    /// The Connectors of this namespace, as plain JSON, as every other client sees them.
     pub(crate) fn connectors(&self) -> Api<DynamicObject> {
         self.connectors_of(&self.client)
     }
 
-    /// The same, with somebody's rights.
+    /// The same, with the rights of `client`.
     pub(crate) fn connectors_of(&self, client: &kube::Client) -> Api<DynamicObject> {
         let kind = GroupVersionKind::gvk("vigie.dev", "v1alpha1", "Connector");
         Api::namespaced_with(client.clone(), &self.ns, &ApiResource::from_gvk_with_plural(&kind, "connectors"))
     }
 
-    /// Starts an operator of this namespace and waits until it hears beats.
+    /// Starts an operator of this namespace and waits until it accepts beats.
     pub(crate) async fn operator(&self, flags: &[&str]) -> Operator {
         let operator = self.replica(flags).await;
         operator.hearing().await;
@@ -108,7 +106,7 @@ impl World {
         self.launch(flags, &[], proxy, cluster).await
     }
 
-    /// Starts an operator that believes to run in this pod of the namespace.
+    /// Starts an operator whose own pod, by its environment, is this pod of the namespace.
     pub(crate) async fn replica_in(&self, pod: &str, flags: &[&str]) -> Operator {
         let (server, authority) = self.cluster.server();
         let proxy = Proxy::to(server).await;
@@ -116,7 +114,7 @@ impl World {
         self.launch(flags, &[("POD_NAME", pod), ("POD_NAMESPACE", &self.ns)], proxy, cluster).await
     }
 
-    /// Starts an operator that looks after all namespaces, and waits until it hears beats. For a cluster that is this
+    /// Starts an operator that watches all namespaces, and waits until it accepts beats. Only for a cluster of this
     /// test's own.
     pub(crate) async fn operator_of_all_namespaces(&self, flags: &[&str]) -> Operator {
         let mut operator = self.replica(flags).await;
@@ -126,21 +124,21 @@ impl World {
         operator
     }
 
-    /// Starts an operator whose requests pass through `faults`, and waits until it hears beats.
+    /// Starts an operator whose requests pass through `faults`, and waits until it accepts beats.
     pub(crate) async fn operator_through(&self, faults: &Faults, flags: &[&str]) -> Operator {
         let operator = self.replica_through(faults, flags).await;
         operator.hearing().await;
         operator
     }
 
-    /// The same, of one that may be the second.
+    /// The same, for an operator that may be the second.
     pub(crate) async fn replica_through(&self, faults: &Faults, flags: &[&str]) -> Operator {
         let proxy = Proxy::to(faults.address).await;
         let cluster = json!({"server": format!("http://{}", proxy.address)});
         self.launch(flags, &[], proxy, cluster).await
     }
 
-    /// Starts an operator of this namespace whose admin port others reach at `host`, and waits until it hears beats.
+    /// Starts an operator of this namespace whose admin port is reachable at `host`, and waits until it accepts beats.
     pub(crate) async fn operator_at(&self, host: std::net::IpAddr, flags: &[&str]) -> Operator {
         self.operator(&[&["--admin", &std::net::SocketAddr::from((host, free_port())).to_string()], flags].concat())
             .await
@@ -173,7 +171,7 @@ impl World {
         Operator::start(Flags { all, env, log, beats, admin }, proxy).await
     }
 
-    /// The operator's: nothing but its own token, and a server whose certificate is verified where it speaks TLS.
+    /// The operator's kubeconfig: only its own token, and a server whose certificate is verified if it speaks TLS.
     pub(crate) async fn kubeconfig(&self, account: &str, cluster: Value) -> String {
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "vigie",
@@ -193,8 +191,7 @@ impl World {
         answer.expect("a token is given").status.expect("it is in the status").token
     }
 
-    /// Creates a Connector, and waits for its token: there is a moment in which its Secret is there and its status does
-    /// not say so yet.
+    /// Creates a Connector, and waits for its token: its Secret exists a moment before its status says so.
     pub(crate) async fn connector(&self, name: &str, spec: Value) -> Connector {
         self.create(name, spec).await;
         let installed = self.installed(name).await;
@@ -206,7 +203,6 @@ impl World {
         installed
     }
 
-    /// Creates a Connector.
     pub(crate) async fn create(&self, name: &str, spec: Value) -> DynamicObject {
         let object = json!({
             "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": {"name": name}, "spec": spec,
@@ -216,7 +212,7 @@ impl World {
         made.unwrap_or_else(|error| panic!("Connector {name} is not admitted: {error}"))
     }
 
-    /// What is installed on a connector's host: its id and its token, from its Secret.
+    /// The id and the token on a connector's host, from its Secret.
     pub(crate) async fn installed(&self, name: &str) -> Connector {
         eventually(SOON, &format!("a token for {name}"), async || {
             let found = self.api::<Secret>().get_opt(&format!("{name}-connector-token")).await;
@@ -230,13 +226,13 @@ impl World {
         .await
     }
 
-    /// A Connector, all of it.
+    /// Reads a whole Connector.
     pub(crate) async fn get(&self, name: &str) -> Value {
         let object = self.connectors().get(name).await.unwrap_or_else(|error| panic!("reading {name}: {error}"));
         serde_json::to_value(object).unwrap()
     }
 
-    /// Waits until `wanted` is true of a Connector.
+    /// Waits until `wanted` is true for a Connector.
     pub(crate) async fn sees(
         &self,
         within: Duration,
@@ -252,7 +248,7 @@ impl World {
         .await
     }
 
-    /// Waits until a Connector's status says this state.
+    /// Waits until a Connector's status has this state.
     pub(crate) async fn state(&self, within: Duration, name: &str, state: &str) -> Value {
         self.sees(within, name, state, |found| text(found, "/status/state") == state).await
     }
@@ -278,22 +274,22 @@ impl World {
         .await
     }
 
-    /// Remembers every state from now on.
+    /// Records every state from now on.
     pub(crate) fn history(&self) -> History {
         History::of(self.connectors())
     }
 
-    /// What the first operator asked of the API server since the test began, as the server counted it.
+    /// The requests of the first operator to the API server since the test began, by the audit log.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.audit.of(&self.user(0))
     }
 
-    /// What the other one did.
+    /// The requests of the second operator.
     pub(crate) fn requests_of_second(&self) -> Vec<Request> {
         self.audit.of(&self.user(1))
     }
 
-    /// What this user did.
+    /// The requests of this user.
     pub(crate) fn requests_of(&self, user: &str) -> Vec<Request> {
         self.audit.of(user)
     }
@@ -302,7 +298,7 @@ impl World {
         format!("system:serviceaccount:{}:{}", self.ns, ACCOUNTS[replica])
     }
 
-    /// Fails if a Secret was ever asked for in another way than by its name.
+    /// Fails if a Secret was ever requested in another way than by its name.
     pub(crate) fn secrets_were_asked_for_by_name(&self) {
         let asked: Vec<_> = self.requests().into_iter().filter(|request| request.resource == "secrets").collect();
         assert!(!asked.is_empty(), "the audit log knows of Secrets");
@@ -311,32 +307,32 @@ impl World {
         assert!(broad.is_none(), "{broad:?}");
     }
 
-    /// Has a Connector looked at anew, as any change to it does.
+    /// Triggers a reconcile of a Connector, as any change to it does.
     pub(crate) async fn nudge(&self, name: &str) {
         let now = jiff::Timestamp::now().to_string();
         self.patch(name, json!({"metadata": {"annotations": {"test.vigie.dev/nudge": now}}})).await;
     }
 
-    /// kubectl in this namespace, as the administrator.
+    /// Runs kubectl in this namespace, as the administrator.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Ran {
         let mut all = vec!["-n", &self.ns];
         all.extend(args);
         self.cluster.kubectl(&all)
     }
 
-    /// The built binary as a person calls it, with the administrator's kubeconfig.
+    /// Runs the built binary as a person does, with the administrator's kubeconfig.
     pub(crate) fn vigie(&self, args: &[&str]) -> Ran {
         run(Command::new(env!("CARGO_BIN_EXE_vigie")).args(args).env("KUBECONFIG", self.cluster.kubeconfig()))
     }
 
-    /// A directory of this test's own.
+    /// Creates a directory of this test's own.
     pub(crate) fn folder(&self, name: &str) -> PathBuf {
         let folder = self.dir.join(name);
         std::fs::create_dir(&folder).expect("a test's directory can be made");
         folder
     }
 
-    /// A file of this test's own.
+    /// Creates a file of this test's own.
     pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
         let file = self.dir.join(name);
         write_private(&file, content);

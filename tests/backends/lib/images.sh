@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# The backends, built into a cache that all checkouts of this machine share: a directory for each, with a Dockerfile
+# Builds the backends into a cache that all checkouts of this machine share: a directory for each, with a Dockerfile
 # that needs no base image.
 
 CACHE=${VIGIE_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set; set VIGIE_CACHE to say where to keep what is built}/.cache}/vigie}
 CACHE=$(realpath -m -- "$CACHE")
 IMAGES=$CACHE/backends
 
-# Which part of the JDK Spring Boot, Tomcat and the database drivers ask for. java.desktop is for java.beans.
+# The modules of the JDK that Spring Boot, Tomcat and the database drivers need. java.desktop is for java.beans.
 jre_modules=java.base,java.desktop,java.instrument,java.management,java.naming,java.security.jgss,java.sql,java.xml,jdk.crypto.ec,jdk.management,jdk.unsupported
 
-# Spring Boot of the pom, or the one that is asked for instead.
+# The Spring Boot version of spring-4, in place of the pom's.
 spring_four=4.0.0
 
-# Prints the directory of an image, which may not be there yet: its key is made of everything that it is made of.
+# Prints the directory of an image, which may not exist yet: its key is a hash of all its inputs.
 locate() {
   local what=$1 key
   key=$(
@@ -36,7 +36,7 @@ locate() {
   printf '%s\n' "$IMAGES/$key/$what"
 }
 
-# Builds what is not there, and prints its directory.
+# Builds the image if it is missing, and prints its directory.
 ensure() {
   local what=$1 directory lock began=$SECONDS unfinished
   directory=$(locate "$what")
@@ -48,7 +48,7 @@ ensure() {
       flock "$lock"
     fi
     if [[ ! -d $directory ]]; then
-      # Under the lock nobody else writes here: what is found was interrupted.
+      # Under the lock no other run writes here: the remaining directories are from interrupted builds.
       rm -rf "$IMAGES"/unfinished.*
       unfinished=$(mktemp -d "$IMAGES/unfinished.XXXXXX")
       case $what in
@@ -57,10 +57,10 @@ ensure() {
         spring-4) build_spring "$unfinished" "$spring_four" ;;
       esac
       mkdir -p "$(dirname "$directory")"
-      # mktemp made it for us alone; in an image it is everybody's, and so is /tmp, where Tomcat works.
+      # mktemp makes it private; every user of an image may read it, and may write to /tmp, where Tomcat works.
       chmod -R go=u-w "$unfinished"
       [[ ! -d $unfinished/root/tmp ]] || chmod 1777 "$unfinished/root/tmp"
-      # The directory gets its name when all of it is built.
+      # The directory gets its final name when it is complete.
       mv -T "$unfinished" "$directory"
       say "$what built in $((SECONDS - began)) s"
     fi
@@ -79,7 +79,7 @@ build_misbehave() {
   cp "$HERE/misbehave/Dockerfile" "$1/"
 }
 
-# build_spring DIRECTORY VERSION: of Spring Boot; empty is that of the pom.
+# build_spring DIRECTORY VERSION: VERSION is that of Spring Boot; empty is that of the pom.
 build_spring() {
   local directory=$1 version=$2 jdk work=$1/work
   jdk=$(find_jdk)
@@ -107,15 +107,15 @@ build_spring() {
   rm -rf "$work"
 }
 
-# The flags of the image's entry point: the compiler and the collector that start fastest and take least.
+# The flags of the image's entry point: the compiler and the collector that start fastest and need least memory.
 java_flags=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1)
 
-# Spring Boot's own layout for containers, and what its classes look like when they are loaded (class data sharing):
-# a start costs 3 s of a processor instead of 7.6. The archive is good for files of the same age only, except of files
-# from 1970, whose age Java does not ask for: a copy does not have to keep it.
+# Spring Boot's own layout for containers, and an archive of its loaded classes (class data sharing): a start costs 3 s
+# of a processor instead of 7.6. Java checks the age of the files that the archive refers to, except for files from
+# 1970: with that date a copy need not keep the age.
 lay_application() {
   local jar=$1 root=$2 java=$2/jre/bin/java
-  # Joined by &&: `set -e` does not hold where the caller looks at the status.
+  # Joined by &&: `set -e` has no effect where the caller tests the status.
   "$java" -Xshare:dump "${java_flags[@]}" &&
     "$java" -Djarmode=tools -jar "$jar" extract --destination "$root/app" --force &&
     touch -d @0 "$root"/app/backend.jar "$root"/app/lib/*.jar &&
@@ -126,15 +126,15 @@ lay_application() {
     ) && [[ -e $root/app/backend.jsa ]]
 }
 
-# Copies the loader and the libraries that a JRE without a screen needs to where the loader looks for them.
+# Copies the loader and the libraries that a JRE without a screen needs to the paths where the loader looks for them.
 copy_libraries() {
   local root=$1 library name folder
   mkdir -p "$root/etc" "$root/lib" "$root/lib64"
-  # The loader stands first, at the path that is written in every program.
+  # The loader must be at the path that is written in every program.
   for library in "$root"/jre/bin/java "$root"/jre/lib/server/libjvm.so "$root"/jre/lib/lib{java,net,nio,zip,management,management_ext,extnet,instrument,jimage,verify}.so; do
     [[ ! -e $library ]] || ldd "$library"
   done | awk '$1 ~ /^\// { print $1 } $3 ~ /^\// { print $3 }' | grep -v "^$root/" | sort -u >"$root/libraries"
-  # Name resolution loads these by itself, when it is first asked.
+  # Name resolution loads these at runtime, on its first use.
   folder=$(dirname "$(grep -m 1 '/libc\.so\.' "$root/libraries")")
   for name in libnss_dns.so.2 libnss_files.so.2 libresolv.so.2; do printf '%s\n' "$folder/$name" >>"$root/libraries"; done
   while read -r library; do

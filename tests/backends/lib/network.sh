@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# A network that consists of documentation addresses, so that nothing that is recorded has to be rewritten:
+# A network that consists of documentation addresses, so that no recorded text has to be rewritten:
 #   192.0.2.10     the host on which everything listens, also backend.example.com
 #   192.0.2.53     the name server (see --dns in ../README.md)
-#   192.0.2.66     behind a firewall that drops: packets to it vanish, as to any other address of 192.0.2.0/24
+#   192.0.2.66     behind a firewall that drops: packets to it are lost, as to any other address of 192.0.2.0/24
 #   198.51.100.0/24  no route to host
-# Nothing else has a route.
+# No other address has a route.
 
 HOST=192.0.2.10
 SCRATCH=
@@ -15,7 +15,7 @@ lay_network() {
   hostname backend-0
   ip link set lo up
   ip addr add 192.0.2.53/32 dev lo
-  # A cable whose other end nobody listens at: without ARP, every packet is taken and none is answered.
+  # A veth pair without a listener on the other end: without ARP, every packet is accepted and none is answered.
   ip link add cable0 arp off type veth peer name cable1
   ip addr add "$HOST/24" dev cable0
   ip link set cable0 up
@@ -29,7 +29,7 @@ lay_network() {
   await 10 "the name server listens" grep -q dns "$SCRATCH/names"
 }
 
-# await SECONDS WHAT COMMAND...: until the command succeeds.
+# await SECONDS WHAT COMMAND...: repeats the command until it succeeds.
 await() {
   local deadline=$((SECONDS + $1)) what=$2
   shift 2

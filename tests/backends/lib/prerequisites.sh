@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What must be installed. Everything that is missing is named; root on Debian gets it installed, with apt-get.
+# The required programs. Names everything that is missing; as root on Debian installs it, with apt-get.
 
 missing_packages=()
 missing_sentences=()
@@ -10,7 +10,7 @@ lacks() { # PACKAGES (of Debian, or empty) SENTENCE
   missing_sentences+=("$2")
 }
 
-# Where a JDK of version 17 or newer is, with jlink and what it links.
+# Prints the path of a JDK of version 17 or newer, with jlink and the modules that it links.
 find_jdk() {
   local home version
   for home in "${JAVA_HOME:-}" /usr/lib/jvm/java-17-openjdk-* "$(dirname "$(dirname "$(readlink -f "$(command -v javac || echo /none/none)")")")"; do
@@ -46,7 +46,7 @@ needs_recording() {
   command -v unshare >/dev/null || lacks util-linux "unshare is missing, for a network of our own (Debian: util-linux)."
 }
 
-# Installs what is missing where we may, and otherwise ends after naming it.
+# Installs missing packages where allowed, and otherwise names them and exits.
 meet_prerequisites() {
   ((${#missing_sentences[@]} > 0)) || return 0
   local sentence

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What Prometheus says about targets that are wrong in every way that we can make.
+# The errors that Prometheus reports for targets with every fault that we can produce.
 
 PROMETHEUS_API=http://192.0.2.90:9090/api/v1
 
@@ -10,14 +10,14 @@ record_prometheus() {
   ip addr add 192.0.2.90/32 dev lo
   start_targets
   write_configuration >"$SCRATCH/prometheus.yml"
-  # shellcheck disable=SC2153 # said by the outer part
+  # shellcheck disable=SC2153 # set by the outer run
   "$PROMETHEUS" --config.file="$SCRATCH/prometheus.yml" --storage.tsdb.path="$SCRATCH/tsdb" \
     --web.listen-address=192.0.2.90:9090 >"$SCRATCH/prometheus.log" 2>&1 &
   local prometheus=$!
   await 60 "Prometheus is ready" curl -fsS "http://192.0.2.90:9090/-/ready"
   await 60 "every target was scraped" all_scraped
   curl -fsS "$PROMETHEUS_API/targets" | steady_targets >"$into/targets.json"
-  # The same failure is told in different words, whichever timer ran out first.
+  # The error text of the same failure depends on the timer that runs out first.
   record_errors >"$into/errors.json"
   curl -fsS "$PROMETHEUS_API/targets?state=dropped" | steady_targets >"$into/targets-dropped.json"
   sed "s|$SCRATCH|/certificates|g" "$SCRATCH/prometheus.yml" >"$into/prometheus.yml"
@@ -32,7 +32,8 @@ tls_target() {
 }
 
 start_targets() {
-  # The real thing, exposed and not. Tomcat gives no reason with its status, which changes Prometheus' words.
+  # A real Spring Boot application, exposed and not. Tomcat sends no reason phrase, which changes Prometheus' error
+  # text.
   lay_root "$SPRING"
   with "$UP" SERVER_PORT=8090 MANAGEMENT_SERVER_PORT=8091 "$ALL"
   with "$UP" SERVER_PORT=8092 MANAGEMENT_SERVER_PORT=8093
@@ -54,12 +55,12 @@ job() {
 write_configuration() {
   local main=$HOST:8081
   cat <<-'YAML'
-	# Names are what tests look for. The intervals are short, to be waited for; Debian's default is 15 s.
+	# Tests match these names. The intervals are short, so that waiting is short; Debian's default is 15 s.
 	global: {scrape_interval: 2s, scrape_timeout: 1s}
 	scrape_configs:
 	YAML
   job up "$main"
-  # A JVM's first answers take their time.
+  # A JVM's first answers are slow.
   job spring-up "$HOST:8091" /actuator/prometheus http 'scrape_timeout: 2s'
   job spring-not-exposed "$HOST:8093" /actuator/prometheus http 'scrape_timeout: 2s'
   job connection-refused "$HOST:9999"
@@ -93,7 +94,7 @@ write_configuration() {
   job dns-no-such-host nxdomain.example.com:8081
   job dns-server-failure servfail.example.com:8081
   job dns-silent silent.example.com:8081
-  # Patient enough to hear the resolver give up, which it does after a second.
+  # The timeout is long enough for the resolver to give up, which takes a second.
   job dns-silent-patient silent.example.com:8081 /metrics http 'scrape_timeout: 2s'
   job dns-no-address empty.example.com:8081
   job by-name backend.example.com:8081
@@ -106,7 +107,7 @@ write_configuration() {
   job tls-wrong-name-by-name backend.example.com:8445 /metrics https "tls_config: {ca_file: $SCRATCH/tls-wrong-name/ca.crt}"
   job tls-client-certificate "$HOST:8446" /metrics https "tls_config: {ca_file: $SCRATCH/tls-client-certificate/ca.crt}"
   job wrong-password "$main" /auth/basic/metrics http 'basic_auth: {username: right, password: wrong}'
-  # A first scrape comes at a moment of the interval that is as good as random: this one comes too late to be seen.
+  # The first scrape comes at a practically random moment of the interval: this one comes too late to be seen.
   job not-yet-scraped "$main" /metrics http 'scrape_interval: 1d'
   job dropped "$main" /metrics http 'relabel_configs: [{source_labels: [__address__], action: drop}]'
   job labelled "$main" /metrics http 'relabel_configs: [{target_label: namespace, replacement: shop}, {target_label: pod, replacement: orders-0}]'
@@ -120,7 +121,7 @@ all_scraped() {
         and $health["spring-not-exposed"] == "down"'
 }
 
-# Moments and durations become constants, unless they are the timeout.
+# Times and durations become constants, except the timeout.
 steady_targets() {
   jq '.data.activeTargets |= (map(
       (if .lastScrape | startswith("0001") | not then .lastScrape = "2026-01-01T00:00:00Z" else . end)
@@ -128,18 +129,18 @@ steady_targets() {
       | sort_by(.scrapePool))' | steady_errors
 }
 
-# As do the ports of clients, and the moments that certificates are about.
+# So do the ports of clients, and the dates in certificate errors.
 steady_errors() {
   sed -E \
     -e 's/([0-9.]+):[0-9]+->/\1:49152->/g' \
     -e 's/current time [0-9TZ:-]+ is after [0-9TZ:-]+/current time 2026-01-02T00:00:00Z is after 2026-01-01T00:00:00Z/g'
 }
 
-# Every wording of each target's error that comes up within half a minute.
+# Every error text of each target that occurs within half a minute.
 record_errors() {
   local until=$((SECONDS + 30))
   while ((SECONDS < until)); do
-    # Parsed and written again, so that an arrow is an arrow.
+    # Parsed and written again, so that an escaped arrow becomes an arrow.
     curl -fsS "$PROMETHEUS_API/targets?state=active" | jq -c .
     read -rt 0.3 <> <(:) || true
   done | steady_errors | jq -s '[.[].data.activeTargets[] | select(.lastError != "") | {key: .scrapePool, value: .lastError}]

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the commands tell. Progress goes to stderr: stdout is for what the caller reads.
+# Output of the commands. Progress goes to stderr: stdout is for the caller to read.
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -10,7 +10,6 @@ fail() {
   exit 1
 }
 
-# Wrong usage.
 refuse() {
   complain "$@"
   exit 2

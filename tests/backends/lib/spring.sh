@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What the Spring Boot backend answers, under one setting after the other.
+# The answers of the Spring Boot backend, under one setting after the other.
 
-ROOT= # of the image, as a container sees it
+ROOT= # the image's root, as a container sees it
 APPLICATION=
 SETTINGS=()
 
-# What can be recorded by itself.
+# The groups that can be recorded separately.
 spring_groups=(defaults exposed exposure paths unhealthy configuration databases wrong_password)
 
-# record_spring IMAGE DIRECTORY GROUP: of a group, or of all when it is empty.
+# record_spring IMAGE DIRECTORY GROUP: records one group, or all when GROUP is empty.
 record_spring() {
   local image=$1 into=$GOLDEN/$2 group=${3#/}
   say "recording $2 ${group:-anew}"
@@ -28,7 +28,7 @@ record_spring() {
 
 jar_version() { find "$1/root/app/lib" -name 'spring-boot-[0-9]*.jar' | sed -E 's|.*/spring-boot-([0-9.]+)\.jar$|\1|'; }
 
-# The image's files below a root of their own, with what a container is given besides.
+# Puts the image's files below a root of their own, with the files that a container gets in addition.
 lay_root() {
   local part
   ROOT=$SCRATCH/root.$(basename "$(dirname "$1")")
@@ -43,18 +43,18 @@ lay_root() {
   mount --rbind /dev "$ROOT/dev"
 }
 
-# begin VARIABLE=VALUE...: starts the application with these settings and nothing else.
+# begin VARIABLE=VALUE...: starts the application with only these settings.
 begin() {
   SETTINGS=("$@")
-  # Emptied here: what is started may take its time until it does that, and the last one's words still stand there.
+  # Emptied here: a new process may empty it late, and until then it contains the last output of the previous one.
   : >"$SCRATCH/log"
   env -i "$@" unshare --root="$ROOT" --wd=/app /jre/bin/java "${JAVA_FLAGS[@]}" -jar backend.jar >>"$SCRATCH/log" 2>&1 &
   APPLICATION=$!
 }
-# As the image's entry point.
+# The same flags as the image's entry point.
 JAVA_FLAGS=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:SharedArchiveFile=backend.jsa)
 
-# with VARIABLE=VALUE...: starts it and waits until it says that it is ready.
+# with VARIABLE=VALUE...: starts it and waits until it reports that it is ready.
 with() {
   begin "$@"
   await 300 "the application is ready with $*" ready_or_ended
@@ -71,7 +71,7 @@ end() {
   wait "$APPLICATION" 2>/dev/null || true
 }
 
-# answer FILE URL: records an answer's body as it came, but for what changes with every recording.
+# answer FILE URL: records an answer's body unchanged, except for values that differ in every recording.
 answer() {
   local file=$1 url=$2 said
   said=$(curl -sS --max-time 60 -o "$SCRATCH/body" -w '{"status":%{http_code},"contentType":"%{content_type}"}' "$url")
@@ -79,7 +79,7 @@ answer() {
   note_case "$file" "$said" "$url"
 }
 
-# note_case FILE WHAT-WAS-SEEN URL: where a file comes from, among all the others.
+# note_case FILE RESPONSE URL: records the origin of a file.
 note_case() {
   # shellcheck disable=SC2016 # jq's variables
   jq --arg file "$1" --argjson said "$2" --arg url "$3" '({file: $file, url: $url} + $said + {
@@ -89,7 +89,7 @@ note_case() {
   cp "$SCRATCH/cases" cases.json
 }
 
-# Times, sizes of this machine's disk and durations are no one's concern: they become constants.
+# Times, sizes of this machine's disk and durations are irrelevant: they become constants.
 steady_body() {
   sed -E \
     -e 's/"timestamp":"[^"]*"/"timestamp":"2026-01-01T00:00:00.000+00:00"/' \
@@ -143,7 +143,7 @@ record_exposed() {
   end
 }
 
-# page FILE ACCEPT: records the beginning and the end of the metrics page. Its numbers are those of the moment.
+# page FILE ACCEPT: records the beginning and the end of the metrics page. Its numbers differ in every recording.
 page() {
   local said
   said=$(curl -sS --max-time 60 -H "Accept: $2" -o "$SCRATCH/body" -w '{"status":%{http_code},"contentType":"%{content_type}"}' "$M/prometheus")
@@ -221,11 +221,11 @@ record_unhealthy() {
   with "$UP" "$APART" "$DETAILS" MANAGEMENT_HEALTH_DISKSPACE_THRESHOLD=8192TB
   answer health/disk-full.json "$M/health"
   end
-  # Nothing to ask, so nothing is wrong. (UNKNOWN takes an indicator that says it, that is code.)
+  # No indicator, so nothing is wrong. (UNKNOWN needs an indicator that reports it, which needs code.)
   with "$UP" "$APART" "$DETAILS" "$NO_PROBES" MANAGEMENT_HEALTH_DEFAULTS_ENABLED=false
   answer health/no-indicators.json "$M/health"
   end
-  # DOWN, and still 200: whoever looks at the status only is deceived.
+  # DOWN, and still 200: a prober that reads only the status code sees no fault.
   with "${REFUSED}" "$IMPATIENT" "$APART" "$DETAILS" MANAGEMENT_ENDPOINT_HEALTH_STATUS_HTTPMAPPING_DOWN=200
   answer health/down-with-200.json "$M/health"
   end

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# What the Spring Boot backend says when it fails to start, cut as Kubernetes cuts it.
+# The output of the Spring Boot backend when it fails to start, truncated as Kubernetes does.
 
-# dies NAME VARIABLE=VALUE...: records the last words of a start that fails.
+# dies NAME VARIABLE=VALUE...: records the last output of a start that fails.
 dies() {
   local name=$1 status=0
   shift
@@ -9,16 +9,16 @@ dies() {
   await 300 "the start $name fails" ended "$APPLICATION"
   wait "$APPLICATION" || status=$?
   steady_log <"$SCRATCH/log" >"$SCRATCH/steady"
-  # What terminationMessagePolicy FallbackToLogsOnError leaves: the last 80 lines, and of these the last 2 KiB.
+  # The text that terminationMessagePolicy FallbackToLogsOnError keeps: the last 80 lines, and of these the last 2 KiB.
   tail -n 80 "$SCRATCH/steady" | tail -c 2048 >"starts/$name.fallback.txt"
-  # The most that a program can leave itself, in /dev/termination-log.
+  # The longest message that a program can write itself, to /dev/termination-log.
   tail -c 4096 "$SCRATCH/steady" >"starts/$name.message.txt"
   note_case "starts/$name.message.txt" "{\"exitCode\":$status}" ""
 }
 
 ended() { ! kill -0 "$1" 2>/dev/null || [[ $(ps -o stat= -p "$1") == Z* ]]; }
 
-# Process 1 of a container, at one moment.
+# The log of process 1 of a container, with a constant time.
 steady_log() {
   sed -E \
     -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/2026-01-01T00:00:00.000Z/g' \
@@ -31,11 +31,11 @@ steady_log() {
 record_configuration() {
   dies no-datasource "$APART"
   dies bad-port "$UP" SERVER_PORT=s3cr3t-not-a-port
-  # The reason of a binding failure that speaks of a refused connection, and is none.
+  # The reason of a binding failure whose text mentions a refused connection, although none was refused.
   dies bad-timeout "$UP" "SPRING_DATASOURCE_HIKARI_CONNECTIONTIMEOUT=Connection refused (s3cr3t-password)"
   dies access-and-enabled "$UP" MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS=none MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED=false
-  # Spelt so, the variable is also read as a property of the pool's `connection`, and binding that one opens it: the
-  # start fails for a database that an application may not even need yet, and calls it a binding failure.
+  # With this spelling the variable is also read as a property of the pool's `connection`, and its binding opens the
+  # pool: the start fails because of a database that the application may not need yet, and reports a binding failure.
   dies binding-refused "$REFUSED" SPRING_DATASOURCE_HIKARI_CONNECTION_TIMEOUT=1000
   dies binding-dropped "$DROPPED" SPRING_DATASOURCE_HIKARI_CONNECTION_TIMEOUT=1000
   dies no-config-file "$UP" SPRING_CONFIG_IMPORT=file:/config/orders.properties
@@ -63,7 +63,7 @@ record_databases() {
   dies database-unknown-host SPRING_DATASOURCE_URL=jdbc:postgresql://nxdomain.example.com:5432/orders "$IMPATIENT" "$needed"
 }
 
-# A real PostgreSQL, where there is one.
+# A real PostgreSQL, if one is installed.
 record_wrong_password() {
   local programs data=$SCRATCH/postgres as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
   programs=$(find /usr/lib/postgresql/*/bin -maxdepth 0 2>/dev/null | tail -n 1)
@@ -86,7 +86,7 @@ record_wrong_password() {
   dies no-such-database "SPRING_DATASOURCE_URL=$database/nosuch" SPRING_DATASOURCE_USERNAME=orders SPRING_DATASOURCE_PASSWORD=s3cr3t-right "$IMPATIENT" "$needed"
   with "SPRING_DATASOURCE_URL=$database/postgres" SPRING_DATASOURCE_USERNAME=orders SPRING_DATASOURCE_PASSWORD=s3cr3t-right "$IMPATIENT" "$APART" "$DETAILS"
   answer health/up-postgresql.json "$M/health"
-  # The database goes away while the application runs.
+  # The database ends while the application runs.
   kill -INT "$POSTGRES"
   wait "$POSTGRES" || true
   rm -rf "$data"

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// springVariant is how the actuator answers; nil is as Spring Boot does when all is well and exposed.
+// springVariant selects the actuator's answers; nil means those of a healthy Spring Boot with everything exposed.
 type springVariant *actuator
 
 type object = map[string]any
 
-// actuator is what Spring Boot's management endpoints say. The shapes are those recorded in tests/golden.
+// actuator describes the answers of Spring Boot's management endpoints. The shapes are those recorded in tests/golden.
 type actuator struct {
 	status     string
 	components object   // nil: not shown, Spring Boot's default
 	old        bool     // Spring Boot 2.0 and 2.1: `details` instead of `components`, and the V2 content type
 	links      []string // of the endpoints; nil: all of `exposed`
 	foreign    bool     // the links lead to another host
-	mapped     string   // the path of prometheus, where it is not its name
-	noRegistry bool     // exposed, but there is nothing to expose
+	mapped     string   // the path of prometheus, if it differs from its name
+	noRegistry bool     // exposed, but without a registry
 	gone       bool     // no actuator at all
 }
 
@@ -40,7 +40,7 @@ var (
 	ping = object{"status": "UP"}
 )
 
-// springVariants by the name that follows `spring/`.
+// springVariants by the name after `spring/`.
 var springVariants = map[string]actuator{
 	"up":                {status: "UP", components: object{"db": dbUp, "diskSpace": diskUp, "ping": ping}},
 	"up-bare":           {status: "UP"},
@@ -80,7 +80,7 @@ var springModes = func() map[string]mode {
 // statusCodes are Spring Boot's; every other status is answered with 200.
 var statusCodes = map[string]int{"DOWN": http.StatusServiceUnavailable, "OUT_OF_SERVICE": http.StatusServiceUnavailable}
 
-// serveActuator answers below /actuator; `path` is what follows.
+// serveActuator answers below /actuator; `path` is the rest.
 func (v *visit) serveActuator(path string) {
 	variant := v.spring
 	if variant == nil {
@@ -120,7 +120,7 @@ func (v *visit) serveActuator(path string) {
 func (v *visit) serveHealth(variant springVariant, group string) {
 	status, components := variant.status, variant.components
 	if group != "" {
-		// The groups ask about the process only, unless that is what is wrong.
+		// The groups check only the process, unless the process is the fault.
 		name := map[string]string{"liveness": "livenessState", "readiness": "readinessState"}[group]
 		if name == "" {
 			v.notFound()
@@ -183,7 +183,7 @@ func (v *visit) springJSON(variant springVariant, code int, body any) {
 	_ = json.NewEncoder(v.w).Encode(body)
 }
 
-// notFound is Spring Boot's own page for a path that nothing serves.
+// notFound is Spring Boot's own page for an unknown path.
 func (v *visit) notFound() {
 	v.w.Header().Set("Content-Type", "application/json")
 	v.w.WriteHeader(http.StatusNotFound)

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// bodyModes answer with a body that is not what it should be.
+// bodyModes answer with a wrong body.
 var bodyModes = map[string]mode{
 	"content-type": func(v *visit) {
 		v.retype(v.parameter("value", "text/html; charset=utf-8"))
@@ -24,7 +24,7 @@ var bodyModes = map[string]mode{
 		_, _ = io.WriteString(v.w, "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body>It works</body></html>\n")
 	},
 	"empty": func(v *visit) { v.w.WriteHeader(http.StatusOK) },
-	// So many bytes of valid exposition, with a length that says so.
+	// This many bytes of valid exposition, with a matching length.
 	"huge": func(v *visit) {
 		bytes := int64(v.number("bytes", 64<<20))
 		v.asMetrics()
@@ -52,13 +52,13 @@ var bodyModes = map[string]mode{
 		v.w.Header().Set("Content-Encoding", "gzip")
 		writer := gzip.NewWriter(v.w)
 		_, _ = io.WriteString(writer, goodPage(1000))
-		_ = writer.Flush() // and no end
+		_ = writer.Flush() // and no trailer
 	},
 }
 
 const commentLine = "# a comment that says nothing and is perfectly valid\n"
 
-// repeated is a text without end.
+// repeated is an endless text.
 type repeated struct {
 	text string
 	at   int
@@ -78,11 +78,11 @@ func (v *visit) asMetrics() {
 	v.w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 }
 
-// retype answers with another content type; the page is the metrics page where the path names none.
+// retype answers with another content type; the page is the metrics page unless the path names one.
 func (v *visit) retype(kind string) {
 	v.page = metricsPage
 	whole := v.record()
-	// The nil keeps Go from guessing one.
+	// The nil keeps Go from guessing a content type.
 	v.w.Header()["Content-Type"] = nil
 	if kind != "" {
 		v.w.Header().Set("Content-Type", kind)
@@ -102,9 +102,9 @@ func (v *visit) compress() {
 	_ = writer.Close()
 }
 
-// answerModes are statuses, and who is let in.
+// answerModes are statuses and authentication.
 var answerModes = map[string]mode{
-	// status/503: the rest of the path is the body, where it is a page.
+	// status/503: the rest of the path is the body, if it is a page.
 	"status": func(v *visit) {
 		code, err := strconv.Atoi(v.take())
 		if err != nil || code < 200 || code > 999 {
@@ -123,7 +123,7 @@ var answerModes = map[string]mode{
 		v.w.WriteHeader(code)
 		_, _ = v.w.Write(body.body.Bytes())
 	},
-	// A proxy whose backend is away.
+	// A proxy without its backend.
 	"gateway": func(v *visit) {
 		code := int(v.number("code", 502))
 		v.w.Header().Set("Server", "nginx/1.22.1")
@@ -133,7 +133,7 @@ var answerModes = map[string]mode{
 	},
 	"auth/bearer": func(v *visit) { v.letIn("bearer", `Bearer realm="misbehave"`) },
 	"auth/basic":  func(v *visit) { v.letIn("basic", `Basic realm="misbehave"`) },
-	// Known, and not allowed: 403 whoever asks.
+	// Authenticated, and not allowed: 403 for every client.
 	"auth/forbidden": func(v *visit) { http.Error(v.w, "forbidden", http.StatusForbidden) },
 }
 
@@ -146,7 +146,7 @@ func (v *visit) letIn(scheme, challenge string) {
 	http.Error(v.w, "unauthorized", http.StatusUnauthorized)
 }
 
-// letsIn says whether a request brings the right credentials.
+// letsIn reports whether a request has the right credentials.
 func (s *site) letsIn(r *http.Request, scheme string) bool {
 	given, wanted := "", s.config.basic
 	if scheme == "bearer" {
@@ -157,12 +157,12 @@ func (s *site) letsIn(r *http.Request, scheme string) bool {
 	return subtle.ConstantTimeCompare([]byte(given), []byte(wanted)) == 1
 }
 
-// redirectModes lead elsewhere; `code` is 302 where it is not given.
+// redirectModes redirect; `code` is 302 by default.
 var redirectModes = map[string]mode{
 	"redirect/to": func(v *visit) { v.redirect(v.parameter("location", "/")) },
-	// To itself, for ever.
+	// To itself, forever.
 	"redirect/loop": func(v *visit) { v.redirect(v.r.URL.RequestURI()) },
-	// So many hops, then the rest of the path.
+	// This many hops, then the rest of the path.
 	"redirect/chain": func(v *visit) {
 		hops := int(v.number("hops", 3))
 		if hops <= 0 {
@@ -185,7 +185,7 @@ func (v *visit) redirect(location string) {
 		http.Error(v.w, "that location is no URL", http.StatusBadRequest)
 		return
 	}
-	// Not http.Redirect: that one would tidy the location up.
+	// http.Redirect would clean the location.
 	v.w.Header().Set("Location", location)
 	v.w.WriteHeader(int(v.number("code", http.StatusFound)))
 }

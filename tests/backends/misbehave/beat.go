@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// beat is what an agent tells its operator now and then. The operator drops fields that it does not know.
+// beat is an agent's heartbeat. The operator drops fields that it does not know.
 type beat struct {
 	ID    string `json:"connector_id"`
 	Token string `json:"token"`
 	PodID string `json:"pod_uid,omitempty"`
 }
 
-// beatOn has this process pose as an agent: it sends heartbeats, and stops when its main port hangs, for then the
-// whole process is to be thought of as deadlocked.
+// beatOn makes this process act as an agent: it sends heartbeats, and stops when its main port hangs, because then the
+// whole process counts as deadlocked.
 func (s *site) beatOn() {
 	body, err := json.Marshal(beat{s.config.beatID, s.config.beatToken, s.config.beatPodUID})
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *site) beatOn() {
 	defer every.Stop()
 	for !s.isHung("main") {
 		if err := send(&client, s.config.beatTo, body); err != nil {
-			// Nothing of the request: it holds the token.
+			// Without the request: it contains the token.
 			fmt.Fprintln(os.Stderr, "misbehave: a beat was not heard:", err)
 		}
 		select {

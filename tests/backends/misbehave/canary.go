@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// canary is what must never be seen where a target's words may not appear: each place has its own, so that a leak
-// says where it came from.
+// canary is text that must never appear where a target's text is forbidden: each place has its own, so that a leak
+// shows its origin.
 func canary(place string) string { return "CANARY-" + place + "-8f1c" }
 
-// canaryModes answer like others, with canaries wherever a target can put words.
+// canaryModes answer like others, with canaries wherever a target can put text.
 var canaryModes = map[string]mode{
 	"canary/error":    func(v *visit) { v.sing(http.StatusServiceUnavailable, "text/plain", canary("body")+"\n") },
 	"canary/ok":       func(v *visit) { v.sing(http.StatusOK, "text/plain", canary("body")+"\n") },
@@ -42,7 +42,7 @@ var canaryModes = map[string]mode{
 	},
 }
 
-// sing answers with a canary in the status line and in several headers. Go's server writes no reason of our own.
+// sing answers with a canary in the status line and in several headers. Go's server writes no custom reason phrase.
 func (v *visit) sing(code int, kind, body string, headers ...string) {
 	head := []string{
 		fmt.Sprintf("HTTP/1.1 %d %s", code, canary("reason")),
@@ -59,7 +59,7 @@ func (v *visit) sing(code int, kind, body string, headers ...string) {
 	})
 }
 
-// canaryMetrics is a page that breaks in its sixth line.
+// canaryMetrics is a page with a syntax error in its sixth line.
 func canaryMetrics() string {
 	name := strings.ReplaceAll(canary("metric"), "-", "_")
 	return "# HELP " + name + " " + canary("help") + "\n# TYPE " + name + " gauge\n" +
@@ -67,7 +67,7 @@ func canaryMetrics() string {
 		canary("broken-line") + "\n"
 }
 
-// singActuator is a health page and a link list that say more than they should, in shapes that parse.
+// singActuator is a health page and a link list with canaries, in shapes that parse.
 func (v *visit) singActuator() {
 	said, code := object{}, http.StatusOK
 	switch {

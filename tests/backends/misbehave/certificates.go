@@ -30,7 +30,7 @@ type issuer struct {
 	key         *ecdsa.PrivateKey
 }
 
-// forge makes a CA, a certificate as wrong as --tls says, and one for clients; it writes all of them to --tls-dir.
+// forge creates a CA, a certificate with the fault of --tls, and one for clients; it writes all of them to --tls-dir.
 func forge(c config, address string) (*tls.Config, error) {
 	if !slices.Contains(tlsModes, c.tls) {
 		return nil, fmt.Errorf("--tls %q is none of %s", c.tls, strings.Join(tlsModes, ", "))
@@ -115,7 +115,7 @@ func (i *issuer) issue(t *x509.Certificate) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// names puts into a certificate what --tls-names says, or how this host is reached.
+// names puts the names of --tls-names into a certificate, or by default this host's addresses.
 func names(t *x509.Certificate, c config, address string) {
 	wanted := strings.Split(c.tlsNames, ",")
 	if c.tlsNames == "" {
@@ -169,7 +169,7 @@ func write(directory string, ca *issuer, server, client tls.Certificate) error {
 // spoilt is a listener whose connections end, or stop, before TLS begins.
 func spoilt(l net.Listener, kind string) net.Listener {
 	spoil := map[string]func(net.Conn){
-		// Until the other side gives up: a connection that nobody holds is closed by the garbage collector.
+		// Until the other side gives up: the garbage collector closes a connection without a reference.
 		"hang":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
 		"reset": func(c net.Conn) { readSome(c); reset(c) },
 		"close": func(c net.Conn) { readSome(c); closeWriting(c) },
@@ -190,7 +190,7 @@ type spoiltListener struct {
 	spoil func(net.Conn)
 }
 
-// Accept hands nothing to the server: what comes is spoilt here. It returns when the listener is closed.
+// Accept hands nothing to the server: it spoils the connections itself. It returns when the listener is closed.
 func (l *spoiltListener) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
@@ -204,7 +204,7 @@ func (l *spoiltListener) Accept() (net.Conn, error) {
 	}
 }
 
-// readSome waits for the client's first bytes, so that what follows is seen as an answer to them.
+// readSome waits for the client's first bytes, so that the client sees the next event as an answer to them.
 func readSome(c net.Conn) {
 	_, _ = c.Read(make([]byte, 1024))
 }

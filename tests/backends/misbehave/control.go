@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// seen is one request, without anything that could be secret: for tests of what a prober sends, and to whom.
+// seen is one request, without secrets: for tests of a prober's requests and their targets.
 type seen struct {
 	Port          string   `json:"port"`
 	Method        string   `json:"method"`
@@ -22,11 +22,11 @@ type seen struct {
 	Accept        string   `json:"accept,omitempty"`
 	UserAgent     string   `json:"user_agent,omitempty"`
 	Authorization string   `json:"authorization,omitempty"` // its scheme only
-	Right         bool     `json:"right,omitempty"`         // the credentials are those that auth/ lets in
+	Right         bool     `json:"right,omitempty"`         // the credentials are those that auth/ accepts
 	Headers       []string `json:"headers"`                 // names
 }
 
-// remembered requests; older ones are forgotten.
+// remembered is the number of stored requests; older ones are dropped.
 const remembered = 1000
 
 func (s *site) note(port string, r *http.Request) {
@@ -53,7 +53,7 @@ func (s *site) count(port string) {
 	s.accepted[port]++
 }
 
-// serveControl does what /_/ asks for. What changes something wants POST, except /_/mode, which a person types.
+// serveControl serves /_/. Requests that change something need POST, except /_/mode, which a person types.
 func (s *site) serveControl(w http.ResponseWriter, r *http.Request) {
 	what, query := strings.TrimPrefix(r.URL.Path, "/_/"), r.URL.Query()
 	reads := map[string]bool{"mode": true, "requests": true, "ready": true}
@@ -93,7 +93,7 @@ func (s *site) serveControl(w http.ResponseWriter, r *http.Request) {
 func (s *site) serveMode(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	if mode := query.Get("set"); mode != "" {
-		// Parameters may come as ;key=value or beside it: /_/mode?set=slow/body&seconds=3.
+		// Parameters may follow as ;key=value or as query parameters: /_/mode?set=slow/body&seconds=3.
 		for key, values := range query {
 			if key != "set" && key != "port" && key != "path" {
 				mode += ";" + key + "=" + values[0]
@@ -124,7 +124,7 @@ func (s *site) serveMode(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, map[string]any{"rules": s.rules, "grpc": s.grpcSays, "modes": modeNames()})
 }
 
-// serveJournal tells what was asked so far; DELETE forgets it.
+// serveJournal returns the requests so far; DELETE clears them.
 func (s *site) serveJournal(w http.ResponseWriter, r *http.Request) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -146,12 +146,12 @@ func (s *site) hangForGood(port string) {
 	}
 }
 
-// refuse closes ports; after some seconds, when given, they open again by themselves.
+// refuse closes ports; with a number of seconds they open again after it.
 func (s *site) refuse(w http.ResponseWriter, port, seconds string) {
 	fmt.Fprintln(w, "closing")
 	_ = http.NewResponseController(w).Flush()
 	for _, d := range s.named(port) {
-		// Not from here: closing ends the connection on which this was asked.
+		// In a goroutine of its own: closing ends the connection of this request.
 		go d.close()
 		if wait := number(seconds, 0); wait > 0 {
 			time.AfterFunc(time.Duration(wait*float64(time.Second)), func() { _ = d.open(context.Background()) })
@@ -159,7 +159,7 @@ func (s *site) refuse(w http.ResponseWriter, port, seconds string) {
 	}
 }
 
-// end crashes or exits. The body, or `message`, is what a crash says.
+// end crashes or exits. The body, or `message`, is the output of a crash.
 func (s *site) end(w http.ResponseWriter, r *http.Request, how string) {
 	query := r.URL.Query()
 	code, message := s.config.exit, s.config.message
@@ -180,7 +180,7 @@ func (s *site) end(w http.ResponseWriter, r *http.Request, how string) {
 	go crash(s.config, code, message)
 }
 
-// leak takes memory that it never gives back, and touches it; without a limit until it is killed for it.
+// leak allocates memory, touches it and never frees it; without a limit until the process is killed for it.
 func (s *site) leak(mebibytes float64) {
 	for got := 0.0; mebibytes < 0 || got < mebibytes; got++ {
 		chunk := make([]byte, 1<<20)
@@ -193,7 +193,7 @@ func (s *site) leak(mebibytes float64) {
 	}
 }
 
-// ports are those that a control request is about: one, or both.
+// ports are the ports of a control request: one, or both.
 func ports(name string) []string {
 	if name == "" {
 		return []string{"main", "management"}

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// expositionVariant says what is wrong with the metrics page; the zero value is nothing.
+// expositionVariant selects the fault of the metrics page; the zero value is none.
 type expositionVariant struct {
 	kind string
 }
 
-// brokenLines are lines that no parser may accept, by kind. %s is where `text` goes.
+// brokenLines are lines that no parser may accept, by kind. %s is the place of `text`.
 var brokenLines = map[string]string{
 	"no-value":        "broken%s",
 	"bad-value":       "broken notanumber%s",
@@ -34,7 +34,7 @@ var brokenLines = map[string]string{
 	"stray-semicolon": "broken;%s 1",
 }
 
-// openMetricsFaults are wrong in OpenMetrics only, which is then what is served, whatever was asked for.
+// openMetricsFaults are faults in OpenMetrics only, which is then served whatever the client accepts.
 var openMetricsFaults = map[string]string{
 	"no-eof":       "",
 	"after-eof":    "# EOF\nbroken 1\n",
@@ -43,7 +43,7 @@ var openMetricsFaults = map[string]string{
 }
 
 var expositionModes = map[string]mode{
-	// kind: one of brokenLines or openMetricsFaults; line: its number; text: what it contains besides.
+	// kind: one of brokenLines or openMetricsFaults; line: its number; text: its additional text.
 	"exposition/broken":       exposition("broken"),
 	"exposition/invalid-utf8": exposition("invalid-utf8"),
 	"exposition/nul":          exposition("nul"),
@@ -67,10 +67,10 @@ const (
 	openMetricsType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 )
 
-// sample is a series of the good page, of a kind that both formats know.
+// sample is a series of the good page, of a kind that both formats have.
 type sample struct{ name, labels, value string }
 
-// goodSamples look like what Spring Boot exports.
+// goodSamples resemble the export of Spring Boot.
 var goodSamples = []struct {
 	family, kind, help string
 	samples            []sample
@@ -95,7 +95,7 @@ var goodSamples = []struct {
 	}},
 }
 
-// family tells the head of one family in either format; a family named `without` is left out.
+// metrics renders the page in either format; the family named `without` has no head.
 func metrics(open bool, without string) string {
 	var page strings.Builder
 	for _, family := range goodSamples {
@@ -110,7 +110,7 @@ func metrics(open bool, without string) string {
 			fmt.Fprintf(&page, "%s%s %s\n", one.name, one.labels, one.value)
 		}
 	}
-	// Where the two formats differ: a counter's family has no suffix in OpenMetrics, and exemplars exist.
+	// The two formats differ here: a counter's family has no suffix in OpenMetrics, and exemplars exist.
 	family, exemplar := "misbehave_requests_total", ""
 	if open {
 		family, exemplar = "misbehave_requests", ` # {trace_id="0af7651916cd43dd"} 1.0 1760000000.123`
@@ -121,7 +121,7 @@ func metrics(open bool, without string) string {
 	return page.String()
 }
 
-// goodPage is that many lines of valid exposition.
+// goodPage has this many lines of valid exposition.
 func goodPage(lines int) string {
 	var page strings.Builder
 	for n := range lines {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// grpcAnswer is what the health service says: a status of grpc.health.v1, or an error.
+// grpcAnswer is an answer of the health service: a status of grpc.health.v1, or an error.
 type grpcAnswer struct {
 	serving int // 0 UNKNOWN, 1 SERVING, 2 NOT_SERVING, 3 SERVICE_UNKNOWN
 	code    int // of the call; 0 is OK
 	message string
 }
 
-// grpcAnswers by their name in --grpc and /_/mode?grpc=; a service of that name in the request asks for it as well.
+// grpcAnswers by their name in --grpc and /_/mode?grpc=; a request for a service of that name gets the answer as well.
 var grpcAnswers = map[string]grpcAnswer{
 	"serving":           {serving: 1},
 	"not-serving":       {serving: 2},
@@ -34,7 +34,7 @@ func isGRPC(r *http.Request) bool {
 	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
-// serveGRPC is grpc.health.v1.Health as far as a prober asks: Check.
+// serveGRPC implements the part of grpc.health.v1.Health that a prober uses: Check.
 func (v *visit) serveGRPC() {
 	v.site.mutex.Lock()
 	says := v.site.grpcSays

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// A deadline for what should come at once, on a machine with much else to do.
+// The timeout of an immediate event, on a loaded machine.
 const patience = 20 * time.Second
 
-// A moment after which nothing came from somebody who never answers.
+// The time after which a missing answer counts as no answer.
 const moment = 100 * time.Millisecond
 
-// begin starts a server in this process, as the flags say.
+// begin starts a server in this process, with these flags.
 func begin(t *testing.T, flags ...string) *site {
 	t.Helper()
 	c, err := parse(append([]string{"--control", "127.0.0.1:0"}, flags...), func(string) (string, bool) { return "", false }, io.Discard)
@@ -60,7 +60,7 @@ func tryAsk(within time.Duration, method, url string, header ...string) (answer,
 	for i := 0; i < len(header); i += 2 {
 		request.Header.Set(header[i], header[i+1])
 	}
-	// The limit that endless headers run into: Go's own 10 MiB would take seconds to read.
+	// The limit for endless headers: Go's own 10 MiB would take seconds to read.
 	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: 1 << 16}
 	defer transport.CloseIdleConnections()
 	response, err := transport.RoundTrip(request)
@@ -72,7 +72,7 @@ func tryAsk(within time.Duration, method, url string, header ...string) (answer,
 	return answer{response.StatusCode, response.Header, string(body)}, err
 }
 
-// await looks until something holds.
+// await polls until `holds` returns true.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
@@ -82,7 +82,7 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// line gives one line of a text, counted from 1.
+// line returns one line of a text, counted from 1.
 func line(text string, number int) string {
 	scanner := bufio.NewScanner(strings.NewReader(text))
 	for range number {

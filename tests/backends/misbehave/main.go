@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// config is what can be said at the start, by flag or by the environment variable of the same name.
+// config is set at the start, by flag or by the environment variable of the same name.
 type config struct {
 	listen, management, control, blackhole, dns, dnsAnswer string
 	mode, managementMode, grpc                             string
@@ -51,7 +51,7 @@ func parse(arguments []string, environment func(string) (string, bool), errors i
 	flags.StringVar(&c.beatTo, "beat-to", "", "URL that heartbeats are sent to until the main port hangs")
 	flags.DurationVar(&c.beatEvery, "beat-every", 5*time.Second, "time between two heartbeats")
 	flags.StringVar(&c.beatID, "beat-id", "", "connector_id of a heartbeat")
-	flags.StringVar(&c.beatToken, "beat-token", "", "token of a heartbeat: better given as MISBEHAVE_BEAT_TOKEN, which nobody else sees")
+	flags.StringVar(&c.beatToken, "beat-token", "", "token of a heartbeat: better set by MISBEHAVE_BEAT_TOKEN, which other users cannot read")
 	flags.StringVar(&c.beatPodUID, "beat-pod-uid", "", "pod_uid of a heartbeat")
 	flags.DurationVar(&c.listenAfter, "listen-after", 0, "listen only after this long; negative: never")
 	flags.DurationVar(&c.crashAfter, "crash-after", 0, "crash this long after the start; negative: at once")
@@ -60,7 +60,7 @@ func parse(arguments []string, environment func(string) (string, bool), errors i
 	flags.StringVar(&c.terminationLog, "termination-log", "/dev/termination-log", "written by a crash, where it exists")
 	flags.BoolVar(&c.ignoreTerminate, "ignore-sigterm", false, "do not end on SIGTERM")
 
-	// The environment first, so that a flag wins.
+	// The environment first, so that a flag takes precedence.
 	var wrong error
 	flags.VisitAll(func(f *flag.Flag) {
 		name := "MISBEHAVE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
@@ -127,7 +127,7 @@ func run(c config) error {
 	if err != nil {
 		return err
 	}
-	// One line of JSON, for whoever let us choose the ports.
+	// One line of JSON with the addresses, for callers that passed port 0.
 	if err := json.NewEncoder(os.Stdout).Encode(bound.addresses); err != nil {
 		return fmt.Errorf("telling the addresses: %w", err)
 	}
@@ -140,11 +140,11 @@ func run(c config) error {
 	return nil
 }
 
-// crash ends the process as a failing program does: its last words on stderr, and where Kubernetes reads them.
+// crash ends the process as a failing program does: its last output goes to stderr, and to the termination log.
 func crash(c config, code int, message string) {
 	if message != "" {
 		fmt.Fprintln(os.Stderr, message)
-		// Only where the kubelet has put the file; elsewhere nobody reads it.
+		// Only if the kubelet has created the file; elsewhere it is never read.
 		if file, err := os.OpenFile(c.terminationLog, os.O_WRONLY|os.O_TRUNC, 0); err == nil {
 			_, _ = file.WriteString(message)
 			_ = file.Close()

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// blackhole listens on an address on which nobody gets through: its queue of connections is full and is never
-// emptied, so the kernel drops every further SYN, as a firewall does. Needs no privilege.
+// blackhole listens on an address that accepts no connection: its queue of connections is full and is never emptied, so
+// the kernel drops every further SYN, as a firewall does. Needs no privilege.
 func blackhole(address string) (string, func(), error) {
 	wanted, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -37,7 +37,7 @@ func blackhole(address string) (string, func(), error) {
 	return bound, end, nil
 }
 
-// fill binds a socket and connects to it until nobody else can.
+// fill binds a socket and connects to it until its queue is full.
 func fill(listener int, address syscall.SockaddrInet4, open *[]int) (string, error) {
 	if err := syscall.SetsockoptInt(listener, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
 		return "", err
@@ -71,7 +71,7 @@ func fill(listener int, address syscall.SockaddrInet4, open *[]int) (string, err
 	return netip.AddrPortFrom(netip.AddrFrom4(bound.Addr), uint16(bound.Port)).String(), nil
 }
 
-// Answers of the name server, by the first label of the name that is asked for.
+// nameFaults are answers of the name server, by the first label of the requested name.
 var nameFaults = map[string]uint16{"formerr": 1, "servfail": 2, "nxdomain": 3, "refused": 5}
 
 // serveNames is a name server that answers every name with the same addresses, except names that begin with one of
@@ -104,7 +104,7 @@ func serveNames(address, answers string) (string, func(), error) {
 	return socket.LocalAddr().String(), func() { _ = socket.Close() }, nil
 }
 
-// answerName makes the answer to one question (RFC 1035, 4.1), or nil where there shall be none.
+// answerName builds the answer to one question (RFC 1035, 4.1), or nil for no answer.
 func answerName(query []byte, addresses []netip.Addr) []byte {
 	const head = 12
 	if len(query) < head || binary.BigEndian.Uint16(query[4:]) != 1 {
@@ -129,7 +129,7 @@ func answerName(query []byte, addresses []netip.Addr) []byte {
 	}
 	kind := binary.BigEndian.Uint16(query[end-4:])
 	answer := append([]byte{}, query[:end]...)
-	// An authoritative answer; recursion as it was desired, and available.
+	// An authoritative answer; recursion available, and desired as in the question.
 	flags := 0x8480 | binary.BigEndian.Uint16(query[2:])&0x0100 | nameFaults[first]
 	binary.BigEndian.PutUint16(answer[2:], flags)
 	count := uint16(0)

@@ -138,7 +138,7 @@ func TestTheLinksLeadToWhatIsThere(t *testing.T) {
 	}
 }
 
-// raw reads all that a server says to a plain request.
+// raw reads the whole answer of a server to a plain request.
 func raw(t *testing.T, s *site, path string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", s.addresses["main"])

@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-// The test's own program is misbehave too, when it is asked to be.
+// The test's own program runs as misbehave if this variable is set.
 func TestMain(m *testing.M) {
 	if os.Getenv("BE_MISBEHAVE") != "" {
 		main()
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// process is misbehave as a program of its own.
+// process is misbehave as a separate process.
 type process struct {
 	command   *exec.Cmd
 	addresses map[string]string
@@ -142,7 +142,7 @@ func TestACertificateIsAsWrongAsAsked(t *testing.T) {
 	}
 }
 
-// shake asks for a page with TLS, and says what went wrong.
+// shake requests a page over TLS, and returns the error.
 func shake(s *site, settings *tls.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -28,7 +28,7 @@ var rawModes = map[string]mode{
 		v.connection(func(c net.Conn) { v.half(c); reset(c) })
 	},
 	"not-http": func(v *visit) { v.say(v.parameter("text", "SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")) },
-	// What a TLS port says to a client that speaks plain text: an alert record.
+	// The answer of a TLS port to a plain-text client: an alert record.
 	"not-http/tls": func(v *visit) { v.say("\x15\x03\x01\x00\x02\x02\x46") },
 	"http/0.9":     func(v *visit) { v.say("<html>hello</html>") },
 	"http/1.0":     func(v *visit) { v.say("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nhello\n") },
@@ -44,7 +44,7 @@ var rawModes = map[string]mode{
 			}
 		})
 	},
-	// Interim answers without end.
+	// Endless interim answers.
 	"headers/interim": func(v *visit) {
 		v.connection(func(c net.Conn) {
 			out, err := bufio.NewWriter(c), error(nil)
@@ -53,7 +53,7 @@ var rawModes = map[string]mode{
 			}
 		})
 	},
-	// Length and chunks at once, or two lengths: what request smuggling is made of.
+	// Length and chunks at once, or two lengths: the means of request smuggling.
 	"headers/two-lengths": func(v *visit) {
 		v.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Length: 7\r\n\r\nhello\n")
 	},
@@ -67,7 +67,7 @@ func (v *visit) say(text string) {
 	})
 }
 
-// half announces twice what it sends, and ends.
+// half announces twice the length that it sends, and ends.
 func (v *visit) half(c net.Conn) {
 	whole := v.record()
 	kind := whole.header.Get("Content-Type")
@@ -75,7 +75,7 @@ func (v *visit) half(c net.Conn) {
 		whole.status, http.StatusText(whole.status), kind, 2*whole.body.Len(), whole.body.String())
 }
 
-// reset ends a connection with RST: whatever was not sent is thrown away, and no TLS alert is said.
+// reset ends a connection with RST: unsent data are discarded, and no TLS alert is sent.
 func reset(c net.Conn) {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
@@ -86,7 +86,7 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// closeWriting ends with FIN and waits for the other side to end too: closing at once could turn into RST where the
+// closeWriting ends with FIN and waits until the other side ends too: closing at once could turn into RST while the
 // other side still sends.
 func closeWriting(c net.Conn) {
 	half, ok := c.(interface{ CloseWrite() error })
@@ -102,14 +102,14 @@ func closeWriting(c net.Conn) {
 	}
 }
 
-// slowModes take their time, and then answer with the rest of the path.
+// slowModes delay, and then answer with the rest of the path.
 var slowModes = map[string]mode{
 	"slow/first-byte": func(v *visit) {
 		if v.wait(v.number("seconds", 3600)) {
 			v.serve()
 		}
 	},
-	// The headers at once, then the body drop by drop until it has taken so many seconds.
+	// The headers at once, then the body in small parts over this many seconds.
 	"slow/body": func(v *visit) {
 		whole := v.record()
 		for name, values := range whole.header {
@@ -136,7 +136,7 @@ var slowModes = map[string]mode{
 	},
 }
 
-// wait says whether the other side is still there after so many seconds.
+// wait reports whether the other side is still connected after this many seconds.
 func (v *visit) wait(seconds float64) bool {
 	timer := time.NewTimer(time.Duration(seconds * float64(time.Second)))
 	defer timer.Stop()

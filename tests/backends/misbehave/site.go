@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// site is one process: what its ports were told to do, and what they saw.
+// site is one process: the settings of its ports, and the requests that they saw.
 type site struct {
 	config    config
 	addresses map[string]string
 	doors     map[string]*door
 	closers   []func()
-	shut      chan struct{} // closed at the end: whoever hangs, stops
+	shut      chan struct{} // closed at the end: hanging requests then stop
 
 	mutex    sync.Mutex
 	rules    []rule
@@ -29,7 +29,7 @@ type site struct {
 	leaked   [][]byte
 }
 
-// rule is a mode that holds for every request of a port below a path.
+// rule is a mode for every request of a port below a path.
 type rule struct {
 	Port string `json:"port"`
 	Path string `json:"path"`
@@ -113,7 +113,7 @@ func (s *site) close() {
 	}
 }
 
-// open listens, on the same address as the last time.
+// open listens, on the same address as before.
 func (d *door) open(ctx context.Context) error {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -129,7 +129,7 @@ func (d *door) open(ctx context.Context) error {
 	server := &http.Server{
 		Handler:           d.handler,
 		ReadHeaderTimeout: time.Minute,
-		// What clients do wrong is theirs to tell, and it would repeat canaries in the pod's log.
+		// Errors of clients are not logged: the log would repeat canaries.
 		ErrorLog: log.New(nothing{}, "", 0),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			if state == http.StateNew {
@@ -139,7 +139,7 @@ func (d *door) open(ctx context.Context) error {
 	}
 	server.Protocols = new(http.Protocols)
 	server.Protocols.SetHTTP1(true)
-	// gRPC without TLS comes without an upgrade.
+	// gRPC without TLS uses no upgrade.
 	server.Protocols.SetUnencryptedHTTP2(true)
 	serve := server.Serve
 	if d.name == "main" && d.site.config.tls != "" && d.site.config.tls != "plain" {
@@ -193,7 +193,7 @@ func (s *site) handler(port string) http.Handler {
 	})
 }
 
-// hang keeps the connection and says nothing, until the other side or the process gives up.
+// hang keeps the connection and sends nothing, until the other side or the process gives up.
 func (s *site) hang(r *http.Request) {
 	select {
 	case <-r.Context().Done():
@@ -207,7 +207,7 @@ func (s *site) isHung(port string) bool {
 	return s.hung[port]
 }
 
-// set makes a mode hold for a port below a path; "ok" at "/" forgets all that was said about the port.
+// set applies a mode to a port below a path; "ok" at "/" removes all modes of the port.
 func (s *site) set(port, path, mode string) error {
 	if _, _, _, err := parseMode(mode); err != nil {
 		return err
@@ -225,7 +225,7 @@ func (s *site) set(port, path, mode string) error {
 	return nil
 }
 
-// modeFor gives the rule with the longest path.
+// modeFor returns the rule with the longest path.
 func (s *site) modeFor(port, path string) string {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -239,7 +239,7 @@ func (s *site) modeFor(port, path string) string {
 	return mode
 }
 
-// nothing is where logs go that nobody should read.
+// nothing discards a log.
 type nothing struct{}
 
 func (nothing) Write(p []byte) (int, error) { return len(p), nil }

@@ -37,7 +37,7 @@ func TestAModeInThePathHoldsForThatRequest(t *testing.T) {
 			t.Errorf("%s: %+v", path, got)
 		}
 	}
-	// One after the other.
+	// Two modes in sequence.
 	if got := ask(t, "GET", s.url("main", "/slow/first-byte;seconds=0/status/503/healthz")); got.code != 503 || !strings.Contains(got.body, "UP") {
 		t.Errorf("%+v", got)
 	}

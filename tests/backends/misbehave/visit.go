@@ -11,20 +11,20 @@ import (
 	"strings"
 )
 
-// visit is one request on its way through the modes that its port and its path ask for, to a page.
+// visit is one request on its way through the modes of its port and its path, to a page.
 type visit struct {
 	site       *site
 	w          http.ResponseWriter
 	r          *http.Request
-	path       string // what is left of the path, with its leading slash
-	taken      string // what modes took from its front
+	path       string // the rest of the path, with its leading slash
+	taken      string // the segments that modes took from its front
 	parameters url.Values
-	page       page // what is served when the path says nothing
+	page       page // served when the path names no page
 	spring     springVariant
 	exposition expositionVariant
 }
 
-// page is where a path leads when nothing is wrong with it.
+// page is the page of a path without a mode.
 type page int
 
 const (
@@ -33,7 +33,7 @@ const (
 	metricsPage
 )
 
-// mode answers in its own way, or changes what is answered and calls serve for the rest of the path.
+// mode answers in its own way, or changes the answer and calls serve for the rest of the path.
 type mode func(v *visit)
 
 // modes are found by the first one or two segments of the path.
@@ -51,7 +51,7 @@ func init() {
 func modeNames() []string { return slices.Sorted(maps.Keys(modes)) }
 
 // parseMode takes `name`, `name/argument` or `name;key=value;key=value` from the front of a path: the mode, its
-// parameters, and the rest. An argument is left in the rest: the mode takes it itself.
+// parameters, and the rest. An argument stays in the rest: the mode takes it itself.
 func parseMode(path string) (mode, url.Values, string, error) {
 	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	for length := min(2, len(segments)); length > 0; length-- {
@@ -71,7 +71,7 @@ func parseMode(path string) (mode, url.Values, string, error) {
 	return nil, nil, path, fmt.Errorf("no mode is named %q; there are: %s", path, strings.Join(modeNames(), ", "))
 }
 
-// readSegment takes the parameters off a segment of a path, and gives its name.
+// readSegment takes the parameters off a segment of a path, and returns its name.
 func readSegment(segment string, parameters url.Values) string {
 	name, rest, _ := strings.Cut(segment, ";")
 	for piece := range strings.SplitSeq(rest, ";") {
@@ -86,7 +86,7 @@ func readSegment(segment string, parameters url.Values) string {
 	return name
 }
 
-// perform lets the mode that holds for the port act first; those in the path come after it.
+// perform runs the mode of the port first; modes in the path come after it.
 func (v *visit) perform(spec string) {
 	found, parameters, rest, err := parseMode(spec)
 	if err != nil {
@@ -95,7 +95,7 @@ func (v *visit) perform(spec string) {
 	for key, values := range parameters {
 		v.parameters[key] = values
 	}
-	// The mode's own argument goes in front of the path, where the mode looks for it.
+	// The mode's own argument goes to the front of the path, where the mode expects it.
 	v.path = rest + v.path
 	found(v)
 }
@@ -115,7 +115,7 @@ func (v *visit) serve() {
 	found(v)
 }
 
-// take removes one segment from the front of the path and gives it.
+// take removes one segment from the front of the path and returns it.
 func (v *visit) take() string {
 	segment, rest, more := strings.Cut(strings.TrimPrefix(v.path, "/"), "/")
 	v.taken += "/" + segment
@@ -162,7 +162,7 @@ func (v *visit) servePage() {
 	}
 }
 
-// isMetrics says whether what is left of the path is a metrics page.
+// isMetrics reports whether the rest of the path is a metrics page.
 func (v *visit) isMetrics() bool {
 	return v.path == "/metrics" || strings.HasSuffix(v.path, "/prometheus") || v.path == "" && v.page == metricsPage
 }
@@ -187,8 +187,8 @@ func (r *recorded) Header() http.Header         { return r.header }
 func (r *recorded) WriteHeader(status int)      { r.status = status }
 func (r *recorded) Write(p []byte) (int, error) { return r.body.Write(p) }
 
-// connection takes the connection from HTTP's hands, to say something that is no HTTP. A stream of HTTP/2 has no
-// connection of its own: it is reset, which is as near as one gets.
+// connection takes the connection over from the HTTP server, to send something that is not HTTP. A stream of HTTP/2 has
+// no connection of its own: it is reset, which is the closest equivalent.
 func (v *visit) connection(use func(net.Conn)) {
 	conn, _, err := http.NewResponseController(v.w).Hijack()
 	if err != nil {

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The commands. All but status and env hold the cluster directory's lock.
 
-MARK=$CLUSTER_DIR/.vigie-cluster # the lock, and the sign that the directory is ours
+MARK=$CLUSTER_DIR/.vigie-cluster # the lock, and the mark of a cluster directory
 
 use_profile() {
   PROFILE=$1
@@ -18,8 +18,8 @@ record() {
   mv "$RUN/$1.new" "$RUN/$1"
 }
 
-# Takes the lock of a directory that may be made or removed by others meanwhile. Fails if
-# there is none, unless told to make it.
+# Takes the lock of a directory that other commands may create or remove meanwhile. Fails if there is none, unless told
+# to create it.
 lock_cluster() {
   local make=${1:-}
   while :; do
@@ -36,7 +36,7 @@ lock_cluster() {
       continue
     fi
     take_lock "$CLUSTER_LOCK" "another command works on $CLUSTER_DIR; waiting for it"
-    # Locked a file that its holder removed with the directory? Then again.
+    # If the holder removed the locked file with its directory, lock again.
     if [[ "/proc/$$/fd/$CLUSTER_LOCK" -ef $MARK ]]; then
       return 0
     fi
@@ -44,7 +44,7 @@ lock_cluster() {
   done
 }
 
-# What the components' flags and files are made of; when it changes, they are restarted.
+# The hash of the inputs of the components' flags and files; when it changes, they are restarted.
 settings() {
   (
     cd "$HERE"
@@ -65,7 +65,7 @@ up() {
     esac
     shift || refuse "up: a word is missing after the last flag"
   done
-  # What runs is not replaced by a profile that nobody named.
+  # Without a --profile the running cluster keeps its profile.
   [[ -n $profile ]] || profile=$(recorded profile)
   use_profile "${profile:-simulated}"
   profile_check
@@ -98,7 +98,7 @@ up() {
 
 keys_of_tools() { printf '%s' "$TOOLS_KEY${PROFILE_TOOLS:+ $NODE_TOOLS_KEY}"; }
 
-# Everything that takes long and needs no root.
+# The steps that take long and need no root.
 build() {
   case $* in
     '' | '--profile simulated' | '--profile=simulated') use_profile simulated ;;
@@ -110,7 +110,7 @@ build() {
   say "the tools are in $TOOLS${PROFILE_TOOLS:+ and $NODE_TOOLS}"
 }
 
-# Just these run, with today's settings, and answer.
+# Whether exactly these components run, with the current settings, and answer.
 is_healthy() {
   local name
   [[ $(recorded settings) == "$(settings)" && $(recorded components) == "$*" ]] || return 1
@@ -157,7 +157,7 @@ repair() {
   say "the cluster is up (profile $PROFILE, Kubernetes $recipe_kubernetes_version, $((SECONDS - began)) s)"
 }
 
-# Ports are kept over restarts, unless somebody took one while its component was dead.
+# Ports are kept over restarts, unless another process took one while its component was dead.
 ensure_ports() {
   local name port
   for name in "${PROFILE_PORTS[@]}"; do
@@ -169,8 +169,8 @@ ensure_ports() {
   done
 }
 
-# From the gentlest remedy to the last: start what is missing, restart all, forget the data
-# (etcd runs without fsync: after a crash of the machine they may be unreadable).
+# Repairs in three steps, the gentlest first: start the missing components, restart all, delete the data (etcd runs
+# without fsync: after a crash of the machine they may be unreadable).
 ensure_control_plane() {
   local kept='' old=''
   [[ ! -d $DATA/etcd ]] || kept=yes
@@ -190,7 +190,7 @@ ensure_control_plane() {
   exit 1
 }
 
-# All but the control plane. What ran before and does no good is restarted once.
+# All but the control plane. A component that ran before and does not become ready is restarted once.
 ensure_the_rest() {
   local name old=''
   wait_for "the nodes' objects" "$READY_WITHIN" etcd apiserver -- profile_prepare || exit 1
@@ -207,27 +207,27 @@ ensure_the_rest() {
   wait_for "a usable cluster" "$READY_WITHIN" "$@" -- profile_is_usable || exit 1
 }
 
-# All but the control plane, the last one first.
+# All but the control plane, in reverse order.
 stop_the_rest() {
   local name names=()
   for name in "${PROFILE_COMPONENTS[@]:2}"; do names=("$name" "${names[@]}"); done
   terminate 10 "${names[@]}"
 }
 
-# Clients first, so that they do not fill their logs with a server that left.
+# Clients first, so that they do not fill their logs with errors about a server that has ended.
 stop_in_order() {
   stop_the_rest
   terminate 10 apiserver
   terminate 10 etcd
 }
 
-# The processes, and what they changed on the machine.
+# Ends the processes, and undoes their changes to the machine.
 clear_away() {
   end_everything
   if owns_machine; then clear_machine; fi
 }
 
-# Everything but the lock, and the directory itself if nothing else is in it.
+# Removes everything but the lock, and the directory itself if it is empty.
 demolish() {
   clear_away
   give_ports_back
@@ -297,7 +297,7 @@ print_env() {
   local profile name line
   profile=$(recorded profile)
   printf 'export KUBECONFIG=%q\n' "$CLUSTER_DIR/kubeconfig"
-  # shellcheck disable=SC2016 # the reader's PATH, not this script's
+  # shellcheck disable=SC2016 # the PATH of the calling shell, not this script's
   printf 'export PATH=%q:$PATH\n' "$CLUSTER_DIR/bin"
   [[ -n $profile ]] || return 0
   use_profile "$profile"
@@ -306,7 +306,7 @@ print_env() {
   profile_variables | while IFS='=' read -r name line; do printf 'export %s=%q\n' "$name" "$line"; done
 }
 
-# Takes the lock and sets COMPONENTS from names as given, with or without "kube-".
+# Takes the lock and sets COMPONENTS from the given names, with or without "kube-".
 name_components() {
   local name known
   COMPONENTS=()

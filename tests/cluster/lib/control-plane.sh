@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# The parts that every profile has: their identities and their flags.
+# The components of every profile: their identities and their flags.
 
-# Bound by --authorization-mode's built-in roles, but for the administrator and KWOK.
+# --authorization-mode's built-in roles cover all of them except the administrator and KWOK.
 CLIENTS=(
   "admin=vigie-admin,system:masters"
   "controller-manager=system:kube-controller-manager"
@@ -9,11 +9,11 @@ CLIENTS=(
   "kwok=system:kwok"
 )
 
-# Where the API server listens. A profile may choose another address, and flags of its own.
+# The address of the API server. A profile may choose another address, and flags of its own.
 APISERVER_ADDRESS=127.0.0.1
 APISERVER_FLAGS=(--endpoint-reconciler-type=none)
 
-# Names that clients may dial and the serving certificate must bear.
+# Names that clients may dial and that the serving certificate must contain.
 SERVER_NAMES=(
   127.0.0.1 ::1 localhost
   kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local
@@ -66,8 +66,8 @@ write_kubeconfigs() {
 component_etcd() {
   local url
   url=https://127.0.0.1:$(port_of etcd)
-  # A test cluster may lose its last seconds when the machine dies; waiting for the disk
-  # on every write costs more. The peer's port is nobody's business: any will do.
+  # A test cluster may lose its last seconds when the machine dies; waiting for the disk on every write costs more. No
+  # peer connects, so any peer port will do.
   launch etcd "$TOOLS/etcd" \
     --name=default \
     --data-dir="$DATA/etcd" \
@@ -84,7 +84,7 @@ component_etcd() {
     --log-level=warn
 }
 
-# Asked to end, an API server lets its watches run on for a minute unless told to end them.
+# On a shutdown the API server keeps its watches open for a minute unless told to end them.
 component_apiserver() {
   launch apiserver "$TOOLS/kube-apiserver" \
     --etcd-servers="https://127.0.0.1:$(port_of etcd)" \
@@ -114,8 +114,8 @@ component_apiserver() {
     --audit-log-maxbackup=1
 }
 
-# Without their secure ports these two say nothing about themselves: that they work shows
-# in what they do, see profile_is_usable. The rates are for many tests side by side.
+# Without their secure ports these two have no health endpoint: profile_is_usable checks the effects of their work
+# instead. The rates are for many tests in parallel.
 component_controller_manager() {
   launch controller-manager "$TOOLS/kube-controller-manager" \
     --kubeconfig="$PKI/controller-manager.kubeconfig" \

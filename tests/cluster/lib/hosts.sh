@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Second "hosts": network namespaces on the node's bridge, with an address in the node's network, in which a security
-# group can be played. One is a file in $MACHINE/hosts that holds its address.
+# Second "hosts": network namespaces on the node's bridge, with an address in the node's network, in which a test can
+# simulate a security group. Each is a file in $MACHINE/hosts that contains its address.
 
 HOST_ADDRESSES_FROM=200 HOST_ADDRESSES_TO=250
 
@@ -37,7 +37,7 @@ host() {
   esac
 }
 
-# Prints its address.
+# Prints the address of the new host.
 add_host() {
   local name=$1 address veth
   veth=vigie$(sha256sum <<<"$name" | cut -c1-8)
@@ -67,7 +67,7 @@ free_host_address() {
   fail "no address is left for another host"
 }
 
-# Ends what runs on it, too.
+# Also ends its processes.
 remove_host() {
   local pid
   [[ -e $MACHINE/hosts/$1 ]] || return 0
@@ -77,7 +77,7 @@ remove_host() {
   rm -f "$MACHINE/hosts/$1"
 }
 
-# Replaces this process. Names are the cluster's, as in a pod.
+# Replaces this process. Host names resolve as in a pod of the cluster.
 run_on_host() {
   local name=$1
   shift
@@ -87,7 +87,7 @@ run_on_host() {
     sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$MACHINE/resolv-of-hosts.conf" "$@"
 }
 
-# forbid_on_host NAME ADDRESS PORT VERDICT: for TCP packets that leave the host, of connections that there are, too.
+# forbid_on_host NAME ADDRESS PORT VERDICT: for TCP packets that leave the host, including those of open connections.
 forbid_on_host() {
   local name=$1 address=$2 port=$3 verdict=$4
   [[ $address =~ ^[0-9]+(\.[0-9]+){3}$ ]] || refuse "no IPv4 address: $address"

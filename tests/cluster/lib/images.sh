@@ -2,7 +2,7 @@
 # Images without Docker and without a registry: buildah builds them, containerd imports them.
 
 PAUSE_IMAGE=localhost/vigie-pause:1
-IMAGES=$CACHE/images # archives, named by what they are made of
+IMAGES=$CACHE/images # archives, named by the hash of their contents
 
 image() {
   local verb=${1:-}
@@ -11,9 +11,9 @@ image() {
     build)
       (($# == 2)) || refuse "image build wants NAME DIR"
       local name archive
-      [[ $(recorded profile) == real ]] || lock_for_node # which says what is missing
+      [[ $(recorded profile) == real ]] || lock_for_node # fails and names the missing prerequisite
       name=$(full_image_name "$1")
-      archive=$(image_archive "$1" "$2") # without the lock: others go on meanwhile
+      archive=$(image_archive "$1" "$2") # without the lock: other commands may run meanwhile
       lock_for_node
       load_image "$name" "$archive"
       ;;
@@ -32,7 +32,7 @@ image() {
   esac
 }
 
-# As the kubelet will ask containerd for it.
+# The name by which the kubelet will request the image from containerd.
 full_image_name() {
   local name=$1
   [[ $name =~ ^[a-z0-9][a-z0-9./:_-]*$ ]] || refuse "no name for an image: $name"
@@ -66,13 +66,13 @@ image_archive() {
   printf '%s\n' "$archive"
 }
 
-# What nobody asked for in a month, and what an interrupted build left.
+# Archives that were not used for a month, and the rest of interrupted builds.
 forget_old_images() {
   find "$IMAGES" -maxdepth 1 -name '*.tar' -mtime +30 -delete
   find "$IMAGES" -maxdepth 1 -name 'unfinished.*' -mmin +60 -exec rm -rf {} +
 }
 
-# Names, modes, links and contents of all files of DIR.
+# The key: names, modes, links and contents of all files of DIR.
 key_of_image() {
   {
     printf '%s\n' "$1"
@@ -84,9 +84,9 @@ key_of_image() {
   } | sha256sum | cut -c1-32
 }
 
-# build_image NAME DIR SCRATCH, in a shell of its own. Needs no registry, no daemon and no namespaces of its own.
+# build_image NAME DIR SCRATCH, in a subshell. Needs no registry, no daemon and no namespaces of its own.
 build_image() (
-  umask 022 # what the image holds is for everybody in it
+  umask 022 # every user in the image may read its files
   name=$1 dir=$2 scratch=$3
   printf '{ "default": [{ "type": "insecureAcceptAnything" }] }\n' >"$scratch/policy.json"
   buildah=(buildah --root "$scratch/root" --runroot "$scratch/run" --storage-driver vfs)
@@ -95,7 +95,7 @@ build_image() (
     "${buildah[@]}" push --signature-policy "$scratch/policy.json" "$name" "oci-archive:$scratch/image.tar:$name"
 )
 
-# load_image NAME ARCHIVE: unless containerd has just this.
+# load_image NAME ARCHIVE: unless containerd already has exactly this image.
 load_image() {
   local name=$1 archive=$2 known=$MACHINE/images/${1//\//_}
   mkdir -p "$MACHINE/images"
@@ -108,7 +108,7 @@ load_image() {
   printf '%s\n' "$archive" >"$known"
 }
 
-# Compiled here, since pods cannot do without and there is no registry.
+# Compiled here, because pods need it and there is no registry.
 load_pause_image() {
   local scratch archive key
   key=$(cat "$HERE"/real/pause/* | sha256sum | cut -c1-32)
@@ -117,7 +117,7 @@ load_pause_image() {
     scratch=$(mktemp -d)
     cp "$HERE"/real/pause/* "$scratch"
     "${CC:-cc}" -static -Os -s -o "$scratch/pause" "$scratch/pause.c" || fail "could not compile the pause image's program"
-    chmod 755 "$scratch/pause" # pods that run as somebody else start it too
+    chmod 755 "$scratch/pause" # pods that run as another user start it too
     rm "$scratch/pause.c"
     mkdir -p "$IMAGES"
     mv "$(image_archive "$PAUSE_IMAGE" "$scratch")" "$archive"

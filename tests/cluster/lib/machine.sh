@@ -1,12 +1,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # some of the names are for profiles/real.sh
-# What the profile real changes on this machine, and how all of it is taken back: see README.md.
+# The changes of the profile real to this machine, and how each is undone: see README.md.
 #
-# One cluster at a time: kube-proxy's nftables tables and the bridge have one name each. Whose
-# they are stands in $MACHINE/owner, and what was there before stands beside it, so that they can be
-# taken back without the cluster's own directory.
+# One cluster at a time: kube-proxy's nftables tables and the bridge have one name each. $MACHINE/owner names the owner,
+# and the previous settings are stored beside it, so that they can be restored without the cluster's own directory.
 
-PATH=$PATH:/usr/sbin:/sbin # nft and ip are not everybody's
+PATH=$PATH:/usr/sbin:/sbin # nft and ip are not on every user's PATH
 
 MACHINE=/run/vigie-node # short: a unix socket's path has 107 bytes at most
 BRIDGE=vigie0
@@ -15,8 +14,8 @@ GUARD=vigie_node # an nftables table
 SERVICE_CIDR=10.96.0.0/16
 CLUSTER_DNS=10.96.0.10
 
-# Directories whose paths are fixed in the kubelet, containerd and runc. In the node's mount
-# namespace they are ours, so that nothing is written to the machine's own.
+# Directories whose paths are fixed in the kubelet, containerd and runc. In the node's mount namespace the cluster
+# replaces them, so that nothing is written to the machine's own.
 NODE_DIRECTORIES=(/run/containerd /var/lib/cni /var/lib/containerd /var/lib/kubelet /var/log/containers /var/log/pods)
 
 # Command and Debian package.
@@ -31,11 +30,12 @@ buildah              buildah
 nsenter              util-linux
 "
 
-# What the kubelet would set for the whole machine. It finds these values in its mount namespace, and is content.
+# The values that the kubelet would set for the whole machine. It finds them in its mount namespace, and changes
+# nothing.
 KUBELET_SYSCTLS=(vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1
   kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000)
 
-# This machine cannot have it. Callers tell it by the exit status, and decide whether they can do without.
+# This machine cannot run the profile. Callers see this by the exit status, and decide whether to continue without it.
 unable() {
   complain "the profile real is not possible here: $*"
   exit 4
@@ -56,16 +56,16 @@ check_machine() {
   check_claim
 }
 
-# In a container root may not be all that it seems.
+# In a container root may lack capabilities.
 check_kernel() {
   unshare --net --mount sh -c '
     ip link add bridge type bridge && ip link add one type veth peer name two && nft add table inet vigie' &>/dev/null ||
-    unable "this kernel, or the container that this is, lets nobody make namespaces, bridges and nftables tables"
+    unable "this kernel, or this container, does not allow to create namespaces, bridges and nftables tables"
   [[ -w /sys/fs/cgroup/pids || (-e /sys/fs/cgroup/cgroup.controllers && -w /sys/fs/cgroup) ]] ||
     unable "/sys/fs/cgroup cannot be written: containers would have no limits"
 }
 
-# What would hinder the claim is told before anything is replaced or made.
+# Reports obstacles to the claim before anything is replaced or created.
 check_claim() {
   local owner
   owner=$(machine_owner)
@@ -99,7 +99,7 @@ machine_owner() { cat "$MACHINE/owner" 2>/dev/null || true; }
 
 owns_machine() { [[ $(machine_owner) == "$CLUSTER_DIR" ]]; }
 
-# Makes the machine this cluster's, or says whose it is.
+# Claims the machine for this cluster, or names its owner.
 claim_machine() {
   local lock owner
   exec {lock}</run
@@ -127,7 +127,7 @@ claim_machine() {
   lay_network
 }
 
-# Some process of the cluster in DIRECTORY runs, or a command works on it.
+# Whether a process of the cluster in DIRECTORY runs, or a command works on it.
 cluster_lives() {
   local lock status=1
   [[ -z $(pids_of_cluster "$1") ]] || return 0
@@ -156,7 +156,7 @@ choose_network() {
   refuse "this machine has routes into each of 10.88.0.0/24 to 10.95.0.0/24, one of which the profile real needs"
 }
 
-# Whether an address or route of the machine, but for the default one, overlaps the network.
+# Whether an address or route of the machine, except the default route, overlaps the network.
 is_routed() {
   local route
   while read -r route; do
@@ -177,31 +177,31 @@ number_of() {
   printf '%d' $(((a << 24) + (${b:-0} << 16) + (${c:-0} << 8) + ${d:-0}))
 }
 
-# Sets POD_CIDR and NODE_ADDRESS, the bridge's: the node's own.
+# Sets POD_CIDR and NODE_ADDRESS, the address of the bridge, which is the node's own.
 read_network() {
   POD_CIDR=$(cat "$MACHINE/pod-cidr")
   NODE_ADDRESS=${POD_CIDR%.0/24}.1
 }
 
-# The bridge, its address, the way to Services, and a guard around them. Safe to repeat.
+# Creates the bridge, its address, the route to Services, and the guard rules. May be repeated.
 lay_network() {
   if [[ ! -e /sys/class/net/$BRIDGE ]]; then
-    # An address of its own: else the bridge changes it with its members, and neighbours lose their way.
+    # A fixed address: otherwise the bridge changes it with its members, and neighbours keep a stale one.
     ip link add "$BRIDGE" address 02:76:69:67:69:65 type bridge
     ip link set "$BRIDGE" addrgenmode none
   fi
-  # Between two pods that talk through a Service, the answer must pass the rules that the question passed.
+  # Between two pods that talk through a Service, the answer must pass the same rules as the request.
   modprobe -q br_netfilter 2>/dev/null || true
   ip link set "$BRIDGE" type bridge nf_call_iptables 1
   ip addr replace "$NODE_ADDRESS/24" dev "$BRIDGE"
   ip link set "$BRIDGE" up
-  # From the machine itself Services are dialled with the node's address, default route or not.
+  # From the machine itself Services are dialled with the node's address, with or without a default route.
   ip route replace "$SERVICE_CIDR" dev "$BRIDGE" src "$NODE_ADDRESS"
   printf '1\n' >/proc/sys/net/ipv4/ip_forward
   lay_guard
 }
 
-# Forwarding is on now. Nobody beyond the machine is let in by that, nor out.
+# Forwarding is on now. These rules keep other machines from using it, in both directions.
 lay_guard() {
   nft -f - <<RULES
 table inet $GUARD
@@ -218,7 +218,7 @@ table inet $GUARD {
   }
 }
 RULES
-  # A firewall that forwards nothing by default (Docker makes one) would part the pods.
+  # A firewall that drops forwarded packets by default (Docker installs one) would separate the pods.
   if iptables -S FORWARD 2>/dev/null | grep -qx -- '-P FORWARD DROP' &&
     ! iptables -C FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT 2>/dev/null; then
     iptables -I FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT
@@ -226,8 +226,8 @@ RULES
   fi
 }
 
-# The cgroups, version 1 or 2, of the node's containers: "k8s.io" is what every containerd calls a kubelet's, so only
-# those that ours knows.
+# The cgroups, version 1 or 2, of the node's containers. Every containerd uses the name "k8s.io" for a kubelet's, so
+# only those that this cluster's containerd knows.
 container_cgroups() {
   local directory
   for directory in "$MACHINE/mounts/run/containerd/state/io.containerd.runtime.v2.task/k8s.io"/*; do
@@ -245,7 +245,8 @@ pids_in_containers() {
   done || true
 }
 
-# Ends what runs in containers, and removes their cgroups. Whoever would restart them is gone already.
+# Ends the processes in containers, and removes their cgroups. Kubelet and containerd, which would restart them, are
+# gone already.
 end_containers() {
   local pid pids cgroups deadline=$((SECONDS + 30))
   while pids=$(pids_in_containers) && [[ -n $pids ]]; do
@@ -253,16 +254,16 @@ end_containers() {
     for pid in $pids; do kill -KILL "$pid" 2>/dev/null || true; done
     nap 0.02
   done
-  # A dead process keeps its cgroup until it is buried, which is not for us to do.
+  # A dead process keeps its cgroup until its parent has reaped it, which this script cannot do.
   deadline=$((SECONDS + 5))
   while mapfile -t cgroups < <(container_cgroups) && ((${#cgroups[@]} > 0 && SECONDS < deadline)); do
     find "${cgroups[@]}" -depth -type d -exec rmdir {} + 2>/dev/null || nap 0.05
   done
-  rmdir /sys/fs/cgroup/{,*/}k8s.io 2>/dev/null || true # unless others use it
+  rmdir /sys/fs/cgroup/{,*/}k8s.io 2>/dev/null || true # unless another containerd uses it
 }
 
-# Takes back everything, when no process of the cluster runs any more but those in containers and on hosts.
-# Tests cut pods off by tables of these names; a killed one leaves its own, and a later pod may be given that address.
+# Removes the nftables tables by which tests cut pods off. A killed test leaves its table, and a later pod may be given
+# that address. No process of the cluster may run any more, except those in containers and on hosts.
 clear_cuts() {
   local table
   for table in $(nft list tables 2>/dev/null | awk '$3 ~ /^vigie_cut_/ { print $3 }'); do
@@ -283,7 +284,7 @@ clear_machine() {
   [[ ! -e $MACHINE/opened-iptables ]] || iptables -D FORWARD -i "$BRIDGE" -o "$BRIDGE" -j ACCEPT || true
   ip link delete "$BRIDGE" 2>/dev/null || true
   [[ ! -e $MACHINE/ip-forward ]] || cat "$MACHINE/ip-forward" >/proc/sys/net/ipv4/ip_forward
-  # The first namespace that ip makes lays a mount over this directory.
+  # The first namespace that ip creates puts a mount on this directory.
   if grep -qsx /run/netns "$MACHINE/made-directories" && [[ -z $(ls -A /run/netns 2>/dev/null) ]]; then
     umount /run/netns 2>/dev/null || true
   fi

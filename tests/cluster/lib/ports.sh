@@ -1,13 +1,12 @@
 # shellcheck shell=bash
-# Ports that stay a cluster's own while its API server is down, as tests want it.
+# Ports that remain reserved for a cluster while its API server is down, which tests need.
 #
-# They lie below the range from which the kernel picks ports for outgoing connections.
-# Clusters of one machine agree through $CACHE/ports, where a file named like the port
-# holds the directory of the cluster that has it.
+# They are below the range from which the kernel picks ports for outgoing connections. Clusters of one machine agree
+# through $CACHE/ports, where a file named like the port contains the directory of the cluster that reserved it.
 
 PORTS_FROM=20000 PORTS_TO=29999
 
-# Whoever listens, on whatever address.
+# Whether any process listens on the port, on any address.
 port_is_taken() {
   local hex
   printf -v hex '%04X' "$1"
@@ -15,7 +14,7 @@ port_is_taken() {
   grep -qsiE "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6
 }
 
-# Clusters whose directories were removed by hand have not given theirs back.
+# Removes the reservations of clusters whose directories were deleted by hand.
 forget_stale_reservations() {
   local file owner
   for file in "$CACHE/ports"/[0-9]*; do
@@ -25,7 +24,6 @@ forget_stale_reservations() {
   done
 }
 
-# The port of a component as chosen.
 port_of() {
   local name port
   while IFS='=' read -r name port; do

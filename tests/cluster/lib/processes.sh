@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Starting, finding and ending a cluster's processes.
+# Starts, finds and ends a cluster's processes.
 #
-# A pid alone is not a name: after a reboot, or on a busy machine, it belongs to somebody
-# else. A pid file holds the pid and the moment of its start, and a component carries
-# its cluster's directory in its environment, by which one without a pid file is found.
+# A pid alone does not identify a process: after a reboot, or on a busy machine, another process may have it. A pid file
+# holds the pid and the moment of its start, and a component has its cluster's directory in its environment, by which it
+# is found without a pid file.
 
 STARTED=() # by this run, for the exit trap
 
-# Sleeps without a child in the foreground for which a signal's trap would have to wait.
+# Sleeps without a child in the foreground: bash runs a signal's trap only after it.
 nap() {
   sleep "$1" &
   wait $! || true
@@ -17,7 +17,7 @@ nap() {
 take_lock() {
   local file=$1 message=$2 said=
   until flock -n "$file"; do
-    # Not among what the command prints: somebody may read an address there.
+    # On stderr: the caller may read an address from stdout.
     [[ -n $said ]] || say "$message" >&2
     said=yes
     nap 0.1
@@ -28,13 +28,13 @@ take_lock() {
 start_of() {
   local stat fields
   { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
-  # The name, in brackets, may hold spaces and brackets: count from the last one.
+  # The name, in brackets, may contain spaces and brackets: count from the last bracket.
   read -ra fields <<<"${stat##*) }"
   [[ ${fields[0]} != Z && ${fields[0]} != X ]] || return 1
   printf '%s' "${fields[19]}"
 }
 
-# Prints the pid of a component that runs.
+# Prints the pid of a running component.
 pid_of() {
   local pid start
   read -r pid start 2>/dev/null <"$RUN/$1.pid" || return 1
@@ -44,7 +44,7 @@ pid_of() {
 
 alive() { pid_of "$1" >/dev/null; }
 
-# All processes of this cluster, or of another directory's, whoever started them.
+# All processes of this cluster, or of another directory's, whichever run started them.
 pids_of_cluster() {
   local file
   grep -lszxF -- "VIGIE_CLUSTER_COMPONENT_OF=${1:-$CLUSTER_DIR}" /proc/[0-9]*/environ 2>/dev/null |
@@ -54,8 +54,8 @@ pids_of_cluster() {
     done || true
 }
 
-# A component must outlive its starter and hold nothing of it: no lock, no pipe to a
-# reader that waits for the end.
+# A component must outlive its starter and keep none of its open files: no lock, and no pipe whose reader waits for the
+# end.
 close_inherited_files() {
   local file
   for file in "/proc/$BASHPID/fd"/*; do
@@ -64,7 +64,7 @@ close_inherited_files() {
   done
 }
 
-# launch NAME COMMAND...: in the background, in its own session, with a bare environment.
+# launch NAME COMMAND...: in the background, in its own session, with a minimal environment.
 launch() {
   local name=$1 pid self start
   shift
@@ -77,21 +77,21 @@ launch() {
     trap - EXIT INT TERM HUP
     close_inherited_files
     cd /
-    # Neither setsid nor env forks here, so this is the component's own pid. (Inside the
-    # brackets of $(...), BASHPID would be another one.)
+    # Neither setsid nor env forks here, so this is the component's own pid. (Inside the brackets of $(...), BASHPID
+    # would be another one.)
     self=$BASHPID
     start=$(start_of "$self")
     printf '%s %s\n' "$self" "$start" >"$RUN/$name.pid"
     exec setsid env -i PATH="$PATH" HOME="$CLUSTER_DIR" "VIGIE_CLUSTER_COMPONENT_OF=$CLUSTER_DIR" "$@"
   ) </dev/null >"$LOGS/$name.log" 2>&1 &
-  # The pid file is the child's to write; without it the component would look dead.
+  # The child writes the pid file; without the file the component would look dead.
   pid=$!
-  disown "$pid" # or bash tells everybody when it is killed
+  disown "$pid" # or bash prints a message when it is killed
   until [[ -s $RUN/$name.pid ]] || ! start_of "$pid" >/dev/null; do nap 0.01; done
 }
 
-# Waits, two seconds at most, until those that were just launched have written their pid files: a signal may have come
-# between their fork and that, and then nobody could find them.
+# Waits, two seconds at most, until the components that were just launched have written their pid files: after a signal
+# between the fork and the write no command could find them.
 await_pid_files() {
   local name deadline=$((SECONDS + 2))
   for name in "$@"; do
@@ -99,8 +99,8 @@ await_pid_files() {
   done
 }
 
-# terminate SECONDS NAME...: asks all of them to end, and kills what has not by then. What a
-# component leaves behind is then for its ended_NAME, if there is one.
+# terminate SECONDS NAME...: asks all of them to end, and kills those that have not by then. ended_NAME, if defined,
+# removes what a component leaves behind.
 terminate() {
   local patience=$1 name pid pids=() deadline
   shift
@@ -127,8 +127,8 @@ terminate() {
   done
 }
 
-# Ends whatever of this cluster has no pid file: started by a run that was killed in
-# between, or left by a removed directory.
+# Ends every process of this cluster without a pid file: started by a run that was killed before the write, or left by a
+# removed directory.
 end_strays() {
   local pid name known=" "
   for name in "$RUN"/*.pid; do
@@ -137,13 +137,13 @@ end_strays() {
     known+="$(pid_of "${name%.pid}" || true) "
   done
   for pid in $(pids_of_cluster); do
-    # A container's keeper outlives the containerd that started it, and is taken over by the next one.
+    # A container's shim outlives the containerd that started it; the next containerd adopts it.
     ! alive node || [[ $(cat "/proc/$pid/comm" 2>/dev/null) != containerd-shim ]] || continue
     [[ $known == *" $pid "* ]] || kill -KILL "$pid" 2>/dev/null || true
   done
 }
 
-# For down: at once, since nothing of it is kept.
+# For down: kills at once, because nothing of it is kept.
 end_everything() {
   local pid pids
   while pids=$(pids_of_cluster) && [[ -n $pids ]]; do

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # the list is for the selftest
-# The proofs of the profile real. They want root, and a machine on which no other cluster of it runs.
+# The proofs of the profile real. They need root, and a machine on which no other cluster of this profile runs.
 
 REAL_TESTS=(
   missing_packages_are_named
@@ -22,7 +22,7 @@ REAL_TESTS=(
   another_profile_replaces_the_node
 )
 
-# Outside CI it may be left out, and says so.
+# Outside CI the proofs may be skipped, with a message.
 real_profile_is_possible() {
   local status=0
   ((EUID == 0)) && return 0
@@ -35,7 +35,7 @@ real_profile_is_possible() {
 
 real_up() { cluster up --profile real >/dev/null; }
 
-# What the profile real may change of a machine, as it is now.
+# The current state of everything that the profile real may change on a machine.
 machine_state() {
   ip -br link | awk '{ print "link", $1 }' | grep -v '@if\|^link veth'
   ip -4 route show table all | sed 's/^/route /'
@@ -51,7 +51,7 @@ machine_state() {
   ls -d /run/vigie* /run/netns /run/containerd /var/lib/{cni,kubelet,containerd} /var/log/{pods,containers} 2>/dev/null || true
 }
 
-# What runs in containers carries nothing of the cluster but its cgroup's name.
+# Processes in containers have no mark of the cluster but the name of their cgroup.
 pids_of_node() {
   {
     pids_under "$DIR"
@@ -80,14 +80,14 @@ web_image() {
   if [[ ! -x $SCRATCH/web/web ]]; then
     mkdir -p "$SCRATCH/web"
     (cd "$HERE/real/web" && CGO_ENABLED=0 GOWORK=off go build -trimpath -ldflags '-s -w' -o "$SCRATCH/web/web" .)
-    chmod 755 "$SCRATCH/web/web" # some pods run it as nobody
+    chmod 755 "$SCRATCH/web/web" # some pods run it as the user nobody
     chmod 755 "$SCRATCH/web/web" # some pods run it as nobody
     cp "$HERE/real/web/Dockerfile" "$SCRATCH/web"
   fi
   cluster image build selftest-web:1 "$SCRATCH/web"
 }
 
-# with_web NAMESPACE [REPLICAS]: the cluster, the image and a Deployment of it with a Service.
+# with_web NAMESPACE [REPLICAS]: starts the cluster and deploys the image, with a Service.
 with_web() {
   real_up
   web_image
@@ -139,7 +139,7 @@ a_pod_reaches_services_by_name_and_as_itself() {
   eventually 30 has_two_pods talks
   read -rd '' one two < <(pod_addresses talks) || true
   eventually 10 ask "http://$one:8080/fetch?url=http://web.talks.svc.cluster.local/"
-  # Sooner or later the Service leads to the other one, which must see who asks.
+  # Eventually the Service routes to the other one, which must see the client's address.
   for i in {1..30}; do
     from=$(ask "http://$one:8080/fetch?url=http://web.talks/from")
     [[ ${from%:*} != "$one" ]] || break
@@ -207,7 +207,7 @@ a_host_has_a_security_group() {
   status=0
   cluster host exec far -- curl -sS --max-time 1 "http://$address:8080/" 2>/dev/null || status=$?
   ((status == 28)) || fail "dropped: curl ended with $status, not in a timeout"
-  ask "http://$address:8080/" >/dev/null || fail "nobody else must be hurt"
+  ask "http://$address:8080/" >/dev/null || fail "other clients must not be affected"
   cluster host allow far
   cluster host exec far -- curl -sS --max-time 5 "http://$address:8080/" >/dev/null || fail "allowed, but does not get through"
 
@@ -248,7 +248,7 @@ a_second_real_cluster_is_refused() {
   ((status == 2)) || fail "exit status $status"
   (($(wc -l <<<"$told") == 1)) || fail "$told"
   [[ ! -e $SECOND ]] || fail "left a directory behind"
-  DIR=$SECOND cluster up >/dev/null # simulated ones live beside it
+  DIR=$SECOND cluster up >/dev/null # a simulated cluster can run beside it
   ! DIR=$SECOND cluster up --profile real 2>/dev/null || fail "not refused"
   DIR=$SECOND cluster status >/dev/null || fail "the refused one was hurt"
   DIR=$SECOND cluster down >/dev/null
@@ -270,12 +270,12 @@ a_killed_node_is_repaired() {
 
 answers_again() { ask "http://$(pod_addresses again | head -n 1):8080/"; }
 
-# All but what runs in containers, which nobody is left to end then.
+# Kills the node's processes except those in containers, which no process is left to end then.
 kill_node() {
   local pid
   for pid in $(pids_under "$DIR") $(pids_under /run/vigie-node); do kill -KILL "$pid" 2>/dev/null || true; done
   kill_all_under "$DIR"
-  [[ -n $(pids_in_pods) ]] || fail "no container survived: this proves nothing"
+  [[ -n $(pids_in_pods) ]] || fail "no container survived: the test proves nothing"
 }
 
 an_interrupted_node_leaves_no_process() {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the selftest's proofs are written with.
+# Helpers of the selftest's proofs.
 
 cluster() { CLUSTER_DIR=$DIR "$HERE/cluster" "$@"; }
 kube() { KUBECACHEDIR=$SCRATCH/kube-cache "$DIR/bin/kubectl" --kubeconfig "$DIR/kubeconfig" "$@"; }
@@ -19,7 +19,7 @@ eventually() {
   done
 }
 
-# Processes that name the directory in their arguments: not the way the scripts look.
+# Processes that have the directory in their arguments: not the method of the scripts under test.
 pids_under() {
   local file
   printf '%s' "$1" >"$SCRATCH/pattern"

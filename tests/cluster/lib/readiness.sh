@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Starting a component and knowing when it works.
+# Starts a component and waits until it works.
 
-# Seconds. Two idle cores need five; beside a compiler it takes several times that.
+# Seconds. Two idle cores need five; next to a running compiler it takes several times that.
 READY_WITHIN=90
 
-# kubectl as the administrator, with its caches inside the cluster's directory. Bounded:
-# an interrupt waits for it.
+# kubectl as the administrator, with its caches inside the cluster's directory. It has a timeout, because an interrupt
+# waits for it.
 kube() {
   KUBECACHEDIR=$DATA/kubectl-cache "$TOOLS/kubectl" --kubeconfig "$CLUSTER_DIR/kubeconfig" \
     --request-timeout=5s "$@" </dev/null

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the commands tell.
+# Output of the commands.
 
-# Progress. A reader that went away (`up | head -1`) is no reason to fail.
+# Progress. A reader that has closed the pipe (`up | head -1`) must not cause a failure.
 say() { printf '%s\n' "$*" 2>/dev/null || true; }
 
 complain() { printf 'cluster: %s\n' "$*" >&2; }
 
-# Usage errors and what is not there yet.
+# Usage errors and missing prerequisites.
 refuse() {
   complain "$@"
   exit 2

@@ -8,11 +8,11 @@ TOOLS_CACHE=$CACHE/cluster-tools
 
 BUILD_PID=
 
-# Sets TOOLS, the directory of the binaries, NODE_TOOLS, that of what the profile real needs
-# besides, TOOLS_KEY and NODE_TOOLS_KEY, and HELM3 and HELM4, which are programs. They may not be there yet.
+# Sets TOOLS and NODE_TOOLS, the directories of the binaries and of those that only the profile real needs, TOOLS_KEY
+# and NODE_TOOLS_KEY, and HELM3 and HELM4, which are programs. They may not exist yet.
 locate_tools() {
   local go_version
-  # Asked inside the module, where Go may switch to a newer toolchain by itself.
+  # Run inside the module, where Go may switch to a newer toolchain.
   go_version=$(cd "$HERE/kubernetes" && GOWORK=off go env GOVERSION GOOS GOARCH 2>/dev/null) || go_version=none
   # shellcheck source=lib/recipe.sh
   source "$HERE/lib/recipe.sh"
@@ -24,20 +24,20 @@ locate_tools() {
   HELM4=$TOOLS_CACHE/$(key_of_tools "$recipe_helm4_tools" helm4/go.{mod,sum})/bin/helm4
 }
 
-# key_of_tools TABLE FILE...: what the tools of a table are made of.
+# key_of_tools TABLE FILE...: a hash of the inputs of the tools in a table.
 key_of_tools() {
   local table=$1
   shift
   (
     cd "$HERE"
-    # The comments beside the flags, and how long it takes, change no binary.
+    # The comments beside the flags, and the build times, change no binary.
     printf '%s\n' "$go_version" "${recipe_environment[@]}" "${recipe_build[@]}"
     awk '{ print $1, $2, $3 }' <<<"$table"
     cat "$@"
   ) | sha256sum | cut -c1-16
 }
 
-# Names everything that is missing, not the first thing only.
+# Names everything that is missing, not only the first.
 check_prerequisites() {
   local missing=0 version
   if ! command -v go >/dev/null; then
@@ -63,9 +63,9 @@ newer_than_1_25() {
   ((BASH_REMATCH[1] > 1 || BASH_REMATCH[2] >= 26))
 }
 
-# ensure_tools [node]: builds what is missing of the control plane's tools, and of the node's if told to.
+# ensure_tools [node]: builds the missing tools of the control plane, and with `node` those of the node.
 ensure_tools() {
-  # A directory gets its name when all of it is built, see build_tools.
+  # A directory gets its final name when it is complete, see build_tools.
   [[ -d $TOOLS ]] || build_tools "$TOOLS" "$recipe_tools" \
     "building Kubernetes $recipe_kubernetes_version and its companions from Go modules: 5 to 12 minutes the first time
 (about 1 GB of sources is downloaded), then cached in $TOOLS_CACHE"
@@ -73,7 +73,7 @@ ensure_tools() {
     "building the node's tools from Go modules: about 3 minutes the first time, then cached in $TOOLS_CACHE"
 }
 
-# Prints where helm is, of the major version that is named; builds it first.
+# Prints the path of helm, of the given major version; builds it first if needed.
 helm() {
   locate_tools
   case ${1:-} in
@@ -96,12 +96,12 @@ build_tools() {
   mkdir -p "$TOOLS_CACHE"
   exec {lock}>>"$TOOLS_CACHE/lock"
   take_lock "$lock" "another build of the cluster's tools is under way; waiting for it"
-  if [[ -d $bin ]]; then # by the one we waited for
+  if [[ -d $bin ]]; then # built by the run that held the lock
     exec {lock}>&-
     return
   fi
 
-  # Under the lock nobody else writes here: what is found was interrupted.
+  # Under the lock no other run writes here: the remaining directories are from interrupted builds.
   rm -rf "$TOOLS_CACHE"/unfinished.*
   unfinished=$(mktemp -d "$TOOLS_CACHE/unfinished.XXXXXX")
   mkdir "$unfinished/bin"
@@ -125,7 +125,7 @@ build_tool() {
   (
     close_inherited_files
     cd "$HERE/$module"
-    # A download that breaks off is not repeated by Go; what has come is kept.
+    # Go does not retry a download that breaks off; the completed part is kept.
     exec setsid env "${recipe_environment[@]}" bash -c 'tries=1; until "$@"; do ((tries++ < 3)) || exit 1; sleep 5; done' \
       build "${recipe_build[@]}" -o "$unfinished/bin/$tool" "$package"
   ) </dev/null >"$unfinished/$tool.log" 2>&1 &
@@ -146,7 +146,7 @@ build_tool() {
   BUILD_PID=
 }
 
-# For the exit trap: ends a build that is under way, compilers included.
+# For the exit trap: ends a running build, including its compilers.
 abandon_build() {
   [[ -n $BUILD_PID ]] || return 0
   kill -TERM -- "-$BUILD_PID" 2>/dev/null || kill -TERM "$BUILD_PID" 2>/dev/null || true

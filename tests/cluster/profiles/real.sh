@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Profile real: what simulated has, and a node whose pods really run. Wants root, see lib/machine.sh.
+# Profile real: that of simulated, plus a node with real pods. Needs root, see lib/machine.sh.
 
 # shellcheck source=profiles/simulated.sh
 source "$HERE/profiles/simulated.sh"
@@ -8,7 +8,7 @@ PROFILE_COMPONENTS=(etcd apiserver controller-manager scheduler kwok node contai
 PROFILE_PORTS=(etcd apiserver kubelet proxy proxy-metrics coredns)
 PROFILE_TOOLS=node
 
-# Before anything else: whether this machine can have it.
+# First: whether this machine can run the profile.
 profile_check() { check_machine; }
 
 profile_variables() {
@@ -36,9 +36,10 @@ profile_claim() {
   profile_resume
 }
 
-# What is made of the claim. Pods dial the API server by the Service "kubernetes", whose endpoint is the node's address.
+# The variables that follow from the claim. Pods dial the API server by the Service "kubernetes", whose endpoint is the
+# node's address.
 profile_resume() {
-  owns_machine || return 0 # since a reboot, say; up claims it again
+  owns_machine || return 0 # after a reboot, for example; up claims it again
   read_network
   APISERVER_ADDRESS=$NODE_ADDRESS
   APISERVER_FLAGS=(
@@ -57,11 +58,11 @@ profile_resume() {
   )
 }
 
-# The mount namespace that the node lives in, and a process that keeps it. What is mounted in
-# there, by the kubelet, containerd and runc, goes with the last process of it.
+# The mount namespace of the node, and a process that keeps it. The mounts of kubelet, containerd and runc in it
+# disappear with its last process.
 component_node() {
   local directory sysctl
-  # Whoever is left of a node that lost this process lives in another namespace.
+  # The remaining processes of a node that lost this process are in another namespace.
   terminate 10 kubelet
   terminate 10 containerd
   ended_node
@@ -70,7 +71,8 @@ component_node() {
     make_directory "$directory"
     mkdir -p "$DATA/node$directory"
   done
-  # What is lost with the machine's next start is lost with it, and is found without the cluster's directory.
+  # State that does not survive a reboot of the machine is in $MACHINE, which can be found without the cluster's
+  # directory.
   mkdir -p "$MACHINE/mounts/run/containerd"
   for sysctl in "${KUBELET_SYSCTLS[@]}"; do
     mkdir -p "$MACHINE/mounts/proc/sys/${sysctl%/*}"
@@ -87,7 +89,7 @@ component_node() {
       source=$data$directory
       [[ $directory != /run/* ]] || source=$machine/mounts$directory
       mount --bind "$source" "$directory"
-      # Of a propagation of its own, or all that is mounted here would also be mounted where it lies.
+      # With a propagation of its own: otherwise every mount here would also appear in the source directory.
       mount --make-private "$directory"
       mount --make-shared "$directory"
     done
@@ -97,13 +99,13 @@ component_node() {
   wait_for "the node's mounts" "$READY_WITHIN" node -- test -e "$MACHINE/mounts/run/containerd/is-ours" || exit 1
 }
 
-# What is left of a node without kubelet and containerd: shims and containers.
+# Ends the rest of a node without kubelet and containerd: shims and containers.
 ended_node() {
   end_strays
   end_containers
 }
 
-# Makes a directory of the machine's, and remembers which of its parents were not there.
+# Creates a directory of the machine, and records which of its parents did not exist.
 make_directory() {
   local missing=() path=$1
   while [[ ! -d $path ]]; do
@@ -114,7 +116,7 @@ make_directory() {
   mkdir -p "$1"
 }
 
-# launch_in_node NAME COMMAND... With the usual umask: containers inherit it, and may run as anybody.
+# launch_in_node NAME COMMAND... With the usual umask: containers inherit it, and may run as any user.
 launch_in_node() {
   local name=$1
   shift
@@ -159,7 +161,7 @@ EOF
   load_pause_image
 }
 
-# Overlays do not lie on everything, on another overlay for one.
+# Some file systems do not support overlays, for example another overlay.
 usable_snapshotter() {
   local try=$DATA/node/try
   mkdir -p "$try"/{lower,upper,work,merged}
@@ -174,10 +176,10 @@ usable_snapshotter() {
 
 containerd_answers() { containers version &>/dev/null; }
 
-# containerd's own client, as the kubelet sees it.
+# containerd's own client, with the kubelet's view.
 containers() { ctr --address "$MACHINE/containerd.sock" --namespace k8s.io "$@" </dev/null; }
 
-# .1 is the node's, .2 to .15 nobody's, .200 and more are for hosts, see lib/hosts.sh.
+# .1 is the node's, .2 to .15 are unused, .200 and above are for hosts, see lib/hosts.sh.
 write_cni_configuration() {
   mkdir -p "$MACHINE/cni"
   cat >"$MACHINE/cni/10-vigie.conflist" <<EOF
@@ -204,8 +206,8 @@ write_cni_configuration() {
 EOF
 }
 
-# Versions 1 and 2 of cgroups will do. Nothing is evicted for what else fills this machine, and no image
-# is collected, since none could be pulled again.
+# Versions 1 and 2 of cgroups work. Pods are not evicted when other data fill this machine, and no image is
+# garbage-collected, because none could be pulled again.
 component_kubelet() {
   : >"$MACHINE/resolv.conf" # pods inherit no search domains from this machine
   cat >"$MACHINE/kubelet.yaml" <<EOF
@@ -242,9 +244,11 @@ EOF
 
 component_proxy() {
   local masquerade=false
-  # A bridge that shows the rules nothing lets a pod's answer go past them: so let pods answer the node.
+  # A bridge that does not show its packets to nftables lets a pod's answer bypass the rules: masquerade, so that pods
+  # answer the node.
   [[ -d /proc/sys/net/bridge ]] || masquerade=true
-  # Conntrack's limits and timeouts stay the machine's. Tests wait for a Service to change.
+  # Conntrack's limits and timeouts stay the machine's. The sync period is short because tests wait for a Service to
+  # change.
   cat >"$MACHINE/proxy.yaml" <<EOF
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -261,8 +265,8 @@ EOF
   launch proxy "$NODE_TOOLS/kube-proxy" --config="$MACHINE/proxy.yaml"
 }
 
-# Beside the cluster, not in it: a test that fills the node does not take names away. It knows the
-# cluster's names only; all others do not exist, at once, whatever this machine's resolver does.
+# A process outside the cluster: a test that fills the node does not break name resolution. It resolves only the
+# cluster's names; every other name fails at once, whatever this machine's resolver does.
 component_coredns() {
   cat >"$RUN/Corefile" <<EOF
 cluster.local:$(port_of coredns) in-addr.arpa:$(port_of coredns) {
@@ -284,7 +288,7 @@ EOF
   launch coredns "$NODE_TOOLS/coredns" -conf "$RUN/Corefile"
 }
 
-# The simulated nodes are tainted: a pod lands there only if it says so.
+# The simulated nodes are tainted: only pods that tolerate the taint are scheduled there.
 profile_prepare() {
   {
     sed '/^kind: Node$/a spec: { taints: [{ key: kwok.x-k8s.io/node, value: fake, effect: NoSchedule }] }' "$HERE/kwok/nodes.yaml"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Profile simulated: the control plane is real, the nodes are played by KWOK. No root.
+# Profile simulated: the control plane is real, KWOK simulates the nodes. No root.
 
 PROFILE_COMPONENTS=(etcd apiserver controller-manager scheduler kwok)
 PROFILE_PORTS=(etcd apiserver)
@@ -13,10 +13,9 @@ profile_variables() { :; }
 component_kwok() {
   local stages=() file
   for file in "$HERE"/kwok/stages/*.yaml; do stages+=(--config="$file"); done
-  # Only nodes that say so: --manage-all-nodes would take a kubelet's pods over as well.
-  # The lease's duration makes KWOK renew it; without, the nodes are lost each minute.
-  # Addresses are from the range for benchmarks (RFC 2544): nothing answers there, and
-  # no packet strays to a neighbour's network.
+  # Only nodes with this annotation: --manage-all-nodes would also take over a kubelet's pods. With the lease's duration
+  # KWOK renews it; without, the nodes are lost each minute. Addresses are from the range for benchmarks (RFC 2544): no
+  # host answers there, and no packet reaches a neighbour's network.
   launch kwok "$TOOLS/kwok" \
     --kubeconfig="$PKI/kwok.kubeconfig" \
     "${stages[@]}" \
@@ -26,7 +25,7 @@ component_kwok() {
     --cidr=198.18.0.1/16
 }
 
-# Before the nodes' player starts: what it may do, and its nodes.
+# Before KWOK starts: its rights and its nodes.
 profile_prepare() {
   kube apply --server-side --force-conflicts --field-manager=vigie-cluster \
     -f "$HERE/kwok/access.yaml" -f "$HERE/kwok/nodes.yaml" &>"$LOGS/prepare.log"
@@ -34,7 +33,7 @@ profile_prepare() {
 
 profile_is_usable() { simulated_nodes_are_ready && default_service_account_exists; }
 
-# Raw requests: kubectl's own discovery would cost more than all the rest of a check.
+# Raw requests: kubectl's own discovery would cost more than the rest of a check.
 simulated_nodes_are_ready() {
   local wanted ready
   wanted=$(grep -c '^kind: Node$' "$HERE/kwok/nodes.yaml")

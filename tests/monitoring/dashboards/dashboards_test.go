@@ -1,4 +1,4 @@
-// Package dashboards holds our dashboards against Grafana's own types.
+// Package dashboards validates the dashboards against Grafana's own types.
 package dashboards
 
 import (

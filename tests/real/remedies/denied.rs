@@ -1,4 +1,4 @@
-//! What a restart cannot cure: nothing is touched, and the reason is told.
+//! Faults that a restart cannot cure: nothing is changed, and the reason is reported.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -27,9 +27,9 @@ async fn is_denied(world: &World, name: &str, causes: &[&str], reason: &str, say
     world.sees_backend(STARTED, name, &format!("{causes:?} denied: {reason} {says:?}"), wanted).await
 }
 
-/// Fails if anything was touched, or is within a while; or if anybody is told that something was.
+/// Fails if anything was changed, or is within a while; or if anything reports a change.
 async fn nothing_was_restarted(world: &World, operator: &Operator, names: &[&str], reasons: &[&str]) {
-    never(seconds(10), "something is touched", async || {
+    never(seconds(10), "a workload is changed", async || {
         let touches = world.touches();
         (!touches.is_empty()).then(|| format!("{touches:?}"))
     })
@@ -51,7 +51,7 @@ async fn nothing_was_restarted(world: &World, operator: &Operator, names: &[&str
     }
 }
 
-/// Has a control page of an app's pod do something, as often as it takes until `is_so`.
+/// Calls a control page of an app's pod as often as needed until `is_so`.
 async fn provoked(world: &World, app: &str, page: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     eventually(2 * SOON, what, async || {
         for at in pods(world, app).await.iter().filter_map(address) {
@@ -78,7 +78,7 @@ async fn what_ends_again_and_again_or_cannot_start_is_not_restarted() {
     for app in [&crash, &memory, &image] {
         app.deploy(&world).await;
         let mut spec = cared_for(app, app.at_service("/metrics"), json!({"metrics": {}}));
-        // The kubelet tells of a container's end a moment later than a port closes: until then it is a dead port.
+        // The kubelet reports a container's end a moment after the port closes: until then the cause is a dead port.
         spec["remediation"]["unhealthyForSeconds"] = json!(10);
         world.backend(&app.name, spec).await;
     }
@@ -100,7 +100,7 @@ async fn what_ends_again_and_again_or_cannot_start_is_not_restarted() {
     nothing_was_restarted(&world, &operator, &["crash", "memory", "image"], &["RestartCannotHelp"]).await;
 }
 
-/// Has the pod of the application be another one: with the settings of now, and of the same template.
+/// Replaces the pod of the application: the new one has the current settings and the same template.
 async fn replaced(world: &World, app: &str) {
     let pod = running(world, app, 1).await.remove(0);
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
@@ -121,7 +121,7 @@ async fn a_spring_application_without_its_database_or_with_a_wrong_configuration
     world.backend("shop", patient(&app)).await;
     world.backend_is(STARTED, "shop", "Up", "").await;
 
-    // Nobody listens there: the application runs, and says 503.
+    // Nothing listens on this address: the application runs, and answers 503.
     settings(&world, "shop", json!({"url": "jdbc:postgresql://127.0.0.1:5432/orders?connectTimeout=1"})).await;
     replaced(&world, "shop").await;
     is_denied(&world, "shop", &["DependencyDown"], "RestartCannotHelp", "component db").await;
@@ -144,7 +144,7 @@ async fn a_broken_way_in_front_of_healthy_pods_restarts_nothing() {
         app.deploy(&world).await;
     }
     world.backend("port", cared_for(&port, port.at_service("/metrics"), json!({"metrics": {}}))).await;
-    // What a person probes from outside, as an Ingress would be; the pods that it leads to are well.
+    // A person's URL from outside, like an Ingress; the pods behind it are healthy.
     let mut pods = Vec::new();
     for (app, way) in [&refused, &hung].into_iter().zip(&ways) {
         let pod = running(&world, &way.name, 1).await.remove(0);

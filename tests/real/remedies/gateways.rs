@@ -11,10 +11,10 @@ use crate::support::operator::free_port;
 use crate::support::workloads::{last_attempt, remediating};
 use crate::support::{Operator, World, quick, seconds, text};
 
-/// What a connector of these limits needs to be told Offline, and then some.
+/// Longer than a connector with these limits needs to become Offline.
 const SILENT: std::time::Duration = seconds(120);
 
-/// An operator that pods reach.
+/// An operator that pods can reach.
 async fn reachable(world: &World) -> (Operator, String) {
     let node: std::net::IpAddr = place::cluster().variable("CLUSTER_NODE_ADDRESS").parse().expect("it has one");
     let listen = SocketAddr::from((node, free_port()));
@@ -22,7 +22,7 @@ async fn reachable(world: &World) -> (Operator, String) {
     (operator, format!("http://{listen}/api/connector/heartbeat"))
 }
 
-/// A Connector, and the Deployment of its agent; waits until it is Online.
+/// Creates a Connector and the Deployment of its agent; waits until it is Online.
 async fn online(world: &World, name: &str, to: &str, more: &[(&str, &str)]) {
     let mut spec = quick();
     spec["workloadRef"] = json!({"kind": "Deployment", "name": name});
@@ -59,7 +59,7 @@ async fn a_gateway_whose_pod_crashes_again_and_again_is_explained_by_it_and_not_
     let (operator, to) = reachable(&world).await;
     settings(&world, "lyon", json!({"crash": "0s", "listen": "0s"})).await;
     online(&world, "lyon", &to, &[("MISBEHAVE_CRASH_AFTER", "crash"), ("MISBEHAVE_LISTEN_AFTER", "listen")]).await;
-    // Nothing is sent any more before it ends.
+    // The agent sends nothing more before it ends.
     settings(&world, "lyon", json!({"crash": "-1s", "listen": "-1s"})).await;
     post(&running(&world, "lyon", 1).await[0], CONTROL, "/_/crash?code=3");
     let explained = |found: &Value| {

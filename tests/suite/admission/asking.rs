@@ -1,4 +1,4 @@
-//! Whoever has vigie restart a workload must be allowed to do it himself.
+//! A user that has vigie restart a workload must be allowed to restart it directly.
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::admission::{Policies, editing, refusal};
 
 const ASKED: &str = "vigie.dev/restart-requested";
 
-/// Edits objects of one kind, with somebody's rights.
+/// Edits objects of one kind, with the rights of one user.
 struct Desk {
     objects: Api<DynamicObject>,
     kind: &'static str,
@@ -35,7 +35,7 @@ impl Desk {
         self.objects.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
     }
 
-    /// The change is refused, in a sentence that says who may not patch what.
+    /// The change is refused, with a sentence that names the user and the workload that the user may not patch.
     async fn is_refused(&self, world: &World, name: &str, patch: Value, resource: &str, workload: &str) {
         let said = refusal(self.change(name, patch.clone()).await);
         let said = said.unwrap_or_else(|answer| panic!("{} {name}, {patch}: {answer}", self.kind));
@@ -63,7 +63,7 @@ fn at(time: &str) -> Value {
     json!({"metadata": {"annotations": {ASKED: time}}})
 }
 
-/// Somebody who may edit, and do with workloads what this rule says.
+/// A user that may edit both kinds, and has this rule for workloads.
 async fn with(world: &World, name: &str, rule: Value) -> [Desk; 2] {
     world.person(name, json!([editing(), rule])).await;
     Desk::of(world, &world.client_of(name).await)
@@ -88,16 +88,16 @@ async fn who_may_only_edit_connectors_and_backends_has_nothing_restarted() {
             let said = refusal(editor.make("edge", made).await).unwrap();
             assert!(said.contains("may not patch deployments.apps \"shop\""), "{said}");
         }
-        // What restarts nothing is his to write, and whatever it then names.
-        editor.make("edge", suggest).await.expect("a suggestion is nobody's business");
+        // The user may write a spec that restarts nothing, and any workloadRef in it.
+        editor.make("edge", suggest).await.expect("a suggestion needs no right to the workload");
         editor.is_taken("edge", json!({"spec": {"workloadRef": workload("StatefulSet", "db")}})).await;
         editor.is_refused(&world, "edge", mode("Restart"), "statefulsets", "db").await;
         editor.is_refused(&world, "edge", at("2026-01-31T12:00:00Z"), "statefulsets", "db").await;
         editor.is_taken("edge", json!({"spec": {"workloadRef": workload("DaemonSet", "agent")}})).await;
         editor.is_refused(&world, "edge", mode("Restart"), "daemonsets", "agent").await;
 
-        // Of what somebody else has restarted he changes all but that.
-        admin.make("paris", restart).await.expect("the administrator may do all of it");
+        // Once another user has enabled restarts, the user may change every field except those.
+        admin.make("paris", restart).await.expect("the administrator may enable restarts");
         admin.is_taken("paris", at("2026-01-31T12:00:00Z")).await;
         editor.is_taken("paris", json!({"metadata": {"labels": {"b": "c"}}})).await;
         editor.is_taken("paris", json!({"metadata": {"annotations": {"b": "c"}}})).await;
@@ -105,7 +105,7 @@ async fn who_may_only_edit_connectors_and_backends_has_nothing_restarted() {
         let interval = if editor.kind == "Connector" { "heartbeat" } else { "probe" };
         editor.is_taken("paris", json!({"spec": {interval: {"intervalSeconds": 20}}})).await;
         let found = editor.objects.get("paris").await.unwrap();
-        editor.objects.replace("paris", &PostParams::default(), &found).await.expect("the same again");
+        editor.objects.replace("paris", &PostParams::default(), &found).await.expect("an unchanged object is admitted");
         editor.is_refused(&world, "paris", at("2026-01-31T12:00:01Z"), "deployments", "shop").await;
         for (what, value) in [
             ("workloadRef", workload("Deployment", "other")),
@@ -115,12 +115,12 @@ async fn who_may_only_edit_connectors_and_backends_has_nothing_restarted() {
             let named = if what == "workloadRef" { "other" } else { "shop" };
             editor.is_refused(&world, "paris", json!({"spec": {what: value}}), "deployments", named).await;
         }
-        // A request goes no way round: metadata that comes with a status is not kept.
+        // The check cannot be bypassed: metadata sent with a status update is not stored.
         let aside = Patch::Merge(at("2026-01-31T12:00:02Z"));
         admin.objects.patch_status("paris", &PatchParams::default(), &aside).await.expect("a status is written");
         let found = admin.objects.get("paris").await.unwrap().metadata.annotations.unwrap_or_default();
         assert_eq!(found.get(ASKED).map(String::as_str), Some("2026-01-31T12:00:00Z"));
-        // And he takes it back, as anybody may.
+        // Any user may withdraw the request.
         editor.is_taken("paris", json!({"metadata": {"annotations": {ASKED: null}}})).await;
         editor.is_taken("paris", mode("Suggest")).await;
         editor.is_refused(&world, "paris", mode("Restart"), "deployments", "shop").await;
@@ -143,7 +143,7 @@ async fn who_may_patch_the_workload_has_that_one_restarted_and_no_other() {
             let spec = json!({"workloadRef": workload(kind, "shop"), "remediation": {"mode": "Restart"}});
             let refused = refusal(neighbour.make(name, json!({"spec": spec})).await).unwrap();
             assert!(refused.contains(&format!("may not patch {resource}.apps \"shop\"")), "{refused}");
-            owner.make(name, json!({"spec": spec})).await.expect("who may patch it may have it restarted");
+            owner.make(name, json!({"spec": spec})).await.expect("a user that may patch it may have it restarted");
             owner.is_taken(name, at("2026-01-31T12:00:00Z")).await;
             owner.is_taken(name, json!({"spec": {"remediation": {"strategy": "Pod"}}})).await;
             neighbour.is_refused(&world, name, at("2026-01-31T12:00:01Z"), resource, "shop").await;
@@ -154,10 +154,10 @@ async fn who_may_patch_the_workload_has_that_one_restarted_and_no_other() {
             neighbour.is_refused(&world, name, back, resource, "shop").await;
         }
     }
-    // An agent's own unit lives in no cluster: who may edit the Connector may have it restarted.
+    // An agent's own unit is not a cluster object: every user that may edit the Connector may have it restarted.
     let [connectors, _] = Desk::of(&world, &policies.editor);
     let agent = json!({"agentRef": {"unit": "wg-gateway.service"}, "remediation": {"mode": "Restart"}});
-    connectors.make("agent", json!({"spec": agent})).await.expect("there is no right to ask for");
+    connectors.make("agent", json!({"spec": agent})).await.expect("an agent's unit needs no right");
     connectors.is_taken("agent", at("2026-01-31T12:00:00Z")).await;
     let swapped = json!({"spec": {"agentRef": null, "workloadRef": workload("Deployment", "shop")}});
     connectors.is_refused(&world, "agent", swapped, "deployments", "shop").await;

@@ -1,4 +1,4 @@
-//! The operator itself under the policies: nothing that it does is in their way. And what Helm makes of them.
+//! The operator itself under the policies: they block none of its requests. And Helm's rendering of the policies.
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -15,8 +15,8 @@ use crate::support::workloads::{ATTEMPT, last_attempt, outcome};
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text};
 
-/// What Kubernetes says of the types of a ValidatingAdmissionPolicy. It checks validations, and takes variables as they come:
-/// what is wrong with those fails the other tests.
+/// The type warnings of Kubernetes for a ValidatingAdmissionPolicy. Kubernetes checks validations and does not check
+/// variables: errors in variables fail the other tests.
 async fn warnings(world: &World, name: &str) -> Vec<String> {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
     eventually(SOON, &format!("the types of {name} are checked"), async || {
@@ -46,7 +46,7 @@ async fn the_policies_are_checked_without_a_warning() {
 async fn they_are_rendered_unless_the_server_says_that_it_has_none() {
     let world = World::new("admit-helm").await;
     let kind = ["--api-versions", "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"];
-    // A server names all its kinds, and nobody else names this one.
+    // A real server lists all its kinds; this test passes one kind, and only this one.
     let asked = ["--api-versions", "v1/Pod"];
     let (off, on) = (["--set", "admissionPolicy.enabled=false"], ["--set", "admissionPolicy.enabled=true"]);
     for (how, is_rendered) in [
@@ -58,13 +58,13 @@ async fn they_are_rendered_unless_the_server_says_that_it_has_none() {
         ([asked, on].concat(), true),
     ] {
         let ran = world.rendered(&how);
-        // Helm calls it an error that there is nothing to show.
+        // Helm reports an error when no template is rendered.
         assert_eq!(ran.code == 0, is_rendered, "{how:?}: {ran:?}");
         assert!(is_rendered || ran.stderr.contains("could not find template"), "{how:?}: {ran:?}");
         assert_eq!(ran.stdout.matches("kind: ValidatingAdmissionPolicy\n").count(), if is_rendered { 5 } else { 0 });
     }
     let everywhere = world.rendered(&[]).ok();
-    assert!(!everywhere.contains("namespaceSelector"), "of all namespaces, when none is named: {everywhere}");
+    assert!(!everywhere.contains("namespaceSelector"), "without namespaces the policies match all: {everywhere}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +87,7 @@ async fn an_operator_with_the_shipped_rights_does_all_of_its_work_under_the_poli
     })
     .await;
 
-    // Every kind is restarted, and a token is made for each of these Connectors.
+    // Each kind of workload is restarted, and a token is created for each of these Connectors.
     for kind in KINDS {
         let name = kind.to_lowercase();
         workload(&world, kind, &name).await;
@@ -99,7 +99,7 @@ async fn an_operator_with_the_shipped_rights_does_all_of_its_work_under_the_poli
         world.state(SOON, &name, "Online").await;
         connector.beat_with(operator.beats(), &tunnel("Fail"));
         if kind == "DaemonSet" {
-            // It is never rolled out by itself: a person asks for it.
+            // A DaemonSet is not rolled out automatically: the test requests it.
             world.vigie(&["restart", "connector", &name, "-n", &world.ns]).ok();
         }
         let is_restarted = |seen: &Value| text(seen, "/status/remediation/current/phase") == "Verifying";
@@ -119,7 +119,6 @@ async fn an_operator_with_the_shipped_rights_does_all_of_its_work_under_the_poli
     connector.beat_with(operator.beats(), &beat);
     let is_evicted = |seen: &Value| text(seen, "/status/remediation/current/phase") == "Verifying";
     world.sees(SOON, "paris", "its pod is evicted", is_evicted).await;
-    // Tokens are renewed.
     let token = world.installed("paris").await.token;
     world.vigie(&["token", "rotate", "paris", "-n", &world.ns]).ok();
     eventually(SOON, "its token is another", async || {
@@ -127,7 +126,7 @@ async fn an_operator_with_the_shipped_rights_does_all_of_its_work_under_the_poli
     })
     .await;
 
-    // Whether the policies were heeded was asked with its token, too, of one object of its own.
+    // The policies were checked with its token, too, through one object reserved for that.
     let of_ours = |request: &Request| request.name != HEEDED;
     let touched: Vec<_> = world.touches().into_iter().filter(of_ours).collect();
     assert!(touched.len() == 4 && touched.iter().all(Request::is_success), "{touched:#?}");
@@ -148,7 +147,7 @@ async fn the_breaker_opens_under_the_policies() {
     }
     eventually(SOON, "the breaker is open", async || {
         for connector in &all {
-            // Above its rate it is answered 429, and heard.
+            // Above its rate limit the beat is answered 429, and still counts.
             connector.try_beat(operator.beats(), &tunnel("Fail"));
         }
         let found = world.api::<ConfigMap>().get("vigie-breaker").await.map_err(|error| error.to_string())?;
@@ -158,7 +157,7 @@ async fn the_breaker_opens_under_the_policies() {
     .await;
 }
 
-/// What puts a label on each workload that vigie changes in this namespace, within the same request.
+/// A mutating policy that adds a label to each workload that vigie changes in this namespace, within the same request.
 fn labelling(world: &World) -> [Value; 2] {
     let name = format!("labelling-{}", world.ns);
     let here = json!({"matchLabels": {"kubernetes.io/metadata.name": world.ns}});

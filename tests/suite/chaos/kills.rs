@@ -1,5 +1,5 @@
-//! Exactly once under kill -9. Gateways fail and recover all the while, operators are killed at random moments and at
-//! chosen ones, and in the end the API server's own record is counted: ReplicaSets and its audit log.
+//! Exactly once under kill -9. Gateways fail and recover continuously, operators are killed at random and at chosen
+//! moments, and at the end the API server's own record is counted: ReplicaSets and the audit log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,31 +15,31 @@ use crate::support::http::{get, post_beat};
 use crate::support::world::SOON;
 use crate::support::{Operator, World, eventually, process, seconds, text};
 
-/// How many gateways fail, recover and are restarted all the while.
+/// Number of gateways that fail, recover and are restarted throughout.
 const PATIENTS: usize = 8;
-/// How long a kill that waits for a certain write waits for it.
+/// How long a kill waits for the write that it is tied to.
 const PATIENCE: Duration = seconds(10);
 
-/// How many of something one run has: by the environment, else so many.
+/// The count from the environment variable, else the default.
 fn wanted(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
-/// When a kill comes.
+/// The moment of a kill.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// So long after the process has opened its ports: from then until past a whole attempt.
+    /// This long after the process has opened its ports: between then and the end of a whole attempt.
     After(Duration),
-    /// So long after it has sent this write.
+    /// This long after it has sent this write.
     Sent(&'static str, Duration),
     /// When this write is done, and its answer is still on its way.
     Unanswered(&'static str),
-    /// When this write is on its way, where it stays until another process is at work.
+    /// While this write is on its way; it is held until another process works.
     OnItsWay(&'static str),
 }
 
 impl Moment {
-    /// The same moment never twice; each way and each write in turn.
+    /// Never the same moment twice; each kind of moment and each write in turn.
     fn of(kill: usize, seed: u64) -> Self {
         let random = seed.wrapping_add(kill as u64).wrapping_mul(6_364_136_223_846_793_005) >> 33;
         let write = WRITES[(kill / 4) % WRITES.len()];
@@ -52,20 +52,19 @@ impl Moment {
     }
 }
 
-/// One gateway that fails and is cured by each restart, over and over, whoever watches over it.
+/// One gateway that fails repeatedly and that each restart cures, whichever operator leads.
 struct Patient {
     connector: Connector,
-    /// The attempt whose template it was that cured it last.
+    /// The attempt whose pod template cured it last.
     cured_by: Option<String>,
     is_down: bool,
-    /// How often it failed.
     failures: usize,
-    /// How every attempt of it ended that was ever recorded: its outcome, and whether it restarted.
+    /// Every recorded attempt and how it ended: its outcome, and whether it restarted the workload.
     ended: BTreeMap<String, (String, bool)>,
 }
 
 impl Patient {
-    /// Notes what is recorded of it.
+    /// Records the attempts in its status.
     fn note(&mut self, seen: &Value) {
         for past in seen.pointer("/status/remediation/history").and_then(Value::as_array).into_iter().flatten() {
             let ending = (text(past, "/outcome").to_owned(), past["restarted"] == true);
@@ -73,8 +72,8 @@ impl Patient {
         }
     }
 
-    /// Beats as it is: down until it has a template that it has not seen yet, then up
-    /// until its attempt is over and forgotten, then down again. Each third failure passes by itself.
+    /// Beats with its current state: down until it has a template that it has not seen yet, then up until its attempt
+    /// is over and forgotten, then down again. Each third failure ends without a restart.
     fn live(&mut self, seen: &Value, newest: Option<&String>, to: &[SocketAddr]) {
         let is_over = ["current", "ledger"].iter().all(|part| seen["status"]["remediation"][part].is_null());
         if self.is_down && (newest != self.cured_by.as_ref() || self.failures.is_multiple_of(3)) {
@@ -88,7 +87,7 @@ impl Patient {
         self.beat(to, if self.is_down { "Fail" } else { "Pass" });
     }
 
-    /// Nobody may be there to hear it just now.
+    /// There may be no operator to hear it at this moment.
     fn beat(&self, to: &[SocketAddr], status: &str) {
         for address in to {
             let _ = post_beat(*address, &self.connector.body(&tunnel(status)));
@@ -96,13 +95,13 @@ impl Patient {
     }
 }
 
-/// Gateways, and the operators that are killed over them.
+/// The gateways, and the operators that are killed.
 struct Ward {
     world: World,
     faults: Faults,
     operators: Vec<Operator>,
     patients: Vec<Patient>,
-    /// Into what each kill fell: how many of them into each phase.
+    /// The number of kills that happened in each phase of an attempt.
     phases: BTreeMap<&'static str, usize>,
     inside: usize,
     kills: usize,
@@ -131,7 +130,7 @@ impl Ward {
         self.operators.iter().map(Operator::beats).collect()
     }
 
-    /// One round of life.
+    /// One round of beats.
     async fn live(&mut self) {
         let (seen, to) = (self.world.with_attempts(self.world.connectors()).await, self.addresses());
         for patient in &mut self.patients {
@@ -141,7 +140,7 @@ impl Ward {
         }
     }
 
-    /// Notes where the attempts are while nobody is there to go on with them.
+    /// Records the phases of the attempts while no operator runs that could continue them.
     async fn note(&mut self) {
         let mut fell = BTreeSet::new();
         for (object, newest) in self.world.with_attempts(self.world.connectors()).await.values() {
@@ -162,7 +161,7 @@ impl Ward {
         }
     }
 
-    /// Lives on until the operator of this number is killed, at `moment`.
+    /// Runs rounds until the operator of this number is killed, at `moment`.
     async fn kill(&mut self, number: usize, moment: Moment) {
         let (pid, faults, from) = (self.operators[number].pid(), self.faults.clone(), self.faults.writes().len());
         match moment {
@@ -199,12 +198,12 @@ impl Ward {
             if let Some(number) = self.operators.iter().position(hears) {
                 return number;
             }
-            assert!(began.elapsed() < SOON, "nobody leads");
+            assert!(began.elapsed() < SOON, "no operator leads");
             self.live().await;
         }
     }
 
-    /// Lets what is under way come to its end, everybody being well; then counts by the API server's own record.
+    /// Lets the attempts in progress end, all gateways being healthy; then counts by the API server's own record.
     async fn close(mut self) {
         eventually(2 * SOON, "all are Online, and no attempt is under way", async || {
             let (seen, to) = (self.world.with_attempts(self.world.connectors()).await, self.addresses());
@@ -230,10 +229,10 @@ impl Ward {
             "{kills} kills, {inside} of them inside an attempt; {decided} attempts, {restarted} restarts; {phases:?}"
         );
         assert!(*inside > 0, "no kill fell inside an attempt: {phases:?}");
-        assert!(restarted >= PATIENTS, "hardly anything was restarted");
+        assert!(restarted >= PATIENTS, "too few restarts");
     }
 
-    /// Holds what is recorded of one gateway against the API server's record; gives how often it was restarted.
+    /// Compares the recorded attempts of one gateway with the API server's record; returns the number of its restarts.
     async fn counts(&self, patient: &Patient) -> usize {
         let name = &patient.connector.name;
         let templates = self.world.attempts_of(name).await;
@@ -241,7 +240,7 @@ impl Ward {
         assert_eq!(templates.len(), distinct.len(), "{name}: one attempt, two templates: {templates:?}");
         let recorded: BTreeSet<&String> =
             patient.ended.iter().filter(|(_, (_, restarted))| *restarted).map(|(id, _)| id).collect();
-        assert_eq!(distinct, recorded, "{name}: what was restarted, and what is recorded: {:?}", patient.ended);
+        assert_eq!(distinct, recorded, "{name}: restarts made and restarts recorded: {:?}", patient.ended);
         let patched = self.world.touches().iter().filter(|touch| touch.name == *name && touch.is_success()).count();
         assert_eq!(patched, templates.len(), "{name}: each template is one patch, by the audit log");
         let seen = self.world.get(name).await;
@@ -264,7 +263,7 @@ impl Ward {
     }
 }
 
-/// Waits until this write was sent after the first `from`; or was done.
+/// Waits until this write was sent after the first `from`; with `is_done`, until it was done.
 async fn sent(faults: &Faults, from: usize, write: &str, is_done: bool) {
     let began = Instant::now();
     let is_it = |sent: &crate::support::faults::Write| sent.remedy == write && (!is_done || sent.code.is_some());
@@ -282,10 +281,11 @@ async fn killed_at_any_moment_every_attempt_restarts_its_workload_exactly_once()
     for kill in 0..kills {
         let moment = Moment::of(kill, seed);
         ward.kill(0, moment).await;
-        // A dead process leads no more: the next one need not wait until its Lease ends.
+        // A killed process leads no more; with a Lease of another name the next process need not wait until the Lease
+        // ends.
         ward.operators[0].change_flag("--lease-name", &format!("vigie-{kill}"));
         ward.operators[0].restart().await;
-        // What was on its way arrives when another is at work.
+        // The delayed request arrives while another operator works.
         ward.leader().await;
         ward.faults.release();
         ward.faults.hold_again();
@@ -298,7 +298,7 @@ async fn a_replica_carries_on_where_the_leader_was_killed() {
     let mut ward = Ward::open("chaos-failover", 2).await;
     for kill in 0..wanted("VIGIE_CHAOS_FAILOVERS", 2) {
         let leader = ward.leader().await;
-        // Before and after it has acted, in turn.
+        // Alternates between before and after the act.
         let moment = if kill % 2 == 0 { Moment::OnItsWay("Patch") } else { Moment::Unanswered("Patch") };
         ward.kill(leader, moment).await;
         let next = ward.leader().await;

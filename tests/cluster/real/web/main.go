@@ -1,8 +1,8 @@
-// Command web is what the selftest runs in pods: it answers with its pod's name, fetches, looks names up, eats memory and
-// ends on request.
+// Command web runs in pods of the selftest: it answers with its pod's name, fetches URLs, resolves names, allocates
+// memory and ends on request.
 //
 //	web serve                  GET / answers the host name, /from the client's address, /fetch?url=URL what URL answers,
-//	                           /lookup?name=NAME the name's addresses, /whoami who the API server takes the pod for,
+//	                           /lookup?name=NAME the name's addresses, /whoami the API server's name for the pod's user,
 //	                           /eat allocates until it is stopped
 //	web fail MESSAGE           prints the message and ends with status 7
 package main
@@ -35,7 +35,7 @@ func main() {
 	http.HandleFunc("/lookup", lookUp)
 	http.HandleFunc("/whoami", whoAmI)
 	http.HandleFunc("/eat", func(http.ResponseWriter, *http.Request) { eat() })
-	// The first process of a container ends by no signal that it does not ask for.
+	// The first process of a container has no default action for signals.
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGTERM)
 	go func() {
@@ -48,7 +48,7 @@ func main() {
 }
 
 func fetch(w http.ResponseWriter, r *http.Request) {
-	// A connection each: a Service chooses anew for each.
+	// One connection per request: a Service chooses a pod for each connection.
 	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Get(r.FormValue("url"))
 	if err != nil {
@@ -69,7 +69,7 @@ func lookUp(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, strings.Join(addresses, " "))
 }
 
-// As every client in a cluster does it: by name, with the mounted token and authority.
+// Uses the API server as every client in a cluster does: by name, with the mounted token and authority.
 func whoAmI(w http.ResponseWriter, _ *http.Request) {
 	const mounted = "/var/run/secrets/kubernetes.io/serviceaccount/"
 	token, err := os.ReadFile(mounted + "token")

@@ -14,7 +14,7 @@ import org.springframework.web.bind.annotation.PostMapping;
 import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
 
-/** A service as small as it can be, that can be told to stop serving. */
+/** A minimal service that stops serving on request. */
 @SpringBootApplication
 @RestController
 public class Application {
@@ -35,9 +35,8 @@ public class Application {
   }
 
   /**
-   * Has the lock that every request needs taken by a thread that ends without giving it back. From then on each
-   * request of the main port costs Tomcat a thread for good, and none is answered. A management port of its own is
-   * not concerned.
+   * A thread takes the lock that every request needs, and ends without releasing it. From then on each request of the
+   * main port permanently costs Tomcat a thread, and none is answered. A separate management port is not affected.
    */
   @PostMapping("/hang")
   String hang() throws InterruptedException {
@@ -53,7 +52,7 @@ public class Application {
     AvailabilityChangeEvent.publish(events, this, state);
   }
 
-  /** BROKEN makes liveness DOWN; nothing but a restart should undo it. */
+  /** BROKEN makes liveness DOWN; only a restart should undo it. */
   @PostMapping("/liveness")
   void liveness(@RequestParam LivenessState state) {
     AvailabilityChangeEvent.publish(events, this, state);
