@@ -17,7 +17,7 @@ use super::remediation_input::{hurry, verdict};
 use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
 use crate::cluster::{CallError, WriteError, WriteReason};
 use crate::controller::events::{Event, RETELL};
-use crate::controller::remediation::{Acted, Asked, Remediable as _};
+use crate::controller::remediation::{Acted, Asked, NextStep, Remediable as _};
 use crate::controller::{log, remediation};
 use crate::leadership::Permit;
 use crate::monitor::context::Context;
@@ -53,22 +53,22 @@ impl Context {
         // A remedy takes a few steps, each with the object as the one before wrote it.
         for _ in 0..6 {
             match self.step(&entry, seen).await? {
-                Some(Duration::ZERO) => {}
-                next => return Ok(next.map_or_else(Action::await_change, Action::requeue)),
+                NextStep::Again => {}
+                NextStep::After(wait) => return Ok(wait.map_or_else(Action::await_change, Action::requeue)),
             }
         }
         Ok(Action::requeue(Duration::from_secs(1)))
     }
 
     /// One look; gives when the next one is due.
-    async fn step(&self, entry: &Arc<Backend>, seen: &MonitoredBackend) -> Result<Option<Duration>, Failed> {
+    async fn step(&self, entry: &Arc<Backend>, seen: &MonitoredBackend) -> Result<NextStep, Failed> {
         let now = self.clock.read();
-        let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(None) };
+        let Some(permit) = self.leadership.borrow().permit(now.moment) else { return Ok(NextStep::After(None)) };
         let younger = self.note(entry.number, permit.epoch(), |notes| younger(&mut notes.latest, seen));
         let backend = younger.as_ref().unwrap_or(seen);
         let live = entry.snapshot(self.self_check.blind_for(entry));
         if let Some(wait) = self.waits(entry, backend, &live) {
-            return Ok(Some(wait));
+            return Ok(NextStep::After(Some(wait)));
         }
         let case = Input { backend, live: &live, remedy: None, now };
         let verdict = verdict(&case, &case.assess());
@@ -97,7 +97,7 @@ impl Context {
         plan: Plan,
         course: StepResult,
         now: Now,
-    ) -> Result<Option<Duration>, Failed> {
+    ) -> Result<NextStep, Failed> {
         let Plan { status, current, mut events, due_at } = plan;
         events.extend(remediation::events(&course.told));
         let checkpoint = self.note(entry.number, permit.epoch(), |notes| std::mem::take(&mut notes.checkpoint));
@@ -130,7 +130,7 @@ impl Context {
             events.extend(retold(backend, status, now.wall));
         }
         self.tell(permit, entry, backend, events).await?;
-        Ok(remediation::wait(&course, acted, now.wall))
+        Ok(remediation::next_step(&course, acted, now.wall))
     }
 
     async fn write(

@@ -14,7 +14,7 @@ use super::token_step::TokenStep;
 use crate::api::{Connector, ConnectorStatus, REQUESTED};
 use crate::cluster::WriteReason;
 use crate::controller::events::Event;
-use crate::controller::remediation::{Acted, Remediable as _};
+use crate::controller::remediation::{Acted, NextStep, Remediable as _};
 use crate::controller::{log, remediation};
 use crate::heartbeat::actions::Action;
 use crate::heartbeat::entry::{Entry, Snapshot};
@@ -64,11 +64,14 @@ impl Context {
                 desk.look_at = None;
             }
         });
-        let wait = remediation::wait(&course, acted, now.wall);
-        if secret != Write::Nothing || due_at.is_some() || wait == Some(Duration::ZERO) {
-            return Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))));
+        match remediation::next_step(&course, acted, now.wall) {
+            NextStep::After(wait) if secret == Write::Nothing && due_at.is_none() => {
+                Ok(Next::Done(self.next_look(permit, entry, live, now).into_iter().chain(wait).min()))
+            }
+            NextStep::Again | NextStep::After(_) => {
+                Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))))
+            }
         }
-        Ok(Next::Done(self.next_look(permit, entry, live, now).into_iter().chain(wait).min()))
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a write that fails leaves behind is many things")]

@@ -321,13 +321,19 @@ pub fn why_written<K: Remediable>(before: &K, course: &StepResult, is_transition
     if is_remedy { WriteReason::Remedy } else { WriteReason::Transition }
 }
 
-/// When to look again because of `course`; at once is [`Duration::ZERO`].
-pub fn wait(course: &StepResult, acted: Acted, now: Timestamp) -> Option<Duration> {
-    if acted == Acted::Again {
-        return Some(Duration::ZERO);
-    }
-    let again = course.again?;
-    Some(Duration::try_from(again.duration_since(now)).unwrap_or_default())
+/// When the next step of an object is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// Now.
+    Again,
+    /// After this time; `None`: at the next change.
+    After(Option<Duration>),
+}
+
+/// When the next step is due because of `course`.
+pub fn next_step(course: &StepResult, acted: Acted, now: Timestamp) -> NextStep {
+    let wait = course.again.map(|again| Duration::try_from(again.duration_since(now)).unwrap_or_default());
+    if acted == Acted::Again || wait == Some(Duration::ZERO) { NextStep::Again } else { NextStep::After(wait) }
 }
 
 /// What is remembered of the remedies of an object, for whoever asks.
