@@ -23,6 +23,47 @@ words! {
     }
 }
 
+/// The status, reason and message of a condition that has no type and no generation yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionValue {
+    /// The status.
+    pub status: Truth,
+    /// The reason of the status.
+    pub reason: Reason,
+    /// The reason in a sentence.
+    pub message: String,
+}
+
+impl ConditionValue {
+    /// A value; [`condition`] clips the message.
+    pub fn new(status: Truth, reason: Reason, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into() }
+    }
+
+    /// The value of the condition `type_` in a stored status; `None` if it is not set or has words of another version.
+    pub fn stored(conditions: &[Condition], type_: ConditionType) -> Option<Self> {
+        let found = get(conditions, type_)?;
+        Some(Self::new(found.status.parse().ok()?, found.reason.parse().ok()?, &*found.message))
+    }
+
+    /// The condition `type_` with this value; see [`condition`].
+    pub fn into_condition(self, type_: ConditionType, generation: i64) -> Condition {
+        condition(type_, self.status, self.reason, self.message, generation)
+    }
+}
+
+impl From<(Truth, Reason, String)> for ConditionValue {
+    fn from((status, reason, message): (Truth, Reason, String)) -> Self {
+        Self { status, reason, message }
+    }
+}
+
+impl From<ConditionValue> for (Truth, Reason, String) {
+    fn from(value: ConditionValue) -> Self {
+        (value.status, value.reason, value.message)
+    }
+}
+
 /// A condition that is to be set; `generation` is the one of the spec that it was judged by.
 ///
 /// Its `lastTransitionTime` means nothing until [`set_condition`] has put it among the others.

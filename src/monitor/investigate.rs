@@ -8,9 +8,9 @@ use kube::ResourceExt as _;
 use tokio::time::timeout;
 
 use super::context::Context;
-use super::registry::{Backend, Findings, Live, Said, limits};
+use super::registry::{Backend, Findings, Live, limits};
 use super::target;
-use crate::api::MonitoredBackend;
+use crate::api::{ConditionValue, MonitoredBackend};
 use crate::diagnosis::evidence::{Evidence, History, Vantage};
 use crate::diagnosis::gather::{Question, Source, beside, gather, is_worth_asking, own_pod, pod_probes, vantage};
 use crate::diagnosis::rules::{Conclusion, conclude, diagnose};
@@ -97,7 +97,7 @@ async fn investigate(context: &Arc<Context>, backend: &Arc<Backend>) -> Findings
     let object = backend.object();
     let evidence = evidence(context, backend, &object).await;
     let conclusions = conclude(&evidence);
-    let said = |of: Option<Conclusion>| -> Option<Said> { of.map(|of| (of.status, of.reason, of.message)) };
+    let said = |of: Option<Conclusion>| of.map(|of| ConditionValue::new(of.status, of.reason, of.message));
     Findings {
         diagnosis: diagnose(&evidence),
         metrics_exposed: said(conclusions.metrics_exposed),

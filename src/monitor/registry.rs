@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use super::target::Resolved;
-use crate::api::{BackendState, Diagnosis, ErrorClass, Key, MonitoredBackend, Phase, Reason, Truth};
+use crate::api::{BackendState, ConditionValue, Diagnosis, ErrorClass, Key, MonitoredBackend, Phase, Reason, Truth};
 use crate::diagnosis::evidence::Vantage;
 use crate::health::availability::{Availability, Limits, Record, Sample};
 use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
@@ -26,11 +26,11 @@ pub struct Findings {
     /// Why it is not well; `None` when nothing is wrong.
     pub diagnosis: Option<Diagnosis>,
     /// `MetricsExposed`; `None` when no page is asked for.
-    pub metrics_exposed: Option<Said>,
+    pub metrics_exposed: Option<ConditionValue>,
     /// `Scraped`; `None` when no Prometheus is known.
-    pub scraped: Option<Said>,
+    pub scraped: Option<ConditionValue>,
     /// `WorkloadHealthy`; `None` when no workload is known.
-    pub workload_healthy: Option<Said>,
+    pub workload_healthy: Option<ConditionValue>,
     /// What Prometheus says, for whoever waits for its next scrape.
     pub scrape: Option<crate::remediation::Scrape>,
 }

@@ -9,8 +9,8 @@ use super::history::{healthy_since, is_reset};
 use super::input::{Denied, Health, Lookup, PolicyInput, Target, Workload};
 use super::policy::allow;
 use crate::api::{
-    Attempt, AttemptOutcome, AttemptPhase, Denial, DenialRecord, Ledger, MAX_MESSAGE, REQUESTED, Reason,
-    RemediationSpec, RemediationStatus, Time, Truth, clip,
+    Attempt, AttemptOutcome, AttemptPhase, ConditionValue, Denial, DenialRecord, Ledger, MAX_MESSAGE, REQUESTED,
+    Reason, RemediationSpec, RemediationStatus, Time, Truth, clip,
 };
 pub use events::retold;
 use in_progress::InProgress;
@@ -85,7 +85,7 @@ pub struct StepResult {
     /// What the status is to say.
     pub status: RemediationStatus,
     /// The condition `Remediating`.
-    pub said: (Truth, Reason, String),
+    pub said: ConditionValue,
     /// What to tell, after the status is written.
     pub told: Vec<EventDraft>,
     /// What to do, after the status is written.
@@ -102,7 +102,7 @@ pub struct StepResult {
 
 impl StepResult {
     fn of(status: RemediationStatus, truth: Truth, reason: Reason, message: impl Into<String>) -> Self {
-        let said = (truth, reason, clip(message, MAX_MESSAGE));
+        let said = ConditionValue::new(truth, reason, clip(message, MAX_MESSAGE));
         Self { status, said, told: Vec::new(), act: None, ended: None, begun: None, denied: None, again: None }
     }
 

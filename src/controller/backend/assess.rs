@@ -71,8 +71,13 @@ impl Input<'_> {
         };
         let is_asked_for = self.backend.spec.probe.metrics.is_some();
         // A look at a failure that is being confirmed concludes nothing of the page.
-        let page = found.metrics_exposed.or_else(|| self.stored(MetricsExposed).filter(|_| is_asked_for));
-        [(MetricsExposed, self.unless_blind(page)), (Scraped, found.scraped), (WorkloadHealthy, found.workload_healthy)]
+        let page =
+            found.metrics_exposed.map(Into::into).or_else(|| self.stored(MetricsExposed).filter(|_| is_asked_for));
+        [
+            (MetricsExposed, self.unless_blind(page)),
+            (Scraped, found.scraped.map(Into::into)),
+            (WorkloadHealthy, found.workload_healthy.map(Into::into)),
+        ]
     }
 
     fn stored(&self, type_: ConditionType) -> Option<Said> {
@@ -143,7 +148,7 @@ impl Input<'_> {
     fn remediating(&self) -> Said {
         let idle = || (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned());
         match self.remedy {
-            Some(course) => course.said.clone(),
+            Some(course) => course.said.clone().into(),
             None => self.stored(ConditionType::Remediating).unwrap_or_else(idle),
         }
     }

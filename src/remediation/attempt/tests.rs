@@ -163,7 +163,7 @@ fn a_restart_is_reserved_then_done_then_verified_then_recorded() {
     let mut world = world();
     let begun = world.step();
     assert_eq!((begun.begun.as_deref(), &begun.act, begun.told.len()), (Some("id200"), &None, 0), "nothing yet");
-    assert_eq!(begun.said.1, Reason::RestartInProgress);
+    assert_eq!(begun.said.reason, Reason::RestartInProgress);
     let current = world.status.current.clone().unwrap();
     assert_eq!((current.workload_uid.as_deref(), current.workload_generation), (Some("w1"), Some(3)));
     assert_eq!(current.not_after.0, at(200 + 660), "the progress deadline and a minute is longer than 600 s");
@@ -191,7 +191,7 @@ fn a_restart_is_reserved_then_done_then_verified_then_recorded() {
     assert_eq!(world.status.restarts, 1);
     assert_eq!(world.status.ledger.as_ref().unwrap().attempts, 1, "a cure buys no new budget");
     let idle = world.step();
-    assert_eq!((idle.said.1, idle.again), (Reason::Idle, Some(at(202 + 3600))), "the ledger is emptied then");
+    assert_eq!((idle.said.reason, idle.again), (Reason::Idle, Some(at(202 + 3600))), "the ledger is emptied then");
     world.now = 202 + 3600;
     world.step();
     assert_eq!((world.status.ledger.clone(), world.status.next_attempt_time.clone()), (None, None));
@@ -242,7 +242,7 @@ fn what_changed_between_decision_and_act_is_not_touched() {
         world.step();
         change(&mut world);
         let ended = world.step();
-        assert_eq!((ended.ended, ended.act), (Some(outcome), None), "case {number}: {}", ended.said.2);
+        assert_eq!((ended.ended, ended.act), (Some(outcome), None), "case {number}: {}", ended.said.message);
         assert_eq!(ended.told.len(), 1, "one event for each outcome");
         assert!(!world.status.history[0].restarted);
         let charged = world.status.ledger.as_ref().map_or(0, |ledger| ledger.attempts);
@@ -253,7 +253,7 @@ fn what_changed_between_decision_and_act_is_not_touched() {
     refused.word.refused = Some("deployments.apps \"web\" is forbidden".to_owned());
     let ended = refused.step();
     assert_eq!(ended.ended, Some(AttemptOutcome::Refused));
-    assert!(ended.said.2.contains("is forbidden"), "{}", ended.said.2);
+    assert!(ended.said.message.contains("is forbidden"), "{}", ended.said.message);
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_rollout_that_fails_or_is_replaced_or_is_deleted_ends_the_attempt() {
         let mut world = world().restarted();
         change(&mut world);
         let ended = world.step();
-        assert_eq!(ended.ended, Some(outcome), "case {number}: {}", ended.said.2);
+        assert_eq!(ended.ended, Some(outcome), "case {number}: {}", ended.said.message);
         let past = &world.status.history[0];
         assert!(past.restarted && !past.cured, "restarted and cured are two facts");
         assert!(world.status.next_attempt_time.as_ref().unwrap().0 >= at(world.now + 269), "it backs off");
@@ -303,12 +303,12 @@ fn still_unhealthy_at_the_end_is_not_cured_and_is_not_tried_again_for_the_same_c
     world.now = 200 + 660;
     let ended = world.step();
     assert_eq!((ended.ended, ended.told[0].reason), (Some(AttemptOutcome::NotCured), "RestartNotCured"));
-    assert!(ended.said.2.contains("ServerError"), "{}", ended.said.2);
+    assert!(ended.said.message.contains("ServerError"), "{}", ended.said.message);
     world.verdict.diagnosis = Some(diagnosis(Cause::Hung));
     world.workload().template.since = Some(at(0));
     world.now += 3_700;
     let again = world.step();
-    assert_eq!(again.denied, Some(Denial::AlreadyTried), "{}", again.said.2);
+    assert_eq!(again.denied, Some(Denial::AlreadyTried), "{}", again.said.message);
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn an_agent_is_asked_until_it_answers_or_the_time_is_over() {
     failing.word.acknowledged = Some((false, "unit not found".to_owned()));
     let ended = failing.step();
     assert_eq!(ended.ended, Some(AttemptOutcome::Refused));
-    assert!(ended.said.2.contains("unit not found") && !failing.status.history[0].restarted);
+    assert!(ended.said.message.contains("unit not found") && !failing.status.history[0].restarted);
     silent.now = 801;
     assert_eq!(silent.step().ended, Some(AttemptOutcome::Abandoned), "nobody fetched it");
 }
@@ -394,7 +394,7 @@ fn prometheus_is_waited_for_by_its_own_interval() {
     world.recover(235);
     let waits = world.step();
     assert_eq!(waits.ended, None);
-    assert!(waits.said.2.contains("Prometheus"), "{}", waits.said.2);
+    assert!(waits.said.message.contains("Prometheus"), "{}", waits.said.message);
     let mut unscraped = world.clone();
     world.verdict.scrape = Some(Scrape { passed: Some(true), at: Some(at(270)), interval: minute });
     world.now = 271;

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{
-    Cause, Condition, ConditionType, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps, Truth, conditions,
+    Cause, Condition, ConditionType, ConditionValue, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps,
+    Truth, conditions,
 };
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::availability::{Record, Sample};
-use crate::monitor::registry::{Findings, Said, Snapshot, limits};
+use crate::monitor::registry::{Findings, Snapshot, limits};
 
 /// That moment on the wall clock, to the microsecond.
 fn wall(second: i64) -> Timestamp {
@@ -80,8 +81,8 @@ fn because(cause: Cause) -> Option<Diagnosis> {
     Some(Diagnosis { cause, confidence, since: None, message, advice, restart_helps, evidence, alternatives })
 }
 
-fn is(truth: Truth, reason: Reason) -> Option<Said> {
-    Some((truth, reason, "as seen".to_owned()))
+fn is(truth: Truth, reason: Reason) -> Option<ConditionValue> {
+    Some(ConditionValue::new(truth, reason, "as seen"))
 }
 
 fn at(of: &MonitoredBackend, live: &Snapshot, second: i64) -> Plan {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::{
-    Cause, CheckOutcome, Condition, ConditionType, Confidence, MAX_TRANSITIONS, Reason, RemediationStatus, Truth,
-    conditions,
+    Cause, CheckOutcome, Condition, ConditionType, ConditionValue, Confidence, MAX_TRANSITIONS, Reason,
+    RemediationStatus, Truth, conditions,
 };
 use crate::controller::connector::remediation_input::verdict;
 use crate::controller::test_clock::{START, moment, now};
@@ -202,7 +202,7 @@ fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
     let offline = live(Presence::Offline, 0);
     let course = StepResult {
         status: RemediationStatus { restarts: 7, ..RemediationStatus::default() },
-        said: (Truth::False, Reason::CoolingDown, "until noon".to_owned()),
+        said: ConditionValue::new(Truth::False, Reason::CoolingDown, "until noon"),
         told: Vec::new(),
         act: None,
         ended: None,
