@@ -1,10 +1,11 @@
-//! The way to the API server: the clients, the limit on every call, and the one writer of status.
+//! Access to the API server: clients, the time limit of every call, the one writer of status, and events.
 
 pub mod address_ranges;
 mod backoff;
 mod call;
 mod connect;
 pub mod endpoints;
+pub mod events;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod own_addresses;

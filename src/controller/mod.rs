@@ -3,7 +3,6 @@
 pub mod backend;
 pub mod breaker;
 pub mod connector;
-pub mod events;
 pub mod fleet;
 pub mod log;
 pub mod paused;
@@ -13,3 +12,6 @@ pub mod runtime;
 mod test_clock;
 pub mod transitions;
 pub mod unreadable;
+
+// Kept under its former path until all callers name `cluster::events`.
+pub use crate::cluster::events;

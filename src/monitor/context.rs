@@ -10,7 +10,7 @@ use super::registry::{Backend, Backends};
 use super::self_check::SelfCheck;
 use crate::api::MonitoredBackend;
 use crate::cluster::StatusWriter;
-use crate::controller::events::{Event, Reporter};
+use crate::cluster::events::{Event, Reporter};
 use crate::controller::remediation::Remedies;
 use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::controller::unreadable::Unreadable;

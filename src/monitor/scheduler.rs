@@ -18,7 +18,7 @@ use super::request::actuator_request;
 use super::self_check::{CHECK_EVERY, Change, OwnCheck};
 use super::target::{ProbeTarget, ResolveError, Resolved, prepare};
 use crate::api::{ErrorClass, Phase, Reason};
-use crate::controller::events::{Event, Kind};
+use crate::cluster::events::{Event, Kind, namespace_reference};
 use crate::diagnosis::evidence::Vantage;
 use crate::diagnosis::gather::vantage;
 use crate::health::availability::Availability;
@@ -328,12 +328,7 @@ async fn tell_blindness(context: &Context, why: &str) {
             at,
             occurrence: format!("ProbeBlind/{}", at.as_second()),
         };
-        let regarding = k8s_openapi::api::core::v1::ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Namespace".to_owned()),
-            name: Some(namespace),
-            ..Default::default()
-        };
+        let regarding = namespace_reference(namespace);
         if context.leadership.borrow().permit(context.clock.now()).is_some()
             && let Err(error) = context.reporter.tell(&regarding, &event).await
         {

@@ -8,7 +8,7 @@ use super::*;
 use crate::api::MonitoredBackend;
 use crate::cluster::StatusWriter;
 use crate::cluster::fake::{Fake, Mode};
-use crate::controller::events::Reporter;
+use crate::cluster::events::Reporter;
 use crate::controller::remediation::{Census, Remedies};
 use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::leadership::Leadership;

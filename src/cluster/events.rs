@@ -1,5 +1,5 @@
-//! Events, each once per occurrence: the name is made from the occurrence, so that telling it again, also after a
-//! restart of ours, is refused by the API server as existing already.
+//! Publishes Kubernetes events, each occurrence once. The event's name is derived from the occurrence, so the API server
+//! refuses a second publication as already existing, also after a restart of the operator.
 
 use std::fmt::Write as _;
 
@@ -10,58 +10,58 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use sha2::{Digest as _, Sha256};
 
-use crate::cluster::{CALL_TIMEOUT, CallError, within};
+use super::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
 
-/// The longest note that the API server takes, in characters of UTF-8 bytes (events.k8s.io: 1 kB).
+/// The longest note that the API server accepts, in bytes of UTF-8 (events.k8s.io: 1 kB).
 const NOTE: usize = 1024;
 
-/// How old something may be that is told again after a restart of ours, because whoever wrote it down may have been killed
-/// before he could tell. Told already, it is refused as existing; older than this, the event may have been forgotten by the
-/// API server (an hour) and would come back.
+/// The oldest occurrence that is published again after a restart: the previous process may have been killed between its
+/// write of the status and its event. An event that was published is refused as already existing. The API server deletes
+/// events after an hour; an occurrence that old would be published twice.
 pub const RETELL: SignedDuration = SignedDuration::from_mins(10);
 
-/// Whether an event is good news.
+/// The type of an event, as Kubernetes defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Good news, or neutral.
+    /// Good news, or neutral information.
     Normal,
-    /// Somebody may have to act.
+    /// A person may have to act.
     Warning,
 }
 
-/// One thing to tell about an object.
+/// One event about an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Good news or bad.
+    /// Normal or Warning.
     pub kind: Kind,
-    /// The reason, from the closed list of api.md.
+    /// The reason, from the closed list of `docs/design/api.md`.
     pub reason: &'static str,
-    /// What was done or judged.
+    /// The action that the operator took: `Judge` for a verdict.
     pub action: &'static str,
-    /// What happened, in words.
+    /// The message for people.
     pub note: String,
     /// When it happened.
     pub at: Timestamp,
-    /// What tells this occurrence from another of the same reason: the same text is the same event.
+    /// Identifies the occurrence among those of the same reason: equal text means the same event.
     pub occurrence: String,
 }
 
-/// Who tells: shown by `kubectl get events`.
+/// Publishes events under the name of this process, which `kubectl get events` shows.
 #[derive(Clone)]
 pub struct Reporter {
     /// A client that sends each request once.
     pub client: kube::Client,
-    /// This process.
+    /// The name of this process, `reportingInstance` of its events.
     pub instance: String,
 }
 
 impl Reporter {
-    /// Tells `event` about `regarding`. That it was told before is success.
+    /// Publishes `event` about `regarding`. An event that exists already counts as published.
     ///
     /// # Errors
-    /// What the API server said; the caller tries again.
+    /// The error of the API server; the caller tries again.
     pub async fn tell(&self, regarding: &ObjectReference, event: &Event) -> Result<(), CallError> {
-        // An event about a Namespace lies in it.
+        // An event about a Namespace is created in that Namespace.
         let namespace = match (&regarding.namespace, regarding.kind.as_deref()) {
             (Some(namespace), _) => namespace.as_str(),
             (None, Some("Namespace")) => regarding.name.as_deref().unwrap_or("default"),
@@ -70,9 +70,9 @@ impl Reporter {
         let api: Api<KubeEvent> = Api::namespaced(self.client.clone(), namespace);
         let body = self.body(regarding, namespace, event);
         let what =
-            format!("telling {} about {namespace}/{}", event.reason, regarding.name.as_deref().unwrap_or_default());
+            format!("publishing {} about {namespace}/{}", event.reason, regarding.name.as_deref().unwrap_or_default());
         let params =
-            PostParams { field_manager: Some(crate::cluster::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match within(&what, CALL_TIMEOUT, api.create(&params, &body)).await {
             Ok(_) | Err(CallError::AlreadyExists) => Ok(()),
             Err(error) => Err(error),
@@ -98,13 +98,23 @@ impl Reporter {
                 .to_owned(),
             ),
             event_time: Some(MicroTime(*at)),
-            // The API server wants both namespaces the same, also where what it is about has none: a Namespace.
+            // The API server requires both namespaces to be equal, also for a cluster-scoped object such as a Namespace.
             regarding: Some(ObjectReference { namespace: Some(namespace.to_owned()), ..regarding.clone() }),
             reporting_controller: Some("vigie.dev/operator".to_owned()),
-            // The API server takes 128 characters.
+            // The API server accepts 128 characters.
             reporting_instance: Some(self.instance.chars().take(128).collect()),
             ..KubeEvent::default()
         }
+    }
+}
+
+/// A reference to a Namespace, for an event about all objects in it.
+pub fn namespace_reference(namespace: impl Into<String>) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Namespace".to_owned()),
+        name: Some(namespace.into()),
+        ..ObjectReference::default()
     }
 }
 
