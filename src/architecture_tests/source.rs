@@ -70,13 +70,28 @@ impl Source {
         tokens
     }
 
+    /// Blanks the inline modules of tests, from the attribute to the brace under its first letter.
     fn without_inline_tests(&self) -> Self {
         let is_module = |line: &str| line.ends_with('{') && line.split_whitespace().any(|word| word == "mod");
-        let inline = self.lines.windows(2).position(|pair| pair[0] == "#[cfg(test)]" && is_module(&pair[1]));
-        let end = inline.unwrap_or(self.lines.len());
-        let first = |lines: &[String]| lines[..end.min(lines.len())].to_vec();
-        let (lines, code, comments) = (first(&self.lines), first(&self.code), first(&self.comments));
-        Self { path: self.path.clone(), lines, code, comments }
+        let mut is_kept = vec![true; self.lines.len()];
+        let mut inside = false;
+        for (at, line) in self.lines.iter().enumerate() {
+            let next = self.lines.get(at + 1);
+            inside |= line == "#[cfg(test)]" && next.is_some_and(|next| is_module(next));
+            is_kept[at] = !inside;
+            inside &= line != "}";
+        }
+        let end = is_kept.iter().zip(&self.lines).rposition(|(kept, line)| *kept && !line.is_empty());
+        let kept = |lines: &[String]| -> Vec<String> {
+            let lines = lines.iter().zip(&is_kept).take(end.map_or(0, |end| end + 1));
+            lines.map(|(line, kept)| if *kept { line.clone() } else { String::new() }).collect()
+        };
+        Self {
+            path: self.path.clone(),
+            lines: kept(&self.lines),
+            code: kept(&self.code),
+            comments: kept(&self.comments),
+        }
     }
 }
 
@@ -200,4 +215,13 @@ fn a_file_knows_its_module() {
     assert_eq!(module("a/b.rs"), "a::b");
     assert_eq!(module("a/b/mod.rs"), "a::b");
     assert_eq!(module("a.rs"), "a");
+}
+
+#[test]
+fn only_inline_tests_are_left_out() {
+    let text = "fn a() {}\n\n#[cfg(test)]\nmod tests {\n    fn b() {\n    }\n}\n\nfn c() {}\n";
+    let program = Source::new("a.rs".to_owned(), text).without_inline_tests();
+    assert_eq!(program.lines, ["fn a() {}", "", "", "", "", "", "", "", "fn c() {}"]);
+    let program = Source::new("a.rs".to_owned(), text.trim_end_matches("fn c() {}\n")).without_inline_tests();
+    assert_eq!(program.lines, ["fn a() {}"]);
 }
