@@ -37,7 +37,7 @@ fn files() -> &'static [File] {
         let paths = top.chain(folders.flat_map(below));
         // Recorded pages of other programs and checksums are no text of this project.
         let paths = paths.filter(|path| !path.starts_with("tests/golden/") && !path.ends_with(".sum"));
-        // What is not UTF-8 is no text.
+        // Files that are not UTF-8 are no text.
         paths.filter_map(|path| fs::read_to_string(root.join(&path)).ok().map(|text| File::new(path, text))).collect()
     });
     &FILES
@@ -136,7 +136,7 @@ fn every_file_that_is_named_exists() {
     none(found, "these lead nowhere; a page is named by its path from the root, as docs/operations.md");
 }
 
-/// What of the prose is held against the code: the pages for readers, and the comments of the program. Design pages also
+/// The prose that is held against the code: the pages for readers, and the comments of the program. Design pages also
 /// describe what is planned.
 fn is_held(file: &File) -> bool {
     let is_page = file.is("md")
@@ -145,7 +145,7 @@ fn is_held(file: &File) -> bool {
     is_page || file.path == "README.md" || file.path.starts_with("src/") || file.path == "charts/vigie/values.yaml"
 }
 
-/// What stands in backticks on a line.
+/// The texts in backticks on a line.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
@@ -225,7 +225,7 @@ fn every_reason_cause_and_other_word_that_is_named_exists() {
 }
 
 #[test]
-fn what_prose_names_is_recognised() {
+fn names_in_prose_are_recognised() {
     let named = |line| named_files(line);
     assert_eq!(
         named("see docs/a.md, and (b.md). `src/x/y.rs` `tests/suite`"),
