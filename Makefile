@@ -17,7 +17,10 @@ N ?= 200
 CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
 
-.PHONY: help demo demo-down test unit e2e real chaos bench lint generate build image cluster-up cluster-down cluster-status
+# What `make watch` runs at each change: check, unit or clippy of bacon.toml.
+JOB ?= unit
+
+.PHONY: help demo demo-down test unit watch e2e suite test-one real chaos bench lint generate build image cluster-up cluster-down cluster-status
 
 ## Show this help
 help:
@@ -46,10 +49,25 @@ unit:
 	$(CARGO_TEST) --lib --bins --examples
 	$(CARGO_TEST) --doc
 
+## Check and run the unit tests again at each change, by bacon; JOB=check and JOB=clippy do less
+watch:
+	@scripts/prerequisites rust cc
+	@PATH="$$(scripts/rust-tools bacon):$$PATH" && bacon $(JOB)
+
 ## Black-box tests on the cluster, which stays up afterwards, and the demo from start to finish
 e2e:
 	@scripts/prerequisites rust cc go curl
 	@scripts/e2e $(PROFILE) $(E2E_THREADS)
+
+## One test of the black-box suite by its name: make test-one NAME=beats::silence_turns_into_offline_by_itself_and_is_dated_at_its_deadline
+test-one:
+	@scripts/prerequisites rust cc go curl
+	@scripts/suite $(PROFILE) 1 one '$(NAME)'
+
+## The tests of one module of the black-box suite: make suite NAME=beats
+suite:
+	@scripts/prerequisites rust cc go curl
+	@scripts/suite $(PROFILE) $(E2E_THREADS) module '$(NAME)'
 
 ## Black-box tests with real pods, as root; a machine that cannot run them skips them with a message
 real:

@@ -6,14 +6,14 @@
 
 pub mod admin;
 pub mod api;
+#[cfg(test)]
+mod architecture_tests;
 pub mod cli;
 pub mod cluster;
 pub mod controller;
 pub mod diagnosis;
 pub mod health;
 pub mod heartbeat;
-#[cfg(test)]
-mod house_tests;
 pub mod http;
 pub mod leader;
 pub mod leadership;
