@@ -49,9 +49,9 @@ pub(crate) fn page() -> anyhow::Result<String> {
 const INTRODUCTION: &str = "# Causes
 
 Every state that is not well has one of these causes, in `status.diagnosis`, in the event, in `vigie get`, in
-`vigie diagnose` and in the metrics, with an advice. The tables have what the rules say of samples: the backend `web` in
-namespace `shop` with a Deployment `web` and its container `app`, the connector `edge-1` in namespace `gateways`. Of your
-object they say it with its own names and figures. Where a cause has several advices, each has its sample.
+`vigie diagnose` and in the metrics, with an advice. The messages in the tables are those of samples: the backend `web` in
+namespace `shop` with a Deployment `web` and its container `app`, the connector `edge-1` in namespace `gateways`. For your
+object they contain its own names and figures. Where a cause has several advices, each has its sample.
 
 A **restart** *helps*, *may help once* (not again for the same cause when it did not) or *does not help*; only the first two
 are ever [restarted](../remediation.md). **Sure** is Certain when everything that it needs was seen, Likely when most of it
@@ -141,8 +141,8 @@ mod tests {
     fn no_two_samples_say_the_same() {
         let entries = entries().unwrap();
         for (at, entry) in entries.iter().enumerate() {
-            let said = |entry: &Entry| (entry.kind, entry.diagnosis.clone());
-            assert!(!entries[at + 1..].iter().any(|other| said(other) == said(entry)), "{:?}", entry.diagnosis);
+            let content = |entry: &Entry| (entry.kind, entry.diagnosis.clone());
+            assert!(!entries[at + 1..].iter().any(|other| content(other) == content(entry)), "{:?}", entry.diagnosis);
         }
     }
 

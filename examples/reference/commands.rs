@@ -1,4 +1,4 @@
-//! The command line, from its definition. Help texts are not used: they depend on the terminal and the environment.
+//! The command line, from its definition. The output of `--help` is not used: it depends on the terminal and the environment.
 
 use clap::{Arg, Command};
 use vigie::cli::args::command;
@@ -58,12 +58,12 @@ fn flags(page: &mut String, command: &Command) {
             arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
         let default = if arg.get_action().takes_values() { defaults.join(", ") } else { String::new() };
         let environment = arg.get_env().map(|name| format!("`{}`", name.to_string_lossy())).unwrap_or_default();
-        *page += &format!("| {} | {default} | {environment} | {} |\n", cell(&spelled(arg)), cell(&said(arg)));
+        *page += &format!("| {} | {default} | {environment} | {} |\n", cell(&usage(arg)), cell(&help(arg)));
     }
 }
 
 /// The argument as a user types it.
-fn spelled(arg: &Arg) -> String {
+fn usage(arg: &Arg) -> String {
     let value = match arg.get_value_names() {
         Some(names) if arg.get_action().takes_values() => {
             names.iter().map(|name| format!(" {name}")).collect::<String>()
@@ -79,7 +79,7 @@ fn spelled(arg: &Arg) -> String {
 }
 
 /// The help of an argument, with its possible values.
-fn said(arg: &Arg) -> String {
+fn help(arg: &Arg) -> String {
     let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
     // clap removes the full stop of the first paragraph, and here the help is one line.
     let help = help.replacen("\n\n", ". ", 1);

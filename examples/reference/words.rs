@@ -41,8 +41,8 @@ pub(crate) fn page() -> anyhow::Result<String> {
 
 const INTRODUCTION: &str = "# Conditions, reasons and states
 
-The words that vigie speaks with. Each set is closed: status, events, metrics and the command line have these words and no
-others. What is wrong, and what to do about it, is the [cause](causes.md).
+The words that vigie uses. Each set is closed: status, events, metrics and the command line have these words and no others.
+The [cause](causes.md) of a bad state comes with an advice.
 ";
 
 const STATE: &str = "`status.state`: derived from the conditions, for display.";

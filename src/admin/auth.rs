@@ -1,4 +1,4 @@
-//! `--admin-auth=kubernetes`: the API server says who a token is (TokenReview) and whether they may `get` the path
+//! `--admin-auth=kubernetes`: the API server authenticates the token (TokenReview) and authorizes `get` on the path
 //! (SubjectAccessReview on the nonResourceURL), as for its own `/metrics`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,40 +17,41 @@ use tokio::time::{Instant, timeout};
 use super::refusal;
 use crate::cluster::describe;
 
-/// Where a caller behind the API server's service proxy puts its token: the proxy removes `Authorization`.
+/// The header for the token of a caller behind the API server's service proxy, which removes `Authorization`.
 pub const FORWARDED_TOKEN: &str = "x-vigie-token";
 
-/// How long an allowed caller is not asked about again: revoked rights live on for this long.
-const ALLOWED_FOR: Duration = Duration::from_secs(60);
-/// How long an allowed caller stays allowed while the API server cannot be asked: its outage is what the metrics have to
-/// tell. As long as a pod's own token is given out for.
-const ALLOWED_UNASKED: Duration = Duration::from_secs(3600);
-/// How long a refused caller is not asked about again: new rights work after this long.
-const REFUSED_FOR: Duration = Duration::from_secs(10);
-/// How many answers are remembered: a few scrapers and people times a few paths, and a bound for floods.
-const REMEMBERED: usize = 1024;
-/// How long one waits to be asked about; with [`PATIENCE`] less than the 10 s after which Prometheus gives up.
-const TURN_WITHIN: Duration = Duration::from_secs(3);
-/// How long the two questions together may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many strangers are asked about at once: a flood of wrong tokens must not become one at the API server.
-const STRANGERS: usize = 8;
-/// How many of those who were let in before are asked about at once. They wait for no stranger, so that no flood makes them
-/// look as if they could not be asked about.
-const ACQUAINTANCES: usize = 4;
+/// How long a positive answer is used without another review; a revoked right stays in force for this long.
+const ALLOWED_TTL: Duration = Duration::from_secs(60);
+/// How long a positive answer is used while the API server cannot be reached: the metrics have to show its outage. This is
+/// the lifetime of a pod's own token.
+const ALLOWED_OUTAGE_TTL: Duration = Duration::from_secs(3600);
+/// How long a refusal is used without another review; a new right works after this long.
+const REFUSED_TTL: Duration = Duration::from_secs(10);
+/// The capacity of the cache, in answers: a few scrapers and users times a few paths, and a bound for floods.
+const CACHE_CAPACITY: usize = 1024;
+/// How long a request waits for a review slot; together with [`REVIEW_TIMEOUT`] less than the 10 s after which Prometheus
+/// gives up.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the two reviews together may take.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many unknown callers are reviewed at once: a flood of wrong tokens must not become a flood at the API server.
+const UNKNOWN_CALLERS: usize = 8;
+/// How many callers that were allowed before are reviewed at once. Separate from [`UNKNOWN_CALLERS`], so a flood of unknown
+/// tokens cannot delay callers that were allowed before.
+const KNOWN_CALLERS: usize = 4;
 
-/// Why a caller is not let in.
+/// Why a caller is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// No token, or one that the API server does not know.
+pub enum AuthError {
+    /// No token, or a token that the API server does not know.
     Unauthenticated,
-    /// Known, and not allowed to `get` this path.
+    /// An authenticated caller that may not `get` this path.
     Forbidden,
-    /// The API server could not be asked; says why.
+    /// The API server could not be asked; the text is the reason.
     Unavailable(String),
 }
 
-impl IntoResponse for Denied {
+impl IntoResponse for AuthError {
     fn into_response(self) -> Response {
         match self {
             Self::Unauthenticated => {
@@ -74,66 +75,66 @@ impl IntoResponse for Denied {
     }
 }
 
-/// Asks the API server who may read what, and remembers the answer for a short while.
+/// Authenticates and authorizes callers through the API server, and caches the answers.
 pub struct Authenticator {
     client: kube::Client,
-    answers: Mutex<Answers>,
-    strangers: Semaphore,
-    acquaintances: Semaphore,
+    cache: Mutex<AnswerCache>,
+    unknown_slots: Semaphore,
+    known_slots: Semaphore,
 }
 
 impl Authenticator {
-    /// One that asks through `client`, which needs the right to create TokenReviews and SubjectAccessReviews.
+    /// An authenticator; `client` needs the right to create TokenReviews and SubjectAccessReviews.
     pub fn new(client: kube::Client) -> Self {
-        let [strangers, acquaintances] = [STRANGERS, ACQUAINTANCES].map(Semaphore::new);
-        Self { client, answers: Mutex::default(), strangers, acquaintances }
+        let [unknown_slots, known_slots] = [UNKNOWN_CALLERS, KNOWN_CALLERS].map(Semaphore::new);
+        Self { client, cache: Mutex::default(), unknown_slots, known_slots }
     }
 
     /// Whether the bearer of `token` may `get` `path`.
     ///
     /// # Errors
-    /// Says why not; [`Denied::Unavailable`] when the API server gives no answer within five seconds, or too many others are
-    /// asked about for as long.
-    pub async fn allow(&self, token: Option<&str>, path: &str) -> Result<(), Denied> {
-        let token = token.ok_or(Denied::Unauthenticated)?;
+    /// The reason of the refusal; [`AuthError::Unavailable`] when the API server gives no answer within five seconds, or no
+    /// review slot becomes free within three.
+    pub async fn allow(&self, token: Option<&str>, path: &str) -> Result<(), AuthError> {
+        let token = token.ok_or(AuthError::Unauthenticated)?;
         let key = key(token, path);
         let was_allowed = {
-            let answers = self.answers.lock();
-            if let Some(answer) = answers.get(&key, Instant::now()) {
+            let cache = self.cache.lock();
+            if let Some(answer) = cache.get(&key, Instant::now()) {
                 return answer;
             }
-            answers.was_allowed(&key, Instant::now())
+            cache.was_allowed(&key, Instant::now())
         };
-        let questions = if was_allowed { &self.acquaintances } else { &self.strangers };
-        // Whoever waits in vain has not been asked about: that is no outage, and lets nobody in.
-        let Ok(Ok(_turn)) = timeout(TURN_WITHIN, questions.acquire()).await else {
-            return Err(Denied::Unavailable("too many others are being asked about".to_owned()));
+        let slots = if was_allowed { &self.known_slots } else { &self.unknown_slots };
+        // A caller that gets no slot was not reviewed. That is no outage, so the cached answer is not used.
+        let Ok(Ok(_slot)) = timeout(SLOT_TIMEOUT, slots.acquire()).await else {
+            return Err(AuthError::Unavailable("too many others are being asked about".to_owned()));
         };
-        let answer = match timeout(PATIENCE, self.ask(token, path)).await {
+        let answer = match timeout(REVIEW_TIMEOUT, self.review(token, path)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Denied::Unavailable(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(AuthError::Unavailable(format!("no answer within {} s", REVIEW_TIMEOUT.as_secs()))),
         };
-        let mut answers = self.answers.lock();
-        if matches!(answer, Err(Denied::Unavailable(_))) && answers.was_allowed(&key, Instant::now()) {
+        let mut cache = self.cache.lock();
+        if matches!(answer, Err(AuthError::Unavailable(_))) && cache.was_allowed(&key, Instant::now()) {
             return Ok(());
         }
-        answers.put(key, &answer, Instant::now());
+        cache.put(key, &answer, Instant::now());
         answer
     }
 
-    async fn ask(&self, token: &str, path: &str) -> Result<(), Denied> {
-        let user = self.review(token).await?.ok_or(Denied::Unauthenticated)?;
-        let review = SubjectAccessReview { spec: question(user, path), ..Default::default() };
+    async fn review(&self, token: &str, path: &str) -> Result<(), AuthError> {
+        let user = self.authenticate(token).await?.ok_or(AuthError::Unauthenticated)?;
+        let review = SubjectAccessReview { spec: access_review(user, path), ..Default::default() };
         let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
         let review = reviews.create(&PostParams::default(), &review).await.map_err(unavailable)?;
         if review.status.is_some_and(|status| status.allowed && status.denied != Some(true)) {
             Ok(())
         } else {
-            Err(Denied::Forbidden)
+            Err(AuthError::Forbidden)
         }
     }
 
-    async fn review(&self, token: &str) -> Result<Option<UserInfo>, Denied> {
+    async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, AuthError> {
         let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: None };
         let review = TokenReview { spec, ..Default::default() };
         let reviews = Api::<TokenReview>::all(self.client.clone());
@@ -142,19 +143,19 @@ impl Authenticator {
     }
 }
 
-fn unavailable(error: kube::Error) -> Denied {
-    Denied::Unavailable(describe(&error))
+fn unavailable(error: kube::Error) -> AuthError {
+    AuthError::Unavailable(describe(&error))
 }
 
-/// The nonResourceURL that stands for `path`. Kubernetes lets every authenticated user `get` what lies under `/api` and
-/// `/apis` (its ClusterRole `system:discovery`): a right to read our API must be one that somebody granted.
-fn granted_as(path: &str) -> String {
+/// The nonResourceURL that is reviewed for `path`. Kubernetes allows every authenticated user to `get` all paths under
+/// `/api` and `/apis` (its ClusterRole `system:discovery`); the right to read our API must be granted explicitly.
+fn non_resource_url(path: &str) -> String {
     let is_discovery = ["/api", "/apis"].iter().any(|root| path == *root || path.starts_with(&format!("{root}/")));
     if is_discovery { format!("/vigie{path}") } else { path.to_owned() }
 }
 
-fn question(user: UserInfo, path: &str) -> SubjectAccessReviewSpec {
-    let attributes = NonResourceAttributes { path: Some(granted_as(path)), verb: Some("get".to_owned()) };
+fn access_review(user: UserInfo, path: &str) -> SubjectAccessReviewSpec {
+    let attributes = NonResourceAttributes { path: Some(non_resource_url(path)), verb: Some("get".to_owned()) };
     SubjectAccessReviewSpec {
         user: user.username,
         groups: user.groups,
@@ -177,54 +178,56 @@ pub(super) fn token_of(headers: &HeaderMap) -> Option<&str> {
 
 type Key = [u8; 32];
 
-/// Only the hash of a token is kept; a header holds no NUL, so token and path cannot be shifted against each other.
+/// The cache key. Only a hash of the token is stored; a header holds no NUL, so the separator is unambiguous.
 fn key(token: &str, path: &str) -> Key {
     Sha256::new().chain_update(token).chain_update([0]).chain_update(path).finalize().into()
 }
 
-/// What was answered lately. An answer that could not be had is not kept.
+/// Recent answers of the API server. `Unavailable` is not cached.
 #[derive(Default)]
-struct Answers(HashMap<Key, Kept>);
+struct AnswerCache(HashMap<Key, CachedAnswer>);
 
-struct Kept {
-    answer: Result<(), Denied>,
-    /// Until when nobody is asked again.
+struct CachedAnswer {
+    answer: Result<(), AuthError>,
+    /// Until then the answer is used without another review.
     fresh_until: Instant,
-    /// Until when it holds if nobody can be asked.
+    /// Until then the answer is used while the API server cannot be reached.
     known_until: Instant,
 }
 
-impl Answers {
-    fn get(&self, key: &Key, now: Instant) -> Option<Result<(), Denied>> {
-        self.0.get(key).filter(|kept| now < kept.fresh_until).map(|kept| kept.answer.clone())
+impl AnswerCache {
+    fn get(&self, key: &Key, now: Instant) -> Option<Result<(), AuthError>> {
+        self.0.get(key).filter(|cached| now < cached.fresh_until).map(|cached| cached.answer.clone())
     }
 
-    /// Whether this caller was let in when somebody could be asked last.
+    /// Whether the last review allowed this caller.
     fn was_allowed(&self, key: &Key, now: Instant) -> bool {
-        self.0.get(key).is_some_and(|kept| kept.answer.is_ok() && now < kept.known_until)
+        self.0.get(key).is_some_and(|cached| cached.answer.is_ok() && now < cached.known_until)
     }
 
-    fn put(&mut self, key: Key, answer: &Result<(), Denied>, now: Instant) {
+    fn put(&mut self, key: Key, answer: &Result<(), AuthError>, now: Instant) {
         let (fresh_for, known_for) = match answer {
-            Ok(()) => (ALLOWED_FOR, ALLOWED_UNASKED),
-            Err(Denied::Unauthenticated | Denied::Forbidden) => (REFUSED_FOR, REFUSED_FOR),
-            Err(Denied::Unavailable(_)) => return,
+            Ok(()) => (ALLOWED_TTL, ALLOWED_OUTAGE_TTL),
+            Err(AuthError::Unauthenticated | AuthError::Forbidden) => (REFUSED_TTL, REFUSED_TTL),
+            Err(AuthError::Unavailable(_)) => return,
         };
-        if self.0.len() >= REMEMBERED && !self.0.contains_key(&key) {
-            self.make_room(now);
+        if self.0.len() >= CACHE_CAPACITY && !self.0.contains_key(&key) {
+            self.evict(now);
         }
-        let kept = Kept { answer: answer.clone(), fresh_until: now + fresh_for, known_until: now + known_for };
-        self.0.insert(key, kept);
+        let cached =
+            CachedAnswer { answer: answer.clone(), fresh_until: now + fresh_for, known_until: now + known_for };
+        self.0.insert(key, cached);
     }
 
-    /// Drops what has expired; if that is nothing, a refusal before an allowed caller, so that a flood of wrong
-    /// tokens costs the scrapers nothing.
-    fn make_room(&mut self, now: Instant) {
-        self.0.retain(|_, kept| now < kept.known_until);
-        if self.0.len() < REMEMBERED {
+    /// Drops expired answers; if there are none, drops one refusal, and a positive answer only when there is no refusal, so
+    /// that a flood of wrong tokens does not push scrapers out of the cache.
+    fn evict(&mut self, now: Instant) {
+        self.0.retain(|_, cached| now < cached.known_until);
+        if self.0.len() < CACHE_CAPACITY {
             return;
         }
-        let victim = self.0.iter().min_by_key(|(_, kept)| (kept.answer.is_ok(), kept.known_until)).map(|(key, _)| *key);
+        let victim =
+            self.0.iter().min_by_key(|(_, cached)| (cached.answer.is_ok(), cached.known_until)).map(|(key, _)| *key);
         if let Some(key) = victim {
             self.0.remove(&key);
         }
@@ -237,50 +240,50 @@ mod tests {
 
     #[test]
     fn an_answer_is_forgotten_after_its_time() {
-        let (mut answers, now) = (Answers::default(), Instant::now());
+        let (mut answers, now) = (AnswerCache::default(), Instant::now());
         answers.put([1; 32], &Ok(()), now);
-        answers.put([2; 32], &Err(Denied::Forbidden), now);
-        answers.put([3; 32], &Err(Denied::Unavailable("gone".into())), now);
+        answers.put([2; 32], &Err(AuthError::Forbidden), now);
+        answers.put([3; 32], &Err(AuthError::Unavailable("gone".into())), now);
         let at = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(answers.get(&[1; 32], at(59)), Some(Ok(())));
         assert_eq!(answers.get(&[1; 32], at(60)), None);
-        assert_eq!(answers.get(&[2; 32], at(9)), Some(Err(Denied::Forbidden)));
+        assert_eq!(answers.get(&[2; 32], at(9)), Some(Err(AuthError::Forbidden)));
         assert_eq!(answers.get(&[2; 32], at(10)), None);
         assert_eq!(answers.get(&[3; 32], now), None);
     }
 
     #[test]
     fn who_was_allowed_is_remembered_for_while_nobody_can_be_asked_and_who_was_not_is_not() {
-        let (mut answers, now) = (Answers::default(), Instant::now());
+        let (mut answers, now) = (AnswerCache::default(), Instant::now());
         answers.put([1; 32], &Ok(()), now);
-        answers.put([2; 32], &Err(Denied::Forbidden), now);
+        answers.put([2; 32], &Err(AuthError::Forbidden), now);
         let at = |seconds| now + Duration::from_secs(seconds);
         assert!(answers.was_allowed(&[1; 32], at(3599)));
         assert!(!answers.was_allowed(&[1; 32], at(3600)));
         assert!(!answers.was_allowed(&[2; 32], at(1)));
-        // A right that was taken away is gone when it could be asked for.
-        answers.put([1; 32], &Err(Denied::Forbidden), at(61));
+        // A refusal replaces the positive answer.
+        answers.put([1; 32], &Err(AuthError::Forbidden), at(61));
         assert!(!answers.was_allowed(&[1; 32], at(62)));
     }
 
     #[test]
     fn a_flood_of_wrong_tokens_does_not_push_out_an_allowed_caller() {
-        let (mut answers, now) = (Answers::default(), Instant::now());
+        let (mut answers, now) = (AnswerCache::default(), Instant::now());
         let scraper = key("scraper", "/metrics");
         answers.put(scraper, &Ok(()), now);
-        for i in 0..3 * REMEMBERED {
-            answers.put(key(&i.to_string(), "/metrics"), &Err(Denied::Unauthenticated), now);
+        for i in 0..3 * CACHE_CAPACITY {
+            answers.put(key(&i.to_string(), "/metrics"), &Err(AuthError::Unauthenticated), now);
         }
-        assert_eq!(answers.0.len(), REMEMBERED);
+        assert_eq!(answers.0.len(), CACHE_CAPACITY);
         assert_eq!(answers.get(&scraper, now), Some(Ok(())));
     }
 
     #[test]
     fn the_right_to_read_our_api_is_not_the_one_that_every_user_has_to_discover_kubernetes() {
-        assert_eq!(granted_as("/api/v1/connectors"), "/vigie/api/v1/connectors");
-        assert_eq!(granted_as("/apis"), "/vigie/apis");
-        assert_eq!(granted_as("/metrics"), "/metrics");
-        assert_eq!(granted_as("/apiary"), "/apiary");
+        assert_eq!(non_resource_url("/api/v1/connectors"), "/vigie/api/v1/connectors");
+        assert_eq!(non_resource_url("/apis"), "/vigie/apis");
+        assert_eq!(non_resource_url("/metrics"), "/metrics");
+        assert_eq!(non_resource_url("/apiary"), "/apiary");
     }
 
     #[test]

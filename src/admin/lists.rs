@@ -1,4 +1,4 @@
-//! `/api/v1/connectors`, `/api/v1/backends`: the fleet as JSON; `/sd/prometheus`: what of it Prometheus is to scrape.
+//! `/api/v1/connectors`, `/api/v1/backends`: the fleet as JSON. `/sd/prometheus`: the scrape targets of all backends.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use futures::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Shared, large, refusal};
+use super::{Shared, make_large, refusal};
 use crate::view::{BackendView, Fleet};
 
-/// How many connectors are written to the socket in one piece, some 50 kB: the JSON of a large fleet never exists as
-/// a whole.
-const PIECE: usize = 100;
+/// How many objects one chunk of the body holds, some 50 kB, so that the JSON of a large fleet is never in memory as a
+/// whole.
+const CHUNK: usize = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,9 +24,9 @@ pub(super) struct Params {
     namespace: Option<String>,
 }
 
-type Asked = Result<Query<Params>, QueryRejection>;
+type QueryResult = Result<Query<Params>, QueryRejection>;
 
-pub(super) async fn connectors(State(shared): State<Arc<Shared>>, params: Asked) -> Response {
+pub(super) async fn connectors(State(shared): State<Arc<Shared>>, params: QueryResult) -> Response {
     let gather = |fleet: &dyn Fleet, namespace: Option<&str>| {
         let mut items = Vec::new();
         fleet.connectors(namespace, &mut |view| items.push(view));
@@ -36,7 +36,7 @@ pub(super) async fn connectors(State(shared): State<Arc<Shared>>, params: Asked)
     list(&shared, params, gather).await
 }
 
-pub(super) async fn backends(State(shared): State<Arc<Shared>>, params: Asked) -> Response {
+pub(super) async fn backends(State(shared): State<Arc<Shared>>, params: QueryResult) -> Response {
     list(&shared, params, sorted_backends).await
 }
 
@@ -49,7 +49,7 @@ fn sorted_backends(fleet: &dyn Fleet, namespace: Option<&str>) -> Vec<BackendVie
 
 async fn list<V: Serialize + Send + 'static>(
     shared: &Arc<Shared>,
-    params: Asked,
+    params: QueryResult,
     gather: fn(&dyn Fleet, Option<&str>) -> Vec<V>,
 ) -> Response {
     let (leader, _) = shared.fleet.standing();
@@ -62,26 +62,26 @@ async fn list<V: Serialize + Send + 'static>(
 
 async fn gathered<V: Send + 'static>(
     shared: &Arc<Shared>,
-    params: Asked,
+    params: QueryResult,
     gather: fn(&dyn Fleet, Option<&str>) -> Vec<V>,
 ) -> Result<(Vec<V>, OwnedSemaphorePermit), Response> {
-    let namespace = match params.map_err(|rejection| wrong(&rejection)).and_then(|Query(p)| namespace(p)) {
+    let namespace = match params.map_err(|rejection| query_error(&rejection)).and_then(|Query(p)| namespace(p)) {
         Ok(namespace) => namespace,
         Err(why) => return Err(refusal(StatusCode::BAD_REQUEST, "BadQuery", &why)),
     };
     let fleet = shared.fleet.clone();
-    large(shared, "the list", move || gather(&*fleet, namespace.as_deref())).await
+    make_large(shared, "the list", move || gather(&*fleet, namespace.as_deref())).await
 }
 
-/// One entry of Prometheus' HTTP service discovery: what one backend is scraped at.
+/// One entry of Prometheus' HTTP service discovery: the addresses of one backend.
 #[derive(Serialize)]
-struct Group {
+struct TargetGroup {
     targets: Vec<String>,
-    labels: Labels,
+    labels: TargetLabels,
 }
 
 #[derive(Serialize)]
-struct Labels {
+struct TargetLabels {
     namespace: String,
     name: String,
     site: String,
@@ -92,39 +92,39 @@ struct Labels {
 }
 
 /// Every accepted backend that speaks HTTP, for Prometheus' `http_sd_configs`.
-pub(super) async fn discovery(State(shared): State<Arc<Shared>>, params: Asked) -> Response {
-    // Before everything is known an empty list would have Prometheus drop every target: an error leaves those it has.
+pub(super) async fn discovery(State(shared): State<Arc<Shared>>, params: QueryResult) -> Response {
+    // On an error Prometheus keeps its targets; an incomplete list would drop them.
     if !shared.fleet.standing().1 {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "NotSynced", "the backends are not all known yet");
     }
     match gathered(&shared, params, sorted_backends).await {
-        Ok((views, turn)) => {
-            let groups: Vec<Group> = views.into_iter().filter_map(group).collect();
-            ([(header::CONTENT_TYPE, "application/json")], body("[", (groups, turn), "]\n".to_owned())).into_response()
+        Ok((views, slot)) => {
+            let groups: Vec<TargetGroup> = views.into_iter().filter_map(target_group).collect();
+            ([(header::CONTENT_TYPE, "application/json")], body("[", (groups, slot), "]\n".to_owned())).into_response()
         }
         Err(refused) => refused,
     }
 }
 
-fn group(view: BackendView) -> Option<Group> {
+fn target_group(view: BackendView) -> Option<TargetGroup> {
     let scrape = view.scrape.filter(|_| view.accepted)?;
-    let labels = Labels {
+    let labels = TargetLabels {
         namespace: view.namespace,
         name: view.name,
         site: view.site,
         scheme: if scrape.is_tls { "https" } else { "http" },
         path: scrape.path,
     };
-    Some(Group { targets: scrape.addresses, labels })
+    Some(TargetGroup { targets: scrape.addresses, labels })
 }
 
-/// What is wrong with a query, without the name of the parser's step.
-fn wrong(rejection: &QueryRejection) -> String {
+/// The parser's error message without its prefix.
+fn query_error(rejection: &QueryRejection) -> String {
     let text = rejection.body_text();
     format!("the query cannot be read: {}", text.rsplit_once("query string: ").map_or(text.as_str(), |(_, why)| why))
 }
 
-/// The namespace that was asked for; an empty one means all, as in `?namespace=$NS` with nothing set.
+/// The namespace in the query. An empty value means all namespaces, as in `?namespace=$NS` with `NS` unset.
 fn namespace(params: Params) -> Result<Option<String>, String> {
     match params.namespace.filter(|namespace| !namespace.is_empty()) {
         None => Ok(None),
@@ -133,33 +133,33 @@ fn namespace(params: Params) -> Result<Option<String>, String> {
     }
 }
 
-/// The answer in pieces. Its place among the large ones is kept until the last one is sent, or nobody reads any more.
+/// The response body in chunks. It holds the slot until the last chunk is sent, or the client disconnects.
 fn body<V: Serialize + Send + 'static>(
     head: &str,
-    (items, turn): (Vec<V>, OwnedSemaphorePermit),
+    (items, slot): (Vec<V>, OwnedSemaphorePermit),
     tail: String,
 ) -> Body {
     let mut items = items.into_iter().peekable();
     let mut text = head.to_owned();
     let mut tail = Some(tail);
-    let pieces = std::iter::from_fn(move || {
-        let _held = &turn;
+    let chunks = std::iter::from_fn(move || {
+        let _slot = &slot;
         tail.as_ref()?;
-        let mut piece = std::mem::take(&mut text);
-        for view in items.by_ref().take(PIECE) {
+        let mut chunk = std::mem::take(&mut text);
+        for view in items.by_ref().take(CHUNK) {
             match serde_json::to_string(&view) {
-                Ok(json) => piece.push_str(&json),
+                Ok(json) => chunk.push_str(&json),
                 Err(error) => return Some(Err(std::io::Error::other(error))),
             }
-            piece.push(',');
+            chunk.push(',');
         }
         if items.peek().is_none() {
-            if piece.ends_with(',') {
-                piece.pop();
+            if chunk.ends_with(',') {
+                chunk.pop();
             }
-            piece.push_str(&tail.take()?);
+            chunk.push_str(&tail.take()?);
         }
-        Some(Ok(piece))
+        Some(Ok(chunk))
     });
-    Body::from_stream(stream::iter(pieces))
+    Body::from_stream(stream::iter(chunks))
 }

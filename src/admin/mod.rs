@@ -1,4 +1,4 @@
-//! What operators and Prometheus ask us, on a port of its own. No call changes anything.
+//! The admin port: health, metrics, the fleet as JSON and Prometheus service discovery. Read-only.
 
 mod auth;
 mod lists;
@@ -24,26 +24,26 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-pub use auth::{Authenticator, Denied, FORWARDED_TOKEN};
+pub use auth::{AuthError, Authenticator, FORWARDED_TOKEN};
 
 use crate::metrics;
 use crate::view::{Fleet, Standing};
 
-/// How many answers that walk the whole fleet are made at once: each holds a copy of it, and two keep both cores of a
-/// small node busy. The others wait their turn.
+/// How many answers that walk the whole fleet are made at once. Each holds a copy of the fleet, and two keep both cores of
+/// a small node busy. Other requests wait for a slot.
 const LARGE_ANSWERS: usize = 2;
-/// How long one waits for its turn before it is told to come again. Prometheus gives up after 10 s by default.
-const TURN_WITHIN: Duration = Duration::from_secs(8);
-/// How much of a large text is handed on to be sent at once, in bytes.
-const PIECE: usize = 64 * 1024;
+/// How long a request waits for a slot before it is answered with 503. Prometheus gives up after 10 s by default.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(8);
+/// The size of one body frame of a large text, in bytes.
+const FRAME_SIZE: usize = 64 * 1024;
 
-/// What the admin port is made of.
+/// The parts of the admin port.
 pub struct Admin {
-    /// Whoever knows the fleet.
+    /// The source of all lists and of readiness.
     pub fleet: Arc<dyn Fleet>,
     /// Every metric that is exported.
     pub registry: Arc<Registry>,
-    /// Who may ask; without it, whoever reaches the port.
+    /// Checks callers; without it every caller is allowed.
     pub auth: Option<Authenticator>,
 }
 
@@ -51,19 +51,20 @@ struct Shared {
     fleet: Arc<dyn Fleet>,
     registry: Arc<Registry>,
     auth: Option<Authenticator>,
-    large: Arc<Semaphore>,
+    large_slots: Arc<Semaphore>,
 }
 
-/// The routes of the admin port. `/livez` and `/readyz` are open to the kubelet, the others to whom `auth` lets in.
+/// The routes of the admin port. `/livez` and `/readyz` need no token, because the kubelet sends none; all others are
+/// checked by `auth`.
 pub fn router(admin: Admin) -> Router {
     let Admin { fleet, registry, auth } = admin;
-    let shared = Arc::new(Shared { fleet, registry, auth, large: Arc::new(Semaphore::new(LARGE_ANSWERS)) });
+    let shared = Arc::new(Shared { fleet, registry, auth, large_slots: Arc::new(Semaphore::new(LARGE_ANSWERS)) });
     let guarded = Router::new()
         .route("/metrics", get(scrape))
         .route("/api/v1/connectors", get(lists::connectors))
         .route("/api/v1/backends", get(lists::backends))
         .route("/sd/prometheus", get(lists::discovery))
-        .route_layer(middleware::from_fn_with_state(shared.clone(), guard));
+        .route_layer(middleware::from_fn_with_state(shared.clone(), authorize));
     Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -75,7 +76,7 @@ pub fn router(admin: Admin) -> Router {
         .with_state(shared)
 }
 
-/// An answer that is no success, in the same shape as on the connectors' port.
+/// An error response, in the same shape as on the heartbeat port.
 fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
 }
@@ -87,8 +88,8 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-/// Whether this replica can do its part: lead, or take over with warm stores. One that has led and cannot reach the
-/// API server stays ready, because nobody else hears the beats.
+/// Whether this replica can lead, or take over with filled stores. A leader that cannot renew its Lease stays ready,
+/// because no other replica accepts heartbeats.
 fn readiness((standing, synced): (Standing, bool)) -> Result<(), &'static str> {
     match standing {
         Standing::Uncertain => Ok(()),
@@ -99,9 +100,9 @@ fn readiness((standing, synced): (Standing, bool)) -> Result<(), &'static str> {
 
 async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     let registry = shared.registry.clone();
-    match large(&shared, "the metrics", move || metrics::encode(&registry)).await {
-        Ok((Ok(text), turn)) => {
-            let body = Body::new(Held { text: text.into(), _turn: turn });
+    match make_large(&shared, "the metrics", move || metrics::encode(&registry)).await {
+        Ok((Ok(text), slot)) => {
+            let body = Body::new(LargeBody { text: text.into(), _slot: slot });
             ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response()
         }
         Ok((Err(_), _)) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", "the metrics could not be written"),
@@ -109,40 +110,41 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-/// Runs `make` where it may take its time, a few at once, and gives the place with what was made: it is free when the
-/// place is dropped, which belongs into the body of the answer. Whoever asks and goes away frees none before `make` is
-/// done, for nothing can stop it.
-async fn large<T: Send + 'static>(
+/// Runs `make` on a blocking thread, at most [`LARGE_ANSWERS`] at once. Returns its result and the slot, which the caller
+/// moves into the response body. If the client disconnects, the slot is held until `make` returns: a blocking task cannot
+/// be cancelled.
+async fn make_large<T: Send + 'static>(
     shared: &Shared,
     what: &str,
     make: impl FnOnce() -> T + Send + 'static,
 ) -> Result<(T, OwnedSemaphorePermit), Response> {
-    let Ok(Ok(turn)) = timeout(TURN_WITHIN, Arc::clone(&shared.large).acquire_owned()).await else {
-        let message = format!("others are being answered; nobody could make {what} within {} s", TURN_WITHIN.as_secs());
+    let Ok(Ok(slot)) = timeout(SLOT_TIMEOUT, Arc::clone(&shared.large_slots).acquire_owned()).await else {
+        let message =
+            format!("others are being answered; nobody could make {what} within {} s", SLOT_TIMEOUT.as_secs());
         let mut busy = refusal(StatusCode::SERVICE_UNAVAILABLE, "Busy", &message);
         busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
         return Err(busy);
     };
-    let made = tokio::task::spawn_blocking(move || (make(), turn)).await;
+    let made = tokio::task::spawn_blocking(move || (make(), slot)).await;
     made.map_err(|_| refusal(StatusCode::INTERNAL_SERVER_ERROR, "Internal", &format!("{what} could not be made")))
 }
 
-/// A text that has a place among the large answers until it is sent but for its last piece, or nobody reads it any more.
-struct Held {
+/// A text that holds a slot of the large answers until its last frame is handed on, or the client disconnects.
+struct LargeBody {
     text: Bytes,
-    _turn: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
-impl HttpBody for Held {
+impl HttpBody for LargeBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let length = self.text.len().min(PIECE);
-        let piece = self.text.split_to(length);
-        // A copy: as a part of the text it would keep all of it while it waits to be sent.
-        let piece = (!piece.is_empty()).then(|| Ok(Frame::data(Bytes::copy_from_slice(&piece))));
-        Poll::Ready(piece)
+        let length = self.text.len().min(FRAME_SIZE);
+        let part = self.text.split_to(length);
+        // A copy: a slice would keep the whole text in memory until it is sent.
+        let frame = (!part.is_empty()).then(|| Ok(Frame::data(Bytes::copy_from_slice(&part))));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -154,7 +156,7 @@ impl HttpBody for Held {
     }
 }
 
-async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn authorize(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let Some(auth) = &shared.auth else { return next.run(request).await };
     let token = auth::token_of(request.headers());
     match auth.allow(token, request.uri().path()).await {

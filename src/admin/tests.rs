@@ -189,7 +189,7 @@ async fn a_large_fleet_is_written_in_pieces_that_fit_together() {
 
 fn with_one_place() -> Arc<Shared> {
     let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Standing::Leader, true), names: Vec::new() });
-    Arc::new(Shared { fleet, registry: Arc::default(), auth: None, large: Arc::new(Semaphore::new(1)) })
+    Arc::new(Shared { fleet, registry: Arc::default(), auth: None, large_slots: Arc::new(Semaphore::new(1)) })
 }
 
 #[tokio::test]
@@ -203,21 +203,21 @@ async fn a_large_answer_keeps_its_place_until_it_is_made_though_nobody_waits_and
             let _ = begun.send(());
             let _ = may_go.recv();
         };
-        large(&asking, "it", make).await.map(drop)
+        make_large(&asking, "it", make).await.map(drop)
     });
     has_begun.await.unwrap();
     asked.abort();
     assert!(asked.await.is_err_and(|error| error.is_cancelled()));
-    assert_eq!(shared.large.available_permits(), 0, "it is being made");
+    assert_eq!(shared.large_slots.available_permits(), 0, "it is being made");
     go.send(()).unwrap();
-    let free = timeout(Duration::from_secs(10), shared.large.acquire()).await.expect("it is made");
+    let free = timeout(Duration::from_secs(10), shared.large_slots.acquire()).await.expect("it is made");
     drop(free);
 
     for path in ["/metrics", "/api/v1/connectors", "/sd/prometheus"] {
         for is_read in [true, false] {
             let answer = large_answer(&shared, path).await;
             assert_eq!(
-                (answer.status(), shared.large.available_permits()),
+                (answer.status(), shared.large_slots.available_permits()),
                 (StatusCode::OK, 0),
                 "{path} is not sent yet"
             );
@@ -227,7 +227,11 @@ async fn a_large_answer_keeps_its_place_until_it_is_made_though_nobody_waits_and
             } else {
                 drop(body);
             }
-            assert_eq!(shared.large.available_permits(), 1, "{path} is read: {is_read}, or nobody reads it any more");
+            assert_eq!(
+                shared.large_slots.available_permits(),
+                1,
+                "{path} is read: {is_read}, or nobody reads it any more"
+            );
         }
     }
 }
@@ -236,14 +240,14 @@ async fn a_large_answer_keeps_its_place_until_it_is_made_though_nobody_waits_and
 async fn a_large_text_is_handed_on_in_pieces_and_keeps_its_place_until_the_last() {
     let shared = with_one_place();
     let text: String = (0..40_000).map(|number| format!("{number:05}")).collect();
-    let turn = shared.large.clone().acquire_owned().await.unwrap();
-    let mut body = Held { text: text.clone().into(), _turn: turn };
+    let slot = shared.large_slots.clone().acquire_owned().await.unwrap();
+    let mut body = LargeBody { text: text.clone().into(), _slot: slot };
     assert_eq!(body.size_hint().exact(), Some(200_000));
     let mut read = Vec::new();
     while !body.is_end_stream() {
-        assert_eq!(shared.large.available_permits(), 0);
+        assert_eq!(shared.large_slots.available_permits(), 0);
         let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert!(!piece.is_empty() && piece.len() <= PIECE, "{}", piece.len());
+        assert!(!piece.is_empty() && piece.len() <= FRAME_SIZE, "{}", piece.len());
         read.extend_from_slice(&piece);
     }
     assert!(body.frame().await.is_none() && read == text.as_bytes());
@@ -261,7 +265,7 @@ async fn large_answer(shared: &Arc<Shared>, path: &str) -> Response {
 #[tokio::test(start_paused = true)]
 async fn who_finds_no_place_for_a_large_answer_is_told_to_come_again() {
     let shared = with_one_place();
-    let _taken = shared.large.acquire().await.unwrap();
+    let _taken = shared.large_slots.acquire().await.unwrap();
     for path in ["/metrics", "/api/v1/connectors"] {
         let answer = large_answer(&shared, path).await;
         assert_eq!(

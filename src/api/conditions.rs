@@ -1,4 +1,4 @@
-//! Conditions: made from words, set by one setter.
+//! Conditions: their values, and the one function that sets them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -14,11 +14,11 @@ pub const MAX_CONDITION_MESSAGE: usize = 32_768;
 words! {
     /// The status of a condition.
     Truth {
-        /// It is so.
+        /// The condition holds.
         True,
-        /// It is not so.
+        /// The condition does not hold.
         False,
-        /// We could not have known.
+        /// It cannot be known.
         Unknown,
     }
 }
@@ -64,9 +64,9 @@ impl From<ConditionValue> for (Truth, Reason, String) {
     }
 }
 
-/// A condition that is to be set; `generation` is the one of the spec that it was judged by.
+/// A condition to be passed to [`set_condition`]; `generation` is the generation of the spec that it was evaluated for.
 ///
-/// Its `lastTransitionTime` means nothing until [`set_condition`] has put it among the others.
+/// Its `lastTransitionTime` is a placeholder that [`set_condition`] replaces.
 pub fn condition(
     type_: ConditionType,
     status: Truth,
@@ -84,11 +84,11 @@ pub fn condition(
     }
 }
 
-/// Puts `new` in the place of its predecessor: the only way in which conditions change.
+/// Inserts `new`, or replaces the condition of its type. Conditions change in no other way.
 ///
-/// `lastTransitionTime` becomes `at` when the status differs from the predecessor's, and stays when only the reason,
-/// the message or the generation does. The order is that of [`ConditionType::ALL`], so that an unchanged verdict gives
-/// an unchanged status; types that we do not know keep their order and come last.
+/// `lastTransitionTime` becomes `at` when the status changes, and stays when only the reason, the message or the generation
+/// changes. The order is that of [`ConditionType::ALL`], so that an unchanged verdict gives an unchanged status; unknown
+/// types keep their order and come last.
 pub fn set_condition(conditions: &mut Vec<Condition>, new: Condition, at: Time) {
     match conditions.iter_mut().find(|old| old.type_ == new.type_) {
         Some(old) => {
@@ -97,24 +97,24 @@ pub fn set_condition(conditions: &mut Vec<Condition>, new: Condition, at: Time) 
         }
         None => conditions.push(Condition { last_transition_time: at, ..new }),
     }
-    conditions.sort_by_key(|condition| place(&condition.type_));
+    conditions.sort_by_key(|condition| position(&condition.type_));
 }
 
-/// The condition of this type, if it is set.
+/// Finds the condition of this type.
 pub fn get(conditions: &[Condition], type_: ConditionType) -> Option<&Condition> {
     conditions.iter().find(|condition| condition.type_ == type_.as_str())
 }
 
-/// Takes the condition of this type away.
+/// Removes the condition of this type.
 pub fn remove(conditions: &mut Vec<Condition>, type_: ConditionType) {
     conditions.retain(|condition| condition.type_ != type_.as_str());
 }
 
-fn place(type_: &str) -> usize {
+fn position(type_: &str) -> usize {
     ConditionType::ALL.iter().position(|known| known.as_str() == type_).unwrap_or(ConditionType::ALL.len())
 }
 
-/// What the type of a condition may look like: CamelCase, with a domain before it when it is a stranger's.
+/// The pattern of a condition type, from Kubernetes: CamelCase, with an optional domain for types of other programs.
 const TYPE_PATTERN: &str =
     r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$";
 
@@ -131,7 +131,7 @@ pub(crate) fn list_schema(_: &mut SchemaGenerator) -> Schema {
             "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
                 "type": {
-                    "description": "What the condition is about, for example Ready or Online.",
+                    "description": "The type of the condition, for example Ready or Online.",
                     "type": "string", "maxLength": 316, "pattern": TYPE_PATTERN,
                 },
                 "status": {

@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{Connector, MonitoredBackend};
 
-/// Said on top of each generated file.
+/// The first line of each generated file.
 const HEADER: &str = "# Generated from src/api by `make generate`. Do not edit.\n";
 
 /// The largest whole number that a JSON number holds exactly.
@@ -17,8 +17,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![Connector::crd(), MonitoredBackend::crd()].into_iter().map(|crd| from_value(tidied(&crd))).collect()
 }
 
-/// The same as YAML: the name of the file that is committed, `PLURAL.GROUP.yaml`, and what it holds. Equal input gives
-/// equal bytes, so that they can be compared.
+/// The definitions as YAML files: the file name `PLURAL.GROUP.yaml` and the text. Equal input gives equal bytes, so that
+/// committed files can be compared.
 pub fn files() -> Vec<(String, String)> {
     let file = |crd: &CustomResourceDefinition| {
         let name = crd.metadata.name.as_deref().expect("the derive names every definition");
@@ -27,7 +27,7 @@ pub fn files() -> Vec<(String, String)> {
     crds().iter().map(file).collect()
 }
 
-/// All of it as one stream of YAML documents.
+/// All definitions as one stream of YAML documents.
 pub fn yaml() -> String {
     let documents: Vec<String> = files().into_iter().map(|(_, document)| document).collect();
     documents.join("---\n")
@@ -47,10 +47,10 @@ fn tidied(crd: &CustomResourceDefinition) -> Value {
     value
 }
 
-/// Makes the derived schema what a Kubernetes API has, everywhere below `value`:
+/// Changes the derived schema to the form of Kubernetes APIs, everywhere below `value`:
 ///
-/// * `nullable` goes. With it a null is stored, and rules that compare the field fail with an error of their own;
-///   without it the API server prunes the null, and the default applies.
+/// * `nullable` is removed. With it the API server stores a null, and rules that compare the field fail with an error of
+///   their own; without it the API server prunes the null, and the default applies.
 /// * Limits such as `300.0` become whole numbers.
 /// * Descriptions lose the line breaks of the source; paragraphs stay.
 fn tidy(value: &mut Value) {
@@ -66,7 +66,7 @@ fn tidy(value: &mut Value) {
 }
 
 fn tidy_keywords(keywords: &mut Map<String, Value>) {
-    // A property that happens to be called so would be an object.
+    // A property with the name `nullable` would be an object.
     if keywords.get("nullable").is_some_and(Value::is_boolean) {
         keywords.remove("nullable");
     }

@@ -1,4 +1,4 @@
-//! Remedies: what the spec allows and what the status remembers. The rules are those of `docs/remediation.md`.
+//! Remediation: the part of the spec and the part of the status. The rules are in `docs/remediation.md`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::JsonSchema;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::shared::{MAX_MESSAGE, MAX_NAME, MAX_WORD, open_word};
 use super::words::words;
 
-/// How many past attempts a status keeps.
+/// The number of past attempts in a status.
 pub const MAX_HISTORY: usize = 10;
-/// The annotation by which a person asks for a restart; its value is the time of asking, RFC 3339.
+/// The annotation that requests a restart; its value is the time of the request, RFC 3339.
 pub const RESTART_REQUESTED: &str = "vigie.dev/restart-requested";
-/// The cause of an attempt that a person asked for.
+/// The cause of an attempt that a person requested.
 pub const REQUESTED: &str = "Requested";
 
 words! {
@@ -25,7 +25,7 @@ words! {
 }
 
 words! {
-    /// What a remedy restarts.
+    /// The object of a restart.
     Strategy {
         /// `Pod` when one of many replicas is bad, else `Rollout`.
         Auto,
@@ -70,68 +70,105 @@ words! {
     }
 }
 
-words! {
+/// The list of denials, in pairs of groups: denials whose word is used here only, then denials whose word is also a
+/// cause. Calls the macro `$next` with the tokens `$before`, followed by the list; `reasons!` (reason.rs) takes the
+/// former groups over.
+macro_rules! denials {
+    ($next:ident! $($before:tt)*) => {
+        $next! { $($before)* [
+            {
+                /// The spec has no `remediation`, or the operator runs with remedies off.
+                RemediationOff,
+                /// `paused`, or its namespace is.
+                Paused,
+                /// It was never healthy, so there is nothing to restore.
+                NeverHealthy,
+            }
+            {
+                /// `workloadRef` names nothing.
+                WorkloadNotFound,
+            }
+            {
+                /// Another controller owns the workload and would revert us.
+                ManagedByController,
+                /// The Deployment is paused.
+                WorkloadPaused,
+            }
+            {
+                /// The workload is scaled to zero.
+                ScaledToZero,
+            }
+            {
+                /// The workload's update strategy is `OnDelete`.
+                UpdateStrategyOnDelete,
+            }
+            {
+                /// A rollout is under way.
+                RolloutInProgress,
+            }
+            {
+                /// Somebody else restarted it a moment ago.
+                RecentlyRestartedByOthers,
+            }
+            {
+                /// Most of the site is silent: the path to us is the suspect.
+                MassSilence,
+                /// Our own probe cannot see.
+                ProbeBlind,
+            }
+            {
+                /// A restart cannot cure this cause.
+                RestartCannotHelp,
+                /// A restart did not cure this cause the last time.
+                AlreadyTried,
+                /// The diagnosis is only `Possible`.
+                LowConfidence,
+                /// Everything inside the workload is healthy.
+                PodsHealthy,
+                /// Which of the pods it is, is not known.
+                PodUnknown,
+                /// The agent is silent.
+                AgentUnreachable,
+                /// Not yet unhealthy for `unhealthyForSeconds`.
+                NotLongEnough,
+            }
+            {
+                /// It changes between healthy and unhealthy by itself.
+                Flapping,
+            }
+            {
+                /// The backoff after the last attempt runs.
+                CoolingDown,
+                /// `maxAttempts` are used up.
+                GaveUp,
+                /// Another object's attempt on the same workload runs.
+                WorkloadShared,
+                /// The breaker is open until a person resets it.
+                BreakerOpen,
+                /// Too much of the site is unhealthy.
+                SiteBrake,
+                /// Enough remedies are in flight.
+                TooManyInFlight,
+            }
+            {
+                /// Enough remedies were started in the last minute.
+                RateLimited,
+            }
+            {
+                /// The pod's disruption budget forbids its eviction.
+                DisruptionBudgetExhausted,
+                /// All else would have allowed it; the mode is `Suggest`.
+                SuggestOnly,
+            }
+            {}
+        ] }
+    };
+}
+pub(crate) use denials;
+
+denials! { words!
     /// The named reason why a remedy was not taken, in the order in which the reasons are asked.
-    Denial {
-        /// The spec has no `remediation`, or the operator runs with remedies off.
-        RemediationOff,
-        /// `paused`, or its namespace is.
-        Paused,
-        /// It was never healthy, so there is nothing to restore.
-        NeverHealthy,
-        /// `workloadRef` names nothing.
-        WorkloadNotFound,
-        /// Another controller owns the workload and would revert us.
-        ManagedByController,
-        /// The Deployment is paused.
-        WorkloadPaused,
-        /// The workload is scaled to zero.
-        ScaledToZero,
-        /// The workload's update strategy is `OnDelete`.
-        UpdateStrategyOnDelete,
-        /// A rollout is under way.
-        RolloutInProgress,
-        /// Somebody else restarted it a moment ago.
-        RecentlyRestartedByOthers,
-        /// Most of the site is silent: the path to us is the suspect.
-        MassSilence,
-        /// Our own probe cannot see.
-        ProbeBlind,
-        /// A restart cannot cure this cause.
-        RestartCannotHelp,
-        /// A restart did not cure this cause the last time.
-        AlreadyTried,
-        /// The diagnosis is only `Possible`.
-        LowConfidence,
-        /// Everything inside the workload is healthy.
-        PodsHealthy,
-        /// Which of the pods it is, is not known.
-        PodUnknown,
-        /// The agent is silent.
-        AgentUnreachable,
-        /// Not yet unhealthy for `unhealthyForSeconds`.
-        NotLongEnough,
-        /// It changes between healthy and unhealthy by itself.
-        Flapping,
-        /// The backoff after the last attempt runs.
-        CoolingDown,
-        /// `maxAttempts` are used up.
-        GaveUp,
-        /// Another object's attempt on the same workload runs.
-        WorkloadShared,
-        /// The breaker is open until a person resets it.
-        BreakerOpen,
-        /// Too much of the site is unhealthy.
-        SiteBrake,
-        /// Enough remedies are in flight.
-        TooManyInFlight,
-        /// Enough remedies were started in the last minute.
-        RateLimited,
-        /// The pod's disruption budget forbids its eviction.
-        DisruptionBudgetExhausted,
-        /// All else would have allowed it; the mode is `Suggest`.
-        SuggestOnly,
-    }
+    Denial
 }
 
 const fn unhealthy_for() -> i32 {
@@ -184,14 +221,14 @@ pub struct RemediationSpec {
     #[serde(default = "verify_within")]
     #[schemars(range(min = 10, max = 7200))]
     pub verify_within_seconds: i32,
-    /// What is restarted. Rollout: the whole workload. Pod: only the bad replica. Auto: the replica when one of many
+    /// The object of the restart. Rollout: the whole workload. Pod: only the bad replica. Auto: the replica when one of many
     /// is bad, else the workload.
     #[serde(default = "strategy")]
     pub strategy: Strategy,
 }
 
 impl RemediationSpec {
-    /// What `{mode: …}` alone means.
+    /// A spec with `mode` and every default.
     pub const fn new(mode: RemediationMode) -> Self {
         Self {
             mode,
@@ -205,7 +242,7 @@ impl RemediationSpec {
     }
 }
 
-/// What was done to the workload, what is under way and what is held back.
+/// Past attempts, the attempt under way and the last denial.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemediationStatus {
@@ -319,7 +356,7 @@ pub struct PastAttempt {
     pub start_time: Time,
     /// When its outcome was known.
     pub end_time: Time,
-    /// What happened, in a sentence.
+    /// The course of the attempt, in a sentence.
     #[serde(default)]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,

@@ -1,8 +1,6 @@
-//! What both kinds say in the same way, and how much of it they may say.
+//! The types that both kinds share, and the limits of their fields.
 
-use std::sync::Arc;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -13,11 +11,11 @@ use super::{Cause, Confidence, RestartHelps};
 pub const MAX_MESSAGE: usize = 1024;
 /// The longest single word (a cause, a state, an identity), in characters.
 pub const MAX_WORD: usize = 63;
-/// The longest name of another object, in characters: what a DNS subdomain may have.
+/// The longest name of another object, in characters: the limit of a DNS subdomain.
 pub const MAX_NAME: usize = 253;
-/// The longest type of a check, in characters: what a beat may name.
+/// The longest type of a check, in characters: the limit of a heartbeat's field.
 pub const MAX_CHECK_TYPE: usize = 64;
-/// How many checks a status keeps: twice what this version knows, and room for newer agents.
+/// How many checks a status keeps: twice the types of this version, plus room for newer agents.
 pub const MAX_CHECKS: usize = 32;
 /// How many past changes of state a status keeps.
 pub const MAX_TRANSITIONS: usize = 10;
@@ -26,33 +24,10 @@ pub const MAX_EVIDENCE: usize = 16;
 /// How many other explanations a diagnosis keeps.
 pub const MAX_ALTERNATIVES: usize = 8;
 
-/// Which object of a kind is meant.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// The object's namespace.
-    pub namespace: Arc<str>,
-    /// The object's name.
-    pub name: Arc<str>,
-}
-
-impl Key {
-    /// That of an object.
-    pub fn of(meta: &ObjectMeta) -> Self {
-        let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
-        Self { namespace: text(&meta.namespace), name: text(&meta.name) }
-    }
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// The text, cut to `max` characters, which is how the API server counts `maxLength`.
+/// Cuts `text` to `max` characters; the API server counts `maxLength` in characters, too.
 ///
-/// A text that is one character too long would have the whole status refused, and with it the transition that it
-/// explains; so what comes from outside is cut before it is stored.
+/// The API server refuses a whole status, and with it a transition, for one text that is one character too long. So every
+/// text from outside is cut before it is stored.
 pub fn clip(text: impl Into<String>, max: usize) -> String {
     let mut text = text.into();
     if let Some((end, _)) = text.char_indices().nth(max) {
@@ -63,7 +38,7 @@ pub fn clip(text: impl Into<String>, max: usize) -> String {
 
 /// The schema of a word from a set that grows with versions.
 ///
-/// An `enum` in the schema of a status would let an older CRD refuse every status that a newer operator writes.
+/// It is no `enum`: an older CRD would refuse every status with a word of a newer operator.
 pub(crate) fn open_word(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "maxLength": MAX_WORD, "pattern": "^[A-Za-z][A-Za-z0-9]*$" })
 }
@@ -91,7 +66,7 @@ pub struct WorkloadRef {
     pub name: String,
 }
 
-/// A local agent that restarts what it looks after.
+/// A local agent that restarts its unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRef {
@@ -115,7 +90,7 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
-/// A pause of remedies, and who answers for it.
+/// A pause of remedies, and the person who answers for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Paused {
@@ -130,7 +105,7 @@ pub struct Paused {
     pub until: Option<Time>,
 }
 
-/// What is wrong, how sure that is, and what to do.
+/// The cause of a bad state, its confidence, and the advice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnosis {
@@ -142,11 +117,11 @@ pub struct Diagnosis {
     /// Since when this cause has been seen without a break.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<MicroTime>,
-    /// What was seen, in a sentence.
+    /// The observation, in a sentence.
     #[serde(default)]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,
-    /// What to do about it, in a sentence.
+    /// The advice, in a sentence.
     #[serde(default)]
     #[schemars(length(max = MAX_MESSAGE))]
     pub advice: String,
@@ -163,7 +138,7 @@ pub struct Diagnosis {
     pub alternatives: Vec<Alternative>,
 }
 
-/// An explanation that lost against the diagnosis.
+/// An explanation that matches the evidence and comes after the diagnosis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Alternative {
@@ -172,7 +147,7 @@ pub struct Alternative {
     pub cause: Cause,
     /// How sure it is: Possible, Likely or Certain.
     pub confidence: Confidence,
-    /// Why it is thinkable, in a sentence.
+    /// Why it is possible, in a sentence.
     #[serde(default)]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,

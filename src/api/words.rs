@@ -1,22 +1,24 @@
-//! The closed sets of words. They are enums here and become strings at the edge only.
+//! The closed sets of words: enums inside the program, strings when they are serialized.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Defines an enum whose variants are written as their names, in JSON, in logs and in metrics alike.
+/// Defines an enum whose variants are serialized, displayed and parsed as their names. The variants stand in one or more
+/// groups in braces; brackets around all groups are allowed.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident [$($group:tt)+]) => { words! { $(#[$doc])* $name $($group)+ } };
+    ($(#[$doc:meta])* $name:ident $({ $($(#[$vdoc:meta])* $variant:ident),* $(,)? })+) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
+        pub enum $name { $($($(#[$vdoc])* $variant,)*)+ }
 
         impl $name {
-            /// Every word of the set, in its order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// All variants, in the order of their definition.
+            pub const ALL: &'static [Self] = &[$($(Self::$variant,)*)+];
 
-            /// The word as it is written.
+            /// The name of the variant.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => stringify!($variant)),+ }
+                match self { $($(Self::$variant => stringify!($variant),)*)+ }
             }
         }
 
@@ -156,58 +158,69 @@ words! {
     }
 }
 
-words! {
+/// The list of error classes. Calls the macro `$next` with the tokens `$before`, followed by the list; `reasons!`
+/// (reason.rs) takes it over.
+macro_rules! error_classes {
+    ($next:ident! $($before:tt)*) => {
+        $next! { $($before)* [
+            {
+                /// The host answered that nothing listens there.
+                Refused,
+                /// No answer to the attempts to connect.
+                ConnectTimeout,
+                /// The connection ended before any byte.
+                Reset,
+                /// No route to the address.
+                Unreachable,
+                /// The name does not exist.
+                DNSNotFound,
+                /// The name could not be resolved.
+                DNSFailure,
+                /// The name was not resolved in time.
+                DNSTimeout,
+                /// The TLS handshake failed, for a reason of its own.
+                TLSHandshake,
+                /// The certificate has expired, or is not valid yet.
+                TLSExpired,
+                /// The certificate is not signed by an authority that is trusted.
+                TLSUnknownAuthority,
+                /// The certificate is for another name.
+                TLSNameMismatch,
+                /// The far side does not speak TLS.
+                NotTLS,
+                /// The far side does not speak HTTP, or speaks it on a TLS port.
+                NotHTTP,
+                /// The status of the answer is not an expected one.
+                HTTPStatus,
+                /// Connected, and no byte in time.
+                FirstByteTimeout,
+                /// The answer began, and did not end in time.
+                BodyTimeout,
+                /// The answer is larger than the limit.
+                BodyTooLarge,
+                /// Too many redirects.
+                RedirectLimit,
+                /// The content type is not a supported one.
+                ContentType,
+                /// The metrics page cannot be parsed, or exceeds a limit of samples.
+                Exposition,
+                /// The metrics page lacks a required metric.
+                MissingMetric,
+                /// The body does not match what was asked for, or matches what must not be.
+                Assertion,
+                /// The gRPC health service says anything but SERVING.
+                GRPCStatus,
+                /// The address may not be dialled.
+                Denied,
+                /// Our own fault.
+                Internal,
+            }
+        ] }
+    };
+}
+pub(crate) use error_classes;
+
+error_classes! { words!
     /// How a probe failed. A closed set, the same in status, metrics and logs.
-    ErrorClass {
-        /// The host answered that nothing listens there.
-        Refused,
-        /// No answer to the attempts to connect.
-        ConnectTimeout,
-        /// The connection ended before any byte.
-        Reset,
-        /// No route to the address.
-        Unreachable,
-        /// The name does not exist.
-        DNSNotFound,
-        /// The name could not be resolved.
-        DNSFailure,
-        /// The name was not resolved in time.
-        DNSTimeout,
-        /// The TLS handshake failed, for a reason of its own.
-        TLSHandshake,
-        /// The certificate has expired, or is not valid yet.
-        TLSExpired,
-        /// The certificate is not signed by an authority that is trusted.
-        TLSUnknownAuthority,
-        /// The certificate is for another name.
-        TLSNameMismatch,
-        /// The far side does not speak TLS.
-        NotTLS,
-        /// The far side does not speak HTTP, or speaks it on a TLS port.
-        NotHTTP,
-        /// The status of the answer is not an expected one.
-        HTTPStatus,
-        /// Connected, and no byte in time.
-        FirstByteTimeout,
-        /// The answer began, and did not end in time.
-        BodyTimeout,
-        /// The answer is larger than the limit.
-        BodyTooLarge,
-        /// Too many redirects.
-        RedirectLimit,
-        /// The content type is not a supported one.
-        ContentType,
-        /// The metrics page cannot be parsed, or exceeds a limit of samples.
-        Exposition,
-        /// The metrics page lacks a required metric.
-        MissingMetric,
-        /// The body does not match what was asked for, or matches what must not be.
-        Assertion,
-        /// The gRPC health service says anything but SERVING.
-        GRPCStatus,
-        /// The address may not be dialled.
-        Denied,
-        /// Our own fault.
-        Internal,
-    }
+    ErrorClass
 }

@@ -1,4 +1,4 @@
-//! Both kinds, for whoever asks.
+//! Both kinds as one [`Fleet`], for the admin port and the metrics.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use super::{backend, connector};
 use crate::remediation::Breaker;
 use crate::view::{BackendView, ConnectorView, Fleet, OperatorFacts, Standing};
 
-/// All that this process looks after.
+/// The connectors and backends of this process.
 pub struct CombinedFleet {
     /// The connectors.
     pub connectors: Arc<connector::view::FleetView>,
     /// The backends.
     pub backends: Arc<backend::view::FleetView>,
-    /// Remedies, for both.
+    /// The remedies of both kinds.
     pub remedies: Arc<Remedies>,
 }
 

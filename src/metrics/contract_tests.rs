@@ -1,4 +1,4 @@
-//! What the alerts, the dashboards and the runbooks say is held against the code that they speak of.
+//! Compares alerts, dashboards and runbooks with the code that they refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// All rules: the alerts, and what they are helped by.
+/// All rules: the alerts and the recording rules that they use.
 fn all_rules() -> Vec<Value> {
     let file: Value = serde_saphyr::from_str(&read("charts/vigie/files/alerts.yaml")).unwrap();
     let groups = file["groups"].as_array().unwrap();
@@ -133,7 +133,7 @@ fn every_cause_that_a_backend_may_have_is_in_one_class() {
     }
     let all: BTreeSet<String> = classed.iter().cloned().collect();
     assert_eq!(classed.len(), all.len(), "a cause is in two classes");
-    // Those of connectors alone, and those of a backend that is Pending or Unknown: it is never Down for them.
+    // Causes of connectors only are missing, and causes of a backend that is Pending or Unknown: it is never Down for them.
     let first = Cause::ALL.iter().position(|cause| *cause == Cause::InvalidTarget).unwrap();
     let shared = ["InvalidSpec", "WorkloadNotFound", "SecretNotFound", "UnreadableStatus"];
     let of_backends = Cause::ALL[first..].iter().map(|cause| cause.as_str()).chain(shared);

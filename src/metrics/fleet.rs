@@ -1,4 +1,4 @@
-//! Gauges that are computed at the scrape: nothing to keep in step, nothing left behind by a deleted object.
+//! Gauges that are computed at the scrape, so that no series is stale and none remains of a deleted object.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::remedies::Patient;
+use super::remedies::RemedyRow;
 use super::{backends, remedies};
 use crate::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState};
 use crate::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, RemedyView, Standing};
 
-/// Above this many objects `auto` leaves the per-object series out: a connector has some 40 of them, and a scrape of
-/// 200,000 series is what a middling Prometheus still takes without being asked.
+/// Above this many objects `auto` omits the series of single objects. A connector has some 40 series, and a Prometheus of
+/// medium size takes a scrape of 200,000 series without tuning.
 const AUTO_LIMIT: usize = 5_000;
 
 /// Whether each object has series of its own.
@@ -31,7 +31,7 @@ pub enum ObjectMetrics {
 }
 
 impl ObjectMetrics {
-    fn wanted(self, objects: usize) -> bool {
+    fn is_on(self, objects: usize) -> bool {
         match self {
             Self::Auto => objects <= AUTO_LIMIT,
             Self::On => true,
@@ -40,7 +40,7 @@ impl ObjectMetrics {
     }
 }
 
-/// Asks the fleet at each scrape.
+/// Reads the fleet at each scrape.
 pub struct FleetCollector {
     fleet: Arc<dyn Fleet>,
     objects: ObjectMetrics,
@@ -59,8 +59,8 @@ impl fmt::Debug for FleetCollector {
     }
 }
 
-/// What the series of one object need of its view. The text groups by metric, so the rows are kept for as long as it
-/// is written; the fleet is visited once and its locks are free again before the first line.
+/// The fields of one connector that its series need. The text is grouped by metric, so all rows are collected first: the
+/// fleet is visited once, and its locks are released before the first line is written.
 struct Row {
     namespace: String,
     name: String,
@@ -110,8 +110,8 @@ impl Collector for FleetCollector {
         let facts = self.fleet.facts();
         let mut counts = [0_u64; ConnectorState::ALL.len()];
         let mut rows = Vec::new();
-        // Uncertain still hears the beats and nobody else does: its series must not vanish with the API server.
-        let per_object = facts.leader != Standing::Follower && self.objects.wanted(facts.connectors + facts.backends);
+        // An Uncertain replica is the only one that accepts heartbeats: its series must stay while the API server is down.
+        let per_object = facts.leader != Standing::Follower && self.objects.is_on(facts.connectors + facts.backends);
         self.fleet.connectors(None, &mut |view| {
             counts[view.state as usize] += 1;
             if per_object {
@@ -138,7 +138,7 @@ impl Collector for FleetCollector {
             encode_diagnoses(&mut encoder, &rows, &backends)?;
             encode_paused(&mut encoder, &rows, &backends)?;
             backends::encode(&mut encoder, &backends)?;
-            remedies::encode_objects(&mut encoder, &patients(&rows, &backends))?;
+            remedies::encode_objects(&mut encoder, &remedy_rows(&rows, &backends))?;
         }
         Ok(())
     }
@@ -215,7 +215,7 @@ fn encode_checks(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
     let mut metric = encoder.encode_descriptor("vigie_connector_check_status", help, None, MetricType::Gauge)?;
     for row in rows {
         let [namespace, name] = row.key();
-        // What a newer agent reports beyond the known types is in the status: a label's values are a closed set.
+        // Checks of unknown types, from newer agents, are in the status only: the values of a label are a closed set.
         for type_ in CheckType::ALL {
             let Some(outcome) = row.check(*type_) else { continue };
             for status in CheckOutcome::ALL {
@@ -243,14 +243,14 @@ fn encode_rotations(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Resul
     Ok(())
 }
 
-fn patients<'a>(rows: &'a [Row], backends: &'a [BackendView]) -> Vec<Patient<'a>> {
+fn remedy_rows<'a>(rows: &'a [Row], backends: &'a [BackendView]) -> Vec<RemedyRow<'a>> {
     let connectors = rows.iter().map(|row| {
         let [namespace, name] = row.key();
-        Patient { key: [("kind", "Connector"), namespace, name], restarts: row.restarts, remedy: row.remedy }
+        RemedyRow { key: [("kind", "Connector"), namespace, name], restarts: row.restarts, remedy: row.remedy }
     });
     let backends = backends.iter().map(|view| {
         let [namespace, name] = backends::key(view);
-        Patient { key: [("kind", "MonitoredBackend"), namespace, name], restarts: view.restarts, remedy: view.remedy }
+        RemedyRow { key: [("kind", "MonitoredBackend"), namespace, name], restarts: view.restarts, remedy: view.remedy }
     });
     connectors.chain(backends).collect()
 }
@@ -305,7 +305,7 @@ pub(super) fn gauge<const N: usize>(
     metric.encode_family(labels)?.encode_gauge(value)
 }
 
-/// Seconds since the epoch, to the millisecond: a float has no digits for more, and nobody looks closer.
+/// Seconds since the epoch, to the millisecond, which is all that the digits of a float hold.
 pub(super) fn unix_seconds(at: Timestamp) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit 53 bits until the year 287396")]
     let millis = at.as_millisecond() as f64;

@@ -1,4 +1,4 @@
-//! The metrics: counters that the rooms move, and a collector that asks the fleet at each scrape.
+//! The metrics: counters that other modules increment, and a collector that reads the fleet at each scrape.
 
 mod backends;
 #[cfg(test)]
@@ -25,14 +25,14 @@ use crate::cluster::{WriteMetrics, WriteReason};
 use crate::heartbeat::routes::{BeatMetrics, BeatResult};
 use crate::view::Fleet;
 
-/// What `/metrics` is served as.
+/// The content type of `/metrics`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds of `transition_lag_seconds`. The promise is one second, so most of them lie below; the last ones tell
-/// a slow API server from one that is gone.
+/// Upper bounds of `transition_lag_seconds`, in seconds. The target is one second, so most bounds lie below it; the last ones
+/// distinguish a slow API server from an outage.
 const LAG_BUCKETS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
 
-/// Every way in which a request to write a status can end: `ok`, the labels of
+/// All results of a request to write a status: `ok`, the labels of
 /// [`crate::cluster::CallError::result_label`], and `abandoned`.
 const WRITE_RESULTS: [&str; 11] = [
     "ok",
@@ -48,7 +48,7 @@ const WRITE_RESULTS: [&str; 11] = [
     "abandoned",
 ];
 
-/// The counters of one closed set, resolved once: counting is one atomic add, without lookup or allocation.
+/// One counter for each [`BeatResult`], resolved once: an increment is one atomic add, without lookup or allocation.
 #[derive(Clone, Debug)]
 pub struct HeartbeatCounters([Counter; BeatResult::ALL.len()]);
 
@@ -58,13 +58,13 @@ impl HeartbeatCounters {
         self.0[result as usize].inc();
     }
 
-    /// How many ended this way.
+    /// The number of requests with this result.
     pub fn get(&self, result: BeatResult) -> u64 {
         self.0[result as usize].get()
     }
 }
 
-/// The metrics that the rooms move. Cheap to clone; clones count together.
+/// The metrics that other modules update. Cheap to clone; clones share their counters.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     /// `vigie_heartbeats_total{result}`.
@@ -95,7 +95,7 @@ struct WriteLabels {
 }
 
 impl Metrics {
-    /// Registers them, each label value from the start, so that a rate over the first event is no gap.
+    /// Registers all metrics with all label values, so that a rate over the first event has no gap.
     pub fn register(registry: &mut Registry) -> Self {
         let heartbeats = Family::<ResultLabel, Counter>::default();
         let writes = Family::<WriteLabels, Counter>::default();
@@ -134,12 +134,12 @@ impl Metrics {
         }
     }
 
-    /// Counts one attempt that ended so.
+    /// Counts one attempt that ended with `outcome`.
     pub fn remedied(&self, outcome: AttemptOutcome) {
         self.remedies.ended(outcome);
     }
 
-    /// Counts one denial: a reason that an object did not have before.
+    /// Counts one denial; the caller calls this when the denial of an object changes.
     pub fn denied(&self, denial: Denial) {
         self.remedies.denied(denial);
     }
@@ -150,17 +150,17 @@ impl Metrics {
         self.probe_failures.get_or_create_owned(&labels).inc();
     }
 
-    /// Counts a turn that passed without a probe.
+    /// Counts a turn of a backend that passed without a probe.
     pub fn missed_window(&self) {
         self.missed_windows.inc();
     }
 
-    /// Records how long after its turn a probe was started.
+    /// Records the time between a backend's turn and the start of its probe.
     pub fn probe_started(&self, lag: Duration) {
         self.probe_start_lag.observe(lag.as_secs_f64());
     }
 
-    /// Records how long after its deadline a transition was written.
+    /// Records the time between the deadline of a transition and its written status.
     pub fn observe_transition_lag(&self, lag: Duration) {
         self.transition_lag.observe(lag.as_secs_f64());
     }
@@ -178,7 +178,7 @@ impl WriteMetrics for Metrics {
     }
 }
 
-/// Adds what is asked of the fleet at each scrape.
+/// Registers the collector that reads `fleet` at each scrape.
 pub fn register_fleet(registry: &mut Registry, fleet: Arc<dyn Fleet>, objects: ObjectMetrics) {
     registry.register_collector(Box::new(FleetCollector::new(fleet, objects)));
 }
@@ -186,7 +186,7 @@ pub fn register_fleet(registry: &mut Registry, fleet: Arc<dyn Fleet>, objects: O
 /// The text of one scrape.
 ///
 /// # Errors
-/// Only if a metric cannot be encoded, which is a defect of this program.
+/// A metric cannot be encoded, which is a defect of this program.
 pub fn encode(registry: &Registry) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     text::encode(&mut text, registry)?;

@@ -1,4 +1,4 @@
-//! What is counted of remedies, and what holds them back at the scrape.
+//! Counters of attempts and denials, and gauges of the brakes on remedies.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::fleet::{gauge, single};
 use crate::api::{AttemptOutcome, Denial};
 use crate::view::{OperatorFacts, RemedyView, Standing};
 
-/// Outcomes of attempts, and denials.
+/// The counters of outcomes and denials.
 #[derive(Clone, Debug)]
 pub(super) struct Remedies {
     outcomes: Family<ResultLabel, Counter>,
@@ -26,7 +26,7 @@ struct ReasonLabel {
 }
 
 impl Remedies {
-    /// Registers them, each label value from the start.
+    /// Registers the counters with all label values.
     pub(super) fn register(registry: &mut Registry) -> Self {
         let (outcomes, denials) = (Family::default(), Family::default());
         let help = "Attempts by how they ended; only Succeeded is restarted and cured";
@@ -51,8 +51,8 @@ impl Remedies {
     }
 }
 
-/// What is under way and what holds remedies back. By the replica that decides about them alone: another's word would
-/// be of the past.
+/// Encodes the gauges of attempts and brakes, on the replica that decides about remedies only: a follower's values would be
+/// out of date.
 pub(super) fn encode(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::Result {
     if facts.leader == Standing::Follower {
         return Ok(());
@@ -81,36 +81,36 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> 
     single(encoder, "vigie_probe_blind", help, None, &u32::from(facts.probe_blind))
 }
 
-/// What the series about remedies need of one object, of either kind.
-pub(super) struct Patient<'a> {
+/// The fields of one object, of either kind, that the series about remedies need.
+pub(super) struct RemedyRow<'a> {
     pub(super) key: [(&'static str, &'a str); 3],
     pub(super) restarts: i64,
     pub(super) remedy: RemedyView,
 }
 
-pub(super) fn encode_objects(encoder: &mut DescriptorEncoder, patients: &[Patient<'_>]) -> fmt::Result {
+pub(super) fn encode_objects(encoder: &mut DescriptorEncoder, rows: &[RemedyRow<'_>]) -> fmt::Result {
     let help = "How often vigie restarted the workload for an object, ever.";
     let mut metric = encoder.encode_descriptor("vigie_restarts", help, None, MetricType::Counter)?;
-    for Patient { key, restarts, .. } in patients {
+    for RemedyRow { key, restarts, .. } in rows {
         let restarts = u64::try_from(*restarts).unwrap_or(0);
         metric.encode_family(key)?.encode_counter::<NoLabelSet, _, u64>(&restarts, None)?;
     }
     let help = "Why a wanted remedy is not taken; absent while none is wanted.";
     let mut metric = encoder.encode_descriptor("vigie_remedy_denial", help, None, MetricType::Info)?;
-    for (Patient { key: [kind, namespace, name], .. }, denial) in with(patients, |remedy| remedy.denial) {
+    for (RemedyRow { key: [kind, namespace, name], .. }, denial) in rows_with(rows, |remedy| remedy.denial) {
         metric.encode_info(&[*kind, *namespace, *name, ("reason", denial.as_str())])?;
     }
     let help = "How the last attempt for an object ended; absent before the first.";
     let mut metric = encoder.encode_descriptor("vigie_last_attempt", help, None, MetricType::Info)?;
-    for (Patient { key: [kind, namespace, name], .. }, outcome) in with(patients, |remedy| remedy.last_outcome) {
+    for (RemedyRow { key: [kind, namespace, name], .. }, outcome) in rows_with(rows, |remedy| remedy.last_outcome) {
         metric.encode_info(&[*kind, *namespace, *name, ("outcome", outcome.as_str())])?;
     }
     Ok(())
 }
 
-fn with<'a, T>(
-    patients: &'a [Patient<'a>],
-    what: impl Fn(RemedyView) -> Option<T>,
-) -> impl Iterator<Item = (&'a Patient<'a>, T)> {
-    patients.iter().filter_map(move |patient| Some((patient, what(patient.remedy)?)))
+fn rows_with<'a, T>(
+    rows: &'a [RemedyRow<'a>],
+    field: impl Fn(RemedyView) -> Option<T>,
+) -> impl Iterator<Item = (&'a RemedyRow<'a>, T)> {
+    rows.iter().filter_map(move |row| Some((row, field(row.remedy)?)))
 }

@@ -1,4 +1,4 @@
-//! What is known of one backend, for the HTTP API and `vigie get`.
+//! One backend at this instant, for the HTTP API, the metrics and `vigie get`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::RemedyView;
 use crate::api::{BackendState, Cause, Phase, Truth};
 
-/// One backend, as it is known this instant.
+/// One backend at this instant.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct BackendView {
@@ -14,9 +14,9 @@ pub struct BackendView {
     pub namespace: String,
     /// The name of the object.
     pub name: String,
-    /// Its site as the spec says it; empty means that the namespace is the failure domain.
+    /// `spec.site`; empty means that the namespace is the failure domain.
     pub site: String,
-    /// What is probed, as a URL without credentials; none before it was looked at.
+    /// The probed URL, without credentials; none before the first probe.
     pub target: Option<String>,
     /// Its state.
     pub state: BackendState,
@@ -28,7 +28,7 @@ pub struct BackendView {
     pub cause: Option<Cause>,
     /// The cause in a sentence.
     pub message: Option<String>,
-    /// What to do about it.
+    /// The advice of the diagnosis.
     pub advice: Option<String>,
     /// Whether the last probe passed; none before the first.
     pub passed: Option<bool>,
@@ -38,21 +38,21 @@ pub struct BackendView {
     pub latency_milliseconds: Option<i64>,
     /// Since when it is in this state.
     pub state_since: Option<Timestamp>,
-    /// What Prometheus is to scrape; none before it is known, and for what speaks no HTTP. In memory only.
+    /// The addresses that Prometheus scrapes; none before they are known, and for targets without HTTP. In memory only.
     #[serde(skip)]
     pub scrape: Option<Scrape>,
-    /// How long each phase of the last probe took, in seconds; in memory only.
+    /// The duration of each phase of the last probe, in seconds. In memory only.
     #[serde(skip)]
     pub phases: Vec<(Phase, f64)>,
     /// The status of the condition `Scraped`; none where no Prometheus is known.
     pub scraped: Option<Truth>,
     /// The reason of the condition `Scraped`.
     pub prometheus: Option<String>,
-    /// When the certificate that it showed last expires.
+    /// The expiry time of the certificate that it last presented.
     pub certificate_expiry_time: Option<Timestamp>,
-    /// How often vigie restarted it.
+    /// How often vigie restarted its workload.
     pub restarts: i64,
-    /// What is remembered of its remedies. In memory only.
+    /// Its last denial and outcome. In memory only.
     #[serde(skip)]
     pub remedy: RemedyView,
     /// When the object was created.
@@ -66,10 +66,10 @@ pub struct BackendView {
 /// Where Prometheus finds the metrics of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scrape {
-    /// `host:port`, one for each pod where pods are dialled.
+    /// `host:port`; one for each pod if the target is `pods`.
     pub addresses: Vec<String>,
-    /// https.
+    /// Whether the scheme is https.
     pub is_tls: bool,
-    /// The path of the page, without a query.
+    /// The path of the metrics page, without a query.
     pub path: String,
 }

@@ -1,11 +1,11 @@
-//! One connector as the operator knows it this instant, for the HTTP API and `vigie get`.
+//! One connector at this instant, for the HTTP API, the metrics and `vigie get`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{AttemptOutcome, Cause, CheckOutcome, ConnectorState, Denial, Truth};
 
-/// One connector, as the operator knows it this instant.
+/// One connector at this instant.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectorView {
@@ -13,10 +13,10 @@ pub struct ConnectorView {
     pub namespace: String,
     /// The name of the object.
     pub name: String,
-    /// The identifier that it beats with.
+    /// The `connector_id` of its heartbeats.
     #[serde(rename = "connectorID")]
     pub connector_id: String,
-    /// Its site as the spec says it; empty means that the namespace is the failure domain.
+    /// `spec.site`; empty means that the namespace is the failure domain.
     pub site: String,
     /// Its state.
     pub state: ConnectorState,
@@ -26,9 +26,9 @@ pub struct ConnectorView {
     pub cause: Option<Cause>,
     /// The cause in a sentence.
     pub message: Option<String>,
-    /// What to do about it.
+    /// The advice of the diagnosis.
     pub advice: Option<String>,
-    /// When the last authenticated beat was received; exact to the beat when the operator says it.
+    /// When the last authenticated heartbeat was received; exact if the source is the operator, not the status.
     pub last_heartbeat_time: Option<Timestamp>,
     /// Since when it is in this state.
     pub state_since: Option<Timestamp>,
@@ -38,24 +38,24 @@ pub struct ConnectorView {
     pub version: Option<String>,
     /// The hostname that the agent reports.
     pub hostname: Option<String>,
-    /// The address from which it was last heard.
+    /// The source address of the last heartbeat.
     pub address: Option<String>,
     /// When its current token was issued.
     pub token_issued_time: Option<Timestamp>,
     /// Since when a new token waits for its first use; none while no rotation is pending. In memory only.
     #[serde(skip)]
     pub rotation_pending_since: Option<Timestamp>,
-    /// Until when the token before it is still good. In memory only.
+    /// Until when the token before the new one is valid. In memory only.
     #[serde(skip)]
     pub token_grace_until: Option<Timestamp>,
-    /// How often vigie restarted it.
+    /// How often vigie restarted its workload.
     pub restarts: i64,
-    /// What is remembered of its remedies. In memory only.
+    /// Its last denial and outcome. In memory only.
     #[serde(skip)]
     pub remedy: RemedyView,
     /// When the object was created.
     pub created_time: Option<Timestamp>,
-    /// What the agent last reported of itself.
+    /// The checks that the agent reported last.
     pub checks: Vec<CheckView>,
     /// Whether remedies are paused.
     pub paused: bool,
@@ -63,7 +63,7 @@ pub struct ConnectorView {
     pub written: bool,
 }
 
-/// What is remembered of the remedies of one object, of either kind.
+/// The last denial and outcome of one object, of either kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemedyView {
     /// Why a wanted remedy is not taken; none while none is wanted.
@@ -76,7 +76,7 @@ pub struct RemedyView {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckView {
-    /// The type, as the agent wrote it: it may be one that this version does not know.
+    /// The type as the agent wrote it; this version may not know it.
     #[serde(rename = "type")]
     pub type_: String,
     /// Its outcome.

@@ -1,4 +1,4 @@
-//! What the operator knows this instant: one struct for the HTTP API, the metrics and `vigie get`.
+//! The operator and its fleet at this instant, for the HTTP API, the metrics and `vigie get`.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -8,27 +8,27 @@ use super::{BackendView, ConnectorView};
 use crate::api::words::words;
 
 words! {
-    /// What this replica is to the others.
+    /// The role of this replica.
     Standing {
-        /// It holds the lease: it hears beats and writes.
+        /// It holds the Lease, accepts heartbeats and writes.
         Leader,
-        /// Its renewal is overdue and nobody else is seen holding: it hears beats and writes nothing.
+        /// Its renewal is overdue and no other holder is seen: it accepts heartbeats and writes nothing.
         Uncertain,
-        /// Another replica leads, or nobody does yet.
+        /// Another replica leads, or none does yet.
         Follower,
     }
 }
 
-/// What is true of the operator itself this instant.
+/// The state of the operator itself at this instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperatorFacts {
-    /// What this replica is to the others.
+    /// The role of this replica.
     pub leader: Standing,
     /// Whether every store has been filled from the API server.
     pub synced: bool,
-    /// Since when silence counts; none while nobody can be heard.
+    /// Since when silence counts; none while this replica accepts no heartbeats.
     pub listening_since: Option<Timestamp>,
-    /// What the canary says: whether our public URL leads to us. None when it is not asked.
+    /// Whether our public URL leads to us, by the canary; none when there is no canary.
     pub reachable: Option<bool>,
     /// Transitions that the API server does not know yet.
     pub status_write_pending: u64,
@@ -42,7 +42,7 @@ pub struct OperatorFacts {
     pub remedies_in_flight: usize,
     /// Whether the breaker is open.
     pub breaker_open: bool,
-    /// The sites whose brake is on: namespace and site.
+    /// The sites whose brake is engaged: namespace and site.
     pub brakes: Vec<(String, String)>,
     /// The sites that fell silent as a whole: namespace and site.
     pub mass_silences: Vec<(String, String)>,
@@ -50,7 +50,7 @@ pub struct OperatorFacts {
     pub probe_blind: bool,
 }
 
-/// Whoever knows the fleet. Asked at each request; nothing here is a copy that could be stale.
+/// The source of the fleet's current state. Read at each request; no result is a stored copy.
 pub trait Fleet: Send + Sync + 'static {
     /// Calls `each` for every connector, of one namespace when it is given, in no particular order.
     fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView));
@@ -58,10 +58,10 @@ pub trait Fleet: Send + Sync + 'static {
     /// Calls `each` for every backend, of one namespace when it is given, in no particular order.
     fn backends(&self, namespace: Option<&str>, each: &mut dyn FnMut(BackendView));
 
-    /// What this replica is to the others, and whether every store has been filled from the API server. Costs the same
-    /// however large the fleet is: the kubelet asks every few seconds, and anybody may.
+    /// The role of this replica, and whether every store has been filled from the API server. The cost does not depend on the
+    /// size of the fleet: the kubelet calls `/readyz` every few seconds, and every client may.
     fn standing(&self) -> (Standing, bool);
 
-    /// What is true of the operator itself. Walks the whole fleet.
+    /// The state of the operator itself. Walks the whole fleet.
     fn facts(&self) -> OperatorFacts;
 }

@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Authentication and authorization of callers.
 
 use super::*;
 

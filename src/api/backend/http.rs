@@ -1,4 +1,4 @@
-//! What is sent to a backend that speaks HTTP, what is expected of its answer, and how TLS is spoken.
+//! HTTP probes: the request, the expected response, and TLS.
 
 // The derive of KubeSchema repeats each struct inside a function, where nothing public can be reached.
 #![allow(unreachable_pub)]
@@ -23,7 +23,7 @@ words! {
 /// How many headers a probe may send.
 pub const MAX_HEADERS: usize = 16;
 
-/// What an HTTP probe sends, and what passes.
+/// The request of an HTTP probe, and the responses that pass.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -47,7 +47,7 @@ pub struct ProbeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3_600_000))]
     pub degraded_latency_milliseconds: Option<i32>,
-    /// What is sent and what passes, when the target is http or https; how TLS is spoken, also for grpcs.
+    /// The request and the responses that pass, when the target is http or https; how TLS is spoken, also for grpcs.
     #[serde(default)]
     pub http: HttpProbe,
     /// Asks for a page that Prometheus can scrape: its Accept header, exactly 200, a supported content type, a body
@@ -104,7 +104,7 @@ impl Default for ProbeSpec {
     }
 }
 
-/// What is asked of a metrics page.
+/// The requirements on a metrics page.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricsProbe {

@@ -1,4 +1,4 @@
-//! What a MonitoredBackend is asked to be.
+//! The spec of a MonitoredBackend.
 
 // The derive of KubeSchema repeats each struct inside a function, where nothing public can be reached.
 #![allow(unreachable_pub)]
@@ -11,7 +11,7 @@ use super::{BackendTarget, MAX_URL, MonitoredBackendStatus, ProbeSpec};
 use crate::api::RemediationSpec;
 use crate::api::shared::{AgentRef, MAX_NAME, Paused, SecretKeyRef, WorkloadRef};
 
-/// CEL: the target does not speak HTTP. Nothing is said of one that says nothing: another rule does.
+/// CEL: the target does not speak HTTP. False for an empty target, which another rule refuses.
 macro_rules! other_than_http {
     () => {
         "(has(self.target.url) && !self.target.url.startsWith('http') \
@@ -24,7 +24,7 @@ const METRICS_NEED_HTTP: &str = concat!("!has(self.probe.metrics) || !", other_t
 const ACTUATOR_NEEDS_HTTP: &str =
     concat!("!has(self.probe.actuator) || has(self.probe.actuator.port) || !", other_than_http!());
 
-/// What the user wants to have probed. Only target is required.
+/// The backend to probe. Only target is required.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -67,16 +67,16 @@ const ACTUATOR_NEEDS_HTTP: &str =
     ),
     printcolumn(
         name = "Advice", type_ = "string", priority = 1, json_path = ".status.diagnosis.advice",
-        description = "What to do about it."
+        description = "The advice of the diagnosis."
     ),
     printcolumn(
         name = "Prometheus", type_ = "string", priority = 1,
         json_path = r#".status.conditions[?(@.type=="Scraped")].reason"#,
-        description = "What Prometheus says of it."
+        description = "The view of Prometheus: the reason of the condition Scraped."
     ),
     printcolumn(
         name = "Target", type_ = "string", priority = 1, json_path = ".status.target",
-        description = "What is probed."
+        description = "The probed URL."
     ),
     printcolumn(
         name = "Site", type_ = "string", priority = 1, json_path = ".spec.site",
@@ -101,12 +101,12 @@ const ACTUATOR_NEEDS_HTTP: &str =
         .field_path(".probe.actuator"),
 )]
 pub struct MonitoredBackendSpec {
-    /// What is dialled: exactly one of url, service and pods.
+    /// The address to dial: exactly one of url, service and pods.
     pub target: BackendTarget,
     /// How it is probed, and how many probes make a verdict.
     #[serde(default)]
     pub probe: ProbeSpec,
-    /// Where Prometheus scrapes the same backend: its own view is told beside ours. Default: the operator's
+    /// Where Prometheus scrapes the same backend: its own view is reported beside ours. Default: the operator's
     /// --prometheus-url, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<PrometheusSpec>,
@@ -125,7 +125,7 @@ pub struct MonitoredBackendSpec {
     /// When and how the workload is restarted. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<RemediationSpec>,
-    /// Stops remedies for this backend. Its state is told all the same.
+    /// Stops remedies for this backend. Its state is still reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
     /// Failure domain within the namespace, a label value of at most 63 characters. Brakes on remedies count per
@@ -135,7 +135,7 @@ pub struct MonitoredBackendSpec {
     pub site: Option<String>,
 }
 
-/// CEL: where Prometheus can be. A user is let pass, so that the one rule about it speaks.
+/// CEL: the address of a Prometheus. A user is admitted here: the rule [`NO_USER`] refuses it with its own message.
 const PROMETHEUS_SHAPE: &str = "isURL(self) && self.matches(\
     r'^https?://([^/?#]*@)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[!-\"$->@-~]*)?$')";
 

@@ -1,4 +1,4 @@
-//! What is known of a MonitoredBackend. Nothing that a backend said, no secret and no unbounded list, ever.
+//! The status of a MonitoredBackend. It holds no content of a response, no secret and no unbounded list.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ const fn never_observed() -> i64 {
     -1
 }
 
-/// What is known of the backend, written by vigie alone.
+/// The state of the backend, written by vigie alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 // The whole block is there from the first read on, so that kstatus never takes a new object for a current one.
@@ -27,17 +27,17 @@ pub struct MonitoredBackendStatus {
     /// all else that was asked for. Degraded: our probe passes, but slowly, or something else is not well. Down: our
     /// probe fails. Unknown: we could not have known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    // Without it the derive describes the field by the enum's own words.
+    // Without `with` the derive uses the enum's description for the field.
     #[schemars(with = "BackendState")]
     pub state: Option<BackendState>,
-    /// What is probed, as a URL without credentials.
+    /// The probed URL, without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_URL))]
     pub target: Option<String>,
-    /// What is wrong, how sure that is and what to do; absent when all is well.
+    /// The cause of the bad state, its confidence and the advice; absent when all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
-    /// What each probe saw last: target; health and metrics where they are asked for; when the verdict is bad, pod/NAME
+    /// The last result of each probe: target; health and metrics where they are asked for; when the verdict is bad, pod/NAME
     /// for each pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_VANTAGES))]
@@ -67,7 +67,7 @@ pub struct MonitoredBackendStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_TRANSITIONS), extend("x-kubernetes-list-type" = "atomic"))]
     pub transitions: Vec<Transition>,
-    /// What was done to the workload, what is under way and what is held back.
+    /// Past attempts, the attempt under way and the last denial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<RemediationStatus>,
     /// Ready, Accepted, Available and Remediating; MetricsExposed, Scraped and WorkloadHealthy where they are asked
@@ -98,7 +98,7 @@ impl Default for MonitoredBackendStatus {
     }
 }
 
-/// What one probe saw last.
+/// The last result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VantageStatus {
@@ -123,7 +123,7 @@ pub struct VantageStatus {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
-    /// What was seen, in a sentence.
+    /// The observation, in a sentence.
     #[serde(default)]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,

@@ -1,4 +1,4 @@
-//! What a backend's probes dial.
+//! The target of a backend's probes.
 
 // The derive of KubeSchema repeats each struct inside a function, where nothing public can be reached.
 #![allow(unreachable_pub)]
@@ -22,7 +22,7 @@ pub enum TargetScheme {
     Http,
     /// HTTP/1.1 over TLS.
     Https,
-    /// A connection, and nothing said.
+    /// A connection without any data.
     Tcp,
     /// The gRPC health protocol in clear.
     Grpc,
@@ -66,12 +66,12 @@ impl std::str::FromStr for TargetScheme {
 /// CEL: a URL without a user.
 pub(super) const NO_USER: &str = "!self.matches('^[^/?#]*//[^/?#]*@')";
 
-/// CEL: a URL whose port, if it has one, is the number of a port.
+/// CEL: a URL whose port, if it has one, is 1 to 65535.
 pub(super) const PORT_IN_RANGE: &str = "!isURL(self) || url(self).getPort() == '' \
     || (int(url(self).getPort()) >= 1 && int(url(self).getPort()) <= 65535)";
 
-/// CEL: a URL that can be dialled. A user is let pass, so that the one rule about it speaks. Brackets are IPv6's, which
-/// has no zone here, for that means another thing on each host; a name in another script has to be in punycode.
+/// CEL: a URL that can be dialled. A user is admitted here: the rule [`NO_USER`] refuses it with its own message. An IPv6
+/// address in brackets has no zone, because a zone differs between hosts; a name in another script must be in punycode.
 const URL_SHAPE: &str = "isURL(self) && self.matches(\
     r'^(https?|tcp|grpcs?)://([^/?#]*@)?([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?([/?][!-\"$-~]*)?$')";
 
@@ -90,7 +90,7 @@ fn port(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// What is dialled: exactly one of url, service and pods.
+/// The address to dial: exactly one of url, service and pods.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -1,4 +1,4 @@
-//! What an agent examines of itself, and how much that matters.
+//! The checks of an agent, and their severities.
 
 // The derive of KubeSchema repeats the struct inside a function, where nothing public can be reached.
 #![allow(unreachable_pub)]
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::words::words;
 
 words! {
-    /// What an agent examines of itself.
+    /// The types of checks that an agent reports.
     CheckType {
         /// The connector's process or unit runs.
         Process,
@@ -69,7 +69,7 @@ pub struct CheckSpec {
     /// How much its failure matters. Critical: the connector is not healthy. Warning: reported only. Ignore: shown
     /// among the checks, and nowhere else. Default: Warning for ClockSkew and ControlPlane, else Critical.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    // Without it the derive describes the field by the enum's own words.
+    // Without `with` the derive uses the enum's description for the field.
     #[schemars(with = "Severity")]
     pub severity: Option<Severity>,
     /// For Process: name of the unit that must run. Default: the one that the agent was installed for.

@@ -1,4 +1,4 @@
-//! What a Connector is asked to be.
+//! The spec of a Connector.
 
 // The derive of KubeSchema repeats each struct inside a function, where nothing public can be reached.
 #![allow(unreachable_pub)]
@@ -12,7 +12,7 @@ use crate::api::RemediationSpec;
 use crate::api::shared::{AgentRef, MAX_NAME, Paused, SecretKeyRef, WorkloadRef};
 use crate::api::words::words;
 
-/// What the user wants of this connector. Every field has a default, so `spec: {}` is complete.
+/// The connector to watch. Every field has a default, so `spec: {}` is complete.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -56,7 +56,7 @@ use crate::api::words::words;
     printcolumn(
         name = "Health", type_ = "string", priority = 1,
         json_path = r#".status.conditions[?(@.type=="Healthy")].reason"#,
-        description = "What the connector's own checks say."
+        description = "The result of the connector's own checks."
     ),
     printcolumn(
         name = "Site", type_ = "string", priority = 1, json_path = ".spec.site",
@@ -122,7 +122,7 @@ pub struct ConnectorSpec {
     /// When and how the workload is restarted. Absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<RemediationSpec>,
-    /// Stops remedies for this connector. Its state is told all the same.
+    /// Stops remedies for this connector. Its state is still reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
 }
@@ -282,7 +282,7 @@ impl Default for TokenSpec {
 }
 
 impl ConnectorSpec {
-    /// What this spec says of the token, defaults included.
+    /// The token part of this spec, defaults included.
     pub fn token(&self) -> TokenSpec {
         self.token.clone()
     }

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What the schema and its CEL rules admit, in Rust; `tests/api/cases.yaml` holds the API server to the same.
+/// The schema and its CEL rules in Rust; `tests/api/cases.yaml` tests the same against the API server.
 fn admits(h: &HeartbeatSpec) -> bool {
     let (interval, late, offline) = (h.interval_seconds, h.late_after_seconds, h.offline_after_seconds);
     (5..=300).contains(&interval)

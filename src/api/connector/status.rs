@@ -1,4 +1,4 @@
-//! What is known of a Connector. No secret and no unbounded list, ever.
+//! The status of a Connector. It holds no secret and no unbounded list.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use schemars::JsonSchema;
@@ -15,7 +15,7 @@ const fn never_observed() -> i64 {
     -1
 }
 
-/// What is known of the connector, written by vigie alone.
+/// The state of the connector, written by vigie alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 // The whole block is there from the first read on, so that kstatus never takes a new object for a current one.
@@ -25,7 +25,7 @@ pub struct ConnectorStatus {
     /// past lateAfterSeconds. Degraded: heard, but a critical check fails. Offline: silent past offlineAfterSeconds.
     /// Unknown: we could not have known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    // Without it the derive describes the field by the enum's own words.
+    // Without `with` the derive uses the enum's description for the field.
     #[schemars(with = "ConnectorState")]
     pub state: Option<ConnectorState>,
     /// The connector_id that its heartbeats must carry.
@@ -49,7 +49,7 @@ pub struct ConnectorStatus {
     #[serde(default = "never_observed")]
     #[schemars(range(min = -1))]
     pub observed_generation: i64,
-    /// What the agent said of itself in its last heartbeat.
+    /// The facts that the agent reported in its last heartbeat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
     /// The checks that the agent reported last, one entry for each type.
@@ -57,7 +57,7 @@ pub struct ConnectorStatus {
     #[schemars(length(max = MAX_CHECKS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub checks: Vec<CheckStatus>,
-    /// What is wrong, how sure that is and what to do; absent when all is well.
+    /// The cause of the bad state, its confidence and the advice; absent when all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
     /// Which tokens are valid, by their hashes.
@@ -67,7 +67,7 @@ pub struct ConnectorStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_TRANSITIONS), extend("x-kubernetes-list-type" = "atomic"))]
     pub transitions: Vec<Transition>,
-    /// What was done to the workload, what is under way and what is held back.
+    /// Past attempts, the attempt under way and the last denial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remediation: Option<RemediationStatus>,
     /// Ready, Accepted, Provisioned, Online, Healthy and Remediating; Stalled while Accepted is False.
@@ -110,7 +110,7 @@ pub struct EffectiveHeartbeat {
     pub offline_after_seconds: i32,
 }
 
-/// What the agent said of itself; nothing of it is verified but the address.
+/// The facts that the agent reported. Only the address is verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
@@ -139,7 +139,7 @@ pub struct AgentStatus {
     pub clock_skew_seconds: Option<i64>,
 }
 
-/// What one check said last.
+/// The last result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckStatus {
@@ -150,7 +150,7 @@ pub struct CheckStatus {
     /// Pass: as it should be. Warn: not quite, and it does not matter much. Fail: not as it should be. Unknown: the
     /// agent could not tell.
     pub status: CheckOutcome,
-    /// What the agent saw, in its words.
+    /// The observation, in the agent's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: Option<String>,
