@@ -1,59 +1,60 @@
-//! From single probes to a verdict: thresholds, quick confirmation, latency, flapping. Pure.
+//! Judges the availability of a backend from its probes: thresholds, quick confirmation, latency, flapping. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Between two probes of a failure that is to be confirmed lies this part of the interval (probes-and-diagnosis.md).
-const CONFIRM_PART: u32 = 4;
-/// But never less than this: a probe that follows at once asks the same question.
-const CONFIRM_LEAST: Duration = Duration::from_millis(250);
-/// Results that alternate so often within [`FLAP_WINDOW`] intervals are flapping.
+/// While a failure is confirmed, probes follow after the interval divided by this
+/// (`docs/design/probes-and-diagnosis.md`).
+const CONFIRM_DIVISOR: u32 = 4;
+/// The shortest time between such probes: one that follows at once measures the same moment.
+const MIN_CONFIRM: Duration = Duration::from_millis(250);
+/// The number of alternations within [`FLAP_WINDOW`] intervals from which a backend is flapping.
 const FLAP_TURNS: usize = 6;
 /// The window in which alternations are counted, in intervals.
 const FLAP_WINDOW: u32 = 20;
 
-/// What of the spec the verdict depends on.
+/// The settings of the spec that the verdict depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Between two probes.
+    /// The time between two probes.
     pub interval: Duration,
-    /// So many failures in a row make it Down; at least 1.
+    /// The number of failures in a row that make it Down; at least 1.
     pub failure_threshold: u32,
-    /// So many successes in a row make it Up again; at least 1.
+    /// The number of successes in a row that make it Up again; at least 1.
     pub success_threshold: u32,
-    /// Slower is slow.
+    /// The latency above which a probe is slow; `None` to ignore latency.
     pub slow_above: Option<Duration>,
 }
 
-/// One probe, as far as the verdict is concerned.
+/// The result of one probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// When it was started.
+    /// The start of the probe.
     pub at: Moment,
-    /// It passed.
+    /// Whether it passed.
     pub passed: bool,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
 }
 
-/// The verdict.
+/// The verdict on a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
     /// Never probed.
     NotProbed,
-    /// It passes.
+    /// Its probes pass.
     Up,
-    /// It fails, confirmed.
+    /// Its probes fail, confirmed by the failure threshold.
     Down,
 }
 
-/// What is remembered of the probes of one backend.
+/// The record of the probes of one backend.
 #[derive(Clone, Debug)]
 pub struct Record {
     availability: Availability,
-    /// When the probe that decided was started.
+    /// The start of the probe that decided the verdict.
     since: Moment,
     passes: u32,
     failures: u32,
@@ -62,12 +63,12 @@ pub struct Record {
     slow_passes: u32,
     fast_passes: u32,
     last: Option<Sample>,
-    /// When the result last turned from one to the other, the newest last.
+    /// The times at which the result alternated between passed and failed, the newest last.
     turns: VecDeque<Moment>,
 }
 
 impl Record {
-    /// Never probed, as far as anybody knows.
+    /// The record of a backend that was never probed.
     pub fn new(now: Moment) -> Self {
         Self {
             availability: Availability::NotProbed,
@@ -83,28 +84,28 @@ impl Record {
         }
     }
 
-    /// Goes on from what a predecessor wrote: one probe of ours does not overturn what its three established.
+    /// Continues from the stored status of a former leader: one probe does not overturn a verdict that several established.
     pub fn resumed(availability: Availability, since: Moment, slow: bool) -> Self {
         let first_failure = (availability == Availability::Down).then_some(since);
         Self { availability, first_failure, slow, ..Self::new(since) }
     }
 
-    /// The verdict.
+    /// The current verdict.
     pub fn availability(&self) -> Availability {
         self.availability
     }
 
-    /// Since when.
+    /// The start of the probe that decided the verdict.
     pub fn since(&self) -> Moment {
         self.since
     }
 
-    /// The first failure of those that it is failing by now.
+    /// The first of the failures that last until now; `None` when it does not fail.
     pub fn failing_since(&self) -> Option<Moment> {
         self.first_failure
     }
 
-    /// It passes, but slowly: as many times in a row as failures make it Down.
+    /// Whether it is Up and slow. As many slow probes in a row make it slow as failures make it Down.
     pub fn is_slow(&self) -> bool {
         self.slow && self.availability == Availability::Up
     }
@@ -114,14 +115,14 @@ impl Record {
         self.last.as_ref()
     }
 
-    /// It fails, and that is not established yet: the next probe comes soon.
+    /// Whether it fails and the failure is not confirmed yet: the next probe comes soon.
     pub fn is_confirming(&self) -> bool {
         self.failures > 0 && self.availability != Availability::Down
     }
 
-    /// Takes one probe into account; says whether the verdict, or slow, changed. One that was started before the newest
-    /// is old news.
-    pub fn take(&mut self, sample: Sample, limits: &Limits) -> bool {
+    /// Records one probe. Returns whether the verdict or `is_slow` changed. A probe that was started before the newest one
+    /// is ignored.
+    pub fn record(&mut self, sample: Sample, limits: &Limits) -> bool {
         if self.last.is_some_and(|last| sample.at < last.at) {
             return false;
         }
@@ -149,7 +150,7 @@ impl Record {
     fn passed(&mut self, sample: &Sample, limits: &Limits) {
         self.failures = 0;
         self.passes = self.passes.saturating_add(1);
-        // Before the first verdict there is nothing that a success would have to overturn.
+        // Before the first verdict a success has nothing to overturn: one is enough.
         let needed = if self.availability == Availability::NotProbed { 1 } else { limits.success_threshold.max(1) };
         if self.availability != Availability::Up && self.passes >= needed {
             self.turn(Availability::Up, sample.at);
@@ -188,14 +189,14 @@ impl Record {
         self.since = at;
     }
 
-    /// How soon after the start of the last probe the next one is wanted, when that is sooner than its usual turn: a
-    /// first failure is confirmed fast, and a blip costs nothing.
-    pub fn hurry(&self, limits: &Limits) -> Option<Duration> {
-        let soon = (limits.interval / CONFIRM_PART).max(CONFIRM_LEAST).min(limits.interval);
+    /// How long after the start of the last probe the next one is due, while a first failure is confirmed; `None`
+    /// otherwise. Confirmation is fast, and a failure that happens once does not change the verdict.
+    pub fn confirm_in(&self, limits: &Limits) -> Option<Duration> {
+        let soon = (limits.interval / CONFIRM_DIVISOR).max(MIN_CONFIRM).min(limits.interval);
         self.is_confirming().then_some(soon)
     }
 
-    /// How many times the result alternated within which time, when that is flapping.
+    /// The number of alternations and the window in which they happened, if the backend is flapping.
     pub fn flapping(&self, now: Moment, limits: &Limits) -> Option<(usize, Duration)> {
         let window = limits.interval * FLAP_WINDOW;
         let recent = self.turns.iter().filter(|at| now.since(**at) <= window).count();
@@ -223,7 +224,7 @@ mod tests {
     fn probed(results: &[bool], limits: &Limits) -> Record {
         let mut record = Record::new(at(0));
         for (second, passed) in (1..).zip(results) {
-            record.take(sample(second, *passed), limits);
+            record.record(sample(second, *passed), limits);
         }
         record
     }
@@ -258,20 +259,20 @@ mod tests {
 
     #[test]
     fn a_first_failure_is_confirmed_within_a_quarter_of_the_interval_and_never_at_once() {
-        assert_eq!(probed(&[true], &LIMITS).hurry(&LIMITS), None);
-        assert_eq!(probed(&[true, false], &LIMITS).hurry(&LIMITS), Some(Duration::from_millis(3750)));
-        assert_eq!(probed(&[false, false, false], &LIMITS).hurry(&LIMITS), None, "established");
+        assert_eq!(probed(&[true], &LIMITS).confirm_in(&LIMITS), None);
+        assert_eq!(probed(&[true, false], &LIMITS).confirm_in(&LIMITS), Some(Duration::from_millis(3750)));
+        assert_eq!(probed(&[false, false, false], &LIMITS).confirm_in(&LIMITS), None, "established");
         let brisk = Limits { interval: Duration::from_millis(100), ..LIMITS };
-        assert_eq!(probed(&[false], &brisk).hurry(&brisk), Some(brisk.interval));
+        assert_eq!(probed(&[false], &brisk).confirm_in(&brisk), Some(brisk.interval));
     }
 
     #[test]
     fn what_a_predecessor_established_is_not_overturned_by_one_probe() {
         let mut record = Record::resumed(Availability::Up, at(-100), false);
-        assert!(!record.take(sample(1, false), &LIMITS));
+        assert!(!record.record(sample(1, false), &LIMITS));
         assert_eq!((record.availability(), record.since()), (Availability::Up, at(-100)));
         let mut down = Record::resumed(Availability::Down, at(-100), false);
-        assert!(!down.take(sample(1, true), &LIMITS));
+        assert!(!down.record(sample(1, true), &LIMITS));
         assert_eq!(down.failing_since(), Some(at(-100)));
     }
 
@@ -282,7 +283,7 @@ mod tests {
         for (second, millis, slow) in
             [(1, 500, false), (2, 500, false), (3, 500, true), (4, 20, true), (5, 100, false), (6, 101, false)]
         {
-            record.take(Sample { at: at(second), passed: true, took: Duration::from_millis(millis) }, &limits);
+            record.record(Sample { at: at(second), passed: true, took: Duration::from_millis(millis) }, &limits);
             assert_eq!(record.is_slow(), slow, "after {second}");
         }
     }
@@ -305,7 +306,7 @@ mod tests {
                 let before = record.availability();
                 streak = if passed == kind { streak + 1 } else { 1 };
                 kind = passed;
-                let changed = record.take(sample(second, passed), &LIMITS);
+                let changed = record.record(sample(second, passed), &LIMITS);
                 prop_assert_eq!(changed, before != record.availability());
                 match (before, record.availability()) {
                     (Availability::Up, Availability::Down) => prop_assert!(!passed && streak == 3),

@@ -1,41 +1,41 @@
-//! What the reported checks mean: which failures matter, and in which order they are told.
+//! Judges the checks that an agent reports: the severity of each failure, and their order. Pure.
 
 use crate::api::{Cause, CheckOutcome, CheckType, Reason, Severity, Truth};
 
 /// One check as an agent reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report<'a> {
-    /// Its type; one that we do not know is kept as it came.
+    /// Its type. An unknown type is kept as it was sent.
     pub type_: &'a str,
-    /// Its outcome.
+    /// The outcome that was reported.
     pub outcome: CheckOutcome,
-    /// What the agent says about it.
+    /// The agent's message about it.
     pub message: Option<&'a str>,
 }
 
-/// What is wrong with one check.
+/// A check that does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The check's type.
     pub type_: String,
-    /// The cause that it stands for.
+    /// The cause of a diagnosis that it leads to.
     pub cause: Cause,
     /// The condition's reason when it is critical.
     pub reason: Reason,
     /// Whether it makes the connector Degraded.
     pub critical: bool,
-    /// What the agent says about it.
+    /// The agent's message about it.
     pub message: Option<String>,
 }
 
-/// What all checks together say.
+/// The verdict of all checks together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// The `Healthy` condition's status.
+    /// The status of the condition `Healthy`.
     pub truth: Truth,
-    /// Its reason.
+    /// The reason of the condition `Healthy`.
     pub reason: Reason,
-    /// What is wrong, the gravest first.
+    /// The checks that do not pass, the gravest first.
     pub faults: Vec<Fault>,
 }
 
@@ -48,15 +48,15 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Judges what was reported. `severity` says how much a failing check of a type matters; `skewed`: the sender's clock is
-/// off by more than 30 s, by our own measurement.
+/// Judges the reported checks. `severity` gives the severity of a failing check by its type; `skewed`: the operator
+/// measured that the sender's clock is off by more than 30 s.
 pub fn judge(severity: impl Fn(&str) -> Severity, reports: &[Report<'_>], skewed: bool) -> Health {
     let own = skewed.then_some(Report {
         type_: CheckType::ClockSkew.as_str(),
         outcome: CheckOutcome::Fail,
         message: Some("the sender's clock differs from ours by more than 30 s"),
     });
-    // Ours is measured, an agent's word on its own clock is not: it is left aside.
+    // The operator measures the skew; an agent's report on its own clock is no measurement and is ignored.
     let reported = reports.iter().copied().filter(|report| report.type_ != CheckType::ClockSkew.as_str());
     let mut faults: Vec<Fault> =
         reported.chain(own).filter_map(|report| fault(severity(report.type_), &report)).collect();

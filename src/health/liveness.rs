@@ -1,4 +1,4 @@
-//! When is a connector Online? One pure function; nothing else decides (liveness.md).
+//! Judges the liveness of a connector by one pure function; nothing else decides it (`docs/design/liveness.md`).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::time::Moment;
 /// server admits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How often it should beat.
+    /// The time between two heartbeats.
     pub interval: Duration,
     /// Silence from which it is Late.
     pub late: Duration,
@@ -17,76 +17,77 @@ pub struct Timing {
     pub offline: Duration,
 }
 
-/// Why we may have missed beats.
+/// Why the operator may have missed heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Gap {
-    /// We were not running, not leading, or frozen.
+    /// The process did not run, did not lead, or was frozen.
     #[default]
     Restarted,
-    /// We ran, and could not be reached.
+    /// The process ran and could not be reached.
     Unreachable,
 }
 
-/// Whether we can hear, and since when without a gap.
+/// Whether the operator can receive heartbeats, and since when without a gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Listening {
-    /// `None` while we cannot hear.
+    /// The end of the last gap; `None` while no heartbeat can be received.
     pub since: Option<Moment>,
-    /// What the last gap was.
+    /// The kind of the last gap.
     pub gap: Gap,
 }
 
-/// What we can say of a connector's contact with us.
+/// The verdict on a connector's heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Presence {
-    /// No authenticated beat, ever.
+    /// No authenticated heartbeat was ever received.
     #[default]
     NeverSeen,
-    /// Heard within `lateAfterSeconds` of listened time.
+    /// A heartbeat was received within the last `lateAfterSeconds` of listening.
     Online,
-    /// Silent for `lateAfterSeconds` while we listened.
+    /// Silent for `lateAfterSeconds` while the operator listened.
     Late,
-    /// Older than `offlineAfterSeconds`, and we did not listen for so long: anything may be true.
+    /// The last heartbeat is older than `offlineAfterSeconds`, and the operator has not listened for so long: the connector
+    /// may be alive or not.
     Unknown,
-    /// Silent for `offlineAfterSeconds` while we listened.
+    /// Silent for `offlineAfterSeconds` while the operator listened.
     Offline,
 }
 
 impl Presence {
-    /// Whether this is silence that counts for mass silence.
+    /// Whether it counts as silent in a mass silence.
     pub fn is_silent(self) -> bool {
         matches!(self, Self::Late | Self::Offline)
     }
 }
 
-/// A presence that was established before, and since when: our own last verdict, or the one a predecessor wrote.
+/// The previous verdict: the last one of this process, or the one that a former leader wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Settled {
-    /// What was established.
+    /// The presence that was established.
     pub presence: Presence,
-    /// Since when.
+    /// The beginning of that presence.
     pub since: Moment,
 }
 
-/// What is known of one connector's contact.
+/// The input of the judgement of one connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// The last authenticated beat.
+    /// The last authenticated heartbeat.
     pub last_contact: Option<Moment>,
-    /// What was established before.
+    /// The previous verdict.
     pub settled: Settled,
-    /// Whether we can hear.
+    /// Whether heartbeats can be received.
     pub listening: Listening,
 }
 
-/// What follows, since when, and when time alone could change it.
+/// The verdict on one connector, and when silence alone can change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What we can say.
+    /// The presence that follows.
     pub presence: Presence,
-    /// Since when: the deadline itself, not when it was noticed.
+    /// The beginning of the presence: the deadline itself, not when it was noticed.
     pub since: Moment,
-    /// The reason of the `Online` condition, mass silence left aside.
+    /// The reason of the condition `Online`, without regard to mass silence.
     pub reason: Reason,
     /// The next moment at which silence alone changes the verdict.
     pub look_again_at: Option<Moment>,
@@ -94,10 +95,10 @@ pub struct Verdict {
 
 /// Judges one connector's contact at `now`.
 ///
-/// Silence counts only while we listened: the deadlines run from the last contact or from the end of our last gap,
-/// whichever is later. What was established before a gap stands only as far as it can be vouched for: an Offline
-/// that nobody contradicted stays; an Online whose last contact has grown older than `offlineAfterSeconds` is
-/// Unknown until it is heard or the deadline passes.
+/// Silence counts only while the operator listened: the deadlines run from the last contact or from the end of the last
+/// gap, whichever is later. A verdict from before a gap stays valid only as far as the evidence reaches: an Offline
+/// without a heartbeat since then stays; an Online whose last contact is older than `offlineAfterSeconds` becomes Unknown
+/// until a heartbeat is received or the deadline passes.
 pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
     let Known { last_contact, settled, listening } = *known;
     let Some(contact) = last_contact else {
@@ -109,7 +110,7 @@ pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
     let late_at = heard_from.map(|from| from + timing.late);
     let offline_at = heard_from.map(|from| from + timing.offline);
     let reached = |at: Option<Moment>| at.is_some_and(|at| now >= at);
-    // What was established stands only while no beat has come since.
+    // The previous verdict stands only while no heartbeat was received since.
     let unheard_since = contact <= settled.since;
     let stood = |presence| settled.presence == presence && unheard_since;
 
@@ -150,11 +151,12 @@ pub fn reason(presence: Presence, gap: Gap) -> Reason {
     }
 }
 
-/// The beat interval to ask for: `interval` itself while there is room, stretched when beats arrive faster than the
-/// process is sized for (`load` > 1), and then spread by `hash` so that stretched clients do not march in step.
+/// The heartbeat interval that a response asks for, in whole seconds, at least 1: `interval` itself under normal load. It
+/// is stretched when heartbeats arrive faster than the process is sized for (`load` > 1), and then spread by `hash`, so
+/// that stretched clients do not align.
 ///
-/// Never more than `max(interval, min(offline / 3, late - 10 s))`, so that obeying it makes nobody Late. `load` is the
-/// observed beats per second over the sized ones. Whole seconds, at least 1.
+/// Never more than `max(interval, min(offline / 3, late - 10 s))`, so that a client that obeys never becomes Late. `load`
+/// is the observed rate of heartbeats divided by the rate that the process is sized for.
 pub fn next_heartbeat(timing: &Timing, load: f64, hash: u64) -> u32 {
     let most = (timing.offline / 3).min(timing.late.saturating_sub(Duration::from_secs(10))).max(timing.interval);
     let spread = 1.0 + (hash % 1000) as f64 / 10_000.0;

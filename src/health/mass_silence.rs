@@ -1,30 +1,32 @@
-//! What a whole site tells: when everything falls silent at once, we suspect the path to ourselves.
+//! Mass silence of a site: when most connectors of a site fall silent at once, the path to the operator is suspected and
+//! not each of them. Pure.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// So many connectors must fall silent together before it is called mass silence (liveness.md, clock rule 8).
-const AT_LEAST: usize = 3;
+/// The fewest connectors that fall silent together in a mass silence (`docs/design/liveness.md`, clock rule 8).
+const MIN_SILENT: usize = 3;
 
-/// The connectors of one failure domain, counted; kept up to date by each change of a member's presence, so that a
-/// verdict costs the same for three connectors and for a hundred thousand.
+/// The counts of the connectors of one failure domain. Each change of a member's presence updates them, so a verdict
+/// costs the same for three connectors and for a hundred thousand.
 #[derive(Debug, Default)]
 pub struct Site {
     members: usize,
     silent: usize,
-    /// Who turned silent a short while ago, and until when that counts as "together".
+    /// The members that turned silent recently, and until when that counts as "together".
     recent: HashMap<u64, Moment>,
-    /// The same, the first to be forgotten first.
-    forget: BTreeSet<(Moment, u64)>,
+    /// The same, ordered by expiry.
+    expiries: BTreeSet<(Moment, u64)>,
+    /// The beginning of the mass silence.
     since: Option<Moment>,
 }
 
-/// What a change of one member did to its site.
+/// The effect of a member's change on its site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing that matters to others.
+    /// Neither began nor ended.
     None,
     /// Mass silence began.
     Began,
@@ -33,53 +35,53 @@ pub enum Change {
 }
 
 impl Site {
-    /// How many of how many members are silent.
+    /// The number of silent members, and of all members.
     pub fn counts(&self) -> (usize, usize) {
         (self.silent, self.members)
     }
 
-    /// Since when mass silence lasts.
+    /// The beginning of the mass silence; `None` when there is none.
     pub fn mass_silence_since(&self) -> Option<Moment> {
         self.since
     }
 
-    /// Mass silence that was established before us goes on.
+    /// Continues a mass silence that a former leader established.
     pub fn resume(&mut self, now: Moment) {
         self.since = Some(now);
     }
 
-    /// Whether nobody is left to count.
+    /// Whether the site has no member left.
     pub fn is_empty(&self) -> bool {
         self.members == 0
     }
 
-    /// A member that has been heard at least once is counted from now on; `silent` when it is so already, which then
-    /// is no news.
-    pub fn joined(&mut self, silent: bool, now: Moment) -> Change {
+    /// Counts a member from now on. The caller adds a connector with its first heartbeat. A member that is `silent`
+    /// already does not count as one that falls silent now.
+    pub fn add(&mut self, silent: bool, now: Moment) -> Change {
         self.members += 1;
         self.silent += usize::from(silent);
         self.evaluate(now)
     }
 
-    /// The member `id` is gone.
-    pub fn left(&mut self, id: u64, silent: bool, now: Moment) -> Change {
+    /// Removes the member `id`.
+    pub fn remove(&mut self, id: u64, silent: bool, now: Moment) -> Change {
         self.members = self.members.saturating_sub(1);
         self.silent = self.silent.saturating_sub(usize::from(silent));
         self.drop_recent(id);
         self.evaluate(now)
     }
 
-    /// The member `id` turned silent at `at`; `within` is its `lateAfterSeconds`: for so long it counts as "at once"
-    /// with others.
+    /// Records that the member `id` turned silent at `at`. For `within`, its `lateAfterSeconds`, it counts as silent
+    /// "at once" with others.
     pub fn turned_silent(&mut self, id: u64, at: Moment, within: Duration, now: Moment) -> Change {
         self.silent += 1;
         self.drop_recent(id);
         self.recent.insert(id, at + within);
-        self.forget.insert((at + within, id));
+        self.expiries.insert((at + within, id));
         self.evaluate(now)
     }
 
-    /// The silent member `id` is silent no more.
+    /// Records that the silent member `id` was heard again.
     pub fn heard(&mut self, id: u64, now: Moment) -> Change {
         self.silent = self.silent.saturating_sub(1);
         self.drop_recent(id);
@@ -88,20 +90,20 @@ impl Site {
 
     fn drop_recent(&mut self, id: u64) {
         if let Some(until) = self.recent.remove(&id) {
-            self.forget.remove(&(until, id));
+            self.expiries.remove(&(until, id));
         }
     }
 
     fn evaluate(&mut self, now: Moment) -> Change {
-        while let Some(&(until, id)) = self.forget.first()
+        while let Some(&(until, id)) = self.expiries.first()
             && until <= now
         {
-            self.forget.pop_first();
+            self.expiries.pop_first();
             self.recent.remove(&id);
         }
         let together = self.recent.len();
         match self.since {
-            None if together >= AT_LEAST && 2 * together > self.members => {
+            None if together >= MIN_SILENT && 2 * together > self.members => {
                 self.since = Some(now);
                 Change::Began
             }
@@ -127,7 +129,7 @@ mod tests {
     fn site(members: usize) -> Site {
         let mut site = Site::default();
         for _ in 0..members {
-            assert_eq!(site.joined(false, at(0)), Change::None);
+            assert_eq!(site.add(false, at(0)), Change::None);
         }
         site
     }
@@ -191,9 +193,9 @@ mod tests {
         for id in 0..3 {
             site.turned_silent(id, at(10), LATE, at(10));
         }
-        site.left(0, true, at(11));
-        site.left(1, true, at(11));
-        assert_eq!(site.left(2, true, at(11)), Change::Ended);
+        site.remove(0, true, at(11));
+        site.remove(1, true, at(11));
+        assert_eq!(site.remove(2, true, at(11)), Change::Ended);
         assert!(site.is_empty());
         assert_eq!(site.counts(), (0, 0));
     }

@@ -1,4 +1,4 @@
-//! Pure judgement: what state something is in, given what we know and the time. No I/O, no clock.
+//! Judges the state of connectors and backends from plain data and the time. Pure: no I/O, no clock.
 
 pub mod availability;
 pub mod checks;

@@ -173,7 +173,7 @@ impl Context {
     /// A backend is gone.
     pub fn forget(&self, backend: &Arc<Backend>) {
         self.backends.remove(backend);
-        self.self_check.left(backend);
+        self.self_check.remove(backend);
         self.remedies.forget::<MonitoredBackend>(&backend.key);
         self.notes.lock().remove(&backend.number);
         // The scheduler is gone only while the process ends.

@@ -1,9 +1,12 @@
-//! Probes MonitoredBackends: what to dial, when, what it means. The counterpart of `heartbeat` for backends.
+//! Probes MonitoredBackends: schedules the rounds, resolves targets, and judges the results. The counterpart of
+//! `heartbeat` for backends.
 
 pub mod context;
-pub mod investigate;
+pub mod credentials;
+mod investigate;
 pub mod registry;
 pub mod request;
+mod round;
 pub mod scheduler;
 pub mod self_check;
 pub mod target;

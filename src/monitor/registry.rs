@@ -1,4 +1,4 @@
-//! What we know of one backend, in memory: how its probes went, what was seen last, what was made of it.
+//! The registry of backends: the results of their probes and the findings of their investigations, in memory.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,111 +9,111 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use super::target::Resolved;
-use crate::api::{BackendState, ConditionValue, Diagnosis, ErrorClass, Key, MonitoredBackend, Phase, Reason, Truth};
+use crate::api::{BackendState, ConditionValue, Diagnosis, Key, MonitoredBackend, Phase, Reason, Truth};
 use crate::diagnosis::evidence::Vantage;
 use crate::health::availability::{Availability, Limits, Record, Sample};
 use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
-use crate::schedule::place_of;
+use crate::schedule::phase_of;
 use crate::time::{Moment, Now};
 use crate::view::Scrape;
 
-/// What a condition says: its status, its reason, its message.
+/// The status, reason and message of a condition.
 pub type Said = (Truth, Reason, String);
 
-/// What was made of the evidence.
+/// The conclusions of one investigation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Findings {
-    /// Why it is not well; `None` when nothing is wrong.
+    /// The diagnosis; `None` when nothing is wrong.
     pub diagnosis: Option<Diagnosis>,
-    /// `MetricsExposed`; `None` when no page is asked for.
+    /// `MetricsExposed`; `None` when the spec asks for no metrics page.
     pub metrics_exposed: Option<ConditionValue>,
-    /// `Scraped`; `None` when no Prometheus is known.
+    /// `Scraped`; `None` when no Prometheus is configured.
     pub scraped: Option<ConditionValue>,
-    /// `WorkloadHealthy`; `None` when no workload is known.
+    /// `WorkloadHealthy`; `None` when the spec names no workload.
     pub workload_healthy: Option<ConditionValue>,
-    /// What Prometheus says, for whoever waits for its next scrape.
+    /// The last scrape of Prometheus, for the verification of a restart.
     pub scrape: Option<crate::remediation::Scrape>,
 }
 
-/// One backend.
+/// The entry of one backend.
 #[derive(Debug)]
 pub struct Backend {
-    /// Counts backends.
+    /// A number unique within this process.
     pub number: u64,
-    /// Which object it stands for.
+    /// The namespace and name of its object.
     pub key: Key,
-    /// Its UID: deleted and created again is somebody else.
+    /// The UID of its object: an object that is deleted and created again gets a new entry.
     pub uid: String,
-    /// Its stable place within any interval.
-    pub place: u64,
+    /// The stable phase of its turns within any interval, as a fraction of 2^64.
+    pub phase: u64,
     live: Mutex<Live>,
 }
 
-/// What changes of a backend.
+/// The mutable part of an entry.
 #[derive(Debug)]
-pub struct Live {
-    /// The object as the store had it last, without its status.
-    pub object: Arc<MonitoredBackend>,
-    /// What its probes came to.
-    pub record: Record,
-    /// What to dial, once that is known, and when it was found out.
-    pub prepared: Option<(Arc<Resolved>, Moment)>,
-    /// `False` of `Accepted`: the target cannot be probed at all.
-    pub refused: Option<(Reason, String)>,
-    /// What the last probes saw.
-    pub vantages: Vec<Vantage>,
-    /// How long each phase of the last probe took.
-    pub phases: Vec<(Phase, Duration)>,
-    /// What was seen beside them when it was looked into: each pod by its own address.
-    pub beside: Vec<Vantage>,
-    /// How long the last probe that passed took.
-    pub latency: Option<Duration>,
-    /// When the certificate that was shown last expires.
-    pub certificate_expires: Option<Timestamp>,
-    /// When the last probe ended.
-    pub probed_at: Option<Moment>,
-    /// When the last probe ended that passed.
-    pub passed_at: Option<Moment>,
-    /// What was made of the evidence, and when it was gathered.
-    pub findings: Option<(Arc<Findings>, Moment)>,
-    /// When evidence is to be gathered again.
-    pub look_at: Option<Moment>,
-    /// How many times it was gathered since the verdict turned.
-    pub looks: u32,
-    /// When the stored status was written last.
-    pub written_at: Moment,
-    /// The last probe that the stored status knows of.
-    pub written_probe: Option<Moment>,
+pub(super) struct Live {
+    /// The object as it was applied last, without its status.
+    pub(super) object: Arc<MonitoredBackend>,
+    /// The record of its probes, which gives the verdict.
+    pub(super) record: Record,
+    /// The resolved target, and when it was looked up.
+    pub(super) resolved: Option<(Arc<Resolved>, Moment)>,
+    /// `Accepted` is False for this reason: the target cannot be probed.
+    pub(super) refused: Option<(Reason, String)>,
+    /// The results of the last round.
+    pub(super) vantages: Vec<Vantage>,
+    /// The time of each phase of the slowest probe of the last round.
+    pub(super) phases: Vec<(Phase, Duration)>,
+    /// The results of the probes that the last investigation made: each pod at its own address, and the actuator.
+    pub(super) investigated: Vec<Vantage>,
+    /// The duration of the last round that passed.
+    pub(super) latency: Option<Duration>,
+    /// The expiry of the certificate that was presented last.
+    pub(super) certificate_expires: Option<Timestamp>,
+    /// The end of the last round.
+    pub(super) probed_at: Option<Moment>,
+    /// The end of the last round that passed.
+    pub(super) passed_at: Option<Moment>,
+    /// The findings of the last investigation, and when it began.
+    pub(super) findings: Option<(Arc<Findings>, Moment)>,
+    /// When the next investigation is due; `None` when none is planned.
+    pub(super) investigate_at: Option<Moment>,
+    /// The number of investigations since the verdict changed.
+    pub(super) investigations: u32,
+    /// The last write of the stored status.
+    written_at: Moment,
+    /// The end of the last round that the stored status contains.
+    written_probe: Option<Moment>,
 }
 
-/// A copy of what is known at one moment.
+/// A copy of an entry at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What its probes came to.
+    /// The record of its probes, which gives the verdict.
     pub record: Record,
-    /// `False` of `Accepted`.
+    /// `Accepted` is False for this reason.
     pub refused: Option<(Reason, String)>,
-    /// What is probed, as a URL without credentials.
+    /// The probed target, as a URL without credentials.
     pub target: Option<String>,
-    /// What Prometheus is to scrape.
+    /// The page that Prometheus is to scrape.
     pub scrape: Option<Scrape>,
-    /// What the last probes saw.
+    /// The results of the last round and of the last investigation.
     pub vantages: Vec<Vantage>,
-    /// How long the last probe that passed took.
+    /// The duration of the last round that passed.
     pub latency: Option<Duration>,
-    /// When the certificate that was shown last expires.
+    /// The expiry of the certificate that was presented last.
     pub certificate_expires: Option<Timestamp>,
-    /// When the last probe ended.
+    /// The end of the last round.
     pub probed_at: Option<Moment>,
-    /// When the last probe ended that passed.
+    /// The end of the last round that passed.
     pub passed_at: Option<Moment>,
-    /// What was made of the evidence.
+    /// The findings of the last investigation.
     pub findings: Option<Arc<Findings>>,
-    /// We are blind for it, and why.
+    /// Why the operator cannot judge this backend (`ProbeBlind`), if so.
     pub blind: Option<String>,
 }
 
-/// The limits that a spec asks for.
+/// The limits of the verdict, from the spec.
 pub fn limits(object: &MonitoredBackend) -> Limits {
     let probe = &object.spec.probe;
     let slow = probe.degraded_latency_milliseconds.and_then(|millis| u64::try_from(millis).ok());
@@ -131,31 +131,31 @@ impl Backend {
         Self {
             number,
             key: Key::of(&object.metadata),
-            place: place_of(&uid),
+            phase: phase_of(&uid),
             uid,
             live: Mutex::new(Live {
                 object: Arc::new(without_status(object)),
                 record: resumed(object, now),
-                prepared: None,
+                resolved: None,
                 refused: None,
                 vantages: Vec::new(),
                 phases: Vec::new(),
-                beside: Vec::new(),
+                investigated: Vec::new(),
                 latency: None,
                 certificate_expires: None,
                 probed_at: None,
                 passed_at: None,
                 findings: None,
-                look_at: Some(now.moment),
-                looks: 0,
+                investigate_at: Some(now.moment),
+                investigations: 0,
                 written_at: now.moment,
                 written_probe: None,
             }),
         }
     }
 
-    /// Works on what changes. Nothing in `work` may wait.
-    pub fn with<T>(&self, work: impl FnOnce(&mut Live) -> T) -> T {
+    /// Runs `work` on the entry under its lock. `work` must not block.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Live) -> T) -> T {
         work(&mut self.live.lock())
     }
 
@@ -164,15 +164,15 @@ impl Backend {
         self.live.lock().object.clone()
     }
 
-    /// A copy of what is known; `blind` says why we may not see it.
+    /// A copy of the entry; `blind` says why the operator cannot judge it.
     pub fn snapshot(&self, blind: Option<String>) -> Snapshot {
         let live = self.live.lock();
         Snapshot {
             record: live.record.clone(),
             refused: live.refused.clone(),
-            target: live.prepared.as_ref().map(|(prepared, _)| prepared.url.clone()),
-            scrape: live.prepared.as_ref().and_then(|(prepared, _)| prepared.scrape.clone()),
-            vantages: live.vantages.iter().chain(&live.beside).cloned().collect(),
+            target: live.resolved.as_ref().map(|(resolved, _)| resolved.url.clone()),
+            scrape: live.resolved.as_ref().and_then(|(resolved, _)| resolved.scrape.clone()),
+            vantages: live.vantages.iter().chain(&live.investigated).cloned().collect(),
             latency: live.latency,
             certificate_expires: live.certificate_expires,
             probed_at: live.probed_at,
@@ -182,7 +182,22 @@ impl Backend {
         }
     }
 
-    /// The stored status knows of everything until `probe` now.
+    /// The time of each phase of the slowest probe of the last round.
+    pub fn phases(&self) -> Vec<(Phase, Duration)> {
+        self.live.lock().phases.clone()
+    }
+
+    /// Makes the next round ask Prometheus again, if the last investigation asked one. The verification of a restart
+    /// awaits its next scrape, and a minute between two investigations is too long for that.
+    pub fn ask_prometheus_again(&self, now: Moment) {
+        let mut live = self.live.lock();
+        let is_asked = live.findings.as_ref().is_some_and(|(found, _)| found.scrape.is_some());
+        if is_asked && live.investigate_at.is_none_or(|at| at > now) {
+            live.investigate_at = Some(now);
+        }
+    }
+
+    /// The stored status was written `now` and contains the round that ended at `probe`.
     pub fn note_written(&self, probe: Option<Moment>, now: Moment) {
         let mut live = self.live.lock();
         (live.written_at, live.written_probe) = (now, probe);
@@ -190,51 +205,51 @@ impl Backend {
 }
 
 impl Live {
-    /// Takes in what one round of probes saw; says whether the verdict changed.
-    pub fn take(&mut self, seen: Round, ended_at: Moment) -> bool {
+    /// Records the result of a round. Returns whether the reconcile has something new to write: the verdict changed, or
+    /// the failures of a backend that is not Up differ from those of the previous round.
+    pub(super) fn record_round(&mut self, round: Round, ended_at: Moment) -> bool {
         let limits = limits(&self.object);
-        let sample = Sample { at: seen.started_at, passed: seen.passed, took: seen.took };
+        let sample = Sample { at: round.started_at, passed: round.passed, took: round.took };
         let kind = |vantages: &[Vantage]| {
             vantages.iter().map(|one| (one.name.clone(), one.ok, one.error_class)).collect::<Vec<_>>()
         };
-        let differs = kind(&self.vantages) != kind(&seen.vantages);
-        let changed = self.record.take(sample, &limits);
-        (self.vantages, self.phases) = (seen.vantages, seen.phases);
+        let differs = kind(&self.vantages) != kind(&round.vantages);
+        let changed = self.record.record(sample, &limits);
+        (self.vantages, self.phases) = (round.vantages, round.phases);
         self.probed_at = Some(ended_at);
-        if seen.passed {
-            (self.latency, self.passed_at) = (Some(seen.took), Some(ended_at));
+        if round.passed {
+            (self.latency, self.passed_at) = (Some(round.took), Some(ended_at));
         }
-        if seen.certificate_expires.is_some() {
-            self.certificate_expires = seen.certificate_expires;
+        if round.certificate_expires.is_some() {
+            self.certificate_expires = round.certificate_expires;
         }
         if changed || differs {
-            self.looks = 0;
-            self.look_at = Some(ended_at);
+            self.investigate_from(ended_at);
         }
         changed || (differs && self.record.availability() != Availability::Up)
     }
 
-    /// What the target's own probe failed with.
-    pub fn error_class(&self) -> Option<ErrorClass> {
-        self.vantages.iter().find(|vantage| !vantage.ok).and_then(|vantage| vantage.error_class)
+    /// Makes an investigation due at `at`, the first of a new series.
+    pub(super) fn investigate_from(&mut self, at: Moment) {
+        (self.investigate_at, self.investigations) = (Some(at), 0);
     }
 }
 
-/// What one round of probes brought.
+/// The result of one round: a probe of each target of a backend.
 #[derive(Clone, Debug)]
-pub struct Round {
-    /// When it was started.
-    pub started_at: Moment,
-    /// As a whole.
-    pub passed: bool,
-    /// The slowest of those that the verdict depends on.
-    pub took: Duration,
-    /// Each of them.
-    pub vantages: Vec<Vantage>,
-    /// The time of each phase, of the one that took the longest.
-    pub phases: Vec<(Phase, Duration)>,
-    /// The first to expire.
-    pub certificate_expires: Option<Timestamp>,
+pub(super) struct Round {
+    /// The start of its first probe.
+    pub(super) started_at: Moment,
+    /// Whether the round as a whole passed.
+    pub(super) passed: bool,
+    /// The duration of the slowest probe that the verdict depends on.
+    pub(super) took: Duration,
+    /// The result of each probe.
+    pub(super) vantages: Vec<Vantage>,
+    /// The time of each phase of the slowest probe.
+    pub(super) phases: Vec<(Phase, Duration)>,
+    /// The earliest expiry of the presented certificates.
+    pub(super) certificate_expires: Option<Timestamp>,
 }
 
 fn without_status(object: &MonitoredBackend) -> MonitoredBackend {
@@ -243,7 +258,7 @@ fn without_status(object: &MonitoredBackend) -> MonitoredBackend {
     object
 }
 
-/// What a predecessor established stands until our own probes say otherwise.
+/// The record that the stored status gives: a former leader's verdict stands until probes of this process overturn it.
 fn resumed(object: &MonitoredBackend, now: Now) -> Record {
     let status = object.status.as_ref();
     let known = status.and_then(|status| Some((status.state?, status.state_since.as_ref()?.0)));
@@ -275,28 +290,28 @@ impl Checkpointed for Backend {
     }
 }
 
-/// All backends.
+/// The registry of all backends.
 #[derive(Debug, Default)]
 pub struct Backends {
     map: RwLock<HashMap<Key, Arc<Backend>>>,
     count: AtomicU64,
 }
 
-/// What became of an object that was applied.
+/// The result of applying an object.
 #[derive(Debug)]
 pub struct Upserted {
-    /// Its entry.
+    /// The entry of the object.
     pub backend: Arc<Backend>,
-    /// It is new here.
+    /// The entry was created.
     pub is_new: bool,
-    /// Its spec, labels or annotations changed.
+    /// The spec changed, or the entry is new.
     pub changed: bool,
-    /// Its predecessor of the same name, which is gone.
+    /// The entry of a deleted object of the same name, which this one replaces.
     pub removed: Option<Arc<Backend>>,
 }
 
 impl Backends {
-    /// An object was applied.
+    /// Creates or updates the entry of an object that was applied.
     pub fn upsert(&self, object: &MonitoredBackend, now: Now) -> Upserted {
         let key = Key::of(&object.metadata);
         let known = self.get(&key);
@@ -304,8 +319,8 @@ impl Backends {
             let changed = backend.with(|live| {
                 let changed = live.object.spec != object.spec;
                 if changed {
-                    (live.prepared, live.refused) = (None, None);
-                    (live.look_at, live.looks) = (Some(now.moment), 0);
+                    (live.resolved, live.refused) = (None, None);
+                    live.investigate_from(now.moment);
                 }
                 live.object = Arc::new(without_status(object));
                 changed
@@ -318,7 +333,7 @@ impl Backends {
         Upserted { backend, is_new: true, changed: true, removed: known }
     }
 
-    /// An object is gone.
+    /// Removes an entry, unless another one has replaced it.
     pub fn remove(&self, backend: &Backend) {
         let mut map = self.map.write();
         if map.get(&backend.key).is_some_and(|known| known.number == backend.number) {
@@ -331,7 +346,7 @@ impl Backends {
         self.map.read().get(key).cloned()
     }
 
-    /// Whether this entry is still there.
+    /// Whether this very entry is still in the registry.
     pub fn has(&self, backend: &Backend) -> bool {
         self.get(&backend.key).is_some_and(|known| known.number == backend.number)
     }
@@ -341,12 +356,12 @@ impl Backends {
         self.map.read().values().cloned().collect()
     }
 
-    /// How many there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.map.read().len()
     }
 
-    /// Whether there is none.
+    /// Whether the registry is empty.
     pub fn is_empty(&self) -> bool {
         self.map.read().is_empty()
     }

@@ -1,4 +1,4 @@
-//! From what a spec asks for to what a probe is asked to do. Pure: Secrets have been read, names have been found.
+//! Makes the request of a probe from a spec. Pure: the caller has read the Secrets and resolved the target.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,10 @@ use crate::api::{ActuatorProbe, HttpMethod, HttpProbe, ProbeSpec};
 use crate::probe::request::Pem;
 use crate::probe::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
 
-/// How large a compiled expression may be: enough for any that a person writes, too small to hurt.
-const MOST_REGEX: usize = 1 << 20;
+/// The size limit of a compiled regular expression, in bytes: enough for any that a person writes, too small to do harm.
+const MAX_REGEX_BYTES: usize = 1 << 20;
 
-/// What the Secrets that a spec names hold.
+/// The content of the Secrets that a spec names.
 #[derive(Clone, Default)]
 pub struct RequestSecrets {
     /// Values of headers that come from Secrets, by the header's name.
@@ -20,9 +20,9 @@ pub struct RequestSecrets {
     pub bearer_token: Option<String>,
     /// User name and password.
     pub basic_auth: Option<(String, String)>,
-    /// Authorities to trust, PEM.
+    /// Certificate authorities to trust, PEM.
     pub ca: Option<Pem>,
-    /// Our certificate chain and key, PEM.
+    /// The client certificate chain and its key, PEM.
     pub client: Option<(Pem, Pem)>,
 }
 
@@ -32,10 +32,10 @@ impl std::fmt::Debug for RequestSecrets {
     }
 }
 
-/// The request that `spec` makes of `target`.
+/// Makes the request of a probe of `target`.
 ///
 /// # Errors
-/// What of the spec cannot be understood, and where it stands.
+/// The field of the spec that is invalid, and why.
 pub fn request(spec: &ProbeSpec, target: Target, secrets: &RequestSecrets) -> Result<Request, String> {
     let http = &spec.http;
     let tls = http.tls.as_ref();
@@ -67,8 +67,8 @@ pub fn request(spec: &ProbeSpec, target: Target, secrets: &RequestSecrets) -> Re
     })
 }
 
-/// Whom the actuator of the target of `request` is asked at, as `spec.probe.actuator` says: beside the target, or on a
-/// port of its own; over HTTP, whatever the target speaks. Only the path is left to be set.
+/// Makes the request to the actuator from the `request` to the target, by `spec.probe.actuator`: at the same address, or
+/// on the actuator's own port; over HTTP, whatever the target speaks. The caller sets the path.
 pub fn actuator_request(request: &Request, actuator: &ActuatorProbe) -> Request {
     let mut request = request.clone();
     let target = &mut request.target;
@@ -93,11 +93,11 @@ fn headers(http: &HttpProbe, secrets: &RequestSecrets) -> Vec<(String, String)> 
 
 fn regex(field: &str, pattern: Option<&str>) -> Result<Option<Regex>, String> {
     let Some(pattern) = pattern else { return Ok(None) };
-    let built = RegexBuilder::new(pattern).size_limit(MOST_REGEX).build();
-    // Its own message spans lines, with a marker under the place.
+    let built = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
+    // The message of `regex` spans lines, with a marker under the position; its last line is the error.
     built.map(Some).map_err(|error| {
-        let said = error.to_string();
-        let last = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let message = error.to_string();
+        let last = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
         format!("spec.probe.http.{field} is no regular expression: {last}")
     })
 }

@@ -1,31 +1,39 @@
-//! Whether we see at all: the fleet's word, and a check of our own.
+//! Decides whether the operator's own probes can be trusted, from the fleet's results and a check of its own
+//! connectivity. While they cannot, backends that are unreachable are not judged (`ProbeBlind`).
 
+use std::collections::BTreeSet;
 use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
+use super::context::Context;
 use super::registry::Backend;
+use crate::cluster::events::{Event, Kind, namespace_reference};
+use crate::health::availability::Availability;
 use crate::health::visibility::{Fleet, Visibility};
 use crate::time::{Clock, Moment};
 
-/// How often our own check is made while something is dark.
-pub const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// How long it may take.
+/// The period of the connectivity check while a backend is unreachable.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// The time limit of each half of the connectivity check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
+/// The shortest wait for a verdict that is held back.
+const SHORTEST_HOLD: Duration = Duration::from_millis(100);
 
-/// What is asked to know whether we are connected to anything.
+/// A check of the operator's own connectivity: the API server and DNS.
 #[derive(Clone)]
-pub struct OwnCheck {
-    /// The API server.
+pub struct ConnectivityCheck {
+    /// A client of the API server.
     pub client: kube::Client,
-    /// A name that must resolve: the API server's; `None` where it is an address.
+    /// A name that must resolve: the API server's; `None` when its URL holds an address.
     pub name: Option<String>,
 }
 
-impl OwnCheck {
+impl ConnectivityCheck {
     async fn failure(&self) -> Option<String> {
         let version = timeout(CHECK_TIMEOUT, self.client.apiserver_version());
         match version.await {
@@ -44,106 +52,151 @@ impl OwnCheck {
     }
 }
 
-/// What is known of our own sight.
+/// The state of the self check.
 pub struct SelfCheck {
     clock: Clock,
     fleet: Mutex<Fleet>,
-    own_failure: Mutex<Option<String>>,
-    /// A verdict in the dark waits until then.
+    /// The message of the last connectivity check that failed; `None` when it passed.
+    connectivity_failure: Mutex<Option<String>>,
+    /// Until when a verdict on an unreachable backend is held back.
     held_until: Mutex<Option<Moment>>,
-    /// Why we are blind, while we are.
-    said: Mutex<Option<String>>,
+    /// Why visibility is lost, while it is.
+    lost: Mutex<Option<String>>,
 }
 
-/// What changed.
+/// A change of visibility.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
+enum Change {
     None,
-    /// We went blind: why.
-    Blinded(String),
-    /// We see again.
-    Opened,
+    /// Visibility was lost, for this reason.
+    Lost(String),
+    Recovered,
 }
 
 impl SelfCheck {
-    /// Open, until something says otherwise.
+    /// Starts with normal visibility.
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
             fleet: Mutex::default(),
-            own_failure: Mutex::default(),
+            connectivity_failure: Mutex::default(),
             held_until: Mutex::default(),
-            said: Mutex::default(),
+            lost: Mutex::default(),
         }
     }
 
-    /// A round of probes of `backend` ended; `dark` when it got no byte from the far side and did not get beyond
-    /// connecting.
-    pub fn probed(&self, backend: &Backend, host: &Arc<str>, interval: Duration, dark: bool, at: Moment) {
-        self.fleet.lock().probed(backend.number, host, interval, dark, at);
+    /// Records that a round of `backend`, started at `at`, ended. `unreachable`: it failed in resolve or connect and
+    /// received no byte.
+    pub fn record_round(&self, backend: &Backend, host: &Arc<str>, interval: Duration, unreachable: bool, at: Moment) {
+        self.fleet.lock().record_probe(backend.number, host, interval, unreachable, at);
     }
 
-    /// A backend is gone.
-    pub fn left(&self, backend: &Backend) {
-        self.fleet.lock().left(backend.number);
+    /// Removes a deleted backend.
+    pub fn remove(&self, backend: &Backend) {
+        self.fleet.lock().remove(backend.number);
     }
 
-    /// Why we may not see `backend`, or may not have seen it at its last probe, if so.
+    /// Why `backend` cannot be judged, if so: it is unreachable while visibility is lost, or was at its last probe.
     pub fn blind_for(&self, backend: &Backend) -> Option<String> {
-        let said = self.said.lock().clone();
+        let lost = self.lost.lock().clone();
         let fleet = self.fleet.lock();
-        match said {
-            Some(said) => fleet.is_unreachable(backend.number).then_some(said),
+        match lost {
+            Some(why) => fleet.is_unreachable(backend.number).then_some(why),
             None => fleet
-                .is_unseen(backend.number)
+                .awaits_probe(backend.number)
                 .then(|| "we could not see, and have not probed it since we see again".to_owned()),
         }
     }
 
-    /// Whether we are blind, for those that are dark.
+    /// Whether visibility is lost.
     pub fn is_blind(&self) -> bool {
-        self.said.lock().is_some()
+        self.lost.lock().is_some()
     }
 
-    /// Whether `backend` is dark.
-    pub fn is_unreachable(&self, backend: &Backend) -> bool {
-        self.fleet.lock().is_unreachable(backend.number)
+    /// How long a verdict of Down on `backend` is to wait, until it is clear whether visibility is lost; `None` when the
+    /// verdict can be published now.
+    pub fn holds_verdict(&self, backend: &Backend, availability: Availability) -> Option<Duration> {
+        let until = (*self.held_until.lock())?;
+        let waits = availability == Availability::Down && self.fleet.lock().is_unreachable(backend.number);
+        waits.then(|| until.since(self.clock.now()).max(SHORTEST_HOLD))
     }
 
-    /// Judges anew; says what changed.
-    pub fn look(&self) -> Change {
+    fn evaluate(&self) -> Change {
         let now = self.clock.now();
-        let failure = self.own_failure.lock().clone();
-        let sight = self.fleet.lock().sight(failure.as_deref(), now);
-        *self.held_until.lock() = if let Visibility::Suspect(until) = &sight { Some(*until) } else { None };
-        let mut said = self.said.lock();
-        match sight {
-            Visibility::Lost(why) if said.is_none() => {
-                *said = Some(why.clone());
-                Change::Blinded(why)
+        let failure = self.connectivity_failure.lock().clone();
+        let visibility = self.fleet.lock().visibility(failure.as_deref(), now);
+        *self.held_until.lock() = if let Visibility::Suspect(until) = &visibility { Some(*until) } else { None };
+        let mut lost = self.lost.lock();
+        match visibility {
+            Visibility::Lost(why) if lost.is_none() => {
+                *lost = Some(why.clone());
+                Change::Lost(why)
             }
             Visibility::Lost(_) => Change::None,
-            Visibility::Normal | Visibility::Suspect(_) if said.take().is_some() => {
-                self.fleet.lock().opened(now);
-                Change::Opened
+            Visibility::Normal | Visibility::Suspect(_) if lost.take().is_some() => {
+                self.fleet.lock().recovered(now);
+                Change::Recovered
             }
             Visibility::Normal | Visibility::Suspect(_) => Change::None,
         }
     }
 
-    /// Until when a verdict in the dark is to wait, as of the last look.
-    pub fn held_until(&self) -> Option<Moment> {
-        *self.held_until.lock()
-    }
-
-    /// Checks ourselves, if anything is dark; says whether the outcome is another than before.
-    pub async fn check(&self, own: &OwnCheck) -> bool {
-        let is_any_dark = self.fleet.lock().is_any_dark();
-        let failure = if is_any_dark { own.failure().await } else { None };
-        let mut known = self.own_failure.lock();
-        let is_news = *known != failure;
+    /// Checks the connectivity if any backend is unreachable. Returns whether the result changed.
+    async fn check(&self, connectivity: &ConnectivityCheck) -> bool {
+        let is_needed = self.fleet.lock().has_unreachable();
+        let failure = if is_needed { connectivity.failure().await } else { None };
+        let mut known = self.connectivity_failure.lock();
+        let changed = *known != failure;
         *known = failure;
-        is_news
+        changed
+    }
+}
+
+/// Evaluates visibility. A change wakes the reconcile of every backend and is published.
+pub(super) async fn evaluate(context: &Context) {
+    match context.self_check.evaluate() {
+        Change::None => {}
+        Change::Recovered => {
+            tracing::info!("visibility recovered: all backends are judged again");
+            context.wake_all();
+        }
+        Change::Lost(why) => {
+            tracing::warn!(why, "visibility lost: unreachable backends are not judged");
+            context.wake_all();
+            publish_lost(context, &why).await;
+        }
+    }
+}
+
+/// Runs the connectivity check until `stop`.
+pub async fn run(context: Arc<Context>, connectivity: ConnectivityCheck, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(CHECK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        if context.self_check.check(&connectivity).await {
+            evaluate(&context).await;
+        }
+    }
+}
+
+/// Publishes `ProbeBlind` about each Namespace with backends that cannot be judged.
+async fn publish_lost(context: &Context, why: &str) {
+    let at = context.clock.read().wall;
+    let blind = context.backends.all().into_iter().filter(|backend| context.self_check.blind_for(backend).is_some());
+    let namespaces: BTreeSet<String> = blind.map(|backend| backend.key.namespace.to_string()).collect();
+    for namespace in namespaces {
+        let event = Event {
+            kind: Kind::Warning,
+            reason: "ProbeBlind",
+            action: "Judge",
+            note: format!("{why}: suspect the operator's own network before the backends; nothing is judged meanwhile"),
+            at,
+            occurrence: format!("ProbeBlind/{}", at.as_second()),
+        };
+        if context.leadership.borrow().permit(context.clock.now()).is_some()
+            && let Err(error) = context.reporter.tell(&namespace_reference(namespace), &event).await
+        {
+            tracing::warn!(%error, "the event ProbeBlind was not published");
+        }
     }
 }

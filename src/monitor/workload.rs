@@ -1,7 +1,6 @@
-//! What a workload selects its pods by.
+//! Reads the pod selector of a workload.
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Client;
 use kube::api::Api;
 use kube::core::Selector;
@@ -9,10 +8,10 @@ use kube::core::Selector;
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, within};
 
-/// The selector of the workload's pods.
+/// Reads the selector of the workload's pods.
 ///
 /// # Errors
-/// What the API server said; `NotFound` when there is no such workload.
+/// The error of the API server; `NotFound` when there is no such workload.
 pub(super) async fn selector(client: &Client, namespace: &str, reference: &WorkloadRef) -> Result<Selector, CallError> {
     let WorkloadRef { kind, name } = reference;
     let what = format!("reading {kind} {namespace}/{name}");
@@ -31,9 +30,5 @@ pub(super) async fn selector(client: &Client, namespace: &str, reference: &Workl
             within(&what, CALL_TIMEOUT, api.get(name)).await?.spec.map(|spec| spec.selector)
         }
     };
-    understood(selector.unwrap_or_default()).ok_or_else(|| CallError::Invalid(format!("{what}: its selector")))
-}
-
-fn understood(selector: LabelSelector) -> Option<Selector> {
-    Selector::try_from(selector).ok()
+    Selector::try_from(selector.unwrap_or_default()).map_err(|_| CallError::Invalid(format!("{what}: its selector")))
 }

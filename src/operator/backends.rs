@@ -25,7 +25,7 @@ use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::monitor::context::{Command, Context, Parts};
 use crate::monitor::scheduler;
-use crate::monitor::self_check::OwnCheck;
+use crate::monitor::self_check::{self, ConnectivityCheck};
 use crate::probe::{Policy, Prober};
 use crate::schedule::checkpoints::{Checkpoints, WriteBudget};
 use crate::time::Clock;
@@ -52,7 +52,7 @@ pub(super) struct BackendSubsystem {
     scopes: Vec<Scope<MonitoredBackend>>,
     poked: mpsc::UnboundedReceiver<Command>,
     policy: Policy,
-    own: OwnCheck,
+    own: ConnectivityCheck,
     client: Client,
     ourselves: Option<OwnAddresses>,
 }
@@ -90,7 +90,7 @@ impl BackendSubsystem {
         let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
-        let own = OwnCheck { client: clients.lease.clone(), name };
+        let own = ConnectivityCheck { client: clients.lease.clone(), name };
         let ourselves = ourselves.clone();
         Self { known, context, scopes, poked, policy, own, client: clients.main.clone(), ourselves }
     }
@@ -131,7 +131,7 @@ impl BackendSubsystem {
         }
         let tell = move |found| limits.learn(|known| known.networks = Some(found));
         work.spawn(address_ranges::follow(client, tell, work.stop.clone()));
-        work.spawn(scheduler::check_ourselves(context, own, work.stop.clone()));
+        work.spawn(self_check::run(context, own, work.stop.clone()));
     }
 }
 

@@ -1,5 +1,4 @@
-//! Places for work that waits on others: bounded in all, bounded for each host, and with room for the healthy whatever
-//! hangs.
+//! Limits how many probes run at once: in all, and for each host. Probes that hang leave room for healthy ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,51 +6,51 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// How many of one host's may be under way at once: enough for all backends behind one address, too few to hurt it.
-const OF_ONE_HOST: usize = 16;
+/// The most probes of one host at once: enough for all backends behind one address, too few to harm it.
+const MAX_PER_HOST: usize = 16;
 
-/// All places.
+/// Hands out permits, limited in all and for each host.
 #[derive(Debug)]
 pub struct ConcurrencyLimiter {
     all: Arc<HostQueue>,
     hosts: Mutex<HashMap<Arc<str>, Arc<HostQueue>>>,
 }
 
-/// So many places. Those that failed last time get one only while more than half of them are free, whoever has the
-/// others: what hangs for the first time and what hangs again must not together keep the others waiting, neither
-/// everywhere nor on a host of their own, of which other ports may be well.
+/// The permits of one host, or of all hosts together. Suspects, whose last probe failed, may use at most half of them,
+/// and only while more than half are free. Without the second rule, targets that hang for the first time and suspects
+/// together would delay the healthy ones: in all, and on a host of their own, of which other ports may be healthy.
 #[derive(Debug)]
 struct HostQueue {
     all: Arc<Semaphore>,
     suspects: Arc<Semaphore>,
-    /// So many must be left by suspects.
-    spared: usize,
-    /// Something was given back.
-    freed: Notify,
+    /// A suspect is admitted only while more permits than this are free.
+    reserved: usize,
+    /// A permit was released.
+    released: Notify,
 }
 
-/// One place; given back when dropped.
+/// A permit for one probe; released when dropped.
 #[derive(Debug)]
 pub struct Permit {
     permits: Vec<OwnedSemaphorePermit>,
-    of: [Arc<HostQueue>; 2],
+    queues: [Arc<HostQueue>; 2],
 }
 
 impl HostQueue {
     fn new(all: usize) -> Self {
         let suspects = Arc::new(Semaphore::new(all / 2));
-        Self { all: Arc::new(Semaphore::new(all)), suspects, spared: all - all / 2, freed: Notify::new() }
+        Self { all: Arc::new(Semaphore::new(all)), suspects, reserved: all - all / 2, released: Notify::new() }
     }
 
-    /// Waits until a suspect may have a place.
-    async fn admit(&self) -> OwnedSemaphorePermit {
-        let permit = own(&self.suspects).await;
+    /// Waits until a suspect may take a permit.
+    async fn admit_suspect(&self) -> OwnedSemaphorePermit {
+        let permit = acquire(&self.suspects).await;
         loop {
-            let freed = self.freed.notified();
-            if self.all.available_permits() > self.spared {
+            let released = self.released.notified();
+            if self.all.available_permits() > self.reserved {
                 return permit;
             }
-            freed.await;
+            released.await;
         }
     }
 }
@@ -59,53 +58,53 @@ impl HostQueue {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.permits.clear();
-        self.of.iter().for_each(|rooms| rooms.freed.notify_one());
+        self.queues.iter().for_each(|queue| queue.released.notify_one());
     }
 }
 
 impl ConcurrencyLimiter {
-    /// So many in all; at least 2.
+    /// Limits to `all` permits at once, but not to fewer than 2.
     pub fn new(all: usize) -> Self {
         Self { all: Arc::new(HostQueue::new(all.max(2))), hosts: Mutex::default() }
     }
 
-    /// Waits for a place on `host`. Give up waiting by dropping it.
-    pub async fn take(&self, host: &Arc<str>, is_suspect: bool) -> Permit {
-        let of = [self.of(host), self.all.clone()];
-        // Whoever gives up waiting gives back what it has as a place would.
-        let mut place = Permit { permits: Vec::with_capacity(4), of };
-        // What only suspects wait for comes first, and each time the narrower before the wider: a suspect that waits
-        // holds nothing that the healthy wait for.
+    /// Waits for a permit for a probe of `host`. Dropping the future stops waiting.
+    pub async fn acquire(&self, host: &Arc<str>, is_suspect: bool) -> Permit {
+        let queues = [self.queue_of(host), self.all.clone()];
+        // Made first, so that a caller that stops waiting releases what it holds in the same way.
+        let mut permit = Permit { permits: Vec::with_capacity(4), queues };
+        // First the permits that only suspects wait for, and each time the host before the whole: a suspect that waits
+        // holds no permit that a healthy probe waits for.
         if is_suspect {
-            for rooms in &place.of {
-                place.permits.push(rooms.admit().await);
+            for queue in &permit.queues {
+                permit.permits.push(queue.admit_suspect().await);
             }
         }
-        for rooms in &place.of {
-            place.permits.push(own(&rooms.all).await);
-            // There may be room for another.
-            rooms.freed.notify_one();
+        for queue in &permit.queues {
+            permit.permits.push(acquire(&queue.all).await);
+            // Another suspect may be admitted too.
+            queue.released.notify_one();
         }
-        place
+        permit
     }
 
-    fn of(&self, host: &Arc<str>) -> Arc<HostQueue> {
+    fn queue_of(&self, host: &Arc<str>) -> Arc<HostQueue> {
         let mut hosts = self.hosts.lock();
         if let Some(known) = hosts.get(host) {
             return known.clone();
         }
-        // Hosts come and go; those that nobody uses are forgotten before the map grows again.
+        // Hosts come and go: unused ones are removed before the map grows again.
         if hosts.len() == hosts.capacity() {
-            hosts.retain(|_, rooms| Arc::strong_count(rooms) > 1);
+            hosts.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
-        let rooms = Arc::new(HostQueue::new(OF_ONE_HOST));
-        hosts.insert(host.clone(), rooms.clone());
-        rooms
+        let queue = Arc::new(HostQueue::new(MAX_PER_HOST));
+        hosts.insert(host.clone(), queue.clone());
+        queue
     }
 }
 
-async fn own(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    places.clone().acquire_owned().await.expect("it is never closed")
+async fn acquire(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    semaphore.clone().acquire_owned().await.expect("it is never closed")
 }
 
 #[cfg(test)]
@@ -120,70 +119,70 @@ mod tests {
 
     #[tokio::test]
     async fn what_hangs_leaves_half_of_the_places_to_the_healthy() {
-        let places = ConcurrencyLimiter::new(4);
-        let _hang = (places.take(&host("a"), true).await, places.take(&host("b"), true).await);
-        assert!(places.take(&host("c"), true).now_or_never().is_none());
-        let _fine = (places.take(&host("d"), false).await, places.take(&host("e"), false).await);
-        assert!(places.take(&host("f"), false).now_or_never().is_none(), "four in all");
+        let limiter = ConcurrencyLimiter::new(4);
+        let _hang = (limiter.acquire(&host("a"), true).await, limiter.acquire(&host("b"), true).await);
+        assert!(limiter.acquire(&host("c"), true).now_or_never().is_none());
+        let _fine = (limiter.acquire(&host("d"), false).await, limiter.acquire(&host("e"), false).await);
+        assert!(limiter.acquire(&host("f"), false).now_or_never().is_none(), "four in all");
     }
 
     #[tokio::test]
     async fn what_hangs_on_one_port_leaves_half_of_its_host_to_the_other_ports() {
-        let (places, gateway) = (ConcurrencyLimiter::new(1000), host("gateway"));
+        let (limiter, gateway) = (ConcurrencyLimiter::new(1000), host("gateway"));
         let mut hang = Vec::new();
-        for _ in 0..OF_ONE_HOST / 2 {
-            hang.push(places.take(&gateway, true).await);
+        for _ in 0..MAX_PER_HOST / 2 {
+            hang.push(limiter.acquire(&gateway, true).await);
         }
-        let mut next = Box::pin(places.take(&gateway, true));
+        let mut next = Box::pin(limiter.acquire(&gateway, true));
         assert!(next.as_mut().now_or_never().is_none());
-        let fine: Vec<_> = (0..OF_ONE_HOST / 2).map_while(|_| places.take(&gateway, false).now_or_never()).collect();
-        assert_eq!(fine.len(), OF_ONE_HOST / 2, "whoever waits for the suspects' places holds none of the others");
+        let fine: Vec<_> = (0..MAX_PER_HOST / 2).map_while(|_| limiter.acquire(&gateway, false).now_or_never()).collect();
+        assert_eq!(fine.len(), MAX_PER_HOST / 2, "a suspect that waits for a suspects' permit holds no other");
     }
 
     #[tokio::test]
     async fn suspects_that_wait_anywhere_keep_no_place_of_a_host_from_the_healthy() {
-        let places = ConcurrencyLimiter::new(4);
-        let _hang = (places.take(&host("a"), true).await, places.take(&host("b"), true).await);
+        let limiter = ConcurrencyLimiter::new(4);
+        let _hang = (limiter.acquire(&host("a"), true).await, limiter.acquire(&host("b"), true).await);
         let gateway = host("gateway");
-        let mut waiting: Vec<_> = (0..OF_ONE_HOST).map(|_| Box::pin(places.take(&gateway, true))).collect();
+        let mut waiting: Vec<_> = (0..MAX_PER_HOST).map(|_| Box::pin(limiter.acquire(&gateway, true))).collect();
         for suspect in &mut waiting {
             assert!(suspect.as_mut().now_or_never().is_none());
         }
-        assert!(places.take(&gateway, false).now_or_never().is_some());
+        assert!(limiter.acquire(&gateway, false).now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn what_hangs_for_the_first_time_takes_from_the_suspects_and_not_from_the_healthy() {
-        let places = ConcurrencyLimiter::new(8);
+        let limiter = ConcurrencyLimiter::new(8);
         let mut first: Vec<_> = Vec::new();
         for name in ["a", "b", "c", "d"] {
-            first.push(places.take(&host(name), false).await);
+            first.push(limiter.acquire(&host(name), false).await);
         }
         let (e, f) = (host("e"), host("f"));
-        let mut again = [Box::pin(places.take(&e, true)), Box::pin(places.take(&f, true))];
+        let mut again = [Box::pin(limiter.acquire(&e, true)), Box::pin(limiter.acquire(&f, true))];
         for suspect in &mut again {
             assert!(suspect.as_mut().now_or_never().is_none(), "half of them are taken");
         }
         first.truncate(2);
         let [one, other] = again;
         let _both = (one.await, other.await);
-        assert!(places.take(&host("g"), true).now_or_never().is_none());
-        assert!(places.take(&host("g"), false).now_or_never().is_some());
+        assert!(limiter.acquire(&host("g"), true).now_or_never().is_none());
+        assert!(limiter.acquire(&host("g"), false).now_or_never().is_some());
     }
 
     #[tokio::test]
     async fn one_host_has_its_own_limit_and_unused_hosts_are_forgotten() {
-        let places = ConcurrencyLimiter::new(1000);
+        let limiter = ConcurrencyLimiter::new(1000);
         let mut held = Vec::new();
-        for _ in 0..OF_ONE_HOST {
-            held.push(places.take(&host("busy"), false).await);
+        for _ in 0..MAX_PER_HOST {
+            held.push(limiter.acquire(&host("busy"), false).await);
         }
-        assert!(places.take(&host("busy"), false).now_or_never().is_none());
+        assert!(limiter.acquire(&host("busy"), false).now_or_never().is_none());
         for number in 0..10_000 {
-            drop(places.take(&host(&format!("host-{number}")), false).await);
+            drop(limiter.acquire(&host(&format!("host-{number}")), false).await);
         }
-        assert!(places.hosts.lock().len() < 100, "{} are remembered", places.hosts.lock().len());
+        assert!(limiter.hosts.lock().len() < 100, "{} are remembered", limiter.hosts.lock().len());
         held.pop();
-        assert!(places.take(&host("busy"), false).now_or_never().is_some());
+        assert!(limiter.acquire(&host("busy"), false).now_or_never().is_some());
     }
 }

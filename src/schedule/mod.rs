@@ -1,4 +1,5 @@
-//! When to look again: deadlines, generic over what they are for, and whether we were there to keep them.
+//! Timing, generic over what is scheduled: deadlines, phases within an interval, concurrency limits, checkpoints, and
+//! the detection of times at which the process did not run.
 
 pub mod checkpoints;
 mod concurrency_limit;
@@ -9,4 +10,4 @@ mod spread;
 pub use concurrency_limit::{ConcurrencyLimiter, Permit};
 pub use deadlines::Deadlines;
 pub use pulse::{Pulse, TICK};
-pub use spread::{place_of, turn_after};
+pub use spread::{phase_of, turn_after};

@@ -1,17 +1,17 @@
-//! Did the process run all the time? A tick that comes late says no.
+//! Detects times at which the process did not run: a tick comes late.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::time::{Clock, Moment};
 
-/// How often the pulse beats.
+/// The time between two ticks.
 pub const TICK: Duration = Duration::from_millis(200);
 
-/// A tick that comes so much late means SIGSTOP or a frozen machine (liveness.md, clock rule 3).
+/// The delay from which a late tick means SIGSTOP or a frozen machine (`docs/design/liveness.md`, clock rule 3).
 pub(super) const FROZEN: Duration = Duration::from_secs(2);
 
-/// The last time at which the process was seen running.
+/// The last moment at which the process ran.
 #[derive(Debug)]
 pub struct Pulse {
     clock: Clock,
@@ -19,13 +19,13 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Beating from now on.
+    /// Starts now.
     pub fn new(clock: Clock) -> Self {
         Self { clock, last: AtomicI64::new(clock.now().as_micros()) }
     }
 
-    /// Takes the pulse: how long the process did not run, when that was longer than `FROZEN`. Each gap is told to one
-    /// caller only.
+    /// Records a tick. Returns for how long the process did not run, if that was longer than `TICK + FROZEN`. Each gap is
+    /// returned to one caller only.
     pub fn take(&self) -> Option<Duration> {
         let now = self.clock.now();
         let last = Moment::from_micros(self.last.swap(now.as_micros(), Ordering::AcqRel));

@@ -20,7 +20,8 @@ use crate::cli::output;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
 use crate::diagnosis::rules::diagnose as diagnose_evidence;
-use crate::monitor::target::{ResolveError, Resolved, credential, prepare};
+use crate::monitor::credentials::credential;
+use crate::monitor::target::{ResolveError, Resolved, resolve};
 use crate::probe::{Policy, Prober, Request};
 
 /// How many lines of each log `--logs` reads.
@@ -90,7 +91,7 @@ impl<'a> Look<'a> {
         let pods_port = question.pods_port.clone();
         let prepared = self.prepared(&mut question.known).await;
         let own = match &prepared {
-            Some(prepared) => self.probe(prepared.aims.iter().map(|aim| (aim.name.clone(), aim.request.clone()))).await,
+            Some(prepared) => self.probe(prepared.targets.iter().map(|target| (target.name.clone(), target.request.clone()))).await,
             None => Vec::new(),
         };
         let known = |vantage: &Vantage| own.iter().any(|own| own.name == vantage.name);
@@ -100,7 +101,7 @@ impl<'a> Look<'a> {
         question.known.history = history(&self.backend, &status, &views, now);
         let mut evidence = gather(self.client.clone(), &self.prober, question, now).await;
         let mut more = Vec::new();
-        if let Some(like) = prepared.as_ref().and_then(|prepared| prepared.aims.first()) {
+        if let Some(like) = prepared.as_ref().and_then(|prepared| prepared.targets.first()) {
             let probes = pod_probes(&evidence, pods_port.as_deref(), &like.request).into_iter();
             let is_new = |name: &str| !views.iter().any(|view| view.vantage.name == name);
             more = self.probe(probes.filter(|(name, _)| is_new(name))).await;
@@ -122,7 +123,7 @@ impl<'a> Look<'a> {
 
     /// What to dial, as the operator would prepare it; why there is nothing becomes part of what is known.
     async fn prepared(&mut self, known: &mut Evidence) -> Option<Resolved> {
-        match prepare(&self.client, &self.backend).await {
+        match resolve(&self.client, &self.backend).await {
             Ok(prepared) => Some(prepared),
             Err(ResolveError::Refused(reason, message)) => {
                 known.refused = Some((reason, message));

@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use super::assess::Input;
 use super::decide::{Plan, decide, state_event};
-use super::remediation_input::{hurry, verdict};
-use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
+use super::remediation_input::verdict;
+use crate::api::{AttemptPhase, BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
 use crate::cluster::{CallError, WriteError, WriteReason};
 use crate::controller::events::{Event, RETELL};
 use crate::controller::remediation::{Acted, Asked, NextStep, Remediable as _};
@@ -22,7 +22,6 @@ use crate::controller::{log, remediation};
 use crate::leadership::Permit;
 use crate::monitor::context::Context;
 use crate::monitor::registry::{Backend, Snapshot};
-use crate::monitor::scheduler::is_held;
 use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
@@ -73,7 +72,10 @@ impl Context {
         let case = Input { backend, live: &live, remedy: None, now };
         let verdict = verdict(&case, &case.assess());
         let course = self.remedies.steer(&permit, Asked::about(backend, &verdict)).await;
-        hurry(entry, &course, now.moment);
+        let current = course.status.current.as_ref();
+        if current.is_some_and(|current| current.phase == AttemptPhase::Verifying) {
+            entry.ask_prometheus_again(now.moment);
+        }
         let plan = decide(&Input { remedy: Some(&course), ..case });
         self.apply(&permit, entry, backend, &live, plan, course, now).await
     }
@@ -84,7 +86,7 @@ impl Context {
         if state == Some(BackendState::Down) || live.blind.is_some() || live.refused.is_some() {
             return None;
         }
-        is_held(self, entry, live.record.availability())
+        self.self_check.holds_verdict(entry, live.record.availability())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]

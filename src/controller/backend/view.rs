@@ -98,7 +98,7 @@ fn known(stored: BackendView, entry: &Backend, live: &Snapshot, assessment: &Ass
             .and_then(|took| i64::try_from(took.as_millis()).ok())
             .or(stored.latency_milliseconds),
         scrape: live.scrape.clone(),
-        phases: entry.with(|state| state.phases.iter().map(|(phase, took)| (*phase, took.as_secs_f64())).collect()),
+        phases: entry.phases().into_iter().map(|(phase, took)| (phase, took.as_secs_f64())).collect(),
         certificate_expiry_time: live.certificate_expires.or(stored.certificate_expiry_time),
         state_since: if is_written { stored.state_since } else { Some(assessment.since) },
         scraped: truth(&assessment.conditions, ConditionType::Scraped),

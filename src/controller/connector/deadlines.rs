@@ -181,7 +181,7 @@ impl DeadlineScheduler {
         let now = self.now();
         let domain = &entry.identity.domain;
         let Some(site) = self.counts.get_mut(domain) else { return };
-        let change = site.left(entry.number, silent, now);
+        let change = site.remove(entry.number, silent, now);
         let empty = site.is_empty();
         self.site_changed(domain.clone(), entry, change);
         if empty {
@@ -200,7 +200,7 @@ impl DeadlineScheduler {
         let just_turned = verdict.presence == Presence::Late && verdict.since + entry.timing().late > now;
         let site = self.counts.entry(entry.identity.domain.clone()).or_default();
         kept.counted = Some(silent);
-        let mut change = site.joined(silent && !just_turned, now);
+        let mut change = site.add(silent && !just_turned, now);
         if just_turned {
             change = site.turned_silent(entry.number, verdict.since, entry.timing().late, now);
         }
@@ -216,7 +216,7 @@ impl DeadlineScheduler {
         let silent = to.is_silent();
         let site = self.counts.entry(entry.identity.domain.clone()).or_default();
         let change = match kept.counted.replace(silent) {
-            None => site.joined(silent, now),
+            None => site.add(silent, now),
             Some(false) if silent => site.turned_silent(entry.number, since, entry.timing().late, now),
             Some(true) if !silent => site.heard(entry.number, now),
             Some(_) => SiteChange::None,

@@ -54,13 +54,13 @@ async fn a_service_is_dialled_at_its_cluster_address_under_its_name() {
     let ports = json!([{ "name": "http", "port": 80, "targetPort": 8080 }, { "name": "admin", "port": 8081 }]);
     service(&fake, json!({ "clusterIP": "10.96.3.4", "selector": { "app": "web" }, "ports": ports }));
     for port in [json!("admin"), json!(8081)] {
-        let prepared = prepare(&fake.client(), &to_service(port)).await.unwrap();
-        assert_eq!(prepared.url, "http://web.edge.svc:8081/health");
-        let target = &prepared.aims[0].request.target;
+        let resolved = resolve(&fake.client(), &to_service(port)).await.unwrap();
+        assert_eq!(resolved.url, "http://web.edge.svc:8081/health");
+        let target = &resolved.targets[0].request.target;
         assert_eq!((target.address, target.is_own), (Some([10, 96, 3, 4].into()), true));
-        assert_eq!(&*prepared.aims[0].host, "10.96.3.4");
+        assert_eq!(&*resolved.targets[0].host, "10.96.3.4");
     }
-    let said = prepare(&fake.client(), &to_service(json!("metrics"))).await.unwrap_err();
+    let said = resolve(&fake.client(), &to_service(json!("metrics"))).await.unwrap_err();
     let ResolveError::Refused(Reason::InvalidTarget, said) = said else { panic!("{said:?}") };
     assert_eq!(said, "Service web has no port metrics; it has: http 80, admin 8081");
 }
@@ -69,12 +69,12 @@ async fn a_service_is_dialled_at_its_cluster_address_under_its_name() {
 async fn a_service_that_leads_elsewhere_is_no_more_than_a_url() {
     let fake = Fake::new();
     service(&fake, json!({ "clusterIP": "10.96.3.4", "ports": [{ "port": 80 }] }));
-    let prepared = prepare(&fake.client(), &to_service(json!(80))).await.unwrap();
-    assert!(!prepared.aims[0].request.target.is_own, "without a selector anybody writes its endpoints");
+    let resolved = resolve(&fake.client(), &to_service(json!(80))).await.unwrap();
+    assert!(!resolved.targets[0].request.target.is_own, "without a selector anybody writes its endpoints");
     let external = json!({ "type": "ExternalName", "externalName": "db.example.com", "ports": [{ "port": 80 }] });
     service(&fake, external);
-    let prepared = prepare(&fake.client(), &to_service(json!(80))).await.unwrap();
-    let target = &prepared.aims[0].request.target;
+    let resolved = resolve(&fake.client(), &to_service(json!(80))).await.unwrap();
+    let target = &resolved.targets[0].request.target;
     assert_eq!((target.host.as_str(), target.address, target.is_own), ("db.example.com", None, false));
 }
 
@@ -92,9 +92,9 @@ async fn each_endpoint_of_a_headless_service_is_a_vantage_ready_or_not() {
         "endpoints": [endpoint("10.88.0.7", "web-a"), endpoint("10.88.0.8", "web-b")],
     });
     fake.put("/apis/discovery.k8s.io/v1/namespaces/edge/endpointslices/web-1", slice);
-    let prepared = prepare(&fake.client(), &to_service(json!("http"))).await.unwrap();
-    let aims: Vec<_> = prepared.aims.iter().map(|aim| (aim.name.as_str(), aim.request.target.port)).collect();
-    assert_eq!((aims, prepared.is_fleeting), (vec![("pod/web-a", 8080), ("pod/web-b", 8080)], true));
+    let resolved = resolve(&fake.client(), &to_service(json!("http"))).await.unwrap();
+    let targets: Vec<_> = resolved.targets.iter().map(|one| (one.name.as_str(), one.request.target.port)).collect();
+    assert_eq!((targets, resolved.is_fleeting), (vec![("pod/web-a", 8080), ("pod/web-b", 8080)], true));
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn credentials_come_from_labelled_secrets_alone_and_what_is_missing_is_nam
         "probe": { "http": { "bearerTokenSecretRef": { "name": "cred", "key": "token" } } },
     });
     let path = "/api/v1/namespaces/edge/secrets/cred";
-    let refusal = async || match prepare(&fake.client(), &backend(spec.clone())).await {
+    let refusal = async || match resolve(&fake.client(), &backend(spec.clone())).await {
         Err(ResolveError::Refused(Reason::SecretNotFound, said)) => said,
         other => panic!("{other:?}"),
     };
@@ -116,7 +116,7 @@ async fn credentials_come_from_labelled_secrets_alone_and_what_is_missing_is_nam
     fake.put(path, json!({ "metadata": { "name": "cred", "labels": labels }, "data": { "other": "eA==" } }));
     assert_eq!(refusal().await, "Secret cred has no key token");
     fake.put(path, json!({ "metadata": { "name": "cred", "labels": labels }, "data": { "token": "czNjcjN0Cg==" } }));
-    let prepared = prepare(&fake.client(), &backend(spec.clone())).await.unwrap();
-    let sent = &prepared.aims[0].request.http.headers;
+    let resolved = resolve(&fake.client(), &backend(spec.clone())).await.unwrap();
+    let sent = &resolved.targets[0].request.http.headers;
     assert_eq!(sent, &[("Authorization".to_owned(), "Bearer s3cr3t".to_owned())]);
 }

@@ -50,7 +50,7 @@ fn probed(of: &MonitoredBackend, results: &[Result<u64, ErrorClass>]) -> Snapsho
     let mut record = Record::new(moment(0));
     for (second, result) in (1..).zip(results) {
         let took = Duration::from_millis(result.unwrap_or(20));
-        record.take(Sample { at: moment(second), passed: result.is_ok(), took }, &limits(of));
+        record.record(Sample { at: moment(second), passed: result.is_ok(), took }, &limits(of));
     }
     let last = i64::try_from(results.len()).unwrap();
     let at = results.iter().rposition(Result::is_ok).map(|at| moment(i64::try_from(at).unwrap() + 1));
@@ -223,7 +223,7 @@ fn a_recovery_says_how_long_it_lasted_and_how_bad_it_was() {
         let mut known = shop.clone();
         known.status = Some(serde_json::from_value(status).unwrap());
         let mut record = Record::resumed(crate::health::availability::Availability::Down, moment(9), false);
-        record.take(Sample { at: moment(65), passed: true, took: Duration::from_millis(5) }, &limits(&shop));
+        record.record(Sample { at: moment(65), passed: true, took: Duration::from_millis(5) }, &limits(&shop));
         let live = Snapshot { record, probed_at: Some(moment(65)), ..probed(&shop, &[OK]) };
         at(&known, &live, 66).events[0].note.clone()
     };

@@ -1,4 +1,4 @@
-//! What keeps a round waiting and what does not, and how much room it takes meanwhile.
+//! Which waits delay a round, and how much memory a waiting round takes.
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -64,7 +64,7 @@ async fn looks_that_hang_keep_no_probe_waiting() {
     let backend = backend(&context, json!({ "url": "http://192.0.2.7:8080/" }));
     let _hang = context.looks.acquire_many(u32::try_from(LOOKS_AT_ONCE).expect("few")).await.expect("never closed");
     let begin = Instant::now();
-    let found = prepared(&context, &backend).await.expect("a URL needs nobody to be looked up");
+    let found = resolved(&context, &backend).await.expect("a URL needs no lookup");
     assert_eq!(found.url, "http://192.0.2.7:8080/");
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
@@ -77,22 +77,22 @@ async fn while_the_api_server_hangs_what_was_known_is_dialled_and_almost_on_time
     server.put("/api/v1/namespaces/shop/services/checkout", service);
     let context = context(server.client());
     let backend = backend(&context, json!({ "service": { "name": "checkout", "port": 8080 } }));
-    let known = prepared(&context, &backend).await.expect("the Service is there");
-    tokio::time::advance(STEADY).await;
+    let known = resolved(&context, &backend).await.expect("the Service is there");
+    tokio::time::advance(STEADY_TTL).await;
     server.set_mode(Mode::Hangs);
     let begin = Instant::now();
-    let found = prepared(&context, &backend).await.expect("it was known");
+    let found = resolved(&context, &backend).await.expect("it was known");
     assert!(Arc::ptr_eq(&found, &known));
-    assert!(begin.elapsed() <= LOOKUP_PATIENCE * 2, "after {:?}", begin.elapsed());
+    assert!(begin.elapsed() <= LOOKUP_TIMEOUT * 2, "after {:?}", begin.elapsed());
     server.set_mode(Mode::Up);
-    let found = prepared(&context, &backend).await.expect("the Service is there");
-    assert!(!Arc::ptr_eq(&found, &known), "it is looked up anew once that is possible");
+    let found = resolved(&context, &backend).await.expect("the Service is there");
+    assert!(!Arc::ptr_eq(&found, &known), "it is looked up again once that is possible");
 }
 
 #[tokio::test]
 async fn a_round_that_waits_is_small() {
     let context = context(Fake::new().client());
     let backend = backend(&context, json!({ "url": "http://192.0.2.7:8080/" }));
-    let size = size_of_val(&round(&context, &backend, context.clock.now()));
+    let size = size_of_val(&run(&context, &backend, context.clock.now()));
     assert!(size < 4096, "{size} bytes, and thousands may wait");
 }

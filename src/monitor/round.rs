@@ -1,0 +1,228 @@
+//! One round of probes of a backend: resolve the target, probe it, record the result, investigate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::time::timeout;
+
+use super::context::Context;
+use super::registry::{Backend, Round, limits};
+use super::request::actuator_request;
+use super::scheduler::next_turn;
+use super::target::{ProbeTarget, ResolveError, Resolved, resolve};
+use super::{investigate, self_check};
+use crate::api::{ErrorClass, Phase, Reason};
+use crate::diagnosis::evidence::Vantage;
+use crate::diagnosis::gather::vantage;
+use crate::probe::Outcome;
+use crate::probe::actuator::read;
+use crate::time::Moment;
+
+/// How long resolved addresses of pods stay valid.
+const FLEETING_TTL: Duration = Duration::from_secs(15);
+/// How long any other resolved target stays valid. A Secret that it names may change meanwhile.
+const STEADY_TTL: Duration = Duration::from_secs(60);
+/// The longest that a round waits for a lookup while a previous result is known.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The shortest time for which a round waits for its permits.
+const MIN_PERMIT_WAIT: Duration = Duration::from_secs(1);
+
+/// The start of a probe, and its outcome.
+type Probed = (Moment, Outcome);
+
+/// Runs one round that was due at `due`. Returns when the next one is due.
+pub(super) async fn run(context: &Arc<Context>, backend: &Arc<Backend>, due: Moment) -> Moment {
+    let regular = next_turn(context, backend);
+    let Some(resolved) = resolved(context, backend).await else { return regular };
+    let window = regular.since(context.clock.now());
+    let is_suspect = backend.with(|live| live.record.last().is_some_and(|last| !last.passed));
+    let wait = window.max(MIN_PERMIT_WAIT);
+    let Some(probed) = probe_all(context, &resolved, is_suspect, due, wait).await else {
+        // Without a permit nothing was probed: the window is missed, and that says nothing about the backend.
+        context.metrics.missed_window();
+        return regular;
+    };
+    let started_at = probed.iter().map(|(at, _)| *at).min().unwrap_or(due);
+    evaluate(context, backend, &resolved, probed).await;
+    let confirm_in = backend.with(|live| live.record.confirm_in(&limits(&live.object)));
+    confirm_in.map_or(regular, |after| (started_at + after).min(regular))
+}
+
+/// The resolved target, looked up again when the last result has expired. `None` when there is nothing to probe, which
+/// the status says.
+async fn resolved(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<Resolved>> {
+    let now = context.clock.now();
+    let known = backend.with(|live| live.resolved.clone());
+    if let Some((resolved, at)) = &known {
+        let ttl = if resolved.is_fleeting { FLEETING_TTL } else { STEADY_TTL };
+        let fails = backend.with(|live| live.record.is_confirming());
+        if now.since(*at) < ttl && !(fails && resolved.is_fleeting) {
+            return Some(resolved.clone());
+        }
+    }
+    let object = backend.object();
+    let lookup = async {
+        let _permit = context.lookups.acquire().await;
+        Box::pin(resolve(&context.client, &object)).await
+    };
+    let wait = if known.is_some() { LOOKUP_TIMEOUT } else { Duration::MAX };
+    let late = || ResolveError::Failed("the API server takes too long".to_owned());
+    let found = timeout(wait, lookup).await.unwrap_or_else(|_| Err(late()));
+    match found {
+        Ok(resolved) => {
+            let resolved = Arc::new(resolved);
+            let was_refused = backend.with(|live| {
+                live.resolved = Some((resolved.clone(), now));
+                let refused = live.refused.take_if(|(reason, _)| *reason != Reason::TargetDenied);
+                refused.is_some()
+            });
+            if was_refused {
+                context.trigger.wake(&backend.key);
+            }
+            Some(resolved)
+        }
+        Err(ResolveError::Refused(reason, message)) => {
+            refuse(context, backend, reason, message);
+            backend.with(|live| live.resolved = None);
+            Box::pin(investigate::investigate_if_due(context, backend, false)).await;
+            context.trigger.wake(&backend.key);
+            None
+        }
+        // The lookup failed: the round probes the previous result.
+        Err(ResolveError::Failed(why)) => {
+            tracing::debug!(backend = %backend.key, why, "its target could not be looked up");
+            known.map(|(resolved, _)| resolved)
+        }
+    }
+}
+
+/// Records why the target cannot be probed. A new reason makes an investigation due.
+fn refuse(context: &Context, backend: &Backend, reason: Reason, message: String) {
+    let refused = Some((reason, message));
+    let now = context.clock.now();
+    backend.with(|live| {
+        if live.refused != refused {
+            live.refused = refused;
+            live.investigate_from(now);
+        }
+    });
+}
+
+/// Probes every target, each with a permit of its own. `None` when one of them got no permit within `wait`. A probe that
+/// was started ends by its own timeout, which may be as long as the interval: a hang is a failure, not a missed window.
+async fn probe_all(
+    context: &Context,
+    resolved: &Resolved,
+    is_suspect: bool,
+    due: Moment,
+    wait: Duration,
+) -> Option<Vec<Probed>> {
+    let probed = join_all(resolved.targets.iter().map(async |target: &ProbeTarget| {
+        let _permit = timeout(wait, context.places.acquire(&target.host, is_suspect)).await.ok()?;
+        let started_at = context.clock.now();
+        context.metrics.probe_started(started_at.since(due));
+        // Boxed, as everything large here: many rounds wait for a permit, few hold one.
+        Some((started_at, Box::pin(context.prober.probe(&target.request)).await))
+    }));
+    probed.await.into_iter().collect()
+}
+
+/// Records the outcome of a round, and investigates when that is due.
+async fn evaluate(context: &Arc<Context>, backend: &Arc<Backend>, resolved: &Resolved, probed: Vec<Probed>) {
+    for failure in probed.iter().filter_map(|(_, outcome)| outcome.result.as_ref().err()) {
+        context.metrics.probe_failed(failure.class, failure.phase);
+    }
+    if let Some(message) = denied(&probed) {
+        refuse(context, backend, Reason::TargetDenied, message);
+    } else {
+        backend.with(|live| live.refused.take_if(|(reason, _)| *reason == Reason::TargetDenied));
+    }
+    let health = Box::pin(health(context, backend, resolved)).await;
+    let now = context.clock.read();
+    let mut round = summarize(resolved, &probed, |at| now.stamp(at));
+    if let Some((vantage, passed)) = health {
+        round.passed &= passed;
+        round.vantages.push(vantage);
+    }
+    let unreachable = !round.passed && probed.iter().all(|(_, outcome)| is_unreachable(outcome));
+    let started_at = round.started_at;
+    let (changed, interval) = backend.with(|live| {
+        let changed = live.record_round(round, now.moment);
+        (changed, live.object.spec.probe.interval())
+    });
+    let was_blind = context.self_check.blind_for(backend).is_some();
+    if let Some(target) = resolved.targets.first() {
+        context.self_check.record_round(backend, &target.host, interval, unreachable, started_at);
+    }
+    Box::pin(self_check::evaluate(context)).await;
+    if was_blind != context.self_check.blind_for(backend).is_some() {
+        // The reconcile publishes that it cannot, or can again, be judged, whatever its own record says.
+        context.trigger.wake(&backend.key);
+    }
+    Box::pin(investigate::investigate_if_due(context, backend, changed)).await;
+}
+
+/// Reads the actuator's health page, where the spec asks for it. Returns its vantage and whether it passes: UNKNOWN is
+/// not a failure, but is not healthy either.
+async fn health(context: &Context, backend: &Backend, resolved: &Resolved) -> Option<(Vantage, bool)> {
+    let object = backend.object();
+    let actuator = object.spec.probe.actuator.as_ref()?;
+    let target = resolved.targets.first()?;
+    let request = actuator_request(&target.request, actuator);
+    let _permit = context.places.acquire(&target.host, false).await;
+    let reading = read(&context.prober, &request, actuator.base_path(), false).await;
+    let status = reading.health.said.as_ref().and_then(|health| health.status.as_deref());
+    let is_unknown = reading.health.outcome.result.is_ok() && status == Some("UNKNOWN");
+    let mut outcome = reading.health.outcome.clone();
+    outcome.result = reading.verdict();
+    let passed = outcome.result.is_ok() || is_unknown;
+    Some((vantage("health", &request, &outcome, context.clock.read().wall), passed))
+}
+
+/// The message of the address policy, when it denied every probe.
+fn denied(probed: &[Probed]) -> Option<String> {
+    let mut first = None;
+    for (_, outcome) in probed {
+        match &outcome.result {
+            Err(failure) if failure.class == ErrorClass::Denied && outcome.seen.address.is_none() => {
+                first.get_or_insert_with(|| failure.message.clone());
+            }
+            _ => return None,
+        }
+    }
+    first
+}
+
+/// Whether the probe failed in resolve or connect without a byte from the far side.
+fn is_unreachable(outcome: &Outcome) -> bool {
+    let failed = outcome.result.as_ref().err();
+    let early = failed.is_some_and(|failure| matches!(failure.phase, Phase::Resolve | Phase::Connect));
+    early && !outcome.seen.any_byte && failed.is_some_and(|failure| failure.class != ErrorClass::Denied)
+}
+
+/// The probes of all targets as one result: it passes when any of them does. Failures of the others are published by
+/// `WorkloadHealthy`.
+fn summarize(resolved: &Resolved, probed: &[Probed], stamp: impl Fn(Moment) -> Timestamp) -> Round {
+    let passed = probed.iter().any(|(_, outcome)| outcome.result.is_ok());
+    let relevant = probed.iter().filter(|(_, outcome)| outcome.result.is_ok() == passed);
+    let vantages = resolved.targets.iter().zip(probed);
+    Round {
+        started_at: probed.iter().map(|(at, _)| *at).min().unwrap_or_default(),
+        passed,
+        took: relevant.map(|(_, outcome)| outcome.took).max().unwrap_or_default(),
+        vantages: vantages
+            .map(|(of, (at, outcome))| vantage(&of.name, &of.request, outcome, stamp(*at + outcome.took)))
+            .collect(),
+        phases: probed
+            .iter()
+            .max_by_key(|(_, outcome)| outcome.took)
+            .map(|(_, outcome)| outcome.spent.iter().collect())
+            .unwrap_or_default(),
+        certificate_expires: probed.iter().filter_map(|(_, outcome)| outcome.seen.certificate_expires).min(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
