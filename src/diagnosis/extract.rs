@@ -18,14 +18,14 @@ mod tests;
 pub use kind::Kind;
 
 /// The most that is told of one termination message, in characters.
-pub const MOST_TOLD: usize = 512;
-/// The most that is told of a Description, and of an Action: together, with what stands between, [`MOST_TOLD`].
-const MOST_OF_DESCRIPTION: usize = 310;
-const MOST_OF_ACTION: usize = 170;
+pub const MAX_SUMMARY: usize = 512;
+/// The most that is told of a Description, and of an Action: together, with what stands between, [`MAX_SUMMARY`].
+const MAX_DESCRIPTION: usize = 310;
+const MAX_ACTION: usize = 170;
 /// The longest class that is told.
-const MOST_OF_A_CLASS: usize = 128;
+const MAX_CLASS: usize = 128;
 /// How much of a text is read: a termination message has at most 4 KiB, a log tail may have more.
-const MOST_READ: usize = 64 << 10;
+const MAX_READ: usize = 64 << 10;
 
 /// What a termination message says, as far as it may be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub struct Extract {
 }
 
 impl Extract {
-    /// All of it in one text of at most [`MOST_TOLD`] characters; `None` when there is nothing to tell.
-    pub fn told(&self) -> Option<String> {
+    /// All of it in one text of at most [`MAX_SUMMARY`] characters; `None` when there is nothing to tell.
+    pub fn summary(&self) -> Option<String> {
         let Self { exception, description, action, endpoint, kind: _ } = self;
         let mut parts = Vec::new();
         match (description, exception) {
@@ -57,7 +57,7 @@ impl Extract {
             parts.extend(endpoint.clone());
         }
         parts.extend(action.as_ref().map(|action| format!("Action: \"{action}\"")));
-        (!parts.is_empty()).then(|| clip(parts.join("; "), MOST_TOLD))
+        (!parts.is_empty()).then(|| clip(parts.join("; "), MAX_SUMMARY))
     }
 }
 
@@ -68,7 +68,7 @@ pub fn extract(text: &str) -> Extract {
     let (description, action) = spring(&lines);
     Extract {
         exception: exception(&lines),
-        kind: kind::judge(text, description.is_some()),
+        kind: kind::classify(text, description.is_some()),
         description,
         action,
         endpoint: endpoint(&lines),
@@ -77,7 +77,7 @@ pub fn extract(text: &str) -> Extract {
 
 /// The end of a text: that is where the last words are.
 fn tail(text: &str) -> &str {
-    let mut from = text.len().saturating_sub(MOST_READ);
+    let mut from = text.len().saturating_sub(MAX_READ);
     while !text.is_char_boundary(from) {
         from += 1;
     }
@@ -98,8 +98,8 @@ fn spring(lines: &[&str]) -> (Option<String>, Option<String>) {
         (!text.is_empty()).then(|| shortened(&text, most))
     };
     let advice = action.map(|at| first_paragraph(&lines[at + 1..]));
-    let advice = advice.and_then(|advice| part(advice, MOST_OF_ACTION));
-    (part(kept.join("\n"), MOST_OF_DESCRIPTION), advice)
+    let advice = advice.and_then(|advice| part(advice, MAX_ACTION));
+    (part(kept.join("\n"), MAX_DESCRIPTION), advice)
 }
 
 /// The text, cut between two words where it is too long.
@@ -146,7 +146,7 @@ fn exception(lines: &[&str]) -> Option<String> {
             found = Some("panic".to_owned());
         }
     }
-    found.map(|class| clip(class, MOST_OF_A_CLASS))
+    found.map(|class| clip(class, MAX_CLASS))
 }
 
 /// The host and port that the last words about a connection name.

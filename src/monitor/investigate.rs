@@ -12,7 +12,9 @@ use super::registry::{Backend, Findings, Live, limits};
 use super::target;
 use crate::api::{ConditionValue, MonitoredBackend};
 use crate::diagnosis::evidence::{Evidence, History, Vantage};
-use crate::diagnosis::gather::{Question, Source, beside, gather, is_worth_asking, own_pod, pod_probes, vantage};
+use crate::diagnosis::gather::{
+    Question, Source, gather, needs_actuator, own_pod, pod_probes, probe_actuator, vantage,
+};
 use crate::diagnosis::rules::{Conclusion, conclude, diagnose};
 use crate::health::availability::Availability;
 use crate::probe::Request;
@@ -159,8 +161,8 @@ async fn ask_closer(
 ) -> Vec<Vantage> {
     let actuator = object.spec.probe.actuator.as_ref();
     let wall = context.clock.read().wall;
-    let ask = async |known: &Evidence| match is_worth_asking(known) {
-        true => Some(beside(&context.prober, actuator, known, request, wall).await),
+    let ask = async |known: &Evidence| match needs_actuator(known) {
+        true => Some(probe_actuator(&context.prober, actuator, known, request, wall).await),
         false => None,
     };
     // Side by side: a silent backend has both run into their timeouts.
@@ -214,6 +216,6 @@ async fn prometheus(context: &Context, object: &MonitoredBackend) -> Option<Sour
         instance: spec.and_then(|spec| spec.instance.clone()),
         bearer_token,
         is_administrators,
-        servers: context.servers.clone(),
+        cache: context.servers.clone(),
     })
 }

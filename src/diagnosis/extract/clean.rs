@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::{NoExpand, Regex};
 
 /// What stands in the place of what is not shown.
-const GONE: &str = "…";
+const REDACTED: &str = "…";
 
 /// A Description without its `Value:` lines, and the values that were in them.
 ///
@@ -55,12 +55,12 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
     static REASON: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^\s*Reason:.*$").expect("a constant pattern"));
     static QUOTED: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r#""[^"]*"?|'[^']*'|\[[^\]]*\]"#).expect("a constant pattern"));
-    let mut text = QUOTED_VALUE.replace_all(text, format!("${{1}}{GONE}").as_str()).into_owned();
+    let mut text = QUOTED_VALUE.replace_all(text, format!("${{1}}{REDACTED}").as_str()).into_owned();
     text = INLINE_VALUE.replace_all(&text, NoExpand("")).into_owned();
     if !values.is_empty() {
         // A reason likes to quote what it does not like.
         text = REASON
-            .replace_all(&text, |reason: &regex::Captures<'_>| QUOTED.replace_all(&reason[0], GONE).into_owned())
+            .replace_all(&text, |reason: &regex::Captures<'_>| QUOTED.replace_all(&reason[0], REDACTED).into_owned())
             .into_owned();
         for value in values {
             text = replace_everywhere(&text, value);
@@ -69,7 +69,7 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut hide_next = false;
     for word in text.split_whitespace() {
-        let (shown, hide) = if hide_next { (GONE.to_owned(), announces(word)) } else { self::word(word) };
+        let (shown, hide) = if hide_next { (REDACTED.to_owned(), precedes_secret(word)) } else { self::word(word) };
         hide_next = hide;
         words.push(shown);
     }
@@ -84,7 +84,7 @@ fn replace_everywhere(text: &str, value: &str) -> String {
     let mut from = 0;
     for (at, found) in hay.match_indices(&needle) {
         kept.push_str(&text[from..at]);
-        kept.push_str(GONE);
+        kept.push_str(REDACTED);
         from = at + found.len();
     }
     kept.push_str(&text[from..]);
@@ -103,11 +103,11 @@ fn word(word: &str) -> (String, bool) {
     if let Some(found) = SECRET.captures(word)
         && word.find("://").is_none_or(|at| found.get(2).is_some_and(|sign| sign.start() < at))
     {
-        let shown = format!("{}{}{GONE}", &found[1], &found[2]);
+        let shown = format!("{}{}{REDACTED}", &found[1], &found[2]);
         // `password: x`: the value is the next word.
         return (shown, found[3].trim_matches(['"', '\'']).is_empty());
     }
-    if announces(word) {
+    if precedes_secret(word) {
         return (word.to_owned(), true);
     }
     let shown = if word.contains("://") {
@@ -117,27 +117,27 @@ fn word(word: &str) -> (String, bool) {
     } else {
         word.to_owned()
     };
-    (if looks_secret(&shown) { GONE.to_owned() } else { shown }, false)
+    (if looks_secret(&shown) { REDACTED.to_owned() } else { shown }, false)
 }
 
 /// Behind this word comes a secret.
-fn announces(word: &str) -> bool {
-    static ANNOUNCES: LazyLock<Regex> = LazyLock::new(|| {
+fn precedes_secret(word: &str) -> bool {
+    static PRECEDES_SECRET: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?i)^["'(]*(?:pass(?:w(?:or)?d|phrase)?|pwd|secret|token|bearer|basic)["')]*$"#)
             .expect("a constant pattern")
     });
-    ANNOUNCES.is_match(word)
+    PRECEDES_SECRET.is_match(word)
 }
 
 /// The scheme, the host and the port of a URL.
 fn url(word: &str) -> String {
-    let Some((before, rest)) = word.split_once("://") else { return GONE.to_owned() };
+    let Some((before, rest)) = word.split_once("://") else { return REDACTED.to_owned() };
     let scheme = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.:-".contains(c)).next().unwrap_or_default();
     let authority = &rest[..rest.find(['/', '?', '#', ';']).unwrap_or(rest.len())];
     let host = authority.rsplit('@').next().unwrap_or_default();
     // A further `@` may end a password that was not escaped: nothing behind the scheme is sure then.
     let unsure = rest.matches('@').count() > authority.matches('@').count();
-    if unsure || !is_authority(host) { format!("{scheme}://{GONE}") } else { format!("{scheme}://{host}") }
+    if unsure || !is_authority(host) { format!("{scheme}://{REDACTED}") } else { format!("{scheme}://{host}") }
 }
 
 /// `user:password@host:port/x`, `user/password@//host:port/x`, `user:password@tcp(host:port)/x`.
@@ -149,7 +149,7 @@ fn after_user(word: &str) -> String {
     let behind = word.rsplit('@').next().unwrap_or_default();
     match HOST.captures(behind) {
         Some(host) => host[1].to_owned(),
-        None => GONE.to_owned(),
+        None => REDACTED.to_owned(),
     }
 }
 

@@ -22,7 +22,7 @@ pub enum Kind {
 
 /// The order matters: what Spring's failure analysis says is configuration, whatever its reason mentions; and a
 /// DataSource that was never configured is no database that is down.
-pub(super) fn judge(text: &str, has_analysis: bool) -> Kind {
+pub(super) fn classify(text: &str, has_analysis: bool) -> Kind {
     if let Some(port) = port_in_use(text) {
         return Kind::PortInUse(port);
     }

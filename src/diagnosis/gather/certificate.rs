@@ -1,4 +1,4 @@
-//! The Secret behind the certificate that a backend shows: only its age is read, never what it holds.
+//! The Secret related the certificate that a backend shows: only its age is read, never what it holds.
 
 use std::collections::BTreeSet;
 
@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::look::Place;
-use super::pods::time;
+use super::convert::time;
+use super::namespace_reader::NamespaceReader;
 use crate::api::{ErrorClass, Phase};
 use crate::diagnosis::evidence::{CertificateSecret, Lookup, Vantage};
 
 /// How many mounted Secrets are looked at.
-const MOST: usize = 8;
+const MAX: usize = 8;
 /// What cert-manager writes on the Secrets that it keeps.
 const OF_CERT_MANAGER: &str = "cert-manager.io/certificate-name";
 
@@ -56,7 +56,7 @@ fn changed(metadata: &ObjectMeta) -> Option<Timestamp> {
     edits.max().or(time(metadata.creation_timestamp.as_ref()))
 }
 
-impl Place<'_> {
+impl NamespaceReader<'_> {
     /// The Secret of the certificate among those that the pods mount.
     pub(super) async fn certificate(&self, mounted: &BTreeSet<String>) -> Lookup<CertificateSecret> {
         if mounted.is_empty() {
@@ -64,7 +64,7 @@ impl Place<'_> {
         }
         let read = mounted
             .iter()
-            .take(MOST)
+            .take(MAX)
             .map(async |name| self.reader.get_metadata::<v1::Secret>(self.namespace, name).await);
         let mut secrets = Vec::new();
         for found in join_all(read).await {

@@ -2,12 +2,13 @@
 
 use k8s_openapi::api::core::v1;
 
-use super::environment::{self, ConfigMaps};
-use super::pods::{message, time};
+use super::convert::{message, time};
+use super::environment;
+use super::variables::ConfigMaps;
 use crate::diagnosis::evidence::{Container, Ended};
 
 /// The kubelet's own limit for a termination message, in characters (it counts bytes: 4 KiB).
-const LONGEST_ENDING: usize = 4096;
+const MAX_TERMINATION_MESSAGE: usize = 4096;
 
 /// The containers of a pod in the order of its spec, each with its status.
 pub(super) fn containers(
@@ -68,6 +69,6 @@ fn ended(state: v1::ContainerStateTerminated) -> Ended {
         exit_code: state.exit_code,
         began: time(state.started_at.as_ref()),
         ended: time(state.finished_at.as_ref()),
-        message: state.message.map(|message| crate::api::clip(message, LONGEST_ENDING)),
+        message: state.message.map(|message| crate::api::clip(message, MAX_TERMINATION_MESSAGE)),
     }
 }

@@ -3,13 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 
-use super::pods::{message, time};
+use super::convert::{message, time};
 use crate::diagnosis::evidence::Warning;
 
 /// What is older explains nothing that is wrong now; it is also how long the API server keeps events by default.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 /// How many are kept.
-const MOST: usize = 50;
+const MAX: usize = 50;
 
 /// The recent warnings among these, the newest first.
 pub(super) fn warnings(events: &[Event], now: Timestamp) -> Vec<Warning> {
@@ -17,7 +17,7 @@ pub(super) fn warnings(events: &[Event], now: Timestamp) -> Vec<Warning> {
     let of_type = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
     let mut warnings: Vec<Warning> = of_type.map(warning).filter(is_recent).collect();
     warnings.sort_by_key(|warning| std::cmp::Reverse(warning.at));
-    warnings.truncate(MOST);
+    warnings.truncate(MAX);
     warnings
 }
 

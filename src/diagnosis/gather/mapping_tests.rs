@@ -6,7 +6,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::environment::ConfigMaps;
+use super::variables::ConfigMaps;
 use super::{events, pods, service, workload};
 use crate::diagnosis::evidence::Pod;
 
@@ -135,7 +135,7 @@ fn pods_in_trouble_come_first_and_the_youngest_of_them() {
         one("old", "False", "2026-11-22T10:00:00Z"),
         one("young", "False", "2026-11-22T11:00:00Z"),
     ];
-    pods::by_trouble(&mut all);
+    pods::sort_failing_first(&mut all);
     assert_eq!(all.map(|pod| pod.name), ["young", "old", "well"]);
 }
 

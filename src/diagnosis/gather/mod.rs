@@ -4,25 +4,26 @@
 //! with the permission that would show it. What is read is bounded in number and in size, and every call in time.
 
 mod actuator;
-mod beside;
+mod actuator_probe;
 #[cfg(test)]
-mod beside_tests;
+mod actuator_probe_tests;
 mod certificate;
 mod containers;
+mod convert;
 mod environment;
 #[cfg(test)]
 mod environment_tests;
 mod events;
-mod look;
 #[cfg(test)]
 mod mapping_tests;
-mod network;
-mod pods;
-mod policies;
+mod namespace_reader;
+mod network_policies;
 #[cfg(test)]
-mod policies_tests;
+mod network_policies_tests;
+mod pods;
+mod policy_peers;
 mod prometheus;
-mod read;
+mod reader;
 mod service;
 mod settings;
 mod subject;
@@ -31,6 +32,7 @@ mod tests;
 mod vantages;
 #[cfg(test)]
 mod vantages_tests;
+mod variables;
 mod workload;
 
 use std::collections::BTreeSet;
@@ -45,17 +47,17 @@ use super::evidence::{Evidence, FORMAT, History, Lookup, Prometheus, Subject};
 use crate::api::{MonitoredBackend, Reason};
 use crate::probe::Prober;
 pub use actuator::actuator;
-pub use beside::{Beside, beside, is_worth_asking};
-use look::Place;
-pub use network::own_pod;
-pub use policies::Peer;
-pub use prometheus::{Servers, Source};
-use read::Reader;
+pub use actuator_probe::{ActuatorResult, needs_actuator, probe_actuator};
+use namespace_reader::NamespaceReader;
+pub use network_policies::Peer;
+pub use policy_peers::own_pod;
+pub use prometheus::{ServerCache, Source};
+use reader::Reader;
 pub use subject::subject;
 pub use vantages::{pod_probes, vantage};
 
 /// One object by its name, as evidence is looked up: a refusal names the permission.
-pub async fn look<K>(client: &Client, namespace: &str, name: &str) -> Lookup<K>
+pub async fn lookup<K>(client: &Client, namespace: &str, name: &str) -> Lookup<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
@@ -70,7 +72,7 @@ pub fn is_in_cluster(url: &str) -> bool {
 /// What is known before anybody is asked, and whom to ask how much.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// What the caller knows: the subject, what probes saw, how it came to this, what the actuator said. The rest is
+    /// What the key knows: the subject, what probes saw, how it came to this, what the actuator said. The rest is
     /// filled in.
     pub known: Evidence,
     /// The spec says how long a start may take; otherwise the pods' startup probes do.
@@ -86,7 +88,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// About the workload of `subject` and no more: what is behind it in the cluster.
+    /// About the workload of `subject` and no more: what is related it in the cluster.
     pub fn about_workload(subject: Subject, now: Timestamp) -> Self {
         let known = blank(subject, now);
         Self { known, is_startup_given: true, pods_port: None, prometheus: None, us: Vec::new(), log_lines: None }
@@ -133,33 +135,33 @@ pub async fn gather(client: Client, prober: &Prober, question: Question, now: Ti
     let reader = Reader::new(client);
     let Question { known: mut evidence, is_startup_given, pods_port, prometheus: source, us, log_lines } = question;
     let namespace = evidence.subject.namespace.clone();
-    let place = Place { reader: &reader, namespace: &namespace };
+    let place = NamespaceReader { reader: &reader, namespace: &namespace };
     let pods_port = pods_port.as_deref();
-    let mut behind = find(&place, &mut evidence).await;
-    subject::evaluate(&mut evidence, is_startup_given, pods_port);
+    let mut related = find_objects(&place, &mut evidence).await;
+    subject::complete(&mut evidence, is_startup_given, pods_port);
     if let (Some(lines), Lookup::Found(pods)) = (log_lines, &mut evidence.pods) {
         evidence.missing.extend(place.logs(pods, lines).await);
     }
     let pods = evidence.pods.found().cloned().unwrap_or_default();
     if !certificate::is_asked_for(&evidence.vantages) {
-        behind.secrets.clear();
+        related.secrets.clear();
     }
     let (nodes, events, certificate, policies, prometheus) = tokio::join!(
         place.nodes_not_ready(&pods),
-        place.events(&pods, &behind.subjects, now),
-        place.certificate(&behind.secrets),
+        place.events(&pods, &related.subjects, now),
+        place.certificate(&related.secrets),
         place.network_policies(&pods),
-        ask_prometheus(prober, source.as_ref(), &evidence, (&behind.addresses, pods_port), now),
+        ask_prometheus(prober, source.as_ref(), &evidence, (&related.addresses, pods_port), now),
     );
     let listed = policies.found().map(Vec::as_slice).unwrap_or_default();
-    let origin = place.origin(source.as_ref().map(|source| source.url.as_str()), listed).await;
+    let prometheus_pods = place.prometheus_pods(source.as_ref().map(|source| source.url.as_str()), listed).await;
     evidence.gathered_at = now;
     evidence.nodes_not_ready = nodes;
     evidence.events = events;
     evidence.certificate_secret = certificate;
-    evidence.prometheus = prometheus.map(|seen| Prometheus { addresses: origin.addresses.clone(), ..seen });
-    evidence.policies = network::judge(policies, &evidence, pods_port, &origin, &us);
-    evidence.missing.extend(origin.missing);
+    evidence.prometheus = prometheus.map(|seen| Prometheus { addresses: prometheus_pods.addresses.clone(), ..seen });
+    evidence.policies = policy_peers::evaluate(policies, &evidence, pods_port, &prometheus_pods, &us);
+    evidence.missing.extend(prometheus_pods.missing);
     evidence
 }
 
@@ -179,11 +181,11 @@ async fn ask_prometheus(
     now: Timestamp,
 ) -> Lookup<Prometheus> {
     let Some(source) = source.filter(|source| is_known_to(source, evidence)) else { return Lookup::NotLooked };
-    prometheus::ask(prober, source, &prometheus::aim(evidence, source, service, pods_port), now).await
+    prometheus::ask(prober, source, &prometheus::matcher(evidence, source, service, pods_port), now).await
 }
 
-/// What is behind a backend and is no evidence itself.
-struct Behind {
+/// What is related a backend and is no evidence itself.
+struct RelatedObjects {
     /// What events can be about, beside the pods.
     subjects: Vec<(&'static str, String)>,
     /// The addresses of its Service.
@@ -193,7 +195,7 @@ struct Behind {
 }
 
 /// Finds workload, Service and pods.
-async fn find(place: &Place<'_>, evidence: &mut Evidence) -> Behind {
+async fn find_objects(place: &NamespaceReader<'_>, evidence: &mut Evidence) -> RelatedObjects {
     let subject = &evidence.subject;
     let ((workload, of_workload), (service, of_service)) =
         tokio::join!(place.workload(subject.workload.as_ref()), place.service(subject.service.as_ref()));
@@ -201,10 +203,10 @@ async fn find(place: &Place<'_>, evidence: &mut Evidence) -> Behind {
     let selector = spec.and_then(|spec| spec.selector.clone()).unwrap_or_default();
     let (owned, selected) = tokio::join!(place.pods_of(workload.found()), place.selected(&selector));
     let count = selected.found().map(Vec::len);
-    // Without a workload, the pods behind a target are those that its Service selects.
+    // Without a workload, the pods related a target are those that its Service selects.
     let pods = if subject.workload.is_some() { owned } else { selected };
     let port = subject.service.as_ref().map_or("", |(_, port)| port);
-    let behind = Behind {
+    let related = RelatedObjects {
         subjects: workload.found().map(|read| read.subjects.clone()).unwrap_or_default(),
         addresses: service.found().map(|(service, _)| service::addresses(service)).unwrap_or_default(),
         secrets: pods.found().map(|pods| certificate::mounted(pods)).unwrap_or_default(),
@@ -213,5 +215,5 @@ async fn find(place: &Place<'_>, evidence: &mut Evidence) -> Behind {
     evidence.workload = workload.map(|read| read.workload);
     evidence.pods = place.pods(pods).await;
     evidence.missing.extend(of_workload.into_iter().chain(of_service));
-    behind
+    related
 }

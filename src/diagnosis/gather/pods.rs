@@ -3,17 +3,14 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::containers;
-use super::environment::ConfigMaps;
+use super::convert::{message, time};
+use super::variables::ConfigMaps;
 use crate::diagnosis::evidence::Pod;
 
 /// What the pod's template was made from: a Deployment's hash, or the revision of a StatefulSet or DaemonSet.
 const REVISIONS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
-
-/// The longest message of the kubelet or the scheduler that is kept, in characters.
-pub(super) const LONGEST_MESSAGE: usize = 1024;
 
 /// One pod, its environment resolved through `maps`.
 pub(super) fn pod(pod: &v1::Pod, maps: &ConfigMaps) -> Pod {
@@ -61,17 +58,8 @@ pub(super) fn is_owned_by(pod: &v1::Pod, uid: &str) -> bool {
 }
 
 /// The one of these that tells most: not ready first, then the youngest.
-pub(super) fn by_trouble(pods: &mut [Pod]) {
+pub(super) fn sort_failing_first(pods: &mut [Pod]) {
     pods.sort_by_key(|pod| (pod.ready, std::cmp::Reverse(pod.created)));
-}
-
-pub(super) fn time(time: Option<&Time>) -> Option<jiff::Timestamp> {
-    time.map(|time| time.0)
-}
-
-/// A message of the kubelet or the scheduler, cut.
-pub(super) fn message(text: Option<&str>) -> String {
-    crate::api::clip(text.unwrap_or_default(), LONGEST_MESSAGE)
 }
 
 /// Since when a node is not Ready, if it is not; the inner `None` when that is not known.

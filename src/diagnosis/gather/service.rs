@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::diagnosis::evidence::{Pod, Service};
+use crate::diagnosis::evidence::{Evidence, Pod, Service};
 
 /// A Service and the slices that belong to it; `port` is the name or number that the target gives, `selected` how many
 /// pods its selector selects.
@@ -19,7 +19,7 @@ pub(super) fn service(
 ) -> Service {
     let spec = service.spec.clone().unwrap_or_default();
     let ports = spec.ports.as_deref().unwrap_or_default();
-    let asked = ports.iter().find(|candidate| is_called(candidate, port));
+    let asked = ports.iter().find(|candidate| has_name_or_number(candidate, port));
     let slices = slices.unwrap_or_default();
     Service {
         name: service.metadata.name.clone().unwrap_or_default(),
@@ -27,7 +27,7 @@ pub(super) fn service(
         headless: spec.cluster_ip.as_deref() == Some("None"),
         selector: spec.selector.clone().unwrap_or_default(),
         port: asked.and_then(|port| Some((number(port.port)?, target_port(port)))),
-        ports: ports.iter().map(in_words).collect(),
+        ports: ports.iter().map(port_text).collect(),
         selected,
         endpoints: count(slices),
         endpoint_port: asked.and_then(|port| endpoint_port(slices, port)),
@@ -44,7 +44,7 @@ pub(super) fn addresses(service: &v1::Service) -> Vec<IpAddr> {
     addresses
 }
 
-fn is_called(port: &v1::ServicePort, name: &str) -> bool {
+fn has_name_or_number(port: &v1::ServicePort, name: &str) -> bool {
     port.name.as_deref() == Some(name) || name.parse() == Ok(port.port)
 }
 
@@ -57,7 +57,7 @@ fn target_port(port: &v1::ServicePort) -> String {
     }
 }
 
-fn in_words(port: &v1::ServicePort) -> String {
+fn port_text(port: &v1::ServicePort) -> String {
     match &port.name {
         Some(name) if !name.is_empty() => format!("{name}/{}", port.port),
         _ => port.port.to_string(),
@@ -88,7 +88,7 @@ fn endpoint_port(slices: &[EndpointSlice], asked: &v1::ServicePort) -> Option<u1
     named.find_map(|port| port.port.and_then(number))
 }
 
-/// The addresses and the names of the pods behind the slices.
+/// The addresses and the names of the pods related the slices.
 pub(super) fn endpoints(slices: &[EndpointSlice]) -> (BTreeSet<IpAddr>, BTreeSet<String>) {
     let endpoints = || slices.iter().flat_map(|slice| &slice.endpoints);
     let addresses = endpoints().flat_map(|endpoint| &endpoint.addresses).filter_map(|text| text.parse().ok());
@@ -101,6 +101,18 @@ pub(super) fn endpoints(slices: &[EndpointSlice]) -> (BTreeSet<IpAddr>, BTreeSet
 pub(super) fn port_of(pod: &Pod, port: &str) -> Option<u16> {
     let declared = || pod.containers.iter().chain(&pod.init).flat_map(|container| &container.ports);
     port.parse().ok().or_else(|| declared().find(|(name, _)| name.as_deref() == Some(port)).map(|(_, number)| *number))
+}
+
+/// The port of a pod that the target leads to.
+pub(super) fn pod_port(evidence: &Evidence, pods_port: Option<&str>, pod: &Pod) -> Option<u16> {
+    let of_service = evidence.service.found().and_then(|service| service.port.as_ref()).map(|(_, port)| port.as_str());
+    if let Some(port) = of_service.or(pods_port) {
+        return port_of(pod, port);
+    }
+    // RelatedObjects a URL the port may be another one, unless the pods declare the same.
+    let wanted = evidence.subject.port;
+    let declares = pod.containers.iter().flat_map(|container| &container.ports).any(|(_, number)| *number == wanted);
+    (evidence.subject.service.is_none() && declares).then_some(wanted)
 }
 
 fn number(port: i32) -> Option<u16> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1;
 use serde_json::Value;
 
-use super::environment::Variables;
+use super::variables::Variables;
 use crate::diagnosis::evidence::{EnvValue, WANTED_ENVIRONMENT};
 
 /// Settings as one JSON document.
@@ -21,14 +21,15 @@ const JVM: [&str; 3] = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"
 /// What scripts in images hand to the JVM: counts only where the command mentions it.
 const BY_SCRIPT: &str = "JAVA_OPTS";
 
-/// Variables that have Spring read settings from files or servers that are not looked at.
-const ELSEWHERE: [&str; 3] = ["SPRING_CONFIG_LOCATION", "SPRING_CONFIG_ADDITIONAL_LOCATION", "SPRING_CONFIG_IMPORT"];
+/// Variables that have Spring read settings from files or cache that are not looked at.
+const OTHER_SOURCES: [&str; 3] =
+    ["SPRING_CONFIG_LOCATION", "SPRING_CONFIG_ADDITIONAL_LOCATION", "SPRING_CONFIG_IMPORT"];
 
 /// Where `-D` and `--` stand in a pod's template.
 const ARGUMENTS: &str = "the container's command and arguments";
 
-/// The longest value that is kept, in characters: a list of endpoints is far shorter.
-const LONGEST: usize = 256;
+/// The longest value that is bounded, in characters: a list of endpoints is far shorter.
+const MAX_VALUE: usize = 256;
 
 /// Whether the value of this variable is asked for, or holds settings that are.
 pub(super) fn is_wanted(name: &str) -> bool {
@@ -71,7 +72,7 @@ pub(super) fn read(
         None => {}
     }
     command.iter().for_each(|word| settings.take_words(word, "--", ARGUMENTS));
-    let elsewhere = ELSEWHERE.iter().filter(|name| variables.known.contains_key(**name));
+    let elsewhere = OTHER_SOURCES.iter().filter(|name| variables.known.contains_key(**name));
     missing.extend(elsewhere.map(|name| format!("settings are read from elsewhere too ({name})")));
     variables.missing.extend(missing);
     settings.finish()
@@ -88,11 +89,11 @@ struct Settings {
 impl Settings {
     fn put(&mut self, name: &str, value: EnvValue, source: Option<&str>) {
         let bound = if let Some(wanted) = wanted(name) {
-            self.found.insert(wanted, kept(value));
+            self.found.insert(wanted, bounded(value));
             self.lists.remove(wanted);
             wanted
         } else if let Some((wanted, index)) = element(name) {
-            self.lists.entry(wanted).or_default().insert(index, kept(value));
+            self.lists.entry(wanted).or_default().insert(index, bounded(value));
             wanted
         } else {
             return;
@@ -144,19 +145,19 @@ impl Settings {
     }
 }
 
-/// A value as it may be kept: cut, and never with a placeholder of Spring's taken for what it stands for.
-fn kept(value: EnvValue) -> EnvValue {
+/// A value as it may be bounded: cut, and never with a placeholder of Spring's taken for what it stands for.
+fn bounded(value: EnvValue) -> EnvValue {
     match value {
         EnvValue::Plain(text) if text.contains("${") => EnvValue::Unresolved("it refers to another setting".to_owned()),
-        EnvValue::Plain(text) => EnvValue::Plain(crate::api::clip(text, LONGEST)),
+        EnvValue::Plain(text) => EnvValue::Plain(crate::api::clip(text, MAX_VALUE)),
         other => other,
     }
 }
 
 /// The wanted name that `name` binds to.
 fn wanted(name: &str) -> Option<&'static str> {
-    let name = bare(name);
-    WANTED_ENVIRONMENT.iter().find(|wanted| bare(wanted) == name).copied()
+    let name = normalized(name);
+    WANTED_ENVIRONMENT.iter().find(|wanted| normalized(wanted) == name).copied()
 }
 
 /// The wanted name that `name` is an element of: `…INCLUDE_0` or `….include[0]`.
@@ -168,6 +169,6 @@ fn element(name: &str) -> Option<(&'static str, usize)> {
     Some((wanted(list)?, index.parse().ok()?))
 }
 
-fn bare(name: &str) -> String {
+fn normalized(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_uppercase()).collect()
 }

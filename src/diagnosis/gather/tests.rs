@@ -29,7 +29,7 @@ fn list(items: Value) -> (u16, Value) {
     (200, json!({"metadata": {}, "items": items}))
 }
 
-/// A Deployment whose one pod crashes, behind a Service.
+/// A Deployment whose one pod crashes, related a Service.
 fn shop(path: &str, query: &str) -> (u16, Value) {
     match path.rsplit("/namespaces/shop/").next().unwrap_or_default() {
         "deployments/web" => (

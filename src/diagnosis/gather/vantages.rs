@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::network;
+use super::service;
 use crate::diagnosis::evidence::{Evidence, Pod, Vantage};
 use crate::probe::{Outcome, Request};
 
 /// How many pods are probed: enough to tell one from all.
-const MOST: usize = 20;
+const MAX: usize = 20;
 
 /// What a probe saw, under the name of its vantage.
 pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) -> Vantage {
@@ -63,7 +63,7 @@ pub fn pod_probes(evidence: &Evidence, pods_port: Option<&str>, like: &Request) 
         }
         Some((format!("pod/{}", pod.name), request))
     };
-    pods.filter_map(probe).take(MOST).collect()
+    pods.filter_map(probe).take(MAX).collect()
 }
 
 /// The port of a pod that the target leads to. Where pods declare no port at all, that of the URL is tried.
@@ -71,5 +71,5 @@ fn port(evidence: &Evidence, pods_port: Option<&str>, pod: &Pod) -> Option<u16> 
     let declares_none = pod.containers.iter().all(|container| container.ports.is_empty());
     let is_url = evidence.subject.service.is_none() && pods_port.is_none();
     let tried = (is_url && declares_none && evidence.subject.port > 0).then_some(evidence.subject.port);
-    network::port(evidence, pods_port, pod).or(tried)
+    service::pod_port(evidence, pods_port, pod).or(tried)
 }

@@ -1,4 +1,4 @@
-//! The workload behind a backend as evidence: how far its rollout is, and how old its newest template.
+//! The workload related a backend as evidence: how far its rollout is, and how old its newest template.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -7,7 +7,7 @@ use crate::cluster::revisions::{History, is_observed, owned_by};
 use crate::diagnosis::evidence::Workload;
 
 /// What the parts of an answer share.
-pub(super) struct Read {
+pub(super) struct WorkloadRead {
     pub(super) workload: Workload,
     /// Selects its pods.
     pub(super) selector: LabelSelector,
@@ -19,7 +19,7 @@ pub(super) struct Read {
 }
 
 /// A Deployment, and its ReplicaSets where they could be read.
-pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -> Read {
+pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -> WorkloadRead {
     let (spec, status) = (deployment.spec.clone().unwrap_or_default(), deployment.status.clone().unwrap_or_default());
     let history = History::of_deployment(deployment, sets.unwrap_or_default());
     let progressing = status.conditions.iter().flatten().find(|condition| condition.type_ == "Progressing");
@@ -44,11 +44,11 @@ pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -
     };
     let owned = sets.map(|sets| owned_by(&deployment.metadata, sets, |set| &set.metadata));
     let owners = owned.map(|sets| sets.iter().filter_map(|set| set.metadata.uid.clone()).collect());
-    Read { workload, selector: spec.selector, owners, subjects }
+    WorkloadRead { workload, selector: spec.selector, owners, subjects }
 }
 
 /// A StatefulSet, and its ControllerRevisions where they could be read.
-pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevision]>) -> Read {
+pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevision]>) -> WorkloadRead {
     let (spec, status) = (set.spec.clone().unwrap_or_default(), set.status.clone().unwrap_or_default());
     let history =
         History::of_revisions(&set.metadata, revisions.unwrap_or_default(), status.update_revision.as_deref());
@@ -68,11 +68,11 @@ pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevi
         only_restarted: history.is_restart_alone(),
     };
     let subjects = vec![("StatefulSet", name(&set.metadata))];
-    Read { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
+    WorkloadRead { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
 }
 
 /// A DaemonSet, and its ControllerRevisions where they could be read.
-pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision]>) -> Read {
+pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision]>) -> WorkloadRead {
     let (spec, status) = (set.spec.clone().unwrap_or_default(), set.status.clone().unwrap_or_default());
     let history = History::of_revisions(&set.metadata, revisions.unwrap_or_default(), None);
     let workload = Workload {
@@ -91,7 +91,7 @@ pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision
         only_restarted: history.is_restart_alone(),
     };
     let subjects = vec![("DaemonSet", name(&set.metadata))];
-    Read { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
+    WorkloadRead { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
 }
 
 /// The number of the newest template, and whether there is one before it.

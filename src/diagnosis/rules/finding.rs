@@ -40,19 +40,19 @@ impl Finding {
     }
 
     /// A restart may cure it.
-    pub(super) fn once(mut self) -> Self {
+    pub(super) fn restart_once(mut self) -> Self {
         self.restart_helps = RestartHelps::Once;
         self
     }
 
     /// A fact that speaks for it.
-    pub(super) fn seen(mut self, fact: impl Into<String>) -> Self {
+    pub(super) fn fact(mut self, fact: impl Into<String>) -> Self {
         self.evidence.push(fact.into());
         self
     }
 
     /// Facts that speak for it.
-    pub(super) fn all_seen(mut self, facts: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn facts(mut self, facts: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(facts);
         self
     }
@@ -60,14 +60,14 @@ impl Finding {
     /// What it would need, and could not be read: remediation.md wants no act on such a finding, so it is Possible.
     pub(super) fn needs<T>(self, lookup: &Lookup<T>) -> Self {
         match lookup.missing() {
-            Some(why) => self.at_most(Confidence::Possible).seen(format!("not seen: {why}")),
+            Some(why) => self.at_most(Confidence::Possible).fact(format!("not seen: {why}")),
             None => self,
         }
     }
 
     /// What would have made it Certain, and was not seen.
-    pub(super) fn unseen(self, what: impl std::fmt::Display) -> Self {
-        self.at_most(Confidence::Likely).seen(format!("not seen: {what}"))
+    pub(super) fn lacking(self, what: impl std::fmt::Display) -> Self {
+        self.at_most(Confidence::Likely).fact(format!("not seen: {what}"))
     }
 
     /// It with all its texts cut to what a status holds.

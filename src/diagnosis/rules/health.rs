@@ -1,8 +1,8 @@
 //! What the actuator's health page says.
 
+use super::queries::{actuator, answers, fails, probe_fact, target, vantage};
 use super::rollout::rollout_fact;
-use super::seen::{actuator, answers, fails, seen_by_us, target, vantage};
-use super::words::{component, list, some, url};
+use super::text::{component, list, some, url};
 use super::{Finding, settings};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Actuator, Evidence, Vantage};
@@ -80,7 +80,7 @@ fn waiting_health(e: &Evidence) -> Option<Finding> {
         ),
     );
     let up = format!("{} answers", url(&actuator.base));
-    Some(finding.at_most(Confidence::Likely).seen(seen_by_us(health)).seen(up).all_seen(rollout_fact(e)))
+    Some(finding.at_most(Confidence::Likely).fact(probe_fact(health)).fact(up).facts(rollout_fact(e)))
 }
 
 /// The health page: asked for beside the target, or the target itself.
@@ -110,7 +110,7 @@ pub(super) fn dependency_down(e: &Evidence) -> Option<Finding> {
             ),
         );
         let detail = foreign.iter().map(|name| format!("component {name}: DOWN"));
-        return Some(finding.seen(fact(actuator)).all_seen(detail.take(6)).all_seen(rollout_fact(e)));
+        return Some(finding.fact(fact(actuator)).facts(detail.take(6)).facts(rollout_fact(e)));
     }
     // Own components explain it, or an unknown one that may not be named.
     if !down.is_empty() {
@@ -122,7 +122,7 @@ pub(super) fn dependency_down(e: &Evidence) -> Option<Finding> {
 /// 503 of a health page whose body was not read.
 fn unread_health(e: &Evidence) -> Option<Finding> {
     let health = own_health(e).filter(|health| health.http_status == Some(503))?;
-    Some(unnamed(e, seen_by_us(health)).needs(&e.actuator))
+    Some(unnamed(e, probe_fact(health)).needs(&e.actuator))
 }
 
 fn unnamed(e: &Evidence, fact: String) -> Finding {
@@ -136,9 +136,9 @@ fn unnamed(e: &Evidence, fact: String) -> Finding {
         ),
     )
     .at_most(Confidence::Possible)
-    .seen(fact)
-    .seen("not seen: the components of its health page")
-    .all_seen(rollout_fact(e))
+    .fact(fact)
+    .fact("not seen: the components of its health page")
+    .facts(rollout_fact(e))
 }
 
 pub(super) fn disk_full(e: &Evidence) -> Option<Finding> {
@@ -150,8 +150,8 @@ pub(super) fn disk_full(e: &Evidence) -> Option<Finding> {
             format!("its health is DOWN because of {disk}: less space is free than its threshold"),
             "Free space on its volume, or enlarge it (`df -h` in the container shows which); a restart frees nothing",
         )
-        .seen(fact(actuator))
-        .seen(format!("component {disk}: DOWN")),
+        .fact(fact(actuator))
+        .fact(format!("component {disk}: DOWN")),
     )
 }
 
@@ -169,10 +169,10 @@ pub(super) fn liveness_broken(e: &Evidence) -> Option<Finding> {
             "it says itself that it cannot recover: its liveness state is BROKEN",
             "Restart it once. With a livenessProbe on /actuator/health/liveness the kubelet would have done so",
         )
-        .once()
-        .seen(what)
-        .seen(fact(actuator))
-        .all_seen(rollout_fact(e)),
+        .restart_once()
+        .fact(what)
+        .fact(fact(actuator))
+        .facts(rollout_fact(e)),
     )
 }
 
@@ -182,7 +182,7 @@ pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
     if let Some(refusing) = e.vantages.iter().find(|vantage| vantage.not_serving) {
         let message = "its gRPC health service says NOT_SERVING: it runs, and refuses requests";
         return Some(
-            Finding::new(Cause::OutOfService, message, ADVICE).at_most(Confidence::Likely).seen(seen_by_us(refusing)),
+            Finding::new(Cause::OutOfService, message, ADVICE).at_most(Confidence::Likely).fact(probe_fact(refusing)),
         );
     }
     let actuator = asked(e)?;
@@ -194,8 +194,8 @@ pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
     let because = if out.is_empty() { String::new() } else { format!(" ({})", list(&out[..out.len().min(4)])) };
     Some(
         Finding::new(Cause::OutOfService, format!("it refuses traffic on purpose: OUT_OF_SERVICE{because}"), ADVICE)
-            .seen(fact(actuator))
-            .all_seen(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
+            .fact(fact(actuator))
+            .facts(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
     )
 }
 
@@ -210,7 +210,7 @@ pub(super) fn health_unknown(e: &Evidence) -> Option<Finding> {
             format!("its health page answers 200 with the status UNKNOWN{because}: a check that looks at the status code alone misses that"),
             "Find the component that does not know how it is; Spring sorts UNKNOWN below UP, so no other one is worse",
         )
-        .seen(fact(actuator))
+        .fact(fact(actuator))
     })
 }
 

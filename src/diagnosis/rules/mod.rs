@@ -3,30 +3,36 @@
 use crate::api::{Cause, Diagnosis, MAX_ALTERNATIVES};
 use crate::diagnosis::evidence::Evidence;
 
-mod answer;
-pub mod conclude;
-mod crash;
-mod endpoint;
+pub mod conditions;
+mod config_missing;
+mod container_start;
+mod containers;
+mod crash_loop;
+mod dns_tls;
 mod finding;
 mod health;
-mod network;
-mod path;
-mod pods;
+mod image_pull;
+mod metrics_endpoint;
+mod metrics_page;
+mod out_of_memory;
 mod process;
 mod prometheus;
+mod queries;
+mod response;
 mod rollout;
-mod scrape;
-mod seen;
+mod scheduling;
+mod scrape_error;
 mod service;
 mod settings;
-mod silence;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod text;
+mod timeouts;
 mod unexplained;
-mod words;
+mod wrong_path;
 
-pub use conclude::{Conclusion, Conclusions, conclude};
+pub use conditions::{Conclusion, Conclusions, conclude};
 pub use finding::Finding;
 
 /// A small pure function: the finding, when everything that it needs was seen.
@@ -45,20 +51,20 @@ pub const RULES: &[(Cause, Rule)] = &[
     // Pods that do not run at all explain everything behind them: first those that are not meant to, then in the order
     // of a pod's life, so that each step was taken before the next is blamed.
     (Cause::ScaledToZero, rollout::scaled_to_zero),
-    (Cause::NodeLost, pods::node_lost),
-    (Cause::Unschedulable, pods::unschedulable),
-    (Cause::ImagePullFailed, pods::image_pull_failed),
-    (Cause::ConfigMissing, pods::config_missing),
-    (Cause::ContainerCannotStart, pods::container_cannot_start),
-    (Cause::InitContainerFailing, pods::init_container_failing),
+    (Cause::NodeLost, scheduling::node_lost),
+    (Cause::Unschedulable, scheduling::unschedulable),
+    (Cause::ImagePullFailed, image_pull::image_pull_failed),
+    (Cause::ConfigMissing, config_missing::config_missing),
+    (Cause::ContainerCannotStart, container_start::container_cannot_start),
+    (Cause::InitContainerFailing, container_start::init_container_failing),
     // Containers that ran and ended: what the kernel and the process itself say beats what is guessed from a code, and
     // configuration beats the database, for a process that is not configured names both.
-    (Cause::OutOfMemory, crash::out_of_memory),
-    (Cause::CrashLoopConfig, crash::crash_loop_config),
-    (Cause::CrashLoopDatabase, crash::crash_loop_database),
-    (Cause::CrashLoopKilledByLiveness, crash::crash_loop_killed_by_liveness),
-    (Cause::ExitedCleanly, crash::exited_cleanly),
-    (Cause::CrashLoop, crash::crash_loop),
+    (Cause::OutOfMemory, out_of_memory::out_of_memory),
+    (Cause::CrashLoopConfig, crash_loop::crash_loop_config),
+    (Cause::CrashLoopDatabase, crash_loop::crash_loop_database),
+    (Cause::CrashLoopKilledByLiveness, crash_loop::crash_loop_killed_by_liveness),
+    (Cause::ExitedCleanly, crash_loop::exited_cleanly),
+    (Cause::CrashLoop, crash_loop::crash_loop),
     // No pod has a reason of its own: then the rollout itself is the news, and how the replicas stand beside each other.
     (Cause::RolloutInProgress, rollout::rollout_in_progress),
     (Cause::RolloutStuck, rollout::rollout_stuck),
@@ -84,23 +90,23 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::LivenessBroken, health::liveness_broken),
     (Cause::OutOfService, health::out_of_service),
     (Cause::HealthUnknown, health::health_unknown),
-    // Silence, with a second witness: a part of it is dead, all of it hangs, or one page is slow.
+    // Silence, with a second second_probe: a part of it is dead, all of it hangs, or one page is slow.
     (Cause::MainPortDead, process::main_port_dead),
-    (Cause::Hung, silence::hung),
-    (Cause::SlowMetrics, silence::slow_metrics),
+    (Cause::Hung, timeouts::hung),
+    (Cause::SlowMetrics, timeouts::slow_metrics),
     // The metrics page is 404: what is known to be set beats what is known to be missing, and that beats another path.
-    (Cause::EndpointDisabled, endpoint::endpoint_disabled),
-    (Cause::EndpointNotExposed, endpoint::endpoint_not_exposed),
-    (Cause::RegistryMissing, endpoint::registry_missing),
-    (Cause::WrongPath, path::wrong_path),
+    (Cause::EndpointDisabled, metrics_endpoint::endpoint_disabled),
+    (Cause::EndpointNotExposed, metrics_endpoint::endpoint_not_exposed),
+    (Cause::RegistryMissing, metrics_endpoint::registry_missing),
+    (Cause::WrongPath, wrong_path::wrong_path),
     // An answer that is not the one that was asked for, by its status, then by its content.
-    (Cause::AuthenticationRequired, answer::authentication_required),
-    (Cause::NotMetrics, answer::not_metrics),
-    (Cause::MalformedMetrics, answer::malformed_metrics),
-    (Cause::TooLarge, answer::too_large),
-    (Cause::MetricMissing, answer::metric_missing),
-    (Cause::ServerError, answer::server_error),
-    (Cause::RateLimited, answer::rate_limited),
+    (Cause::AuthenticationRequired, response::authentication_required),
+    (Cause::NotMetrics, response::not_metrics),
+    (Cause::MalformedMetrics, response::malformed_metrics),
+    (Cause::TooLarge, response::too_large),
+    (Cause::MetricMissing, response::metric_missing),
+    (Cause::ServerError, response::server_error),
+    (Cause::RateLimited, response::rate_limited),
     // Our probe is fine: what is left lies between Prometheus and the backend. A wrong address before a barred way, a
     // policy that can be named before a firewall that cannot, a drop before a refusal, and no target last.
     (Cause::StaleTarget, prometheus::stale_target),
@@ -111,13 +117,13 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::NotYetScraped, prometheus::not_yet_scraped),
     (Cause::PrometheusDown, prometheus::prometheus_down),
     // Names and certificates speak for themselves: nothing above matches what failed there.
-    (Cause::DNSNotFound, network::dns_not_found),
-    (Cause::DNSBroken, network::dns_broken),
-    (Cause::CertificateExpired, network::certificate_expired),
-    (Cause::CertificateUntrusted, network::certificate_untrusted),
-    (Cause::CertificateWrongName, network::certificate_wrong_name),
-    (Cause::SchemeMismatch, network::scheme_mismatch),
-    (Cause::ClientCertificateRequired, network::client_certificate_required),
+    (Cause::DNSNotFound, dns_tls::dns_not_found),
+    (Cause::DNSBroken, dns_tls::dns_broken),
+    (Cause::CertificateExpired, dns_tls::certificate_expired),
+    (Cause::CertificateUntrusted, dns_tls::certificate_untrusted),
+    (Cause::CertificateWrongName, dns_tls::certificate_wrong_name),
+    (Cause::SchemeMismatch, dns_tls::scheme_mismatch),
+    (Cause::ClientCertificateRequired, dns_tls::client_certificate_required),
     // No failure at all: it is only slow, or only new.
     (Cause::Slow, unexplained::slow),
     (Cause::NotProbed, spec::not_probed),

@@ -1,15 +1,15 @@
 //! The process behind the port: bound elsewhere, starting, never started, half dead, hung.
 
 use super::Finding;
-use super::rollout::{rollout_fact, startup};
-use super::scrape::{Scrape, failing, failing_with, seen_by_prometheus};
-use super::seen::{
+use super::queries::{
     actuator, actuator_port, answers, began, closest, fails, is_refused, is_target, own_page, pod_vantages, pods,
-    port_of, process_fails, process_port, reaches_port, seen_by_us, separate_actuator_port, target, vantage, waiting,
+    port_of, probe_fact, process_fails, process_port, reaches_port, separate_actuator_port, target, vantage, waiting,
     workload,
 };
-use super::settings::{Setting, application, how_to_set, less_sure, setting, told};
-use super::words::{kubectl, some, stamp, url};
+use super::rollout::{rollout_fact, startup};
+use super::scrape_error::{ScrapeError, failing, failing_with, scrape_fact};
+use super::settings::{Setting, application, how_to_set, less_certain, setting, setting_fact};
+use super::text::{kubectl, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Container, Evidence, Pod, Vantage};
 
@@ -37,16 +37,16 @@ pub(super) fn bound_to_loopback(e: &Evidence) -> Option<Finding> {
         None => &["SERVER_ADDRESS", "MANAGEMENT_SERVER_ADDRESS"],
     };
     let name = names.iter().find(|name| setting(e, name).is_loopback())?;
-    let fact = told(e, name)?;
+    let fact = setting_fact(e, name)?;
     let running = pods(e).iter().any(|pod| pod.containers.iter().any(|c| c.running_since.is_some()));
     let finding = Finding::new(
         Cause::BoundToLoopback,
         format!("port {port} is refused because its process listens on loopback only: {fact}"),
         format!("Listen on all addresses: {}", how_to_set(e, name, "0.0.0.0")),
     )
-    .seen(fact)
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .all_seen(rollout_fact(e));
+    .fact(fact)
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .facts(rollout_fact(e));
     Some(if running { finding } else { finding.at_most(Confidence::Likely) })
 }
 
@@ -75,13 +75,13 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
         _ => return None,
     };
     if name == "MANAGEMENT_SERVER_PORT" && management.is_word("-1") {
-        let fact = told(e, name)?;
+        let fact = setting_fact(e, name)?;
         let advice = format!("Give the management server a port again: {}", how_to_set(e, name, &port.to_string()));
         let message = format!("nothing is managed over HTTP: {fact} switches the management server off");
-        return Some(Finding::new(Cause::WrongPort, message, advice).seen(fact).all_seen(rollout_fact(e)));
+        return Some(Finding::new(Cause::WrongPort, message, advice).fact(fact).facts(rollout_fact(e)));
     }
     let other = setting(e, name).port().filter(|other| *other != port)?;
-    let fact = told(e, name)?;
+    let fact = setting_fact(e, name)?;
     let open = actuator(e).filter(|a| actuator_port(a) == Some(other) && a.base_status.is_some());
     let what = if refused { "is refused" } else { "answers 404" };
     Some(
@@ -90,10 +90,10 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("port {port} {what}: its process serves this on port {other} ({fact})"),
             format!("{}, or {}", ask_at(e, other), how_to_set(e, name, &port.to_string())),
         )
-        .seen(fact)
-        .seen(seen_by_us(page))
-        .all_seen(open.map(|actuator| format!("{} answers", url(&actuator.base))))
-        .all_seen(rollout_fact(e)),
+        .fact(fact)
+        .fact(probe_fact(page))
+        .facts(open.map(|actuator| format!("{} answers", url(&actuator.base))))
+        .facts(rollout_fact(e)),
     )
 }
 
@@ -125,9 +125,9 @@ fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("port {} does not serve this: {base} on port {other} lists {id}", process_port(e)),
             ask_at(e, other),
         )
-        .seen(seen_by_us(page))
-        .seen(format!("{base} lists {id}"))
-        .all_seen(rollout_fact(e)),
+        .fact(probe_fact(page))
+        .fact(format!("{base} lists {id}"))
+        .facts(rollout_fact(e)),
     )
 }
 
@@ -162,16 +162,16 @@ fn undeclared(e: &Evidence) -> Option<Finding> {
         ),
     )
     .at_most(Confidence::Likely)
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .seen(has)
-    .all_seen(rollout_fact(e));
-    Some(less_sure(e, finding, &expected))
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .fact(has)
+    .facts(rollout_fact(e));
+    Some(less_certain(e, finding, &expected))
 }
 
 /// Prometheus is refused at a port that nobody else asks.
 fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
     let ours = target(e).filter(|target| target.ok)?;
-    let (scraped, why) = failing_with(e, |why| why == Scrape::Refused)?;
+    let (scraped, why) = failing_with(e, |why| why == ScrapeError::Refused)?;
     let port = port_of(&scraped.url).filter(|port| !reaches_port(e, *port))?;
     let open = ours.port.unwrap_or(e.subject.port);
     Some(
@@ -181,9 +181,9 @@ fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("Correct the port of Prometheus' target, or have the process listen on {port}; `vigie probe {}` shows what is there", url(&scraped.url)),
         )
         .at_most(Confidence::Likely)
-        .seen(seen_by_prometheus(scraped, why))
-        .seen(seen_by_us(ours))
-        .unseen(format!("port {port} from here")),
+        .fact(scrape_fact(scraped, why))
+        .fact(probe_fact(ours))
+        .lacking(format!("port {port} from here")),
     )
 }
 
@@ -237,11 +237,11 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
             format!("pod {} {what} since {} and does not answer yet{again}; it has until {until}", pod.name, stamp(at)),
             format!("Wait until {until}; a restart would only begin anew. If it needs longer, raise spec.startupSeconds or its startupProbe's budget"),
         )
-        .all_seen(before)
+        .facts(before)
         .at_most(Confidence::Likely)
-        .seen(format!("budget for starting: {} s", e.subject.startup_seconds))
-        .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-        .all_seen(rollout_fact(e)),
+        .fact(format!("budget for starting: {} s", e.subject.startup_seconds))
+        .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+        .facts(rollout_fact(e)),
     )
 }
 
@@ -275,10 +275,10 @@ pub(super) fn never_started_listening(e: &Evidence) -> Option<Finding> {
             kubectl(e, format_args!("exec {} -c {} -- jstack 1", pod.name, container.name))
         ),
     )
-    .once()
-    .seen(format!("container {}: running, 0 restarts", container.name))
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .all_seen(rollout_fact(e));
+    .restart_once()
+    .fact(format!("container {}: running, 0 restarts", container.name))
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .facts(rollout_fact(e));
     Some(if closest(e).iter().any(|vantage| vantage.name != "target") {
         finding
     } else {
@@ -326,14 +326,14 @@ fn stopped_listening(e: &Evidence) -> Option<Finding> {
             kubectl(e, format_args!("logs {} -c {} --tail=50", pod.name, container.name))
         ),
     )
-    .once()
+    .restart_once()
     .at_most(Confidence::Likely)
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .all_seen(failing(e).first().map(|(target, why)| seen_by_prometheus(target, *why)))
-    .all_seen(
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .facts(failing(e).first().map(|(target, why)| scrape_fact(target, *why)))
+    .facts(
         container.running_since.map(|since| format!("container {}: running since {}", container.name, stamp(since))),
     );
-    Some(finding.all_seen(rollout_fact(e)))
+    Some(finding.facts(rollout_fact(e)))
 }
 
 fn beside_management(e: &Evidence) -> Option<Finding> {
@@ -356,9 +356,9 @@ fn beside_management(e: &Evidence) -> Option<Finding> {
                 thread_dump(e)
             ),
         )
-        .once()
-        .seen(seen_by_us(main))
-        .seen(format!("{}: health is UP", url(&actuator.base)))
+        .restart_once()
+        .fact(probe_fact(main))
+        .fact(format!("{}: health is UP", url(&actuator.base)))
         .needs(&e.pods),
     )
 }

@@ -2,17 +2,17 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::seen::{began, fails, pod_vantages, pods, seen_by_us, target, warnings, workload};
-use super::words::{kubectl, kubectl_name, some, stamp, undo, workload_name};
+use super::queries::{began, fails, pod_vantages, pods, probe_fact, target, warnings, workload};
+use super::text::{kubectl, kubectl_name, some, stamp, undo, workload_name};
 use super::{Finding, is_explained_before, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass, WorkloadKind};
 use crate::diagnosis::evidence::{Evidence, Pod, Vantage, Workload};
 
 /// Kubernetes' default progressDeadlineSeconds of a Deployment; other kinds have none, and are given as much.
-const PROGRESS: SignedDuration = SignedDuration::from_secs(600);
+const PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_secs(600);
 /// How long after a pod's budget for starting a failure still begins "right after" the new template: the rollout
 /// itself, and the probes that confirm it.
-const AFTERMATH: SignedDuration = SignedDuration::from_mins(5);
+const AFTER_ROLLOUT: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn startup(e: &Evidence) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(e.subject.startup_seconds).unwrap_or(i64::MAX))
@@ -34,7 +34,7 @@ pub(super) fn scaled_to_zero(e: &Evidence) -> Option<Finding> {
             format!("{name} is scaled to zero: there is nothing that could answer"),
             advice,
         )
-        .seen(format!("{name} wants 0 replicas")),
+        .fact(format!("{name} wants 0 replicas")),
     )
 }
 
@@ -47,7 +47,7 @@ fn is_unfinished(workload: &Workload) -> bool {
 fn is_stuck(e: &Evidence, workload: &Workload) -> bool {
     // A Deployment says so itself.
     let says_so = e.subject.workload.as_ref().is_none_or(|w| w.kind == WorkloadKind::Deployment);
-    let limit = PROGRESS.max(startup(e));
+    let limit = PROGRESS_DEADLINE.max(startup(e));
     let late = || workload.template_since.is_some_and(|since| e.gathered_at > since + limit);
     workload.deadline_exceeded || (!says_so && is_unfinished(workload) && late())
 }
@@ -80,7 +80,7 @@ pub(super) fn rollout_in_progress(e: &Evidence) -> Option<Finding> {
             advice,
         )
         .at_most(Confidence::Likely)
-        .all_seen(workload.template_since.map(|at| format!("its newest template is from {}", stamp(at))))
+        .facts(workload.template_since.map(|at| format!("its newest template is from {}", stamp(at))))
         .needs(&e.pods),
     )
 }
@@ -114,8 +114,8 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
             format!("the rollout of {name} does not get on{whose}: {}", progress(workload)),
             advice,
         )
-        .seen(format!("{name}: {fact}"))
-        .all_seen(waits.and_then(|pod| {
+        .fact(format!("{name}: {fact}"))
+        .facts(waits.and_then(|pod| {
             warnings(e, pod, &["Unhealthy"]).next()?;
             Some(format!("pod {}: the kubelet's probe of it fails", pod.name))
         }))
@@ -156,15 +156,15 @@ pub(super) fn one_replica_bad(e: &Evidence) -> Option<Finding> {
         format!("pod {}{how} fails while {} of {} pass", some(&bad, 3), good.len(), good.len() + bad.len()),
         format!("Replace that pod only: {}; the others are well", kubectl(e, format_args!("delete pod {first}"))),
     )
-    .once();
+    .restart_once();
     Some(match vantage {
-        Some(vantage) => finding.seen(seen_by_us(vantage)).seen(format!("passing: pod {}", some(&good, 4))),
-        None => finding.seen(format!("pod {} is not Ready", some(&bad, 4))).unseen("the pods at their own addresses"),
+        Some(vantage) => finding.fact(probe_fact(vantage)).fact(format!("passing: pod {}", some(&good, 4))),
+        None => finding.fact(format!("pod {} is not Ready", some(&bad, 4))).lacking("the pods at their own addresses"),
     })
 }
 
 /// Ways of failing that a new template may have brought, and that say nothing more by themselves.
-const UNTOLD: &[ErrorClass] = &[
+const UNSPECIFIC: &[ErrorClass] = &[
     ErrorClass::Refused,
     ErrorClass::ConnectTimeout,
     ErrorClass::Reset,
@@ -177,7 +177,7 @@ const UNTOLD: &[ErrorClass] = &[
 
 /// Causes that name the very setting or part that is wrong: they are worth more than "go back", and tell of the rollout
 /// in their own evidence.
-const NAMED: &[Cause] = &[
+const MORE_SPECIFIC: &[Cause] = &[
     Cause::ServiceSelectsNothing,
     Cause::ServicePortMismatch,
     Cause::BoundToLoopback,
@@ -199,7 +199,7 @@ const NAMED: &[Cause] = &[
 pub(super) fn rollout_before(e: &Evidence) -> Option<Timestamp> {
     let template = workload(e).filter(|workload| !workload.only_restarted)?.template_since?;
     let bad = e.history.bad_since?;
-    let right_after = bad >= template && bad <= template + startup(e) + AFTERMATH;
+    let right_after = bad >= template && bad <= template + startup(e) + AFTER_ROLLOUT;
     // What was bad before the template came was not broken by it.
     let was_well = e.history.last_healthy.is_some();
     (right_after && was_well).then_some(template)
@@ -218,8 +218,8 @@ pub(super) fn bad_since_rollout(e: &Evidence) -> Option<Finding> {
     let undo = undo(e)?;
     let workload = workload(e)?;
     let all_fail = pod_vantages(e).all(|(_, vantage)| !vantage.ok);
-    let untold = target.error_class.is_some_and(|class| UNTOLD.contains(&class));
-    if !all_fail || !untold || is_explained_before(e, Cause::BadSinceRollout) || matches_any(e, NAMED) {
+    let unspecific = target.error_class.is_some_and(|class| UNSPECIFIC.contains(&class));
+    if !all_fail || !unspecific || is_explained_before(e, Cause::BadSinceRollout) || matches_any(e, MORE_SPECIFIC) {
         return None;
     }
     let name = workload_name(e);
@@ -229,11 +229,11 @@ pub(super) fn bad_since_rollout(e: &Evidence) -> Option<Finding> {
         format!("all of {name} fails since right after its new template of {}{revision}", stamp(template)),
         format!("Go back to the template before: {undo}. A restart starts the same template again"),
     )
-    .seen(seen_by_us(target))
-    .all_seen(e.history.bad_since.map(|at| format!("bad since {}", stamp(at))))
-    .all_seen(e.history.last_healthy.map(|at| format!("healthy last at {}", stamp(at))));
+    .fact(probe_fact(target))
+    .facts(e.history.bad_since.map(|at| format!("bad since {}", stamp(at))))
+    .facts(e.history.last_healthy.map(|at| format!("healthy last at {}", stamp(at))));
     let probed = pod_vantages(e).next().is_some();
-    Some(if probed { finding } else { finding.unseen("the pods at their own addresses") })
+    Some(if probed { finding } else { finding.lacking("the pods at their own addresses") })
 }
 
 pub(super) fn flapping(e: &Evidence) -> Option<Finding> {
@@ -245,6 +245,6 @@ pub(super) fn flapping(e: &Evidence) -> Option<Finding> {
             "Look for what comes and goes: one bad replica behind a Service, a limit that is reached under load, a garbage collector, a probe timeout that is too tight",
         )
         .at_most(Confidence::Likely)
-        .all_seen(target(e).map(seen_by_us)),
+        .facts(target(e).map(probe_fact)),
     )
 }

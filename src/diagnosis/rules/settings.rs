@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::Finding;
-use super::seen::{pods, process_port};
-use super::words::{set_env, value};
+use super::queries::{pods, process_port};
+use super::text::{set_env, value};
 use crate::api::Confidence;
 use crate::diagnosis::evidence::{Container, EnvValue, Evidence, Pod};
 
@@ -97,7 +97,7 @@ pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
 }
 
 /// `NAME=value`, and where that stands.
-pub(super) fn told(e: &Evidence, name: &str) -> Option<String> {
+pub(super) fn setting_fact(e: &Evidence, name: &str) -> Option<String> {
     let container = application(e)?;
     let is = setting(e, name);
     let place = container.value_sources.get(name).map(|place| format!(" (from {place})")).unwrap_or_default();
@@ -123,11 +123,11 @@ pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
 }
 
 /// The finding, at most Likely when one of these settings was not seen.
-pub(super) fn less_sure(e: &Evidence, finding: Finding, names: &[&str]) -> Finding {
+pub(super) fn less_certain(e: &Evidence, finding: Finding, names: &[&str]) -> Finding {
     let unknown = names.iter().filter_map(|name| match setting(e, name) {
         Setting::Unknown(why) => Some(format!("not seen: {why}")),
         Setting::Is(_) | Setting::Absent => None,
     });
     let unknown: Vec<String> = unknown.collect();
-    if unknown.is_empty() { finding } else { finding.at_most(Confidence::Likely).all_seen(unknown) }
+    if unknown.is_empty() { finding } else { finding.at_most(Confidence::Likely).facts(unknown) }
 }

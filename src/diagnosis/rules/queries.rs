@@ -185,7 +185,7 @@ pub(super) fn path_of(url: &str) -> &str {
 pub(super) fn unfinished_rollout(e: &Evidence) -> Option<String> {
     let workload = workload(e)?;
     let unfinished = workload.deadline_exceeded || workload.updated < workload.wanted;
-    let name = super::words::workload_name(e);
+    let name = super::text::workload_name(e);
     unfinished
         .then(|| format!("the rollout of {name} cannot finish: {} of {} updated", workload.updated, workload.wanted))
 }
@@ -196,7 +196,7 @@ pub(super) fn began(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// What was seen of the target, as a fact.
-pub(super) fn seen_by_us(vantage: &Vantage) -> String {
+pub(super) fn probe_fact(vantage: &Vantage) -> String {
     let how = match (vantage.ok, vantage.error_class, vantage.phase) {
         (true, ..) => "passes".to_owned(),
         (false, Some(class), Some(phase)) => format!("{class} in {phase}"),

@@ -2,12 +2,12 @@
 
 use jiff::SignedDuration;
 
-use super::words::url;
+use super::text::url;
 use crate::diagnosis::evidence::{Evidence, ScrapeTarget};
 
 /// Why a scrape failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scrape {
+pub(super) enum ScrapeError {
     /// No answer in time; `true` when it was the attempt to connect.
     Timeout(bool),
     /// The answer began, and did not end in time: packets do flow.
@@ -57,9 +57,9 @@ const BROKEN: [&str; 9] = [
     "EOF",
 ];
 
-impl Scrape {
+impl ScrapeError {
     /// In a person's words.
-    pub(super) fn said(self) -> String {
+    pub(super) fn text(self) -> String {
         let said = match self {
             Self::Timeout(true) => "i/o timeout while it connects",
             Self::Timeout(false) => "context deadline exceeded",
@@ -171,22 +171,22 @@ pub(super) fn is_stale(e: &Evidence, target: &ScrapeTarget) -> bool {
 }
 
 /// The targets that fail now, and why: what is stale says nothing.
-pub(super) fn failing(e: &Evidence) -> Vec<(&ScrapeTarget, Scrape)> {
+pub(super) fn failing(e: &Evidence) -> Vec<(&ScrapeTarget, ScrapeError)> {
     let targets = e.prometheus.found().into_iter().flat_map(|prometheus| &prometheus.targets);
     targets
         .filter(|target| target.health == "down" && !is_stale(e, target))
-        .map(|target| (target, Scrape::of(&target.last_error)))
+        .map(|target| (target, ScrapeError::of(&target.last_error)))
         .collect()
 }
 
 /// The first target that fails in one of these ways.
-pub(super) fn failing_with(e: &Evidence, holds: impl Fn(Scrape) -> bool) -> Option<(&ScrapeTarget, Scrape)> {
+pub(super) fn failing_with(e: &Evidence, holds: impl Fn(ScrapeError) -> bool) -> Option<(&ScrapeTarget, ScrapeError)> {
     failing(e).into_iter().find(|(_, why)| holds(*why))
 }
 
 /// What Prometheus says, as a fact.
-pub(super) fn seen_by_prometheus(target: &ScrapeTarget, why: Scrape) -> String {
-    format!("Prometheus: {} is {}: {}", url(&target.url), super::words::value(&target.health), why.said())
+pub(super) fn scrape_fact(target: &ScrapeTarget, why: ScrapeError) -> String {
+    format!("Prometheus: {} is {}: {}", url(&target.url), super::text::value(&target.health), why.text())
 }
 
 #[cfg(test)]
@@ -197,50 +197,53 @@ mod tests {
     fn the_words_of_prometheus_become_facts() {
         let get = "Get \"http://10.0.0.1:8081/actuator/prometheus\": ";
         let cases = [
-            ("context deadline exceeded", Scrape::Timeout(false)),
-            ("dial tcp 10.0.0.1:8081: i/o timeout", Scrape::Timeout(true)),
-            ("dial tcp 10.0.0.1:8081: connect: connection refused", Scrape::Refused),
-            ("dial tcp 10.0.0.1:8081: connect: no route to host", Scrape::NoRoute),
-            ("read tcp 10.0.0.2:1->10.0.0.1:8081: read: connection reset by peer", Scrape::Reset),
-            ("EOF", Scrape::Reset),
-            ("dial tcp: lookup web on 10.96.0.10:53: no such host", Scrape::NoSuchHost),
-            ("dial tcp: lookup web on 10.96.0.10:53: read udp: i/o timeout", Scrape::Resolver),
-            ("dial tcp: lookup web on 10.96.0.10:53: server misbehaving", Scrape::Resolver),
-            ("x509: certificate has expired or is not yet valid: current time …", Scrape::Expired),
+            ("context deadline exceeded", ScrapeError::Timeout(false)),
+            ("dial tcp 10.0.0.1:8081: i/o timeout", ScrapeError::Timeout(true)),
+            ("dial tcp 10.0.0.1:8081: connect: connection refused", ScrapeError::Refused),
+            ("dial tcp 10.0.0.1:8081: connect: no route to host", ScrapeError::NoRoute),
+            ("read tcp 10.0.0.2:1->10.0.0.1:8081: read: connection reset by peer", ScrapeError::Reset),
+            ("EOF", ScrapeError::Reset),
+            ("dial tcp: lookup web on 10.96.0.10:53: no such host", ScrapeError::NoSuchHost),
+            ("dial tcp: lookup web on 10.96.0.10:53: read udp: i/o timeout", ScrapeError::Resolver),
+            ("dial tcp: lookup web on 10.96.0.10:53: server misbehaving", ScrapeError::Resolver),
+            ("x509: certificate has expired or is not yet valid: current time …", ScrapeError::Expired),
             (
                 "tls: failed to verify certificate: x509: certificate signed by unknown authority",
-                Scrape::UnknownAuthority,
+                ScrapeError::UnknownAuthority,
             ),
-            ("x509: certificate is valid for a.example.com, not b.example.com", Scrape::WrongName),
+            ("x509: certificate is valid for a.example.com, not b.example.com", ScrapeError::WrongName),
             (
                 "x509: cannot validate certificate for 10.0.0.1 because it doesn't contain any IP SANs",
-                Scrape::WrongName,
+                ScrapeError::WrongName,
             ),
-            ("remote error: tls: certificate required", Scrape::ClientCertificate),
-            ("http: server gave HTTP response to HTTPS client", Scrape::Scheme),
-            ("net/http: HTTP/1.x transport connection broken: malformed HTTP response \"\\x15\\x03\"", Scrape::Scheme),
+            ("remote error: tls: certificate required", ScrapeError::ClientCertificate),
+            ("http: server gave HTTP response to HTTPS client", ScrapeError::Scheme),
+            (
+                "net/http: HTTP/1.x transport connection broken: malformed HTTP response \"\\x15\\x03\"",
+                ScrapeError::Scheme,
+            ),
         ];
         for (error, fact) in cases {
-            assert_eq!(Scrape::of(&format!("{get}{error}")), fact, "{error}");
+            assert_eq!(ScrapeError::of(&format!("{get}{error}")), fact, "{error}");
         }
         for (error, fact) in [
-            ("server returned HTTP status 404 Not Found", Scrape::Status(404)),
-            ("server returned HTTP status 503 ", Scrape::Status(503)),
-            ("received unsupported Content-Type \"text/html\"", Scrape::ContentType),
-            ("non-compliant scrape target sending blank Content-Type and no fallback", Scrape::ContentType),
-            ("body size limit exceeded", Scrape::TooLarge),
-            ("sample limit exceeded", Scrape::TooLarge),
-            ("expected value after metric, got \"x\" (\"INVALID\") while parsing: \"x y\"", Scrape::Malformed),
-            ("\"INVALID\" is not a valid start token", Scrape::Malformed),
-            ("data does not end with # EOF", Scrape::Malformed),
-            ("something new", Scrape::Other),
+            ("server returned HTTP status 404 Not Found", ScrapeError::Status(404)),
+            ("server returned HTTP status 503 ", ScrapeError::Status(503)),
+            ("received unsupported Content-Type \"text/html\"", ScrapeError::ContentType),
+            ("non-compliant scrape target sending blank Content-Type and no fallback", ScrapeError::ContentType),
+            ("body size limit exceeded", ScrapeError::TooLarge),
+            ("sample limit exceeded", ScrapeError::TooLarge),
+            ("expected value after metric, got \"x\" (\"INVALID\") while parsing: \"x y\"", ScrapeError::Malformed),
+            ("\"INVALID\" is not a valid start token", ScrapeError::Malformed),
+            ("data does not end with # EOF", ScrapeError::Malformed),
+            ("something new", ScrapeError::Other),
         ] {
-            assert_eq!(Scrape::of(error), fact, "{error}");
+            assert_eq!(ScrapeError::of(error), fact, "{error}");
         }
     }
 
     #[test]
     fn what_a_backend_writes_into_its_status_line_is_not_taken_for_prometheus_words() {
-        assert_eq!(Scrape::of("server returned HTTP status 500 connection refused"), Scrape::Status(500));
+        assert_eq!(ScrapeError::of("server returned HTTP status 500 connection refused"), ScrapeError::Status(500));
     }
 }

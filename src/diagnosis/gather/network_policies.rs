@@ -19,7 +19,7 @@ use crate::diagnosis::evidence::{Pod, Policy};
 const NAME_OF_NAMESPACE: &str = "kubernetes.io/metadata.name";
 
 /// Yes, no, or not known.
-type Known = Option<bool>;
+type Tristate = Option<bool>;
 
 /// Who wants in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,15 +43,15 @@ pub enum Peer {
 pub(super) type Port = Option<u16>;
 
 /// Who wants to reach the pods, and at which port of each.
-pub(super) type Wish<'a> = (&'a [Peer], &'a dyn Fn(&Pod) -> Port);
+pub(super) type PeersAndPort<'a> = (&'a [Peer], &'a dyn Fn(&Pod) -> Port);
 
 /// The policies that select any of `pods`, and whether each admits `prometheus` and `us`; `port` says which port of a
 /// pod each of the two wants.
 pub(super) fn policies(
     all: &[NetworkPolicy],
     pods: &[Pod],
-    (prometheus, prometheus_port): Wish<'_>,
-    (us, our_port): Wish<'_>,
+    (prometheus, prometheus_port): PeersAndPort<'_>,
+    (us, our_port): PeersAndPort<'_>,
 ) -> Vec<Policy> {
     let mut seen = Vec::new();
     for policy in all {
@@ -61,7 +61,7 @@ pub(super) fn policies(
         }
         let admits = |peers: &[Peer], port: &dyn Fn(&Pod) -> Port| {
             let cases = selected.iter().flat_map(|pod| peers.iter().map(|peer| (*pod, peer)));
-            agreed(cases.map(|(pod, peer)| admits(policy, peer, pod, port(pod))))
+            unanimous(cases.map(|(pod, peer)| admits(policy, peer, pod, port(pod))))
         };
         seen.push(Policy {
             name: policy.metadata.name.clone().unwrap_or_default(),
@@ -74,7 +74,7 @@ pub(super) fn policies(
 }
 
 /// Whether the labels of a peer's namespace matter to any of these, beyond its name.
-pub(super) fn ask_for_namespaces(all: &[NetworkPolicy]) -> bool {
+pub(super) fn need_namespace_labels(all: &[NetworkPolicy]) -> bool {
     let rules = all.iter().filter_map(|policy| policy.spec.as_ref()).flat_map(|spec| spec.ingress.iter().flatten());
     let peers = rules.flat_map(|rule| rule.from.iter().flatten());
     peers.filter_map(|peer| peer.namespace_selector.as_ref()).any(|selector| {
@@ -97,7 +97,7 @@ fn restricts_ingress(policy: &NetworkPolicy) -> bool {
     types.is_none_or(|types| types.is_empty() || types.iter().any(|type_| type_ == "Ingress"))
 }
 
-fn admits(policy: &NetworkPolicy, peer: &Peer, pod: &Pod, port: Port) -> Known {
+fn admits(policy: &NetworkPolicy, peer: &Peer, pod: &Pod, port: Port) -> Tristate {
     if !restricts_ingress(policy) {
         return Some(true);
     }
@@ -106,14 +106,14 @@ fn admits(policy: &NetworkPolicy, peer: &Peer, pod: &Pod, port: Port) -> Known {
     any(rules.map(|rule| both(admits_peer(rule, peer, namespace), admits_port(rule, pod, port))))
 }
 
-fn admits_peer(rule: &NetworkPolicyIngressRule, peer: &Peer, namespace: &str) -> Known {
+fn admits_peer(rule: &NetworkPolicyIngressRule, peer: &Peer, namespace: &str) -> Tristate {
     match rule.from.as_deref().unwrap_or_default() {
         [] => Some(true),
         peers => any(peers.iter().map(|described| is_described(peer, described, namespace))),
     }
 }
 
-fn is_described(peer: &Peer, described: &NetworkPolicyPeer, own_namespace: &str) -> Known {
+fn is_described(peer: &Peer, described: &NetworkPolicyPeer, own_namespace: &str) -> Tristate {
     if let Some(block) = &described.ip_block {
         return is_within(peer, block);
     }
@@ -133,7 +133,7 @@ fn is_described(peer: &Peer, described: &NetworkPolicyPeer, own_namespace: &str)
     both(by_namespace, by_labels)
 }
 
-fn is_within(peer: &Peer, block: &IPBlock) -> Known {
+fn is_within(peer: &Peer, block: &IPBlock) -> Tristate {
     let cidr: IpNet = block.cidr.parse().ok()?;
     let except: Vec<IpNet> = block.except.iter().flatten().filter_map(|text| text.parse().ok()).collect();
     let of = |network: &IpNet| {
@@ -156,14 +156,14 @@ fn overlaps(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 
-fn admits_port(rule: &NetworkPolicyIngressRule, pod: &Pod, port: Port) -> Known {
+fn admits_port(rule: &NetworkPolicyIngressRule, pod: &Pod, port: Port) -> Tristate {
     match rule.ports.as_deref().unwrap_or_default() {
         [] => Some(true),
         ports => any(ports.iter().map(|described| is_port(described, pod, port))),
     }
 }
 
-fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Known {
+fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Tristate {
     if described.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
         return Some(false);
     }
@@ -181,13 +181,13 @@ fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Known {
 }
 
 /// Whether labels fit a selector; `label` gives the value of a label, and `None` when it cannot be known.
-fn matches<'a>(selector: &LabelSelector, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Known {
+fn matches<'a>(selector: &LabelSelector, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Tristate {
     let equal = selector.match_labels.iter().flatten().map(|(key, wanted)| Some(label(key)? == Some(wanted)));
     let expressions = selector.match_expressions.iter().flatten().map(|one| fits(one, label));
     equal.chain(expressions).fold(Some(true), both)
 }
 
-fn fits<'a>(expression: &LabelSelectorRequirement, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Known {
+fn fits<'a>(expression: &LabelSelectorRequirement, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Tristate {
     let value = label(&expression.key)?;
     let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|wanted| wanted == value));
     match expression.operator.as_str() {
@@ -199,7 +199,7 @@ fn fits<'a>(expression: &LabelSelectorRequirement, label: &dyn Fn(&str) -> Optio
     }
 }
 
-fn both(one: Known, other: Known) -> Known {
+fn both(one: Tristate, other: Tristate) -> Tristate {
     match (one, other) {
         (Some(false), _) | (_, Some(false)) => Some(false),
         (Some(true), Some(true)) => Some(true),
@@ -208,7 +208,7 @@ fn both(one: Known, other: Known) -> Known {
 }
 
 /// One yes is enough, and only noes are a no.
-fn any(cases: impl Iterator<Item = Known>) -> Known {
+fn any(cases: impl Iterator<Item = Tristate>) -> Tristate {
     let mut so_far = Some(false);
     for case in cases {
         so_far = match (so_far, case) {
@@ -221,14 +221,14 @@ fn any(cases: impl Iterator<Item = Known>) -> Known {
 }
 
 /// As [`any`], but nothing to judge by is not a no.
-fn any_or_unknown(cases: impl Iterator<Item = Known>) -> Known {
+fn any_or_unknown(cases: impl Iterator<Item = Tristate>) -> Tristate {
     let mut cases = cases.peekable();
     cases.peek()?;
     any(cases)
 }
 
 /// What all cases agree on; nothing when they differ, or there are none.
-fn agreed(mut cases: impl Iterator<Item = Known>) -> Known {
+fn unanimous(mut cases: impl Iterator<Item = Tristate>) -> Tristate {
     let first = cases.next()?;
     if cases.all(|case| case == first) { first } else { None }
 }

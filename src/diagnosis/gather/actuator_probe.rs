@@ -7,18 +7,18 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::vantages::vantage;
-use super::{actuator, network};
+use super::{actuator, service};
 use crate::api::ActuatorProbe;
 use crate::diagnosis::evidence::{Actuator, EnvValue, Evidence, Lookup, Pod, Vantage};
 use crate::probe::actuator::{Links, Reading, read};
 use crate::probe::{HttpOptions, Outcome, Prober, Request, Scheme};
 
 /// Where Spring Boot puts it (management.endpoints.web.base-path).
-const USUAL_BASE: &str = "/actuator";
+const DEFAULT_BASE: &str = "/actuator";
 /// The port of Spring Boot's main server (server.port).
-const USUAL_MAIN_PORT: u16 = 8080;
+const DEFAULT_MAIN_PORT: u16 = 8080;
 /// How many other paths are tried when there is none.
-const MOST_TRIED: usize = 6;
+const MAX_OTHER_PATHS: usize = 6;
 /// Settings that put something before every path.
 const CONTEXTS: [&str; 3] = ["MANAGEMENT_SERVER_BASE_PATH", "SERVER_SERVLET_CONTEXT_PATH", "SPRING_WEBFLUX_BASE_PATH"];
 /// The setting that moves the actuator.
@@ -26,7 +26,7 @@ const BASE: &str = "MANAGEMENT_ENDPOINTS_WEB_BASE_PATH";
 
 /// What was seen beside the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct ActuatorResult {
     /// `health`, where `probe.actuator` asks for it, and `main`.
     pub vantages: Vec<Vantage>,
     /// What the actuator said.
@@ -35,7 +35,7 @@ pub struct Beside {
 
 /// Whether something is wrong that an actuator could explain; where `probe.actuator` asks for its health, it is read in
 /// any case.
-pub fn is_worth_asking(evidence: &Evidence) -> bool {
+pub fn needs_actuator(evidence: &Evidence) -> bool {
     let scraped = evidence.prometheus.found();
     evidence.subject.wants_actuator
         || evidence.vantages.iter().any(|vantage| !vantage.ok)
@@ -44,14 +44,14 @@ pub fn is_worth_asking(evidence: &Evidence) -> bool {
 
 /// Asks beside the target what `like` asks of it; `spec` is `probe.actuator`. Takes two timeouts at most. Nothing is
 /// asked of what does not speak HTTP.
-pub async fn beside(
+pub async fn probe_actuator(
     prober: &Prober,
     spec: Option<&ActuatorProbe>,
     evidence: &Evidence,
     like: &Request,
     now: Timestamp,
-) -> Beside {
-    let Some(request) = of_actuator(spec, evidence, like) else { return Beside::default() };
+) -> ActuatorResult {
+    let Some(request) = of_actuator(spec, evidence, like) else { return ActuatorResult::default() };
     let is_bad = evidence.vantages.iter().any(|vantage| !vantage.ok);
     let base = base_path(spec, evidence);
     let main = main_port(evidence, like);
@@ -67,7 +67,7 @@ pub async fn beside(
         _ => BTreeMap::new(),
     };
     let seen = Actuator { tried, ..actuator(reading) };
-    Beside { vantages: health.into_iter().chain(main).collect(), actuator: Lookup::Found(seen) }
+    ActuatorResult { vantages: health.into_iter().chain(main).collect(), actuator: Lookup::Found(seen) }
 }
 
 fn health(reading: &Reading, request: &Request, now: Timestamp) -> Vantage {
@@ -89,8 +89,8 @@ fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request
     }
     let set = setting(evidence, "MANAGEMENT_SERVER_PORT").and_then(|port| port.trim().parse().ok());
     let port = given.or(set).filter(|port| *port > 0);
-    // Behind a Service the port of the target has another number in the pods.
-    let own = serving(evidence).next().and_then(|pod| Some((pod, network::port(evidence, None, pod)?)));
+    // RelatedObjects a Service the port of the target has another number in the pods.
+    let own = serving(evidence).next().and_then(|pod| Some((pod, service::pod_port(evidence, None, pod)?)));
     if let Some(port) = port.filter(|port| *port != like.target.port && own.is_none_or(|(_, own)| own != *port)) {
         request.target.port = port;
         if let Some(address) = serving(evidence).find_map(|pod| pod.addresses.first()) {
@@ -121,7 +121,7 @@ fn base_path(spec: Option<&ActuatorProbe>, evidence: &Evidence) -> String {
     let endpoint = ["/prometheus", "/health"].iter().find_map(|end| path.find(end));
     match endpoint.map(|at| &path[..at]) {
         Some(base) if !base.is_empty() => base.to_owned(),
-        _ => USUAL_BASE.to_owned(),
+        _ => DEFAULT_BASE.to_owned(),
     }
 }
 
@@ -132,7 +132,7 @@ fn candidates(evidence: &Evidence, known: &str) -> Vec<String> {
         if text.is_empty() { String::new() } else { format!("/{text}") }
     };
     let contexts = CONTEXTS.iter().filter_map(|name| setting(evidence, name)).map(part).chain([String::new()]);
-    let bases: Vec<String> = setting(evidence, BASE).map(part).into_iter().chain([USUAL_BASE.to_owned()]).collect();
+    let bases: Vec<String> = setting(evidence, BASE).map(part).into_iter().chain([DEFAULT_BASE.to_owned()]).collect();
     let mut paths: Vec<String> = Vec::new();
     for context in contexts {
         for base in bases.iter().map(|base| format!("{context}{base}")).chain([context.clone()]) {
@@ -142,7 +142,7 @@ fn candidates(evidence: &Evidence, known: &str) -> Vec<String> {
             }
         }
     }
-    paths.truncate(MOST_TRIED);
+    paths.truncate(MAX_OTHER_PATHS);
     paths
 }
 
@@ -172,9 +172,9 @@ async fn try_others(prober: &Prober, like: &Request, paths: Vec<String>) -> BTre
 /// Nobody guesses one that the pods do not declare.
 fn main_port(evidence: &Evidence, like: &Request) -> Option<Request> {
     let pod = serving(evidence).next()?;
-    let own = network::port(evidence, None, pod).unwrap_or(like.target.port);
+    let own = service::pod_port(evidence, None, pod).unwrap_or(like.target.port);
     let managed: u16 = setting(evidence, "MANAGEMENT_SERVER_PORT")?.trim().parse().ok()?;
-    let main = setting(evidence, "SERVER_PORT").and_then(|port| port.trim().parse().ok()).unwrap_or(USUAL_MAIN_PORT);
+    let main = setting(evidence, "SERVER_PORT").and_then(|port| port.trim().parse().ok()).unwrap_or(DEFAULT_MAIN_PORT);
     let declared = pod.containers.iter().flat_map(|container| &container.ports).any(|(_, port)| *port == main);
     if managed != own || main == own || !declared {
         return None;

@@ -1,10 +1,10 @@
 //! The conditions of a backend that come from its evidence (docs/api.md).
 
-use super::answer::page_passes;
 use super::prometheus::is_up;
-use super::scrape::is_stale;
-use super::seen::{pods, target};
-use super::words::workload_name;
+use super::queries::{pods, target};
+use super::response::page_passes;
+use super::scrape_error::is_stale;
+use super::text::workload_name;
 use super::{Finding, findings};
 use crate::api::{Cause, Reason, Truth};
 use crate::diagnosis::evidence::{Evidence, Lookup};

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::{Beside, Question, beside, is_worth_asking};
+use super::{ActuatorResult, Question, needs_actuator, probe_actuator};
 use crate::api::{ActuatorProbe, ErrorClass, MonitoredBackend};
 use crate::diagnosis::evidence::{Actuator, Container, EnvValue, Evidence, Lookup, Pod, Service};
 use crate::probe::{HttpOptions, Policy, Prober, Request, Scheme, Target};
@@ -75,13 +75,13 @@ fn request(address: SocketAddr, path: &str) -> Request {
     }
 }
 
-async fn ask(spec: Option<Value>, evidence: &Evidence, like: &Request) -> Beside {
+async fn ask(spec: Option<Value>, evidence: &Evidence, like: &Request) -> ActuatorResult {
     let spec: Option<ActuatorProbe> = spec.map(|spec| serde_json::from_value(spec).unwrap());
     let loopback = Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
-    beside(&Prober::new(loopback), spec.as_ref(), evidence, like, now()).await
+    probe_actuator(&Prober::new(loopback), spec.as_ref(), evidence, like, now()).await
 }
 
-fn found(beside: &Beside) -> &Actuator {
+fn found(beside: &ActuatorResult) -> &Actuator {
     beside.actuator.found().unwrap()
 }
 
@@ -152,10 +152,10 @@ async fn what_does_not_speak_http_has_no_actuator_unless_one_is_named() {
     let mut tcp = request(address, "");
     tcp.target.scheme = Scheme::Tcp;
     let seen = evidence("/", &[], &[]);
-    assert_eq!(ask(None, &seen, &tcp).await, Beside::default());
+    assert_eq!(ask(None, &seen, &tcp).await, ActuatorResult::default());
     let named = ask(Some(json!({"port": address.port(), "basePath": "/shop/actuator"})), &seen, &tcp).await;
     assert_eq!(found(&named).base_status, Some(200));
-    assert!(!is_worth_asking(&seen));
+    assert!(!needs_actuator(&seen));
     server.abort();
 }
 

@@ -1,11 +1,11 @@
 //! A path that answers 404 because what is asked for is under another one.
 
-use super::endpoint::{Missing, missing_page, page_path};
+use super::metrics_page::{Missing, missing_page, page_path};
+use super::queries::{actuator, own_page, path_of, probe_fact, target};
 use super::rollout::rollout_fact;
-use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{actuator, own_page, path_of, seen_by_us, target};
-use super::settings::{setting, told};
-use super::words::{list, path};
+use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
+use super::settings::{setting, setting_fact};
+use super::text::{list, path};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence};
 use crate::diagnosis::evidence::Evidence;
@@ -53,11 +53,11 @@ fn asked(e: &Evidence) -> Option<(Missing, Option<&'static str>)> {
     if !target.ok && target.http_status == Some(404) {
         let own = path(e.subject.path.split('?').next().unwrap_or_default()).unwrap_or("/");
         let id = own.contains("health").then_some("health");
-        return Some((Missing { path: own.to_owned(), fact: seen_by_us(target) }, id));
+        return Some((Missing { path: own.to_owned(), fact: probe_fact(target) }, id));
     }
-    let (scraped, why) = failing_with(e, |why| why == Scrape::Status(404))?;
+    let (scraped, why) = failing_with(e, |why| why == ScrapeError::Status(404))?;
     let path = path(path_of(&scraped.url)).unwrap_or("its path").to_owned();
-    Some((Missing { path, fact: seen_by_prometheus(scraped, why) }, Some("prometheus")))
+    Some((Missing { path, fact: scrape_fact(scraped, why) }, Some("prometheus")))
 }
 
 /// The path that is right, and what says so.
@@ -82,7 +82,7 @@ fn right_path(e: &Evidence, missing: &Missing, id: Option<&str>) -> Option<(Stri
     }
     let id = id?;
     let implied = implied(e, id).filter(|implied| other(implied))?;
-    let names: Vec<String> = moving(e, id).iter().filter_map(|name| told(e, name)).collect();
+    let names: Vec<String> = moving(e, id).iter().filter_map(|name| setting_fact(e, name)).collect();
     Some((implied, list(&names), Confidence::Likely))
 }
 
@@ -102,9 +102,9 @@ pub(super) fn wrong_path(e: &Evidence) -> Option<Finding> {
                 format!("Correct {whose} to {right}"),
             )
             .at_most(confidence)
-            .seen(fact)
-            .seen(why)
-            .all_seen(rollout_fact(e)),
+            .fact(fact)
+            .fact(why)
+            .facts(rollout_fact(e)),
         );
     }
     // Exposure explains a metrics page better than a guess about its path.
@@ -120,7 +120,7 @@ pub(super) fn wrong_path(e: &Evidence) -> Option<Finding> {
             "Correct the path of spec.target; look for a base path or a context path in the application's settings (MANAGEMENT_ENDPOINTS_WEB_BASE_PATH, SERVER_SERVLET_CONTEXT_PATH)",
         )
         .at_most(Confidence::Possible)
-        .seen(fact)
-        .seen("not seen: a path that answers"),
+        .fact(fact)
+        .fact("not seen: a path that answers"),
     )
 }

@@ -13,7 +13,7 @@ use crate::cluster::{CALL_TIMEOUT, CallError, Permission, within};
 use crate::diagnosis::evidence::Lookup;
 
 /// How much of a log is read at most, in bytes.
-const LONGEST_LOG: i64 = 16 << 10;
+const MAX_LOG: i64 = 16 << 10;
 
 /// Reads for one incident. Each call has a time limit, and none of them fails the whole.
 pub(super) struct Reader {
@@ -38,7 +38,7 @@ impl Reader {
     pub(super) async fn get<K: Namespaced>(&self, namespace: &str, name: &str) -> Lookup<K> {
         let permission = Permission::new::<K>("get", Some(namespace));
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        self.look(&permission, &format!("{namespace}/{name}"), api.get(name)).await
+        self.lookup(&permission, &format!("{namespace}/{name}"), api.get(name)).await
     }
 
     /// What an object is called and when it was changed, without what it holds.
@@ -46,7 +46,7 @@ impl Reader {
         let permission = Permission::new::<K>("get", Some(namespace));
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let get = async { api.get_metadata(name).await.map(|found| found.metadata) };
-        self.look(&permission, &format!("{namespace}/{name}"), get).await
+        self.lookup(&permission, &format!("{namespace}/{name}"), get).await
     }
 
     /// One object that lives in no namespace.
@@ -56,7 +56,7 @@ impl Reader {
     {
         let permission = Permission::new::<K>("get", None);
         let api: Api<K> = Api::all(self.client.clone());
-        self.look(&permission, name, api.get(name)).await
+        self.lookup(&permission, name, api.get(name)).await
     }
 
     /// The first objects of a namespace that `params` ask for: one page, as long as its limit says.
@@ -64,7 +64,7 @@ impl Reader {
         let permission = Permission::new::<K>("list", Some(namespace));
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let list = async { api.list(params).await.map(|list| list.items) };
-        self.look(&permission, &format!("namespace {namespace}"), list).await
+        self.lookup(&permission, &format!("namespace {namespace}"), list).await
     }
 
     /// The last lines of the log of a container, of its previous run where that is asked for.
@@ -81,14 +81,14 @@ impl Reader {
             container: Some(container.to_owned()),
             previous: is_previous,
             tail_lines: Some(i64::from(lines)),
-            limit_bytes: Some(LONGEST_LOG),
+            limit_bytes: Some(MAX_LOG),
             ..Default::default()
         };
         let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
-        self.look(&permission, &format!("{namespace}/{pod}"), api.logs(pod, &params)).await
+        self.lookup(&permission, &format!("{namespace}/{pod}"), api.logs(pod, &params)).await
     }
 
-    async fn look<T>(
+    async fn lookup<T>(
         &self,
         permission: &Permission<'_>,
         of: &str,

@@ -2,36 +2,38 @@
 
 use super::Finding;
 use super::process::thread_dump;
+use super::queries::{actuator, answers, closest, fails, is_target, own_page, pods, probe_fact, target, vantage};
 use super::rollout::rollout_fact;
-use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{actuator, answers, closest, fails, is_target, own_page, pods, seen_by_us, target, vantage};
-use super::words::url;
+use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
+use super::text::url;
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Actuator, Evidence, Lookup};
 
-/// What a second witness of the same process says.
-enum Witness {
+/// What a second second_probe of the same process says.
+enum SecondProbe {
     /// It answers: the process lives.
     Answers,
     /// It is silent too; what it is.
     Silent(String),
     /// Nobody asked it.
-    Unasked,
+    NotAsked,
 }
 
 /// The liveness group, else the link list: neither waits for a database.
-fn witness(actuator: &Actuator) -> Witness {
+fn second_probe(actuator: &Actuator) -> SecondProbe {
     const SILENT: &[ErrorClass] =
         &[ErrorClass::FirstByteTimeout, ErrorClass::ConnectTimeout, ErrorClass::BodyTimeout, ErrorClass::Reset];
     let base = url(&actuator.base);
     match (&actuator.liveness, actuator.base_status, actuator.base_error) {
-        (Some(Ok(_)), ..) | (_, Some(_), _) => Witness::Answers,
+        (Some(Ok(_)), ..) | (_, Some(_), _) => SecondProbe::Answers,
         (Some(Err(class)), ..) if SILENT.contains(class) => {
-            Witness::Silent(format!("its liveness page is silent too ({class})"))
+            SecondProbe::Silent(format!("its liveness page is silent too ({class})"))
         }
-        (_, None, Some(class)) if SILENT.contains(&class) => Witness::Silent(format!("{base} is silent too ({class})")),
-        (None, None, None) => Witness::Silent(format!("{base} gives no answer")),
-        _ => Witness::Unasked,
+        (_, None, Some(class)) if SILENT.contains(&class) => {
+            SecondProbe::Silent(format!("{base} is silent too ({class})"))
+        }
+        (None, None, None) => SecondProbe::Silent(format!("{base} gives no answer")),
+        _ => SecondProbe::NotAsked,
     }
 }
 
@@ -51,18 +53,18 @@ pub(super) fn hung(e: &Evidence) -> Option<Finding> {
         "it accepts connections and sends no byte: its threads wait for something",
         format!("Take a thread dump first{}, then restart it once", thread_dump(e)),
     )
-    .once()
-    .seen(seen_by_us(connected));
-    let finding = match actuator(e).map(witness) {
-        Some(Witness::Answers) => return None,
-        Some(Witness::Silent(how)) => finding.seen(how),
+    .restart_once()
+    .fact(probe_fact(connected));
+    let finding = match actuator(e).map(second_probe) {
+        Some(SecondProbe::Answers) => return None,
+        Some(SecondProbe::Silent(how)) => finding.fact(how),
         // A health page that waits for a database looks the same.
-        Some(Witness::Unasked) | None => {
-            finding.at_most(Confidence::Possible).seen("not seen: its liveness page or its /actuator list")
+        Some(SecondProbe::NotAsked) | None => {
+            finding.at_most(Confidence::Possible).fact("not seen: its liveness page or its /actuator list")
         }
     };
-    let finding = finding.all_seen(rollout_fact(e)).needs(&e.actuator).needs(&e.pods);
-    Some(if found.is_empty() && e.pods == Lookup::NotLooked { finding.unseen("its pods") } else { finding })
+    let finding = finding.facts(rollout_fact(e)).needs(&e.actuator).needs(&e.pods);
+    Some(if found.is_empty() && e.pods == Lookup::NotLooked { finding.lacking("its pods") } else { finding })
 }
 
 pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
@@ -84,23 +86,23 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
                 ),
                 advice,
             )
-            .seen(seen_by_us(page))
-            .all_seen(rollout_fact(e)),
+            .fact(probe_fact(page))
+            .facts(rollout_fact(e)),
         );
     }
-    let (scraped, why) =
-        failing_with(e, |why| matches!(why, Scrape::Timeout(false) | Scrape::SlowBody)).filter(|_| page.ok)?;
+    let (scraped, why) = failing_with(e, |why| matches!(why, ScrapeError::Timeout(false) | ScrapeError::SlowBody))
+        .filter(|_| page.ok)?;
     // Near the limit from here is over it from elsewhere.
     let limit = scraped.timeout_milliseconds;
     let near = limit > 0 && page.milliseconds.saturating_mul(5) >= limit.saturating_mul(4);
-    (near || why == Scrape::SlowBody).then(|| {
+    (near || why == ScrapeError::SlowBody).then(|| {
         let waits = if limit > 0 { format!(" ({} s)", limit.div_ceil(1000)) } else { String::new() };
         Finding::new(
             Cause::SlowMetrics,
             format!("its metrics page takes longer than Prometheus waits{waits}, or about as long"),
             advice,
         )
-        .seen(seen_by_us(page))
-        .seen(seen_by_prometheus(scraped, why))
+        .fact(probe_fact(page))
+        .fact(scrape_fact(scraped, why))
     })
 }

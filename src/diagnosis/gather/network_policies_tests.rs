@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
-use super::policies::{Peer, ask_for_namespaces, policies};
+use super::network_policies::{Peer, need_namespace_labels, policies};
 use crate::diagnosis::evidence::{Container, Pod, Policy};
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -119,8 +119,8 @@ fn what_is_not_known_is_neither_yes_nor_no() {
         "matchLabels": {"team": "sre", "kubernetes.io/metadata.name": "other"},
     }}]});
     assert_eq!(admits(elsewhere, unknown(None, None), Some(8081)), Some(false));
-    assert!(ask_for_namespaces(&[policy(json!({"ingress": [team]}))]));
-    assert!(!ask_for_namespaces(&[policy(json!({"ingress": [{"from": [of_namespace("x")]}]}))]));
+    assert!(need_namespace_labels(&[policy(json!({"ingress": [team]}))]));
+    assert!(!need_namespace_labels(&[policy(json!({"ingress": [{"from": [of_namespace("x")]}]}))]));
 }
 
 #[test]
