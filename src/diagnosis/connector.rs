@@ -1,4 +1,4 @@
-//! Why a connector is not well, and what to do about it.
+//! Diagnosis of a connector: cause and advice.
 
 use jiff::Timestamp;
 
@@ -6,8 +6,8 @@ use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason,
 use crate::health::checks::Fault;
 use crate::health::liveness::Presence;
 
-/// What a connector's diagnosis is made from. Stamps are whole evidence, never ages: the same state must give the same
-/// words, or every look would be a write.
+/// Input of a connector's diagnosis. Times are timestamps, never ages: the same state must give the same text, or each
+/// reconcile would write the status.
 #[derive(Clone, Debug)]
 pub struct ConnectorEvidence<'a> {
     /// The connector's id, as its agent sends it.
@@ -16,29 +16,29 @@ pub struct ConnectorEvidence<'a> {
     pub refused: Option<(Reason, &'a str)>,
     /// `False` of the `Provisioned` condition: reason and message.
     pub unprovisioned: Option<(Reason, &'a str)>,
-    /// The contact verdict.
+    /// The verdict of `health::liveness`.
     pub presence: Presence,
     /// The reason of the `Online` condition.
     pub reason: Reason,
-    /// The last contact.
+    /// Time of the last contact.
     pub last_contact: Option<Timestamp>,
     /// Seconds after which it is Offline.
     pub offline_after: u64,
-    /// How many of how many connectors of its site were silent when mass silence began.
+    /// `N of M`: silent connectors of its site when mass silence began.
     pub mass_silence: Option<&'a str>,
-    /// A retired token was used after the last contact.
+    /// When a retired token was last used after the last contact.
     pub retired_token_used: Option<Timestamp>,
-    /// What is wrong with its checks, the gravest first; only while it is heard.
+    /// Its failing checks, the most severe first; empty unless it sends heartbeats.
     pub faults: &'a [Fault],
-    /// Two hosts beat with its token.
+    /// Two hosts send heartbeats with its token.
     pub duplicate: bool,
-    /// Why the pods that it runs in do not do their work, where they were looked at and it is known.
+    /// The diagnosis of the pods that it runs in, where they were examined and a rule matched.
     pub pods: Option<&'a Diagnosis>,
-    /// Beats come from this Lease.
+    /// The Lease whose renewals count as heartbeats.
     pub lease: Option<&'a str>,
     /// The Secret that holds its token.
     pub secret: &'a str,
-    /// Who it said it was, last.
+    /// The host name that it reported last.
     pub host: Option<&'a str>,
 }
 
@@ -49,16 +49,16 @@ const RULES: &[Rule] = &[
     // Nothing else can be judged before the spec is understood.
     refused,
     unprovisioned,
-    // Our own blindness explains everything that follows from not hearing.
+    // If the operator was not listening, every silence follows from that.
     observer_not_listening,
-    // It does beat: with a token that ended. That beats any guess about its network.
+    // It sends heartbeats with a revoked token: stronger evidence than any guess about its network.
     token_revoked,
     mass_silence,
-    // Its pods say why it is silent; a restart would meet the same.
+    // Its pods explain the silence; a restart would fail in the same way.
     pods_failing,
     silent,
     never_seen,
-    // It is heard: only its own word remains.
+    // It sends heartbeats: only its own checks remain.
     failing_check,
     duplicate,
     late,
@@ -76,7 +76,7 @@ pub fn diagnose(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
     Some(first)
 }
 
-/// Advice is a sentence of its own.
+/// Capitalizes the first letter: advice is a separate sentence.
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
@@ -130,7 +130,7 @@ fn unprovisioned(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
         ),
         _ => (Cause::TokenSecretInvalid, "wait for the next delivery; when this stays, read the message: it names what the Secret lacks or who refused the write".to_owned()),
     };
-    // A running connector has its token already: the missing Secret is then the lesser news.
+    // A running connector has its token already, so the missing Secret matters less.
     matches!(evidence.presence, Presence::NeverSeen | Presence::Online)
         .then(|| finding(cause, Confidence::Certain, message.to_owned(), advice, RestartHelps::No))?
 }
@@ -281,7 +281,7 @@ fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
     )
 }
 
-/// What a failing check means, what to do about it, and whether a restart can help.
+/// Meaning of a failing check, advice, and whether a restart can help.
 fn fault_text(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)> {
     Some(match cause {
         Cause::ProcessDown => (

@@ -1,15 +1,15 @@
-//! Texts of a backend without what may be secret in them.
+//! Redacts secrets in texts of a backend.
 
 use std::sync::LazyLock;
 
 use regex::{NoExpand, Regex};
 
-/// What stands in the place of what is not shown.
+/// Replaces redacted text.
 const REDACTED: &str = "…";
 
-/// A Description without its `Value:` lines, and the values that were in them.
+/// A Description without its `Value:` lines, and those values.
 ///
-/// A value may have several lines: it ends where the next property of the failure analysis begins.
+/// A value may span lines: it ends at the next property of the failure analysis.
 pub(super) fn without_values<'a>(lines: &[&'a str]) -> (Vec<&'a str>, Vec<String>) {
     const PROPERTIES: &[&str] = &["Property:", "Origin:", "Reason:", "Action:", "Description:"];
     let mut kept = Vec::new();
@@ -32,19 +32,19 @@ pub(super) fn without_values<'a>(lines: &[&'a str]) -> (Vec<&'a str>, Vec<String
     (kept, values.into_iter().flat_map(|value| pieces(&value)).collect())
 }
 
-/// A value, and its pieces: a Reason may quote one element of a list, or one part of a URL.
+/// A value and its parts: a Reason may quote one element of a list, or one part of a URL.
 fn pieces(value: &str) -> Vec<String> {
     let value = value.trim_matches(['"', '\'']);
     let mut pieces = vec![value.to_owned()];
     pieces.extend(value.split([',', ';', ' ', '=', ':', '/', '@', '&', '?', '"', '\'']).map(str::to_owned));
-    // Short pieces stand in every sentence; they are caught where they are quoted.
+    // Short parts occur in every sentence; quotes of them are redacted separately.
     pieces.retain(|piece| piece.chars().count() >= 4);
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
     pieces.dedup();
     pieces
 }
 
-/// A text in one line, printable, without values, URLs' user info and queries, and what looks like a secret.
+/// The text in one line, printable, without values, user info and queries of URLs, and probable secrets.
 pub(super) fn text(text: &str, values: &[String]) -> String {
     static QUOTED_VALUE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?is)(\bvalue:?\s+|\binput string:\s*)("[^"]*"?|'[^']*'?|\[[^\]]*\]?)"#)
@@ -58,7 +58,7 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
     let mut text = QUOTED_VALUE.replace_all(text, format!("${{1}}{REDACTED}").as_str()).into_owned();
     text = INLINE_VALUE.replace_all(&text, NoExpand("")).into_owned();
     if !values.is_empty() {
-        // A reason likes to quote what it does not like.
+        // A Reason often quotes the rejected value.
         text = REASON
             .replace_all(&text, |reason: &regex::Captures<'_>| QUOTED.replace_all(&reason[0], REDACTED).into_owned())
             .into_owned();
@@ -76,9 +76,9 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
     words.join(" ").chars().filter(|c| !c.is_control()).collect()
 }
 
-/// The text without the value, in whatever case.
+/// The text without the value, compared case-insensitively.
 fn replace_everywhere(text: &str, value: &str) -> String {
-    // ASCII only: then no byte moves, and the places are the same in both.
+    // ASCII lower case keeps byte offsets, so they are valid in both texts.
     let (hay, needle) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
     let mut kept = String::with_capacity(text.len());
     let mut from = 0;
@@ -91,7 +91,7 @@ fn replace_everywhere(text: &str, value: &str) -> String {
     kept
 }
 
-/// A word as it may be shown, and whether the next one must not be.
+/// A word with secrets redacted, and whether the next word must be redacted.
 fn word(word: &str) -> (String, bool) {
     static SECRET: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -99,7 +99,7 @@ fn word(word: &str) -> (String, bool) {
         )
         .expect("a constant pattern")
     });
-    // In a URL they are part of the path or the query, which go anyway.
+    // In a URL they are part of the path or the query, which are removed anyway.
     if let Some(found) = SECRET.captures(word)
         && word.find("://").is_none_or(|at| found.get(2).is_some_and(|sign| sign.start() < at))
     {
@@ -120,7 +120,7 @@ fn word(word: &str) -> (String, bool) {
     (if looks_secret(&shown) { REDACTED.to_owned() } else { shown }, false)
 }
 
-/// Behind this word comes a secret.
+/// Whether a secret follows this word.
 fn precedes_secret(word: &str) -> bool {
     static PRECEDES_SECRET: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?i)^["'(]*(?:pass(?:w(?:or)?d|phrase)?|pwd|secret|token|bearer|basic)["')]*$"#)
@@ -135,7 +135,7 @@ fn url(word: &str) -> String {
     let scheme = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.:-".contains(c)).next().unwrap_or_default();
     let authority = &rest[..rest.find(['/', '?', '#', ';']).unwrap_or(rest.len())];
     let host = authority.rsplit('@').next().unwrap_or_default();
-    // A further `@` may end a password that was not escaped: nothing behind the scheme is sure then.
+    // A further `@` may end a password that was not escaped: then only the scheme is safe to show.
     let unsure = rest.matches('@').count() > authority.matches('@').count();
     if unsure || !is_authority(host) { format!("{scheme}://{REDACTED}") } else { format!("{scheme}://{host}") }
 }
@@ -146,8 +146,8 @@ fn after_user(word: &str) -> String {
         Regex::new(r"^(?://)?(?:tcp\()?([A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?)\)?(?:/[A-Za-z0-9_.-]*)?[,.;:)']*$")
             .expect("a constant pattern")
     });
-    let behind = word.rsplit('@').next().unwrap_or_default();
-    match HOST.captures(behind) {
+    let after_at = word.rsplit('@').next().unwrap_or_default();
+    match HOST.captures(after_at) {
         Some(host) => host[1].to_owned(),
         None => REDACTED.to_owned(),
     }
@@ -161,7 +161,7 @@ fn is_authority(text: &str) -> bool {
     AUTHORITY.is_match(text)
 }
 
-/// Long, and made of what keys are made of. Words of prose and names of classes have no such runs of digits.
+/// A known key prefix, or a run of 20 key characters with at least 3 digits. Prose and class names have fewer digits.
 fn looks_secret(word: &str) -> bool {
     static KNOWN: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"\b(?:eyJ[A-Za-z0-9_-]{8,}|AKIA[0-9A-Z]{12,}|gh[pousr]_[A-Za-z0-9]{8,}|vgt_[A-Za-z0-9_-]{8,}|xox[a-z]-[A-Za-z0-9-]{8,}|sk-[A-Za-z0-9_-]{8,}|-----BEGIN)")

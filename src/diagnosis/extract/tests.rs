@@ -69,7 +69,7 @@ fn a_value_of_several_lines_ends_where_the_next_property_begins() {
 
 #[test]
 fn a_message_that_was_cut_within_a_value_tells_nothing_of_it() {
-    // The heading is lost: nothing says what these lines are.
+    // Without the heading the meaning of these lines is unknown.
     let text = "ter2\"\n    Origin: x\n    Reason: y hunter2\n\nAction:\n\nUpdate your application's configuration\n";
     assert_eq!(extract(text).summary(), None);
 }
@@ -158,7 +158,7 @@ fn what_looks_secret_is_gone_from_a_description() {
     }
     assert!(!of("the key AKIAIOSFODNN7EXAMPLE was refused").contains("AKIA"));
     assert!(!of("the token eyJhbGciOiJIUzI1NiJ9.x.y was refused").contains("eyJ"));
-    // Names of classes and beans are no secrets, however long.
+    // Names of classes and beans are not secrets, however long.
     let bean = "Parameter 0 of constructor in com.example.shop.OrderServiceConfigurationFactoryBean required a bean of type 'com.example.X' that could not be found.";
     assert_eq!(of(bean), bean);
 }
@@ -223,7 +223,7 @@ fn each_recorded_start_is_told(folder: &std::path::Path) {
         for kept in ["fallback", "message"] {
             let text = std::fs::read_to_string(folder.join(format!("{name}.{kept}.txt"))).unwrap();
             let read = extract(&text);
-            // Which port it was is the recording's affair, but it has to be read.
+            // The port differs between recordings, but it must be extracted.
             assert_ne!(read.kind, PortInUse(None), "{name}.{kept}");
             assert_eq!(std::mem::discriminant(&read.kind), std::mem::discriminant(&kind), "{name}.{kept}: {read:?}");
             assert!(!format!("{read:?} {:?}", read.summary()).contains("s3cr3t"), "{name}.{kept}: {read:?}");
@@ -247,7 +247,7 @@ fn the_runtimes_words_about_a_command_are_told() {
 proptest! {
     #[test]
     fn no_value_and_no_user_info_is_ever_told(secret in "[A-Za-z][A-Za-z0-9!$%^*_.+-]{5,24}", place in 0..8_usize) {
-        // Words that Spring itself says are no secrets.
+        // Spring's own text contains no secrets.
         prop_assume!(!binding("", "it is wrong").to_lowercase().contains(&secret.to_lowercase()));
         let text = match place {
             0 => binding(&secret, "it is wrong"),

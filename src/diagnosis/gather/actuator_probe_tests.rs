@@ -1,4 +1,4 @@
-//! Actuators that answer, under whatever path, and the main port beside a management port.
+//! Actuators under various paths, and the main port beside a management port.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -140,7 +140,7 @@ async fn the_main_port_is_dialled_beside_a_management_port_that_is_the_target() 
     let beside = ask(None, &seen, &like).await;
     assert_eq!((beside.vantages[0].name.as_str(), beside.vantages[0].ok), ("main", true));
     assert_eq!(beside.vantages[0].port, Some(main));
-    // One that the pods do not declare is not guessed.
+    // A port that the pods do not declare is not probed.
     let beside = ask(None, &evidence("/actuator/health", &settings, &[8081]), &like).await;
     assert_eq!(beside.vantages, []);
     server.abort();
@@ -166,7 +166,7 @@ async fn a_service_without_a_ready_pod_has_its_pod_asked_itself() {
     evidence.subject.service = Some(("web".to_owned(), "http".to_owned()));
     let port = Some((80, address.port().to_string()));
     evidence.service = Lookup::Found(Service { port, ..Service::default() });
-    // Where the Service is, nobody answers.
+    // The Service's address does not answer.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let spec = json!({"basePath": "/shop/actuator"});
     let like = request(closed, "/");

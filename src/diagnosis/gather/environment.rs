@@ -1,7 +1,7 @@
 //! The environment of a container: which variables it has, and the values of the few settings that the rules ask for.
 //!
-//! Order and expansion are Kubernetes' own: `envFrom` in its order, then `env`, `$(NAME)` of what came before. Secrets
-//! are never read: what comes from one is said to.
+//! Order and expansion follow Kubernetes: `envFrom` in its order, then `env`, `$(NAME)` from earlier variables. Secrets
+//! are never read: a variable from a Secret is marked as such.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,20 +11,20 @@ use super::settings;
 use super::variables::{ConfigMaps, Variables};
 use crate::diagnosis::evidence::EnvValue;
 
-/// What is known of a container's environment.
+/// The resolved environment of a container.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Resolved {
     /// The names of its variables.
     pub(super) names: BTreeSet<String>,
-    /// The wanted settings, under the names of `WANTED_ENVIRONMENT`.
+    /// Values of the settings in `WANTED_ENVIRONMENT`, by those names.
     pub(super) values: BTreeMap<String, EnvValue>,
-    /// Where those stand when it is not the variable's own value in the template.
+    /// The source of a setting that is not the variable's own value in the template.
     pub(super) sources: BTreeMap<String, String>,
-    /// Why the absence of a variable proves nothing.
+    /// The reason why the environment is incomplete: then an absent variable proves nothing.
     pub(super) incomplete: Option<String>,
 }
 
-/// The names of the ConfigMaps that matter: all of `envFrom`, and those related settings that are asked for.
+/// The names of the ConfigMaps to read: all of `envFrom`, and those that wanted settings refer to.
 pub(super) fn needed(containers: &[v1::Container]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for container in containers {
@@ -45,7 +45,7 @@ pub(super) fn needed(containers: &[v1::Container]) -> BTreeSet<String> {
     names
 }
 
-/// What is known of the environment of `container`.
+/// Resolves the environment of `container`.
 pub(super) fn resolve(container: &v1::Container, maps: &ConfigMaps) -> Resolved {
     let mut variables = Variables::default();
     for source in container.env_from.iter().flatten() {

@@ -1,4 +1,4 @@
-//! Environments as pods' specs put them together.
+//! Environments from pods' specs.
 
 use std::collections::BTreeMap;
 

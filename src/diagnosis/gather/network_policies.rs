@@ -1,7 +1,7 @@
-//! NetworkPolicies as evidence: which ones select the pods, and whom they let in.
+//! NetworkPolicies as evidence: which ones select the pods, and which peers they admit.
 //!
-//! Semantics are those of networking/v1: a policy selects pods and lists whom it admits; a pod that any policy selects
-//! for ingress takes in what any of these admits, and nothing else. What cannot be known stays unknown: `None`.
+//! Semantics follow networking/v1: a policy selects pods and lists the admitted peers; a pod that any policy selects
+//! for ingress accepts the union of their peers, and nothing else. An unknown result is `None`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::diagnosis::evidence::{Pod, Policy};
 
-/// The label by which every namespace is selected under its own name.
+/// The label that holds the name of every namespace.
 const NAME_OF_NAMESPACE: &str = "kubernetes.io/metadata.name";
 
-/// Yes, no, or not known.
+/// Yes, no, or unknown.
 type Tristate = Option<bool>;
 
-/// Who wants in.
+/// The source of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A pod.
@@ -35,18 +35,18 @@ pub enum Peer {
         /// Its addresses.
         addresses: Vec<IpAddr>,
     },
-    /// Somebody outside the cluster.
+    /// A network outside the cluster.
     Network(IpNet),
 }
 
-/// A port of a pod that somebody wants to reach: `None` when its number is not known.
+/// The destination port in a pod; `None` when its number is unknown.
 pub(super) type Port = Option<u16>;
 
-/// Who wants to reach the pods, and at which port of each.
+/// Peers, and the destination port in each pod.
 pub(super) type PeersAndPort<'a> = (&'a [Peer], &'a dyn Fn(&Pod) -> Port);
 
-/// The policies that select any of `pods`, and whether each admits `prometheus` and `us`; `port` says which port of a
-/// pod each of the two wants.
+/// The policies that select any of `pods`, and whether each admits `prometheus` and `us` to the port that each of the
+/// two dials.
 pub(super) fn policies(
     all: &[NetworkPolicy],
     pods: &[Pod],
@@ -73,7 +73,7 @@ pub(super) fn policies(
     seen
 }
 
-/// Whether the labels of a peer's namespace matter to any of these, beyond its name.
+/// Whether any policy selects namespaces by labels other than the name.
 pub(super) fn need_namespace_labels(all: &[NetworkPolicy]) -> bool {
     let rules = all.iter().filter_map(|policy| policy.spec.as_ref()).flat_map(|spec| spec.ingress.iter().flatten());
     let peers = rules.flat_map(|rule| rule.from.iter().flatten());
@@ -87,11 +87,11 @@ pub(super) fn need_namespace_labels(all: &[NetworkPolicy]) -> bool {
 fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
     // An absent selector selects every pod of the namespace.
     let selector = policy.spec.as_ref().and_then(|spec| spec.pod_selector.clone()).unwrap_or_default();
-    // NetworkPolicies do not hold for pods in the network of their node.
+    // NetworkPolicies do not apply to pods in the host network.
     !pod.host_network && matches(&selector, &|key| Some(pod.labels.get(key))) == Some(true)
 }
 
-/// Not saying means ingress (networking/v1, policyTypes).
+/// An absent list means ingress (networking/v1, policyTypes).
 fn restricts_ingress(policy: &NetworkPolicy) -> bool {
     let types = policy.spec.as_ref().and_then(|spec| spec.policy_types.as_ref());
     types.is_none_or(|types| types.is_empty() || types.iter().any(|type_| type_ == "Ingress"))
@@ -147,7 +147,7 @@ fn is_within(peer: &Peer, block: &IPBlock) -> Tristate {
     };
     match peer {
         Peer::Network(network) => of(network),
-        // With two families it may come from either.
+        // With two address families the source may be either address.
         Peer::Pod { addresses, .. } => any_or_unknown(addresses.iter().map(|address| of(&IpNet::from(*address)))),
     }
 }
@@ -172,7 +172,7 @@ fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Tristate {
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(name)) => match super::service::port_of(pod, name) {
             Some(number) => i32::from(number),
-            // A name that no container declares admits nothing.
+            // A port name that no container declares admits nothing.
             None => return Some(false),
         },
     };
@@ -180,7 +180,7 @@ fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Tristate {
     port.map(|port| (first..=last).contains(&i32::from(port)))
 }
 
-/// Whether labels fit a selector; `label` gives the value of a label, and `None` when it cannot be known.
+/// Whether labels match a selector; `label` returns the value of a label, and `None` when it is unknown.
 fn matches<'a>(selector: &LabelSelector, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Tristate {
     let equal = selector.match_labels.iter().flatten().map(|(key, wanted)| Some(label(key)? == Some(wanted)));
     let expressions = selector.match_expressions.iter().flatten().map(|one| fits(one, label));
@@ -207,7 +207,7 @@ fn both(one: Tristate, other: Tristate) -> Tristate {
     }
 }
 
-/// One yes is enough, and only noes are a no.
+/// Yes if any case is yes; no if all are no.
 fn any(cases: impl Iterator<Item = Tristate>) -> Tristate {
     let mut so_far = Some(false);
     for case in cases {
@@ -220,14 +220,14 @@ fn any(cases: impl Iterator<Item = Tristate>) -> Tristate {
     so_far
 }
 
-/// As [`any`], but nothing to judge by is not a no.
+/// As [`any`], but unknown without any case.
 fn any_or_unknown(cases: impl Iterator<Item = Tristate>) -> Tristate {
     let mut cases = cases.peekable();
     cases.peek()?;
     any(cases)
 }
 
-/// What all cases agree on; nothing when they differ, or there are none.
+/// The common result of all cases; unknown when they differ, or without any case.
 fn unanimous(mut cases: impl Iterator<Item = Tristate>) -> Tristate {
     let first = cases.next()?;
     if cases.all(|case| case == first) { first } else { None }

@@ -1,4 +1,4 @@
-//! Who may reach the pods: NetworkPolicies, and the peers that they are asked about.
+//! Reads NetworkPolicies and the peers that they are evaluated for: Prometheus and vigie.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use super::reader::Reader;
 use super::{prometheus, service};
 use crate::diagnosis::evidence::{Evidence, Lookup, Pod, Policy, Prometheus};
 
-/// How many NetworkPolicies of a namespace are looked at.
+/// Maximum number of NetworkPolicies of a namespace.
 const MAX_POLICIES: u32 = 200;
 
-/// How many of Prometheus' own pods: replicas of one have the same labels.
+/// Maximum number of Prometheus' pods: replicas have the same labels.
 const MAX_PEERS: usize = 4;
 
-/// Where Prometheus' connections come from, as far as the cluster knows.
+/// The sources of Prometheus' connections, as far as the cluster shows them.
 #[derive(Debug, Default)]
 pub(super) struct PrometheusPods {
     pub(super) addresses: Vec<IpAddr>,
@@ -30,7 +30,7 @@ pub(super) struct PrometheusPods {
 }
 
 impl NamespaceReader<'_> {
-    /// The NetworkPolicies of the namespace, when there are pods that they can select.
+    /// The NetworkPolicies of the namespace; not read without pods.
     pub(super) async fn network_policies(&self, pods: &[Pod]) -> Lookup<Vec<NetworkPolicy>> {
         if pods.is_empty() {
             return Lookup::NotLooked;
@@ -38,8 +38,8 @@ impl NamespaceReader<'_> {
         self.reader.list(self.namespace, &ListParams::default().limit(MAX_POLICIES)).await
     }
 
-    /// The pods related the Service that Prometheus' URL names, if it names one; their labels, and those of their
-    /// namespace, are read where `all` ask for them.
+    /// The pods behind the Service in Prometheus' URL, if it names one. Their labels, and those of their namespace, are
+    /// read only if policies in `all` need them.
     pub(super) async fn prometheus_pods(&self, url: Option<&str>, all: &[NetworkPolicy]) -> PrometheusPods {
         let Some((name, namespace)) = url.and_then(prometheus::service_of) else { return PrometheusPods::default() };
         let params = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
@@ -61,7 +61,7 @@ impl NamespaceReader<'_> {
             missing.extend(why.filter(|why| !missing.contains(why)));
         }
         if pods.is_empty() && !addresses.is_empty() {
-            // Its namespace and its addresses are known all the same.
+            // Namespace and addresses are known from the EndpointSlices.
             let addresses = addresses.iter().copied().collect();
             pods.push(Peer::Pod { namespace, namespace_labels: labels, labels: None, addresses });
         }
@@ -69,7 +69,7 @@ impl NamespaceReader<'_> {
     }
 }
 
-/// The labels of a namespace, when any policy asks for more than its name.
+/// The labels of a namespace; read only if a policy selects by more than its name.
 async fn namespace_labels(reader: &Reader, name: &str, all: &[NetworkPolicy]) -> Option<BTreeMap<String, String>> {
     if !network_policies::need_namespace_labels(all) {
         return None;
@@ -84,10 +84,10 @@ fn peer(pod: &v1::Pod, namespace: &str, namespace_labels: Option<BTreeMap<String
     Peer::Pod { namespace: namespace.to_owned(), namespace_labels, labels, addresses }
 }
 
-/// A pod of ours by its name, to ask NetworkPolicies about; `None` when it cannot be read.
+/// vigie's own pod as a peer for NetworkPolicies; `None` when it cannot be read.
 pub async fn own_pod(client: kube::Client, namespace: &str, name: &str) -> Option<Peer> {
     let reader = Reader::new(client);
-    // Listed by its name: whoever leads may list pods there, and need not be allowed to get them, too.
+    // A list with a field selector: the leader may list pods in its namespace, but may lack permission to get them.
     let of_us = ListParams::default().fields(&format!("metadata.name={name}"));
     let (pods, labels) =
         tokio::join!(reader.list::<v1::Pod>(namespace, &of_us), reader.get_global::<v1::Namespace>(namespace));
@@ -96,7 +96,7 @@ pub async fn own_pod(client: kube::Client, namespace: &str, name: &str) -> Optio
     Some(peer(pod, namespace, labels))
 }
 
-/// The policies that select the pods, and whom they admit to the port that the target leads to.
+/// Evaluates the policies that select the pods, for Prometheus and for vigie.
 pub(super) fn evaluate(
     all: Lookup<Vec<NetworkPolicy>>,
     evidence: &Evidence,
@@ -114,7 +114,7 @@ pub(super) fn evaluate(
     all.map(|all| network_policies::policies(&all, pods, (prometheus, &their_port), (us, &our_port)))
 }
 
-/// The port at which Prometheus scrapes this very pod.
+/// The port at which Prometheus scrapes this pod.
 fn scraped_port(prometheus: &Prometheus, pod: &Pod) -> Option<u16> {
     let places = prometheus.targets.iter().filter_map(|target| prometheus::host_and_port(&target.url));
     places.filter(|(host, _)| host.parse().is_ok_and(|host| pod.addresses.contains(&host))).find_map(|(_, port)| port)

@@ -1,4 +1,4 @@
-//! The Service of a target as evidence: what it selects, and what its EndpointSlices came to.
+//! Converts the Service of a target and its EndpointSlices to evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::diagnosis::evidence::{Evidence, Pod, Service};
 
-/// A Service and the slices that belong to it; `port` is the name or number that the target gives, `selected` how many
-/// pods its selector selects.
+/// A Service and its slices as evidence; `port` is the name or number in the target, `selected` the number of pods that
+/// its selector selects.
 pub(super) fn service(
     service: &v1::Service,
     slices: Option<&[EndpointSlice]>,
@@ -34,7 +34,7 @@ pub(super) fn service(
     }
 }
 
-/// Its addresses in the cluster.
+/// Its cluster addresses.
 pub(super) fn addresses(service: &v1::Service) -> Vec<IpAddr> {
     let spec = service.spec.as_ref();
     let all = spec.and_then(|spec| spec.cluster_ips.clone()).unwrap_or_default();
@@ -48,7 +48,7 @@ fn has_name_or_number(port: &v1::ServicePort, name: &str) -> bool {
     port.name.as_deref() == Some(name) || name.parse() == Ok(port.port)
 }
 
-/// As the spec says it: a number, or the name of a container's port.
+/// The target port as the spec gives it: a number, or the name of a container's port.
 fn target_port(port: &v1::ServicePort) -> String {
     match &port.target_port {
         Some(IntOrString::String(name)) if !name.is_empty() => name.clone(),
@@ -64,14 +64,13 @@ fn port_text(port: &v1::ServicePort) -> String {
     }
 }
 
-/// Endpoints that are ready, and those that are not. A pod with two address families stands in two slices, and counts
-/// once.
+/// Numbers of ready and of other endpoints. A pod with two address families is in two slices, and counts once.
 fn count(slices: &[EndpointSlice]) -> (usize, usize) {
     let mut seen: BTreeMap<&str, bool> = BTreeMap::new();
     for endpoint in slices.iter().flat_map(|slice| &slice.endpoints) {
         let pod = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
         let Some(whose) = pod.or_else(|| endpoint.addresses.first().map(String::as_str)) else { continue };
-        // Not saying means ready (discovery/v1).
+        // An absent condition means ready (discovery/v1).
         let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
         *seen.entry(whose).or_default() |= is_ready;
     }
@@ -88,7 +87,7 @@ fn endpoint_port(slices: &[EndpointSlice], asked: &v1::ServicePort) -> Option<u1
     named.find_map(|port| port.port.and_then(number))
 }
 
-/// The addresses and the names of the pods related the slices.
+/// The addresses and the names of the pods behind the slices.
 pub(super) fn endpoints(slices: &[EndpointSlice]) -> (BTreeSet<IpAddr>, BTreeSet<String>) {
     let endpoints = || slices.iter().flat_map(|slice| &slice.endpoints);
     let addresses = endpoints().flat_map(|endpoint| &endpoint.addresses).filter_map(|text| text.parse().ok());
@@ -97,7 +96,7 @@ pub(super) fn endpoints(slices: &[EndpointSlice]) -> (BTreeSet<IpAddr>, BTreeSet
     (addresses.collect(), pods.collect())
 }
 
-/// The number of a port in a pod: a number is itself, a name is looked for among its containers.
+/// The number of a port in a pod; a name is looked up among its containers' ports.
 pub(super) fn port_of(pod: &Pod, port: &str) -> Option<u16> {
     let declared = || pod.containers.iter().chain(&pod.init).flat_map(|container| &container.ports);
     port.parse().ok().or_else(|| declared().find(|(name, _)| name.as_deref() == Some(port)).map(|(_, number)| *number))
@@ -109,7 +108,7 @@ pub(super) fn pod_port(evidence: &Evidence, pods_port: Option<&str>, pod: &Pod) 
     if let Some(port) = of_service.or(pods_port) {
         return port_of(pod, port);
     }
-    // RelatedObjects a URL the port may be another one, unless the pods declare the same.
+    // Behind a URL the port may have another number in the pods, unless the pods declare the same one.
     let wanted = evidence.subject.port;
     let declares = pod.containers.iter().flat_map(|container| &container.ports).any(|(_, number)| *number == wanted);
     (evidence.subject.service.is_none() && declares).then_some(wanted)

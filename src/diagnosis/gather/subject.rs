@@ -1,4 +1,4 @@
-//! The parts of a MonitoredBackend that the rules ask for.
+//! The parts of a MonitoredBackend that the rules use.
 
 use axum::http::Uri;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -7,11 +7,12 @@ use kube::ResourceExt as _;
 use crate::api::{BackendTarget, MonitoredBackend, TargetScheme, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Subject};
 
-/// How long a start may take where neither the spec nor a startup probe says so, in seconds (api.md, startupSeconds).
+/// Default startup time in seconds, where neither the spec nor a startup probe sets one (docs/design/api.md,
+/// startupSeconds).
 const DEFAULT_STARTUP: u64 = 300;
 
-/// What the evidence is about, as far as the spec alone says it. A port that is named, not numbered, is 0 until
-/// the pods or the Service have been seen; so is a startup that the spec does not limit.
+/// The subject of the evidence, from the spec alone. A named port is 0 until the pods or the Service have been read; so
+/// is a startup time that the spec does not set.
 pub fn subject(backend: &MonitoredBackend) -> Subject {
     let spec = &backend.spec;
     let namespace = backend.namespace().unwrap_or_default();
@@ -37,12 +38,12 @@ pub fn subject(backend: &MonitoredBackend) -> Subject {
     }
 }
 
-/// The name or number of the port in the pods that the target asks for, where it aims at pods.
+/// The name or number of the port, for a target of pods.
 pub(super) fn pods_port(backend: &MonitoredBackend) -> Option<String> {
     backend.spec.target.pods.as_ref().map(|pods| port_text(&pods.port))
 }
 
-/// Fills in what only the cluster knows: the number of a port that has a name, and how long a start may take.
+/// Fills in the parts that need the cluster: the number of a named port, and the startup time.
 pub(super) fn complete(evidence: &mut Evidence, is_startup_given: bool, pods_port: Option<&str>) {
     let pods = evidence.pods.found().map(Vec::as_slice).unwrap_or_default();
     let mut port = evidence.subject.port;
@@ -67,7 +68,7 @@ pub(super) fn complete(evidence: &mut Evidence, is_startup_given: bool, pods_por
     subject.startup_seconds = startup;
 }
 
-/// A target in its parts.
+/// The parts of a target's URL.
 struct TargetParts {
     scheme: &'static str,
     host: String,
@@ -87,7 +88,7 @@ impl TargetParts {
         }
         let uri: Uri = target.url.as_deref().unwrap_or_default().parse().unwrap_or_default();
         let scheme: TargetScheme = uri.scheme_str().unwrap_or_default().parse().unwrap_or_default();
-        // An IPv6 address stands in brackets in a URL, and without them everywhere else.
+        // An IPv6 address has brackets only in a URL.
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let usual = if scheme == TargetScheme::Https { "443" } else { "80" };
         let port = uri.port_u16().map_or_else(|| usual.to_owned(), |port| port.to_string());
@@ -96,7 +97,7 @@ impl TargetParts {
     }
 
     fn new(scheme: TargetScheme, host: String, port: String, path: String) -> Self {
-        // Only HTTP has paths that begin with a slash; for gRPC it is the name of a service.
+        // Only HTTP paths begin with a slash; for gRPC the path is the name of a service.
         let is_http = matches!(scheme, TargetScheme::Http | TargetScheme::Https);
         let path = match path.trim_start_matches('/') {
             "" if is_http => "/".to_owned(),
@@ -107,7 +108,7 @@ impl TargetParts {
     }
 }
 
-/// What stands for the host in a URL: pods are called by their workload.
+/// The host in a URL; for a target of pods the name of their workload.
 fn url_host<'a>(host: &'a str, workload: Option<&'a WorkloadRef>) -> &'a str {
     match workload {
         Some(workload) if host.is_empty() => &workload.name,

@@ -1,4 +1,4 @@
-//! The environment variables of a container, put together as the kubelet does it.
+//! The environment variables of a container, resolved as the kubelet does.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use k8s_openapi::api::core::v1;
 
 use crate::diagnosis::evidence::{EnvValue, Lookup};
 
-/// The data of ConfigMaps by their names, as far as they could be read.
+/// The data of ConfigMaps by name, or the reason why it is missing.
 pub(super) type ConfigMaps = BTreeMap<String, Lookup<BTreeMap<String, String>>>;
 
-/// Variables while they are put together, and what is missing of them.
+/// Variables during resolution, and reasons for missing ones.
 #[derive(Default)]
 pub(super) struct Variables {
     pub(super) known: BTreeMap<String, EnvValue>,
-    /// Where those stand that come from a ConfigMap.
+    /// Sources of the variables that come from a ConfigMap.
     pub(super) sources: BTreeMap<String, String>,
     pub(super) missing: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Variables {
                 (Some(_), _) => EnvValue::FromSecret,
                 (None, Some(reference)) => match from_map(reference, maps) {
                     Some(value) => value,
-                    // Optional, and not there: the variable is not set.
+                    // The reference is optional and the key is absent: the variable is not set.
                     None => return,
                 },
                 (None, None) => EnvValue::Unresolved("it comes from the pod's own fields".to_owned()),
@@ -60,7 +60,7 @@ impl Variables {
         };
     }
 
-    /// `$(NAME)` becomes the value of what came before, `$$` a dollar; an unknown name stays as it is written.
+    /// Expands `$(NAME)` from earlier variables and `$$` to a dollar; an unknown name stays unchanged.
     pub(super) fn expand(&self, text: &str) -> EnvValue {
         let mut whole = String::new();
         let mut rest = text;

@@ -10,7 +10,7 @@ use super::queries::{pods, unfinished_rollout, warnings};
 use crate::api::{Cause, Confidence};
 use crate::diagnosis::evidence::Evidence;
 
-/// What the kubelet says of an object or a key that is missing (kubelet_pods.go, env and volume sources).
+/// The missing object or key in a message of the kubelet (kubelet_pods.go, env and volume sources).
 fn missing_object(said: &str) -> Option<(String, Option<String>)> {
     static OBJECT: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?i)\b(configmap|secret)s? "([a-z0-9.-]{1,253})" not found"#).expect("a constant pattern")
@@ -73,7 +73,7 @@ pub(super) fn config_missing(e: &Evidence) -> Option<Finding> {
     Some(if missing_object(said).is_some() { finding } else { finding.at_most(Confidence::Likely) })
 }
 
-/// `CreateContainerConfigError` also stands for a security context that cannot be met, or a bad subPath.
+/// `CreateContainerConfigError` also means an unsatisfiable security context, or a bad subPath.
 pub(super) fn is_other_config_error(said: &str) -> bool {
     ["runAsNonRoot", "run as root", "non-numeric user", "subPath"].iter().any(|word| said.contains(word))
 }

@@ -9,7 +9,7 @@ use crate::api::Cause;
 use crate::diagnosis::evidence::{Container, Evidence, Pod};
 use crate::diagnosis::extract;
 
-/// The kubelet's words for a container that cannot be created or started (pkg/kubelet/container, kuberuntime).
+/// Waiting reasons of a container that cannot be created or started (pkg/kubelet/container, kuberuntime).
 const CANNOT_START: &[&str] =
     &["RunContainerError", "CreateContainerError", "CreateContainerConfigError", "PostStartHookError"];
 
@@ -100,8 +100,8 @@ pub(super) fn init_container_failing(e: &Evidence) -> Option<Finding> {
     let mut facts = Vec::new();
     facts.extend(waiting(container).map(|reason| format!("waits: {reason}")));
     facts.extend(end.map(|end| format!("ended with {}, exit {}", end.reason, end.exit_code)));
-    let told = end.and_then(|end| end.message.as_deref()).and_then(|said| extract::extract(said).summary());
-    let said = told.map(|told| format!(": {told}")).unwrap_or_default();
+    let summary = end.and_then(|end| end.message.as_deref()).and_then(|said| extract::extract(said).summary());
+    let said = summary.map(|summary| format!(": {summary}")).unwrap_or_default();
     let logs = last_log(e, pod, container);
     Some(
         Finding::new(

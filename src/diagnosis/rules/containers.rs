@@ -10,7 +10,7 @@ pub(super) fn whose(pod: &Pod, container: &Container) -> String {
     format!("container {} of pod {}", container.name, pod.name)
 }
 
-/// ` (2 of 3 pods)`, or nothing for the only one.
+/// ` (2 of 3 pods)`, or nothing for a single pod.
 pub(super) fn how_many(e: &Evidence, affected: usize) -> String {
     match pods(e).len() {
         0 | 1 => String::new(),
@@ -22,12 +22,12 @@ pub(super) fn describe(e: &Evidence, pod: &Pod) -> String {
     kubectl(e, format_args!("describe pod {}", pod.name))
 }
 
-/// What the backend said last: its termination message, else the tail of its log, read through the extractor.
+/// The backend's termination message, else the tail of its log, through the extractor.
 pub(super) fn last_words(container: &Container, end: &Ended) -> Option<Extract> {
     let message = end.message.as_deref().filter(|message| !message.trim().is_empty());
     let text = message.or(container.log_tail.as_deref())?;
     let mut read = extract(text);
-    // A message that was cut short may say less than the log.
+    // A truncated message may say less than the log.
     if read.kind == Kind::Other
         && let Some(log) = &container.log_tail
     {
@@ -39,7 +39,7 @@ pub(super) fn last_words(container: &Container, end: &Ended) -> Option<Extract> 
     Some(read)
 }
 
-/// The command for its last words. What has ended and is not started again yet is no previous one.
+/// The command that prints its last log. A container that ended and was not started again is not a previous one.
 pub(super) fn last_log(e: &Evidence, pod: &Pod, container: &Container) -> String {
     let previous = if container.terminated.is_some() { "" } else { " --previous" };
     kubectl(e, format_args!("logs {} -c {}{previous}", pod.name, container.name))
@@ -52,7 +52,7 @@ pub(super) fn state(pod: &Pod, container: &Container, end: &Ended) -> String {
     format!("{}: {}, exit {}{at}{waits}", whose(pod, container), end.reason, end.exit_code)
 }
 
-/// How many pods have a container for which this holds.
+/// Number of pods with a container that ended in this way.
 pub(super) fn affected(e: &Evidence, holds: impl Fn(&Container, &Ended) -> bool) -> usize {
     let mut names: Vec<&str> =
         ends(e).into_iter().filter(|(_, c, end)| holds(c, end)).map(|(pod, ..)| pod.name.as_str()).collect();
@@ -60,12 +60,13 @@ pub(super) fn affected(e: &Evidence, holds: impl Fn(&Container, &Ended) -> bool)
     names.len()
 }
 
-/// Killed for memory is SIGKILL by the kernel and nothing else: 143 was asked to end, and 137 alone may be anybody.
+/// Only a SIGKILL by the kernel counts: exit 143 was a request to end, and 137 without OOMKilled may come from any
+/// process.
 pub(super) fn is_out_of_memory(end: &Ended) -> bool {
     end.reason == "OOMKilled" && end.exit_code == 137
 }
 
-/// The first container, init containers before others, that waits for one of these reasons, and in how many pods.
+/// The first container that waits for one of these reasons, init containers first, and the number of affected pods.
 pub(super) fn first_waiting<'a>(
     e: &'a Evidence,
     reasons: &[&str],

@@ -8,8 +8,8 @@ use crate::api::Cause;
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
 use crate::diagnosis::extract::{Extract, Kind};
 
-/// The first container that ended with an error, and whose last words are of this kind.
-fn said(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &Ended, Extract)> {
+/// The first container that ended with an error, and whose last message is of this kind.
+fn last_message_of_kind(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &Ended, Extract)> {
     let failed = ends(e).into_iter().filter(|(.., end)| end.exit_code != 0 && !is_out_of_memory(end));
     failed
         .filter_map(|(pod, container, end)| Some((pod, container, end, last_words(container, end)?)))
@@ -17,7 +17,8 @@ fn said(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &E
 }
 
 pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
-    let (pod, container, end, words) = said(e, |kind| matches!(kind, Kind::Configuration | Kind::PortInUse(_)))?;
+    let (pod, container, end, words) =
+        last_message_of_kind(e, |kind| matches!(kind, Kind::Configuration | Kind::PortInUse(_)))?;
     let logs = last_log(e, pod, container);
     let (what, advice) = match words.kind {
         Kind::PortInUse(port) => {
@@ -43,30 +44,34 @@ pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
             )
         }
     };
-    let told = words.summary().map(|told| format!(": {told}")).unwrap_or_default();
+    let summary = words.summary().map(|summary| format!(": {summary}")).unwrap_or_default();
     Some(
-        Finding::new(Cause::CrashLoopConfig, format!("{} ends at start, {what}{told}", whose(pod, container)), advice)
-            .fact(state(pod, container, end))
-            .facts(words.exception.map(|class| format!("exception: {class}")))
-            .facts(unfinished_rollout(e)),
+        Finding::new(
+            Cause::CrashLoopConfig,
+            format!("{} ends at start, {what}{summary}", whose(pod, container)),
+            advice,
+        )
+        .fact(state(pod, container, end))
+        .facts(words.exception.map(|class| format!("exception: {class}")))
+        .facts(unfinished_rollout(e)),
     )
 }
 
 pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
     let (pod, container, end, words) =
-        said(e, |kind| matches!(kind, Kind::DatabaseUnreachable | Kind::DatabaseRefuses))?;
-    let place = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
+        last_message_of_kind(e, |kind| matches!(kind, Kind::DatabaseUnreachable | Kind::DatabaseRefuses))?;
+    let at = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
     let logs = last_log(e, pod, container);
     let (what, advice) = if words.kind == Kind::DatabaseRefuses {
         (
-            format!("its database{place} refuses it"),
+            format!("its database{at} refuses it"),
             format!("Correct the credentials, the database's name or the migration that its last words name: {logs}"),
         )
     } else {
         (
-            format!("it cannot reach its database{place}"),
+            format!("it cannot reach its database{at}"),
             format!(
-                "Bring the database{place} back, or correct its address; check that the pod may reach it (DNS, NetworkPolicy, firewall). The kubelet starts it again by itself. Its last words: {logs}"
+                "Bring the database{at} back, or correct its address; check that the pod may reach it (DNS, NetworkPolicy, firewall). The kubelet starts it again by itself. Its last words: {logs}"
             ),
         )
     };
@@ -78,12 +83,10 @@ pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
     )
     .fact(state(pod, container, end))
     .facts(unfinished_rollout(e));
-    // Then a restart spares the wait for the kubelet's back-off, which is up to five minutes.
+    // If the database answers again, a restart avoids the kubelet's back-off of up to five minutes.
     let again = vantage(e, "dependency").filter(|seen| seen.ok && end.ended.is_none_or(|ended| seen.at > ended));
     Some(match again {
-        Some(seen) => {
-            finding.fact(format!("the database{place} answers again since {}", stamp(seen.at))).restart_once()
-        }
+        Some(seen) => finding.fact(format!("the database{at} answers again since {}", stamp(seen.at))).restart_once(),
         None => finding,
     })
 }
@@ -119,7 +122,7 @@ pub(super) fn crash_loop_killed_by_liveness(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// Which probe of the pod failed, that kills when it fails. The rest of the note holds what the backend answered.
+/// The failed probe that kills the container: liveness or startup. The rest of the note holds the backend's answer.
 fn unhealthy(e: &Evidence, pod: &Pod) -> Option<&'static str> {
     warnings(e, pod, &["Unhealthy", "Killing"]).find_map(|warning| {
         let says = |words: &[&str]| words.iter().any(|word| warning.note.contains(word));
@@ -156,7 +159,7 @@ pub(super) fn exited_cleanly(e: &Evidence) -> Option<Finding> {
 pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
     let (pod, container, end) = looping(e).filter(|_| !is_explained_before(e, Cause::CrashLoop))?;
     let words = end.and_then(|end| last_words(container, end));
-    let told = words.as_ref().and_then(Extract::summary).map(|told| format!(": {told}")).unwrap_or_default();
+    let summary = words.as_ref().and_then(Extract::summary).map(|summary| format!(": {summary}")).unwrap_or_default();
     let how = match end {
         Some(end) if end.reason == "Error" || end.reason.is_empty() => {
             format!("exit {}{}", end.exit_code, signal(end.exit_code))
@@ -168,15 +171,15 @@ pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
     let loops = if waiting(container) == Some("CrashLoopBackOff") { "ends again and again" } else { "has ended" };
     let finding = Finding::new(
         Cause::CrashLoop,
-        format!("{} {loops} ({how}, {} restarts){told}", whose(pod, container), container.restarts),
+        format!("{} {loops} ({how}, {} restarts){summary}", whose(pod, container), container.restarts),
         format!("Read why in its last words: {}. The kubelet restarts it by itself", last_log(e, pod, container)),
     )
     .facts(end.map(|end| state(pod, container, end)))
     .facts(unfinished_rollout(e));
-    Some(if told.is_empty() { finding.lacking(silent) } else { finding })
+    Some(if summary.is_empty() { finding.lacking(silent) } else { finding })
 }
 
-/// A container that crashes and does not stay up: the kubelet backs off, or it has ended, or it did so twice lately.
+/// A container that crashes repeatedly: the kubelet backs off, it has ended, or it crashed twice recently.
 fn looping(e: &Evidence) -> Option<(&Pod, &Container, Option<&Ended>)> {
     let backs_off = suspects(e).into_iter().flat_map(|pod| pod.containers.iter().map(move |c| (pod, c)));
     let mut backs_off = backs_off.filter(|(_, c)| waiting(c) == Some("CrashLoopBackOff"));
@@ -188,7 +191,7 @@ fn looping(e: &Evidence) -> Option<(&Pod, &Container, Option<&Ended>)> {
     ends(e).into_iter().find(crashed).map(|(pod, container, end)| (pod, container, Some(end)))
 }
 
-/// What the shell's convention makes of an exit code above 128.
+/// The signal behind an exit code above 128, by the shell's convention.
 fn signal(code: i32) -> &'static str {
     match code {
         134 => " (SIGABRT: an assertion or the runtime itself)",

@@ -1,4 +1,4 @@
-//! Names and certificates.
+//! DNS names and TLS certificates.
 
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ use super::text::{kubectl, kubectl_name, stamp, url, value};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Vantage};
 
-/// Seen by us, or by Prometheus alone.
+/// A failure of this class, seen by vigie or by Prometheus alone: vantage, name and fact.
 fn failure(e: &Evidence, class: ErrorClass, why: ScrapeError) -> Option<(Option<&Vantage>, String, String)> {
     if let Some(vantage) = with_class(e, class) {
         return Some((Some(vantage), host(e), probe_fact(vantage)));
@@ -52,14 +52,14 @@ pub(super) fn dns_broken(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// The Secret was renewed after the process began: it still shows the old certificate.
+/// The Secret was renewed after the process started: the process still presents the old certificate.
 fn renewed(e: &Evidence) -> Option<(String, Timestamp, Timestamp)> {
     let secret = e.certificate_secret.found()?;
     let (changed, since) = (secret.changed?, application(e)?.running_since?);
     (changed > since).then(|| (secret.name.clone(), changed, since))
 }
 
-/// With a renewed Secret a restart loads it; without one it changes nothing.
+/// A restart helps only if the Secret was renewed: then it loads the new certificate.
 fn with_renewal(e: &Evidence, finding: Finding) -> Finding {
     let Some((name, changed, since)) = renewed(e) else { return finding };
     let mut finding = finding.at_most(Confidence::Likely).restart_once().fact(format!(
@@ -130,7 +130,7 @@ pub(super) fn scheme_mismatch(e: &Evidence) -> Option<Finding> {
         );
     }
     let is_plain = !e.subject.scheme.ends_with('s');
-    // Tomcat answers plain HTTP on a TLS port with 400.
+    // Tomcat answers 400 to plain HTTP on a TLS port.
     let refused = target(e).filter(|target| !target.ok && target.http_status == Some(400) && ssl.is_some());
     if let Some(vantage) = with_class(e, ErrorClass::NotHTTP).or(refused).filter(|_| is_plain) {
         let finding = Finding::new(

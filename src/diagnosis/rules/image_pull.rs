@@ -6,7 +6,7 @@ use super::queries::unfinished_rollout;
 use crate::api::Cause;
 use crate::diagnosis::evidence::Evidence;
 
-/// The kubelet's words for an image that does not come (pkg/kubelet/images/types.go).
+/// Waiting reasons of a container whose image cannot be pulled (pkg/kubelet/images/types.go).
 const IMAGE: &[&str] = &[
     "ErrImagePull",
     "ImagePullBackOff",
@@ -31,7 +31,7 @@ pub(super) fn image_pull_failed(e: &Evidence) -> Option<Finding> {
     } else if has(&["unauthorized", "denied", "authentication required", "forbidden", "401", "403"]) {
         ("the registry wants other credentials", "Check imagePullSecrets of the pod and that the image name is right: registries say so of private and of missing images alike".to_owned())
     } else if has(&["no such host"]) {
-        // Before "not found" and the like: nobody was asked yet.
+        // Before "not found" and similar: no registry was contacted yet.
         (
             "the name of its registry does not exist for the node",
             format!("Correct the registry in the image name {image}, or look at the DNS that the node uses"),

@@ -26,17 +26,17 @@ const ACCESS_MOST: &str = "MANAGEMENT_ENDPOINTS_ACCESS_MAX_PERMITTED";
 
 const EXPORT: &str = "MANAGEMENT_PROMETHEUS_METRICS_EXPORT_ENABLED";
 
-/// What the link list says of the metrics page, when it was read and does not name one.
+/// The actuator's link list, with regard to the metrics page.
 enum Links {
     /// The list was not read.
     Unread,
-    /// It names the page, here or elsewhere.
+    /// It lists the page, here or elsewhere.
     Names,
     /// It lists nothing but itself.
     OnlySelf,
     /// It lists health and nothing else: Spring's default exposure.
     OnlyHealth,
-    /// It lists others: somebody chose what is exposed.
+    /// It lists other endpoints: the exposure was configured.
     Others(Vec<String>),
 }
 
@@ -56,11 +56,11 @@ fn links(actuator: Option<&Actuator>) -> Links {
     }
 }
 
-/// The actuator is elsewhere, and exposure is not the question: its base is 404 itself, or settings move it.
+/// The actuator is under another path, so exposure is not the cause: its base path answers 404, or settings move it.
 fn is_elsewhere(e: &Evidence, missing: &Missing) -> bool {
     let unread = actuator(e).is_none_or(|actuator| actuator.links.is_none());
     let base = actuator(e).and_then(|actuator| actuator.base_status);
-    // Its list may be switched off (…WEB_DISCOVERY_ENABLED=false) while its health answers beside it.
+    // Its link list may be disabled (…WEB_DISCOVERY_ENABLED=false) while its health page answers.
     if actuator(e).is_some_and(|actuator| actuator.health.is_some()) {
         return false;
     }
@@ -77,8 +77,8 @@ fn link_fact(links: &Links) -> Option<String> {
     })
 }
 
-/// The settings that disable the page, with the one to set instead. Never both families: Spring Boot 3.4 and later do
-/// not start with `ENABLED` and `ACCESS` set for one endpoint.
+/// The setting that disables the page, and the advice. Never both families: Spring Boot 3.4 and later does not start
+/// with `ENABLED` and `ACCESS` set for one endpoint.
 fn disabling(e: &Evidence) -> Option<(&'static str, String)> {
     let none = |name| setting(e, name).is_word("none");
     let no = |name| setting(e, name).is_word("false");
@@ -131,8 +131,8 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
         .facts(rollout_fact(e));
         return Some(if listed.is_some() { finding } else { finding.lacking("the /actuator list") });
     }
-    // Even an empty exposure leaves health: what takes that away is meant for all endpoints. Seen so with Spring Boot
-    // 3.5 for each of the three.
+    // Even an empty exposure keeps health: only a setting for all endpoints removes it. Verified with Spring Boot 3.5
+    // for each of the three settings.
     const FOR_ALL: &[&str] = &[ACCESS_MOST, ACCESS_DEFAULT, ENABLED_BY_DEFAULT];
     if !matches!(links, Links::OnlySelf) || setting(e, EXCLUDE).is().is_some() {
         return None;
@@ -148,13 +148,13 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
     Some(less_certain(e, finding, FOR_ALL))
 }
 
-/// A list variable as it is, and merged with what is wanted.
+/// The exposure list: its present value, and the value to set.
 struct Exposure {
-    /// What it says of prometheus; `None` when it was not seen.
+    /// Whether it includes prometheus; `None` when its value was not seen.
     includes: Option<bool>,
     /// The value to set.
     wanted: String,
-    /// How it is now, in words.
+    /// The present value as a fact.
     now: String,
 }
 
@@ -164,7 +164,7 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
 
 fn exposure(e: &Evidence) -> Exposure {
     match setting(e, INCLUDE) {
-        // An empty value is none: Spring's default stands.
+        // An empty value counts as unset: Spring's default applies.
         Setting::Is(now) if items(now).next().is_some() => {
             let includes = items(now).any(|item| item == "*" || item.eq_ignore_ascii_case("prometheus"));
             let mut wanted: Vec<&str> = items(now).collect();
@@ -179,7 +179,7 @@ fn exposure(e: &Evidence) -> Exposure {
         }
         now @ (Setting::Is(_) | Setting::Absent) => Exposure {
             includes: Some(false),
-            // Health is what Spring exposes by default.
+            // Spring exposes health by default.
             wanted: "health,prometheus".to_owned(),
             now: format!("{INCLUDE} is {}", if now == Setting::Absent { "not set" } else { "empty" }),
         },
@@ -236,12 +236,12 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
     .facts(listed)
     .fact(exposure.now)
     .facts(rollout_fact(e));
-    // Not exposed, disabled and without a registry look the same in the list; what is known to be absent decides.
+    // Not exposed, disabled and without a registry look the same in the list; settings known to be absent decide.
     let include = setting(e, INCLUDE);
     let finding = match links {
         Links::OnlyHealth => less_certain(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
         Links::Others(_) | Links::OnlySelf => finding.at_most(Confidence::Likely),
-        // Nothing of Spring was seen at all: a 404 of anything looks like this.
+        // Nothing shows that this is Spring: any 404 looks like this.
         Links::Unread | Links::Names
             if base.is_none() && include == Setting::Absent && !missing.path.contains("/actuator") =>
         {

@@ -9,11 +9,11 @@ use crate::diagnosis::evidence::{Evidence, Vantage};
 pub(super) struct Missing {
     /// Its path.
     pub(super) path: String,
-    /// Who says so.
+    /// The fact that shows it: who got the 404.
     pub(super) fact: String,
 }
 
-/// The metrics page, if it answers 404: to us, or, where we do not ask for it, to Prometheus.
+/// The metrics page, if it answers 404: to vigie, or, where vigie does not probe it, to Prometheus.
 pub(super) fn missing_page(e: &Evidence) -> Option<Missing> {
     if let Some(page) = own_page(e) {
         let missing = !page.ok && page.http_status == Some(404);
@@ -24,7 +24,7 @@ pub(super) fn missing_page(e: &Evidence) -> Option<Missing> {
     Some(Missing { path, fact: scrape_fact(scraped, why) })
 }
 
-/// The path of the metrics page: the target's own, or the one beside its actuator's base.
+/// The path of the metrics page: the target's own, or the one under the actuator's base path.
 pub(super) fn page_path(e: &Evidence, page: &Vantage) -> String {
     if is_target(page) {
         return path(e.subject.path.split('?').next().unwrap_or_default()).unwrap_or("/").to_owned();

@@ -1,4 +1,4 @@
-//! The process behind the port: bound elsewhere, starting, never started, half dead, hung.
+//! The process behind the port: it listens elsewhere, still starts, never listened, or stopped listening.
 
 use super::Finding;
 use super::queries::{
@@ -13,7 +13,7 @@ use super::text::{kubectl, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Container, Evidence, Pod, Vantage};
 
-/// No answer, and no word why.
+/// Failures without any answer.
 const SILENT: &[ErrorClass] =
     &[ErrorClass::ConnectTimeout, ErrorClass::FirstByteTimeout, ErrorClass::Reset, ErrorClass::BodyTimeout];
 
@@ -54,14 +54,14 @@ pub(super) fn wrong_port(e: &Evidence) -> Option<Finding> {
     configured_elsewhere(e).or_else(|| seen_elsewhere(e)).or_else(|| undeclared(e)).or_else(|| scraped_elsewhere(e))
 }
 
-/// A setting says that it listens on another port.
+/// A setting names another port.
 fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
     let target = target(e)?;
     let page = own_page(e).filter(|page| !page.ok).unwrap_or(target);
     let port = process_port(e);
     let managed = is_management(e);
     let refused = is_refused(e);
-    // The main server answers 404 for what is served on a port of its own.
+    // The main server answers 404 for endpoints that are served on a separate management port.
     let elsewhere = managed && !page.ok && page.http_status == Some(404);
     if !refused && !elsewhere {
         return None;
@@ -69,7 +69,7 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
     let management = setting(e, "MANAGEMENT_SERVER_PORT");
     let name = match management {
         Setting::Is(_) if managed => "MANAGEMENT_SERVER_PORT",
-        // Without one of its own the management server is the main one.
+        // Without a separate port the main server serves the management endpoints.
         Setting::Absent if refused => "SERVER_PORT",
         Setting::Unknown(_) | Setting::Is(_) if refused && !managed => "SERVER_PORT",
         _ => return None,
@@ -97,7 +97,7 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// How to have it asked at this port of its pods.
+/// Advice to probe this port of its pods.
 fn ask_at(e: &Evidence, port: u16) -> String {
     match &e.subject.service {
         Some((service, _)) => format!(
@@ -107,7 +107,7 @@ fn ask_at(e: &Evidence, port: u16) -> String {
     }
 }
 
-/// The actuator answers on another port and lists there what is asked for here.
+/// The actuator answers on another port and lists the requested page there.
 fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
     let page = own_page(e).or_else(|| target(e)).filter(|page| !page.ok)?;
     let actuator = actuator(e)?;
@@ -131,7 +131,7 @@ fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// Its pods declare ports, and not this one.
+/// Its pods declare other ports only.
 fn undeclared(e: &Evidence) -> Option<Finding> {
     if !is_refused(e) {
         return None;
@@ -168,7 +168,7 @@ fn undeclared(e: &Evidence) -> Option<Finding> {
     Some(less_certain(e, finding, &expected))
 }
 
-/// Prometheus is refused at a port that nobody else asks.
+/// Prometheus is refused at a port that vigie does not probe.
 fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
     let ours = target(e).filter(|target| target.ok)?;
     let (scraped, why) = failing_with(e, |why| why == ScrapeError::Refused)?;
@@ -187,7 +187,7 @@ fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// It was healthy while this very container ran: so it did listen.
+/// Whether it was healthy since this container started: then it did listen.
 fn has_served(e: &Evidence, pod: &Pod) -> bool {
     let began = pod.containers.iter().filter_map(|container| container.running_since).max();
     began.is_some_and(|began| e.history.last_healthy.is_some_and(|healthy| healthy > began))
@@ -197,14 +197,15 @@ fn is_young(e: &Evidence, pod: &Pod) -> bool {
     began(pod).is_some_and(|at| e.gathered_at < at + startup(e))
 }
 
-/// Nothing says yet that it has started: no `Ready`, or nobody who would ask. One that has ended starts nothing.
+/// Whether it may still be starting: not `Ready`, or without a readiness probe. A pod with an ended container does not
+/// count.
 fn may_be_starting(pod: &Pod) -> bool {
     let has_readiness = pod.containers.iter().any(|container| container.probes.2);
     let has_ended = |c: &Container| c.terminated.is_some() || waiting(c) == Some("CrashLoopBackOff");
     (!pod.ready || !has_readiness) && !pod.containers.iter().any(has_ended)
 }
 
-/// How it ended before, if this is not its first start.
+/// The previous termination, if this is not its first start.
 fn ended_before(pod: &Pod) -> Option<String> {
     let (container, end) = pod.containers.iter().find_map(|c| Some((c, c.last.as_ref()?)))?;
     let at = end.ended.map(|at| format!(" at {}", stamp(at))).unwrap_or_default();
@@ -286,13 +287,13 @@ pub(super) fn never_started_listening(e: &Evidence) -> Option<Finding> {
     })
 }
 
-/// The command for a thread dump, in brackets; nothing where no pod is known.
+/// The command for a thread dump, in parentheses; empty if no pod is known.
 pub(super) fn thread_dump(e: &Evidence) -> String {
     let dump = |pod: &&Pod| kubectl(e, format_args!("exec {} -- jcmd 1 Thread.print", pod.name));
     pods(e).first().map(dump).map(|dump| format!(" (for a JVM: {dump})")).unwrap_or_default()
 }
 
-/// The main port, where it was dialled beside the management's.
+/// The vantage of the main port, where it was probed in addition to the management port.
 fn main_port(e: &Evidence) -> Option<&Vantage> {
     let is_separate = separate_actuator_port(e).is_some();
     vantage(e, "main").or_else(|| target(e).filter(|_| is_separate && !is_management(e)))
@@ -302,12 +303,12 @@ pub(super) fn main_port_dead(e: &Evidence) -> Option<Finding> {
     beside_management(e).or_else(|| stopped_listening(e))
 }
 
-/// Its containers run, answered once, and nothing listens any more.
+/// Its containers run and answered before, and nothing listens any more.
 fn stopped_listening(e: &Evidence) -> Option<Finding> {
     let pods = pods(e);
     let runs = |pod: &&Pod| pod.containers.iter().all(|container| container.running_since.is_some());
     let served = |pod: &&Pod| runs(pod) && has_served(e, pod);
-    // Where the actuator still answers, it says more itself.
+    // If the actuator still answers, its rules say more.
     let is_alone = actuator(e).is_none_or(|actuator| actuator.base_status.is_none() && actuator.health.is_none());
     let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(served))?;
     let healthy = e.history.last_healthy?;

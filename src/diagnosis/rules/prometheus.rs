@@ -1,4 +1,4 @@
-//! Our probe is fine, and Prometheus' is not: what lies between Prometheus and the backend.
+//! vigie's probe passes and Prometheus' scrape fails: causes between Prometheus and the backend.
 
 use jiff::SignedDuration;
 
@@ -9,11 +9,11 @@ use super::text::{list, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
 
-/// How long what is new may be unknown to Prometheus: http_sd_configs are read each minute, and vigie's own list may be
-/// a quarter of a minute old.
+/// How long Prometheus may not know a new target: it reads http_sd_configs each minute, and vigie's own list may be 15
+/// s old.
 const DISCOVERY: SignedDuration = SignedDuration::from_secs(90);
 
-/// What stands in for the name of the Prometheus that is asked.
+/// The name of the Prometheus in messages.
 fn prometheus_name(e: &Evidence) -> String {
     e.subject
         .prometheus_url
@@ -21,7 +21,7 @@ fn prometheus_name(e: &Evidence) -> String {
         .map_or_else(|| "Prometheus".to_owned(), |at| format!("Prometheus at {}", url(at)))
 }
 
-/// The host in a URL.
+/// The host of a URL.
 fn host(of: &str) -> String {
     let shown = url(of);
     let rest = shown.split_once("://").map_or(shown.as_str(), |(_, rest)| rest);
@@ -30,7 +30,7 @@ fn host(of: &str) -> String {
     authority[..end].to_owned()
 }
 
-/// Where Prometheus comes from, as a filter wants it; `None` when nobody knows.
+/// The source addresses of Prometheus as CIDRs for a firewall rule; `None` when unknown.
 fn source(e: &Evidence) -> Option<String> {
     if let Some(cidr) = &e.subject.prometheus_source {
         return Some(super::text::value(cidr));
@@ -41,7 +41,7 @@ fn source(e: &Evidence) -> Option<String> {
     (!cidrs.is_empty()).then(|| some(&cidrs, 4))
 }
 
-/// `allow TCP 8081 from 198.51.100.7/32`, and the way back.
+/// `allow TCP 8081 from 198.51.100.7/32`, and the return path.
 fn allow(e: &Evidence, scraped: &ScrapeTarget) -> String {
     let port = port_of(&scraped.url).map_or_else(|| "its port".to_owned(), |port| port.to_string());
     let (first, from) = match source(e) {
@@ -58,7 +58,7 @@ fn allow(e: &Evidence, scraped: &ScrapeTarget) -> String {
     )
 }
 
-/// The targets where Prometheus says that all is well.
+/// Whether the last scrape succeeded.
 pub(super) fn is_up(target: &ScrapeTarget) -> bool {
     target.health == "up"
 }
@@ -66,7 +66,7 @@ pub(super) fn is_up(target: &ScrapeTarget) -> bool {
 pub(super) fn stale_target(e: &Evidence) -> Option<Finding> {
     let prometheus = e.prometheus.found()?;
     let stale = prometheus.stale.first()?;
-    // An entry at its address is the backend's, whatever else stands under the same labels.
+    // An entry at its address belongs to the backend, whatever other entries have the same labels.
     if !passes(e) || !prometheus.targets.is_empty() || will_be_discovered(e) {
         return None;
     }
@@ -86,11 +86,11 @@ pub(super) fn stale_target(e: &Evidence) -> Option<Finding> {
     )
     .fact(format!("Prometheus: {} is {}", url(&stale.url), super::text::value(&stale.health)))
     .facts(target(e).map(probe_fact));
-    // Somebody answers there, who may be another of the same job.
+    // A stale target that is up may be another target of the same job.
     Some(if prometheus.stale.iter().any(is_up) { finding.at_most(Confidence::Likely) } else { finding })
 }
 
-/// Prometheus cannot have heard of the backend, or of its newest pod, yet; nothing that it has by a static list.
+/// Prometheus may not have discovered the backend, or its newest pod, yet. Not if its entry comes from a static list.
 fn will_be_discovered(e: &Evidence) -> bool {
     let pods = pods(e).into_iter().filter_map(|pod| pod.created);
     let newest = pods.chain(e.subject.created).max();
@@ -98,7 +98,7 @@ fn will_be_discovered(e: &Evidence) -> bool {
     !listed && newest.is_some_and(|at| e.gathered_at < at + DISCOVERY)
 }
 
-/// The policies that together admit nobody of a kind: they add up, so one that admits is enough.
+/// All ingress policies, if none admits the peer; empty otherwise. Policies add up, so one that admits is enough.
 fn barring(e: &Evidence, admits: impl Fn(&Policy) -> Option<bool>) -> Vec<&Policy> {
     let policies: Vec<&Policy> = e.policies.found().into_iter().flatten().filter(|policy| policy.ingress).collect();
     if policies.iter().all(|policy| admits(policy) == Some(false)) { policies } else { Vec::new() }
@@ -111,7 +111,7 @@ pub(super) fn blocked_by_network_policy(e: &Evidence) -> Option<Finding> {
     let (who, policies, port, fact) = if let Some(ours) = ours.filter(|ours| ours.error_class.is_some_and(dropped)) {
         ("vigie", barring(e, |policy| policy.admits_us), port, probe_fact(ours))
     } else {
-        // Some network plugins reject where others drop; that our probe passes says that somebody listens.
+        // Some network plugins reject where others drop. The port is open, because vigie's probe passes.
         let stopped = |why| matches!(why, ScrapeError::Timeout(_) | ScrapeError::Refused | ScrapeError::NoRoute);
         let (scraped, why) = failing_with(e, stopped).filter(|_| passes(e))?;
         let port = port_of(&scraped.url).unwrap_or(port);
@@ -157,7 +157,7 @@ pub(super) fn blocked_for_prometheus(e: &Evidence) -> Option<Finding> {
     let limit = scraped.timeout_milliseconds;
     let quick = own_page(e).is_some_and(|page| page.ok && (limit == 0 || page.milliseconds.saturating_mul(2) < limit));
     let finding = match why {
-        // The attempt to connect failed: how slow the page is plays no part.
+        // The connection failed: the speed of the page does not matter.
         ScrapeError::Timeout(true) => finding,
         _ if quick => finding,
         _ => finding.lacking("how long its metrics page takes from here: it may only be slow"),

@@ -1,4 +1,4 @@
-//! Answers that come, and are not what was asked for.
+//! Unexpected answers: authentication, content, size, server errors, rate limits.
 
 use super::health::is_health_bad;
 use super::queries::{fails, own_page, pod_vantages, probe_fact, target, vantage};
@@ -9,23 +9,23 @@ use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, ScrapeTarget, Vantage};
 
-/// Our own vantages that fail: the target, and what is asked for beside it.
+/// Failing vantages of vigie: the target, the metrics page and the health page.
 pub(super) fn failing_ours(e: &Evidence) -> impl Iterator<Item = &Vantage> {
-    let beside = ["metrics", "health"].into_iter().filter_map(|name| vantage(e, name));
-    target(e).into_iter().chain(beside).filter(|vantage| !vantage.ok)
+    let additional = ["metrics", "health"].into_iter().filter_map(|name| vantage(e, name));
+    target(e).into_iter().chain(additional).filter(|vantage| !vantage.ok)
 }
 
-/// The first of ours with one of these statuses.
+/// The first failing vantage with one of these statuses.
 fn with_status(e: &Evidence, holds: impl Fn(u16) -> bool) -> Option<(&Vantage, u16)> {
     failing_ours(e).filter_map(|vantage| Some((vantage, vantage.http_status?))).find(|(_, status)| holds(*status))
 }
 
-/// The first of ours that failed in this way.
+/// The first failing vantage of this class.
 pub(super) fn with_class(e: &Evidence, class: ErrorClass) -> Option<&Vantage> {
     failing_ours(e).find(|vantage| vantage.error_class == Some(class))
 }
 
-/// Prometheus' failure of this kind, where our own view does not fail.
+/// Prometheus' failure of this kind, while the target's probe does not fail.
 pub(super) fn prometheus_only(
     e: &Evidence,
     holds: impl Fn(ScrapeError) -> bool,
@@ -154,7 +154,7 @@ pub(super) fn server_error(e: &Evidence) -> Option<Finding> {
         Some(found) => found,
         None => return prometheus_gets_errors(e),
     };
-    // A health page that says DOWN is no error of the server.
+    // A health page that says DOWN is not a server error.
     if status == 503
         && matches_any(e, &[Cause::DependencyDown, Cause::DiskFull, Cause::LivenessBroken, Cause::OutOfService])
     {
@@ -222,7 +222,7 @@ pub(super) fn rate_limited(e: &Evidence) -> Option<Finding> {
     Some(Finding::new(Cause::RateLimited, message, advice).fact(scrape_fact(scraped, why)))
 }
 
-/// Our own page fails or passes; for the conclusions.
+/// Whether the probe of the metrics page passes; used by the conditions.
 pub(super) fn page_passes(e: &Evidence) -> Option<bool> {
     own_page(e).map(|page| page.ok)
 }

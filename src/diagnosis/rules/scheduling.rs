@@ -51,7 +51,7 @@ pub(super) fn unschedulable(e: &Evidence) -> Option<Finding> {
         (format!("pod {} is held back by a scheduling gate{affected}", pod.name), advice)
     } else {
         let advice = "Give the cluster room for it (another node, smaller requests), or correct its node selector, affinity, tolerations or volumes, as the scheduler's words say";
-        // What follows its first sentence is about preemption and resource claims, and says nothing more of the nodes.
+        // Sentences after the first are about preemption and resource claims, not about the nodes.
         let words = message.split(". ").next().unwrap_or_default().trim_end_matches('.');
         (format!("no node takes pod {}{affected}: {words}", pod.name), advice.to_owned())
     };

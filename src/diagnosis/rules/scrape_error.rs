@@ -1,4 +1,4 @@
-//! Prometheus' words about a scrape, made into facts. What it quotes of the backend is never shown.
+//! Classifies Prometheus' scrape errors. Their quotes from the backend are never shown.
 
 use jiff::SignedDuration;
 
@@ -8,15 +8,15 @@ use crate::diagnosis::evidence::{Evidence, ScrapeTarget};
 /// Why a scrape failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScrapeError {
-    /// No answer in time; `true` when it was the attempt to connect.
+    /// No answer in time; `true` if the connection itself timed out.
     Timeout(bool),
-    /// The answer began, and did not end in time: packets do flow.
+    /// The answer began and did not end in time: packets do flow.
     SlowBody,
-    /// Nothing listens there, says its host.
+    /// Connection refused: nothing listens there.
     Refused,
     /// No route to it.
     NoRoute,
-    /// The connection ended early.
+    /// The connection was reset.
     Reset,
     /// Its name does not exist.
     NoSuchHost,
@@ -44,7 +44,7 @@ pub(super) enum ScrapeError {
     Other,
 }
 
-/// What Prometheus' parsers say (model/textparse), and what its reader says of a page that breaks off.
+/// Errors of Prometheus' parsers (model/textparse), and of its reader for a truncated page.
 const BROKEN: [&str; 9] = [
     "expected ",
     "is not a valid start token",
@@ -58,7 +58,7 @@ const BROKEN: [&str; 9] = [
 ];
 
 impl ScrapeError {
-    /// In a person's words.
+    /// Text for messages.
     pub(super) fn text(self) -> String {
         let said = match self {
             Self::Timeout(true) => "i/o timeout while it connects",
@@ -83,10 +83,10 @@ impl ScrapeError {
         said.to_owned()
     }
 
-    /// From `lastError` (Prometheus 2.42 to 3: scrape/scrape.go, Go's net and crypto/x509).
+    /// Classifies `lastError` (Prometheus 2.42 to 3: scrape/scrape.go, Go's net and crypto/x509).
     ///
-    /// The ends of Go's errors are its own words, what stands before them may be the backend's: so they are looked for at
-    /// the end where they stand there.
+    /// Go's own error text is at the end; text before it may come from the backend. So such patterns are matched at the
+    /// end only.
     pub(super) fn of(error: &str) -> Self {
         let error = error.trim();
         let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
@@ -94,11 +94,11 @@ impl ScrapeError {
         if let Some(status) = status(error) {
             return Self::Status(status);
         }
-        // Without the request before it the error is about the body: the answer had begun.
+        // An error without the request in front is about the body: the answer had begun.
         if !error.starts_with("Get ") {
             return Self::of_body(error);
         }
-        // A resolver that does not answer is an i/o timeout too.
+        // A resolver that does not answer is also an i/o timeout.
         if ends(&["no such host"]) {
             return Self::NoSuchHost;
         }
@@ -162,7 +162,7 @@ fn status(error: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-/// Whether what Prometheus says of this target is older than two of its own intervals.
+/// Whether the last scrape of this target is older than two of its intervals.
 pub(super) fn is_stale(e: &Evidence, target: &ScrapeTarget) -> bool {
     let asked = e.prometheus.found().and_then(|prometheus| prometheus.asked_at).unwrap_or(e.gathered_at);
     let interval = i64::try_from(target.interval_milliseconds).unwrap_or(i64::MAX);
@@ -170,7 +170,7 @@ pub(super) fn is_stale(e: &Evidence, target: &ScrapeTarget) -> bool {
     interval > 0 && target.last_scrape.is_some_and(|last| asked.duration_since(last) > limit)
 }
 
-/// The targets that fail now, and why: what is stale says nothing.
+/// The targets that fail now, with the error. Stale targets are left out.
 pub(super) fn failing(e: &Evidence) -> Vec<(&ScrapeTarget, ScrapeError)> {
     let targets = e.prometheus.found().into_iter().flat_map(|prometheus| &prometheus.targets);
     targets
@@ -179,12 +179,12 @@ pub(super) fn failing(e: &Evidence) -> Vec<(&ScrapeTarget, ScrapeError)> {
         .collect()
 }
 
-/// The first target that fails in one of these ways.
+/// The first failing target with a matching error.
 pub(super) fn failing_with(e: &Evidence, holds: impl Fn(ScrapeError) -> bool) -> Option<(&ScrapeTarget, ScrapeError)> {
     failing(e).into_iter().find(|(_, why)| holds(*why))
 }
 
-/// What Prometheus says, as a fact.
+/// Prometheus' view of a target, as a fact.
 pub(super) fn scrape_fact(target: &ScrapeTarget, why: ScrapeError) -> String {
     format!("Prometheus: {} is {}: {}", url(&target.url), super::text::value(&target.health), why.text())
 }

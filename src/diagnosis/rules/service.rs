@@ -1,4 +1,4 @@
-//! Between the Service and its pods; and what the local agent says.
+//! Rules about the Service and its endpoints, and about stops that the local agent reports.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Pod, Service};
 
-/// Labels by which controllers tell the revisions of a workload apart (apps/v1).
+/// Labels by which controllers distinguish the revisions of a workload (apps/v1).
 const REVISIONS: &[&str] = &["pod-template-hash", "controller-revision-hash", "pod-template-generation"];
 
 pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
@@ -54,7 +54,7 @@ fn pairs(labels: &BTreeMap<String, String>) -> String {
 pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
     let service = failing_service(e).filter(|service| !service.selector.is_empty() && service.endpoints == (0, 0))?;
     let selects = |pod: &&Pod| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-    // Pods that are on their way out, or ended, are selected and give no endpoint.
+    // Pods that are being deleted, or ended, are selected and give no endpoint.
     let selected = service.selected.or_else(|| Some(e.pods.found()?.iter().filter(selects).count()));
     if selected.is_some_and(|selected| selected > 0) {
         return None;
@@ -65,8 +65,8 @@ pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let name = &service.name;
-    let behind = e.pods.found().and_then(|pods| pods.first()).filter(|pod| !selects(pod));
-    let carries = behind.map(|pod| format!("; the pods of {} carry {}", workload_name(e), pairs(&own_labels(pod))));
+    let unselected = e.pods.found().and_then(|pods| pods.first()).filter(|pod| !selects(pod));
+    let carries = unselected.map(|pod| format!("; the pods of {} carry {}", workload_name(e), pairs(&own_labels(pod))));
     let select = match workload(e).map(|workload| &workload.selector).filter(|selector| !selector.is_empty()) {
         Some(wanted) => {
             format!(" ({})", kubectl(e, format_args!("set selector service/{name} {}", joined(wanted))))
@@ -86,7 +86,7 @@ pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
     Some(if selected.is_some() { finding } else { finding.lacking("the pods of the namespace").needs(&e.pods) })
 }
 
-/// As kubectl takes them.
+/// Labels in kubectl's syntax.
 fn joined(labels: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
@@ -96,14 +96,14 @@ fn is_subset(some: &BTreeMap<String, String>, all: &BTreeMap<String, String>) ->
     some.iter().all(|(key, value)| all.get(key) == Some(value))
 }
 
-/// Without those that a controller gives each revision anew: nobody selects by them.
+/// The pod's labels without those that a controller sets for each revision: no Service selects by them.
 fn own_labels(pod: &Pod) -> BTreeMap<String, String> {
     let mut labels = pod.labels.clone();
     labels.retain(|key, _| !REVISIONS.contains(&key.as_str()));
     labels
 }
 
-/// The ports that the pods' containers declare: numbers and, where they have one, names.
+/// The ports that the pods' containers declare: optional names and numbers.
 fn declared(e: &Evidence) -> Vec<(Option<String>, u16)> {
     let mut declared: Vec<(Option<String>, u16)> = Vec::new();
     for container in pods(e).into_iter().flat_map(|pod| &pod.containers) {
@@ -122,7 +122,7 @@ fn port_list(declared: &[(Option<String>, u16)]) -> String {
     some(&declared.iter().map(one).collect::<Vec<_>>(), 6)
 }
 
-/// The health page is asked for at a port that the Service does not have: its address refuses there.
+/// The health page is probed at a port that the Service does not have: its address refuses there.
 fn lacks_actuator_port(e: &Evidence) -> Option<Finding> {
     let service = e.service.found()?;
     let health = vantage(e, "health").filter(|health| health.error_class == Some(ErrorClass::Refused))?;
@@ -144,7 +144,7 @@ fn lacks_actuator_port(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// The port that the target names is none of the Service's.
+/// The Service does not have the port that the target names.
 fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
     let (_, asked) = e.subject.service.as_ref()?;
     let (name, ports) = (&service.name, some(&service.ports, 6));
@@ -153,7 +153,7 @@ fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
     Some(Finding::new(Cause::ServicePortMismatch, message, advice).fact(format!("ports of Service {name}: {ports}")))
 }
 
-/// How to have the Service and its pods agree on a port.
+/// Advice to make the ports of the Service and its pods agree.
 fn port_advice(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)], target_port: &str) -> String {
     let name = &service.name;
     let right = if declared.is_empty() { "a port that they serve".to_owned() } else { port_list(declared) };
@@ -177,7 +177,7 @@ pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
     let has_name = declared.iter().any(|(name, _)| name.as_deref() == Some(target_port));
     let number = target_port.parse::<u16>().ok();
     let unknown_name = is_name && !has_name && service.endpoint_port.is_none() && !pods(e).is_empty();
-    // Declaring a port is a courtesy; a refusal there, while others are declared, is more.
+    // Declaring a port is optional. A refusal at an undeclared port, while others are declared, is evidence.
     let refused = closest(e).iter().all(|vantage| vantage.error_class == Some(ErrorClass::Refused));
     let not_declared = number.is_some_and(|number| {
         !declared.is_empty() && refused && fails(e) && declared.iter().all(|(_, port)| *port != number)
@@ -220,7 +220,7 @@ const MORE_SPECIFIC: &[Cause] = &[
 
 pub(super) fn no_ready_endpoints(e: &Evidence) -> Option<Finding> {
     let service = failing_service(e).filter(|service| is_without_endpoints(service))?;
-    // Why they are not ready is the better news, where it is known.
+    // A known reason why the pods are not ready takes precedence.
     if super::is_explained_before(e, Cause::RolloutInProgress)
         || matches_any(e, &[Cause::ServiceSelectsNothing, Cause::ServicePortMismatch])
         || matches_any(e, MORE_SPECIFIC)

@@ -1,4 +1,4 @@
-//! What stands before all else: whether we see at all, and whether the spec can be acted upon.
+//! Rules that come first: whether probes work at all, and whether the spec is valid.
 
 use super::Finding;
 use super::queries::{target, vantage};

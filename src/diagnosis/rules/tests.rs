@@ -1,4 +1,4 @@
-//! Each cause by its yes, its near miss, and its place before its neighbours.
+//! Each cause: evidence that matches, evidence that just does not, and its rank.
 
 mod conditions_tests;
 mod golden_tests;

@@ -1,4 +1,4 @@
-//! Connections that are taken and not answered: a hang, or only a slow metrics page.
+//! Connections that are accepted and not answered: a hang, or only a slow metrics page.
 
 use super::Finding;
 use super::process::thread_dump;
@@ -9,17 +9,17 @@ use super::text::url;
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Actuator, Evidence, Lookup};
 
-/// What a second second_probe of the same process says.
+/// The result of a second probe of the same process.
 enum SecondProbe {
     /// It answers: the process lives.
     Answers,
-    /// It is silent too; what it is.
+    /// It does not answer either; the fact.
     Silent(String),
-    /// Nobody asked it.
+    /// There was no second probe.
     NotAsked,
 }
 
-/// The liveness group, else the link list: neither waits for a database.
+/// The second probe is the liveness group, else the link list: neither waits for a database.
 fn second_probe(actuator: &Actuator) -> SecondProbe {
     const SILENT: &[ErrorClass] =
         &[ErrorClass::FirstByteTimeout, ErrorClass::ConnectTimeout, ErrorClass::BodyTimeout, ErrorClass::Reset];
@@ -39,7 +39,7 @@ fn second_probe(actuator: &Actuator) -> SecondProbe {
 
 pub(super) fn hung(e: &Evidence) -> Option<Finding> {
     let closest = closest(e);
-    // A full queue of connections turns the later ones into timeouts of their own.
+    // A full backlog turns later connections into connect timeouts.
     let silent = |class| matches!(class, ErrorClass::FirstByteTimeout | ErrorClass::ConnectTimeout);
     let all_silent = closest.iter().all(|vantage| !vantage.ok && vantage.error_class.is_some_and(silent));
     let connected = closest.iter().find(|vantage| vantage.error_class == Some(ErrorClass::FirstByteTimeout))?;
@@ -71,9 +71,9 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
     let page = own_page(e)?;
     let slow = matches!(page.error_class, Some(ErrorClass::FirstByteTimeout | ErrorClass::BodyTimeout));
     let health_answers = || {
-        let beside = vantage(e, "health").is_some_and(|health| health.ok);
+        let health_page = vantage(e, "health").is_some_and(|health| health.ok);
         let itself = !is_target(page) && target(e).is_some_and(|target| target.ok);
-        beside || itself || answers(e)
+        health_page || itself || answers(e)
     };
     let advice = "Find out what makes the page slow (a gauge that asks a database, too many series), or raise scrape_timeout in Prometheus and timeoutSeconds here";
     if !page.ok && slow && health_answers() {
@@ -92,7 +92,7 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
     }
     let (scraped, why) = failing_with(e, |why| matches!(why, ScrapeError::Timeout(false) | ScrapeError::SlowBody))
         .filter(|_| page.ok)?;
-    // Near the limit from here is over it from elsewhere.
+    // Close to the limit from vigie may be over it from Prometheus.
     let limit = scraped.timeout_milliseconds;
     let near = limit > 0 && page.milliseconds.saturating_mul(5) >= limit.saturating_mul(4);
     (near || why == ScrapeError::SlowBody).then(|| {

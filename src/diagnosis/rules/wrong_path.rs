@@ -1,4 +1,4 @@
-//! A path that answers 404 because what is asked for is under another one.
+//! A path that answers 404 because the page is under another path.
 
 use super::metrics_page::{Missing, missing_page, page_path};
 use super::queries::{actuator, own_page, path_of, probe_fact, target};
@@ -21,14 +21,14 @@ const MAPPING: &[(&str, &str)] = &[
 /// The settings that move the path of the endpoint `id`.
 fn moving(e: &Evidence, id: &str) -> Vec<&'static str> {
     let mapping = MAPPING.iter().filter(|(of, _)| *of == id).map(|(_, name)| *name);
-    // A management server of its own does not know the main one's context.
+    // A separate management server ignores the main server's context path.
     let separate = setting(e, "MANAGEMENT_SERVER_PORT").port().is_some();
     let context = if separate { [MANAGEMENT_BASE].iter() } else { CONTEXT.iter() };
     let names = context.copied().chain([BASE]).chain(mapping);
     names.filter(|name| setting(e, name).is().is_some()).collect()
 }
 
-/// The path of the endpoint `id` as the settings say; `None` when none of them moves it.
+/// The path of the endpoint `id` from the settings; `None` when no setting moves it.
 pub(super) fn implied(e: &Evidence, id: &str) -> Option<String> {
     let names = moving(e, id);
     let of = |wanted: &[&str]| names.iter().find(|name| wanted.contains(name)).and_then(|name| setting(e, name).is());
@@ -44,7 +44,7 @@ pub(super) fn implied(e: &Evidence, id: &str) -> Option<String> {
     path(&format!("{context}{base}{endpoint}")).map(str::to_owned)
 }
 
-/// What is asked for and answers 404, and the id of the endpoint that it is meant to be.
+/// The page that answers 404, and the id of the intended endpoint.
 fn asked(e: &Evidence) -> Option<(Missing, Option<&'static str>)> {
     if let Some(missing) = missing_page(e) {
         return Some((missing, Some("prometheus")));
@@ -60,10 +60,10 @@ fn asked(e: &Evidence) -> Option<(Missing, Option<&'static str>)> {
     Some((Missing { path, fact: scrape_fact(scraped, why) }, Some("prometheus")))
 }
 
-/// The path that is right, and what says so.
+/// The right path, its evidence, and the confidence.
 fn right_path(e: &Evidence, missing: &Missing, id: Option<&str>) -> Option<(String, String, Confidence)> {
     let other = |found: &str| found != missing.path && found.trim_end_matches('/') != missing.path;
-    // Prometheus asks elsewhere than we do, who get the page.
+    // Prometheus scrapes another path, while vigie gets the page.
     if let Some(page) = own_page(e).filter(|page| page.ok) {
         let ours = page_path(e, page);
         return other(&ours).then(|| (ours.clone(), format!("{ours} answers us"), Confidence::Certain));

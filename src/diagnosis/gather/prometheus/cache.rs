@@ -13,14 +13,14 @@ use super::Source;
 use super::client::{InstantVector, PrometheusClient};
 use super::targets::{JobInstance, Targets};
 
-/// For how long an answer is everybody's, also one that says why there is none. Shorter than any usual scrape interval,
-/// and than what passes until a backend that turned bad is looked at for the second time.
+/// How long an answer, or an error, is shared. Shorter than any usual scrape interval, and than the time between the
+/// first and the second examination of a failing backend.
 const SHARED_FOR: Duration = Duration::from_secs(10);
 
-/// Whose last scrape brought nothing. Asked for these alone, the answer is short in a fleet that is well.
+/// Query for targets whose last scrape had no samples. The filter keeps the answer short in a healthy fleet.
 const WITHOUT_SAMPLES: &str = "/api/v1/query?query=scrape_samples_scraped%20%3D%3D%200";
 
-/// The cache that were asked lately, and what they said.
+/// The recent answers of each Prometheus server.
 #[derive(Default)]
 pub struct ServerCache {
     active: AnswerCache<Targets>,
@@ -29,17 +29,17 @@ pub struct ServerCache {
 }
 
 impl ServerCache {
-    /// The targets that are scraped, and when that was asked.
+    /// The active targets, and the time of the request.
     pub(super) async fn active(&self, client: &PrometheusClient<'_>) -> Answer<Targets> {
         self.active.ask(client, async || client.get("/api/v1/targets?state=active").await).await
     }
 
-    /// The targets that relabelling dropped.
+    /// The targets dropped by relabelling.
     pub(super) async fn dropped(&self, client: &PrometheusClient<'_>) -> Answer<Targets> {
         self.dropped.ask(client, async || client.get("/api/v1/targets?state=dropped").await).await
     }
 
-    /// The entries whose last scrape brought no sample.
+    /// The targets whose last scrape had no samples.
     pub(super) async fn empty(&self, client: &PrometheusClient<'_>) -> Answer<HashSet<JobInstance>> {
         let ask = async || {
             let vector: InstantVector = client.get(WITHOUT_SAMPLES).await?;
@@ -49,13 +49,13 @@ impl ServerCache {
     }
 }
 
-/// An answer, and when it was asked for.
+/// An answer, and the time of its request.
 pub(super) type Answer<T> = Result<(Arc<T>, Timestamp), String>;
 
-/// The answers of one kind.
+/// Cached answers to one request, by server and credentials.
 struct AnswerCache<T>(Mutex<HashMap<CacheKey, Arc<CacheSlot<T>>>>);
 
-/// Whom one asks, and in whose name: an answer is shared only among those who would get the same.
+/// Server and credentials: an answer is shared only between requests that would get the same one.
 #[derive(PartialEq, Eq, Hash)]
 struct CacheKey {
     url: String,
@@ -63,7 +63,7 @@ struct CacheKey {
     is_administrators: bool,
 }
 
-/// Where one waits for an answer, or finds it with the time since which it is there.
+/// A cached answer and its time. The lock makes concurrent requests wait for the same answer.
 type CacheSlot<T> = tokio::sync::Mutex<Option<(Instant, Answer<T>)>>;
 
 impl<T> Default for AnswerCache<T> {
@@ -75,7 +75,8 @@ impl<T> Default for AnswerCache<T> {
 impl<T> AnswerCache<T> {
     async fn ask(&self, client: &PrometheusClient<'_>, ask: impl AsyncFnOnce() -> Result<T, String>) -> Answer<T> {
         let slot = self.slot(client.source);
-        // Held while one asks: the others wait for the same answer, and ask themselves if that one gave up.
+        // Held during the request: concurrent callers wait for the same answer, and send their own request if it was
+        // cancelled.
         let mut slot = slot.lock().await;
         if let Some((_, answer)) = slot.as_ref().filter(|(at, _)| is_shared(*at)) {
             return answer.clone();
@@ -90,7 +91,7 @@ impl<T> AnswerCache<T> {
         let key =
             CacheKey { url: url.clone(), bearer_token: bearer_token.clone(), is_administrators: *is_administrators };
         let mut slots = self.0.lock();
-        // What is nobody's any more is not kept. A slot that cannot be locked is being used.
+        // Removes expired slots. A locked slot is in use.
         slots.retain(|_, slot| {
             let is_kept = slot.try_lock().map(|said| said.as_ref().is_some_and(|(at, _)| is_shared(*at)));
             Arc::strong_count(slot) > 1 || is_kept.unwrap_or(true)

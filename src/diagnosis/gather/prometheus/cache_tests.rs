@@ -1,4 +1,4 @@
-//! One question for all who ask at the same time.
+//! Concurrent queries share one request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use super::cache::ServerCache;
 use super::client::PrometheusClient;
 use crate::probe::{Policy, Prober};
 
-/// A Prometheus that knows no target, counts its questions, and answers each when it gets leave.
+/// A Prometheus without targets that counts requests, and answers each when a permit is released.
 struct Server {
     url: String,
     asked: Arc<AtomicUsize>,

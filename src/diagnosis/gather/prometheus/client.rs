@@ -9,14 +9,14 @@ use super::url::{host_and_port, without_secrets};
 use super::{MAX_ANSWER, REQUEST_TIMEOUT, Source};
 use crate::probe::{HttpOptions, Prober, Request, Scheme, Target};
 
-/// Asks one Prometheus now.
+/// Sends requests to one Prometheus, without a cache.
 pub(super) struct PrometheusClient<'a> {
     pub(super) prober: &'a Prober,
     pub(super) source: &'a Source,
     pub(super) now: Timestamp,
 }
 
-/// What every answer of Prometheus' API is wrapped in.
+/// The envelope of every answer of Prometheus' API.
 #[derive(Deserialize)]
 struct ApiResponse<T> {
     data: T,

@@ -1,4 +1,4 @@
-//! Prometheus' list of targets, and which of its entries are about a backend.
+//! Prometheus' list of targets, and the matching of its entries to a backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,21 +10,21 @@ use super::duration::milliseconds;
 use super::url::{host_and_port, without_secrets};
 use crate::diagnosis::evidence::ScrapeTarget;
 
-/// How many entries are kept: one for each pod that is looked at.
+/// Maximum number of entries: one for each pod that is examined.
 const MAX: usize = 50;
 
-/// The longest error that is kept, in characters.
+/// Maximum length of a scrape error, in characters.
 const MAX_ERROR: usize = 512;
 
-/// What every service discovery of Prometheus begins its labels with, and a static list has none of.
+/// Label prefix of every service discovery of Prometheus; a static list sets no such label.
 const DISCOVERED: &str = "__meta_";
 
 type Labels = BTreeMap<String, String>;
 
-/// An entry by its labels `job` and `instance`.
+/// The labels `job` and `instance` of a target.
 pub(super) type JobInstance = (String, String);
 
-/// The answer to `/api/v1/targets`, as far as it is used.
+/// The used part of the answer to `/api/v1/targets`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Targets {
@@ -34,12 +34,12 @@ pub(super) struct Targets {
     pub(super) dropped_targets: Vec<Dropped>,
 }
 
-/// Go writes an empty list as `null` where it was never made.
+/// Go writes a nil slice as `null`.
 fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// A target that is scraped.
+/// An active target.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Active {
@@ -54,47 +54,47 @@ pub(super) struct Active {
     scrape_timeout: String,
 }
 
-/// A target that relabelling dropped.
+/// A target dropped by relabelling.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Dropped {
     discovered_labels: Labels,
 }
 
-/// What of Prometheus' targets would be the backend.
+/// Matches Prometheus' targets to one backend.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct TargetMatcher {
-    /// Its namespace and its name.
+    /// Namespace and name of the backend.
     pub(super) backend: (String, String),
     /// The names of its host, in lower case.
     pub(super) names: BTreeSet<String>,
-    /// The port of the target, there.
+    /// The port of the target at that host.
     pub(super) port: u16,
-    /// Its own addresses, those of its pods left away.
+    /// Its own addresses, without those of its pods.
     pub(super) addresses: BTreeSet<IpAddr>,
-    /// The addresses of its pods, and the port there that the target leads to.
+    /// The addresses of its pods, and the target's port in each pod.
     pub(super) pods: BTreeMap<IpAddr, Option<u16>>,
-    /// All addresses that it can have are among these: another one is not its own.
+    /// The addresses are complete: any other address belongs to another host.
     pub(super) is_complete: bool,
-    /// Labels that its entries have, when the spec says so.
+    /// The `job` label of its entries, when the spec sets it.
     pub(super) job: Option<String>,
-    /// As `job`.
+    /// The `instance` label of its entries, when the spec sets it.
     pub(super) instance: Option<String>,
 }
 
-/// The entries about a backend, and those that only claim to be.
+/// The entries of a backend, and entries with its labels at another address.
 #[derive(Debug, Default)]
 pub(super) struct Matched<'a> {
     pub(super) active: Vec<&'a Active>,
     pub(super) stale: Vec<&'a Active>,
 }
 
-/// How well the place of an entry fits.
+/// How well the address of an entry matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum AddressMatch {
     /// Another host.
     OtherHost,
-    /// A name that nobody could resolve, so that nothing is known.
+    /// A name that could not be resolved.
     Unresolved,
     /// The host, on another port.
     Host,
@@ -130,17 +130,16 @@ impl TargetMatcher {
         fits(&self.job, "job") && fits(&self.instance, "instance")
     }
 
-    /// The hosts of entries with the wanted labels that are names we do not know: to be resolved before
-    /// [`TargetMatcher::choose`].
+    /// Unknown host names of entries with the wanted labels: the caller resolves them before [`TargetMatcher::select`].
     pub(super) fn unresolved_hosts(&self, targets: &[Active]) -> BTreeSet<String> {
-        let of_it = |target: &&Active| self.has_labels(&target.labels) && !self.belongs_to_another(target);
-        let labelled = targets.iter().filter(|target| self.is_labelled() && of_it(target));
+        let is_candidate = |target: &&Active| self.has_labels(&target.labels) && !self.belongs_to_another(target);
+        let labelled = targets.iter().filter(|target| self.is_labelled() && is_candidate(target));
         let hosts = labelled.filter_map(|target| host_and_port(&target.scrape_url)).map(|(host, _)| host);
         hosts.filter(|host| !self.names.contains(host) && host.parse::<IpAddr>().is_err()).collect()
     }
 
-    /// The entries about the backend. With labels asked for: those that have them, and the address must be the
-    /// backend's too. Otherwise those with its address and port, or, where none has, those with the address of a pod.
+    /// The entries of the backend. If the spec sets labels: entries with these labels and the backend's address.
+    /// Otherwise entries with its address and port, or, if there are none, entries with the address of a pod.
     pub(super) fn select<'a>(&self, targets: &'a [Active], resolved: &BTreeMap<String, Vec<IpAddr>>) -> Matched<'a> {
         let match_of = |target: &Active| {
             host_and_port(&target.scrape_url)
@@ -148,16 +147,16 @@ impl TargetMatcher {
         };
         let mut matched = Matched::default();
         if self.is_labelled() {
-            let of_it = |target: &&Active| {
+            let is_candidate = |target: &&Active| {
                 self.has_labels(&target.labels)
                     && (match_of(target) == AddressMatch::HostAndPort || !self.belongs_to_another(target))
             };
-            let labelled: Vec<&Active> = targets.iter().filter(of_it).collect();
+            let labelled: Vec<&Active> = targets.iter().filter(is_candidate).collect();
             let is_sure = labelled.iter().any(|target| match_of(target) == AddressMatch::HostAndPort);
             for target in labelled {
                 match match_of(target) {
-                    // What cannot be told apart counts as the backend, for its labels say so; unless another one surely
-                    // is, and these are others of the same job.
+                    // An unresolved entry counts as the backend because of its labels, unless another entry matches
+                    // exactly: then these are other targets of the same job.
                     AddressMatch::Unresolved if is_sure => {}
                     AddressMatch::OtherHost if self.is_complete => matched.stale.push(target),
                     _ => matched.active.push(target),
@@ -177,7 +176,7 @@ impl TargetMatcher {
         matched
     }
 
-    /// Our own list gave it to Prometheus for another backend.
+    /// Whether vigie's own list (`/sd/prometheus`) gave it to Prometheus for another backend.
     fn belongs_to_another(&self, target: &Active) -> bool {
         let (namespace, name) = &self.backend;
         target.listed_for().is_some_and(|of| of != (namespace, name))
@@ -194,26 +193,26 @@ impl TargetMatcher {
 }
 
 impl Active {
-    /// Whether its last scrape was answered.
+    /// Whether its last scrape succeeded.
     pub(super) fn is_up(&self) -> bool {
         self.health == "up"
     }
 
-    /// The backend that our own list (`/sd/prometheus`) gave it for: namespace and name.
+    /// Namespace and name of the backend for which vigie's own list (`/sd/prometheus`) gave it.
     fn listed_for(&self) -> Option<(&str, &str)> {
         let label = |name: &str| self.discovered_labels.get(name).map(String::as_str);
         let from = label("__meta_url")?.split('?').next()?;
         from.ends_with("/sd/prometheus").then_some((label("namespace")?, label("name")?))
     }
 
-    /// What it is called by its labels.
+    /// Its labels `job` and `instance`.
     pub(super) fn entry(&self) -> JobInstance {
         let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
         (label("job"), label("instance"))
     }
 
-    /// The entry as evidence. An interval or a timeout that Prometheus does not tell is 0. Of samples it is known only
-    /// when there was none.
+    /// The entry as evidence. An interval or a timeout that Prometheus does not report is 0. The number of samples is
+    /// known only when it is 0.
     pub(super) fn to_evidence(&self, is_empty: bool) -> ScrapeTarget {
         let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
         ScrapeTarget {
@@ -221,7 +220,7 @@ impl Active {
             job: label("job"),
             health: self.health.clone(),
             last_error: crate::api::clip(without_secrets(&self.last_error), MAX_ERROR),
-            // Never scraped is the year 1.
+            // Year 1 means that it was never scraped.
             last_scrape: self.last_scrape.filter(|at| *at > Timestamp::UNIX_EPOCH),
             last_milliseconds: (self.last_scrape_duration.max(0.0) * 1000.0).round() as u64,
             interval_milliseconds: milliseconds(&self.scrape_interval).unwrap_or(0),

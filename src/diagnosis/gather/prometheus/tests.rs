@@ -84,7 +84,7 @@ fn without_labels_host_and_port_decide() {
         ["http://192.0.2.1:8081/metrics", "http://WEB.example.com:8081/metrics", "http://192.0.2.50:9081/metrics"];
     assert_eq!(active, expected);
     assert_eq!(stale, Vec::<String>::new());
-    // Where none has the port, Prometheus may scrape the pod at one of its own.
+    // If no entry has the port, Prometheus may scrape the pod at another one.
     assert_eq!(choose(&matcher(), &entries[3..]).0, ["http://192.0.2.50:8081/metrics"]);
 }
 
@@ -99,7 +99,7 @@ fn with_labels_the_address_must_be_the_backends_too() {
     let expected =
         (vec!["http://192.0.2.1:9999/metrics".to_owned()], vec!["http://192.0.2.99:8081/metrics".to_owned()]);
     assert_eq!(choose(&labelled, &entries), expected);
-    // As long as its addresses are not all known, none is called stale.
+    // While its addresses are incomplete, no entry is stale.
     let blurred = TargetMatcher { is_complete: false, ..labelled.clone() };
     assert_eq!(choose(&blurred, &entries).0.len(), 2);
     let instance = TargetMatcher { instance: Some("192.0.2.99:8081".to_owned()), ..labelled };
@@ -165,7 +165,7 @@ fn a_service_of_the_cluster_is_known_by_its_name() {
     assert_eq!(of("http://192.0.2.1:9090"), None);
 }
 
-/// A Prometheus that knows one target, wants a token, and lives under a prefix.
+/// A Prometheus with one target that requires a token and serves under a path prefix.
 async fn prometheus() -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
     let targets = async |headers: HeaderMap, RawQuery(query): RawQuery| {
         assert_eq!(headers["authorization"], "Bearer t0ken");
@@ -194,7 +194,7 @@ async fn prometheus() -> (String, tokio::task::JoinHandle<std::io::Result<()>>) 
 #[tokio::test]
 async fn prometheus_is_asked_with_its_token_and_under_the_policy() {
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
-    // No name, for it would be resolved.
+    // An address, because a name would be resolved.
     let matcher = || TargetMatcher { names: Default::default(), ..matcher() };
     let (url, server) = prometheus().await;
     let source = Source { url, bearer_token: Some("t0ken".to_owned()), ..Default::default() };
@@ -235,7 +235,7 @@ fn what_our_own_list_gave_for_another_backend_is_not_this_ones_whatever_its_job(
     let complete = TargetMatcher { is_complete: true, ..labelled };
     assert_eq!(choose(&complete, &entries), (Vec::new(), vec!["http://192.0.2.71:8081/metrics".to_owned()]));
     assert!(complete.unresolved_hosts(&read(&entries)).is_empty(), "a name of another's needs no resolving");
-    // Two backends may look at one address.
+    // Two backends may have one address.
     let shared = [listed("http://192.0.2.1:8081/metrics", "other")];
     assert_eq!(choose(&complete, &shared).0.len(), 1);
     let [written, found] = [entry("http://192.0.2.1:8081/", "a", "up"), listed("http://192.0.2.1:8081/", "web")];

@@ -10,7 +10,7 @@ pub(in super::super) fn host_and_port(url: &str) -> Option<(String, Option<u16>)
     Some((host, Some(uri.port_u16().unwrap_or(usual))))
 }
 
-/// The text, with the user and the query cut out of each URL in it: both are where secrets stand.
+/// The text without the user info and the query of each URL: both may hold secrets.
 pub(in super::super) fn without_secrets(text: &str) -> String {
     let mut clean = String::new();
     let mut rest = text;

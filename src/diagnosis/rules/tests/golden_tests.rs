@@ -1,6 +1,6 @@
-//! Whole evidence, as `vigie diagnose --evidence` saves it, and the diagnosis that it gives, as text.
+//! Complete evidence, as `vigie diagnose --evidence` saves it, and the resulting diagnosis as text.
 //!
-//! `VIGIE_ACCEPT=1 cargo test golden` writes the texts anew: read the difference before it is committed.
+//! `VIGIE_ACCEPT=1 cargo test golden` rewrites the texts: read the difference before you commit it.
 
 use std::fmt::Write;
 use std::fs;
@@ -75,7 +75,7 @@ fn what_prometheus_really_said_becomes_the_facts_that_were_played() {
             "reset" | "closed" => &[ScrapeError::Reset],
             "dns-no-such-host" | "dns-no-address" => &[ScrapeError::NoSuchHost],
             "dns-server-failure" => &[ScrapeError::Resolver],
-            // Which timer runs out first is chance.
+            // Either timer may expire first.
             "dns-silent" => &[ScrapeError::Resolver, ScrapeError::Timeout(false)],
             "tls-expired" => &[ScrapeError::Expired],
             "tls-unknown-authority" => &[ScrapeError::UnknownAuthority],
