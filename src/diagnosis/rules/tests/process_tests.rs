@@ -88,8 +88,7 @@ fn no_ready_endpoint_is_said_when_nothing_tells_why() {
     });
     let d = expect(&e, Cause::NoReadyEndpoints, Certain, No);
     says(&d.message, &["no ready endpoint", "answer at their own address"]);
-    // The address of a Service without endpoints refuses: that says nothing about the process, and a restart does not
-    // help.
+    // A Service without endpoints refuses: that says nothing about the process, and a restart does not help.
     let unknown = with(through_service(ErrorClass::Refused), unready);
     expect(&unknown, Cause::NoReadyEndpoints, Certain, No);
     // The reason why they are not ready takes precedence.
