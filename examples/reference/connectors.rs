@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use vigie::api::{Cause, CheckType, Diagnosis, Reason};
-use vigie::diagnosis::connector::{Facts, diagnose};
+use vigie::diagnosis::connector::{ConnectorEvidence, diagnose};
 use vigie::health::checks::Fault;
 use vigie::health::liveness::Presence;
 
 /// A healthy connector: the rules find nothing.
-fn well<'a>() -> Facts<'a> {
-    Facts {
+fn well<'a>() -> ConnectorEvidence<'a> {
+    ConnectorEvidence {
         connector_id: "gateways/edge-1",
         refused: None,
         unprovisioned: None,
@@ -35,12 +35,12 @@ fn contact() -> Timestamp {
 /// The diagnosis of every sample.
 pub(crate) fn diagnoses() -> Vec<Diagnosis> {
     let faults: Vec<Vec<Fault>> = faults().into_iter().map(|fault| vec![fault]).collect();
-    let failing = faults.iter().map(|faults| Facts { faults, ..well() });
+    let failing = faults.iter().map(|faults| ConnectorEvidence { faults, ..well() });
     spec().into_iter().chain(contact_samples()).chain(failing).filter_map(|facts| diagnose(&facts)).collect()
 }
 
 /// Faults of the spec and of the token's Secret.
-fn spec() -> Vec<Facts<'static>> {
+fn spec() -> Vec<ConnectorEvidence<'static>> {
     let refused = [
         (Reason::InvalidSpec, "spec.heartbeat: intervalSeconds must be below offlineAfterSeconds"),
         (Reason::DuplicateConnectorID, "connectorID gateways/edge-1 belongs to gateways/edge-0, which is older"),
@@ -52,30 +52,38 @@ fn spec() -> Vec<Facts<'static>> {
         (Reason::TokenSecretConflict, "Secret edge-1-connector-token exists and belongs to nobody"),
         (Reason::TokenSecretInvalid, "Secret edge-1-brought has no key token"),
     ];
-    let refused = refused.into_iter().map(|refused| Facts { refused: Some(refused), ..never_seen() });
-    refused.chain(unprovisioned.into_iter().map(|it| Facts { unprovisioned: Some(it), ..never_seen() })).collect()
+    let refused = refused.into_iter().map(|refused| ConnectorEvidence { refused: Some(refused), ..never_seen() });
+    refused
+        .chain(unprovisioned.into_iter().map(|it| ConnectorEvidence { unprovisioned: Some(it), ..never_seen() }))
+        .collect()
 }
 
-fn never_seen() -> Facts<'static> {
-    Facts { presence: Presence::NeverSeen, reason: Reason::NeverSeen, last_contact: None, host: None, ..well() }
+fn never_seen() -> ConnectorEvidence<'static> {
+    ConnectorEvidence {
+        presence: Presence::NeverSeen,
+        reason: Reason::NeverSeen,
+        last_contact: None,
+        host: None,
+        ..well()
+    }
 }
 
 /// Faults of its contact.
-fn contact_samples() -> Vec<Facts<'static>> {
-    let unknown = |reason| Facts { presence: Presence::Unknown, reason, ..well() };
-    let offline = || Facts { presence: Presence::Offline, reason: Reason::HeartbeatExpired, ..well() };
+fn contact_samples() -> Vec<ConnectorEvidence<'static>> {
+    let unknown = |reason| ConnectorEvidence { presence: Presence::Unknown, reason, ..well() };
+    let offline = || ConnectorEvidence { presence: Presence::Offline, reason: Reason::HeartbeatExpired, ..well() };
     let lease = Some("edge-in-cluster");
     vec![
         never_seen(),
-        Facts { lease, ..never_seen() },
+        ConnectorEvidence { lease, ..never_seen() },
         offline(),
-        Facts { lease, ..offline() },
-        Facts { presence: Presence::Late, reason: Reason::HeartbeatLate, ..well() },
-        Facts { mass_silence: Some("9 of 12"), reason: Reason::MassSilence, ..offline() },
+        ConnectorEvidence { lease, ..offline() },
+        ConnectorEvidence { presence: Presence::Late, reason: Reason::HeartbeatLate, ..well() },
+        ConnectorEvidence { mass_silence: Some("9 of 12"), reason: Reason::MassSilence, ..offline() },
         unknown(Reason::ObserverRestarted),
         unknown(Reason::ObserverUnreachable),
-        Facts { retired_token_used: Some(contact()), ..offline() },
-        Facts { duplicate: true, ..well() },
+        ConnectorEvidence { retired_token_used: Some(contact()), ..offline() },
+        ConnectorEvidence { duplicate: true, ..well() },
     ]
 }
 

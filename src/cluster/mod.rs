@@ -12,9 +12,11 @@ pub mod own_addresses;
 mod permission;
 pub mod revisions;
 mod status_writer;
+mod workloads;
 
 pub use backoff::WatchBackoff;
 pub use call::{CALL_TIMEOUT, CallError, describe, within};
 pub use connect::{Clients, ConnectError, connect};
 pub use permission::Permission;
 pub use status_writer::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};
+pub use workloads::{NamespacedObject, WorkloadObject};

@@ -1,4 +1,4 @@
-//! Why a connector is not well, and what to do about it.
+//! Diagnosis of a connector: cause and advice.
 
 use jiff::Timestamp;
 
@@ -6,59 +6,59 @@ use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason,
 use crate::health::checks::Fault;
 use crate::health::liveness::Presence;
 
-/// What a connector's diagnosis is made from. Stamps are whole facts, never ages: the same state must give the same
-/// words, or every look would be a write.
+/// Input of a connector's diagnosis. Times are timestamps, never ages: the same state must give the same text, or each
+/// reconcile would write the status.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
+pub struct ConnectorEvidence<'a> {
     /// The connector's id, as its agent sends it.
     pub connector_id: &'a str,
     /// `False` of the `Accepted` condition: reason and message.
     pub refused: Option<(Reason, &'a str)>,
     /// `False` of the `Provisioned` condition: reason and message.
     pub unprovisioned: Option<(Reason, &'a str)>,
-    /// The contact verdict.
+    /// The verdict of `health::liveness`.
     pub presence: Presence,
     /// The reason of the `Online` condition.
     pub reason: Reason,
-    /// The last contact.
+    /// Time of the last contact.
     pub last_contact: Option<Timestamp>,
     /// Seconds after which it is Offline.
     pub offline_after: u64,
-    /// How many of how many connectors of its site were silent when mass silence began.
+    /// `N of M`: silent connectors of its site when mass silence began.
     pub mass_silence: Option<&'a str>,
-    /// A retired token was used after the last contact.
+    /// When a retired token was last used after the last contact.
     pub retired_token_used: Option<Timestamp>,
-    /// What is wrong with its checks, the gravest first; only while it is heard.
+    /// Its failing checks, the most severe first; empty unless it sends heartbeats.
     pub faults: &'a [Fault],
-    /// Two hosts beat with its token.
+    /// Two hosts send heartbeats with its token.
     pub duplicate: bool,
-    /// Why the pods that it runs in do not do their work, where they were looked at and it is known.
+    /// The diagnosis of the pods that it runs in, where they were examined and a rule matched.
     pub pods: Option<&'a Diagnosis>,
-    /// Beats come from this Lease.
+    /// The Lease whose renewals count as heartbeats.
     pub lease: Option<&'a str>,
     /// The Secret that holds its token.
     pub secret: &'a str,
-    /// Who it said it was, last.
+    /// The host name that it reported last.
     pub host: Option<&'a str>,
 }
 
-type Rule = fn(&Facts<'_>) -> Option<Diagnosis>;
+type Rule = fn(&ConnectorEvidence<'_>) -> Option<Diagnosis>;
 
 /// The order is the specification: the first that matches is the diagnosis, the others are its alternatives.
 const RULES: &[Rule] = &[
     // Nothing else can be judged before the spec is understood.
     refused,
     unprovisioned,
-    // Our own blindness explains everything that follows from not hearing.
-    unheard_by_us,
-    // It does beat: with a token that ended. That beats any guess about its network.
+    // If the operator was not listening, every silence follows from that.
+    observer_not_listening,
+    // It sends heartbeats with a revoked token: stronger evidence than any guess about its network.
     token_revoked,
     mass_silence,
-    // Its pods say why it is silent; a restart would meet the same.
-    explained_by_pods,
+    // Its pods explain the silence; a restart would fail in the same way.
+    pods_failing,
     silent,
     never_seen,
-    // It is heard: only its own word remains.
+    // It sends heartbeats: only its own checks remain.
     failing_check,
     duplicate,
     late,
@@ -66,8 +66,8 @@ const RULES: &[Rule] = &[
 ];
 
 /// The diagnosis, or `None` when there is nothing to explain.
-pub fn diagnose(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let mut findings = RULES.iter().filter_map(|rule| rule(facts));
+pub fn diagnose(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let mut findings = RULES.iter().filter_map(|rule| rule(evidence));
     let mut first = findings.next()?;
     first.alternatives = findings
         .take(4)
@@ -76,7 +76,7 @@ pub fn diagnose(facts: &Facts<'_>) -> Option<Diagnosis> {
     Some(first)
 }
 
-/// Advice is a sentence of its own.
+/// Capitalizes the first letter: advice is a separate sentence.
 fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
@@ -101,8 +101,8 @@ fn finding(
     })
 }
 
-fn refused(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let (reason, message) = facts.refused?;
+fn refused(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let (reason, message) = evidence.refused?;
     let (cause, advice) = match reason {
         Reason::DuplicateConnectorID => (
             Cause::DuplicateConnectorID,
@@ -121,26 +121,26 @@ fn refused(facts: &Facts<'_>) -> Option<Diagnosis> {
     finding(cause, Confidence::Certain, message.to_owned(), advice.to_owned(), RestartHelps::No)
 }
 
-fn unprovisioned(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let (reason, message) = facts.unprovisioned?;
+fn unprovisioned(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let (reason, message) = evidence.unprovisioned?;
     let (cause, advice) = match reason {
         Reason::TokenSecretConflict => (
             Cause::TokenSecretConflict,
-            format!("rename or delete the Secret {} that is in the way; vigie does not touch what it does not own", facts.secret),
+            format!("rename or delete the Secret {} that is in the way; vigie does not touch what it does not own", evidence.secret),
         ),
         _ => (Cause::TokenSecretInvalid, "wait for the next delivery; when this stays, read the message: it names what the Secret lacks or who refused the write".to_owned()),
     };
-    // A running connector has its token already: the missing Secret is then the lesser news.
-    matches!(facts.presence, Presence::NeverSeen | Presence::Online)
+    // A running connector has its token already, so the missing Secret matters less.
+    matches!(evidence.presence, Presence::NeverSeen | Presence::Online)
         .then(|| finding(cause, Confidence::Certain, message.to_owned(), advice, RestartHelps::No))?
 }
 
-fn unheard_by_us(facts: &Facts<'_>) -> Option<Diagnosis> {
-    if facts.presence != Presence::Unknown {
+fn observer_not_listening(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    if evidence.presence != Presence::Unknown {
         return None;
     }
-    let last = stamp(facts.last_contact);
-    match facts.reason {
+    let last = stamp(evidence.last_contact);
+    match evidence.reason {
         Reason::ObserverUnreachable => finding(
             Cause::ObserverUnreachable,
             Confidence::Certain,
@@ -152,90 +152,90 @@ fn unheard_by_us(facts: &Facts<'_>) -> Option<Diagnosis> {
             Cause::ObserverRestarted,
             Confidence::Certain,
             format!("vigie was not listening (restart or failover); last contact was {last}, before that"),
-            format!("wait: it is Online with its next beat, or Offline after {} s of listened silence", facts.offline_after),
+            format!("wait: it is Online with its next beat, or Offline after {} s of listened silence", evidence.offline_after),
             RestartHelps::No,
         ),
     }
 }
 
-fn token_revoked(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let used = facts.retired_token_used.filter(|_| facts.presence != Presence::Online)?;
+fn token_revoked(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let used = evidence.retired_token_used.filter(|_| evidence.presence != Presence::Online)?;
     finding(
         Cause::TokenRevoked,
         Confidence::Certain,
         format!("it beats with a token that has ended (last refused {})", stamp(Some(used))),
         format!(
             "give it the token that is in Secret {} now, and restart its agent; `vigie token show` prints it",
-            facts.secret
+            evidence.secret
         ),
         RestartHelps::No,
     )
 }
 
-fn mass_silence(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let counts = facts.mass_silence.filter(|_| facts.presence.is_silent())?;
+fn mass_silence(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let counts = evidence.mass_silence.filter(|_| evidence.presence.is_silent())?;
     finding(
         Cause::MassSilence,
         Confidence::Likely,
-        format!("silent since {}, together with most of its site ({counts})", stamp(facts.last_contact)),
+        format!("silent since {}, together with most of its site ({counts})", stamp(evidence.last_contact)),
         "suspect what they share before the connectors: the path to vigie (public URL, Ingress, DNS, certificate, firewall), then the site's own uplink".to_owned(),
         RestartHelps::No,
     )
 }
 
-fn explained_by_pods(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let pods = facts.pods.filter(|_| facts.presence == Presence::Offline)?;
+fn pods_failing(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let pods = evidence.pods.filter(|_| evidence.presence == Presence::Offline)?;
     let Diagnosis { cause, confidence, message, advice, restart_helps, .. } = pods;
-    let message = format!("silent since {}, and its pods say why: {message}", stamp(facts.last_contact));
+    let message = format!("silent since {}, and its pods say why: {message}", stamp(evidence.last_contact));
     let found = finding(*cause, *confidence, message, advice.clone(), *restart_helps)?;
     Some(Diagnosis { evidence: pods.evidence.clone(), ..found })
 }
 
-fn silent(facts: &Facts<'_>) -> Option<Diagnosis> {
-    if facts.presence != Presence::Offline {
+fn silent(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    if evidence.presence != Presence::Offline {
         return None;
     }
-    let host = facts.host.map(|host| format!(" on {host}")).unwrap_or_default();
-    let advice = match facts.lease {
+    let host = evidence.host.map(|host| format!(" on {host}")).unwrap_or_default();
+    let advice = match evidence.lease {
         Some(lease) => format!("look at who renews Lease {lease}{host}: is it running, may it still update the Lease?"),
         None => format!(
             "is its process running{host}, and does the host reach vigie? Send its beat by hand from there (POST /api/connector/heartbeat \
              with connector_id {} and its token): 200 = start the process, 401 = wrong token, no answer = network or firewall",
-            facts.connector_id
+            evidence.connector_id
         ),
     };
     finding(
         Cause::HeartbeatExpired,
         Confidence::Certain,
-        format!("no heartbeat since {}; the limit is {} s", stamp(facts.last_contact), facts.offline_after),
+        format!("no heartbeat since {}; the limit is {} s", stamp(evidence.last_contact), evidence.offline_after),
         advice,
         RestartHelps::Once,
     )
 }
 
-fn never_seen(facts: &Facts<'_>) -> Option<Diagnosis> {
-    if facts.presence != Presence::NeverSeen || facts.refused.is_some() {
+fn never_seen(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    if evidence.presence != Presence::NeverSeen || evidence.refused.is_some() {
         return None;
     }
-    let advice = match facts.lease {
+    let advice = match evidence.lease {
         Some(lease) => format!("start what renews Lease {lease} in this namespace"),
         None => format!(
             "install the connector with connector_id {} and the token from Secret {} (`vigie token show` prints it)",
-            facts.connector_id, facts.secret
+            evidence.connector_id, evidence.secret
         ),
     };
     finding(Cause::NeverSeen, Confidence::Certain, "it has never been heard".to_owned(), advice, RestartHelps::No)
 }
 
-fn late(facts: &Facts<'_>) -> Option<Diagnosis> {
-    (facts.presence == Presence::Late).then(|| {
+fn late(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    (evidence.presence == Presence::Late).then(|| {
         finding(
             Cause::HeartbeatLate,
             Confidence::Certain,
             format!(
                 "no heartbeat since {}; Offline after {} s of silence",
-                stamp(facts.last_contact),
-                facts.offline_after
+                stamp(evidence.last_contact),
+                evidence.offline_after
             ),
             "nothing yet, if this is rare; when it is frequent, look for packet loss or an overloaded host".to_owned(),
             RestartHelps::No,
@@ -243,18 +243,18 @@ fn late(facts: &Facts<'_>) -> Option<Diagnosis> {
     })?
 }
 
-fn failing_check(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let worst = facts.faults.first().filter(|fault| fault.critical)?;
+fn failing_check(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let worst = evidence.faults.first().filter(|fault| fault.critical)?;
     fault_finding(worst)
 }
 
-fn warning(facts: &Facts<'_>) -> Option<Diagnosis> {
-    let worst = facts.faults.first().filter(|fault| !fault.critical)?;
+fn warning(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let worst = evidence.faults.first().filter(|fault| !fault.critical)?;
     fault_finding(worst)
 }
 
-fn duplicate(facts: &Facts<'_>) -> Option<Diagnosis> {
-    facts.duplicate.then(|| {
+fn duplicate(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    evidence.duplicate.then(|| {
         finding(
             Cause::DuplicateInstance,
             Confidence::Likely,
@@ -266,7 +266,7 @@ fn duplicate(facts: &Facts<'_>) -> Option<Diagnosis> {
 }
 
 fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
-    let (what, advice, restart_helps) = known_fault(fault.cause).unwrap_or((
+    let (what, advice, restart_helps) = fault_text(fault.cause).unwrap_or((
         "a check of a type that this version does not know is not passing",
         "read what the agent says about it; a newer vigie may know more",
         RestartHelps::No,
@@ -281,8 +281,8 @@ fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
     )
 }
 
-/// What a failing check means, what to do about it, and whether a restart can help.
-fn known_fault(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)> {
+/// Meaning of a failing check, advice, and whether a restart can help.
+fn fault_text(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)> {
     Some(match cause {
         Cause::ProcessDown => (
             "its process does not run",

@@ -1,8 +1,9 @@
-//! What may be shown of a backend's last words (docs/architecture.md, "What may be shown").
+//! Extracts from termination messages and logs the parts that may be shown (docs/design/probes-and-diagnosis.md, "What
+//! may be shown").
 //!
 //! An allow-list, not a filter: the class of an exception, the `Description` and `Action` of Spring's failure analysis
-//! without the values of properties, and a host with its port. All else that a termination message holds stays unseen,
-//! because everybody who may read the object would read it.
+//! without the values of properties, and a host with its port. The rest of a termination message is never shown,
+//! because every reader of the object would see it.
 
 use std::sync::LazyLock;
 
@@ -17,17 +18,17 @@ mod tests;
 
 pub use kind::Kind;
 
-/// The most that is told of one termination message, in characters.
-pub const MOST_TOLD: usize = 512;
-/// The most that is told of a Description, and of an Action: together, with what stands between, [`MOST_TOLD`].
-const MOST_OF_DESCRIPTION: usize = 310;
-const MOST_OF_ACTION: usize = 170;
-/// The longest class that is told.
-const MOST_OF_A_CLASS: usize = 128;
-/// How much of a text is read: a termination message has at most 4 KiB, a log tail may have more.
-const MOST_READ: usize = 64 << 10;
+/// Maximum length of a summary, in characters.
+pub const MAX_SUMMARY: usize = 512;
+/// Maximum lengths of Description and Action, in characters: with quotes and separator they add up to [`MAX_SUMMARY`].
+const MAX_DESCRIPTION: usize = 310;
+const MAX_ACTION: usize = 170;
+/// Maximum length of an exception class, in characters.
+const MAX_CLASS: usize = 128;
+/// Bytes of a text that are read: a termination message has at most 4 KiB, a log tail may have more.
+const MAX_READ: usize = 64 << 10;
 
-/// What a termination message says, as far as it may be shown.
+/// The parts of a termination message that may be shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extract {
     /// The class of the exception at the root, or `panic`.
@@ -36,15 +37,15 @@ pub struct Extract {
     pub description: Option<String>,
     /// Spring's Action.
     pub action: Option<String>,
-    /// The host, and the port where there is one, that a connection was meant for.
+    /// The host, with its port if there is one, of the failed connection.
     pub endpoint: Option<String>,
-    /// What it is about.
+    /// Classification of the message.
     pub kind: Kind,
 }
 
 impl Extract {
-    /// All of it in one text of at most [`MOST_TOLD`] characters; `None` when there is nothing to tell.
-    pub fn told(&self) -> Option<String> {
+    /// All parts in one text of at most [`MAX_SUMMARY`] characters; `None` when there are none.
+    pub fn summary(&self) -> Option<String> {
         let Self { exception, description, action, endpoint, kind: _ } = self;
         let mut parts = Vec::new();
         match (description, exception) {
@@ -52,32 +53,32 @@ impl Extract {
             (None, Some(exception)) => parts.push(exception.clone()),
             (None, None) => {}
         }
-        // A Description says what it is about; beside a bare class the far side is news.
+        // A Description names the endpoint itself; a bare class does not.
         if description.is_none() {
             parts.extend(endpoint.clone());
         }
         parts.extend(action.as_ref().map(|action| format!("Action: \"{action}\"")));
-        (!parts.is_empty()).then(|| clip(parts.join("; "), MOST_TOLD))
+        (!parts.is_empty()).then(|| clip(parts.join("; "), MAX_SUMMARY))
     }
 }
 
-/// Reads a termination message or the tail of a log.
+/// Extracts from a termination message or the tail of a log.
 pub fn extract(text: &str) -> Extract {
     let text = tail(text);
     let lines: Vec<&str> = text.lines().collect();
     let (description, action) = spring(&lines);
     Extract {
         exception: exception(&lines),
-        kind: kind::judge(text, description.is_some()),
+        kind: kind::classify(text, description.is_some()),
         description,
         action,
         endpoint: endpoint(&lines),
     }
 }
 
-/// The end of a text: that is where the last words are.
+/// The last [`MAX_READ`] bytes of a text.
 fn tail(text: &str) -> &str {
-    let mut from = text.len().saturating_sub(MOST_READ);
+    let mut from = text.len().saturating_sub(MAX_READ);
     while !text.is_char_boundary(from) {
         from += 1;
     }
@@ -88,7 +89,7 @@ fn tail(text: &str) -> &str {
 /// (org.springframework.boot.diagnostics.LoggingFailureAnalysisReporter).
 fn spring(lines: &[&str]) -> (Option<String>, Option<String>) {
     let heading = |word: &str| lines.iter().rposition(|line| line.trim() == word);
-    // Without its heading nothing says where a value ends that the message was cut in.
+    // Without its heading the end of a truncated value cannot be found.
     let Some(begin) = heading("Description:") else { return (None, None) };
     let action = heading("Action:").filter(|at| *at > begin);
     let body = &lines[begin + 1..action.unwrap_or(lines.len())];
@@ -98,11 +99,11 @@ fn spring(lines: &[&str]) -> (Option<String>, Option<String>) {
         (!text.is_empty()).then(|| shortened(&text, most))
     };
     let advice = action.map(|at| first_paragraph(&lines[at + 1..]));
-    let advice = advice.and_then(|advice| part(advice, MOST_OF_ACTION));
-    (part(kept.join("\n"), MOST_OF_DESCRIPTION), advice)
+    let advice = advice.and_then(|advice| part(advice, MAX_ACTION));
+    (part(kept.join("\n"), MAX_DESCRIPTION), advice)
 }
 
-/// The text, cut between two words where it is too long.
+/// The text, cut at a word boundary if it is too long.
 fn shortened(text: &str, max: usize) -> String {
     let cut = clip(text, max);
     if cut.len() == text.len() {
@@ -112,13 +113,13 @@ fn shortened(text: &str, max: usize) -> String {
     format!("{} …", &cut[..end])
 }
 
-/// The lines up to the first empty one: what comes behind the Action is somebody else's.
+/// The lines up to the first empty one: later lines do not belong to the Action.
 fn first_paragraph(lines: &[&str]) -> String {
     let text = lines.iter().skip_while(|line| line.trim().is_empty());
     text.take_while(|line| !line.trim().is_empty()).copied().collect::<Vec<_>>().join("\n")
 }
 
-/// The class of the exception at the root: of the last `Caused by`, else of the last one that a line begins with.
+/// The class of the root exception: of the last `Caused by`, else of the last exception at the start of a line.
 fn exception(lines: &[&str]) -> Option<String> {
     static JAVA: LazyLock<Regex> = LazyLock::new(|| {
         let class = r"((?:[a-z_][A-Za-z0-9_]*\.)+[A-Z][A-Za-z0-9_$]*(?:Exception|Error|Failure|Throwable))";
@@ -146,10 +147,10 @@ fn exception(lines: &[&str]) -> Option<String> {
             found = Some("panic".to_owned());
         }
     }
-    found.map(|class| clip(class, MOST_OF_A_CLASS))
+    found.map(|class| clip(class, MAX_CLASS))
 }
 
-/// The host and port that the last words about a connection name.
+/// The host and port in the last line about a connection.
 fn endpoint(lines: &[&str]) -> Option<String> {
     static ABOUT: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -185,7 +186,7 @@ fn endpoint(lines: &[&str]) -> Option<String> {
     found
 }
 
-/// Tells a host from a time of day, a date and a line of source.
+/// Distinguishes a host from a time of day, a date and a line of source.
 fn is_host(text: &str) -> bool {
     static SOURCE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?i)\.(?:java|kt|scala|groovy|go|py|js|mjs|ts|rb|rs|cs|cpp|c|php)$|^[0-9-]+(?:T[0-9]+)?$")
@@ -194,7 +195,7 @@ fn is_host(text: &str) -> bool {
     !SOURCE.is_match(text)
 }
 
-/// Why a container could not be started, from the runtime's words: the command and what is wrong with it.
+/// The reason of a failed container start, from the runtime's message: the command and its error.
 pub fn start_error(text: &str) -> Option<String> {
     static EXEC: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(

@@ -1,5 +1,5 @@
-//! From a bad state to its cause, and from the cause to what to do. Pure: the same facts give the same words; `gather`
-//! alone, which collects the facts, asks anybody anything.
+//! Diagnosis: from a bad state to its cause and advice. Pure: the same evidence gives the same text. Only `gather`,
+//! which collects the evidence, does I/O.
 
 pub mod connector;
 pub mod evidence;

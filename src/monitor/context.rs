@@ -14,7 +14,7 @@ use crate::cluster::events::{Event, Reporter};
 use crate::controller::remediation::Remedies;
 use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::controller::unreadable::Unreadable;
-use crate::diagnosis::gather::Servers;
+use crate::diagnosis::gather::ServerCache;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
@@ -88,7 +88,7 @@ pub struct Context {
     /// Namespace and name of our pod, in a cluster: NetworkPolicies are asked whether they admit it.
     pub pod: Option<(String, String)>,
     /// What the Prometheus servers said last.
-    pub servers: Arc<Servers>,
+    pub servers: Arc<ServerCache>,
     /// The clocks.
     pub clock: Clock,
     /// Places for looks at the cluster.

@@ -13,7 +13,9 @@ use super::credentials::credential;
 use super::registry::{Backend, Findings, Live, limits};
 use crate::api::{ConditionValue, MonitoredBackend};
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
-use crate::diagnosis::gather::{Question, Source, beside, gather, is_worth_asking, own_pod, pod_probes, vantage};
+use crate::diagnosis::gather::{
+    Question, Source, gather, needs_actuator, own_pod, pod_probes, probe_actuator, vantage,
+};
 use crate::diagnosis::rules::{Conclusion, conclude, diagnose};
 use crate::health::availability::Availability;
 use crate::probe::Request;
@@ -161,8 +163,8 @@ async fn probe_closer(
 ) -> Vec<Vantage> {
     let actuator = object.spec.probe.actuator.as_ref();
     let wall = context.clock.read().wall;
-    let ask_actuator = async |known: &Evidence| match is_worth_asking(known) {
-        true => Some(beside(&context.prober, actuator, known, request, wall).await),
+    let ask_actuator = async |known: &Evidence| match needs_actuator(known) {
+        true => Some(probe_actuator(&context.prober, actuator, known, request, wall).await),
         false => None,
     };
     // Concurrently: with a silent backend both run into their timeouts.
@@ -221,7 +223,7 @@ async fn prometheus(context: &Context, object: &MonitoredBackend) -> Option<Sour
         instance: spec.and_then(|spec| spec.instance.clone()),
         bearer_token,
         is_administrators,
-        servers: context.servers.clone(),
+        cache: context.servers.clone(),
     })
 }
 

@@ -18,7 +18,9 @@ use crate::api::{BackendState, Cause, MonitoredBackend, MonitoredBackendStatus};
 use crate::cli::connect::ask;
 use crate::cli::output;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
-use crate::diagnosis::gather::{Question, Source, beside, gather, is_in_cluster, is_worth_asking, pod_probes, vantage};
+use crate::diagnosis::gather::{
+    Question, Source, gather, is_in_cluster, needs_actuator, pod_probes, probe_actuator, vantage,
+};
 use crate::diagnosis::rules::diagnose as diagnose_evidence;
 use crate::monitor::credentials::credential;
 use crate::monitor::target::{ResolveError, Resolved, resolve};
@@ -105,7 +107,7 @@ impl<'a> Look<'a> {
             let probes = pod_probes(&evidence, pods_port.as_deref(), &like.request).into_iter();
             let is_new = |name: &str| !views.iter().any(|view| view.vantage.name == name);
             more = self.probe(probes.filter(|(name, _)| is_new(name))).await;
-            more.extend(self.beside(&mut evidence, &like.request, now).await);
+            more.extend(self.probe_actuator(&mut evidence, &like.request, now).await);
         }
         views.extend(choose::views(more, rest, &self.standpoint));
         evidence.vantages = counted(&views);
@@ -137,8 +139,8 @@ impl<'a> Look<'a> {
     }
 
     /// What the actuator says, where that can explain something and the target is dialled from here at all.
-    async fn beside(&self, evidence: &mut Evidence, like: &Request, now: Timestamp) -> Vec<Vantage> {
-        if !is_worth_asking(evidence) || !self.standpoint.dials(&like.target) {
+    async fn probe_actuator(&self, evidence: &mut Evidence, like: &Request, now: Timestamp) -> Vec<Vantage> {
+        if !needs_actuator(evidence) || !self.standpoint.dials(&like.target) {
             return Vec::new();
         }
         let spec = self.backend.spec.probe.actuator.as_ref();
@@ -146,7 +148,7 @@ impl<'a> Look<'a> {
         if let Lookup::Found(pods) = &mut near.pods {
             pods.iter_mut().for_each(|pod| pod.addresses.retain(|address| self.standpoint.reaches(*address)));
         }
-        let seen = beside(&self.prober, spec, &near, like, now).await;
+        let seen = probe_actuator(&self.prober, spec, &near, like, now).await;
         evidence.actuator = seen.actuator;
         seen.vantages
     }
@@ -186,7 +188,7 @@ impl<'a> Look<'a> {
             instance: spec.and_then(|spec| spec.instance.clone()),
             bearer_token,
             is_administrators: is_given,
-            servers: Arc::default(),
+            cache: Arc::default(),
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::cli::get::resource;
 use crate::cli::output;
 use crate::cli::token::Source;
 use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
-use crate::diagnosis::gather::{Question, gather, look};
+use crate::diagnosis::gather::{Question, gather, lookup};
 use crate::probe::{Policy, Prober};
 
 /// How old the operator's Lease may be while it runs: twice its term.
@@ -34,10 +34,10 @@ pub(super) async fn diagnose(args: ConnectorArgs) -> anyhow::Result<Health> {
     let now = Timestamp::now();
     let source = Source::of(&object, &args.name);
     let secret = match source.secret() {
-        Some((secret, _)) => look::<Secret>(&client, &namespace, secret).await,
+        Some((secret, _)) => lookup::<Secret>(&client, &namespace, secret).await,
         None => Lookup::NotLooked,
     };
-    let lease = look::<Lease>(&client, &args.operator_namespace, &args.lease_name).await;
+    let lease = lookup::<Lease>(&client, &args.operator_namespace, &args.lease_name).await;
     let status = connector.status.clone().unwrap_or_default();
     let token = token(&source, &secret, &status.token.clone().unwrap_or_default(), now);
     let subject = Subject {

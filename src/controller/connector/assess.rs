@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
 use crate::api::{Cause, ConditionType, Connector, ConnectorState, Diagnosis, Reason, Truth, condition, conditions};
-use crate::diagnosis::connector::{Facts, diagnose};
+use crate::diagnosis::connector::{ConnectorEvidence, diagnose};
 use crate::health::checks::{Health, Report, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
@@ -197,7 +197,7 @@ impl Input<'_> {
         };
         let contact = self.last_contact();
         let (truth, reason, message) = &self.provisioned;
-        let mut found = diagnose(&Facts {
+        let mut found = diagnose(&ConnectorEvidence {
             connector_id: &connector_id,
             refused: self.refused.as_ref().map(|(reason, message)| (*reason, message.as_str())),
             unprovisioned: (*truth == Truth::False && !self.delivering).then_some((*reason, message.as_str())),

@@ -1,4 +1,4 @@
-//! What the cluster says of the pods behind a backend.
+//! Evidence from the Kubernetes API: workload, pods, Service, policies, events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
-    /// Replicas that are wanted (for a DaemonSet: nodes).
+    /// Desired replicas (for a DaemonSet: nodes).
     pub wanted: i32,
-    /// Of them with the newest template.
+    /// Replicas with the newest template.
     pub updated: i32,
-    /// Of them ready.
+    /// Ready replicas.
     pub ready: i32,
-    /// All that exist, old ones included.
+    /// Existing replicas, including old ones.
     pub current: i32,
     /// The controller has seen the newest spec.
     pub observed: bool,
@@ -24,18 +24,19 @@ pub struct Workload {
     pub paused: bool,
     /// Its `Progressing` condition is False with `ProgressDeadlineExceeded`.
     pub deadline_exceeded: bool,
-    /// Since when the newest template exists.
+    /// When the newest template was created.
     pub template_since: Option<Timestamp>,
-    /// The revision of the newest template, and whether there is one before it.
+    /// The revision of the newest template, and whether there is an earlier one.
     pub revision: Option<(i64, bool)>,
-    /// `minReadySeconds`.
+    /// `minReadySeconds` of the spec.
     pub min_ready_seconds: i32,
-    /// Labels that its pods are selected by.
+    /// `matchLabels` of its selector.
     pub selector: BTreeMap<String, String>,
-    /// Its newest template differs from the one before by a restart's annotations alone: going back changes nothing.
+    /// Its newest template differs from the previous one only by the annotations of a restart: going back changes
+    /// nothing.
     #[serde(default)]
     pub only_restarted: bool,
-    /// Its update strategy is OnDelete: an old template is no rollout then.
+    /// Its update strategy is OnDelete: then pods with an old template are not a rollout.
     #[serde(default)]
     pub on_delete: bool,
 }
@@ -44,35 +45,35 @@ pub struct Workload {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// Its UID.
+    /// `metadata.uid`.
     pub uid: String,
     /// Pending, Running, Succeeded, Failed or Unknown.
     pub phase: String,
     /// `status.reason`: Evicted, NodeLost, …
     pub reason: Option<String>,
-    /// When it was created.
+    /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
-    /// It is being deleted.
+    /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
-    /// Its node.
+    /// The name of its node.
     pub node: Option<String>,
-    /// Its addresses.
+    /// IP addresses, the primary one first.
     pub addresses: Vec<IpAddr>,
-    /// Its labels.
+    /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
     /// `Ready` is True.
     pub ready: bool,
     /// `PodScheduled` is False: reason and message of the scheduler.
     pub unscheduled: Option<(String, String)>,
-    /// The template's hash or the revision it was made from.
+    /// The hash or the revision of its template.
     pub revision: Option<String>,
-    /// Uses the host's network.
+    /// It uses the host's network.
     pub host_network: bool,
-    /// Its init containers, in their order.
+    /// Init containers in the order of the spec.
     pub init: Vec<Container>,
-    /// Its containers.
+    /// Containers in the order of the spec.
     pub containers: Vec<Container>,
 }
 
@@ -80,73 +81,72 @@ pub struct Pod {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Container {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// Its image, as the spec names it.
+    /// The image in the spec.
     pub image: String,
-    /// It is ready.
+    /// `ready` in its status.
     pub ready: bool,
     /// Its startup probe has passed, or it has none; `None` when unknown.
     pub started: Option<bool>,
-    /// It runs, since.
+    /// Since when it runs; `None` when it does not run.
     pub running_since: Option<Timestamp>,
-    /// It waits: reason and the kubelet's message.
+    /// Reason and message of the kubelet while it waits.
     pub waiting: Option<(String, String)>,
-    /// It has ended.
+    /// Its termination, if its present state is terminated.
     pub terminated: Option<Ended>,
-    /// How it ended last.
+    /// Its previous termination.
     pub last: Option<Ended>,
-    /// How many times it was restarted.
+    /// Number of restarts.
     pub restarts: i32,
     /// Ports that it declares: name and number.
     pub ports: Vec<(Option<String>, u16)>,
-    /// Names of its environment variables, as far as they are known.
+    /// Known names of its environment variables.
     pub environment: BTreeSet<String>,
-    /// Values of those that the rules ask for.
+    /// Values of the settings in [`WANTED_ENVIRONMENT`].
     pub values: BTreeMap<String, EnvValue>,
-    /// Where those values stand when it is not the pod's template, as a person would name it:
-    /// `ConfigMap web-env, key exposure`.
+    /// Sources of values that are not in the pod's template: `ConfigMap web-env, key exposure`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub value_sources: BTreeMap<String, String>,
-    /// Part of the environment could not be resolved (a Secret by `envFrom`, a forbidden ConfigMap): absence of a
-    /// variable proves nothing then.
+    /// Why part of the environment could not be resolved (a Secret by `envFrom`, a forbidden ConfigMap): then an absent
+    /// variable proves nothing.
     pub environment_incomplete: Option<String>,
-    /// Its memory limit, as the spec says it.
+    /// The memory limit in the spec.
     pub memory_limit: Option<String>,
-    /// It has a startup probe, a liveness probe, a readiness probe.
+    /// Whether it has a startup probe, a liveness probe, a readiness probe.
     pub probes: (bool, bool, bool),
     /// The budget of its startup probe in seconds: initialDelay + period × failureThreshold.
     pub startup_budget: Option<u64>,
-    /// The tail of its previous log, where it was asked for.
+    /// The tail of its previous log, where it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
 }
 
-/// The end of a container.
+/// The termination of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ended {
     /// OOMKilled, Error, Completed, ContainerStatusUnknown, StartError, …
     pub reason: String,
-    /// Its exit code.
+    /// The exit code.
     pub exit_code: i32,
-    /// When it began.
+    /// When the container started.
     pub began: Option<Timestamp>,
-    /// When it ended.
+    /// When the container ended.
     pub ended: Option<Timestamp>,
-    /// Its termination message: the backend's own words, up to 4 KiB. Never shown but through the extractor.
+    /// Its termination message: text of the backend, up to 4 KiB. Shown only through the extractor.
     pub message: Option<String>,
 }
 
-/// The value of an environment variable that the rules ask for.
+/// The value of a wanted environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EnvValue {
-    /// The value.
+    /// The resolved value.
     Plain(String),
     /// It comes from a Secret, which is not read.
     FromSecret,
-    /// It could not be resolved; why.
+    /// It could not be resolved; the reason.
     Unresolved(String),
 }
 
@@ -154,33 +154,33 @@ pub enum EnvValue {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
     /// ClusterIP, NodePort, LoadBalancer or ExternalName.
     pub kind: String,
-    /// It has no cluster address.
+    /// It is headless: it has no cluster address.
     pub headless: bool,
     /// Its selector; empty when it has none.
     pub selector: BTreeMap<String, String>,
-    /// The port that the target names: number and targetPort; `None` when the Service has no such port.
+    /// Number and targetPort of the port that the target names; `None` when the Service has no such port.
     pub port: Option<(u16, String)>,
-    /// All its ports, as a person would name them: `http/80`.
+    /// All its ports as `name/number`: `http/80`.
     pub ports: Vec<String>,
-    /// How many pods of the namespace its selector selects; `None` when pods may not be listed.
+    /// Number of pods that its selector selects; `None` when pods may not be listed.
     pub selected: Option<usize>,
-    /// Endpoints that are ready, and those that are not.
+    /// Numbers of ready endpoints, and of others.
     pub endpoints: (usize, usize),
     /// The number of the target port in its EndpointSlices; `None` when none resolves it.
     pub endpoint_port: Option<u16>,
 }
 
-/// The Secret that holds the certificate which the backend shows.
+/// The Secret with the certificate that the backend presents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateSecret {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// When it was changed last.
+    /// When it was last changed.
     pub changed: Option<Timestamp>,
 }
 
@@ -188,13 +188,13 @@ pub struct CertificateSecret {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// It restricts ingress.
+    /// Whether it restricts ingress.
     pub ingress: bool,
-    /// It admits Prometheus to the port; `None` when that cannot be known.
+    /// Whether it admits Prometheus to the port; `None` when unknown.
     pub admits_prometheus: Option<bool>,
-    /// It admits us to the port; `None` when that cannot be known.
+    /// Whether it admits vigie to the port; `None` when unknown.
     pub admits_us: Option<bool>,
 }
 
@@ -206,15 +206,15 @@ pub struct Warning {
     pub reason: String,
     /// `Pod/NAME` or the workload.
     pub about: String,
-    /// The note; it may hold the backend's own words (an `Unhealthy` note holds a body).
+    /// The note; it may hold text of the backend (an `Unhealthy` note holds a body).
     pub note: String,
-    /// When it was seen last.
+    /// When it was last seen.
     pub at: Option<Timestamp>,
-    /// How many times.
+    /// Number of occurrences.
     pub count: i32,
 }
 
-/// Names of the environment variables whose values may be kept; all others are names only.
+/// Environment variables whose values are kept; of all others only the names.
 pub const WANTED_ENVIRONMENT: &[&str] = &[
     "SERVER_PORT",
     "SERVER_ADDRESS",

@@ -1,8 +1,7 @@
-//! What was seen of a backend: plain data. The same evidence gives the same diagnosis, here and offline.
+//! The evidence about a backend: plain data. The same evidence gives the same diagnosis, in the operator and offline.
 //!
-//! It holds no credentials and no values of environment variables but those that the rules ask for
-//! ([`WANTED_ENVIRONMENT`]). Texts that came from the backend stand in fields that say so and are shown by
-//! `vigie diagnose` alone.
+//! It holds no credentials, and of environment variables only the values in [`WANTED_ENVIRONMENT`]. Texts from the
+//! backend are in fields whose documentation says so; only `vigie diagnose` shows them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,25 +20,25 @@ pub use cluster::{
 /// The version of the format that `vigie diagnose --evidence` writes.
 pub const FORMAT: u32 = 1;
 
-/// A piece of evidence that had to be looked for.
+/// The result of looking up a piece of evidence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Lookup<T> {
-    /// Nobody looked: there was no need, or nothing to look at.
+    /// Not looked up: it was not needed, or there is nothing to look up.
     #[default]
     NotLooked,
-    /// RBAC does not allow it; the sentence names the permission.
+    /// RBAC does not allow it; a sentence that names the missing permission.
     Forbidden(String),
-    /// It could not be read; why.
+    /// It could not be read; the reason.
     Failed(String),
     /// It does not exist.
     Absent,
-    /// What was seen.
+    /// The value that was found.
     Found(T),
 }
 
 impl<T> Lookup<T> {
-    /// What was seen, if anything was.
+    /// The value, if it was found.
     pub fn found(&self) -> Option<&T> {
         match self {
             Self::Found(found) => Some(found),
@@ -47,7 +46,7 @@ impl<T> Lookup<T> {
         }
     }
 
-    /// Why it is missing, if it is: a sentence.
+    /// Why it could not be read, as a sentence.
     pub fn missing(&self) -> Option<&str> {
         match self {
             Self::Forbidden(why) | Self::Failed(why) => Some(why),
@@ -56,27 +55,28 @@ impl<T> Lookup<T> {
     }
 }
 
-/// All that was seen of one backend.
+/// All evidence about one backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evidence {
-    /// [`FORMAT`].
+    /// The version of the format: [`FORMAT`].
     pub format: u32,
-    /// When it was gathered.
+    /// Time of gathering.
     pub gathered_at: Timestamp,
-    /// What it is about.
+    /// The backend, as the spec describes it.
     pub subject: Subject,
-    /// `False` of the `Accepted` condition: InvalidTarget, TargetDenied, SecretNotFound or WorkloadNotFound, and why.
+    /// Reason and message when the `Accepted` condition is False: InvalidTarget, TargetDenied, SecretNotFound or
+    /// WorkloadNotFound.
     #[serde(default)]
     pub refused: Option<(Reason, String)>,
-    /// We may be blind ourselves.
+    /// Why vigie's own probes may be unreliable.
     #[serde(default)]
     pub blind: Option<String>,
-    /// What probes saw, ours first: `target`, then `health` and `metrics` where they are asked for beside it, then
-    /// `pod/NAME` for each pod.
+    /// Results of probes: `target` first, then `health` and `metrics` where the spec asks for them, then `pod/NAME` for
+    /// each pod.
     #[serde(default)]
     pub vantages: Vec<Vantage>,
-    /// How it came to this.
+    /// The course of the failure.
     #[serde(default)]
     pub history: History,
     /// The workload behind it.
@@ -91,7 +91,7 @@ pub struct Evidence {
     /// The Service of the target.
     #[serde(default)]
     pub service: Lookup<Service>,
-    /// The Secret of the certificate that the backend shows; looked for when TLS fails.
+    /// The Secret of the certificate that the backend presents; looked up when TLS fails.
     #[serde(default)]
     pub certificate_secret: Lookup<CertificateSecret>,
     /// NetworkPolicies that select the pods.
@@ -100,29 +100,29 @@ pub struct Evidence {
     /// Warnings about the pods and the workload, the newest first.
     #[serde(default)]
     pub events: Lookup<Vec<Warning>>,
-    /// Prometheus' own view.
+    /// Prometheus' view of the target.
     #[serde(default)]
     pub prometheus: Lookup<Prometheus>,
-    /// What the actuator says.
+    /// Answers of the actuator.
     #[serde(default)]
     pub actuator: Lookup<Actuator>,
-    /// What the local agent says.
+    /// Report of the local agent.
     #[serde(default)]
     pub agent: Option<Agent>,
-    /// What else could not be looked at: parts of the above, a sentence each, naming the permission.
+    /// Parts of the above that could not be read: a sentence each, with the missing permission.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
 
-/// What the evidence is about: the parts of the spec that the rules ask for.
+/// The parts of the spec that the rules use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// Namespace of the MonitoredBackend.
     pub namespace: String,
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// What is probed, as a URL without credentials.
+    /// The probed URL, without credentials.
     pub url: String,
     /// `http`, `https`, `tcp`, `grpc` or `grpcs`.
     pub scheme: String,
@@ -136,59 +136,59 @@ pub struct Subject {
     pub service: Option<(String, String)>,
     /// The workload behind it.
     pub workload: Option<WorkloadRef>,
-    /// `probe.metrics` is asked for.
+    /// Whether `probe.metrics` is set.
     pub wants_metrics: bool,
-    /// `probe.actuator` is asked for.
+    /// Whether `probe.actuator` is set.
     pub wants_actuator: bool,
     /// Seconds during which "still starting" is an explanation.
     pub startup_seconds: u64,
-    /// The Prometheus that is asked, without credentials.
+    /// URL of the queried Prometheus, without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus_url: Option<String>,
-    /// Where Prometheus runs, when the spec says so: a CIDR.
+    /// The source CIDR of Prometheus, when the spec sets it.
     pub prometheus_source: Option<String>,
     /// When the MonitoredBackend was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
-    /// An agent restarts it.
+    /// Whether an agent restarts it.
     pub has_agent: bool,
 }
 
-/// What one probe saw.
+/// The result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Vantage {
-    /// `target`, `health`, `metrics`, `main` (the port that is not the management's), `pod/NAME`, `dependency` (what a
-    /// crashing container named in its last words, where somebody dialled it).
+    /// `target`, `health`, `metrics`, `main` (the main port beside a management port), `pod/NAME`, `dependency` (the
+    /// endpoint in the last message of a crashing container, where it was probed).
     pub name: String,
-    /// It passed.
+    /// Whether it passed.
     pub ok: bool,
-    /// How it failed.
+    /// The class of the failure.
     pub error_class: Option<ErrorClass>,
-    /// How far it got.
+    /// The phase that failed.
     pub phase: Option<Phase>,
-    /// The whole time, in milliseconds.
+    /// Total duration, in milliseconds.
     pub milliseconds: u64,
-    /// When.
+    /// Time of the probe.
     pub at: Timestamp,
-    /// What was seen, in a sentence that may be shown to everybody.
+    /// The result as a sentence that every reader may see.
     pub message: String,
-    /// The same with the backend's own words; `vigie diagnose` alone shows it.
+    /// The result with text of the backend; only `vigie diagnose` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The address that answered, or was tried last.
+    /// The address that answered, or the last one that was tried.
     pub address: Option<IpAddr>,
     /// The port that was dialled.
     pub port: Option<u16>,
     /// The status of the HTTP answer.
     pub http_status: Option<u16>,
-    /// A redirect that looks like one to a login page.
+    /// The answer redirects, probably to a login page.
     #[serde(default)]
     pub redirects_to_login: bool,
     /// The gRPC health service says that it does not serve.
     #[serde(default)]
     pub not_serving: bool,
-    /// Any byte came from the far side.
+    /// At least one byte was received.
     #[serde(default)]
     pub any_byte: bool,
     /// When its certificate expires.
@@ -198,37 +198,37 @@ pub struct Vantage {
     pub missing_metrics: Vec<String>,
     /// Where the page is broken: line and byte offset.
     pub broken_at: Option<(u64, u64)>,
-    /// Samples on the page.
+    /// Number of samples on the page.
     pub samples: Option<u64>,
 }
 
-/// How it came to this.
+/// The course of the failure.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
-    /// Since when the verdict is bad.
+    /// When the verdict became bad.
     pub bad_since: Option<Timestamp>,
-    /// When it was healthy last.
+    /// When it was last healthy.
     pub last_healthy: Option<Timestamp>,
-    /// It alternates: how many changes within how many seconds.
+    /// Number of changes between healthy and unhealthy, and the seconds in which they happened, if it alternates.
     pub flapping: Option<(u32, u64)>,
-    /// Our probe passes, but slowly: measured and allowed, in milliseconds.
+    /// Measured and allowed milliseconds, if the probe passes too slowly.
     pub slow: Option<(u64, u64)>,
 }
 
-/// Prometheus' own view of the target.
+/// Prometheus' view of the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Prometheus {
-    /// Its entries for this backend, active ones; several when it scrapes each pod.
+    /// Its active entries for this backend; several when it scrapes each pod.
     pub targets: Vec<ScrapeTarget>,
-    /// A dropped target (relabelling) has the same address.
+    /// Whether relabelling dropped a target with the same address.
     pub dropped: bool,
-    /// Entries with the same labels whose address is not the backend's: their scrape URLs.
+    /// Entries with the same labels at another address.
     pub stale: Vec<ScrapeTarget>,
     /// Addresses of Prometheus' own pods, when it runs in the cluster.
     pub addresses: Vec<IpAddr>,
-    /// When the answer was read.
+    /// Time of the answer.
     pub asked_at: Option<Timestamp>,
 }
 
@@ -236,64 +236,64 @@ pub struct Prometheus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScrapeTarget {
-    /// The URL that it scrapes, without credentials.
+    /// The scrape URL, without credentials.
     pub url: String,
-    /// The job.
+    /// The `job` label.
     pub job: String,
     /// `up`, `down` or `unknown`.
     pub health: String,
-    /// What went wrong last: Prometheus' words.
+    /// Prometheus' last scrape error.
     pub last_error: String,
-    /// When it was scraped last; `None` when never.
+    /// Time of the last scrape; `None` when never scraped.
     pub last_scrape: Option<Timestamp>,
-    /// How long that took, in milliseconds.
+    /// Duration of the last scrape, in milliseconds.
     pub last_milliseconds: u64,
-    /// Milliseconds between scrapes, read from Prometheus.
+    /// The scrape interval, in milliseconds.
     pub interval_milliseconds: u64,
-    /// Its scrape timeout, in milliseconds.
+    /// The scrape timeout, in milliseconds.
     pub timeout_milliseconds: u64,
-    /// Samples scraped last: 0, or not known.
+    /// Samples of the last scrape: 0, or unknown.
     pub samples: Option<u64>,
-    /// Prometheus has it from a service discovery, and will follow it; not from a list that somebody wrote.
+    /// The target comes from a service discovery, which will update it, not from a static list.
     #[serde(default)]
     pub is_discovered: bool,
 }
 
-/// What the actuator says.
+/// Answers of the actuator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Actuator {
-    /// Where it was read: `http://host:port/actuator`.
+    /// Its base URL: `http://host:port/actuator`.
     pub base: String,
-    /// Status of the answer to the base path; `None` when there was none.
+    /// HTTP status of the base path; `None` without an answer.
     pub base_status: Option<u16>,
-    /// How reading the base path failed, when there was no answer.
+    /// Why the base path gave no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_error: Option<ErrorClass>,
     /// The link list: rel to path, same origin only. `None` when there is none.
     pub links: Option<BTreeMap<String, String>>,
-    /// Status of the answer of its health page.
+    /// HTTP status of its health page.
     pub health_status: Option<u16>,
-    /// How the health page's probe failed otherwise.
+    /// Why the health page gave no answer.
     pub health_error: Option<ErrorClass>,
     /// The overall status: UP, DOWN, OUT_OF_SERVICE, UNKNOWN or another word.
     pub health: Option<String>,
     /// Components and their status, nested ones as `a/b`; `None` when the page shows none.
     pub components: Option<BTreeMap<String, String>>,
-    /// Other paths that were tried when the base path is 404, and the status that each answered.
+    /// Other paths that were tried after a 404 of the base path, and their HTTP statuses.
     #[serde(default)]
     pub tried: BTreeMap<String, u16>,
-    /// Whether its liveness group answers: the status, or how it failed.
+    /// HTTP status of its liveness group, or why it gave no answer.
     #[serde(default)]
     pub liveness: Option<Result<u16, ErrorClass>>,
 }
 
-/// What the local agent says.
+/// Report of the local agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Agent {
-    /// It says that the container is stopped.
+    /// It reports that the container is stopped.
     pub container_stopped: bool,
-    /// It says that the process is stopped.
+    /// It reports that the process is stopped.
     pub process_stopped: bool,
 }

@@ -1,15 +1,15 @@
-//! Texts of a backend without what may be secret in them.
+//! Redacts secrets in texts of a backend.
 
 use std::sync::LazyLock;
 
 use regex::{NoExpand, Regex};
 
-/// What stands in the place of what is not shown.
-const GONE: &str = "…";
+/// Replaces redacted text.
+const REDACTED: &str = "…";
 
-/// A Description without its `Value:` lines, and the values that were in them.
+/// A Description without its `Value:` lines, and those values.
 ///
-/// A value may have several lines: it ends where the next property of the failure analysis begins.
+/// A value may span lines: it ends at the next property of the failure analysis.
 pub(super) fn without_values<'a>(lines: &[&'a str]) -> (Vec<&'a str>, Vec<String>) {
     const PROPERTIES: &[&str] = &["Property:", "Origin:", "Reason:", "Action:", "Description:"];
     let mut kept = Vec::new();
@@ -32,19 +32,19 @@ pub(super) fn without_values<'a>(lines: &[&'a str]) -> (Vec<&'a str>, Vec<String
     (kept, values.into_iter().flat_map(|value| pieces(&value)).collect())
 }
 
-/// A value, and its pieces: a Reason may quote one element of a list, or one part of a URL.
+/// A value and its parts: a Reason may quote one element of a list, or one part of a URL.
 fn pieces(value: &str) -> Vec<String> {
     let value = value.trim_matches(['"', '\'']);
     let mut pieces = vec![value.to_owned()];
     pieces.extend(value.split([',', ';', ' ', '=', ':', '/', '@', '&', '?', '"', '\'']).map(str::to_owned));
-    // Short pieces stand in every sentence; they are caught where they are quoted.
+    // Short parts occur in every sentence; quotes of them are redacted separately.
     pieces.retain(|piece| piece.chars().count() >= 4);
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.len()));
     pieces.dedup();
     pieces
 }
 
-/// A text in one line, printable, without values, URLs' user info and queries, and what looks like a secret.
+/// The text in one line, printable, without values, user info and queries of URLs, and probable secrets.
 pub(super) fn text(text: &str, values: &[String]) -> String {
     static QUOTED_VALUE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?is)(\bvalue:?\s+|\binput string:\s*)("[^"]*"?|'[^']*'?|\[[^\]]*\]?)"#)
@@ -55,12 +55,12 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
     static REASON: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^\s*Reason:.*$").expect("a constant pattern"));
     static QUOTED: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r#""[^"]*"?|'[^']*'|\[[^\]]*\]"#).expect("a constant pattern"));
-    let mut text = QUOTED_VALUE.replace_all(text, format!("${{1}}{GONE}").as_str()).into_owned();
+    let mut text = QUOTED_VALUE.replace_all(text, format!("${{1}}{REDACTED}").as_str()).into_owned();
     text = INLINE_VALUE.replace_all(&text, NoExpand("")).into_owned();
     if !values.is_empty() {
-        // A reason likes to quote what it does not like.
+        // A Reason often quotes the rejected value.
         text = REASON
-            .replace_all(&text, |reason: &regex::Captures<'_>| QUOTED.replace_all(&reason[0], GONE).into_owned())
+            .replace_all(&text, |reason: &regex::Captures<'_>| QUOTED.replace_all(&reason[0], REDACTED).into_owned())
             .into_owned();
         for value in values {
             text = replace_everywhere(&text, value);
@@ -69,29 +69,29 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut hide_next = false;
     for word in text.split_whitespace() {
-        let (shown, hide) = if hide_next { (GONE.to_owned(), announces(word)) } else { self::word(word) };
+        let (shown, hide) = if hide_next { (REDACTED.to_owned(), precedes_secret(word)) } else { self::word(word) };
         hide_next = hide;
         words.push(shown);
     }
     words.join(" ").chars().filter(|c| !c.is_control()).collect()
 }
 
-/// The text without the value, in whatever case.
+/// The text without the value, compared case-insensitively.
 fn replace_everywhere(text: &str, value: &str) -> String {
-    // ASCII only: then no byte moves, and the places are the same in both.
+    // ASCII lower case keeps byte offsets, so they are valid in both texts.
     let (hay, needle) = (text.to_ascii_lowercase(), value.to_ascii_lowercase());
     let mut kept = String::with_capacity(text.len());
     let mut from = 0;
     for (at, found) in hay.match_indices(&needle) {
         kept.push_str(&text[from..at]);
-        kept.push_str(GONE);
+        kept.push_str(REDACTED);
         from = at + found.len();
     }
     kept.push_str(&text[from..]);
     kept
 }
 
-/// A word as it may be shown, and whether the next one must not be.
+/// A word with secrets redacted, and whether the next word must be redacted.
 fn word(word: &str) -> (String, bool) {
     static SECRET: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -99,15 +99,15 @@ fn word(word: &str) -> (String, bool) {
         )
         .expect("a constant pattern")
     });
-    // In a URL they are part of the path or the query, which go anyway.
+    // In a URL they are part of the path or the query, which are removed anyway.
     if let Some(found) = SECRET.captures(word)
         && word.find("://").is_none_or(|at| found.get(2).is_some_and(|sign| sign.start() < at))
     {
-        let shown = format!("{}{}{GONE}", &found[1], &found[2]);
+        let shown = format!("{}{}{REDACTED}", &found[1], &found[2]);
         // `password: x`: the value is the next word.
         return (shown, found[3].trim_matches(['"', '\'']).is_empty());
     }
-    if announces(word) {
+    if precedes_secret(word) {
         return (word.to_owned(), true);
     }
     let shown = if word.contains("://") {
@@ -117,27 +117,27 @@ fn word(word: &str) -> (String, bool) {
     } else {
         word.to_owned()
     };
-    (if looks_secret(&shown) { GONE.to_owned() } else { shown }, false)
+    (if looks_secret(&shown) { REDACTED.to_owned() } else { shown }, false)
 }
 
-/// Behind this word comes a secret.
-fn announces(word: &str) -> bool {
-    static ANNOUNCES: LazyLock<Regex> = LazyLock::new(|| {
+/// Whether a secret follows this word.
+fn precedes_secret(word: &str) -> bool {
+    static PRECEDES_SECRET: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?i)^["'(]*(?:pass(?:w(?:or)?d|phrase)?|pwd|secret|token|bearer|basic)["')]*$"#)
             .expect("a constant pattern")
     });
-    ANNOUNCES.is_match(word)
+    PRECEDES_SECRET.is_match(word)
 }
 
 /// The scheme, the host and the port of a URL.
 fn url(word: &str) -> String {
-    let Some((before, rest)) = word.split_once("://") else { return GONE.to_owned() };
+    let Some((before, rest)) = word.split_once("://") else { return REDACTED.to_owned() };
     let scheme = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.:-".contains(c)).next().unwrap_or_default();
     let authority = &rest[..rest.find(['/', '?', '#', ';']).unwrap_or(rest.len())];
     let host = authority.rsplit('@').next().unwrap_or_default();
-    // A further `@` may end a password that was not escaped: nothing behind the scheme is sure then.
+    // A further `@` may end a password that was not escaped: then only the scheme is safe to show.
     let unsure = rest.matches('@').count() > authority.matches('@').count();
-    if unsure || !is_authority(host) { format!("{scheme}://{GONE}") } else { format!("{scheme}://{host}") }
+    if unsure || !is_authority(host) { format!("{scheme}://{REDACTED}") } else { format!("{scheme}://{host}") }
 }
 
 /// `user:password@host:port/x`, `user/password@//host:port/x`, `user:password@tcp(host:port)/x`.
@@ -146,10 +146,10 @@ fn after_user(word: &str) -> String {
         Regex::new(r"^(?://)?(?:tcp\()?([A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?)\)?(?:/[A-Za-z0-9_.-]*)?[,.;:)']*$")
             .expect("a constant pattern")
     });
-    let behind = word.rsplit('@').next().unwrap_or_default();
-    match HOST.captures(behind) {
+    let after_at = word.rsplit('@').next().unwrap_or_default();
+    match HOST.captures(after_at) {
         Some(host) => host[1].to_owned(),
-        None => GONE.to_owned(),
+        None => REDACTED.to_owned(),
     }
 }
 
@@ -161,7 +161,7 @@ fn is_authority(text: &str) -> bool {
     AUTHORITY.is_match(text)
 }
 
-/// Long, and made of what keys are made of. Words of prose and names of classes have no such runs of digits.
+/// A known key prefix, or a run of 20 key characters with at least 3 digits. Prose and class names have fewer digits.
 fn looks_secret(word: &str) -> bool {
     static KNOWN: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"\b(?:eyJ[A-Za-z0-9_-]{8,}|AKIA[0-9A-Z]{12,}|gh[pousr]_[A-Za-z0-9]{8,}|vgt_[A-Za-z0-9_-]{8,}|xox[a-z]-[A-Za-z0-9-]{8,}|sk-[A-Za-z0-9_-]{8,}|-----BEGIN)")

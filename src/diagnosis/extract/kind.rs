@@ -1,35 +1,35 @@
-//! What a backend's last words are about.
+//! Classifies a termination message or a log tail.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// What last words are about.
+/// The subject of a termination message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Its configuration.
+    /// A configuration error.
     Configuration,
-    /// A port that somebody else has, as far as it is named.
+    /// A port that another process holds; its number, if named.
     PortInUse(Option<u16>),
     /// A database (or a broker) that cannot be reached.
     DatabaseUnreachable,
     /// A database that refuses: credentials, schema, migration.
     DatabaseRefuses,
-    /// None of these.
+    /// No known pattern matches.
     #[default]
     Other,
 }
 
-/// The order matters: what Spring's failure analysis says is configuration, whatever its reason mentions; and a
-/// DataSource that was never configured is no database that is down.
-pub(super) fn judge(text: &str, has_analysis: bool) -> Kind {
+/// The order matters: Spring's failure analysis means configuration, whatever its reason mentions; and a DataSource
+/// that was never configured does not mean that the database is down.
+pub(super) fn classify(text: &str, has_analysis: bool) -> Kind {
     if let Some(port) = port_in_use(text) {
         return Kind::PortInUse(port);
     }
     if has_analysis || is_configuration(text) {
         return Kind::Configuration;
     }
-    // Refusing first: who says "password authentication failed" was reached.
+    // Refusals first: a database that answers "password authentication failed" was reached.
     if database_refuses(text) {
         return Kind::DatabaseRefuses;
     }
@@ -81,7 +81,7 @@ fn database_refuses(text: &str) -> bool {
         )
         .expect("a constant pattern")
     });
-    // A migration that cannot connect is no migration that fails.
+    // A migration that cannot connect is a connection problem, not a failed migration.
     REFUSES.is_match(text) && (is_credentials(text) || !is_unreachable(text))
 }
 
@@ -104,7 +104,7 @@ fn is_unreachable(text: &str) -> bool {
 }
 
 fn database_unreachable(text: &str) -> bool {
-    // What nothing but a client of a database says.
+    // Messages that only database clients write.
     static SURE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"(?x)
@@ -121,14 +121,14 @@ fn database_unreachable(text: &str) -> bool {
         )
         .expect("a constant pattern")
     });
-    // A plain network error is one about a database when it says so, or goes to a database's usual port.
+    // A plain network error is about a database if it says so, or if it names a database's default port.
     static HINT: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"(?i)\b(?:jdbc|sql|postgres\w*|mysql|mariadb|mongo\w*|redis|oracle|database|datasource|hikari|pgx|rabbitmq|amqp|cassandra)\b|:(?:5432|3306|1521|1433|27017|6379|5672|9042|26257)\b",
         )
         .expect("a constant pattern")
     });
-    // The tail of a stack trace has lost its first lines: then the frames say whose connection it was.
+    // The tail of a stack trace lacks its first lines: then the frames identify the client.
     static FRAME: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r"at (?:app//)?(?:com\.zaxxer\.hikari|org\.postgresql|com\.mysql|org\.mariadb|oracle\.(?:jdbc|net)|com\.microsoft\.sqlserver|com\.mongodb|io\.lettuce|redis\.clients|com\.rabbitmq|com\.datastax|org\.springframework\.jdbc)\.",

@@ -34,7 +34,7 @@ fn a_failure_analysis_tells_its_description_and_its_action() {
         "{description}"
     );
     assert!(read.action.clone().unwrap().starts_with("Consider the following: If you want an embedded database"));
-    assert!(read.told().unwrap().chars().count() <= MOST_TOLD);
+    assert!(read.summary().unwrap().chars().count() <= MAX_SUMMARY);
 }
 
 fn binding(value: &str, reason: &str) -> String {
@@ -49,7 +49,7 @@ fn a_value_is_not_told_and_neither_is_what_the_reason_quotes_of_it() {
         "hunter2",
         "failed to convert String to Integer (caused by NumberFormatException: For input string: \"hunter2\")",
     );
-    let told = extract(&text).told().unwrap();
+    let told = extract(&text).summary().unwrap();
     assert!(!told.contains("hunter2") && !told.contains("Value:"), "{told}");
     for kept in
         ["server.port", "SERVER_PORT", "failed to convert String to Integer", "Update your application's configuration"]
@@ -57,21 +57,21 @@ fn a_value_is_not_told_and_neither_is_what_the_reason_quotes_of_it() {
         assert!(told.contains(kept), "{kept}: {told}");
     }
     let piece = binding("a,hunter2,b", "'HUNTER2' is not a valid duration; No enum constant x.Level.hunter2");
-    assert!(!extract(&piece).told().unwrap().to_lowercase().contains("hunter2"));
+    assert!(!extract(&piece).summary().unwrap().to_lowercase().contains("hunter2"));
 }
 
 #[test]
 fn a_value_of_several_lines_ends_where_the_next_property_begins() {
-    let told = extract(&binding("one\nhunter2\n\nthree", "it is wrong")).told().unwrap();
+    let told = extract(&binding("one\nhunter2\n\nthree", "it is wrong")).summary().unwrap();
     assert!(!told.contains("hunter2") && !told.contains("three"), "{told}");
     assert!(told.contains("it is wrong"));
 }
 
 #[test]
 fn a_message_that_was_cut_within_a_value_tells_nothing_of_it() {
-    // The heading is lost: nothing says what these lines are.
+    // Without the heading the meaning of these lines is unknown.
     let text = "ter2\"\n    Origin: x\n    Reason: y hunter2\n\nAction:\n\nUpdate your application's configuration\n";
-    assert_eq!(extract(text).told(), None);
+    assert_eq!(extract(text).summary(), None);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn what_comes_behind_the_action_is_somebody_elses() {
         "Description:\n\nWeb server failed to start. Port 8081 was already in use.\n\nAction:\n\nStop the other one.\n\nhunter2\n",
     );
     assert_eq!(told.kind, Kind::PortInUse(Some(8081)));
-    assert!(!told.told().unwrap().contains("hunter2"));
+    assert!(!told.summary().unwrap().contains("hunter2"));
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn the_class_at_the_root_is_told_without_its_message() {
     ] {
         let read = extract(text);
         assert_eq!(read.exception.as_deref(), Some(class), "{text}");
-        assert!(!read.told().unwrap().contains("hunter2"), "{text}");
+        assert!(!read.summary().unwrap().contains("hunter2"), "{text}");
     }
-    assert_eq!(extract("plain words of hunter2").told(), None);
-    assert_eq!(extract("").told(), None);
+    assert_eq!(extract("plain words of hunter2").summary(), None);
+    assert_eq!(extract("").summary(), None);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn the_far_side_of_a_connection_is_told_without_user_and_query() {
     ] {
         let read = extract(text);
         assert_eq!(read.endpoint.as_deref(), Some(endpoint), "{text}");
-        assert!(!read.told().unwrap_or_default().contains("hunter2"), "{text}");
+        assert!(!read.summary().unwrap_or_default().contains("hunter2"), "{text}");
     }
     for nothing in ["12:34:56 connecting", "connect at Foo.java:123", "2026-01-01T10:15 connection refused"] {
         assert_eq!(extract(nothing).endpoint, None, "{nothing}");
@@ -158,7 +158,7 @@ fn what_looks_secret_is_gone_from_a_description() {
     }
     assert!(!of("the key AKIAIOSFODNN7EXAMPLE was refused").contains("AKIA"));
     assert!(!of("the token eyJhbGciOiJIUzI1NiJ9.x.y was refused").contains("eyJ"));
-    // Names of classes and beans are no secrets, however long.
+    // Names of classes and beans are not secrets, however long.
     let bean = "Parameter 0 of constructor in com.example.shop.OrderServiceConfigurationFactoryBean required a bean of type 'com.example.X' that could not be found.";
     assert_eq!(of(bean), bean);
 }
@@ -223,10 +223,10 @@ fn each_recorded_start_is_told(folder: &std::path::Path) {
         for kept in ["fallback", "message"] {
             let text = std::fs::read_to_string(folder.join(format!("{name}.{kept}.txt"))).unwrap();
             let read = extract(&text);
-            // Which port it was is the recording's affair, but it has to be read.
+            // The port differs between recordings, but it must be extracted.
             assert_ne!(read.kind, PortInUse(None), "{name}.{kept}");
             assert_eq!(std::mem::discriminant(&read.kind), std::mem::discriminant(&kind), "{name}.{kept}: {read:?}");
-            assert!(!format!("{read:?} {:?}", read.told()).contains("s3cr3t"), "{name}.{kept}: {read:?}");
+            assert!(!format!("{read:?} {:?}", read.summary()).contains("s3cr3t"), "{name}.{kept}: {read:?}");
         }
     }
     let refused = std::fs::read_to_string(folder.join("database-refused.message.txt")).unwrap();
@@ -247,7 +247,7 @@ fn the_runtimes_words_about_a_command_are_told() {
 proptest! {
     #[test]
     fn no_value_and_no_user_info_is_ever_told(secret in "[A-Za-z][A-Za-z0-9!$%^*_.+-]{5,24}", place in 0..8_usize) {
-        // Words that Spring itself says are no secrets.
+        // Spring's own text contains no secrets.
         prop_assume!(!binding("", "it is wrong").to_lowercase().contains(&secret.to_lowercase()));
         let text = match place {
             0 => binding(&secret, "it is wrong"),
@@ -260,15 +260,15 @@ proptest! {
             _ => format!("Description:\n\npassword={secret} token: {secret}\n\nAction:\n\nnone\n"),
         };
         let read = extract(&text);
-        let all = format!("{read:?} {:?}", read.told());
+        let all = format!("{read:?} {:?}", read.summary());
         prop_assert!(!all.contains(&secret), "{}", all);
     }
 
     #[test]
     fn any_text_is_read_without_a_panic_and_within_the_limit(text in "\\PC{0,400}", lines in prop::collection::vec("[ -~]{0,60}", 0..12)) {
         for text in [text, lines.join("\n"), format!("Description:\n{}\nAction:\n{}", lines.join("\n"), lines.join("\n"))] {
-            let told = extract(&text).told().unwrap_or_default();
-            prop_assert!(told.chars().count() <= MOST_TOLD);
+            let told = extract(&text).summary().unwrap_or_default();
+            prop_assert!(told.chars().count() <= MAX_SUMMARY);
             prop_assert!(!told.contains('\n'));
         }
     }

@@ -1,11 +1,11 @@
-//! What an actuator answered, as evidence.
+//! Converts an actuator's answers to evidence.
 
 use std::collections::BTreeMap;
 
 use crate::diagnosis::evidence::Actuator;
 use crate::probe::actuator::Reading;
 
-/// What was read of an actuator, as evidence. Other paths that were tried stay empty: who tries them notes them.
+/// An actuator's answers as evidence. `tried` stays empty; the caller fills it.
 pub fn actuator(reading: Reading) -> Actuator {
     let Reading { base, links, health, liveness } = reading;
     let (base_status, base_error) = (links.status(), links.error());

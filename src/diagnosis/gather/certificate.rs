@@ -1,4 +1,4 @@
-//! The Secret behind the certificate that a backend shows: only its age is read, never what it holds.
+//! The Secret behind the certificate that a backend presents. Only its metadata is read, never its data.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::look::Place;
-use super::pods::time;
+use super::convert::time;
+use super::namespace_reader::NamespaceReader;
 use crate::api::{ErrorClass, Phase};
 use crate::diagnosis::evidence::{CertificateSecret, Lookup, Vantage};
 
-/// How many mounted Secrets are looked at.
-const MOST: usize = 8;
-/// What cert-manager writes on the Secrets that it keeps.
+/// Maximum number of mounted Secrets that are read.
+const MAX: usize = 8;
+/// The annotation that cert-manager sets on its Secrets.
 const OF_CERT_MANAGER: &str = "cert-manager.io/certificate-name";
 
 /// Whether a probe failed for a certificate.
@@ -24,7 +24,7 @@ pub(super) fn is_asked_for(vantages: &[Vantage]) -> bool {
     vantages.iter().any(|vantage| vantage.phase == Some(Phase::TLS) && fails(vantage))
 }
 
-/// The Secrets that the pods mount, also as part of a projected volume.
+/// The Secrets that the pods mount, including those in projected volumes.
 pub(super) fn mounted(pods: &[v1::Pod]) -> BTreeSet<String> {
     let volumes = pods.iter().filter_map(|pod| pod.spec.as_ref()).flat_map(|spec| spec.volumes.iter().flatten());
     let mut names = BTreeSet::new();
@@ -36,8 +36,8 @@ pub(super) fn mounted(pods: &[v1::Pod]) -> BTreeSet<String> {
     names
 }
 
-/// Among Secrets the one that seems to hold the certificate: cert-manager's; else the one whose name says so; else the
-/// only one.
+/// The Secret that probably holds the certificate: cert-manager's; else one whose name contains "tls" or "cert"; else
+/// the only one.
 pub(super) fn choose(secrets: &[ObjectMeta]) -> Option<CertificateSecret> {
     let of_cert_manager = |secret: &&ObjectMeta| {
         secret.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(OF_CERT_MANAGER))
@@ -50,13 +50,13 @@ pub(super) fn choose(secrets: &[ObjectMeta]) -> Option<CertificateSecret> {
     Some(CertificateSecret { name: chosen.name.clone().unwrap_or_default(), changed: changed(chosen) })
 }
 
-/// When anybody changed it last, as the API server noted.
+/// The last change that the API server recorded.
 fn changed(metadata: &ObjectMeta) -> Option<Timestamp> {
     let edits = metadata.managed_fields.iter().flatten().filter_map(|edit| time(edit.time.as_ref()));
     edits.max().or(time(metadata.creation_timestamp.as_ref()))
 }
 
-impl Place<'_> {
+impl NamespaceReader<'_> {
     /// The Secret of the certificate among those that the pods mount.
     pub(super) async fn certificate(&self, mounted: &BTreeSet<String>) -> Lookup<CertificateSecret> {
         if mounted.is_empty() {
@@ -64,7 +64,7 @@ impl Place<'_> {
         }
         let read = mounted
             .iter()
-            .take(MOST)
+            .take(MAX)
             .map(async |name| self.reader.get_metadata::<v1::Secret>(self.namespace, name).await);
         let mut secrets = Vec::new();
         for found in join_all(read).await {

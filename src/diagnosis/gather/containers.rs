@@ -1,13 +1,14 @@
-//! Containers as evidence: what the spec asks for, and what became of it.
+//! Containers as evidence: their spec and their status.
 
 use k8s_openapi::api::core::v1;
 
-use super::environment::{self, ConfigMaps};
-use super::pods::{message, time};
+use super::convert::{message, time};
+use super::environment;
+use super::variables::ConfigMaps;
 use crate::diagnosis::evidence::{Container, Ended};
 
 /// The kubelet's own limit for a termination message, in characters (it counts bytes: 4 KiB).
-const LONGEST_ENDING: usize = 4096;
+const MAX_TERMINATION_MESSAGE: usize = 4096;
 
 /// The containers of a pod in the order of its spec, each with its status.
 pub(super) fn containers(
@@ -48,14 +49,14 @@ fn container(spec: &v1::Container, status: Option<&v1::ContainerStatus>, maps: &
     }
 }
 
-/// Ports over TCP: the others are not what a probe asks.
+/// TCP ports only: probes use no others.
 fn ports(spec: &v1::Container) -> Vec<(Option<String>, u16)> {
     let tcp = |port: &&v1::ContainerPort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
     let number = |port: &v1::ContainerPort| Some((port.name.clone(), u16::try_from(port.container_port).ok()?));
     spec.ports.iter().flatten().filter(tcp).filter_map(number).collect()
 }
 
-/// How long the kubelet lets it start: its own defaults are 0, 10 s and 3 (core/v1, Probe).
+/// Seconds that the kubelet allows for a start: its defaults are 0, 10 s and 3 (core/v1, Probe).
 fn startup_budget(probe: &v1::Probe) -> u64 {
     let part = |value: Option<i32>, default: u64| value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default);
     let delay = part(probe.initial_delay_seconds, 0);
@@ -68,6 +69,6 @@ fn ended(state: v1::ContainerStateTerminated) -> Ended {
         exit_code: state.exit_code,
         began: time(state.started_at.as_ref()),
         ended: time(state.finished_at.as_ref()),
-        message: state.message.map(|message| crate::api::clip(message, LONGEST_ENDING)),
+        message: state.message.map(|message| crate::api::clip(message, MAX_TERMINATION_MESSAGE)),
     }
 }

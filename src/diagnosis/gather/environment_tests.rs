@@ -1,11 +1,12 @@
-//! Environments as pods' specs put them together.
+//! Environments from pods' specs.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Container;
 use serde_json::{Value, json};
 
-use super::environment::{ConfigMaps, Resolved, needed, resolve};
+use super::environment::{Resolved, needed, resolve};
+use super::variables::ConfigMaps;
 use crate::diagnosis::evidence::{EnvValue, Lookup};
 
 const INCLUDE: &str = "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE";

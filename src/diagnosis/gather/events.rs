@@ -3,25 +3,26 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
 
-use super::pods::{message, time};
+use super::convert::{message, time};
 use crate::diagnosis::evidence::Warning;
 
-/// What is older explains nothing that is wrong now; it is also how long the API server keeps events by default.
+/// Older events are ignored: they do not explain a present failure. The API server keeps events for the same time by
+/// default.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
-/// How many are kept.
-const MOST: usize = 50;
+/// Maximum number of warnings that are kept.
+const MAX: usize = 50;
 
-/// The recent warnings among these, the newest first.
+/// The recent warnings among `events`, the newest first.
 pub(super) fn warnings(events: &[Event], now: Timestamp) -> Vec<Warning> {
     let is_recent = |warning: &Warning| warning.at.is_none_or(|at| now.duration_since(at) <= RECENT);
     let of_type = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
     let mut warnings: Vec<Warning> = of_type.map(warning).filter(is_recent).collect();
     warnings.sort_by_key(|warning| std::cmp::Reverse(warning.at));
-    warnings.truncate(MOST);
+    warnings.truncate(MAX);
     warnings
 }
 
-/// Two generations of events: older ones count, newer ones have a series.
+/// Older clients set `count`, newer ones a series.
 fn warning(event: &Event) -> Warning {
     let about = &event.involved_object;
     let part = |part: &Option<String>| part.clone().unwrap_or_default();

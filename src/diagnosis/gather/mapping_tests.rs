@@ -1,4 +1,4 @@
-//! Objects as `kubectl get -o json` shows them, and the evidence that they become.
+//! Objects as `kubectl get -o json` prints them, and the resulting evidence.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{self, Event};
@@ -6,7 +6,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::environment::ConfigMaps;
+use super::variables::ConfigMaps;
 use super::{events, pods, service, workload};
 use crate::diagnosis::evidence::Pod;
 
@@ -135,7 +135,7 @@ fn pods_in_trouble_come_first_and_the_youngest_of_them() {
         one("old", "False", "2026-11-22T10:00:00Z"),
         one("young", "False", "2026-11-22T11:00:00Z"),
     ];
-    pods::by_trouble(&mut all);
+    pods::sort_failing_first(&mut all);
     assert_eq!(all.map(|pod| pod.name), ["young", "old", "well"]);
 }
 
@@ -274,7 +274,7 @@ fn a_stateful_set_and_a_daemon_set_are_dated_by_their_revisions() {
     assert_eq!((read.workload.wanted, read.workload.observed), (1, false));
     assert_eq!(read.workload.template_since, Some(at("2026-11-22T00:00:00Z")));
     assert_eq!((read.workload.revision, read.owners), (Some((2, true)), Some(vec!["s1".to_owned()])));
-    // Rolled back to a: it keeps its age, so since when it is in force is not known.
+    // Rolled back to a: it keeps its age, so the time of the rollback is unknown.
     let back = [revision("db-a", 3, "2026-11-20T00:00:00Z"), revision("db-b", 2, "2026-11-22T00:00:00Z")];
     let daemon: DaemonSet = of(json!({
         "metadata": {"name": "db", "uid": "s1", "generation": 1},

@@ -1,28 +1,29 @@
-//! Gathers the evidence of one backend: the only part of the diagnosis that asks anybody anything.
+//! Gathers the evidence of one backend: the only part of the diagnosis that does I/O.
 //!
-//! Every question may be refused, fail or hang without harm to the others: what could not be seen is said to be missing,
-//! with the permission that would show it. What is read is bounded in number and in size, and every call in time.
+//! Each read may be forbidden, fail or time out without affecting the others: the evidence then names the missing
+//! permission or the error. Number and size of reads are bounded, and every call has a time limit.
 
 mod actuator;
-mod beside;
+mod actuator_probe;
 #[cfg(test)]
-mod beside_tests;
+mod actuator_probe_tests;
 mod certificate;
 mod containers;
+mod convert;
 mod environment;
 #[cfg(test)]
 mod environment_tests;
 mod events;
-mod look;
 #[cfg(test)]
 mod mapping_tests;
-mod network;
-mod pods;
-mod policies;
+mod namespace_reader;
+mod network_policies;
 #[cfg(test)]
-mod policies_tests;
+mod network_policies_tests;
+mod pods;
+mod policy_peers;
 mod prometheus;
-mod read;
+mod reader;
 mod service;
 mod settings;
 mod subject;
@@ -31,69 +32,65 @@ mod tests;
 mod vantages;
 #[cfg(test)]
 mod vantages_tests;
+mod variables;
 mod workload;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
+use kube::Client;
 
 use super::evidence::{Evidence, FORMAT, History, Lookup, Prometheus, Subject};
 use crate::api::{MonitoredBackend, Reason};
+use crate::cluster::NamespacedObject;
 use crate::probe::Prober;
 pub use actuator::actuator;
-pub use beside::{Beside, beside, is_worth_asking};
-use look::Place;
-pub use network::own_pod;
-pub use policies::Peer;
-pub use prometheus::{Servers, Source};
-use read::Reader;
+pub use actuator_probe::{ActuatorResult, needs_actuator, probe_actuator};
+use namespace_reader::NamespaceReader;
+pub use network_policies::Peer;
+pub use policy_peers::own_pod;
+pub use prometheus::{ServerCache, Source};
+use reader::Reader;
 pub use subject::subject;
 pub use vantages::{pod_probes, vantage};
 
-/// One object by its name, as evidence is looked up: a refusal names the permission.
-pub async fn look<K>(client: &Client, namespace: &str, name: &str) -> Lookup<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
-{
+/// Reads one object by its name; a refusal names the missing permission.
+pub async fn lookup<K: NamespacedObject>(client: &Client, namespace: &str, name: &str) -> Lookup<K> {
     Reader::new(client.clone()).get(namespace, name).await
 }
 
-/// Whether a URL names a Service of the cluster, which has that name inside the cluster alone.
+/// Whether a URL names a Service of the cluster: such a name resolves only inside the cluster.
 pub fn is_in_cluster(url: &str) -> bool {
     prometheus::service_of(url).is_some()
 }
 
-/// What is known before anybody is asked, and whom to ask how much.
+/// The known part of the evidence, and what to read in addition.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// What the caller knows: the subject, what probes saw, how it came to this, what the actuator said. The rest is
-    /// filled in.
+    /// The parts that the caller knows: subject, vantages, history, actuator. `gather` fills in the rest.
     pub known: Evidence,
-    /// The spec says how long a start may take; otherwise the pods' startup probes do.
+    /// The spec limits the startup time; otherwise the pods' startup probes do.
     pub is_startup_given: bool,
-    /// The name or number of the port that a target of pods asks for.
+    /// The port's name or number, for a target of pods.
     pub pods_port: Option<String>,
-    /// The Prometheus to ask.
+    /// The Prometheus to query.
     pub prometheus: Option<Source>,
-    /// Where our probes come from, for NetworkPolicies; nothing when that is outside the cluster.
+    /// The sources of vigie's probes, to evaluate NetworkPolicies; empty outside the cluster.
     pub us: Vec<Peer>,
-    /// How many lines of the previous logs of restarted containers are wanted; `None` leaves logs alone.
+    /// Number of log lines to read of restarted containers; `None` reads no logs.
     pub log_lines: Option<u32>,
 }
 
 impl Question {
-    /// About the workload of `subject` and no more: what is behind it in the cluster.
+    /// A question about the workload of `subject` only.
     pub fn about_workload(subject: Subject, now: Timestamp) -> Self {
         let known = blank(subject, now);
         Self { known, is_startup_given: true, pods_port: None, prometheus: None, us: Vec::new(), log_lines: None }
     }
 
-    /// About `backend`, with nothing known yet but what its spec says. `prometheus` is what its spec, or else the
-    /// administrator, names.
+    /// A question about `backend`, with nothing known but its spec. `prometheus` is the one in its spec, else the
+    /// administrator's.
     pub fn about(backend: &MonitoredBackend, prometheus: Option<Source>, now: Timestamp) -> Self {
         let mut subject = subject(backend);
         subject.prometheus_url = prometheus.as_ref().map(|source| prometheus::without_secrets(&source.url));
@@ -104,7 +101,7 @@ impl Question {
     }
 }
 
-/// Evidence of nothing yet.
+/// Evidence without any observation.
 fn blank(subject: Subject, now: Timestamp) -> Evidence {
     Evidence {
         format: FORMAT,
@@ -128,43 +125,43 @@ fn blank(subject: Subject, now: Timestamp) -> Evidence {
     }
 }
 
-/// What can be seen of a backend now. Prometheus is dialled by `prober`, under its address policy.
+/// Gathers the evidence of a backend. `prober` queries Prometheus, under its address policy.
 pub async fn gather(client: Client, prober: &Prober, question: Question, now: Timestamp) -> Evidence {
     let reader = Reader::new(client);
     let Question { known: mut evidence, is_startup_given, pods_port, prometheus: source, us, log_lines } = question;
     let namespace = evidence.subject.namespace.clone();
-    let place = Place { reader: &reader, namespace: &namespace };
+    let objects = NamespaceReader { reader: &reader, namespace: &namespace };
     let pods_port = pods_port.as_deref();
-    let mut behind = find(&place, &mut evidence).await;
-    subject::evaluate(&mut evidence, is_startup_given, pods_port);
+    let mut related = find_objects(&objects, &mut evidence).await;
+    subject::complete(&mut evidence, is_startup_given, pods_port);
     if let (Some(lines), Lookup::Found(pods)) = (log_lines, &mut evidence.pods) {
-        evidence.missing.extend(place.logs(pods, lines).await);
+        evidence.missing.extend(objects.logs(pods, lines).await);
     }
     let pods = evidence.pods.found().cloned().unwrap_or_default();
     if !certificate::is_asked_for(&evidence.vantages) {
-        behind.secrets.clear();
+        related.secrets.clear();
     }
     let (nodes, events, certificate, policies, prometheus) = tokio::join!(
-        place.nodes_not_ready(&pods),
-        place.events(&pods, &behind.subjects, now),
-        place.certificate(&behind.secrets),
-        place.network_policies(&pods),
-        ask_prometheus(prober, source.as_ref(), &evidence, (&behind.addresses, pods_port), now),
+        objects.nodes_not_ready(&pods),
+        objects.events(&pods, &related.subjects, now),
+        objects.certificate(&related.secrets),
+        objects.network_policies(&pods),
+        ask_prometheus(prober, source.as_ref(), &evidence, (&related.addresses, pods_port), now),
     );
     let listed = policies.found().map(Vec::as_slice).unwrap_or_default();
-    let origin = place.origin(source.as_ref().map(|source| source.url.as_str()), listed).await;
+    let prometheus_pods = objects.prometheus_pods(source.as_ref().map(|source| source.url.as_str()), listed).await;
     evidence.gathered_at = now;
     evidence.nodes_not_ready = nodes;
     evidence.events = events;
     evidence.certificate_secret = certificate;
-    evidence.prometheus = prometheus.map(|seen| Prometheus { addresses: origin.addresses.clone(), ..seen });
-    evidence.policies = network::judge(policies, &evidence, pods_port, &origin, &us);
-    evidence.missing.extend(origin.missing);
+    evidence.prometheus = prometheus.map(|seen| Prometheus { addresses: prometheus_pods.addresses.clone(), ..seen });
+    evidence.policies = policy_peers::evaluate(policies, &evidence, pods_port, &prometheus_pods, &us);
+    evidence.missing.extend(prometheus_pods.missing);
     evidence
 }
 
-/// Whether this Prometheus can know it at all. What the spec says wrongly is nowhere, so that any entry might be it;
-/// and what speaks no HTTP is scraped only where its own spec says so.
+/// Whether to query this Prometheus. A target that was refused has no address, so any entry might match. A target that
+/// does not speak HTTP is scraped only where its own spec names a Prometheus.
 fn is_known_to(source: &Source, evidence: &Evidence) -> bool {
     let nowhere = [Reason::InvalidTarget, Reason::InvalidSpec, Reason::WorkloadNotFound];
     let is_nowhere = evidence.refused.as_ref().is_some_and(|(reason, _)| nowhere.contains(reason));
@@ -179,39 +176,39 @@ async fn ask_prometheus(
     now: Timestamp,
 ) -> Lookup<Prometheus> {
     let Some(source) = source.filter(|source| is_known_to(source, evidence)) else { return Lookup::NotLooked };
-    prometheus::ask(prober, source, &prometheus::aim(evidence, source, service, pods_port), now).await
+    prometheus::ask(prober, source, &prometheus::matcher(evidence, source, service, pods_port), now).await
 }
 
-/// What is behind a backend and is no evidence itself.
-struct Behind {
-    /// What events can be about, beside the pods.
+/// Objects behind a backend that are not evidence themselves.
+struct RelatedObjects {
+    /// Kind and name of objects other than pods whose events matter.
     subjects: Vec<(&'static str, String)>,
-    /// The addresses of its Service.
+    /// Cluster addresses of its Service.
     addresses: Vec<IpAddr>,
-    /// The Secrets that its pods mount.
+    /// Names of the Secrets that its pods mount.
     secrets: BTreeSet<String>,
 }
 
-/// Finds workload, Service and pods.
-async fn find(place: &Place<'_>, evidence: &mut Evidence) -> Behind {
+/// Reads workload, Service and pods.
+async fn find_objects(objects: &NamespaceReader<'_>, evidence: &mut Evidence) -> RelatedObjects {
     let subject = &evidence.subject;
     let ((workload, of_workload), (service, of_service)) =
-        tokio::join!(place.workload(subject.workload.as_ref()), place.service(subject.service.as_ref()));
+        tokio::join!(objects.workload(subject.workload.as_ref()), objects.service(subject.service.as_ref()));
     let spec = service.found().and_then(|(service, _)| service.spec.as_ref());
     let selector = spec.and_then(|spec| spec.selector.clone()).unwrap_or_default();
-    let (owned, selected) = tokio::join!(place.pods_of(workload.found()), place.selected(&selector));
+    let (owned, selected) = tokio::join!(objects.pods_of(workload.found()), objects.selected(&selector));
     let count = selected.found().map(Vec::len);
     // Without a workload, the pods behind a target are those that its Service selects.
     let pods = if subject.workload.is_some() { owned } else { selected };
     let port = subject.service.as_ref().map_or("", |(_, port)| port);
-    let behind = Behind {
+    let related = RelatedObjects {
         subjects: workload.found().map(|read| read.subjects.clone()).unwrap_or_default(),
         addresses: service.found().map(|(service, _)| service::addresses(service)).unwrap_or_default(),
         secrets: pods.found().map(|pods| certificate::mounted(pods)).unwrap_or_default(),
     };
     evidence.service = service.map(|(service, slices)| service::service(&service, slices.as_deref(), port, count));
     evidence.workload = workload.map(|read| read.workload);
-    evidence.pods = place.pods(pods).await;
+    evidence.pods = objects.pods(pods).await;
     evidence.missing.extend(of_workload.into_iter().chain(of_service));
-    behind
+    related
 }

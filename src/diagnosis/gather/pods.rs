@@ -1,19 +1,16 @@
-//! Pods as evidence.
+//! Converts pods to evidence.
 
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::containers;
-use super::environment::ConfigMaps;
+use super::convert::{message, time};
+use super::variables::ConfigMaps;
 use crate::diagnosis::evidence::Pod;
 
-/// What the pod's template was made from: a Deployment's hash, or the revision of a StatefulSet or DaemonSet.
+/// Labels with the revision of the pod's template: a Deployment's hash, or the revision of a StatefulSet or DaemonSet.
 const REVISIONS: [&str; 2] = ["pod-template-hash", "controller-revision-hash"];
-
-/// The longest message of the kubelet or the scheduler that is kept, in characters.
-pub(super) const LONGEST_MESSAGE: usize = 1024;
 
 /// One pod, its environment resolved through `maps`.
 pub(super) fn pod(pod: &v1::Pod, maps: &ConfigMaps) -> Pod {
@@ -43,7 +40,7 @@ pub(super) fn pod(pod: &v1::Pod, maps: &ConfigMaps) -> Pod {
     }
 }
 
-/// Every address, the first one first; the list holds the single one again.
+/// All addresses without duplicates, the primary one first; `podIPs` repeats `podIP`.
 pub(super) fn addresses(status: &v1::PodStatus) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     let listed = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
@@ -60,27 +57,18 @@ pub(super) fn is_owned_by(pod: &v1::Pod, uid: &str) -> bool {
     pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
-/// The one of these that tells most: not ready first, then the youngest.
-pub(super) fn by_trouble(pods: &mut [Pod]) {
+/// Sorts pods that are not ready first, then the youngest.
+pub(super) fn sort_failing_first(pods: &mut [Pod]) {
     pods.sort_by_key(|pod| (pod.ready, std::cmp::Reverse(pod.created)));
 }
 
-pub(super) fn time(time: Option<&Time>) -> Option<jiff::Timestamp> {
-    time.map(|time| time.0)
-}
-
-/// A message of the kubelet or the scheduler, cut.
-pub(super) fn message(text: Option<&str>) -> String {
-    crate::api::clip(text.unwrap_or_default(), LONGEST_MESSAGE)
-}
-
-/// Since when a node is not Ready, if it is not; the inner `None` when that is not known.
+/// Since when a node is not Ready; `None` if it is Ready, an inner `None` if the time is unknown.
 pub(super) fn not_ready_since(node: &v1::Node) -> Option<Option<jiff::Timestamp>> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     match conditions.iter().find(|condition| condition.type_ == "Ready") {
         Some(ready) if ready.status == "True" => None,
         Some(ready) => Some(time(ready.last_transition_time.as_ref())),
-        // A node that never reported.
+        // The node never reported.
         None => Some(None),
     }
 }

@@ -1,15 +1,15 @@
-//! The settings of a Spring Boot application that the rules ask for, wherever a pod's spec can put them.
+//! The settings of a Spring Boot application that the rules use, from all places in a pod's spec.
 //!
-//! In Spring's own order, the weakest first: the environment, system properties (`-D`), `SPRING_APPLICATION_JSON`,
+//! Spring's precedence, the weakest first: the environment, system properties (`-D`), `SPRING_APPLICATION_JSON`,
 //! arguments (`--name=value`); see "Externalized Configuration" in its reference. Names are compared by letters and
-//! digits alone, which is what relaxed binding comes to for the names in [`WANTED_ENVIRONMENT`].
+//! digits only: for the names in [`WANTED_ENVIRONMENT`] this equals relaxed binding.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
 use serde_json::Value;
 
-use super::environment::Variables;
+use super::variables::Variables;
 use crate::diagnosis::evidence::{EnvValue, WANTED_ENVIRONMENT};
 
 /// Settings as one JSON document.
@@ -18,25 +18,26 @@ const JSON: &str = "SPRING_APPLICATION_JSON";
 /// Variables that the JVM or its launcher reads by itself.
 const JVM: [&str; 3] = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"];
 
-/// What scripts in images hand to the JVM: counts only where the command mentions it.
+/// Passed to the JVM by scripts in images: used only if the command mentions it.
 const BY_SCRIPT: &str = "JAVA_OPTS";
 
-/// Variables that have Spring read settings from files or servers that are not looked at.
-const ELSEWHERE: [&str; 3] = ["SPRING_CONFIG_LOCATION", "SPRING_CONFIG_ADDITIONAL_LOCATION", "SPRING_CONFIG_IMPORT"];
+/// Variables that make Spring read settings from files or servers, which are not read here.
+const OTHER_SOURCES: [&str; 3] =
+    ["SPRING_CONFIG_LOCATION", "SPRING_CONFIG_ADDITIONAL_LOCATION", "SPRING_CONFIG_IMPORT"];
 
-/// Where `-D` and `--` stand in a pod's template.
+/// Source of `-D` and `--` settings in a pod's template.
 const ARGUMENTS: &str = "the container's command and arguments";
 
-/// The longest value that is kept, in characters: a list of endpoints is far shorter.
-const LONGEST: usize = 256;
+/// Maximum length of a value, in characters: a list of endpoints is far shorter.
+const MAX_VALUE: usize = 256;
 
-/// Whether the value of this variable is asked for, or holds settings that are.
+/// Whether the variable is a wanted setting, or holds wanted settings.
 pub(super) fn is_wanted(name: &str) -> bool {
     name == JSON || name == BY_SCRIPT || JVM.contains(&name) || wanted(name).is_some()
 }
 
-/// The wanted settings of `container`, under the names of [`WANTED_ENVIRONMENT`]; what could not be read is noted among
-/// what the environment misses. The second is where each stands, when that is not the variable's own value.
+/// The wanted settings of `container`, by the names of [`WANTED_ENVIRONMENT`], and the source of each that is not the
+/// variable's own value. Unreadable sources are added to `variables.missing`.
 pub(super) fn read(
     container: &v1::Container,
     variables: &mut Variables,
@@ -57,7 +58,7 @@ pub(super) fn read(
     }
     let expanded = |word: &String| match variables.expand(word) {
         EnvValue::Plain(word) => Some(word),
-        // An argument that holds a secret is not looked at.
+        // An argument that holds a secret is ignored.
         _ => None,
     };
     let command: Vec<String> = command.iter().filter_map(expanded).collect();
@@ -71,7 +72,7 @@ pub(super) fn read(
         None => {}
     }
     command.iter().for_each(|word| settings.take_words(word, "--", ARGUMENTS));
-    let elsewhere = ELSEWHERE.iter().filter(|name| variables.known.contains_key(**name));
+    let elsewhere = OTHER_SOURCES.iter().filter(|name| variables.known.contains_key(**name));
     missing.extend(elsewhere.map(|name| format!("settings are read from elsewhere too ({name})")));
     variables.missing.extend(missing);
     settings.finish()
@@ -81,18 +82,18 @@ pub(super) fn read(
 struct Settings {
     found: BTreeMap<&'static str, EnvValue>,
     sources: BTreeMap<&'static str, String>,
-    /// Elements of lists, by name and index: they come one by one, and as a whole they replace what was weaker.
+    /// Elements of lists, by name and index. Together they replace a list from a weaker source.
     lists: BTreeMap<&'static str, BTreeMap<usize, EnvValue>>,
 }
 
 impl Settings {
     fn put(&mut self, name: &str, value: EnvValue, source: Option<&str>) {
         let bound = if let Some(wanted) = wanted(name) {
-            self.found.insert(wanted, kept(value));
+            self.found.insert(wanted, bounded(value));
             self.lists.remove(wanted);
             wanted
         } else if let Some((wanted, index)) = element(name) {
-            self.lists.entry(wanted).or_default().insert(index, kept(value));
+            self.lists.entry(wanted).or_default().insert(index, bounded(value));
             wanted
         } else {
             return;
@@ -108,7 +109,7 @@ impl Settings {
         for word in line.split_whitespace() {
             let word = word.trim_matches(['"', '\'']);
             let setting = word.strip_prefix(prefix).and_then(|setting| setting.split_once('='));
-            // A property's name has dots: `--SERVER_PORT=1` is none.
+            // A property's name has dots: `--SERVER_PORT=1` is not a property.
             if let Some((name, value)) = setting.filter(|(name, _)| name.contains('.')) {
                 self.put(name, EnvValue::Plain(value.trim_matches(['"', '\'']).to_owned()), Some(source));
             }
@@ -144,19 +145,19 @@ impl Settings {
     }
 }
 
-/// A value as it may be kept: cut, and never with a placeholder of Spring's taken for what it stands for.
-fn kept(value: EnvValue) -> EnvValue {
+/// The value, truncated; a value with a Spring placeholder is unresolved.
+fn bounded(value: EnvValue) -> EnvValue {
     match value {
         EnvValue::Plain(text) if text.contains("${") => EnvValue::Unresolved("it refers to another setting".to_owned()),
-        EnvValue::Plain(text) => EnvValue::Plain(crate::api::clip(text, LONGEST)),
+        EnvValue::Plain(text) => EnvValue::Plain(crate::api::clip(text, MAX_VALUE)),
         other => other,
     }
 }
 
 /// The wanted name that `name` binds to.
 fn wanted(name: &str) -> Option<&'static str> {
-    let name = bare(name);
-    WANTED_ENVIRONMENT.iter().find(|wanted| bare(wanted) == name).copied()
+    let name = normalized(name);
+    WANTED_ENVIRONMENT.iter().find(|wanted| normalized(wanted) == name).copied()
 }
 
 /// The wanted name that `name` is an element of: `…INCLUDE_0` or `….include[0]`.
@@ -168,6 +169,6 @@ fn element(name: &str) -> Option<(&'static str, usize)> {
     Some((wanted(list)?, index.parse().ok()?))
 }
 
-fn bare(name: &str) -> String {
+fn normalized(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_uppercase()).collect()
 }

@@ -1,4 +1,4 @@
-//! The parts of a MonitoredBackend that the rules ask for.
+//! The parts of a MonitoredBackend that the rules use.
 
 use axum::http::Uri;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -7,24 +7,25 @@ use kube::ResourceExt as _;
 use crate::api::{BackendTarget, MonitoredBackend, TargetScheme, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Subject};
 
-/// How long a start may take where neither the spec nor a startup probe says so, in seconds (api.md, startupSeconds).
-const USUAL_STARTUP: u64 = 300;
+/// Default startup time in seconds, where neither the spec nor a startup probe sets one (docs/design/api.md,
+/// startupSeconds).
+const DEFAULT_STARTUP: u64 = 300;
 
-/// What the evidence is about, as far as the spec alone says it. A port that is named, not numbered, is 0 until
-/// the pods or the Service have been seen; so is a startup that the spec does not limit.
+/// The subject of the evidence, from the spec alone. A named port is 0 until the pods or the Service have been read; so
+/// is a startup time that the spec does not set.
 pub fn subject(backend: &MonitoredBackend) -> Subject {
     let spec = &backend.spec;
     let namespace = backend.namespace().unwrap_or_default();
-    let place = Place::of(&spec.target, &namespace);
+    let parts = TargetParts::of(&spec.target, &namespace);
     let prometheus = spec.prometheus.as_ref();
     Subject {
         name: backend.name_any(),
-        url: url(place.scheme, called(&place.host, spec.workload_ref.as_ref()), &place.port, &place.path),
-        scheme: place.scheme.to_owned(),
-        host: place.host,
-        port: place.port.parse().unwrap_or(0),
-        path: place.path,
-        service: spec.target.service.as_ref().map(|service| (service.name.clone(), in_words(&service.port))),
+        url: url(parts.scheme, url_host(&parts.host, spec.workload_ref.as_ref()), &parts.port, &parts.path),
+        scheme: parts.scheme.to_owned(),
+        host: parts.host,
+        port: parts.port.parse().unwrap_or(0),
+        path: parts.path,
+        service: spec.target.service.as_ref().map(|service| (service.name.clone(), port_text(&service.port))),
         workload: spec.workload_ref.clone(),
         wants_metrics: spec.probe.metrics.is_some(),
         wants_actuator: spec.probe.actuator.is_some(),
@@ -37,13 +38,13 @@ pub fn subject(backend: &MonitoredBackend) -> Subject {
     }
 }
 
-/// The name or number of the port in the pods that the target asks for, where it aims at pods.
+/// The name or number of the port, for a target of pods.
 pub(super) fn pods_port(backend: &MonitoredBackend) -> Option<String> {
-    backend.spec.target.pods.as_ref().map(|pods| in_words(&pods.port))
+    backend.spec.target.pods.as_ref().map(|pods| port_text(&pods.port))
 }
 
-/// Fills in what only the cluster knows: the number of a port that has a name, and how long a start may take.
-pub(super) fn evaluate(evidence: &mut Evidence, is_startup_given: bool, pods_port: Option<&str>) {
+/// Fills in the parts that need the cluster: the number of a named port, and the startup time.
+pub(super) fn complete(evidence: &mut Evidence, is_startup_given: bool, pods_port: Option<&str>) {
     let pods = evidence.pods.found().map(Vec::as_slice).unwrap_or_default();
     let mut port = evidence.subject.port;
     if port == 0 {
@@ -56,38 +57,38 @@ pub(super) fn evaluate(evidence: &mut Evidence, is_startup_given: bool, pods_por
         let budgets = pods.iter().flat_map(|pod| &pod.containers).filter_map(|container| container.startup_budget);
         let ready_after = evidence.workload.found().map_or(0, |workload| workload.min_ready_seconds);
         let ready_after = u64::try_from(ready_after).unwrap_or(0);
-        startup = budgets.max().unwrap_or_else(|| ready_after.max(USUAL_STARTUP));
+        startup = budgets.max().unwrap_or_else(|| ready_after.max(DEFAULT_STARTUP));
     }
     let subject = &mut evidence.subject;
     if subject.port == 0 && port > 0 {
         let Subject { scheme, host, path, workload, .. } = subject;
-        subject.url = url(scheme, called(host, workload.as_ref()), &port.to_string(), path);
+        subject.url = url(scheme, url_host(host, workload.as_ref()), &port.to_string(), path);
     }
     subject.port = port;
     subject.startup_seconds = startup;
 }
 
-/// A target in its parts.
-struct Place {
+/// The parts of a target's URL.
+struct TargetParts {
     scheme: &'static str,
     host: String,
     port: String,
     path: String,
 }
 
-impl Place {
+impl TargetParts {
     fn of(target: &BackendTarget, namespace: &str) -> Self {
         let path = |path: &Option<String>| path.clone().unwrap_or_default();
         if let Some(service) = &target.service {
             let host = format!("{}.{namespace}.svc", service.name);
-            return Self::new(service.scheme, host, in_words(&service.port), path(&service.path));
+            return Self::new(service.scheme, host, port_text(&service.port), path(&service.path));
         }
         if let Some(pods) = &target.pods {
-            return Self::new(pods.scheme, String::new(), in_words(&pods.port), path(&pods.path));
+            return Self::new(pods.scheme, String::new(), port_text(&pods.port), path(&pods.path));
         }
         let uri: Uri = target.url.as_deref().unwrap_or_default().parse().unwrap_or_default();
         let scheme: TargetScheme = uri.scheme_str().unwrap_or_default().parse().unwrap_or_default();
-        // An IPv6 address stands in brackets in a URL, and without them everywhere else.
+        // An IPv6 address has brackets only in a URL.
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let usual = if scheme == TargetScheme::Https { "443" } else { "80" };
         let port = uri.port_u16().map_or_else(|| usual.to_owned(), |port| port.to_string());
@@ -96,7 +97,7 @@ impl Place {
     }
 
     fn new(scheme: TargetScheme, host: String, port: String, path: String) -> Self {
-        // Only HTTP has paths that begin with a slash; for gRPC it is the name of a service.
+        // Only HTTP paths begin with a slash; for gRPC the path is the name of a service.
         let is_http = matches!(scheme, TargetScheme::Http | TargetScheme::Https);
         let path = match path.trim_start_matches('/') {
             "" if is_http => "/".to_owned(),
@@ -107,8 +108,8 @@ impl Place {
     }
 }
 
-/// What stands for the host in a URL: pods are called by their workload.
-fn called<'a>(host: &'a str, workload: Option<&'a WorkloadRef>) -> &'a str {
+/// The host in a URL; for a target of pods the name of their workload.
+fn url_host<'a>(host: &'a str, workload: Option<&'a WorkloadRef>) -> &'a str {
     match workload {
         Some(workload) if host.is_empty() => &workload.name,
         _ => host,
@@ -121,7 +122,7 @@ fn url(scheme: &str, host: &str, port: &str, path: &str) -> String {
     format!("{scheme}://{host}:{port}{slash}{path}")
 }
 
-fn in_words(port: &IntOrString) -> String {
+fn port_text(port: &IntOrString) -> String {
     match port {
         IntOrString::Int(number) => number.to_string(),
         IntOrString::String(name) => name.clone(),

@@ -1,4 +1,4 @@
-//! The whole of it against an API server that answers, refuses, lacks things or is away.
+//! `gather` against an API server that answers, refuses, lacks objects or is unreachable.
 
 use hyper::{Request, Response};
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::api::{MonitoredBackend, MonitoredBackendSpec, WorkloadKind, WorkloadR
 use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
 use crate::probe::{Policy, Prober};
 
-/// An API server: what it answers to a path and its query.
+/// A fake API server: its answers by path and query.
 fn server(answer: impl Fn(&str, &str) -> (u16, Value) + Clone + Send + Sync + 'static) -> kube::Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         let (code, body) = answer(request.uri().path(), request.uri().query().unwrap_or_default());
@@ -29,7 +29,7 @@ fn list(items: Value) -> (u16, Value) {
     (200, json!({"metadata": {}, "items": items}))
 }
 
-/// A Deployment whose one pod crashes, behind a Service.
+/// A Deployment whose only pod crashes, behind a Service.
 fn shop(path: &str, query: &str) -> (u16, Value) {
     match path.rsplit("/namespaces/shop/").next().unwrap_or_default() {
         "deployments/web" => (
@@ -91,7 +91,7 @@ async fn seen(client: kube::Client) -> Evidence {
 async fn what_is_behind_a_backend_is_found() {
     let evidence = seen(server(shop)).await;
     let pods = evidence.pods.found().unwrap();
-    // The one that the Deployment does not own is none of its pods, but the Service selects it.
+    // The Deployment does not own the second pod, but the Service selects it.
     assert_eq!(pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["web-6c9-x"]);
     assert_eq!(evidence.service.found().unwrap().selected, Some(2));
     assert_eq!(evidence.workload.found().unwrap().revision, Some((2, false)));

@@ -1,15 +1,15 @@
-//! Vantages: what a probe saw as evidence, and which pods are to be probed at their own addresses.
+//! Converts probe outcomes to vantages, and builds the probes of pods at their own addresses.
 
 use jiff::Timestamp;
 
-use super::network;
+use super::service;
 use crate::diagnosis::evidence::{Evidence, Pod, Vantage};
 use crate::probe::{Outcome, Request};
 
-/// How many pods are probed: enough to tell one from all.
-const MOST: usize = 20;
+/// Maximum number of pods that are probed: enough to distinguish one bad pod from all.
+const MAX: usize = 20;
 
-/// What a probe saw, under the name of its vantage.
+/// A probe's outcome as a vantage.
 pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) -> Vantage {
     let failure = outcome.result.as_ref().err();
     let seen = &outcome.seen;
@@ -44,10 +44,10 @@ fn passed(outcome: &Outcome) -> String {
     }
 }
 
-/// The probes of the pods themselves, each with the name of its vantage: as `like`, which asks the target, but at the
-/// pod's own address and the port that the target leads to there.
+/// The probes of the pods, each with the name of its vantage: as `like`, the target's request, but at the pod's own
+/// address and port.
 ///
-/// A pod without an address, one that has ended or is going, and one in which that port is not known are left out.
+/// Pods without an address, pods that ended or are being deleted, and pods with an unknown port are left out.
 pub fn pod_probes(evidence: &Evidence, pods_port: Option<&str>, like: &Request) -> Vec<(String, Request)> {
     let serves = |pod: &&Pod| !pod.deleting && !matches!(pod.phase.as_str(), "Succeeded" | "Failed");
     let pods = evidence.pods.found().into_iter().flatten().filter(serves);
@@ -63,13 +63,13 @@ pub fn pod_probes(evidence: &Evidence, pods_port: Option<&str>, like: &Request) 
         }
         Some((format!("pod/{}", pod.name), request))
     };
-    pods.filter_map(probe).take(MOST).collect()
+    pods.filter_map(probe).take(MAX).collect()
 }
 
-/// The port of a pod that the target leads to. Where pods declare no port at all, that of the URL is tried.
+/// The port of a pod that the target leads to. If pods declare no port at all, the port of the URL is tried.
 fn port(evidence: &Evidence, pods_port: Option<&str>, pod: &Pod) -> Option<u16> {
     let declares_none = pod.containers.iter().all(|container| container.ports.is_empty());
     let is_url = evidence.subject.service.is_none() && pods_port.is_none();
     let tried = (is_url && declares_none && evidence.subject.port > 0).then_some(evidence.subject.port);
-    network::port(evidence, pods_port, pod).or(tried)
+    service::pod_port(evidence, pods_port, pod).or(tried)
 }

@@ -69,17 +69,17 @@ fn a_subject_says_what_its_spec_says() {
 fn ports_and_starting_times_are_settled_by_what_was_seen() {
     let mut by_service = evidence(json!({"target": {"service": {"name": "web", "port": "http"}}}));
     by_service.service = Lookup::Found(Service { port: Some((8080, "app".to_owned())), ..Default::default() });
-    super::subject::evaluate(&mut by_service, false, None);
+    super::subject::complete(&mut by_service, false, None);
     assert_eq!((by_service.subject.port, by_service.subject.startup_seconds), (8080, 300));
     assert_eq!(by_service.subject.url, "http://web.shop.svc:8080/", "a name is no port of a URL");
     let mut by_pods = evidence(json!({"target": {"pods": {"port": "http"}}}));
     let container =
         Container { startup_budget: Some(900), ports: vec![(Some("http".to_owned()), 8085)], ..Default::default() };
     by_pods.pods = Lookup::Found(vec![Pod { containers: vec![container], ..Default::default() }]);
-    super::subject::evaluate(&mut by_pods, false, Some("http"));
+    super::subject::complete(&mut by_pods, false, Some("http"));
     assert_eq!((by_pods.subject.port, by_pods.subject.startup_seconds), (8085, 900));
     let mut given = evidence(json!({"target": {"url": "http://192.0.2.1"}, "startupSeconds": 0}));
-    super::subject::evaluate(&mut given, true, None);
+    super::subject::complete(&mut given, true, None);
     assert_eq!(given.subject.startup_seconds, 0);
 }
 

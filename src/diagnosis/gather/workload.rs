@@ -6,20 +6,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use crate::cluster::revisions::{History, is_observed, owned_by};
 use crate::diagnosis::evidence::Workload;
 
-/// What the parts of an answer share.
-pub(super) struct Read {
+/// A workload that was read.
+pub(super) struct WorkloadRead {
     pub(super) workload: Workload,
     /// Selects its pods.
     pub(super) selector: LabelSelector,
-    /// Who owns the pods: its ReplicaSets, or itself. `None` when the ReplicaSets could not be read: then the selector
-    /// alone decides.
+    /// UIDs of the owners of its pods: its ReplicaSets, or the workload itself. `None` when the ReplicaSets could not
+    /// be read: then the selector alone decides.
     pub(super) owners: Option<Vec<String>>,
-    /// What events can be about, beside the pods: kind and name.
+    /// Objects other than pods whose events matter: kind and name.
     pub(super) subjects: Vec<(&'static str, String)>,
 }
 
 /// A Deployment, and its ReplicaSets where they could be read.
-pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -> Read {
+pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -> WorkloadRead {
     let (spec, status) = (deployment.spec.clone().unwrap_or_default(), deployment.status.clone().unwrap_or_default());
     let history = History::of_deployment(deployment, sets.unwrap_or_default());
     let progressing = status.conditions.iter().flatten().find(|condition| condition.type_ == "Progressing");
@@ -35,20 +35,16 @@ pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -
         deadline_exceeded: progressing.is_some_and(|condition| {
             condition.status == "False" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
         }),
-        template_since: history.since,
-        revision: revision(&history),
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
-        selector: spec.selector.match_labels.clone().unwrap_or_default(),
-        on_delete: false,
-        only_restarted: history.is_restart_alone(),
+        ..of_history(&history, &spec.selector)
     };
     let owned = sets.map(|sets| owned_by(&deployment.metadata, sets, |set| &set.metadata));
     let owners = owned.map(|sets| sets.iter().filter_map(|set| set.metadata.uid.clone()).collect());
-    Read { workload, selector: spec.selector, owners, subjects }
+    WorkloadRead { workload, selector: spec.selector, owners, subjects }
 }
 
 /// A StatefulSet, and its ControllerRevisions where they could be read.
-pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevision]>) -> Read {
+pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevision]>) -> WorkloadRead {
     let (spec, status) = (set.spec.clone().unwrap_or_default(), set.status.clone().unwrap_or_default());
     let history =
         History::of_revisions(&set.metadata, revisions.unwrap_or_default(), status.update_revision.as_deref());
@@ -58,21 +54,15 @@ pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevi
         ready: status.ready_replicas.unwrap_or(0),
         current: status.replicas,
         observed: is_observed(&set.metadata, status.observed_generation),
-        paused: false,
-        deadline_exceeded: false,
-        template_since: history.since,
-        revision: revision(&history),
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
-        selector: spec.selector.match_labels.clone().unwrap_or_default(),
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
-        only_restarted: history.is_restart_alone(),
+        ..of_history(&history, &spec.selector)
     };
-    let subjects = vec![("StatefulSet", name(&set.metadata))];
-    Read { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
+    own_pods("StatefulSet", &set.metadata, spec.selector, workload)
 }
 
 /// A DaemonSet, and its ControllerRevisions where they could be read.
-pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision]>) -> Read {
+pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision]>) -> WorkloadRead {
     let (spec, status) = (set.spec.clone().unwrap_or_default(), set.status.clone().unwrap_or_default());
     let history = History::of_revisions(&set.metadata, revisions.unwrap_or_default(), None);
     let workload = Workload {
@@ -81,22 +71,29 @@ pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision
         ready: status.number_ready,
         current: status.current_number_scheduled,
         observed: is_observed(&set.metadata, status.observed_generation),
-        paused: false,
-        deadline_exceeded: false,
-        template_since: history.since,
-        revision: revision(&history),
         min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
-        selector: spec.selector.match_labels.clone().unwrap_or_default(),
         on_delete: spec.update_strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")),
-        only_restarted: history.is_restart_alone(),
+        ..of_history(&history, &spec.selector)
     };
-    let subjects = vec![("DaemonSet", name(&set.metadata))];
-    Read { workload, selector: spec.selector, owners: set.metadata.uid.clone().map(|uid| vec![uid]), subjects }
+    own_pods("DaemonSet", &set.metadata, spec.selector, workload)
 }
 
-/// The number of the newest template, and whether there is one before it.
-fn revision(history: &History) -> Option<(i64, bool)> {
-    history.number.map(|number| (number, history.before().is_some()))
+/// The part of a workload that comes from its templates and its selector.
+fn of_history(history: &History, selector: &LabelSelector) -> Workload {
+    Workload {
+        template_since: history.since,
+        // The number of the newest template, and whether there is an earlier one.
+        revision: history.number.map(|number| (number, history.before().is_some())),
+        selector: selector.match_labels.clone().unwrap_or_default(),
+        only_restarted: history.is_restart_alone(),
+        ..Workload::default()
+    }
+}
+
+/// A workload that owns its pods itself.
+fn own_pods(kind: &'static str, metadata: &ObjectMeta, selector: LabelSelector, workload: Workload) -> WorkloadRead {
+    let owners = metadata.uid.clone().map(|uid| vec![uid]);
+    WorkloadRead { workload, selector, owners, subjects: vec![(kind, name(metadata))] }
 }
 
 fn name(metadata: &ObjectMeta) -> String {

@@ -1,22 +1,22 @@
-//! What the actuator's health page says.
+//! Rules about the actuator's health page.
 
+use super::queries::{actuator, answers, fails, probe_fact, target, vantage};
 use super::rollout::rollout_fact;
-use super::seen::{actuator, answers, fails, seen_by_us, target, vantage};
-use super::words::{component, list, some, url};
+use super::text::{component, list, some, url};
 use super::{Finding, settings};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Actuator, Evidence, Vantage};
 
-/// Components that are the process' own, and no dependency.
+/// Components of the process itself, not dependencies.
 const OWN: &[&str] = &["diskSpace", "ping", "livenessState", "readinessState"];
 
-/// The health page counts: it was asked for, or our probe fails.
+/// The actuator, if its health counts: the spec asks for it, or a probe fails.
 fn asked(e: &Evidence) -> Option<&Actuator> {
     let health_fails = vantage(e, "health").is_some_and(|health| !health.ok);
     actuator(e).filter(|_| fails(e) || health_fails || e.subject.wants_actuator)
 }
 
-/// The components with this status that have none below them with it, by names that may be shown.
+/// The components with this status and without a nested one with it; only names that may be shown.
 fn components<'a>(actuator: &'a Actuator, status: &str) -> Vec<&'a str> {
     let all = actuator.components.iter().flatten().filter(|(_, is)| *is == status).map(|(name, _)| name.as_str());
     let all: Vec<&str> = all.collect();
@@ -34,7 +34,7 @@ fn fact(actuator: &Actuator) -> String {
     format!("{}/health:{status} {}", url(&actuator.base), health_word(actuator))
 }
 
-/// The words of Spring's own statuses; another one is not shown.
+/// Only Spring's own statuses are shown.
 fn health_word(actuator: &Actuator) -> &'static str {
     match actuator.health.as_deref() {
         Some("UP") => "UP",
@@ -46,7 +46,7 @@ fn health_word(actuator: &Actuator) -> &'static str {
     }
 }
 
-/// What a component with this name usually is.
+/// The dependency that a component of this name usually is.
 fn kind(name: &str) -> &'static str {
     match name.rsplit('/').next().unwrap_or(name) {
         name if name.starts_with("db") || name.contains("DataSource") => "its database",
@@ -62,8 +62,8 @@ fn kind(name: &str) -> &'static str {
     }
 }
 
-/// Its health page is silent while its actuator answers: a check in it waits. Spring's pool waits 30 s for a database
-/// by default, longer than any probe, so that this is how an unreachable one shows where nobody set less.
+/// The health page does not answer while the actuator does: one of its checks waits. Spring's pool waits 30 s for a
+/// database by default, longer than any probe: with that default an unreachable database shows in this way.
 fn waiting_health(e: &Evidence) -> Option<Finding> {
     let health = own_health(e).filter(|health| health.error_class == Some(ErrorClass::FirstByteTimeout))?;
     let actuator = actuator(e).filter(|_| answers(e))?;
@@ -80,10 +80,10 @@ fn waiting_health(e: &Evidence) -> Option<Finding> {
         ),
     );
     let up = format!("{} answers", url(&actuator.base));
-    Some(finding.at_most(Confidence::Likely).seen(seen_by_us(health)).seen(up).all_seen(rollout_fact(e)))
+    Some(finding.at_most(Confidence::Likely).fact(probe_fact(health)).fact(up).facts(rollout_fact(e)))
 }
 
-/// The health page: asked for beside the target, or the target itself.
+/// The vantage of the health page: the additional one, or the target itself.
 fn own_health(e: &Evidence) -> Option<&Vantage> {
     let is_health = e.subject.path.contains("/actuator") && e.subject.path.contains("health");
     vantage(e, "health").or_else(|| target(e).filter(|_| is_health)).filter(|health| !health.ok)
@@ -110,19 +110,19 @@ pub(super) fn dependency_down(e: &Evidence) -> Option<Finding> {
             ),
         );
         let detail = foreign.iter().map(|name| format!("component {name}: DOWN"));
-        return Some(finding.seen(fact(actuator)).all_seen(detail.take(6)).all_seen(rollout_fact(e)));
+        return Some(finding.fact(fact(actuator)).facts(detail.take(6)).facts(rollout_fact(e)));
     }
-    // Own components explain it, or an unknown one that may not be named.
+    // A component of the process explains it, or one whose name may not be shown.
     if !down.is_empty() {
         return None;
     }
     Some(unnamed(e, fact(actuator)))
 }
 
-/// 503 of a health page whose body was not read.
+/// A health page that answers 503 and whose body was not read.
 fn unread_health(e: &Evidence) -> Option<Finding> {
     let health = own_health(e).filter(|health| health.http_status == Some(503))?;
-    Some(unnamed(e, seen_by_us(health)).needs(&e.actuator))
+    Some(unnamed(e, probe_fact(health)).needs(&e.actuator))
 }
 
 fn unnamed(e: &Evidence, fact: String) -> Finding {
@@ -136,9 +136,9 @@ fn unnamed(e: &Evidence, fact: String) -> Finding {
         ),
     )
     .at_most(Confidence::Possible)
-    .seen(fact)
-    .seen("not seen: the components of its health page")
-    .all_seen(rollout_fact(e))
+    .fact(fact)
+    .fact("not seen: the components of its health page")
+    .facts(rollout_fact(e))
 }
 
 pub(super) fn disk_full(e: &Evidence) -> Option<Finding> {
@@ -150,8 +150,8 @@ pub(super) fn disk_full(e: &Evidence) -> Option<Finding> {
             format!("its health is DOWN because of {disk}: less space is free than its threshold"),
             "Free space on its volume, or enlarge it (`df -h` in the container shows which); a restart frees nothing",
         )
-        .seen(fact(actuator))
-        .seen(format!("component {disk}: DOWN")),
+        .fact(fact(actuator))
+        .fact(format!("component {disk}: DOWN")),
     )
 }
 
@@ -169,10 +169,10 @@ pub(super) fn liveness_broken(e: &Evidence) -> Option<Finding> {
             "it says itself that it cannot recover: its liveness state is BROKEN",
             "Restart it once. With a livenessProbe on /actuator/health/liveness the kubelet would have done so",
         )
-        .once()
-        .seen(what)
-        .seen(fact(actuator))
-        .all_seen(rollout_fact(e)),
+        .restart_once()
+        .fact(what)
+        .fact(fact(actuator))
+        .facts(rollout_fact(e)),
     )
 }
 
@@ -182,7 +182,7 @@ pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
     if let Some(refusing) = e.vantages.iter().find(|vantage| vantage.not_serving) {
         let message = "its gRPC health service says NOT_SERVING: it runs, and refuses requests";
         return Some(
-            Finding::new(Cause::OutOfService, message, ADVICE).at_most(Confidence::Likely).seen(seen_by_us(refusing)),
+            Finding::new(Cause::OutOfService, message, ADVICE).at_most(Confidence::Likely).fact(probe_fact(refusing)),
         );
     }
     let actuator = asked(e)?;
@@ -194,8 +194,8 @@ pub(super) fn out_of_service(e: &Evidence) -> Option<Finding> {
     let because = if out.is_empty() { String::new() } else { format!(" ({})", list(&out[..out.len().min(4)])) };
     Some(
         Finding::new(Cause::OutOfService, format!("it refuses traffic on purpose: OUT_OF_SERVICE{because}"), ADVICE)
-            .seen(fact(actuator))
-            .all_seen(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
+            .fact(fact(actuator))
+            .facts(out.iter().take(4).map(|name| format!("component {name}: OUT_OF_SERVICE"))),
     )
 }
 
@@ -210,11 +210,11 @@ pub(super) fn health_unknown(e: &Evidence) -> Option<Finding> {
             format!("its health page answers 200 with the status UNKNOWN{because}: a check that looks at the status code alone misses that"),
             "Find the component that does not know how it is; Spring sorts UNKNOWN below UP, so no other one is worse",
         )
-        .seen(fact(actuator))
+        .fact(fact(actuator))
     })
 }
 
-/// The health that counts for an error of the server: bad, well, or not known.
+/// Whether the health is bad, as supporting evidence for a server error; `None` if unknown.
 pub(super) fn is_health_bad(e: &Evidence) -> Option<bool> {
     if let Some(actuator) = actuator(e) {
         let silent = actuator.health_error.is_some() || actuator.base_error.is_some();

@@ -1,40 +1,46 @@
-//! Why a backend is not well, and what to do about it: the ordered list of rules.
+//! Diagnosis of a backend: the ordered list of rules.
 
 use crate::api::{Cause, Diagnosis, MAX_ALTERNATIVES};
 use crate::diagnosis::evidence::Evidence;
 
-mod answer;
-pub mod conclude;
-mod crash;
-mod endpoint;
+pub mod conditions;
+mod config_missing;
+mod container_start;
+mod containers;
+mod crash_loop;
+mod dns_tls;
 mod finding;
 mod health;
-mod network;
-mod path;
-mod pods;
+mod image_pull;
+mod metrics_endpoint;
+mod metrics_page;
+mod out_of_memory;
 mod process;
 mod prometheus;
+mod queries;
+mod response;
 mod rollout;
-mod scrape;
-mod seen;
+mod scheduling;
+mod scrape_error;
 mod service;
 mod settings;
-mod silence;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod text;
+mod timeouts;
 mod unexplained;
-mod words;
+mod wrong_path;
 
-pub use conclude::{Conclusion, Conclusions, conclude};
+pub use conditions::{Conclusion, Conclusions, conclude};
 pub use finding::Finding;
 
-/// A small pure function: the finding, when everything that it needs was seen.
+/// A pure function that returns a finding if the evidence matches.
 pub type Rule = fn(&Evidence) -> Option<Finding>;
 
 /// The order is the specification: the first that matches is the diagnosis, the others are its alternatives.
 pub const RULES: &[(Cause, Rule)] = &[
-    // Who does not see cannot judge.
+    // Without working probes nothing can be judged.
     (Cause::ProbeBlind, spec::probe_blind),
     // Nothing can be judged before the spec is understood, and its target may be dialled.
     (Cause::InvalidTarget, spec::invalid_target),
@@ -42,67 +48,70 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::SecretNotFound, spec::secret_not_found),
     (Cause::WorkloadNotFound, spec::workload_not_found),
     (Cause::UnreadableStatus, spec::unreadable_status),
-    // Pods that do not run at all explain everything behind them: first those that are not meant to, then in the order
-    // of a pod's life, so that each step was taken before the next is blamed.
+    // Pods that do not run explain all later failures: first pods that are not meant to run, then the steps of a pod's
+    // life in their order, so that a step is blamed only after the earlier ones succeeded.
     (Cause::ScaledToZero, rollout::scaled_to_zero),
-    (Cause::NodeLost, pods::node_lost),
-    (Cause::Unschedulable, pods::unschedulable),
-    (Cause::ImagePullFailed, pods::image_pull_failed),
-    (Cause::ConfigMissing, pods::config_missing),
-    (Cause::ContainerCannotStart, pods::container_cannot_start),
-    (Cause::InitContainerFailing, pods::init_container_failing),
-    // Containers that ran and ended: what the kernel and the process itself say beats what is guessed from a code, and
-    // configuration beats the database, for a process that is not configured names both.
-    (Cause::OutOfMemory, crash::out_of_memory),
-    (Cause::CrashLoopConfig, crash::crash_loop_config),
-    (Cause::CrashLoopDatabase, crash::crash_loop_database),
-    (Cause::CrashLoopKilledByLiveness, crash::crash_loop_killed_by_liveness),
-    (Cause::ExitedCleanly, crash::exited_cleanly),
-    (Cause::CrashLoop, crash::crash_loop),
-    // No pod has a reason of its own: then the rollout itself is the news, and how the replicas stand beside each other.
+    (Cause::NodeLost, scheduling::node_lost),
+    (Cause::Unschedulable, scheduling::unschedulable),
+    (Cause::ImagePullFailed, image_pull::image_pull_failed),
+    (Cause::ConfigMissing, config_missing::config_missing),
+    (Cause::ContainerCannotStart, container_start::container_cannot_start),
+    (Cause::InitContainerFailing, container_start::init_container_failing),
+    // Containers that ran and ended: the word of the kernel and of the process beats a guess from an exit code.
+    // Configuration beats the database, because a process without configuration names both.
+    (Cause::OutOfMemory, out_of_memory::out_of_memory),
+    (Cause::CrashLoopConfig, crash_loop::crash_loop_config),
+    (Cause::CrashLoopDatabase, crash_loop::crash_loop_database),
+    (Cause::CrashLoopKilledByLiveness, crash_loop::crash_loop_killed_by_liveness),
+    (Cause::ExitedCleanly, crash_loop::exited_cleanly),
+    (Cause::CrashLoop, crash_loop::crash_loop),
+    // No pod has a reason of its own: then the rollout, and the comparison of the replicas.
     (Cause::RolloutInProgress, rollout::rollout_in_progress),
     (Cause::RolloutStuck, rollout::rollout_stuck),
     (Cause::OneReplicaBad, rollout::one_replica_bad),
     (Cause::BadSinceRollout, rollout::bad_since_rollout),
-    // What comes and goes is not explained by one look.
+    // One observation does not explain an intermittent failure.
     (Cause::Flapping, rollout::flapping),
-    // Outside a cluster the local agent is the kubelet.
+    // Outside a cluster the local agent takes the kubelet's part.
     (Cause::ContainerStopped, service::container_stopped),
     (Cause::ProcessStopped, service::process_stopped),
-    // The way from the Service to its pods: an address without endpoints refuses whatever the process does.
+    // The path from the Service to its pods: an address without endpoints refuses, whatever the process does.
     (Cause::ServiceSelectsNothing, service::service_selects_nothing),
     (Cause::ServicePortMismatch, service::service_port_mismatch),
     (Cause::NoReadyEndpoints, service::no_ready_endpoints),
-    // Refused by the process' own host: it listens elsewhere, not yet, or never did. Never a firewall.
+    // Refused by the host of the process: it listens elsewhere, not yet, or never did. Never a firewall.
     (Cause::BoundToLoopback, process::bound_to_loopback),
     (Cause::WrongPort, process::wrong_port),
     (Cause::StillStarting, process::still_starting),
     (Cause::NeverStartedListening, process::never_started_listening),
-    // It answers, and says itself what is wrong: others' faults before its own, for a restart spreads the former.
+    // It answers and reports the fault itself: faults of dependencies before its own, because a restart spreads the
+    // former.
     (Cause::DependencyDown, health::dependency_down),
     (Cause::DiskFull, health::disk_full),
     (Cause::LivenessBroken, health::liveness_broken),
     (Cause::OutOfService, health::out_of_service),
     (Cause::HealthUnknown, health::health_unknown),
-    // Silence, with a second witness: a part of it is dead, all of it hangs, or one page is slow.
+    // No answer, compared with a second probe: a part of it is dead, all of it hangs, or one page is slow.
     (Cause::MainPortDead, process::main_port_dead),
-    (Cause::Hung, silence::hung),
-    (Cause::SlowMetrics, silence::slow_metrics),
-    // The metrics page is 404: what is known to be set beats what is known to be missing, and that beats another path.
-    (Cause::EndpointDisabled, endpoint::endpoint_disabled),
-    (Cause::EndpointNotExposed, endpoint::endpoint_not_exposed),
-    (Cause::RegistryMissing, endpoint::registry_missing),
-    (Cause::WrongPath, path::wrong_path),
-    // An answer that is not the one that was asked for, by its status, then by its content.
-    (Cause::AuthenticationRequired, answer::authentication_required),
-    (Cause::NotMetrics, answer::not_metrics),
-    (Cause::MalformedMetrics, answer::malformed_metrics),
-    (Cause::TooLarge, answer::too_large),
-    (Cause::MetricMissing, answer::metric_missing),
-    (Cause::ServerError, answer::server_error),
-    (Cause::RateLimited, answer::rate_limited),
-    // Our probe is fine: what is left lies between Prometheus and the backend. A wrong address before a barred way, a
-    // policy that can be named before a firewall that cannot, a drop before a refusal, and no target last.
+    (Cause::Hung, timeouts::hung),
+    (Cause::SlowMetrics, timeouts::slow_metrics),
+    // The metrics page answers 404: a setting that is known beats one that is known to be missing, and that beats
+    // another path.
+    (Cause::EndpointDisabled, metrics_endpoint::endpoint_disabled),
+    (Cause::EndpointNotExposed, metrics_endpoint::endpoint_not_exposed),
+    (Cause::RegistryMissing, metrics_endpoint::registry_missing),
+    (Cause::WrongPath, wrong_path::wrong_path),
+    // An unexpected answer: by its status, then by its content.
+    (Cause::AuthenticationRequired, response::authentication_required),
+    (Cause::NotMetrics, response::not_metrics),
+    (Cause::MalformedMetrics, response::malformed_metrics),
+    (Cause::TooLarge, response::too_large),
+    (Cause::MetricMissing, response::metric_missing),
+    (Cause::ServerError, response::server_error),
+    (Cause::RateLimited, response::rate_limited),
+    // vigie's probe passes: the fault is between Prometheus and the backend. A wrong address before a blocked path, a
+    // NetworkPolicy that can be named before a firewall that cannot, a drop before a refusal, and a missing target
+    // last.
     (Cause::StaleTarget, prometheus::stale_target),
     (Cause::BlockedByNetworkPolicy, prometheus::blocked_by_network_policy),
     (Cause::BlockedForPrometheus, prometheus::blocked_for_prometheus),
@@ -110,15 +119,15 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::NotScraped, prometheus::not_scraped),
     (Cause::NotYetScraped, prometheus::not_yet_scraped),
     (Cause::PrometheusDown, prometheus::prometheus_down),
-    // Names and certificates speak for themselves: nothing above matches what failed there.
-    (Cause::DNSNotFound, network::dns_not_found),
-    (Cause::DNSBroken, network::dns_broken),
-    (Cause::CertificateExpired, network::certificate_expired),
-    (Cause::CertificateUntrusted, network::certificate_untrusted),
-    (Cause::CertificateWrongName, network::certificate_wrong_name),
-    (Cause::SchemeMismatch, network::scheme_mismatch),
-    (Cause::ClientCertificateRequired, network::client_certificate_required),
-    // No failure at all: it is only slow, or only new.
+    // Names and certificates: no rule above matches their failures.
+    (Cause::DNSNotFound, dns_tls::dns_not_found),
+    (Cause::DNSBroken, dns_tls::dns_broken),
+    (Cause::CertificateExpired, dns_tls::certificate_expired),
+    (Cause::CertificateUntrusted, dns_tls::certificate_untrusted),
+    (Cause::CertificateWrongName, dns_tls::certificate_wrong_name),
+    (Cause::SchemeMismatch, dns_tls::scheme_mismatch),
+    (Cause::ClientCertificateRequired, dns_tls::client_certificate_required),
+    // No failure: the backend is only slow, or only new.
     (Cause::Slow, unexplained::slow),
     (Cause::NotProbed, spec::not_probed),
 ];
@@ -127,7 +136,7 @@ pub const RULES: &[(Cause, Rule)] = &[
 pub fn findings(evidence: &Evidence) -> Vec<Finding> {
     let mut findings: Vec<Finding> = RULES.iter().filter_map(|(_, rule)| rule(evidence)).collect();
     if findings.is_empty() {
-        // Only where nothing is known is "not known" an explanation.
+        // `Unexplained` applies only if no rule matches.
         findings.extend(unexplained::unexplained(evidence));
     }
     if let Some(first) = findings.first_mut() {
@@ -144,20 +153,20 @@ pub fn diagnose(evidence: &Evidence) -> Option<Diagnosis> {
     Some(first.into_diagnosis(alternatives))
 }
 
-/// Why the pods of a workload do not do their work, whatever that is: the rules about pods and rollouts alone. `None`
-/// when the pods explain nothing.
+/// The diagnosis from the rules about pods and rollouts alone, for any kind of workload. `None` when the pods explain
+/// nothing.
 pub fn diagnose_pods(evidence: &Evidence) -> Option<Diagnosis> {
     let pods = RULES.iter().skip_while(|(cause, _)| *cause != Cause::ScaledToZero);
     let mut pods = pods.take_while(|(cause, _)| *cause != Cause::OneReplicaBad);
     pods.find_map(|(_, rule)| rule(evidence)).map(|found| found.bounded().into_diagnosis(Vec::new()))
 }
 
-/// The rule of one of these causes matches.
+/// Whether the rule of one of these causes matches.
 fn matches_any(evidence: &Evidence, causes: &[Cause]) -> bool {
     RULES.iter().any(|(cause, rule)| causes.contains(cause) && rule(evidence).is_some())
 }
 
-/// A rule about pods that do not run, or that comes before `until` in the list, matches: "none of the above" is false.
+/// Whether a rule from `ScaledToZero` up to, but without, `until` matches.
 fn is_explained_before(evidence: &Evidence, until: Cause) -> bool {
     let pods = RULES.iter().skip_while(|(cause, _)| *cause != Cause::ScaledToZero);
     pods.take_while(|(cause, _)| *cause != until).any(|(_, rule)| rule(evidence).is_some())

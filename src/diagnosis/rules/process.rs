@@ -1,19 +1,19 @@
-//! The process behind the port: bound elsewhere, starting, never started, half dead, hung.
+//! The process behind the port: it listens elsewhere, still starts, never listened, or stopped listening.
 
 use super::Finding;
-use super::rollout::{rollout_fact, startup};
-use super::scrape::{Scrape, failing, failing_with, seen_by_prometheus};
-use super::seen::{
+use super::queries::{
     actuator, actuator_port, answers, began, closest, fails, is_refused, is_target, own_page, pod_vantages, pods,
-    port_of, process_fails, process_port, reaches_port, seen_by_us, separate_actuator_port, target, vantage, waiting,
+    port_of, probe_fact, process_fails, process_port, reaches_port, separate_actuator_port, target, vantage, waiting,
     workload,
 };
-use super::settings::{Setting, application, how_to_set, less_sure, setting, told};
-use super::words::{kubectl, some, stamp, url};
+use super::rollout::{rollout_fact, startup};
+use super::scrape_error::{ScrapeError, failing, failing_with, scrape_fact};
+use super::settings::{Setting, application, how_to_set, less_certain, setting, setting_fact};
+use super::text::{kubectl, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Container, Evidence, Pod, Vantage};
 
-/// No answer, and no word why.
+/// Failures without any answer.
 const SILENT: &[ErrorClass] =
     &[ErrorClass::ConnectTimeout, ErrorClass::FirstByteTimeout, ErrorClass::Reset, ErrorClass::BodyTimeout];
 
@@ -37,16 +37,16 @@ pub(super) fn bound_to_loopback(e: &Evidence) -> Option<Finding> {
         None => &["SERVER_ADDRESS", "MANAGEMENT_SERVER_ADDRESS"],
     };
     let name = names.iter().find(|name| setting(e, name).is_loopback())?;
-    let fact = told(e, name)?;
+    let fact = setting_fact(e, name)?;
     let running = pods(e).iter().any(|pod| pod.containers.iter().any(|c| c.running_since.is_some()));
     let finding = Finding::new(
         Cause::BoundToLoopback,
         format!("port {port} is refused because its process listens on loopback only: {fact}"),
         format!("Listen on all addresses: {}", how_to_set(e, name, "0.0.0.0")),
     )
-    .seen(fact)
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .all_seen(rollout_fact(e));
+    .fact(fact)
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .facts(rollout_fact(e));
     Some(if running { finding } else { finding.at_most(Confidence::Likely) })
 }
 
@@ -54,14 +54,14 @@ pub(super) fn wrong_port(e: &Evidence) -> Option<Finding> {
     configured_elsewhere(e).or_else(|| seen_elsewhere(e)).or_else(|| undeclared(e)).or_else(|| scraped_elsewhere(e))
 }
 
-/// A setting says that it listens on another port.
+/// A setting names another port.
 fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
     let target = target(e)?;
     let page = own_page(e).filter(|page| !page.ok).unwrap_or(target);
     let port = process_port(e);
     let managed = is_management(e);
     let refused = is_refused(e);
-    // The main server answers 404 for what is served on a port of its own.
+    // The main server answers 404 for endpoints that are served on a separate management port.
     let elsewhere = managed && !page.ok && page.http_status == Some(404);
     if !refused && !elsewhere {
         return None;
@@ -69,19 +69,19 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
     let management = setting(e, "MANAGEMENT_SERVER_PORT");
     let name = match management {
         Setting::Is(_) if managed => "MANAGEMENT_SERVER_PORT",
-        // Without one of its own the management server is the main one.
+        // Without a separate port the main server serves the management endpoints.
         Setting::Absent if refused => "SERVER_PORT",
         Setting::Unknown(_) | Setting::Is(_) if refused && !managed => "SERVER_PORT",
         _ => return None,
     };
     if name == "MANAGEMENT_SERVER_PORT" && management.is_word("-1") {
-        let fact = told(e, name)?;
+        let fact = setting_fact(e, name)?;
         let advice = format!("Give the management server a port again: {}", how_to_set(e, name, &port.to_string()));
         let message = format!("nothing is managed over HTTP: {fact} switches the management server off");
-        return Some(Finding::new(Cause::WrongPort, message, advice).seen(fact).all_seen(rollout_fact(e)));
+        return Some(Finding::new(Cause::WrongPort, message, advice).fact(fact).facts(rollout_fact(e)));
     }
     let other = setting(e, name).port().filter(|other| *other != port)?;
-    let fact = told(e, name)?;
+    let fact = setting_fact(e, name)?;
     let open = actuator(e).filter(|a| actuator_port(a) == Some(other) && a.base_status.is_some());
     let what = if refused { "is refused" } else { "answers 404" };
     Some(
@@ -90,14 +90,14 @@ fn configured_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("port {port} {what}: its process serves this on port {other} ({fact})"),
             format!("{}, or {}", ask_at(e, other), how_to_set(e, name, &port.to_string())),
         )
-        .seen(fact)
-        .seen(seen_by_us(page))
-        .all_seen(open.map(|actuator| format!("{} answers", url(&actuator.base))))
-        .all_seen(rollout_fact(e)),
+        .fact(fact)
+        .fact(probe_fact(page))
+        .facts(open.map(|actuator| format!("{} answers", url(&actuator.base))))
+        .facts(rollout_fact(e)),
     )
 }
 
-/// How to have it asked at this port of its pods.
+/// Advice to probe this port of its pods.
 fn ask_at(e: &Evidence, port: u16) -> String {
     match &e.subject.service {
         Some((service, _)) => format!(
@@ -107,7 +107,7 @@ fn ask_at(e: &Evidence, port: u16) -> String {
     }
 }
 
-/// The actuator answers on another port and lists there what is asked for here.
+/// The actuator answers on another port and lists the requested page there.
 fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
     let page = own_page(e).or_else(|| target(e)).filter(|page| !page.ok)?;
     let actuator = actuator(e)?;
@@ -125,13 +125,13 @@ fn seen_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("port {} does not serve this: {base} on port {other} lists {id}", process_port(e)),
             ask_at(e, other),
         )
-        .seen(seen_by_us(page))
-        .seen(format!("{base} lists {id}"))
-        .all_seen(rollout_fact(e)),
+        .fact(probe_fact(page))
+        .fact(format!("{base} lists {id}"))
+        .facts(rollout_fact(e)),
     )
 }
 
-/// Its pods declare ports, and not this one.
+/// Its pods declare other ports only.
 fn undeclared(e: &Evidence) -> Option<Finding> {
     if !is_refused(e) {
         return None;
@@ -162,16 +162,16 @@ fn undeclared(e: &Evidence) -> Option<Finding> {
         ),
     )
     .at_most(Confidence::Likely)
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .seen(has)
-    .all_seen(rollout_fact(e));
-    Some(less_sure(e, finding, &expected))
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .fact(has)
+    .facts(rollout_fact(e));
+    Some(less_certain(e, finding, &expected))
 }
 
-/// Prometheus is refused at a port that nobody else asks.
+/// Prometheus is refused at a port that vigie does not probe.
 fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
     let ours = target(e).filter(|target| target.ok)?;
-    let (scraped, why) = failing_with(e, |why| why == Scrape::Refused)?;
+    let (scraped, why) = failing_with(e, |why| why == ScrapeError::Refused)?;
     let port = port_of(&scraped.url).filter(|port| !reaches_port(e, *port))?;
     let open = ours.port.unwrap_or(e.subject.port);
     Some(
@@ -181,13 +181,13 @@ fn scraped_elsewhere(e: &Evidence) -> Option<Finding> {
             format!("Correct the port of Prometheus' target, or have the process listen on {port}; `vigie probe {}` shows what is there", url(&scraped.url)),
         )
         .at_most(Confidence::Likely)
-        .seen(seen_by_prometheus(scraped, why))
-        .seen(seen_by_us(ours))
-        .unseen(format!("port {port} from here")),
+        .fact(scrape_fact(scraped, why))
+        .fact(probe_fact(ours))
+        .lacking(format!("port {port} from here")),
     )
 }
 
-/// It was healthy while this very container ran: so it did listen.
+/// Whether it was healthy since this container started: then it did listen.
 fn has_served(e: &Evidence, pod: &Pod) -> bool {
     let began = pod.containers.iter().filter_map(|container| container.running_since).max();
     began.is_some_and(|began| e.history.last_healthy.is_some_and(|healthy| healthy > began))
@@ -197,14 +197,15 @@ fn is_young(e: &Evidence, pod: &Pod) -> bool {
     began(pod).is_some_and(|at| e.gathered_at < at + startup(e))
 }
 
-/// Nothing says yet that it has started: no `Ready`, or nobody who would ask. One that has ended starts nothing.
+/// Whether it may still be starting: not `Ready`, or without a readiness probe. A pod with an ended container does not
+/// count.
 fn may_be_starting(pod: &Pod) -> bool {
     let has_readiness = pod.containers.iter().any(|container| container.probes.2);
     let has_ended = |c: &Container| c.terminated.is_some() || waiting(c) == Some("CrashLoopBackOff");
     (!pod.ready || !has_readiness) && !pod.containers.iter().any(has_ended)
 }
 
-/// How it ended before, if this is not its first start.
+/// The previous termination, if this is not its first start.
 fn ended_before(pod: &Pod) -> Option<String> {
     let (container, end) = pod.containers.iter().find_map(|c| Some((c, c.last.as_ref()?)))?;
     let at = end.ended.map(|at| format!(" at {}", stamp(at))).unwrap_or_default();
@@ -237,11 +238,11 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
             format!("pod {} {what} since {} and does not answer yet{again}; it has until {until}", pod.name, stamp(at)),
             format!("Wait until {until}; a restart would only begin anew. If it needs longer, raise spec.startupSeconds or its startupProbe's budget"),
         )
-        .all_seen(before)
+        .facts(before)
         .at_most(Confidence::Likely)
-        .seen(format!("budget for starting: {} s", e.subject.startup_seconds))
-        .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-        .all_seen(rollout_fact(e)),
+        .fact(format!("budget for starting: {} s", e.subject.startup_seconds))
+        .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+        .facts(rollout_fact(e)),
     )
 }
 
@@ -275,10 +276,10 @@ pub(super) fn never_started_listening(e: &Evidence) -> Option<Finding> {
             kubectl(e, format_args!("exec {} -c {} -- jstack 1", pod.name, container.name))
         ),
     )
-    .once()
-    .seen(format!("container {}: running, 0 restarts", container.name))
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .all_seen(rollout_fact(e));
+    .restart_once()
+    .fact(format!("container {}: running, 0 restarts", container.name))
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .facts(rollout_fact(e));
     Some(if closest(e).iter().any(|vantage| vantage.name != "target") {
         finding
     } else {
@@ -286,13 +287,13 @@ pub(super) fn never_started_listening(e: &Evidence) -> Option<Finding> {
     })
 }
 
-/// The command for a thread dump, in brackets; nothing where no pod is known.
+/// The command for a thread dump, in parentheses; empty if no pod is known.
 pub(super) fn thread_dump(e: &Evidence) -> String {
     let dump = |pod: &&Pod| kubectl(e, format_args!("exec {} -- jcmd 1 Thread.print", pod.name));
     pods(e).first().map(dump).map(|dump| format!(" (for a JVM: {dump})")).unwrap_or_default()
 }
 
-/// The main port, where it was dialled beside the management's.
+/// The vantage of the main port, where it was probed in addition to the management port.
 fn main_port(e: &Evidence) -> Option<&Vantage> {
     let is_separate = separate_actuator_port(e).is_some();
     vantage(e, "main").or_else(|| target(e).filter(|_| is_separate && !is_management(e)))
@@ -302,12 +303,12 @@ pub(super) fn main_port_dead(e: &Evidence) -> Option<Finding> {
     beside_management(e).or_else(|| stopped_listening(e))
 }
 
-/// Its containers run, answered once, and nothing listens any more.
+/// Its containers run and answered before, and nothing listens any more.
 fn stopped_listening(e: &Evidence) -> Option<Finding> {
     let pods = pods(e);
     let runs = |pod: &&Pod| pod.containers.iter().all(|container| container.running_since.is_some());
     let served = |pod: &&Pod| runs(pod) && has_served(e, pod);
-    // Where the actuator still answers, it says more itself.
+    // If the actuator still answers, its rules say more.
     let is_alone = actuator(e).is_none_or(|actuator| actuator.base_status.is_none() && actuator.health.is_none());
     let pod = pods.first().filter(|_| is_refused(e) && is_alone && pods.iter().all(served))?;
     let healthy = e.history.last_healthy?;
@@ -326,14 +327,14 @@ fn stopped_listening(e: &Evidence) -> Option<Finding> {
             kubectl(e, format_args!("logs {} -c {} --tail=50", pod.name, container.name))
         ),
     )
-    .once()
+    .restart_once()
     .at_most(Confidence::Likely)
-    .all_seen(closest(e).first().map(|vantage| seen_by_us(vantage)))
-    .all_seen(failing(e).first().map(|(target, why)| seen_by_prometheus(target, *why)))
-    .all_seen(
+    .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+    .facts(failing(e).first().map(|(target, why)| scrape_fact(target, *why)))
+    .facts(
         container.running_since.map(|since| format!("container {}: running since {}", container.name, stamp(since))),
     );
-    Some(finding.all_seen(rollout_fact(e)))
+    Some(finding.facts(rollout_fact(e)))
 }
 
 fn beside_management(e: &Evidence) -> Option<Finding> {
@@ -356,9 +357,9 @@ fn beside_management(e: &Evidence) -> Option<Finding> {
                 thread_dump(e)
             ),
         )
-        .once()
-        .seen(seen_by_us(main))
-        .seen(format!("{}: health is UP", url(&actuator.base)))
+        .restart_once()
+        .fact(probe_fact(main))
+        .fact(format!("{}: health is UP", url(&actuator.base)))
         .needs(&e.pods),
     )
 }

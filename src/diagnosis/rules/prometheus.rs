@@ -1,19 +1,19 @@
-//! Our probe is fine, and Prometheus' is not: what lies between Prometheus and the backend.
+//! vigie's probe passes and Prometheus' scrape fails: causes between Prometheus and the backend.
 
 use jiff::SignedDuration;
 
 use super::Finding;
-use super::scrape::{Scrape, failing_with, is_stale, seen_by_prometheus};
-use super::seen::{own_page, passes, pods, port_of, reaches_port, seen_by_us, target};
-use super::words::{list, some, stamp, url};
+use super::queries::{own_page, passes, pods, port_of, probe_fact, reaches_port, target};
+use super::scrape_error::{ScrapeError, failing_with, is_stale, scrape_fact};
+use super::text::{list, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
 
-/// How long what is new may be unknown to Prometheus: http_sd_configs are read each minute, and vigie's own list may be
-/// a quarter of a minute old.
+/// How long Prometheus may not know a new target: it reads http_sd_configs each minute, and vigie's own list may be 15
+/// s old.
 const DISCOVERY: SignedDuration = SignedDuration::from_secs(90);
 
-/// What stands in for the name of the Prometheus that is asked.
+/// The name of the Prometheus in messages.
 fn prometheus_name(e: &Evidence) -> String {
     e.subject
         .prometheus_url
@@ -21,7 +21,7 @@ fn prometheus_name(e: &Evidence) -> String {
         .map_or_else(|| "Prometheus".to_owned(), |at| format!("Prometheus at {}", url(at)))
 }
 
-/// The host in a URL.
+/// The host of a URL.
 fn host(of: &str) -> String {
     let shown = url(of);
     let rest = shown.split_once("://").map_or(shown.as_str(), |(_, rest)| rest);
@@ -30,10 +30,10 @@ fn host(of: &str) -> String {
     authority[..end].to_owned()
 }
 
-/// Where Prometheus comes from, as a filter wants it; `None` when nobody knows.
+/// The source addresses of Prometheus as CIDRs for a firewall rule; `None` when unknown.
 fn source(e: &Evidence) -> Option<String> {
     if let Some(cidr) = &e.subject.prometheus_source {
-        return Some(super::words::value(cidr));
+        return Some(super::text::value(cidr));
     }
     let addresses = &e.prometheus.found()?.addresses;
     let cidrs: Vec<String> =
@@ -41,7 +41,7 @@ fn source(e: &Evidence) -> Option<String> {
     (!cidrs.is_empty()).then(|| some(&cidrs, 4))
 }
 
-/// `allow TCP 8081 from 198.51.100.7/32`, and the way back.
+/// `allow TCP 8081 from 198.51.100.7/32`, and the return path.
 fn allow(e: &Evidence, scraped: &ScrapeTarget) -> String {
     let port = port_of(&scraped.url).map_or_else(|| "its port".to_owned(), |port| port.to_string());
     let (first, from) = match source(e) {
@@ -58,7 +58,7 @@ fn allow(e: &Evidence, scraped: &ScrapeTarget) -> String {
     )
 }
 
-/// The targets where Prometheus says that all is well.
+/// Whether the last scrape succeeded.
 pub(super) fn is_up(target: &ScrapeTarget) -> bool {
     target.health == "up"
 }
@@ -66,7 +66,7 @@ pub(super) fn is_up(target: &ScrapeTarget) -> bool {
 pub(super) fn stale_target(e: &Evidence) -> Option<Finding> {
     let prometheus = e.prometheus.found()?;
     let stale = prometheus.stale.first()?;
-    // An entry at its address is the backend's, whatever else stands under the same labels.
+    // An entry at its address belongs to the backend, whatever other entries have the same labels.
     if !passes(e) || !prometheus.targets.is_empty() || will_be_discovered(e) {
         return None;
     }
@@ -84,13 +84,13 @@ pub(super) fn stale_target(e: &Evidence) -> Option<Finding> {
         format!("Prometheus scrapes {}, which is no longer this backend's address{now}", some(&urls, 3)),
         advice,
     )
-    .seen(format!("Prometheus: {} is {}", url(&stale.url), super::words::value(&stale.health)))
-    .all_seen(target(e).map(seen_by_us));
-    // Somebody answers there, who may be another of the same job.
+    .fact(format!("Prometheus: {} is {}", url(&stale.url), super::text::value(&stale.health)))
+    .facts(target(e).map(probe_fact));
+    // A stale target that is up may be another target of the same job.
     Some(if prometheus.stale.iter().any(is_up) { finding.at_most(Confidence::Likely) } else { finding })
 }
 
-/// Prometheus cannot have heard of the backend, or of its newest pod, yet; nothing that it has by a static list.
+/// Prometheus may not have discovered the backend, or its newest pod, yet. Not if its entry comes from a static list.
 fn will_be_discovered(e: &Evidence) -> bool {
     let pods = pods(e).into_iter().filter_map(|pod| pod.created);
     let newest = pods.chain(e.subject.created).max();
@@ -98,7 +98,7 @@ fn will_be_discovered(e: &Evidence) -> bool {
     !listed && newest.is_some_and(|at| e.gathered_at < at + DISCOVERY)
 }
 
-/// The policies that together admit nobody of a kind: they add up, so one that admits is enough.
+/// All ingress policies, if none admits the peer; empty otherwise. Policies add up, so one that admits is enough.
 fn barring(e: &Evidence, admits: impl Fn(&Policy) -> Option<bool>) -> Vec<&Policy> {
     let policies: Vec<&Policy> = e.policies.found().into_iter().flatten().filter(|policy| policy.ingress).collect();
     if policies.iter().all(|policy| admits(policy) == Some(false)) { policies } else { Vec::new() }
@@ -109,13 +109,13 @@ pub(super) fn blocked_by_network_policy(e: &Evidence) -> Option<Finding> {
     let ours = target(e).filter(|target| !target.ok);
     let dropped = |class| matches!(class, ErrorClass::ConnectTimeout | ErrorClass::Unreachable);
     let (who, policies, port, fact) = if let Some(ours) = ours.filter(|ours| ours.error_class.is_some_and(dropped)) {
-        ("vigie", barring(e, |policy| policy.admits_us), port, seen_by_us(ours))
+        ("vigie", barring(e, |policy| policy.admits_us), port, probe_fact(ours))
     } else {
-        // Some network plugins reject where others drop; that our probe passes says that somebody listens.
-        let stopped = |why| matches!(why, Scrape::Timeout(_) | Scrape::Refused | Scrape::NoRoute);
+        // Some network plugins reject where others drop. The port is open, because vigie's probe passes.
+        let stopped = |why| matches!(why, ScrapeError::Timeout(_) | ScrapeError::Refused | ScrapeError::NoRoute);
         let (scraped, why) = failing_with(e, stopped).filter(|_| passes(e))?;
         let port = port_of(&scraped.url).unwrap_or(port);
-        ("Prometheus", barring(e, |policy| policy.admits_prometheus), port, seen_by_prometheus(scraped, why))
+        ("Prometheus", barring(e, |policy| policy.admits_prometheus), port, scrape_fact(scraped, why))
     };
     let first = policies.first()?;
     let names: Vec<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
@@ -131,50 +131,50 @@ pub(super) fn blocked_by_network_policy(e: &Evidence) -> Option<Finding> {
             ),
             format!("Add an ingress rule to NetworkPolicy {}: allow TCP {port} from {from}", first.name),
         )
-        .seen(fact)
-        .all_seen(names.iter().take(4).map(|name| format!("NetworkPolicy {name}: no ingress rule for {who}"))),
+        .fact(fact)
+        .facts(names.iter().take(4).map(|name| format!("NetworkPolicy {name}: no ingress rule for {who}"))),
     )
 }
 
 pub(super) fn blocked_for_prometheus(e: &Evidence) -> Option<Finding> {
-    let (scraped, why) = failing_with(e, |why| matches!(why, Scrape::Timeout(_))).filter(|_| passes(e))?;
+    let (scraped, why) = failing_with(e, |why| matches!(why, ScrapeError::Timeout(_))).filter(|_| passes(e))?;
     let ours = target(e)?;
     let finding = Finding::new(
         Cause::BlockedForPrometheus,
         format!(
             "Prometheus gets no answer from {} ({}) while it answers us: its packets are dropped on the way",
             url(&scraped.url),
-            why.said()
+            why.text()
         ),
         allow(e, scraped),
     )
-    .seen(seen_by_prometheus(scraped, why))
-    .seen(seen_by_us(ours));
+    .fact(scrape_fact(scraped, why))
+    .fact(probe_fact(ours));
     let port = port_of(&scraped.url).unwrap_or(e.subject.port);
     if !reaches_port(e, port) {
-        return Some(finding.at_most(Confidence::Possible).seen(format!("not seen: port {port} from here")));
+        return Some(finding.at_most(Confidence::Possible).fact(format!("not seen: port {port} from here")));
     }
     let limit = scraped.timeout_milliseconds;
     let quick = own_page(e).is_some_and(|page| page.ok && (limit == 0 || page.milliseconds.saturating_mul(2) < limit));
     let finding = match why {
-        // The attempt to connect failed: how slow the page is plays no part.
-        Scrape::Timeout(true) => finding,
+        // The connection failed: the speed of the page does not matter.
+        ScrapeError::Timeout(true) => finding,
         _ if quick => finding,
-        _ => finding.unseen("how long its metrics page takes from here: it may only be slow"),
+        _ => finding.lacking("how long its metrics page takes from here: it may only be slow"),
     };
     Some(match e.policies.missing() {
-        Some(missing) => finding.unseen(missing),
+        Some(missing) => finding.lacking(missing),
         None => finding,
     })
 }
 
 pub(super) fn rejected_for_prometheus(e: &Evidence) -> Option<Finding> {
-    let rejected = |why| matches!(why, Scrape::Refused | Scrape::NoRoute | Scrape::Reset);
+    let rejected = |why| matches!(why, ScrapeError::Refused | ScrapeError::NoRoute | ScrapeError::Reset);
     let (scraped, why) = failing_with(e, rejected).filter(|_| passes(e))?;
     let port = port_of(&scraped.url).unwrap_or(e.subject.port);
     let host = host(&scraped.url);
     let first = match why {
-        Scrape::NoRoute => {
+        ScrapeError::NoRoute => {
             format!("Look for a route from Prometheus to {host}, and for a device between them that rejects")
         }
         _ => format!(
@@ -183,16 +183,16 @@ pub(super) fn rejected_for_prometheus(e: &Evidence) -> Option<Finding> {
     };
     let finding = Finding::new(
         Cause::RejectedForPrometheus,
-        format!("Prometheus is turned away from {} ({}) while it answers us", url(&scraped.url), why.said()),
+        format!("Prometheus is turned away from {} ({}) while it answers us", url(&scraped.url), why.text()),
         format!("{first}. {}", allow(e, scraped)),
     )
-    .at_most(if why == Scrape::Reset { Confidence::Possible } else { Confidence::Likely })
-    .seen(seen_by_prometheus(scraped, why))
-    .all_seen(target(e).map(seen_by_us));
+    .at_most(if why == ScrapeError::Reset { Confidence::Possible } else { Confidence::Likely })
+    .fact(scrape_fact(scraped, why))
+    .facts(target(e).map(probe_fact));
     Some(if reaches_port(e, port) {
         finding
     } else {
-        finding.at_most(Confidence::Possible).seen(format!("not seen: port {port} from here"))
+        finding.at_most(Confidence::Possible).fact(format!("not seen: port {port} from here"))
     })
 }
 
@@ -223,7 +223,7 @@ pub(super) fn not_scraped(e: &Evidence) -> Option<Finding> {
     };
     Some(
         Finding::new(Cause::NotScraped, format!("{name} {how}: it is not scraped"), advice)
-            .seen(format!("no active target of {name} is {at}")),
+            .fact(format!("no active target of {name} is {at}")),
     )
 }
 
@@ -237,7 +237,7 @@ pub(super) fn not_yet_scraped(e: &Evidence) -> Option<Finding> {
                 format!("{} does not know {} yet", prometheus_name(e), url(&e.subject.url)),
                 "Wait a minute: its service discovery has to find what is new first",
             )
-            .seen(format!("no active target is {}, and it is new", url(&e.subject.url))),
+            .fact(format!("no active target is {}, and it is new", url(&e.subject.url))),
         );
     }
     let waits =
@@ -253,7 +253,7 @@ pub(super) fn not_yet_scraped(e: &Evidence) -> Option<Finding> {
             format!("Prometheus knows {} and has not scraped it yet", url(&scraped.url)),
             format!("Wait one scrape interval{within}"),
         )
-        .seen(format!("Prometheus: {} has never been scraped", url(&scraped.url))),
+        .fact(format!("Prometheus: {} has never been scraped", url(&scraped.url))),
     )
 }
 
@@ -263,7 +263,7 @@ pub(super) fn prometheus_down(e: &Evidence) -> Option<Finding> {
     if let Some(why) = e.prometheus.missing() {
         return Some(
             Finding::new(Cause::PrometheusDown, format!("{name} cannot be asked: {why}"), advice)
-                .seen(format!("not seen: {why}")),
+                .fact(format!("not seen: {why}")),
         );
     }
     let scraped = e.prometheus.found()?.targets.iter().find(|target| is_stale(e, target))?;
@@ -274,5 +274,5 @@ pub(super) fn prometheus_down(e: &Evidence) -> Option<Finding> {
         stamp(last),
         scraped.interval_milliseconds.div_ceil(1000)
     );
-    Some(Finding::new(Cause::PrometheusDown, message, advice).seen(format!("last scrape at {}", stamp(last))))
+    Some(Finding::new(Cause::PrometheusDown, message, advice).fact(format!("last scrape at {}", stamp(last))))
 }

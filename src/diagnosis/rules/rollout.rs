@@ -1,18 +1,18 @@
-//! The workload as a whole: its size, its rollouts, its replicas beside each other.
+//! The workload as a whole: its size, its rollouts, a comparison of its replicas.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::seen::{began, fails, pod_vantages, pods, seen_by_us, target, warnings, workload};
-use super::words::{kubectl, kubectl_name, some, stamp, undo, workload_name};
+use super::queries::{began, fails, pod_vantages, pods, probe_fact, target, warnings, workload};
+use super::text::{kubectl, kubectl_name, some, stamp, undo, workload_name};
 use super::{Finding, is_explained_before, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass, WorkloadKind};
 use crate::diagnosis::evidence::{Evidence, Pod, Vantage, Workload};
 
-/// Kubernetes' default progressDeadlineSeconds of a Deployment; other kinds have none, and are given as much.
-const PROGRESS: SignedDuration = SignedDuration::from_secs(600);
-/// How long after a pod's budget for starting a failure still begins "right after" the new template: the rollout
-/// itself, and the probes that confirm it.
-const AFTERMATH: SignedDuration = SignedDuration::from_mins(5);
+/// Kubernetes' default progressDeadlineSeconds of a Deployment; other kinds have none and get the same limit.
+const PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_secs(600);
+/// How long after a pod's startup budget a failure still counts as "right after" the new template: time for the
+/// rollout, and for the probes that confirm the failure.
+const AFTER_ROLLOUT: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn startup(e: &Evidence) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(e.subject.startup_seconds).unwrap_or(i64::MAX))
@@ -34,20 +34,20 @@ pub(super) fn scaled_to_zero(e: &Evidence) -> Option<Finding> {
             format!("{name} is scaled to zero: there is nothing that could answer"),
             advice,
         )
-        .seen(format!("{name} wants 0 replicas")),
+        .fact(format!("{name} wants 0 replicas")),
     )
 }
 
-/// The newest template is not everywhere yet.
+/// Whether some pods do not have the newest template yet.
 fn is_unfinished(workload: &Workload) -> bool {
-    let behind = !workload.on_delete && (workload.updated < workload.wanted || workload.current > workload.updated);
-    workload.wanted > 0 && (!workload.observed || behind)
+    let is_behind = !workload.on_delete && (workload.updated < workload.wanted || workload.current > workload.updated);
+    workload.wanted > 0 && (!workload.observed || is_behind)
 }
 
 fn is_stuck(e: &Evidence, workload: &Workload) -> bool {
-    // A Deployment says so itself.
+    // A Deployment reports its own deadline.
     let says_so = e.subject.workload.as_ref().is_none_or(|w| w.kind == WorkloadKind::Deployment);
-    let limit = PROGRESS.max(startup(e));
+    let limit = PROGRESS_DEADLINE.max(startup(e));
     let late = || workload.template_since.is_some_and(|since| e.gathered_at > since + limit);
     workload.deadline_exceeded || (!says_so && is_unfinished(workload) && late())
 }
@@ -80,7 +80,7 @@ pub(super) fn rollout_in_progress(e: &Evidence) -> Option<Finding> {
             advice,
         )
         .at_most(Confidence::Likely)
-        .all_seen(workload.template_since.map(|at| format!("its newest template is from {}", stamp(at))))
+        .facts(workload.template_since.map(|at| format!("its newest template is from {}", stamp(at))))
         .needs(&e.pods),
     )
 }
@@ -92,15 +92,15 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
     }
     let name = workload_name(e);
     let waits = pods(e).into_iter().filter(|pod| !pod.ready).max_by_key(|pod| pod.created);
-    let look = match waits {
+    let inspect = match waits {
         Some(pod) => kubectl(e, format_args!("describe pod {}", pod.name)),
         None => kubectl(e, "get pods"),
     };
     let advice = match undo(e) {
         Some(undo) => {
-            format!("Go back to the template before: {undo}; or find out why the new pods do not get ready: {look}")
+            format!("Go back to the template before: {undo}; or find out why the new pods do not get ready: {inspect}")
         }
-        None => format!("Find out why the new pods do not get ready: {look}"),
+        None => format!("Find out why the new pods do not get ready: {inspect}"),
     };
     let whose = waits.map(|pod| format!(", its pod {} does not get ready", pod.name)).unwrap_or_default();
     let fact = if workload.deadline_exceeded {
@@ -114,8 +114,8 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
             format!("the rollout of {name} does not get on{whose}: {}", progress(workload)),
             advice,
         )
-        .seen(format!("{name}: {fact}"))
-        .all_seen(waits.and_then(|pod| {
+        .fact(format!("{name}: {fact}"))
+        .facts(waits.and_then(|pod| {
             warnings(e, pod, &["Unhealthy"]).next()?;
             Some(format!("pod {}: the kubelet's probe of it fails", pod.name))
         }))
@@ -123,12 +123,12 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// A pod that may still be starting is no bad replica.
+/// A pod that may still be starting is not a bad replica.
 fn is_young(e: &Evidence, pod: &Pod) -> bool {
     began(pod).is_none_or(|at| e.gathered_at < at + startup(e))
 }
 
-/// The replicas that are bad while others are good: by their own addresses where they were probed, else by `Ready`.
+/// Bad replicas, good replicas, and the first bad vantage: by probes of their own addresses, else by `Ready`.
 fn bad_beside_good(e: &Evidence) -> (Vec<&str>, Vec<&str>, Option<&Vantage>) {
     let find = |name: &str| pods(e).into_iter().find(|pod| pod.name == name);
     let probed: Vec<(&str, &Vantage)> = pod_vantages(e).collect();
@@ -137,7 +137,7 @@ fn bad_beside_good(e: &Evidence) -> (Vec<&str>, Vec<&str>, Option<&Vantage>) {
         let bad = bad.into_iter().filter(|pod| !is_young(e, pod)).map(|pod| pod.name.as_str()).collect();
         return (bad, good.into_iter().map(|pod| pod.name.as_str()).collect(), None);
     }
-    // A passing pod that is not ready gets no traffic, but it passes.
+    // A pod that passes but is not ready gets no traffic; it still counts as good.
     let good = probed.iter().filter(|(_, vantage)| vantage.ok).map(|(name, _)| *name).collect();
     let bad = probed.iter().filter(|(name, vantage)| !vantage.ok && find(name).is_none_or(|pod| !is_young(e, pod)));
     let bad: Vec<&(&str, &Vantage)> = bad.collect();
@@ -156,15 +156,15 @@ pub(super) fn one_replica_bad(e: &Evidence) -> Option<Finding> {
         format!("pod {}{how} fails while {} of {} pass", some(&bad, 3), good.len(), good.len() + bad.len()),
         format!("Replace that pod only: {}; the others are well", kubectl(e, format_args!("delete pod {first}"))),
     )
-    .once();
+    .restart_once();
     Some(match vantage {
-        Some(vantage) => finding.seen(seen_by_us(vantage)).seen(format!("passing: pod {}", some(&good, 4))),
-        None => finding.seen(format!("pod {} is not Ready", some(&bad, 4))).unseen("the pods at their own addresses"),
+        Some(vantage) => finding.fact(probe_fact(vantage)).fact(format!("passing: pod {}", some(&good, 4))),
+        None => finding.fact(format!("pod {} is not Ready", some(&bad, 4))).lacking("the pods at their own addresses"),
     })
 }
 
-/// Ways of failing that a new template may have brought, and that say nothing more by themselves.
-const UNTOLD: &[ErrorClass] = &[
+/// Error classes that a new template may cause, and that do not name a cause themselves.
+const UNSPECIFIC: &[ErrorClass] = &[
     ErrorClass::Refused,
     ErrorClass::ConnectTimeout,
     ErrorClass::Reset,
@@ -175,9 +175,9 @@ const UNTOLD: &[ErrorClass] = &[
     ErrorClass::GRPCStatus,
 ];
 
-/// Causes that name the very setting or part that is wrong: they are worth more than "go back", and tell of the rollout
-/// in their own evidence.
-const NAMED: &[Cause] = &[
+/// Causes that name the wrong setting or part: they are more useful than "go back", and mention the rollout in their
+/// own evidence.
+const MORE_SPECIFIC: &[Cause] = &[
     Cause::ServiceSelectsNothing,
     Cause::ServicePortMismatch,
     Cause::BoundToLoopback,
@@ -195,17 +195,17 @@ const NAMED: &[Cause] = &[
     Cause::RateLimited,
 ];
 
-/// When the newest template came, if the failure began right after it.
+/// When the newest template was created, if the failure began right after it.
 pub(super) fn rollout_before(e: &Evidence) -> Option<Timestamp> {
     let template = workload(e).filter(|workload| !workload.only_restarted)?.template_since?;
     let bad = e.history.bad_since?;
-    let right_after = bad >= template && bad <= template + startup(e) + AFTERMATH;
-    // What was bad before the template came was not broken by it.
+    let right_after = bad >= template && bad <= template + startup(e) + AFTER_ROLLOUT;
+    // A backend that was never healthy was not broken by the template.
     let was_well = e.history.last_healthy.is_some();
     (right_after && was_well).then_some(template)
 }
 
-/// The fact for the findings that win over [`bad_since_rollout`].
+/// The fact for findings that take precedence over [`bad_since_rollout`].
 pub(super) fn rollout_fact(e: &Evidence) -> Option<String> {
     let template = rollout_before(e)?;
     let undo = undo(e)?;
@@ -218,8 +218,8 @@ pub(super) fn bad_since_rollout(e: &Evidence) -> Option<Finding> {
     let undo = undo(e)?;
     let workload = workload(e)?;
     let all_fail = pod_vantages(e).all(|(_, vantage)| !vantage.ok);
-    let untold = target.error_class.is_some_and(|class| UNTOLD.contains(&class));
-    if !all_fail || !untold || is_explained_before(e, Cause::BadSinceRollout) || matches_any(e, NAMED) {
+    let unspecific = target.error_class.is_some_and(|class| UNSPECIFIC.contains(&class));
+    if !all_fail || !unspecific || is_explained_before(e, Cause::BadSinceRollout) || matches_any(e, MORE_SPECIFIC) {
         return None;
     }
     let name = workload_name(e);
@@ -229,11 +229,11 @@ pub(super) fn bad_since_rollout(e: &Evidence) -> Option<Finding> {
         format!("all of {name} fails since right after its new template of {}{revision}", stamp(template)),
         format!("Go back to the template before: {undo}. A restart starts the same template again"),
     )
-    .seen(seen_by_us(target))
-    .all_seen(e.history.bad_since.map(|at| format!("bad since {}", stamp(at))))
-    .all_seen(e.history.last_healthy.map(|at| format!("healthy last at {}", stamp(at))));
+    .fact(probe_fact(target))
+    .facts(e.history.bad_since.map(|at| format!("bad since {}", stamp(at))))
+    .facts(e.history.last_healthy.map(|at| format!("healthy last at {}", stamp(at))));
     let probed = pod_vantages(e).next().is_some();
-    Some(if probed { finding } else { finding.unseen("the pods at their own addresses") })
+    Some(if probed { finding } else { finding.lacking("the pods at their own addresses") })
 }
 
 pub(super) fn flapping(e: &Evidence) -> Option<Finding> {
@@ -245,6 +245,6 @@ pub(super) fn flapping(e: &Evidence) -> Option<Finding> {
             "Look for what comes and goes: one bad replica behind a Service, a limit that is reached under load, a garbage collector, a probe timeout that is too tight",
         )
         .at_most(Confidence::Likely)
-        .all_seen(target(e).map(seen_by_us)),
+        .facts(target(e).map(probe_fact)),
     )
 }

@@ -1,16 +1,16 @@
-//! Between the Service and its pods; and what the local agent says.
+//! Rules about the Service and its endpoints, and about stops that the local agent reports.
 
 use std::collections::BTreeMap;
 
-use super::seen::{
-    closest, fails, is_without_endpoints, passes, pod_vantages, pods, seen_by_us, target, vantage, workload,
+use super::queries::{
+    closest, fails, is_without_endpoints, passes, pod_vantages, pods, probe_fact, target, vantage, workload,
 };
-use super::words::{kubectl, some, workload_name};
+use super::text::{kubectl, some, workload_name};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Pod, Service};
 
-/// Labels by which controllers tell the revisions of a workload apart (apps/v1).
+/// Labels by which controllers distinguish the revisions of a workload (apps/v1).
 const REVISIONS: &[&str] = &["pod-template-hash", "controller-revision-hash", "pod-template-generation"];
 
 pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
@@ -21,9 +21,9 @@ pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
             "the local agent says that its container is stopped",
             "Start the container on its host, and read why it stopped (docker logs or podman logs, journalctl)",
         )
-        .once()
-        .seen("agent: container stopped")
-        .all_seen(target(e).map(seen_by_us)),
+        .restart_once()
+        .fact("agent: container stopped")
+        .facts(target(e).map(probe_fact)),
     )
 }
 
@@ -35,9 +35,9 @@ pub(super) fn process_stopped(e: &Evidence) -> Option<Finding> {
             "the local agent says that its process is stopped",
             "Start the process on its host, and read why it stopped (journalctl -u UNIT)",
         )
-        .once()
-        .seen("agent: process stopped")
-        .all_seen(target(e).map(seen_by_us)),
+        .restart_once()
+        .fact("agent: process stopped")
+        .facts(target(e).map(probe_fact)),
     )
 }
 
@@ -54,19 +54,19 @@ fn pairs(labels: &BTreeMap<String, String>) -> String {
 pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
     let service = failing_service(e).filter(|service| !service.selector.is_empty() && service.endpoints == (0, 0))?;
     let selects = |pod: &&Pod| service.selector.iter().all(|(key, value)| pod.labels.get(key) == Some(value));
-    // Pods that are on their way out, or ended, are selected and give no endpoint.
+    // Pods that are being deleted, or ended, are selected and give no endpoint.
     let selected = service.selected.or_else(|| Some(e.pods.found()?.iter().filter(selects).count()));
     if selected.is_some_and(|selected| selected > 0) {
         return None;
     }
     // It would select the pods of its workload, if there were any.
-    let fits = workload(e).filter(|workload| is_within(&service.selector, &workload.selector));
+    let fits = workload(e).filter(|workload| is_subset(&service.selector, &workload.selector));
     if fits.is_some_and(|workload| workload.wanted == 0) {
         return None;
     }
     let name = &service.name;
-    let behind = e.pods.found().and_then(|pods| pods.first()).filter(|pod| !selects(pod));
-    let carries = behind.map(|pod| format!("; the pods of {} carry {}", workload_name(e), pairs(&own_labels(pod))));
+    let unselected = e.pods.found().and_then(|pods| pods.first()).filter(|pod| !selects(pod));
+    let carries = unselected.map(|pod| format!("; the pods of {} carry {}", workload_name(e), pairs(&own_labels(pod))));
     let select = match workload(e).map(|workload| &workload.selector).filter(|selector| !selector.is_empty()) {
         Some(wanted) => {
             format!(" ({})", kubectl(e, format_args!("set selector service/{name} {}", joined(wanted))))
@@ -82,28 +82,28 @@ pub(super) fn service_selects_nothing(e: &Evidence) -> Option<Finding> {
         ),
         format!("Correct the selector of Service {name}{select} or the labels of the pod template"),
     )
-    .seen(format!("Service {name}: no endpoints"));
-    Some(if selected.is_some() { finding } else { finding.unseen("the pods of the namespace").needs(&e.pods) })
+    .fact(format!("Service {name}: no endpoints"));
+    Some(if selected.is_some() { finding } else { finding.lacking("the pods of the namespace").needs(&e.pods) })
 }
 
-/// As kubectl takes them.
+/// Labels in kubectl's syntax.
 fn joined(labels: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
 
-fn is_within(some: &BTreeMap<String, String>, all: &BTreeMap<String, String>) -> bool {
+fn is_subset(some: &BTreeMap<String, String>, all: &BTreeMap<String, String>) -> bool {
     some.iter().all(|(key, value)| all.get(key) == Some(value))
 }
 
-/// Without those that a controller gives each revision anew: nobody selects by them.
+/// The pod's labels without those that a controller sets for each revision: no Service selects by them.
 fn own_labels(pod: &Pod) -> BTreeMap<String, String> {
     let mut labels = pod.labels.clone();
     labels.retain(|key, _| !REVISIONS.contains(&key.as_str()));
     labels
 }
 
-/// The ports that the pods' containers declare: numbers and, where they have one, names.
+/// The ports that the pods' containers declare: optional names and numbers.
 fn declared(e: &Evidence) -> Vec<(Option<String>, u16)> {
     let mut declared: Vec<(Option<String>, u16)> = Vec::new();
     for container in pods(e).into_iter().flat_map(|pod| &pod.containers) {
@@ -114,7 +114,7 @@ fn declared(e: &Evidence) -> Vec<(Option<String>, u16)> {
     declared
 }
 
-fn told(declared: &[(Option<String>, u16)]) -> String {
+fn port_list(declared: &[(Option<String>, u16)]) -> String {
     let one = |(name, number): &(Option<String>, u16)| match name {
         Some(name) => format!("{name}/{number}"),
         None => number.to_string(),
@@ -122,7 +122,7 @@ fn told(declared: &[(Option<String>, u16)]) -> String {
     some(&declared.iter().map(one).collect::<Vec<_>>(), 6)
 }
 
-/// The health page is asked for at a port that the Service does not have: its address refuses there.
+/// The health page is probed at a port that the Service does not have: its address refuses there.
 fn lacks_actuator_port(e: &Evidence) -> Option<Finding> {
     let service = e.service.found()?;
     let health = vantage(e, "health").filter(|health| health.error_class == Some(ErrorClass::Refused))?;
@@ -139,24 +139,24 @@ fn lacks_actuator_port(e: &Evidence) -> Option<Finding> {
             format!("Service {name} has no port {port}, where spec.probe.actuator.port has the health page asked for; it has {ports}"),
             format!("Add port {port} to Service {name}, or aim at the pods themselves (spec.target.pods)"),
         )
-        .seen(seen_by_us(health))
-        .seen(format!("ports of Service {name}: {ports}")),
+        .fact(probe_fact(health))
+        .fact(format!("ports of Service {name}: {ports}")),
     )
 }
 
-/// The port that the target names is none of the Service's.
+/// The Service does not have the port that the target names.
 fn lacks_port(e: &Evidence, service: &Service) -> Option<Finding> {
     let (_, asked) = e.subject.service.as_ref()?;
     let (name, ports) = (&service.name, some(&service.ports, 6));
     let message = format!("Service {name} has no port {asked}; it has {ports}");
     let advice = format!("Correct spec.target.service.port, or add the port to Service {name}");
-    Some(Finding::new(Cause::ServicePortMismatch, message, advice).seen(format!("ports of Service {name}: {ports}")))
+    Some(Finding::new(Cause::ServicePortMismatch, message, advice).fact(format!("ports of Service {name}: {ports}")))
 }
 
-/// How to have the Service and its pods agree on a port.
-fn mend_port(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)], target_port: &str) -> String {
+/// Advice to make the ports of the Service and its pods agree.
+fn port_advice(e: &Evidence, service: &Service, declared: &[(Option<String>, u16)], target_port: &str) -> String {
     let name = &service.name;
-    let right = if declared.is_empty() { "a port that they serve".to_owned() } else { told(declared) };
+    let right = if declared.is_empty() { "a port that they serve".to_owned() } else { port_list(declared) };
     let or = match target_port.parse::<u16>() {
         Ok(number) => format!("have the pods listen on {number}"),
         Err(_) => format!("name that port {target_port} in the pod template"),
@@ -177,7 +177,7 @@ pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
     let has_name = declared.iter().any(|(name, _)| name.as_deref() == Some(target_port));
     let number = target_port.parse::<u16>().ok();
     let unknown_name = is_name && !has_name && service.endpoint_port.is_none() && !pods(e).is_empty();
-    // Declaring a port is a courtesy; a refusal there, while others are declared, is more.
+    // Declaring a port is optional. A refusal at an undeclared port, while others are declared, is evidence.
     let refused = closest(e).iter().all(|vantage| vantage.error_class == Some(ErrorClass::Refused));
     let not_declared = number.is_some_and(|number| {
         !declared.is_empty() && refused && fails(e) && declared.iter().all(|(_, port)| *port != number)
@@ -188,9 +188,9 @@ pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
     let has = if declared.is_empty() {
         "declare no port by a name".to_owned()
     } else {
-        format!("declare {}", told(&declared))
+        format!("declare {}", port_list(&declared))
     };
-    let advice = mend_port(e, service, &declared, target_port);
+    let advice = port_advice(e, service, &declared, target_port);
     let finding = Finding::new(
         Cause::ServicePortMismatch,
         format!(
@@ -198,14 +198,14 @@ pub(super) fn service_port_mismatch(e: &Evidence) -> Option<Finding> {
         ),
         advice,
     )
-    .seen(format!("Service {name}: port {port} -> targetPort {target_port}"))
-    .seen(format!("containers {has}"))
-    .all_seen(target(e).map(seen_by_us));
+    .fact(format!("Service {name}: port {port} -> targetPort {target_port}"))
+    .fact(format!("containers {has}"))
+    .facts(target(e).map(probe_fact));
     Some(if unknown_name { finding } else { finding.at_most(Confidence::Likely) })
 }
 
 /// Causes that say why the pods are not ready, or what fails behind the endpoints.
-const DEEPER: &[Cause] = &[
+const MORE_SPECIFIC: &[Cause] = &[
     Cause::BoundToLoopback,
     Cause::WrongPort,
     Cause::StillStarting,
@@ -220,10 +220,10 @@ const DEEPER: &[Cause] = &[
 
 pub(super) fn no_ready_endpoints(e: &Evidence) -> Option<Finding> {
     let service = failing_service(e).filter(|service| is_without_endpoints(service))?;
-    // Why they are not ready is the better news, where it is known.
+    // A known reason why the pods are not ready takes precedence.
     if super::is_explained_before(e, Cause::RolloutInProgress)
         || matches_any(e, &[Cause::ServiceSelectsNothing, Cause::ServicePortMismatch])
-        || matches_any(e, DEEPER)
+        || matches_any(e, MORE_SPECIFIC)
     {
         return None;
     }
@@ -247,7 +247,7 @@ pub(super) fn no_ready_endpoints(e: &Evidence) -> Option<Finding> {
         format!("Service {name} has no ready endpoint ({} not ready){readiness}", service.endpoints.1),
         advice,
     )
-    .seen(format!("Service {name}: 0 endpoints ready, {} not ready", service.endpoints.1))
-    .all_seen((!not_ready.is_empty()).then(|| format!("not Ready: pod {}", some(&not_ready, 4))));
+    .fact(format!("Service {name}: 0 endpoints ready, {} not ready", service.endpoints.1))
+    .facts((!not_ready.is_empty()).then(|| format!("not Ready: pod {}", some(&not_ready, 4))));
     Some(finding.needs(&e.pods))
 }

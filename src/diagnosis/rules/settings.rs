@@ -1,21 +1,21 @@
-//! What the environment of the application says: Spring's settings, by their names as variables.
+//! Spring's settings in the environment of the application, by their names as variables.
 
 use std::net::IpAddr;
 
 use super::Finding;
-use super::seen::{pods, process_port};
-use super::words::{set_env, value};
+use super::queries::{pods, process_port};
+use super::text::{set_env, value};
 use crate::api::Confidence;
 use crate::diagnosis::evidence::{Container, EnvValue, Evidence, Pod};
 
-/// What is known of one variable.
+/// The state of one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Setting<'a> {
     /// It is not set, and all of the environment was seen.
     Absent,
     /// Its value.
     Is(&'a str),
-    /// It is set, or may be, and its value was not seen; why.
+    /// It is set, or may be, and its value was not seen; the reason.
     Unknown(String),
 }
 
@@ -28,7 +28,7 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// Its value as a port; `-1` switches Spring's management server off and is none.
+    /// Its value as a port; `-1` disables Spring's management server and is not a port.
     pub(super) fn port(&self) -> Option<u16> {
         self.is()?.trim().parse().ok().filter(|port| *port > 0)
     }
@@ -47,8 +47,8 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// The container that the target's process is: the one that declares its port, else the one that has settings of a
-/// server, else the first; of the newest pod, for its template is the one that counts.
+/// The container of the target's process: the one that declares its port, else the one with settings of a server, else
+/// the first. Of the newest pod, because it has the newest template.
 pub(super) fn application(e: &Evidence) -> Option<&Container> {
     let pods = pods(e);
     let newest =
@@ -63,12 +63,13 @@ pub(super) fn application(e: &Evidence) -> Option<&Container> {
     containers.iter().find(declares).or_else(|| containers.iter().find(serves)).or_else(|| containers.first())
 }
 
-/// A variable's name without what Spring's relaxed binding does not look at: `BASE_PATH` and `BASEPATH` are one setting.
+/// A variable's name reduced to the characters that Spring's relaxed binding compares: `BASE_PATH` and `BASEPATH` are
+/// one setting.
 fn bare(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
 }
 
-/// The name under which the container has this setting, where it has it.
+/// The spelling under which the container has this setting.
 fn spelled<'a>(container: Option<&'a Container>, name: &'a str) -> &'a str {
     let names = container.into_iter().flat_map(|container| &container.environment);
     let mut alike = names.filter(|set| bare(set) == bare(name)).map(String::as_str);
@@ -76,7 +77,7 @@ fn spelled<'a>(container: Option<&'a Container>, name: &'a str) -> &'a str {
     if first == name || alike.any(|other| other == name) { name } else { first }
 }
 
-/// What is known of the variable `name` of the application.
+/// The state of the setting `name` of the application.
 pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
     let Some(container) = application(e) else {
         let why = e.pods.missing().unwrap_or("the environment of its process");
@@ -96,22 +97,22 @@ pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
     }
 }
 
-/// `NAME=value`, and where that stands.
-pub(super) fn told(e: &Evidence, name: &str) -> Option<String> {
+/// `NAME=value` and its source, as a fact.
+pub(super) fn setting_fact(e: &Evidence, name: &str) -> Option<String> {
     let container = application(e)?;
     let is = setting(e, name);
-    let place = container.value_sources.get(name).map(|place| format!(" (from {place})")).unwrap_or_default();
+    let source = container.value_sources.get(name).map(|source| format!(" (from {source})")).unwrap_or_default();
     let spelled = spelled(Some(container), name);
-    Some(format!("{spelled}={}{place} in container {}", value(is.is()?), container.name))
+    Some(format!("{spelled}={}{source} in container {}", value(is.is()?), container.name))
 }
 
-/// How to set the variable: where it stands now, or by a command.
+/// Advice to set the variable: at its present source, or by a command.
 pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
     let container = application(e);
-    let place = container.and_then(|container| container.value_sources.get(name));
+    let source = container.and_then(|container| container.value_sources.get(name));
     let name = spelled(container, name);
-    match place {
-        Some(place) => format!("set {name}={new} in {place}, then roll the workload out again"),
+    match source {
+        Some(source) => format!("set {name}={new} in {source}, then roll the workload out again"),
         None => {
             let assignment = format!("{name}={new}");
             match set_env(e, container.map(|container| container.name.as_str()), &assignment) {
@@ -122,12 +123,12 @@ pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
     }
 }
 
-/// The finding, at most Likely when one of these settings was not seen.
-pub(super) fn less_sure(e: &Evidence, finding: Finding, names: &[&str]) -> Finding {
+/// Limits the finding to Likely if one of these settings was not seen.
+pub(super) fn less_certain(e: &Evidence, finding: Finding, names: &[&str]) -> Finding {
     let unknown = names.iter().filter_map(|name| match setting(e, name) {
         Setting::Unknown(why) => Some(format!("not seen: {why}")),
         Setting::Is(_) | Setting::Absent => None,
     });
     let unknown: Vec<String> = unknown.collect();
-    if unknown.is_empty() { finding } else { finding.at_most(Confidence::Likely).all_seen(unknown) }
+    if unknown.is_empty() { finding } else { finding.at_most(Confidence::Likely).facts(unknown) }
 }

@@ -1,8 +1,8 @@
-//! What stands before all else: whether we see at all, and whether the spec can be acted upon.
+//! Rules that come first: whether probes work at all, and whether the spec is valid.
 
 use super::Finding;
-use super::seen::{target, vantage};
-use super::words::{kubectl, workload_name};
+use super::queries::{target, vantage};
+use super::text::{kubectl, workload_name};
 use crate::api::{Cause, Confidence, ErrorClass, Reason};
 use crate::diagnosis::evidence::{Evidence, Lookup};
 
@@ -15,7 +15,7 @@ pub(super) fn probe_blind(e: &Evidence) -> Option<Finding> {
             "Look at vigie's own pod first: its network, its DNS, the API server. The backends are judged again when it sees",
         )
         .at_most(Confidence::Likely)
-        .seen(why.clone()),
+        .fact(why.clone()),
     )
 }
 
@@ -39,7 +39,7 @@ pub(super) fn invalid_target(e: &Evidence) -> Option<Finding> {
                 kubectl(e, "get services")
             ),
         )
-        .seen(format!("spec.target.service names {service}, port {port}")),
+        .fact(format!("spec.target.service names {service}, port {port}")),
     )
 }
 
@@ -53,7 +53,7 @@ pub(super) fn target_denied(e: &Evidence) -> Option<Finding> {
             message,
             "Aim at an address outside the cluster's own networks or at a Service of this namespace; or have an administrator run vigie with --allow-network for it",
         )
-        .seen("the address was not dialled"),
+        .fact("the address was not dialled"),
     )
 }
 

@@ -1,14 +1,14 @@
-//! Each cause by its yes, its near miss, and its place before its neighbours.
+//! Each cause: evidence that matches, evidence that just does not, and its rank.
 
-mod answer_tests;
-mod conclude_tests;
-mod endpoint_tests;
+mod conditions_tests;
 mod golden_tests;
 mod list_tests;
+mod metrics_endpoint_tests;
 mod pod_tests;
 mod process_tests;
 mod prometheus_tests;
 mod property_tests;
-mod real_tests;
+mod recorded_tests;
+mod response_tests;
 mod rollout_tests;
 mod scene;

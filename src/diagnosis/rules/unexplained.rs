@@ -1,15 +1,15 @@
-//! What is left when no rule knows the cause.
+//! The finding when no rule matches, and the rule for slow answers.
 
 use super::Finding;
-use super::answer::failing_ours;
-use super::scrape::{failing, seen_by_prometheus};
-use super::seen::{pod_vantages, pods, process_port, seen_by_us, target, workload};
-use super::words::{kubectl, workload_name};
+use super::queries::{pod_vantages, pods, probe_fact, process_port, target, workload};
+use super::response::failing_ours;
+use super::scrape_error::{failing, scrape_fact};
+use super::text::{kubectl, workload_name};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::Evidence;
 
 pub(super) fn slow(e: &Evidence) -> Option<Finding> {
-    // What was measured changes with each look, and says no more than that it is too much.
+    // The measured time is left out: it changes with each probe, and the same state must give the same text.
     let (_, allowed) = e.history.slow?;
     Some(
         Finding::new(
@@ -17,24 +17,24 @@ pub(super) fn slow(e: &Evidence) -> Option<Finding> {
             format!("it answers, but more slowly than the {allowed} ms that it may take"),
             "Look at its load, its CPU limit (throttling) and what it waits for; or raise spec.probe.degradedLatencyMilliseconds",
         )
-        .all_seen(target(e).map(seen_by_us)),
+        .facts(target(e).map(probe_fact)),
     )
 }
 
-/// What is wrong, one fact for each vantage that fails.
+/// One fact for each failure.
 fn wrong(e: &Evidence) -> Vec<String> {
-    let mut facts: Vec<String> = failing_ours(e).map(seen_by_us).collect();
-    facts.extend(pod_vantages(e).filter(|(_, vantage)| !vantage.ok).map(|(_, vantage)| seen_by_us(vantage)));
-    facts.extend(failing(e).into_iter().map(|(target, why)| seen_by_prometheus(target, why)));
+    let mut facts: Vec<String> = failing_ours(e).map(probe_fact).collect();
+    facts.extend(pod_vantages(e).filter(|(_, vantage)| !vantage.ok).map(|(_, vantage)| probe_fact(vantage)));
+    facts.extend(failing(e).into_iter().map(|(target, why)| scrape_fact(target, why)));
     if let Some(workload) = workload(e).filter(|workload| workload.ready < workload.wanted) {
         facts.push(format!("{}: {} of {} ready", workload_name(e), workload.ready, workload.wanted));
     }
     facts
 }
 
-/// What was seen beside it, and what could not be seen.
-fn beside(e: &Evidence) -> Vec<String> {
-    let mut facts: Vec<String> = target(e).filter(|target| target.ok).map(seen_by_us).into_iter().collect();
+/// Further facts: the pods, and evidence that could not be read.
+fn further_facts(e: &Evidence) -> Vec<String> {
+    let mut facts: Vec<String> = target(e).filter(|target| target.ok).map(probe_fact).into_iter().collect();
     for pod in pods(e).into_iter().take(4) {
         let ready = if pod.ready { "Ready" } else { "not Ready" };
         let restarts: i32 = pod.containers.iter().map(|container| container.restarts).sum();
@@ -53,7 +53,7 @@ fn beside(e: &Evidence) -> Vec<String> {
     facts
 }
 
-/// What the class alone suggests. A refusal is no firewall, and a timeout is no refusal.
+/// Advice from the error class alone. A refusal is not a firewall, and a timeout is not a refusal.
 fn hint(e: &Evidence) -> String {
     let port = process_port(e);
     match target(e).and_then(|target| target.error_class) {
@@ -81,11 +81,11 @@ pub(super) fn unexplained(e: &Evidence) -> Option<Finding> {
     let wrong = wrong(e);
     let first = wrong.first()?;
     let message = format!("no known cause fits what was seen: {first}");
-    let look = format!("`vigie diagnose backend {} -n {}`", e.subject.name, e.subject.namespace);
+    let command = format!("`vigie diagnose backend {} -n {}`", e.subject.name, e.subject.namespace);
     Some(
-        Finding::new(Cause::Unexplained, message, format!("{}Look at all that was seen: {look}", hint(e)))
+        Finding::new(Cause::Unexplained, message, format!("{}Look at all that was seen: {command}", hint(e)))
             .at_most(Confidence::Possible)
-            .all_seen(wrong)
-            .all_seen(beside(e)),
+            .facts(wrong)
+            .facts(further_facts(e)),
     )
 }

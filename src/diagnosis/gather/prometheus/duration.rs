@@ -11,7 +11,7 @@ const UNITS: [(&str, u64); 7] = [
     ("ms", 1),
 ];
 
-/// Milliseconds; `None` when it is no such duration.
+/// Milliseconds; `None` when the text is not a duration.
 pub(super) fn milliseconds(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
@@ -24,7 +24,7 @@ pub(super) fn milliseconds(text: &str) -> Option<u64> {
         let (number, after) = rest.split_at(digits);
         let end = after.find(|letter: char| letter.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
-        // Each unit once, and never after a smaller one.
+        // Each unit at most once, in descending order.
         let at = next + UNITS[next..].iter().position(|(name, _)| *name == unit)?;
         whole = whole.checked_add(number.parse::<u64>().ok()?.checked_mul(UNITS[at].1)?)?;
         next = at + 1;

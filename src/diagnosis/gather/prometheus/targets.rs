@@ -1,27 +1,30 @@
-//! Prometheus' list of targets, and which of its entries are about a backend.
+//! Prometheus' list of targets, and the matching of its entries to a backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use axum::http::Uri;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::duration::milliseconds;
-use super::servers::Entry;
+use super::url::{host_and_port, without_secrets};
 use crate::diagnosis::evidence::ScrapeTarget;
 
-/// How many entries are kept: one for each pod that is looked at.
-const MOST: usize = 50;
-/// The longest error that is kept, in characters.
-const LONGEST_ERROR: usize = 512;
+/// Maximum number of entries: one for each pod that is examined.
+const MAX: usize = 50;
 
-/// What every service discovery of Prometheus begins its labels with, and a static list has none of.
+/// Maximum length of a scrape error, in characters.
+const MAX_ERROR: usize = 512;
+
+/// Label prefix of every service discovery of Prometheus; a static list sets no such label.
 const DISCOVERED: &str = "__meta_";
 
 type Labels = BTreeMap<String, String>;
 
-/// The answer to `/api/v1/targets`, as far as it is used.
+/// The labels `job` and `instance` of a target.
+pub(super) type JobInstance = (String, String);
+
+/// The used part of the answer to `/api/v1/targets`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Targets {
@@ -31,12 +34,12 @@ pub(super) struct Targets {
     pub(super) dropped_targets: Vec<Dropped>,
 }
 
-/// Go writes an empty list as `null` where it was never made.
+/// Go writes a nil slice as `null`.
 fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
-/// A target that is scraped.
+/// An active target.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Active {
@@ -51,70 +54,70 @@ pub(super) struct Active {
     scrape_timeout: String,
 }
 
-/// A target that relabelling dropped.
+/// A target dropped by relabelling.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Dropped {
     discovered_labels: Labels,
 }
 
-/// What of Prometheus' targets would be the backend.
+/// Matches Prometheus' targets to one backend.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Aim {
-    /// Its namespace and its name.
-    pub(super) own: (String, String),
+pub(in super::super) struct TargetMatcher {
+    /// Namespace and name of the backend.
+    pub(super) backend: (String, String),
     /// The names of its host, in lower case.
     pub(super) names: BTreeSet<String>,
-    /// The port of the target, there.
+    /// The port of the target at that host.
     pub(super) port: u16,
-    /// Its own addresses, those of its pods left away.
+    /// Its own addresses, without those of its pods.
     pub(super) addresses: BTreeSet<IpAddr>,
-    /// The addresses of its pods, and the port there that the target leads to.
+    /// The addresses of its pods, and the target's port in each pod.
     pub(super) pods: BTreeMap<IpAddr, Option<u16>>,
-    /// All addresses that it can have are among these: another one is not its own.
+    /// The addresses are complete: any other address belongs to another host.
     pub(super) is_complete: bool,
-    /// Labels that its entries have, when the spec says so.
+    /// The `job` label of its entries, when the spec sets it.
     pub(super) job: Option<String>,
-    /// As `job`.
+    /// The `instance` label of its entries, when the spec sets it.
     pub(super) instance: Option<String>,
 }
 
-/// The entries about a backend, and those that only claim to be.
+/// The entries of a backend, and entries with its labels at another address.
 #[derive(Debug, Default)]
 pub(super) struct Matched<'a> {
     pub(super) active: Vec<&'a Active>,
     pub(super) stale: Vec<&'a Active>,
 }
 
-/// How well the place of an entry fits.
+/// How well the address of an entry matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
+enum AddressMatch {
     /// Another host.
-    Elsewhere,
-    /// A name that nobody could resolve, so that nothing is known.
-    Unknown,
+    OtherHost,
+    /// A name that could not be resolved.
+    Unresolved,
     /// The host, on another port.
     Host,
     /// The host and the port.
-    Exact,
+    HostAndPort,
 }
 
-impl Aim {
-    fn fit(&self, host: &str, port: Option<u16>, resolved: &BTreeMap<String, Vec<IpAddr>>) -> Fit {
+impl TargetMatcher {
+    fn match_address(&self, host: &str, port: Option<u16>, resolved: &BTreeMap<String, Vec<IpAddr>>) -> AddressMatch {
         if self.names.contains(host) {
-            return if port == Some(self.port) { Fit::Exact } else { Fit::Host };
+            return if port == Some(self.port) { AddressMatch::HostAndPort } else { AddressMatch::Host };
         }
         let Ok(address) = host.parse::<IpAddr>() else {
-            let behind = resolved.get(host).map(Vec::as_slice).unwrap_or_default();
-            let fits = behind.iter().map(|address| self.fit(&address.to_string(), port, resolved));
-            return fits.max().unwrap_or(Fit::Unknown);
+            let related = resolved.get(host).map(Vec::as_slice).unwrap_or_default();
+            let fits = related.iter().map(|address| self.match_address(&address.to_string(), port, resolved));
+            return fits.max().unwrap_or(AddressMatch::Unresolved);
         };
         match self.pods.get(&address) {
-            Some(own) if port == own.or(Some(self.port)) => Fit::Exact,
-            Some(_) => Fit::Host,
-            None if !self.addresses.contains(&address) => Fit::Elsewhere,
-            None if port == Some(self.port) => Fit::Exact,
-            None => Fit::Host,
+            Some(own) if port == own.or(Some(self.port)) => AddressMatch::HostAndPort,
+            Some(_) => AddressMatch::Host,
+            None if !self.addresses.contains(&address) => AddressMatch::OtherHost,
+            None if port == Some(self.port) => AddressMatch::HostAndPort,
+            None => AddressMatch::Host,
         }
     }
 
@@ -127,53 +130,55 @@ impl Aim {
         fits(&self.job, "job") && fits(&self.instance, "instance")
     }
 
-    /// The hosts of entries with the wanted labels that are names we do not know: to be resolved before
-    /// [`Aim::choose`].
-    pub(super) fn strangers(&self, targets: &[Active]) -> BTreeSet<String> {
-        let of_it = |target: &&Active| self.has_labels(&target.labels) && !self.is_of_another(target);
-        let labelled = targets.iter().filter(|target| self.is_labelled() && of_it(target));
-        let hosts = labelled.filter_map(|target| place(&target.scrape_url)).map(|(host, _)| host);
+    /// Unknown host names of entries with the wanted labels: the caller resolves them before [`TargetMatcher::select`].
+    pub(super) fn unresolved_hosts(&self, targets: &[Active]) -> BTreeSet<String> {
+        let is_candidate = |target: &&Active| self.has_labels(&target.labels) && !self.belongs_to_another(target);
+        let labelled = targets.iter().filter(|target| self.is_labelled() && is_candidate(target));
+        let hosts = labelled.filter_map(|target| host_and_port(&target.scrape_url)).map(|(host, _)| host);
         hosts.filter(|host| !self.names.contains(host) && host.parse::<IpAddr>().is_err()).collect()
     }
 
-    /// The entries about the backend. With labels asked for: those that have them, and the address must be the
-    /// backend's too. Otherwise those with its address and port, or, where none has, those with the address of a pod.
-    pub(super) fn choose<'a>(&self, targets: &'a [Active], resolved: &BTreeMap<String, Vec<IpAddr>>) -> Matched<'a> {
-        let fit = |target: &Active| {
-            place(&target.scrape_url).map_or(Fit::Elsewhere, |(host, port)| self.fit(&host, port, resolved))
+    /// The entries of the backend. If the spec sets labels: entries with these labels and the backend's address.
+    /// Otherwise entries with its address and port, or, if there are none, entries with the address of a pod.
+    pub(super) fn select<'a>(&self, targets: &'a [Active], resolved: &BTreeMap<String, Vec<IpAddr>>) -> Matched<'a> {
+        let match_of = |target: &Active| {
+            host_and_port(&target.scrape_url)
+                .map_or(AddressMatch::OtherHost, |(host, port)| self.match_address(&host, port, resolved))
         };
         let mut matched = Matched::default();
         if self.is_labelled() {
-            let of_it = |target: &&Active| {
-                self.has_labels(&target.labels) && (fit(target) == Fit::Exact || !self.is_of_another(target))
+            let is_candidate = |target: &&Active| {
+                self.has_labels(&target.labels)
+                    && (match_of(target) == AddressMatch::HostAndPort || !self.belongs_to_another(target))
             };
-            let labelled: Vec<&Active> = targets.iter().filter(of_it).collect();
-            let is_sure = labelled.iter().any(|target| fit(target) == Fit::Exact);
+            let labelled: Vec<&Active> = targets.iter().filter(is_candidate).collect();
+            let is_sure = labelled.iter().any(|target| match_of(target) == AddressMatch::HostAndPort);
             for target in labelled {
-                match fit(target) {
-                    // What cannot be told apart counts as the backend, for its labels say so; unless another one surely
-                    // is, and these are others of the same job.
-                    Fit::Unknown if is_sure => {}
-                    Fit::Elsewhere if self.is_complete => matched.stale.push(target),
+                match match_of(target) {
+                    // An unresolved entry counts as the backend because of its labels, unless another entry matches
+                    // exactly: then these are other targets of the same job.
+                    AddressMatch::Unresolved if is_sure => {}
+                    AddressMatch::OtherHost if self.is_complete => matched.stale.push(target),
                     _ => matched.active.push(target),
                 }
             }
         } else {
-            let (exact, rest): (Vec<_>, Vec<_>) = targets.iter().partition(|target| fit(target) == Fit::Exact);
+            let (exact, rest): (Vec<_>, Vec<_>) =
+                targets.iter().partition(|target| match_of(target) == AddressMatch::HostAndPort);
             let of_pod = |target: &&Active| {
-                let host = place(&target.scrape_url).and_then(|(host, _)| host.parse().ok());
+                let host = host_and_port(&target.scrape_url).and_then(|(host, _)| host.parse().ok());
                 host.is_some_and(|address| self.pods.contains_key(&address))
             };
             matched.active = if exact.is_empty() { rest.into_iter().filter(of_pod).collect() } else { exact };
         }
-        matched.active.truncate(MOST);
-        matched.stale.truncate(MOST);
+        matched.active.truncate(MAX);
+        matched.stale.truncate(MAX);
         matched
     }
 
-    /// Our own list gave it to Prometheus for another backend.
-    fn is_of_another(&self, target: &Active) -> bool {
-        let (namespace, name) = &self.own;
+    /// Whether vigie's own list (`/sd/prometheus`) gave it to Prometheus for another backend.
+    fn belongs_to_another(&self, target: &Active) -> bool {
+        let (namespace, name) = &self.backend;
         target.listed_for().is_some_and(|of| of != (namespace, name))
     }
 
@@ -181,41 +186,41 @@ impl Aim {
     pub(super) fn is_dropped(&self, dropped: &[Dropped]) -> bool {
         dropped.iter().any(|target| {
             let address = target.discovered_labels.get("__address__").map(String::as_str).unwrap_or_default();
-            let (host, port) = place(&format!("http://{address}/")).unwrap_or_default();
-            self.fit(&host, port, &BTreeMap::new()) == Fit::Exact
+            let (host, port) = host_and_port(&format!("http://{address}/")).unwrap_or_default();
+            self.match_address(&host, port, &BTreeMap::new()) == AddressMatch::HostAndPort
         })
     }
 }
 
 impl Active {
-    /// Whether its last scrape was answered.
+    /// Whether its last scrape succeeded.
     pub(super) fn is_up(&self) -> bool {
         self.health == "up"
     }
 
-    /// The backend that our own list (`/sd/prometheus`) gave it for: namespace and name.
+    /// Namespace and name of the backend for which vigie's own list (`/sd/prometheus`) gave it.
     fn listed_for(&self) -> Option<(&str, &str)> {
         let label = |name: &str| self.discovered_labels.get(name).map(String::as_str);
         let from = label("__meta_url")?.split('?').next()?;
         from.ends_with("/sd/prometheus").then_some((label("namespace")?, label("name")?))
     }
 
-    /// What it is called by its labels.
-    pub(super) fn entry(&self) -> Entry {
+    /// Its labels `job` and `instance`.
+    pub(super) fn entry(&self) -> JobInstance {
         let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
         (label("job"), label("instance"))
     }
 
-    /// The entry as evidence. An interval or a timeout that Prometheus does not tell is 0. Of samples it is known only
-    /// when there was none.
-    pub(super) fn seen(&self, is_empty: bool) -> ScrapeTarget {
+    /// The entry as evidence. An interval or a timeout that Prometheus does not report is 0. The number of samples is
+    /// known only when it is 0.
+    pub(super) fn to_evidence(&self, is_empty: bool) -> ScrapeTarget {
         let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
         ScrapeTarget {
             url: without_secrets(&self.scrape_url),
             job: label("job"),
             health: self.health.clone(),
-            last_error: crate::api::clip(without_secrets(&self.last_error), LONGEST_ERROR),
-            // Never scraped is the year 1.
+            last_error: crate::api::clip(without_secrets(&self.last_error), MAX_ERROR),
+            // Year 1 means that it was never scraped.
             last_scrape: self.last_scrape.filter(|at| *at > Timestamp::UNIX_EPOCH),
             last_milliseconds: (self.last_scrape_duration.max(0.0) * 1000.0).round() as u64,
             interval_milliseconds: milliseconds(&self.scrape_interval).unwrap_or(0),
@@ -224,31 +229,4 @@ impl Active {
             is_discovered: self.discovered_labels.keys().any(|label| label.starts_with(DISCOVERED)),
         }
     }
-}
-
-/// Host in lower case and without brackets, and port, of a URL.
-pub(in super::super) fn place(url: &str) -> Option<(String, Option<u16>)> {
-    let uri: Uri = url.parse().ok()?;
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_lowercase();
-    let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    Some((host, Some(uri.port_u16().unwrap_or(usual))))
-}
-
-/// The text, with the user and the query cut out of each URL in it: both are where secrets stand.
-pub(in super::super) fn without_secrets(text: &str) -> String {
-    let mut clean = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        clean.push_str(before);
-        let end = after.find(|letter: char| letter.is_whitespace() || letter == '"').unwrap_or(after.len());
-        let (url, after) = after.split_at(end);
-        let path = url.find(['/', '?', '#']).unwrap_or(url.len());
-        let (authority, path) = url.split_at(path);
-        clean.push_str(authority.rsplit('@').next().unwrap_or_default());
-        clean.push_str(path.split(['?', '#']).next().unwrap_or_default());
-        rest = after;
-    }
-    clean.push_str(rest);
-    clean
 }

@@ -8,7 +8,8 @@ use axum::http::HeaderMap;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::targets::{Active, Aim, Matched, Targets, without_secrets};
+use super::targets::{Active, Matched, TargetMatcher, Targets};
+use super::url::without_secrets;
 use super::{Source, ask, service_of};
 use crate::diagnosis::evidence::Lookup;
 use crate::probe::{Policy, Prober};
@@ -30,9 +31,9 @@ fn read(entries: &[Value]) -> Vec<Active> {
     targets.active_targets
 }
 
-fn aim() -> Aim {
-    Aim {
-        own: ("shop".to_owned(), "web".to_owned()),
+fn matcher() -> TargetMatcher {
+    TargetMatcher {
+        backend: ("shop".to_owned(), "web".to_owned()),
         names: ["web.example.com".to_owned()].into(),
         port: 8081,
         addresses: ["192.0.2.1".parse().unwrap()].into(),
@@ -44,18 +45,18 @@ fn aim() -> Aim {
 }
 
 fn urls(entries: &[&Active]) -> Vec<String> {
-    entries.iter().map(|entry| entry.seen(false).url).collect()
+    entries.iter().map(|entry| entry.to_evidence(false).url).collect()
 }
 
-fn choose(aim: &Aim, entries: &[Value]) -> (Vec<String>, Vec<String>) {
+fn choose(matcher: &TargetMatcher, entries: &[Value]) -> (Vec<String>, Vec<String>) {
     let entries = read(entries);
-    let Matched { active, stale } = aim.choose(&entries, &BTreeMap::new());
+    let Matched { active, stale } = matcher.select(&entries, &BTreeMap::new());
     (urls(&active), urls(&stale))
 }
 
 #[test]
 fn an_entry_is_read_with_its_own_interval() {
-    let seen = read(&[entry("http://192.0.2.1:8081/metrics", "apps", "down")])[0].seen(true);
+    let seen = read(&[entry("http://192.0.2.1:8081/metrics", "apps", "down")])[0].to_evidence(true);
     assert_eq!((seen.interval_milliseconds, seen.timeout_milliseconds), (90_000, 10_000));
     assert_eq!((seen.job.as_str(), seen.health.as_str(), seen.samples), ("apps", "down", Some(0)));
     assert_eq!(seen.last_scrape, "2026-11-22T11:00:00.123456789Z".parse().ok());
@@ -64,7 +65,7 @@ fn an_entry_is_read_with_its_own_interval() {
     let mut never = entry("http://192.0.2.1:8081/metrics", "apps", "unknown");
     never["lastScrape"] = "0001-01-01T00:00:00Z".into();
     never.as_object_mut().unwrap().remove("scrapeInterval");
-    let seen = read(&[never])[0].seen(false);
+    let seen = read(&[never])[0].to_evidence(false);
     assert_eq!((seen.last_scrape, seen.interval_milliseconds), (None, 0));
 }
 
@@ -78,18 +79,18 @@ fn without_labels_host_and_port_decide() {
         entry("http://192.0.2.50:8081/metrics", "not-the-pods-port", "up"),
         entry("http://192.0.2.99:8081/metrics", "stranger", "up"),
     ];
-    let (active, stale) = choose(&aim(), &entries);
+    let (active, stale) = choose(&matcher(), &entries);
     let expected =
         ["http://192.0.2.1:8081/metrics", "http://WEB.example.com:8081/metrics", "http://192.0.2.50:9081/metrics"];
     assert_eq!(active, expected);
     assert_eq!(stale, Vec::<String>::new());
-    // Where none has the port, Prometheus may scrape the pod at one of its own.
-    assert_eq!(choose(&aim(), &entries[3..]).0, ["http://192.0.2.50:8081/metrics"]);
+    // If no entry has the port, Prometheus may scrape the pod at another one.
+    assert_eq!(choose(&matcher(), &entries[3..]).0, ["http://192.0.2.50:8081/metrics"]);
 }
 
 #[test]
 fn with_labels_the_address_must_be_the_backends_too() {
-    let labelled = Aim { job: Some("apps".to_owned()), ..aim() };
+    let labelled = TargetMatcher { job: Some("apps".to_owned()), ..matcher() };
     let entries = [
         entry("http://192.0.2.1:9999/metrics", "apps", "up"),
         entry("http://192.0.2.99:8081/metrics", "apps", "down"),
@@ -98,35 +99,35 @@ fn with_labels_the_address_must_be_the_backends_too() {
     let expected =
         (vec!["http://192.0.2.1:9999/metrics".to_owned()], vec!["http://192.0.2.99:8081/metrics".to_owned()]);
     assert_eq!(choose(&labelled, &entries), expected);
-    // As long as its addresses are not all known, none is called stale.
-    let blurred = Aim { is_complete: false, ..labelled.clone() };
+    // While its addresses are incomplete, no entry is stale.
+    let blurred = TargetMatcher { is_complete: false, ..labelled.clone() };
     assert_eq!(choose(&blurred, &entries).0.len(), 2);
-    let instance = Aim { instance: Some("192.0.2.99:8081".to_owned()), ..labelled };
+    let instance = TargetMatcher { instance: Some("192.0.2.99:8081".to_owned()), ..labelled };
     assert_eq!(choose(&instance, &entries).1, ["http://192.0.2.99:8081/metrics"]);
 }
 
 #[test]
 fn another_name_for_the_same_address_is_the_same() {
-    let labelled = Aim { job: Some("apps".to_owned()), ..aim() };
+    let labelled = TargetMatcher { job: Some("apps".to_owned()), ..matcher() };
     let entries = [
         entry("http://alias.example.com:8081/metrics", "apps", "up"),
         entry("http://old.example.com:8081/metrics", "apps", "up"),
         entry("http://unheard-of.example.com:8081/metrics", "apps", "up"),
     ];
-    let strangers: Vec<String> = labelled.strangers(&read(&entries)).into_iter().collect();
-    assert_eq!(strangers, ["alias.example.com", "old.example.com", "unheard-of.example.com"]);
+    let unresolved_hosts: Vec<String> = labelled.unresolved_hosts(&read(&entries)).into_iter().collect();
+    assert_eq!(unresolved_hosts, ["alias.example.com", "old.example.com", "unheard-of.example.com"]);
     let address = |text: &str| vec![text.parse::<IpAddr>().unwrap()];
     let resolved = BTreeMap::from([
         ("alias.example.com".to_owned(), address("192.0.2.1")),
         ("old.example.com".to_owned(), address("192.0.2.99")),
     ]);
     let entries = read(&entries);
-    let matched = labelled.choose(&entries, &resolved);
+    let matched = labelled.select(&entries, &resolved);
     assert_eq!(urls(&matched.active), ["http://alias.example.com:8081/metrics"], "others of the job are others");
     assert_eq!(urls(&matched.stale), ["http://old.example.com:8081/metrics"]);
-    let alone = labelled.choose(&entries[2..], &resolved);
+    let alone = labelled.select(&entries[2..], &resolved);
     assert_eq!(alone.active.len(), 1, "what cannot be resolved is believed by its labels");
-    assert!(aim().strangers(&entries).is_empty(), "without labels no name needs resolving");
+    assert!(matcher().unresolved_hosts(&entries).is_empty(), "without labels no name needs resolving");
 }
 
 #[test]
@@ -135,9 +136,9 @@ fn a_dropped_target_is_known_by_its_address() {
         let dropped = json!({"droppedTargets": [{"discoveredLabels": {"__address__": address, "job": "apps"}}]});
         serde_json::from_value::<Targets>(dropped).unwrap()
     };
-    assert!(aim().is_dropped(&targets("192.0.2.1:8081").dropped_targets));
-    assert!(!aim().is_dropped(&targets("192.0.2.1:8080").dropped_targets));
-    assert!(!aim().is_dropped(&targets("192.0.2.99:8081").dropped_targets));
+    assert!(matcher().is_dropped(&targets("192.0.2.1:8081").dropped_targets));
+    assert!(!matcher().is_dropped(&targets("192.0.2.1:8080").dropped_targets));
+    assert!(!matcher().is_dropped(&targets("192.0.2.99:8081").dropped_targets));
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn a_service_of_the_cluster_is_known_by_its_name() {
     assert_eq!(of("http://192.0.2.1:9090"), None);
 }
 
-/// A Prometheus that knows one target, wants a token, and lives under a prefix.
+/// A Prometheus with one target that requires a token and serves under a path prefix.
 async fn prometheus() -> (String, tokio::task::JoinHandle<std::io::Result<()>>) {
     let targets = async |headers: HeaderMap, RawQuery(query): RawQuery| {
         assert_eq!(headers["authorization"], "Bearer t0ken");
@@ -193,30 +194,32 @@ async fn prometheus() -> (String, tokio::task::JoinHandle<std::io::Result<()>>) 
 #[tokio::test]
 async fn prometheus_is_asked_with_its_token_and_under_the_policy() {
     let now = "2026-11-22T12:00:00Z".parse().unwrap();
-    // No name, for it would be resolved.
-    let aim = || Aim { names: Default::default(), ..aim() };
+    // An address, because a name would be resolved.
+    let matcher = || TargetMatcher { names: Default::default(), ..matcher() };
     let (url, server) = prometheus().await;
     let source = Source { url, bearer_token: Some("t0ken".to_owned()), ..Default::default() };
     assert!(!format!("{source:?}").contains("t0ken"));
     let loopback = Prober::new(Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() });
-    let Lookup::Found(seen) = ask(&loopback, &source, &aim(), now).await else { panic!("not found") };
+    let Lookup::Found(seen) = ask(&loopback, &source, &matcher(), now).await else { panic!("not found") };
     assert_eq!((seen.targets.len(), seen.dropped, seen.asked_at), (1, false, Some(now)));
     assert_eq!(seen.targets[0].samples, Some(0));
-    let other = Aim { addresses: ["192.0.2.7".parse().unwrap()].into(), ..aim() };
+    let other = TargetMatcher { addresses: ["192.0.2.7".parse().unwrap()].into(), ..matcher() };
     let Lookup::Found(seen) = ask(&loopback, &source, &other, now).await else { panic!("not found") };
     assert_eq!((seen.targets.len(), seen.dropped), (0, true));
-    let anew = Source { servers: Default::default(), ..source.clone() };
-    let Lookup::Failed(why) = ask(&Prober::new(Policy::default()), &anew, &aim(), now).await else { panic!("found") };
+    let anew = Source { cache: Default::default(), ..source.clone() };
+    let Lookup::Failed(why) = ask(&Prober::new(Policy::default()), &anew, &matcher(), now).await else {
+        panic!("found")
+    };
     assert!(why.starts_with("asking Prometheus at http://127.0.0.1:"), "{why}");
     let wrong = Source { url: source.url.replace("/base/", "/other"), ..source };
-    let Lookup::Failed(why) = ask(&loopback, &wrong, &aim(), now).await else { panic!("found") };
+    let Lookup::Failed(why) = ask(&loopback, &wrong, &matcher(), now).await else { panic!("found") };
     assert!(why.contains("404"), "{why}");
     server.abort();
 }
 
 #[test]
 fn what_our_own_list_gave_for_another_backend_is_not_this_ones_whatever_its_job() {
-    let labelled = Aim { job: Some("vigie".to_owned()), is_complete: false, ..aim() };
+    let labelled = TargetMatcher { job: Some("vigie".to_owned()), is_complete: false, ..matcher() };
     let listed = |url: &str, name: &str| {
         let mut entry = entry(url, "vigie", "down");
         let from = "http://vigie.example.com:9090/sd/prometheus?namespace=shop";
@@ -229,13 +232,14 @@ fn what_our_own_list_gave_for_another_backend_is_not_this_ones_whatever_its_job(
         listed("http://192.0.2.71:8081/metrics", "web"),
     ];
     assert_eq!(choose(&labelled, &entries), (vec!["http://192.0.2.71:8081/metrics".to_owned()], Vec::new()));
-    let complete = Aim { is_complete: true, ..labelled };
+    let complete = TargetMatcher { is_complete: true, ..labelled };
     assert_eq!(choose(&complete, &entries), (Vec::new(), vec!["http://192.0.2.71:8081/metrics".to_owned()]));
-    assert!(complete.strangers(&read(&entries)).is_empty(), "a name of another's needs no resolving");
-    // Two backends may look at one address.
+    assert!(complete.unresolved_hosts(&read(&entries)).is_empty(), "a name of another's needs no resolving");
+    // Two backends may have one address.
     let shared = [listed("http://192.0.2.1:8081/metrics", "other")];
     assert_eq!(choose(&complete, &shared).0.len(), 1);
     let [written, found] = [entry("http://192.0.2.1:8081/", "a", "up"), listed("http://192.0.2.1:8081/", "web")];
-    let discovered: Vec<bool> = read(&[written, found]).iter().map(|one| one.seen(false).is_discovered).collect();
+    let discovered: Vec<bool> =
+        read(&[written, found]).iter().map(|one| one.to_evidence(false).is_discovered).collect();
     assert_eq!(discovered, [false, true]);
 }

@@ -1,6 +1,6 @@
-//! Whole evidence, as `vigie diagnose --evidence` saves it, and the diagnosis that it gives, as text.
+//! Complete evidence, as `vigie diagnose --evidence` saves it, and the resulting diagnosis as text.
 //!
-//! `VIGIE_ACCEPT=1 cargo test golden` writes the texts anew: read the difference before it is committed.
+//! `VIGIE_ACCEPT=1 cargo test golden` rewrites the texts: read the difference before you commit it.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::diagnosis::evidence::{Evidence, FORMAT};
 use crate::diagnosis::rules::{Conclusion, conclude, diagnose};
 
 fn recordings() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/diagnosis/backend/golden");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/diagnosis/rules/golden");
     let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     found.retain(|path| path.extension().is_some_and(|ext| ext == "json"));
     found.sort();
@@ -61,35 +61,35 @@ fn recorded_evidence_gives_the_recorded_diagnosis() {
 
 #[test]
 fn what_prometheus_really_said_becomes_the_facts_that_were_played() {
-    use crate::diagnosis::rules::scrape::Scrape;
+    use crate::diagnosis::rules::scrape_error::ScrapeError;
 
     let errors = include_str!("../../../../tests/golden/prometheus/errors.json");
     let errors: std::collections::BTreeMap<String, Vec<String>> = serde_json::from_str(errors).unwrap();
-    let of = |job: &str| -> Option<&[Scrape]> {
+    let of = |job: &str| -> Option<&[ScrapeError]> {
         Some(match job {
-            "connection-refused" => &[Scrape::Refused],
-            "firewall-drops" => &[Scrape::Timeout(true), Scrape::Timeout(false)],
-            "hung" | "slow-first-byte" => &[Scrape::Timeout(false)],
-            "slow-body" => &[Scrape::SlowBody],
-            "no-route" | "no-network" => &[Scrape::NoRoute],
-            "reset" | "closed" => &[Scrape::Reset],
-            "dns-no-such-host" | "dns-no-address" => &[Scrape::NoSuchHost],
-            "dns-server-failure" => &[Scrape::Resolver],
-            // Which timer runs out first is chance.
-            "dns-silent" => &[Scrape::Resolver, Scrape::Timeout(false)],
-            "tls-expired" => &[Scrape::Expired],
-            "tls-unknown-authority" => &[Scrape::UnknownAuthority],
-            "tls-wrong-name" | "tls-wrong-name-by-name" => &[Scrape::WrongName],
-            "tls-to-plain-port" | "not-http" => &[Scrape::Scheme],
-            "tls-client-certificate" => &[Scrape::ClientCertificate, Scrape::Reset],
-            "spring-not-exposed" | "status-404" => &[Scrape::Status(404)],
-            "status-401" | "wrong-password" => &[Scrape::Status(401)],
-            "status-429" => &[Scrape::Status(429)],
-            "status-503" => &[Scrape::Status(503)],
-            "plain-to-tls-port" => &[Scrape::Status(400)],
-            "body-size-limit" | "sample-limit" | "label-limit" => &[Scrape::TooLarge],
-            "redirect-login" | "invalid-utf8" | "gzip-broken" | "half-answer" => &[Scrape::Malformed],
-            malformed if malformed.starts_with("malformed-") => &[Scrape::Malformed],
+            "connection-refused" => &[ScrapeError::Refused],
+            "firewall-drops" => &[ScrapeError::Timeout(true), ScrapeError::Timeout(false)],
+            "hung" | "slow-first-byte" => &[ScrapeError::Timeout(false)],
+            "slow-body" => &[ScrapeError::SlowBody],
+            "no-route" | "no-network" => &[ScrapeError::NoRoute],
+            "reset" | "closed" => &[ScrapeError::Reset],
+            "dns-no-such-host" | "dns-no-address" => &[ScrapeError::NoSuchHost],
+            "dns-server-failure" => &[ScrapeError::Resolver],
+            // Either timer may expire first.
+            "dns-silent" => &[ScrapeError::Resolver, ScrapeError::Timeout(false)],
+            "tls-expired" => &[ScrapeError::Expired],
+            "tls-unknown-authority" => &[ScrapeError::UnknownAuthority],
+            "tls-wrong-name" | "tls-wrong-name-by-name" => &[ScrapeError::WrongName],
+            "tls-to-plain-port" | "not-http" => &[ScrapeError::Scheme],
+            "tls-client-certificate" => &[ScrapeError::ClientCertificate, ScrapeError::Reset],
+            "spring-not-exposed" | "status-404" => &[ScrapeError::Status(404)],
+            "status-401" | "wrong-password" => &[ScrapeError::Status(401)],
+            "status-429" => &[ScrapeError::Status(429)],
+            "status-503" => &[ScrapeError::Status(503)],
+            "plain-to-tls-port" => &[ScrapeError::Status(400)],
+            "body-size-limit" | "sample-limit" | "label-limit" => &[ScrapeError::TooLarge],
+            "redirect-login" | "invalid-utf8" | "gzip-broken" | "half-answer" => &[ScrapeError::Malformed],
+            malformed if malformed.starts_with("malformed-") => &[ScrapeError::Malformed],
             _ => return None,
         })
     };
@@ -98,7 +98,7 @@ fn what_prometheus_really_said_becomes_the_facts_that_were_played() {
         let Some(expected) = of(job) else { continue };
         known += 1;
         for error in said {
-            assert!(expected.contains(&Scrape::of(error)), "{job}: {error}: {:?}", Scrape::of(error));
+            assert!(expected.contains(&ScrapeError::of(error)), "{job}: {error}: {:?}", ScrapeError::of(error));
         }
     }
     assert!(known >= 30, "only {known} of the recorded jobs are known here");

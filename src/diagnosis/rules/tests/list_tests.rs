@@ -46,7 +46,7 @@ fn blindness_comes_before_everything_that_follows_from_it() {
     let e = with(bad(ErrorClass::ConnectTimeout), |e| e.blind = Some("the API server does not answer".to_owned()));
     let d = expect(&e, Cause::ProbeBlind, Likely, No);
     says(&d.message, &["the API server does not answer"]);
-    // One failing backend of one is an outage and says so.
+    // A single failing backend is an outage, not blindness.
     expect_cause(&bad(ErrorClass::ConnectTimeout), Cause::Unexplained);
 }
 

@@ -32,7 +32,7 @@ fn a_lost_node_explains_its_pods() {
     };
     let d = expect(&with(bad(ErrorClass::ConnectTimeout), lost), Cause::NodeLost, Certain, No);
     says(&d.message, &["node-a", "2026-11-05T09:58:30Z", "web-1"]);
-    // The node of somebody else is nobody's cause here, and neither is one whose pods answer.
+    // A lost node without pods of this backend is not a cause, and neither is one whose pods answer.
     let other = with(bad(ErrorClass::Unreachable), |e| {
         e.nodes_not_ready = Lookup::Found(BTreeMap::from([("node-b".to_owned(), None)]));
     });
@@ -103,7 +103,7 @@ fn missing_configuration_names_the_object_and_the_key() {
         assert!(d.alternatives.iter().all(|other| other.cause != Cause::ContainerCannotStart), "{d:?}");
     }
     expect(&waiting("CreateContainerConfigError", "something else"), Cause::ConfigMissing, Likely, No);
-    // The same reason stands for a security context, which is no missing configuration.
+    // The same reason also means a bad security context, which is not missing configuration.
     let root = waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root");
     says(&expect_cause(&root, Cause::ContainerCannotStart).message, &["runAsNonRoot"]);
 }
@@ -151,7 +151,7 @@ fn an_init_container_that_fails_is_named_and_one_that_succeeded_is_not() {
     };
     let d = expect(&init(1, false), Cause::InitContainerFailing, Certain, No);
     says(&d.message, &["migrate", "web-1", "org.flywaydb.core.api.FlywayException"]);
-    // It has ended and is not started again: what is there is no previous one.
+    // It has ended and was not started again: its log is not a previous one.
     says(&d.advice, &["kubectl -n shop logs web-1 -c migrate`"]);
     expect_cause(&init(0, true), Cause::StillStarting);
 }
@@ -161,7 +161,7 @@ fn out_of_memory_is_oom_killed_with_137_and_nothing_less() {
     let d = expect(&crashed("OOMKilled", 137, None), Cause::OutOfMemory, Certain, No);
     says(&d.message, &["512Mi"]);
     says(&d.advice, &["resources.limits.memory of container app (now 512Mi)"]);
-    // 143 with OOMKilled was asked to end; 137 alone may be anybody.
+    // 143 with OOMKilled was a request to end; 137 alone may come from any process.
     expect_cause(&crashed("OOMKilled", 143, None), Cause::CrashLoop);
     expect_cause(&crashed("Error", 137, None), Cause::CrashLoop);
 }
@@ -208,7 +208,7 @@ fn a_data_source_that_was_never_configured_is_configuration_and_never_the_databa
     let d = expect(&crashed("Error", 1, Some(ANALYSIS)), Cause::CrashLoopConfig, Certain, No);
     says(&d.message, &["Failed to configure a DataSource"]);
     says(&d.advice, &["If you want an embedded database"]);
-    // Neither without the banner, of which a short message may have lost the beginning.
+    // Also without the banner, which a short message may have lost.
     let short = "Caused by: x.y.DataSourceProperties$DataSourceBeanCreationException: Failed to determine a suitable driver class";
     expect_cause(&crashed("Error", 1, Some(short)), Cause::CrashLoopConfig);
 }
@@ -230,7 +230,7 @@ fn a_database_that_cannot_be_reached_or_refuses_is_told_apart() {
     let refuses =
         "Caused by: org.postgresql.util.PSQLException: FATAL: password authentication failed for user \"web\"";
     says(&expect_cause(&crashed("Error", 1, Some(refuses)), Cause::CrashLoopDatabase).message, &["refuses it"]);
-    // Somebody else's port is nobody's database.
+    // A port in use is not a database.
     let other = "panic: dial tcp 10.0.0.5:9000: connect: connection refused";
     says(&expect_cause(&crashed("Error", 2, Some(other)), Cause::CrashLoop).message, &["10.0.0.5:9000"]);
 }

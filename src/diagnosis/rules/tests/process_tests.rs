@@ -40,14 +40,14 @@ fn a_service_that_selects_nothing_shows_both_sides() {
     let d = expect_cause(&with(e.clone(), selected), Cause::ServiceSelectsNothing);
     says(&d.advice, &["kubectl -n shop set selector service/web app=web"]);
     assert!(!d.message.contains("pod-template-hash"), "{}", d.message);
-    // Of nothing it would select the right pods.
+    // Scaled to zero, its selector would still match the right pods.
     let none = with(e.clone(), |e| {
         selected(e);
         service_of(e).selector = workload_of(e).selector.clone();
         (workload_of(e).wanted, e.pods) = (0, Lookup::Found(Vec::new()));
     });
     assert!(expect_cause(&none, Cause::ScaledToZero).alternatives.is_empty());
-    // The pods of the workload are judged by their labels where the count is not known; without them it is a guess.
+    // If the count is unknown, the labels of the workload's pods decide; without pods the finding is less certain.
     let uncounted = with(e.clone(), |e| service_of(e).selected = None);
     expect(&uncounted, Cause::ServiceSelectsNothing, Certain, No);
     let unseen = with(uncounted, |e| e.pods = Lookup::Forbidden("list pods".to_owned()));
@@ -71,7 +71,7 @@ fn a_service_port_that_leads_nowhere_is_named() {
     says(&expect(&number, Cause::ServicePortMismatch, Likely, No).advice, &["have the pods listen on 9999"]);
     let none = with(through_service(ErrorClass::Internal), |e| service_of(e).port = None);
     says(&expect_cause(&none, Cause::ServicePortMismatch).message, &["no port management"]);
-    // A declared port that is refused is no mismatch.
+    // A declared port that is refused is not a mismatch.
     assert_ne!(diagnosis(&through_service(ErrorClass::Refused)).cause, Cause::ServicePortMismatch);
 }
 
@@ -88,10 +88,10 @@ fn no_ready_endpoint_is_said_when_nothing_tells_why() {
     });
     let d = expect(&e, Cause::NoReadyEndpoints, Certain, No);
     says(&d.message, &["no ready endpoint", "answer at their own address"]);
-    // The address of a Service without endpoints refuses: that says nothing about the process, and never a restart.
+    // A Service without endpoints refuses: that says nothing about the process, and a restart does not help.
     let unknown = with(through_service(ErrorClass::Refused), unready);
     expect(&unknown, Cause::NoReadyEndpoints, Certain, No);
-    // Why they are not ready is the better news.
+    // The reason why they are not ready takes precedence.
     let database = with(through_service(ErrorClass::Refused), |e| {
         unready(e);
         down_because(e, &[("db", "DOWN")]);
@@ -145,7 +145,7 @@ fn another_management_port_is_named_whether_this_one_refuses_or_answers_404() {
     says(&d.message, &["port 8081 is refused", "on port 9090", "MANAGEMENT_SERVER_PORT=9090"]);
     let answers = with(status(404), |e| set(e, "MANAGEMENT_SERVER_PORT", "9090"));
     says(&expect_cause(&answers, Cause::WrongPort).message, &["answers 404", "9090"]);
-    // The port that is asked is the one that is set: then it is not that.
+    // The probed port is the configured one: then the port is not wrong.
     let same = with(refused(), |e| set(e, "MANAGEMENT_SERVER_PORT", "8081"));
     assert_ne!(diagnosis(&same).cause, Cause::WrongPort);
     // The application's own properties moved it: its list is there.
@@ -212,7 +212,7 @@ fn what_starts_is_waited_for_and_what_never_listened_is_restarted_once() {
     expect(&starting(301), Cause::NeverStartedListening, Likely, Once);
     let probed = with(starting(301), |e| e.vantages.push(failing("pod/web-1", ErrorClass::Refused)));
     expect(&probed, Cause::NeverStartedListening, Certain, Once);
-    // It has been restarted, or it did listen: then it is something else.
+    // It was restarted, or it did listen: then the cause is another one.
     let restarted = with(starting(301), |e| container_of(e).restarts = 1);
     expect_cause(&restarted, Cause::Unexplained);
     let listened = with(starting(301), |e| e.history.last_healthy = Some(ago(100)));
@@ -280,7 +280,7 @@ fn a_503_of_anything_but_the_actuator_is_no_dependency() {
 fn its_own_components_are_no_dependencies() {
     expect(&health(&[("diskSpace", "DOWN"), ("db", "UP")]), Cause::DiskFull, Certain, No);
     expect(&health(&[("livenessState", "DOWN")]), Cause::LivenessBroken, Certain, Once);
-    // Another's fault first: a restart would spread it.
+    // A dependency's fault first: a restart would spread it.
     let both = health(&[("db", "DOWN"), ("diskSpace", "DOWN"), ("livenessState", "DOWN")]);
     let d = expect(&both, Cause::DependencyDown, Certain, No);
     let alternatives: Vec<_> = d.alternatives.iter().map(|other| other.cause).collect();
@@ -298,7 +298,7 @@ fn out_of_service_is_on_purpose_and_unknown_is_not_well() {
         actuator_of(e).health = Some("UNKNOWN".to_owned());
     });
     expect(&unknown, Cause::HealthUnknown, Certain, No);
-    // Who did not ask for the actuator is not told of it while all is well.
+    // Without `probe.actuator` nothing is reported about it while the target passes.
     let unasked = with(unknown, |e| e.subject.wants_actuator = false);
     assert_eq!(crate::diagnosis::rules::diagnose(&unasked), None);
 }
@@ -357,7 +357,7 @@ fn a_hang_needs_a_second_silent_witness() {
     expect(&waits, Cause::DependencyDown, Likely, No);
     let unasked = with(silent(), |e| e.actuator = Lookup::NotLooked);
     expect(&unasked, Cause::Hung, Possible, Once);
-    // A timeout of the connection alone is no hang.
+    // A connect timeout alone is not a hang.
     expect_cause(&bad(ErrorClass::ConnectTimeout), Cause::Unexplained);
 }
 

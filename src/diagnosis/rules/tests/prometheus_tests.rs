@@ -74,14 +74,14 @@ fn a_container_that_runs_and_listens_no_more_is_restarted_once_and_is_never_a_fi
     says(&d.message, &["nothing listens on port 8081 any more", "pod web-1", "answered last at 2026-11-05T09:58:45Z"]);
     says(&d.advice, &["kubectl -n shop logs web-1 -c app --tail=50"]);
     assert!(!format!("{d:?}").contains("firewall"), "{d:?}");
-    // Its readiness probe takes it out of the Service: still the better news.
+    // Its readiness probe takes it out of the Service: it still takes precedence.
     let unready = with(closed.clone(), |e| {
         behind_service(e);
         service_of(e).endpoints = (0, 1);
         pod_of(e).ready = false;
     });
     expect_cause(&unready, Cause::MainPortDead);
-    // Silence is no closed port.
+    // A timeout does not mean a closed port.
     let silent = with(closed, |e| e.vantages[1] = failing("pod/web-1", ErrorClass::ConnectTimeout));
     assert_ne!(diagnosis(&silent).cause, Cause::MainPortDead);
 }
@@ -101,16 +101,16 @@ fn an_address_that_is_no_longer_the_backends_is_stale_and_not_blocked() {
             }];
         })
     };
-    // Where somebody answers, it may be another of the same job.
+    // If the old address answers, it may be another target of the same job.
     for (health, confidence) in [("down", Certain), ("up", Likely)] {
         let d = expect(&stale(health), Cause::StaleTarget, confidence, No);
         says(&d.message, &["10.1.0.3:8081", "its pods are at 10.1.0.7"]);
         says(&d.advice, &["/sd/prometheus"]);
     }
-    // One that is up at the right address makes the other a leftover.
+    // An entry that is up at the right address makes the stale one irrelevant.
     let leftover = with(stale("down"), |e| prometheus_of(e).targets = vec![scraped()]);
     assert_eq!(diagnose(&leftover), None);
-    // And one that is not is the trouble: the others of its job are others.
+    // An entry at the right address that fails is the cause: the other entries belong to other targets of its job.
     let blocked = with(stale("up"), |e| prometheus_of(e).targets = vec![down(DROPPED)]);
     expect_cause(&blocked, Cause::BlockedForPrometheus);
 }
@@ -127,7 +127,7 @@ fn what_is_new_is_given_the_time_that_a_discovery_takes() {
     expect_cause(&created(90), Cause::NotScraped);
     let scraped = conclude(&created(89)).scraped.map(|scraped| (scraped.status, scraped.reason));
     assert_eq!(scraped, Some((Truth::Unknown, Reason::NotYetScraped)));
-    // So is a pod that took another's place, unless somebody wrote the address down.
+    // A replaced pod is new too, unless its address is in a static list.
     let replaced = |is_discovered: bool, seconds: i64| {
         with(created(7200), |e| {
             pod_of(e).created = Some(ago(seconds));
@@ -137,7 +137,7 @@ fn what_is_new_is_given_the_time_that_a_discovery_takes() {
     expect_cause(&replaced(true, 30), Cause::NotYetScraped);
     says(&expect_cause(&replaced(true, 120), Cause::StaleTarget).advice, &["/service-discovery"]);
     says(&expect_cause(&replaced(false, 30), Cause::StaleTarget).advice, &["/sd/prometheus"]);
-    // What relabelling drops was discovered.
+    // A target dropped by relabelling was discovered.
     let dropped = with(created(10), |e| prometheus_of(e).dropped = true);
     expect_cause(&dropped, Cause::NotScraped);
 }
@@ -157,7 +157,7 @@ fn a_network_policy_is_named_and_one_that_admits_is_enough() {
     expect_cause(&with_policies(only_prometheus(DROPPED), &admitted), Cause::BlockedForPrometheus);
     let unknown = [policy("default-deny", Some(false), None), policy("named-ports", None, None)];
     expect_cause(&with_policies(only_prometheus(DROPPED), &unknown), Cause::BlockedForPrometheus);
-    // The same for us: dropped, not refused.
+    // The same for vigie's probe: dropped, not refused.
     let us = with_policies(bad(ErrorClass::ConnectTimeout), &[policy("default-deny", None, Some(false))]);
     says(&expect(&us, Cause::BlockedByNetworkPolicy, Certain, No).message, &["does not admit vigie"]);
     let refused = with_policies(bad(ErrorClass::Refused), &[policy("default-deny", None, Some(false))]);
@@ -197,7 +197,7 @@ fn prometheus_is_down_when_it_cannot_be_asked_or_its_last_scrape_is_older_than_t
         })
     };
     expect(&aged(31, 15_000), Cause::PrometheusDown, Certain, No);
-    // Its own interval, read from it: what is old for one is fresh for another. What is fresh is judged.
+    // The interval comes from Prometheus, so the limit differs between targets. Fresh results are judged.
     expect_cause(&aged(31, 60_000), Cause::BlockedForPrometheus);
     expect_cause(&aged(30, 15_000), Cause::BlockedForPrometheus);
 }

@@ -5,10 +5,10 @@ use crate::api::{Cause, ErrorClass, MAX_ALTERNATIVES, MAX_EVIDENCE, MAX_MESSAGE,
 use crate::diagnosis::evidence::{Ended, Evidence, Lookup, Vantage};
 use crate::diagnosis::rules::{RULES, conclude, diagnose};
 
-/// What must never be shown, in two spellings: a rule may change the case.
+/// Canary text that must never be shown, in two spellings: a rule may change the case.
 const CANARY: &str = "C4narySecret";
 
-/// Last words of many kinds, each with the canary where nothing may be told.
+/// Termination messages of many kinds, each with the canary where text must not be shown.
 const WORDS: &[&str] = &[
     "C4narySecret",
     "java.lang.IllegalStateException: C4narySecret\n\tat x.Y.z(Y.java:1)",
@@ -56,7 +56,7 @@ fn ended() -> impl Strategy<Value = Ended> {
     )
 }
 
-/// What befalls the pods.
+/// Changes to the pods.
 #[derive(Clone, Debug)]
 struct Inside {
     ready: bool,
@@ -99,7 +99,7 @@ impl Inside {
     }
 }
 
-/// What is seen from outside.
+/// Changes to the probes.
 #[derive(Clone, Debug)]
 struct Outside {
     class: Option<ErrorClass>,

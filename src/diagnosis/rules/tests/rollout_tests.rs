@@ -21,7 +21,7 @@ fn an_unfinished_rollout_is_waited_for() {
     let d = expect(&with(bad(ErrorClass::Refused), unfinished), Cause::RolloutInProgress, Likely, No);
     says(&d.message, &["Deployment web", "1 of 3 updated"]);
     says(&d.advice, &["rollout status deployment/web"]);
-    // While enough pods serve, a rollout is nothing wrong.
+    // While enough pods serve, a rollout is not a failure.
     assert_eq!(diagnose(&with(well(), unfinished)), None);
 }
 
@@ -101,7 +101,7 @@ fn one_bad_replica_needs_some_that_pass() {
     says(&d.message, &["web-2", "2 of 3 pass"]);
     says(&d.advice, &["kubectl -n shop delete pod web-2"]);
     expect(&replicas(&["web-1", "web-2", "web-3"]), Cause::Hung, Certain, Once);
-    // All pass by themselves: the way to them is broken, not one of them.
+    // All pods pass: the path to them is broken, not a replica.
     assert_ne!(diagnosis(&replicas(&[])).cause, Cause::OneReplicaBad);
 }
 
@@ -130,7 +130,7 @@ fn a_crashing_replica_has_a_cause_of_its_own() {
     assert!(d.alternatives.iter().all(|other| other.cause != Cause::OneReplicaBad));
 }
 
-/// Bad since a minute, with a template of two minutes ago, whose pods began at once.
+/// Bad for one minute, with a template of two minutes ago, whose pods started at once.
 fn after_rollout(class: ErrorClass) -> Evidence {
     with(bad(class), |e| {
         workload_of(e).template_since = Some(ago(400));
@@ -147,7 +147,8 @@ fn what_all_fails_since_a_new_template_is_undone_and_not_restarted() {
         says(&d.message, &["Deployment web", "2026-11-05T09:53:20Z", "revision 3"]);
         says(&d.advice, &["kubectl -n shop rollout undo deployment/web"]);
     }
-    // What only a restart of ours changed is not undone; nor what has no template before it, or came much earlier.
+    // No undo for a template that differs only by vigie's restart, has no previous one, or is much older than the
+    // failure.
     let restarted = with(after_rollout(ErrorClass::Reset), |e| workload_of(e).only_restarted = true);
     let first = with(after_rollout(ErrorClass::Reset), |e| workload_of(e).revision = Some((1, false)));
     let old = with(after_rollout(ErrorClass::Reset), |e| workload_of(e).template_since = Some(ago(7200)));

@@ -1,4 +1,4 @@
-//! Small pieces of evidence, put together by the tests: a healthy backend, and what may befall it.
+//! Builders of evidence for the tests: a healthy backend and its failures.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::diagnosis::evidence::{
 };
 use crate::diagnosis::rules::diagnose;
 
-/// When it was gathered.
+/// Time of gathering.
 pub(super) fn now() -> Timestamp {
     "2026-11-05T10:00:00Z".parse().unwrap()
 }
 
-/// So many seconds before it was gathered.
+/// This many seconds before it was gathered.
 pub(super) fn ago(seconds: i64) -> Timestamp {
     now() - SignedDuration::from_secs(seconds)
 }
@@ -47,7 +47,7 @@ pub(super) fn passing(name: &str) -> Vantage {
     }
 }
 
-/// A vantage that fails in this way.
+/// A vantage that fails with this class.
 pub(super) fn failing(name: &str, class: ErrorClass) -> Vantage {
     let (phase, any_byte) = match class {
         ErrorClass::DNSNotFound | ErrorClass::DNSFailure | ErrorClass::DNSTimeout => (Phase::Resolve, false),
@@ -74,12 +74,12 @@ pub(super) fn failing(name: &str, class: ErrorClass) -> Vantage {
     }
 }
 
-/// A vantage that was answered with this status.
+/// A vantage that got this HTTP status.
 pub(super) fn answered(name: &str, status: u16) -> Vantage {
     Vantage { http_status: Some(status), ..failing(name, ErrorClass::HTTPStatus) }
 }
 
-/// A pod that runs and is ready since two hours.
+/// A pod that has been ready for two hours.
 pub(super) fn pod(name: &str) -> Pod {
     let container = Container {
         name: "app".to_owned(),
@@ -104,7 +104,7 @@ pub(super) fn pod(name: &str) -> Pod {
     }
 }
 
-/// What Prometheus scrapes, and is up.
+/// A target that Prometheus scrapes, and that is up.
 pub(super) fn scraped() -> ScrapeTarget {
     ScrapeTarget {
         url: "http://10.1.0.7:8081/actuator/prometheus".to_owned(),
@@ -119,7 +119,7 @@ pub(super) fn scraped() -> ScrapeTarget {
     }
 }
 
-/// The same, down with these words.
+/// The same target, down with this error.
 pub(super) fn down(error: &str) -> ScrapeTarget {
     ScrapeTarget { health: "down".to_owned(), last_error: error.to_owned(), samples: None, ..scraped() }
 }
@@ -142,7 +142,7 @@ pub(super) fn actuator() -> Actuator {
     }
 }
 
-/// A backend that is well, seen by everybody: its metrics page is the target.
+/// A healthy backend with complete evidence: its metrics page is the target.
 pub(super) fn well() -> Evidence {
     let workload = Workload {
         wanted: 1,
@@ -193,22 +193,22 @@ fn subject() -> Subject {
     }
 }
 
-/// The same, bad since a minute: our probe and Prometheus fail in this way.
+/// The same backend, bad for a minute: the probe and Prometheus fail with this class.
 pub(super) fn bad(class: ErrorClass) -> Evidence {
     let mut e = failed(failing("target", class));
     if matches!(class, ErrorClass::Refused | ErrorClass::ConnectTimeout | ErrorClass::Unreachable) {
-        // What cannot be connected to has no actuator either.
+        // Without a connection the actuator does not answer either.
         e.actuator = Lookup::Found(Actuator { base: actuator().base, base_error: Some(class), ..Actuator::default() });
     }
     e
 }
 
-/// The same, answered with this status.
+/// The same backend, which answers with this status.
 pub(super) fn status(status: u16) -> Evidence {
     failed(answered("target", status))
 }
 
-/// Bad since a minute, with this view of the target.
+/// Bad for a minute, with this vantage of the target.
 pub(super) fn failed(target: Vantage) -> Evidence {
     let mut e = well();
     e.vantages = vec![target];
@@ -218,18 +218,18 @@ pub(super) fn failed(target: Vantage) -> Evidence {
     e
 }
 
-/// Our probe is fine, Prometheus says this.
+/// The probe passes, Prometheus reports this error.
 pub(super) fn only_prometheus(error: &str) -> Evidence {
     with(well(), |e| prometheus_of(e).targets = vec![down(error)])
 }
 
-/// The evidence, changed.
+/// The evidence after a change.
 pub(super) fn with(mut e: Evidence, change: impl FnOnce(&mut Evidence)) -> Evidence {
     change(&mut e);
     e
 }
 
-/// What is found, to be changed.
+/// The found value, to be changed.
 pub(super) fn found<T>(lookup: &mut Lookup<T>) -> &mut T {
     match lookup {
         Lookup::Found(found) => found,
@@ -275,7 +275,7 @@ pub(super) fn waits(e: &mut Evidence, reason: &str, message: &str) {
     pod.containers[0].waiting = Some((reason.to_owned(), message.to_owned()));
 }
 
-/// A container in CrashLoopBackOff that ended so.
+/// A container in CrashLoopBackOff with this termination.
 pub(super) fn crashed(reason: &str, exit_code: i32, message: Option<&str>) -> Evidence {
     with(bad(ErrorClass::Refused), |e| {
         waits(e, "CrashLoopBackOff", "back-off 20s restarting failed container");
@@ -298,7 +298,7 @@ pub(super) fn warn(e: &mut Evidence, reason: &str, note: &str) {
     found(&mut e.events).push(warning);
 }
 
-/// A Service before the pod, with its endpoint.
+/// A Service in front of the pod, with its endpoint.
 pub(super) fn behind_service(e: &mut Evidence) {
     e.subject.service = Some(("web".to_owned(), "management".to_owned()));
     e.service = Lookup::Found(Service {
@@ -318,13 +318,13 @@ pub(super) fn service_of(e: &mut Evidence) -> &mut Service {
     found(&mut e.service)
 }
 
-/// The diagnosis, which there has to be.
+/// The diagnosis; fails without one.
 #[track_caller]
 pub(super) fn diagnosis(e: &Evidence) -> Diagnosis {
     diagnose(e).expect("something is wrong")
 }
 
-/// The diagnosis has this cause, this confidence, and this answer to whether a restart helps.
+/// Asserts cause, confidence and `restart_helps` of the diagnosis.
 #[track_caller]
 pub(super) fn expect(e: &Evidence, cause: Cause, confidence: Confidence, restart: RestartHelps) -> Diagnosis {
     let diagnosis = diagnosis(e);
@@ -336,7 +336,7 @@ pub(super) fn expect(e: &Evidence, cause: Cause, confidence: Confidence, restart
     diagnosis
 }
 
-/// The diagnosis has this cause.
+/// Asserts the cause of the diagnosis.
 #[track_caller]
 pub(super) fn expect_cause(e: &Evidence, cause: Cause) -> Diagnosis {
     let diagnosis = diagnosis(e);
@@ -344,7 +344,7 @@ pub(super) fn expect_cause(e: &Evidence, cause: Cause) -> Diagnosis {
     diagnosis
 }
 
-/// The text has all of these words.
+/// Asserts that the text contains all of these words.
 #[track_caller]
 pub(super) fn says(text: &str, words: &[&str]) {
     for word in words {

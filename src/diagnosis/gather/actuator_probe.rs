@@ -1,5 +1,5 @@
-//! What is asked beside the target: the actuator, under whatever path it may be, and the main port of an application
-//! whose management port is the target. Same host, same credentials.
+//! Probes the actuator, under its configured or probable path, and the main port of an application whose management
+//! port is the target. Uses the target's host and credentials.
 
 use std::collections::BTreeMap;
 
@@ -7,51 +7,50 @@ use futures::future::join_all;
 use jiff::Timestamp;
 
 use super::vantages::vantage;
-use super::{actuator, network};
+use super::{actuator, service};
 use crate::api::ActuatorProbe;
 use crate::diagnosis::evidence::{Actuator, EnvValue, Evidence, Lookup, Pod, Vantage};
 use crate::probe::actuator::{Links, Reading, read};
 use crate::probe::{HttpOptions, Outcome, Prober, Request, Scheme};
 
-/// Where Spring Boot puts it (management.endpoints.web.base-path).
-const USUAL_BASE: &str = "/actuator";
-/// The port of Spring Boot's main server (server.port).
-const USUAL_MAIN_PORT: u16 = 8080;
-/// How many other paths are tried when there is none.
-const MOST_TRIED: usize = 6;
-/// Settings that put something before every path.
+/// Spring Boot's default base path (management.endpoints.web.base-path).
+const DEFAULT_BASE: &str = "/actuator";
+/// Spring Boot's default main port (server.port).
+const DEFAULT_MAIN_PORT: u16 = 8080;
+/// Maximum number of other paths that are tried after a 404.
+const MAX_OTHER_PATHS: usize = 6;
+/// Settings that prefix every path.
 const CONTEXTS: [&str; 3] = ["MANAGEMENT_SERVER_BASE_PATH", "SERVER_SERVLET_CONTEXT_PATH", "SPRING_WEBFLUX_BASE_PATH"];
-/// The setting that moves the actuator.
+/// The setting for the actuator's base path.
 const BASE: &str = "MANAGEMENT_ENDPOINTS_WEB_BASE_PATH";
 
-/// What was seen beside the target.
+/// Result of the additional probes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct ActuatorResult {
     /// `health`, where `probe.actuator` asks for it, and `main`.
     pub vantages: Vec<Vantage>,
-    /// What the actuator said.
+    /// Answers of the actuator.
     pub actuator: Lookup<Actuator>,
 }
 
-/// Whether something is wrong that an actuator could explain; where `probe.actuator` asks for its health, it is read in
-/// any case.
-pub fn is_worth_asking(evidence: &Evidence) -> bool {
+/// Whether to probe the actuator: a probe or a scrape fails, or `probe.actuator` asks for its health.
+pub fn needs_actuator(evidence: &Evidence) -> bool {
     let scraped = evidence.prometheus.found();
     evidence.subject.wants_actuator
         || evidence.vantages.iter().any(|vantage| !vantage.ok)
         || scraped.is_some_and(|scraped| scraped.targets.iter().any(|target| target.health == "down"))
 }
 
-/// Asks beside the target what `like` asks of it; `spec` is `probe.actuator`. Takes two timeouts at most. Nothing is
-/// asked of what does not speak HTTP.
-pub async fn beside(
+/// Probes the actuator and the main port with the settings of `like`, the target's request; `spec` is `probe.actuator`.
+/// Takes at most two timeouts. Does nothing for a target that does not speak HTTP.
+pub async fn probe_actuator(
     prober: &Prober,
     spec: Option<&ActuatorProbe>,
     evidence: &Evidence,
     like: &Request,
     now: Timestamp,
-) -> Beside {
-    let Some(request) = of_actuator(spec, evidence, like) else { return Beside::default() };
+) -> ActuatorResult {
+    let Some(request) = of_actuator(spec, evidence, like) else { return ActuatorResult::default() };
     let is_bad = evidence.vantages.iter().any(|vantage| !vantage.ok);
     let base = base_path(spec, evidence);
     let main = main_port(evidence, like);
@@ -67,7 +66,7 @@ pub async fn beside(
         _ => BTreeMap::new(),
     };
     let seen = Actuator { tried, ..actuator(reading) };
-    Beside { vantages: health.into_iter().chain(main).collect(), actuator: Lookup::Found(seen) }
+    ActuatorResult { vantages: health.into_iter().chain(main).collect(), actuator: Lookup::Found(seen) }
 }
 
 fn health(reading: &Reading, request: &Request, now: Timestamp) -> Vantage {
@@ -75,8 +74,8 @@ fn health(reading: &Reading, request: &Request, now: Timestamp) -> Vantage {
     vantage("health", request, &outcome, now)
 }
 
-/// The request for the actuator: at its own port where the spec or the settings name one, which a Service need not
-/// have, so that a pod is asked there.
+/// The request for the actuator. If the spec or the settings name a separate port, it goes to a pod: the Service may
+/// lack that port.
 fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request) -> Option<Request> {
     let given = spec.and_then(|spec| spec.port).and_then(|port| u16::try_from(port).ok());
     let is_http = matches!(like.target.scheme, Scheme::Http | Scheme::Https);
@@ -89,8 +88,8 @@ fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request
     }
     let set = setting(evidence, "MANAGEMENT_SERVER_PORT").and_then(|port| port.trim().parse().ok());
     let port = given.or(set).filter(|port| *port > 0);
-    // Behind a Service the port of the target has another number in the pods.
-    let own = serving(evidence).next().and_then(|pod| Some((pod, network::port(evidence, None, pod)?)));
+    // Behind a Service the port of the target may have another number in the pods.
+    let own = serving(evidence).next().and_then(|pod| Some((pod, service::pod_port(evidence, None, pod)?)));
     if let Some(port) = port.filter(|port| *port != like.target.port && own.is_none_or(|(_, own)| own != *port)) {
         request.target.port = port;
         if let Some(address) = serving(evidence).find_map(|pod| pod.addresses.first()) {
@@ -107,12 +106,12 @@ fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request
     Some(request)
 }
 
-/// A Service leads to pods that are ready, and none is: whoever wants to know why has to ask them.
+/// Whether the target is a Service without ready pods: then the actuator is probed at a pod's own address.
 fn leads_nowhere(evidence: &Evidence) -> bool {
     evidence.subject.service.is_some() && serving(evidence).all(|pod| !pod.ready)
 }
 
-/// Where the actuator is, by the spec, else by the path of the target, else where Spring Boot puts it.
+/// The actuator's base path: from the spec, else from the target's path, else Spring Boot's default.
 fn base_path(spec: Option<&ActuatorProbe>, evidence: &Evidence) -> String {
     if let Some(spec) = spec {
         return spec.base_path().to_owned();
@@ -121,18 +120,18 @@ fn base_path(spec: Option<&ActuatorProbe>, evidence: &Evidence) -> String {
     let endpoint = ["/prometheus", "/health"].iter().find_map(|end| path.find(end));
     match endpoint.map(|at| &path[..at]) {
         Some(base) if !base.is_empty() => base.to_owned(),
-        _ => USUAL_BASE.to_owned(),
+        _ => DEFAULT_BASE.to_owned(),
     }
 }
 
-/// Other base paths that the settings speak for, and the root; never `known`, which was asked.
+/// Other base paths that the settings suggest, and the root; never `known`, which was probed already.
 fn candidates(evidence: &Evidence, known: &str) -> Vec<String> {
     let part = |text: &str| {
         let text = text.trim().trim_matches('/');
         if text.is_empty() { String::new() } else { format!("/{text}") }
     };
     let contexts = CONTEXTS.iter().filter_map(|name| setting(evidence, name)).map(part).chain([String::new()]);
-    let bases: Vec<String> = setting(evidence, BASE).map(part).into_iter().chain([USUAL_BASE.to_owned()]).collect();
+    let bases: Vec<String> = setting(evidence, BASE).map(part).into_iter().chain([DEFAULT_BASE.to_owned()]).collect();
     let mut paths: Vec<String> = Vec::new();
     for context in contexts {
         for base in bases.iter().map(|base| format!("{context}{base}")).chain([context.clone()]) {
@@ -142,11 +141,12 @@ fn candidates(evidence: &Evidence, known: &str) -> Vec<String> {
             }
         }
     }
-    paths.truncate(MOST_TRIED);
+    paths.truncate(MAX_OTHER_PATHS);
     paths
 }
 
-/// What the actuator's list answers under other paths. Only a list is a list: a home page also answers 200.
+/// The status of the actuator's link list under other paths. A 200 counts only with a link list: a home page also
+/// answers 200.
 async fn try_others(prober: &Prober, like: &Request, paths: Vec<String>) -> BTreeMap<String, u16> {
     let tried = paths.into_iter().map(async |path| {
         let mut request = like.clone();
@@ -159,7 +159,7 @@ async fn try_others(prober: &Prober, like: &Request, paths: Vec<String>) -> BTre
         let status = seen.http_status?;
         let tells = match status {
             200..=299 => is_list,
-            // Somebody guards it, so that it exists; the root is guarded for its own sake.
+            // A protected path exists; the root may be protected without an actuator.
             401 | 403 => path != "/",
             _ => true,
         };
@@ -168,13 +168,13 @@ async fn try_others(prober: &Prober, like: &Request, paths: Vec<String>) -> BTre
     join_all(tried).await.into_iter().flatten().collect()
 }
 
-/// The main port of an application whose management port is the target: whether anything accepts a connection there.
-/// Nobody guesses one that the pods do not declare.
+/// A TCP probe of the main port, for an application whose management port is the target. A port that the pods do not
+/// declare is not probed.
 fn main_port(evidence: &Evidence, like: &Request) -> Option<Request> {
     let pod = serving(evidence).next()?;
-    let own = network::port(evidence, None, pod).unwrap_or(like.target.port);
+    let own = service::pod_port(evidence, None, pod).unwrap_or(like.target.port);
     let managed: u16 = setting(evidence, "MANAGEMENT_SERVER_PORT")?.trim().parse().ok()?;
-    let main = setting(evidence, "SERVER_PORT").and_then(|port| port.trim().parse().ok()).unwrap_or(USUAL_MAIN_PORT);
+    let main = setting(evidence, "SERVER_PORT").and_then(|port| port.trim().parse().ok()).unwrap_or(DEFAULT_MAIN_PORT);
     let declared = pod.containers.iter().flat_map(|container| &container.ports).any(|(_, port)| *port == main);
     if managed != own || main == own || !declared {
         return None;
@@ -194,7 +194,7 @@ fn serving(evidence: &Evidence) -> impl Iterator<Item = &Pod> {
     evidence.pods.found().into_iter().flatten().filter(serves)
 }
 
-/// A setting's value in the first container that has it.
+/// The setting's value in the first container that has it.
 fn setting<'a>(evidence: &'a Evidence, name: &str) -> Option<&'a str> {
     let containers = evidence.pods.found().into_iter().flatten().flat_map(|pod| &pod.containers);
     containers.into_iter().find_map(|container| match container.values.get(name) {

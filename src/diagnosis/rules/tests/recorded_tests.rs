@@ -1,4 +1,4 @@
-//! What backends in real pods did that nobody had thought of.
+//! Unexpected behaviour of backends in real pods.
 
 use super::scene::*;
 use crate::api::Confidence::{Certain, Likely};
@@ -6,7 +6,7 @@ use crate::api::RestartHelps::{No, Once};
 use crate::api::{Cause, ErrorClass};
 use crate::diagnosis::evidence::{Actuator, Container, Ended, Evidence, Lookup};
 
-/// Runs since so short a while, refuses, and was never healthy.
+/// Started recently, refuses, and was never healthy.
 fn young() -> Evidence {
     with(bad(ErrorClass::Refused), |e| {
         e.history.last_healthy = None;
@@ -40,7 +40,7 @@ fn what_has_ended_is_not_starting_not_even_as_an_alternative() {
     });
     let d = expect(&ended, Cause::CrashLoop, Likely, No);
     assert!(d.alternatives.is_empty(), "{d:#?}");
-    // Its log is that of the container that is there; `--previous` would find none.
+    // The log belongs to the present container; `--previous` would find none.
     says(&d.advice, &["kubectl -n shop logs web-1 -c app`"]);
     let backs_off = with(crashed("Error", 1, None), |e| e.history.last_healthy = None);
     says(&expect_cause(&backs_off, Cause::CrashLoop).advice, &["kubectl -n shop logs web-1 -c app --previous`"]);
@@ -48,7 +48,7 @@ fn what_has_ended_is_not_starting_not_even_as_an_alternative() {
 
 #[test]
 fn who_answers_anything_has_started() {
-    // What a caller outside the cluster knows: that something came, and not which status.
+    // A caller outside the cluster sees that bytes came, but no status.
     let answered = with(young(), |e| {
         e.vantages = vec![failing("target", ErrorClass::HTTPStatus)];
         e.actuator = Lookup::NotLooked;
@@ -71,12 +71,12 @@ fn a_health_page_that_waits_for_a_database_is_explained_without_an_answer() {
     let d = expect(&waits, Cause::DependencyDown, Likely, No);
     says(&d.message, &["nothing within 5 s", "its database"]);
     says(&d.advice, &["set env deployment/web -c app SPRING_DATASOURCE_HIKARI_CONNECTIONTIMEOUT=1000`"]);
-    // The page of the metrics is another one.
+    // The metrics page has another path.
     let metrics = with(bad(ErrorClass::FirstByteTimeout), |_| {});
     expect_cause(&metrics, Cause::SlowMetrics);
 }
 
-/// Each pod is a target of its own, and none is called so.
+/// Each pod is a target, and no vantage is named `target`.
 fn of_pods(class: ErrorClass) -> Evidence {
     with(bad(class), |e| e.vantages = vec![failing("pod/web-1", class)])
 }
@@ -93,7 +93,7 @@ fn where_each_pod_is_a_target_they_are_judged_as_one_would_be() {
     says(&d.message, &[PAGE]);
     let broken = with(of_pods(ErrorClass::Exposition), |e| e.vantages[0].broken_at = Some((3, 120)));
     says(&expect(&broken, Cause::MalformedMetrics, Certain, No).message, &["line 3"]);
-    // One that passes is enough for the target, and not for the workload.
+    // One passing pod is enough for the target, but not for the workload.
     let one = with(of_pods(ErrorClass::FirstByteTimeout), |e| {
         found(&mut e.pods).push(pod("web-2"));
         e.vantages.push(passing("pod/web-2"));
@@ -118,7 +118,7 @@ fn a_health_page_at_a_port_that_the_service_lacks_is_no_dead_backend() {
 
 #[test]
 fn an_actuator_behind_the_services_port_is_no_management_port_of_its_own() {
-    // The Service has it at 80, the pods at 8081.
+    // The Service's port is 80, the pods' port 8081.
     let behind = |e: &mut Evidence| {
         behind_service(e);
         (e.subject.path, e.subject.port) = ("/metrics".to_owned(), 80);

@@ -1,10 +1,10 @@
-//! The conditions of a backend that come from its evidence (docs/api.md).
+//! The conditions of a backend that follow from its evidence (docs/design/api.md).
 
-use super::answer::page_passes;
 use super::prometheus::is_up;
-use super::scrape::is_stale;
-use super::seen::{pods, target};
-use super::words::workload_name;
+use super::queries::{pods, target};
+use super::response::page_passes;
+use super::scrape_error::is_stale;
+use super::text::workload_name;
 use super::{Finding, findings};
 use crate::api::{Cause, Reason, Truth};
 use crate::diagnosis::evidence::{Evidence, Lookup};
@@ -12,22 +12,22 @@ use crate::diagnosis::evidence::{Evidence, Lookup};
 /// One condition: status, reason and message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conclusion {
-    /// Whether it is so.
+    /// `status` of the condition.
     pub status: Truth,
-    /// Why, in one word: the cause when it is not so.
+    /// `reason` of the condition: the cause when it is False.
     pub reason: Reason,
-    /// Why, in a sentence.
+    /// `message` of the condition.
     pub message: String,
 }
 
-/// What the evidence says of each part; `None` where nobody asked, and the condition is absent.
+/// The conditions of a backend; `None` where the spec does not ask for that part, and the condition is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conclusions {
     /// `MetricsExposed`: the metrics page can be scraped.
     pub metrics_exposed: Option<Conclusion>,
     /// `Scraped`: Prometheus scrapes it, and gets samples.
     pub scraped: Option<Conclusion>,
-    /// `WorkloadHealthy`: the pods behind it are well.
+    /// `WorkloadHealthy`: the pods behind it are healthy.
     pub workload_healthy: Option<Conclusion>,
 }
 
@@ -45,7 +45,7 @@ fn conclusion(status: Truth, reason: Reason, message: impl Into<String>) -> Conc
     Conclusion { status, reason, message: message.into() }
 }
 
-/// Causes of a page that is not as it should be; between them stands nothing else in the order of causes.
+/// Causes of a bad metrics page; they are contiguous in the order of causes.
 fn is_about_metrics(cause: Cause) -> bool {
     (Cause::SlowMetrics..=Cause::MetricMissing).contains(&cause)
 }
@@ -58,7 +58,7 @@ fn is_about_workload(cause: Cause) -> bool {
     (Cause::ScaledToZero..=Cause::OneReplicaBad).contains(&cause) || cause == Cause::StillStarting
 }
 
-/// The finding that is about this part, else the diagnosis itself.
+/// The first finding about this part, else the first finding of all.
 fn because(findings: &[Finding], is_about: fn(Cause) -> bool, otherwise: &str) -> Conclusion {
     let found = findings.iter().find(|finding| is_about(finding.cause)).or_else(|| findings.first());
     match found {
@@ -68,7 +68,7 @@ fn because(findings: &[Finding], is_about: fn(Cause) -> bool, otherwise: &str) -
 }
 
 fn metrics_exposed(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
-    // Blind, or not probed yet: nothing is known of the page.
+    // Probes are blind, or there was none yet: the state of the page is unknown.
     let passes = page_passes(e).filter(|_| e.subject.wants_metrics && e.blind.is_none())?;
     Some(if passes {
         conclusion(Truth::True, Reason::Exposed, "the metrics page can be scraped")

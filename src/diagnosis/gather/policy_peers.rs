@@ -1,4 +1,4 @@
-//! Who may reach the pods: NetworkPolicies, and the peers that they are asked about.
+//! Reads NetworkPolicies and the peers that they are evaluated for: Prometheus and vigie.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,47 +9,48 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 
-use super::look::Place;
-use super::policies::{self, Peer};
-use super::read::Reader;
+use super::namespace_reader::NamespaceReader;
+use super::network_policies::{self, Peer};
+use super::reader::Reader;
 use super::{prometheus, service};
 use crate::diagnosis::evidence::{Evidence, Lookup, Pod, Policy, Prometheus};
 
-/// How many NetworkPolicies of a namespace are looked at.
-const MOST_POLICIES: u32 = 200;
-/// How many of Prometheus' own pods: replicas of one have the same labels.
-const MOST_PEERS: usize = 4;
+/// Maximum number of NetworkPolicies of a namespace.
+const MAX_POLICIES: u32 = 200;
 
-/// Where Prometheus' connections come from, as far as the cluster knows.
+/// Maximum number of Prometheus' pods: replicas have the same labels.
+const MAX_PEERS: usize = 4;
+
+/// The sources of Prometheus' connections, as far as the cluster shows them.
 #[derive(Debug, Default)]
-pub(super) struct Origin {
+pub(super) struct PrometheusPods {
     pub(super) addresses: Vec<IpAddr>,
     pods: Vec<Peer>,
     pub(super) missing: Vec<String>,
 }
 
-impl Place<'_> {
-    /// The NetworkPolicies of the namespace, when there are pods that they can select.
+impl NamespaceReader<'_> {
+    /// The NetworkPolicies of the namespace; not read without pods.
     pub(super) async fn network_policies(&self, pods: &[Pod]) -> Lookup<Vec<NetworkPolicy>> {
         if pods.is_empty() {
             return Lookup::NotLooked;
         }
-        self.reader.list(self.namespace, &ListParams::default().limit(MOST_POLICIES)).await
+        self.reader.list(self.namespace, &ListParams::default().limit(MAX_POLICIES)).await
     }
 
-    /// The pods behind the Service that Prometheus' URL names, if it names one; their labels, and those of their
-    /// namespace, are read where `all` ask for them.
-    pub(super) async fn origin(&self, url: Option<&str>, all: &[NetworkPolicy]) -> Origin {
-        let Some((name, namespace)) = url.and_then(prometheus::service_of) else { return Origin::default() };
+    /// The pods behind the Service in Prometheus' URL, if it names one. Their labels, and those of their namespace, are
+    /// read only if policies in `all` need them.
+    pub(super) async fn prometheus_pods(&self, url: Option<&str>, all: &[NetworkPolicy]) -> PrometheusPods {
+        let Some((name, namespace)) = url.and_then(prometheus::service_of) else { return PrometheusPods::default() };
         let params = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
         let slices: Lookup<Vec<EndpointSlice>> = self.reader.list(&namespace, &params).await;
         let mut missing: Vec<String> = slices.missing().map(str::to_owned).into_iter().collect();
         let (addresses, names) = service::endpoints(slices.found().map(Vec::as_slice).unwrap_or_default());
         if all.is_empty() {
-            return Origin { addresses: addresses.into_iter().collect(), pods: Vec::new(), missing };
+            return PrometheusPods { addresses: addresses.into_iter().collect(), pods: Vec::new(), missing };
         }
         let labels = namespace_labels(self.reader, &namespace, all).await;
-        let read = names.iter().take(MOST_PEERS).map(async |name| {
+        let read = names.iter().take(MAX_PEERS).map(async |name| {
             let pod: Lookup<v1::Pod> = self.reader.get(&namespace, name).await;
             let missing = pod.missing().map(str::to_owned);
             (pod.found().map(|pod| peer(pod, &namespace, labels.clone())), missing)
@@ -60,17 +61,17 @@ impl Place<'_> {
             missing.extend(why.filter(|why| !missing.contains(why)));
         }
         if pods.is_empty() && !addresses.is_empty() {
-            // Its namespace and its addresses are known all the same.
+            // Namespace and addresses are known from the EndpointSlices.
             let addresses = addresses.iter().copied().collect();
             pods.push(Peer::Pod { namespace, namespace_labels: labels, labels: None, addresses });
         }
-        Origin { addresses: addresses.into_iter().collect(), pods, missing }
+        PrometheusPods { addresses: addresses.into_iter().collect(), pods, missing }
     }
 }
 
-/// The labels of a namespace, when any policy asks for more than its name.
+/// The labels of a namespace; read only if a policy selects by more than its name.
 async fn namespace_labels(reader: &Reader, name: &str, all: &[NetworkPolicy]) -> Option<BTreeMap<String, String>> {
-    if !policies::ask_for_namespaces(all) {
+    if !network_policies::need_namespace_labels(all) {
         return None;
     }
     let found: Lookup<v1::Namespace> = reader.get_global(name).await;
@@ -83,10 +84,10 @@ fn peer(pod: &v1::Pod, namespace: &str, namespace_labels: Option<BTreeMap<String
     Peer::Pod { namespace: namespace.to_owned(), namespace_labels, labels, addresses }
 }
 
-/// A pod of ours by its name, to ask NetworkPolicies about; `None` when it cannot be read.
+/// vigie's own pod as a peer for NetworkPolicies; `None` when it cannot be read.
 pub async fn own_pod(client: kube::Client, namespace: &str, name: &str) -> Option<Peer> {
     let reader = Reader::new(client);
-    // Listed by its name: whoever leads may list pods there, and need not be allowed to get them, too.
+    // A list with a field selector: the leader may list pods in its namespace, but may lack permission to get them.
     let of_us = ListParams::default().fields(&format!("metadata.name={name}"));
     let (pods, labels) =
         tokio::join!(reader.list::<v1::Pod>(namespace, &of_us), reader.get_global::<v1::Namespace>(namespace));
@@ -95,38 +96,26 @@ pub async fn own_pod(client: kube::Client, namespace: &str, name: &str) -> Optio
     Some(peer(pod, namespace, labels))
 }
 
-/// The policies that select the pods, and whom they admit to the port that the target leads to.
-pub(super) fn judge(
+/// Evaluates the policies that select the pods, for Prometheus and for vigie.
+pub(super) fn evaluate(
     all: Lookup<Vec<NetworkPolicy>>,
     evidence: &Evidence,
     pods_port: Option<&str>,
-    origin: &Origin,
+    prometheus_pods: &PrometheusPods,
     us: &[Peer],
 ) -> Lookup<Vec<Policy>> {
     let pods = evidence.pods.found().map(Vec::as_slice).unwrap_or_default();
     let declared = evidence.subject.prometheus_source.as_deref().and_then(|cidr| cidr.parse().ok());
     let outside: Vec<Peer> = declared.map(Peer::Network).into_iter().collect();
     let scraped = evidence.prometheus.found();
-    let prometheus = if origin.pods.is_empty() { &outside } else { &origin.pods };
-    let our_port = |pod: &Pod| port(evidence, pods_port, pod);
+    let prometheus = if prometheus_pods.pods.is_empty() { &outside } else { &prometheus_pods.pods };
+    let our_port = |pod: &Pod| service::pod_port(evidence, pods_port, pod);
     let their_port = |pod: &Pod| scraped.and_then(|scraped| scraped_port(scraped, pod)).or_else(|| our_port(pod));
-    all.map(|all| policies::policies(&all, pods, (prometheus, &their_port), (us, &our_port)))
+    all.map(|all| network_policies::policies(&all, pods, (prometheus, &their_port), (us, &our_port)))
 }
 
-/// The port of a pod that the target leads to.
-pub(super) fn port(evidence: &Evidence, pods_port: Option<&str>, pod: &Pod) -> Option<u16> {
-    let of_service = evidence.service.found().and_then(|service| service.port.as_ref()).map(|(_, port)| port.as_str());
-    if let Some(port) = of_service.or(pods_port) {
-        return service::port_of(pod, port);
-    }
-    // Behind a URL the port may be another one, unless the pods declare the same.
-    let wanted = evidence.subject.port;
-    let declares = pod.containers.iter().flat_map(|container| &container.ports).any(|(_, number)| *number == wanted);
-    (evidence.subject.service.is_none() && declares).then_some(wanted)
-}
-
-/// The port at which Prometheus scrapes this very pod.
+/// The port at which Prometheus scrapes this pod.
 fn scraped_port(prometheus: &Prometheus, pod: &Pod) -> Option<u16> {
-    let places = prometheus.targets.iter().filter_map(|target| prometheus::place(&target.url));
+    let places = prometheus.targets.iter().filter_map(|target| prometheus::host_and_port(&target.url));
     places.filter(|(host, _)| host.parse().is_ok_and(|host| pod.addresses.contains(&host))).find_map(|(_, port)| port)
 }

@@ -1,43 +1,45 @@
-//! Connections that are taken and not answered: a hang, or only a slow metrics page.
+//! Connections that are accepted and not answered: a hang, or only a slow metrics page.
 
 use super::Finding;
 use super::process::thread_dump;
+use super::queries::{actuator, answers, closest, fails, is_target, own_page, pods, probe_fact, target, vantage};
 use super::rollout::rollout_fact;
-use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{actuator, answers, closest, fails, is_target, own_page, pods, seen_by_us, target, vantage};
-use super::words::url;
+use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
+use super::text::url;
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Actuator, Evidence, Lookup};
 
-/// What a second witness of the same process says.
-enum Witness {
+/// The result of a second probe of the same process.
+enum SecondProbe {
     /// It answers: the process lives.
     Answers,
-    /// It is silent too; what it is.
+    /// It does not answer either; the fact.
     Silent(String),
-    /// Nobody asked it.
-    Unasked,
+    /// There was no second probe.
+    NotAsked,
 }
 
-/// The liveness group, else the link list: neither waits for a database.
-fn witness(actuator: &Actuator) -> Witness {
+/// The second probe is the liveness group, else the link list: neither waits for a database.
+fn second_probe(actuator: &Actuator) -> SecondProbe {
     const SILENT: &[ErrorClass] =
         &[ErrorClass::FirstByteTimeout, ErrorClass::ConnectTimeout, ErrorClass::BodyTimeout, ErrorClass::Reset];
     let base = url(&actuator.base);
     match (&actuator.liveness, actuator.base_status, actuator.base_error) {
-        (Some(Ok(_)), ..) | (_, Some(_), _) => Witness::Answers,
+        (Some(Ok(_)), ..) | (_, Some(_), _) => SecondProbe::Answers,
         (Some(Err(class)), ..) if SILENT.contains(class) => {
-            Witness::Silent(format!("its liveness page is silent too ({class})"))
+            SecondProbe::Silent(format!("its liveness page is silent too ({class})"))
         }
-        (_, None, Some(class)) if SILENT.contains(&class) => Witness::Silent(format!("{base} is silent too ({class})")),
-        (None, None, None) => Witness::Silent(format!("{base} gives no answer")),
-        _ => Witness::Unasked,
+        (_, None, Some(class)) if SILENT.contains(&class) => {
+            SecondProbe::Silent(format!("{base} is silent too ({class})"))
+        }
+        (None, None, None) => SecondProbe::Silent(format!("{base} gives no answer")),
+        _ => SecondProbe::NotAsked,
     }
 }
 
 pub(super) fn hung(e: &Evidence) -> Option<Finding> {
     let closest = closest(e);
-    // A full queue of connections turns the later ones into timeouts of their own.
+    // A full backlog turns later connections into connect timeouts.
     let silent = |class| matches!(class, ErrorClass::FirstByteTimeout | ErrorClass::ConnectTimeout);
     let all_silent = closest.iter().all(|vantage| !vantage.ok && vantage.error_class.is_some_and(silent));
     let connected = closest.iter().find(|vantage| vantage.error_class == Some(ErrorClass::FirstByteTimeout))?;
@@ -51,27 +53,27 @@ pub(super) fn hung(e: &Evidence) -> Option<Finding> {
         "it accepts connections and sends no byte: its threads wait for something",
         format!("Take a thread dump first{}, then restart it once", thread_dump(e)),
     )
-    .once()
-    .seen(seen_by_us(connected));
-    let finding = match actuator(e).map(witness) {
-        Some(Witness::Answers) => return None,
-        Some(Witness::Silent(how)) => finding.seen(how),
+    .restart_once()
+    .fact(probe_fact(connected));
+    let finding = match actuator(e).map(second_probe) {
+        Some(SecondProbe::Answers) => return None,
+        Some(SecondProbe::Silent(how)) => finding.fact(how),
         // A health page that waits for a database looks the same.
-        Some(Witness::Unasked) | None => {
-            finding.at_most(Confidence::Possible).seen("not seen: its liveness page or its /actuator list")
+        Some(SecondProbe::NotAsked) | None => {
+            finding.at_most(Confidence::Possible).fact("not seen: its liveness page or its /actuator list")
         }
     };
-    let finding = finding.all_seen(rollout_fact(e)).needs(&e.actuator).needs(&e.pods);
-    Some(if found.is_empty() && e.pods == Lookup::NotLooked { finding.unseen("its pods") } else { finding })
+    let finding = finding.facts(rollout_fact(e)).needs(&e.actuator).needs(&e.pods);
+    Some(if found.is_empty() && e.pods == Lookup::NotLooked { finding.lacking("its pods") } else { finding })
 }
 
 pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
     let page = own_page(e)?;
     let slow = matches!(page.error_class, Some(ErrorClass::FirstByteTimeout | ErrorClass::BodyTimeout));
     let health_answers = || {
-        let beside = vantage(e, "health").is_some_and(|health| health.ok);
+        let health_page = vantage(e, "health").is_some_and(|health| health.ok);
         let itself = !is_target(page) && target(e).is_some_and(|target| target.ok);
-        beside || itself || answers(e)
+        health_page || itself || answers(e)
     };
     let advice = "Find out what makes the page slow (a gauge that asks a database, too many series), or raise scrape_timeout in Prometheus and timeoutSeconds here";
     if !page.ok && slow && health_answers() {
@@ -84,23 +86,23 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
                 ),
                 advice,
             )
-            .seen(seen_by_us(page))
-            .all_seen(rollout_fact(e)),
+            .fact(probe_fact(page))
+            .facts(rollout_fact(e)),
         );
     }
-    let (scraped, why) =
-        failing_with(e, |why| matches!(why, Scrape::Timeout(false) | Scrape::SlowBody)).filter(|_| page.ok)?;
-    // Near the limit from here is over it from elsewhere.
+    let (scraped, why) = failing_with(e, |why| matches!(why, ScrapeError::Timeout(false) | ScrapeError::SlowBody))
+        .filter(|_| page.ok)?;
+    // Close to the limit from vigie may be over it from Prometheus.
     let limit = scraped.timeout_milliseconds;
     let near = limit > 0 && page.milliseconds.saturating_mul(5) >= limit.saturating_mul(4);
-    (near || why == Scrape::SlowBody).then(|| {
+    (near || why == ScrapeError::SlowBody).then(|| {
         let waits = if limit > 0 { format!(" ({} s)", limit.div_ceil(1000)) } else { String::new() };
         Finding::new(
             Cause::SlowMetrics,
             format!("its metrics page takes longer than Prometheus waits{waits}, or about as long"),
             advice,
         )
-        .seen(seen_by_us(page))
-        .seen(seen_by_prometheus(scraped, why))
+        .fact(probe_fact(page))
+        .fact(scrape_fact(scraped, why))
     })
 }

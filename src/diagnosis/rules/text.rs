@@ -1,14 +1,14 @@
-//! How the findings speak: commands, lists, and what of others' words may be shown.
+//! Text of findings: commands, lists, and foreign text that may be shown.
 
 use jiff::Timestamp;
 
 use crate::api::{WorkloadKind, WorkloadRef, clip};
 use crate::diagnosis::evidence::Evidence;
 
-/// The longest value of a setting that is shown, in characters.
+/// Maximum length of the value of a setting, in characters.
 const LONGEST_VALUE: usize = 128;
 
-/// `deployment/web`, as kubectl takes it.
+/// `deployment/web`, kubectl's name of the workload.
 pub(super) fn kubectl_name(workload: &WorkloadRef) -> String {
     let kind = match workload.kind {
         WorkloadKind::Deployment => "deployment",
@@ -18,7 +18,7 @@ pub(super) fn kubectl_name(workload: &WorkloadRef) -> String {
     format!("{kind}/{}", workload.name)
 }
 
-/// `Deployment web`, as a person says it; `the workload` when the spec names none.
+/// `Deployment web`; `the workload` when the spec names none.
 pub(super) fn workload_name(evidence: &Evidence) -> String {
     match &evidence.subject.workload {
         Some(workload) => format!("{} {}", workload.kind, workload.name),
@@ -31,7 +31,7 @@ pub(super) fn kubectl(evidence: &Evidence, rest: impl std::fmt::Display) -> Stri
     format!("`kubectl -n {} {rest}`", evidence.subject.namespace)
 }
 
-/// The command that goes back to the template before; `None` when there is no workload or none before it.
+/// The command that goes back to the previous template; `None` when there is no workload or no previous template.
 pub(super) fn undo(evidence: &Evidence) -> Option<String> {
     let workload = evidence.subject.workload.as_ref()?;
     let (_, has_previous) = evidence.workload.found()?.revision?;
@@ -45,7 +45,7 @@ pub(super) fn set_env(evidence: &Evidence, container: Option<&str>, assignment: 
     Some(kubectl(evidence, format_args!("set env {}{container} {assignment}", kubectl_name(workload))))
 }
 
-/// A moment, to the second. Moments, never ages: the same state must give the same words.
+/// A timestamp, to the second. Timestamps, never ages: the same state must give the same text.
 pub(super) fn stamp(at: Timestamp) -> String {
     jiff::fmt::temporal::DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&at)
 }
@@ -67,7 +67,7 @@ pub(super) fn list<S: AsRef<str>>(items: &[S]) -> String {
     }
 }
 
-/// At most `most` of them, and how many more there are.
+/// At most `most` of them, and the number of others.
 pub(super) fn some<S: AsRef<str>>(items: &[S], most: usize) -> String {
     if items.len() <= most {
         return list(items);
@@ -76,13 +76,13 @@ pub(super) fn some<S: AsRef<str>>(items: &[S], most: usize) -> String {
     format!("{} and {} more", shown.join(", "), items.len() - most)
 }
 
-/// The value of a setting as it may be shown: printable, and not endless.
+/// The value of a setting as it may be shown: printable and truncated.
 pub(super) fn value(text: &str) -> String {
     let printable: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
     clip(printable.trim(), LONGEST_VALUE)
 }
 
-/// A component's name as the actuator may name it: `[A-Za-z0-9_-]{1,64}`, nested ones with slashes between.
+/// A component's name, if it may be shown: `[A-Za-z0-9_-]{1,64}`, nested ones separated by slashes.
 pub(super) fn component(name: &str) -> Option<&str> {
     let parts = || name.split('/');
     let plain = |part: &str| {
@@ -91,7 +91,7 @@ pub(super) fn component(name: &str) -> Option<&str> {
     (parts().count() <= 4 && parts().all(plain)).then_some(name)
 }
 
-/// A path as it may be shown: what a path of its own origin may consist of, without a query.
+/// A path, if it may be shown: characters of a path on the same origin, without a query.
 pub(super) fn path(text: &str) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_-.~%{}*:+,".contains(&b);
     (text.starts_with('/') && !text.starts_with("//") && text.len() <= 256 && text.bytes().all(plain)).then_some(text)
@@ -105,7 +105,7 @@ pub(super) fn url(text: &str) -> String {
         Some((scheme, rest)) => {
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             match authority.rsplit('@').next() {
-                // An `@` behind the first slash may end a password that was not escaped.
+                // An `@` after the first slash may end a password that was not escaped.
                 _ if path.contains('@') => format!("{scheme}://…"),
                 Some(host) => format!("{scheme}://{host}{path}"),
                 None => format!("{scheme}://…"),

@@ -1,73 +1,64 @@
-//! One read of the API server, and what can come of it: a piece of evidence, or the sentence that says why there is
-//! none.
+//! One read from the API server: its result is the object, or the reason why it is missing.
 
 use std::time::Duration;
 
+use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{Api, ListParams, LogParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::{CALL_TIMEOUT, CallError, Permission, within};
+use crate::cluster::{CALL_TIMEOUT, CallError, NamespacedObject, Permission, within};
 use crate::diagnosis::evidence::Lookup;
 
-/// How much of a log is read at most, in bytes.
-const LONGEST_LOG: i64 = 16 << 10;
+/// Maximum size of a log that is read, in bytes.
+const MAX_LOG: i64 = 16 << 10;
 
-/// Reads for one incident. Each call has a time limit, and none of them fails the whole.
+/// Reads for one incident. Each call has a time limit, and no failure affects the other reads.
 pub(super) struct Reader {
     client: Client,
     limit: Duration,
 }
-
-/// A kind that lives in a namespace.
-pub(super) trait Namespaced: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Readable {}
-impl<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Readable> Namespaced for K {}
-
-/// What can be read into.
-pub(super) trait Readable: Clone + std::fmt::Debug + DeserializeOwned {}
-impl<K: Clone + std::fmt::Debug + DeserializeOwned> Readable for K {}
 
 impl Reader {
     pub(super) fn new(client: Client) -> Self {
         Self { client, limit: CALL_TIMEOUT }
     }
 
-    /// One object by its name.
-    pub(super) async fn get<K: Namespaced>(&self, namespace: &str, name: &str) -> Lookup<K> {
+    /// Reads one object by its name.
+    pub(super) async fn get<K: NamespacedObject>(&self, namespace: &str, name: &str) -> Lookup<K> {
         let permission = Permission::new::<K>("get", Some(namespace));
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        self.look(&permission, &format!("{namespace}/{name}"), api.get(name)).await
+        self.lookup(&permission, &format!("{namespace}/{name}"), api.get(name)).await
     }
 
-    /// What an object is called and when it was changed, without what it holds.
-    pub(super) async fn get_metadata<K: Namespaced>(&self, namespace: &str, name: &str) -> Lookup<ObjectMeta> {
+    /// Reads the metadata of an object, without its data.
+    pub(super) async fn get_metadata<K: NamespacedObject>(&self, namespace: &str, name: &str) -> Lookup<ObjectMeta> {
         let permission = Permission::new::<K>("get", Some(namespace));
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let get = async { api.get_metadata(name).await.map(|found| found.metadata) };
-        self.look(&permission, &format!("{namespace}/{name}"), get).await
+        self.lookup(&permission, &format!("{namespace}/{name}"), get).await
     }
 
-    /// One object that lives in no namespace.
+    /// Reads one cluster-scoped object.
     pub(super) async fn get_global<K>(&self, name: &str) -> Lookup<K>
     where
-        K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Readable,
+        K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
     {
         let permission = Permission::new::<K>("get", None);
         let api: Api<K> = Api::all(self.client.clone());
-        self.look(&permission, name, api.get(name)).await
+        self.lookup(&permission, name, api.get(name)).await
     }
 
-    /// The first objects of a namespace that `params` ask for: one page, as long as its limit says.
-    pub(super) async fn list<K: Namespaced>(&self, namespace: &str, params: &ListParams) -> Lookup<Vec<K>> {
+    /// Lists one page of objects of a namespace; `params` sets selector and limit.
+    pub(super) async fn list<K: NamespacedObject>(&self, namespace: &str, params: &ListParams) -> Lookup<Vec<K>> {
         let permission = Permission::new::<K>("list", Some(namespace));
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
         let list = async { api.list(params).await.map(|list| list.items) };
-        self.look(&permission, &format!("namespace {namespace}"), list).await
+        self.lookup(&permission, &format!("namespace {namespace}"), list).await
     }
 
-    /// The last lines of the log of a container, of its previous run where that is asked for.
+    /// Reads the last lines of a container's log; `is_previous` selects its previous run.
     pub(super) async fn log(
         &self,
         namespace: &str,
@@ -81,14 +72,14 @@ impl Reader {
             container: Some(container.to_owned()),
             previous: is_previous,
             tail_lines: Some(i64::from(lines)),
-            limit_bytes: Some(LONGEST_LOG),
+            limit_bytes: Some(MAX_LOG),
             ..Default::default()
         };
         let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client.clone(), namespace);
-        self.look(&permission, &format!("{namespace}/{pod}"), api.logs(pod, &params)).await
+        self.lookup(&permission, &format!("{namespace}/{pod}"), api.logs(pod, &params)).await
     }
 
-    async fn look<T>(
+    async fn lookup<T>(
         &self,
         permission: &Permission<'_>,
         of: &str,
@@ -99,7 +90,7 @@ impl Reader {
             Ok(found) => Lookup::Found(found),
             Err(CallError::NotFound) => Lookup::Absent,
             Err(CallError::Forbidden(_)) => Lookup::Forbidden(permission.refused()),
-            // These name what was read already.
+            // These messages name the object already.
             Err(error @ (CallError::Timeout { .. } | CallError::Other { .. })) => Lookup::Failed(error.to_string()),
             Err(error) => Lookup::Failed(format!("{doing}: {error}")),
         }
@@ -107,7 +98,7 @@ impl Reader {
 }
 
 impl<T> Lookup<T> {
-    /// The same about something else that was made of it.
+    /// Converts the value that was found; other states stay.
     pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Lookup<U> {
         match self {
             Self::NotLooked => Lookup::NotLooked,

@@ -1,24 +1,24 @@
-//! Names and certificates.
+//! DNS names and TLS certificates.
 
 use jiff::Timestamp;
 
 use super::Finding;
-use super::answer::{only_prometheus, with_class};
+use super::queries::{pods, probe_fact, target};
+use super::response::{prometheus_only, with_class};
 use super::rollout::rollout_fact;
-use super::scrape::{Scrape, seen_by_prometheus};
-use super::seen::{pods, seen_by_us, target};
-use super::settings::{application, setting, told};
-use super::words::{kubectl, kubectl_name, stamp, url, value};
+use super::scrape_error::{ScrapeError, scrape_fact};
+use super::settings::{application, setting, setting_fact};
+use super::text::{kubectl, kubectl_name, stamp, url, value};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Vantage};
 
-/// Seen by us, or by Prometheus alone.
-fn seen(e: &Evidence, class: ErrorClass, why: Scrape) -> Option<(Option<&Vantage>, String, String)> {
+/// A failure of this class, seen by vigie or by Prometheus alone: vantage, name and fact.
+fn failure(e: &Evidence, class: ErrorClass, why: ScrapeError) -> Option<(Option<&Vantage>, String, String)> {
     if let Some(vantage) = with_class(e, class) {
-        return Some((Some(vantage), host(e), seen_by_us(vantage)));
+        return Some((Some(vantage), host(e), probe_fact(vantage)));
     }
-    let (scraped, why) = only_prometheus(e, |seen| seen == why)?;
-    Some((None, format!("{} (as Prometheus asks)", url(&scraped.url)), seen_by_prometheus(scraped, why)))
+    let (scraped, why) = prometheus_only(e, |seen| seen == why)?;
+    Some((None, format!("{} (as Prometheus asks)", url(&scraped.url)), scrape_fact(scraped, why)))
 }
 
 fn host(e: &Evidence) -> String {
@@ -26,7 +26,7 @@ fn host(e: &Evidence) -> String {
 }
 
 pub(super) fn dns_not_found(e: &Evidence) -> Option<Finding> {
-    let (ours, name, fact) = seen(e, ErrorClass::DNSNotFound, Scrape::NoSuchHost)?;
+    let (ours, name, fact) = failure(e, ErrorClass::DNSNotFound, ScrapeError::NoSuchHost)?;
     let advice = match ours {
         Some(_) => {
             "Correct the name in spec.target, or create its record (for a Service: does it exist in that namespace?)"
@@ -35,12 +35,12 @@ pub(super) fn dns_not_found(e: &Evidence) -> Option<Finding> {
             "The name exists for us: look at the resolver and the search domains that Prometheus uses, or give it a full name"
         }
     };
-    Some(Finding::new(Cause::DNSNotFound, format!("the name {name} does not exist"), advice).seen(fact))
+    Some(Finding::new(Cause::DNSNotFound, format!("the name {name} does not exist"), advice).fact(fact))
 }
 
 pub(super) fn dns_broken(e: &Evidence) -> Option<Finding> {
-    let (ours, name, fact) = seen(e, ErrorClass::DNSFailure, Scrape::Resolver)
-        .or_else(|| seen(e, ErrorClass::DNSTimeout, Scrape::Resolver))?;
+    let (ours, name, fact) = failure(e, ErrorClass::DNSFailure, ScrapeError::Resolver)
+        .or_else(|| failure(e, ErrorClass::DNSTimeout, ScrapeError::Resolver))?;
     let whose = if ours.is_some() { "vigie's pod" } else { "Prometheus" };
     Some(
         Finding::new(
@@ -48,21 +48,21 @@ pub(super) fn dns_broken(e: &Evidence) -> Option<Finding> {
             format!("the name {name} cannot be resolved: the resolver fails or does not answer"),
             format!("Look at the DNS that {whose} uses: CoreDNS' pods and log, /etc/resolv.conf, a NetworkPolicy that bars UDP and TCP 53"),
         )
-        .seen(fact),
+        .fact(fact),
     )
 }
 
-/// The Secret was renewed after the process began: it still shows the old certificate.
+/// The Secret was renewed after the process started: the process still presents the old certificate.
 fn renewed(e: &Evidence) -> Option<(String, Timestamp, Timestamp)> {
     let secret = e.certificate_secret.found()?;
     let (changed, since) = (secret.changed?, application(e)?.running_since?);
     (changed > since).then(|| (secret.name.clone(), changed, since))
 }
 
-/// With a renewed Secret a restart loads it; without one it changes nothing.
+/// A restart helps only if the Secret was renewed: then it loads the new certificate.
 fn with_renewal(e: &Evidence, finding: Finding) -> Finding {
     let Some((name, changed, since)) = renewed(e) else { return finding };
-    let mut finding = finding.at_most(Confidence::Likely).once().seen(format!(
+    let mut finding = finding.at_most(Confidence::Likely).restart_once().fact(format!(
         "Secret {name} was changed at {}, the process runs since {}",
         stamp(changed),
         stamp(since)
@@ -76,7 +76,7 @@ fn with_renewal(e: &Evidence, finding: Finding) -> Finding {
 }
 
 pub(super) fn certificate_expired(e: &Evidence) -> Option<Finding> {
-    let (ours, name, fact) = seen(e, ErrorClass::TLSExpired, Scrape::Expired)?;
+    let (ours, name, fact) = failure(e, ErrorClass::TLSExpired, ScrapeError::Expired)?;
     let at = ours
         .and_then(|vantage| vantage.certificate_expires)
         .map(|at| format!(" (it ends at {})", stamp(at)))
@@ -86,11 +86,11 @@ pub(super) fn certificate_expired(e: &Evidence) -> Option<Finding> {
         format!("the certificate of {name} has expired or is not valid yet{at}"),
         "Renew the certificate (cert-manager: `kubectl get certificates`), and check the clock of both sides",
     );
-    Some(with_renewal(e, finding.seen(fact)))
+    Some(with_renewal(e, finding.fact(fact)))
 }
 
 pub(super) fn certificate_untrusted(e: &Evidence) -> Option<Finding> {
-    let (ours, name, fact) = seen(e, ErrorClass::TLSUnknownAuthority, Scrape::UnknownAuthority)?;
+    let (ours, name, fact) = failure(e, ErrorClass::TLSUnknownAuthority, ScrapeError::UnknownAuthority)?;
     let advice = match ours {
         Some(_) => "Name its authority in spec.probe.http.tls.caSecretRef, or have it show the whole chain",
         None => "Give Prometheus its authority: tls_config.ca_file of the job",
@@ -100,18 +100,18 @@ pub(super) fn certificate_untrusted(e: &Evidence) -> Option<Finding> {
         format!("the certificate of {name} is signed by an authority that is not trusted"),
         advice,
     );
-    Some(with_renewal(e, finding.seen(fact)))
+    Some(with_renewal(e, finding.fact(fact)))
 }
 
 pub(super) fn certificate_wrong_name(e: &Evidence) -> Option<Finding> {
-    let (ours, name, fact) = seen(e, ErrorClass::TLSNameMismatch, Scrape::WrongName)?;
+    let (ours, name, fact) = failure(e, ErrorClass::TLSNameMismatch, ScrapeError::WrongName)?;
     let advice = match ours {
         Some(_) => "Aim at a name that stands in it, or set spec.probe.http.tls.serverName to one",
         None => "Let Prometheus ask by a name that stands in it: tls_config.server_name of the job",
     };
     let finding =
         Finding::new(Cause::CertificateWrongName, format!("the certificate of {name} is for another name"), advice);
-    Some(with_renewal(e, finding.seen(fact)))
+    Some(with_renewal(e, finding.fact(fact)))
 }
 
 pub(super) fn scheme_mismatch(e: &Evidence) -> Option<Finding> {
@@ -125,12 +125,12 @@ pub(super) fn scheme_mismatch(e: &Evidence) -> Option<Finding> {
                 format!("{} does not speak TLS on port {}", host(e), e.subject.port),
                 format!("Use {plain} in spec.target, or switch TLS on in the backend (SERVER_SSL_ENABLED)"),
             )
-            .seen(seen_by_us(vantage))
-            .all_seen(rollout_fact(e)),
+            .fact(probe_fact(vantage))
+            .facts(rollout_fact(e)),
         );
     }
     let is_plain = !e.subject.scheme.ends_with('s');
-    // Tomcat answers plain HTTP on a TLS port with 400.
+    // Tomcat answers 400 to plain HTTP on a TLS port.
     let refused = target(e).filter(|target| !target.ok && target.http_status == Some(400) && ssl.is_some());
     if let Some(vantage) = with_class(e, ErrorClass::NotHTTP).or(refused).filter(|_| is_plain) {
         let finding = Finding::new(
@@ -138,17 +138,17 @@ pub(super) fn scheme_mismatch(e: &Evidence) -> Option<Finding> {
             format!("port {} of {} speaks TLS, or another protocol than HTTP", e.subject.port, host(e)),
             "Use https in spec.target (and scheme: https in Prometheus), or correct the port",
         )
-        .seen(seen_by_us(vantage))
-        .all_seen(rollout_fact(e));
-        return Some(match ssl.and_then(|name| told(e, name)) {
-            Some(fact) => finding.seen(fact),
+        .fact(probe_fact(vantage))
+        .facts(rollout_fact(e));
+        return Some(match ssl.and_then(|name| setting_fact(e, name)) {
+            Some(fact) => finding.fact(fact),
             None => finding.at_most(Confidence::Likely),
         });
     }
-    let (scraped, why) = only_prometheus(e, |why| why == Scrape::Scheme)?;
-    let message = format!("Prometheus asks {} with the wrong scheme: {}", url(&scraped.url), why.said());
+    let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::Scheme)?;
+    let message = format!("Prometheus asks {} with the wrong scheme: {}", url(&scraped.url), why.text());
     let advice = "Correct scheme in the scrape configuration (http or https)";
-    Some(Finding::new(Cause::SchemeMismatch, message, advice).seen(seen_by_prometheus(scraped, why)))
+    Some(Finding::new(Cause::SchemeMismatch, message, advice).fact(scrape_fact(scraped, why)))
 }
 
 pub(super) fn client_certificate_required(e: &Evidence) -> Option<Finding> {
@@ -161,14 +161,12 @@ pub(super) fn client_certificate_required(e: &Evidence) -> Option<Finding> {
     let tls = [ErrorClass::TLSHandshake, ErrorClass::Reset];
     if let Some(vantage) = tls.into_iter().filter_map(|class| with_class(e, class)).find(wants) {
         let message = format!("{} wants a client certificate, and was shown none that it takes", host(e));
-        return Some(Finding::new(Cause::ClientCertificateRequired, message, ADVICE).seen(seen_by_us(vantage)));
+        return Some(Finding::new(Cause::ClientCertificateRequired, message, ADVICE).fact(probe_fact(vantage)));
     }
-    if let Some((scraped, why)) = only_prometheus(e, |why| why == Scrape::ClientCertificate) {
+    if let Some((scraped, why)) = prometheus_only(e, |why| why == ScrapeError::ClientCertificate) {
         let message = format!("{} wants a client certificate from Prometheus", url(&scraped.url));
         let advice = "Give Prometheus one: tls_config.cert_file and key_file of the job";
-        return Some(
-            Finding::new(Cause::ClientCertificateRequired, message, advice).seen(seen_by_prometheus(scraped, why)),
-        );
+        return Some(Finding::new(Cause::ClientCertificateRequired, message, advice).fact(scrape_fact(scraped, why)));
     }
     let sidecar = pods(e).into_iter().flat_map(|pod| pod.init.iter().chain(&pod.containers));
     let sidecar = sidecar.map(|c| c.name.as_str()).find(|name| matches!(*name, "istio-proxy" | "linkerd-proxy"))?;
@@ -180,7 +178,7 @@ pub(super) fn client_certificate_required(e: &Evidence) -> Option<Finding> {
             ADVICE,
         )
         .at_most(Confidence::Possible)
-        .seen(seen_by_us(reset))
-        .seen(format!("container {sidecar}")),
+        .fact(probe_fact(reset))
+        .fact(format!("container {sidecar}")),
     )
 }

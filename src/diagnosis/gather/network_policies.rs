@@ -1,7 +1,7 @@
-//! NetworkPolicies as evidence: which ones select the pods, and whom they let in.
+//! NetworkPolicies as evidence: which ones select the pods, and which peers they admit.
 //!
-//! Semantics are those of networking/v1: a policy selects pods and lists whom it admits; a pod that any policy selects
-//! for ingress takes in what any of these admits, and nothing else. What cannot be known stays unknown: `None`.
+//! Semantics follow networking/v1: a policy selects pods and lists the admitted peers; a pod that any policy selects
+//! for ingress accepts the union of their peers, and nothing else. An unknown result is `None`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,13 +15,13 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::diagnosis::evidence::{Pod, Policy};
 
-/// The label by which every namespace is selected under its own name.
+/// The label that holds the name of every namespace.
 const NAME_OF_NAMESPACE: &str = "kubernetes.io/metadata.name";
 
-/// Yes, no, or not known.
-type Known = Option<bool>;
+/// Yes, no, or unknown.
+type Tristate = Option<bool>;
 
-/// Who wants in.
+/// The source of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A pod.
@@ -35,23 +35,23 @@ pub enum Peer {
         /// Its addresses.
         addresses: Vec<IpAddr>,
     },
-    /// Somebody outside the cluster.
+    /// A network outside the cluster.
     Network(IpNet),
 }
 
-/// A port of a pod that somebody wants to reach: `None` when its number is not known.
+/// The destination port in a pod; `None` when its number is unknown.
 pub(super) type Port = Option<u16>;
 
-/// Who wants to reach the pods, and at which port of each.
-pub(super) type Wish<'a> = (&'a [Peer], &'a dyn Fn(&Pod) -> Port);
+/// Peers, and the destination port in each pod.
+pub(super) type PeersAndPort<'a> = (&'a [Peer], &'a dyn Fn(&Pod) -> Port);
 
-/// The policies that select any of `pods`, and whether each admits `prometheus` and `us`; `port` says which port of a
-/// pod each of the two wants.
+/// The policies that select any of `pods`, and whether each admits `prometheus` and `us` to the port that each of the
+/// two dials.
 pub(super) fn policies(
     all: &[NetworkPolicy],
     pods: &[Pod],
-    (prometheus, prometheus_port): Wish<'_>,
-    (us, our_port): Wish<'_>,
+    (prometheus, prometheus_port): PeersAndPort<'_>,
+    (us, our_port): PeersAndPort<'_>,
 ) -> Vec<Policy> {
     let mut seen = Vec::new();
     for policy in all {
@@ -61,7 +61,7 @@ pub(super) fn policies(
         }
         let admits = |peers: &[Peer], port: &dyn Fn(&Pod) -> Port| {
             let cases = selected.iter().flat_map(|pod| peers.iter().map(|peer| (*pod, peer)));
-            agreed(cases.map(|(pod, peer)| admits(policy, peer, pod, port(pod))))
+            unanimous(cases.map(|(pod, peer)| admits(policy, peer, pod, port(pod))))
         };
         seen.push(Policy {
             name: policy.metadata.name.clone().unwrap_or_default(),
@@ -73,8 +73,8 @@ pub(super) fn policies(
     seen
 }
 
-/// Whether the labels of a peer's namespace matter to any of these, beyond its name.
-pub(super) fn ask_for_namespaces(all: &[NetworkPolicy]) -> bool {
+/// Whether any policy selects namespaces by labels other than the name.
+pub(super) fn need_namespace_labels(all: &[NetworkPolicy]) -> bool {
     let rules = all.iter().filter_map(|policy| policy.spec.as_ref()).flat_map(|spec| spec.ingress.iter().flatten());
     let peers = rules.flat_map(|rule| rule.from.iter().flatten());
     peers.filter_map(|peer| peer.namespace_selector.as_ref()).any(|selector| {
@@ -87,17 +87,17 @@ pub(super) fn ask_for_namespaces(all: &[NetworkPolicy]) -> bool {
 fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
     // An absent selector selects every pod of the namespace.
     let selector = policy.spec.as_ref().and_then(|spec| spec.pod_selector.clone()).unwrap_or_default();
-    // NetworkPolicies do not hold for pods in the network of their node.
+    // NetworkPolicies do not apply to pods in the host network.
     !pod.host_network && matches(&selector, &|key| Some(pod.labels.get(key))) == Some(true)
 }
 
-/// Not saying means ingress (networking/v1, policyTypes).
+/// An absent list means ingress (networking/v1, policyTypes).
 fn restricts_ingress(policy: &NetworkPolicy) -> bool {
     let types = policy.spec.as_ref().and_then(|spec| spec.policy_types.as_ref());
     types.is_none_or(|types| types.is_empty() || types.iter().any(|type_| type_ == "Ingress"))
 }
 
-fn admits(policy: &NetworkPolicy, peer: &Peer, pod: &Pod, port: Port) -> Known {
+fn admits(policy: &NetworkPolicy, peer: &Peer, pod: &Pod, port: Port) -> Tristate {
     if !restricts_ingress(policy) {
         return Some(true);
     }
@@ -106,14 +106,14 @@ fn admits(policy: &NetworkPolicy, peer: &Peer, pod: &Pod, port: Port) -> Known {
     any(rules.map(|rule| both(admits_peer(rule, peer, namespace), admits_port(rule, pod, port))))
 }
 
-fn admits_peer(rule: &NetworkPolicyIngressRule, peer: &Peer, namespace: &str) -> Known {
+fn admits_peer(rule: &NetworkPolicyIngressRule, peer: &Peer, namespace: &str) -> Tristate {
     match rule.from.as_deref().unwrap_or_default() {
         [] => Some(true),
         peers => any(peers.iter().map(|described| is_described(peer, described, namespace))),
     }
 }
 
-fn is_described(peer: &Peer, described: &NetworkPolicyPeer, own_namespace: &str) -> Known {
+fn is_described(peer: &Peer, described: &NetworkPolicyPeer, own_namespace: &str) -> Tristate {
     if let Some(block) = &described.ip_block {
         return is_within(peer, block);
     }
@@ -133,7 +133,7 @@ fn is_described(peer: &Peer, described: &NetworkPolicyPeer, own_namespace: &str)
     both(by_namespace, by_labels)
 }
 
-fn is_within(peer: &Peer, block: &IPBlock) -> Known {
+fn is_within(peer: &Peer, block: &IPBlock) -> Tristate {
     let cidr: IpNet = block.cidr.parse().ok()?;
     let except: Vec<IpNet> = block.except.iter().flatten().filter_map(|text| text.parse().ok()).collect();
     let of = |network: &IpNet| {
@@ -147,7 +147,7 @@ fn is_within(peer: &Peer, block: &IPBlock) -> Known {
     };
     match peer {
         Peer::Network(network) => of(network),
-        // With two families it may come from either.
+        // With two address families the source may be either address.
         Peer::Pod { addresses, .. } => any_or_unknown(addresses.iter().map(|address| of(&IpNet::from(*address)))),
     }
 }
@@ -156,14 +156,14 @@ fn overlaps(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 
-fn admits_port(rule: &NetworkPolicyIngressRule, pod: &Pod, port: Port) -> Known {
+fn admits_port(rule: &NetworkPolicyIngressRule, pod: &Pod, port: Port) -> Tristate {
     match rule.ports.as_deref().unwrap_or_default() {
         [] => Some(true),
         ports => any(ports.iter().map(|described| is_port(described, pod, port))),
     }
 }
 
-fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Known {
+fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Tristate {
     if described.protocol.as_deref().is_some_and(|protocol| protocol != "TCP") {
         return Some(false);
     }
@@ -172,7 +172,7 @@ fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Known {
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(name)) => match super::service::port_of(pod, name) {
             Some(number) => i32::from(number),
-            // A name that no container declares admits nothing.
+            // A port name that no container declares admits nothing.
             None => return Some(false),
         },
     };
@@ -180,14 +180,14 @@ fn is_port(described: &NetworkPolicyPort, pod: &Pod, port: Port) -> Known {
     port.map(|port| (first..=last).contains(&i32::from(port)))
 }
 
-/// Whether labels fit a selector; `label` gives the value of a label, and `None` when it cannot be known.
-fn matches<'a>(selector: &LabelSelector, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Known {
+/// Whether labels match a selector; `label` returns the value of a label, and `None` when it is unknown.
+fn matches<'a>(selector: &LabelSelector, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Tristate {
     let equal = selector.match_labels.iter().flatten().map(|(key, wanted)| Some(label(key)? == Some(wanted)));
     let expressions = selector.match_expressions.iter().flatten().map(|one| fits(one, label));
     equal.chain(expressions).fold(Some(true), both)
 }
 
-fn fits<'a>(expression: &LabelSelectorRequirement, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Known {
+fn fits<'a>(expression: &LabelSelectorRequirement, label: &dyn Fn(&str) -> Option<Option<&'a String>>) -> Tristate {
     let value = label(&expression.key)?;
     let listed = value.is_some_and(|value| expression.values.iter().flatten().any(|wanted| wanted == value));
     match expression.operator.as_str() {
@@ -199,7 +199,7 @@ fn fits<'a>(expression: &LabelSelectorRequirement, label: &dyn Fn(&str) -> Optio
     }
 }
 
-fn both(one: Known, other: Known) -> Known {
+fn both(one: Tristate, other: Tristate) -> Tristate {
     match (one, other) {
         (Some(false), _) | (_, Some(false)) => Some(false),
         (Some(true), Some(true)) => Some(true),
@@ -207,8 +207,8 @@ fn both(one: Known, other: Known) -> Known {
     }
 }
 
-/// One yes is enough, and only noes are a no.
-fn any(cases: impl Iterator<Item = Known>) -> Known {
+/// Yes if any case is yes; no if all are no.
+fn any(cases: impl Iterator<Item = Tristate>) -> Tristate {
     let mut so_far = Some(false);
     for case in cases {
         so_far = match (so_far, case) {
@@ -220,15 +220,15 @@ fn any(cases: impl Iterator<Item = Known>) -> Known {
     so_far
 }
 
-/// As [`any`], but nothing to judge by is not a no.
-fn any_or_unknown(cases: impl Iterator<Item = Known>) -> Known {
+/// As [`any`], but unknown without any case.
+fn any_or_unknown(cases: impl Iterator<Item = Tristate>) -> Tristate {
     let mut cases = cases.peekable();
     cases.peek()?;
     any(cases)
 }
 
-/// What all cases agree on; nothing when they differ, or there are none.
-fn agreed(mut cases: impl Iterator<Item = Known>) -> Known {
+/// The common result of all cases; unknown when they differ, or without any case.
+fn unanimous(mut cases: impl Iterator<Item = Tristate>) -> Tristate {
     let first = cases.next()?;
     if cases.all(|case| case == first) { first } else { None }
 }

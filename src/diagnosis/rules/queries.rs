@@ -1,45 +1,44 @@
-//! Questions that several rules ask of the evidence.
+//! Queries on the evidence that several rules use.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::ErrorClass;
 use crate::diagnosis::evidence::{Actuator, Container, Ended, Evidence, Pod, Service, Vantage, Warning, Workload};
 
-/// How long an end of a container explains what is seen now: the kubelet forgets its back-off after ten minutes of
-/// running (kubelet, `backOffPeriod` reset), and so do we.
+/// How long a container's termination explains a present failure: the kubelet resets its back-off after ten minutes of
+/// running (kubelet, `backOffPeriod` reset).
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
-/// How much earlier than the first failed verdict its cause may lie: thresholds, slow probes.
+/// How much earlier than the first bad verdict its cause may be: thresholds and slow probes delay the verdict.
 const BEFORE: SignedDuration = SignedDuration::from_mins(2);
 
-/// What one vantage saw.
+/// The vantage of this name.
 pub(super) fn vantage<'a>(e: &'a Evidence, name: &str) -> Option<&'a Vantage> {
     e.vantages.iter().find(|vantage| vantage.name == name)
 }
 
-/// What our own probe saw. Where each pod is a target of its own it passes when any of them does, and one that fails
-/// stands for all that do.
+/// The vantage of the target. Where each pod is a target it is the first one that passes, else the first one.
 pub(super) fn target(e: &Evidence) -> Option<&Vantage> {
     let pods = || pod_vantages(e).map(|(_, vantage)| vantage);
     vantage(e, "target").or_else(|| pods().find(|vantage| vantage.ok)).or_else(|| pods().next())
 }
 
-/// Our own probe fails.
+/// Whether the target's probe fails.
 pub(super) fn fails(e: &Evidence) -> bool {
     target(e).is_some_and(|target| !target.ok)
 }
 
-/// Our own probe passes.
+/// Whether the target's probe passes.
 pub(super) fn passes(e: &Evidence) -> bool {
     target(e).is_some_and(|target| target.ok)
 }
 
-/// What was seen of each pod at its own address, by the pod's name.
+/// The vantage of each pod at its own address, by the pod's name.
 pub(super) fn pod_vantages(e: &Evidence) -> impl Iterator<Item = (&str, &Vantage)> {
     e.vantages.iter().filter_map(|vantage| Some((vantage.name.strip_prefix("pod/")?, vantage)))
 }
 
-/// The vantages that speak for the process itself: its pods' own addresses; else the target, unless a Service without
-/// endpoints stands between, whose address refuses whatever the pods do.
+/// The vantages of the process itself: its pods' own addresses, else the target. Not a Service without endpoints: its
+/// address refuses whatever the pods do.
 pub(super) fn closest(e: &Evidence) -> Vec<&Vantage> {
     let pods: Vec<&Vantage> = pod_vantages(e).map(|(_, vantage)| vantage).collect();
     if !pods.is_empty() {
@@ -51,47 +50,48 @@ pub(super) fn closest(e: &Evidence) -> Vec<&Vantage> {
     target(e).into_iter().collect()
 }
 
-/// No endpoint is ready behind it.
+/// Whether the Service has no ready endpoint.
 pub(super) fn is_without_endpoints(service: &Service) -> bool {
     service.endpoints.0 == 0 && service.kind != "ExternalName"
 }
 
-/// All that speak for the process fail in one of these ways.
+/// Whether all vantages of the process fail with one of these classes.
 pub(super) fn process_fails(e: &Evidence, classes: &[ErrorClass]) -> bool {
     let closest = closest(e);
     let one = |vantage: &&Vantage| !vantage.ok && vantage.error_class.is_some_and(|class| classes.contains(&class));
     !closest.is_empty() && closest.iter().all(one)
 }
 
-/// Nothing listens where the process is dialled.
+/// Whether nothing listens at the port of the process.
 pub(super) fn is_refused(e: &Evidence) -> bool {
     fails(e) && process_fails(e, &[ErrorClass::Refused])
 }
 
-/// The port at which the process itself is dialled.
+/// The port at which the process itself is probed.
 pub(super) fn process_port(e: &Evidence) -> u16 {
     let dialled = pod_vantages(e).find_map(|(_, vantage)| vantage.port);
-    let behind = || e.service.found().and_then(|service| service.endpoint_port);
-    dialled.or_else(behind).unwrap_or(e.subject.port)
+    let endpoint_port = || e.service.found().and_then(|service| service.endpoint_port);
+    dialled.or_else(endpoint_port).unwrap_or(e.subject.port)
 }
 
-/// The workload, where it was seen.
+/// The workload, where it was found.
 pub(super) fn workload(e: &Evidence) -> Option<&Workload> {
     e.workload.found()
 }
 
-/// The pods that are meant to serve: not being deleted, and not ended for good.
+/// The pods that should serve: not being deleted, and not in a final phase.
 pub(super) fn pods(e: &Evidence) -> Vec<&Pod> {
     let serves = |pod: &&Pod| !pod.deleting && pod.phase != "Succeeded" && pod.phase != "Failed";
     e.pods.found().into_iter().flatten().filter(serves).collect()
 }
 
-/// The pods that are not ready; all of them while our probe fails, for `Ready` may lag behind or know nothing.
+/// The pods that are not ready; all pods while the target's probe fails, because `Ready` may lag behind or have no
+/// readiness probe.
 pub(super) fn suspects(e: &Evidence) -> Vec<&Pod> {
     pods(e).into_iter().filter(|pod| !pod.ready || fails(e)).collect()
 }
 
-/// Each container of the pods that may be the cause.
+/// The containers that may be the cause, with their pods.
 pub(super) fn suspect_containers(e: &Evidence) -> Vec<(&Pod, &Container)> {
     let mut found = Vec::new();
     for pod in suspects(e) {
@@ -100,8 +100,8 @@ pub(super) fn suspect_containers(e: &Evidence) -> Vec<(&Pod, &Container)> {
     found
 }
 
-/// How a container ended, if that explains what is seen now: it has ended, it waits to be started again, or it was
-/// started again a short while ago.
+/// The container's termination, if it explains a present failure: it has ended, it waits for its next start, or it was
+/// restarted recently.
 pub(super) fn ended<'a>(e: &Evidence, container: &'a Container) -> Option<&'a Ended> {
     if let Some(ended) = &container.terminated {
         return Some(ended);
@@ -119,18 +119,18 @@ fn is_recent(e: &Evidence, at: Timestamp) -> bool {
     at >= e.gathered_at - RECENT
 }
 
-/// The containers that ended in a way that explains what is seen now.
+/// The containers whose termination explains a present failure.
 pub(super) fn ends(e: &Evidence) -> Vec<(&Pod, &Container, &Ended)> {
     let end = |(pod, container)| Some((pod, container, ended(e, container)?));
     suspect_containers(e).into_iter().filter_map(end).collect()
 }
 
-/// The kubelet's word for what the container waits for.
+/// The kubelet's reason for a container that waits.
 pub(super) fn waiting(container: &Container) -> Option<&str> {
     container.waiting.as_ref().map(|(reason, _)| reason.as_str())
 }
 
-/// Warnings with one of these reasons about this pod.
+/// Warning events about this pod with one of these reasons.
 pub(super) fn warnings<'a>(e: &'a Evidence, pod: &'a Pod, reasons: &'a [&str]) -> impl Iterator<Item = &'a Warning> {
     let about = move |warning: &&Warning| {
         warning.about.strip_prefix("Pod/").unwrap_or(&warning.about) == pod.name
@@ -144,13 +144,12 @@ pub(super) fn actuator(e: &Evidence) -> Option<&Actuator> {
     e.actuator.found()
 }
 
-/// The actuator answers, whatever it says: the process is up.
+/// Whether the actuator answers at all: then the process runs.
 pub(super) fn answers(e: &Evidence) -> bool {
     actuator(e).is_some_and(|a| a.base_status.is_some() || matches!(a.liveness, Some(Ok(_))))
 }
 
-/// The port at which the actuator was read, when that is another than the target's: behind a Service that has two
-/// numbers, its own and the one in the pods.
+/// The actuator's port, if it differs from the target's port and, behind a Service, from the port in the pods.
 pub(super) fn separate_actuator_port(e: &Evidence) -> Option<u16> {
     let port = actuator(e).and_then(actuator_port)?;
     (port != process_port(e) && port != e.subject.port).then_some(port)
@@ -161,7 +160,7 @@ pub(super) fn actuator_port(actuator: &Actuator) -> Option<u16> {
     port_of(&actuator.base)
 }
 
-/// The port of a URL; the scheme's own when it names none.
+/// The port of a URL; the scheme's default when it names none.
 pub(super) fn port_of(url: &str) -> Option<u16> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
@@ -181,48 +180,48 @@ pub(super) fn path_of(url: &str) -> &str {
     rest.find('/').map_or("/", |at| &rest[at..])
 }
 
-/// How far a rollout has come, where one is unfinished: a fact to tell beside a pod's own trouble.
+/// The progress of an unfinished rollout, as an additional fact for a pod's failure.
 pub(super) fn unfinished_rollout(e: &Evidence) -> Option<String> {
     let workload = workload(e)?;
     let unfinished = workload.deadline_exceeded || workload.updated < workload.wanted;
-    let name = super::words::workload_name(e);
+    let name = super::text::workload_name(e);
     unfinished
         .then(|| format!("the rollout of {name} cannot finish: {} of {} updated", workload.updated, workload.wanted))
 }
 
-/// When this pod's youngest container began to run; when the pod was created, where none runs.
+/// When this pod's youngest container started; without a running container when the pod was created.
 pub(super) fn began(pod: &Pod) -> Option<Timestamp> {
     pod.containers.iter().filter_map(|container| container.running_since).max().or(pod.created)
 }
 
-/// What was seen of the target, as a fact.
-pub(super) fn seen_by_us(vantage: &Vantage) -> String {
+/// A vantage as a fact.
+pub(super) fn probe_fact(vantage: &Vantage) -> String {
     let how = match (vantage.ok, vantage.error_class, vantage.phase) {
         (true, ..) => "passes".to_owned(),
         (false, Some(class), Some(phase)) => format!("{class} in {phase}"),
         (false, Some(class), None) => class.to_string(),
         (false, None, _) => "fails".to_owned(),
     };
-    let said = if vantage.message.is_empty() { String::new() } else { format!(": {}", vantage.message) };
-    format!("{}: {how}{said}", vantage.name)
+    let message = if vantage.message.is_empty() { String::new() } else { format!(": {}", vantage.message) };
+    format!("{}: {how}{message}", vantage.name)
 }
 
-/// What our own probe saw of the metrics page: beside the target, or as the target itself.
+/// The vantage of the metrics page: the additional one, or the target itself.
 pub(super) fn own_page(e: &Evidence) -> Option<&Vantage> {
     let is_page =
         e.subject.wants_metrics || e.subject.path.contains("prometheus") || e.subject.path.ends_with("/metrics");
     vantage(e, "metrics").or_else(|| target(e).filter(|_| is_page))
 }
 
-/// It is the target itself, or a pod as the target, and nothing that is asked for beside it.
+/// Whether the vantage is the target itself or a pod, not an additional probe.
 pub(super) fn is_target(vantage: &Vantage) -> bool {
     vantage.name == "target" || vantage.name.starts_with("pod/")
 }
 
-/// Somebody on our side got an answer from this port.
+/// Whether any of vigie's probes got an answer from this port.
 pub(super) fn reaches_port(e: &Evidence, port: u16) -> bool {
     let seen = e.vantages.iter().any(|vantage| vantage.port == Some(port) && (vantage.ok || vantage.any_byte));
-    // Through a Service we reach the port behind it, by another number.
-    let behind = passes(e) && e.service.found().is_some_and(|service| service.endpoint_port == Some(port));
-    seen || behind || actuator(e).is_some_and(|a| a.base_status.is_some() && actuator_port(a) == Some(port))
+    // Through a Service the probe reaches the port behind it, which may have another number.
+    let through_service = passes(e) && e.service.found().is_some_and(|service| service.endpoint_port == Some(port));
+    seen || through_service || actuator(e).is_some_and(|a| a.base_status.is_some() && actuator_port(a) == Some(port))
 }

@@ -1,11 +1,11 @@
-//! A path that answers 404 because what is asked for is under another one.
+//! A path that answers 404 because the page is under another path.
 
-use super::endpoint::{Missing, missing_page, page_path};
+use super::metrics_page::{Missing, missing_page, page_path};
+use super::queries::{actuator, own_page, path_of, probe_fact, target};
 use super::rollout::rollout_fact;
-use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{actuator, own_page, path_of, seen_by_us, target};
-use super::settings::{setting, told};
-use super::words::{list, path};
+use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
+use super::settings::{setting, setting_fact};
+use super::text::{list, path};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence};
 use crate::diagnosis::evidence::Evidence;
@@ -21,14 +21,14 @@ const MAPPING: &[(&str, &str)] = &[
 /// The settings that move the path of the endpoint `id`.
 fn moving(e: &Evidence, id: &str) -> Vec<&'static str> {
     let mapping = MAPPING.iter().filter(|(of, _)| *of == id).map(|(_, name)| *name);
-    // A management server of its own does not know the main one's context.
+    // A separate management server ignores the main server's context path.
     let separate = setting(e, "MANAGEMENT_SERVER_PORT").port().is_some();
     let context = if separate { [MANAGEMENT_BASE].iter() } else { CONTEXT.iter() };
     let names = context.copied().chain([BASE]).chain(mapping);
     names.filter(|name| setting(e, name).is().is_some()).collect()
 }
 
-/// The path of the endpoint `id` as the settings say; `None` when none of them moves it.
+/// The path of the endpoint `id` from the settings; `None` when no setting moves it.
 pub(super) fn implied(e: &Evidence, id: &str) -> Option<String> {
     let names = moving(e, id);
     let of = |wanted: &[&str]| names.iter().find(|name| wanted.contains(name)).and_then(|name| setting(e, name).is());
@@ -44,7 +44,7 @@ pub(super) fn implied(e: &Evidence, id: &str) -> Option<String> {
     path(&format!("{context}{base}{endpoint}")).map(str::to_owned)
 }
 
-/// What is asked for and answers 404, and the id of the endpoint that it is meant to be.
+/// The page that answers 404, and the id of the intended endpoint.
 fn asked(e: &Evidence) -> Option<(Missing, Option<&'static str>)> {
     if let Some(missing) = missing_page(e) {
         return Some((missing, Some("prometheus")));
@@ -53,17 +53,17 @@ fn asked(e: &Evidence) -> Option<(Missing, Option<&'static str>)> {
     if !target.ok && target.http_status == Some(404) {
         let own = path(e.subject.path.split('?').next().unwrap_or_default()).unwrap_or("/");
         let id = own.contains("health").then_some("health");
-        return Some((Missing { path: own.to_owned(), fact: seen_by_us(target) }, id));
+        return Some((Missing { path: own.to_owned(), fact: probe_fact(target) }, id));
     }
-    let (scraped, why) = failing_with(e, |why| why == Scrape::Status(404))?;
+    let (scraped, why) = failing_with(e, |why| why == ScrapeError::Status(404))?;
     let path = path(path_of(&scraped.url)).unwrap_or("its path").to_owned();
-    Some((Missing { path, fact: seen_by_prometheus(scraped, why) }, Some("prometheus")))
+    Some((Missing { path, fact: scrape_fact(scraped, why) }, Some("prometheus")))
 }
 
-/// The path that is right, and what says so.
+/// The right path, its evidence, and the confidence.
 fn right_path(e: &Evidence, missing: &Missing, id: Option<&str>) -> Option<(String, String, Confidence)> {
     let other = |found: &str| found != missing.path && found.trim_end_matches('/') != missing.path;
-    // Prometheus asks elsewhere than we do, who get the page.
+    // Prometheus scrapes another path, while vigie gets the page.
     if let Some(page) = own_page(e).filter(|page| page.ok) {
         let ours = page_path(e, page);
         return other(&ours).then(|| (ours.clone(), format!("{ours} answers us"), Confidence::Certain));
@@ -82,7 +82,7 @@ fn right_path(e: &Evidence, missing: &Missing, id: Option<&str>) -> Option<(Stri
     }
     let id = id?;
     let implied = implied(e, id).filter(|implied| other(implied))?;
-    let names: Vec<String> = moving(e, id).iter().filter_map(|name| told(e, name)).collect();
+    let names: Vec<String> = moving(e, id).iter().filter_map(|name| setting_fact(e, name)).collect();
     Some((implied, list(&names), Confidence::Likely))
 }
 
@@ -102,9 +102,9 @@ pub(super) fn wrong_path(e: &Evidence) -> Option<Finding> {
                 format!("Correct {whose} to {right}"),
             )
             .at_most(confidence)
-            .seen(fact)
-            .seen(why)
-            .all_seen(rollout_fact(e)),
+            .fact(fact)
+            .fact(why)
+            .facts(rollout_fact(e)),
         );
     }
     // Exposure explains a metrics page better than a guess about its path.
@@ -120,7 +120,7 @@ pub(super) fn wrong_path(e: &Evidence) -> Option<Finding> {
             "Correct the path of spec.target; look for a base path or a context path in the application's settings (MANAGEMENT_ENDPOINTS_WEB_BASE_PATH, SERVER_SERVLET_CONTEXT_PATH)",
         )
         .at_most(Confidence::Possible)
-        .seen(fact)
-        .seen("not seen: a path that answers"),
+        .fact(fact)
+        .fact("not seen: a path that answers"),
     )
 }

@@ -1,4 +1,4 @@
-//! One question for all who ask at the same time.
+//! Concurrent queries share one request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,11 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::Source;
-use super::servers::{Asker, Servers};
+use super::cache::ServerCache;
+use super::client::PrometheusClient;
 use crate::probe::{Policy, Prober};
 
-/// A Prometheus that knows no target, counts its questions, and answers each when it gets leave.
+/// A Prometheus without targets that counts requests, and answers each when a permit is released.
 struct Server {
     url: String,
     asked: Arc<AtomicUsize>,
@@ -43,15 +44,15 @@ impl Server {
         Self { url, asked, leave, prober: Prober::new(policy) }
     }
 
-    fn source(&self, token: Option<&str>, servers: &Arc<Servers>) -> Source {
+    fn source(&self, token: Option<&str>, cache: &Arc<ServerCache>) -> Source {
         let (url, bearer_token) = (self.url.clone(), token.map(str::to_owned));
-        Source { url, bearer_token, servers: servers.clone(), ..Default::default() }
+        Source { url, bearer_token, cache: cache.clone(), ..Default::default() }
     }
 
     async fn ask(&self, source: &Source) -> Result<usize, String> {
         let now = Timestamp::UNIX_EPOCH;
-        let asker = Asker { prober: &self.prober, source, now };
-        source.servers.active(&asker).await.map(|(targets, _)| targets.active_targets.len())
+        let asker = PrometheusClient { prober: &self.prober, source, now };
+        source.cache.active(&asker).await.map(|(targets, _)| targets.active_targets.len())
     }
 
     fn asked(&self) -> usize {
@@ -77,8 +78,8 @@ async fn many_who_ask_at_once_are_one_question() {
 #[tokio::test]
 async fn an_answer_is_only_for_those_who_would_get_the_same() {
     let server = Server::start(10).await;
-    let servers = Arc::default();
-    let (one, wrong) = (server.source(Some("right"), &servers), server.source(Some("wrong"), &servers));
+    let cache = Arc::default();
+    let (one, wrong) = (server.source(Some("right"), &cache), server.source(Some("wrong"), &cache));
     assert_eq!(server.ask(&one).await, Ok(0));
     let refused = server.ask(&wrong).await.unwrap_err();
     assert!(refused.contains("403") && !refused.contains("wrong"), "{refused}");

@@ -1,63 +1,42 @@
-//! A metrics page that answers 404: disabled, not exposed, without its registry, or elsewhere.
+//! A metrics page that answers 404: the endpoint is disabled, not exposed, or lacks its registry.
 
 use super::Finding;
-use super::path::implied;
+use super::metrics_page::{Missing, missing_page};
+use super::queries::actuator;
 use super::rollout::rollout_fact;
-use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{actuator, is_target, own_page, path_of, seen_by_us};
-use super::settings::{Setting, how_to_set, less_sure, setting, told};
-use super::words::{list, path, url, value};
+use super::settings::{Setting, how_to_set, less_certain, setting, setting_fact};
+use super::text::{list, url, value};
+use super::wrong_path::implied;
 use crate::api::{Cause, Confidence};
-use crate::diagnosis::evidence::{Actuator, Evidence, Vantage};
+use crate::diagnosis::evidence::{Actuator, Evidence};
 
 const INCLUDE: &str = "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_INCLUDE";
+
 const EXCLUDE: &str = "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_EXCLUDE";
+
 const ENABLED: &str = "MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED";
+
 const ENABLED_BY_DEFAULT: &str = "MANAGEMENT_ENDPOINTS_ENABLED_BY_DEFAULT";
+
 const ACCESS: &str = "MANAGEMENT_ENDPOINT_PROMETHEUS_ACCESS";
+
 const ACCESS_DEFAULT: &str = "MANAGEMENT_ENDPOINTS_ACCESS_DEFAULT";
+
 const ACCESS_MOST: &str = "MANAGEMENT_ENDPOINTS_ACCESS_MAX_PERMITTED";
+
 const EXPORT: &str = "MANAGEMENT_PROMETHEUS_METRICS_EXPORT_ENABLED";
 
-/// A metrics page that answers 404.
-pub(super) struct Missing {
-    /// Its path.
-    pub(super) path: String,
-    /// Who says so.
-    pub(super) fact: String,
-}
-
-/// The metrics page, if it answers 404: to us, or, where we do not ask for it, to Prometheus.
-pub(super) fn missing_page(e: &Evidence) -> Option<Missing> {
-    if let Some(page) = own_page(e) {
-        let missing = !page.ok && page.http_status == Some(404);
-        return missing.then(|| Missing { path: page_path(e, page), fact: seen_by_us(page) });
-    }
-    let (scraped, why) = failing_with(e, |why| why == Scrape::Status(404))?;
-    let path = path(path_of(&scraped.url)).unwrap_or("its metrics page").to_owned();
-    Some(Missing { path, fact: seen_by_prometheus(scraped, why) })
-}
-
-/// The path of the metrics page: the target's own, or the one beside its actuator's base.
-pub(super) fn page_path(e: &Evidence, page: &Vantage) -> String {
-    if is_target(page) {
-        return path(e.subject.path.split('?').next().unwrap_or_default()).unwrap_or("/").to_owned();
-    }
-    let base = actuator(e).and_then(|actuator| path(path_of(&actuator.base))).unwrap_or("/actuator");
-    format!("{}/prometheus", base.trim_end_matches('/'))
-}
-
-/// What the link list says of the metrics page, when it was read and does not name one.
+/// The actuator's link list, with regard to the metrics page.
 enum Links {
     /// The list was not read.
     Unread,
-    /// It names the page, here or elsewhere.
+    /// It lists the page, here or elsewhere.
     Names,
     /// It lists nothing but itself.
     OnlySelf,
     /// It lists health and nothing else: Spring's default exposure.
     OnlyHealth,
-    /// It lists others: somebody chose what is exposed.
+    /// It lists other endpoints: the exposure was configured.
     Others(Vec<String>),
 }
 
@@ -73,15 +52,15 @@ fn links(actuator: Option<&Actuator>) -> Links {
     } else if others == ["health"] {
         Links::OnlyHealth
     } else {
-        Links::Others(others.iter().filter_map(|rel| super::words::component(rel)).map(str::to_owned).collect())
+        Links::Others(others.iter().filter_map(|rel| super::text::component(rel)).map(str::to_owned).collect())
     }
 }
 
-/// The actuator is elsewhere, and exposure is not the question: its base is 404 itself, or settings move it.
+/// The actuator is under another path, so exposure is not the cause: its base path answers 404, or settings move it.
 fn is_elsewhere(e: &Evidence, missing: &Missing) -> bool {
     let unread = actuator(e).is_none_or(|actuator| actuator.links.is_none());
     let base = actuator(e).and_then(|actuator| actuator.base_status);
-    // Its list may be switched off (…WEB_DISCOVERY_ENABLED=false) while its health answers beside it.
+    // Its link list may be disabled (…WEB_DISCOVERY_ENABLED=false) while its health page answers.
     if actuator(e).is_some_and(|actuator| actuator.health.is_some()) {
         return false;
     }
@@ -98,8 +77,8 @@ fn link_fact(links: &Links) -> Option<String> {
     })
 }
 
-/// The settings that disable the page, with the one to set instead. Never both families: Spring Boot 3.4 and later do
-/// not start with `ENABLED` and `ACCESS` set for one endpoint.
+/// The setting that disables the page, and the advice. Never both families: Spring Boot 3.4 and later does not start
+/// with `ENABLED` and `ACCESS` set for one endpoint.
 fn disabling(e: &Evidence) -> Option<(&'static str, String)> {
     let none = |name| setting(e, name).is_word("none");
     let no = |name| setting(e, name).is_word("false");
@@ -140,20 +119,20 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
     }
     let listed = link_fact(&links);
     if let Some((name, advice)) = disabling(e) {
-        let fact = told(e, name)?;
+        let fact = setting_fact(e, name)?;
         let finding = Finding::new(
             Cause::EndpointDisabled,
             format!("{} answers 404 because the endpoint is disabled: {fact}", missing.path),
             format!("Enable it: {advice}"),
         )
-        .seen(fact)
-        .seen(missing.fact)
-        .all_seen(listed.clone())
-        .all_seen(rollout_fact(e));
-        return Some(if listed.is_some() { finding } else { finding.unseen("the /actuator list") });
+        .fact(fact)
+        .fact(missing.fact)
+        .facts(listed.clone())
+        .facts(rollout_fact(e));
+        return Some(if listed.is_some() { finding } else { finding.lacking("the /actuator list") });
     }
-    // Even an empty exposure leaves health: what takes that away is meant for all endpoints. Seen so with Spring Boot
-    // 3.5 for each of the three.
+    // Even an empty exposure keeps health: only a setting for all endpoints removes it. Verified with Spring Boot 3.5
+    // for each of the three settings.
     const FOR_ALL: &[&str] = &[ACCESS_MOST, ACCESS_DEFAULT, ENABLED_BY_DEFAULT];
     if !matches!(links, Links::OnlySelf) || setting(e, EXCLUDE).is().is_some() {
         return None;
@@ -164,18 +143,18 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
         format!("Look for {ACCESS_MOST} and {ACCESS_DEFAULT} in the application's own properties; then {} (Spring Boot 3.4 and later)", how_to_set(e, ACCESS, "read-only")),
     )
     .at_most(Confidence::Likely)
-    .all_seen(listed)
-    .seen(missing.fact);
-    Some(less_sure(e, finding, FOR_ALL))
+    .facts(listed)
+    .fact(missing.fact);
+    Some(less_certain(e, finding, FOR_ALL))
 }
 
-/// A list variable as it is, and merged with what is wanted.
+/// The exposure list: its present value, and the value to set.
 struct Exposure {
-    /// What it says of prometheus; `None` when it was not seen.
+    /// Whether it includes prometheus; `None` when its value was not seen.
     includes: Option<bool>,
     /// The value to set.
     wanted: String,
-    /// How it is now, in words.
+    /// The present value as a fact.
     now: String,
 }
 
@@ -185,7 +164,7 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
 
 fn exposure(e: &Evidence) -> Exposure {
     match setting(e, INCLUDE) {
-        // An empty value is none: Spring's default stands.
+        // An empty value counts as unset: Spring's default applies.
         Setting::Is(now) if items(now).next().is_some() => {
             let includes = items(now).any(|item| item == "*" || item.eq_ignore_ascii_case("prometheus"));
             let mut wanted: Vec<&str> = items(now).collect();
@@ -200,7 +179,7 @@ fn exposure(e: &Evidence) -> Exposure {
         }
         now @ (Setting::Is(_) | Setting::Absent) => Exposure {
             includes: Some(false),
-            // Health is what Spring exposes by default.
+            // Spring exposes health by default.
             wanted: "health,prometheus".to_owned(),
             now: format!("{INCLUDE} is {}", if now == Setting::Absent { "not set" } else { "empty" }),
         },
@@ -218,16 +197,14 @@ fn excluded(e: &Evidence, missing: &Missing, listed: Option<String>) -> Option<F
     let excludes = |item: &&str| *item == "*" || item.eq_ignore_ascii_case("prometheus");
     items(now).find(excludes)?;
     let rest: Vec<&str> = items(now).filter(|item| !excludes(item)).collect();
-    let fact = told(e, EXCLUDE)?;
+    let fact = setting_fact(e, EXCLUDE)?;
     let advice = if rest.is_empty() {
         format!("Remove {EXCLUDE}")
     } else {
         format!("Take prometheus out of it: {}", how_to_set(e, EXCLUDE, &value(&rest.join(","))))
     };
     let message = format!("{} answers 404 because it is excluded: {fact}", missing.path);
-    Some(
-        Finding::new(Cause::EndpointNotExposed, message, advice).seen(fact).seen(missing.fact.clone()).all_seen(listed),
-    )
+    Some(Finding::new(Cause::EndpointNotExposed, message, advice).fact(fact).fact(missing.fact.clone()).facts(listed))
 }
 
 pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
@@ -255,22 +232,22 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
         ),
         format!("Expose it: {}{merge}", how_to_set(e, INCLUDE, &exposure.wanted)),
     )
-    .seen(missing.fact)
-    .all_seen(listed)
-    .seen(exposure.now)
-    .all_seen(rollout_fact(e));
-    // Not exposed, disabled and without a registry look the same in the list; what is known to be absent decides.
+    .fact(missing.fact)
+    .facts(listed)
+    .fact(exposure.now)
+    .facts(rollout_fact(e));
+    // Not exposed, disabled and without a registry look the same in the list; settings known to be absent decide.
     let include = setting(e, INCLUDE);
     let finding = match links {
-        Links::OnlyHealth => less_sure(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
+        Links::OnlyHealth => less_certain(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
         Links::Others(_) | Links::OnlySelf => finding.at_most(Confidence::Likely),
-        // Nothing of Spring was seen at all: a 404 of anything looks like this.
+        // Nothing shows that this is Spring: any 404 looks like this.
         Links::Unread | Links::Names
             if base.is_none() && include == Setting::Absent && !missing.path.contains("/actuator") =>
         {
             return None;
         }
-        Links::Unread | Links::Names => finding.at_most(Confidence::Likely).unseen("the /actuator list"),
+        Links::Unread | Links::Names => finding.at_most(Confidence::Likely).lacking("the /actuator list"),
     };
     Some(finding.needs(&e.pods))
 }
@@ -288,13 +265,11 @@ pub(super) fn registry_missing(e: &Evidence) -> Option<Finding> {
     }
     let listed = link_fact(&links);
     if setting(e, EXPORT).is_word("false") {
-        let fact = told(e, EXPORT)?;
+        let fact = setting_fact(e, EXPORT)?;
         let message =
             format!("{} answers 404 although it is exposed: {fact} leaves it without its registry", missing.path);
         let advice = format!("Switch the export on: {}", how_to_set(e, EXPORT, "true"));
-        return Some(
-            Finding::new(Cause::RegistryMissing, message, advice).seen(fact).seen(missing.fact).all_seen(listed),
-        );
+        return Some(Finding::new(Cause::RegistryMissing, message, advice).fact(fact).fact(missing.fact).facts(listed));
     }
     let finding = Finding::new(
         Cause::RegistryMissing,
@@ -305,14 +280,14 @@ pub(super) fn registry_missing(e: &Evidence) -> Option<Finding> {
         "Add the dependency io.micrometer:micrometer-registry-prometheus (runtime scope) and build the image again",
     )
     .at_most(if includes == Some(true) { Confidence::Likely } else { Confidence::Possible })
-    .seen(missing.fact)
-    .all_seen(told(e, INCLUDE));
+    .fact(missing.fact)
+    .facts(setting_fact(e, INCLUDE));
     let seen = listed.is_some();
-    let finding = finding.all_seen(listed).all_seen(rollout_fact(e));
-    let finding = less_sure(e, finding, &[ENABLED, ACCESS]);
+    let finding = finding.facts(listed).facts(rollout_fact(e));
+    let finding = less_certain(e, finding, &[ENABLED, ACCESS]);
     Some(if seen {
         finding
     } else {
-        finding.unseen(format!("the list of {}", actuator(e).map_or("/actuator".to_owned(), |a| url(&a.base))))
+        finding.lacking(format!("the list of {}", actuator(e).map_or("/actuator".to_owned(), |a| url(&a.base))))
     })
 }

@@ -1,32 +1,35 @@
-//! Answers that come, and are not what was asked for.
+//! Unexpected answers: authentication, content, size, server errors, rate limits.
 
 use super::health::is_health_bad;
+use super::queries::{fails, own_page, pod_vantages, probe_fact, target, vantage};
 use super::rollout::rollout_fact;
-use super::scrape::{Scrape, failing_with, seen_by_prometheus};
-use super::seen::{fails, own_page, pod_vantages, seen_by_us, target, vantage};
-use super::words::{some, url, value};
+use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
+use super::text::{some, url, value};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, ScrapeTarget, Vantage};
 
-/// Our own vantages that fail: the target, and what is asked for beside it.
+/// Failing vantages of vigie: the target, the metrics page and the health page.
 pub(super) fn failing_ours(e: &Evidence) -> impl Iterator<Item = &Vantage> {
-    let beside = ["metrics", "health"].into_iter().filter_map(|name| vantage(e, name));
-    target(e).into_iter().chain(beside).filter(|vantage| !vantage.ok)
+    let additional = ["metrics", "health"].into_iter().filter_map(|name| vantage(e, name));
+    target(e).into_iter().chain(additional).filter(|vantage| !vantage.ok)
 }
 
-/// The first of ours with one of these statuses.
+/// The first failing vantage with one of these statuses.
 fn with_status(e: &Evidence, holds: impl Fn(u16) -> bool) -> Option<(&Vantage, u16)> {
     failing_ours(e).filter_map(|vantage| Some((vantage, vantage.http_status?))).find(|(_, status)| holds(*status))
 }
 
-/// The first of ours that failed in this way.
+/// The first failing vantage of this class.
 pub(super) fn with_class(e: &Evidence, class: ErrorClass) -> Option<&Vantage> {
     failing_ours(e).find(|vantage| vantage.error_class == Some(class))
 }
 
-/// Prometheus' failure of this kind, where our own view does not fail.
-pub(super) fn only_prometheus(e: &Evidence, holds: impl Fn(Scrape) -> bool) -> Option<(&ScrapeTarget, Scrape)> {
+/// Prometheus' failure of this kind, while the target's probe does not fail.
+pub(super) fn prometheus_only(
+    e: &Evidence,
+    holds: impl Fn(ScrapeError) -> bool,
+) -> Option<(&ScrapeTarget, ScrapeError)> {
     failing_with(e, holds).filter(|_| !fails(e))
 }
 
@@ -44,18 +47,18 @@ pub(super) fn authentication_required(e: &Evidence) -> Option<Finding> {
                 format!("{what}: it wants credentials, or others than it was given"),
                 "Give the probe credentials (spec.probe.http.basicAuthSecretName or bearerTokenSecretRef), or permit health and prometheus in the application's security",
             )
-            .seen(seen_by_us(vantage))
-            .all_seen(rollout_fact(e)),
+            .fact(probe_fact(vantage))
+            .facts(rollout_fact(e)),
         );
     }
-    let (scraped, why) = only_prometheus(e, |why| matches!(why, Scrape::Status(401 | 403)))?;
+    let (scraped, why) = prometheus_only(e, |why| matches!(why, ScrapeError::Status(401 | 403)))?;
     Some(
         Finding::new(
             Cause::AuthenticationRequired,
-            format!("Prometheus gets {} from {}: it has no credentials, or wrong ones", why.said(), url(&scraped.url)),
+            format!("Prometheus gets {} from {}: it has no credentials, or wrong ones", why.text(), url(&scraped.url)),
             "Give Prometheus' scrape configuration basic_auth or authorization, or permit the metrics page in the application's security",
         )
-        .seen(seen_by_prometheus(scraped, why)),
+        .fact(scrape_fact(scraped, why)),
     )
 }
 
@@ -68,12 +71,12 @@ pub(super) fn not_metrics(e: &Evidence) -> Option<Finding> {
                 "what answers is no metrics page: its content type is not one that Prometheus reads",
                 ADVICE,
             )
-            .seen(seen_by_us(page)),
+            .fact(probe_fact(page)),
         );
     }
-    if let Some((scraped, why)) = only_prometheus(e, |why| why == Scrape::ContentType) {
-        let message = format!("what Prometheus gets from {} is no metrics page: {}", url(&scraped.url), why.said());
-        return Some(Finding::new(Cause::NotMetrics, message, ADVICE).seen(seen_by_prometheus(scraped, why)));
+    if let Some((scraped, why)) = prometheus_only(e, |why| why == ScrapeError::ContentType) {
+        let message = format!("what Prometheus gets from {} is no metrics page: {}", url(&scraped.url), why.text());
+        return Some(Finding::new(Cause::NotMetrics, message, ADVICE).fact(scrape_fact(scraped, why)));
     }
     let empty = |target: &&ScrapeTarget| target.health == "up" && target.samples == Some(0);
     let scraped = e.prometheus.found()?.targets.iter().find(empty)?;
@@ -84,7 +87,7 @@ pub(super) fn not_metrics(e: &Evidence) -> Option<Finding> {
             "Look at the page: it is empty, or metric_relabel_configs drop all of it",
         )
         .at_most(Confidence::Likely)
-        .seen(format!("Prometheus: {} is up, 0 samples", url(&scraped.url))),
+        .fact(format!("Prometheus: {} is up, 0 samples", url(&scraped.url))),
     )
 }
 
@@ -100,18 +103,18 @@ pub(super) fn malformed_metrics(e: &Evidence) -> Option<Finding> {
                     e.subject.name, e.subject.namespace
                 ),
             )
-            .seen(seen_by_us(page))
-            .all_seen(rollout_fact(e)),
+            .fact(probe_fact(page))
+            .facts(rollout_fact(e)),
         );
     }
-    let (scraped, why) = only_prometheus(e, |why| why == Scrape::Malformed)?;
+    let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::Malformed)?;
     Some(
         Finding::new(
             Cause::MalformedMetrics,
             format!("Prometheus cannot parse the page at {}", url(&scraped.url)),
             "Read lastError of the target in Prometheus (Status, Targets): it quotes the line",
         )
-        .seen(seen_by_prometheus(scraped, why)),
+        .fact(scrape_fact(scraped, why)),
     )
 }
 
@@ -122,13 +125,13 @@ pub(super) fn too_large(e: &Evidence) -> Option<Finding> {
         let count = page.samples.map(|samples| format!(" ({samples} samples read)")).unwrap_or_default();
         return Some(
             Finding::new(Cause::TooLarge, format!("its answer exceeds a limit of size or samples{count}"), ADVICE)
-                .seen(seen_by_us(page)),
+                .fact(probe_fact(page)),
         );
     }
-    let (scraped, why) = only_prometheus(e, |why| why == Scrape::TooLarge)?;
+    let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::TooLarge)?;
     let message =
         format!("Prometheus drops the page at {}: a limit of its scrape configuration is exceeded", url(&scraped.url));
-    Some(Finding::new(Cause::TooLarge, message, ADVICE).seen(seen_by_prometheus(scraped, why)))
+    Some(Finding::new(Cause::TooLarge, message, ADVICE).fact(scrape_fact(scraped, why)))
 }
 
 pub(super) fn metric_missing(e: &Evidence) -> Option<Finding> {
@@ -140,9 +143,9 @@ pub(super) fn metric_missing(e: &Evidence) -> Option<Finding> {
             format!("its metrics page lacks {}", some(&names, 6)),
             "Find out what should register it (a library, a first request), or take it out of spec.probe.metrics.required",
         )
-        .seen(seen_by_us(page))
-        .all_seen(page.samples.map(|samples| format!("{samples} samples on the page")))
-        .all_seen(rollout_fact(e)),
+        .fact(probe_fact(page))
+        .facts(page.samples.map(|samples| format!("{samples} samples on the page")))
+        .facts(rollout_fact(e)),
     )
 }
 
@@ -151,7 +154,7 @@ pub(super) fn server_error(e: &Evidence) -> Option<Finding> {
         Some(found) => found,
         None => return prometheus_gets_errors(e),
     };
-    // A health page that says DOWN is no error of the server.
+    // A health page that says DOWN is not a server error.
     if status == 503
         && matches_any(e, &[Cause::DependencyDown, Cause::DiskFull, Cause::LivenessBroken, Cause::OutOfService])
     {
@@ -165,8 +168,8 @@ pub(super) fn server_error(e: &Evidence) -> Option<Finding> {
                 format!("a gateway in front answers {status} while the pods themselves answer well"),
                 "Look at what stands between: Ingress, gateway or mesh, their timeouts and their view of the endpoints; restarting the backend changes nothing",
             )
-            .seen(seen_by_us(vantage))
-            .all_seen(pod_vantages(e).take(3).map(|(_, pod)| seen_by_us(pod))),
+            .fact(probe_fact(vantage))
+            .facts(pod_vantages(e).take(3).map(|(_, pod)| probe_fact(pod))),
         );
     }
     let health = is_health_bad(e);
@@ -178,27 +181,27 @@ pub(super) fn server_error(e: &Evidence) -> Option<Finding> {
         ),
         "Read its log at the time of a probe; the exception is there",
     )
-    .seen(seen_by_us(vantage))
-    .all_seen(rollout_fact(e));
+    .fact(probe_fact(vantage))
+    .facts(rollout_fact(e));
     Some(match (status, health) {
-        (500, Some(true)) => finding.at_most(Confidence::Likely).once().needs(&e.pods),
+        (500, Some(true)) => finding.at_most(Confidence::Likely).restart_once().needs(&e.pods),
         (500 | 501, _) => finding.at_most(Confidence::Likely),
         _ => {
-            finding.at_most(Confidence::Possible).seen("not seen: who answers, the backend or a gateway in front of it")
+            finding.at_most(Confidence::Possible).fact("not seen: who answers, the backend or a gateway in front of it")
         }
     })
 }
 
 fn prometheus_gets_errors(e: &Evidence) -> Option<Finding> {
-    let (scraped, why) = only_prometheus(e, |why| matches!(why, Scrape::Status(500..)))?;
+    let (scraped, why) = prometheus_only(e, |why| matches!(why, ScrapeError::Status(500..)))?;
     Some(
         Finding::new(
             Cause::ServerError,
-            format!("Prometheus gets {} from {}", why.said(), url(&scraped.url)),
+            format!("Prometheus gets {} from {}", why.text(), url(&scraped.url)),
             "Read the backend's log at the time of a scrape, or that of the gateway that Prometheus goes through",
         )
         .at_most(Confidence::Likely)
-        .seen(seen_by_prometheus(scraped, why)),
+        .fact(scrape_fact(scraped, why)),
     )
 }
 
@@ -210,16 +213,16 @@ pub(super) fn rate_limited(e: &Evidence) -> Option<Finding> {
                 "it answers 429: it is asked too often",
                 "Raise spec.probe.intervalSeconds, or let the limit spare the probe's path",
             )
-            .seen(seen_by_us(vantage)),
+            .fact(probe_fact(vantage)),
         );
     }
-    let (scraped, why) = only_prometheus(e, |why| why == Scrape::Status(429))?;
+    let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::Status(429))?;
     let message = format!("Prometheus is turned away from {} with 429: it asks too often", url(&scraped.url));
     let advice = "Raise scrape_interval, or let the limit spare the metrics page";
-    Some(Finding::new(Cause::RateLimited, message, advice).seen(seen_by_prometheus(scraped, why)))
+    Some(Finding::new(Cause::RateLimited, message, advice).fact(scrape_fact(scraped, why)))
 }
 
-/// Our own page fails or passes; for the conclusions.
+/// Whether the probe of the metrics page passes; used by the conditions.
 pub(super) fn page_passes(e: &Evidence) -> Option<bool> {
     own_page(e).map(|page| page.ok)
 }

@@ -1,82 +1,15 @@
-//! Containers that end again and again, and why.
+//! Containers that exit again and again (CrashLoopBackOff), and why.
 
-use super::pods::{how_many, whose};
-use super::seen::{ends, suspects, unfinished_rollout, vantage, waiting, warnings};
-use super::words::{kubectl, stamp};
+use super::containers::{affected, how_many, is_out_of_memory, last_log, last_words, state, whose};
+use super::queries::{ends, suspects, unfinished_rollout, vantage, waiting, warnings};
+use super::text::stamp;
 use super::{Finding, is_explained_before};
 use crate::api::Cause;
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
-use crate::diagnosis::extract::{Extract, Kind, extract};
+use crate::diagnosis::extract::{Extract, Kind};
 
-/// What the backend said last: its termination message, else the tail of its log, read through the extractor.
-fn last_words(container: &Container, end: &Ended) -> Option<Extract> {
-    let message = end.message.as_deref().filter(|message| !message.trim().is_empty());
-    let text = message.or(container.log_tail.as_deref())?;
-    let mut read = extract(text);
-    // A message that was cut short may say less than the log.
-    if read.kind == Kind::Other
-        && let Some(log) = &container.log_tail
-    {
-        let log = extract(log);
-        if log.kind != Kind::Other || read.told().is_none() {
-            read = log;
-        }
-    }
-    Some(read)
-}
-
-/// The command for its last words. What has ended and is not started again yet is no previous one.
-pub(super) fn last_log(e: &Evidence, pod: &Pod, container: &Container) -> String {
-    let previous = if container.terminated.is_some() { "" } else { " --previous" };
-    kubectl(e, format_args!("logs {} -c {}{previous}", pod.name, container.name))
-}
-
-/// The state of a container that ended, as a fact.
-fn state(pod: &Pod, container: &Container, end: &Ended) -> String {
-    let at = end.ended.map(|at| format!(" at {}", stamp(at))).unwrap_or_default();
-    let waits = waiting(container).map(|reason| format!(", {reason}")).unwrap_or_default();
-    format!("{}: {}, exit {}{at}{waits}", whose(pod, container), end.reason, end.exit_code)
-}
-
-/// How many pods have a container for which this holds.
-fn affected(e: &Evidence, holds: impl Fn(&Container, &Ended) -> bool) -> usize {
-    let mut names: Vec<&str> =
-        ends(e).into_iter().filter(|(_, c, end)| holds(c, end)).map(|(pod, ..)| pod.name.as_str()).collect();
-    names.dedup();
-    names.len()
-}
-
-/// Killed for memory is SIGKILL by the kernel and nothing else: 143 was asked to end, and 137 alone may be anybody.
-fn is_out_of_memory(end: &Ended) -> bool {
-    end.reason == "OOMKilled" && end.exit_code == 137
-}
-
-pub(super) fn out_of_memory(e: &Evidence) -> Option<Finding> {
-    let (pod, container, end) = ends(e).into_iter().find(|(.., end)| is_out_of_memory(end))?;
-    let (limit, raise) = match &container.memory_limit {
-        Some(limit) => (
-            format!("its limit is {limit}"),
-            format!("Raise resources.limits.memory of container {} (now {limit})", container.name),
-        ),
-        None => (
-            "it has no limit of its own: the node ran out".to_owned(),
-            format!("Give container {} a memory request that it needs, or a node with more memory", container.name),
-        ),
-    };
-    let count = how_many(e, affected(e, |_, end| is_out_of_memory(end)));
-    Some(
-        Finding::new(
-            Cause::OutOfMemory,
-            format!("{} was killed for memory (OOMKilled, exit 137){count}; {limit}", whose(pod, container)),
-            format!("{raise}, or lower what it takes (for a JVM -XX:MaxRAMPercentage or -Xmx). The kubelet restarts it; another restart only delays the next kill"),
-        )
-        .seen(state(pod, container, end))
-        .all_seen(unfinished_rollout(e)),
-    )
-}
-
-/// The first container that ended with an error, and whose last words are of this kind.
-fn said(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &Ended, Extract)> {
+/// The first container that ended with an error, and whose last message is of this kind.
+fn last_message_of_kind(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &Ended, Extract)> {
     let failed = ends(e).into_iter().filter(|(.., end)| end.exit_code != 0 && !is_out_of_memory(end));
     failed
         .filter_map(|(pod, container, end)| Some((pod, container, end, last_words(container, end)?)))
@@ -84,7 +17,8 @@ fn said(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &E
 }
 
 pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
-    let (pod, container, end, words) = said(e, |kind| matches!(kind, Kind::Configuration | Kind::PortInUse(_)))?;
+    let (pod, container, end, words) =
+        last_message_of_kind(e, |kind| matches!(kind, Kind::Configuration | Kind::PortInUse(_)))?;
     let logs = last_log(e, pod, container);
     let (what, advice) = match words.kind {
         Kind::PortInUse(port) => {
@@ -110,30 +44,34 @@ pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
             )
         }
     };
-    let told = words.told().map(|told| format!(": {told}")).unwrap_or_default();
+    let summary = words.summary().map(|summary| format!(": {summary}")).unwrap_or_default();
     Some(
-        Finding::new(Cause::CrashLoopConfig, format!("{} ends at start, {what}{told}", whose(pod, container)), advice)
-            .seen(state(pod, container, end))
-            .all_seen(words.exception.map(|class| format!("exception: {class}")))
-            .all_seen(unfinished_rollout(e)),
+        Finding::new(
+            Cause::CrashLoopConfig,
+            format!("{} ends at start, {what}{summary}", whose(pod, container)),
+            advice,
+        )
+        .fact(state(pod, container, end))
+        .facts(words.exception.map(|class| format!("exception: {class}")))
+        .facts(unfinished_rollout(e)),
     )
 }
 
 pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
     let (pod, container, end, words) =
-        said(e, |kind| matches!(kind, Kind::DatabaseUnreachable | Kind::DatabaseRefuses))?;
-    let place = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
+        last_message_of_kind(e, |kind| matches!(kind, Kind::DatabaseUnreachable | Kind::DatabaseRefuses))?;
+    let at = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
     let logs = last_log(e, pod, container);
     let (what, advice) = if words.kind == Kind::DatabaseRefuses {
         (
-            format!("its database{place} refuses it"),
+            format!("its database{at} refuses it"),
             format!("Correct the credentials, the database's name or the migration that its last words name: {logs}"),
         )
     } else {
         (
-            format!("it cannot reach its database{place}"),
+            format!("it cannot reach its database{at}"),
             format!(
-                "Bring the database{place} back, or correct its address; check that the pod may reach it (DNS, NetworkPolicy, firewall). The kubelet starts it again by itself. Its last words: {logs}"
+                "Bring the database{at} back, or correct its address; check that the pod may reach it (DNS, NetworkPolicy, firewall). The kubelet starts it again by itself. Its last words: {logs}"
             ),
         )
     };
@@ -143,12 +81,12 @@ pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
         format!("{} ends at start, {what}{class}", whose(pod, container)),
         advice,
     )
-    .seen(state(pod, container, end))
-    .all_seen(unfinished_rollout(e));
-    // Then a restart spares the wait for the kubelet's back-off, which is up to five minutes.
+    .fact(state(pod, container, end))
+    .facts(unfinished_rollout(e));
+    // If the database answers again, a restart avoids the kubelet's back-off of up to five minutes.
     let again = vantage(e, "dependency").filter(|seen| seen.ok && end.ended.is_none_or(|ended| seen.at > ended));
     Some(match again {
-        Some(seen) => finding.seen(format!("the database{place} answers again since {}", stamp(seen.at))).once(),
+        Some(seen) => finding.fact(format!("the database{at} answers again since {}", stamp(seen.at))).restart_once(),
         None => finding,
     })
 }
@@ -178,13 +116,13 @@ pub(super) fn crash_loop_killed_by_liveness(e: &Evidence) -> Option<Finding> {
             ),
             format!("{cure}, or give it more CPU. Restarting it starts the same race again"),
         )
-        .seen(state(pod, container, end))
-        .seen(format!("event Unhealthy: the {probe} probe of pod {} failed", pod.name))
-        .all_seen(unfinished_rollout(e)),
+        .fact(state(pod, container, end))
+        .fact(format!("event Unhealthy: the {probe} probe of pod {} failed", pod.name))
+        .facts(unfinished_rollout(e)),
     )
 }
 
-/// Which probe of the pod failed, that kills when it fails. The rest of the note holds what the backend answered.
+/// The failed probe that kills the container: liveness or startup. The rest of the note holds the backend's answer.
 fn unhealthy(e: &Evidence, pod: &Pod) -> Option<&'static str> {
     warnings(e, pod, &["Unhealthy", "Killing"]).find_map(|warning| {
         let says = |words: &[&str]| words.iter().any(|word| warning.note.contains(word));
@@ -214,14 +152,14 @@ pub(super) fn exited_cleanly(e: &Evidence) -> Option<Finding> {
         ),
         "Its command does not stay: correct command and args in the pod template so that the server keeps running in the foreground. The kubelet starts it again by itself",
     )
-    .seen(state(pod, container, end));
-    Some(if e.subject.has_agent { finding.once() } else { finding })
+    .fact(state(pod, container, end));
+    Some(if e.subject.has_agent { finding.restart_once() } else { finding })
 }
 
 pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
     let (pod, container, end) = looping(e).filter(|_| !is_explained_before(e, Cause::CrashLoop))?;
     let words = end.and_then(|end| last_words(container, end));
-    let told = words.as_ref().and_then(Extract::told).map(|told| format!(": {told}")).unwrap_or_default();
+    let summary = words.as_ref().and_then(Extract::summary).map(|summary| format!(": {summary}")).unwrap_or_default();
     let how = match end {
         Some(end) if end.reason == "Error" || end.reason.is_empty() => {
             format!("exit {}{}", end.exit_code, signal(end.exit_code))
@@ -233,15 +171,15 @@ pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
     let loops = if waiting(container) == Some("CrashLoopBackOff") { "ends again and again" } else { "has ended" };
     let finding = Finding::new(
         Cause::CrashLoop,
-        format!("{} {loops} ({how}, {} restarts){told}", whose(pod, container), container.restarts),
+        format!("{} {loops} ({how}, {} restarts){summary}", whose(pod, container), container.restarts),
         format!("Read why in its last words: {}. The kubelet restarts it by itself", last_log(e, pod, container)),
     )
-    .all_seen(end.map(|end| state(pod, container, end)))
-    .all_seen(unfinished_rollout(e));
-    Some(if told.is_empty() { finding.unseen(silent) } else { finding })
+    .facts(end.map(|end| state(pod, container, end)))
+    .facts(unfinished_rollout(e));
+    Some(if summary.is_empty() { finding.lacking(silent) } else { finding })
 }
 
-/// A container that crashes and does not stay up: the kubelet backs off, or it has ended, or it did so twice lately.
+/// A container that crashes repeatedly: the kubelet backs off, it has ended, or it crashed twice recently.
 fn looping(e: &Evidence) -> Option<(&Pod, &Container, Option<&Ended>)> {
     let backs_off = suspects(e).into_iter().flat_map(|pod| pod.containers.iter().map(move |c| (pod, c)));
     let mut backs_off = backs_off.filter(|(_, c)| waiting(c) == Some("CrashLoopBackOff"));
@@ -253,7 +191,7 @@ fn looping(e: &Evidence) -> Option<(&Pod, &Container, Option<&Ended>)> {
     ends(e).into_iter().find(crashed).map(|(pod, container, end)| (pod, container, Some(end)))
 }
 
-/// What the shell's convention makes of an exit code above 128.
+/// The signal behind an exit code above 128, by the shell's convention.
 fn signal(code: i32) -> &'static str {
     match code {
         134 => " (SIGABRT: an assertion or the runtime itself)",

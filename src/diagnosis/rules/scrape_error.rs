@@ -1,22 +1,22 @@
-//! Prometheus' words about a scrape, made into facts. What it quotes of the backend is never shown.
+//! Classifies Prometheus' scrape errors. Their quotes from the backend are never shown.
 
 use jiff::SignedDuration;
 
-use super::words::url;
+use super::text::url;
 use crate::diagnosis::evidence::{Evidence, ScrapeTarget};
 
 /// Why a scrape failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scrape {
-    /// No answer in time; `true` when it was the attempt to connect.
+pub(super) enum ScrapeError {
+    /// No answer in time; `true` if the connection itself timed out.
     Timeout(bool),
-    /// The answer began, and did not end in time: packets do flow.
+    /// The answer began and did not end in time: packets do flow.
     SlowBody,
-    /// Nothing listens there, says its host.
+    /// Connection refused: nothing listens there.
     Refused,
     /// No route to it.
     NoRoute,
-    /// The connection ended early.
+    /// The connection was reset.
     Reset,
     /// Its name does not exist.
     NoSuchHost,
@@ -44,7 +44,7 @@ pub(super) enum Scrape {
     Other,
 }
 
-/// What Prometheus' parsers say (model/textparse), and what its reader says of a page that breaks off.
+/// Errors of Prometheus' parsers (model/textparse), and of its reader for a truncated page.
 const BROKEN: [&str; 9] = [
     "expected ",
     "is not a valid start token",
@@ -57,9 +57,9 @@ const BROKEN: [&str; 9] = [
     "EOF",
 ];
 
-impl Scrape {
-    /// In a person's words.
-    pub(super) fn said(self) -> String {
+impl ScrapeError {
+    /// Text for messages.
+    pub(super) fn text(self) -> String {
         let said = match self {
             Self::Timeout(true) => "i/o timeout while it connects",
             Self::Timeout(false) => "context deadline exceeded",
@@ -83,10 +83,10 @@ impl Scrape {
         said.to_owned()
     }
 
-    /// From `lastError` (Prometheus 2.42 to 3: scrape/scrape.go, Go's net and crypto/x509).
+    /// Classifies `lastError` (Prometheus 2.42 to 3: scrape/scrape.go, Go's net and crypto/x509).
     ///
-    /// The ends of Go's errors are its own words, what stands before them may be the backend's: so they are looked for at
-    /// the end where they stand there.
+    /// Go's own error text is at the end; text before it may come from the backend. So such patterns are matched at the
+    /// end only.
     pub(super) fn of(error: &str) -> Self {
         let error = error.trim();
         let has = |words: &[&str]| words.iter().any(|word| error.contains(word));
@@ -94,11 +94,11 @@ impl Scrape {
         if let Some(status) = status(error) {
             return Self::Status(status);
         }
-        // Without the request before it the error is about the body: the answer had begun.
+        // An error without the request in front is about the body: the answer had begun.
         if !error.starts_with("Get ") {
             return Self::of_body(error);
         }
-        // A resolver that does not answer is an i/o timeout too.
+        // A resolver that does not answer is also an i/o timeout.
         if ends(&["no such host"]) {
             return Self::NoSuchHost;
         }
@@ -162,7 +162,7 @@ fn status(error: &str) -> Option<u16> {
     rest.get(..3)?.parse().ok()
 }
 
-/// Whether what Prometheus says of this target is older than two of its own intervals.
+/// Whether the last scrape of this target is older than two of its intervals.
 pub(super) fn is_stale(e: &Evidence, target: &ScrapeTarget) -> bool {
     let asked = e.prometheus.found().and_then(|prometheus| prometheus.asked_at).unwrap_or(e.gathered_at);
     let interval = i64::try_from(target.interval_milliseconds).unwrap_or(i64::MAX);
@@ -170,23 +170,23 @@ pub(super) fn is_stale(e: &Evidence, target: &ScrapeTarget) -> bool {
     interval > 0 && target.last_scrape.is_some_and(|last| asked.duration_since(last) > limit)
 }
 
-/// The targets that fail now, and why: what is stale says nothing.
-pub(super) fn failing(e: &Evidence) -> Vec<(&ScrapeTarget, Scrape)> {
+/// The targets that fail now, with the error. Stale targets are left out.
+pub(super) fn failing(e: &Evidence) -> Vec<(&ScrapeTarget, ScrapeError)> {
     let targets = e.prometheus.found().into_iter().flat_map(|prometheus| &prometheus.targets);
     targets
         .filter(|target| target.health == "down" && !is_stale(e, target))
-        .map(|target| (target, Scrape::of(&target.last_error)))
+        .map(|target| (target, ScrapeError::of(&target.last_error)))
         .collect()
 }
 
-/// The first target that fails in one of these ways.
-pub(super) fn failing_with(e: &Evidence, holds: impl Fn(Scrape) -> bool) -> Option<(&ScrapeTarget, Scrape)> {
+/// The first failing target with a matching error.
+pub(super) fn failing_with(e: &Evidence, holds: impl Fn(ScrapeError) -> bool) -> Option<(&ScrapeTarget, ScrapeError)> {
     failing(e).into_iter().find(|(_, why)| holds(*why))
 }
 
-/// What Prometheus says, as a fact.
-pub(super) fn seen_by_prometheus(target: &ScrapeTarget, why: Scrape) -> String {
-    format!("Prometheus: {} is {}: {}", url(&target.url), super::words::value(&target.health), why.said())
+/// Prometheus' view of a target, as a fact.
+pub(super) fn scrape_fact(target: &ScrapeTarget, why: ScrapeError) -> String {
+    format!("Prometheus: {} is {}: {}", url(&target.url), super::text::value(&target.health), why.text())
 }
 
 #[cfg(test)]
@@ -197,50 +197,53 @@ mod tests {
     fn the_words_of_prometheus_become_facts() {
         let get = "Get \"http://10.0.0.1:8081/actuator/prometheus\": ";
         let cases = [
-            ("context deadline exceeded", Scrape::Timeout(false)),
-            ("dial tcp 10.0.0.1:8081: i/o timeout", Scrape::Timeout(true)),
-            ("dial tcp 10.0.0.1:8081: connect: connection refused", Scrape::Refused),
-            ("dial tcp 10.0.0.1:8081: connect: no route to host", Scrape::NoRoute),
-            ("read tcp 10.0.0.2:1->10.0.0.1:8081: read: connection reset by peer", Scrape::Reset),
-            ("EOF", Scrape::Reset),
-            ("dial tcp: lookup web on 10.96.0.10:53: no such host", Scrape::NoSuchHost),
-            ("dial tcp: lookup web on 10.96.0.10:53: read udp: i/o timeout", Scrape::Resolver),
-            ("dial tcp: lookup web on 10.96.0.10:53: server misbehaving", Scrape::Resolver),
-            ("x509: certificate has expired or is not yet valid: current time …", Scrape::Expired),
+            ("context deadline exceeded", ScrapeError::Timeout(false)),
+            ("dial tcp 10.0.0.1:8081: i/o timeout", ScrapeError::Timeout(true)),
+            ("dial tcp 10.0.0.1:8081: connect: connection refused", ScrapeError::Refused),
+            ("dial tcp 10.0.0.1:8081: connect: no route to host", ScrapeError::NoRoute),
+            ("read tcp 10.0.0.2:1->10.0.0.1:8081: read: connection reset by peer", ScrapeError::Reset),
+            ("EOF", ScrapeError::Reset),
+            ("dial tcp: lookup web on 10.96.0.10:53: no such host", ScrapeError::NoSuchHost),
+            ("dial tcp: lookup web on 10.96.0.10:53: read udp: i/o timeout", ScrapeError::Resolver),
+            ("dial tcp: lookup web on 10.96.0.10:53: server misbehaving", ScrapeError::Resolver),
+            ("x509: certificate has expired or is not yet valid: current time …", ScrapeError::Expired),
             (
                 "tls: failed to verify certificate: x509: certificate signed by unknown authority",
-                Scrape::UnknownAuthority,
+                ScrapeError::UnknownAuthority,
             ),
-            ("x509: certificate is valid for a.example.com, not b.example.com", Scrape::WrongName),
+            ("x509: certificate is valid for a.example.com, not b.example.com", ScrapeError::WrongName),
             (
                 "x509: cannot validate certificate for 10.0.0.1 because it doesn't contain any IP SANs",
-                Scrape::WrongName,
+                ScrapeError::WrongName,
             ),
-            ("remote error: tls: certificate required", Scrape::ClientCertificate),
-            ("http: server gave HTTP response to HTTPS client", Scrape::Scheme),
-            ("net/http: HTTP/1.x transport connection broken: malformed HTTP response \"\\x15\\x03\"", Scrape::Scheme),
+            ("remote error: tls: certificate required", ScrapeError::ClientCertificate),
+            ("http: server gave HTTP response to HTTPS client", ScrapeError::Scheme),
+            (
+                "net/http: HTTP/1.x transport connection broken: malformed HTTP response \"\\x15\\x03\"",
+                ScrapeError::Scheme,
+            ),
         ];
         for (error, fact) in cases {
-            assert_eq!(Scrape::of(&format!("{get}{error}")), fact, "{error}");
+            assert_eq!(ScrapeError::of(&format!("{get}{error}")), fact, "{error}");
         }
         for (error, fact) in [
-            ("server returned HTTP status 404 Not Found", Scrape::Status(404)),
-            ("server returned HTTP status 503 ", Scrape::Status(503)),
-            ("received unsupported Content-Type \"text/html\"", Scrape::ContentType),
-            ("non-compliant scrape target sending blank Content-Type and no fallback", Scrape::ContentType),
-            ("body size limit exceeded", Scrape::TooLarge),
-            ("sample limit exceeded", Scrape::TooLarge),
-            ("expected value after metric, got \"x\" (\"INVALID\") while parsing: \"x y\"", Scrape::Malformed),
-            ("\"INVALID\" is not a valid start token", Scrape::Malformed),
-            ("data does not end with # EOF", Scrape::Malformed),
-            ("something new", Scrape::Other),
+            ("server returned HTTP status 404 Not Found", ScrapeError::Status(404)),
+            ("server returned HTTP status 503 ", ScrapeError::Status(503)),
+            ("received unsupported Content-Type \"text/html\"", ScrapeError::ContentType),
+            ("non-compliant scrape target sending blank Content-Type and no fallback", ScrapeError::ContentType),
+            ("body size limit exceeded", ScrapeError::TooLarge),
+            ("sample limit exceeded", ScrapeError::TooLarge),
+            ("expected value after metric, got \"x\" (\"INVALID\") while parsing: \"x y\"", ScrapeError::Malformed),
+            ("\"INVALID\" is not a valid start token", ScrapeError::Malformed),
+            ("data does not end with # EOF", ScrapeError::Malformed),
+            ("something new", ScrapeError::Other),
         ] {
-            assert_eq!(Scrape::of(error), fact, "{error}");
+            assert_eq!(ScrapeError::of(error), fact, "{error}");
         }
     }
 
     #[test]
     fn what_a_backend_writes_into_its_status_line_is_not_taken_for_prometheus_words() {
-        assert_eq!(Scrape::of("server returned HTTP status 500 connection refused"), Scrape::Status(500));
+        assert_eq!(ScrapeError::of("server returned HTTP status 500 connection refused"), ScrapeError::Status(500));
     }
 }

@@ -1,4 +1,4 @@
-//! Actuators that answer, under whatever path, and the main port beside a management port.
+//! Actuators under various paths, and the main port beside a management port.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::{Beside, Question, beside, is_worth_asking};
+use super::{ActuatorResult, Question, needs_actuator, probe_actuator};
 use crate::api::{ActuatorProbe, ErrorClass, MonitoredBackend};
 use crate::diagnosis::evidence::{Actuator, Container, EnvValue, Evidence, Lookup, Pod, Service};
 use crate::probe::{HttpOptions, Policy, Prober, Request, Scheme, Target};
@@ -75,13 +75,13 @@ fn request(address: SocketAddr, path: &str) -> Request {
     }
 }
 
-async fn ask(spec: Option<Value>, evidence: &Evidence, like: &Request) -> Beside {
+async fn ask(spec: Option<Value>, evidence: &Evidence, like: &Request) -> ActuatorResult {
     let spec: Option<ActuatorProbe> = spec.map(|spec| serde_json::from_value(spec).unwrap());
     let loopback = Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
-    beside(&Prober::new(loopback), spec.as_ref(), evidence, like, now()).await
+    probe_actuator(&Prober::new(loopback), spec.as_ref(), evidence, like, now()).await
 }
 
-fn found(beside: &Beside) -> &Actuator {
+fn found(beside: &ActuatorResult) -> &Actuator {
     beside.actuator.found().unwrap()
 }
 
@@ -140,7 +140,7 @@ async fn the_main_port_is_dialled_beside_a_management_port_that_is_the_target() 
     let beside = ask(None, &seen, &like).await;
     assert_eq!((beside.vantages[0].name.as_str(), beside.vantages[0].ok), ("main", true));
     assert_eq!(beside.vantages[0].port, Some(main));
-    // One that the pods do not declare is not guessed.
+    // A port that the pods do not declare is not probed.
     let beside = ask(None, &evidence("/actuator/health", &settings, &[8081]), &like).await;
     assert_eq!(beside.vantages, []);
     server.abort();
@@ -152,10 +152,10 @@ async fn what_does_not_speak_http_has_no_actuator_unless_one_is_named() {
     let mut tcp = request(address, "");
     tcp.target.scheme = Scheme::Tcp;
     let seen = evidence("/", &[], &[]);
-    assert_eq!(ask(None, &seen, &tcp).await, Beside::default());
+    assert_eq!(ask(None, &seen, &tcp).await, ActuatorResult::default());
     let named = ask(Some(json!({"port": address.port(), "basePath": "/shop/actuator"})), &seen, &tcp).await;
     assert_eq!(found(&named).base_status, Some(200));
-    assert!(!is_worth_asking(&seen));
+    assert!(!needs_actuator(&seen));
     server.abort();
 }
 
@@ -166,7 +166,7 @@ async fn a_service_without_a_ready_pod_has_its_pod_asked_itself() {
     evidence.subject.service = Some(("web".to_owned(), "http".to_owned()));
     let port = Some((80, address.port().to_string()));
     evidence.service = Lookup::Found(Service { port, ..Service::default() });
-    // Where the Service is, nobody answers.
+    // The Service's address does not answer.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let spec = json!({"basePath": "/shop/actuator"});
     let like = request(closed, "/");

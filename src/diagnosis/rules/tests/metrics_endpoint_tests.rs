@@ -16,7 +16,7 @@ const SOME: &[(&str, &str)] = &[
 ];
 const ONLY_SELF: &[(&str, &str)] = &[("self", "/actuator")];
 
-/// The metrics page is 404, and the actuator lists these.
+/// The metrics page answers 404, and the actuator lists these endpoints.
 fn missing(listed: &[(&str, &str)]) -> Evidence {
     with(status(404), |e| actuator_of(e).links = links(listed))
 }
@@ -82,7 +82,7 @@ fn an_excluded_page_is_taken_out_of_the_exclusion() {
     says(&d.advice, &["MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_EXCLUDE=env"]);
 }
 
-/// What disables the endpoint, each alone: with the list that Spring Boot 3.5 shows then.
+/// Each setting that disables the endpoint, with the link list that Spring Boot 3.5 shows then.
 type Disabling = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str);
 const DISABLING: &[Disabling] = &[
     ("MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED", "false", SOME, "MANAGEMENT_ENDPOINT_PROMETHEUS_ENABLED=true"),
@@ -132,7 +132,7 @@ fn every_pair_of_settings_gets_advice_for_one_family_alone() {
 fn a_list_of_nothing_but_itself_is_a_limit_for_all_endpoints_wherever_it_is_set() {
     let hidden = with(missing(ONLY_SELF), |e| container_of(e).environment_incomplete = Some("a Secret".to_owned()));
     says(&expect(&hidden, Cause::EndpointDisabled, Likely, No).evidence.join("\n"), &["not seen"]);
-    // No variable says so: then the application's own properties do.
+    // No variable sets it: then the application's own properties do.
     let d = expect(&missing(ONLY_SELF), Cause::EndpointDisabled, Likely, No);
     says(&d.advice, &["the application's own properties"]);
     let excluded = with(missing(ONLY_SELF), |e| set(e, "MANAGEMENT_ENDPOINTS_WEB_EXPOSURE_EXCLUDE", "*"));
@@ -206,7 +206,7 @@ fn an_actuator_that_is_404_itself_is_looked_for_elsewhere() {
     let d = expect(&implied, Cause::WrongPath, Likely, No);
     says(&d.message, &["/shop/ops/prometheus", "SERVER_SERVLET_CONTEXT_PATH=/shop"]);
     expect(&with(status(404), elsewhere), Cause::WrongPath, Possible, No);
-    // A management server of its own does not know the main one's context.
+    // A separate management server ignores the main server's context path.
     let separate = with(implied, |e| set(e, "MANAGEMENT_SERVER_PORT", "8081"));
     says(&expect_cause(&separate, Cause::WrongPath).message, &["under /ops/prometheus"]);
 }
@@ -235,13 +235,13 @@ fn a_404_of_something_that_is_no_actuator_is_a_path_and_no_exposure() {
 
 #[test]
 fn what_only_prometheus_sees_is_explained_alike() {
-    // The target is the health page, and nobody but Prometheus asks for metrics: the founding incident.
+    // The target is the health page, and only Prometheus requests metrics: the incident that led to vigie.
     let e = with(only_prometheus("server returned HTTP status 404 "), |e| {
         (e.subject.path, e.subject.wants_metrics) = ("/actuator/health".to_owned(), false);
         actuator_of(e).links = links(HEALTH);
     });
     expect(&e, Cause::EndpointNotExposed, Certain, No);
-    // We get the page, Prometheus asks elsewhere.
+    // vigie gets the page, Prometheus scrapes another path.
     let path = with(only_prometheus("server returned HTTP status 404 Not Found"), |e| {
         prometheus_of(e).targets[0].url = "http://10.1.0.7:8081/metrics".to_owned();
     });
@@ -285,7 +285,7 @@ fn each_recorded_list_gives_its_cause(root: &std::path::Path) {
         let e = with(status(404), |e| {
             actuator_of(e).links = Some(recorded_links(&read(&file)).into_iter().collect());
             for (name, value) in case["environment"].as_object().unwrap() {
-                // Only the settings that the rules ask for are kept in evidence.
+                // Evidence keeps only the settings that the rules use.
                 if crate::diagnosis::evidence::WANTED_ENVIRONMENT.contains(&name.as_str()) {
                     set(e, name, value.as_str().unwrap());
                 }

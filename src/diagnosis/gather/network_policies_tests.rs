@@ -1,11 +1,11 @@
-//! NetworkPolicies as `kubectl get -o json` shows them.
+//! NetworkPolicies as `kubectl get -o json` prints them.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
-use super::policies::{Peer, ask_for_namespaces, policies};
+use super::network_policies::{Peer, need_namespace_labels, policies};
 use crate::diagnosis::evidence::{Container, Pod, Policy};
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -41,7 +41,7 @@ fn seen(spec: Value, peer: Peer, port: Option<u16>) -> Option<Policy> {
     policies(&[policy(spec)], &[web()], (&[peer], &port), (&[], &port)).into_iter().next()
 }
 
-/// Whether Prometheus is let in to port 8081 by one rule.
+/// Whether one rule admits Prometheus to port 8081.
 fn lets_in(rule: Value) -> Option<bool> {
     admits(rule, prometheus(), Some(8081))
 }
@@ -97,7 +97,7 @@ fn pods_are_selected_in_their_own_namespace_unless_another_is_named() {
     let mut both = of_namespace("monitoring");
     both["podSelector"] = json!({"matchLabels": {"app": "grafana"}});
     assert_eq!(lets_in(json!({"from": [both]})), Some(false));
-    // Two entries are two chances; one entry with two selectors is one.
+    // Two entries are alternatives; two selectors in one entry must both match.
     assert_eq!(lets_in(json!({"from": [of_namespace("other"), of_namespace("monitoring")]})), Some(true));
 }
 
@@ -112,15 +112,15 @@ fn what_is_not_known_is_neither_yes_nor_no() {
         addresses: Vec::new(),
     };
     assert_eq!(admits(team.clone(), unknown(None, None), Some(8081)), None);
-    // Its name is known all the same, and one wrong label is enough for a no.
+    // Its name is known anyway, and one wrong label is enough for a no.
     let named = json!({"from": [of_namespace("monitoring")]});
     assert_eq!(admits(named, unknown(None, None), Some(8081)), Some(true));
     let elsewhere = json!({"from": [{"namespaceSelector": {
         "matchLabels": {"team": "sre", "kubernetes.io/metadata.name": "other"},
     }}]});
     assert_eq!(admits(elsewhere, unknown(None, None), Some(8081)), Some(false));
-    assert!(ask_for_namespaces(&[policy(json!({"ingress": [team]}))]));
-    assert!(!ask_for_namespaces(&[policy(json!({"ingress": [{"from": [of_namespace("x")]}]}))]));
+    assert!(need_namespace_labels(&[policy(json!({"ingress": [team]}))]));
+    assert!(!need_namespace_labels(&[policy(json!({"ingress": [{"from": [of_namespace("x")]}]}))]));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn ports_are_numbers_names_and_ranges() {
     assert_eq!(lets_in(ports(json!([{"port": 8000, "endPort": 8080}]))), Some(false));
     assert_eq!(lets_in(ports(json!([{"port": 8081, "protocol": "UDP"}]))), Some(false));
     assert_eq!(lets_in(ports(json!([{"protocol": "TCP"}]))), Some(true));
-    // A port that is not known is let in only where all are.
+    // An unknown port is admitted only where all ports are.
     assert_eq!(admits(ports(json!([{"port": 8081}])), prometheus(), None), None);
     assert_eq!(admits(json!({}), prometheus(), None), Some(true));
 }
