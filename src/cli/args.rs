@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
@@ -14,6 +13,7 @@ use super::probing::ProbingArgs;
 use super::remedies::RemedyArgs;
 use super::restart::args::RestartArgs;
 use super::values;
+use crate::cluster::ConnectionArgs;
 use crate::metrics::ObjectMetrics;
 
 /// Keeps connectors honest and running: says what state each is in, why, since when, and what to do.
@@ -60,17 +60,6 @@ pub enum Command {
     /// Shows or resets the breaker, which holds back every restart once too much turned unhealthy at once
     #[command(subcommand)]
     Breaker(BreakerCommand),
-}
-
-/// Which cluster.
-#[derive(Args, Debug, Clone, Default)]
-pub struct ConnectionArgs {
-    /// The kubeconfig file [default: KUBECONFIG, ~/.kube/config, or the cluster that this runs in]
-    #[arg(long, value_name = "FILE", env = "VIGIE_KUBECONFIG", hide_env_values = true)]
-    pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig file [default: its current one]
-    #[arg(long, value_name = "NAME", env = "VIGIE_CONTEXT", value_parser = NonEmptyStringValueParser::new())]
-    pub context: Option<String>,
 }
 
 /// The flags of `vigie run`.

@@ -2,7 +2,6 @@
 
 pub mod args;
 pub mod breaker;
-mod connect;
 pub mod crd;
 pub mod diagnose;
 mod get;

@@ -1,11 +1,14 @@
-//! Finding the cluster: which file, which context, and the clients made of it.
+//! The one implementation of "which cluster": flags, kubeconfig, context, and the clients made of them.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use hyper::header::{HeaderValue, USER_AGENT};
-use kube::config::{Config, InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use thiserror::Error;
 
 /// How long a connection may take to open (TCP and TLS). Above it an address is black-holed rather than slow, and a
@@ -15,76 +18,141 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the peer may take no bytes from us before the connection is given up; our largest request is some kB.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The clients for one cluster. Each has connections of its own.
+/// The flags that name a cluster.
+#[derive(Args, Debug, Clone, Default)]
+pub struct ConnectionArgs {
+    /// The kubeconfig file [default: KUBECONFIG, ~/.kube/config, or the cluster that this runs in]
+    #[arg(long, value_name = "FILE", env = "VIGIE_KUBECONFIG", hide_env_values = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig file [default: its current one]
+    #[arg(long, value_name = "NAME", env = "VIGIE_CONTEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub context: Option<String>,
+}
+
+/// The operator's clients for one cluster. Each has connections of its own.
 #[derive(Clone)]
 pub struct Clients {
     /// For reads and watches: repeats a call that is answered 429, 503 or 504, up to 15 times.
-    pub main: kube::Client,
+    pub retrying: kube::Client,
     /// Sends each request once: for the Lease and for **every write**.
     ///
     /// kube's built-in retries go on for up to 164 s, out of sight: a renewal would miss its deadline in them, a write
     /// could be sent long after the permit for it ran out, and one counted write could be fifteen requests.
-    pub lease: kube::Client,
-    /// The namespace of the context, or of our own pod; `default` when neither names one.
+    pub no_retry: kube::Client,
+    /// The namespace of the context, or of the operator's own pod; `default` when neither names one.
     pub default_namespace: String,
     /// The host in the API server's URL.
     pub server_host: Option<String>,
 }
 
-/// Why we do not know how to reach a cluster.
+/// The client of a command that answers a person.
+#[derive(Clone)]
+pub struct PersonalClient {
+    /// Sends each request once: a 503 of the service proxy is an answer, not a reason to repeat the request for minutes.
+    pub client: kube::Client,
+    /// The namespace of the context, or of the pod that the command runs in; `default` when neither names one.
+    pub default_namespace: String,
+    /// The user of the context; none with the service account of a pod.
+    pub user: Option<String>,
+    /// Whether the cluster is the one that this process runs in, by the service account of its pod.
+    ///
+    /// In a pod with a kubeconfig, the cluster may be another one: there the same addresses belong to other pods.
+    pub is_of_pod: bool,
+}
+
+/// Why no cluster can be used.
+///
+/// kube's errors contain their sources in their own text. They are no `source` here, because a chain would print them
+/// twice.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// A kubeconfig was named, and cannot be used.
-    #[error("cannot use {from}: {source}")]
+    /// A kubeconfig was named or found, and cannot be used.
+    #[error("cannot use {from}: {reason}")]
     Kubeconfig {
-        /// Which file and which context.
+        /// The file and the context.
         from: String,
-        /// What is wrong with it.
-        source: Box<KubeconfigError>,
+        /// The error of the file, the context or the cluster.
+        reason: Box<KubeconfigError>,
     },
-    /// Nothing was named, and nothing was found.
-    #[error("found no cluster: neither ~/.kube/config nor a pod's service account can be used: {0}")]
-    Nothing(#[source] Box<InferConfigError>),
+    /// A context was named, and there is no file to find it in.
+    #[error("cannot use the context {0:?}: no kubeconfig is named, and the home directory is not known")]
+    NoFileOfContext(String),
+    /// Neither a kubeconfig nor a pod's service account was found.
+    #[error("found no cluster: no kubeconfig is named, ~/.kube/config does not exist, and this is no pod: {0}")]
+    Nothing(Box<InClusterError>),
     /// The configuration was read, but no client can be made of it.
-    #[error("cannot make a client from {from}: {source}")]
+    #[error("cannot make a client from {from}: {reason}")]
     Client {
         /// Where the configuration came from.
         from: String,
-        /// What is wrong with it.
-        source: Box<kube::Error>,
+        /// kube's error.
+        reason: Box<kube::Error>,
     },
+}
+
+/// The environment of the process, as far as it names a cluster.
+#[derive(Default)]
+struct Environment {
+    /// `KUBECONFIG`.
+    kubeconfig: Option<OsString>,
+    /// The home directory.
+    home: Option<PathBuf>,
+}
+
+impl Environment {
+    fn of_process() -> Self {
+        // An empty HOME would make the default file one of the working directory.
+        let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+        Self { kubeconfig: std::env::var_os("KUBECONFIG"), home }
+    }
 }
 
 /// Where the configuration comes from.
 #[derive(Debug, PartialEq, Eq)]
 enum Source {
     /// `--kubeconfig`.
-    File(PathBuf),
-    /// The files that `KUBECONFIG` names.
-    Environment(OsString),
-    /// `~/.kube/config`, which a context was asked of.
-    Home,
-    /// `~/.kube/config`, else the pod we run in.
-    Infer,
+    Flag(PathBuf),
+    /// The files of `KUBECONFIG`, merged: the first file that sets a value wins.
+    ///
+    /// Each of them has to be readable. kubectl skips a missing one; then the current context would be that of the next
+    /// file, which is another cluster.
+    Environment(Vec<PathBuf>),
+    /// `~/.kube/config`.
+    Home(PathBuf),
+    /// The service account of the pod that this process runs in.
+    Pod,
 }
 
 impl Source {
-    /// What is named is used, or fails: falling back to another cluster would act on the wrong one.
-    fn choose(kubeconfig: Option<&Path>, context: Option<&str>, environment: Option<&OsStr>) -> Self {
-        match (kubeconfig, environment.filter(|value| !value.is_empty()), context) {
-            (Some(file), _, _) => Self::File(file.to_owned()),
-            (None, Some(files), _) => Self::Environment(files.to_owned()),
-            (None, None, Some(_)) => Self::Home,
-            (None, None, None) => Self::Infer,
+    /// Chooses the first source that is named or exists, and never falls back from it to another cluster.
+    ///
+    /// An empty `KUBECONFIG` names no file, as with kubectl. Neither does one of separators only.
+    fn choose(named: &ConnectionArgs, environment: &Environment) -> Result<Self, ConnectError> {
+        if let Some(file) = &named.kubeconfig {
+            return Ok(Self::Flag(file.clone()));
+        }
+        let files = std::env::split_paths(environment.kubeconfig.as_deref().unwrap_or_default());
+        let files: Vec<PathBuf> = files.filter(|file| !file.as_os_str().is_empty()).collect();
+        if !files.is_empty() {
+            return Ok(Self::Environment(files));
+        }
+        let default = environment.home.as_ref().map(|home| home.join(".kube").join("config"));
+        match (default, &named.context) {
+            (Some(file), Some(_)) => Ok(Self::Home(file)),
+            (Some(file), None) if !is_absent(&file) => Ok(Self::Home(file)),
+            (None, Some(context)) => Err(ConnectError::NoFileOfContext(context.clone())),
+            (_, None) => Ok(Self::Pod),
         }
     }
 
     fn describe(&self, context: Option<&str>) -> String {
         let file = match self {
-            Self::File(file) => format!("kubeconfig {}", file.display()),
-            Self::Environment(files) => format!("kubeconfig {} (from KUBECONFIG)", files.display()),
-            Self::Home => "kubeconfig ~/.kube/config".to_owned(),
-            Self::Infer => return "~/.kube/config or the pod's service account".to_owned(),
+            Self::Flag(file) | Self::Home(file) => format!("kubeconfig {}", file.display()),
+            Self::Environment(files) => {
+                let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+                format!("kubeconfig {} (from KUBECONFIG)", files.join(", "))
+            }
+            Self::Pod => return "the pod's service account".to_owned(),
         };
         match context {
             Some(context) => format!("{file}, context {context}"),
@@ -92,86 +160,109 @@ impl Source {
         }
     }
 
-    async fn load(&self, context: Option<&str>) -> Result<Config, ConnectError> {
-        let read = match self {
-            Self::File(file) => Kubeconfig::read_from(file),
-            Self::Environment(_) | Self::Home => Kubeconfig::read(),
-            Self::Infer => return Config::infer().await.map_err(|error| ConnectError::Nothing(Box::new(error))),
+    async fn load(self, context: Option<&str>) -> Result<Loaded, ConnectError> {
+        let from = self.describe(context);
+        let read = match &self {
+            Self::Flag(file) | Self::Home(file) => Kubeconfig::read_from(file),
+            Self::Environment(files) => {
+                files.iter().try_fold(Kubeconfig::default(), |merged, file| merged.merge(Kubeconfig::read_from(file)?))
+            }
+            Self::Pod => {
+                let config = Config::incluster().map_err(|error| ConnectError::Nothing(Box::new(error)))?;
+                return Ok(Loaded { config, from, user: None, is_of_pod: true });
+            }
         };
         let options = KubeConfigOptions { context: context.map(str::to_owned), cluster: None, user: None };
         let loaded = match read {
-            Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await,
+            Ok(kubeconfig) => {
+                let user = user(&kubeconfig, context);
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map(|config| (config, user))
+            }
             Err(error) => Err(error),
         };
-        loaded.map_err(|source| ConnectError::Kubeconfig { from: self.describe(context), source: Box::new(source) })
+        match loaded {
+            Ok((config, user)) => Ok(Loaded { config, from, user, is_of_pod: false }),
+            Err(error) => Err(ConnectError::Kubeconfig { from, reason: Box::new(error) }),
+        }
     }
 }
 
-/// Finds the cluster and makes the clients; sends nothing.
+/// Whether there is no such file. A file that exists and cannot be read, or a link to nothing, is not absent.
+fn is_absent(file: &Path) -> bool {
+    let found = std::fs::symlink_metadata(file);
+    found.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+}
+
+/// The name of the user of `context`, or of the current one.
+fn user(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
+    let context = context.or(kubeconfig.current_context.as_deref())?;
+    let named = kubeconfig.contexts.iter().find(|named| named.name == context)?;
+    named.context.as_ref()?.user.clone()
+}
+
+/// A configuration that was read.
+#[derive(Debug)]
+struct Loaded {
+    config: Config,
+    /// Its source, for errors.
+    from: String,
+    user: Option<String>,
+    is_of_pod: bool,
+}
+
+impl Loaded {
+    /// Reads the configuration of the cluster that `named` and the environment name.
+    async fn of(named: &ConnectionArgs, environment: &Environment) -> Result<Self, ConnectError> {
+        let context = named.context.as_deref();
+        let mut loaded = Source::choose(named, environment)?.load(context).await?;
+        tune(&mut loaded.config);
+        Ok(loaded)
+    }
+
+    fn client(&self, default_retry: bool) -> Result<kube::Client, ConnectError> {
+        let mut config = self.config.clone();
+        config.default_retry = default_retry;
+        kube::Client::try_from(config)
+            .map_err(|error| ConnectError::Client { from: self.from.clone(), reason: Box::new(error) })
+    }
+}
+
+/// Finds the cluster and makes the operator's clients; sends nothing.
 ///
-/// `kubeconfig` wins over the environment's `KUBECONFIG`, which wins over `~/.kube/config`, which wins over the service
-/// account of the pod we run in.
+/// `--kubeconfig` wins over `KUBECONFIG`, which wins over `~/.kube/config`, which wins over the service account of the
+/// pod that this process runs in.
 ///
 /// # Errors
-/// When what was named cannot be used (there is no falling back from it), or nothing was named and nothing found.
-pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Clients, ConnectError> {
-    let source = Source::choose(kubeconfig, context, std::env::var_os("KUBECONFIG").as_deref());
-    let mut config = source.load(context).await?;
-    tune(&mut config);
-    let default_namespace = config.default_namespace.clone();
-    let server_host = config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
-    let client = |config: Config| {
-        kube::Client::try_from(config)
-            .map_err(|error| ConnectError::Client { from: source.describe(context), source: Box::new(error) })
-    };
-    let main = client(config.clone())?;
-    config.default_retry = false;
-    let lease = client(config)?;
-    Ok(Clients { main, lease, default_namespace, server_host })
+/// When the first of these that is named or exists cannot be used, or none of them is found.
+pub async fn connect(named: &ConnectionArgs) -> Result<Clients, ConnectError> {
+    let loaded = Loaded::of(named, &Environment::of_process()).await?;
+    let (retrying, no_retry) = (loaded.client(true)?, loaded.client(false)?);
+    let server_host = loaded.config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
+    Ok(Clients { retrying, no_retry, default_namespace: loaded.config.default_namespace, server_host })
+}
+
+/// Finds the cluster as [`connect`] does, and makes the client of a command.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_person(named: &ConnectionArgs) -> Result<PersonalClient, ConnectError> {
+    let loaded = Loaded::of(named, &Environment::of_process()).await?;
+    let (client, Loaded { config, user, is_of_pod, .. }) = (loaded.client(false)?, loaded);
+    Ok(PersonalClient { client, default_namespace: config.default_namespace, user, is_of_pod })
 }
 
 fn tune(config: &mut Config) {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
     // No read timeout: it would cut watches. Every other call has a limit of its own.
-    let us = HeaderValue::from_static(concat!("vigie/", env!("CARGO_PKG_VERSION")));
-    config.headers.push((USER_AGENT, us));
+    let user_agent = HeaderValue::from_static(concat!("vigie/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, user_agent));
+    // An empty namespace in a context means none, as with kubectl; a request for it would be one for every namespace.
+    if config.default_namespace.is_empty() {
+        "default".clone_into(&mut config.default_namespace);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_named_wins_over_what_is_found() {
-        let file = Path::new("a/b");
-        let set = OsStr::new("c:d");
-        for (kubeconfig, context, environment, want) in [
-            (Some(file), None, Some(set), Source::File(file.to_owned())),
-            (None, None, Some(set), Source::Environment(set.to_owned())),
-            (None, Some("x"), Some(set), Source::Environment(set.to_owned())),
-            (None, Some("x"), Some(OsStr::new("")), Source::Home),
-            (None, Some("x"), None, Source::Home),
-            (None, None, None, Source::Infer),
-        ] {
-            assert_eq!(Source::choose(kubeconfig, context, environment), want);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_missing_file_is_named() {
-        let error = connect(Some(Path::new("no/such/kubeconfig")), Some("there")).await.err().unwrap();
-        let text = error.to_string();
-        assert!(text.starts_with("cannot use kubeconfig no/such/kubeconfig, context there: "), "{text}");
-    }
-
-    #[test]
-    fn we_say_who_we_are_and_open_connections_in_bounded_time() {
-        let mut config = Config::new(hyper::Uri::from_static("https://127.0.0.1:6443"));
-        tune(&mut config);
-        let (name, value) = &config.headers[0];
-        assert_eq!(name, USER_AGENT);
-        assert_eq!(value, concat!("vigie/", env!("CARGO_PKG_VERSION")));
-        assert_eq!((config.connect_timeout, config.read_timeout), (Some(CONNECT_TIMEOUT), None));
-    }
-}
+#[path = "connect_tests.rs"]
+mod tests;

@@ -10,13 +10,15 @@ pub mod events;
 pub(crate) mod fake;
 pub mod own_addresses;
 mod permission;
+mod person;
 pub mod revisions;
 mod status_writer;
 mod workloads;
 
 pub use backoff::WatchBackoff;
 pub use call::{CALL_TIMEOUT, CallError, describe, within};
-pub use connect::{Clients, ConnectError, connect};
+pub use connect::{Clients, ConnectError, ConnectionArgs, PersonalClient, connect, connect_person};
 pub use permission::Permission;
+pub use person::ask;
 pub use status_writer::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};
 pub use workloads::{NamespacedObject, WorkloadObject};

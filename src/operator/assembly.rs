@@ -79,8 +79,7 @@ impl Assembly {
             }
             _ => None,
         };
-        let connection = &args.connection;
-        let clients = connect(connection.kubeconfig.as_deref(), connection.context.as_deref()).await?;
+        let clients = connect(&args.connection).await?;
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let pod = env("POD_NAMESPACE").zip(env("POD_NAME")).map(|(namespace, name)| Pod { namespace, name });
         let lease_namespace = args
@@ -103,9 +102,9 @@ impl Assembly {
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
-        let (elector, leadership) = Elector::new(clients.lease.clone(), election, clock);
+        let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock);
         let (sites, writer) = (Arc::new(Sites::default()), StatusWriter::new(clock, metrics.clone()));
-        let reporter = Reporter { client: clients.lease.clone(), instance: me };
+        let reporter = Reporter { client: clients.no_retry.clone(), instance: me };
         let budget = Arc::new(WriteBudget::new(args.status_writes_per_second));
         let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let shared = Shared {
@@ -186,12 +185,12 @@ impl Parts<'_> {
             };
             let all = every(self.coordinator.all.subscribe());
             let (store, driven) =
-                drive::controller(&self.clients.main, scope.as_deref(), tap, woken, all, work.stop.clone());
+                drive::controller(&self.clients.retrying, scope.as_deref(), tap, woken, all, work.stop.clone());
             stores.push(store);
             work.spawn(driven);
             let leases = match &scope {
-                Some(namespace) => Api::namespaced(self.clients.main.clone(), namespace),
-                None => Api::all(self.clients.main.clone()),
+                Some(namespace) => Api::namespaced(self.clients.retrying.clone(), namespace),
+                None => Api::all(self.clients.retrying.clone()),
             };
             let coordinator = self.coordinator.clone();
             let moved = move || coordinator.listening_moved();
@@ -265,7 +264,7 @@ impl Parts<'_> {
                         coordinator.listening_moved();
                     }
                 };
-                let api = Api::namespaced(self.clients.main.clone(), &pod.namespace);
+                let api = Api::namespaced(self.clients.retrying.clone(), &pod.namespace);
                 let successors = Successors { api: api.clone(), service: service.clone(), pod: pod.name.clone() };
                 let (service, pod, stop) = (service.clone(), pod.name.clone(), rest.stop.clone());
                 rest.spawn(async move { endpoints::follow(api, &service, |name| name == pod, tell, stop).await });
@@ -282,7 +281,7 @@ impl Parts<'_> {
         rest.spawn(self.coordinator.clone().follow(leadership.clone(), rest.stop.clone()));
         rest.spawn(self.coordinator.clone().beat(rest.stop.clone()));
         if let Some(pod) = pod {
-            let label = PodLabel::new(self.clients.lease.clone(), &pod.namespace, &pod.name);
+            let label = PodLabel::new(self.clients.no_retry.clone(), &pod.namespace, &pod.name);
             rest.spawn(label.run(leadership, rest.stop.clone()));
         }
     }
@@ -308,7 +307,7 @@ impl Parts<'_> {
         }
         let auth = match self.args.admin_auth {
             AdminAuth::Off => None,
-            AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.lease.clone())),
+            AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.no_retry.clone())),
         };
         let private = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
         // Few ask, and each answer may hold the whole fleet. Any pod may connect, and the kubelet must get through.

@@ -73,7 +73,7 @@ impl BackendSubsystem {
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
         let period = std::time::Duration::from_secs(args.checkpoint_seconds.into());
         let (context, poked) = Context::new(Parts {
-            client: clients.lease.clone(),
+            client: clients.no_retry.clone(),
             clock,
             leadership: leadership.clone(),
             metrics: metrics.clone(),
@@ -90,9 +90,9 @@ impl BackendSubsystem {
         let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
-        let own = ConnectivityCheck { client: clients.lease.clone(), name };
+        let own = ConnectivityCheck { client: clients.no_retry.clone(), name };
         let ourselves = ourselves.clone();
-        Self { known, context, scopes, poked, policy, own, client: clients.main.clone(), ourselves }
+        Self { known, context, scopes, poked, policy, own, client: clients.retrying.clone(), ourselves }
     }
 
     /// Starts it all; `all` gives what has every object reconciled.

@@ -43,7 +43,7 @@ pub(super) fn of_connectors(
         registry: registry.clone(),
         leadership: leadership.clone(),
         writer: writer.clone(),
-        client: clients.lease.clone(),
+        client: clients.no_retry.clone(),
         reporter: reporter.clone(),
         sites: sites.clone(),
         remedies: remedies.clone(),
@@ -52,7 +52,7 @@ pub(super) fn of_connectors(
         metrics: metrics.clone(),
         public_url: args.public_url.clone(),
         clock,
-        unreadable: Unreadable::new(clients.lease.clone(), leadership.clone(), clock),
+        unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
         calls: tokio::sync::Semaphore::new(CALLS_IN_FLIGHT),
     }
 }
@@ -86,14 +86,14 @@ pub(super) fn remedies(
     // One scope for each namespace, or one for all; for each kind.
     let scopes = 2 * args.namespace.len().max(1);
     let census = Census::new(limits, scopes, leadership.clone(), clock);
-    Remedies::new(clients.lease.clone(), clock, metrics.clone(), (limits, census), me)
+    Remedies::new(clients.no_retry.clone(), clock, metrics.clone(), (limits, census), me)
 }
 
 /// Who watches over the brakes of the fleet.
 pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
     let Shared { clients, leadership, reporter, remedies, clock, .. } = *shared;
     let breaker_store = BreakerStore {
-        client: clients.lease.clone(),
+        client: clients.no_retry.clone(),
         namespace: namespace.to_owned(),
         reporter: reporter.clone(),
         leadership: leadership.clone(),

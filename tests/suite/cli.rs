@@ -1,10 +1,24 @@
 //! The command line: the commands of a person, and the output that a script can rely on.
 
+use std::net::TcpListener;
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::beats::said;
+use crate::support::process::{Ran, run};
 use crate::support::world::SOON;
 use crate::support::{World, eventually, text, time};
+
+/// Runs a command where a pod's service account lies, in a mount namespace of its own: `$0` is the CA in base64.
+const IN_A_POD: &str = r#"set -e
+mount -t tmpfs none "$(readlink -f /var/run)"
+account=/var/run/secrets/kubernetes.io/serviceaccount
+mkdir -p "$account"
+printf default >"$account/namespace"
+printf token >"$account/token"
+printf %s "$0" | base64 -d >"$account/ca.crt"
+exec "$@""#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_crds_that_it_prints_are_the_ones_that_are_committed() {
@@ -104,4 +118,49 @@ async fn get_asks_the_operator_and_else_shows_what_was_written_and_says_so() {
     assert_eq!(text(&json, "/source"), "status");
     assert_eq!(text(&json, "/items/0/state"), "Online");
     assert_eq!(text(&json, "/items/1/state"), "Pending");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_pod_no_command_uses_the_pods_cluster_in_place_of_the_one_that_is_named() {
+    let world = World::new("named").await;
+    let pods_own = TcpListener::bind("127.0.0.1:0").unwrap();
+    pods_own.set_nonblocking(true).unwrap();
+    let port = pods_own.local_addr().unwrap().port().to_string();
+    let ca = "jsonpath={.clusters[0].cluster.certificate-authority-data}";
+    let ca = world.cluster.kubectl(&["config", "view", "--raw", "-o", ca]).ok();
+    let in_a_pod = |seconds: &str, kubeconfig: &str, args: &[&str]| -> Ran {
+        let mut command = Command::new("unshare");
+        if run(Command::new("id").arg("-u")).ok().trim() != "0" {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["--mount", "sh", "-c", IN_A_POD, &ca, "timeout", seconds, env!("CARGO_BIN_EXE_vigie")]);
+        let pod = [("KUBERNETES_SERVICE_HOST", "127.0.0.1"), ("KUBERNETES_SERVICE_PORT", port.as_str())];
+        run(command.args(args).envs(pod).env("KUBECONFIG", kubeconfig).env("HOME", "/nonexistent"))
+    };
+    let commands = [
+        &["get"][..],
+        &["get", "backends", "-A"],
+        &["get", "--operator", "http://127.0.0.1:9"],
+        &["diagnose", "backend", "orders"],
+        &["diagnose", "connector", "edge-1"],
+        &["token", "show", "edge-1"],
+        &["token", "rotate", "edge-1"],
+        &["token", "revoke", "edge-1", "--yes"],
+        &["restart", "backend", "orders"],
+        &["breaker", "show"],
+        &["breaker", "reset"],
+        &["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+    ];
+    let missing_first = format!("/nonexistent/kubeconfig:{}", world.cluster.kubeconfig().display());
+    for args in commands {
+        for kubeconfig in ["/nonexistent/kubeconfig", &missing_first, "/dev/null"] {
+            let ran = in_a_pod("20", kubeconfig, args);
+            assert_eq!(ran.code, 1, "{args:?} with {kubeconfig}: {ran:?}");
+            assert!(ran.stderr.contains("cannot use kubeconfig /"), "{args:?} with {kubeconfig}: {}", ran.stderr);
+            assert!(pods_own.accept().is_err(), "{args:?} with {kubeconfig} asked the pod's own cluster");
+        }
+    }
+    // Where nothing is named, the pod's own cluster is meant.
+    in_a_pod("2", "", &["token", "show", "edge-1"]);
+    pods_own.accept().expect("the pod's own cluster is asked");
 }

@@ -12,11 +12,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::config::Kubeconfig;
 
-use super::args::ConnectionArgs;
-use super::connect::ask;
 use super::{FIELD_MANAGER, Unwell, output, values};
+use crate::cluster::{ConnectionArgs, PersonalClient, ask, connect_person};
 use crate::controller::breaker::{NAME, Record, State};
 
 /// How often a reset is tried against other writers before giving up.
@@ -59,16 +57,17 @@ pub struct BreakerArgs {
 /// [`Unwell`] when it is shown to be open; when it cannot be read or written, or no operator is there.
 pub(super) async fn breaker(command: BreakerCommand) -> anyhow::Result<()> {
     let (BreakerCommand::Show(args) | BreakerCommand::Reset(args)) = &command;
-    let (client, _) = args.connection.client().await?;
-    let place = Place { client, namespace: args.operator_namespace.clone(), lease_name: args.lease_name.clone() };
+    let PersonalClient { client, user, .. } = connect_person(&args.connection).await?;
+    let (namespace, lease_name) = (args.operator_namespace.clone(), args.lease_name.clone());
+    let place = Place { client, user, namespace, lease_name };
     match &command {
         BreakerCommand::Show(_) => {
             let record = place.read().await?;
             output::print(&shown(&record, &place.namespace))?;
             if record.state == State::Closed { Ok(()) } else { Err(Unwell.into()) }
         }
-        BreakerCommand::Reset(args) => {
-            let text = place.reset(&args.connection, Timestamp::now()).await?;
+        BreakerCommand::Reset(_) => {
+            let text = place.reset(Timestamp::now()).await?;
             output::print(&text)
         }
     }
@@ -108,6 +107,8 @@ fn shown(record: &Record, namespace: &str) -> String {
 /// One operator's breaker.
 struct Place {
     client: Client,
+    /// The user of the context, where a kubeconfig is used.
+    user: Option<String>,
     namespace: String,
     lease_name: String,
 }
@@ -120,7 +121,7 @@ impl Place {
     /// What the ConfigMap says. That there is none means closed, but only where an operator is: elsewhere it would be
     /// an answer to a question that nobody asked.
     async fn read(&self) -> anyhow::Result<Record> {
-        let Self { client, namespace, lease_name } = self;
+        let Self { client, namespace, lease_name, .. } = self;
         let doing = format!("reading the ConfigMap {namespace}/{NAME}");
         if let Some(map) = ask(&doing, self.maps().get_opt(NAME)).await? {
             return Ok(Record::of(&map));
@@ -140,7 +141,7 @@ impl Place {
     }
 
     /// Closes it, and says what was done.
-    async fn reset(&self, connection: &ConnectionArgs, now: Timestamp) -> anyhow::Result<String> {
+    async fn reset(&self, now: Timestamp) -> anyhow::Result<String> {
         let Self { namespace, .. } = self;
         let mut by = None;
         for _ in 0..ATTEMPTS {
@@ -151,7 +152,7 @@ impl Place {
                 ));
             }
             if by.is_none() {
-                by = Some(self.caller(connection).await);
+                by = Some(self.caller().await);
             }
             let by = by.as_deref().unwrap_or_default();
             let Some(patch) = record.resetting(by, now) else { continue };
@@ -177,21 +178,11 @@ impl Place {
     }
 
     /// Who asks, as the API server names them; where it does not say, the user of the kubeconfig.
-    async fn caller(&self, connection: &ConnectionArgs) -> String {
+    async fn caller(&self) -> String {
         let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
         let params = PostParams::default();
         let review = ask("asking who we are", reviews.create(&params, &SelfSubjectReview::default())).await;
         let named = review.ok().and_then(|review| review.status?.user_info?.username);
-        named.or_else(|| configured_user(connection)).unwrap_or_else(|| "somebody who is not named".to_owned())
+        named.or_else(|| self.user.clone()).unwrap_or_else(|| "somebody who is not named".to_owned())
     }
-}
-
-fn configured_user(connection: &ConnectionArgs) -> Option<String> {
-    let config = match &connection.kubeconfig {
-        Some(file) => Kubeconfig::read_from(file).ok()?,
-        None => Kubeconfig::read().ok()?,
-    };
-    let context = connection.context.as_ref().or(config.current_context.as_ref())?;
-    let named = config.contexts.iter().find(|named| named.name == *context)?;
-    named.context.as_ref()?.user.clone()
 }

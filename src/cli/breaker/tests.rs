@@ -16,7 +16,12 @@ fn open() -> Value {
 }
 
 fn place(fake: &Fake) -> Place {
-    Place { client: fake.client(), namespace: "ops".to_owned(), lease_name: "vigie".to_owned() }
+    Place {
+        client: fake.client(),
+        user: Some("ann".to_owned()),
+        namespace: "ops".to_owned(),
+        lease_name: "vigie".to_owned(),
+    }
 }
 
 fn record(map: Value) -> Record {
@@ -67,20 +72,14 @@ async fn where_no_operator_is_nothing_is_called_closed() {
 async fn a_reset_is_written_in_the_name_of_the_caller() {
     let fake = Fake::new();
     fake.put(PATH, open());
-    // The fake knows no SelfSubjectReview and gives back what it was sent, so the kubeconfig names the user.
-    let file = std::env::temp_dir().join(format!("vigie-breaker-{}.kubeconfig", std::process::id()));
-    let config = json!({ "apiVersion": "v1", "kind": "Config", "current-context": "home", "clusters": [], "users": [],
-        "contexts": [{ "name": "home", "context": { "cluster": "c", "user": "ann" } }] });
-    std::fs::write(&file, config.to_string()).unwrap();
-    let connection = ConnectionArgs { kubeconfig: Some(file.clone()), context: None };
-    let text = place(&fake).reset(&connection, time("2026-01-31T13:00:00Z")).await.unwrap();
+    // The fake knows no SelfSubjectReview and gives back what it was sent, so the context names the user.
+    let text = place(&fake).reset(time("2026-01-31T13:00:00Z")).await.unwrap();
     assert!(text.starts_with("reset by ann: remedies are taken again\nit had been open since 2026-01-31T12"), "{text}");
     let stored = record(fake.object(PATH).unwrap());
     assert_eq!((stored.state, stored.reset_by.as_deref()), (State::Closed, Some("ann")));
     assert_eq!(stored.reset, Some(time("2026-01-31T13:00:00Z")));
     fake.take_log();
-    let again = place(&fake).reset(&connection, time("2026-01-31T13:00:01Z")).await.unwrap();
+    let again = place(&fake).reset(time("2026-01-31T13:00:01Z")).await.unwrap();
     assert_eq!(again, "the breaker of the operator in namespace ops is closed: nothing to reset\n");
     assert_eq!(fake.take_log(), [format!("GET {PATH}")], "nothing is written");
-    std::fs::remove_file(file).unwrap();
 }

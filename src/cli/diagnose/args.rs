@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::cli::args::ConnectionArgs;
 use crate::cli::values;
+use crate::cluster::ConnectionArgs;
 
 /// What to look into.
 #[derive(Subcommand, Debug)]

@@ -15,8 +15,8 @@ use super::report::{Report, cause_word};
 use super::text::ago;
 use super::{Health, saved};
 use crate::api::{BackendState, Cause, MonitoredBackend, MonitoredBackendStatus};
-use crate::cli::connect::ask;
 use crate::cli::output;
+use crate::cluster::{PersonalClient, ask, connect_person};
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
     Question, Source, gather, is_in_cluster, needs_actuator, pod_probes, probe_actuator, vantage,
@@ -71,12 +71,11 @@ struct Look<'a> {
 
 impl<'a> Look<'a> {
     async fn begin(args: &'a BackendArgs) -> anyhow::Result<Self> {
-        let (client, default) = args.connection.client().await?;
-        let namespace = args.namespace.clone().unwrap_or(default);
+        let PersonalClient { client, default_namespace, is_of_pod: in_cluster, .. } =
+            connect_person(&args.connection).await?;
+        let namespace = args.namespace.clone().unwrap_or(default_namespace);
         let name = args.name.as_deref().context("a name is needed")?;
         let (backend, missing) = read(&client, &namespace, name).await?;
-        // Set in every pod by the kubelet, and nowhere else.
-        let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let policy = Policy::of_a_person(args.allow_network.clone(), args.deny_network.clone());
         let standpoint = Standpoint { in_cluster, reached: args.allow_network.clone() };
         Ok(Self { args, client, backend, prober: Prober::new(policy), standpoint, missing })

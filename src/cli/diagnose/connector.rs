@@ -16,10 +16,10 @@ use super::report::{cluster, missing};
 use super::text::{ago, columns, harmless, indented, list, section};
 use super::token::{Token, token};
 use crate::api::{Connector, ConnectorState, ConnectorStatus, Diagnosis};
-use crate::cli::connect::ask;
 use crate::cli::get::resource;
 use crate::cli::output;
 use crate::cli::token::Source;
+use crate::cluster::{PersonalClient, ask, connect_person};
 use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
 use crate::diagnosis::gather::{Question, gather, lookup};
 use crate::probe::{Policy, Prober};
@@ -28,8 +28,8 @@ use crate::probe::{Policy, Prober};
 const LEASE_TERM_SECONDS: i64 = 30;
 
 pub(super) async fn diagnose(args: ConnectorArgs) -> anyhow::Result<Health> {
-    let (client, default) = args.connection.client().await?;
-    let namespace = args.namespace.clone().unwrap_or(default);
+    let PersonalClient { client, default_namespace, .. } = connect_person(&args.connection).await?;
+    let namespace = args.namespace.clone().unwrap_or(default_namespace);
     let (connector, object) = read(&client, &namespace, &args.name).await?;
     let now = Timestamp::now();
     let source = Source::of(&object, &args.name);

@@ -11,7 +11,7 @@ use super::kind::View;
 use super::status;
 use crate::admin::FORWARDED_TOKEN;
 use crate::cli::args::GetArgs;
-use crate::cluster::describe;
+use crate::cluster::{ConnectError, PersonalClient, connect_person, describe};
 use crate::http::client;
 use crate::view::Standing;
 
@@ -71,10 +71,12 @@ impl Reader {
             }
             None => None,
         };
-        let (cluster, default) = match args.connection.client().await {
-            Ok((client, namespace)) => (Ok(client), Some(namespace)),
-            Err(error) if args.operator.is_some() => (Err(format!("{error:#}")), None),
-            Err(error) => return Err(error),
+        let (cluster, default) = match connect_person(&args.connection).await {
+            Ok(PersonalClient { client, default_namespace, .. }) => (Ok(client), Some(default_namespace)),
+            // The operator alone can answer. A kubeconfig that is named and unusable is an error all the same: without
+            // its namespace, every namespace would be listed.
+            Err(error @ ConnectError::Nothing(_)) if args.operator.is_some() => (Err(error.to_string()), None),
+            Err(error) => return Err(error.into()),
         };
         let namespace = args.namespace.clone().or(default).filter(|_| !args.all_namespaces);
         let (operator, operator_namespace) = (args.operator.clone(), args.operator_namespace.clone());

@@ -8,7 +8,7 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use super::kind::View;
-use crate::cli::connect::ask;
+use crate::cluster::ask;
 
 /// Objects per request: what kubectl asks for.
 const PAGE: u32 = 500;

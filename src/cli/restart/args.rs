@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::cli::args::ConnectionArgs;
 use crate::cli::values;
+use crate::cluster::ConnectionArgs;
 
 /// What to restart, and whether to wait for the outcome.
 #[derive(Args, Debug, Clone)]

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::connect::ask;
 use super::get::{Asked, named};
 use super::{FIELD_MANAGER, Unwell, Usage, output};
 use crate::api::RESTART_REQUESTED;
+use crate::cluster::{PersonalClient, ask, connect_person};
 use args::RestartArgs;
 use progress::{Health, Step};
 
@@ -30,8 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) async fn restart(args: RestartArgs) -> anyhow::Result<()> {
     let words: Vec<&str> = std::iter::once(&args.kind).chain(&args.name).map(String::as_str).collect();
     let (asked, name) = named(&words).map_err(Usage)?;
-    let (client, default) = args.connection.client().await?;
-    let namespace = args.namespace.clone().unwrap_or(default);
+    let PersonalClient { client, default_namespace, .. } = connect_person(&args.connection).await?;
+    let namespace = args.namespace.clone().unwrap_or(default_namespace);
     let objects = Api::namespaced_with(client, &namespace, &asked.resource());
     let place = Place { objects, called: format!("{} {namespace}/{name}", asked.one()), asked, name, namespace };
     let object = place.read().await?;

@@ -15,9 +15,9 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::args::{RevokeArgs, TokenArgs, TokenChange};
-use super::connect::ask;
 use super::get::resource;
 use super::{FIELD_MANAGER, output};
+use crate::cluster::{PersonalClient, ask, connect_person};
 pub(super) use source::Source;
 
 /// Asks the operator to end every token (api.md, Annotations).
@@ -117,8 +117,9 @@ struct Place {
 
 impl Place {
     async fn of(args: &TokenArgs) -> anyhow::Result<Self> {
-        let (client, default) = args.connection.client().await?;
-        Ok(Self::new(client, args.namespace.clone().unwrap_or(default), args.name.clone()))
+        let PersonalClient { client, default_namespace, .. } = connect_person(&args.connection).await?;
+        let namespace = args.namespace.clone().unwrap_or(default_namespace);
+        Ok(Self::new(client, namespace, args.name.clone()))
     }
 
     fn new(client: Client, namespace: String, name: String) -> Self {

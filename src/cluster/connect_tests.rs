@@ -1,0 +1,131 @@
+use super::*;
+
+/// A home directory of one test's own.
+struct Home(PathBuf);
+
+impl Home {
+    fn new(test: &str) -> Self {
+        let home = std::env::temp_dir().join(format!("vigie-connect-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(home.join(".kube")).unwrap();
+        Self(home)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.0.join(".kube").join("config")
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.0.join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn environment(&self, kubeconfig: &str) -> Environment {
+        Environment { kubeconfig: Some(kubeconfig.into()), home: Some(self.0.clone()) }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn kubeconfig(context: &str, server: &str, namespace: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Config, current-context: {context}, \
+         clusters: [{{name: {context}, cluster: {{server: '{server}'}}}}], \
+         users: [{{name: ann-{context}, user: {{}}}}], \
+         contexts: [{{name: {context}, context: {{cluster: {context}, user: ann-{context}, namespace: '{namespace}'}}}}]}}"
+    )
+}
+
+fn flags(kubeconfig: Option<&str>, context: Option<&str>) -> ConnectionArgs {
+    ConnectionArgs { kubeconfig: kubeconfig.map(PathBuf::from), context: context.map(str::to_owned) }
+}
+
+#[test]
+fn what_is_named_wins_over_what_is_found() {
+    let home = Home::new("order");
+    let environment = |set: &str| home.environment(set);
+    let choose = |named: &ConnectionArgs, set: &str| Source::choose(named, &environment(set)).unwrap();
+    let (none, context) = (flags(None, None), flags(None, Some("x")));
+    let set = Source::Environment(vec!["c".into(), "d".into()]);
+    assert_eq!(choose(&flags(Some("a/b"), None), "c:d"), Source::Flag("a/b".into()));
+    assert_eq!(choose(&none, "c:d"), set);
+    assert_eq!(choose(&context, ":c::d:"), set);
+    // Nothing is named: what exists is used, and only then the pod.
+    for unset in ["", ":", "::"] {
+        assert_eq!(choose(&none, unset), Source::Pod, "{unset:?}");
+        assert_eq!(choose(&context, unset), Source::Home(home.config()), "{unset:?}");
+    }
+    std::fs::write(home.config(), "").unwrap();
+    assert_eq!(choose(&none, ""), Source::Home(home.config()));
+    let homeless = Environment::default();
+    assert_eq!(Source::choose(&none, &homeless).unwrap(), Source::Pod);
+    let error = Source::choose(&context, &homeless).unwrap_err().to_string();
+    assert_eq!(error, "cannot use the context \"x\": no kubeconfig is named, and the home directory is not known");
+    let nowhere = Environment { home: Some("/dev/null".into()), ..Environment::default() };
+    assert_eq!(Source::choose(&none, &nowhere).unwrap(), Source::Pod, "a home that is no directory has no file");
+}
+
+#[tokio::test]
+async fn nothing_that_is_named_or_exists_is_passed_over() {
+    let home = Home::new("unusable");
+    let good = home.write("good", &kubeconfig("good", "https://192.0.2.1:6443", ""));
+    let good = good.to_str().unwrap();
+    let empty = home.write("empty", "");
+    let broken = home.write("broken", "clusters: 3");
+    for (named, set, part) in [
+        (flags(Some("no/such/kubeconfig"), Some("there")), good.to_owned(), "no/such/kubeconfig, context there: "),
+        (flags(None, None), "/no/such/kubeconfig".to_owned(), "/no/such/kubeconfig (from KUBECONFIG): "),
+        // kubectl would use the context of the second file.
+        (flags(None, None), format!("/no/such/kubeconfig:{good}"), "/no/such/kubeconfig, "),
+        (flags(None, None), empty.display().to_string(), "empty (from KUBECONFIG): failed to determine"),
+        (flags(None, None), broken.display().to_string(), "broken (from KUBECONFIG): "),
+        (flags(None, None), home.0.display().to_string(), "(from KUBECONFIG): "),
+        (flags(None, Some("other")), good.to_owned(), "context other: "),
+        (flags(None, Some("x")), String::new(), "/.kube/config, context x: "),
+    ] {
+        let error = Loaded::of(&named, &home.environment(&set)).await.unwrap_err();
+        let text = format!("{:#}", anyhow::Error::from(error));
+        assert!(text.starts_with("cannot use kubeconfig ") && text.contains(part), "{part:?} is not in {text}");
+        assert!(text.matches("os error").count() < 2, "said twice: {text}");
+    }
+    for unusable in ["", "clusters: 3"] {
+        std::fs::write(home.config(), unusable).unwrap();
+        let error = Loaded::of(&flags(None, None), &home.environment("")).await.unwrap_err().to_string();
+        assert!(error.contains("/.kube/config: "), "{error}");
+    }
+    std::fs::remove_file(home.config()).unwrap();
+    std::os::unix::fs::symlink("/no/such/kubeconfig", home.config()).unwrap();
+    let error = Loaded::of(&flags(None, None), &home.environment("")).await.unwrap_err().to_string();
+    assert!(error.contains("/.kube/config: "), "a link to nothing is not absent: {error}");
+}
+
+#[tokio::test]
+async fn of_several_files_the_first_that_says_something_wins() {
+    let home = Home::new("merged");
+    let a = home.write("a", &kubeconfig("a", "https://192.0.2.1:6443", "gateways"));
+    let b = home.write("b", &kubeconfig("b", "https://192.0.2.2:6443", ""));
+    let environment = home.environment(&format!("{}:{}", a.display(), b.display()));
+    let found = async |context| {
+        let loaded = Loaded::of(&flags(None, context), &environment).await.unwrap();
+        (loaded.config.cluster_url.to_string(), loaded.config.default_namespace, loaded.user.unwrap())
+    };
+    let expected = |server: &str, namespace: &str, user: &str| {
+        (format!("https://{server}:6443/"), namespace.to_owned(), user.to_owned())
+    };
+    assert_eq!(found(None).await, expected("192.0.2.1", "gateways", "ann-a"));
+    assert_eq!(found(Some("b")).await, expected("192.0.2.2", "default", "ann-b"), "an empty namespace is none");
+}
+
+#[test]
+fn requests_carry_our_user_agent_and_open_connections_in_bounded_time() {
+    let mut config = Config::new(hyper::Uri::from_static("https://127.0.0.1:6443"));
+    tune(&mut config);
+    let (name, value) = &config.headers[0];
+    assert_eq!(name, USER_AGENT);
+    assert_eq!(value, concat!("vigie/", env!("CARGO_PKG_VERSION")));
+    assert_eq!((config.connect_timeout, config.read_timeout), (Some(CONNECT_TIMEOUT), None));
+}
