@@ -13,7 +13,7 @@ use kube::api::{Api, ListParams, PostParams};
 use serde_json::json;
 use tokio::time::Instant;
 use vigie::api::MonitoredBackend;
-use vigie::schedule::{place_of, turn_after};
+use vigie::schedule::{phase_of, turn_after};
 
 use crate::figures::{judge, percentile, say};
 use crate::kubernetes::Cluster;
@@ -96,7 +96,7 @@ async fn places(client: &kube::Client) -> anyhow::Result<HashMap<usize, u64>> {
     let list = api.list(&ListParams::default()).await?;
     let place = |backend: &MonitoredBackend| {
         let number = backend.name_any().rsplit('-').next()?.parse().ok()?;
-        Some((number, place_of(backend.metadata.uid.as_deref()?)))
+        Some((number, phase_of(backend.metadata.uid.as_deref()?)))
     };
     list.items.iter().map(|backend| place(backend).context("a backend without a number or UID")).collect()
 }

@@ -71,8 +71,7 @@ impl Reporter {
         let body = self.body(regarding, namespace, event);
         let what =
             format!("publishing {} about {namespace}/{}", event.reason, regarding.name.as_deref().unwrap_or_default());
-        let params =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match within(&what, CALL_TIMEOUT, api.create(&params, &body)).await {
             Ok(_) | Err(CallError::AlreadyExists) => Ok(()),
             Err(error) => Err(error),

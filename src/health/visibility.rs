@@ -176,7 +176,13 @@ mod tests {
         for number in 0..all {
             let host: Arc<str> = format!("host-{}", number % hosts).into();
             fleet.record_probe(number, &host, INTERVAL, false, at(85));
-            fleet.record_probe(number, &host, INTERVAL, number < unreachable, at(if number < unreachable { 100 } else { 95 }));
+            fleet.record_probe(
+                number,
+                &host,
+                INTERVAL,
+                number < unreachable,
+                at(if number < unreachable { 100 } else { 95 }),
+            );
         }
         fleet
     }
@@ -202,7 +208,11 @@ mod tests {
     fn while_the_others_have_not_had_their_turn_it_is_held_back_for_an_interval_at_most() {
         let mut fleet = fleet(100, 5, 50);
         assert_eq!(fleet.visibility(None, at(104)), Visibility::Suspect(at(115)));
-        assert_eq!(fleet.visibility(None, at(115)), Visibility::Normal, "the others were reached, or are no longer unreachable");
+        assert_eq!(
+            fleet.visibility(None, at(115)),
+            Visibility::Normal,
+            "the others were reached, or are no longer unreachable"
+        );
         for number in 5..10 {
             fleet.record_probe(number, &format!("host-{number}").into(), INTERVAL, false, at(103));
         }

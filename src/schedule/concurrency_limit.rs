@@ -135,7 +135,8 @@ mod tests {
         }
         let mut next = Box::pin(limiter.acquire(&gateway, true));
         assert!(next.as_mut().now_or_never().is_none());
-        let fine: Vec<_> = (0..MAX_PER_HOST / 2).map_while(|_| limiter.acquire(&gateway, false).now_or_never()).collect();
+        let fine: Vec<_> =
+            (0..MAX_PER_HOST / 2).map_while(|_| limiter.acquire(&gateway, false).now_or_never()).collect();
         assert_eq!(fine.len(), MAX_PER_HOST / 2, "a suspect that waits for a suspects' permit holds no other");
     }
 

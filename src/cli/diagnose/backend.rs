@@ -92,7 +92,9 @@ impl<'a> Look<'a> {
         let pods_port = question.pods_port.clone();
         let prepared = self.prepared(&mut question.known).await;
         let own = match &prepared {
-            Some(prepared) => self.probe(prepared.targets.iter().map(|target| (target.name.clone(), target.request.clone()))).await,
+            Some(prepared) => {
+                self.probe(prepared.targets.iter().map(|target| (target.name.clone(), target.request.clone()))).await
+            }
             None => Vec::new(),
         };
         let known = |vantage: &Vantage| own.iter().any(|own| own.name == vantage.name);
