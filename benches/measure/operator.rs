@@ -8,11 +8,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vigie::api::Connector;
 use vigie::controller::connector::deadlines::{Command, DeadlineScheduler, Sinks};
-use vigie::controller::connector::state::ReconcileStates;
+use vigie::controller::connector::reconcile::Context;
+use vigie::controller::runtime::state::ReconcileStates;
 use vigie::heartbeat::entry::Entry;
 use vigie::heartbeat::listening::Role;
 use vigie::heartbeat::registry::Registry;
-use vigie::schedule::checkpoints::{Checkpoints, WriteBudget};
+use vigie::schedule::checkpoints::Checkpoints;
 use vigie::schedule::{Pulse, TICK};
 use vigie::time::{Clock, Moment, Now};
 
@@ -25,7 +26,7 @@ pub(crate) type OnWake = Box<dyn Fn(&Registry, &Entry) + Send>;
 pub(crate) struct Operator {
     pub(crate) registry: Arc<Registry>,
     checkpoints: Checkpoints<Entry>,
-    desks: ReconcileStates,
+    states: ReconcileStates<Context>,
     commands: mpsc::UnboundedSender<Command>,
     woken: Arc<AtomicUsize>,
 }
@@ -63,8 +64,8 @@ impl Operator {
         tokio::spawn(scheduler.run(told, poked, CancellationToken::new()));
         tokio::spawn(async move { while sites.recv().await.is_some() {} });
         tokio::spawn(tick(registry.clone(), pulse));
-        let checkpoints = Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)));
-        Self { registry, checkpoints, desks: ReconcileStates::default(), commands, woken }
+        let checkpoints = Checkpoints::new(Duration::from_secs(60));
+        Self { registry, checkpoints, states: ReconcileStates::default(), commands, woken }
     }
 
     /// Adds a connector to the registry.
@@ -81,11 +82,11 @@ impl Operator {
 
     /// The controller's note after it has processed a connector.
     pub(crate) fn note(&self, entry: &Entry, connector: &Connector, now: Moment) {
-        self.desks.at(entry.number, EPOCH, |desk| {
-            desk.is_look_due(connector, 1, false, now, 0.5);
-            desk.note_look(connector, now, None);
-            desk.retold = true;
-        });
+        let mut state = self.states.take(entry.number);
+        state.begin(EPOCH);
+        state.notes.is_due(connector, 1, false, now, 0.5);
+        state.notes.note_observation(connector, now, None);
+        state.published = true;
     }
 
     /// Returns when the keeper has processed all its messages.

@@ -14,16 +14,18 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vigie::api::{MonitoredBackend, Time};
 use vigie::cluster::StatusWriter;
-use vigie::controller::events::Reporter;
+use vigie::cluster::events::Reporter;
 use vigie::controller::remediation::{Census, Remedies};
 use vigie::controller::runtime::wake::ReconcileTrigger;
+use vigie::controller::runtime::{Runtime, Shared};
+use vigie::controller::unreadable::Unreadable;
 use vigie::leadership::{Leadership, Standing};
 use vigie::metrics::Metrics;
-use vigie::monitor::context::{Command, Context, Parts};
+use vigie::monitor::context::{Command, Context, ProbeSettings};
 use vigie::monitor::{scheduler, target};
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
 use vigie::remediation::Limits;
-use vigie::schedule::checkpoints::{Checkpoints, WriteBudget};
+use vigie::schedule::checkpoints::Checkpoints;
 use vigie::time::Clock;
 
 use crate::targets;
@@ -152,7 +154,8 @@ fn request(i: usize, port: u16) -> anyhow::Result<Request> {
 pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Result<()> {
     let clock = Clock::default();
     let (leadership, led) = watch::channel(Leadership::follower());
-    let (context, poked) = Context::new(given(clock, led)?);
+    let settings = ProbeSettings { pod: None, policy: policy()?, places: PLACES, prometheus_url: None };
+    let (context, poked) = Context::new(runtime(clock, led), settings);
     let work = tokio::spawn(scheduler::run(context.clone(), poked, CancellationToken::new()));
     let mut orders = orders();
     println!("ready");
@@ -185,34 +188,31 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
     Ok(())
 }
 
-fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Result<Parts> {
+fn runtime(clock: Clock, leadership: watch::Receiver<Leadership>) -> Runtime<Context> {
     let client = nobody();
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let (trigger, scopes) = ReconcileTrigger::<MonitoredBackend>::new(&[]);
     for (_, mut woken) in scopes {
         tokio::spawn(async move { while woken.recv().await.is_some() {} });
     }
-    Ok(Parts {
-        pod: None,
+    let remedies = Arc::new(Remedies::new(
+        client.clone(),
+        clock,
+        metrics.clone(),
+        (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
+        None,
+    ));
+    let shared = Arc::new(Shared {
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
-        remedies: Arc::new(Remedies::new(
-            client.clone(),
-            clock,
-            metrics.clone(),
-            (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
-            None,
-        )),
+        remedies,
+        unreadable: Unreadable::new(client.clone(), leadership.clone(), clock),
         client,
         clock,
         leadership,
         writer: StatusWriter::new(clock, metrics.clone()),
         metrics,
-        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
-        trigger,
-        policy: policy()?,
-        places: PLACES,
-        prometheus_url: None,
-    })
+    });
+    Runtime::new(shared, Arc::new(Checkpoints::new(Duration::from_secs(60))), trigger)
 }
 
 /// A client of an API server without objects.

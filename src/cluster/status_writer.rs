@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
@@ -90,7 +89,6 @@ pub struct StatusWriter {
     metrics: Arc<dyn WriteMetrics>,
     transitions: Arc<Semaphore>,
     checkpoints: Arc<Semaphore>,
-    checkpoints_under_way: Arc<AtomicUsize>,
 }
 
 impl StatusWriter {
@@ -101,14 +99,7 @@ impl StatusWriter {
             metrics,
             transitions: Arc::new(Semaphore::new(TRANSITIONS_IN_FLIGHT)),
             checkpoints: Arc::new(Semaphore::new(CHECKPOINTS_IN_FLIGHT)),
-            checkpoints_under_way: Arc::default(),
         }
-    }
-
-    /// How many checkpoints are being written or wait for their place. Whoever hands them out asks here how many it may:
-    /// each of them keeps a reconcile from another object.
-    pub fn checkpoints_under_way(&self) -> usize {
-        self.checkpoints_under_way.load(Ordering::Relaxed)
     }
 
     /// Replaces the status of `object` because of `reason`. It carries the resourceVersion that was read; gives the object as written.
@@ -158,7 +149,6 @@ impl StatusWriter {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(patch);
         let call = async { api.patch_status(name, &params, &patch).await };
-        let _under_way = UnderWay::begin(&self.checkpoints_under_way);
         self.send(WriteReason::Checkpoint, permit, &what, call).await
     }
 
@@ -182,22 +172,6 @@ impl StatusWriter {
         let answer = within(what, CALL_TIMEOUT, call).await;
         sent.result = answer.as_ref().map_or_else(CallError::result_label, |_| "ok");
         Ok(answer?)
-    }
-}
-
-/// One more of what is counted, until it is dropped.
-struct UnderWay<'a>(&'a AtomicUsize);
-
-impl<'a> UnderWay<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -352,10 +326,8 @@ mod tests {
         }
         desk.fake.set_mode(Mode::Up);
         desk.writer.replace(WriteReason::Transition, &long, &desk.api, &pod).await.unwrap();
-        assert_eq!(desk.writer.checkpoints_under_way(), 20, "those that wait for their place are counted too");
         hanging.abort_all();
         while hanging.join_next().await.is_some() {}
-        assert_eq!(desk.writer.checkpoints_under_way(), 0);
         let counted = desk.counted();
         let abandoned = counted.iter().filter(|(_, result)| *result == "abandoned").count();
         assert_eq!(abandoned, CHECKPOINTS_IN_FLIGHT, "{counted:?}");

@@ -2,8 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::events::{Event, Kind};
-use crate::api::{Cause, Diagnosis, MAX_TRANSITIONS, MicroTime, Transition};
+use crate::api::{Cause, Condition, ConditionType, Diagnosis, MAX_TRANSITIONS, MicroTime, Transition};
+use crate::cluster::events::{Event, Kind};
+use crate::remediation::attempt::StepResult;
 
 /// A state that is entered.
 pub struct Entered<'a> {
@@ -71,6 +72,14 @@ pub fn ended(transitions: &[Transition], well: &str, worst: &str, mild: &[&str])
     let lasted = SignedDuration::from_secs(lasted.as_secs());
     let cause = named.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
     Some(format!("{lasted:#} ({}{cause})", named.to))
+}
+
+/// Replaces the `Remediating` condition by that of a remediation step.
+pub fn set_remediating(conditions: &mut [Condition], remedy: &StepResult) {
+    for known in conditions.iter_mut().filter(|known| known.type_ == ConditionType::Remediating.as_str()) {
+        let generation = known.observed_generation.unwrap_or_default();
+        *known = remedy.said.clone().into_condition(ConditionType::Remediating, generation);
+    }
 }
 
 #[cfg(test)]

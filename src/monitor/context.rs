@@ -1,186 +1,100 @@
-//! What the work on backends is done with.
+//! The context of the work on MonitoredBackends: probes, investigations and reconciles.
 
-use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::registry::{Backend, Backends};
 use super::self_check::SelfCheck;
-use crate::api::MonitoredBackend;
-use crate::cluster::StatusWriter;
-use crate::cluster::events::{Event, Reporter};
-use crate::controller::remediation::Remedies;
-use crate::controller::runtime::wake::ReconcileTrigger;
-use crate::controller::unreadable::Unreadable;
+use crate::controller::runtime::Runtime;
 use crate::diagnosis::gather::ServerCache;
-use crate::leadership::Leadership;
-use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
 use crate::schedule::ConcurrencyLimiter;
-use crate::schedule::checkpoints::Checkpoints;
-use crate::time::Clock;
 
-/// How many objects are read at once to investigate, and as many to prepare; HTTP/1.1 takes a connection for each.
+/// The number of objects that are read at once for investigations, and as many for the resolution of targets; over HTTP/1.1
+/// each opens a connection.
 pub const LOOKS_AT_ONCE: usize = 8;
 
-/// What the work on backends is given by whoever puts the operator together.
-pub struct Parts {
-    /// A client that sends each request once.
-    pub client: kube::Client,
-    /// The clocks.
-    pub clock: Clock,
-    /// Our part in the election.
-    pub leadership: watch::Receiver<Leadership>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// The one writer of status.
-    pub writer: StatusWriter,
-    /// Tells events.
-    pub reporter: Reporter,
-    /// Remedies, for both kinds.
-    pub remedies: Arc<Remedies>,
-    /// Whose last probe is written back, and when.
-    pub checkpoints: Arc<Checkpoints<Backend>>,
-    /// Wakes reconciles.
-    pub trigger: ReconcileTrigger<MonitoredBackend>,
-    /// What may be dialled.
+/// The settings of the probes.
+pub struct ProbeSettings {
+    /// The addresses that may be dialled.
     pub policy: Policy,
-    /// How many probes may be under way, at least 2.
+    /// The number of probes at once, at least 2.
     pub places: usize,
-    /// The Prometheus that is asked where the spec names none.
+    /// The Prometheus for specs that name none.
     pub prometheus_url: Option<String>,
-    /// Namespace and name of our pod, in a cluster.
+    /// Namespace and name of the operator's own pod, in a cluster.
     pub pod: Option<(String, String)>,
 }
 
-/// What the work on backends is done with.
+/// The context of the work on MonitoredBackends.
 pub struct Context {
+    /// The parts that both kinds have.
+    pub runtime: Runtime<Self>,
     /// All backends.
     pub backends: Arc<Backends>,
-    /// The dialler.
+    /// Dials the targets.
     pub prober: Arc<Prober>,
-    /// How many probes may be under way.
+    /// Limits the probes at once.
     pub places: ConcurrencyLimiter,
-    /// Whether we see.
+    /// Whether the operator can see its targets.
     pub self_check: SelfCheck,
-    /// Our part in the election.
-    pub leadership: watch::Receiver<Leadership>,
-    /// The one writer of status.
-    pub writer: StatusWriter,
-    /// A client that sends each request once.
-    pub client: kube::Client,
-    /// Tells events.
-    pub reporter: Reporter,
-    /// Remedies, for both kinds.
-    pub remedies: Arc<Remedies>,
-    /// Objects whose status cannot be read.
-    pub unreadable: Unreadable,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// Whose last probe is written back, and when.
-    pub checkpoints: Arc<Checkpoints<Backend>>,
-    /// Wakes reconciles.
-    pub trigger: ReconcileTrigger<MonitoredBackend>,
-    /// The Prometheus that is asked where the spec names none.
+    /// The Prometheus for specs that name none.
     pub prometheus_url: Option<String>,
-    /// Namespace and name of our pod, in a cluster: NetworkPolicies are asked whether they admit it.
+    /// Namespace and name of the operator's own pod, in a cluster: investigations check whether NetworkPolicies admit it.
     pub pod: Option<(String, String)>,
-    /// What the Prometheus servers said last.
+    /// The last answers of the Prometheus servers.
     pub servers: Arc<ServerCache>,
-    /// The clocks.
-    pub clock: Clock,
-    /// Places for looks at the cluster.
+    /// Limits the investigations at once.
     pub looks: Arc<Semaphore>,
-    /// Places for looking up what to dial: not those of the looks, which may hang, and then no probe would be on time.
+    /// Limits the resolutions of targets at once. Separate from `looks`: an investigation may hang, and must not delay
+    /// probes.
     pub lookups: Arc<Semaphore>,
-    /// What was written or could not be, by backend.
-    pub notes: Mutex<HashMap<u64, Notes>>,
-    /// Where news of backends go that are new, changed or gone.
+    /// The commands for the probe scheduler.
     pub commands: mpsc::UnboundedSender<Command>,
 }
 
-/// News for whoever schedules the rounds.
+impl Deref for Context {
+    type Target = Runtime<Self>;
+
+    fn deref(&self) -> &Runtime<Self> {
+        &self.runtime
+    }
+}
+
+/// A command for the probe scheduler.
 #[derive(Debug)]
 pub enum Command {
-    /// It is new, or its spec changed.
+    /// The backend is new, or its spec changed.
     Look(Arc<Backend>),
-    /// It is gone.
+    /// The backend is gone.
     Gone(Arc<Backend>),
-    /// We began to lead, or the process did not run for a while: nothing that was due before is due.
+    /// This replica began to lead, or the process was suspended: nothing that was due before is due now.
     Anew,
 }
 
-/// What is remembered of the work on one backend between two reconciles.
-#[derive(Debug, Default)]
-pub struct Notes {
-    /// The leadership epoch that the notes are from.
-    epoch: u64,
-    /// The object as we wrote it last, until the watch has brought it back.
-    pub latest: Option<Box<MonitoredBackend>>,
-    /// The newest transition has been told, by us or before us.
-    pub retold: bool,
-    /// A checkpoint is due.
-    pub checkpoint: bool,
-    /// Events that could not be told.
-    pub untold: Vec<Event>,
-    /// Failures in a row.
-    pub failures: u32,
-}
-
 impl Context {
-    /// With no backend yet; and the news for whoever schedules the rounds.
-    pub fn new(given: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
-        let Parts { client, clock, leadership, metrics, writer, reporter, remedies, checkpoints, trigger, .. } = given;
-        let (commands, poked) = mpsc::unbounded_channel();
+    /// A context without backends, and the receiving end of the commands for the probe scheduler.
+    pub fn new(runtime: Runtime<Self>, settings: ProbeSettings) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+        let (commands, received) = mpsc::unbounded_channel();
         let context = Self {
             backends: Arc::default(),
-            prober: Arc::new(Prober::new(given.policy)),
-            places: ConcurrencyLimiter::new(given.places),
-            self_check: SelfCheck::new(clock),
-            unreadable: Unreadable::new(client.clone(), leadership.clone(), clock),
-            leadership,
-            writer,
-            client,
-            reporter,
-            remedies,
-            metrics,
-            checkpoints,
-            trigger,
-            prometheus_url: given.prometheus_url,
-            pod: given.pod,
+            prober: Arc::new(Prober::new(settings.policy)),
+            places: ConcurrencyLimiter::new(settings.places),
+            self_check: SelfCheck::new(runtime.clock),
+            runtime,
+            prometheus_url: settings.prometheus_url,
+            pod: settings.pod,
             servers: Arc::default(),
-            clock,
             looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
             lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-            notes: Mutex::default(),
             commands,
         };
-        (Arc::new(context), poked)
+        (Arc::new(context), received)
     }
 
-    /// Works on the notes. What a former epoch left there is cleared first: another may have led in between.
-    pub fn note<T>(&self, number: u64, epoch: u64, work: impl FnOnce(&mut Notes) -> T) -> T {
-        let mut notes = self.notes.lock();
-        let notes = notes.entry(number).or_default();
-        if notes.epoch != epoch {
-            *notes = Notes { epoch, ..Notes::default() };
-        }
-        work(notes)
-    }
-
-    /// A backend is gone.
-    pub fn forget(&self, backend: &Arc<Backend>) {
-        self.backends.remove(backend);
-        self.self_check.remove(backend);
-        self.remedies.forget::<MonitoredBackend>(&backend.key);
-        self.notes.lock().remove(&backend.number);
-        // The scheduler is gone only while the process ends.
-        let _ = self.commands.send(Command::Gone(backend.clone()));
-    }
-
-    /// Wakes the reconcile of every backend.
+    /// Requests the reconcile of every backend.
     pub fn wake_all(&self) {
         for backend in self.backends.all() {
             self.trigger.wake(&backend.key);

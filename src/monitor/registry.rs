@@ -204,6 +204,24 @@ impl Backend {
     }
 }
 
+#[cfg(test)]
+impl Backend {
+    /// Records one probe of the target that ended now.
+    pub(crate) fn record_probe(&self, class: Option<crate::api::ErrorClass>, now: Now) {
+        let target = serde_json::json!({ "name": "target", "ok": class.is_none(), "errorClass": class,
+            "milliseconds": 20, "at": now.wall, "message": "" });
+        let round = Round {
+            started_at: now.moment,
+            passed: class.is_none(),
+            took: Duration::from_millis(20),
+            vantages: vec![serde_json::from_value(target).expect("a vantage")],
+            phases: Vec::new(),
+            certificate_expires: None,
+        };
+        self.with(|live| live.record_round(round, now.moment));
+    }
+}
+
 impl Live {
     /// Records the result of a round. Returns whether the reconcile has something new to write: the verdict changed, or
     /// the failures of a backend that is not Up differ from those of the previous round.

@@ -20,17 +20,18 @@ use super::shutdown::{Running, Successors};
 use crate::admin::{Admin, Authenticator};
 use crate::api::Connector;
 use crate::cli::args::{AdminAuth, RunArgs};
+use crate::cluster::events::Reporter;
 use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{Clients, StatusWriter, connect, endpoints};
-use crate::controller::connector::deadlines::{DeadlineScheduler, Sinks};
+use crate::controller::connector::deadlines::{Command, DeadlineScheduler, Sinks};
+use crate::controller::connector::leases;
 use crate::controller::connector::reconcile::Context;
-use crate::controller::connector::sites::Sites;
 use crate::controller::connector::view::FleetView;
-use crate::controller::connector::watch::Tap;
-use crate::controller::connector::{drive, leases};
-use crate::controller::events::Reporter;
 use crate::controller::fleet::CombinedFleet;
-use crate::controller::runtime::wake::ReconcileTrigger;
+use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
+use crate::controller::runtime::watch::Tap;
+use crate::controller::runtime::{self, checkpoints, run};
+use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
 use crate::heartbeat::registry::{Notice, Registry};
@@ -41,7 +42,7 @@ use crate::http::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, PodLabel, identity};
 use crate::leadership::Leadership;
 use crate::metrics::{Metrics, register_fleet};
-use crate::schedule::checkpoints::{Checkpoints, WriteBudget};
+use crate::schedule::checkpoints::WriteBudget;
 use crate::time::Clock;
 use crate::view::Fleet;
 
@@ -103,34 +104,30 @@ impl Assembly {
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock);
-        let (sites, writer) = (Arc::new(Sites::default()), StatusWriter::new(clock, metrics.clone()));
-        let reporter = Reporter { client: clients.no_retry.clone(), instance: me };
-        let budget = Arc::new(WriteBudget::new(args.status_writes_per_second));
         let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
-        let shared = Shared {
-            ourselves: pod.as_ref().map(|pod| pod.with_service(&args)),
-            args: &args,
-            clients: &clients,
-            leadership: &leadership,
-            writer: &writer,
-            reporter: &reporter,
-            metrics: &metrics,
-            remedies: &remedies,
-            budget: &budget,
+        let runtime = Arc::new(runtime::Shared {
+            client: clients.no_retry.clone(),
+            writer: StatusWriter::new(clock, metrics.clone()),
+            reporter: Reporter { client: clients.no_retry.clone(), instance: me },
+            leadership: leadership.clone(),
             clock,
-        };
+            metrics: metrics.clone(),
+            remedies: remedies.clone(),
+            unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
+        });
+        let ourselves = pod.as_ref().map(|pod| pod.with_service(&args));
+        let shared = Shared { args: &args, clients: &clients, runtime, ourselves };
         let quarter = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
         let prober = quarter.known.context.prober.clone();
-        let context = Arc::new(of_connectors(&shared, &registry, &sites, prober));
-        let period = Duration::from_secs(args.checkpoint_seconds.into());
-        let checkpoints = Arc::new(Checkpoints::new(period, budget.clone()));
-        let known = Arc::new(known_connectors(&context, &checkpoints, args.public_url.is_some()));
-        let (connectors, backends) = (known.clone(), quarter.known.clone());
-        let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remedies: remedies.clone() });
-        register_fleet(&mut exported, fleet.clone(), args.object_metrics);
+        let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
         let (commands, poked) = mpsc::unbounded_channel();
-        let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands.clone());
+        let context = Arc::new(of_connectors(&shared, &registry, prober, trigger, commands.clone()));
+        let known = Arc::new(known_connectors(&context, args.public_url.is_some()));
+        let (connectors, backends) = (known.clone(), quarter.known.clone());
+        let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remedies });
+        register_fleet(&mut exported, fleet.clone(), args.object_metrics);
+        let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands);
         let parts = Parts {
             args: &args,
             clients: &clients,
@@ -139,10 +136,10 @@ impl Assembly {
             known: &known,
             fleet: &fleet,
         };
-        let trigger = parts.controllers(&checkpoints, commands, &work);
+        parts.controllers(scopes, &work);
+        parts.checkpoints(&shared, quarter.known.context.clone(), &lease_namespace, &work);
         quarter.start(|| every(coordinator.all.subscribe()), &work);
-        parts.scheduler(&trigger, told, poked, sites, &work);
-        parts.checkpoints(checkpoints, trigger, &lease_namespace, &work);
+        parts.scheduler(told, poked, &work);
         let successors = parts.path(pod.as_ref(), &rest)?;
         contest.spawn(elector.run(contest.stop.clone(), coordinator.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
@@ -164,28 +161,18 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// One controller for each namespace that is watched, or one for all.
-    fn controllers(
-        &self,
-        checkpoints: &Arc<Checkpoints<Entry>>,
-        commands: mpsc::UnboundedSender<crate::controller::connector::deadlines::Command>,
-        work: &Group,
-    ) -> ReconcileTrigger<Connector> {
-        let (trigger, scopes) = ReconcileTrigger::new(&self.args.namespace);
+    fn controllers(&self, scopes: Vec<Scope<Connector>>, work: &Group) {
         let mut stores = Vec::new();
         let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
         for (scope, woken) in scopes {
-            let trigger = trigger.clone();
             let tap = Tap {
-                context: self.context.clone(),
-                commands: commands.clone(),
-                checkpoints: checkpoints.clone(),
+                kind: self.context.clone(),
                 scope: scope.as_deref().map(Into::into),
                 filled: self.coordinator.filled(unfilled.clone()),
-                wake: Arc::new(move |key| trigger.wake(key)),
             };
             let all = every(self.coordinator.all.subscribe());
             let (store, driven) =
-                drive::controller(&self.clients.retrying, scope.as_deref(), tap, woken, all, work.stop.clone());
+                run::controller(&self.clients.retrying, scope.as_deref(), tap, woken, all, work.stop.clone());
             stores.push(store);
             work.spawn(driven);
             let leases = match &scope {
@@ -197,34 +184,26 @@ impl Parts<'_> {
             work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
         upsert(&self.context.remedies.census, &stores);
-        self.known.stores.write().clone_from(&stores);
-        trigger
+        *self.known.stores.write() = stores;
     }
 
-    fn scheduler(
-        &self,
-        trigger: &ReconcileTrigger<Connector>,
-        told: mpsc::UnboundedReceiver<Notice>,
-        poked: mpsc::UnboundedReceiver<crate::controller::connector::deadlines::Command>,
-        sites: Arc<Sites>,
-        work: &Group,
-    ) {
+    fn scheduler(&self, told: mpsc::UnboundedReceiver<Notice>, poked: mpsc::UnboundedReceiver<Command>, work: &Group) {
         let (news, tellable) = mpsc::unbounded_channel();
-        let (trigger, coordinator) = (trigger.clone(), self.coordinator.clone());
+        let (trigger, coordinator) = (self.context.trigger.clone(), self.coordinator.clone());
         let outlets = Sinks {
             wake: Box::new(move |entry: &Entry| trigger.wake(&entry.identity.key)),
             told: news,
             is_awake: Box::new(move || coordinator.is_awake()),
         };
-        let scheduler = DeadlineScheduler::new(self.context.registry.clone(), sites, outlets);
+        let scheduler = DeadlineScheduler::new(self.context.registry.clone(), self.context.sites.clone(), outlets);
         work.spawn(scheduler.run(told, poked, work.stop.clone()));
         work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
     }
 
     fn checkpoints(
         &self,
-        checkpoints: Arc<Checkpoints<Entry>>,
-        trigger: ReconcileTrigger<Connector>,
+        shared: &Shared<'_>,
+        backends: Arc<crate::monitor::context::Context>,
         lease_namespace: &str,
         work: &Group,
     ) {
@@ -235,7 +214,9 @@ impl Parts<'_> {
             name: Some(self.args.lease_name.clone()),
             ..ObjectReference::default()
         };
-        work.spawn(drive::checkpoints(self.context.clone(), checkpoints, trigger, lease, work.stop.clone()));
+        let budget = WriteBudget::new(self.args.status_writes_per_second);
+        let kinds = (self.context.clone(), backends);
+        work.spawn(checkpoints::run(kinds, shared.runtime.clone(), budget, lease, work.stop.clone()));
     }
 
     /// Whether we can be reached: through the public URL, and behind the Service. Gives who may be there after us.

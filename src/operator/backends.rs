@@ -14,33 +14,22 @@ use crate::api::MonitoredBackend;
 use crate::cli::args::RunArgs;
 use crate::cluster::address_ranges::AddressRanges;
 use crate::cluster::own_addresses::OwnAddresses;
-use crate::cluster::{Clients, StatusWriter, address_ranges, own_addresses};
-use crate::controller::backend::drive;
+use crate::cluster::{Clients, address_ranges, own_addresses};
 use crate::controller::backend::view::FleetView;
-use crate::controller::backend::watch::Tap;
-use crate::controller::events::Reporter;
-use crate::controller::remediation::Remedies;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
-use crate::leadership::Leadership;
-use crate::metrics::Metrics;
-use crate::monitor::context::{Command, Context, Parts};
+use crate::controller::runtime::watch::Tap;
+use crate::controller::runtime::{self, Runtime, run};
+use crate::monitor::context::{Command, Context, ProbeSettings};
 use crate::monitor::scheduler;
 use crate::monitor::self_check::{self, ConnectivityCheck};
 use crate::probe::{Policy, Prober};
-use crate::schedule::checkpoints::{Checkpoints, WriteBudget};
-use crate::time::Clock;
+use crate::schedule::checkpoints::Checkpoints;
 
 /// What the other kind and this one share.
 pub(super) struct Shared<'a> {
     pub(super) args: &'a RunArgs,
     pub(super) clients: &'a Clients,
-    pub(super) leadership: &'a watch::Receiver<Leadership>,
-    pub(super) writer: &'a StatusWriter,
-    pub(super) reporter: &'a Reporter,
-    pub(super) metrics: &'a Arc<Metrics>,
-    pub(super) remedies: &'a Arc<Remedies>,
-    pub(super) budget: &'a Arc<WriteBudget>,
-    pub(super) clock: Clock,
+    pub(super) runtime: Arc<runtime::Shared>,
     /// Our pod, in a cluster.
     pub(super) ourselves: Option<OwnAddresses>,
 }
@@ -59,8 +48,7 @@ pub(super) struct BackendSubsystem {
 
 impl BackendSubsystem {
     pub(super) fn new(shared: &Shared<'_>, own_ports: Vec<u16>) -> Self {
-        let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget, clock, ref ourselves } =
-            *shared;
+        let Shared { args, clients, ref runtime, ref ourselves } = *shared;
         let probing = &args.probing;
         let policy = Policy {
             allow: probing.allow_network.clone(),
@@ -72,21 +60,14 @@ impl BackendSubsystem {
         };
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
         let period = std::time::Duration::from_secs(args.checkpoint_seconds.into());
-        let (context, poked) = Context::new(Parts {
-            client: clients.no_retry.clone(),
-            clock,
-            leadership: leadership.clone(),
-            metrics: metrics.clone(),
-            writer: writer.clone(),
-            reporter: reporter.clone(),
-            remedies: remedies.clone(),
-            checkpoints: Arc::new(Checkpoints::new(period, budget.clone())),
-            trigger,
+        let settings = ProbeSettings {
             policy: policy.clone(),
             places: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
             prometheus_url: probing.prometheus_url.clone(),
             pod: ourselves.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
-        });
+        };
+        let runtime = Runtime::new(runtime.clone(), Arc::new(Checkpoints::new(period)), trigger);
+        let (context, poked) = Context::new(runtime, settings);
         let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
@@ -107,15 +88,13 @@ impl BackendSubsystem {
                 let context = context.clone();
                 move || tracing::info!(backends = context.backends.len(), "synced")
             };
-            let tap =
-                Tap { context: context.clone(), scope: scope.as_deref().map(Into::into), filled: Arc::new(filled) };
-            let (store, driven) = drive::controller(&client, scope.as_deref(), tap, woken, all(), work.stop.clone());
+            let tap = Tap { kind: context.clone(), scope: scope.as_deref().map(Into::into), filled: Arc::new(filled) };
+            let (store, driven) = run::controller(&client, scope.as_deref(), tap, woken, all(), work.stop.clone());
             stores.push(store);
             work.spawn(driven);
         }
         upsert(&context.remedies.census, &stores);
         *known.stores.write() = stores;
-        work.spawn(drive::checkpoints(context.clone(), work.stop.clone()));
         let limits = Limits::new(policy, ourselves.is_none(), context.prober.clone());
         let (stop, probed, mut is_ready) = (work.stop.clone(), context.clone(), limits.ready.subscribe());
         // No probe before the first look at what may not be dialled has been tried.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
@@ -11,17 +10,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::assembly::Pod;
 use super::backends::Shared;
+use crate::api::Connector;
 use crate::cli::args::RunArgs;
 use crate::cluster::Clients;
+use crate::cluster::events::namespace_reference;
 use crate::controller::breaker::BreakerStore;
-use crate::controller::connector::deadlines::SiteEvent;
-use crate::controller::connector::reconcile::{CALLS_IN_FLIGHT, Context};
-use crate::controller::connector::sites::Sites;
+use crate::controller::connector::deadlines::{Command, SiteEvent};
+use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::view::FleetView;
 use crate::controller::remediation::{Brakes, Census, Remediable, Remedies};
-use crate::controller::runtime::wake::Guarded;
-use crate::controller::unreadable::Unreadable;
-use crate::heartbeat::entry::Entry;
+use crate::controller::runtime::Runtime;
+use crate::controller::runtime::wake::{Guarded, ReconcileTrigger};
 use crate::heartbeat::registry::Registry;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
@@ -30,44 +29,32 @@ use crate::remediation::workload::Me;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
-/// What the work on connectors is done with.
+/// The context of the reconciles of Connectors.
 pub(super) fn of_connectors(
     shared: &Shared<'_>,
     registry: &Arc<Registry>,
-    sites: &Arc<Sites>,
     prober: Arc<Prober>,
+    trigger: ReconcileTrigger<Connector>,
+    commands: mpsc::UnboundedSender<Command>,
 ) -> Context {
-    let Shared { args, clients, leadership, writer, reporter, metrics, remedies, budget: _, clock, ourselves: _ } =
-        *shared;
+    let period = Duration::from_secs(shared.args.checkpoint_seconds.into());
     Context {
+        runtime: Runtime::new(shared.runtime.clone(), Arc::new(Checkpoints::new(period)), trigger),
         registry: registry.clone(),
-        leadership: leadership.clone(),
-        writer: writer.clone(),
-        client: clients.no_retry.clone(),
-        reporter: reporter.clone(),
-        sites: sites.clone(),
-        remedies: remedies.clone(),
+        sites: Arc::default(),
         prober,
-        desks: Default::default(),
-        metrics: metrics.clone(),
-        public_url: args.public_url.clone(),
-        clock,
-        unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
-        calls: tokio::sync::Semaphore::new(CALLS_IN_FLIGHT),
+        public_url: shared.args.public_url.clone(),
+        commands,
     }
 }
 
 /// The fleet of connectors as this process sees it, with no store yet.
-pub(super) fn known_connectors(
-    context: &Context,
-    checkpoints: &Arc<Checkpoints<Entry>>,
-    has_canary: bool,
-) -> FleetView {
+pub(super) fn known_connectors(context: &Context, has_canary: bool) -> FleetView {
     FleetView {
         registry: context.registry.clone(),
         stores: RwLock::default(),
         sites: context.sites.clone(),
-        checkpoints: checkpoints.clone(),
+        checkpoints: context.checkpoints.clone(),
         has_canary,
     }
 }
@@ -91,15 +78,15 @@ pub(super) fn remedies(
 
 /// Who watches over the brakes of the fleet.
 pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
-    let Shared { clients, leadership, reporter, remedies, clock, .. } = *shared;
+    let runtime = &shared.runtime;
     let breaker_store = BreakerStore {
-        client: clients.no_retry.clone(),
+        client: runtime.client.clone(),
         namespace: namespace.to_owned(),
-        reporter: reporter.clone(),
-        leadership: leadership.clone(),
-        clock,
+        reporter: runtime.reporter.clone(),
+        leadership: runtime.leadership.clone(),
+        clock: runtime.clock,
     };
-    Brakes { remedies: remedies.clone(), breaker_store }
+    Brakes { remedies: runtime.remedies.clone(), breaker_store }
 }
 
 /// Has the roll of the fleet find what these stores hold.
@@ -124,12 +111,7 @@ pub(super) async fn tell_sites(
     stop: CancellationToken,
 ) {
     while let Some(Some(SiteEvent { namespace, event })) = stop.run_until_cancelled(news.recv()).await {
-        let regarding = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Namespace".to_owned()),
-            name: Some(namespace.to_string()),
-            ..ObjectReference::default()
-        };
+        let regarding = namespace_reference(&*namespace);
         // Only a leader tells; a failover in between makes this the next leader's to find out.
         while context.leadership.borrow().permit(context.clock.now()).is_some() {
             let Err(error) = context.reporter.tell(&regarding, &event).await else { break };

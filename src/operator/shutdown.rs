@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::group::Group;
 use crate::cluster::endpoints;
-use crate::controller::connector::drive;
 use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::view::FleetView;
+use crate::controller::runtime::run;
 use crate::leadership::Standing;
 
 /// How long each part may take to stop: 8 s in all, and SIGTERM leaves us 10.
@@ -61,7 +61,7 @@ impl Running {
         tokio::join!(close, work.end("the controllers", STOP_WORK));
         if context.leadership.borrow().permit(context.clock.now()).is_some() {
             let stores = known.stores.read().clone();
-            let flushed = drive::flush(&context, &stores, FLUSH).await;
+            let flushed = run::flush(&*context, &stores, FLUSH).await;
             tracing::info!(flushed, "wrote the last contacts that were not written yet");
         }
         election.end("the election", STOP_ELECTION).await;

@@ -1,21 +1,22 @@
-//! Writing what changes all the time of objects whose state does not: oldest first, within one budget for all kinds.
+//! Checkpoints: the times and figures of objects whose state does not change are written once in a period, oldest first,
+//! within one budget for all kinds.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::time::Moment;
 
-/// What is known of an object and written back once in a while.
+/// An object with times and figures that are written once in a period.
 pub trait Checkpointed {
-    /// Counts the objects of its kind.
+    /// The number of the object, unique within its kind.
     fn number(&self) -> u64;
 
-    /// What of it is not written yet.
+    /// The part of its state that is not written yet.
     fn unwritten(&self) -> PendingWrite;
 }
 
@@ -26,7 +27,7 @@ pub struct PendingWrite {
     pub contact: Option<Moment>,
     /// When the stored status was written last.
     pub written_at: Moment,
-    /// Whether the object is Online or Up: a checkpoint is for what is unchanged.
+    /// Whether the object is Online or is probed: other objects get no checkpoints.
     pub beats: bool,
     /// The age of the written contact from which the object counts as late.
     pub late: Duration,
@@ -36,10 +37,10 @@ pub struct PendingWrite {
 #[derive(Debug)]
 pub struct WriteBudget {
     per_second: u32,
-    purse: Mutex<TokenBucket>,
+    bucket: Mutex<TokenBucket>,
 }
 
-/// What the budget allows right now, in writes; never more than a second's worth, so that a pause is not followed by a
+/// The writes that the budget allows now; never more than those of one second, so that a pause is not followed by a
 /// burst.
 #[derive(Debug, Default)]
 struct TokenBucket {
@@ -48,31 +49,31 @@ struct TokenBucket {
 }
 
 impl WriteBudget {
-    /// So many a second, from now on.
+    /// A budget of this many writes a second.
     pub fn new(per_second: u32) -> Self {
-        Self { per_second, purse: Mutex::default() }
+        Self { per_second, bucket: Mutex::default() }
     }
 
-    /// Spends one write, if there is one.
+    /// Spends one write, if the budget allows one.
     fn spend(&self, now: Moment) -> bool {
-        let mut purse = self.purse.lock();
+        let mut bucket = self.bucket.lock();
         let most = f64::from(self.per_second);
-        purse.allowance = (purse.allowance + now.since(purse.measured_at).as_secs_f64() * most).min(most);
-        purse.measured_at = purse.measured_at.max(now);
-        let is_enough = purse.allowance >= 1.0;
+        bucket.allowance = (bucket.allowance + now.since(bucket.measured_at).as_secs_f64() * most).min(most);
+        bucket.measured_at = bucket.measured_at.max(now);
+        let is_enough = bucket.allowance >= 1.0;
         if is_enough {
-            purse.allowance -= 1.0;
+            bucket.allowance -= 1.0;
         }
         is_enough
     }
 }
 
-/// Who is due for a checkpoint, and when; see `--checkpoint-seconds`.
+/// The objects of one kind in the order in which their checkpoints are due; see `--checkpoint-seconds`.
 pub struct Checkpoints<T> {
     period: Duration,
-    budget: Arc<WriteBudget>,
     due: Mutex<BinaryHeap<Reverse<Due<T>>>>,
     staleness: AtomicU64,
+    in_flight: AtomicUsize,
 }
 
 struct Due<T> {
@@ -106,77 +107,150 @@ impl<T: Checkpointed> Ord for Due<T> {
     }
 }
 
-/// What the budget cannot keep up with.
+/// The budget cannot keep up: the oldest written contact is older than allowed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BudgetExceeded {
-    /// How old the oldest written last contact of a beating connector is.
+    /// The age of the oldest written contact of an object that is due.
     pub staleness: Duration,
-    /// The `lateAfterSeconds` of that connector, which it exceeds.
+    /// The age from which that object counts as late, which it exceeds.
     pub late: Duration,
 }
 
+/// The first object of a queue whose checkpoint is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// When it became due.
+    pub at: Moment,
+    /// The part of its state that is not written yet.
+    pub pending: PendingWrite,
+    /// The staleness that may be reported as a budget that is too small.
+    limit: Duration,
+}
+
 impl<T: Checkpointed> Checkpoints<T> {
-    /// Nothing is due yet.
-    pub fn new(period: Duration, budget: Arc<WriteBudget>) -> Self {
-        Self { period, budget, due: Mutex::default(), staleness: AtomicU64::new(0) }
+    /// An empty queue.
+    pub fn new(period: Duration) -> Self {
+        Self { period, due: Mutex::default(), staleness: AtomicU64::new(0), in_flight: AtomicUsize::new(0) }
     }
 
-    /// An entry is new.
+    /// Adds an object.
     pub fn add(&self, entry: Arc<T>) {
         let at = entry.unwritten().written_at + self.period;
         self.due.lock().push(Reverse(Due { at, entry }));
     }
 
-    /// How old the oldest written last contact of a beating connector is, at the last look.
+    /// The age of the oldest written contact of an object that was due at the last hand-out.
     pub fn staleness(&self) -> Duration {
         Duration::from_micros(self.staleness.load(Ordering::Relaxed))
     }
 
-    /// Those whose turn it is at `now`, `room` at most. To be called several times a second by a leader, and by nobody
-    /// else. `is_known` says whether an object is still there.
-    pub fn take_due(
-        &self,
-        is_known: impl Fn(&T) -> bool,
-        room: usize,
-        now: Moment,
-    ) -> (Vec<Arc<T>>, Option<BudgetExceeded>) {
+    /// Sets the staleness as of now.
+    pub fn set_staleness(&self, staleness: Duration) {
+        self.staleness.store(u64::try_from(staleness.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Counts a checkpoint as in flight until the guard is dropped, from its wait for the writer on: it keeps a reconcile
+    /// from another object.
+    pub fn begin(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(&self.in_flight)
+    }
+
+    /// The number of checkpoints of this kind that are being written or wait for the writer.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The first object whose checkpoint is due at `now`; it stays the first. `is_known` tells whether an object still
+    /// exists.
+    pub fn next(&self, is_known: impl Fn(&T) -> bool, now: Moment) -> Option<Candidate> {
         let mut due = self.due.lock();
-        let mut turns = Vec::new();
-        let mut oldest = None;
-        let mut over_budget = false;
-        while let Some(Reverse(next)) = due.peek()
-            && next.at <= now
+        while let Some(Reverse(first)) = due.peek()
+            && first.at <= now
         {
-            let next = next.clone();
-            let unwritten = next.entry.unwritten();
-            let is_known = is_known(&next.entry);
-            let due_at = unwritten.written_at + self.period;
-            if is_known && due_at <= now && unwritten.contact.is_some() && unwritten.beats {
-                oldest = oldest.or(Some(unwritten));
-                if turns.len() == room {
-                    break;
-                }
-                if !self.budget.spend(now) {
-                    over_budget = true;
-                    break;
-                }
-                turns.push(next.entry.clone());
+            let first = first.clone();
+            let pending = first.entry.unwritten();
+            let is_known = is_known(&first.entry);
+            let due_at = pending.written_at + self.period;
+            if is_known && due_at <= now && pending.contact.is_some() && pending.beats {
+                return Some(Candidate { at: first.at, pending, limit: pending.late.max(self.period * 2) });
             }
             due.pop();
             if is_known {
-                // Due again a period from now; what was written meanwhile, by a transition say, is its own turn.
+                // After another write, that of a transition for example, the next checkpoint is due a period later.
                 let at = if due_at > now { due_at } else { now + self.period };
-                due.push(Reverse(Due { at, entry: next.entry }));
+                due.push(Reverse(Due { at, entry: first.entry }));
             }
         }
-        let staleness = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest.written_at));
-        self.staleness.store(u64::try_from(staleness.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let shortfall = oldest
-            // Writes that the API server refuses make them old as well, and no budget would help.
-            .filter(|oldest| over_budget && staleness > oldest.late.max(self.period * 2))
-            .map(|oldest| BudgetExceeded { staleness, late: oldest.late });
-        (turns, shortfall)
+        None
     }
+
+    /// Takes the object that [`Checkpoints::next`] returned; it is due again a period later.
+    pub fn take(&self, now: Moment) -> Option<Arc<T>> {
+        let mut due = self.due.lock();
+        let Reverse(first) = due.pop()?;
+        due.push(Reverse(Due { at: now + self.period, entry: first.entry.clone() }));
+        Some(first.entry)
+    }
+}
+
+/// A checkpoint in flight, until it is dropped.
+#[derive(Debug)]
+pub struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The queue of one kind at a hand-out.
+pub trait CheckpointQueue {
+    /// The number of checkpoints that the reconciles of this kind have room for.
+    fn room(&self) -> usize;
+
+    /// The first object whose checkpoint is due at `now`.
+    fn next(&self, now: Moment) -> Option<Candidate>;
+
+    /// Hands that object to its reconcile.
+    fn hand_out(&self, now: Moment);
+
+    /// Sets the age of the oldest written contact of an object that is due.
+    fn set_staleness(&self, staleness: Duration);
+}
+
+/// Hands out the checkpoints that are due at `now`, oldest first over all queues, within the budget and the room of each
+/// queue. A queue without room does not hold back another one. Only a leader calls this, several times a second. Returns
+/// for each queue whether the budget is too small for it.
+pub fn hand_out<const N: usize>(
+    queues: &[&dyn CheckpointQueue; N],
+    budget: &WriteBudget,
+    now: Moment,
+) -> [Option<BudgetExceeded>; N] {
+    let mut rooms = queues.map(CheckpointQueue::room);
+    let mut next = queues.map(|queue| queue.next(now));
+    let oldest = next;
+    let mut is_over_budget = [false; N];
+    let has_turn = |rooms: &[usize; N], next: &[Option<Candidate>; N], at: usize| {
+        next[at].filter(|_| rooms[at] > 0).map(|candidate| (candidate.at, at))
+    };
+    while let Some((_, first)) = (0..N).filter_map(|at| has_turn(&rooms, &next, at)).min() {
+        if !budget.spend(now) {
+            is_over_budget = std::array::from_fn(|at| has_turn(&rooms, &next, at).is_some());
+            break;
+        }
+        queues[first].hand_out(now);
+        rooms[first] -= 1;
+        next[first] = queues[first].next(now);
+    }
+    std::array::from_fn(|at| {
+        let staleness = oldest[at].map_or(Duration::ZERO, |oldest| now.since(oldest.pending.written_at));
+        queues[at].set_staleness(staleness);
+        // Writes that the API server refuses make the contacts old as well, and a larger budget would not help.
+        oldest[at]
+            .filter(|oldest| is_over_budget[at] && staleness > oldest.limit)
+            .map(|oldest| BudgetExceeded { staleness, late: oldest.pending.late })
+    })
 }
 
 #[cfg(test)]

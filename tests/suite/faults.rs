@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::beats::path;
+use crate::support::backends::probed;
 use crate::support::beats::Beaten;
 use crate::support::faults::{Fault, Faults, Write};
 use crate::support::history::History;
 use crate::support::world::SOON;
-use crate::support::{Beater, Operator, World, eventually, never, quick, seconds, text, time};
+use crate::support::{Beater, Misbehave, Operator, World, eventually, never, quick, seconds, text, time};
 
 /// One connector for each fault, and the fault.
 const CASES: [(&str, Option<Fault>); 8] = [
@@ -134,4 +135,41 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
         assert_eq!(done, 2, "{name}: the first time and now; {:?}", writes(&faults, name, "Online"));
     }
     all_are_counted(&faults, &operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_event_of_a_backends_transition_comes_also_when_the_answer_to_its_write_is_lost() {
+    let world = World::new("faults-backend").await;
+    let faults = Faults::before(&world).await;
+    let target = Misbehave::start();
+    let _operator =
+        world.operator_through(&faults, &["--allow-network", "127.0.0.0/8", "--checkpoint-seconds", "3600"]).await;
+    let cases = [("nothing", None), ("lost", Some(Fault::Lost)), ("done-and-withheld", Some(Fault::DoneAndWithheld))];
+    for (name, fault) in cases {
+        world.backend(name, probed(&target.url("/metrics"), json!({"metrics": {}}))).await;
+        fault.into_iter().for_each(|fault| faults.plan(name, "Down", fault));
+    }
+    for (name, _) in cases {
+        world.backend_is(SOON, name, "Up", "").await;
+    }
+    target.set("hang");
+    for (name, fault) in cases {
+        world.backend_is(SOON, name, "Down", "Hung").await;
+        world.event(SOON, name, "Down").await;
+        let done = writes(&faults, name, "Down").iter().filter(|write| write.code == Some(200)).count();
+        assert!(done >= 1, "{name}: {:?}", writes(&faults, name, "Down"));
+        assert_eq!(world.events(name, "Down").await.len(), 1, "{name}: one outage, one event");
+        fault.into_iter().for_each(|fault| faults.plan(name, "Up", fault));
+    }
+    target.set("ok");
+    for (name, _) in cases {
+        world.backend_is(SOON, name, "Up", "").await;
+        eventually(SOON, &format!("an event says that {name} is back"), async || {
+            match world.events(name, "Up").await.len() {
+                2 => Ok(()),
+                other => Err(format!("{other}")),
+            }
+        })
+        .await;
+    }
 }

@@ -26,6 +26,9 @@ use super::{World, text};
 /// Matches every name: a plan for the first matching write.
 pub(crate) const ANY: &str = "*";
 
+const CONNECTORS: &str = "/connectors/";
+const BACKENDS: &str = "/monitoredbackends/";
+
 type Body = BoxBody<Bytes, hyper::Error>;
 
 /// The fault of one request.
@@ -58,7 +61,7 @@ pub(crate) struct Write {
     pub(crate) code: Option<u16>,
 }
 
-/// The fault of the first write with this `state` or progress for the Connector or workload `name`.
+/// The fault of the first write with this `state` or progress for the Connector, MonitoredBackend or workload `name`.
 #[derive(Clone, Debug)]
 struct Planned {
     name: String,
@@ -83,6 +86,7 @@ pub(crate) struct Faults {
     tls: TlsConnector,
     /// Changes objects as another client.
     connectors: Api<DynamicObject>,
+    backends: Api<DynamicObject>,
 }
 
 impl Faults {
@@ -91,9 +95,9 @@ impl Faults {
         let (server, authority) = world.cluster.server();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (tls, connectors) = (connector(&authority), world.connectors());
+        let (tls, connectors, backends) = (connector(&authority), world.connectors(), world.backends());
         let released = tokio::sync::watch::channel(false).0;
-        let faults = Self { address, book: Arc::default(), released, server, tls, connectors };
+        let faults = Self { address, book: Arc::default(), released, server, tls, connectors, backends };
         let serving = faults.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -107,8 +111,8 @@ impl Faults {
         faults
     }
 
-    /// Plans `fault` for the first write with this `state` or progress for the Connector or workload `name`; for the
-    /// first of any name when `name` is [`ANY`].
+    /// Plans `fault` for the first write with this `state` or progress for the Connector, MonitoredBackend or workload
+    /// `name`; for the first of any name when `name` is [`ANY`].
     pub(crate) fn plan(&self, name: &str, state: &str, fault: Fault) {
         let planned = Planned { name: name.to_owned(), state: state.to_owned(), fault };
         self.book.lock().unwrap().planned.push(planned);
@@ -141,7 +145,7 @@ impl Faults {
     async fn pass(self, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (head, body) = request.into_parts();
         let is_write = [Method::PUT, Method::PATCH].contains(&head.method);
-        let status = head.uri.path().strip_suffix("/status").filter(|path| path.contains("/connectors/"));
+        let status = head.uri.path().strip_suffix("/status").filter(|path| is_ours(path));
         let restart = Some(head.uri.path()).filter(|path| path.contains("/deployments/"));
         let object = status.or(restart).filter(|_| is_write);
         let Some(name) = object.and_then(|path| path.rsplit('/').next()).map(str::to_owned) else {
@@ -169,7 +173,9 @@ impl Faults {
             Some(Fault::Overtaken) => {
                 let name = self.book.lock().unwrap().writes[number].name.clone();
                 let change = Patch::Merge(json!({"metadata": {"annotations": {"test.vigie.dev/overtaken": "true"}}}));
-                let changed = self.connectors.patch(&name, &PatchParams::default(), &change).await;
+                let is_backend = request.uri().path().contains(BACKENDS);
+                let objects = if is_backend { &self.backends } else { &self.connectors };
+                let changed = objects.patch(&name, &PatchParams::default(), &change).await;
                 changed.map_err(io::Error::other)?;
                 self.write(request, number).await
             }
@@ -216,6 +222,11 @@ impl Faults {
         let answer = sender.send_request(request).await.map_err(io::Error::other)?;
         Ok(answer.map(|body| body.boxed()))
     }
+}
+
+/// Whether a path is that of a Connector or a MonitoredBackend.
+fn is_ours(path: &str) -> bool {
+    [CONNECTORS, BACKENDS].iter().any(|plural| path.contains(plural))
 }
 
 /// The progress of a remedy in a written status.

@@ -9,7 +9,6 @@ use crate::api::{
 };
 use crate::health::availability::Availability;
 use crate::monitor::registry::{Said, Snapshot, limits};
-use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
 /// Everything that an assessment looks at.
@@ -19,8 +18,6 @@ pub struct Input<'a> {
     pub backend: &'a MonitoredBackend,
     /// What we know of it.
     pub live: &'a Snapshot,
-    /// What is done about it; `None` where nobody decided now: then what is stored stands.
-    pub remedy: Option<&'a StepResult>,
     /// Now.
     pub now: Now,
 }
@@ -146,11 +143,8 @@ impl Input<'_> {
     }
 
     fn remediating(&self) -> Said {
-        let idle = || (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned());
-        match self.remedy {
-            Some(course) => course.said.clone().into(),
-            None => self.stored(ConditionType::Remediating).unwrap_or_else(idle),
-        }
+        self.stored(ConditionType::Remediating)
+            .unwrap_or_else(|| (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned()))
     }
 
     /// First match: Pending > Unknown > Down > Degraded > Up (api.md).

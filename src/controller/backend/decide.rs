@@ -1,4 +1,4 @@
-//! What to write about a backend. Pure.
+//! Decides what to write about a MonitoredBackend. Pure.
 
 use jiff::Timestamp;
 
@@ -7,36 +7,35 @@ use crate::api::{
     BackendState, MAX_MESSAGE, MAX_URL, MAX_VANTAGE_NAME, MAX_VANTAGES, MicroTime, MonitoredBackend,
     MonitoredBackendStatus, Time, VantageStatus, clip, set_condition,
 };
-use crate::controller::events::Event;
-use crate::controller::transitions::{Entered, ended, enter, event};
+use crate::cluster::events::Event;
+use crate::controller::runtime::Plan;
+use crate::controller::transitions::{Entered, ended, enter, event, set_remediating};
 use crate::diagnosis::evidence::Vantage;
+use crate::remediation::attempt::StepResult;
 
-/// What one look at a backend leads to.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The status to write; `None` when nothing but timestamps and figures would change.
-    pub status: Option<MonitoredBackendStatus>,
-    /// The status with everything current: what a checkpoint writes.
-    pub current: MonitoredBackendStatus,
-    /// What to tell, after the status has been written.
-    pub events: Vec<Event>,
-    /// When the change that is to be written became due; `None` when the state does not change.
-    pub due_at: Option<Timestamp>,
-}
-
-/// Decides what is to be written.
-pub fn decide(case: &Input<'_>) -> Plan {
-    let assessment = case.assess();
-    let old = case.backend.status.clone().unwrap_or_default();
-    let mut next = compose(case, &assessment, &old);
-    let due_at = transition(&old, &mut next, &assessment, case.now.wall);
-    let events = due_at.and_then(|_| state_event(case.backend, &next)).into_iter().collect();
+/// Decides what to write. `remedy` is the result of the remediation step; without one, the stored status of the remediation
+/// stands.
+pub fn decide(
+    input: &Input<'_>,
+    mut assessment: Assessment,
+    remedy: Option<&StepResult>,
+) -> Plan<MonitoredBackendStatus> {
+    let old = input.backend.status.clone().unwrap_or_default();
+    if let Some(remedy) = remedy {
+        set_remediating(&mut assessment.conditions, remedy);
+    }
+    let mut next = compose(input, &assessment, &old);
+    if let Some(remedy) = remedy {
+        next.remediation = Some(remedy.status.clone());
+    }
+    let due_at = transition(&old, &mut next, &assessment, input.now.wall);
+    let events = due_at.and_then(|_| state_event(input.backend, &next)).into_iter().collect();
     Plan { status: (!same_but_for_figures(&old, &next)).then(|| next.clone()), current: next, events, due_at }
 }
 
-fn compose(case: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendStatus) -> MonitoredBackendStatus {
-    let live = case.live;
-    let stamp = |at| case.now.stamp(at);
+fn compose(input: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendStatus) -> MonitoredBackendStatus {
+    let live = input.live;
+    let stamp = |at| input.now.stamp(at);
     let healthy = live.passed_at.filter(|_| assessment.state == BackendState::Up).map(|at| Time(stamp(at)));
     let mut next = MonitoredBackendStatus {
         state: Some(assessment.state),
@@ -51,15 +50,13 @@ fn compose(case: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendStat
         latency_milliseconds: live.latency.map(|took| millis(took.as_millis())).or(old.latency_milliseconds),
         state_since: old.state_since.clone(),
         certificate_expiry_time: live.certificate_expires.map(Time).or_else(|| old.certificate_expiry_time.clone()),
-        observed_generation: case.backend.metadata.generation.unwrap_or(0),
+        observed_generation: input.backend.metadata.generation.unwrap_or(0),
         transitions: old.transitions.clone(),
         // Present from the start, so that RESTARTS prints 0.
-        remediation: Some(
-            case.remedy.map_or_else(|| old.remediation.clone().unwrap_or_default(), |course| course.status.clone()),
-        ),
+        remediation: Some(old.remediation.clone().unwrap_or_default()),
         conditions: old.conditions.clone(),
     };
-    let turned = if next.state == old.state { case.now.wall } else { assessment.since.min(case.now.wall) };
+    let turned = if next.state == old.state { input.now.wall } else { assessment.since.min(input.now.wall) };
     next.conditions.retain(|known| assessment.conditions.iter().any(|new| new.type_ == known.type_));
     for condition in &assessment.conditions {
         set_condition(&mut next.conditions, condition.clone(), Time(turned));

@@ -1,9 +1,9 @@
-//! Backends: probed in rounds, investigated when they turn bad, and told of in their status.
+//! MonitoredBackends: from probes and evidence to status and events.
 
+mod apply;
 pub mod assess;
 pub mod decide;
-pub mod drive;
+mod observe;
 pub mod reconcile;
 pub mod remediation_input;
 pub mod view;
-pub mod watch;

@@ -1,5 +1,4 @@
-//! What the operator knows of backends this instant, for whoever asks: the same assessment that is written to the API
-//! server.
+//! The live view of MonitoredBackends: the same assessment that is written to the API server.
 
 use std::sync::Arc;
 
@@ -8,13 +7,12 @@ use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
 use super::assess::{Assessment, Input};
-use super::watch::Guarded;
 use crate::api::{
     BackendState, ConditionType, Key, MonitoredBackend, MonitoredBackendStatus, Reason, Truth, conditions,
 };
 use crate::controller::paused::is_paused;
 use crate::controller::remediation;
-use crate::controller::runtime::wake::reference;
+use crate::controller::runtime::wake::{Guarded, reference};
 use crate::monitor::context::Context;
 use crate::monitor::registry::{Backend, Snapshot};
 use crate::time::Now;
@@ -25,7 +23,7 @@ pub struct FleetView {
     /// What is known of each.
     pub context: Arc<Context>,
     /// The objects.
-    pub stores: RwLock<Vec<Store<Guarded>>>,
+    pub stores: RwLock<Vec<Store<Guarded<MonitoredBackend>>>>,
 }
 
 impl FleetView {
@@ -43,7 +41,7 @@ impl FleetView {
             }
             let Some(entry) = self.context.backends.get(&Key::of(&backend.metadata)) else { continue };
             let live = entry.snapshot(self.context.self_check.blind_for(&entry));
-            let assessment = Input { backend, live: &live, remedy: None, now }.assess();
+            let assessment = Input { backend, live: &live, now }.assess();
             each(backend, &entry, &live, &assessment, now);
         }
     }
@@ -70,7 +68,7 @@ impl FleetView {
     }
 
     /// The object of an entry, as the store has it.
-    pub fn object(&self, key: &Key) -> Option<Arc<Guarded>> {
+    pub fn object(&self, key: &Key) -> Option<Arc<Guarded<MonitoredBackend>>> {
         self.stores.read().iter().find_map(|store| store.get(&reference(key)))
     }
 }

@@ -160,7 +160,7 @@ impl Seen {
             Ok(Event::Apply(map)) => Some(Record::of(&map)),
             Ok(Event::Delete(_)) => Some(Record::default()),
             Err(error) => {
-                self.trouble.say(&error);
+                self.trouble.failed(&error);
                 if is_forbidden(&error) {
                     self.unread = Some(format!(
                         "the breaker may not be read: list and watch on configmaps named {NAME} in namespace {} are needed",
@@ -172,7 +172,7 @@ impl Seen {
         };
         if let Some(record) = record {
             (self.unread, self.record) = (None, record);
-            self.trouble.over();
+            self.trouble.recovered();
         }
         before != (self.unread.clone(), self.record.clone())
     }

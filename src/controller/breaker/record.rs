@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::controller::events::{Event, Kind};
+use crate::cluster::events::{Event, Kind};
 use crate::remediation::Breaker;
 
 /// The ConfigMap's name, in the namespace of our Lease (remediation.md): RBAC on this name says who may reset it.

@@ -1,196 +1,99 @@
-//! The last step: what was decided is written, done and told, in this order.
+//! Writes what was decided about a Connector: the status, the action of a remediation, the token Secret, the events; in
+//! this order.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use kube::ResourceExt as _;
-use serde_json::json;
-
-use super::decide::Plan;
-use super::reconcile::{Context, Failed, Next};
+use super::observe::Observed;
+use super::reconcile::Context;
 use super::token::Write;
 use super::token_step::TokenStep;
 use crate::api::{Connector, ConnectorStatus, REQUESTED};
-use crate::cluster::WriteReason;
-use crate::controller::events::Event;
-use crate::controller::remediation::{Acted, NextStep, Remediable as _};
-use crate::controller::{log, remediation};
+use crate::controller::remediation::{self, NextStep, next_step};
+use crate::controller::runtime::apply::{act, publish, write};
+use crate::controller::runtime::kind::ReconcileError;
+use crate::controller::runtime::{Plan, Step};
 use crate::heartbeat::actions::Action;
-use crate::heartbeat::entry::{Entry, Snapshot};
-use crate::leadership::Permit;
 use crate::remediation::attempt::{Remedy, StepResult};
-use crate::time::Now;
 
 impl Context {
-    #[expect(clippy::too_many_arguments, reason = "the last step takes what all steps before it made")]
     pub(super) async fn apply(
         &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        live: &Snapshot,
-        plan: Plan,
-        look: Option<TokenStep>,
-        course: StepResult,
-        now: Now,
-    ) -> Result<Next, Failed> {
-        let Plan { status, current, secret, mut events, due_at } = plan;
-        events.extend(remediation::events(&course.told));
-        let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
-        let mut written = None;
-        if let Some(status) = status {
-            written = Some(self.store(permit, entry, connector, live, status, due_at, &course, &events).await?);
-            self.remedies.recorded(connector, &course);
-        } else if checkpoint {
-            let done = self.checkpoint(permit, entry, connector, &current, live).await;
-            written = Some(done.inspect_err(|_| self.remedies.unwritten(connector, &course, false))?);
+        step: &mut Step<'_, Self>,
+        observed: Observed,
+        mut plan: Plan<ConnectorStatus>,
+        remedy: StepResult,
+    ) -> Result<NextStep, ReconcileError> {
+        let Observed { token, pods_due_after, .. } = observed;
+        let secret = token.as_ref().map_or(Write::Nothing, |token| token.plan.write);
+        plan.events.extend(remediation::events(&remedy.told));
+        let written = write(self, step, &mut plan, &remedy).await?;
+        let object = written.as_ref().unwrap_or(step.object);
+        // Before anything that may fail: the action is written down, and no other replica does it.
+        self.offer(step, object, &remedy);
+        let acted = act(self, step, object, &remedy).await;
+        if let Some(token) = token
+            && let Err(failed) = self.provision(step, object, token).await
+        {
+            // The status has been written, and no later plan has these events: they wait for the next try.
+            step.state.keep_unpublished(plan.events);
+            return Err(failed);
         }
-        // Before anything that may fail: it is written down, and nobody else does it.
-        let acted = self.act(permit, entry, written.as_ref().unwrap_or(connector), &course).await;
-        if let Some(look) = look {
-            let object = written.as_ref().unwrap_or(connector);
-            if let Err(failed) = self.provision(permit, entry, object, look, secret, now).await {
-                // The status says it already and will not say it again: what is to be told waits for the next try.
-                self.desks.at(entry.number, permit.epoch(), |desk| desk.keep_untold(events));
-                return Err(failed);
-            }
+        if plan.due_at.is_some() {
+            // A deleted Secret is noticed at a reconcile (docs/design/api.md): after a change of the state it is read.
+            step.state.notes.observe_at = None;
         }
-        self.tell(permit, entry, connector, events).await?;
-        self.desks.at(entry.number, permit.epoch(), |desk| {
-            desk.failures = 0;
-            if due_at.is_some() {
-                // A deleted Secret is noticed at reconcile (api.md): whose state changes, his Secret is looked at.
-                desk.look_at = None;
+        publish(self, step, object, plan.events).await?;
+        Ok(match next_step(&remedy, acted, step.now.wall) {
+            NextStep::After(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
+                NextStep::After([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
             }
-        });
-        match remediation::next_step(&course, acted, now.wall) {
-            NextStep::After(wait) if secret == Write::Nothing && due_at.is_none() => {
-                Ok(Next::Done(self.next_look(permit, entry, live, now).into_iter().chain(wait).min()))
-            }
-            NextStep::Again | NextStep::After(_) => {
-                Ok(Next::Again(Box::new(written.unwrap_or_else(|| connector.clone()))))
-            }
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what a write that fails leaves behind is many things")]
-    async fn store(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        live: &Snapshot,
-        status: ConnectorStatus,
-        due_at: Option<Timestamp>,
-        course: &StepResult,
-        events: &[Event],
-    ) -> Result<Connector, Failed> {
-        let reason = remediation::why_written(connector, course, due_at.is_some());
-        let object = Connector { status: Some(status), ..connector.clone() };
-        let done = self.write(reason, permit, entry, object, live, due_at).await;
-        done.inspect_err(|failed| {
-            self.doubt(permit, entry, failed, events);
-            self.remedies.unwritten(connector, course, failed.outcome_unknown());
+            NextStep::Again | NextStep::After(_) => NextStep::Again,
         })
     }
 
-    /// Brings the token to its Secret, and notes when to look at that again.
+    /// Writes the token to its Secret, and notes when to read that again.
     async fn provision(
         &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
+        step: &mut Step<'_, Self>,
         connector: &Connector,
-        look: TokenStep,
-        secret: Write,
-        now: Now,
-    ) -> Result<(), Failed> {
-        let sooner = look.plan.look_again.and_then(|after| Duration::try_from(after).ok());
-        let delivered = self.deliver(permit, entry, connector, &look, secret).await;
-        let failed = delivered.err().or(look.failure.map(Failed::Secret));
-        self.desks.at(entry.number, permit.epoch(), |desk| match &failed {
-            // The look itself stays due.
-            Some(_) => desk.look_at = None,
+        token: TokenStep,
+    ) -> Result<(), ReconcileError> {
+        let secret = token.plan.write;
+        let sooner = token.plan.look_again.and_then(|after| Duration::try_from(after).ok());
+        let delivered = self.deliver(step, connector, &token).await;
+        let failed = delivered.err().or(token.failure.map(ReconcileError::Secret));
+        match failed {
+            // The Secret stays due.
+            Some(failed) => {
+                step.state.notes.observe_at = None;
+                Err(failed)
+            }
             None => {
-                // What was just written is looked at once more, to say that it is there.
+                // A Secret that was just written is read once more, to confirm it.
                 let sooner = if secret == Write::Nothing { sooner } else { Some(Duration::ZERO) };
-                desk.note_look(connector, now.moment, sooner);
-            }
-        });
-        failed.map_or(Ok(()), Err)
-    }
-
-    async fn write(
-        &self,
-        reason: WriteReason,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        object: Connector,
-        live: &Snapshot,
-        due_at: Option<Timestamp>,
-    ) -> Result<Connector, Failed> {
-        let written = self.writer.replace(reason, &self.renewed(permit)?, &self.api(&object), &object).await?;
-        let now = self.clock.read();
-        self.registry.wrote(entry, &written, live.last_contact, now);
-        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
-        if let Some(due_at) = due_at {
-            // Its event is ours to tell, and in hand.
-            self.desks.at(entry.number, permit.epoch(), |desk| desk.retold = true);
-            // What came due while nobody could know is not late: the lag counts from when we could.
-            let since = self.registry.listening.listening_to(entry).since.map_or(now.wall, |since| now.stamp(since));
-            let lag = Duration::try_from(now.wall.duration_since(due_at.max(since))).unwrap_or_default();
-            self.metrics.observe_transition_lag(lag);
-            if let Some(latest) = written.status.as_ref().and_then(|status| status.transitions.first()) {
-                log::transition(log::Whose { kind: Connector::KIND, key: &entry.identity.key }, latest);
+                step.state.notes.note_observation(connector, step.now.moment, sooner);
+                Ok(())
             }
         }
-        Ok(written)
     }
 
-    /// Does what the course asks for, now that it is written.
-    async fn act(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, course: &StepResult) -> Acted {
-        if let Some(agent) = &connector.spec.agent_ref {
-            let is_requested = course.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);
-            let action = match &course.act {
-                Some(Remedy::Offer { id, not_after }) => {
-                    Some(Action::new(id, agent.unit.as_deref(), *not_after, is_requested, self.clock.read()))
-                }
-                _ => None,
-            };
-            self.registry.offer(entry, action);
-        }
-        match (&course.act, self.renewed(permit)) {
-            (Some(act), Ok(permit)) => self.remedies.act(&permit, connector, act).await,
-            // Another leads by now: it goes on from what is written.
-            (Some(_), Err(_)) | (None, _) => Acted::Wait,
-        }
+    /// Offers the action of the remediation to the agent, or withdraws the offer, now that it is written.
+    fn offer(&self, step: &Step<'_, Self>, connector: &Connector, remedy: &StepResult) {
+        let Some(agent) = &connector.spec.agent_ref else { return };
+        let is_requested = remedy.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);
+        let action = match &remedy.act {
+            Some(Remedy::Offer { id, not_after }) => {
+                Some(Action::new(id, agent.unit.as_deref(), *not_after, is_requested, self.clock.read()))
+            }
+            _ => None,
+        };
+        self.registry.offer(&step.entry, action);
     }
 
-    fn doubt(&self, permit: &Permit, entry: &Entry, failed: &Failed, events: &[Event]) {
-        if failed.outcome_unknown() {
-            self.desks.at(entry.number, permit.epoch(), |desk| desk.doubt(events));
-        }
-    }
-
-    async fn checkpoint(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        current: &ConnectorStatus,
-        live: &Snapshot,
-    ) -> Result<Connector, Failed> {
-        let patch = json!({
-            "lastHeartbeatTime": current.last_heartbeat_time,
-            "lastHealthyTime": current.last_healthy_time,
-            "agent": current.agent,
-            "checks": current.checks,
-        });
-        let version = connector.resource_version().unwrap_or_default();
-        let written =
-            self.writer.checkpoint(permit, &self.api(connector), &connector.name_any(), &version, patch).await?;
-        self.registry.wrote(entry, &written, live.last_contact, self.clock.read());
-        self.desks.at(entry.number, permit.epoch(), |desk| desk.latest = Some(Box::new(written.clone())));
-        Ok(written)
+    /// The wait until the Secret, or the end of a duplicate, is due.
+    fn due_after(&self, step: &Step<'_, Self>) -> Option<Duration> {
+        let duplicate_until = step.live.duplicate.map(|(_, until)| until);
+        let due = [step.state.notes.observe_at, duplicate_until].into_iter().flatten().min()?;
+        Some(due.since(step.now.moment).max(Duration::from_millis(10)))
     }
 }

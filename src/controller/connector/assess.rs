@@ -1,22 +1,25 @@
-//! From what is known to what is said: state, conditions, diagnosis. One function for status, API and metrics alike.
+//! Assesses a Connector: state, conditions, diagnosis. Pure; status, API and metrics use the same function.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
-use crate::api::{Cause, ConditionType, Connector, ConnectorState, Diagnosis, Reason, Truth, condition, conditions};
+use super::observe::retired_use;
+use super::token::{TokenPlan, Write};
+use crate::api::{
+    Cause, ConditionType, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition, conditions,
+};
 use crate::diagnosis::connector::{ConnectorEvidence, diagnose};
 use crate::health::checks::{Health, Report, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
-use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
-/// Everything that an assessment looks at.
+/// The input of an assessment.
 #[derive(Clone, Debug)]
 pub struct Input<'a> {
     /// The object as the store has it.
     pub connector: &'a Connector,
-    /// What the registry knows of it.
+    /// The copy of its entry in the registry.
     pub live: &'a Snapshot,
     /// The counts that mass silence of its site began with.
     pub mass_silence: Option<&'a str>,
@@ -24,36 +27,88 @@ pub struct Input<'a> {
     pub refused: Option<(Reason, String)>,
     /// The `Provisioned` condition.
     pub provisioned: (Truth, Reason, String),
-    /// A token is on its way to its Secret, and nothing has gone wrong: not provisioned yet, and nothing to explain.
+    /// A token is being delivered to its Secret, and nothing has failed: not provisioned yet, and nothing to explain.
     pub delivering: bool,
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
-    /// What is done about it; `None` where nobody decided now: then what is stored stands.
-    pub remedy: Option<&'a StepResult>,
     /// Now.
     pub now: Now,
 }
 
-/// What is said of a connector.
+/// The facts about a connector that other objects decide.
+#[derive(Clone, Debug, Default)]
+pub struct Facts<'a> {
+    /// The counts that mass silence of its site began with.
+    pub mass_silence: Option<&'a str>,
+    /// The older Connector that has the same connectorID.
+    pub duplicate: Option<Key>,
+}
+
+/// The assessment of a connector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assessment {
     /// The state, for display.
     pub state: ConnectorState,
-    /// Since when it is in that state, were it to enter it now.
+    /// Since when it is in that state, if it enters that state now.
     pub since: Timestamp,
-    /// Every condition; the setter decides what of it is a transition.
+    /// Every condition, `Remediating` as it is stored; the setter decides which changes are transitions.
     pub conditions: Vec<Condition>,
-    /// Why it is not well.
+    /// Why it is not healthy.
     pub diagnosis: Option<Diagnosis>,
-    /// What its checks say.
+    /// The judgement of its checks.
     pub health: Health,
 }
 
+/// The state of a connector. It needs nothing that has to be read.
+pub fn state_of(connector: &Connector, live: &Snapshot) -> ConnectorState {
+    state(live.verdict.presence, &health(connector, live))
+}
+
+impl<'a> Input<'a> {
+    /// The input for `connector`. `token` is the plan for its Secret; without one, the stored conditions stand.
+    pub fn new(
+        connector: &'a Connector,
+        live: &'a Snapshot,
+        facts: Facts<'a>,
+        token: Option<&TokenPlan>,
+        now: Now,
+    ) -> Self {
+        let refused = match (facts.duplicate, token) {
+            (Some(holder), _) => {
+                let id = connector.effective_id();
+                Some((
+                    Reason::DuplicateConnectorID,
+                    format!("connectorID {id} belongs to Connector {holder}, which is older"),
+                ))
+            }
+            (None, Some(token)) => token.refused.clone(),
+            (None, None) => stored(connector, ConditionType::Accepted)
+                .filter(|value| value.0 == Truth::False && value.1 != Reason::DuplicateConnectorID)
+                .map(|(_, reason, message)| (reason, message)),
+        };
+        let provisioned = match token {
+            Some(token) => token.provisioned.clone(),
+            None if connector.is_lease() => {
+                (Truth::True, Reason::Provisioned, "a Lease source needs no token".to_owned())
+            }
+            None => stored(connector, ConditionType::Provisioned).unwrap_or_else(|| {
+                (Truth::False, Reason::TokenSecretInvalid, "no token has been delivered yet".to_owned())
+            }),
+        };
+        let delivering = match token {
+            Some(token) => token.write != Write::Nothing && !token.in_trouble,
+            None => connector.status.as_ref().is_none_or(|status| status.token.is_none()),
+        };
+        let retired_use = retired_use(connector, live, now);
+        Self { connector, live, mass_silence: facts.mass_silence, refused, provisioned, delivering, retired_use, now }
+    }
+}
+
 impl Input<'_> {
-    /// Assesses the case.
+    /// Assesses the connector.
     pub fn assess(&self) -> Assessment {
         let presence = self.live.verdict.presence;
-        let health = self.health();
+        let health = health(self.connector, self.live);
         let online = self.online();
         let heard = matches!(presence, Presence::Online | Presence::Late);
         let healthy = self.healthy(heard, &health);
@@ -92,30 +147,6 @@ impl Input<'_> {
             return self.now.wall;
         }
         self.now.stamp(self.live.verdict.since)
-    }
-
-    fn health(&self) -> Health {
-        let reported = self.live.checks.as_deref();
-        let stored = self.connector.status.as_ref().map(|status| status.checks.as_slice()).unwrap_or_default();
-        let reports: Vec<Report<'_>> = match reported {
-            Some(checks) => checks
-                .iter()
-                .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
-                .collect(),
-            // Not heard by this process yet: what a predecessor wrote is as old as the last contact, and stands with it.
-            None => stored
-                .iter()
-                .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
-                .collect(),
-        };
-        judge(|type_| self.connector.spec.severity_of(type_), &reports, is_skewed(self.skew()))
-    }
-
-    fn skew(&self) -> Option<i64> {
-        match &self.live.agent {
-            Some(agent) => agent.clock_skew_seconds,
-            None => self.connector.status.as_ref()?.agent.as_ref()?.clock_skew_seconds,
-        }
     }
 
     fn online(&self) -> (Truth, Reason, String) {
@@ -168,11 +199,8 @@ impl Input<'_> {
     }
 
     fn remediating(&self) -> (Truth, Reason, String) {
-        let idle = || (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned());
-        match self.remedy {
-            Some(course) => course.said.clone().into(),
-            None => stored(self.connector, ConditionType::Remediating).unwrap_or_else(idle),
-        }
+        stored(self.connector, ConditionType::Remediating)
+            .unwrap_or_else(|| (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned()))
     }
 
     fn conditions(&self, of: [(ConditionType, (Truth, Reason, String)); 6]) -> Vec<Condition> {
@@ -234,6 +262,30 @@ impl Input<'_> {
     }
 }
 
+fn health(connector: &Connector, live: &Snapshot) -> Health {
+    let stored = connector.status.as_ref().map(|status| status.checks.as_slice()).unwrap_or_default();
+    let reports: Vec<Report<'_>> = match live.checks.as_deref() {
+        Some(checks) => checks
+            .iter()
+            .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
+            .collect(),
+        // This process has not received a heartbeat yet: the stored checks are as old as the last contact, and stand with
+        // it.
+        None => stored
+            .iter()
+            .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
+            .collect(),
+    };
+    judge(|type_| connector.spec.severity_of(type_), &reports, is_skewed(skew(connector, live)))
+}
+
+fn skew(connector: &Connector, live: &Snapshot) -> Option<i64> {
+    match &live.agent {
+        Some(agent) => agent.clock_skew_seconds,
+        None => connector.status.as_ref()?.agent.as_ref()?.clock_skew_seconds,
+    }
+}
+
 /// First match: Pending > Unknown > Offline > Late > Degraded > Online (api.md).
 fn state(presence: Presence, health: &Health) -> ConnectorState {
     match presence {
@@ -264,7 +316,7 @@ fn ready(refused: Option<&(Reason, String)>, provisioned: &Said, online: &Said, 
     (Truth::True, Reason::Ready, "it is heard, and nothing that it reports is critical".to_owned())
 }
 
-/// What the stored status says of `Accepted` and `Provisioned`: what a view uses between two reconciles.
+/// A condition of the stored status: truth, reason and message.
 pub fn stored(connector: &Connector, type_: ConditionType) -> Option<(Truth, Reason, String)> {
     let found = conditions::get(&connector.status.as_ref()?.conditions, type_)?;
     Some((found.status.parse().ok()?, found.reason.parse().ok()?, found.message.clone()))

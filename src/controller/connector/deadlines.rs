@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::sites::Sites;
 use crate::api::Cause;
-use crate::controller::events::{Event, Kind};
+use crate::cluster::events::{Event, Kind};
 use crate::health::liveness::{Presence, Verdict};
 use crate::health::mass_silence::{Change as SiteChange, Site};
 use crate::heartbeat::entry::{Change, Entry};

@@ -1,61 +1,53 @@
-//! What to write about a connector. Pure.
+//! Decides what to write about a Connector. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::assess::{Assessment, Input};
-use super::token::{TokenEvent, TokenPlan, Write};
+use super::token::{TokenEvent, TokenPlan};
 use crate::api::{
     AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, TokenStatus, Transition,
     set_condition,
 };
-use crate::controller::events::{Event, Kind};
-use crate::controller::transitions::{Entered, ended, enter, event};
+use crate::cluster::events::{Event, Kind};
+use crate::controller::runtime::Plan;
+use crate::controller::transitions::{Entered, ended, enter, event, set_remediating};
 use crate::heartbeat::entry::Snapshot;
+use crate::remediation::attempt::StepResult;
 
-/// What one look at a connector leads to.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The status to write; `None` when nothing but timestamps would change.
-    pub status: Option<ConnectorStatus>,
-    /// The status with every timestamp current: what a checkpoint writes.
-    pub current: ConnectorStatus,
-    /// What is done to the Secret, after the status has been written.
-    pub secret: Write,
-    /// What to tell, after the status has been written.
-    pub events: Vec<Event>,
-    /// When the change that is to be written became due; `None` when the state does not change.
-    pub due_at: Option<Timestamp>,
-}
-
-/// Decides what is to be written. `token` is `None` for a Lease source, and between two looks at the Secret.
-pub fn decide(case: &Input<'_>, token: Option<&TokenPlan>) -> Plan {
-    let assessment = case.assess();
-    let old = case.connector.status.clone().unwrap_or_default();
-    let mut next = compose(case, &assessment, &old, token);
-    let due_at = transition(&old, &mut next, &assessment, case.now.wall);
-    let mut events = token.map(|token| token_events(case, token)).unwrap_or_default();
+/// Decides what to write. `remedy` is the result of the remediation step; without one, the stored status of the remediation
+/// stands. `token` is `None` for a Lease source, and while the Secret is not due.
+pub fn decide(
+    input: &Input<'_>,
+    mut assessment: Assessment,
+    remedy: Option<&StepResult>,
+    token: Option<&TokenPlan>,
+) -> Plan<ConnectorStatus> {
+    let old = input.connector.status.clone().unwrap_or_default();
+    if let Some(remedy) = remedy {
+        set_remediating(&mut assessment.conditions, remedy);
+    }
+    let mut next = compose(input, &assessment, &old, token);
+    if let Some(remedy) = remedy {
+        next.remediation = Some(remedy.status.clone());
+    }
+    let due_at = transition(&old, &mut next, &assessment, input.now.wall);
+    let mut events = token.map(|token| token_events(input, token)).unwrap_or_default();
     if due_at.is_some() {
-        events.extend(state_event(case.connector, &next));
+        events.extend(state_event(input.connector, &next));
     }
-    events.extend(duplicate_event(case, &old, &next));
-    Plan {
-        status: (!same_but_for_times(&old, &next)).then(|| next.clone()),
-        current: next,
-        secret: token.map_or(Write::Nothing, |token| token.write),
-        events,
-        due_at,
-    }
+    events.extend(duplicate_event(input, &old, &next));
+    Plan { status: (!same_but_for_times(&old, &next)).then(|| next.clone()), current: next, events, due_at }
 }
 
 fn compose(
-    case: &Input<'_>,
+    input: &Input<'_>,
     assessment: &Assessment,
     old: &ConnectorStatus,
     token: Option<&TokenPlan>,
 ) -> ConnectorStatus {
-    let connector = case.connector;
-    let contact = case.last_contact().map(MicroTime);
+    let connector = input.connector;
+    let contact = input.last_contact().map(MicroTime);
     let well = matches!(assessment.state, ConnectorState::Online);
     let mut next = ConnectorStatus {
         state: Some(assessment.state),
@@ -65,19 +57,17 @@ fn compose(
         last_healthy_time: if well { contact.map(|at| Time(at.0)) } else { old.last_healthy_time.clone() },
         state_since: old.state_since.clone(),
         observed_generation: connector.metadata.generation.unwrap_or(0),
-        agent: agent(case.live).or_else(|| old.agent.clone()),
-        checks: checks(case, old),
+        agent: agent(input.live).or_else(|| old.agent.clone()),
+        checks: checks(input, old),
         diagnosis: assessment.diagnosis.clone(),
         token: token.map(|plan| plan.status.clone()).or_else(|| old.token.clone()),
         transitions: old.transitions.clone(),
         // Present from the start, so that RESTARTS prints 0.
-        remediation: Some(
-            case.remedy.map_or_else(|| old.remediation.clone().unwrap_or_default(), |course| course.status.clone()),
-        ),
+        remediation: Some(old.remediation.clone().unwrap_or_default()),
         conditions: old.conditions.clone(),
     };
     // A condition that turns because of silence turned at the deadline; any other turns now.
-    let turned = if next.state == old.state { case.now.wall } else { assessment.since.min(case.now.wall) };
+    let turned = if next.state == old.state { input.now.wall } else { assessment.since.min(input.now.wall) };
     next.conditions.retain(|known| assessment.conditions.iter().any(|new| new.type_ == known.type_));
     for condition in &assessment.conditions {
         set_condition(&mut next.conditions, condition.clone(), Time(turned));
@@ -114,8 +104,8 @@ fn agent(live: &Snapshot) -> Option<AgentStatus> {
     })
 }
 
-fn checks(case: &Input<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
-    let Some(reported) = &case.live.checks else { return old.checks.clone() };
+fn checks(input: &Input<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
+    let Some(reported) = &input.live.checks else { return old.checks.clone() };
     let said = |check: &crate::heartbeat::payload::ReportedCheck| {
         let known = old.checks.iter().find(|known| known.type_ == check.type_ && known.status == check.status);
         CheckStatus {
@@ -123,7 +113,7 @@ fn checks(case: &Input<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
             status: check.status,
             message: check.message.clone(),
             // Since when it has this outcome.
-            time: known.map_or(Time(case.now.wall), |known| known.time.clone()),
+            time: known.map_or(Time(input.now.wall), |known| known.time.clone()),
         }
     };
     reported.iter().take(MAX_CHECKS).map(said).collect()
@@ -151,13 +141,13 @@ fn same_but_for_times(old: &ConnectorStatus, next: &ConnectorStatus) -> bool {
     steady(old) == steady(next)
 }
 
-fn token_events(case: &Input<'_>, token: &TokenPlan) -> Vec<Event> {
-    token.events.iter().map(|event| token_event(case, &token.status, *event)).collect()
+fn token_events(input: &Input<'_>, token: &TokenPlan) -> Vec<Event> {
+    token.events.iter().map(|event| token_event(input, &token.status, *event)).collect()
 }
 
-fn token_event(case: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Event {
+fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Event {
     let generation = token.generation;
-    let secret = case.connector.credential_secret_name();
+    let secret = input.connector.credential_secret_name();
     let (kind, reason, note, of) = match event {
         TokenEvent::Rotated => (
             Kind::Normal,
@@ -166,7 +156,7 @@ fn token_event(case: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Even
             generation.to_string(),
         ),
         TokenEvent::Revoked => {
-            let next = match case.connector.spec.token.existing_secret_ref {
+            let next = match input.connector.spec.token.existing_secret_ref {
                 Some(_) => format!("put another value into Secret {secret}"),
                 None => format!("the new one comes in Secret {secret}"),
             };
@@ -182,7 +172,7 @@ fn token_event(case: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Even
             generation.to_string(),
         ),
     };
-    Event { kind, reason, action: "Deliver", note, at: case.now.wall, occurrence: format!("{reason}/{of}") }
+    Event { kind, reason, action: "Deliver", note, at: input.now.wall, occurrence: format!("{reason}/{of}") }
 }
 
 /// The event of the newest transition; none for Late, and none for coming back from it.
@@ -216,8 +206,8 @@ fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) 
     }
 }
 
-fn duplicate_event(case: &Input<'_>, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
-    let (since, _) = case.live.duplicate?;
+fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
+    let (since, _) = input.live.duplicate?;
     let is = |status: &ConnectorStatus| {
         crate::api::conditions::get(&status.conditions, crate::api::ConditionType::Healthy)
             .is_some_and(|healthy| healthy.message.contains("two instances"))
@@ -225,7 +215,7 @@ fn duplicate_event(case: &Input<'_>, old: &ConnectorStatus, next: &ConnectorStat
     if is(old) || !is(next) {
         return None;
     }
-    let at = case.now.stamp(since);
+    let at = input.now.stamp(since);
     Some(Event {
         kind: Kind::Warning,
         reason: "DuplicateInstance",

@@ -1,19 +1,20 @@
-//! What unit tests of this room begin with: a leader over an API server in memory, and objects.
+//! Fixtures for unit tests: a leader with an API server in memory, and objects.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::reconcile::{CALLS_IN_FLIGHT, Context};
-use super::state::ReconcileStates;
-use super::watch::Guarded;
+use super::deadlines::Command;
+use super::reconcile::Context;
 use crate::api::Connector;
 use crate::cluster::StatusWriter;
+use crate::cluster::events::Reporter;
 use crate::cluster::fake::Fake;
-use crate::controller::events::Reporter;
 use crate::controller::remediation::{Census, Remedies};
+use crate::controller::runtime::wake::{self, ReconcileTrigger, Scope};
+use crate::controller::runtime::{Runtime, Shared};
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::listening::Role;
@@ -22,51 +23,67 @@ use crate::leadership::{Leadership, Standing};
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
 use crate::remediation::Limits;
+use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
-/// What is to be kept while a [`Context`] is used.
-pub(super) type Kept = (watch::Sender<Leadership>, mpsc::UnboundedReceiver<Notice>);
+/// A Connector as a watch delivers it.
+pub(in crate::controller) type Guarded = wake::Guarded<Connector>;
 
-/// The context of a leader that listens.
-pub(super) fn leader(fake: &Fake) -> (Context, Kept) {
+/// The other ends of the channels of a [`Context`]; they must live as long as it.
+pub(in crate::controller) struct Ends {
+    pub(in crate::controller) _leadership: watch::Sender<Leadership>,
+    pub(in crate::controller) _notices: mpsc::UnboundedReceiver<Notice>,
+    pub(in crate::controller) commands: mpsc::UnboundedReceiver<Command>,
+    pub(in crate::controller) scopes: Vec<Scope<Connector>>,
+}
+
+/// The shared parts of a leader.
+pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<Leadership>) {
     let clock = Clock::default();
-    let (registry, told) = Registry::new(clock, &[7; 32]);
-    let now = clock.now();
-    registry
-        .listening
-        .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
-    let write_until = now + Duration::from_secs(3600);
+    let write_until = clock.now() + Duration::from_secs(3600);
     let leads =
         Leadership { standing: Standing::Leader, epoch: 1, write_until, confirmed: true, ..Leadership::follower() };
     let (sender, leadership) = watch::channel(leads);
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-    let context = Context {
-        registry: Arc::new(registry),
-        leadership: leadership.clone(),
-        writer: StatusWriter::new(clock, metrics.clone()),
+    let census = Census::new(Limits::default(), 0, leadership.clone(), clock);
+    let limits = (Limits::default(), census);
+    let shared = Shared {
         client: fake.client(),
+        writer: StatusWriter::new(clock, metrics.clone()),
         reporter: Reporter { client: fake.client(), instance: "test".to_owned() },
-        sites: Arc::default(),
-        remedies: Arc::new(Remedies::new(
-            fake.client(),
-            clock,
-            metrics.clone(),
-            (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
-            None,
-        )),
-        prober: Arc::new(Prober::new(Policy::default())),
-        desks: ReconcileStates::default(),
-        metrics,
-        public_url: None,
+        leadership: leadership.clone(),
         clock,
+        metrics: metrics.clone(),
+        remedies: Arc::new(Remedies::new(fake.client(), clock, metrics, limits, None)),
         unreadable: Unreadable::new(fake.client(), leadership, clock),
-        calls: Semaphore::new(CALLS_IN_FLIGHT),
     };
-    (context, (sender, told))
+    (Arc::new(shared), sender)
+}
+
+/// The context of a leader that listens.
+pub(in crate::controller) fn leader(fake: &Fake) -> (Context, Ends) {
+    let (shared, leadership) = shared(fake);
+    let (registry, notices) = Registry::new(shared.clock, &[7; 32]);
+    let now = shared.clock.now();
+    registry
+        .listening
+        .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
+    let (trigger, scopes) = ReconcileTrigger::new(&[]);
+    let (sender, commands) = mpsc::unbounded_channel();
+    let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
+    let context = Context {
+        runtime: Runtime::new(shared, checkpoints, trigger),
+        registry: Arc::new(registry),
+        sites: Arc::default(),
+        prober: Arc::new(Prober::new(Policy::default())),
+        public_url: None,
+        commands: sender,
+    };
+    (context, Ends { _leadership: leadership, _notices: notices, commands, scopes })
 }
 
 /// A Connector in the namespace `edge`, whose token is its name and has been delivered.
-pub(super) fn connector(name: &str, uid: &str, spec: Value, mut status: Value) -> Connector {
+pub(in crate::controller) fn connector(name: &str, uid: &str, spec: Value, mut status: Value) -> Connector {
     status["token"] = json!({ "generation": 1, "hashes": [{ "generation": 1, "sha256": Digest::of(name).to_hex() }] });
     let delivered = json!({ "type": "Provisioned", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     status["conditions"] = json!([delivered]);
@@ -75,13 +92,13 @@ pub(super) fn connector(name: &str, uid: &str, spec: Value, mut status: Value) -
     serde_json::from_value(object).unwrap()
 }
 
-/// As a watch brings it.
-pub(super) fn guarded(connector: &Connector) -> Guarded {
+/// The object as a watch delivers it.
+pub(in crate::controller) fn guarded(connector: &Connector) -> Guarded {
     serde_json::from_value(serde_json::to_value(connector).unwrap()).unwrap()
 }
 
-/// One whose stored form cannot be read.
-pub(super) fn unreadable(name: &str) -> Guarded {
+/// An object whose stored form cannot be read.
+pub(in crate::controller) fn unreadable(name: &str) -> Guarded {
     let meta = json!({ "name": name, "namespace": "edge", "uid": name });
     let bad =
         json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": { "token": 7 } });
@@ -90,8 +107,8 @@ pub(super) fn unreadable(name: &str) -> Guarded {
     bad
 }
 
-/// A beat of `name`.
-pub(super) fn beat(registry: &Registry, name: &str) {
+/// A heartbeat of `name`.
+pub(in crate::controller) fn beat(registry: &Registry, name: &str) {
     use crate::heartbeat::payload::parse;
     use crate::heartbeat::routes::{HeartbeatSink as _, Reply};
     let body = json!({ "connector_id": format!("edge/{name}"), "token": name }).to_string();

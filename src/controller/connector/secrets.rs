@@ -66,7 +66,7 @@ impl Secrets {
     ///
     /// # Errors
     /// What the API server said; a missing Secret is no error.
-    pub async fn look(&self, connector: &Connector, url: Option<&str>) -> Result<Found, CallError> {
+    pub async fn read(&self, connector: &Connector, url: Option<&str>) -> Result<Found, CallError> {
         let name = connector.token_secret_name();
         let what = format!("reading Secret {}/{name}", self.namespace);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&name)).await {
@@ -81,7 +81,7 @@ impl Secrets {
     ///
     /// # Errors
     /// What the API server said.
-    pub async fn look_brought(&self, from: &SecretKeyRef) -> Result<Option<Seen>, CallError> {
+    pub async fn read_brought(&self, from: &SecretKeyRef) -> Result<Option<Seen>, CallError> {
         let what = format!("reading Secret {}/{}", self.namespace, from.name);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&from.name)).await {
             Ok(secret) => secret,

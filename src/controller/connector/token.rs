@@ -33,6 +33,15 @@ pub enum Seen {
     Brought(Result<Digest, String>),
 }
 
+/// Why the Secret was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFailure {
+    /// The Secret or the key that the user is to bring does not exist.
+    Missing,
+    /// The Secret could not be read.
+    Unreadable,
+}
+
 /// What the decision is made from.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
@@ -42,6 +51,8 @@ pub struct Request<'a> {
     pub secret_name: &'a str,
     /// The status as it is stored.
     pub status: Option<&'a TokenStatus>,
+    /// The stored `Provisioned` condition.
+    pub provisioned: Option<&'a (Truth, Reason, String)>,
     /// Whether the newest token has been delivered; see [`was_delivered`].
     pub delivered: bool,
     /// The value of the annotation `vigie.dev/revoke-requested`.
@@ -54,6 +65,10 @@ pub struct Request<'a> {
     pub undelivered: Option<Digest>,
     /// What stands at the Secret's name.
     pub seen: &'a Seen,
+    /// Why `seen` does not show the Secret.
+    pub failure: Option<ReadFailure>,
+    /// Why the last delivery failed.
+    pub trouble: Option<&'a str>,
     /// Now.
     pub now: Timestamp,
 }
@@ -149,6 +164,7 @@ pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
         }
     }
     plan.forget(request.now);
+    plan.report(request);
     plan
 }
 
@@ -193,6 +209,23 @@ impl TokenPlan {
         while hashes.len() > MOST {
             let oldest_ended = hashes.iter().rposition(|hash| has_ended(hash, now));
             hashes.remove(oldest_ended.unwrap_or(MOST));
+        }
+    }
+
+    /// Adds to the conditions why the Secret was not seen, and why the last delivery failed.
+    fn report(&mut self, request: &Request<'_>) {
+        if let (Some(ReadFailure::Missing), Seen::Brought(Err(problem))) = (request.failure, request.seen) {
+            self.refused = Some((Reason::SecretNotFound, problem.clone()));
+        }
+        if request.failure == Some(ReadFailure::Unreadable)
+            && let Some(stored) = request.provisioned.filter(|stored| was_delivered(Some(stored)))
+        {
+            // A failed read is no evidence against the last successful one.
+            self.provisioned = stored.clone();
+        }
+        if let (Some(trouble), true) = (request.trouble, self.write != Write::Nothing) {
+            self.provisioned.2 = format!("{}: {trouble}", self.provisioned.2);
+            self.in_trouble = true;
         }
     }
 

@@ -1,181 +1,262 @@
-//! One look at a connector's token Secret, and what follows from it.
+//! The step of a Connector's token: reads its Secret when that is due, plans, and delivers.
 
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use super::assess::stored;
-use super::decide::decide;
-use super::reconcile::{Context, Failed, retired_use};
+use super::assess::{state_of, stored};
+use super::observe::retired_use;
+use super::reconcile::Context;
 use super::secrets::{Secrets, Token};
-use super::state::DeliveryNotes;
-use super::token::{Request, Seen, TokenPlan, Write, plan, was_delivered};
-use crate::api::{ConditionType, Connector, Reason};
+use super::token::{ReadFailure, Request, Seen, TokenPlan, Write, plan, was_delivered};
+use crate::api::{ConditionType, Connector, Rotation, Truth};
 use crate::cluster::CallError;
-use crate::heartbeat::entry::{Entry, Snapshot};
-use crate::leadership::Permit;
-use crate::time::Now;
+use crate::controller::runtime::Step;
+use crate::controller::runtime::kind::ReconcileError;
+use crate::time::Moment;
 
-/// What a look at the token Secret found, and what is to be done about it.
+/// The period in which an unchanged token Secret is read (docs/design/api.md).
+const OBSERVE_EVERY: Duration = Duration::from_secs(600);
+
+/// A fleet that was taken over is spread over the period in this many parts.
+const SPREAD: u64 = 997;
+
+/// The plan for the token, and what its delivery needs.
 pub(super) struct TokenStep {
     pub(super) plan: TokenPlan,
+    pub(super) failure: Option<CallError>,
     secrets: Secrets,
     secret: Option<Secret>,
     token: Token,
-    pub(super) failure: Option<CallError>,
 }
 
-/// What stands where the token should be.
+/// The token Secret as it was read.
 struct TokenObservation {
     seen: Seen,
     secret: Option<Secret>,
-    /// The user was to bring it, and has not.
-    is_missing: bool,
-    failure: Option<CallError>,
+    failure: Option<ReadFailure>,
+    error: Option<CallError>,
+}
+
+/// The part of the reconcile state that only Connectors have: the reads of the Secret and of the pods.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// The token request of the object when the Secret was read last.
+    observed: Option<TokenRequest>,
+    /// When to read the Secret again, whatever else changes.
+    pub(super) observe_at: Option<Moment>,
+    /// When the pods were diagnosed last.
+    pub(super) pods_diagnosed_at: Option<Moment>,
+    /// The newest generation whose token reached its Secret, as this process saw; 0 before the first. The status says so a
+    /// moment later, and a Secret that is deleted in that moment held a token that may be in use.
+    pub(super) delivered: i64,
+    /// A delivery that failed; `None` for almost all objects.
+    outstanding: Option<Box<Outstanding>>,
+}
+
+/// A delivery that failed and is tried again.
+#[derive(Debug)]
+struct Outstanding {
+    /// The token whose hash is stored and that has not reached its Secret.
+    undelivered: Option<Token>,
+    /// Why it has not.
+    trouble: Option<String>,
+}
+
+/// The parts of an object, besides the status, that decide about its token: after a change the Secret is read at once.
+///
+/// Kept as a hash: `kubectl apply` leaves the whole object in an annotation. A collision would only put off a read, to its
+/// usual time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TokenRequest(u64);
+
+impl TokenRequest {
+    fn of(connector: &Connector) -> Self {
+        let meta = &connector.metadata;
+        let mut hasher = DefaultHasher::new();
+        (meta.generation, &meta.annotations, &meta.labels).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+impl Notes {
+    /// Whether the Secret is to be read now. `spread` (0..1) keeps a fleet that was taken over from being read all at
+    /// once.
+    pub fn is_due(
+        &mut self,
+        connector: &Connector,
+        used_generation: i64,
+        rejected: bool,
+        now: Moment,
+        spread: f64,
+    ) -> bool {
+        let request = TokenRequest::of(connector);
+        let Some(token) = connector.status.as_ref().and_then(|status| status.token.as_ref()) else { return true };
+        let to_confirm = token.rotation == Rotation::Pending && used_generation >= token.generation;
+        let provisioned = stored(connector, ConditionType::Provisioned).is_some_and(|value| value.0 == Truth::True);
+        let rotates = connector.spec.token.rotation_generation > token.observed_rotation_generation;
+        let asks = connector.metadata.annotations.as_ref().and_then(|all| all.get(super::REVOKE_REQUESTED));
+        let revokes = asks.is_some() && asks != token.observed_revoke_request.as_ref();
+        match &self.observed {
+            Some(observed) if *observed != request => return true,
+            Some(_) => {}
+            None => {
+                let is_current = connector
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| Some(status.observed_generation) == connector.metadata.generation);
+                if !is_current || !provisioned || rotates || revokes {
+                    return true;
+                }
+                // Taken over from a predecessor, and in order: it is read within the usual time.
+                self.observed = Some(request);
+                self.observe_at = Some(now + OBSERVE_EVERY.mul_f64(spread));
+            }
+        }
+        to_confirm || rejected || self.observe_at.is_none_or(|at| now >= at)
+    }
+
+    /// Notes that the Secret was read; it is read again after the usual time, or `sooner`.
+    pub fn note_observation(&mut self, connector: &Connector, now: Moment, sooner: Option<Duration>) {
+        self.observed = Some(TokenRequest::of(connector));
+        self.observe_at = Some(now + sooner.unwrap_or(OBSERVE_EVERY));
+    }
+
+    /// Notes the result of a delivery: the token that did not reach its Secret, and why it did not.
+    fn note_delivery(&mut self, undelivered: Option<Token>, trouble: Option<String>) {
+        self.outstanding = match (undelivered, trouble) {
+            (None, None) => None,
+            (undelivered, trouble) => Some(Box::new(Outstanding { undelivered, trouble })),
+        };
+    }
 }
 
 impl Context {
-    /// Looks at the token Secret when that is due, and decides about it. A transition that waits to be written goes
-    /// first: then the look is put off to the next step.
-    pub(super) async fn look(
-        &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        connector: &Connector,
-        live: &Snapshot,
-        now: Now,
-    ) -> Option<TokenStep> {
+    /// Reads the token Secret when that is due, and plans. A transition that waits to be written goes first: then the
+    /// Secret is read in the next step.
+    pub(super) async fn observe_token_if_due(&self, step: &mut Step<'_, Self>) -> Option<TokenStep> {
+        let (connector, live, now) = (step.object, &step.live, step.now);
         // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
         let is_going = connector.metadata.deletion_timestamp.is_some();
-        if is_going || connector.is_lease() || self.registry.holder_instead_of(entry).is_some() {
+        if is_going || connector.is_lease() || self.registry.holder_instead_of(&step.entry).is_some() {
             return None;
         }
         let status = connector.status.as_ref();
-        if status.is_some_and(|status| status.state.is_some()) {
-            let mass_silence = self.sites.mass_silence(&entry.identity.domain);
-            if decide(&self.case(connector, entry, live, mass_silence.as_deref(), None, now), None).due_at.is_some() {
-                return None;
-            }
+        let state = status.and_then(|status| status.state);
+        if state.is_some_and(|state| state != state_of(connector, live)) {
+            return None;
         }
         let rejected = retired_use(connector, live, now);
         let noted = status.and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
         let is_news = rejected.is_some_and(|at| noted.is_none_or(|noted| at.as_second() > noted.as_second()));
-        let spread = (entry.number % 997) as f64 / 997.0;
-        let due = self.desks.at(entry.number, permit.epoch(), |desk| {
-            desk.is_look_due(connector, live.used_generation, is_news, now.moment, spread).then(|| desk.notes())
-        });
-        let notes = due?;
-        Some(self.look_now(connector, live, rejected, notes, now).await)
+        let spread = (step.entry.number % SPREAD) as f64 / SPREAD as f64;
+        if !step.state.notes.is_due(connector, live.used_generation, is_news, now.moment, spread) {
+            return None;
+        }
+        Some(self.observe_token(step).await)
     }
 
-    async fn look_now(
-        &self,
-        connector: &Connector,
-        live: &Snapshot,
-        rejected: Option<Timestamp>,
-        notes: DeliveryNotes,
-        now: Now,
-    ) -> TokenStep {
-        let DeliveryNotes { undelivered, trouble, delivered } = notes;
+    async fn observe_token(&self, step: &Step<'_, Self>) -> TokenStep {
+        let connector = step.object;
         let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
-        let secret_name = connector.credential_secret_name();
-        let TokenObservation { seen, secret, is_missing, failure } = self.see(connector, &secrets, &secret_name).await;
-        let annotations = connector.metadata.annotations.as_ref();
-        let provisioned = stored(connector, ConditionType::Provisioned);
-        let status = connector.status.as_ref().and_then(|status| status.token.as_ref());
-        let request = Request {
-            spec: &connector.spec.token,
-            secret_name: &secret_name,
-            status,
-            // What was used has been delivered, whatever else is known.
-            delivered: was_delivered(provisioned.as_ref())
-                || status.is_some_and(|token| delivered.max(live.used_generation) >= token.generation),
-            revoke: annotations.and_then(|all| all.get(super::REVOKE_REQUESTED)).map(String::as_str),
-            used_generation: live.used_generation,
-            retired_use: rejected,
-            undelivered: undelivered.as_ref().map(Token::digest),
-            seen: &seen,
-            now: now.wall,
-        };
+        let observation = self.observe_secret(connector, &secrets).await;
         let fresh = Token::random();
-        let mut plan = plan(&request, fresh.digest());
+        let plan = plan_token(step, &observation, &fresh);
+        let undelivered = step.state.notes.outstanding.as_ref().and_then(|outstanding| outstanding.undelivered.clone());
         let token = undelivered.filter(|_| plan.reuses).unwrap_or(fresh);
-        if let (true, Seen::Brought(Err(problem))) = (is_missing, &seen) {
-            plan.refused = Some((Reason::SecretNotFound, problem.clone()));
-        }
-        if failure.is_some()
-            && let Some(said) = provisioned.filter(|said| was_delivered(Some(said)))
-        {
-            // Not being able to look is no evidence against what was seen last.
-            plan.provisioned = said;
-        }
-        if let (Some(trouble), true) = (trouble, plan.write != Write::Nothing) {
-            plan.provisioned.2 = format!("{}: {trouble}", plan.provisioned.2);
-            plan.in_trouble = true;
-        }
-        TokenStep { plan, secrets, secret, token, failure }
+        TokenStep { plan, failure: observation.error, secrets, secret: observation.secret, token }
     }
 
-    /// Reads the Secret: ours, or the one that the user brings.
-    async fn see(&self, connector: &Connector, secrets: &Secrets, name: &str) -> TokenObservation {
-        let _slot = self.slot().await;
+    /// Reads the Secret: the one that the operator makes, or the one that the user brings.
+    async fn observe_secret(&self, connector: &Connector, secrets: &Secrets) -> TokenObservation {
+        let _permit = self.call_permit().await;
+        let name = connector.credential_secret_name();
         let brought = connector.spec.token.existing_secret_ref.as_ref();
         let found = match brought {
-            Some(from) => secrets.look_brought(from).await.map(|seen| (seen, None)),
+            Some(from) => secrets.read_brought(from).await.map(|seen| (seen, None)),
             None => {
-                secrets.look(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
+                secrets.read(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
         };
+        let without = |problem, failure, error| TokenObservation {
+            seen: Seen::Brought(Err(problem)),
+            secret: None,
+            failure: Some(failure),
+            error,
+        };
         match found {
-            Ok((Some(seen), secret)) => TokenObservation { seen, secret, is_missing: false, failure: None },
+            Ok((Some(seen), secret)) => TokenObservation { seen, secret, failure: None, error: None },
             Ok((None, _)) => {
                 let key = brought.map(|from| from.key.as_str()).unwrap_or_default();
-                let seen = Seen::Brought(Err(format!("there is no Secret {name} with a key {key}")));
-                TokenObservation { seen, secret: None, is_missing: true, failure: None }
+                without(format!("there is no Secret {name} with a key {key}"), ReadFailure::Missing, None)
             }
             Err(error) => {
-                let seen = Seen::Brought(Err(format!("Secret {name} cannot be read: {error}")));
-                TokenObservation { seen, secret: None, is_missing: false, failure: Some(error) }
+                without(format!("Secret {name} cannot be read: {error}"), ReadFailure::Unreadable, Some(error))
             }
         }
     }
 
-    /// Puts the token where the plan wants it. Its hash is stored already: from now on it is accepted.
+    /// Writes the token to the Secret as planned. Its hash is stored already: from now on it is accepted.
     pub(super) async fn deliver(
         &self,
-        permit: &Permit,
-        entry: &Arc<Entry>,
+        step: &mut Step<'_, Self>,
         connector: &Connector,
-        look: &TokenStep,
-        write: Write,
-    ) -> Result<(), Failed> {
+        observed: &TokenStep,
+    ) -> Result<(), ReconcileError> {
+        let write = observed.plan.write;
         let token = match write {
-            Write::Nothing if look.failure.is_some() => return Ok(()),
+            Write::Nothing if observed.failure.is_some() => return Ok(()),
             Write::Nothing => {
-                // What timed out has arrived after all, or is not wanted any more: no token in clear is kept for longer.
-                self.desks.at(entry.number, permit.epoch(), |desk| desk.note_delivery(None, None));
+                // A write that timed out has arrived after all, or is not wanted any more: no token in clear is kept for
+                // longer.
+                step.state.notes.note_delivery(None, None);
                 return Ok(());
             }
             Write::Complete => None,
-            Write::Create | Write::Replace => Some(&look.token),
+            Write::Create | Write::Replace => Some(&observed.token),
         };
-        let _slot = self.slot().await;
-        // The one that the step began with may have run out while we stood in line, without anybody else having led:
-        // to begin anew then would put us at the end of the same line, and a fleet created at once would never get its
+        let _permit = self.call_permit().await;
+        // The permit of the step may have run out while this call waited, without another replica having led. To fail
+        // then would put the object at the end of the same queue, and a fleet that is created at once would never get its
         // tokens.
-        let permit = &self.renewed(permit)?;
-        let found = if write == Write::Create { None } else { look.secret.clone() };
-        let outcome = look.secrets.write(connector, self.public_url.as_deref(), found, token).await;
-        self.desks.at(entry.number, permit.epoch(), |desk| {
-            let undelivered = token.filter(|_| outcome.is_err()).cloned();
-            desk.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
-            if token.is_some() && outcome.is_ok() {
-                desk.delivered = look.plan.status.generation;
-            }
-            desk.look_at = None;
-        });
-        outcome.map_err(Failed::Secret)
+        self.renewed(&step.permit)?;
+        let found = if write == Write::Create { None } else { observed.secret.clone() };
+        let outcome = observed.secrets.write(connector, self.public_url.as_deref(), found, token).await;
+        let notes = &mut step.state.notes;
+        let undelivered = token.filter(|_| outcome.is_err()).cloned();
+        notes.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
+        if token.is_some() && outcome.is_ok() {
+            notes.delivered = observed.plan.status.generation;
+        }
+        notes.observe_at = None;
+        outcome.map_err(ReconcileError::Secret)
     }
+}
+
+fn plan_token(step: &Step<'_, Context>, observation: &TokenObservation, fresh: &Token) -> TokenPlan {
+    let (connector, notes) = (step.object, &step.state.notes);
+    let outstanding = notes.outstanding.as_deref();
+    let provisioned = stored(connector, ConditionType::Provisioned);
+    let status = connector.status.as_ref().and_then(|status| status.token.as_ref());
+    let annotations = connector.metadata.annotations.as_ref();
+    let request = Request {
+        spec: &connector.spec.token,
+        secret_name: &connector.credential_secret_name(),
+        status,
+        provisioned: provisioned.as_ref(),
+        // A token that was used has been delivered, whatever else is known.
+        delivered: was_delivered(provisioned.as_ref())
+            || status.is_some_and(|token| notes.delivered.max(step.live.used_generation) >= token.generation),
+        revoke: annotations.and_then(|all| all.get(super::REVOKE_REQUESTED)).map(String::as_str),
+        used_generation: step.live.used_generation,
+        retired_use: retired_use(connector, &step.live, step.now),
+        undelivered: outstanding.and_then(|outstanding| outstanding.undelivered.as_ref()).map(Token::digest),
+        trouble: outstanding.and_then(|outstanding| outstanding.trouble.as_deref()),
+        seen: &observation.seen,
+        failure: observation.failure,
+        now: step.now.wall,
+    };
+    plan(&request, fresh.digest())
 }

@@ -1,4 +1,4 @@
-//! What the operator knows this instant, for whoever asks: the same assessment that is written to the API server.
+//! The live view of Connectors: the same assessment that is written to the API server.
 
 use std::sync::Arc;
 
@@ -6,11 +6,10 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
-use super::assess::Assessment;
-use super::reconcile::{key, observe};
+use super::assess::{Assessment, Facts, Input};
+use super::reconcile::Stores;
 use super::sites::Sites;
-use super::watch::Guarded;
-use crate::api::{ConditionType, Connector, ConnectorStatus, Rotation, Truth, conditions};
+use crate::api::{ConditionType, Connector, ConnectorStatus, Key, Rotation, Truth, conditions};
 use crate::controller::paused::is_paused;
 use crate::controller::remediation;
 use crate::heartbeat::entry::{Entry, Snapshot};
@@ -20,12 +19,12 @@ use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Now;
 use crate::view::{CheckView, ConnectorView, OperatorFacts, Standing};
 
-/// The fleet as this process sees it.
+/// The connectors as this process sees them.
 pub struct FleetView {
     /// Last contacts.
     pub registry: Arc<Registry>,
     /// The objects.
-    pub stores: RwLock<Vec<Store<Guarded>>>,
+    pub stores: RwLock<Stores>,
     /// Mass silence.
     pub sites: Arc<Sites>,
     /// How far behind the written last contacts are.
@@ -43,11 +42,12 @@ impl FleetView {
             if namespace.is_some_and(|namespace| connector.metadata.namespace.as_deref() != Some(namespace)) {
                 continue;
             }
-            let Some(entry) = self.registry.get(&key(connector)) else { continue };
+            let Some(entry) = self.registry.get(&Key::of(&connector.metadata)) else { continue };
             let live = entry.snapshot(self.registry.listening.listening_to(&entry), now.moment);
             let mass_silence = self.sites.mass_silence(&entry.identity.domain);
             let duplicate = self.registry.holder_instead_of(&entry);
-            let assessment = observe(connector, &live, mass_silence.as_deref(), duplicate, None, now).assess();
+            let facts = Facts { mass_silence: mass_silence.as_deref(), duplicate };
+            let assessment = Input::new(connector, &live, facts, None, now).assess();
             each(connector, &live, &assessment, now);
         }
     }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Remedies;
+use crate::cluster::events::{Event, Kind, namespace_reference};
 use crate::controller::breaker::{BreakerStore, Record};
-use crate::controller::events::{Event, Kind};
 use crate::leadership::Permit;
 use crate::remediation::Breaker;
 use crate::remediation::fleet::FleetState;
@@ -135,12 +134,7 @@ async fn tell(breaker_store: &BreakerStore, engaged: &[Engaged], told: &mut BTre
         }
         tracing::warn!(site = domain, unhealthy, all, "the brake is engaged: nothing new is restarted in this site");
         let namespace = domain.split('/').next().unwrap_or_default();
-        let regarding = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Namespace".to_owned()),
-            name: Some(namespace.to_owned()),
-            ..ObjectReference::default()
-        };
+        let regarding = namespace_reference(namespace);
         let event = Event {
             kind: Kind::Warning,
             reason: "BrakeEngaged",

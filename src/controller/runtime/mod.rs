@@ -1,4 +1,14 @@
-//! Runs the reconciles of one kind: the watch, the triggers, the retries.
+//! Runs the reconciles of one kind: the watch, the triggers, the steps, the writes, the retries. Generic over [`Kind`].
 
+pub mod apply;
+pub mod checkpoints;
+pub mod kind;
+pub mod run;
+pub mod shared;
+pub mod state;
 pub mod wake;
+pub mod watch;
 pub mod watch_log;
+
+pub use kind::{Kind, ObjectEntry, Plan, Step};
+pub use shared::{Runtime, Shared};

@@ -1,4 +1,4 @@
-//! Wakes the reconcile of one object, whichever controller it belongs to.
+//! Requests the reconcile of one object from the controller of its scope.
 
 use std::collections::HashMap;
 
@@ -9,16 +9,16 @@ use tokio::sync::mpsc;
 
 use crate::api::Key;
 
-/// An object that may be unreadable: one bad object must not take the whole list with it.
+/// An object that may be unreadable: one bad object must not fail the whole list.
 pub type Guarded<K> = DeserializeGuard<K>;
 
-/// Whose reconcile was woken.
+/// The receiving end of the requests of one scope.
 pub type ReconcileRequests<K> = mpsc::UnboundedReceiver<ObjectRef<Guarded<K>>>;
 
-/// A namespace, or all of them, and what is woken there.
+/// A namespace, or all of them, and the requests for it.
 pub type Scope<K> = (Option<String>, ReconcileRequests<K>);
 
-/// Wakes the reconcile of one object, whichever controller it belongs to.
+/// Requests the reconcile of one object from the controller of its scope.
 #[derive(Clone)]
 pub struct ReconcileTrigger<K: Resource<DynamicType = ()> + 'static> {
     all: Option<mpsc::UnboundedSender<ObjectRef<Guarded<K>>>>,
@@ -26,7 +26,7 @@ pub struct ReconcileTrigger<K: Resource<DynamicType = ()> + 'static> {
 }
 
 impl<K: Resource<DynamicType = ()> + 'static> ReconcileTrigger<K> {
-    /// A sender for each scope, and their receiving ends in the order of the scopes. No scopes = one for everything.
+    /// A sender for each scope, and the receiving ends in the order of the scopes. No namespaces: one scope for all.
     pub fn new(namespaces: &[String]) -> (Self, Vec<Scope<K>>) {
         let mut trigger = Self { all: None, by_namespace: HashMap::new() };
         if namespaces.is_empty() {
@@ -43,7 +43,7 @@ impl<K: Resource<DynamicType = ()> + 'static> ReconcileTrigger<K> {
         (trigger, ends)
     }
 
-    /// Wakes the reconcile of `key`.
+    /// Requests the reconcile of `key`.
     pub fn wake(&self, key: &Key) {
         if let Some(sender) = self.all.as_ref().or_else(|| self.by_namespace.get(&*key.namespace)) {
             // The controller is gone only while the process ends.
@@ -52,7 +52,7 @@ impl<K: Resource<DynamicType = ()> + 'static> ReconcileTrigger<K> {
     }
 }
 
-/// The reference by which a reconciler knows an object.
+/// The reference by which a controller knows an object.
 pub fn reference<K: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<Guarded<K>> {
     ObjectRef::new(&key.name).within(&key.namespace)
 }

@@ -1,28 +1,28 @@
-//! Says once what is wrong with a watch, and once that it is over.
+//! Logs the first failure of a watch and its recovery.
 
 use kube::runtime::watcher;
 
-/// What is said of one watch.
+/// The log of one watch.
 pub struct WatchErrorLog {
     plural: String,
-    is_told: bool,
+    is_failing: bool,
 }
 
 impl WatchErrorLog {
-    /// Nothing is wrong yet with the watch of `plural`.
+    /// The log of a working watch of `plural`.
     pub fn of(plural: &str) -> Self {
-        Self { plural: plural.to_owned(), is_told: false }
+        Self { plural: plural.to_owned(), is_failing: false }
     }
 
-    /// Something is.
-    pub fn say(&mut self, error: &watcher::Error) {
+    /// Logs the first failure in a row.
+    pub fn failed(&mut self, error: &watcher::Error) {
         let plural = &self.plural;
-        // The API server forgets old versions; listing anew is how watches go on.
+        // The API server forgets old versions; a watch then continues with a new list.
         if matches!(error, watcher::Error::WatchError(status) if status.code == 410) {
-            tracing::debug!(%error, "listing {plural} anew");
+            tracing::debug!(%error, "listing {plural} again");
             return;
         }
-        if std::mem::replace(&mut self.is_told, true) {
+        if std::mem::replace(&mut self.is_failing, true) {
             return;
         }
         let missing =
@@ -36,9 +36,9 @@ impl WatchErrorLog {
         }
     }
 
-    /// It works again.
-    pub fn over(&mut self) {
-        if std::mem::take(&mut self.is_told) {
+    /// Logs the recovery after failures.
+    pub fn recovered(&mut self) {
+        if std::mem::take(&mut self.is_failing) {
             tracing::info!("watching {} again", self.plural);
         }
     }

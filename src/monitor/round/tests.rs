@@ -11,40 +11,40 @@ use crate::cluster::events::Reporter;
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::remediation::{Census, Remedies};
 use crate::controller::runtime::wake::ReconcileTrigger;
+use crate::controller::runtime::{Runtime, Shared};
+use crate::controller::unreadable::Unreadable;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
-use crate::monitor::context::{LOOKS_AT_ONCE, Parts};
+use crate::monitor::context::{LOOKS_AT_ONCE, ProbeSettings};
 use crate::probe::Policy;
 use crate::remediation::Limits;
-use crate::schedule::checkpoints::{Checkpoints, WriteBudget};
+use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
 fn context(client: kube::Client) -> Arc<Context> {
     let clock = Clock::default();
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let leadership = watch::channel(Leadership::follower()).1;
-    let given = Parts {
-        pod: None,
+    let remedies = Arc::new(Remedies::new(
+        client.clone(),
+        clock,
+        metrics.clone(),
+        (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
+        None,
+    ));
+    let shared = Arc::new(Shared {
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
-        remedies: Arc::new(Remedies::new(
-            client.clone(),
-            clock,
-            metrics.clone(),
-            (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
-            None,
-        )),
+        remedies,
+        unreadable: Unreadable::new(client.clone(), leadership.clone(), clock),
         client,
         clock,
         leadership,
         writer: StatusWriter::new(clock, metrics.clone()),
         metrics,
-        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
-        trigger: ReconcileTrigger::new(&[]).0,
-        policy: Policy::default(),
-        places: 16,
-        prometheus_url: None,
-    };
-    Context::new(given).0
+    });
+    let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
+    let settings = ProbeSettings { pod: None, policy: Policy::default(), places: 16, prometheus_url: None };
+    Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings).0
 }
 
 fn backend(context: &Context, target: serde_json::Value) -> Arc<Backend> {

@@ -1,5 +1,6 @@
 //! Who is written back, in which order, and how many at once.
 
+use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::json;
@@ -20,17 +21,26 @@ const PERIOD: Duration = Duration::from_secs(60);
 struct Rig {
     registry: Registry,
     checkpoints: Checkpoints<Entry>,
+    budget: Arc<WriteBudget>,
+    /// The room of this queue, and the objects that were handed out and are not taken yet.
+    room: Cell<usize>,
+    turns: RefCell<Vec<Arc<Entry>>>,
     _told: tokio::sync::mpsc::UnboundedReceiver<Notice>,
 }
 
 impl Rig {
     fn new(per_second: u32) -> Self {
+        Self::within(Arc::new(WriteBudget::new(per_second)))
+    }
+
+    fn within(budget: Arc<WriteBudget>) -> Self {
         let (registry, told) = Registry::new(Clock::default(), &[7; 32]);
         let now = registry.clock().now();
         registry
             .listening
             .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
-        Self { registry, checkpoints: Checkpoints::new(PERIOD, Arc::new(WriteBudget::new(per_second))), _told: told }
+        let (room, turns) = (Cell::new(usize::MAX), RefCell::default());
+        Self { registry, checkpoints: Checkpoints::new(PERIOD), budget, room, turns, _told: told }
     }
 
     fn now(&self) -> Moment {
@@ -62,9 +72,33 @@ impl Rig {
 
     /// Whose turn it is now; they are written.
     fn turns(&self) -> Vec<String> {
-        let (turns, _) = self.checkpoints.take_due(|entry| self.registry.has(entry), usize::MAX, self.now());
+        hand_out(&[self], &self.budget, self.now());
+        self.handed_out()
+    }
+
+    /// The names of the objects that were handed out; they are written.
+    fn handed_out(&self) -> Vec<String> {
+        let turns = self.turns.take();
         turns.iter().for_each(|entry| self.wrote(entry));
         turns.iter().map(|entry| entry.identity.key.name.to_string()).collect()
+    }
+}
+
+impl CheckpointQueue for Rig {
+    fn room(&self) -> usize {
+        self.room.get()
+    }
+
+    fn next(&self, now: Moment) -> Option<Candidate> {
+        self.checkpoints.next(|entry| self.registry.has(entry), now)
+    }
+
+    fn hand_out(&self, now: Moment) {
+        self.turns.borrow_mut().extend(self.checkpoints.take(now));
+    }
+
+    fn set_staleness(&self, staleness: Duration) {
+        self.checkpoints.set_staleness(staleness);
     }
 }
 
@@ -148,11 +182,11 @@ async fn a_budget_that_is_too_small_is_told_with_the_limit_that_it_exceeds() {
     ["a", "b"].iter().for_each(|name| drop(rig.upsert(name)));
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
-    let (turns, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
-    assert_eq!((turns.len(), shortfall), (1, None), "80 s are no more than was promised");
+    let [shortfall] = hand_out(&[&rig], &rig.budget, rig.now());
+    assert_eq!((rig.turns.take().len(), shortfall), (1, None), "80 s are no more than was promised");
     pass(80).await;
     ["a", "b"].iter().for_each(|name| rig.beat(name));
-    let (_, shortfall) = rig.checkpoints.take_due(|entry| rig.registry.has(entry), usize::MAX, rig.now());
+    let [shortfall] = hand_out(&[&rig], &rig.budget, rig.now());
     assert_eq!(shortfall, Some(BudgetExceeded { staleness: Duration::from_secs(160), late: Duration::from_secs(90) }));
 }
 
@@ -177,12 +211,52 @@ async fn no_more_are_handed_out_than_there_is_room_for_and_none_is_lost() {
     for name in ["a", "b", "c"] {
         rig.beat(name);
     }
-    let take = |room| rig.checkpoints.take_due(|entry| rig.registry.has(entry), room, rig.now());
-    let names =
-        |turns: Vec<Arc<Entry>>| turns.iter().map(|entry| entry.identity.key.name.to_string()).collect::<Vec<_>>();
-    let (none, shortfall) = take(0);
-    assert_eq!((names(none), shortfall), (Vec::new(), None), "a larger budget would not help");
+    let take = |room| {
+        rig.room.set(room);
+        let [shortfall] = hand_out(&[&rig], &rig.budget, rig.now());
+        let names = rig.turns.take().iter().map(|entry| entry.identity.key.name.to_string()).collect::<Vec<_>>();
+        (names, shortfall)
+    };
+    assert_eq!(take(0), (Vec::new(), None), "a larger budget would not help");
     assert_eq!(rig.checkpoints.staleness(), Duration::from_secs(61));
-    assert_eq!(names(take(2).0), ["a", "b"]);
-    assert_eq!(names(take(2).0), ["c"], "the oldest first, whenever there is room");
+    assert_eq!(take(2).0, ["a", "b"]);
+    assert_eq!(take(2).0, ["c"], "the oldest first, whenever there is room");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_of_all_kinds_goes_first_and_each_kind_reports_its_shortfall() {
+    let budget = Arc::new(WriteBudget::new(2));
+    let (many, few) = (Rig::within(budget.clone()), Rig::within(budget.clone()));
+    for second in 0..5 {
+        many.upsert(&format!("many-{second}"));
+        pass(1).await;
+        few.upsert(&format!("few-{second}"));
+        pass(1).await;
+    }
+    pass(300).await;
+    for second in 0..5 {
+        many.beat(&format!("many-{second}"));
+        few.beat(&format!("few-{second}"));
+    }
+    let [one, other] = hand_out(&[&many, &few], &budget, many.now());
+    assert_eq!((many.handed_out(), few.handed_out()), (vec!["many-0".to_owned()], vec!["few-0".to_owned()]));
+    assert!(one.is_some() && other.is_some(), "{one:?} {other:?}");
+    assert!(many.checkpoints.staleness() > few.checkpoints.staleness());
+    pass(1).await;
+    hand_out(&[&few, &many], &budget, many.now());
+    assert_eq!((many.handed_out(), few.handed_out()), (vec!["many-1".to_owned()], vec!["few-1".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_without_room_holds_back_no_other() {
+    let budget = Arc::new(WriteBudget::new(10));
+    let (full, free) = (Rig::within(budget.clone()), Rig::within(budget.clone()));
+    full.upsert("full");
+    free.upsert("free");
+    pass(61).await;
+    full.beat("full");
+    free.beat("free");
+    full.room.set(0);
+    hand_out(&[&full, &free], &budget, full.now());
+    assert_eq!((full.handed_out().len(), free.handed_out()), (0, vec!["free".to_owned()]));
 }

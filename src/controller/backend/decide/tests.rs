@@ -33,7 +33,7 @@ fn shop() -> MonitoredBackend {
 }
 
 /// As the API server keeps it and gives it back.
-fn stored(of: &MonitoredBackend, plan: &Plan) -> MonitoredBackend {
+fn stored(of: &MonitoredBackend, plan: &Plan<MonitoredBackendStatus>) -> MonitoredBackend {
     let next = MonitoredBackend { status: Some(plan.current.clone()), ..of.clone() };
     serde_json::from_value(serde_json::to_value(next).unwrap()).unwrap()
 }
@@ -85,20 +85,21 @@ fn is(truth: Truth, reason: Reason) -> Option<ConditionValue> {
     Some(ConditionValue::new(truth, reason, "as seen"))
 }
 
-fn at(of: &MonitoredBackend, live: &Snapshot, second: i64) -> Plan {
-    decide(&Input { backend: of, live, remedy: None, now: now(second) })
+fn at(of: &MonitoredBackend, live: &Snapshot, second: i64) -> Plan<MonitoredBackendStatus> {
+    let input = Input { backend: of, live, now: now(second) };
+    decide(&input, input.assess(), None)
 }
 
-fn says(plan: &Plan, type_: ConditionType) -> String {
+fn says(plan: &Plan<MonitoredBackendStatus>, type_: ConditionType) -> String {
     let found: Option<&Condition> = conditions::get(&plan.current.conditions, type_);
     found.map_or_else(|| "-".to_owned(), |found| format!("{}/{}", found.status, found.reason))
 }
 
-fn state(plan: &Plan) -> BackendState {
+fn state(plan: &Plan<MonitoredBackendStatus>) -> BackendState {
     plan.current.state.unwrap()
 }
 
-fn cause(plan: &Plan) -> Option<Cause> {
+fn cause(plan: &Plan<MonitoredBackendStatus>) -> Option<Cause> {
     plan.current.diagnosis.as_ref().map(|found| found.cause)
 }
 

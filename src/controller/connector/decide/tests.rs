@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::token::Write;
 use super::*;
 use crate::api::{
     Cause, CheckOutcome, Condition, ConditionType, ConditionValue, Confidence, MAX_TRANSITIONS, Reason,
@@ -76,7 +77,6 @@ fn checked(mut live: Snapshot, checks: &[(&str, CheckOutcome)]) -> Snapshot {
 
 fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a> {
     Input {
-        remedy: None,
         connector,
         live,
         mass_silence: None,
@@ -86,6 +86,11 @@ fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a>
         retired_use: None,
         now,
     }
+}
+
+/// The plan while neither a remediation nor a token is decided.
+fn decided(input: &Input<'_>) -> Plan<ConnectorStatus> {
+    decide(input, input.assess(), None, None)
 }
 
 fn said(conditions: &[Condition], type_: ConditionType) -> (String, String) {
@@ -103,8 +108,8 @@ impl Life {
         Self { connector: connector(spec), events: Vec::new() }
     }
 
-    fn look(&mut self, live: &Snapshot, second: i64) -> Plan {
-        let plan = decide(&case(&self.connector, live, now(second)), None);
+    fn look(&mut self, live: &Snapshot, second: i64) -> Plan<ConnectorStatus> {
+        let plan = decided(&case(&self.connector, live, now(second)));
         if let Some(status) = &plan.status {
             self.connector = stored(&self.connector, status);
         }
@@ -187,7 +192,7 @@ fn stalled_goes_with_its_cause() {
     let mut life = Life::new(json!({}));
     let refused = Some((Reason::SecretNotFound, "there is no Secret mine".to_owned()));
     let online = live(Presence::Online, 0);
-    let plan = decide(&Input { refused, ..case(&life.connector, &online, now(10)) }, None);
+    let plan = decided(&Input { refused, ..case(&life.connector, &online, now(10)) });
     life.connector = stored(&life.connector, &plan.status.unwrap());
     assert!(conditions::get(&life.status().conditions, ConditionType::Stalled).is_some());
     life.look(&online, 20);
@@ -210,7 +215,10 @@ fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
         denied: None,
         again: None,
     };
-    let plan = decide(&Input { remedy: Some(&course), ..case(&connector, &offline, now(900)) }, None);
+    let plan = {
+        let input = case(&connector, &offline, now(900));
+        decide(&input, input.assess(), Some(&course), None)
+    };
     let status = plan.status.unwrap();
     assert_eq!(said(&status.conditions, ConditionType::Remediating), ("False".into(), "CoolingDown".into()));
     assert_eq!(status.remediation.as_ref().unwrap().restarts, 7);
@@ -229,7 +237,7 @@ fn the_same_case_an_hour_later_is_no_write() {
         for mass_silence in [None, Some("3 of 4")] {
             let connector = connector(json!({}));
             let retired_use = Some(now(8).wall);
-            let first = decide(&Input { mass_silence, retired_use, ..case(&connector, &live, now(1000)) }, None);
+            let first = decided(&Input { mass_silence, retired_use, ..case(&connector, &live, now(1000)) });
             let connector = stored(&connector, &first.status.unwrap());
             // Written, so the stored stamp is the one that counts.
             let live = Snapshot { written: live.last_contact, ..live.clone() };
@@ -237,7 +245,7 @@ fn the_same_case_an_hour_later_is_no_write() {
                 let mut later = now(second);
                 // The wall clock is slewed against the monotonic one all the time.
                 later.wall += SignedDuration::from_nanos(drift);
-                let again = decide(&Input { mass_silence, retired_use, ..case(&connector, &live, later) }, None);
+                let again = decided(&Input { mass_silence, retired_use, ..case(&connector, &live, later) });
                 assert_eq!(again.status, None, "{:?} after {second} s", live.verdict.presence);
                 assert!(again.events.is_empty() && again.due_at.is_none());
             }
@@ -397,7 +405,10 @@ fn a_brought_secret_is_named_where_a_token_is_looked_for() {
         look_again: None,
     };
     let live = live(Presence::Online, 0);
-    let told = decide(&case(&brought, &live, now(10)), Some(&plan)).events;
+    let told = {
+        let input = case(&brought, &live, now(10));
+        decide(&input, input.assess(), None, Some(&plan)).events
+    };
     assert!(told[0].reason == "TokenRevoked" && told[0].note.contains("Secret mine"), "{told:?}");
 }
 
@@ -453,7 +464,7 @@ proptest! {
             second += step;
             let refused = refuse.then(|| (Reason::InvalidSpec, "the spec is wrong".to_owned()));
             let mass_silence = mass.then_some("3 of 4");
-            let plan = decide(&Input { mass_silence, refused: refused.clone(), ..case(&connector, &live, now(second)) }, None);
+            let plan = decided(&Input { mass_silence, refused: refused.clone(), ..case(&connector, &live, now(second)) });
             let told: Vec<_> = plan.events.iter().filter(|event| event.reason != "DuplicateInstance").cloned().collect();
             if let Some(status) = &plan.status {
                 connector = stored(&connector, status);
@@ -468,7 +479,7 @@ proptest! {
             prop_assert!(status.transitions.is_sorted_by(|newer, older| newer.time.0 >= older.time.0));
             prop_assert!(status.last_heartbeat_time.is_none_or(|at| at.0 <= now(second).wall));
             let live = Snapshot { written: live.last_contact, ..live };
-            let again = decide(&Input { mass_silence, refused, ..case(&connector, &live, now(second + 1)) }, None);
+            let again = decided(&Input { mass_silence, refused, ..case(&connector, &live, now(second + 1)) });
             prop_assert_eq!(again.status, None);
             prop_assert!(again.events.is_empty());
         }

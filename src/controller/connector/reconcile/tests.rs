@@ -1,10 +1,15 @@
 //! Whole steps against an API server in memory: what was left undone is done by the next try.
 
+use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
-use super::super::fake::{Kept, leader};
+use super::super::assess::stored;
+use super::super::fake::{Ends, leader};
 use super::*;
+use crate::api::ConditionType;
 use crate::cluster::fake::{Fake, Mode};
+use crate::controller::runtime::run;
+use crate::controller::runtime::state::TakenState;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::HeartbeatSink as _;
@@ -15,17 +20,17 @@ const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
 struct Rig {
     fake: Fake,
     context: Context,
-    _kept: Kept,
+    _ends: Ends,
 }
 
 impl Rig {
     /// A leader, and one Connector in the API server.
     fn new(status: Value) -> Self {
         let fake = Fake::new();
-        let (context, kept) = leader(&fake);
+        let (context, ends) = leader(&fake);
         let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 1 });
         fake.put(CONNECTOR, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": status }));
-        let rig = Self { fake, context, _kept: kept };
+        let rig = Self { fake, context, _ends: ends };
         rig.context.registry.upsert(&rig.connector(), rig.context.clock.read());
         rig
     }
@@ -34,8 +39,8 @@ impl Rig {
         serde_json::from_value(self.fake.object(CONNECTOR).unwrap()).unwrap()
     }
 
-    async fn reconcile(&self) -> Result<Action, Failed> {
-        self.context.reconcile(&self.connector()).await
+    async fn reconcile(&self) -> Result<Action, ReconcileError> {
+        run::reconcile(&self.context, &self.connector()).await
     }
 
     fn provisioned(&self) -> String {
@@ -50,6 +55,13 @@ impl Rig {
     fn break_secret(&self) {
         self.fake.put(SECRET, json!({ "metadata": { "name": 5 } }));
     }
+}
+
+/// The reconcile state of an entry, as after a reconcile.
+fn state(context: &Context, number: u64) -> TakenState<'_, Context> {
+    let mut state = context.states.take(number);
+    state.begin(context.leadership.borrow().epoch);
+    state
 }
 
 #[tokio::test]
@@ -100,7 +112,7 @@ async fn what_was_written_without_our_knowing_is_told_with_the_next_try() {
     let delivered = json!({ "type": "Provisioned", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let rig = Rig::new(json!({ "observedGeneration": 1, "token": token, "conditions": [delivered] }));
     // As after any reconcile before.
-    rig.context.desks.at(0, 1, |desk| desk.retold = true);
+    state(&rig.context, 0).published = true;
     let beat = br#"{"connector_id": "edge/paris", "token": "new"}"#;
     rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
     let lost = async || {
@@ -186,9 +198,7 @@ async fn a_token_that_was_used_is_not_ended_by_a_secret_deleted_before_the_statu
 #[tokio::test]
 async fn a_token_that_we_put_into_its_secret_counts_as_delivered_before_the_status_says_so() {
     let rig = Rig::new(half_delivered("taken"));
-    let epoch = rig.context.leadership.borrow().epoch;
-    let entry = rig.context.registry.get(&key(&rig.connector())).unwrap();
-    rig.context.desks.at(entry.number, epoch, |desk| desk.delivered = 1);
+    state(&rig.context, 0).notes.delivered = 1;
     rig.reconcile().await.unwrap();
     let token = rig.connector().status.and_then(|status| status.token).unwrap();
     assert_eq!((token.generation, token.hashes.len()), (2, 2), "whoever read it may be using it");

@@ -58,12 +58,15 @@ impl World {
             spec: &self.spec,
             secret_name: "paris-connector-token",
             status: self.status.as_ref(),
+            provisioned: None,
             delivered: self.delivered,
             revoke: self.revoke.as_deref(),
             used_generation: self.used,
             retired_use: self.retired_use,
             undelivered: self.undelivered,
             seen: &self.seen,
+            failure: None,
+            trouble: None,
             now: self.now,
         }
     }

@@ -7,31 +7,30 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 use tokio::time::advance;
 
-use super::super::fake::{Kept, beat, connector, guarded, leader, unreadable};
+use super::super::fake::{Ends, Guarded, beat, connector, guarded, leader, unreadable};
 use super::*;
 use crate::api::{Cause, ConnectorState};
 use crate::cluster::fake::Fake;
-use crate::schedule::checkpoints::WriteBudget;
 
 const CONTACT: &str = "2026-01-01T00:00:00.000000Z";
 
 struct Rig {
     known: FleetView,
     writer: kube::runtime::reflector::store::Writer<Guarded>,
-    _kept: Kept,
+    _ends: Ends,
 }
 
 fn rig() -> Rig {
-    let (context, kept) = leader(&Fake::new());
+    let (context, ends) = leader(&Fake::new());
     let (reader, writer) = store::<Guarded>();
     let known = FleetView {
         registry: context.registry.clone(),
         stores: RwLock::new(vec![reader]),
         sites: context.sites.clone(),
-        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
+        checkpoints: Arc::new(Checkpoints::new(Duration::from_secs(60))),
         has_canary: false,
     };
-    Rig { known, writer, _kept: kept }
+    Rig { known, writer, _ends: ends }
 }
 
 impl Rig {

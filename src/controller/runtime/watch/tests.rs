@@ -1,45 +1,40 @@
-//! Registry, timers and notes come and go with the objects, however the watch tells it.
+//! Entries, timers and reconcile states come and go with the objects, in every order of watch events.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use serde_json::json;
 
-use super::super::fake::{Kept, connector, guarded, leader, unreadable};
 use super::*;
 use crate::cluster::fake::Fake;
-use crate::schedule::checkpoints::WriteBudget;
+use crate::controller::connector::deadlines::Command;
+use crate::controller::connector::fake::{Ends, Guarded, connector, guarded, leader, unreadable};
+use crate::controller::connector::reconcile::Context;
+use crate::heartbeat::entry::Entry;
 
 struct Rig {
-    tap: Tap,
+    tap: Tap<Context>,
     listed: HashSet<Key>,
-    poked: mpsc::UnboundedReceiver<Command>,
-    woken: Arc<Mutex<Vec<String>>>,
     filled: Arc<AtomicUsize>,
-    _kept: Kept,
+    ends: Ends,
 }
 
 fn rig() -> Rig {
-    let (context, kept) = leader(&Fake::new());
-    let (commands, poked) = mpsc::unbounded_channel();
-    let (woken, filled) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-    let (trigger, fills) = (woken.clone(), filled.clone());
+    let (context, ends) = leader(&Fake::new());
+    let filled = Arc::new(AtomicUsize::new(0));
+    let fills = filled.clone();
     let tap = Tap {
-        context: Arc::new(context),
-        commands,
-        checkpoints: Arc::new(Checkpoints::new(std::time::Duration::from_secs(60), Arc::new(WriteBudget::new(10)))),
+        kind: Arc::new(context),
         scope: Some("edge".into()),
         filled: Arc::new(move || {
             fills.fetch_add(1, Ordering::Relaxed);
         }),
-        wake: Arc::new(move |key| trigger.lock().push(key.name.to_string())),
     };
-    Rig { tap, listed: HashSet::new(), poked, woken, filled, _kept: kept }
+    Rig { tap, listed: HashSet::new(), filled, ends }
 }
 
 impl Rig {
     fn see(&mut self, event: Event<Guarded>) {
-        self.tap.see(&event, &mut self.listed);
+        self.tap.handle(&event, &mut self.listed);
     }
 
     fn list(&mut self, objects: Vec<Guarded>) {
@@ -53,22 +48,30 @@ impl Rig {
     }
 
     fn entry(&self, name: &str) -> Option<Arc<Entry>> {
-        self.tap.context.registry.get(&Key { namespace: "edge".into(), name: name.into() })
+        self.tap.kind.registry.get(&Key { namespace: "edge".into(), name: name.into() })
     }
 
-    /// What the keeper was told since this was asked last.
+    /// The commands to the deadline scheduler since the last call.
     fn commands(&mut self) -> Vec<String> {
-        let said = |poke| match poke {
+        let said = |command| match command {
             Command::Look(entry) => format!("look {}/{}", entry.identity.key.name, entry.identity.uid),
             Command::Gone(entry) => format!("gone {}/{}", entry.identity.key.name, entry.identity.uid),
             other => format!("{other:?}"),
         };
-        std::iter::from_fn(|| self.poked.try_recv().ok()).map(said).collect()
+        std::iter::from_fn(|| self.ends.commands.try_recv().ok()).map(said).collect()
     }
 
-    /// Leaves a note on the desk of `name`; says whether one was there.
+    /// The objects whose reconcile was requested since the last call.
+    fn woken(&mut self) -> Vec<String> {
+        let (_, requests) = &mut self.ends.scopes[0];
+        std::iter::from_fn(|| requests.try_recv().ok()).map(|object| object.name).collect()
+    }
+
+    /// Sets a mark in the reconcile state of an entry; returns whether one was there.
     fn note(&self, entry: &Entry) -> bool {
-        self.tap.context.desks.at(entry.number, 1, |desk| std::mem::replace(&mut desk.checkpoint, true))
+        let mut state = self.tap.kind.states.take(entry.number);
+        state.begin(1);
+        std::mem::replace(&mut state.published, true)
     }
 }
 
@@ -105,12 +108,12 @@ async fn a_list_of_one_namespace_says_nothing_of_another() {
     let mut rig = rig();
     let mut elsewhere = connector("far", "u1", json!({}), json!({}));
     elsewhere.metadata.namespace = Some("elsewhere".to_owned());
-    rig.tap.context.registry.upsert(&elsewhere, rig.tap.context.clock.read());
+    rig.tap.kind.registry.upsert(&elsewhere, rig.tap.kind.clock.read());
     rig.list(vec![object("a")]);
-    assert_eq!(rig.tap.context.registry.len(), 2);
+    assert_eq!(rig.tap.kind.registry.len(), 2);
     rig.tap.scope = None;
     rig.list(vec![object("a")]);
-    assert_eq!(rig.tap.context.registry.len(), 1, "a list of all does");
+    assert_eq!(rig.tap.kind.registry.len(), 1, "a list of all does");
 }
 
 #[tokio::test]
@@ -145,13 +148,13 @@ async fn who_inherits_an_id_is_woken() {
     let shared = || json!({ "connectorID": "shared" });
     rig.apply("a", "u1", shared());
     rig.apply("b", "u1", shared());
-    rig.woken.lock().clear();
+    rig.woken();
     rig.see(Event::Delete(object("a")));
-    assert_eq!(*rig.woken.lock(), ["b"]);
+    assert_eq!(rig.woken(), ["b"]);
     rig.apply("c", "u1", shared());
-    rig.woken.lock().clear();
+    rig.woken();
     rig.list(vec![guarded(&connector("c", "u1", shared(), json!({})))]);
-    assert_eq!(*rig.woken.lock(), ["c"], "after a relist too");
+    assert_eq!(rig.woken(), ["c"], "after a relist too");
 }
 
 #[tokio::test]

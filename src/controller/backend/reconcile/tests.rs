@@ -1,0 +1,112 @@
+//! Whole reconciles against an API server in memory.
+
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+use tokio::sync::watch;
+
+use super::*;
+use crate::api::ErrorClass;
+use crate::cluster::fake::{Fake, Mode};
+use crate::controller::connector::fake::shared;
+use crate::controller::runtime::run;
+use crate::controller::runtime::wake::ReconcileTrigger;
+use crate::leadership::Leadership;
+use crate::monitor::context::ProbeSettings;
+use crate::probe::Policy;
+use crate::schedule::checkpoints::Checkpoints;
+
+const BACKEND: &str = "/apis/vigie.dev/v1alpha1/namespaces/apps/monitoredbackends/shop";
+
+struct Rig {
+    fake: Fake,
+    context: Arc<Context>,
+    _leadership: watch::Sender<Leadership>,
+}
+
+impl Rig {
+    /// A leader, and one MonitoredBackend in the API server.
+    fn new() -> Self {
+        let fake = Fake::new();
+        let (shared, leadership) = shared(&fake);
+        let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
+        let settings = ProbeSettings { policy: Policy::default(), places: 2, prometheus_url: None, pod: None };
+        let (context, _) = Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings);
+        let meta = json!({ "name": "shop", "namespace": "apps", "uid": "u1", "generation": 1 });
+        let spec = json!({ "target": { "url": "http://192.0.2.1:8080/metrics" }, "probe": { "failureThreshold": 1 } });
+        fake.put(
+            BACKEND,
+            json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackend", "metadata": meta, "spec": spec }),
+        );
+        let rig = Self { fake, context, _leadership: leadership };
+        rig.context.upsert(&rig.object());
+        rig
+    }
+
+    fn object(&self) -> MonitoredBackend {
+        serde_json::from_value(self.fake.object(BACKEND).unwrap()).unwrap()
+    }
+
+    fn state(&self) -> Option<BackendState> {
+        self.object().status.and_then(|status| status.state)
+    }
+
+    /// One probe passes or fails.
+    fn probe(&self, passed: bool) {
+        let entry = self.context.entry(&Key::of(&self.object().metadata)).unwrap();
+        entry.record_probe((!passed).then_some(ErrorClass::Refused), self.context.clock.read());
+    }
+
+    async fn reconcile(&self) -> Result<Action, ReconcileError> {
+        run::reconcile(&*self.context, &self.object()).await
+    }
+
+    /// The reasons of the events since the last call.
+    fn published(&self) -> usize {
+        self.fake.take_log().iter().filter(|request| request.starts_with("POST") && request.contains("/events")).count()
+    }
+}
+
+#[tokio::test]
+async fn the_event_of_a_transition_whose_answer_was_lost_comes_with_the_next_try() {
+    let rig = Rig::new();
+    rig.probe(true);
+    rig.reconcile().await.unwrap();
+    assert_eq!((rig.state(), rig.published()), (Some(BackendState::Up), 1));
+    for (passes, state) in [(false, BackendState::Down), (true, BackendState::Up)] {
+        rig.probe(passes);
+        rig.fake.set_mode(Mode::Loses("/monitoredbackends/"));
+        rig.reconcile().await.unwrap_err();
+        assert_eq!((rig.state(), rig.published()), (Some(state), 0), "it is written, and nobody knows");
+        rig.fake.set_mode(Mode::Up);
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.published(), 1, "{state:?}");
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.published(), 0, "and not again");
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_put_back_after_an_error_and_not_after_the_object_is_gone() {
+    let rig = Rig::new();
+    rig.probe(true);
+    rig.fake.set_mode(Mode::Forbids("/events"));
+    rig.reconcile().await.unwrap_err();
+    rig.fake.set_mode(Mode::Up);
+    rig.fake.take_log();
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.published(), 1, "the event was kept in the state");
+    let states = &rig.context.states;
+    let mut taken = states.take(0);
+    taken.begin(1);
+    taken.published = true;
+    states.mark_checkpoint(0, 1);
+    assert_eq!(states.failed(0).1, 1, "written beside the state that is taken out");
+    drop(taken);
+    assert!(states.take(0).published && states.take_checkpoint(0, 1) && !states.take_checkpoint(0, 1));
+    assert_eq!(states.failed(0), (Duration::from_millis(200), 2));
+    let taken = states.take(0);
+    states.remove(0);
+    drop(taken);
+    assert!(!states.take(0).published);
+}

@@ -1,0 +1,164 @@
+//! Runs the reconciles of one kind: one controller for each scope.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::api::Api;
+use kube::runtime::Controller;
+use kube::runtime::controller::{Action, Config, Error as ControllerError};
+use kube::runtime::reflector::Store;
+use kube::{Client, Resource as _, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
+
+use super::kind::{Kind, ObjectEntry as _, ReconcileError, Step};
+use super::wake::{Guarded, ReconcileRequests, reference};
+use super::watch::{Tap, watched};
+use crate::api::Key;
+use crate::cluster::WriteError;
+use crate::controller::remediation::{NextStep, Remediable as _};
+use crate::schedule::checkpoints::{Checkpointed as _, PendingWrite};
+
+/// The steps of one reconcile. Three are the most that a change of a Connector needs: the state, the intent of a
+/// delivery, its outcome; an attempt of a remediation needs as many.
+const STEPS_AT_ONCE: u32 = 6;
+
+/// The wait before the next reconcile when these steps were not enough.
+const AFTER_MANY_STEPS: Duration = Duration::from_secs(1);
+
+/// The wait after a write whose turn came later than its permit lasted.
+const AFTER_LOST_PERMIT: Duration = Duration::from_millis(200);
+
+/// The wait before an unreadable object is tried again.
+const AFTER_UNREADABLE: Duration = Duration::from_secs(60);
+
+/// The last checkpoints that a leader writes at once.
+const FLUSHED_AT_ONCE: usize = 8;
+
+/// Makes the controller of one scope; returns its store, and the future that runs it until `stop`.
+pub fn controller<K: Kind>(
+    client: &Client,
+    scope: Option<&str>,
+    tap: Tap<K>,
+    requests: ReconcileRequests<K::Object>,
+    all: impl futures::Stream<Item = ()> + Send + 'static,
+    stop: CancellationToken,
+) -> (Store<Guarded<K::Object>>, impl Future<Output = ()> + Send + 'static) {
+    let api = scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
+    let kind = tap.kind.clone();
+    let (reader, stream) = watched(api, tap);
+    let requests =
+        futures::stream::unfold(
+            requests,
+            |mut requests| async move { requests.recv().await.map(|next| (next, requests)) },
+        );
+    let running = Controller::for_stream(stream, reader.clone())
+        .with_config(Config::default().concurrency(K::RECONCILES_AT_ONCE))
+        .reconcile_on(requests)
+        .reconcile_all_on(all)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile_guarded, retry, kind)
+        .for_each(|outcome| {
+            if let Err(ControllerError::QueueError(error)) = outcome {
+                // The tap of the watch logs its failures.
+                tracing::debug!(%error, "the queue of reconciles");
+            }
+            std::future::ready(())
+        });
+    (reader, running)
+}
+
+async fn reconcile_guarded<K: Kind>(object: Arc<Guarded<K::Object>>, kind: Arc<K>) -> Result<Action, ReconcileError> {
+    match &object.0 {
+        Ok(object) => reconcile(&*kind, object).await,
+        Err(invalid) => {
+            kind.runtime().unreadable.say::<K::Object>(&invalid.metadata, &invalid.error, K::UNKNOWN).await?;
+            Ok(Action::await_change())
+        }
+    }
+}
+
+/// Reconciles one object. Level-based: the reason for the call does not matter.
+///
+/// # Errors
+/// The cause of the failure; the caller retries.
+pub async fn reconcile<K: Kind>(kind: &K, seen: &K::Object) -> Result<Action, ReconcileError> {
+    let entry = kind.entry(&Key::of(seen.meta())).filter(|entry| Some(entry.uid()) == seen.meta().uid.as_deref());
+    let Some(entry) = entry else { return Ok(Action::await_change()) };
+    let runtime = kind.runtime();
+    let mut state = runtime.states.take(entry.number());
+    for _ in 0..STEPS_AT_ONCE {
+        let now = runtime.clock.read();
+        let Some(permit) = runtime.leadership.borrow().permit(now.moment) else { return Ok(Action::await_change()) };
+        state.begin(permit.epoch());
+        // Each step works on the object as the step before wrote it.
+        let younger = state.younger_than(seen);
+        let mut step = Step {
+            permit,
+            object: younger.as_ref().unwrap_or(seen),
+            live: kind.snapshot(&entry, now),
+            entry: entry.clone(),
+            now,
+            state: &mut *state,
+        };
+        let next = kind.step(&mut step).await?;
+        runtime.states.succeeded(entry.number());
+        match next {
+            NextStep::Again => {}
+            NextStep::After(wait) => return Ok(wait.map_or_else(Action::await_change, Action::requeue)),
+        }
+    }
+    Ok(Action::requeue(AFTER_MANY_STEPS))
+}
+
+/// Failed reconciles are retried without end, with growing waits. The second, fourth, eighth … failure in a row is logged
+/// as a warning.
+fn retry<K: Kind>(object: Arc<Guarded<K::Object>>, error: &ReconcileError, kind: Arc<K>) -> Action {
+    let Ok(object) = &object.0 else { return Action::requeue(AFTER_UNREADABLE) };
+    let Some(entry) = kind.entry(&Key::of(object.meta())) else { return Action::await_change() };
+    if matches!(error, ReconcileError::Status(WriteError::NotLeader)) {
+        // The write waited longer for its turn than its permit lasted. A new leader, or this replica when it leads
+        // again, reconciles everything again.
+        return Action::requeue(AFTER_LOST_PERMIT);
+    }
+    let (wait, failures) = kind.runtime().states.failed(entry.number());
+    let (kind, Key { namespace, name }) = (K::Object::KIND, entry.key());
+    if failures.is_power_of_two() && failures > 1 {
+        tracing::warn!(kind, %namespace, %name, %error, failures, "not done yet; trying again until it is");
+    } else {
+        tracing::debug!(kind, %namespace, %name, %error, "trying again");
+    }
+    Action::requeue(wait)
+}
+
+/// Writes the checkpoints that are outstanding, oldest first, for at most `at_most`: the last act of a leader. Returns
+/// their number.
+pub async fn flush<K: Kind>(kind: &K, stores: &[Store<Guarded<K::Object>>], at_most: Duration) -> usize {
+    let is_outstanding = |pending: &PendingWrite| pending.beats && pending.contact.is_some();
+    let mut pending: Vec<_> = kind
+        .entries()
+        .into_iter()
+        .map(|entry| (entry.unwritten(), entry))
+        .filter(|(pending, _)| is_outstanding(pending))
+        .collect();
+    pending.sort_by_key(|(pending, entry)| (pending.written_at, entry.number()));
+    let epoch = kind.runtime().leadership.borrow().epoch;
+    let written = std::sync::atomic::AtomicUsize::new(0);
+    let all = futures::stream::iter(pending).for_each_concurrent(FLUSHED_AT_ONCE, |(_, entry)| {
+        let object = stores.iter().find_map(|store| store.get(&reference(entry.key())));
+        kind.runtime().states.mark_checkpoint(entry.number(), epoch);
+        let written = &written;
+        async move {
+            let Some(Ok(object)) = object.as_deref().map(|object| &object.0) else { return };
+            match reconcile(kind, object).await {
+                Ok(_) => drop(written.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+                Err(error) => {
+                    tracing::debug!(kind = K::Object::KIND, name = %object.name_any(), %error, "its checkpoint was not flushed");
+                }
+            }
+        }
+    });
+    // A checkpoint that is not flushed is not lost: the stored time is as old as the last checkpoint.
+    let _ = tokio::time::timeout(at_most, all).await;
+    written.into_inner()
+}

@@ -1,0 +1,107 @@
+//! The watch of one kind, with a tap: entries, timers and reconcile states come and go with the objects.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _};
+use kube::Resource as _;
+use kube::api::Api;
+use kube::runtime::reflector::{Store, store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+
+use super::kind::{Kind, ObjectEntry as _};
+use super::wake::Guarded;
+use super::watch_log::WatchErrorLog;
+use crate::api::Key;
+use crate::schedule::checkpoints::Checkpointed as _;
+
+/// Keeps the entries of one scope up to date.
+pub struct Tap<K: Kind> {
+    /// The context of the reconciles.
+    pub kind: Arc<K>,
+    /// The one namespace that is watched; `None` = all.
+    pub scope: Option<Arc<str>>,
+    /// Called when all objects of this scope are known, the first time and after each relist.
+    pub filled: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Watches one scope; the stream feeds the store, the tap and the reconciles.
+pub fn watched<K: Kind>(
+    api: Api<Guarded<K::Object>>,
+    tap: Tap<K>,
+) -> (Store<Guarded<K::Object>>, impl Stream<Item = Result<Guarded<K::Object>, watcher::Error>> + Send + 'static) {
+    let (reader, writer) = store::<Guarded<K::Object>>();
+    let mut listed = HashSet::new();
+    let mut errors = WatchErrorLog::of(&K::Object::plural(&()));
+    let stream = watch(api, watcher::Config::default())
+        .backoff(crate::cluster::WatchBackoff::default())
+        // The managed fields are half of a stored object, and the operator does not read them.
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .inspect(move |event| match event {
+            Ok(event) => {
+                errors.recovered();
+                tap.handle(event, &mut listed);
+            }
+            Err(error) => errors.failed(error),
+        })
+        .applied_objects();
+    (reader, stream)
+}
+
+impl<K: Kind> Tap<K> {
+    fn handle(&self, event: &Event<Guarded<K::Object>>, listed: &mut HashSet<Key>) {
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(object) => {
+                listed.insert(Key::of(object.meta()));
+                self.applied(object);
+            }
+            Event::Apply(object) => self.applied(object),
+            Event::Delete(object) => {
+                // An object created again under the same name may be there already: only the deleted one is removed.
+                let entry = self.kind.entry(&Key::of(object.meta()));
+                if let Some(entry) = entry.filter(|entry| Some(entry.uid()) == object.meta().uid.as_deref()) {
+                    self.remove(&entry);
+                }
+            }
+            Event::InitDone => {
+                self.remove_unlisted(&std::mem::take(listed));
+                self.kind.runtime().remedies.census.filled();
+                (self.filled)();
+            }
+        }
+    }
+
+    fn applied(&self, object: &Guarded<K::Object>) {
+        let Ok(object) = &object.0 else { return };
+        if let Some(predecessor) = self.kind.upsert(object) {
+            self.forget(&predecessor);
+        }
+        self.kind.runtime().remedies.census.stored(object);
+    }
+
+    fn remove(&self, entry: &Arc<K::Entry>) {
+        self.kind.remove(entry);
+        self.forget(entry);
+    }
+
+    fn forget(&self, entry: &K::Entry) {
+        self.kind.runtime().states.remove(entry.number());
+        self.kind.runtime().remedies.forget::<K::Object>(entry.key());
+    }
+
+    /// A relist reports no deletes: an object that is not in it was deleted.
+    fn remove_unlisted(&self, listed: &HashSet<Key>) {
+        for entry in self.kind.entries() {
+            let is_in_scope = self.scope.as_ref().is_none_or(|namespace| *namespace == entry.key().namespace);
+            if is_in_scope && !listed.contains(entry.key()) {
+                self.remove(&entry);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
