@@ -46,7 +46,7 @@ impl Operator {
         let (events, mut sites) = mpsc::unbounded_channel();
         let woken = Arc::new(AtomicUsize::new(0));
         let pulse = Arc::new(Pulse::new(clock));
-        let outlets = Sinks {
+        let sinks = Sinks {
             wake: Box::new({
                 let (registry, woken) = (registry.clone(), woken.clone());
                 move |entry| {
@@ -54,13 +54,13 @@ impl Operator {
                     on_wake(&registry, entry);
                 }
             }),
-            told: events,
+            events,
             is_awake: Box::new({
                 let pulse = pulse.clone();
                 move || pulse.take().is_none()
             }),
         };
-        let scheduler = DeadlineScheduler::new(registry.clone(), Arc::default(), outlets);
+        let scheduler = DeadlineScheduler::new(registry.clone(), Arc::default(), sinks);
         tokio::spawn(scheduler.run(told, poked, CancellationToken::new()));
         tokio::spawn(async move { while sites.recv().await.is_some() {} });
         tokio::spawn(tick(registry.clone(), pulse));

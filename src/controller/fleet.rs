@@ -36,6 +36,7 @@ impl Fleet for CombinedFleet {
         if facts.leader != Standing::Follower {
             facts.status_write_pending += self.backends.pending();
         }
+        facts.checkpoint_staleness = facts.checkpoint_staleness.max(self.backends.checkpoint_staleness());
         facts.backends = self.backends.count();
         let board = self.remedies.census.board.lock();
         facts.remedies_in_flight = board.in_flight();

@@ -1,18 +1,19 @@
-//! What the log says of objects: one line for each transition and for each step of an attempt, with the same fields for
-//! both kinds (docs/operations.md, "Logs"). They are written after the API server has it, so what is logged is so.
+//! The log lines about objects: one for each transition and for each step of an attempt, with the same fields for both
+//! kinds (docs/operations.md, "Logs"). They are written after the status, so
+//! every logged transition is stored.
 
 use crate::api::{Attempt, AttemptOutcome, BackendState, ConnectorState, Key, RemediationStatus, Transition};
 
-/// Whose line it is.
+/// The object of a log line.
 #[derive(Clone, Copy, Debug)]
 pub struct Whose<'a> {
-    /// The kind, as it is written.
+    /// The kind, as in manifests.
     pub kind: &'static str,
-    /// Namespace and name.
+    /// Its namespace and name.
     pub key: &'a Key,
 }
 
-/// Writes the line of a transition: a warning where somebody is not served any more.
+/// Logs a transition, as a warning if the object is Offline or Down.
 pub fn transition(Whose { kind, key: Key { namespace, name } }: Whose<'_>, latest: &Transition) {
     let Transition { from, to, cause, time } = latest;
     let from = from.as_deref().unwrap_or_default();
@@ -25,20 +26,20 @@ pub fn transition(Whose { kind, key: Key { namespace, name } }: Whose<'_>, lates
     }
 }
 
-/// One step of an attempt, as its object's status tells it.
+/// One step of an attempt, by the status of its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step<'a> {
     attempt: &'a str,
     cause: &'a str,
     /// `Reserved`, `Restarting`, `Verifying` or `Ended`.
     step: &'static str,
-    /// What is restarted, while that is not done.
+    /// The restart unit, while the attempt has not ended.
     act: &'static str,
     outcome: Option<AttemptOutcome>,
     reason: &'a str,
 }
 
-/// The steps that lie between two statuses, in their order.
+/// The steps between two statuses, in their order.
 pub fn steps<'a>(before: Option<&RemediationStatus>, after: &'a RemediationStatus) -> Vec<Step<'a>> {
     let last = before.and_then(|before| before.history.first()).map(|past| past.id.as_str());
     let ended = after.history.first().filter(|past| last != Some(&past.id)).map(|past| Step {
@@ -71,7 +72,7 @@ fn act_of(attempt: &Attempt) -> &'static str {
     }
 }
 
-/// Writes the line of a step: a warning where an attempt did not help.
+/// Logs a step, as a warning if the attempt ended without success.
 pub fn attempt(Whose { kind, key: Key { namespace, name } }: Whose<'_>, step: Step<'_>) {
     let Step { attempt, cause, step, act, outcome, reason } = step;
     let is_in_vain = outcome.is_some_and(|outcome| outcome != AttemptOutcome::Succeeded);

@@ -1,19 +1,19 @@
-//! Whether remedies are paused.
+//! Whether the remediation of an object is paused.
 
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 
 use crate::api::Paused;
 
-/// The annotation that pauses remedies until a time.
+/// The annotation that pauses the remediation of an object until a time.
 const PAUSED_UNTIL: &str = "vigie.dev/paused-until";
 
-/// Whether remedies of an object are paused at `now`, by its spec or by its annotation.
+/// Whether the remediation of an object is paused at `now`, by its spec or by its annotation.
 pub fn is_paused(meta: &ObjectMeta, spec: Option<&Paused>, now: Timestamp) -> bool {
     in_words(meta, spec, now).is_some()
 }
 
-/// Who paused remedies of an object, why and until when; `None` when nobody did, or it is over at `now`.
+/// The pause of the remediation of an object in words: by whom, why and until when; `None` when there is none at `now`.
 pub fn in_words(meta: &ObjectMeta, spec: Option<&Paused>, now: Timestamp) -> Option<String> {
     let is_on = |paused: &&Paused| paused.until.as_ref().is_none_or(|until| until.0 > now);
     if let Some(Paused { by, reason, until }) = spec.filter(is_on) {
@@ -24,7 +24,7 @@ pub fn in_words(meta: &ObjectMeta, spec: Option<&Paused>, now: Timestamp) -> Opt
     by_annotation(meta, now).map(|until| format!("paused by the annotation {PAUSED_UNTIL} until {until}"))
 }
 
-/// Until when the annotation pauses; `None` when it does not, or not any more at `now`.
+/// Until when the annotation pauses the remediation; `None` when there is none, or it is over at `now`.
 pub fn by_annotation(meta: &ObjectMeta, now: Timestamp) -> Option<Timestamp> {
     let until: Timestamp = meta.annotations.as_ref()?.get(PAUSED_UNTIL)?.parse().ok()?;
     (until > now).then_some(until)

@@ -1,4 +1,4 @@
-//! Moments for tests: seconds after the start of a process that began at a known time.
+//! Moments for tests: seconds after the start of a process at a known time.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Entering a state, and telling it: the same for every kind. Pure.
+//! Entering a state, and its event: the same for every kind. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,20 +6,20 @@ use crate::api::{Cause, Condition, ConditionType, Diagnosis, MAX_TRANSITIONS, Mi
 use crate::cluster::events::{Event, Kind};
 use crate::remediation::attempt::StepResult;
 
-/// A state that is entered.
+/// The entry into a state.
 pub struct Entered<'a> {
-    /// The state before, in words; `None` for a new object.
+    /// The name of the state before; `None` for a new object.
     pub from: Option<&'static str>,
-    /// The state, in words.
+    /// The name of the state.
     pub to: &'static str,
-    /// Since when it holds.
+    /// Since when the object is in this state.
     pub since: Timestamp,
-    /// Why.
+    /// Why the object is in this state.
     pub diagnosis: Option<&'a Diagnosis>,
 }
 
-/// Notes in a status that a state is entered, when that is another one: since when it holds, and before the older
-/// `transitions`. Gives when the change became due.
+/// Records the entry into another state in a status: sets `state_since`, and inserts a transition before the older ones.
+/// Returns when the change became due; `None` when the state is the same.
 pub fn enter(
     state_since: &mut Option<MicroTime>,
     transitions: &mut Vec<Transition>,
@@ -30,7 +30,7 @@ pub fn enter(
     if from == Some(to) {
         return None;
     }
-    // Never before the previous transition: two clocks may have written them. One that was ahead of ours does not count.
+    // Never before the previous transition: two clocks may have written them. A time ahead of this clock does not count.
     let before = state_since.as_ref().map_or(since, |before| before.0.min(now));
     let since = whole_microseconds(since.max(before));
     *state_since = Some(MicroTime(since));
@@ -45,13 +45,14 @@ pub fn enter(
     Some(since)
 }
 
-/// As a `MicroTime` will be read back: the event is told again from there, and must be the same.
+/// The time as a `MicroTime` will be read back: the event may be published again from there, and must be the same.
 fn whole_microseconds(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
-/// The event of a transition to `to`, from what is stored: the same words and the same occurrence after a restart of
-/// ours, so that telling it again tells nothing new. `bad` says why it is not well, `well` tells a recovery.
+/// The event of a transition to `to`, from the stored status: the same note and the same occurrence after a restart of the
+/// operator, so that a second publication creates no second event. `bad` is the diagnosis of a bad state, `well` is the
+/// note of a recovery.
 pub fn event(latest: &Transition, to: &'static str, bad: Option<&Diagnosis>, well: impl FnOnce() -> String) -> Event {
     let (kind, note) = match bad {
         Some(Diagnosis { cause, message, advice, .. }) => (Kind::Warning, format!("{cause}: {message}. {advice}")),
@@ -60,8 +61,8 @@ pub fn event(latest: &Transition, to: &'static str, bad: Option<&Diagnosis>, wel
     Event { kind, reason: to, action: "Judge", note, at: latest.time.0, occurrence: format!("{to}/{}", latest.time.0) }
 }
 
-/// What the newest transition, which is one to `well`, ended: `5m 3s (Down, CrashLoop)`. It lasted from its beginning,
-/// and is called by the `worst` that it was; what is `mild` does not count. `None` when there was nothing to end.
+/// The outage that the newest transition, one to `well`, ended: `5m 3s (Down, CrashLoop)`. Its duration counts from its
+/// first transition, and its name is the `worst` state in it; states in `mild` do not count. `None` without an outage.
 pub fn ended(transitions: &[Transition], well: &str, worst: &str, mild: &[&str]) -> Option<String> {
     let (latest, before) = transitions.split_first()?;
     let outage = before.iter().take_while(|before| before.to != well);

@@ -1,4 +1,4 @@
-//! Objects whose stored form cannot be read: each says so itself, once, and stops nobody else.
+//! Marks objects whose stored form cannot be read, once each; other objects are not affected.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -17,32 +17,33 @@ use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
 use crate::leadership::Leadership;
 use crate::time::Clock;
 
-/// Says of objects that they cannot be read.
+/// Marks objects whose stored form cannot be read.
 pub struct Unreadable {
     client: Client,
     leadership: watch::Receiver<Leadership>,
     clock: Clock,
-    /// Which have been told so: UIDs.
-    said: RwLock<HashSet<String>>,
+    /// The UIDs of the objects that have been marked.
+    marked: RwLock<HashSet<String>>,
 }
 
 impl Unreadable {
-    /// Nothing has been said yet. `client` sends each request once.
+    /// No object is marked yet. `client` sends each request once.
     pub fn new(client: Client, leadership: watch::Receiver<Leadership>, clock: Clock) -> Self {
-        Self { client, leadership, clock, said: RwLock::default() }
+        Self { client, leadership, clock, marked: RwLock::default() }
     }
 
-    /// Writes `Stalled/UnreadableStatus` and the state `unknown` on the object, unless that was done, or we do not lead.
+    /// Writes `Stalled/UnreadableStatus` and the state `unknown` to the object, unless that was done or this replica does
+    /// not lead.
     ///
     /// # Errors
-    /// What the API server said.
-    pub async fn say<K>(&self, meta: &ObjectMeta, error: &str, unknown: &str) -> Result<(), CallError>
+    /// The write failed.
+    pub async fn mark<K>(&self, meta: &ObjectMeta, error: &str, unknown: &str) -> Result<(), CallError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
         let uid = meta.uid.clone().unwrap_or_default();
         let now = self.clock.read();
-        if self.said.read().contains(&uid) || self.leadership.borrow().permit(now.moment).is_none() {
+        if self.marked.read().contains(&uid) || self.leadership.borrow().permit(now.moment).is_none() {
             return Ok(());
         }
         let Key { namespace, name } = Key::of(meta);
@@ -50,22 +51,22 @@ impl Unreadable {
         tracing::error!(%kind, %namespace, %name, error, "its stored form cannot be read; nothing is done about it until it can");
         let message = format!("the stored status cannot be read: {error}");
         let generation = meta.generation.unwrap_or(0);
-        let said = [
+        let values = [
             (ConditionType::Ready, Truth::False),
             (ConditionType::Accepted, Truth::False),
             (ConditionType::Stalled, Truth::True),
         ];
-        let said = said.map(|(type_, truth)| {
-            let mut said = condition(type_, truth, Reason::UnreadableStatus, message.clone(), generation);
-            said.last_transition_time = Time(now.wall);
-            said
+        let conditions = values.map(|(type_, truth)| {
+            let mut condition = condition(type_, truth, Reason::UnreadableStatus, message.clone(), generation);
+            condition.last_transition_time = Time(now.wall);
+            condition
         });
-        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "state": unknown, "conditions": said } });
+        let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "state": unknown, "conditions": conditions } });
         let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let what = format!("writing the status of {kind} {namespace}/{name}");
         within(&what, CALL_TIMEOUT, api.patch_status(&name, &params, &Patch::Merge(patch))).await?;
-        self.said.write().insert(uid);
+        self.marked.write().insert(uid);
         Ok(())
     }
 }

@@ -164,7 +164,7 @@ fn encode_facts(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::
     single(encoder, "vigie_leader", help, None, &u32::from(*leader == Standing::Leader))?;
     let help = "Transitions that the API server does not know yet.";
     single(encoder, "vigie_status_write_pending", help, None, status_write_pending)?;
-    let help = "Age of the oldest last contact that is not yet written to its status.";
+    let help = "Age of the oldest last contact or probe that is not yet written to its status.";
     single(encoder, "vigie_checkpoint_staleness", help, Some(&Unit::Seconds), checkpoint_staleness)?;
     if let Some(since) = listening_since {
         let help = "Since when silence counts; absent while this replica cannot be heard.";

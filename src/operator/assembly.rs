@@ -190,12 +190,12 @@ impl Parts<'_> {
     fn scheduler(&self, told: mpsc::UnboundedReceiver<Notice>, poked: mpsc::UnboundedReceiver<Command>, work: &Group) {
         let (news, tellable) = mpsc::unbounded_channel();
         let (trigger, coordinator) = (self.context.trigger.clone(), self.coordinator.clone());
-        let outlets = Sinks {
+        let sinks = Sinks {
             wake: Box::new(move |entry: &Entry| trigger.wake(&entry.identity.key)),
-            told: news,
+            events: news,
             is_awake: Box::new(move || coordinator.is_awake()),
         };
-        let scheduler = DeadlineScheduler::new(self.context.registry.clone(), self.context.sites.clone(), outlets);
+        let scheduler = DeadlineScheduler::new(self.context.registry.clone(), self.context.sites.clone(), sinks);
         work.spawn(scheduler.run(told, poked, work.stop.clone()));
         work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
     }

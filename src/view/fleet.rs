@@ -32,7 +32,7 @@ pub struct OperatorFacts {
     pub reachable: Option<bool>,
     /// Transitions that the API server does not know yet.
     pub status_write_pending: u64,
-    /// The age of the oldest last contact that is not yet written, in seconds.
+    /// The age of the oldest last contact or probe that is not yet written, in seconds.
     pub checkpoint_staleness: f64,
     /// How many connectors there are.
     pub connectors: usize,

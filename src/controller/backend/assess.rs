@@ -1,5 +1,4 @@
-//! From what is known of a backend to what is said: state, conditions, diagnosis. One function for status, API and
-//! metrics alike.
+//! Assesses a MonitoredBackend: state, conditions, diagnosis. Pure; status, API and metrics use the same function.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,32 +10,32 @@ use crate::health::availability::Availability;
 use crate::monitor::registry::{Said, Snapshot, limits};
 use crate::time::Now;
 
-/// Everything that an assessment looks at.
+/// The input of an assessment.
 #[derive(Clone, Debug)]
 pub struct Input<'a> {
     /// The object as the store has it.
     pub backend: &'a MonitoredBackend,
-    /// What we know of it.
+    /// The copy of its entry in the registry.
     pub live: &'a Snapshot,
     /// Now.
     pub now: Now,
 }
 
-/// What is said of a backend.
+/// The assessment of a backend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assessment {
     /// The state, for display.
     pub state: BackendState,
-    /// Since when it is in that state, were it to enter it now.
+    /// Since when it is in that state, if it enters that state now.
     pub since: Timestamp,
-    /// Every condition; the setter decides what of it is a transition.
+    /// Every condition, `Remediating` as it is stored; the setter decides which changes are transitions.
     pub conditions: Vec<Condition>,
-    /// Why it is not well.
+    /// Why it is not healthy.
     pub diagnosis: Option<Diagnosis>,
 }
 
 impl Input<'_> {
-    /// Assesses the case.
+    /// Assesses the backend.
     pub fn assess(&self) -> Assessment {
         let available = self.available();
         let others = self.others();
@@ -60,14 +59,14 @@ impl Input<'_> {
         Assessment { state, since: self.since(state), conditions, diagnosis: self.diagnosis(state) }
     }
 
-    /// What was found beside our probe. Until it has been looked into, what a predecessor said stands.
+    /// The findings of the investigation. Until the first one, the stored conditions stand.
     fn others(&self) -> [(ConditionType, Option<Said>); 3] {
         use ConditionType::{MetricsExposed, Scraped, WorkloadHealthy};
         let Some(found) = self.live.findings.as_deref().cloned() else {
             return [MetricsExposed, Scraped, WorkloadHealthy].map(|type_| (type_, self.stored(type_)));
         };
         let is_asked_for = self.backend.spec.probe.metrics.is_some();
-        // A look at a failure that is being confirmed concludes nothing of the page.
+        // An investigation of a failure that is being confirmed concludes nothing about the page.
         let page =
             found.metrics_exposed.map(Into::into).or_else(|| self.stored(MetricsExposed).filter(|_| is_asked_for));
         [
@@ -95,7 +94,7 @@ impl Input<'_> {
 
     fn available(&self) -> Said {
         if let Some((reason, message)) = &self.live.refused {
-            // What may not be dialled is never dialled, and that is all that can be said of it.
+            // A target that may not be dialled is never dialled: nothing else is known about it.
             return match self.is_denied() {
                 true => (Truth::False, Reason::Denied, message.clone()),
                 false => (Truth::Unknown, Reason::NotProbed, format!("{reason}: {message}")),
@@ -132,7 +131,7 @@ impl Input<'_> {
         }
     }
 
-    /// Before our own first probe, what a predecessor said stands.
+    /// Before the first probe of this process the stored reason stands.
     fn stored_reason(&self) -> Reason {
         self.stored(ConditionType::Available).map_or(Reason::Internal, |(_, reason, _)| reason)
     }
@@ -147,7 +146,7 @@ impl Input<'_> {
             .unwrap_or_else(|| (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned()))
     }
 
-    /// First match: Pending > Unknown > Down > Degraded > Up (api.md).
+    /// First match: Pending > Unknown > Down > Degraded > Up (docs/design/api.md).
     fn state(&self, available: &Said, others: &[(ConditionType, Option<Said>)]) -> BackendState {
         let is_false = |said: &Option<Said>| said.as_ref().is_some_and(|said| said.0 == Truth::False);
         match available.0 {
@@ -163,13 +162,13 @@ impl Input<'_> {
         }
     }
 
-    /// Its health page answers 200, and says that it does not know.
+    /// Its health page answers 200 with the status UNKNOWN.
     fn is_unsure(&self) -> bool {
         let found = self.live.findings.as_ref().and_then(|findings| findings.diagnosis.as_ref());
         found.is_some_and(|found| found.cause == Cause::HealthUnknown)
     }
 
-    /// A first failure that is being confirmed is no verdict yet.
+    /// A first failure that is being confirmed is not a verdict yet.
     fn was_judged(&self) -> bool {
         let state = self.backend.status.as_ref().and_then(|status| status.state);
         !matches!(state, None | Some(BackendState::Pending))
@@ -178,7 +177,7 @@ impl Input<'_> {
     fn since(&self, state: BackendState) -> Timestamp {
         let turned = matches!(state, BackendState::Up | BackendState::Down) && self.live.refused.is_none();
         let before = self.backend.status.as_ref().and_then(|status| status.state);
-        // From and to Degraded it goes by what was found beside our probe, and that was found now.
+        // The findings of an investigation decide about Degraded, and they were made now.
         if turned && before != Some(BackendState::Degraded) && self.live.probed_at.is_some() {
             return self.now.stamp(self.live.record.since());
         }
@@ -202,7 +201,7 @@ impl Input<'_> {
         Some(found)
     }
 
-    /// What was made of the evidence, where it is about this.
+    /// The diagnosis of the investigation.
     fn found(&self) -> Option<Diagnosis> {
         self.live.findings.as_ref()?.diagnosis.clone()
     }
@@ -254,7 +253,7 @@ fn plain(cause: Cause, confidence: Confidence, message: String, advice: &str) ->
     }
 }
 
-/// Ready = Accepted ∧ Available ∧ no other condition False; else the first failing one's reason (api.md).
+/// Ready = Accepted ∧ Available ∧ no other condition False; else the first failing one's reason (docs/design/api.md).
 fn ready(accepted: Said, available: &Said, others: &[(ConditionType, Option<Said>)]) -> Said {
     for said in [&accepted, available] {
         if said.0 != Truth::True {

@@ -80,7 +80,7 @@ fn vantage(seen: &Vantage) -> VantageStatus {
     }
 }
 
-/// Enters the new state; gives when the change became due.
+/// Enters the new state; returns when the change became due.
 fn transition(
     old: &MonitoredBackendStatus,
     next: &mut MonitoredBackendStatus,
@@ -93,7 +93,7 @@ fn transition(
     enter(&mut next.state_since, &mut next.transitions, &entered, now)
 }
 
-/// Whether two statuses differ in nothing but what changes with every probe; that waits for the next checkpoint.
+/// Whether two statuses differ only in fields that change with every probe; those wait for the next checkpoint.
 fn same_but_for_figures(old: &MonitoredBackendStatus, next: &MonitoredBackendStatus) -> bool {
     let steady = |status: &MonitoredBackendStatus| {
         let mut steady = status.clone();
@@ -104,7 +104,7 @@ fn same_but_for_figures(old: &MonitoredBackendStatus, next: &MonitoredBackendSta
         }
         if let Some(diagnosis) = &mut steady.diagnosis {
             diagnosis.since = None;
-            // Figures in it grow (restarts, ages): the cause and what to do about it are what is news.
+            // Its figures grow (restarts, ages): only a change of the cause or of the advice is written.
             diagnosis.message.clear();
             diagnosis.evidence.clear();
             for other in &mut diagnosis.alternatives {

@@ -1,4 +1,5 @@
-//! Reads what a step of a MonitoredBackend is decided from, next to the snapshot of its entry.
+//! Reads the facts for a step of a MonitoredBackend. Its snapshot has all of them: probes and investigations run outside
+//! of the reconciles.
 
 use std::time::Duration;
 

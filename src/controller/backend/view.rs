@@ -20,7 +20,7 @@ use crate::view::BackendView;
 
 /// The backends as this process sees them.
 pub struct FleetView {
-    /// What is known of each.
+    /// The context of the backends.
     pub context: Arc<Context>,
     /// The objects.
     pub stores: RwLock<Vec<Store<Guarded<MonitoredBackend>>>>,
@@ -46,8 +46,8 @@ impl FleetView {
         }
     }
 
-    /// Calls `each` for every backend, of one namespace when it is given. Who follows knows no more than what is
-    /// written.
+    /// Calls `each` for every backend, of one namespace when it is given. A follower knows only the stored
+    /// status.
     pub fn backends(&self, namespace: Option<&str>, follows: bool, each: &mut dyn FnMut(BackendView)) {
         self.visit(namespace, &mut |backend, entry, live, assessment, now| {
             let view = written(backend, now);
@@ -62,7 +62,12 @@ impl FleetView {
         pending
     }
 
-    /// How many there are.
+    /// The age of the oldest last probe whose checkpoint is due, in seconds.
+    pub fn checkpoint_staleness(&self) -> f64 {
+        self.context.checkpoints.staleness().as_secs_f64()
+    }
+
+    /// The number of backends.
     pub fn count(&self) -> usize {
         self.context.backends.len()
     }
@@ -106,7 +111,7 @@ fn known(stored: BackendView, entry: &Backend, live: &Snapshot, assessment: &Ass
     }
 }
 
-/// A view from what is stored alone.
+/// A view of the stored status alone.
 pub fn written(backend: &MonitoredBackend, now: Now) -> BackendView {
     let status = backend.status.clone().unwrap_or_default();
     let MonitoredBackendStatus { diagnosis, conditions, .. } = &status;

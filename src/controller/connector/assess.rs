@@ -130,8 +130,8 @@ impl Input<'_> {
         }
     }
 
-    /// The last contact. What is stored of it stands as it was stamped then: the wall clock is slewed all the time, and
-    /// stamping the same moment anew would give ever new words for it.
+    /// The last contact. A stored contact keeps its timestamp: the wall clock is slewed all the time, and converting the
+    /// same moment again would give another timestamp each time.
     pub fn last_contact(&self) -> Option<Timestamp> {
         let contact = self.live.last_contact?;
         let stored = || Some(self.connector.status.as_ref()?.last_heartbeat_time.as_ref()?.0);
@@ -139,7 +139,7 @@ impl Input<'_> {
         Some(stored().filter(|at| is_stored && *at <= self.now.wall).unwrap_or_else(|| self.now.stamp(contact)))
     }
 
-    /// Since when it is in `state`: the moment of the contact verdict, or now when only its checks changed.
+    /// Since when it is in `state`: the time of the contact verdict, or now when only its checks changed.
     fn since(&self, state: ConnectorState) -> Timestamp {
         let is_heard = |state| matches!(state, ConnectorState::Online | ConnectorState::Degraded);
         let before = self.connector.status.as_ref().and_then(|status| status.state);
@@ -231,7 +231,7 @@ impl Input<'_> {
             unprovisioned: (*truth == Truth::False && !self.delivering).then_some((*reason, message.as_str())),
             presence: self.live.verdict.presence,
             reason: self.live.verdict.reason,
-            // While it beats, the last contact changes all the time: it is part of a diagnosis of silence only.
+            // While heartbeats arrive, the last contact changes all the time: it is part of a diagnosis of silence only.
             last_contact: contact.filter(|_| self.live.verdict.presence != Presence::Online),
             offline_after: self.live.timing.offline.as_secs(),
             mass_silence: self.mass_silence,
@@ -286,7 +286,7 @@ fn skew(connector: &Connector, live: &Snapshot) -> Option<i64> {
     }
 }
 
-/// First match: Pending > Unknown > Offline > Late > Degraded > Online (api.md).
+/// First match: Pending > Unknown > Offline > Late > Degraded > Online (docs/design/api.md).
 fn state(presence: Presence, health: &Health) -> ConnectorState {
     match presence {
         Presence::NeverSeen => ConnectorState::Pending,

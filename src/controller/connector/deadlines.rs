@@ -1,4 +1,5 @@
-//! Keeps the deadlines: wakes at the next one, judges, counts for the site, and wakes the reconciler.
+//! The deadline scheduler of Connectors: evaluates each connector at its deadline, counts it for its site, and requests
+//! its reconcile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,48 +17,49 @@ use crate::heartbeat::registry::{Notice, Registry};
 use crate::schedule::Deadlines;
 use crate::time::Moment;
 
-/// What the keeper is told by others than the registry.
+/// A command for the deadline scheduler.
 #[derive(Debug)]
 pub enum Command {
     /// An entry is new, or its deadlines may have moved.
     Look(Arc<Entry>),
     /// An entry is gone.
     Gone(Arc<Entry>),
-    /// `listeningSince` moved: every deadline did.
+    /// `listeningSince` moved, and every deadline with it.
     ListeningMoved,
-    /// We began to lead: what was counted before is not ours.
+    /// This replica began to lead: the counts of before are not valid.
     TookOver,
 }
 
-/// Something to tell about a whole site.
+/// An event about a whole site.
 #[derive(Debug)]
 pub struct SiteEvent {
-    /// Its namespace.
+    /// The namespace of the site.
     pub namespace: Arc<str>,
     /// The event.
     pub event: Event,
 }
 
-/// Where the keeper's news go.
+/// The outputs of the deadline scheduler.
 pub struct Sinks {
-    /// Wakes the reconcile of one object.
+    /// Requests the reconcile of one object.
     pub wake: Box<dyn Fn(&Entry) + Send>,
     /// Events about sites.
-    pub told: mpsc::UnboundedSender<SiteEvent>,
-    /// Asked before every expiry: did the process run all the time?
+    pub events: mpsc::UnboundedSender<SiteEvent>,
+    /// Called before every expiry: whether the process has run all the time.
     pub is_awake: Box<dyn Fn() -> bool + Send>,
 }
 
-/// The keeper of all deadlines. One task owns it.
+/// The scheduler of all deadlines. One task owns it.
 pub struct DeadlineScheduler {
     registry: Arc<Registry>,
     sites: Arc<Sites>,
-    outlets: Sinks,
+    sinks: Sinks,
     deadlines: Deadlines<u64>,
-    kept: HashMap<u64, Tracked>,
+    tracked: HashMap<u64, Tracked>,
     counts: HashMap<Arc<str>, Site>,
 }
 
+/// A connector with a deadline.
 struct Tracked {
     entry: Arc<Entry>,
     /// How the site counts it: not at all, or as silent or not.
@@ -65,25 +67,32 @@ struct Tracked {
 }
 
 impl DeadlineScheduler {
-    /// A keeper of nothing yet.
-    pub fn new(registry: Arc<Registry>, sites: Arc<Sites>, outlets: Sinks) -> Self {
-        Self { registry, sites, outlets, deadlines: Deadlines::default(), kept: HashMap::new(), counts: HashMap::new() }
+    /// A scheduler without deadlines.
+    pub fn new(registry: Arc<Registry>, sites: Arc<Sites>, sinks: Sinks) -> Self {
+        Self {
+            registry,
+            sites,
+            sinks,
+            deadlines: Deadlines::default(),
+            tracked: HashMap::new(),
+            counts: HashMap::new(),
+        }
     }
 
-    /// Keeps until `stop`.
+    /// Runs until `stop`.
     pub async fn run(
         mut self,
-        mut told: mpsc::UnboundedReceiver<Notice>,
+        mut notices: mpsc::UnboundedReceiver<Notice>,
         mut commands: mpsc::UnboundedReceiver<Command>,
         stop: CancellationToken,
     ) {
         loop {
             tokio::select! {
-                // What was heard comes before what is due: a beat in time is never overtaken by its own expiry.
+                // Heartbeats come before deadlines: a heartbeat in time is never overtaken by the expiry that it prevents.
                 biased;
                 () = stop.cancelled() => return,
-                Some(Notice { entry, change }) = told.recv() => self.changed(&entry, change),
-                Some(poke) = commands.recv() => self.poked(poke),
+                Some(Notice { entry, change }) = notices.recv() => self.changed(&entry, change),
+                Some(command) = commands.recv() => self.handle(command),
                 number = self.deadlines.next() => self.due(number),
             }
         }
@@ -94,16 +103,16 @@ impl DeadlineScheduler {
     }
 
     fn due(&mut self, number: u64) {
-        // A process that was stopped finds all its deadlines past: that silence was ours.
-        let awake = (self.outlets.is_awake)();
-        let Some(entry) = self.kept.get(&number).map(|kept| kept.entry.clone()) else { return };
+        // A process that was suspended finds all its deadlines past: it could not have heard a heartbeat.
+        let awake = (self.sinks.is_awake)();
+        let Some(entry) = self.tracked.get(&number).map(|tracked| tracked.entry.clone()) else { return };
         if !awake {
-            tracing::debug!(connector = %entry.identity.key, "its deadline is judged anew after a freeze");
+            tracing::debug!(connector = %entry.identity.key, "its deadline is evaluated again after a freeze");
         }
         self.evaluate(&entry);
     }
 
-    /// Judges, and sets the next deadline. A change comes back through the registry's channel.
+    /// Evaluates the connector, and sets its next deadline. A change comes back through the channel of the registry.
     fn evaluate(&mut self, entry: &Arc<Entry>) -> Verdict {
         let verdict = self.registry.evaluate(entry, self.now());
         let at = verdict.look_again_at.map(|at| self.registry.clock().instant(at));
@@ -116,21 +125,21 @@ impl DeadlineScheduler {
             self.count(entry, to, since);
             if from != to && !self.deadlines_follow(to) {
                 self.deadlines.set(entry.number, None);
-            } else if self.kept.contains_key(&entry.number) {
+            } else if self.tracked.contains_key(&entry.number) {
                 self.evaluate(entry);
             }
         }
-        (self.outlets.wake)(entry);
+        (self.sinks.wake)(entry);
     }
 
     fn deadlines_follow(&self, presence: Presence) -> bool {
         !matches!(presence, Presence::Offline | Presence::NeverSeen)
     }
 
-    fn poked(&mut self, poke: Command) {
-        match poke {
+    fn handle(&mut self, command: Command) {
+        match command {
             Command::Look(entry) => {
-                self.kept.entry(entry.number).or_insert_with(|| Tracked { entry: entry.clone(), counted: None });
+                self.tracked.entry(entry.number).or_insert_with(|| Tracked { entry: entry.clone(), counted: None });
                 let verdict = self.evaluate(&entry);
                 self.count_in(&entry, verdict);
             }
@@ -138,7 +147,7 @@ impl DeadlineScheduler {
             Command::ListeningMoved => {
                 for entry in self.entries() {
                     self.evaluate(&entry);
-                    (self.outlets.wake)(&entry);
+                    (self.sinks.wake)(&entry);
                 }
             }
             Command::TookOver => self.took_over(),
@@ -146,14 +155,14 @@ impl DeadlineScheduler {
     }
 
     fn entries(&self) -> Vec<Arc<Entry>> {
-        self.kept.values().map(|kept| kept.entry.clone()).collect()
+        self.tracked.values().map(|tracked| tracked.entry.clone()).collect()
     }
 
     fn took_over(&mut self) {
         self.counts.clear();
         self.sites.clear();
-        for kept in self.kept.values_mut() {
-            kept.counted = None;
+        for tracked in self.tracked.values_mut() {
+            tracked.counted = None;
         }
         let now = self.now();
         let mut silent_together: HashMap<Arc<str>, usize> = HashMap::new();
@@ -164,7 +173,7 @@ impl DeadlineScheduler {
                 *silent_together.entry(entry.identity.domain.clone()).or_default() += 1;
             }
         }
-        // What our predecessor called mass silence goes on: its end is ours to see.
+        // A mass silence that the predecessor declared goes on until this replica sees its end.
         for (domain, silent) in silent_together {
             let Some(site) = self.counts.get_mut(&domain) else { continue };
             let (_, members) = site.counts();
@@ -177,7 +186,7 @@ impl DeadlineScheduler {
 
     fn gone(&mut self, entry: &Arc<Entry>) {
         self.deadlines.set(entry.number, None);
-        let Some(Tracked { counted: Some(silent), .. }) = self.kept.remove(&entry.number) else { return };
+        let Some(Tracked { counted: Some(silent), .. }) = self.tracked.remove(&entry.number) else { return };
         let now = self.now();
         let domain = &entry.identity.domain;
         let Some(site) = self.counts.get_mut(domain) else { return };
@@ -189,17 +198,17 @@ impl DeadlineScheduler {
         }
     }
 
-    /// Counts a member that the site does not know yet: as it is, which is no news.
+    /// Adds a member to its site in its present state, which is not a change.
     fn count_in(&mut self, entry: &Arc<Entry>, verdict: Verdict) {
         let now = self.now();
-        let Some(kept) = self.kept.get_mut(&entry.number) else { return };
-        if kept.counted.is_some() || verdict.presence == Presence::NeverSeen {
+        let Some(tracked) = self.tracked.get_mut(&entry.number) else { return };
+        if tracked.counted.is_some() || verdict.presence == Presence::NeverSeen {
             return;
         }
         let silent = verdict.presence.is_silent();
         let just_turned = verdict.presence == Presence::Late && verdict.since + entry.timing().late > now;
         let site = self.counts.entry(entry.identity.domain.clone()).or_default();
-        kept.counted = Some(silent);
+        tracked.counted = Some(silent);
         let mut change = site.add(silent && !just_turned, now);
         if just_turned {
             change = site.turned_silent(entry.number, verdict.since, entry.timing().late, now);
@@ -209,13 +218,13 @@ impl DeadlineScheduler {
 
     fn count(&mut self, entry: &Arc<Entry>, to: Presence, since: Moment) {
         let now = self.now();
-        let Some(kept) = self.kept.get_mut(&entry.number) else { return };
+        let Some(tracked) = self.tracked.get_mut(&entry.number) else { return };
         if to == Presence::NeverSeen {
             return;
         }
         let silent = to.is_silent();
         let site = self.counts.entry(entry.identity.domain.clone()).or_default();
-        let change = match kept.counted.replace(silent) {
+        let change = match tracked.counted.replace(silent) {
             None => site.add(silent, now),
             Some(false) if silent => site.turned_silent(entry.number, since, entry.timing().late, now),
             Some(true) if !silent => site.heard(entry.number, now),
@@ -231,7 +240,7 @@ impl DeadlineScheduler {
             SiteChange::None => return,
             SiteChange::Began => {
                 let counts = format!("{silent} of {members}");
-                tracing::warn!(site = %domain, silent, members, "mass silence: we suspect the path to ourselves");
+                tracing::warn!(site = %domain, silent, members, "mass silence: the path to the operator is suspected");
                 let at = self.registry.clock().read().wall;
                 let event = Event {
                     kind: Kind::Warning,
@@ -244,17 +253,20 @@ impl DeadlineScheduler {
                     occurrence: format!("MassSilence/{domain}/{at}"),
                 };
                 self.sites.set(&domain, Some(counts));
-                let _ = self.outlets.told.send(SiteEvent { namespace: entry.identity.key.namespace.clone(), event });
+                let _ = self.sinks.events.send(SiteEvent { namespace: entry.identity.key.namespace.clone(), event });
             }
             SiteChange::Ended => {
                 tracing::info!(site = %domain, silent, members, "mass silence is over");
                 self.sites.set(&domain, None);
             }
         }
-        // The reason of every silent member changes with it.
-        for kept in self.kept.values().filter(|kept| kept.counted == Some(true) && kept.entry.identity.domain == domain)
+        // The reason of every silent member changes with the mass silence.
+        for tracked in self
+            .tracked
+            .values()
+            .filter(|tracked| tracked.counted == Some(true) && tracked.entry.identity.domain == domain)
         {
-            (self.outlets.wake)(&kept.entry);
+            (self.sinks.wake)(&tracked.entry);
         }
     }
 }

@@ -66,7 +66,7 @@ fn compose(
         remediation: Some(old.remediation.clone().unwrap_or_default()),
         conditions: old.conditions.clone(),
     };
-    // A condition that turns because of silence turned at the deadline; any other turns now.
+    // A condition that changes because of silence changed at the deadline; any other changes now.
     let turned = if next.state == old.state { input.now.wall } else { assessment.since.min(input.now.wall) };
     next.conditions.retain(|known| assessment.conditions.iter().any(|new| new.type_ == known.type_));
     for condition in &assessment.conditions {
@@ -78,7 +78,7 @@ fn compose(
     next
 }
 
-/// Enters the new state; gives when the change became due.
+/// Enters the new state; returns when the change became due.
 fn transition(
     old: &ConnectorStatus,
     next: &mut ConnectorStatus,
@@ -119,7 +119,7 @@ fn checks(input: &Input<'_>, old: &ConnectorStatus) -> Vec<CheckStatus> {
     reported.iter().take(MAX_CHECKS).map(said).collect()
 }
 
-/// Whether two statuses differ in nothing but what changes with every beat; that waits for the next checkpoint.
+/// Whether two statuses differ only in fields that change with every heartbeat; those wait for the next checkpoint.
 fn same_but_for_times(old: &ConnectorStatus, next: &ConnectorStatus) -> bool {
     let steady = |status: &ConnectorStatus| {
         let mut steady = status.clone();

@@ -1,4 +1,4 @@
-//! Beats by Lease: a change of `renewTime` as our watch sees it, at the moment at which it sees it.
+//! Heartbeats by Lease: a change of `renewTime`, at the moment at which the watch delivers it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::registry::Registry;
 
-/// How often it is looked whether a Lease is used at all.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The period of the check whether any Connector uses a Lease.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches the Leases of one scope for as long as a Connector uses one; until `stop`. `moved` is called when the watch
-/// broke or came back: silence of Leases does not count in between.
+/// Watches the Leases of one scope while a Connector uses one; until `stop`. `moved` is called when the watch broke or
+/// recovered: silence of Leases does not count in between.
 pub async fn run(api: Api<Lease>, registry: Arc<Registry>, moved: impl Fn() + Send + Sync, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(CHECK_EVERY) => {}
         }
         if registry.uses_leases() {
             tokio::select! {
@@ -38,11 +38,11 @@ pub async fn run(api: Api<Lease>, registry: Arc<Registry>, moved: impl Fn() + Se
 
 async fn unused(registry: &Registry) {
     while registry.uses_leases() {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(CHECK_EVERY).await;
     }
 }
 
-/// Whether the watch works, told to the ear; one that is given up does not count as broken any more.
+/// Reports to the listening state whether the watch works; a watch that was ended does not count as broken.
 struct Watch<'a> {
     registry: &'a Registry,
     moved: &'a (dyn Fn() + Send + Sync),
@@ -72,7 +72,7 @@ impl Drop for Watch<'_> {
 }
 
 async fn hear(api: Api<Lease>, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
-    // The kubelets renew one every 10 s for each node: none of our business, and most of the traffic.
+    // The kubelets renew one Lease for each node every 10 s: most of the traffic, and of no use here.
     let config = watcher::Config::default().fields("metadata.namespace!=kube-node-lease");
     let mut seen = Seen::default();
     let mut state = Watch { registry, moved, broken: false };
@@ -95,7 +95,7 @@ async fn hear(api: Api<Lease>, registry: &Registry, moved: &(dyn Fn() + Send + S
                 }
             }
             Ok(None) => return,
-            // The API server forgets old versions; listing anew is how watches go on.
+            // The API server forgets old versions; a watch then continues with a new list.
             Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
             Err(error) => {
                 if state.is_broken(true) {
@@ -118,7 +118,7 @@ fn lease(event: &Event<Lease>) -> Option<&Lease> {
 struct Seen(HashMap<(String, String), Option<MicroTime>>);
 
 impl Seen {
-    /// Whether this is a renewal: the first sight of a Lease is none, for we do not know how old it is.
+    /// Whether this is a renewal. The first version of a Lease that the watch delivers is none: its age is unknown.
     fn is_renewal(&mut self, key: (String, String), renewed: Option<MicroTime>) -> bool {
         let known = self.0.insert(key, renewed.clone());
         renewed.is_some() && known.is_some_and(|known| known != renewed)

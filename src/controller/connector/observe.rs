@@ -1,4 +1,4 @@
-//! Reads what a step of a Connector is decided from: its token Secret, its pods, the mass silence of its site.
+//! Reads the facts for a step of a Connector: its token Secret, its pods, the mass silence of its site.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::controller::runtime::Step;
 use crate::heartbeat::entry::Snapshot;
 use crate::time::Now;
 
-/// What a step read, next to the snapshot of the entry.
+/// The facts that a step read, next to the snapshot of the entry.
 pub(super) struct Observed {
     /// The token Secret and the plan for it; `None` while the Secret is not due.
     pub(super) token: Option<TokenStep>,

@@ -1,4 +1,4 @@
-//! A connector as remedies see it.
+//! The input of the remediation of a Connector.
 
 use crate::api::{Confidence, Connector, ConnectorState, Diagnosis};
 use crate::controller::connector::assess::{Assessment, Input};
@@ -7,67 +7,68 @@ use crate::health::liveness::Presence;
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::remediation::{Agent, Health, InsideView, Verdict};
 
-/// What is said of it, in the words of remedies.
-pub fn verdict(case: &Input<'_>, assessment: &Assessment) -> Verdict {
+/// The verdict about the connector, in the terms of the remediation.
+pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     let Assessment { state, since, diagnosis, .. } = assessment;
-    let silent = silence(case);
-    // Before its pods are looked at it is told that it is Offline, and a moment later it is judged.
-    let health = if silent == Silence::Untold { Health::Unknown } else { health_of_connector(*state) };
-    let spells = with_present(case.connector.stored_spells(), health, *since);
-    let stored = case.connector.status.as_ref().and_then(|status| status.agent.as_ref());
-    let pod_uid = match &case.live.agent {
+    let silent = silence(input);
+    // The state Offline is written before the pods are diagnosed; the silence is judged after that.
+    let health = if silent == Silence::Unwritten { Health::Unknown } else { health_of_connector(*state) };
+    let spells = with_present(input.connector.stored_spells(), health, *since);
+    let stored = input.connector.status.as_ref().and_then(|status| status.agent.as_ref());
+    let pod_uid = match &input.live.agent {
         Some(agent) => agent.pod_uid.as_deref(),
         None => stored.and_then(|agent| agent.pod_uid.as_deref()),
     };
     Verdict {
-        was_healthy: case.connector.was_healthy() || *state == ConnectorState::Online,
+        was_healthy: input.connector.was_healthy() || *state == ConnectorState::Online,
         spells,
-        diagnosis: diagnosis.clone().map(|found| if silent == Silence::Unseen { unsure(found) } else { found }),
-        mass_silence: case.mass_silence.map(str::to_owned),
+        diagnosis: diagnosis.clone().map(|found| if silent == Silence::Unread { unsure(found) } else { found }),
+        mass_silence: input.mass_silence.map(str::to_owned),
         blind: None,
         inside: InsideView::Beats { pod_uid: pod_uid.map(str::to_owned) },
-        healthy_at: case.last_contact().filter(|_| *state == ConnectorState::Online),
+        healthy_at: input.last_contact().filter(|_| *state == ConnectorState::Online),
         scrape: None,
     }
 }
 
-/// How well the silence of a connector is known whose pods might explain it.
+/// Whether the silence of a connector is explained, where its pods might explain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Silence {
-    /// It is not silent, no workload is known, or its pods were looked at.
+    /// It is not silent, no workload is known, or its pods were diagnosed.
     Judged,
-    /// Its pods are looked at when it is told.
-    Untold,
-    /// Its pods could not be seen.
-    Unseen,
+    /// Its pods are diagnosed after the state Offline is written.
+    Unwritten,
+    /// Its pods could not be read.
+    Unread,
 }
 
-fn silence(case: &Input<'_>) -> Silence {
-    let is_silent = case.live.verdict.presence == Presence::Offline && case.mass_silence.is_none();
-    let has_pods = case.connector.spec.workload_ref.is_some();
-    let is_told = case.connector.status.as_ref().is_some_and(|status| status.state == Some(ConnectorState::Offline));
-    match &case.live.pods {
-        PodDiagnosis::Unseen if is_silent && has_pods && is_told => Silence::Unseen,
-        PodDiagnosis::Unseen if is_silent && has_pods => Silence::Untold,
+fn silence(input: &Input<'_>) -> Silence {
+    let is_silent = input.live.verdict.presence == Presence::Offline && input.mass_silence.is_none();
+    let has_pods = input.connector.spec.workload_ref.is_some();
+    let is_written =
+        input.connector.status.as_ref().is_some_and(|status| status.state == Some(ConnectorState::Offline));
+    match &input.live.pods {
+        PodDiagnosis::Unseen if is_silent && has_pods && is_written => Silence::Unread,
+        PodDiagnosis::Unseen if is_silent && has_pods => Silence::Unwritten,
         PodDiagnosis::Unseen | PodDiagnosis::Seen(_) => Silence::Judged,
     }
 }
 
-/// A restart cures a silence unless the pods explain it: that is not known of pods that were not seen.
+/// A restart cures a silence unless the pods explain it, which is unknown of pods that could not be read.
 fn unsure(found: Diagnosis) -> Diagnosis {
     let message = format!("{}; whether its pods explain it could not be seen", found.message);
     Diagnosis { confidence: Confidence::Possible, message, ..found }
 }
 
-/// What is asked about its remedies.
-pub fn asked<'a>(case: &Input<'a>, verdict: &'a Verdict) -> Asked<'a, Connector> {
-    let offered = case.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
-    let is_heard = case.live.verdict.presence == Presence::Online;
+/// The request for the remediation step.
+pub fn asked<'a>(input: &Input<'a>, verdict: &'a Verdict) -> Asked<'a, Connector> {
+    let offered = input.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
+    let is_heard = input.live.verdict.presence == Presence::Online;
     Asked {
-        object: case.connector,
+        object: input.connector,
         verdict,
-        agent: case.connector.spec.agent_ref.is_some().then_some(Agent { is_heard }),
-        acknowledged: case
+        agent: input.connector.spec.agent_ref.is_some().then_some(Agent { is_heard }),
+        acknowledged: input
             .live
             .restarted
             .as_ref()

@@ -15,10 +15,10 @@ use crate::api::{Connector, SecretKeyRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
 use crate::heartbeat::credentials::Digest;
 
-/// The type of the Secrets that vigie makes.
+/// The type of the Secrets that the operator makes.
 pub const SECRET_TYPE: &str = "vigie.dev/connector-token";
 
-/// A token in clear: it exists between its making and its delivery, and is shown nowhere.
+/// A token in clear text: it exists from its creation to its delivery, and is never logged or published.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -48,24 +48,24 @@ pub struct Secrets {
     namespace: String,
 }
 
-/// A Secret as it was read, and what it is.
+/// A Secret as it was read, and its classification.
 pub struct Found {
-    /// What it is.
+    /// Its classification.
     pub seen: Seen,
     /// The object, to be updated.
     pub secret: Option<Secret>,
 }
 
 impl Secrets {
-    /// Those of `namespace`. `client` sends each request once.
+    /// The Secrets of `namespace`. `client` sends each request once.
     pub fn new(client: kube::Client, namespace: &str) -> Self {
         Self { api: Api::namespaced(client, namespace), namespace: namespace.to_owned() }
     }
 
-    /// Reads the Secret that vigie makes for `connector`.
+    /// Reads the Secret that the operator makes for `connector`.
     ///
     /// # Errors
-    /// What the API server said; a missing Secret is no error.
+    /// The read failed; a missing Secret is no error.
     pub async fn read(&self, connector: &Connector, url: Option<&str>) -> Result<Found, CallError> {
         let name = connector.token_secret_name();
         let what = format!("reading Secret {}/{name}", self.namespace);
@@ -80,7 +80,7 @@ impl Secrets {
     /// Reads the token that the user brings; `None` when there is no such Secret or no such key.
     ///
     /// # Errors
-    /// What the API server said.
+    /// The read failed.
     pub async fn read_brought(&self, from: &SecretKeyRef) -> Result<Option<Seen>, CallError> {
         let what = format!("reading Secret {}/{}", self.namespace, from.name);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&from.name)).await {
@@ -92,10 +92,10 @@ impl Secrets {
         Ok(Some(Seen::Brought(usable(from, &value.0))))
     }
 
-    /// Puts `token` into the Secret; `None` keeps the one that is there and mends the rest.
+    /// Writes `token` to the Secret; `None` keeps its token and repairs the other keys.
     ///
     /// # Errors
-    /// What the API server said; `AlreadyExists` and `Conflict` mean that somebody was faster: look again.
+    /// The write failed; `AlreadyExists` and `Conflict` mean that another client was faster: read it again.
     pub async fn write(
         &self,
         connector: &Connector,
@@ -172,7 +172,7 @@ fn empty(connector: &Connector, name: &str, namespace: &str) -> Secret {
             ])),
             owner_references: Some(vec![OwnerReference {
                 controller: Some(true),
-                // Blocking needs leave to update finalizers of Connectors, which vigie does not have.
+                // Blocking needs the right to update finalizers of Connectors, which the operator does not have.
                 block_owner_deletion: None,
                 ..connector.controller_owner_ref(&()).unwrap_or_default()
             }]),

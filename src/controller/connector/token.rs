@@ -1,4 +1,4 @@
-//! The life of a connector's token, decided: delivery, rotation with grace, revocation, a Secret that was deleted.
+//! Plans the token of a Connector: delivery, rotation with grace, revocation, a Secret that was deleted. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -6,28 +6,28 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{Reason, Rotation, TokenHash, TokenSpec, TokenStatus, Truth};
 use crate::heartbeat::credentials::{Digest, MOST};
 
-/// How far ahead of our clock a revocation may be dated and still be honoured: the clock of whoever asked may be a
-/// little fast, but a time far ahead is a mistake.
+/// How far ahead of the operator's clock a revocation may be dated and still be honoured: the clock of the requester may be
+/// a little fast, but a time far ahead is a mistake.
 const REVOKE_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
-/// How long a Secret of a deleted predecessor is waited for to be collected, before it is called a conflict.
+/// The time in which the Secret of a deleted predecessor is expected to be collected; after it the Secret is a conflict.
 const PREDECESSOR: SignedDuration = SignedDuration::from_secs(60);
 
-/// What stands at the Secret's name.
+/// The Secret under the expected name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// Nothing.
+    /// There is no Secret.
     Absent,
-    /// Ours by owner UID.
+    /// The Secret of this Connector, by owner UID.
     Ours {
         /// The hash of its token; `None` when it has none.
         token: Option<Digest>,
         /// Its other keys are as they should be.
         complete: bool,
     },
-    /// Somebody else's.
+    /// The Secret of another owner.
     Foreign,
-    /// It belongs to a deleted Connector of the same name; since when it exists.
+    /// The Secret of a deleted Connector of the same name; since when this Connector exists.
     Predecessors(Timestamp),
     /// A Secret that the user brings: the hash of its value, or what is wrong with it.
     Brought(Result<Digest, String>),
@@ -42,7 +42,7 @@ pub enum ReadFailure {
     Unreadable,
 }
 
-/// What the decision is made from.
+/// The input of the plan.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The spec, defaults applied.
@@ -61,9 +61,9 @@ pub struct Request<'a> {
     pub used_generation: i64,
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
-    /// A token that we made, and whose Secret could not be written yet.
+    /// The hash of a token that the operator made, and whose Secret could not be written yet.
     pub undelivered: Option<Digest>,
-    /// What stands at the Secret's name.
+    /// The Secret under the expected name.
     pub seen: &'a Seen,
     /// Why `seen` does not show the Secret.
     pub failure: Option<ReadFailure>,
@@ -73,21 +73,21 @@ pub struct Request<'a> {
     pub now: Timestamp,
 }
 
-/// What happened to a token, to be told once.
+/// An event of a token, to be published once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenEvent {
     /// The new token was used for the first time; the old one has ended.
     Rotated,
     /// Every token was ended on request.
     Revoked,
-    /// The Secret was gone or unusable, and is delivered anew.
+    /// The Secret was gone or unusable, and is delivered again.
     Recreated,
 }
 
-/// What the Secret needs.
+/// The write that the Secret needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Nothing.
+    /// The Secret is as it should be.
     Nothing,
     /// Its other keys; the token stays.
     Complete,
@@ -97,37 +97,36 @@ pub enum Write {
     Replace,
 }
 
-/// The decision.
+/// The plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPlan {
     /// The status to store, before the Secret is written.
     pub status: TokenStatus,
-    /// What to write to the Secret then.
+    /// The write to the Secret after that.
     pub write: Write,
-    /// What is delivered is the undelivered token, and not the fresh one.
+    /// The undelivered token is delivered, not the fresh one.
     pub reuses: bool,
     /// The `Provisioned` condition while `write` is outstanding (True only when nothing is).
     pub provisioned: (Truth, Reason, String),
     /// `False` of `Accepted`, when the token is the cause.
     pub refused: Option<(Reason, String)>,
-    /// What to tell.
+    /// The events to publish.
     pub events: Vec<TokenEvent>,
     /// The last try to write the Secret failed; `provisioned` says why.
     pub in_trouble: bool,
-    /// When to look at the Secret again, when that is sooner than usual.
+    /// When to read the Secret again, if that is sooner than usual.
     pub look_again: Option<SignedDuration>,
 }
 
-/// Whether the newest token has been delivered, by what the stored `Provisioned` condition says.
+/// Whether the newest token has been delivered, according to the stored `Provisioned` condition.
 ///
-/// Only a delivery that is outstanding says so itself. A conflict, or a condition that is missing, says nothing of what
-/// was delivered before: that token may be in use, and taking it for undelivered would end it.
+/// Only the condition of an outstanding delivery says so. A conflict, or a missing condition, says nothing about an earlier
+/// delivery: that token may be in use, and taking it for undelivered would end it.
 pub fn was_delivered(provisioned: Option<&(Truth, Reason, String)>) -> bool {
     provisioned.is_none_or(|(truth, reason, _)| *truth == Truth::True || *reason != Reason::TokenSecretInvalid)
 }
 
-/// Decides. `fresh` is the hash of a token that was made just now and is known to nobody: it is used when something
-/// is to be delivered.
+/// Plans. `fresh` is the hash of a token that was made just now and was not shown anywhere: it is used for a delivery.
 pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
     let mut plan = TokenPlan {
         status: request.status.cloned().unwrap_or_default(),
@@ -192,7 +191,7 @@ impl TokenPlan {
         }
     }
 
-    /// Ends what still runs, at `at` at the latest.
+    /// Ends the tokens that have not ended, at `at` at the latest.
     fn end(&mut self, at: Timestamp, which: impl Fn(&TokenHash) -> bool) {
         for hash in self.status.hashes.iter_mut().filter(|hash| which(hash)) {
             if hash.not_after.as_ref().is_none_or(|end| end.0 > at) {
@@ -201,8 +200,8 @@ impl TokenPlan {
         }
     }
 
-    /// Forgets the oldest of those that have ended, and only those: one that is in its grace is in use, however many
-    /// came and went since.
+    /// Forgets the oldest ended tokens, and only ended ones: a token in its grace is in use, however many were issued after
+    /// it.
     fn forget(&mut self, now: Timestamp) {
         let hashes = &mut self.status.hashes;
         hashes.sort_by_key(|hash| std::cmp::Reverse(hash.generation));
@@ -229,7 +228,7 @@ impl TokenPlan {
         }
     }
 
-    /// Ends every token when that is asked for, whether or not a new one can be delivered.
+    /// Ends every token on request, whether or not a new one can be delivered.
     fn revoke(&mut self, request: &Request<'_>) {
         let Some(asked) = self.revocation(request) else { return };
         self.status.observed_revoke_request = Some(asked);
@@ -248,7 +247,8 @@ impl TokenPlan {
         self.provisioned = (Truth::False, Reason::TokenSecretConflict, message);
     }
 
-    /// A token that vigie makes: first delivery, rotation, revocation, or a Secret that lost it.
+    /// Plans the delivery of a token that the operator makes: the first one, a rotation, a revocation, or a Secret that lost
+    /// its token.
     fn deliver(&mut self, request: &Request<'_>, fresh: Digest, held: Option<Digest>, write: Write) {
         let newest = self.status.hashes.iter().max_by_key(|hash| hash.generation).cloned();
         // One that was revoked while no other could take its place is as good as none.
@@ -274,8 +274,8 @@ impl TokenPlan {
         );
     }
 
-    /// The status was written and the Secret was not: nobody has seen that token. It is tried again by who knows it;
-    /// otherwise another takes its place.
+    /// The status was written and the Secret was not: that token was never readable. A process that knows it tries again;
+    /// otherwise another token takes its place.
     fn deliver_again(&mut self, request: &Request<'_>, fresh: Digest, newest: &TokenHash) {
         if request.undelivered.is_some_and(|undelivered| undelivered.to_hex() == newest.sha256) {
             self.reuses = true;
@@ -287,8 +287,8 @@ impl TokenPlan {
         self.status.issued_time = Some(Time(whole_seconds(request.now)));
     }
 
-    /// The token that is in use lives on through its grace; one that nobody has used yet ends at once, and the grace
-    /// that was granted before it stays as it was.
+    /// A token in use stays valid through its grace. A token that was never used ends at once, and the grace that was
+    /// granted before stays as it was.
     fn supersede(&mut self, request: &Request<'_>) {
         let current = self.status.generation;
         if self.status.rotation == Rotation::Pending {
@@ -309,7 +309,7 @@ impl TokenPlan {
         self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
     }
 
-    /// A revocation that has not been honoured: once for each distinct time that is asked for.
+    /// A requested revocation that has not been honoured: once for each distinct requested time.
     fn revocation(&self, request: &Request<'_>) -> Option<String> {
         let asked = request.revoke?;
         let at: Timestamp = asked.parse().ok().filter(|_| asked.len() <= 64)?;
@@ -328,7 +328,7 @@ impl TokenPlan {
         };
         match self.status.hashes.iter().find(|hash| hash.sha256 == digest) {
             Some(known) if known.not_after.is_none() => {}
-            // What the user brings cannot be replaced by us: it waits for another value.
+            // The operator cannot replace a token that the user brings: it waits for another value.
             Some(_) => {
                 let problem = format!(
                     "the value in Secret {} was revoked or replaced before: put another one there",
@@ -353,7 +353,7 @@ fn has_ended(hash: &TokenHash, now: Timestamp) -> bool {
     hash.not_after.as_ref().is_some_and(|end| end.0 <= now)
 }
 
-/// `Time` is written in whole seconds: what is kept must equal what will be read back.
+/// `Time` is written in whole seconds: the kept value must equal the value that will be read back.
 fn whole_seconds(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }

@@ -21,13 +21,13 @@ use crate::view::{CheckView, ConnectorView, OperatorFacts, Standing};
 
 /// The connectors as this process sees them.
 pub struct FleetView {
-    /// Last contacts.
+    /// The last contacts.
     pub registry: Arc<Registry>,
     /// The objects.
     pub stores: RwLock<Stores>,
-    /// Mass silence.
+    /// The sites with mass silence.
     pub sites: Arc<Sites>,
-    /// How far behind the written last contacts are.
+    /// The queue of checkpoints, with the staleness of the written last contacts.
     pub checkpoints: Arc<Checkpoints<Entry>>,
     /// Whether a canary is sent.
     pub has_canary: bool,
@@ -56,19 +56,19 @@ impl FleetView {
 impl FleetView {
     /// Calls `each` for every connector, of one namespace when it is given.
     pub fn connectors(&self, namespace: Option<&str>, each: &mut dyn FnMut(ConnectorView)) {
-        // A follower hears nobody: what is written is the best that it knows, and it says so by `leader`.
+        // A follower receives no heartbeats: the stored status is the best that it knows, and `leader` says so.
         let follows = self.follows();
         self.visit(namespace, &mut |connector, live, assessment, now| {
             each(if follows { written(connector, now) } else { known(connector, live, assessment, now) });
         });
     }
 
-    /// Whether another leads: then what is written is the best that this process knows.
+    /// Whether another replica leads: then the stored status is the best that this process knows.
     pub fn follows(&self) -> bool {
         self.registry.listening.inputs().role == Role::Follower
     }
 
-    /// What this replica is to the others, and whether every store has been filled.
+    /// The role of this replica, and whether every store has been filled.
     pub fn standing(&self) -> (Standing, bool) {
         let inputs = self.registry.listening.inputs();
         let standing = match inputs.role {
@@ -79,7 +79,7 @@ impl FleetView {
         (standing, inputs.synced)
     }
 
-    /// What is true of the operator itself, as far as connectors are concerned.
+    /// The facts about the operator itself, as far as connectors are concerned.
     pub fn facts(&self) -> OperatorFacts {
         let now = self.registry.clock().read();
         let inputs = self.registry.listening.inputs();
@@ -148,7 +148,7 @@ fn written(connector: &Connector, now: Now) -> ConnectorView {
     base(connector, &status, now)
 }
 
-/// A view from what is stored alone.
+/// A view of the stored status alone.
 fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorView {
     let agent = status.agent.clone().unwrap_or_default();
     let diagnosis = status.diagnosis.as_ref();

@@ -72,7 +72,7 @@ async fn reconcile_guarded<K: Kind>(object: Arc<Guarded<K::Object>>, kind: Arc<K
     match &object.0 {
         Ok(object) => reconcile(&*kind, object).await,
         Err(invalid) => {
-            kind.runtime().unreadable.say::<K::Object>(&invalid.metadata, &invalid.error, K::UNKNOWN).await?;
+            kind.runtime().unreadable.mark::<K::Object>(&invalid.metadata, &invalid.error, K::UNKNOWN).await?;
             Ok(Action::await_change())
         }
     }

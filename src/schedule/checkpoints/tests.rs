@@ -1,4 +1,4 @@
-//! Who is written back, in which order, and how many at once.
+//! Which checkpoints are handed out, in which order, and how many at once.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, Ipv4Addr};

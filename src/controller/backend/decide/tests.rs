@@ -1,4 +1,4 @@
-//! What is said and written of a backend, for every state and condition of api.md.
+//! Status and events of a backend, for every state and condition of docs/design/api.md.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,7 +170,7 @@ fn one_failure_and_one_look_at_it_change_nothing() {
     let fresh = at(&before, &probed(&shop, &[OK]), 4);
     assert_eq!(says(&fresh, ConditionType::MetricsExposed), "True/Exposed");
     assert!(fresh.status.is_none(), "{fresh:#?}");
-    // Nobody asks for the page any more.
+    // The spec does not ask for the page any more.
     let mut plain = before.clone();
     plain.spec.probe.metrics = None;
     assert_eq!(says(&at(&plain, &blip, 5), ConditionType::MetricsExposed), "-");

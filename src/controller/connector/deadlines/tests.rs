@@ -49,13 +49,13 @@ impl Rig {
         let (news_to, news) = mpsc::unbounded_channel();
         let (woken, asleep, stop) =
             (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), CancellationToken::new());
-        let outlets = Sinks {
+        let sinks = Sinks {
             wake: Box::new({
                 let woken = woken.clone();
                 move |entry: &Entry| woken.lock().push((entry.identity.key.name.to_string(), begun.elapsed().as_secs()))
             }),
-            told: news_to,
-            // What the process does when its pulse stood still.
+            events: news_to,
+            // The reaction of the process after its pulse stood still.
             is_awake: Box::new({
                 let (asleep, registry, commands) = (asleep.clone(), registry.clone(), commands.clone());
                 move || {
@@ -68,7 +68,7 @@ impl Rig {
                 }
             }),
         };
-        let scheduler = DeadlineScheduler::new(registry.clone(), sites.clone(), outlets);
+        let scheduler = DeadlineScheduler::new(registry.clone(), sites.clone(), sinks);
         tokio::spawn(scheduler.run(told, poked, stop.clone()));
         Self { registry, sites, commands, woken, news, asleep, begun, stop }
     }

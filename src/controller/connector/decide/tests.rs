@@ -1,4 +1,4 @@
-//! What is said and written, for every state and condition of api.md.
+//! Status and events of a connector, for every state and condition of docs/design/api.md.
 
 use std::collections::BTreeSet;
 

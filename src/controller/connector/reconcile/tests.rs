@@ -175,7 +175,7 @@ async fn an_attempt_that_another_recorded_is_told_once_also_when_the_state_chang
     assert_eq!(told[1], told[0] + 2, "its beginning and its outcome, beside that it is online");
 }
 
-/// What stands between the Secret's writing and the status that says so: the token may be in use already.
+/// The status between the write of the Secret and the write that confirms it: the token may be in use already.
 fn half_delivered(rig_token: &str) -> Value {
     let outstanding = json!({ "type": "Provisioned", "status": "False", "reason": "TokenSecretInvalid", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let hash = json!({ "generation": 1, "sha256": Digest::of(rig_token).to_hex() });

@@ -1,4 +1,4 @@
-//! What becomes of tokens: scenarios 8 to 10, and what must hold along any sequence of requests.
+//! The plans of tokens: scenarios 8 to 10, and the properties of any sequence of requests.
 
 use proptest::prelude::*;
 
@@ -518,7 +518,7 @@ fn a_retired_token_in_use_is_noted_and_never_moves_back() {
     assert_eq!(world.token().last_rejected_time, Some(Time(at(100))));
 }
 
-/// What may happen between two looks.
+/// The changes that may happen between two plans.
 #[derive(Clone, Debug)]
 enum Step {
     Rotate,

@@ -1,4 +1,4 @@
-//! What is said of the fleet: by a leader what it knows, by a follower what is written.
+//! The views of the fleet: a leader shows its live state, a follower the stored status.
 
 use std::time::Duration;
 
