@@ -1,4 +1,4 @@
-//! Connecting to any of several addresses, as RFC 8305 ("Happy Eyeballs") says.
+//! Connects to the first of several addresses that accepts, as RFC 8305 ("Happy Eyeballs") defines.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,17 +9,17 @@ use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use super::Failure;
+use super::outcome::Failure;
 use crate::api::{ErrorClass, Phase};
 
-/// How long the next address waits for the last one (RFC 8305, section 5).
+/// The time between attempts to connect to two addresses (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// How many addresses of a name are tried: at the stagger, all of them within the default timeout of 5 s.
-pub(super) const MOST_ADDRESSES: usize = 16;
+/// The most addresses of a name that are tried: at the stagger, all of them within the default timeout of 5 s.
+pub(super) const MAX_ADDRESSES: usize = 16;
 
-/// The addresses in the order in which they are tried: as the resolver sorted them, the families taking turns
-/// (RFC 8305, section 4), each once.
-pub(super) fn in_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+/// The addresses in the order in which they are tried: the resolver's order, with the address families interleaved
+/// (RFC 8305, section 4), and without duplicates.
+pub(super) fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut once: Vec<IpAddr> = Vec::new();
     for address in addresses {
         if !once.contains(&address) {
@@ -37,12 +37,12 @@ pub(super) fn in_turns(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
         }
         turns.extend(pair.into_iter().flatten());
     }
-    turns.truncate(MOST_ADDRESSES);
+    turns.truncate(MAX_ADDRESSES);
     turns
 }
 
-/// A connection to the first of `addresses` that accepts one; `None` when none does, or there is none. Those that
-/// refused are in `tried`, also when this is cut off.
+/// Connects to the first of `addresses` that accepts; `None` when none does, or the list is empty. Adds each failed
+/// address to `tried`, also when the future is dropped later.
 pub(super) async fn connect(
     addresses: &[SocketAddr],
     tried: &mut Vec<(SocketAddr, io::Error)>,
@@ -57,7 +57,7 @@ pub(super) async fn connect(
                 Ok(stream) => return Some((address, stream)),
                 Err(error) => {
                     tried.push((address, error));
-                    // Nothing is to be waited for: the next one at once.
+                    // The next attempt starts at once.
                     next_at = Instant::now();
                     if attempts.is_empty() && waiting.len() == 0 {
                         return None;
@@ -78,24 +78,24 @@ async fn attempt(address: SocketAddr) -> (SocketAddr, io::Result<TcpStream>) {
 
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
-    // A port in the ephemeral range of this machine can be connected to itself (TCP's simultaneous open): nobody
-    // listens there.
+    // A port in the ephemeral range of this machine can be connected to itself (TCP's simultaneous open), although
+    // nothing listens there.
     if stream.local_addr()? == address {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    // One small request is all we send: it need not wait for more.
+    // A probe sends one small request, which must not wait for more data.
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// The class of an error in connecting.
+/// Classifies an error of connecting.
 fn class(error: &io::Error) -> ErrorClass {
     use io::ErrorKind as Kind;
     match error.kind() {
         Kind::ConnectionRefused => ErrorClass::Refused,
         Kind::TimedOut => ErrorClass::ConnectTimeout,
         Kind::ConnectionReset | Kind::ConnectionAborted => ErrorClass::Reset,
-        // A firewall of our own host that rejects what goes out says "permission denied".
+        // A local firewall that rejects outgoing packets gives "permission denied".
         Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::NetworkDown | Kind::PermissionDenied => {
             ErrorClass::Unreachable
         }
@@ -104,9 +104,9 @@ fn class(error: &io::Error) -> ErrorClass {
     }
 }
 
-/// Why no address accepted a connection. Where they differ, the one that tells most stands for all: a host that
-/// answered, before silence, before no way to it, before a fault of ours. With `within`, the time was up while some
-/// address had not answered.
+/// The failure when no address accepted a connection. Of different errors the most informative decides the class: an
+/// answer of the host, then silence, then no route, then an error of this machine. With `within`, the timeout ended while
+/// an address had not answered.
 pub(super) fn failure(tried: &[(SocketAddr, io::Error)], within: Option<&str>) -> Failure {
     const ORDER: [ErrorClass; 5] = [
         ErrorClass::Refused,
@@ -132,7 +132,7 @@ fn reason(error: &io::Error) -> String {
         ErrorClass::ConnectTimeout => "no answer to the attempts to connect".to_owned(),
         ErrorClass::Reset => "connection reset".to_owned(),
         ErrorClass::Unreachable => "no route to it".to_owned(),
-        // The words of our own system: its error has no byte of the far side.
+        // The message of the local system, which contains no byte of the far side.
         _ => format!("could not be dialled: {error}"),
     }
 }

@@ -24,14 +24,14 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
-/// What we call ourselves.
+/// The `User-Agent` of every probe.
 pub(super) const USER_AGENT: &str = concat!("vigie/", env!("CARGO_PKG_VERSION"));
 
-/// What hyper takes for a buffer at least.
-const SMALLEST_BUFFER: usize = 8 << 10;
+/// The smallest buffer that hyper accepts, in bytes.
+const MIN_BUFFER: usize = 8 << 10;
 
-/// Headers that belong to the connection, or say where the request goes: not the user's to set.
-const OURS: [HeaderName; 10] = [
+/// Headers of the connection or of the request's destination, which a spec cannot set.
+const RESERVED: [HeaderName; 10] = [
     header::HOST,
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -44,60 +44,60 @@ const OURS: [HeaderName; 10] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// What came of one hop.
+/// The result of one hop.
 enum Hop {
     Passed,
-    /// On to this path and query, on the same host and port.
+    /// Redirected to this path and query on the same host and port.
     Redirected(String),
 }
 
 /// Probes `http` and `https`.
-pub(super) async fn probe(prober: &Prober, request: &Request, way: &mut ProbeTrace) -> Result<(), Failure> {
+pub(super) async fn probe(prober: &Prober, request: &Request, trace: &mut ProbeTrace) -> Result<(), Failure> {
     let mut path = request.target.path.clone();
     loop {
-        match hop(prober, request, &path, way).await? {
+        match hop(prober, request, &path, trace).await? {
             Hop::Passed => return Ok(()),
-            Hop::Redirected(_) if way.seen.redirects >= HttpOptions::MOST_REDIRECTS => {
+            Hop::Redirected(_) if trace.seen.redirects >= HttpOptions::MOST_REDIRECTS => {
                 let message = format!("more than {} redirects", HttpOptions::MOST_REDIRECTS);
-                return Err(way.fails(ErrorClass::RedirectLimit, message));
+                return Err(trace.failure(ErrorClass::RedirectLimit, message));
             }
             Hop::Redirected(to) => path = to,
         }
-        way.seen.redirects += 1;
-        way.enter_next_connection();
+        trace.seen.redirects += 1;
+        trace.enter_next_connection();
     }
 }
 
-async fn hop(prober: &Prober, request: &Request, path: &str, way: &mut ProbeTrace) -> Result<Hop, Failure> {
-    let stream = prober.open(request, Protocol::Http1, way).await?;
-    way.enter(Phase::FirstByte);
-    let message = message(request, path).map_err(|why| way.fails(ErrorClass::Internal, why))?;
+async fn hop(prober: &Prober, request: &Request, path: &str, trace: &mut ProbeTrace) -> Result<Hop, Failure> {
+    let stream = prober.open(request, Protocol::Http1, trace).await?;
+    trace.enter(Phase::FirstByte);
+    let message = message(request, path).map_err(|why| trace.failure(ErrorClass::Internal, why))?;
     let mut builder = http1::Builder::new();
-    builder.max_headers(prober.limits.headers).max_buf_size(prober.limits.head_bytes.max(SMALLEST_BUFFER));
+    builder.max_headers(prober.limits.headers).max_buf_size(prober.limits.head_bytes.max(MIN_BUFFER));
     let (mut sender, connection) = builder
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| failure::before_the_head(&error, request, way))?;
-    driven(connection, async {
+        .map_err(|error| failure::before_the_head(&error, request, trace))?;
+    drive(connection, async {
         let response = sender.send_request(message).await;
-        way.enter_body();
-        let response = response.map_err(|error| failure::before_the_head(&error, request, way))?;
-        answer::judge(request, path, response, way).await
+        trace.enter_body();
+        let response = response.map_err(|error| failure::before_the_head(&error, request, trace))?;
+        answer::judge(request, path, response, trace).await
     })
     .await
 }
 
-/// Runs `exchange` over `connection`, in this task: what is left of either is dropped with the other.
-pub(super) async fn driven<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+/// Runs `exchange` and polls its `connection` in the same task. Both end together.
+pub(super) async fn drive<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
     let (mut connection, mut exchange) = (pin!(connection), pin!(exchange));
     let mut open = true;
     poll_fn(|cx| {
-        // Its error is that of the exchange, which is told by itself.
+        // An error of the connection is returned by the exchange.
         if open && connection.as_mut().poll(cx).is_ready() {
             open = false;
         }
         let polled = exchange.as_mut().poll(cx);
-        // What the exchange asked of it is done in this turn already.
+        // The connection does the exchange's new work in the same turn.
         if polled.is_pending() && open && connection.as_mut().poll(cx).is_ready() {
             open = false;
             return exchange.as_mut().poll(cx);
@@ -110,14 +110,14 @@ pub(super) async fn driven<T>(connection: impl Future, exchange: impl Future<Out
     .await
 }
 
-/// The host as `Host` and `:authority` say it.
+/// The value of `Host` and `:authority`.
 pub(super) fn authority(target: &Target) -> String {
     let host = &target.host;
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.clone() };
     if target.scheme.default_port() == Some(target.port) { host } else { format!("{host}:{}", target.port) }
 }
 
-/// Whether the head is all that is asked for: a metrics page is always got.
+/// Whether the method is HEAD. A metrics page is always requested with GET.
 fn is_head(request: &Request) -> bool {
     request.http.method == Method::Head && request.metrics.is_none()
 }
@@ -139,10 +139,10 @@ fn headers(request: &Request) -> Result<HeaderMap, String> {
     let mut seen: Vec<HeaderName> = Vec::new();
     for (name, value) in &request.http.headers {
         let (name, value) = header(name, value)?;
-        if OURS.contains(&name) {
+        if RESERVED.contains(&name) {
             return Err(format!("the header {name} is not to be set"));
         }
-        // The first of a name takes the place of ours; a second one stands beside it.
+        // The first header of a name replaces the default; a second one is added.
         if seen.contains(&name) {
             headers.append(name, value);
         } else {
@@ -155,7 +155,7 @@ fn headers(request: &Request) -> Result<HeaderMap, String> {
             let (name, value) = header(name, &value)?;
             headers.insert(name, value);
         }
-        // As Prometheus does; of a probe without a page, nothing but the plain body is asked for.
+        // As Prometheus does. A probe without a metrics page requests an uncompressed body.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
     let host = HeaderValue::from_str(&authority(&request.target)).map_err(|_| "the host cannot be sent".to_owned())?;

@@ -1,11 +1,11 @@
-//! Hosts that are addresses, in every notation that getaddrinfo takes for one.
+//! Parses hosts that are address literals, in every notation that getaddrinfo accepts.
 //!
-//! They are read here, so that no such host depends on what the resolver of the day makes of it. What is not read here
-//! goes to the resolver, and whatever that answers is judged all the same.
+//! Parsed here, no such host depends on the behaviour of the resolver. Other hosts go to the resolver, and the policy
+//! checks its answers.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The address that `host` is: in the usual notation, or, for IPv4, as `inet_aton(3)` reads it: one to four numbers,
+/// Parses `host` as an address: in the usual notation, or, for IPv4, as `inet_aton(3)` reads it: one to four numbers,
 /// each decimal, octal after `0` or hexadecimal after `0x`, the last one filling the bytes that are left.
 pub(super) fn address(host: &str) -> Option<IpAddr> {
     host.parse().ok().or_else(|| four(host).map(IpAddr::V4))
@@ -31,7 +31,7 @@ fn number(part: &str) -> Option<u32> {
         [b'0', _, ..] => (&part[1..], 8),
         _ => (part, 10),
     };
-    // `from_str_radix` takes a sign, inet_aton none.
+    // `from_str_radix` accepts a sign, inet_aton does not.
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if plain { u32::from_str_radix(digits, radix).ok() } else { None }
 }

@@ -1,4 +1,4 @@
-//! What one probe brought.
+//! The outcome of one probe.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,31 +7,30 @@ use jiff::Timestamp;
 
 use crate::api::{ErrorClass, Phase};
 
-/// How a probe failed.
+/// The failure of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The class, from the closed set.
     pub class: ErrorClass,
-    /// How far it got.
+    /// The phase in which it failed.
     pub phase: Phase,
-    /// A sentence for status and events: no byte that the far side sent is in it, but numbers (a status, a line, an
-    /// offset, a size) may be.
+    /// A sentence for status and events. It contains no byte that the far side sent, except numbers (a status, a line, an
+    /// offset, a size).
     pub message: String,
-    /// The same with what the far side sent (a line, a reason), at most 512 characters, for `vigie probe` and
-    /// `vigie diagnose` alone.
+    /// Text that the far side sent (a line, a reason), at most 512 characters, for `vigie probe` and `vigie diagnose` only.
     pub detail: Option<String>,
 }
 
 impl Failure {
-    /// How many characters of what the far side sent are shown at most.
-    pub const LONGEST_DETAIL: usize = 512;
+    /// The longest detail, in characters.
+    pub const MAX_DETAIL: usize = 512;
 
-    /// A failure in our own words.
+    /// A failure without detail.
     pub fn new(class: ErrorClass, phase: Phase, message: impl Into<String>) -> Self {
         Self { class, phase, message: message.into(), detail: None }
     }
 
-    /// The same with what the far side sent, made fit to be shown ([`shown`]).
+    /// Adds bytes that the far side sent, escaped by [`shown`].
     #[must_use]
     pub fn with_detail(self, sent: &[u8]) -> Self {
         let detail = shown(sent);
@@ -39,18 +38,18 @@ impl Failure {
     }
 }
 
-/// What the far side sent, as a terminal may show it: at most [`Failure::LONGEST_DETAIL`] characters, and every
-/// character that would not show as itself (controls, marks that turn the direction of writing) escaped.
+/// Escapes bytes of the far side for a terminal: at most [`Failure::MAX_DETAIL`] characters, and every character that
+/// does not print as itself (controls, marks that change the direction of writing) escaped.
 pub fn shown(sent: &[u8]) -> String {
-    // Four bytes a character at most: no more of a long body is looked at.
-    let sent = &sent[..sent.len().min(4 * Failure::LONGEST_DETAIL)];
+    // A character has at most four bytes: the rest of a long body is not needed.
+    let sent = &sent[..sent.len().min(4 * Failure::MAX_DETAIL)];
     let mut shown = String::new();
     let mut length = 0;
     for c in String::from_utf8_lossy(sent).trim().chars() {
-        // `escape_debug` leaves what can be printed, and escapes quotes, which need no escape here.
+        // `escape_debug` keeps printable characters, but also escapes quotes, which need no escape here.
         let escaped: String = if matches!(c, '"' | '\'') { c.to_string() } else { c.escape_debug().collect() };
         length += escaped.chars().count();
-        if length > Failure::LONGEST_DETAIL {
+        if length > Failure::MAX_DETAIL {
             break;
         }
         shown.push_str(&escaped);
@@ -58,76 +57,76 @@ pub fn shown(sent: &[u8]) -> String {
     shown
 }
 
-/// How long each phase took; one that was not entered took nothing.
+/// The duration of each phase that was entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent([Option<Duration>; Phase::ALL.len()]);
 
 impl Spent {
-    /// Notes a phase; a second time (after a redirect) adds to the first.
+    /// Adds to the duration of `phase`, which a redirect enters again.
     pub fn add(&mut self, phase: Phase, took: Duration) {
         let spent = &mut self.0[phase as usize];
         *spent = Some(spent.unwrap_or_default() + took);
     }
 
-    /// How long `phase` took; `None` when it was not entered.
+    /// The duration of `phase`; `None` when it was not entered.
     pub fn on(&self, phase: Phase) -> Option<Duration> {
         self.0[phase as usize]
     }
 
-    /// The phases that were entered, in their order.
+    /// The phases that were entered, in their order, with their durations.
     pub fn iter(&self) -> impl Iterator<Item = (Phase, Duration)> {
         Phase::ALL.iter().filter_map(|phase| Some((*phase, self.0[*phase as usize]?)))
     }
 }
 
-/// What was seen on the way, whether the probe passed or failed.
+/// The observations of a probe, whether it passed or failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// The address that the (last) connection went to.
+    /// The address of the last connection.
     pub address: Option<SocketAddr>,
-    /// Any byte came from the far side: we are not blind, whatever else is wrong.
+    /// Any byte was received from the far side. The network works, whatever else is wrong.
     pub any_byte: bool,
     /// The status of the last HTTP answer.
     pub http_status: Option<u16>,
-    /// When the certificate that was shown expires, whether it was believed or not.
+    /// The expiry of the presented certificate, whether it was accepted or not.
     pub certificate_expires: Option<Timestamp>,
-    /// The far side asked for a client certificate and we had none to give. It may go on without one; where the probe
-    /// then fails with `TLSHandshake`, it did not.
+    /// The far side requested a client certificate and there was none to present. It may continue without one; it did not
+    /// if the probe then failed with `TLSHandshake`.
     pub client_certificate_wanted: bool,
-    /// How many redirects were followed.
+    /// The number of redirects that were followed.
     pub redirects: usize,
-    /// A redirect, followed or not, looks like one to a login page: its path says so.
+    /// A redirect, followed or not, leads to a login page by its path.
     pub redirects_to_login: bool,
-    /// The gRPC health service says NOT_SERVING.
+    /// The gRPC health service answered NOT_SERVING.
     pub not_serving: bool,
-    /// How many bytes the body had, uncompressed, as far as it was read.
+    /// The bytes of the body that were read, uncompressed.
     pub body_bytes: u64,
-    /// The body, where the request asked to keep it; at most [`super::HttpOptions::most_kept`] bytes. Never shown.
+    /// The body, if the request keeps it; at most [`super::HttpOptions::most_kept`] bytes. Never shown.
     pub body: Option<Vec<u8>>,
-    /// The metrics page, where one was asked for and its parsing began.
+    /// The metrics page, if one was requested and its parsing began.
     pub page: Option<Page>,
 }
 
-/// What a metrics page held.
+/// The content of a metrics page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Samples, as far as it was read.
+    /// The number of samples that were read.
     pub samples: u64,
-    /// Where it is broken: line (from 1) and byte offset in the page (from 0).
+    /// The position of the error: line (from 1) and byte offset in the page (from 0).
     pub broken_at: Option<(u64, u64)>,
-    /// Names from `required` that it lacks: the user's own words.
+    /// The names from `required` that it lacks.
     pub missing: Vec<String>,
 }
 
-/// What one probe brought.
+/// The outcome of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Passed, or how it failed.
+    /// Passed, or the failure.
     pub result: Result<(), Failure>,
-    /// The whole time.
+    /// The duration of the whole probe.
     pub took: Duration,
-    /// The time of each phase.
+    /// The duration of each phase.
     pub spent: Spent,
-    /// What was seen on the way.
+    /// The observations.
     pub seen: Seen,
 }

@@ -1,7 +1,8 @@
-//! Which addresses may be dialled (probes-and-diagnosis.md, "What tenants may aim at is limited").
+//! The address policy: which addresses a probe may dial (`docs/design/probes-and-diagnosis.md`, "What tenants may aim at
+//! is limited").
 //!
-//! What is judged is the address that a connection is then made to, never a name: a name that resolves to something
-//! else a moment later gains nothing.
+//! The policy checks the address that is then connected to, never a name. A name that resolves differently a moment later
+//! gains nothing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -12,7 +13,7 @@ mod embedded;
 #[cfg(test)]
 mod tests;
 
-/// What is never dialled, not even with `--allow-network`, and why.
+/// Ranges that are never dialled, not even with `--allow-network`, and why.
 const NEVER: [(&str, &str); 16] = [
     ("0.0.0.0/8", "unspecified: it means this machine"),
     ("::/128", "unspecified: it means this machine"),
@@ -34,7 +35,7 @@ const NEVER: [(&str, &str); 16] = [
     ("fec0::/10", "site-local"),
 ];
 
-/// What is dialled only when an administrator allows it, whoever the cluster belongs to.
+/// Ranges that are dialled only when an administrator allows them, in every cluster.
 const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 
 static NEVER_NETS: LazyLock<Vec<IpNet>> = LazyLock::new(|| NEVER.iter().map(|(range, _)| net(range)).collect());
@@ -44,36 +45,36 @@ fn net(range: &str) -> IpNet {
     range.parse().expect("the ranges above are well formed")
 }
 
-/// What may be dialled. Replaceable at any time: the cluster's ranges change.
+/// The address policy. Replaced whenever the ranges of the cluster change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Networks that an administrator allows in spite of the defaults: `--allow-network`.
     pub allow: Vec<IpNet>,
     /// Networks that an administrator denies: `--deny-network`. Wins over `allow`.
     pub deny: Vec<IpNet>,
-    /// The cluster's own: addresses of Nodes and the API server, their `podCIDRs`, ServiceCIDRs, `--cluster-network`.
+    /// Networks of the cluster: addresses of Nodes and the API server, their `podCIDRs`, ServiceCIDRs, `--cluster-network`.
     pub cluster: Vec<IpNet>,
     /// Ports that vigie listens on, on loopback, on any of `own_addresses`, and on any address of its machine.
     pub own_ports: Vec<u16>,
     /// The addresses of vigie's own pod.
     pub own_addresses: Vec<IpAddr>,
-    /// Where vigie is reached in other ways: its Services.
+    /// Other addresses of vigie: those of its Services.
     pub own_sockets: Vec<SocketAddr>,
-    /// A person dials for themselves (`vigie probe`): of all rules `deny` alone holds.
+    /// A person dials from their own machine (`vigie probe`): only the rule `deny` applies.
     pub of_a_person: bool,
 }
 
 impl Policy {
-    /// The policy of `vigie probe`, a person's own dial: denied is what they deny, and what they allow is no matter.
+    /// The policy of `vigie probe`, run by a person: only `deny` applies.
     pub fn of_a_person(allow: Vec<IpNet>, deny: Vec<IpNet>) -> Self {
         Self { allow, deny, of_a_person: true, ..Self::default() }
     }
 
-    /// Whether `address` may be dialled at `port`; with `is_own` for an object that this address belongs to, which no
-    /// range of the cluster and no `--deny-network` keeps from it.
+    /// Checks whether `address` may be dialled at `port`. With `is_own` the address belongs to the object's own workload or
+    /// Service, which neither a range of the cluster nor `--deny-network` denies.
     ///
     /// # Errors
-    /// Which range it is in, and which rule says no.
+    /// The range and the rule that deny it.
     pub fn judge(&self, address: IpAddr, port: u16, is_own: bool) -> Result<(), String> {
         for candidate in embedded::all(address) {
             self.judge_one(candidate, port, is_own).map_err(|why| {
@@ -85,7 +86,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether `port` is one of ours, so that an address of this very machine must not be dialled at it.
+    /// Whether vigie listens on `port`, so that this machine's own addresses must not be dialled at it.
     pub(super) fn guards(&self, port: u16) -> bool {
         !self.of_a_person && self.own_ports.contains(&port)
     }
@@ -95,7 +96,7 @@ impl Policy {
             never(address)?;
             self.not_ourselves(address, port)?;
         }
-        // A pod or a Service of one's own is allowed whatever its network; that none of them is loopback is known.
+        // The object's own pods and Services are allowed in any network; none of them is on loopback.
         if is_own && within(&LOOPBACK_NETS, address).is_none() {
             return Ok(());
         }
@@ -131,7 +132,7 @@ fn never(address: IpAddr) -> Result<(), String> {
     }
 }
 
-/// The first of `ranges` that `address` is in. A range of IPv4-mapped addresses is one of IPv4.
+/// The first of `ranges` that contains `address`. A range of IPv4-mapped addresses counts as one of IPv4.
 fn within(ranges: &[IpNet], address: IpAddr) -> Option<IpNet> {
     ranges.iter().copied().find(|range| unmapped(*range).contains(&address))
 }

@@ -1,4 +1,4 @@
-//! What one probe is asked to do.
+//! The request of one probe.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use regex::bytes::Regex;
 
-/// How a target is spoken to.
+/// The protocol of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// HTTP/1.1 in clear.
     Http,
     /// HTTP/1.1 over TLS.
     Https,
-    /// A connection, and nothing said.
+    /// A TCP connection without data.
     Tcp,
     /// The gRPC health protocol in clear.
     Grpc,
@@ -23,7 +23,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// As it stands in a URL.
+    /// The scheme as written in a URL.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -34,7 +34,7 @@ impl Scheme {
         }
     }
 
-    /// Whether TLS is spoken.
+    /// Whether the scheme uses TLS.
     pub const fn is_tls(self) -> bool {
         matches!(self, Self::Https | Self::Grpcs)
     }
@@ -49,65 +49,65 @@ impl Scheme {
     }
 }
 
-/// What is dialled.
+/// The target of a probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// How it is spoken to.
+    /// The protocol.
     pub scheme: Scheme,
-    /// A name or an address literal, without brackets. It is what `Host` and the server name say.
+    /// A name or an address literal, without brackets. Sent as `Host` and as the TLS server name.
     pub host: String,
-    /// The port.
+    /// The TCP port.
     pub port: u16,
     /// Path and query, beginning with a slash, for HTTP; for gRPC the name of the service, which may be empty.
     pub path: String,
-    /// Dial this address in place of what `host` resolves to: a pod's own, or a Service's.
+    /// The address to dial instead of resolving `host`: a pod's, or a Service's.
     pub address: Option<IpAddr>,
-    /// The object may aim at it whatever network it is in: its own workload's pods and Services of its own namespace
-    /// (probes-and-diagnosis.md, "Always allowed"). What may never be dialled is refused all the same.
+    /// The target is allowed in any network: a pod of the object's own workload, or a Service of its own namespace
+    /// (`docs/design/probes-and-diagnosis.md`, "Always allowed"). Ranges that are never dialled stay denied.
     pub is_own: bool,
 }
 
-/// GET or HEAD.
+/// The HTTP method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// The body is read.
+    /// GET: the body is read.
     #[default]
     Get,
-    /// There is no body.
+    /// HEAD: there is no body.
     Head,
 }
 
-/// What is asked of an HTTP answer. Its `Debug` shows no value of a header.
+/// The HTTP request and what is required of its answer. `Debug` shows no value of a header.
 #[derive(Clone)]
 pub struct HttpOptions {
-    /// GET or HEAD.
+    /// The method.
     pub method: Method,
-    /// Headers to send to the host of the target, and to no other. Values may be secret and are never shown.
+    /// Headers that are sent to the host of the target and to no other. Values may be secret and are never shown.
     pub headers: Vec<(String, String)>,
     /// Statuses that pass; empty means any of 200 to 299.
     pub expected_status: Vec<u16>,
-    /// The body must match it.
+    /// The body must match this expression.
     pub body_matches: Option<Regex>,
-    /// The body must not match it.
+    /// The body must not match this expression.
     pub body_not_matches: Option<Regex>,
     /// Follow up to [`HttpOptions::MOST_REDIRECTS`] redirects on the same host and port.
     pub follow_redirects: bool,
-    /// Keep the body's first [`HttpOptions::most_kept`] bytes in the outcome, whatever its status, for the reader of an
-    /// actuator.
+    /// Keep the first [`HttpOptions::most_kept`] bytes of the body in the outcome, whatever its status. The reader of an
+    /// actuator needs it.
     pub keep_body: bool,
-    /// How much is kept, in bytes; default [`HttpOptions::KEPT_BODY`].
+    /// The most bytes that are kept; default [`HttpOptions::KEPT_BODY`].
     pub most_kept: usize,
-    /// How much of a body is read, in bytes, uncompressed, when it is no metrics page; more is `BodyTooLarge`. Default
+    /// The largest body that is not a metrics page, in bytes, uncompressed; a larger one is `BodyTooLarge`. Default
     /// [`HttpOptions::MOST_BODY`].
     pub most_body: u64,
 }
 
 impl HttpOptions {
-    /// How many redirects are followed.
+    /// The most redirects that are followed.
     pub const MOST_REDIRECTS: usize = 5;
-    /// How much of a body is read at most, uncompressed, when it is no metrics page: 1 MiB.
+    /// The largest body that is not a metrics page, uncompressed: 1 MiB.
     pub const MOST_BODY: u64 = 1 << 20;
-    /// How much of it is kept when asked for: 256 KiB.
+    /// The part of a body that is kept on request: 256 KiB.
     pub const KEPT_BODY: usize = 256 << 10;
 }
 
@@ -130,14 +130,14 @@ impl Default for HttpOptions {
 /// Certificates or a key, PEM.
 pub type Pem = Arc<[u8]>;
 
-/// How TLS is spoken. Its `Debug` shows no certificate and no key.
+/// Options of TLS. `Debug` shows no certificate and no key.
 #[derive(Clone, Default)]
 pub struct TlsOptions {
-    /// Authorities to trust in place of the system's, PEM.
+    /// Authorities to trust instead of the system's, PEM.
     pub ca: Option<Pem>,
-    /// The name to ask for and to verify; default: the target's host.
+    /// The server name to send and to verify; default: the host of the target.
     pub server_name: Option<String>,
-    /// Believe any certificate. Its expiry is recorded all the same.
+    /// Accept any certificate. Its expiry is still recorded.
     pub insecure_skip_verify: bool,
     /// The client's certificate chain and key, PEM.
     pub client: Option<(Pem, Pem)>,
@@ -183,14 +183,14 @@ impl fmt::Debug for TlsOptions {
     }
 }
 
-/// What is asked of a metrics page.
+/// The requirements of a metrics page.
 #[derive(Clone, Debug)]
 pub struct MetricsOptions {
-    /// Names of metrics (samples) that must be there.
+    /// Names of metrics (samples) that the page must have.
     pub required: Vec<String>,
-    /// Largest page, in bytes, uncompressed.
+    /// The largest page, in bytes, uncompressed.
     pub most_bytes: u64,
-    /// Most samples.
+    /// The most samples.
     pub most_samples: u64,
 }
 
@@ -200,18 +200,17 @@ impl Default for MetricsOptions {
     }
 }
 
-/// One probe.
+/// The request of one probe.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is dialled.
+    /// The target.
     pub target: Target,
-    /// For all phases together.
+    /// The time limit of all phases together.
     pub timeout: Duration,
-    /// For `http` and `https`.
+    /// Options of `http` and `https`.
     pub http: HttpOptions,
-    /// For `https` and `grpcs`.
+    /// Options of `https` and `grpcs`.
     pub tls: TlsOptions,
-    /// The page must be scrapeable the way Prometheus scrapes it; `http` and `https` only. Then `expected_status` is
-    /// exactly 200.
+    /// Requires a page that Prometheus can scrape, for `http` and `https` only. The expected status is then exactly 200.
     pub metrics: Option<MetricsOptions>,
 }

@@ -1,4 +1,4 @@
-//! Finding the addresses of a name.
+//! Resolves names to addresses.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -16,94 +16,94 @@ use tokio::time::{Instant, timeout};
 #[cfg(test)]
 mod tests;
 
-/// Why a name has no addresses for us.
+/// Why a name did not resolve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unresolved {
     /// The name does not exist, or has no address.
     NotFound,
-    /// The resolver failed: its own words.
+    /// The resolver failed, with this message.
     Failed(String),
-    /// It did not answer in time.
+    /// The resolver did not answer in time.
     TimedOut,
-    /// We had no room to ask: too many others wait for an answer.
-    Crowded,
+    /// The name was not looked up: too many lookups are under way.
+    Overloaded,
 }
 
-/// What finds the addresses of a name.
+/// A resolver of names.
 pub trait Resolve: Send + Sync + 'static {
-    /// The addresses of `host`, in the order in which they are to be tried.
+    /// Resolves `host` to its addresses, in the order in which they are to be tried.
     fn resolve(&self, host: &str) -> BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>>;
 }
 
-/// How many lookups may run at once. Each holds a thread until getaddrinfo returns, however long ago its asker left:
-/// without a bound, a dead resolver would gather threads as fast as probes come.
-const AT_ONCE: usize = 128;
-/// How many of them may be for names whose last lookup was slow: they must not starve the others.
-const SLOW_AT_ONCE: usize = 16;
-/// The stack of such a thread, in bytes: getaddrinfo keeps answers of up to 64 KiB on it, and modules of nsswitch.conf
-/// more.
-const STACK: usize = 512 << 10;
-/// How many slow names are remembered; past it they are all forgotten, and learned again.
-const MOST_SLOW: usize = 10_000;
-/// How long a lookup waits for room.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// From when on a lookup is slow. It is also the shortest time after which the C library gives up on a silent server
-/// (`options timeout:1` in resolv.conf(5)), which alone tells "no answer" from "an answer that it failed": getaddrinfo
-/// has one code, EAI_AGAIN, for both.
+/// The most lookups at once. Each holds a thread until getaddrinfo returns, also after its caller has stopped waiting:
+/// without a limit, a dead resolver would accumulate threads as fast as probes start.
+const MAX_LOOKUPS: usize = 128;
+/// The most lookups at once of names whose last lookup was slow: they must not starve the others.
+const MAX_SLOW_LOOKUPS: usize = 16;
+/// The stack size of a lookup's thread, in bytes: getaddrinfo keeps answers of up to 64 KiB on it, and modules of
+/// nsswitch.conf more.
+const STACK_BYTES: usize = 512 << 10;
+/// The most slow names that are kept. A full set is cleared and learned again.
+const MAX_SLOW_NAMES: usize = 10_000;
+/// The longest wait of a lookup for its permit.
+const PERMIT_WAIT: Duration = Duration::from_secs(5);
+/// The duration from which a lookup is slow. It is also the shortest time after which the C library gives up on a silent
+/// server (`options timeout:1` in resolv.conf(5)). Only the time tells "no answer" from "an answer that reports a
+/// failure": getaddrinfo has one code, EAI_AGAIN, for both.
 const SLOW: Duration = Duration::from_millis(950);
 
 type Lookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>>>;
 
-/// The system's resolver: getaddrinfo, which knows `/etc/hosts`, `resolv.conf` with its search domains, and
+/// The resolver of the system: getaddrinfo, which reads `/etc/hosts`, `resolv.conf` with its search domains, and
 /// `nsswitch.conf` as every other program on this machine does.
 #[derive(Clone)]
-pub struct System(Arc<Shop>);
+pub struct SystemResolver(Arc<Lookups>);
 
-struct Shop {
-    /// Lookups under way: who asks for the same name meanwhile waits for the same answer.
+struct Lookups {
+    /// The lookups under way by name: callers that resolve the same name share one lookup.
     under_way: Mutex<HashMap<String, Lookup>>,
     /// Names whose last lookup was slow.
     slow: Mutex<HashSet<String>>,
-    room: Arc<Semaphore>,
-    slow_room: Arc<Semaphore>,
-    /// From when on a lookup is slow.
+    permits: Arc<Semaphore>,
+    slow_permits: Arc<Semaphore>,
+    /// The duration from which a lookup is slow.
     slow_from: Duration,
-    /// What asks; another one in tests.
-    ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
+    /// The blocking lookup: getaddrinfo, or a fake in tests.
+    lookup: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
 }
 
-impl Default for System {
+impl Default for SystemResolver {
     fn default() -> Self {
-        Self::asking(getaddrinfo, AT_ONCE, SLOW_AT_ONCE, SLOW)
+        Self::with_lookup(getaddrinfo, MAX_LOOKUPS, MAX_SLOW_LOOKUPS, SLOW)
     }
 }
 
-impl System {
-    fn asking(
-        ask: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
+impl SystemResolver {
+    fn with_lookup(
+        lookup: fn(&str) -> Result<Vec<IpAddr>, Unresolved>,
         at_once: usize,
         slow_at_once: usize,
         slow_from: Duration,
     ) -> Self {
-        Self(Arc::new(Shop {
+        Self(Arc::new(Lookups {
             under_way: Mutex::default(),
             slow: Mutex::default(),
-            room: Arc::new(Semaphore::new(at_once)),
-            slow_room: Arc::new(Semaphore::new(slow_at_once)),
+            permits: Arc::new(Semaphore::new(at_once)),
+            slow_permits: Arc::new(Semaphore::new(slow_at_once)),
             slow_from,
-            ask,
+            lookup,
         }))
     }
 }
 
-impl Resolve for System {
+impl Resolve for SystemResolver {
     fn resolve(&self, host: &str) -> BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>> {
         let mut under_way = self.0.under_way.lock();
-        // One that has ended is left only where its task broke down.
+        // A lookup that has ended is still in the map only if its task panicked.
         if let Some(lookup) = under_way.get(host).filter(|lookup| lookup.peek().is_none()) {
             return lookup.clone().boxed();
         }
-        // A task of its own: it goes on when its asker has left, and its end is what makes room.
+        // A task of its own: it continues when its caller stops waiting, and releases the permit at its end.
         let task = tokio::spawn(self.0.clone().look_up(host.to_owned()));
         let lookup = task.map(|ended| ended.unwrap_or_else(|error| Err(Unresolved::Failed(error.to_string()))));
         let lookup = lookup.boxed().shared();
@@ -112,44 +112,44 @@ impl Resolve for System {
     }
 }
 
-impl Shop {
+impl Lookups {
     async fn look_up(self: Arc<Self>, host: String) -> Result<Vec<IpAddr>, Unresolved> {
-        let result = self.clone().look_up_in_its_room(host.clone()).await;
+        let result = self.clone().look_up_with_permit(host.clone()).await;
         self.under_way.lock().remove(&host);
         result
     }
 
-    async fn look_up_in_its_room(self: Arc<Self>, host: String) -> Result<Vec<IpAddr>, Unresolved> {
-        let room = if self.slow.lock().contains(&host) { &self.slow_room } else { &self.room };
-        let Ok(Ok(_permit)) = timeout(PATIENCE, room.clone().acquire_owned()).await else {
-            return Err(Unresolved::Crowded);
+    async fn look_up_with_permit(self: Arc<Self>, host: String) -> Result<Vec<IpAddr>, Unresolved> {
+        let permits = if self.slow.lock().contains(&host) { &self.slow_permits } else { &self.permits };
+        let Ok(Ok(_permit)) = timeout(PERMIT_WAIT, permits.clone().acquire_owned()).await else {
+            return Err(Unresolved::Overloaded);
         };
-        let (ask, name, begun) = (self.ask, host.clone(), Instant::now());
-        let (tell, told) = oneshot::channel();
-        // A thread of its own and not one of the runtime's: that one would not end before the last lookup did.
-        let thread = std::thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(move || {
-            // Nobody may wait any more.
-            let _ = tell.send(ask(&name));
+        let (lookup, name, begun) = (self.lookup, host.clone(), Instant::now());
+        let (sender, receiver) = oneshot::channel();
+        // Not a blocking thread of the runtime: the runtime would not shut down before the last lookup returned.
+        let thread = std::thread::Builder::new().name("resolve".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+            // The receiver may be gone.
+            let _ = sender.send(lookup(&name));
         });
         if let Err(error) = thread {
             return Err(Unresolved::Failed(format!("no thread for the resolver: {error}")));
         }
-        let asked = told.await.unwrap_or_else(|_| Err(Unresolved::Failed("the resolver broke down".to_owned())));
+        let found = receiver.await.unwrap_or_else(|_| Err(Unresolved::Failed("the resolver broke down".to_owned())));
         let slow = begun.elapsed() >= self.slow_from;
-        self.note(host, slow);
-        match asked {
+        self.record_duration(host, slow);
+        match found {
             Err(Unresolved::Failed(_)) if slow => Err(Unresolved::TimedOut),
-            asked => asked,
+            found => found,
         }
     }
 
-    fn note(&self, host: String, is_slow: bool) {
+    fn record_duration(&self, host: String, is_slow: bool) {
         let mut slow = self.slow.lock();
         if !is_slow {
             slow.remove(&host);
             return;
         }
-        if slow.len() >= MOST_SLOW {
+        if slow.len() >= MAX_SLOW_NAMES {
             slow.clear();
         }
         slow.insert(host);
@@ -163,10 +163,10 @@ fn getaddrinfo(host: &str) -> Result<Vec<IpAddr>, Unresolved> {
     addresses.map_err(|error| Unresolved::Failed(error.to_string()))
 }
 
-/// What the codes of getaddrinfo(3) mean, as the GNU C library gives them: NONAME for NXDOMAIN, NODATA for a name
+/// Maps the codes of getaddrinfo(3), as the GNU C library returns them: NONAME for NXDOMAIN, NODATA for a name
 /// without an address, AGAIN for SERVFAIL, for a server that refuses and for silence.
 fn unresolved(error: &LookupError) -> Unresolved {
-    /// EAI_ADDRFAMILY: it has no address of a family that was asked for.
+    /// EAI_ADDRFAMILY: the name has no address of a requested family.
     const NONE_OF_THE_FAMILY: i32 = -9;
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => Unresolved::NotFound,

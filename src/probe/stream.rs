@@ -1,4 +1,4 @@
-//! A stream that notes what came over it.
+//! Records the bytes that a stream receives.
 
 use std::io;
 use std::pin::Pin;
@@ -9,74 +9,74 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// How many of the first bytes are remembered: enough to tell TLS, HTTP/2 and text apart, and to quote a banner.
-const REMEMBERED: usize = 64;
+/// How many of the first bytes are kept: enough to tell TLS, HTTP/2 and text apart, and to quote a banner.
+const KEPT_BYTES: usize = 64;
 
-/// What came.
+/// The record of the received bytes.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Mutex<Noted>);
+pub(super) struct Received(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Noted {
-    received: u64,
+struct State {
+    total: u64,
     first_at: Option<Instant>,
     first: Vec<u8>,
 }
 
-impl Watch {
-    /// How many bytes came.
-    pub(super) fn received(&self) -> u64 {
-        self.0.lock().received
+impl Received {
+    /// The number of bytes received.
+    pub(super) fn total(&self) -> u64 {
+        self.0.lock().total
     }
 
-    /// When the first one came.
+    /// The time of the first byte.
     pub(super) fn first_at(&self) -> Option<Instant> {
         self.0.lock().first_at
     }
 
-    /// The first ones, at most [`REMEMBERED`].
+    /// The first bytes, at most [`KEPT_BYTES`].
     pub(super) fn first(&self) -> Vec<u8> {
         self.0.lock().first.clone()
     }
 
-    pub(super) fn note(&self, bytes: &[u8]) {
+    pub(super) fn record(&self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
-        let mut noted = self.0.lock();
-        if noted.first_at.is_none() {
-            noted.first_at = Some(Instant::now());
+        let mut state = self.0.lock();
+        if state.first_at.is_none() {
+            state.first_at = Some(Instant::now());
         }
-        noted.received += bytes.len() as u64;
-        let wanted = REMEMBERED - noted.first.len();
-        noted.first.extend_from_slice(&bytes[..bytes.len().min(wanted)]);
+        state.total += bytes.len() as u64;
+        let wanted = KEPT_BYTES - state.first.len();
+        state.first.extend_from_slice(&bytes[..bytes.len().min(wanted)]);
     }
 }
 
-/// A stream, and what came over it.
+/// A stream that records what it receives.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct RecordedStream<S> {
     inner: S,
-    watch: Arc<Watch>,
+    received: Arc<Received>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(inner: S) -> (Self, Arc<Watch>) {
-        let watch = Arc::<Watch>::default();
-        (Self { inner, watch: watch.clone() }, watch)
+impl<S> RecordedStream<S> {
+    pub(super) fn new(inner: S) -> (Self, Arc<Received>) {
+        let received = Arc::<Received>::default();
+        (Self { inner, received: received.clone() }, received)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RecordedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.watch.note(&buf.filled()[before..]);
+        self.received.record(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RecordedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -102,6 +102,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// What HTTP is spoken over: TCP, or TLS over it.
+/// A transport of HTTP: TCP, or TLS over it.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

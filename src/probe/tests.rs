@@ -1,11 +1,13 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::fake::*;
+use super::prober::is_of_this_machine;
 use super::*;
+use crate::api::{ErrorClass, Phase};
 
 /// A request for a name at `port`.
 fn named(name: &str, port: u16) -> Request {
@@ -48,7 +50,7 @@ async fn a_name_fails_in_each_of_its_ways() {
         .without("no.example.com", Unresolved::NotFound)
         .without("broken.example.com", Unresolved::Failed("Temporary failure in name resolution".to_owned()))
         .without("slow.example.com", Unresolved::TimedOut)
-        .without("crowded.example.com", Unresolved::Crowded);
+        .without("crowded.example.com", Unresolved::Overloaded);
     let prober =
         Prober::resolving(local(), names).limited(Limits { resolve: Duration::from_millis(30), ..Limits::default() });
     for (name, class) in [
@@ -219,10 +221,10 @@ fn addresses_take_turns_by_family_beginning_with_the_first_and_each_once() {
         (&["192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.1"], &["192.0.2.1", "2001:db8::1", "192.0.2.2"]),
         (&[], &[]),
     ] {
-        assert_eq!(connect::in_turns(read(given)), read(expected));
+        assert_eq!(connect::interleave(read(given)), read(expected));
     }
     let many: Vec<IpAddr> = (0..99).map(|at| IpAddr::from([192, 0, 2, at])).collect();
-    assert_eq!(connect::in_turns(many).len(), connect::MOST_ADDRESSES);
+    assert_eq!(connect::interleave(many).len(), connect::MAX_ADDRESSES);
 }
 
 #[test]
@@ -257,9 +259,9 @@ fn what_the_far_side_sent_is_shown_without_what_a_terminal_would_obey() {
         shown(b"\x1b[2J\x07a\r\nb\t\"'\xff \xe2\x80\xaec "),
         "\\u{1b}[2J\\u{7}a\\r\\nb\\t\"'\u{fffd} \\u{202e}c"
     );
-    assert_eq!(shown(&[b'a'; 4096]).len(), Failure::LONGEST_DETAIL);
-    assert!(shown(&[0x1b; 4096]).len() <= Failure::LONGEST_DETAIL);
-    assert_eq!(shown("é".repeat(600).as_bytes()).chars().count(), Failure::LONGEST_DETAIL);
+    assert_eq!(shown(&[b'a'; 4096]).len(), Failure::MAX_DETAIL);
+    assert!(shown(&[0x1b; 4096]).len() <= Failure::MAX_DETAIL);
+    assert_eq!(shown("é".repeat(600).as_bytes()).chars().count(), Failure::MAX_DETAIL);
     assert_eq!(Failure::new(ErrorClass::Reset, Phase::Body, "x").with_detail(b" \r\n").detail, None);
 }
 

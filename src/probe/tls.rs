@@ -1,4 +1,4 @@
-//! TLS, as a new client would speak it: no session is resumed, and every certificate is judged anew.
+//! TLS as a new client speaks it: no session is resumed, and every certificate is verified again.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,10 +13,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::client::TlsStream;
 
-use super::request::Pem;
+use super::literal;
+use super::outcome::Failure;
+use super::request::{Pem, Target, TlsOptions};
 use super::stream::Stream;
-use super::trace::ProbeTrace;
-use super::{Failure, Target, TlsOptions, literal};
+use super::trace::{Handshake, ProbeTrace};
 use crate::api::ErrorClass;
 
 mod failure;
@@ -25,14 +26,13 @@ mod tests;
 mod verify;
 
 pub(super) use failure::{failure, in_chain};
-pub(super) use verify::Noted;
-use verify::{Asked, Noting};
+use verify::{AcceptAny, CheckedVerifier, RecordingClientCert};
 
-/// How many different sets of options are kept ready. Building one parses PEM and, for a client certificate, a key;
-/// past this the one that was used longest ago goes.
-const MOST_READY: usize = 512;
+/// The most configurations in the cache. Building one parses PEM and, for a client certificate, a key. A full cache drops
+/// the least recently used one.
+const MAX_CONFIGS: usize = 512;
 
-/// The protocol that is agreed upon within TLS (ALPN).
+/// The protocol that is negotiated within TLS (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Protocol {
     /// HTTP/1.1.
@@ -41,9 +41,9 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// What makes one configuration differ from another.
+/// The options that a configuration is built from.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Key {
+struct ConfigKey {
     ca: Option<Pem>,
     insecure: bool,
     client: Option<(Pem, Pem)>,
@@ -51,62 +51,63 @@ struct Key {
 }
 
 #[derive(Clone)]
-struct Ready {
-    config: ClientConfig,
+struct Config {
+    client: ClientConfig,
     verifier: Arc<dyn ServerCertVerifier>,
 }
 
-/// Configurations, ready to be used.
+/// The configurations of all probes.
 #[derive(Default)]
 pub(super) struct Configs {
-    ready: Mutex<Shelf>,
+    cache: Mutex<LruCache>,
+    /// The verifier by the authorities of this system, once they were read.
     system: Mutex<Option<Arc<dyn ServerCertVerifier>>>,
 }
 
-/// The configurations, each with when it was used last, counted in uses.
+/// A cache of configurations, each with the count of uses at its last use.
 #[derive(Default)]
-struct Shelf {
+struct LruCache {
     uses: u64,
-    known: HashMap<Key, (u64, Arc<Ready>)>,
+    configs: HashMap<ConfigKey, (u64, Arc<Config>)>,
 }
 
-impl Shelf {
-    fn find(&mut self, key: &Key) -> Option<Arc<Ready>> {
+impl LruCache {
+    fn get(&mut self, key: &ConfigKey) -> Option<Arc<Config>> {
         self.uses += 1;
-        let (used, ready) = self.known.get_mut(key)?;
+        let (used, config) = self.configs.get_mut(key)?;
         *used = self.uses;
-        Some(ready.clone())
+        Some(config.clone())
     }
 
-    fn put(&mut self, key: Key, ready: Arc<Ready>) {
-        if self.known.len() >= MOST_READY
-            && let Some(oldest) = self.known.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone())
+    fn put(&mut self, key: ConfigKey, config: Arc<Config>) {
+        if self.configs.len() >= MAX_CONFIGS
+            && let Some(oldest) = self.configs.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone())
         {
-            self.known.remove(&oldest);
+            self.configs.remove(&oldest);
         }
         self.uses += 1;
-        self.known.insert(key, (self.uses, ready));
+        self.configs.insert(key, (self.uses, config));
     }
 }
 
 impl Configs {
-    fn get(&self, options: &TlsOptions, protocol: Protocol) -> Result<Arc<Ready>, String> {
+    fn get(&self, options: &TlsOptions, protocol: Protocol) -> Result<Arc<Config>, String> {
         let TlsOptions { ca, server_name: _, insecure_skip_verify, client } = options;
-        let key = Key { ca: ca.clone(), insecure: *insecure_skip_verify, client: client.clone(), protocol };
-        let known = self.ready.lock().find(&key);
-        if let Some(ready) = known {
-            return Ok(ready);
+        let key = ConfigKey { ca: ca.clone(), insecure: *insecure_skip_verify, client: client.clone(), protocol };
+        let known = self.cache.lock().get(&key);
+        if let Some(config) = known {
+            return Ok(config);
         }
-        let ready = Arc::new(self.build(&key)?);
-        self.ready.lock().put(key, ready.clone());
-        Ok(ready)
+        let config = Arc::new(self.build(&key)?);
+        self.cache.lock().put(key, config.clone());
+        Ok(config)
     }
 
-    fn build(&self, key: &Key) -> Result<Ready, String> {
+    fn build(&self, key: &ConfigKey) -> Result<Config, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match &key.ca {
-            _ if key.insecure => Arc::new(verify::Anything::new(&provider)),
-            Some(pem) => own(pem, &provider)?,
+            _ if key.insecure => Arc::new(AcceptAny::new(&provider)),
+            Some(pem) => trusting(pem, &provider)?,
             None => self.system(&provider)?,
         };
         let builder = ClientConfig::builder_with_provider(provider)
@@ -118,7 +119,7 @@ impl Configs {
             None => builder.with_no_client_auth(),
             Some((chain, private)) => {
                 let chain = certificates(chain).map_err(|why| format!("the client certificate {why}"))?;
-                // The error of a key never shows the key.
+                // The error text of a key must never contain the key.
                 let private = PrivateKeyDer::from_pem_slice(private)
                     .map_err(|_| "the client certificate's key is no private key in PEM".to_owned())?;
                 builder
@@ -131,10 +132,10 @@ impl Configs {
             Protocol::Http1 => vec![b"http/1.1".to_vec()],
             Protocol::Http2 => vec![b"h2".to_vec()],
         };
-        Ok(Ready { config, verifier })
+        Ok(Config { client: config, verifier })
     }
 
-    /// The system's authorities, read once.
+    /// The verifier by the authorities of this system, which are read once.
     fn system(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
         let mut system = self.system.lock();
         if let Some(system) = &*system {
@@ -153,47 +154,50 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// A verifier that trusts the authorities in `pem` alone.
-fn own(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
+fn trusting(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let trusted = certificates(pem).map_err(|why| format!("the authority that was given {why}"))?;
     let mut roots = RootCertStore::empty();
-    // Of a bundle with an odd certificate the others are good.
+    // Certificates of a bundle that cannot be parsed are skipped; the others are used.
     roots.add_parsable_certificates(trusted.iter().cloned());
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
         .build()
         .map_err(|error| format!("the authority that was given cannot be used: {error}"))?;
-    Ok(Arc::new(verify::Own::new(verifier, trusted)))
+    Ok(Arc::new(CheckedVerifier::trusting(verifier, trusted)))
 }
 
-/// The name to ask for and to verify.
+/// The server name to send and to verify.
 fn server_name(target: &Target, options: &TlsOptions) -> Result<ServerName<'static>, String> {
     let name = options.server_name.as_deref().unwrap_or(&target.host);
     if let Some(address) = literal::address(name) {
         return Ok(ServerName::IpAddress(address.into()));
     }
-    // The root's dot is part of a name, not of a certificate.
+    // A trailing dot is part of a DNS name, but not of the name in a certificate.
     let name = name.strip_suffix('.').unwrap_or(name);
     ServerName::try_from(name.to_owned()).map_err(|_| "the name to verify is no name of a host".to_owned())
 }
 
-/// Speaks TLS over `stream`. What the certificate and the far side's wishes were is noted in `way`, also on failure.
+/// Performs the TLS handshake over `stream`. Records the presented certificate and a request for a client certificate in
+/// `trace`, also on failure.
 pub(super) async fn encrypt<S: Stream>(
     configs: &Configs,
     target: &Target,
     options: &TlsOptions,
     protocol: Protocol,
     stream: S,
-    way: &mut ProbeTrace,
+    trace: &mut ProbeTrace,
 ) -> Result<TlsStream<S>, Failure> {
-    let ours = |way: &ProbeTrace, why: String| way.fails(ErrorClass::Internal, why);
-    let ready = configs.get(options, protocol).map_err(|why| ours(way, why))?;
-    let name = server_name(target, options).map_err(|why| ours(way, why))?;
-    let noted = Arc::<Mutex<Noted>>::default();
-    let mut config = ready.config.clone();
-    config.dangerous().set_certificate_verifier(Arc::new(Noting::new(ready.verifier.clone(), noted.clone())));
-    config.client_auth_cert_resolver = Arc::new(Asked::new(config.client_auth_cert_resolver.clone(), noted.clone()));
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    way.handshake = Some(noted);
+    let internal = |trace: &ProbeTrace, why: String| trace.failure(ErrorClass::Internal, why);
+    let config = configs.get(options, protocol).map_err(|why| internal(trace, why))?;
+    let name = server_name(target, options).map_err(|why| internal(trace, why))?;
+    let handshake = Arc::<Mutex<Handshake>>::default();
+    let mut client = config.client.clone();
+    let verifier = CheckedVerifier::recording(config.verifier.clone(), handshake.clone());
+    client.dangerous().set_certificate_verifier(Arc::new(verifier));
+    let resolver = RecordingClientCert::new(client.client_auth_cert_resolver.clone(), handshake.clone());
+    client.client_auth_cert_resolver = Arc::new(resolver);
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    trace.handshake = Some(handshake);
     let result = connector.connect(name, stream).await;
-    way.note();
-    result.map_err(|error: io::Error| failure(&error, way, options.server_name.as_deref().unwrap_or(&target.host)))
+    trace.observe_connection();
+    result.map_err(|error: io::Error| failure(&error, trace, options.server_name.as_deref().unwrap_or(&target.host)))
 }

@@ -1,36 +1,48 @@
-//! How far a probe got, noted on the way, so that one that is cut off by its deadline still says so.
+//! The trace of one probe: its phases and everything it learns, recorded as it happens. A probe that its deadline cuts
+//! off can still report how far it got.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::stream::Watch;
-use super::tls::Noted;
-use super::{Failure, Outcome, Seen, Spent, connect, page};
+use super::outcome::{Failure, Outcome, Seen, Spent};
+use super::stream::Received;
+use super::{connect, page};
 use crate::api::{ErrorClass, Phase};
 
-/// The notes of one probe.
+/// The record of one TLS handshake.
+#[derive(Debug, Default)]
+pub(super) struct Handshake {
+    /// The beginning and the end of the validity of the presented certificate.
+    pub(super) validity: Option<(Timestamp, Timestamp)>,
+    /// The server requested a client certificate, and there was none to present.
+    pub(super) client_wanted: bool,
+}
+
+/// The trace of one probe.
 pub(super) struct ProbeTrace {
     begun: Instant,
+    /// The beginning of the current phase.
     since: Instant,
-    /// The phase that it is in.
+    /// The current phase.
     pub(super) phase: Phase,
     spent: Spent,
-    /// What was seen.
+    /// The observations for the outcome.
     pub(super) seen: Seen,
-    /// Addresses that did not accept this connection.
+    /// The addresses that did not accept this connection, and their errors.
     pub(super) tried: Vec<(SocketAddr, io::Error)>,
-    /// What came over the wire of this connection.
-    pub(super) wire: Option<Arc<Watch>>,
-    /// What its TLS handshake showed.
-    pub(super) handshake: Option<Arc<Mutex<Noted>>>,
-    /// What came as the answer of this connection, decrypted, where its first byte says that it has begun.
-    pub(super) answer: Option<Arc<Watch>>,
-    /// The failure that it is already, while more is read for what it may tell.
+    /// The bytes received over TCP on this connection.
+    pub(super) wire: Option<Arc<Received>>,
+    /// The TLS handshake of this connection.
+    pub(super) handshake: Option<Arc<Mutex<Handshake>>>,
+    /// The decrypted bytes of the answer on this connection. Its first byte begins the answer.
+    pub(super) answer: Option<Arc<Received>>,
+    /// The failure that is certain already, while the rest of the answer is read for its detail.
     pub(super) judged: Option<Failure>,
     /// The reader of a metrics page, once the page has begun.
     pub(super) page: Option<page::Reader>,
@@ -54,7 +66,7 @@ impl ProbeTrace {
         }
     }
 
-    /// Ends the phase that it is in, and begins `phase`.
+    /// Ends the current phase and begins `phase`.
     pub(super) fn enter(&mut self, phase: Phase) {
         self.enter_at(phase, Instant::now());
     }
@@ -65,9 +77,9 @@ impl ProbeTrace {
         self.since = now;
     }
 
-    /// A new connection, after a redirect: what is known of the last one's wire is kept, the rest begins anew.
+    /// Begins a new connection after a redirect. The observations of the last connection are kept, the rest is reset.
     pub(super) fn enter_next_connection(&mut self) {
-        self.note();
+        self.observe_connection();
         self.enter(Phase::Resolve);
         self.tried.clear();
         self.wire = None;
@@ -75,8 +87,8 @@ impl ProbeTrace {
         self.answer = None;
     }
 
-    /// The first byte of the answer has come, if it has: the rest is its body. The time is that of the byte, not that
-    /// at which we looked.
+    /// Begins the phase of the body, if the first byte of the answer has arrived: at the time of that byte, not at the
+    /// time of this call.
     pub(super) fn enter_body(&mut self) {
         if self.phase != Phase::FirstByte {
             return;
@@ -87,54 +99,54 @@ impl ProbeTrace {
         }
     }
 
-    /// A failure in the phase that it is in.
-    pub(super) fn fails(&self, class: ErrorClass, message: impl Into<String>) -> Failure {
+    /// A failure in the current phase.
+    pub(super) fn failure(&self, class: ErrorClass, message: impl Into<String>) -> Failure {
         Failure::new(class, self.phase, message)
     }
 
-    /// The failure of a probe that its deadline cut off.
+    /// The failure of a probe that its timeout cut off.
     pub(super) fn out_of_time(&mut self, timeout: Duration) -> Failure {
         if let Some(failure) = self.judged.take() {
             return failure;
         }
         self.enter_body();
         let within = format!("within {} s", timeout.as_secs_f64());
-        let began = self.wire.as_ref().is_some_and(|wire| wire.received() > 0);
+        let began = self.wire.as_ref().is_some_and(|wire| wire.total() > 0);
         match self.phase {
             Phase::Resolve | Phase::Policy => {
-                self.fails(ErrorClass::DNSTimeout, format!("the name was not resolved {within}"))
+                self.failure(ErrorClass::DNSTimeout, format!("the name was not resolved {within}"))
             }
             Phase::Connect => connect::failure(&self.tried, Some(&within)),
             Phase::TLS if began => {
-                self.fails(ErrorClass::TLSHandshake, format!("TLS began and was not set up {within}"))
+                self.failure(ErrorClass::TLSHandshake, format!("TLS began and was not set up {within}"))
             }
-            Phase::TLS => self.fails(
+            Phase::TLS => self.failure(
                 ErrorClass::FirstByteTimeout,
                 format!("connected, but nothing answered the first TLS message {within}"),
             ),
             Phase::FirstByte => {
-                self.fails(ErrorClass::FirstByteTimeout, format!("connected, but no byte of an answer came {within}"))
+                self.failure(ErrorClass::FirstByteTimeout, format!("connected, but no byte of an answer came {within}"))
             }
-            Phase::Body => self.fails(
+            Phase::Body => self.failure(
                 ErrorClass::BodyTimeout,
                 format!("the answer began and did not end {within}; {} bytes of its body came", self.seen.body_bytes),
             ),
         }
     }
 
-    /// Notes what this connection showed, whatever came of it.
-    pub(super) fn note(&mut self) {
-        self.seen.any_byte |= self.wire.as_ref().is_some_and(|wire| wire.received() > 0);
+    /// Copies the observations of this connection into the outcome, whether it failed or not.
+    pub(super) fn observe_connection(&mut self) {
+        self.seen.any_byte |= self.wire.as_ref().is_some_and(|wire| wire.total() > 0);
         if let Some(handshake) = &self.handshake {
-            let noted = handshake.lock();
-            self.seen.certificate_expires = noted.validity.map(|(_, ends)| ends).or(self.seen.certificate_expires);
-            self.seen.client_certificate_wanted |= noted.client_wanted;
+            let handshake = handshake.lock();
+            self.seen.certificate_expires = handshake.validity.map(|(_, ends)| ends).or(self.seen.certificate_expires);
+            self.seen.client_certificate_wanted |= handshake.client_wanted;
         }
     }
 
-    /// The outcome. A failure has ended in the phase that it names.
+    /// Ends the last phase and returns the outcome.
     pub(super) fn end(mut self, result: Result<(), Failure>) -> Outcome {
-        self.note();
+        self.observe_connection();
         self.enter_body();
         self.enter(self.phase);
         if let Some(reader) = &self.page {

@@ -1,4 +1,4 @@
-//! The health page: a status, and those of the components that it shows.
+//! Parses the health page: its status, and those of its components.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,24 @@ use serde_json::{Map, Value};
 
 use super::is_word;
 
-/// How many components are kept; those that are not UP come first.
-const MOST_COMPONENTS: usize = 64;
-/// How deep components are looked for in others.
-const DEEPEST: usize = 4;
-/// How many components are named in a sentence.
-const NAMED: usize = 4;
+/// The most components that are kept; those that are not UP come first.
+const MAX_COMPONENTS: usize = 64;
+/// The most levels of nested components.
+const MAX_DEPTH: usize = 4;
+/// The most components that are named in a sentence.
+const MAX_NAMED: usize = 4;
 
-/// What a health page says.
+/// The content of a health page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// UP, DOWN, OUT_OF_SERVICE, UNKNOWN, or an application's own word; `None` for a word that may not be shown.
+    /// UP, DOWN, OUT_OF_SERVICE or UNKNOWN; `None` for any other status, which is a word of the application and not shown.
     pub status: Option<String>,
-    /// Its components and their status, those within others as `a/b`; `None` when the page shows none, which is Spring
+    /// Its components and their statuses, nested ones as `a/b`; `None` when the page shows none, which is Spring
     /// Boot's default. At most 64, four deep; a component whose name or status may not be shown is left out.
     pub components: Option<BTreeMap<String, String>>,
 }
 
-/// How a page shows its components.
+/// The format of the components on a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     /// Spring Boot 2.2 and later: in `components`, at every depth; `details` are facts.
@@ -35,7 +35,7 @@ enum Shape {
 }
 
 impl Health {
-    /// Reads a health page. `None` when `body` is none: no JSON, or without a status.
+    /// Parses a health page. `None` when `body` is not one: no JSON, or without a status.
     pub fn read(body: &[u8]) -> Option<Self> {
         let Value::Object(page) = serde_json::from_slice(body).ok()? else { return None };
         let status = status(&page)?;
@@ -51,11 +51,11 @@ impl Health {
             return Some(Self { status, components: None });
         }
         found.sort_by_key(|(_, status)| status == "UP");
-        found.truncate(MOST_COMPONENTS);
+        found.truncate(MAX_COMPONENTS);
         Some(Self { status, components: Some(found.into_iter().collect()) })
     }
 
-    /// What it says, in words: the status, and the innermost components that are not UP.
+    /// A description: the status, and the innermost components that are not UP.
     pub fn in_words(&self) -> String {
         let status = self.status.as_deref().unwrap_or("a status of its own");
         let not_up = |(_, status): &(&String, &String)| *status != "UP";
@@ -65,31 +65,31 @@ impl Health {
         if innermost.is_empty() {
             return status.to_owned();
         }
-        let named = innermost.iter().take(NAMED).map(|(name, status)| format!("{name} is {status}"));
+        let named = innermost.iter().take(MAX_NAMED).map(|(name, status)| format!("{name} is {status}"));
         let named = named.collect::<Vec<_>>().join(", ");
-        match innermost.len().saturating_sub(NAMED) {
+        match innermost.len().saturating_sub(MAX_NAMED) {
             0 => format!("{status}: {named}"),
             more => format!("{status}: {named}, and {more} more"),
         }
     }
 }
 
-/// Whether the component `inner` is one within `outer`.
+/// Whether the component `inner` is nested in `outer`.
 fn is_within(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The statuses of Spring Boot itself. Any other is the application's own word, and a target's words are not shown.
+/// The statuses of Spring Boot itself. Any other is a word of the application, and words of a target are not shown.
 const KNOWN: [&str; 4] = ["UP", "DOWN", "OUT_OF_SERVICE", "UNKNOWN"];
 
-/// What stands for any other status of a component.
-const OWN: &str = "CUSTOM";
+/// The replacement for any other status of a component.
+const CUSTOM: &str = "CUSTOM";
 
 fn known(status: &str) -> Option<&'static str> {
     KNOWN.into_iter().find(|known| *known == status)
 }
 
-/// The status of a page or a component. Mappers of JSON other than Jackson write Spring's class as it is, with a code.
+/// The status of a page or a component. JSON mappers other than Jackson write Spring's class as an object with a code.
 fn status(of: &Map<String, Value>) -> Option<&str> {
     match of.get("status")? {
         Value::String(status) => Some(status),
@@ -104,15 +104,15 @@ fn collect(of: &Map<String, Value>, shape: Shape, outer: &str, depth: usize, fou
         Shape::Details => of.get("details").and_then(Value::as_object),
         Shape::Flat => Some(of),
     };
-    for (name, value) in inside.into_iter().flatten().filter(|_| depth < DEEPEST) {
+    for (name, value) in inside.into_iter().flatten().filter(|_| depth < MAX_DEPTH) {
         let Some(component) = value.as_object() else { continue };
         let Some(status) = status(component).filter(|status| is_word(status) && is_word(name)) else { continue };
-        // Of a status that is an object, as such mappers write it, only the word is one.
+        // The status of such a mapper is an object too, and not a component.
         if shape == Shape::Flat && name == "status" {
             continue;
         }
         let name = if outer.is_empty() { name.clone() } else { format!("{outer}/{name}") };
         collect(component, shape, &name, depth + 1, found);
-        found.push((name, known(status).unwrap_or(OWN).to_owned()));
+        found.push((name, known(status).unwrap_or(CUSTOM).to_owned()));
     }
 }

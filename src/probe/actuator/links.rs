@@ -1,4 +1,4 @@
-//! The list of links at the actuator's base path.
+//! Parses the list of links at the actuator's base path.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,18 +9,17 @@ use serde_json::Value;
 use super::is_word;
 use crate::probe::{Scheme, Target};
 
-/// How many links are kept.
-const MOST_LINKS: usize = 64;
-/// How long a path may be.
-const LONGEST_PATH: usize = 256;
+/// The most links that are kept.
+const MAX_LINKS: usize = 64;
+/// The longest path, in bytes.
+const MAX_PATH: usize = 256;
 
-/// The links of an actuator: what each is called, and its path. Only those at the origin that was asked, and none that
-/// has to be filled in.
+/// The links of an actuator by name, and their paths. Only links at the origin of the request, and no templates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links(pub BTreeMap<String, String>);
 
 impl Links {
-    /// Reads the list that `target` answered with. `None` when `body` is none.
+    /// Parses the list that `target` answered with. `None` when `body` is not one.
     pub fn read(body: &[u8], target: &Target) -> Option<Self> {
         let page: Value = serde_json::from_slice(body).ok()?;
         let listed = page.get("_links")?.as_object()?;
@@ -29,12 +28,11 @@ impl Links {
             let path = path(link.get("href")?.as_str()?, target)?;
             (!templated && is_word(rel)).then(|| (rel.clone(), path))
         };
-        Some(Self(listed.iter().filter_map(link).take(MOST_LINKS).collect()))
+        Some(Self(listed.iter().filter_map(link).take(MAX_LINKS).collect()))
     }
 }
 
-/// The path of `href` when it leads to the origin of `target`: without its query, and of characters that say nothing
-/// but a path.
+/// The path of `href`, if it leads to the origin of `target`: without its query, and only of plain path characters.
 fn path(href: &str, target: &Target) -> Option<String> {
     let uri: Uri = href.parse().ok()?;
     let same = match (uri.scheme_str(), uri.authority()) {
@@ -54,7 +52,7 @@ fn path(href: &str, target: &Target) -> Option<String> {
     };
     let path = uri.path();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte);
-    let plain = path.len() <= LONGEST_PATH && path.bytes().all(allowed) && !path.split('/').any(|part| part == "..");
+    let plain = path.len() <= MAX_PATH && path.bytes().all(allowed) && !path.split('/').any(|part| part == "..");
     (same && plain).then(|| path.to_owned())
 }
 

@@ -1,7 +1,7 @@
-//! The actuator of a Spring Boot application: what its health page and its list of links say.
+//! Reads the actuator of a Spring Boot application: its health page and its list of links.
 //!
-//! What comes from the far side is reduced to words that may be shown: names and statuses of letters, digits, `_` and
-//! `-`, and paths at the same origin. Everything else is dropped here.
+//! Text of the far side is reduced to words that may be shown: names and statuses of letters, digits, `_` and `-`, and
+//! paths at the same origin. Everything else is dropped here.
 
 mod health;
 mod links;
@@ -14,37 +14,37 @@ pub use links::Links;
 use super::{Failure, HttpOptions, Outcome, Prober, Request};
 use crate::api::{ErrorClass, Phase};
 
-/// How long a name or a word from the far side may be.
-const LONGEST_WORD: usize = 64;
+/// The longest name or status, in bytes.
+const MAX_WORD: usize = 64;
 
 /// Whether a name or a status may be shown: 1 to 64 letters, digits, `_` and `-`.
 fn is_word(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    (1..=LONGEST_WORD).contains(&text.len()) && text.bytes().all(allowed)
+    (1..=MAX_WORD).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-/// What one page of the actuator answered.
+/// The answer of one page of the actuator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer<T> {
-    /// How asking for it went; its body is not in it any more.
+    /// The outcome of the request, without the body.
     pub outcome: Outcome,
-    /// What it said, when it could be read.
+    /// The content of the page, if it could be parsed.
     pub said: Option<T>,
 }
 
 impl<T> Answer<T> {
-    /// The status of the answer, when there was one.
+    /// The HTTP status of the answer, if there was one.
     pub fn status(&self) -> Option<u16> {
         self.outcome.seen.http_status
     }
 
-    /// How it failed when it was not by its status.
+    /// The class of the failure, unless the failure is the HTTP status.
     pub fn error(&self) -> Option<ErrorClass> {
         let failure = self.outcome.result.as_ref().err()?;
         (failure.class != ErrorClass::HTTPStatus).then_some(failure.class)
     }
 
-    /// The status of the answer, or how there was none.
+    /// The HTTP status of the answer, or why there was none.
     ///
     /// # Errors
     /// The class of the failure, unless that is the status itself.
@@ -57,7 +57,7 @@ impl<T> Answer<T> {
     }
 }
 
-/// What an actuator answered.
+/// The answers of an actuator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The URL of its base path.
@@ -66,13 +66,13 @@ pub struct Reading {
     pub links: Answer<Links>,
     /// The health page.
     pub health: Answer<Health>,
-    /// The liveness group of the health page, when it was asked for.
+    /// The liveness group of the health page, if it was requested.
     pub liveness: Option<Answer<Health>>,
 }
 
-/// Reads the actuator under `base_path` (`/actuator`) of the target that `like` asks, with the same host, credentials
-/// and TLS, and none of its other demands: the list of links, the health page, and its liveness group when `liveness`
-/// says so. They are asked for side by side, so all of it takes no longer than one timeout.
+/// Reads the actuator under `base_path` (`/actuator`) at the target of `like`, with the same host, credentials and TLS,
+/// but without its other requirements: the list of links, the health page, and with `liveness` its liveness group. The
+/// requests run concurrently, so that all of them take no longer than one timeout.
 pub async fn read(prober: &Prober, like: &Request, base_path: &str, liveness: bool) -> Reading {
     let base_path = base_path.trim_end_matches('/');
     let root = if base_path.is_empty() { "/" } else { base_path };
@@ -94,7 +94,7 @@ pub async fn read(prober: &Prober, like: &Request, base_path: &str, liveness: bo
     }
 }
 
-/// The request for one page: of what `like` asks, only who is asked and who asks.
+/// The request for one page: the target and the credentials of `like`.
 fn request(like: &Request, path: &str) -> Request {
     let mut target = like.target.clone();
     path.clone_into(&mut target.path);
@@ -115,10 +115,10 @@ fn answer<T>(mut outcome: Outcome, read: impl FnOnce(&[u8]) -> Option<T>) -> Ans
 }
 
 impl Reading {
-    /// Whether the health page says that all is well: 200 with the status UP.
+    /// Whether the health page answers 200 with the status UP.
     ///
     /// # Errors
-    /// How asking for it failed; `HTTPStatus` with the components that are not UP, when it answered with another status
+    /// The failure of the request; `HTTPStatus` with the components that are not UP, when it answered with another status
     /// (503 for DOWN and OUT_OF_SERVICE); `Assertion` when it answered 200 and is no health page, or says anything but
     /// UP: Spring answers 200 with UNKNOWN, and with every status of an application's own.
     pub fn verdict(&self) -> Result<(), Failure> {
@@ -139,7 +139,7 @@ impl Reading {
                 failure
             }
         };
-        // The body of a health page holds what its components say of hosts and users: it is not for showing here.
+        // The body of a health page may contain details of hosts and users, so it is not shown.
         failure.detail = None;
         Err(failure)
     }

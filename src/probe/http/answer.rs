@@ -1,4 +1,4 @@
-//! Judging an answer: its status, where it leads, what its body says.
+//! Judges an answer: its status, its redirect, its body.
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
@@ -11,35 +11,35 @@ use crate::api::ErrorClass;
 use crate::probe::trace::ProbeTrace;
 use crate::probe::{Failure, MetricsOptions, Request, page};
 
-/// How much of an answer with the wrong status is read, to show it to a person.
-const GLANCE: usize = 4 << 10;
+/// How much of the body of an unexpected answer is read for the detail, in bytes.
+const DETAIL_BYTES: usize = 4 << 10;
 
 /// Judges the answer to a request for `path`.
 pub(super) async fn judge(
     request: &Request,
     path: &str,
     response: Response<Incoming>,
-    way: &mut ProbeTrace,
+    trace: &mut ProbeTrace,
 ) -> Result<Hop, Failure> {
-    way.enter_body();
+    trace.enter_body();
     let (head, body) = response.into_parts();
-    way.seen.http_status = Some(head.status.as_u16());
+    trace.seen.http_status = Some(head.status.as_u16());
     let expected = is_expected(request, head.status);
     if let Some(location) = location(head.status, &head.headers) {
-        way.seen.redirects_to_login |= redirect::is_login(location);
-        // A list that names this very status wants the redirect, not what is behind it.
+        trace.seen.redirects_to_login |= redirect::is_login(location);
+        // `expectedStatus` lists this status: the redirect itself is the expected answer.
         if request.http.follow_redirects && !expected {
-            return follow(request, path, head.status, location, way);
+            return follow(request, path, head.status, location, trace);
         }
     }
     let body = Answer { request, headers: &head.headers, body };
     if !expected {
-        return Err(body.unexpected(head.status, way).await);
+        return Err(body.unexpected(head.status, trace).await);
     }
     match &request.metrics {
         _ if is_head(request) => Ok(()),
-        Some(options) => body.page(options, way).await,
-        None => body.text(way).await,
+        Some(options) => body.page(options, trace).await,
+        None => body.text(trace).await,
     }
     .map(|()| Hop::Passed)
 }
@@ -53,7 +53,7 @@ fn is_expected(request: &Request, status: StatusCode) -> bool {
     }
 }
 
-/// Where it redirects to, if it does.
+/// The location of a redirect.
 fn location(status: StatusCode, headers: &HeaderMap) -> Option<&[u8]> {
     let redirects = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
     headers.get(header::LOCATION).filter(|_| redirects).map(|location| location.as_bytes())
@@ -64,7 +64,7 @@ fn follow(
     path: &str,
     status: StatusCode,
     location: &[u8],
-    way: &ProbeTrace,
+    trace: &ProbeTrace,
 ) -> Result<Hop, Failure> {
     match redirect::read(location, &request.target, path) {
         Location::Same(path) => Ok(Hop::Redirected(path)),
@@ -73,12 +73,12 @@ fn follow(
                 "status {} redirects to {what}; redirects are followed on the same host and port alone",
                 status.as_u16()
             );
-            Err(way.fails(ErrorClass::HTTPStatus, message).with_detail(location))
+            Err(trace.failure(ErrorClass::HTTPStatus, message).with_detail(location))
         }
     }
 }
 
-/// An answer that is no redirect to follow.
+/// An answer that is not followed further.
 struct Answer<'a> {
     request: &'a Request,
     headers: &'a HeaderMap,
@@ -86,33 +86,33 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// The page must be scrapeable.
-    async fn page(self, options: &MetricsOptions, way: &mut ProbeTrace) -> Result<(), Failure> {
+    /// Requires a page that Prometheus can scrape.
+    async fn page(self, options: &MetricsOptions, trace: &mut ProbeTrace) -> Result<(), Failure> {
         let content_type = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        way.page = Some(page::Reader::new(content_type, options)?);
-        body::read(self.request, self.headers, self.body, Sink::new(options.most_bytes, 0, way)).await.1?;
-        let Some(reader) = way.page.take() else { return Ok(()) };
+        trace.page = Some(page::Reader::new(content_type, options)?);
+        body::read(self.request, self.headers, self.body, Sink::new(options.most_bytes, 0, trace)).await.1?;
+        let Some(reader) = trace.page.take() else { return Ok(()) };
         let (page, result) = reader.finish();
-        way.seen.page = Some(page);
+        trace.seen.page = Some(page);
         result
     }
 
-    /// The body must be as asked for.
-    async fn text(self, way: &mut ProbeTrace) -> Result<(), Failure> {
+    /// Requires a body that matches the spec.
+    async fn text(self, trace: &mut ProbeTrace) -> Result<(), Failure> {
         let http = &self.request.http;
         let kept = if http.keep_body { http.most_kept } else { 0 };
         let asserts = http.body_matches.is_some() || http.body_not_matches.is_some();
         let wanted = if asserts { usize::try_from(http.most_body).unwrap_or(usize::MAX) } else { kept };
-        let sink = Sink::new(http.most_body, wanted, way);
+        let sink = Sink::new(http.most_body, wanted, trace);
         let (text, result) = body::read(self.request, self.headers, self.body, sink).await;
-        let judged = result.and_then(|()| matches(self.request, &text, way));
-        keep(self.request, text, way);
-        judged
+        let verdict = result.and_then(|()| matches(self.request, &text, trace));
+        keep(self.request, text, trace);
+        verdict
     }
 
-    /// The failure that a wrong status is. The body is read for what it may say all the same, and whatever becomes of
-    /// that, the status is the failure.
-    async fn unexpected(self, status: StatusCode, way: &mut ProbeTrace) -> Failure {
+    /// The failure of an unexpected status. The body is read for its detail; an error while reading it does not change the
+    /// failure.
+    async fn unexpected(self, status: StatusCode, trace: &mut ProbeTrace) -> Failure {
         let http = &self.request.http;
         let expected = match (&self.request.metrics, http.expected_status.as_slice()) {
             (Some(_), _) => "exactly 200".to_owned(),
@@ -120,15 +120,15 @@ impl Answer<'_> {
             (None, listed) => listed.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
         };
         let message = format!("the status is {}, expected {expected}", status.as_u16());
-        let failure = way.fails(ErrorClass::HTTPStatus, message);
+        let failure = trace.failure(ErrorClass::HTTPStatus, message);
         if is_head(self.request) {
             return failure;
         }
-        way.judged = Some(failure.clone());
-        let (most, kept) = if http.keep_body { (http.most_body, http.most_kept) } else { (GLANCE as u64, GLANCE) };
-        let (text, _) = body::read(self.request, self.headers, self.body, Sink::new(most, kept, way)).await;
+        trace.judged = Some(failure.clone());
+        let (limit, kept) = if http.keep_body { (http.most_body, http.most_kept) } else { (DETAIL_BYTES as u64, DETAIL_BYTES) };
+        let (text, _) = body::read(self.request, self.headers, self.body, Sink::new(limit, kept, trace)).await;
         let failure = if status == StatusCode::BAD_REQUEST && !self.request.target.scheme.is_tls() && wants_tls(&text) {
-            way.fails(
+            trace.failure(
                 ErrorClass::NotHTTP,
                 "the port speaks TLS, and was asked in plain HTTP (it answers 400 and says so)",
             )
@@ -136,39 +136,39 @@ impl Answer<'_> {
             failure
         };
         let failure = failure.with_detail(&text);
-        keep(self.request, text, way);
+        keep(self.request, text, trace);
         failure
     }
 }
 
-/// Whether a server says that its port is one for TLS, in the words of those that are common: Go, nginx, Tomcat (and so
+/// Whether the text is that of a common server that was asked in plain HTTP on a TLS port: Go, nginx, Tomcat (and so
 /// Spring Boot), Apache, Jetty.
 fn wants_tls(text: &[u8]) -> bool {
-    const SAYINGS: [&str; 4] = [
+    const MESSAGES: [&str; 4] = [
         "client sent an http request to an https server",
         "the plain http request was sent to https port",
         "this combination of host and port requires tls",
         "speaking plain http to an ssl-enabled server port",
     ];
     let text = String::from_utf8_lossy(text).to_ascii_lowercase();
-    SAYINGS.iter().any(|saying| text.contains(saying))
+    MESSAGES.iter().any(|message| text.contains(message))
 }
 
-fn keep(request: &Request, mut text: Vec<u8>, way: &mut ProbeTrace) {
+fn keep(request: &Request, mut text: Vec<u8>, trace: &mut ProbeTrace) {
     if request.http.keep_body {
         text.truncate(request.http.most_kept);
-        way.seen.body = Some(text);
+        trace.seen.body = Some(text);
     }
 }
 
-fn matches(request: &Request, text: &[u8], way: &ProbeTrace) -> Result<(), Failure> {
+fn matches(request: &Request, text: &[u8], trace: &ProbeTrace) -> Result<(), Failure> {
     let http = &request.http;
     if http.body_matches.as_ref().is_some_and(|must| !must.is_match(text)) {
-        return Err(way.fails(ErrorClass::Assertion, "the body does not match bodyMatches").with_detail(text));
+        return Err(trace.failure(ErrorClass::Assertion, "the body does not match bodyMatches").with_detail(text));
     }
     if let Some(found) = http.body_not_matches.as_ref().and_then(|must_not| must_not.find(text)) {
         let message = format!("the body matches bodyNotMatches, at byte {}", found.start());
-        return Err(way.fails(ErrorClass::Assertion, message).with_detail(found.as_bytes()));
+        return Err(trace.failure(ErrorClass::Assertion, message).with_detail(found.as_bytes()));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Reading a body, compressed or not, up to a limit that counts what it really is.
+//! Reads a body, compressed or not. The limit counts uncompressed bytes.
 
 use std::io::{self, Write};
 
@@ -12,38 +12,39 @@ use crate::api::ErrorClass;
 use crate::probe::trace::ProbeTrace;
 use crate::probe::{Failure, Request};
 
-/// Where the bytes of a body go, uncompressed.
+/// Receives the uncompressed bytes of a body.
 pub(super) struct Sink<'a> {
-    most: u64,
+    limit: u64,
     kept: usize,
     text: Vec<u8>,
-    way: &'a mut ProbeTrace,
+    trace: &'a mut ProbeTrace,
     failed: Option<Failure>,
 }
 
 impl<'a> Sink<'a> {
-    /// One that fails past `most` bytes and keeps the first `kept`; a page that is being read gets them all.
-    pub(super) fn new(most: u64, kept: usize, way: &'a mut ProbeTrace) -> Self {
-        Self { most, kept, text: Vec::new(), way, failed: None }
+    /// Creates a sink that fails beyond `limit` bytes and keeps the first `kept`. The reader of a metrics page gets all of
+    /// them.
+    pub(super) fn new(limit: u64, kept: usize, trace: &'a mut ProbeTrace) -> Self {
+        Self { limit, kept, text: Vec::new(), trace, failed: None }
     }
 
     fn too_large(&self) -> Failure {
-        self.way.fails(ErrorClass::BodyTooLarge, format!("the body is larger than {} bytes", self.most))
+        self.trace.failure(ErrorClass::BodyTooLarge, format!("the body is larger than {} bytes", self.limit))
     }
 }
 
 impl Write for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // The first failure is the news; a decoder that is asked to end may still hand on what it has.
+        // The first failure counts. A decoder that is finished may still write buffered bytes.
         if self.failed.is_some() {
             return Err(io::ErrorKind::Other.into());
         }
-        let left = self.most.saturating_sub(self.way.seen.body_bytes);
+        let left = self.limit.saturating_sub(self.trace.seen.body_bytes);
         let taken = &bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-        self.way.seen.body_bytes += taken.len() as u64;
+        self.trace.seen.body_bytes += taken.len() as u64;
         let wanted = self.kept.saturating_sub(self.text.len()).min(taken.len());
         self.text.extend_from_slice(&taken[..wanted]);
-        let fed = self.way.page.as_mut().map_or(Ok(()), |page| page.feed(taken));
+        let fed = self.trace.page.as_mut().map_or(Ok(()), |page| page.feed(taken));
         self.failed = match fed {
             Err(failure) => Some(failure),
             Ok(()) if taken.len() < bytes.len() => Some(self.too_large()),
@@ -59,14 +60,14 @@ impl Write for Sink<'_> {
 
 enum Coding<'a> {
     Plain(Sink<'a>),
-    /// With whether anything came: an empty body is no broken one.
+    /// The flag: whether any byte was received. An empty body is not a broken one.
     Gzip(Box<MultiGzDecoder<Sink<'a>>>, bool),
 }
 
 impl<'a> Coding<'a> {
     fn of(headers: &HeaderMap, sink: Sink<'a>) -> Self {
         let coding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |coding| coding.as_bytes());
-        // What is compressed in another way was not asked for, and is taken as it comes.
+        // Another compression was not requested; the bytes are taken as they are.
         if coding.trim_ascii().eq_ignore_ascii_case(b"gzip") {
             Self::Gzip(Box::new(MultiGzDecoder::new(sink)), false)
         } else {
@@ -100,15 +101,15 @@ impl<'a> Coding<'a> {
         }
     }
 
-    /// The failure of the sink, or else of the decoder.
+    /// The failure of the sink, or otherwise of the decoder.
     fn failure(&mut self, what: &str) -> Failure {
         let sink = self.sink();
         let message = format!("the body is said to be gzip and {what}");
-        sink.failed.clone().unwrap_or_else(|| sink.way.fails(ErrorClass::NotHTTP, message))
+        sink.failed.clone().unwrap_or_else(|| sink.trace.failure(ErrorClass::NotHTTP, message))
     }
 }
 
-/// Reads `body` into `sink`; what the sink kept, and whether it was all.
+/// Reads `body` into `sink`. Returns the kept bytes, and whether the body was read to its end.
 pub(super) async fn read(
     request: &Request,
     headers: &HeaderMap,
@@ -121,13 +122,13 @@ pub(super) async fn read(
 }
 
 async fn fill(request: &Request, mut body: Incoming, coding: &mut Coding<'_>) -> Result<(), Failure> {
-    // Compressed or not, it is at least as large as what is announced here (but for what gzip adds to nothing).
+    // Compressed or not, the body is at least as large as announced (except for the overhead of gzip on an empty body).
     let announced = body.size_hint().lower();
-    if matches!(coding, Coding::Plain(sink) if announced > sink.most) && coding.sink().kept == 0 {
+    if matches!(coding, Coding::Plain(sink) if announced > sink.limit) && coding.sink().kept == 0 {
         return Err(coding.sink().too_large());
     }
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| failure::in_the_body(&error, request, coding.sink().way))?;
+        let frame = frame.map_err(|error| failure::in_the_body(&error, request, coding.sink().trace))?;
         if let Some(bytes) = frame.data_ref() {
             coding.take(bytes)?;
         }

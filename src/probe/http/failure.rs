@@ -1,4 +1,4 @@
-//! What went wrong in HTTP, in the words of the closed set.
+//! Classifies errors of HTTP.
 
 use std::io::ErrorKind as Kind;
 
@@ -8,12 +8,12 @@ use crate::api::{ErrorClass, Phase};
 use crate::probe::trace::ProbeTrace;
 use crate::probe::{Failure, Request, tls};
 
-/// Fails before the head of an answer was read.
-pub(super) fn before_the_head(error: &Error, request: &Request, way: &mut ProbeTrace) -> Failure {
-    if let Some(failure) = of_tls(error, request, way) {
+/// The failure of an error before the head of an answer was read.
+pub(super) fn before_the_head(error: &Error, request: &Request, trace: &mut ProbeTrace) -> Failure {
+    if let Some(failure) = of_tls(error, request, trace) {
         return failure;
     }
-    let first = way.answer.as_ref().map(|answer| answer.first()).unwrap_or_default();
+    let first = trace.answer.as_ref().map(|answer| answer.first()).unwrap_or_default();
     if first.is_empty() {
         return Failure::new(
             ErrorClass::Reset,
@@ -21,7 +21,7 @@ pub(super) fn before_the_head(error: &Error, request: &Request, way: &mut ProbeT
             "the connection ended before any byte of an answer came",
         );
     }
-    way.enter_body();
+    trace.enter_body();
     if error.is_parse_too_large() {
         return Failure::new(ErrorClass::BodyTooLarge, Phase::Body, "the head of the answer exceeds the limit");
     }
@@ -34,29 +34,30 @@ pub(super) fn before_the_head(error: &Error, request: &Request, way: &mut ProbeT
     Failure::new(ErrorClass::NotHTTP, Phase::Body, message).with_detail(&first)
 }
 
-/// Fails in the body.
-pub(super) fn in_the_body(error: &Error, request: &Request, way: &ProbeTrace) -> Failure {
-    if let Some(failure) = of_tls(error, request, way) {
+/// The failure of an error in the body.
+pub(super) fn in_the_body(error: &Error, request: &Request, trace: &ProbeTrace) -> Failure {
+    if let Some(failure) = of_tls(error, request, trace) {
         return Failure { phase: Phase::Body, ..failure };
     }
-    let bytes = way.seen.body_bytes;
+    let bytes = trace.seen.body_bytes;
     let malformed = |error: &std::io::Error| matches!(error.kind(), Kind::InvalidData | Kind::InvalidInput);
     if tls::in_chain(error).is_some_and(|error| !malformed(error)) || error.is_incomplete_message() || error.is_closed()
     {
-        return way
-            .fails(ErrorClass::Reset, format!("the connection ended within the body, after {bytes} bytes of it"));
+        return trace
+            .failure(ErrorClass::Reset, format!("the connection ended within the body, after {bytes} bytes of it"));
     }
-    way.fails(ErrorClass::NotHTTP, format!("the body is no valid HTTP after {bytes} bytes of it"))
+    trace.failure(ErrorClass::NotHTTP, format!("the body is no valid HTTP after {bytes} bytes of it"))
 }
 
-/// TLS 1.3 tells of a missing client certificate only when the first answer is read: that is its handshake still.
-fn of_tls(error: &Error, request: &Request, way: &ProbeTrace) -> Option<Failure> {
+/// The failure of TLS, if the error is one. TLS 1.3 reports a missing client certificate only when the first answer is
+/// read; that still belongs to the handshake.
+fn of_tls(error: &Error, request: &Request, trace: &ProbeTrace) -> Option<Failure> {
     if !request.target.scheme.is_tls() {
         return None;
     }
-    let told = tls::in_chain::<rustls::Error>(error).is_some();
-    let nothing = way.answer.as_ref().is_none_or(|answer| answer.received() == 0);
-    // Or it just ends the connection: its alert may be lost in the reset.
-    let ended = way.seen.client_certificate_wanted && nothing;
-    (told || ended).then(|| tls::failure(error, way, &request.target.host))
+    let has_tls_error = tls::in_chain::<rustls::Error>(error).is_some();
+    let nothing = trace.answer.as_ref().is_none_or(|answer| answer.total() == 0);
+    // Or the server just ends the connection: its alert may be lost in the reset.
+    let ended = trace.seen.client_certificate_wanted && nothing;
+    (has_tls_error || ended).then(|| tls::failure(error, trace, &request.target.host))
 }

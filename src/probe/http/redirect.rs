@@ -1,19 +1,19 @@
-//! Where a redirect leads, and whether it is followed.
+//! Resolves the location of a redirect, and decides whether it is followed.
 
 use hyper::Uri;
 
 use crate::probe::{Target, literal};
 
-/// What a `Location` says.
+/// The destination of a redirect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Location {
     /// The same host and port, at this path and query.
     Same(String),
-    /// Somewhere that is not followed, in our own words.
+    /// A destination that is not followed, described without a word of the far side.
     Elsewhere(&'static str),
 }
 
-/// Reads `location`, given in an answer to a request for `path` of `target` (RFC 3986, section 5.2).
+/// Resolves `location` from the answer to a request for `path` of `target` (RFC 3986, section 5.2).
 pub(super) fn read(location: &[u8], target: &Target, path: &str) -> Location {
     let Ok(location) = std::str::from_utf8(location) else { return Location::Elsewhere("something that is no URL") };
     let location = location.split('#').next().unwrap_or_default().trim();
@@ -27,7 +27,7 @@ pub(super) fn read(location: &[u8], target: &Target, path: &str) -> Location {
     }
 }
 
-/// Whether it begins with a scheme: a letter, then letters, digits, `+`, `-`, `.`, then a colon.
+/// Whether `location` begins with a scheme: a letter, then letters, digits, `+`, `-`, `.`, then a colon.
 fn has_scheme(location: &str) -> bool {
     let Some((scheme, _)) = location.split_once(':') else { return false };
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -77,7 +77,7 @@ fn relative(location: &str, path: &str) -> Location {
     Location::Same(query.map_or(bare.clone(), |query| format!("{bare}?{query}")))
 }
 
-/// RFC 3986, section 5.2.4.
+/// Removes dot segments (RFC 3986, section 5.2.4).
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut parts = path.split('/').skip(1).peekable();
@@ -98,7 +98,7 @@ fn without_dots(path: &str) -> String {
     format!("/{}", kept.join("/"))
 }
 
-/// Whether a location looks like a page to log in at: a word of its path, or of its host, says so.
+/// Whether a location looks like a login page, by a word of its path or host.
 pub(super) fn is_login(location: &[u8]) -> bool {
     const WORDS: [&str; 14] = [
         "login",

@@ -1,4 +1,4 @@
-//! Which format a page is in: what its content type says, and nothing else.
+//! Derives the format of a page from its content type alone.
 
 use crate::api::{ErrorClass, Phase};
 use crate::probe::Failure;
@@ -14,8 +14,9 @@ pub(super) enum Format {
     OpenMetrics,
 }
 
-/// Content types that may be named to everybody, because the words are ours: the usual ones of pages that are none.
-const USUAL: [&str; 8] = [
+/// Common content types of answers that are no metrics pages. They may be named in a message: the message then contains a
+/// known word instead of one that the far side sent.
+const COMMON: [&str; 8] = [
     "text/html",
     "application/json",
     "application/vnd.google.protobuf",
@@ -26,12 +27,12 @@ const USUAL: [&str; 8] = [
     "application/xhtml+xml",
 ];
 
-/// The format that `content_type` names, read as Prometheus 3 does: the media type must be one of two, its parameters
-/// must be well-formed, and their values do not matter.
+/// The format of `content_type`, parsed as Prometheus 3 does: the media type must be one of two, its parameters must be
+/// well-formed, and their values do not matter.
 ///
 /// # Errors
-/// `ContentType` when there is none (Prometheus 2 took that for the text format, Prometheus 3 refuses it), when it
-/// cannot be parsed, or when it is another one. Protobuf is another one: it was not asked for.
+/// `ContentType` when it is missing (Prometheus 2 reads such a page as the text format, Prometheus 3 refuses it), cannot be
+/// parsed, or is another type. Protobuf is another type: it was not requested.
 pub(super) fn format(content_type: Option<&str>) -> Result<Format, Failure> {
     let given = content_type.unwrap_or_default();
     if given.is_empty() {
@@ -47,7 +48,7 @@ pub(super) fn format(content_type: Option<&str>) -> Result<Format, Failure> {
         "text/plain" => Ok(Format::Text),
         "application/openmetrics-text" => Ok(Format::OpenMetrics),
         other => {
-            let named = USUAL.iter().find(|usual| **usual == other).map(|usual| format!("the content type is {usual}"));
+            let named = COMMON.iter().find(|common| **common == other).map(|common| format!("the content type is {common}"));
             let named = named.unwrap_or_else(|| "the content type is another one".to_owned());
             let message = format!("{named}: a metrics page is text/plain or application/openmetrics-text");
             Err(failure(message, Some(given)))
@@ -61,7 +62,7 @@ fn failure(message: String, given: Option<&str>) -> Failure {
 }
 
 /// Whether the media type is `type/subtype` and every parameter has a name of its own and a value (RFC 9110, 8.3.1, as
-/// Go's `mime.ParseMediaType` reads it). Semicolons at the end are no parameter.
+/// Go's `mime.ParseMediaType` parses it). Semicolons at the end are not parameters.
 fn is_well_formed(given: &str, media: &str) -> bool {
     let mut parts = media.splitn(2, '/');
     if !parts.next().is_some_and(is_token) || !parts.next().is_none_or(is_token) {
@@ -85,7 +86,7 @@ fn is_well_formed(given: &str, media: &str) -> bool {
     }
 }
 
-/// One `name=value`, and what follows it.
+/// Parses one `name=value`. Returns the name and the rest.
 fn parameter(text: &str) -> Option<(String, &str)> {
     let (name, behind) = text.split_at(text.find(|c| !is_token_char(c))?);
     let value = behind.trim_start().strip_prefix('=')?.trim_start();
@@ -96,7 +97,7 @@ fn parameter(text: &str) -> Option<(String, &str)> {
     (!name.is_empty() && end > 0).then(|| (name.to_ascii_lowercase(), &value[end..]))
 }
 
-/// Just behind the closing quote.
+/// The position after the closing quote.
 fn end_of_quoted(text: &str) -> Option<usize> {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! A line, and how far it was read.
+//! A position in a line, and the parsing of basic tokens.
 
 use std::ops::Range;
 
@@ -6,32 +6,32 @@ use memchr::memchr2;
 
 use super::fault::{Fault, Stop};
 
-/// A line without its line feed, and how far it was read.
+/// A line without its line feed, and the position of the parser.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
-    /// The line.
+    /// The bytes of the line.
     pub(super) line: &'a [u8],
-    /// The byte that is read next.
+    /// The index of the next byte.
     pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    /// At the beginning of `line`.
+    /// Starts at the beginning of `line`.
     pub(super) const fn new(line: &'a [u8]) -> Self {
         Self { line, at: 0 }
     }
 
-    /// The byte that is read next; `None` at the end.
+    /// The next byte; `None` at the end.
     pub(super) fn peek(&self) -> Option<u8> {
         self.line.get(self.at).copied()
     }
 
-    /// What was not read yet.
+    /// The bytes that were not read yet.
     pub(super) fn rest(&self) -> &'a [u8] {
         &self.line[self.at..]
     }
 
-    /// Whether all was read.
+    /// Whether the whole line was read.
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.line.len()
     }
@@ -50,7 +50,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads as long as `belongs` says so.
+    /// Reads the bytes for which `belongs` is true.
     pub(super) fn word(&mut self, belongs: impl Fn(u8) -> bool) -> Range<usize> {
         let from = self.at;
         let length = self.rest().iter().position(|byte| !belongs(*byte));
@@ -58,21 +58,21 @@ impl<'a> Cursor<'a> {
         from..self.at
     }
 
-    /// Reads the name of a metric; it must have been seen that one begins here.
+    /// Reads the name of a metric. The caller has checked that one begins here.
     pub(super) fn metric_name(&mut self) -> Range<usize> {
         self.word(|byte| begins_name(byte) || byte.is_ascii_digit())
     }
 
-    /// Broken here.
+    /// A fault at the current position.
     pub(super) const fn broken(&self, fault: Fault) -> Stop {
         Stop::Broken(fault, self.at)
     }
 
-    /// Reads a text in double quotes and gives where it stands, without them and with its escapes. A backslash takes
-    /// the next byte with it, whatever that is but a line feed.
+    /// Reads a text in double quotes. Returns its range, without the quotes and with its escapes. A backslash escapes any
+    /// next byte except a line feed.
     ///
     /// # Errors
-    /// When it is not closed: [`Stop::Open`] where line feeds may stand in it, as Prometheus' text format has it.
+    /// The text is not closed: [`Stop::Open`] where it may contain line feeds, as in the text format of Prometheus.
     pub(super) fn quoted(&mut self, line_feeds: bool, nuls: bool) -> Result<Range<usize>, Stop> {
         let open = self.at;
         let broken = Err(Stop::Broken(Fault::OpenQuote, open));
@@ -101,17 +101,17 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Whether the name of a metric may begin with it.
+/// Whether the name of a metric may begin with `byte`.
 pub(super) const fn begins_name(byte: u8) -> bool {
     byte == b':' || begins_label(byte)
 }
 
-/// Whether the name of a label may begin with it.
+/// Whether the name of a label may begin with `byte`.
 pub(super) const fn begins_label(byte: u8) -> bool {
     byte == b'_' || byte.is_ascii_alphabetic()
 }
 
-/// Where `text` stops to be UTF-8, if it does.
+/// The position of the first byte of `text` that is not UTF-8.
 pub(super) fn not_utf8(text: &[u8]) -> Option<usize> {
     std::str::from_utf8(text).err().map(|error| error.valid_up_to())
 }

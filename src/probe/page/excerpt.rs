@@ -1,27 +1,27 @@
-//! A line that the far side sent, made fit for a terminal.
+//! Escapes a line of the far side for a terminal.
 
 use crate::probe::Failure;
 
-/// How long an excerpt is at most, in characters.
-const LONGEST: usize = Failure::LONGEST_DETAIL;
-/// How much of a long line stands before the byte that matters.
+/// The longest excerpt, in characters.
+const MAX_EXCERPT: usize = Failure::MAX_DETAIL;
+/// The part of a long line before the relevant byte, in bytes.
 const BEFORE: usize = 160;
 
-/// `line` as it may be printed: control characters, and bytes that are no UTF-8, are escaped; of a long line the
-/// surroundings of the byte `at` are kept. At most 512 characters.
+/// Escapes control characters and bytes that are not UTF-8 in `line`. Of a long line the surroundings of the byte `at` are
+/// kept. At most 512 characters.
 pub(super) fn excerpt(line: &[u8], at: usize) -> String {
-    let mut begin = if line.len() <= LONGEST / 2 { 0 } else { at.min(line.len()).saturating_sub(BEFORE) };
+    let mut begin = if line.len() <= MAX_EXCERPT / 2 { 0 } else { at.min(line.len()).saturating_sub(BEFORE) };
     // Not in the middle of a character.
     while begin > 0 && line.get(begin).is_some_and(|byte| byte & 0xC0 == 0x80) {
         begin -= 1;
     }
     let mut text = String::new();
-    let mut left = LONGEST - 1;
+    let mut left = MAX_EXCERPT - 1;
     if begin > 0 {
         text.push('…');
         left -= 1;
     }
-    // An escaped byte is longer than itself: no more than `left` of them can ever be needed.
+    // An escaped byte is longer than itself: no more than `left` characters are needed.
     let end = line.len().min(begin + 4 * left);
     for escaped in printable(&line[begin..end]) {
         let length = escaped.chars().count();
@@ -38,8 +38,8 @@ pub(super) fn excerpt(line: &[u8], at: usize) -> String {
     text
 }
 
-/// The characters of `bytes`, each as it may be printed. Quotes and backslashes stay as they are: a line full of
-/// backslashes that were not sent helps nobody.
+/// The characters of `bytes`, each escaped where needed. Quotes and backslashes are not escaped: backslashes that were not
+/// sent would only confuse.
 fn printable(bytes: &[u8]) -> impl Iterator<Item = String> {
     bytes.utf8_chunks().flat_map(|chunk| {
         let valid = chunk.valid().chars().map(|c| match c {

@@ -1,23 +1,23 @@
-//! What can be wrong with a page, in words of ours: no byte of the page is in them.
+//! The faults of a page. Their messages contain no byte of the page.
 
-/// Where and why reading a line stopped.
+/// Why parsing a line stopped, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// The line is broken at this byte, counted from its beginning.
     Broken(Fault, usize),
-    /// The line ends inside a quoted text that may go on in the next one; its quote stands at this byte.
+    /// The line ends inside a quoted text that may continue in the next one; its quote is at this byte.
     Open(usize),
 }
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident => $words:literal),+ $(,)?) => {
-        /// What is wrong with a line, or with the end of the page.
+        /// A fault of a line, or of the end of the page.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Fault { $($(#[$doc])* $name),+ }
 
         impl Fault {
-            /// Says it, to be read behind "line 3, byte 17: ".
-            pub(super) const fn words(self) -> &'static str {
+            /// The message, to follow "line 3, byte 17: ".
+            pub(super) const fn message(self) -> &'static str {
                 match self { $(Self::$name => $words),+ }
             }
         }
@@ -31,7 +31,7 @@ faults! {
     Json => "what begins like this is JSON, and no metrics page",
     /// Neither a name nor a comment.
     NoName => "a line must begin with the name of a metric",
-    /// Prometheus 2 refuses such a line, Prometheus 3 would take the blank for a part of the name.
+    /// Prometheus 2 refuses such a line, Prometheus 3 makes the blank a part of the name.
     LeadingBlank => "a blank stands before the name of the metric",
     /// An empty line where OpenMetrics allows none.
     BlankLine => "OpenMetrics allows no empty line",
@@ -39,16 +39,16 @@ faults! {
     Comment => "OpenMetrics knows no comments but HELP, TYPE, UNIT and EOF, each behind one hash and one blank",
     /// HELP, TYPE or UNIT of nothing.
     MetadataName => "the name of a metric must follow HELP, TYPE or UNIT",
-    /// HELP, TYPE or UNIT without anything behind the name.
+    /// HELP, TYPE or UNIT without text after the name.
     MetadataText => "a blank and a text must follow the name of the metric",
     /// A type that the format does not have.
     UnknownType => "the type of the metric is none that this format has",
-    /// OpenMetrics wants a unit to be the end of the name.
+    /// OpenMetrics requires the name to end with the unit.
     Unit => "the name of the metric does not end with an underscore and its unit",
-    /// Bytes that are no UTF-8.
+    /// Bytes that are not UTF-8.
     NotUtf8 => "a text is not valid UTF-8",
-    /// A NUL where none may stand. Prometheus takes one at the beginning of a line for the end of the page, without a
-    /// word; we rather say it.
+    /// A NUL where none is allowed. Prometheus silently takes one at the beginning of a line as the end of the page; this
+    /// parser reports it.
     Nul => "a NUL byte stands in the line",
     /// CR LF.
     CarriageReturn => "the line ends with a carriage return: lines must end with a line feed alone",
@@ -68,30 +68,30 @@ faults! {
     Comma => "a comma or a closing brace must follow a label",
     /// A quote that is not closed.
     OpenQuote => "a quoted text is not closed",
-    /// The same where a later line closes it, and the line is broken behind that.
+    /// The same where a later line closes the quote and has a fault after it.
     LineFeed => "a quoted text is not closed in its line",
     /// A brace that is not closed.
     OpenBrace => "the line ends inside the labels",
-    /// A label that is there twice.
+    /// A duplicate label.
     DuplicateLabel => "a label is there twice",
     /// A sample without a value.
     NoValue => "the value of the sample is missing",
-    /// A value that is no number.
+    /// A value that is not a number.
     Value => "the value of the sample is no number",
     /// A number that no double can hold.
     Range => "a number is out of range",
-    /// What follows the value is no timestamp.
+    /// The text after the value is not a timestamp.
     Timestamp => "what follows the value is no timestamp",
-    /// Something follows where the line must end.
+    /// Text after the end of the sample.
     Trailing => "something follows where the line must end",
     /// An exemplar without a value.
     ExemplarValue => "the value of the exemplar is missing or no number",
     /// An exemplar whose timestamp is none.
     ExemplarTimestamp => "what follows the value of the exemplar is no timestamp",
-    /// A line longer than what is held.
+    /// A line longer than the limit.
     LineTooLong => "longer than 256 KiB",
-    /// OpenMetrics that ends without saying so.
+    /// OpenMetrics without `# EOF` at its end.
     NoEof => "the page ends without `# EOF`: it is cut off, or not OpenMetrics",
-    /// OpenMetrics that goes on behind its end.
+    /// OpenMetrics with text after `# EOF`.
     AfterEof => "something follows `# EOF`",
 }

@@ -1,4 +1,4 @@
-//! What stands between braces: labels, and the name of the metric when it is quoted.
+//! Parses labels, and the name of the metric where it is quoted inside the braces.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -6,18 +6,18 @@ use std::ops::Range;
 use super::cursor::{Cursor, begins_label, not_utf8};
 use super::fault::{Fault, Stop};
 
-/// Whose labels they are: the formats differ in blanks, commas and line feeds.
+/// The dialect of labels: the formats differ in blanks, commas and line feeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Of {
-    /// Of a sample of the text format: blanks and missing commas are allowed, and quotes may hold line feeds.
+pub(super) enum Dialect {
+    /// A sample of the text format: blanks and missing commas are allowed, and quoted texts may contain line feeds.
     Text,
-    /// Of a sample of OpenMetrics: no blanks, and line feeds in quoted names alone.
+    /// A sample of OpenMetrics: no blanks, and line feeds only in quoted names.
     OpenMetrics,
-    /// Of an exemplar.
+    /// An exemplar.
     Exemplar,
 }
 
-impl Of {
+impl Dialect {
     fn skip_blanks(self, cursor: &mut Cursor<'_>) {
         if self == Self::Text {
             cursor.skip_blanks();
@@ -25,15 +25,15 @@ impl Of {
     }
 }
 
-/// The names of one sample's labels: kept from line to line, because it is filled for each.
+/// The label names of one sample. Reused from line to line to avoid an allocation for each.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<Range<usize>>);
+pub(super) struct LabelNames(Vec<Range<usize>>);
 
-/// Up to so many names are compared each with each.
+/// Up to this many names are compared pairwise; more are sorted.
 const FEW: usize = 16;
 
-impl Names {
-    /// Where a name is there for the second time.
+impl LabelNames {
+    /// The position of the first duplicate name.
     fn duplicate(&mut self, line: &[u8]) -> Option<usize> {
         let names = &mut self.0;
         if names.len() <= FEW {
@@ -48,12 +48,12 @@ impl Names {
     }
 }
 
-/// Compares two names by what they mean, escapes resolved.
+/// Compares two names with their escapes resolved.
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
     if a.contains(&b'\\') || b.contains(&b'\\') { unescaped(a).cmp(unescaped(b)) } else { a.cmp(b) }
 }
 
-/// The bytes that an escaped text means. What is behind a backslash and no escape stays as it is, backslash included.
+/// Resolves the escapes of a text. A backslash before any other byte is kept, with that byte.
 pub(super) fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -68,30 +68,30 @@ pub(super) fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Reads labels up to the closing brace; the opening one was read. `name` is the metric's, when it stood before the
-/// brace. Gives the name, if there is one.
+/// Reads labels up to the closing brace; the opening one was read. `name` is the metric's, if it is before the brace.
+/// Returns the name of the metric, if there is one.
 ///
 /// # Errors
-/// Where and how they are broken.
+/// The fault and its position.
 pub(super) fn read(
     cursor: &mut Cursor<'_>,
-    of: Of,
+    dialect: Dialect,
     mut name: Option<Range<usize>>,
-    names: &mut Names,
+    names: &mut LabelNames,
 ) -> Result<Option<Range<usize>>, Stop> {
     names.0.clear();
     let mut meta = None;
     loop {
-        of.skip_blanks(cursor);
+        dialect.skip_blanks(cursor);
         if cursor.take(b'}') {
             break;
         }
         let begin = cursor.at;
-        let (label, is_quoted) = label_name(cursor, of)?;
-        of.skip_blanks(cursor);
+        let (label, is_quoted) = label_name(cursor, dialect)?;
+        dialect.skip_blanks(cursor);
         match cursor.peek() {
             Some(b'=') => cursor.at += 1,
-            Some(b',' | b'}') if is_quoted && of != Of::Exemplar => {
+            Some(b',' | b'}') if is_quoted && dialect != Dialect::Exemplar => {
                 if name.is_some() {
                     return Err(Stop::Broken(Fault::TwoNames, begin));
                 }
@@ -102,29 +102,29 @@ pub(super) fn read(
             Some(_) => return Err(cursor.broken(Fault::Equal)),
             None => return Err(cursor.broken(Fault::OpenBrace)),
         }
-        of.skip_blanks(cursor);
-        let is_empty = label_value(cursor, of)?;
-        // Prometheus drops a label without a value before it looks for a second one.
+        dialect.skip_blanks(cursor);
+        let is_empty = label_value(cursor, dialect)?;
+        // Prometheus drops a label with an empty value before it checks for duplicates.
         if !is_empty {
             if &cursor.line[label.clone()] == b"__name__" {
                 meta = meta.or(Some(label.start));
             }
             names.0.push(label);
         }
-        of.skip_blanks(cursor);
-        if !cursor.take(b',') && of != Of::Text && cursor.peek() != Some(b'}') {
+        dialect.skip_blanks(cursor);
+        if !cursor.take(b',') && dialect != Dialect::Text && cursor.peek() != Some(b'}') {
             return Err(cursor.broken(Fault::Comma));
         }
     }
-    let second = if of == Of::Exemplar { None } else { names.duplicate(cursor.line).or(name.as_ref().and(meta)) };
+    let second = if dialect == Dialect::Exemplar { None } else { names.duplicate(cursor.line).or(name.as_ref().and(meta)) };
     second.map_or(Ok(name), |at| Err(Stop::Broken(Fault::DuplicateLabel, at)))
 }
 
-/// Reads the name of a label, or a quoted name of the metric: where it stands, and whether it is quoted.
-fn label_name(cursor: &mut Cursor<'_>, of: Of) -> Result<(Range<usize>, bool), Stop> {
+/// Reads the name of a label, or a quoted name of the metric. Returns its range, and whether it is quoted.
+fn label_name(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<(Range<usize>, bool), Stop> {
     match cursor.peek() {
         Some(b'"') => {
-            let name = cursor.quoted(of != Of::Exemplar, false)?;
+            let name = cursor.quoted(dialect != Dialect::Exemplar, false)?;
             let text = &cursor.line[name.clone()];
             match not_utf8(text) {
                 Some(at) => Err(Stop::Broken(Fault::NotUtf8, name.start + at)),
@@ -140,11 +140,11 @@ fn label_name(cursor: &mut Cursor<'_>, of: Of) -> Result<(Range<usize>, bool), S
     }
 }
 
-/// Reads the value of a label, and says whether it is empty.
-fn label_value(cursor: &mut Cursor<'_>, of: Of) -> Result<bool, Stop> {
+/// Reads the value of a label. Returns whether it is empty.
+fn label_value(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<bool, Stop> {
     match cursor.peek() {
         Some(b'"') => {
-            let value = cursor.quoted(of == Of::Text, of != Of::Exemplar)?;
+            let value = cursor.quoted(dialect == Dialect::Text, dialect != Dialect::Exemplar)?;
             match not_utf8(&cursor.line[value.clone()]) {
                 Some(at) => Err(Stop::Broken(Fault::NotUtf8, value.start + at)),
                 None => Ok(value.is_empty()),

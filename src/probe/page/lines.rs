@@ -1,44 +1,44 @@
-//! Cuts chunks into lines, and holds the one that is not complete.
+//! Splits chunks into lines, and holds the incomplete one.
 
 use memchr::memchr;
 
-use super::LONGEST_LINE;
+use super::MAX_LINE;
 use crate::probe::Failure;
 
 /// One line of the page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
-    /// Its bytes, without the line feed at its end; a quoted text in it may hold some.
+    /// Its bytes, without the line feed at its end. A quoted text in it may contain line feeds.
     pub(super) bytes: &'a [u8],
     /// Its number, from 1.
     pub(super) number: u64,
-    /// Where it begins in the page, from 0.
+    /// The offset of its first byte in the page, from 0.
     pub(super) offset: u64,
-    /// A quoted text in it goes on behind a line feed; the first such text begins here.
+    /// The position of the first quoted text that continues after a line feed.
     pub(super) quote: Option<usize>,
-    /// It is longer than [`LONGEST_LINE`]; these are its first bytes.
+    /// The line is longer than [`MAX_LINE`], and these are its first bytes.
     pub(super) is_cut: bool,
 }
 
 /// The lines of a page.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// Lines that were read.
+    /// The number of lines that were read.
     read: u64,
-    /// Where the next one begins.
+    /// The offset of the next line in the page.
     offset: u64,
-    /// What came of it.
+    /// The received bytes of the next line.
     pending: Vec<u8>,
-    /// It goes on behind its first line feed: where the quoted text begins, and how far its quotes were followed.
+    /// The next line continues after a line feed: the position of the quoted text, and the state of its quotes.
     quotes: Option<(usize, Quotes)>,
 }
 
 impl Lines {
-    /// Gives every line that `chunk` completes to `read`, which says where in it a quoted text begins that goes on
-    /// behind its line feed, if one does.
+    /// Passes every line that `chunk` completes to `read`, which returns the position of a quoted text that continues after
+    /// the line feed, if there is one.
     ///
     /// # Errors
-    /// What `read` says; it is asked no more then.
+    /// The first error of `read`, which is not called again.
     pub(super) fn feed(
         &mut self,
         mut chunk: &[u8],
@@ -56,18 +56,18 @@ impl Lines {
         Ok(())
     }
 
-    /// Takes a part of a line, `ends` when it is its last one.
+    /// Takes a part of a line; `ends` marks its last part.
     fn take(
         &mut self,
         part: &[u8],
         ends: bool,
         read: &mut impl FnMut(Line<'_>) -> Result<Option<usize>, Failure>,
     ) -> Result<(), Failure> {
-        let fits = self.pending.len() + part.len() <= LONGEST_LINE;
-        // Most lines lie within one chunk and need no copy.
+        let fits = self.pending.len() + part.len() <= MAX_LINE;
+        // Most lines are within one chunk and need no copy.
         let in_place = self.pending.is_empty() && ends && fits;
         if !in_place {
-            let room = LONGEST_LINE - self.pending.len().min(LONGEST_LINE);
+            let room = MAX_LINE - self.pending.len().min(MAX_LINE);
             self.pending.extend_from_slice(&part[..part.len().min(room)]);
         }
         if fits && !ends {
@@ -91,16 +91,16 @@ impl Lines {
         Ok(())
     }
 
-    /// How many bytes are set aside for a line that is not complete.
+    /// The capacity for an incomplete line, in bytes.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.pending.capacity()
     }
 
-    /// The page has ended: gives the last line to `read` when it has no line feed, and the empty line behind the end.
+    /// Ends the page. Passes the last line to `read` if it has no line feed. Returns the empty line after the end.
     ///
     /// # Errors
-    /// What `read` says.
+    /// The error of `read`.
     pub(super) fn finish(
         &mut self,
         read: impl FnOnce(Line<'_>) -> Result<(), Failure>,
@@ -115,19 +115,19 @@ impl Lines {
     }
 }
 
-/// Follows the quotes of a line, to tell the line feed that ends it from those in quoted texts. Each byte is looked at
-/// once, however often the line goes on: a page made to be slow is not.
+/// Tracks the quotes of a line, to distinguish the line feed that ends it from those in quoted texts. Each byte is
+/// examined once, however often the line continues, so a malicious page cannot make this slow.
 #[derive(Debug, Default)]
 struct Quotes {
     is_open: bool,
     is_escaped: bool,
-    /// It is metadata: only the name can be quoted, and quotes behind it mean nothing.
+    /// The line is metadata: only the name can be quoted, and later quotes have no meaning.
     is_metadata: bool,
     is_over: bool,
 }
 
 impl Quotes {
-    /// Follows what there is of a line that goes on.
+    /// Tracks the quotes in the first part of a line.
     fn follow(begun: &[u8]) -> Self {
         let is_metadata = begun.trim_ascii_start().first() == Some(&b'#');
         let mut quotes = Self { is_metadata, ..Self::default() };
@@ -137,7 +137,7 @@ impl Quotes {
         quotes
     }
 
-    /// Where in `chunk` the line feed is that ends the line.
+    /// The position in `chunk` of the line feed that ends the line.
     fn find_end(&mut self, chunk: &[u8]) -> Option<usize> {
         chunk.iter().position(|byte| {
             self.step(*byte);

@@ -1,14 +1,14 @@
-//! Numbers as Go's `strconv.ParseFloat` reads them, without hexadecimal ones and underscores: what Prometheus takes.
+//! Parses numbers as Prometheus does: as Go's `strconv.ParseFloat`, without hexadecimal numbers and underscores.
 
 use super::fault::Fault;
 
-/// Below so many digits, and an exponent of at most two, a number cannot leave the range of a double (1.8e308).
+/// A number with at most this many digits, and an exponent of at most two, is within the range of a double (1.8e308).
 const HARMLESS_DIGITS: usize = 200;
 
 /// Whether `text` is a number. `Inf` and `Infinity` in any case, with or without a sign, and `NaN` without one are.
 ///
 /// # Errors
-/// [`Fault::Value`] when it is none; [`Fault::Range`] when a double cannot hold it.
+/// [`Fault::Value`] when it is not a number; [`Fault::Range`] when a double cannot hold it.
 pub(super) fn check(text: &[u8]) -> Result<(), Fault> {
     let unsigned = unsigned(text);
     if is_infinite(text) || unsigned.len() == text.len() && text.eq_ignore_ascii_case(b"nan") {

@@ -1,22 +1,22 @@
-//! OpenMetrics 1.0 as text, one line.
+//! Parses one line of OpenMetrics 1.0.
 
 use super::cursor::{Cursor, begins_name, not_utf8};
 use super::fault::{Fault, Stop};
-use super::labels::{self, Names, Of};
+use super::labels::{self, LabelNames, Dialect};
 use super::{Entry, name_of, number};
 
-/// What the last line must be.
+/// The last line of a page.
 pub(super) const EOF: &[u8] = b"# EOF";
 
-/// The types that the format has.
+/// The metric types of the format.
 const TYPES: [&[u8]; 8] =
     [b"counter", b"gauge", b"histogram", b"gaugehistogram", b"summary", b"info", b"stateset", b"unknown"];
 
 /// Reads one line, without its line feed.
 ///
 /// # Errors
-/// Where and how it is broken, or that a quoted name in it goes on in the next line.
-pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut Names) -> Result<Entry<'a>, Stop> {
+/// The fault and its position, or a quoted name that continues in the next line.
+pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut LabelNames) -> Result<Entry<'a>, Stop> {
     let name = match cursor.peek() {
         None => return Err(cursor.broken(Fault::BlankLine)),
         Some(b'#') => return comment(cursor),
@@ -26,7 +26,7 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut Names) -> Result<Ent
         Some(byte) if !begins_name(byte) => return Err(cursor.broken(Fault::NoName)),
         Some(_) => Some(cursor.metric_name()),
     };
-    let name = if cursor.take(b'{') { labels::read(cursor, Of::OpenMetrics, name, names)? } else { name };
+    let name = if cursor.take(b'{') { labels::read(cursor, Dialect::OpenMetrics, name, names)? } else { name };
     let name = name.ok_or_else(|| cursor.broken(Fault::NameMissing))?;
     let value = word(cursor).ok_or_else(|| cursor.broken(Fault::NoValue))?;
     number::check(value).map_err(|fault| Stop::Broken(fault, cursor.at - value.len()))?;
@@ -41,16 +41,16 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut Names) -> Result<Ent
     }
     let trailing = cursor.broken(Fault::Trailing);
     if EXEMPLAR.starts_with(cursor.rest()) {
-        // All of the line was understood, as far as it goes: a page that was cut here is cut, not broken.
+        // The line is valid as far as it goes: a page that ends here was cut off and is not broken.
         cursor.at = cursor.line.len();
     }
     Err(trailing)
 }
 
-/// What an exemplar begins with.
+/// The beginning of an exemplar.
 const EXEMPLAR: &[u8] = b" # {";
 
-/// Reads one blank and what stands behind it up to the next; `None` when there is no such thing.
+/// Reads one blank and the word after it; `None` when there is none.
 fn word<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     if !cursor.take(b' ') {
         return None;
@@ -59,7 +59,7 @@ fn word<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     if word.is_empty() { None } else { Some(&cursor.line[word]) }
 }
 
-/// A timestamp, in seconds.
+/// Reads a timestamp, in seconds.
 fn timestamp(cursor: &mut Cursor<'_>, fault: Fault) -> Result<(), Stop> {
     let stamp = word(cursor).ok_or_else(|| cursor.broken(fault))?;
     if number::is_finite(stamp) { Ok(()) } else { Err(Stop::Broken(fault, cursor.at - stamp.len())) }
@@ -69,10 +69,10 @@ fn begins_exemplar(cursor: &Cursor<'_>) -> bool {
     cursor.rest().starts_with(EXEMPLAR)
 }
 
-/// An exemplar: labels, a value, perhaps a timestamp. Prometheus 3 takes one behind any sample.
-fn exemplar(cursor: &mut Cursor<'_>, names: &mut Names) -> Result<(), Stop> {
+/// Reads an exemplar: labels, a value, perhaps a timestamp. Prometheus 3 accepts one after any sample.
+fn exemplar(cursor: &mut Cursor<'_>, names: &mut LabelNames) -> Result<(), Stop> {
     cursor.at += EXEMPLAR.len();
-    labels::read(cursor, Of::Exemplar, None, names)?;
+    labels::read(cursor, Dialect::Exemplar, None, names)?;
     let value = word(cursor).ok_or_else(|| cursor.broken(Fault::ExemplarValue))?;
     if number::check(value).is_err() {
         return Err(Stop::Broken(Fault::ExemplarValue, cursor.at - value.len()));

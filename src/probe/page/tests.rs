@@ -36,7 +36,7 @@ fn breaks(page: impl AsRef<[u8]>, content_type: &str, fault: Fault, line: u64, b
     let (seen, result) = read(page, content_type);
     let failure = result.expect_err(&format!("{shown} was taken"));
     assert_eq!((failure.class, failure.phase), (ErrorClass::Exposition, Phase::Body), "{shown}");
-    let message = format!("the metrics page is broken in line {line}, at byte {byte}: {}", fault.words());
+    let message = format!("the metrics page is broken in line {line}, at byte {byte}: {}", fault.message());
     assert_eq!(failure.message, message, "{shown}");
     assert_eq!(seen.broken_at, Some((line, byte)), "{shown}");
 }
@@ -238,9 +238,9 @@ fn openmetrics_that_does_not_say_that_it_ends_was_cut_off() {
         let page = &whole[..end];
         let line = 1 + page.iter().filter(|byte| **byte == b'\n').count() as u64;
         let failure = read(page, OPEN_METRICS).1.unwrap_err();
-        let place = format!("in line {line}, at byte {end}: {}", Fault::NoEof.words());
+        let place = format!("in line {line}, at byte {end}: {}", Fault::NoEof.message());
         // An open quote is noticed where it opens.
-        let open_quote = failure.message.ends_with(Fault::OpenQuote.words());
+        let open_quote = failure.message.ends_with(Fault::OpenQuote.message());
         assert!(failure.message.ends_with(&place) || open_quote, "{}: {}", page.escape_ascii(), failure.message);
     }
     holds(whole, OPEN_METRICS, 1);
@@ -322,21 +322,21 @@ fn a_line_is_held_up_to_its_limit_and_no_further() {
     let value = |length: usize| format!("a 1\na{{b=\"{}\"}} 1\n", "x".repeat(length - 9));
     for chunk in [1 << 10, 1 << 14, usize::MAX] {
         let read = |page: &str| read_in(page.as_bytes().chunks(chunk), TEXT, &MetricsOptions::default());
-        assert_eq!(read(&value(LONGEST_LINE)).1, Ok(()), "{chunk}");
-        let (page, result) = read(&value(LONGEST_LINE + 1));
+        assert_eq!(read(&value(MAX_LINE)).1, Ok(()), "{chunk}");
+        let (page, result) = read(&value(MAX_LINE + 1));
         assert_eq!((page.samples, page.broken_at), (1, None), "{chunk}");
         assert_eq!(result.unwrap_err().message, "line 2 of the metrics page is longer than 256 KiB");
         // One long line of something else is called what it is.
-        let html = format!("<html>{}", "x".repeat(LONGEST_LINE));
-        assert!(read(&html).1.unwrap_err().message.ends_with(Fault::Markup.words()));
-        let quotes = format!("a{{b=\"\n{}", "\n\\\"".repeat(LONGEST_LINE));
-        assert!(read(&quotes).1.unwrap_err().message.ends_with(Fault::LineTooLong.words()));
+        let html = format!("<html>{}", "x".repeat(MAX_LINE));
+        assert!(read(&html).1.unwrap_err().message.ends_with(Fault::Markup.message()));
+        let quotes = format!("a{{b=\"\n{}", "\n\\\"".repeat(MAX_LINE));
+        assert!(read(&quotes).1.unwrap_err().message.ends_with(Fault::LineTooLong.message()));
     }
     let mut reader = Reader::new(Some(TEXT), &MetricsOptions::default()).unwrap();
     for _ in 0..1_000 {
         let _ = reader.feed(&[b'a'; 1 << 13]);
     }
-    assert!(reader.lines.held() <= 2 * LONGEST_LINE, "{}", reader.lines.held());
+    assert!(reader.lines.held() <= 2 * MAX_LINE, "{}", reader.lines.held());
 }
 
 #[test]

@@ -1,18 +1,18 @@
-//! The Prometheus text format, 0.0.4 and 1.0.0, one line.
+//! Parses one line of the Prometheus text format, 0.0.4 and 1.0.0.
 
 use super::cursor::{Cursor, begins_name, not_utf8};
 use super::fault::{Fault, Stop};
-use super::labels::{self, Names, Of};
+use super::labels::{self, LabelNames, Dialect};
 use super::{Entry, name_of, number};
 
-/// The types that the format has.
+/// The metric types of the format.
 const TYPES: [&[u8]; 5] = [b"counter", b"gauge", b"histogram", b"summary", b"untyped"];
 
 /// Reads one line, without its line feed.
 ///
 /// # Errors
-/// Where and how it is broken, or that a quoted text in it goes on in the next line.
-pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut Names) -> Result<Entry<'a>, Stop> {
+/// The fault and its position, or a quoted text that continues in the next line.
+pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut LabelNames) -> Result<Entry<'a>, Stop> {
     cursor.skip_blanks();
     let name = match cursor.peek() {
         None => return Ok(Entry::Nothing),
@@ -24,7 +24,7 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut Names) -> Result<Ent
         Some(_) => Some(cursor.metric_name()),
     };
     cursor.skip_blanks();
-    let name = if cursor.take(b'{') { labels::read(cursor, Of::Text, name, names)? } else { name };
+    let name = if cursor.take(b'{') { labels::read(cursor, Dialect::Text, name, names)? } else { name };
     let name = name.ok_or_else(|| cursor.broken(Fault::NameMissing))?;
     cursor.skip_blanks();
     let value = cursor.word(|byte| !matches!(byte, b'{' | b' ' | b'\t' | b'\n'));
@@ -36,7 +36,7 @@ pub(super) fn read<'a>(cursor: &mut Cursor<'a>, names: &mut Names) -> Result<Ent
     Ok(Entry::Sample(name_of(cursor.line, name)))
 }
 
-/// What may follow the value: a timestamp in milliseconds, and blanks.
+/// Reads what may follow the value: a timestamp in milliseconds, and blanks.
 fn timestamp(cursor: &mut Cursor<'_>) -> Result<(), Stop> {
     cursor.skip_blanks();
     if cursor.is_at_end() {
@@ -50,7 +50,7 @@ fn timestamp(cursor: &mut Cursor<'_>) -> Result<(), Stop> {
     if cursor.is_at_end() { Ok(()) } else { Err(cursor.broken(Fault::Trailing)) }
 }
 
-/// A comment; HELP and TYPE mean something, everything else is left alone.
+/// Reads a comment. HELP and TYPE are checked; any other comment is skipped.
 fn comment(cursor: &mut Cursor<'_>) -> Result<(), Stop> {
     cursor.at += 1;
     let hash = cursor.at;
@@ -69,7 +69,7 @@ fn comment(cursor: &mut Cursor<'_>) -> Result<(), Stop> {
         Some(byte) if begins_name(byte) => cursor.metric_name(),
         _ => return Err(cursor.broken(Fault::MetadataName)),
     };
-    // One byte stands between the name and the text, whatever it is.
+    // Exactly one byte, of any value, separates the name from the text.
     cursor.at = cursor.line.len().min(cursor.at + 1);
     let text = cursor.rest();
     match (is_type, not_utf8(text)) {

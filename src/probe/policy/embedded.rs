@@ -1,4 +1,4 @@
-//! Which other addresses an IPv6 address stands for: what it embeds may be where its packets end.
+//! The IPv4 addresses that an IPv6 address embeds: its packets may be delivered to them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -7,7 +7,7 @@ use super::*;
 
 #[tokio::test]
 async fn this_machine_knows_itself_and_does_not_know_what_is_never_there() {
-    let system = System::default();
+    let system = SystemResolver::default();
     let addresses = system.resolve("localhost").await.unwrap();
     assert!(!addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
     // No resolver is asked for a name with a byte that ends it.
@@ -44,7 +44,7 @@ fn held(host: &str) -> Result<Vec<IpAddr>, Unresolved> {
 
 #[tokio::test]
 async fn lookups_are_shared_and_bounded_while_the_resolver_is_dead() {
-    let system = System::asking(held, 2, 1, SLOW);
+    let system = SystemResolver::with_lookup(held, 2, 1, SLOW);
     // Every one of these leaves before an answer comes.
     for _ in 0..10 {
         let names = (0..5).map(|at| timeout(Duration::from_millis(1), system.resolve(&format!("n{at}"))));
@@ -64,16 +64,16 @@ async fn lookups_are_shared_and_bounded_while_the_resolver_is_dead() {
 
 #[tokio::test]
 async fn a_slow_name_is_remembered_as_such_until_it_is_quick_again() {
-    let system = System::default();
-    let shop = &system.0;
-    shop.note("slow".to_owned(), true);
-    assert!(shop.slow.lock().contains("slow"));
-    shop.note("slow".to_owned(), false);
-    assert!(shop.slow.lock().is_empty());
-    for at in 0..=MOST_SLOW {
-        shop.note(at.to_string(), true);
+    let system = SystemResolver::default();
+    let lookups = &system.0;
+    lookups.note("slow".to_owned(), true);
+    assert!(lookups.slow.lock().contains("slow"));
+    lookups.note("slow".to_owned(), false);
+    assert!(lookups.slow.lock().is_empty());
+    for at in 0..=MAX_SLOW_NAMES {
+        lookups.note(at.to_string(), true);
     }
-    assert!(shop.slow.lock().len() <= MOST_SLOW);
+    assert!(lookups.slow.lock().len() <= MAX_SLOW_NAMES);
 }
 
 fn slowly(host: &str) -> Result<Vec<IpAddr>, Unresolved> {
@@ -86,7 +86,7 @@ fn slowly(host: &str) -> Result<Vec<IpAddr>, Unresolved> {
 
 #[tokio::test]
 async fn one_code_for_two_failures_is_told_apart_by_how_long_it_took() {
-    let system = System::asking(slowly, 2, 1, Duration::from_millis(300));
+    let system = SystemResolver::with_lookup(slowly, 2, 1, Duration::from_millis(300));
     let (dead, broken) = tokio::join!(system.resolve("dead"), system.resolve("broken"));
     assert_eq!(dead, Err(Unresolved::TimedOut));
     assert!(matches!(broken, Err(Unresolved::Failed(_))));

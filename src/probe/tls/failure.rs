@@ -1,4 +1,4 @@
-//! What went wrong in TLS, in the words of the closed set.
+//! Classifies errors of TLS.
 
 use std::error::Error as StdError;
 use std::io;
@@ -6,11 +6,11 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError};
 
 use crate::api::{ErrorClass, Phase};
-use crate::probe::Failure;
+use crate::probe::outcome::Failure;
 use crate::probe::trace::ProbeTrace;
 
-/// The first error of type `E` among `error` and what caused it; looks into [`io::Error`], whose `source` skips what
-/// it holds.
+/// The first error of type `E` among `error` and its sources. Also examines the error inside an [`io::Error`], which
+/// `source` skips.
 pub(in crate::probe) fn in_chain<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -26,22 +26,22 @@ pub(in crate::probe) fn in_chain<'a, E: StdError + 'static>(error: &'a (dyn StdE
     None
 }
 
-/// The failure that `error` is, of a connection that was to be verified as `name`.
-pub(in crate::probe) fn failure(error: &(dyn StdError + 'static), way: &ProbeTrace, name: &str) -> Failure {
+/// The failure of `error`, on a connection that was to be verified as `name`.
+pub(in crate::probe) fn failure(error: &(dyn StdError + 'static), trace: &ProbeTrace, name: &str) -> Failure {
     let fails = |class, message: String| Failure::new(class, Phase::TLS, message);
-    let received = way.wire.as_ref().map_or(0, |wire| wire.received());
-    let wanted = way.seen.client_certificate_wanted;
-    let first = way.wire.as_ref().map(|wire| wire.first()).unwrap_or_default();
+    let received = trace.wire.as_ref().map_or(0, |wire| wire.total());
+    let wanted = trace.seen.client_certificate_wanted;
+    let first = trace.wire.as_ref().map(|wire| wire.first()).unwrap_or_default();
     match in_chain::<Error>(error) {
-        Some(Error::InvalidCertificate(why)) => certificate(why, way, name),
+        Some(Error::InvalidCertificate(why)) => of_certificate(why, trace, name),
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) | Some(Error::InvalidMessage(_))
             if !is_tls(&first) =>
         {
             let what = if first.starts_with(b"HTTP/") { "it answers in plain HTTP" } else { "what it says is no TLS" };
             fails(ErrorClass::NotTLS, format!("the port does not speak TLS: {what}")).with_detail(&first)
         }
-        Some(Error::AlertReceived(alert)) => alerted(*alert, wanted),
-        Some(error) => fails(ErrorClass::TLSHandshake, format!("TLS failed: {}", ours(error))),
+        Some(Error::AlertReceived(alert)) => of_alert(*alert, wanted),
+        Some(error) => fails(ErrorClass::TLSHandshake, format!("TLS failed: {}", description(error))),
         None if wanted => fails(
             ErrorClass::TLSHandshake,
             "it asked for a client certificate, got none, and ended the connection".to_owned(),
@@ -58,9 +58,9 @@ fn is_tls(first: &[u8]) -> bool {
     matches!(first, [20..=24, 3, ..] | [20..=24] | [])
 }
 
-fn certificate(why: &CertificateError, way: &ProbeTrace, name: &str) -> Failure {
+fn of_certificate(why: &CertificateError, trace: &ProbeTrace, name: &str) -> Failure {
     use CertificateError as E;
-    let expires = way.seen.certificate_expires;
+    let expires = trace.seen.certificate_expires;
     let (class, message) = match why {
         E::Expired | E::ExpiredContext { .. } => {
             let at = expires.map(|at| format!(" at {at}")).unwrap_or_default();
@@ -84,7 +84,7 @@ fn certificate(why: &CertificateError, way: &ProbeTrace, name: &str) -> Failure 
             "its certificate is signed by itself and is none of those that are trusted".to_owned(),
         ),
         E::NotValidForName | E::NotValidForNameContext { .. } => {
-            // Which names it is for is the far side's word: detail.
+            // The names of the certificate come from the far side, so they go into the detail.
             let failure =
                 Failure::new(ErrorClass::TLSNameMismatch, Phase::TLS, format!("its certificate is not for {name}"));
             return match why {
@@ -101,14 +101,14 @@ fn certificate(why: &CertificateError, way: &ProbeTrace, name: &str) -> Failure 
     Failure::new(class, Phase::TLS, message)
 }
 
-/// webpki has its own error for a server that shows an authority's certificate; rustls hands it on as it is, and its
-/// type is not ours to name.
+/// webpki has its own error for a server that presents an authority's certificate. rustls passes it on unchanged, and its
+/// type cannot be named here.
 fn is_authority_itself(OtherError(other): &OtherError) -> bool {
     format!("{other:?}") == "CaUsedAsEndEntity"
 }
 
-/// What an alert of the far side says. The number is theirs, the words are ours.
-fn alerted(alert: AlertDescription, wanted: bool) -> Failure {
+/// The failure of an alert that the far side sent.
+fn of_alert(alert: AlertDescription, wanted: bool) -> Failure {
     use AlertDescription as A;
     let message = match alert {
         A::CertificateRequired => "it requires a client certificate".to_owned(),
@@ -130,8 +130,8 @@ fn alerted(alert: AlertDescription, wanted: bool) -> Failure {
     Failure::new(ErrorClass::TLSHandshake, Phase::TLS, message)
 }
 
-/// rustls' own errors, without what the far side sent.
-fn ours(error: &Error) -> &'static str {
+/// The description of an error of rustls, without bytes of the far side.
+fn description(error: &Error) -> &'static str {
     match error {
         Error::PeerIncompatible(_) => "the far side offers nothing that we accept (TLS 1.2 or 1.3, modern ciphers)",
         Error::PeerMisbehaved(_) => "the far side broke the protocol",

@@ -308,11 +308,11 @@ fn configurations_are_built_once_and_their_number_is_bounded() {
     let first = configs.get(&options(0), Protocol::Http1).unwrap();
     assert!(Arc::ptr_eq(&first, &configs.get(&options(1), Protocol::Http1).unwrap()), "the name is no part of it");
     assert!(!Arc::ptr_eq(&first, &configs.get(&options(0), Protocol::Http2).unwrap()));
-    for at in 0..2 * MOST_READY {
+    for at in 0..2 * MAX_CONFIGS {
         // As a key these differ; as an authority they are not read, since nothing is verified.
         let ca: Pem = at.to_string().into_bytes().into();
         configs.get(&TlsOptions { ca: Some(ca), ..insecure() }, Protocol::Http1).unwrap();
         assert!(Arc::ptr_eq(&first, &configs.get(&options(0), Protocol::Http1).unwrap()), "what is in use stays");
     }
-    assert_eq!(configs.ready.lock().known.len(), MOST_READY);
+    assert_eq!(configs.cache.lock().configs.len(), MAX_CONFIGS);
 }

@@ -1,4 +1,4 @@
-//! Judging certificates, and noting what was shown whatever the judgement.
+//! Verifies certificates, and records the certificate that was presented whatever the result.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,16 +15,9 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-/// What was seen in one handshake.
-#[derive(Debug, Default)]
-pub(in crate::probe) struct Noted {
-    /// When the certificate that was shown begins and ceases to be valid.
-    pub(in crate::probe) validity: Option<(Timestamp, Timestamp)>,
-    /// A client certificate was asked for, and there was none.
-    pub(in crate::probe) client_wanted: bool,
-}
+use crate::probe::trace::Handshake;
 
-/// When `certificate` begins and ceases to be valid; `None` when it is none.
+/// The beginning and the end of the validity of `certificate`; `None` when it cannot be parsed.
 pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let validity = certificate.tbs_certificate().validity();
@@ -34,20 +27,52 @@ pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, T
     Some((begins?, ends?))
 }
 
-/// Leaves the judgement to another, and notes what was shown. Made for one connection.
-#[derive(Debug)]
-pub(super) struct Noting {
+/// A check of the server's certificate before the inner verifier; `None` leaves the verdict to the inner verifier.
+type Check = dyn Fn(&CertificateDer<'_>, &ServerName<'_>, UnixTime) -> Option<Result<(), Error>> + Send + Sync;
+
+/// A verifier that runs a check first, and delegates everything else to an inner verifier.
+pub(super) struct CheckedVerifier {
     inner: Arc<dyn ServerCertVerifier>,
-    noted: Arc<Mutex<Noted>>,
+    check: Box<Check>,
 }
 
-impl Noting {
-    pub(super) fn new(inner: Arc<dyn ServerCertVerifier>, noted: Arc<Mutex<Noted>>) -> Self {
-        Self { inner, noted }
+impl CheckedVerifier {
+    /// Records the validity of the certificate in `handshake` and delegates the verdict. Made for one connection.
+    pub(super) fn recording(inner: Arc<dyn ServerCertVerifier>, handshake: Arc<Mutex<Handshake>>) -> Self {
+        let check = move |certificate: &CertificateDer<'_>, _: &ServerName<'_>, _| {
+            handshake.lock().validity = validity(certificate);
+            None
+        };
+        Self { inner, check: Box::new(check) }
+    }
+
+    /// Accepts each of `trusted` itself, and what the authorities of `inner` signed. webpki refuses a server that presents
+    /// a self-signed certificate marked as an authority, as `openssl req -x509` makes it; other clients that are given
+    /// that certificate accept it.
+    pub(super) fn trusting(inner: Arc<WebPkiServerVerifier>, trusted: Vec<CertificateDer<'static>>) -> Self {
+        let check = move |certificate: &CertificateDer<'_>, name: &ServerName<'_>, now| {
+            let is_trusted = trusted.iter().any(|trusted| trusted.as_ref() == certificate.as_ref());
+            is_trusted.then(|| verify_itself(certificate, name, now))
+        };
+        Self { inner, check: Box::new(check) }
     }
 }
 
-impl ServerCertVerifier for Noting {
+/// Verifies a certificate that is trusted itself: it must be valid now, and for this name.
+fn verify_itself(certificate: &CertificateDer<'_>, name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
+    let invalid = |error| Err(Error::InvalidCertificate(error));
+    let Some((begins, ends)) = validity(certificate) else { return invalid(CertificateError::BadEncoding) };
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if seconds < begins.as_second() {
+        return invalid(CertificateError::NotValidYet);
+    }
+    if seconds > ends.as_second() {
+        return invalid(CertificateError::Expired);
+    }
+    verify_server_name(&ParsedCertificate::try_from(certificate)?, name)
+}
+
+impl ServerCertVerifier for CheckedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -56,8 +81,10 @@ impl ServerCertVerifier for Noting {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.noted.lock().validity = validity(end_entity);
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        match (self.check)(end_entity, server_name, now) {
+            Some(verdict) => verdict.map(|()| ServerCertVerified::assertion()),
+            None => self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+        }
     }
 
     fn verify_tls12_signature(
@@ -83,84 +110,24 @@ impl ServerCertVerifier for Noting {
     }
 }
 
-/// Trusts given authorities, and given certificates themselves: a self-signed one that says it is an authority, as
-/// `openssl req -x509` makes it, is none that webpki lets a server show, but everyone else does who was given it.
+impl fmt::Debug for CheckedVerifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckedVerifier").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+/// Accepts any certificate: `insecureSkipVerify`. The proof that the server holds the key is not verified either, so that
+/// certificates are accepted which webpki cannot parse.
 #[derive(Debug)]
-pub(super) struct Own {
-    inner: Arc<WebPkiServerVerifier>,
-    trusted: Vec<CertificateDer<'static>>,
-}
+pub(super) struct AcceptAny(Vec<SignatureScheme>);
 
-impl Own {
-    pub(super) fn new(inner: Arc<WebPkiServerVerifier>, trusted: Vec<CertificateDer<'static>>) -> Self {
-        Self { inner, trusted }
-    }
-
-    /// The judgement of a certificate that was given as it is: it must be valid now, and for this name.
-    fn itself(end_entity: &CertificateDer<'_>, server_name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
-        let invalid = |error| Err(Error::InvalidCertificate(error));
-        let Some((begins, ends)) = validity(end_entity) else { return invalid(CertificateError::BadEncoding) };
-        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if seconds < begins.as_second() {
-            return invalid(CertificateError::NotValidYet);
-        }
-        if seconds > ends.as_second() {
-            return invalid(CertificateError::Expired);
-        }
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
-    }
-}
-
-impl ServerCertVerifier for Own {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if self.trusted.iter().any(|trusted| trusted.as_ref() == end_entity.as_ref()) {
-            return Self::itself(end_entity, server_name, now).map(|()| ServerCertVerified::assertion());
-        }
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Believes anything: `insecureSkipVerify`. Not even who holds the key is asked, so that certificates pass which webpki
-/// cannot read.
-#[derive(Debug)]
-pub(super) struct Anything(Vec<SignatureScheme>);
-
-impl Anything {
+impl AcceptAny {
     pub(super) fn new(provider: &CryptoProvider) -> Self {
         Self(provider.signature_verification_algorithms.supported_schemes())
     }
 }
 
-impl ServerCertVerifier for Anything {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -195,22 +162,23 @@ impl ServerCertVerifier for Anything {
     }
 }
 
-/// Gives the client certificate that another has, and notes when one was asked for in vain. Made for one connection.
-pub(super) struct Asked {
+/// Presents the client certificate of an inner resolver, and records a request for one that there is none for. Made for
+/// one connection.
+pub(super) struct RecordingClientCert {
     inner: Arc<dyn ResolvesClientCert>,
-    noted: Arc<Mutex<Noted>>,
+    handshake: Arc<Mutex<Handshake>>,
 }
 
-impl Asked {
-    pub(super) fn new(inner: Arc<dyn ResolvesClientCert>, noted: Arc<Mutex<Noted>>) -> Self {
-        Self { inner, noted }
+impl RecordingClientCert {
+    pub(super) fn new(inner: Arc<dyn ResolvesClientCert>, handshake: Arc<Mutex<Handshake>>) -> Self {
+        Self { inner, handshake }
     }
 }
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for RecordingClientCert {
     fn resolve(&self, root_hint_subjects: &[&[u8]], sigschemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let found = self.inner.resolve(root_hint_subjects, sigschemes);
-        self.noted.lock().client_wanted |= found.is_none();
+        self.handshake.lock().client_wanted |= found.is_none();
         found
     }
 
@@ -219,8 +187,8 @@ impl ResolvesClientCert for Asked {
     }
 }
 
-impl fmt::Debug for Asked {
+impl fmt::Debug for RecordingClientCert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Asked")
+        f.write_str("RecordingClientCert")
     }
 }

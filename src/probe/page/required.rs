@@ -1,30 +1,30 @@
-//! The metrics that must be on a page.
+//! Checks which required metrics a page has.
 
 use std::collections::HashSet;
 
 use super::Name;
 use super::labels::unescaped;
 
-/// What a family's samples add to its name: a counter, a histogram or a summary, and OpenMetrics' info.
+/// The suffixes that samples add to the name of their family: counters, histograms, summaries, and OpenMetrics' info.
 const SUFFIXES: [&[u8]; 5] = [b"_total", b"_sum", b"_count", b"_bucket", b"_info"];
 
-/// Required names, and which of them were not seen yet.
+/// The required names, and those that were not seen yet.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct RequiredMetrics {
     required: Vec<String>,
     unseen: HashSet<Vec<u8>>,
-    /// The name of the last sample: the samples of a family stand together, so most need no look-up.
+    /// The name of the last sample. The samples of a family follow each other, so most need no lookup.
     last: Vec<u8>,
 }
 
-impl Wanted {
-    /// None of `required` was seen.
+impl RequiredMetrics {
+    /// Starts with none of `required` seen.
     pub(super) fn new(required: &[String]) -> Self {
         let unseen = required.iter().map(|name| name.clone().into_bytes()).collect();
         Self { required: required.to_vec(), unseen, last: Vec::new() }
     }
 
-    /// A sample of `name` was seen. It stands for itself, and for the family whose name it has with a suffix more.
+    /// Records a sample of `name`. It counts for its own name, and for the family whose name it extends by a suffix.
     pub(super) fn see(&mut self, name: Name<'_>) {
         if self.unseen.is_empty() || self.last == name.0 {
             return;
@@ -32,21 +32,21 @@ impl Wanted {
         self.last.clear();
         self.last.extend_from_slice(name.0);
         if name.0.contains(&b'\\') {
-            let meant: Vec<u8> = unescaped(name.0).collect();
-            self.strike(&meant);
+            let resolved: Vec<u8> = unescaped(name.0).collect();
+            self.mark_seen(&resolved);
         } else {
-            self.strike(name.0);
+            self.mark_seen(name.0);
         }
     }
 
-    fn strike(&mut self, name: &[u8]) {
+    fn mark_seen(&mut self, name: &[u8]) {
         self.unseen.remove(name);
         for family in SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(*suffix)) {
             self.unseen.remove(family);
         }
     }
 
-    /// The required names that were not seen, in the order in which they were asked for.
+    /// The required names that were not seen, in the order of the spec.
     pub(super) fn missing(self) -> Vec<String> {
         self.required.into_iter().filter(|name| self.unseen.contains(name.as_bytes())).collect()
     }
