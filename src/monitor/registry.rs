@@ -9,16 +9,13 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
 use super::target::Resolved;
-use crate::api::{BackendState, ConditionValue, Diagnosis, Key, MonitoredBackend, Phase, Reason, Truth};
+use crate::api::{BackendState, ConditionValue, Diagnosis, Key, MonitoredBackend, Phase, Reason};
 use crate::diagnosis::evidence::Vantage;
 use crate::health::availability::{Availability, Limits, Record, Sample};
 use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
 use crate::schedule::phase_of;
 use crate::time::{Moment, Now};
 use crate::view::Scrape;
-
-/// The status, reason and message of a condition.
-pub type Said = (Truth, Reason, String);
 
 /// The conclusions of one investigation.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -50,7 +50,8 @@ pub(super) async fn probe(prober: &Prober, request: &Request, trace: &mut ProbeT
     let (sender, connection) = handshake.map_err(|error| transport(&error, request, &raw, trace))?;
     let origin =
         format!("{}://{}", if request.target.scheme.is_tls() { "https" } else { "http" }, authority(&request.target));
-    let origin: Uri = origin.parse().map_err(|_| trace.failure(ErrorClass::Internal, "the host is no host of a URL"))?;
+    let origin: Uri =
+        origin.parse().map_err(|_| trace.failure(ErrorClass::Internal, "the host is no host of a URL"))?;
     let connection_service = HttpConnection { sender, head: head.clone() };
     let mut client = HealthClient::with_origin(connection_service, origin).max_decoding_message_size(MAX_MESSAGE_BYTES);
     let service = request.target.path.trim_start_matches('/').to_owned();
@@ -69,7 +70,9 @@ pub(super) async fn probe(prober: &Prober, request: &Request, trace: &mut ProbeT
 fn serving(status: i32, service: &str, trace: &mut ProbeTrace) -> Result<(), Failure> {
     let answer = match ServingStatus::try_from(status) {
         Ok(ServingStatus::Serving) => return Ok(()),
-        Ok(ServingStatus::ServiceUnknown) => return Err(trace.failure(ErrorClass::GRPCStatus, no_such_service(service))),
+        Ok(ServingStatus::ServiceUnknown) => {
+            return Err(trace.failure(ErrorClass::GRPCStatus, no_such_service(service)));
+        }
         Ok(status) => status.as_str_name().to_owned(),
         Err(_) => format!("a status of number {status}"),
     };

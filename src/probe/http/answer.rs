@@ -125,7 +125,8 @@ impl Answer<'_> {
             return failure;
         }
         trace.judged = Some(failure.clone());
-        let (limit, kept) = if http.keep_body { (http.most_body, http.most_kept) } else { (DETAIL_BYTES as u64, DETAIL_BYTES) };
+        let (limit, kept) =
+            if http.keep_body { (http.most_body, http.most_kept) } else { (DETAIL_BYTES as u64, DETAIL_BYTES) };
         let (text, _) = body::read(self.request, self.headers, self.body, Sink::new(limit, kept, trace)).await;
         let failure = if status == StatusCode::BAD_REQUEST && !self.request.target.scheme.is_tls() && wants_tls(&text) {
             trace.failure(

@@ -48,7 +48,8 @@ pub(super) fn format(content_type: Option<&str>) -> Result<Format, Failure> {
         "text/plain" => Ok(Format::Text),
         "application/openmetrics-text" => Ok(Format::OpenMetrics),
         other => {
-            let named = COMMON.iter().find(|common| **common == other).map(|common| format!("the content type is {common}"));
+            let named =
+                COMMON.iter().find(|common| **common == other).map(|common| format!("the content type is {common}"));
             let named = named.unwrap_or_else(|| "the content type is another one".to_owned());
             let message = format!("{named}: a metrics page is text/plain or application/openmetrics-text");
             Err(failure(message, Some(given)))

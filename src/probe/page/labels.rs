@@ -116,7 +116,8 @@ pub(super) fn read(
             return Err(cursor.broken(Fault::Comma));
         }
     }
-    let second = if dialect == Dialect::Exemplar { None } else { names.duplicate(cursor.line).or(name.as_ref().and(meta)) };
+    let second =
+        if dialect == Dialect::Exemplar { None } else { names.duplicate(cursor.line).or(name.as_ref().and(meta)) };
     second.map_or(Ok(name), |at| Err(Stop::Broken(Fault::DuplicateLabel, at)))
 }
 

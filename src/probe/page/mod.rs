@@ -19,10 +19,10 @@ mod labels;
 mod lines;
 mod number;
 mod openmetrics;
+mod required;
 #[cfg(test)]
 mod tests;
 mod text;
-mod required;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -261,7 +261,9 @@ fn missing(names: &[String]) -> Option<Failure> {
     let named = names.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let message = match names.len() {
         0 => return None,
-        more @ MAX_NAMED.. if more > MAX_NAMED => format!("the page has no sample of {named} and {} more", more - MAX_NAMED),
+        more @ MAX_NAMED.. if more > MAX_NAMED => {
+            format!("the page has no sample of {named} and {} more", more - MAX_NAMED)
+        }
         _ => format!("the page has no sample of {named}"),
     };
     Some(failure(ErrorClass::MissingMetric, message, None))

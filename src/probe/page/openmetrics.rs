@@ -2,7 +2,7 @@
 
 use super::cursor::{Cursor, begins_name, not_utf8};
 use super::fault::{Fault, Stop};
-use super::labels::{self, LabelNames, Dialect};
+use super::labels::{self, Dialect, LabelNames};
 use super::{Entry, name_of, number};
 
 /// The last line of a page.
