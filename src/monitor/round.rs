@@ -173,7 +173,7 @@ async fn health(context: &Context, backend: &Backend, resolved: &Resolved) -> Op
     let request = actuator_request(&target.request, actuator);
     let _permit = context.places.acquire(&target.host, false).await;
     let reading = read(&context.prober, &request, actuator.base_path(), false).await;
-    let status = reading.health.said.as_ref().and_then(|health| health.status.as_deref());
+    let status = reading.health.content.as_ref().and_then(|health| health.status.as_deref());
     let is_unknown = reading.health.outcome.result.is_ok() && status == Some("UNKNOWN");
     let mut outcome = reading.health.outcome.clone();
     outcome.result = reading.verdict();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::api::{ErrorClass, Phase};
 
-/// What a far side says in these tests, and no message may repeat.
+/// Text that every far side of these tests sends. No message may contain it.
 pub(super) const CANARY: &str = "c4n4ry-\u{1b}[31m-s3cret";
 
 /// A timeout, in milliseconds, for a far side that never does what is waited for.
@@ -23,7 +23,7 @@ pub(super) const SHORT: u64 = 60;
 /// One that leaves a busy machine time for what is to come before it.
 pub(super) const ENOUGH: u64 = 600;
 
-/// A resolver that knows what it was told.
+/// A resolver with a fixed set of answers.
 #[derive(Clone, Default)]
 pub(super) struct Names(HashMap<String, Result<Vec<IpAddr>, Unresolved>>);
 
@@ -106,7 +106,7 @@ pub(super) async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Answers a request with `bytes`, says no more, and waits for the other side to leave.
+/// Answers a request with `bytes` and waits until the other side closes the connection.
 pub(super) async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {
     head(&mut stream).await;
     let _ = stream.write_all(bytes).await;
@@ -164,7 +164,7 @@ pub(super) fn passed(outcome: &Outcome) {
     assert_eq!(outcome.result, Ok(()), "{outcome:?}");
 }
 
-/// It failed so, and no message repeats what the far side said.
+/// Asserts that the probe failed so, and that no message contains text of the far side.
 #[track_caller]
 pub(super) fn failed(outcome: &Outcome, class: ErrorClass, phase: Phase) -> super::Failure {
     let failure = outcome.result.clone().expect_err("it passed");

@@ -150,7 +150,7 @@ enum Kind {
     Other,
 }
 
-/// What the generated client does not return: the head of the answer, and the error of the connection.
+/// The head of the answer and the error of the connection, which the generated client does not return.
 #[derive(Default)]
 struct Head {
     received: Arc<Received>,

@@ -103,17 +103,17 @@ fn said_by_actuator(reading: &Reading) -> Vec<String> {
         let answered = answered.map_or_else(|class| class.to_string(), |status| status.to_string());
         format!("  {page:<10} {answered:>9}   {said}").trim_end().to_owned()
     };
-    let links = match &reading.links.said {
+    let links = match &reading.links.content {
         Some(links) => listed(reading, links),
         None => "no list of links".to_owned(),
     };
     let health = |health: Option<&Health>| health.map_or_else(|| "no health page".to_owned(), Health::in_words);
     let mut lines = vec![
         line("links", reading.links.status_or_error(), links),
-        line("health", reading.health.status_or_error(), health(reading.health.said.as_ref())),
+        line("health", reading.health.status_or_error(), health(reading.health.content.as_ref())),
     ];
     lines.extend(
-        reading.liveness.as_ref().map(|alive| line("liveness", alive.status_or_error(), health(alive.said.as_ref()))),
+        reading.liveness.as_ref().map(|alive| line("liveness", alive.status_or_error(), health(alive.content.as_ref()))),
     );
     lines
 }

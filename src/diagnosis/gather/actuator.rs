@@ -10,12 +10,12 @@ pub fn actuator(reading: Reading) -> Actuator {
     let Reading { base, links, health, liveness } = reading;
     let (base_status, base_error) = (links.status(), links.error());
     let (health_status, health_error) = (health.status(), health.error());
-    let (status, components) = health.said.map_or((None, None), |health| (health.status, health.components));
+    let (status, components) = health.content.map_or((None, None), |health| (health.status, health.components));
     Actuator {
         base,
         base_status,
         base_error,
-        links: links.said.map(|links| links.0),
+        links: links.content.map(|links| links.0),
         health_status,
         health_error,
         health: status,

@@ -56,7 +56,7 @@ impl Health {
     }
 
     /// A description: the status, and the innermost components that are not UP.
-    pub fn in_words(&self) -> String {
+    pub fn describe(&self) -> String {
         let status = self.status.as_deref().unwrap_or("a status of its own");
         let not_up = |(_, status): &(&String, &String)| *status != "UP";
         let bad: Vec<(&String, &String)> = self.components.iter().flatten().filter(not_up).collect();

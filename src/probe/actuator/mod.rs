@@ -29,7 +29,7 @@ pub struct Answer<T> {
     /// The outcome of the request, without the body.
     pub outcome: Outcome,
     /// The content of the page, if it could be parsed.
-    pub said: Option<T>,
+    pub content: Option<T>,
 }
 
 impl<T> Answer<T> {
@@ -110,8 +110,8 @@ fn url(request: &Request) -> String {
 }
 
 fn answer<T>(mut outcome: Outcome, read: impl FnOnce(&[u8]) -> Option<T>) -> Answer<T> {
-    let said = outcome.seen.body.take().and_then(|body| read(&body));
-    Answer { outcome, said }
+    let content = outcome.seen.body.take().and_then(|body| read(&body));
+    Answer { outcome, content }
 }
 
 impl Reading {
@@ -122,17 +122,17 @@ impl Reading {
     /// (503 for DOWN and OUT_OF_SERVICE); `Assertion` when it answered 200 and is no health page, or says anything but
     /// UP: Spring answers 200 with UNKNOWN, and with every status of an application's own.
     pub fn verdict(&self) -> Result<(), Failure> {
-        let health = self.health.said.as_ref();
+        let health = self.health.content.as_ref();
         let mut failure = match (&self.health.outcome.result, health) {
             (Ok(()), Some(health)) if health.status.as_deref() == Some("UP") => return Ok(()),
-            (Ok(()), Some(health)) => assertion(format!("the health page says {}", health.in_words())),
+            (Ok(()), Some(health)) => assertion(format!("the health page says {}", health.describe())),
             (Ok(()), None) => assertion("what the health page answered says nothing of health".to_owned()),
-            (Err(failure), said) => {
+            (Err(failure), content) => {
                 let mut failure = failure.clone();
                 if let (ErrorClass::HTTPStatus, Some(status), Some(health)) =
-                    (failure.class, self.health.status(), said)
+                    (failure.class, self.health.status(), content)
                 {
-                    failure.message = format!("the health page answers {status} and says {}", health.in_words());
+                    failure.message = format!("the health page answers {status} and says {}", health.describe());
                 } else {
                     failure.message = format!("the health page: {}", failure.message);
                 }

@@ -96,7 +96,7 @@ fn components_are_bounded_and_the_bad_ones_are_kept() {
 
 #[test]
 fn the_innermost_bad_components_are_named() {
-    let words = |body: &str| Health::read(body.as_bytes()).unwrap().in_words();
+    let words = |body: &str| Health::read(body.as_bytes()).unwrap().describe();
     assert_eq!(words(r#"{"status":"DOWN"}"#), "DOWN");
     assert_eq!(words(r#"{"status":"Â"}"#), "a status of its own");
     assert_eq!(
@@ -219,7 +219,7 @@ async fn an_actuator_is_read_with_the_credentials_and_without_the_demands_of_the
     assert_eq!(asked.len(), 3);
     assert!(asked.iter().all(|request| request.contains("authorization: Bearer right\r\n")), "{asked:?}");
     assert!(reading.base.ends_with("/actuator") && reading.base.starts_with("http://127.0.0.1:"));
-    assert_eq!(reading.links.said, Some(Links(map(&[("self", "/actuator")]))));
+    assert_eq!(reading.links.content, Some(Links(map(&[("self", "/actuator")]))));
     assert_eq!((reading.links.status(), reading.links.error()), (Some(200), None));
     assert_eq!((reading.health.status(), reading.health.error()), (Some(503), None));
     assert_eq!(reading.health.outcome.seen.body, None);
@@ -271,7 +271,7 @@ fn health_pages_of_a_real_spring_application_are_read() {
     let recorded = golden("health");
     for (name, words) in expected {
         let (_, body) = recorded.iter().find(|(file, _)| file == name).unwrap();
-        assert_eq!(Health::read(body).unwrap().in_words(), words, "{name}");
+        assert_eq!(Health::read(body).unwrap().describe(), words, "{name}");
     }
     assert!(recorded.iter().all(|(_, body)| Health::read(body).is_some_and(|health| health.status.is_some())));
 }
