@@ -13,19 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vigie::api::{MonitoredBackend, Time};
-use vigie::cluster::StatusWriter;
 use vigie::cluster::events::Reporter;
-use vigie::controller::remediation::{Census, Remedies};
-use vigie::controller::runtime::wake::ReconcileTrigger;
-use vigie::controller::runtime::{Runtime, Shared};
-use vigie::controller::unreadable::Unreadable;
 use vigie::leadership::{Leadership, Standing};
 use vigie::metrics::Metrics;
-use vigie::monitor::context::{Command, Context, ProbeSettings};
+use vigie::monitor::context::{Monitor, Parts, ProbeSettings};
 use vigie::monitor::{scheduler, target};
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
-use vigie::remediation::Limits;
-use vigie::schedule::checkpoints::Checkpoints;
 use vigie::time::Clock;
 
 use crate::targets;
@@ -155,8 +148,8 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
     let clock = Clock::default();
     let (leadership, led) = watch::channel(Leadership::follower());
     let settings = ProbeSettings { pod: None, policy: policy()?, places: PLACES, prometheus_url: None };
-    let (context, poked) = Context::new(runtime(clock, led), settings);
-    let work = tokio::spawn(scheduler::run(context.clone(), poked, CancellationToken::new()));
+    let (monitor, commands) = Monitor::new(parts(clock, led), settings);
+    let work = tokio::spawn(scheduler::run(monitor.clone(), commands, CancellationToken::new()));
     let mut orders = orders();
     println!("ready");
     while let Some(order) = orders.recv().await {
@@ -176,11 +169,9 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
             confirmed: true,
             resigned: false,
         });
-        if context.backends.is_empty() {
+        if monitor.backends.is_empty() {
             for i in 0..count {
-                let upserted = context.backends.upsert(&backend(i, port, interval)?, clock.read());
-                context.checkpoints.add(upserted.backend.clone());
-                context.commands.send(Command::Look(upserted.backend)).context("the rounds ended")?;
+                monitor.upsert(&backend(i, port, interval)?);
             }
         }
     }
@@ -188,31 +179,16 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
     Ok(())
 }
 
-fn runtime(clock: Clock, leadership: watch::Receiver<Leadership>) -> Runtime<Context> {
+fn parts(clock: Clock, leadership: watch::Receiver<Leadership>) -> Parts {
     let client = nobody();
-    let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-    let (trigger, scopes) = ReconcileTrigger::<MonitoredBackend>::new(&[]);
-    for (_, mut woken) in scopes {
-        tokio::spawn(async move { while woken.recv().await.is_some() {} });
-    }
-    let remedies = Arc::new(Remedies::new(
-        client.clone(),
-        clock,
-        metrics.clone(),
-        (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
-        None,
-    ));
-    let shared = Arc::new(Shared {
+    Parts {
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
-        remedies,
-        unreadable: Unreadable::new(client.clone(), leadership.clone(), clock),
         client,
         clock,
         leadership,
-        writer: StatusWriter::new(clock, metrics.clone()),
-        metrics,
-    });
-    Runtime::new(shared, Arc::new(Checkpoints::new(Duration::from_secs(60))), trigger)
+        metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
+        wake: Box::new(|_| {}),
+    }
 }
 
 /// A client of an API server without objects.

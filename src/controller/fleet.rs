@@ -42,7 +42,7 @@ impl Fleet for CombinedFleet {
         facts.remedies_in_flight = board.in_flight();
         facts.breaker_open = matches!(board.breaker(), Breaker::Open(_));
         facts.brakes = board.sites().iter().filter_map(|braked| split_domain(&braked.site)).collect();
-        facts.probe_blind = self.backends.context.self_check.is_blind();
+        facts.probe_blind = self.backends.context.monitor.self_check.is_blind();
         facts
     }
 }

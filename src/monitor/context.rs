@@ -1,20 +1,24 @@
-//! The context of the work on MonitoredBackends: probes, investigations and reconciles.
+//! The monitor: everything that probes and investigations use.
 
-use std::ops::Deref;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use kube::Client;
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::registry::{Backend, Backends};
+use super::registry::{Backend, Backends, Upserted};
 use super::self_check::SelfCheck;
-use crate::controller::runtime::Runtime;
+use crate::api::{Key, MonitoredBackend};
+use crate::cluster::events::Reporter;
 use crate::diagnosis::gather::ServerCache;
+use crate::leadership::Leadership;
+use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
 use crate::schedule::ConcurrencyLimiter;
+use crate::time::Clock;
 
 /// The number of objects that are read at once for investigations, and as many for the resolution of targets; over HTTP/1.1
 /// each opens a connection.
-pub const LOOKS_AT_ONCE: usize = 8;
+pub const READS_AT_ONCE: usize = 8;
 
 /// The settings of the probes.
 pub struct ProbeSettings {
@@ -28,76 +32,107 @@ pub struct ProbeSettings {
     pub pod: Option<(String, String)>,
 }
 
-/// The context of the work on MonitoredBackends.
-pub struct Context {
-    /// The parts that both kinds have.
-    pub runtime: Runtime<Self>,
+/// The parts of the operator that the monitor uses.
+pub struct Parts {
+    /// A client that sends each request once.
+    pub client: Client,
+    /// The wall clock and the monotonic clock.
+    pub clock: Clock,
+    /// The state of the election.
+    pub leadership: watch::Receiver<Leadership>,
+    /// The metrics of the operator.
+    pub metrics: Arc<Metrics>,
+    /// Publishes events.
+    pub reporter: Reporter,
+    /// Requests the reconcile of a backend.
+    pub wake: Box<dyn Fn(&Key) + Send + Sync>,
+}
+
+/// Probes and investigates backends.
+pub struct Monitor {
     /// All backends.
     pub backends: Arc<Backends>,
     /// Dials the targets.
     pub prober: Arc<Prober>,
-    /// Limits the probes at once.
-    pub places: ConcurrencyLimiter,
-    /// Whether the operator can see its targets.
+    /// Whether the results of probes can be trusted.
     pub self_check: SelfCheck,
+    pub(super) parts: Parts,
+    /// Limits the probes at once.
+    pub(super) permits: ConcurrencyLimiter,
     /// The Prometheus for specs that name none.
-    pub prometheus_url: Option<String>,
+    pub(super) prometheus_url: Option<String>,
     /// Namespace and name of the operator's own pod, in a cluster: investigations check whether NetworkPolicies admit it.
-    pub pod: Option<(String, String)>,
+    pub(super) pod: Option<(String, String)>,
     /// The last answers of the Prometheus servers.
-    pub servers: Arc<ServerCache>,
+    pub(super) servers: Arc<ServerCache>,
     /// Limits the investigations at once.
-    pub looks: Arc<Semaphore>,
-    /// Limits the resolutions of targets at once. Separate from `looks`: an investigation may hang, and must not delay
-    /// probes.
-    pub lookups: Arc<Semaphore>,
-    /// The commands for the probe scheduler.
-    pub commands: mpsc::UnboundedSender<Command>,
-}
-
-impl Deref for Context {
-    type Target = Runtime<Self>;
-
-    fn deref(&self) -> &Runtime<Self> {
-        &self.runtime
-    }
+    pub(super) investigations: Semaphore,
+    /// Limits the resolutions of targets at once. Separate from `investigations`: an investigation may hang, and must not
+    /// delay probes.
+    pub(super) lookups: Semaphore,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
 /// A command for the probe scheduler.
 #[derive(Debug)]
 pub enum Command {
     /// The backend is new, or its spec changed.
-    Look(Arc<Backend>),
+    Upsert(Arc<Backend>),
     /// The backend is gone.
-    Gone(Arc<Backend>),
-    /// This replica began to lead, or the process was suspended: nothing that was due before is due now.
-    Anew,
+    Remove(Arc<Backend>),
 }
 
-impl Context {
-    /// A context without backends, and the receiving end of the commands for the probe scheduler.
-    pub fn new(runtime: Runtime<Self>, settings: ProbeSettings) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+impl Monitor {
+    /// A monitor without backends, and the receiving end of the commands for the probe scheduler.
+    pub fn new(parts: Parts, settings: ProbeSettings) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let (commands, received) = mpsc::unbounded_channel();
-        let context = Self {
+        let monitor = Self {
             backends: Arc::default(),
             prober: Arc::new(Prober::new(settings.policy)),
-            places: ConcurrencyLimiter::new(settings.places),
-            self_check: SelfCheck::new(runtime.clock),
-            runtime,
+            self_check: SelfCheck::new(parts.clock),
+            parts,
+            permits: ConcurrencyLimiter::new(settings.places),
             prometheus_url: settings.prometheus_url,
             pod: settings.pod,
             servers: Arc::default(),
-            looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
-            lookups: Arc::new(Semaphore::new(LOOKS_AT_ONCE)),
+            investigations: Semaphore::new(READS_AT_ONCE),
+            lookups: Semaphore::new(READS_AT_ONCE),
             commands,
         };
-        (Arc::new(context), received)
+        (Arc::new(monitor), received)
+    }
+
+    /// Creates or updates the entry of an object that was applied, and schedules its probes. Removes the entry of a deleted
+    /// object of the same name.
+    pub fn upsert(&self, object: &MonitoredBackend) -> Upserted {
+        let upserted = self.backends.upsert(object, self.parts.clock.read());
+        if let Some(predecessor) = &upserted.removed {
+            self.remove(predecessor);
+        }
+        if upserted.changed {
+            // The scheduler is gone only while the process ends.
+            let _ = self.commands.send(Command::Upsert(upserted.backend.clone()));
+        }
+        upserted
+    }
+
+    /// Removes a deleted backend and ends its probes.
+    pub fn remove(&self, backend: &Arc<Backend>) {
+        self.backends.remove(backend);
+        self.self_check.remove(backend);
+        // The scheduler is gone only while the process ends.
+        let _ = self.commands.send(Command::Remove(backend.clone()));
+    }
+
+    /// Requests the reconcile of one backend.
+    pub(super) fn wake(&self, backend: &Backend) {
+        (self.parts.wake)(&backend.key);
     }
 
     /// Requests the reconcile of every backend.
-    pub fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         for backend in self.backends.all() {
-            self.trigger.wake(&backend.key);
+            self.wake(&backend);
         }
     }
 }

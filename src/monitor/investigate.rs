@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use tokio::time::timeout;
 
-use super::context::Context;
+use super::context::Monitor;
 use super::credentials::credential;
 use super::registry::{Backend, Findings, Live, limits};
 use crate::api::{ConditionValue, MonitoredBackend};
@@ -33,21 +33,21 @@ const STEADY_WAIT: Duration = Duration::from_secs(60);
 
 /// Investigates `backend` if that is due. Wakes its reconcile when the findings changed, or when `changed`: the caller
 /// has recorded a change already.
-pub(super) async fn investigate_if_due(context: &Arc<Context>, backend: &Arc<Backend>, changed: bool) {
-    let now = context.clock.now();
+pub(super) async fn investigate_if_due(monitor: &Arc<Monitor>, backend: &Arc<Backend>, changed: bool) {
+    let now = monitor.parts.clock.now();
     let mut changed = changed;
     if backend.with(|live| live.investigate_at.is_some_and(|at| at <= now) && !is_unconfirmed(live)) {
-        let findings = match timeout(time_limit(backend), investigate(context, backend)).await {
+        let findings = match timeout(time_limit(backend), investigate(monitor, backend)).await {
             Ok(findings) => Some(findings),
             Err(_) => {
                 tracing::warn!(backend = %backend.key, "the investigation took too long; the backend is judged by its probes alone for now");
                 None
             }
         };
-        changed |= store(context, backend, findings, now);
+        changed |= store(monitor, backend, findings, now);
     }
     if changed {
-        context.trigger.wake(&backend.key);
+        monitor.wake(backend);
     }
 }
 
@@ -64,9 +64,9 @@ fn is_unconfirmed(live: &Live) -> bool {
 }
 
 /// Stores the findings and plans the next investigation. Returns whether the findings changed.
-fn store(context: &Context, backend: &Backend, found: Option<Findings>, now: Moment) -> bool {
+fn store(monitor: &Monitor, backend: &Backend, found: Option<Findings>, now: Moment) -> bool {
     let needs_regular = |object: &MonitoredBackend| {
-        object.spec.workload_ref.is_some() || object.spec.prometheus.is_some() || context.prometheus_url.is_some()
+        object.spec.workload_ref.is_some() || object.spec.prometheus.is_some() || monitor.prometheus_url.is_some()
     };
     backend.with(|live| {
         let is_troubled = |found: &Findings| found.diagnosis.is_some();
@@ -97,9 +97,9 @@ fn store(context: &Context, backend: &Backend, found: Option<Findings>, now: Mom
     })
 }
 
-async fn investigate(context: &Arc<Context>, backend: &Arc<Backend>) -> Findings {
+async fn investigate(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Findings {
     let object = backend.object();
-    let evidence = evidence(context, backend, &object).await;
+    let evidence = evidence(monitor, backend, &object).await;
     let conclusions = conclude(&evidence);
     let value = |of: Option<Conclusion>| of.map(|of| ConditionValue::new(of.status, of.reason, of.message));
     Findings {
@@ -111,9 +111,9 @@ async fn investigate(context: &Arc<Context>, backend: &Arc<Backend>) -> Findings
     }
 }
 
-async fn evidence(context: &Arc<Context>, backend: &Arc<Backend>, object: &MonitoredBackend) -> Evidence {
-    let now = context.clock.read();
-    let prometheus = prometheus(context, object).await;
+async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &MonitoredBackend) -> Evidence {
+    let now = monitor.parts.clock.read();
+    let prometheus = prometheus(monitor, object).await;
     let mut question = Question::about(object, prometheus, now.wall);
     let pods_port = question.pods_port.clone();
     let request = backend.with(|live| {
@@ -136,16 +136,16 @@ async fn evidence(context: &Arc<Context>, backend: &Arc<Backend>, object: &Monit
         };
         live.resolved.as_ref().and_then(|(resolved, _)| Some(resolved.targets.first()?.request.clone()))
     });
-    if let Some((namespace, name)) = &context.pod {
-        question.us = own_pod(context.client.clone(), namespace, name).await.into_iter().collect();
+    if let Some((namespace, name)) = &monitor.pod {
+        question.us = own_pod(monitor.parts.client.clone(), namespace, name).await.into_iter().collect();
     }
     let is_bad = question.known.refused.is_some() || question.known.vantages.iter().any(|vantage| !vantage.ok);
     let mut evidence = {
-        let _permit = context.looks.acquire().await;
-        gather(context.client.clone(), &context.prober, question, now.wall).await
+        let _permit = monitor.investigations.acquire().await;
+        gather(monitor.parts.client.clone(), &monitor.prober, question, now.wall).await
     };
     if let (true, Some(request)) = (is_bad, request) {
-        let seen = probe_closer(context, object, &mut evidence, pods_port.as_deref(), &request).await;
+        let seen = probe_closer(monitor, object, &mut evidence, pods_port.as_deref(), &request).await;
         backend.with(|live| live.investigated = seen);
     } else {
         backend.with(|live| live.investigated.clear());
@@ -155,20 +155,20 @@ async fn evidence(context: &Arc<Context>, backend: &Arc<Backend>, object: &Monit
 
 /// Adds the evidence of further probes: each pod at its own address, and the actuator. Returns their vantages.
 async fn probe_closer(
-    context: &Arc<Context>,
+    monitor: &Arc<Monitor>,
     object: &MonitoredBackend,
     evidence: &mut Evidence,
     pods_port: Option<&str>,
     request: &Request,
 ) -> Vec<Vantage> {
     let actuator = object.spec.probe.actuator.as_ref();
-    let wall = context.clock.read().wall;
+    let wall = monitor.parts.clock.read().wall;
     let ask_actuator = async |known: &Evidence| match needs_actuator(known) {
-        true => Some(probe_actuator(&context.prober, actuator, known, request, wall).await),
+        true => Some(probe_actuator(&monitor.prober, actuator, known, request, wall).await),
         false => None,
     };
     // Concurrently: with a silent backend both run into their timeouts.
-    let (mut seen, mut more) = tokio::join!(probe_pods(context, evidence, pods_port, request), ask_actuator(evidence));
+    let (mut seen, mut more) = tokio::join!(probe_pods(monitor, evidence, pods_port, request), ask_actuator(evidence));
     evidence.vantages.extend(seen.clone());
     if more.is_none() {
         // The answers of its pods may be the first sign that something is wrong.
@@ -186,7 +186,7 @@ async fn probe_closer(
 
 /// Probes each pod at its own address, unless the target is that address already.
 async fn probe_pods(
-    context: &Arc<Context>,
+    monitor: &Arc<Monitor>,
     evidence: &Evidence,
     pods_port: Option<&str>,
     request: &Request,
@@ -196,24 +196,24 @@ async fn probe_pods(
     let probes = probes.into_iter().filter(|(name, _)| !known.contains(&name.as_str()));
     join_all(probes.map(async |(name, request)| {
         let host: Arc<str> = request.target.address.map_or_else(String::new, |address| address.to_string()).into();
-        let _permit = context.places.acquire(&host, true).await;
-        let outcome = context.prober.probe(&request).await;
-        vantage(&name, &request, &outcome, context.clock.read().wall)
+        let _permit = monitor.permits.acquire(&host, true).await;
+        let outcome = monitor.prober.probe(&request).await;
+        vantage(&name, &request, &outcome, monitor.parts.clock.read().wall)
     }))
     .await
 }
 
 /// The Prometheus to ask about `object`: that of its spec, or the one of the operator's flags.
-async fn prometheus(context: &Context, object: &MonitoredBackend) -> Option<Source> {
+async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<Source> {
     let spec = object.spec.prometheus.as_ref();
     let own = spec.and_then(|spec| spec.url.clone());
     let is_administrators = own.is_none();
-    let url = own.or_else(|| context.prometheus_url.clone())?;
+    let url = own.or_else(|| monitor.prometheus_url.clone())?;
     let bearer_token = match spec.and_then(|spec| spec.bearer_token_secret_ref.as_ref()) {
         // A tenant's token is sent to the tenant's Prometheus and to no other.
         Some(from) if !is_administrators => {
             let namespace = object.namespace().unwrap_or_default();
-            credential(&context.client, &namespace, from).await.ok()
+            credential(&monitor.parts.client, &namespace, from).await.ok()
         }
         _ => None,
     };
@@ -223,7 +223,7 @@ async fn prometheus(context: &Context, object: &MonitoredBackend) -> Option<Sour
         instance: spec.and_then(|spec| spec.instance.clone()),
         bearer_token,
         is_administrators,
-        cache: context.servers.clone(),
+        cache: monitor.servers.clone(),
     })
 }
 

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::context::Context;
+use super::context::Monitor;
 use super::registry::{Backend, Round, limits};
 use super::request::actuator_request;
 use super::scheduler::next_turn;
@@ -33,27 +33,27 @@ const MIN_PERMIT_WAIT: Duration = Duration::from_secs(1);
 type Probed = (Moment, Outcome);
 
 /// Runs one round that was due at `due`. Returns when the next one is due.
-pub(super) async fn run(context: &Arc<Context>, backend: &Arc<Backend>, due: Moment) -> Moment {
-    let regular = next_turn(context, backend);
-    let Some(resolved) = resolved(context, backend).await else { return regular };
-    let window = regular.since(context.clock.now());
+pub(super) async fn run(monitor: &Arc<Monitor>, backend: &Arc<Backend>, due: Moment) -> Moment {
+    let regular = next_turn(monitor, backend);
+    let Some(resolved) = resolved(monitor, backend).await else { return regular };
+    let window = regular.since(monitor.parts.clock.now());
     let is_suspect = backend.with(|live| live.record.last().is_some_and(|last| !last.passed));
     let wait = window.max(MIN_PERMIT_WAIT);
-    let Some(probed) = probe_all(context, &resolved, is_suspect, due, wait).await else {
+    let Some(probed) = probe_all(monitor, &resolved, is_suspect, due, wait).await else {
         // Without a permit nothing was probed: the window is missed, and that says nothing about the backend.
-        context.metrics.missed_window();
+        monitor.parts.metrics.missed_window();
         return regular;
     };
     let started_at = probed.iter().map(|(at, _)| *at).min().unwrap_or(due);
-    evaluate(context, backend, &resolved, probed).await;
+    evaluate(monitor, backend, &resolved, probed).await;
     let confirm_in = backend.with(|live| live.record.confirm_in(&limits(&live.object)));
     confirm_in.map_or(regular, |after| (started_at + after).min(regular))
 }
 
 /// The resolved target, looked up again when the last result has expired. `None` when there is nothing to probe, which
 /// the status says.
-async fn resolved(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<Resolved>> {
-    let now = context.clock.now();
+async fn resolved(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Option<Arc<Resolved>> {
+    let now = monitor.parts.clock.now();
     let known = backend.with(|live| live.resolved.clone());
     if let Some((resolved, at)) = &known {
         let ttl = if resolved.is_fleeting { FLEETING_TTL } else { STEADY_TTL };
@@ -64,8 +64,8 @@ async fn resolved(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
     }
     let object = backend.object();
     let lookup = async {
-        let _permit = context.lookups.acquire().await;
-        Box::pin(resolve(&context.client, &object)).await
+        let _permit = monitor.lookups.acquire().await;
+        Box::pin(resolve(&monitor.parts.client, &object)).await
     };
     let wait = if known.is_some() { LOOKUP_TIMEOUT } else { Duration::MAX };
     let late = || ResolveError::Failed("the API server takes too long".to_owned());
@@ -79,15 +79,15 @@ async fn resolved(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
                 refused.is_some()
             });
             if was_refused {
-                context.trigger.wake(&backend.key);
+                monitor.wake(backend);
             }
             Some(resolved)
         }
         Err(ResolveError::Refused(reason, message)) => {
-            refuse(context, backend, reason, message);
+            refuse(monitor, backend, reason, message);
             backend.with(|live| live.resolved = None);
-            Box::pin(investigate::investigate_if_due(context, backend, false)).await;
-            context.trigger.wake(&backend.key);
+            Box::pin(investigate::investigate_if_due(monitor, backend, false)).await;
+            monitor.wake(backend);
             None
         }
         // The lookup failed: the round probes the previous result.
@@ -99,9 +99,9 @@ async fn resolved(context: &Arc<Context>, backend: &Arc<Backend>) -> Option<Arc<
 }
 
 /// Records why the target cannot be probed. A new reason makes an investigation due.
-fn refuse(context: &Context, backend: &Backend, reason: Reason, message: String) {
+fn refuse(monitor: &Monitor, backend: &Backend, reason: Reason, message: String) {
     let refused = Some((reason, message));
-    let now = context.clock.now();
+    let now = monitor.parts.clock.now();
     backend.with(|live| {
         if live.refused != refused {
             live.refused = refused;
@@ -113,34 +113,34 @@ fn refuse(context: &Context, backend: &Backend, reason: Reason, message: String)
 /// Probes every target, each with a permit of its own. `None` when one of them got no permit within `wait`. A probe that
 /// was started ends by its own timeout, which may be as long as the interval: a hang is a failure, not a missed window.
 async fn probe_all(
-    context: &Context,
+    monitor: &Monitor,
     resolved: &Resolved,
     is_suspect: bool,
     due: Moment,
     wait: Duration,
 ) -> Option<Vec<Probed>> {
     let probed = join_all(resolved.targets.iter().map(async |target: &ProbeTarget| {
-        let _permit = timeout(wait, context.places.acquire(&target.host, is_suspect)).await.ok()?;
-        let started_at = context.clock.now();
-        context.metrics.probe_started(started_at.since(due));
+        let _permit = timeout(wait, monitor.permits.acquire(&target.host, is_suspect)).await.ok()?;
+        let started_at = monitor.parts.clock.now();
+        monitor.parts.metrics.probe_started(started_at.since(due));
         // Boxed, as everything large here: many rounds wait for a permit, few hold one.
-        Some((started_at, Box::pin(context.prober.probe(&target.request)).await))
+        Some((started_at, Box::pin(monitor.prober.probe(&target.request)).await))
     }));
     probed.await.into_iter().collect()
 }
 
 /// Records the outcome of a round, and investigates when that is due.
-async fn evaluate(context: &Arc<Context>, backend: &Arc<Backend>, resolved: &Resolved, probed: Vec<Probed>) {
+async fn evaluate(monitor: &Arc<Monitor>, backend: &Arc<Backend>, resolved: &Resolved, probed: Vec<Probed>) {
     for failure in probed.iter().filter_map(|(_, outcome)| outcome.result.as_ref().err()) {
-        context.metrics.probe_failed(failure.class, failure.phase);
+        monitor.parts.metrics.probe_failed(failure.class, failure.phase);
     }
     if let Some(message) = denied(&probed) {
-        refuse(context, backend, Reason::TargetDenied, message);
+        refuse(monitor, backend, Reason::TargetDenied, message);
     } else {
         backend.with(|live| live.refused.take_if(|(reason, _)| *reason == Reason::TargetDenied));
     }
-    let health = Box::pin(health(context, backend, resolved)).await;
-    let now = context.clock.read();
+    let health = Box::pin(health(monitor, backend, resolved)).await;
+    let now = monitor.parts.clock.read();
     let mut round = summarize(resolved, &probed, |at| now.stamp(at));
     if let Some((vantage, passed)) = health {
         round.passed &= passed;
@@ -152,33 +152,33 @@ async fn evaluate(context: &Arc<Context>, backend: &Arc<Backend>, resolved: &Res
         let changed = live.record_round(round, now.moment);
         (changed, live.object.spec.probe.interval())
     });
-    let was_blind = context.self_check.blind_for(backend).is_some();
+    let was_blind = monitor.self_check.blind_for(backend).is_some();
     if let Some(target) = resolved.targets.first() {
-        context.self_check.record_round(backend, &target.host, interval, unreachable, started_at);
+        monitor.self_check.record_round(backend, &target.host, interval, unreachable, started_at);
     }
-    Box::pin(self_check::evaluate(context)).await;
-    if was_blind != context.self_check.blind_for(backend).is_some() {
+    Box::pin(self_check::evaluate(monitor)).await;
+    if was_blind != monitor.self_check.blind_for(backend).is_some() {
         // The reconcile publishes that it cannot, or can again, be judged, whatever its own record says.
-        context.trigger.wake(&backend.key);
+        monitor.wake(backend);
     }
-    Box::pin(investigate::investigate_if_due(context, backend, changed)).await;
+    Box::pin(investigate::investigate_if_due(monitor, backend, changed)).await;
 }
 
 /// Reads the actuator's health page, where the spec asks for it. Returns its vantage and whether it passes: UNKNOWN is
 /// not a failure, but is not healthy either.
-async fn health(context: &Context, backend: &Backend, resolved: &Resolved) -> Option<(Vantage, bool)> {
+async fn health(monitor: &Monitor, backend: &Backend, resolved: &Resolved) -> Option<(Vantage, bool)> {
     let object = backend.object();
     let actuator = object.spec.probe.actuator.as_ref()?;
     let target = resolved.targets.first()?;
     let request = actuator_request(&target.request, actuator);
-    let _permit = context.places.acquire(&target.host, false).await;
-    let reading = read(&context.prober, &request, actuator.base_path(), false).await;
+    let _permit = monitor.permits.acquire(&target.host, false).await;
+    let reading = read(&monitor.prober, &request, actuator.base_path(), false).await;
     let status = reading.health.content.as_ref().and_then(|health| health.status.as_deref());
     let is_unknown = reading.health.outcome.result.is_ok() && status == Some("UNKNOWN");
     let mut outcome = reading.health.outcome.clone();
     outcome.result = reading.verdict();
     let passed = outcome.result.is_ok() || is_unknown;
-    Some((vantage("health", &request, &outcome, context.clock.read().wall), passed))
+    Some((vantage("health", &request, &outcome, monitor.parts.clock.read().wall), passed))
 }
 
 /// The message of the address policy, when it denied every probe.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::context::{Command, Context};
+use super::context::{Command, Monitor};
 use super::registry::Backend;
 use super::round;
 use crate::schedule::{Deadlines, turn_after};
@@ -19,9 +19,9 @@ use crate::time::Moment;
 const FRESH: SignedDuration = SignedDuration::from_secs(60);
 
 /// Runs the rounds until `stop`.
-pub async fn run(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Command>, stop: CancellationToken) {
+pub async fn run(monitor: Arc<Monitor>, mut commands: mpsc::UnboundedReceiver<Command>, stop: CancellationToken) {
     let (done, mut ended) = mpsc::unbounded_channel::<(Arc<Backend>, Moment)>();
-    let mut scheduler = ProbeScheduler { context, deadlines: Deadlines::default(), backends: HashMap::new() };
+    let mut scheduler = ProbeScheduler { monitor, deadlines: Deadlines::default(), backends: HashMap::new() };
     let tasks = TaskTracker::new();
     loop {
         tokio::select! {
@@ -30,9 +30,9 @@ pub async fn run(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Co
             Some((backend, next)) = ended.recv() => scheduler.round_ended(&backend, next),
             number = scheduler.deadlines.next() => {
                 let Some((backend, due)) = scheduler.begin_round(number) else { continue };
-                let (context, done, stop) = (scheduler.context.clone(), done.clone(), stop.clone());
+                let (monitor, done, stop) = (scheduler.monitor.clone(), done.clone(), stop.clone());
                 tasks.spawn(async move {
-                    let next = stop.run_until_cancelled(round::run(&context, &backend, due)).await;
+                    let next = stop.run_until_cancelled(round::run(&monitor, &backend, due)).await;
                     if let Some(next) = next {
                         let _ = done.send((backend, next));
                     }
@@ -46,7 +46,7 @@ pub async fn run(context: Arc<Context>, mut commands: mpsc::UnboundedReceiver<Co
 
 /// The next turn of each backend.
 struct ProbeScheduler {
-    context: Arc<Context>,
+    monitor: Arc<Monitor>,
     deadlines: Deadlines<u64>,
     backends: HashMap<u64, Scheduled>,
 }
@@ -62,25 +62,17 @@ struct Scheduled {
 impl ProbeScheduler {
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Look(backend) => self.upsert(&backend),
-            Command::Gone(backend) => {
+            Command::Upsert(backend) => self.upsert(&backend),
+            Command::Remove(backend) => {
                 self.deadlines.set(backend.number, None);
                 self.backends.remove(&backend.number);
-            }
-            Command::Anew => {
-                let waiting = self.backends.values().filter(|scheduled| !scheduled.is_under_way);
-                let waiting: Vec<_> = waiting.map(|scheduled| scheduled.backend.clone()).collect();
-                for backend in waiting {
-                    let due = next_turn(&self.context, &backend);
-                    self.set(&backend, due);
-                }
             }
         }
     }
 
     /// Schedules a new backend, or one whose spec changed.
     fn upsert(&mut self, backend: &Arc<Backend>) {
-        let now = self.context.clock.read();
+        let now = self.monitor.parts.clock.read();
         if let Some(scheduled) = self.backends.get_mut(&backend.number) {
             scheduled.again = scheduled.is_under_way;
             if !scheduled.is_under_way {
@@ -90,23 +82,23 @@ impl ProbeScheduler {
         }
         let created = backend.object().metadata.creation_timestamp.as_ref().map(|created| created.0);
         let is_fresh = created.is_some_and(|created| now.wall.duration_since(created) < FRESH);
-        let due = if is_fresh { now.moment } else { next_turn(&self.context, backend) };
+        let due = if is_fresh { now.moment } else { next_turn(&self.monitor, backend) };
         self.set(backend, due);
     }
 
     fn set(&mut self, backend: &Arc<Backend>, due: Moment) {
         let scheduled = Scheduled { backend: backend.clone(), due, is_under_way: false, again: false };
         self.backends.insert(backend.number, scheduled);
-        self.deadlines.set(backend.number, Some(self.context.clock.instant(due)));
+        self.deadlines.set(backend.number, Some(self.monitor.parts.clock.instant(due)));
     }
 
     /// Begins a round, unless another replica leads: then only the next turn is scheduled.
     fn begin_round(&mut self, number: u64) -> Option<(Arc<Backend>, Moment)> {
-        let context = self.context.clone();
+        let monitor = self.monitor.clone();
         let scheduled = self.backends.get_mut(&number)?;
         let backend = scheduled.backend.clone();
-        if !context.leadership.borrow().hears() {
-            let due = next_turn(&context, &backend);
+        if !monitor.parts.leadership.borrow().hears() {
+            let due = next_turn(&monitor, &backend);
             self.set(&backend, due);
             return None;
         }
@@ -116,13 +108,13 @@ impl ProbeScheduler {
 
     fn round_ended(&mut self, backend: &Arc<Backend>, next: Moment) {
         let Some(scheduled) = self.backends.get(&backend.number) else { return };
-        let next = if scheduled.again { self.context.clock.now() } else { next };
+        let next = if scheduled.again { self.monitor.parts.clock.now() } else { next };
         self.set(backend, next);
     }
 }
 
 /// The next regular turn of `backend`.
-pub(super) fn next_turn(context: &Context, backend: &Backend) -> Moment {
-    let now = context.clock.read();
+pub(super) fn next_turn(monitor: &Monitor, backend: &Backend) -> Moment {
+    let now = monitor.parts.clock.read();
     now.place(turn_after(now.wall, backend.object().spec.probe.interval(), backend.phase))
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::context::Monitor;
 use super::registry::Backend;
 use crate::cluster::events::{Event, Kind, namespace_reference};
 use crate::health::availability::Availability;
@@ -153,36 +153,36 @@ impl SelfCheck {
 }
 
 /// Evaluates visibility. A change wakes the reconcile of every backend and is published.
-pub(super) async fn evaluate(context: &Context) {
-    match context.self_check.evaluate() {
+pub(super) async fn evaluate(monitor: &Monitor) {
+    match monitor.self_check.evaluate() {
         Change::None => {}
         Change::Recovered => {
             tracing::info!("visibility recovered: all backends are judged again");
-            context.wake_all();
+            monitor.wake_all();
         }
         Change::Lost(why) => {
             tracing::warn!(why, "visibility lost: unreachable backends are not judged");
-            context.wake_all();
-            publish_lost(context, &why).await;
+            monitor.wake_all();
+            publish_lost(monitor, &why).await;
         }
     }
 }
 
 /// Runs the connectivity check until `stop`.
-pub async fn run(context: Arc<Context>, connectivity: ConnectivityCheck, stop: CancellationToken) {
+pub async fn run(monitor: Arc<Monitor>, connectivity: ConnectivityCheck, stop: CancellationToken) {
     let mut tick = tokio::time::interval(CHECK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        if context.self_check.check(&connectivity).await {
-            evaluate(&context).await;
+        if monitor.self_check.check(&connectivity).await {
+            evaluate(&monitor).await;
         }
     }
 }
 
 /// Publishes `ProbeBlind` about each Namespace with backends that cannot be judged.
-async fn publish_lost(context: &Context, why: &str) {
-    let at = context.clock.read().wall;
-    let blind = context.backends.all().into_iter().filter(|backend| context.self_check.blind_for(backend).is_some());
+async fn publish_lost(monitor: &Monitor, why: &str) {
+    let at = monitor.parts.clock.read().wall;
+    let blind = monitor.backends.all().into_iter().filter(|backend| monitor.self_check.blind_for(backend).is_some());
     let namespaces: BTreeSet<String> = blind.map(|backend| backend.key.namespace.to_string()).collect();
     for namespace in namespaces {
         let event = Event {
@@ -193,8 +193,8 @@ async fn publish_lost(context: &Context, why: &str) {
             at,
             occurrence: format!("ProbeBlind/{}", at.as_second()),
         };
-        if context.leadership.borrow().permit(context.clock.now()).is_some()
-            && let Err(error) = context.reporter.tell(&namespace_reference(namespace), &event).await
+        if monitor.parts.leadership.borrow().permit(monitor.parts.clock.now()).is_some()
+            && let Err(error) = monitor.parts.reporter.tell(&namespace_reference(namespace), &event).await
         {
             tracing::warn!(%error, "the event ProbeBlind was not published");
         }

@@ -119,7 +119,7 @@ impl Assembly {
         let shared = Shared { args: &args, clients: &clients, runtime, ourselves };
         let quarter = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
-        let prober = quarter.known.context.prober.clone();
+        let prober = quarter.known.context.monitor.prober.clone();
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
         let (commands, poked) = mpsc::unbounded_channel();
         let context = Arc::new(of_connectors(&shared, &registry, prober, trigger, commands.clone()));
@@ -203,7 +203,7 @@ impl Parts<'_> {
     fn checkpoints(
         &self,
         shared: &Shared<'_>,
-        backends: Arc<crate::monitor::context::Context>,
+        backends: Arc<crate::controller::backend::context::Context>,
         lease_namespace: &str,
         work: &Group,
     ) {

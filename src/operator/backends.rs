@@ -15,11 +15,12 @@ use crate::cli::args::RunArgs;
 use crate::cluster::address_ranges::AddressRanges;
 use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{Clients, address_ranges, own_addresses};
+use crate::controller::backend::context::Context;
 use crate::controller::backend::view::FleetView;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::controller::runtime::watch::Tap;
 use crate::controller::runtime::{self, Runtime, run};
-use crate::monitor::context::{Command, Context, ProbeSettings};
+use crate::monitor::context::{Command, ProbeSettings};
 use crate::monitor::scheduler;
 use crate::monitor::self_check::{self, ConnectivityCheck};
 use crate::probe::{Policy, Prober};
@@ -86,7 +87,7 @@ impl BackendSubsystem {
         for (scope, woken) in scopes {
             let filled = {
                 let context = context.clone();
-                move || tracing::info!(backends = context.backends.len(), "synced")
+                move || tracing::info!(backends = context.monitor.backends.len(), "synced")
             };
             let tap = Tap { kind: context.clone(), scope: scope.as_deref().map(Into::into), filled: Arc::new(filled) };
             let (store, driven) = run::controller(&client, scope.as_deref(), tap, woken, all(), work.stop.clone());
@@ -95,12 +96,12 @@ impl BackendSubsystem {
         }
         upsert(&context.remedies.census, &stores);
         *known.stores.write() = stores;
-        let limits = Limits::new(policy, ourselves.is_none(), context.prober.clone());
-        let (stop, probed, mut is_ready) = (work.stop.clone(), context.clone(), limits.ready.subscribe());
+        let limits = Limits::new(policy, ourselves.is_none(), context.monitor.prober.clone());
+        let (stop, monitor, mut is_ready) = (work.stop.clone(), context.monitor.clone(), limits.ready.subscribe());
         // No probe before the first look at what may not be dialled has been tried.
         work.spawn(async move {
             if stop.run_until_cancelled(is_ready.wait_for(|ready| *ready)).await.is_some() {
-                scheduler::run(probed, poked, stop).await;
+                scheduler::run(monitor, poked, stop).await;
             }
         });
         if let Some(ourselves) = ourselves {
@@ -110,7 +111,7 @@ impl BackendSubsystem {
         }
         let tell = move |found| limits.learn(|known| known.networks = Some(found));
         work.spawn(address_ranges::follow(client, tell, work.stop.clone()));
-        work.spawn(self_check::run(context, own, work.stop.clone()));
+        work.spawn(self_check::run(context.monitor.clone(), own, work.stop.clone()));
     }
 }
 

@@ -107,13 +107,16 @@ fn said_by_actuator(reading: &Reading) -> Vec<String> {
         Some(links) => listed(reading, links),
         None => "no list of links".to_owned(),
     };
-    let health = |health: Option<&Health>| health.map_or_else(|| "no health page".to_owned(), Health::in_words);
+    let health = |health: Option<&Health>| health.map_or_else(|| "no health page".to_owned(), Health::describe);
     let mut lines = vec![
         line("links", reading.links.status_or_error(), links),
         line("health", reading.health.status_or_error(), health(reading.health.content.as_ref())),
     ];
     lines.extend(
-        reading.liveness.as_ref().map(|alive| line("liveness", alive.status_or_error(), health(alive.content.as_ref()))),
+        reading
+            .liveness
+            .as_ref()
+            .map(|alive| line("liveness", alive.status_or_error(), health(alive.content.as_ref()))),
     );
     lines
 }

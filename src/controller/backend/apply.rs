@@ -1,11 +1,11 @@
 //! Writes what was decided about a MonitoredBackend: the status, the action of a remediation, the events; in this order.
 
+use super::context::Context;
 use crate::api::MonitoredBackendStatus;
 use crate::controller::remediation::{self, NextStep, next_step};
 use crate::controller::runtime::apply::{act, publish, write};
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::{Plan, Step};
-use crate::monitor::context::Context;
 use crate::remediation::attempt::StepResult;
 
 pub(super) async fn apply(

@@ -7,8 +7,11 @@ use crate::api::{
     RestartHelps, Truth, clip, condition, conditions,
 };
 use crate::health::availability::Availability;
-use crate::monitor::registry::{Said, Snapshot, limits};
+use crate::monitor::registry::{Snapshot, limits};
 use crate::time::Now;
+
+/// The status, reason and message of a condition.
+type Said = (Truth, Reason, String);
 
 /// The input of an assessment.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod assess;
+pub mod context;
 pub mod decide;
 mod observe;
 pub mod reconcile;

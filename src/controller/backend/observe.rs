@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use super::assess::Input;
+use super::context::Context;
 use crate::api::BackendState;
 use crate::controller::runtime::Step;
-use crate::monitor::context::Context;
 
 /// The wait while a verdict is held back: it may be the operator that cannot see. A state that is written already stands.
 pub(super) fn held_for(context: &Context, step: &Step<'_, Context>) -> Option<Duration> {
@@ -14,7 +14,7 @@ pub(super) fn held_for(context: &Context, step: &Step<'_, Context>) -> Option<Du
     if state == Some(BackendState::Down) || step.live.blind.is_some() || step.live.refused.is_some() {
         return None;
     }
-    context.self_check.holds_verdict(&step.entry, step.live.record.availability())
+    context.monitor.self_check.holds_verdict(&step.entry, step.live.record.availability())
 }
 
 /// The input of the assessment.

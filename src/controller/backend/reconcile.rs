@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::apply::apply;
+use super::context::Context;
 use super::decide::{decide, state_event};
 use super::observe::{held_for, input};
 use super::remediation_input::verdict;
@@ -13,7 +14,6 @@ use crate::cluster::events::Event;
 use crate::controller::remediation::{Asked, NextStep};
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
-use crate::monitor::context::{Command, Context};
 use crate::monitor::registry::{Backend, Snapshot};
 use crate::time::Now;
 
@@ -45,40 +45,31 @@ impl Kind for Context {
     }
 
     fn entry(&self, key: &Key) -> Option<Arc<Backend>> {
-        self.backends.get(key)
+        self.monitor.backends.get(key)
     }
 
     fn entries(&self) -> Vec<Arc<Backend>> {
-        self.backends.all()
+        self.monitor.backends.all()
     }
 
     fn is_current(&self, entry: &Backend) -> bool {
-        self.backends.has(entry)
+        self.monitor.backends.has(entry)
     }
 
     fn upsert(&self, object: &MonitoredBackend) -> Option<Arc<Backend>> {
-        let upserted = self.backends.upsert(object, self.clock.read());
-        if let Some(predecessor) = &upserted.removed {
-            self.remove(predecessor);
-        }
+        let upserted = self.monitor.upsert(object);
         if upserted.is_new {
-            self.checkpoints.add(upserted.backend.clone());
-        }
-        if upserted.changed {
-            let _ = self.commands.send(Command::Look(upserted.backend));
+            self.checkpoints.add(upserted.backend);
         }
         upserted.removed
     }
 
     fn remove(&self, entry: &Arc<Backend>) {
-        self.backends.remove(entry);
-        self.self_check.remove(entry);
-        // The scheduler is gone only while the process ends.
-        let _ = self.commands.send(Command::Gone(entry.clone()));
+        self.monitor.remove(entry);
     }
 
     fn snapshot(&self, entry: &Arc<Backend>, _now: Now) -> Snapshot {
-        entry.snapshot(self.self_check.blind_for(entry))
+        entry.snapshot(self.monitor.self_check.blind_for(entry))
     }
 
     async fn step(&self, step: &mut Step<'_, Self>) -> Result<NextStep, ReconcileError> {

@@ -7,13 +7,13 @@ use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 
 use super::assess::{Assessment, Input};
+use super::context::Context;
 use crate::api::{
     BackendState, ConditionType, Key, MonitoredBackend, MonitoredBackendStatus, Reason, Truth, conditions,
 };
 use crate::controller::paused::is_paused;
 use crate::controller::remediation;
 use crate::controller::runtime::wake::{Guarded, reference};
-use crate::monitor::context::Context;
 use crate::monitor::registry::{Backend, Snapshot};
 use crate::time::Now;
 use crate::view::BackendView;
@@ -39,8 +39,8 @@ impl FleetView {
             if namespace.is_some_and(|namespace| backend.metadata.namespace.as_deref() != Some(namespace)) {
                 continue;
             }
-            let Some(entry) = self.context.backends.get(&Key::of(&backend.metadata)) else { continue };
-            let live = entry.snapshot(self.context.self_check.blind_for(&entry));
+            let Some(entry) = self.context.monitor.backends.get(&Key::of(&backend.metadata)) else { continue };
+            let live = entry.snapshot(self.context.monitor.self_check.blind_for(&entry));
             let assessment = Input { backend, live: &live, now }.assess();
             each(backend, &entry, &live, &assessment, now);
         }
@@ -69,7 +69,7 @@ impl FleetView {
 
     /// The number of backends.
     pub fn count(&self) -> usize {
-        self.context.backends.len()
+        self.context.monitor.backends.len()
     }
 
     /// The object of an entry, as the store has it.

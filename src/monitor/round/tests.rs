@@ -6,48 +6,28 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::api::MonitoredBackend;
-use crate::cluster::StatusWriter;
 use crate::cluster::events::Reporter;
 use crate::cluster::fake::{Fake, Mode};
-use crate::controller::remediation::{Census, Remedies};
-use crate::controller::runtime::wake::ReconcileTrigger;
-use crate::controller::runtime::{Runtime, Shared};
-use crate::controller::unreadable::Unreadable;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
-use crate::monitor::context::{LOOKS_AT_ONCE, ProbeSettings};
+use crate::monitor::context::{Parts, ProbeSettings, READS_AT_ONCE};
 use crate::probe::Policy;
-use crate::remediation::Limits;
-use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
-fn context(client: kube::Client) -> Arc<Context> {
-    let clock = Clock::default();
-    let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
-    let leadership = watch::channel(Leadership::follower()).1;
-    let remedies = Arc::new(Remedies::new(
-        client.clone(),
-        clock,
-        metrics.clone(),
-        (Limits::default(), Census::new(Limits::default(), 0, leadership.clone(), clock)),
-        None,
-    ));
-    let shared = Arc::new(Shared {
+fn monitor(client: kube::Client) -> Arc<Monitor> {
+    let parts = Parts {
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
-        remedies,
-        unreadable: Unreadable::new(client.clone(), leadership.clone(), clock),
         client,
-        clock,
-        leadership,
-        writer: StatusWriter::new(clock, metrics.clone()),
-        metrics,
-    });
-    let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
+        clock: Clock::default(),
+        leadership: watch::channel(Leadership::follower()).1,
+        metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
+        wake: Box::new(|_| {}),
+    };
     let settings = ProbeSettings { pod: None, policy: Policy::default(), places: 16, prometheus_url: None };
-    Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings).0
+    Monitor::new(parts, settings).0
 }
 
-fn backend(context: &Context, target: serde_json::Value) -> Arc<Backend> {
+fn backend(monitor: &Monitor, target: serde_json::Value) -> Arc<Backend> {
     let object: MonitoredBackend = serde_json::from_value(json!({
         "apiVersion": "vigie.dev/v1alpha1",
         "kind": "MonitoredBackend",
@@ -55,16 +35,17 @@ fn backend(context: &Context, target: serde_json::Value) -> Arc<Backend> {
         "spec": { "target": target },
     }))
     .expect("a backend");
-    context.backends.upsert(&object, context.clock.read()).backend
+    monitor.backends.upsert(&object, monitor.parts.clock.read()).backend
 }
 
 #[tokio::test(start_paused = true)]
 async fn looks_that_hang_keep_no_probe_waiting() {
-    let context = context(Fake::new().client());
-    let backend = backend(&context, json!({ "url": "http://192.0.2.7:8080/" }));
-    let _hang = context.looks.acquire_many(u32::try_from(LOOKS_AT_ONCE).expect("few")).await.expect("never closed");
+    let monitor = monitor(Fake::new().client());
+    let backend = backend(&monitor, json!({ "url": "http://192.0.2.7:8080/" }));
+    let _hang =
+        monitor.investigations.acquire_many(u32::try_from(READS_AT_ONCE).expect("few")).await.expect("never closed");
     let begin = Instant::now();
-    let found = resolved(&context, &backend).await.expect("a URL needs no lookup");
+    let found = resolved(&monitor, &backend).await.expect("a URL needs no lookup");
     assert_eq!(found.url, "http://192.0.2.7:8080/");
     assert_eq!(begin.elapsed(), Duration::ZERO);
 }
@@ -75,24 +56,24 @@ async fn while_the_api_server_hangs_what_was_known_is_dialled_and_almost_on_time
     let service = json!({ "metadata": { "name": "checkout", "namespace": "shop" },
         "spec": { "clusterIP": "192.0.2.9", "selector": { "app": "checkout" }, "ports": [{ "port": 8080 }] } });
     server.put("/api/v1/namespaces/shop/services/checkout", service);
-    let context = context(server.client());
-    let backend = backend(&context, json!({ "service": { "name": "checkout", "port": 8080 } }));
-    let known = resolved(&context, &backend).await.expect("the Service is there");
+    let monitor = monitor(server.client());
+    let backend = backend(&monitor, json!({ "service": { "name": "checkout", "port": 8080 } }));
+    let known = resolved(&monitor, &backend).await.expect("the Service is there");
     tokio::time::advance(STEADY_TTL).await;
     server.set_mode(Mode::Hangs);
     let begin = Instant::now();
-    let found = resolved(&context, &backend).await.expect("it was known");
+    let found = resolved(&monitor, &backend).await.expect("it was known");
     assert!(Arc::ptr_eq(&found, &known));
     assert!(begin.elapsed() <= LOOKUP_TIMEOUT * 2, "after {:?}", begin.elapsed());
     server.set_mode(Mode::Up);
-    let found = resolved(&context, &backend).await.expect("the Service is there");
+    let found = resolved(&monitor, &backend).await.expect("the Service is there");
     assert!(!Arc::ptr_eq(&found, &known), "it is looked up again once that is possible");
 }
 
 #[tokio::test]
 async fn a_round_that_waits_is_small() {
-    let context = context(Fake::new().client());
-    let backend = backend(&context, json!({ "url": "http://192.0.2.7:8080/" }));
-    let size = size_of_val(&run(&context, &backend, context.clock.now()));
+    let monitor = monitor(Fake::new().client());
+    let backend = backend(&monitor, json!({ "url": "http://192.0.2.7:8080/" }));
+    let size = size_of_val(&run(&monitor, &backend, monitor.parts.clock.now()));
     assert!(size < 4096, "{size} bytes, and thousands may wait");
 }

@@ -66,12 +66,12 @@ async fn lookups_are_shared_and_bounded_while_the_resolver_is_dead() {
 async fn a_slow_name_is_remembered_as_such_until_it_is_quick_again() {
     let system = SystemResolver::default();
     let lookups = &system.0;
-    lookups.note("slow".to_owned(), true);
+    lookups.record_duration("slow".to_owned(), true);
     assert!(lookups.slow.lock().contains("slow"));
-    lookups.note("slow".to_owned(), false);
+    lookups.record_duration("slow".to_owned(), false);
     assert!(lookups.slow.lock().is_empty());
     for at in 0..=MAX_SLOW_NAMES {
-        lookups.note(at.to_string(), true);
+        lookups.record_duration(at.to_string(), true);
     }
     assert!(lookups.slow.lock().len() <= MAX_SLOW_NAMES);
 }
