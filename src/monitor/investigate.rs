@@ -11,12 +11,12 @@ use tokio::time::timeout;
 use super::context::Monitor;
 use super::credentials::credential;
 use super::registry::{Backend, Findings, Live, limits};
-use crate::api::{ConditionValue, MonitoredBackend};
+use crate::api::MonitoredBackend;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
     Question, Source, gather, needs_actuator, own_pod, pod_probes, probe_actuator, vantage,
 };
-use crate::diagnosis::rules::{Conclusion, conclude, diagnose};
+use crate::diagnosis::rules::{conclude, diagnose};
 use crate::health::availability::Availability;
 use crate::probe::Request;
 use crate::remediation::Scrape;
@@ -100,13 +100,12 @@ fn store(monitor: &Monitor, backend: &Backend, found: Option<Findings>, now: Mom
 async fn investigate(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Findings {
     let object = backend.object();
     let evidence = evidence(monitor, backend, &object).await;
-    let conclusions = conclude(&evidence);
-    let value = |of: Option<Conclusion>| of.map(|of| ConditionValue::new(of.status, of.reason, of.message));
+    let conditions = conclude(&evidence);
     Findings {
         diagnosis: diagnose(&evidence),
-        metrics_exposed: value(conclusions.metrics_exposed),
-        scraped: value(conclusions.scraped),
-        workload_healthy: value(conclusions.workload_healthy),
+        metrics_exposed: conditions.metrics_exposed,
+        scraped: conditions.scraped,
+        workload_healthy: conditions.workload_healthy,
         scrape: last_scrape(&evidence),
     }
 }

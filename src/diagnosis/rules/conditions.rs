@@ -6,43 +6,28 @@ use super::response::page_passes;
 use super::scrape_error::is_stale;
 use super::text::workload_name;
 use super::{Finding, findings};
-use crate::api::{Cause, Reason, Truth};
+use crate::api::{Cause, ConditionValue, Reason, Truth};
 use crate::diagnosis::evidence::{Evidence, Lookup};
-
-/// One condition: status, reason and message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conclusion {
-    /// `status` of the condition.
-    pub status: Truth,
-    /// `reason` of the condition: the cause when it is False.
-    pub reason: Reason,
-    /// `message` of the condition.
-    pub message: String,
-}
 
 /// The conditions of a backend; `None` where the spec does not ask for that part, and the condition is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conclusions {
+pub struct BackendConditions {
     /// `MetricsExposed`: the metrics page can be scraped.
-    pub metrics_exposed: Option<Conclusion>,
+    pub metrics_exposed: Option<ConditionValue>,
     /// `Scraped`: Prometheus scrapes it, and gets samples.
-    pub scraped: Option<Conclusion>,
+    pub scraped: Option<ConditionValue>,
     /// `WorkloadHealthy`: the pods behind it are healthy.
-    pub workload_healthy: Option<Conclusion>,
+    pub workload_healthy: Option<ConditionValue>,
 }
 
 /// The three conditions, from the same evidence as the diagnosis.
-pub fn conclude(evidence: &Evidence) -> Conclusions {
+pub fn conclude(evidence: &Evidence) -> BackendConditions {
     let findings = findings(evidence);
-    Conclusions {
+    BackendConditions {
         metrics_exposed: metrics_exposed(evidence, &findings),
         scraped: scraped(evidence, &findings),
         workload_healthy: workload_healthy(evidence, &findings),
     }
-}
-
-fn conclusion(status: Truth, reason: Reason, message: impl Into<String>) -> Conclusion {
-    Conclusion { status, reason, message: message.into() }
 }
 
 /// Causes of a bad metrics page; they are contiguous in the order of causes.
@@ -59,29 +44,29 @@ fn is_about_workload(cause: Cause) -> bool {
 }
 
 /// The first finding about this part, else the first finding of all.
-fn because(findings: &[Finding], is_about: fn(Cause) -> bool, otherwise: &str) -> Conclusion {
+fn because(findings: &[Finding], is_about: fn(Cause) -> bool, otherwise: &str) -> ConditionValue {
     let found = findings.iter().find(|finding| is_about(finding.cause)).or_else(|| findings.first());
     match found {
-        Some(finding) => conclusion(Truth::False, finding.cause.into(), finding.message.clone()),
-        None => conclusion(Truth::False, Reason::Unexplained, otherwise),
+        Some(finding) => ConditionValue::new(Truth::False, finding.cause.into(), finding.message.clone()),
+        None => ConditionValue::new(Truth::False, Reason::Unexplained, otherwise),
     }
 }
 
-fn metrics_exposed(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
+fn metrics_exposed(e: &Evidence, findings: &[Finding]) -> Option<ConditionValue> {
     // Probes are blind, or there was none yet: the state of the page is unknown.
     let passes = page_passes(e).filter(|_| e.subject.wants_metrics && e.blind.is_none())?;
     Some(if passes {
-        conclusion(Truth::True, Reason::Exposed, "the metrics page can be scraped")
+        ConditionValue::new(Truth::True, Reason::Exposed, "the metrics page can be scraped")
     } else {
         because(findings, is_about_metrics, "the metrics page cannot be scraped")
     })
 }
 
-fn scraped(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
+fn scraped(e: &Evidence, findings: &[Finding]) -> Option<ConditionValue> {
     let prometheus = match &e.prometheus {
         Lookup::NotLooked => return None,
         Lookup::Forbidden(why) | Lookup::Failed(why) => {
-            return Some(conclusion(Truth::Unknown, Reason::PrometheusUnreachable, why));
+            return Some(ConditionValue::new(Truth::Unknown, Reason::PrometheusUnreachable, why));
         }
         Lookup::Absent => return Some(because(findings, is_about_prometheus, "Prometheus does not scrape it")),
         Lookup::Found(prometheus) => prometheus,
@@ -89,32 +74,32 @@ fn scraped(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
     let targets = &prometheus.targets;
     if targets.iter().any(|target| is_stale(e, target)) {
         let message = "its last scrape is older than two of its intervals";
-        return Some(conclusion(Truth::Unknown, Reason::PrometheusUnreachable, message));
+        return Some(ConditionValue::new(Truth::Unknown, Reason::PrometheusUnreachable, message));
     }
     let well = |target| is_up(target) && target.samples != Some(0);
     if !targets.is_empty() && targets.iter().all(well) {
-        return Some(conclusion(Truth::True, Reason::TargetUp, "Prometheus scrapes it and gets samples"));
+        return Some(ConditionValue::new(Truth::True, Reason::TargetUp, "Prometheus scrapes it and gets samples"));
     }
     let fails = targets.iter().any(|target| target.health == "down" || target.samples == Some(0));
     if !targets.is_empty() && !fails {
-        return Some(conclusion(Truth::Unknown, Reason::NotYetScraped, "Prometheus has not scraped it yet"));
+        return Some(ConditionValue::new(Truth::Unknown, Reason::NotYetScraped, "Prometheus has not scraped it yet"));
     }
     if let Some(waits) = findings.iter().find(|finding| finding.cause == Cause::NotYetScraped && targets.is_empty()) {
-        return Some(conclusion(Truth::Unknown, Reason::NotYetScraped, waits.message.clone()));
+        return Some(ConditionValue::new(Truth::Unknown, Reason::NotYetScraped, waits.message.clone()));
     }
     if targets.is_empty() && prometheus.stale.is_empty() {
         let message = "Prometheus has no active target for it";
-        return Some(conclusion(Truth::False, Reason::NotScraped, message));
+        return Some(ConditionValue::new(Truth::False, Reason::NotScraped, message));
     }
     Some(because(findings, is_about_prometheus, "Prometheus cannot scrape it"))
 }
 
-fn workload_healthy(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
+fn workload_healthy(e: &Evidence, findings: &[Finding]) -> Option<ConditionValue> {
     let workload = e.workload.found();
     let forbidden = e.workload.missing().or_else(|| e.pods.missing());
     let looked = workload.is_some() || e.pods.found().is_some();
     if !looked {
-        return forbidden.map(|why| conclusion(Truth::Unknown, Reason::EvidenceForbidden, why));
+        return forbidden.map(|why| ConditionValue::new(Truth::Unknown, Reason::EvidenceForbidden, why));
     }
     if findings.iter().any(|finding| is_about_workload(finding.cause)) {
         return Some(because(findings, is_about_workload, ""));
@@ -129,10 +114,10 @@ fn workload_healthy(e: &Evidence, findings: &[Finding]) -> Option<Conclusion> {
     };
     let told = format!("{ready} of {wanted} pods of {} are ready", workload_name(e));
     if ready >= wanted {
-        return Some(conclusion(Truth::True, Reason::PodsReady, told));
+        return Some(ConditionValue::new(Truth::True, Reason::PodsReady, told));
     }
     match (forbidden, target(e)) {
-        (Some(why), _) => Some(conclusion(Truth::Unknown, Reason::EvidenceForbidden, why)),
+        (Some(why), _) => Some(ConditionValue::new(Truth::Unknown, Reason::EvidenceForbidden, why)),
         (None, _) => Some(because(findings, is_about_workload, &told)),
     }
 }

@@ -32,7 +32,7 @@ mod timeouts;
 mod unexplained;
 mod wrong_path;
 
-pub use conditions::{Conclusion, Conclusions, conclude};
+pub use conditions::{BackendConditions, conclude};
 pub use finding::Finding;
 
 /// A pure function that returns a finding if the evidence matches.

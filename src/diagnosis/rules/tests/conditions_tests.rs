@@ -1,9 +1,9 @@
 use super::scene::*;
-use crate::api::{ErrorClass, Reason, Truth};
+use crate::api::{ConditionValue, ErrorClass, Reason, Truth};
 use crate::diagnosis::evidence::Lookup;
-use crate::diagnosis::rules::{Conclusion, conclude};
+use crate::diagnosis::rules::conclude;
 
-fn short(conclusion: &Option<Conclusion>) -> Option<(Truth, Reason)> {
+fn short(conclusion: &Option<ConditionValue>) -> Option<(Truth, Reason)> {
     conclusion.as_ref().map(|conclusion| (conclusion.status, conclusion.reason))
 }
 

@@ -6,9 +6,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::api::Diagnosis;
+use crate::api::{ConditionValue, Diagnosis};
 use crate::diagnosis::evidence::{Evidence, FORMAT};
-use crate::diagnosis::rules::{Conclusion, conclude, diagnose};
+use crate::diagnosis::rules::{conclude, diagnose};
 
 fn recordings() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/diagnosis/rules/golden");
@@ -35,7 +35,7 @@ fn written(d: &Diagnosis, e: &Evidence) -> String {
         ("WorkloadHealthy", conclusions.workload_healthy),
     ];
     for (name, condition) in conditions {
-        if let Some(Conclusion { status, reason, message }) = condition {
+        if let Some(ConditionValue { status, reason, message }) = condition {
             writeln!(text, "{name}={status} {reason}: {message}").unwrap();
         }
     }
