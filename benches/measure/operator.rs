@@ -25,7 +25,7 @@ pub(crate) type OnWake = Box<dyn Fn(&Registry, &Entry) + Send>;
 pub(crate) struct Operator {
     pub(crate) registry: Arc<Registry>,
     checkpoints: Checkpoints<Entry>,
-    desks: ReconcileStates,
+    states: ReconcileStates,
     commands: mpsc::UnboundedSender<Command>,
     woken: Arc<AtomicUsize>,
 }
@@ -34,18 +34,18 @@ impl Operator {
     /// A leader that has listened for an hour, so that deadlines run from each connector's last contact.
     pub(crate) fn start(on_wake: OnWake) -> Self {
         let clock = Clock::default();
-        let (registry, told) = Registry::new(clock, &[7; 32]);
+        let (registry, changes) = Registry::new(clock, &[7; 32]);
         let registry = Arc::new(registry);
         registry.listening.update(Moment::default() - Duration::from_secs(3600), |inputs| {
             inputs.role = Role::Leader;
             inputs.synced = true;
             inputs.port_open = true;
         });
-        let (commands, poked) = mpsc::unbounded_channel();
+        let (commands, command_receiver) = mpsc::unbounded_channel();
         let (events, mut sites) = mpsc::unbounded_channel();
         let woken = Arc::new(AtomicUsize::new(0));
         let pulse = Arc::new(Pulse::new(clock));
-        let outlets = Sinks {
+        let sinks = Sinks {
             wake: Box::new({
                 let (registry, woken) = (registry.clone(), woken.clone());
                 move |entry| {
@@ -59,12 +59,12 @@ impl Operator {
                 move || pulse.take().is_none()
             }),
         };
-        let scheduler = DeadlineScheduler::new(registry.clone(), Arc::default(), outlets);
-        tokio::spawn(scheduler.run(told, poked, CancellationToken::new()));
+        let scheduler = DeadlineScheduler::new(registry.clone(), Arc::default(), sinks);
+        tokio::spawn(scheduler.run(changes, command_receiver, CancellationToken::new()));
         tokio::spawn(async move { while sites.recv().await.is_some() {} });
         tokio::spawn(tick(registry.clone(), pulse));
         let checkpoints = Checkpoints::new(Duration::from_secs(60), Arc::new(WriteBudget::new(10)));
-        Self { registry, checkpoints, desks: ReconcileStates::default(), commands, woken }
+        Self { registry, checkpoints, states: ReconcileStates::default(), commands, woken }
     }
 
     /// Adds a connector to the registry.
@@ -75,20 +75,20 @@ impl Operator {
     /// From now on its deadline and its checkpoints are scheduled.
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         self.checkpoints.add(entry.clone());
-        // The keeper ends only with this process.
+        // The deadline scheduler ends only with this process.
         let _ = self.commands.send(Command::Look(entry.clone()));
     }
 
     /// The controller's note after it has processed a connector.
     pub(crate) fn note(&self, entry: &Entry, connector: &Connector, now: Moment) {
-        self.desks.at(entry.number, EPOCH, |desk| {
-            desk.is_look_due(connector, 1, false, now, 0.5);
-            desk.note_look(connector, now, None);
-            desk.retold = true;
+        self.states.at(entry.number, EPOCH, |state| {
+            state.is_look_due(connector, 1, false, now, 0.5);
+            state.note_look(connector, now, None);
+            state.retold = true;
         });
     }
 
-    /// Returns when the keeper has processed all its messages.
+    /// Returns when the deadline scheduler has processed all its messages.
     pub(crate) async fn settled(&self) {
         let before = self.woken.load(Ordering::Relaxed);
         let _ = self.commands.send(Command::ListeningMoved);

@@ -69,12 +69,12 @@ impl std::str::FromStr for Order {
 
 /// The orders from standard input.
 fn orders() -> mpsc::UnboundedReceiver<anyhow::Result<Order>> {
-    let (told, orders) = mpsc::unbounded_channel();
+    let (sender, orders) = mpsc::unbounded_channel();
     // A thread, not a task: a read of the standard input cannot be cancelled.
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
             let order = line.map_err(anyhow::Error::from).and_then(|line| line.parse());
-            if told.send(order).is_err() {
+            if sender.send(order).is_err() {
                 return;
             }
         }
@@ -152,8 +152,8 @@ fn request(i: usize, port: u16) -> anyhow::Result<Request> {
 pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Result<()> {
     let clock = Clock::default();
     let (leadership, led) = watch::channel(Leadership::follower());
-    let (context, poked) = Context::new(given(clock, led)?);
-    let work = tokio::spawn(scheduler::run(context.clone(), poked, CancellationToken::new()));
+    let (context, commands) = Context::new(given(clock, led)?);
+    let work = tokio::spawn(scheduler::run(context.clone(), commands, CancellationToken::new()));
     let mut orders = orders();
     println!("ready");
     while let Some(order) = orders.recv().await {
@@ -186,7 +186,7 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
 }
 
 fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Result<Parts> {
-    let client = nobody();
+    let client = empty_api_server();
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let (trigger, scopes) = ReconcileTrigger::<MonitoredBackend>::new(&[]);
     for (_, mut woken) in scopes {
@@ -216,7 +216,7 @@ fn given(clock: Clock, leadership: watch::Receiver<Leadership>) -> anyhow::Resul
 }
 
 /// A client of an API server without objects.
-fn nobody() -> kube::Client {
+fn empty_api_server() -> kube::Client {
     let service = tower::service_fn(async |_: HttpRequest<Body>| {
         let status =
             json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404 });
