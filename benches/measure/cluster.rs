@@ -51,7 +51,7 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     say("writes meanwhile", &writes);
     settled(&cluster).await?;
     say(
-        "from the first beat to all of it written and told, s",
+        "from the first beat to all of it written and published, s",
         format!("{:.1}", seconds_since(begin) - SETTLED.as_secs_f64()),
     );
     steady(&cluster, &operator).await?;
@@ -166,7 +166,7 @@ async fn report_restart(operator: &Running, ports: Ports, beats: &Beats, client:
     say("from start to ready (/readyz), s", format!("{:.2}", seconds_since(operator.started)));
     let first = ports.states("connectors").await?;
     let first: Vec<_> = first.iter().map(|(state, count)| format!("{count} {state}")).collect();
-    say("states as first told", first.join(", "));
+    say("states as first reported", first.join(", "));
     until(Duration::from_millis(5), "a beat to be heard", async || Ok(beats.heard.load(Ordering::Relaxed) > heard))
         .await?;
     say("from start to the first beat heard, s", format!("{:.2}", seconds_since(operator.started)));

@@ -39,7 +39,7 @@ const WAVES: usize = 5;
 const FIRST: f64 = 6.0;
 /// Seconds between two waves.
 const APART: f64 = 2.5;
-/// Defaults of a connector, in seconds (api.md).
+/// Defaults of a connector, in seconds (`docs/design/api.md`).
 const LATE: f64 = 90.0;
 const OFFLINE: f64 = 300.0;
 
@@ -125,12 +125,12 @@ pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
     let lags = Lags::default();
     let operator = Operator::start(Box::new({
         let lags = lags.clone();
-        let told = Mutex::new(HashSet::new());
+        let reported = Mutex::new(HashSet::new());
         move |registry, entry| {
             let (verdict, lag) = look(registry, entry);
             let Some(wave) = expired(entry, verdict) else { return };
             // When a whole site is silent all of its members are woken once more: that is no verdict on them.
-            if told.lock().insert(entry.number) {
+            if reported.lock().insert(entry.number) {
                 lags.lock().push((wave, lag));
             }
         }

@@ -51,7 +51,7 @@ pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
     taken.step("registry")?;
     for some in entries.chunks(1_000) {
         some.iter().for_each(|entry| operator.keep(entry));
-        // As from a watch: the keeper processes it meanwhile.
+        // As from a watch: the deadline scheduler runs between two chunks.
         tokio::task::yield_now().await;
     }
     operator.settled().await;

@@ -35,14 +35,14 @@ impl Operator {
     /// A leader that has listened for an hour, so that deadlines run from each connector's last contact.
     pub(crate) fn start(on_wake: OnWake) -> Self {
         let clock = Clock::default();
-        let (registry, told) = Registry::new(clock, &[7; 32]);
+        let (registry, changes) = Registry::new(clock, &[7; 32]);
         let registry = Arc::new(registry);
         registry.listening.update(Moment::default() - Duration::from_secs(3600), |inputs| {
             inputs.role = Role::Leader;
             inputs.synced = true;
             inputs.port_open = true;
         });
-        let (commands, poked) = mpsc::unbounded_channel();
+        let (commands, command_receiver) = mpsc::unbounded_channel();
         let (events, mut sites) = mpsc::unbounded_channel();
         let woken = Arc::new(AtomicUsize::new(0));
         let pulse = Arc::new(Pulse::new(clock));
@@ -61,7 +61,7 @@ impl Operator {
             }),
         };
         let scheduler = DeadlineScheduler::new(registry.clone(), Arc::default(), sinks);
-        tokio::spawn(scheduler.run(told, poked, CancellationToken::new()));
+        tokio::spawn(scheduler.run(changes, command_receiver, CancellationToken::new()));
         tokio::spawn(async move { while sites.recv().await.is_some() {} });
         tokio::spawn(tick(registry.clone(), pulse));
         let checkpoints = Checkpoints::new(Duration::from_secs(60));
@@ -76,7 +76,7 @@ impl Operator {
     /// From now on its deadline and its checkpoints are scheduled.
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         self.checkpoints.add(entry.clone());
-        // The keeper ends only with this process.
+        // The deadline scheduler ends only with this process.
         let _ = self.commands.send(Command::Look(entry.clone()));
     }
 
@@ -89,7 +89,7 @@ impl Operator {
         state.published = true;
     }
 
-    /// Returns when the keeper has processed all its messages.
+    /// Returns when the deadline scheduler has processed all its messages.
     pub(crate) async fn settled(&self) {
         let before = self.woken.load(Ordering::Relaxed);
         let _ = self.commands.send(Command::ListeningMoved);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use hyper::{Request as HttpRequest, Response};
 use jiff::Timestamp;
 use kube::client::Body;
@@ -64,12 +64,12 @@ impl std::str::FromStr for Order {
 
 /// The orders from standard input.
 fn orders() -> mpsc::UnboundedReceiver<anyhow::Result<Order>> {
-    let (told, orders) = mpsc::unbounded_channel();
+    let (sender, orders) = mpsc::unbounded_channel();
     // A thread, not a task: a read of the standard input cannot be cancelled.
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
             let order = line.map_err(anyhow::Error::from).and_then(|line| line.parse());
-            if told.send(order).is_err() {
+            if sender.send(order).is_err() {
                 return;
             }
         }
@@ -180,7 +180,7 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
 }
 
 fn parts(clock: Clock, leadership: watch::Receiver<Leadership>) -> Parts {
-    let client = nobody();
+    let client = empty_api_server();
     Parts {
         reporter: Reporter { client: client.clone(), instance: "measured".to_owned() },
         client,
@@ -192,7 +192,7 @@ fn parts(clock: Clock, leadership: watch::Receiver<Leadership>) -> Parts {
 }
 
 /// A client of an API server without objects.
-fn nobody() -> kube::Client {
+fn empty_api_server() -> kube::Client {
     let service = tower::service_fn(async |_: HttpRequest<Body>| {
         let status =
             json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404 });

@@ -148,11 +148,11 @@ macro_rules! causes {
                 EndpointNotExposed,
                 /// The metrics registry is not on its class path.
                 RegistryMissing,
-                /// What is asked for is under another path.
+                /// The requested page is under another path.
                 WrongPath,
                 /// It wants credentials.
                 AuthenticationRequired,
-                /// What answers is no metrics page.
+                /// The response is no metrics page.
                 NotMetrics,
                 /// The metrics page cannot be parsed.
                 MalformedMetrics,

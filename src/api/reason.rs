@@ -83,7 +83,7 @@ denials! { error_classes! causes! reasons!
         {
             /// The agent reports no checks.
             NotReported,
-            /// What was reported is as old as the last beat.
+            /// The report is as old as the last beat.
             Stale,
             /// A remedy is under way.
             RestartInProgress,

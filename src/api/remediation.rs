@@ -59,7 +59,7 @@ words! {
         RolloutFailed,
         /// The rollout was not finished within its limit.
         TimedOut,
-        /// The workload was changed by somebody else before we acted.
+        /// The workload was changed by another client before we acted.
         Superseded,
         /// A brake called it back before we acted; it costs nothing.
         Recalled,
@@ -107,7 +107,7 @@ macro_rules! denials {
                 RolloutInProgress,
             }
             {
-                /// Somebody else restarted it a moment ago.
+                /// Another client restarted it a moment ago.
                 RecentlyRestartedByOthers,
             }
             {

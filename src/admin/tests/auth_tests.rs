@@ -122,7 +122,7 @@ async fn a_flood_of_unknown_tokens_neither_delays_nor_keeps_in_who_was_let_in_be
     });
     assert_eq!(ask(&router, Method::GET, "/metrics", Some("secret")).await.0, StatusCode::OK);
     let mut server = cluster.await.unwrap();
-    // The answer is no longer fresh, and strangers hold every place that is theirs: nobody answers them.
+    // The cached answer is no longer fresh, and unknown callers hold all of their slots: their reviews are not answered.
     tokio::time::advance(std::time::Duration::from_secs(61)).await;
     let strangers: Vec<_> = (0..20)
         .map(|number| {
