@@ -8,10 +8,10 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::args::RunArgs;
 use super::assembly::Pod;
 use super::backends::Shared;
 use crate::api::Connector;
-use crate::cli::args::RunArgs;
 use crate::cluster::Clients;
 use crate::cluster::events::namespace_reference;
 use crate::controller::breaker::BreakerStore;
@@ -37,13 +37,13 @@ pub(super) fn of_connectors(
     trigger: ReconcileTrigger<Connector>,
     commands: mpsc::UnboundedSender<Command>,
 ) -> Context {
-    let period = Duration::from_secs(shared.args.checkpoint_seconds.into());
+    let period = Duration::from_secs(shared.args.writes.checkpoint_seconds.into());
     Context {
         runtime: Runtime::new(shared.runtime.clone(), Arc::new(Checkpoints::new(period)), trigger),
         registry: registry.clone(),
         sites: Arc::default(),
         prober,
-        public_url: shared.args.public_url.clone(),
+        public_url: shared.args.reachability.public_url.clone(),
         commands,
     }
 }
@@ -69,7 +69,7 @@ pub(super) fn remedies(
     pod: Option<&Pod>,
 ) -> Remedies {
     let me = pod.map(|pod| Me { namespace: pod.namespace.clone(), pod: pod.name.clone() });
-    let limits = args.remedies.limits();
+    let limits = args.remediation.limits();
     // One scope for each namespace, or one for all; for each kind.
     let scopes = 2 * args.namespace.len().max(1);
     let census = Census::new(limits, scopes, leadership.clone(), clock);
