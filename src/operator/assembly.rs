@@ -129,14 +129,8 @@ impl Assembly {
         let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remedies });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands);
-        let parts = Parts {
-            args: &args,
-            clients: &clients,
-            context: &context,
-            coordinator: &coordinator,
-            known: &known,
-            fleet: &fleet,
-        };
+        let parts =
+            Parts { args: &args, clients: &clients, context: &context, coordinator: &coordinator, known: &known };
         parts.controllers(scopes, &work);
         parts.checkpoints(&shared, quarter.known.context.clone(), &lease_namespace, &work);
         quarter.start(|| messages(coordinator.reconcile_all.subscribe()), &work);
@@ -145,7 +139,7 @@ impl Assembly {
         contest.spawn(elector.run(contest.stop.clone(), coordinator.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
         parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &hearing);
-        parts.admin_port(admin, exported, &rest);
+        parts.admin_port(admin, fleet, exported, &rest);
         Ok(Running { hearing, work, election: contest, rest, failed, successors, context, known })
     }
 }
@@ -166,7 +160,6 @@ struct Parts<'a> {
     context: &'a Arc<Context>,
     coordinator: &'a ListeningCoordinator,
     known: &'a Arc<FleetView>,
-    fleet: &'a Arc<dyn Fleet>,
 }
 
 impl Parts<'_> {
@@ -198,16 +191,16 @@ impl Parts<'_> {
     }
 
     fn scheduler(&self, told: mpsc::UnboundedReceiver<Notice>, poked: mpsc::UnboundedReceiver<Command>, work: &TaskGroup) {
-        let (news, tellable) = mpsc::unbounded_channel();
+        let (site_events, received) = mpsc::unbounded_channel();
         let (trigger, coordinator) = (self.context.trigger.clone(), self.coordinator.clone());
         let sinks = Sinks {
             wake: Box::new(move |entry: &Entry| trigger.wake(&entry.identity.key)),
-            events: news,
+            events: site_events,
             is_awake: Box::new(move || coordinator.is_awake()),
         };
         let scheduler = DeadlineScheduler::new(self.context.registry.clone(), self.context.sites.clone(), sinks);
         work.spawn(scheduler.run(told, poked, work.stop.clone()));
-        work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
+        work.spawn(tell_sites(self.context.clone(), received, work.stop.clone()));
     }
 
     fn checkpoints(
@@ -291,12 +284,18 @@ impl Parts<'_> {
         }
     }
 
-    fn admin_port(&self, listener: TcpListener, exported: prometheus_client::registry::Registry, rest: &TaskGroup) {
+    fn admin_port(
+        &self,
+        listener: TcpListener,
+        fleet: Arc<dyn Fleet>,
+        exported: prometheus_client::registry::Registry,
+        rest: &TaskGroup,
+    ) {
         let auth = match self.args.ports.admin_auth {
             AdminAuth::Off => None,
             AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.no_retry.clone())),
         };
-        let router = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
+        let router = crate::admin::router(Admin { fleet, registry: Arc::new(exported), auth });
         // There are few clients, and each response may contain the whole fleet. Any pod may connect, and the kubelet's
         // probes must get through.
         let when_full = WhenFull::EndTheOldestOfTheMost;

@@ -163,7 +163,7 @@ fn conclusion(run: &ProbeRun, diagnosis: Option<&Diagnosis>) -> Vec<String> {
     lines
 }
 
-/// The result of one probe.
+/// The limits of a single probe.
 const MORE: &str = "Of a MonitoredBackend the operator also sees the pods, Prometheus and what was before: \
     `vigie diagnose backend NAME`";
 
