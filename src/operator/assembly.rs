@@ -190,7 +190,12 @@ impl Parts<'_> {
         *self.known.stores.write() = stores;
     }
 
-    fn scheduler(&self, told: mpsc::UnboundedReceiver<Notice>, poked: mpsc::UnboundedReceiver<Command>, work: &TaskGroup) {
+    fn scheduler(
+        &self,
+        told: mpsc::UnboundedReceiver<Notice>,
+        poked: mpsc::UnboundedReceiver<Command>,
+        work: &TaskGroup,
+    ) {
         let (site_events, received) = mpsc::unbounded_channel();
         let (trigger, coordinator) = (self.context.trigger.clone(), self.coordinator.clone());
         let sinks = Sinks {
