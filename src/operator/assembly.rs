@@ -13,15 +13,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::args::{AdminAuth, RunArgs};
-use super::backends::{BackendSubsystem, Shared, own_ports};
-use super::connectors::{brakes, known_connectors, of_connectors, remedies, tell_sites, upsert};
+use super::backends::{BackendSubsystem, own_ports};
+use super::connectors::{brakes, known_connectors, of_connectors, publish_site_events, remedies};
 use super::listening_coordinator::{ListeningCoordinator, messages};
+use super::shared::{Pod, Shared, register_stores};
 use super::shutdown::{Running, Successors};
 use super::task_group::TaskGroup;
 use crate::admin::{Admin, Authenticator};
 use crate::api::Connector;
 use crate::cluster::events::Reporter;
-use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{Clients, StatusWriter, connect, endpoints};
 use crate::controller::connector::deadlines::{Command, DeadlineScheduler, Sinks};
 use crate::controller::connector::leases;
@@ -46,19 +46,6 @@ use crate::schedule::checkpoints::WriteBudget;
 use crate::time::Clock;
 use crate::view::Fleet;
 
-/// The pod that the operator runs in.
-pub(super) struct Pod {
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-impl Pod {
-    fn with_service(&self, args: &RunArgs) -> OwnAddresses {
-        let (namespace, pod) = (self.namespace.clone(), self.name.clone());
-        OwnAddresses { namespace, pod, heartbeat_service: args.reachability.heartbeat_service.clone() }
-    }
-}
-
 /// The parts that are made before any task is started.
 pub(super) struct Assembly {
     args: RunArgs,
@@ -66,7 +53,7 @@ pub(super) struct Assembly {
     pod: Option<Pod>,
     lease_namespace: String,
     registry: Arc<Registry>,
-    told: mpsc::UnboundedReceiver<Notice>,
+    notices: mpsc::UnboundedReceiver<Notice>,
     tls: Option<Arc<TlsFiles>>,
     clock: Clock,
 }
@@ -91,15 +78,24 @@ impl Assembly {
             .unwrap_or_else(|| clients.default_namespace.clone());
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).context("asking the kernel for random bytes")?;
-        let (registry, told) = Registry::new(clock, &secret);
-        Ok(Self { args: args.clone(), clients, pod, lease_namespace, registry: Arc::new(registry), told, tls, clock })
+        let (registry, notices) = Registry::new(clock, &secret);
+        Ok(Self {
+            args: args.clone(),
+            clients,
+            pod,
+            lease_namespace,
+            registry: Arc::new(registry),
+            notices,
+            tls,
+            clock,
+        })
     }
 
     /// Starts every task. The heartbeat port keeps at most `connections` at once.
     pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
-        let Self { args, clients, pod, lease_namespace, registry, told, tls, clock } = self;
+        let Self { args, clients, pod, lease_namespace, registry, notices, tls, clock } = self;
         let failed = CancellationToken::new();
-        let [hearing, work, contest, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
+        let [hearing, work, election_tasks, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
@@ -116,31 +112,31 @@ impl Assembly {
             remedies: remedies.clone(),
             unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
         });
-        let ourselves = pod.as_ref().map(|pod| pod.with_service(&args));
-        let shared = Shared { args: &args, clients: &clients, runtime, ourselves };
-        let quarter = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
+        let own_pod = pod.as_ref().map(|pod| pod.with_service(&args));
+        let shared = Shared { args: &args, clients: &clients, runtime, own_pod };
+        let subsystem = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
-        let prober = quarter.known.context.monitor.prober.clone();
+        let prober = subsystem.known.context.monitor.prober.clone();
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
-        let (commands, poked) = mpsc::unbounded_channel();
+        let (commands, commands_received) = mpsc::unbounded_channel();
         let context = Arc::new(of_connectors(&shared, &registry, prober, trigger, commands.clone()));
         let known = Arc::new(known_connectors(&context, args.reachability.public_url.is_some()));
-        let (connectors, backends) = (known.clone(), quarter.known.clone());
+        let (connectors, backends) = (known.clone(), subsystem.known.clone());
         let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remedies });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands);
         let parts =
             Parts { args: &args, clients: &clients, context: &context, coordinator: &coordinator, known: &known };
         parts.controllers(scopes, &work);
-        parts.checkpoints(&shared, quarter.known.context.clone(), &lease_namespace, &work);
-        quarter.start(|| messages(coordinator.reconcile_all.subscribe()), &work);
-        parts.scheduler(told, poked, &work);
+        parts.checkpoints(&shared, subsystem.known.context.clone(), &lease_namespace, &work);
+        subsystem.start(|| messages(coordinator.reconcile_all.subscribe()), &work);
+        parts.scheduler(notices, commands_received, &work);
         let successors = parts.reachability(pod.as_ref(), &rest)?;
-        contest.spawn(elector.run(contest.stop.clone(), coordinator.froze.clone()));
+        election_tasks.spawn(elector.run(election_tasks.stop.clone(), coordinator.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
         parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &hearing);
         parts.admin_port(admin, fleet, exported, &rest);
-        Ok(Running { hearing, work, election: contest, rest, failed, successors, context, known })
+        Ok(Running { hearing, work, election: election_tasks, rest, failed, successors, context, known })
     }
 }
 
@@ -186,14 +182,14 @@ impl Parts<'_> {
             let moved = move || coordinator.listening_moved();
             work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
-        upsert(&self.context.remedies.census, &stores);
+        register_stores(&self.context.remedies.census, &stores);
         *self.known.stores.write() = stores;
     }
 
     fn scheduler(
         &self,
-        told: mpsc::UnboundedReceiver<Notice>,
-        poked: mpsc::UnboundedReceiver<Command>,
+        notices: mpsc::UnboundedReceiver<Notice>,
+        commands_received: mpsc::UnboundedReceiver<Command>,
         work: &TaskGroup,
     ) {
         let (site_events, received) = mpsc::unbounded_channel();
@@ -204,8 +200,8 @@ impl Parts<'_> {
             is_awake: Box::new(move || coordinator.is_awake()),
         };
         let scheduler = DeadlineScheduler::new(self.context.registry.clone(), self.context.sites.clone(), sinks);
-        work.spawn(scheduler.run(told, poked, work.stop.clone()));
-        work.spawn(tell_sites(self.context.clone(), received, work.stop.clone()));
+        work.spawn(scheduler.run(notices, commands_received, work.stop.clone()));
+        work.spawn(publish_site_events(self.context.clone(), received, work.stop.clone()));
     }
 
     fn checkpoints(

@@ -8,48 +8,38 @@ use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-use super::args::RunArgs;
-use super::connectors::upsert;
+use super::shared::{Shared, register_stores};
 use super::task_group::TaskGroup;
 use crate::api::MonitoredBackend;
 use crate::cluster::address_ranges::AddressRanges;
 use crate::cluster::own_addresses::OwnAddresses;
-use crate::cluster::{Clients, address_ranges, own_addresses};
+use crate::cluster::{address_ranges, own_addresses};
 use crate::controller::backend::context::Context;
 use crate::controller::backend::view::FleetView;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::controller::runtime::watch::Tap;
-use crate::controller::runtime::{self, Runtime, run};
+use crate::controller::runtime::{Runtime, run};
 use crate::monitor::context::{Command, ProbeSettings};
 use crate::monitor::scheduler;
 use crate::monitor::self_check::{self, ConnectivityCheck};
 use crate::probe::{Policy, Prober};
 use crate::schedule::checkpoints::Checkpoints;
 
-/// What the other kind and this one share.
-pub(super) struct Shared<'a> {
-    pub(super) args: &'a RunArgs,
-    pub(super) clients: &'a Clients,
-    pub(super) runtime: Arc<runtime::Shared>,
-    /// Our pod, in a cluster.
-    pub(super) ourselves: Option<OwnAddresses>,
-}
-
 /// The parts for MonitoredBackends, before their tasks are started.
 pub(super) struct BackendSubsystem {
     pub(super) known: Arc<FleetView>,
     context: Arc<Context>,
     scopes: Vec<Scope<MonitoredBackend>>,
-    poked: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::UnboundedReceiver<Command>,
     policy: Policy,
     own: ConnectivityCheck,
     client: Client,
-    ourselves: Option<OwnAddresses>,
+    own_pod: Option<OwnAddresses>,
 }
 
 impl BackendSubsystem {
     pub(super) fn new(shared: &Shared<'_>, own_ports: Vec<u16>) -> Self {
-        let Shared { args, clients, ref runtime, ref ourselves } = *shared;
+        let Shared { args, clients, ref runtime, ref own_pod } = *shared;
         let probing = &args.probing;
         let policy = Policy {
             allow: probing.allow_network.clone(),
@@ -65,16 +55,16 @@ impl BackendSubsystem {
             policy: policy.clone(),
             places: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
             prometheus_url: probing.prometheus_url.clone(),
-            pod: ourselves.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
+            pod: own_pod.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
         };
         let runtime = Runtime::new(runtime.clone(), Arc::new(Checkpoints::new(period)), trigger);
-        let (context, poked) = Context::new(runtime, settings);
+        let (context, commands) = Context::new(runtime, settings);
         let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
         let own = ConnectivityCheck { client: clients.no_retry.clone(), name };
-        let ourselves = ourselves.clone();
-        Self { known, context, scopes, poked, policy, own, client: clients.retrying.clone(), ourselves }
+        let own_pod = own_pod.clone();
+        Self { known, context, scopes, commands, policy, own, client: clients.retrying.clone(), own_pod }
     }
 
     /// Starts the tasks; `all` makes streams whose items request the reconcile of every object.
@@ -82,7 +72,7 @@ impl BackendSubsystem {
     where
         S: futures::Stream<Item = ()> + Send + 'static,
     {
-        let Self { known, context, scopes, poked, policy, own, client, ourselves } = self;
+        let Self { known, context, scopes, commands, policy, own, client, own_pod } = self;
         let mut stores = Vec::new();
         for (scope, woken) in scopes {
             let filled = {
@@ -94,20 +84,20 @@ impl BackendSubsystem {
             stores.push(store);
             work.spawn(driven);
         }
-        upsert(&context.remedies.census, &stores);
+        register_stores(&context.remedies.census, &stores);
         *known.stores.write() = stores;
-        let updater = PolicyUpdater::new(policy, ourselves.is_none(), context.monitor.prober.clone());
+        let updater = PolicyUpdater::new(policy, own_pod.is_none(), context.monitor.prober.clone());
         let (stop, monitor, mut is_ready) = (work.stop.clone(), context.monitor.clone(), updater.ready.subscribe());
         // Probes start after the first attempt to read the forbidden addresses.
         work.spawn(async move {
             if stop.run_until_cancelled(is_ready.wait_for(|ready| *ready)).await.is_some() {
-                scheduler::run(monitor, poked, stop).await;
+                scheduler::run(monitor, commands, stop).await;
             }
         });
-        if let Some(ourselves) = ourselves {
+        if let Some(own_pod) = own_pod {
             let (updater, client, stop) = (updater.clone(), client.clone(), work.stop.clone());
             let report = move |found| updater.update(|known| known.own = Some(found));
-            work.spawn(own_addresses::follow(client, ourselves, report, stop));
+            work.spawn(own_addresses::follow(client, own_pod, report, stop));
         }
         let report = move |found| updater.update(|known| known.networks = Some(found));
         work.spawn(address_ranges::follow(client, report, work.stop.clone()));

@@ -7,6 +7,7 @@ mod connectors;
 pub(crate) mod flag_values;
 mod listening_coordinator;
 mod rlimit;
+mod shared;
 mod shutdown;
 mod task_group;
 
