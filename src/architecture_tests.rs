@@ -32,7 +32,7 @@ const CLOCK_READERS: [(&str, &str); 21] = [
     ("cli/diagnose/connector.rs", "As above."),
     ("cli/get/mod.rs", "The command line prints ages, and times its own watch."),
     ("cli/get/status.rs", "As above."),
-    ("cli/probe/look.rs", "The command line stamps its own probe."),
+    ("cli/probe/run.rs", "The command line stamps its own probe."),
     ("cli/restart/mod.rs", "The command line stamps its request, and judges progress at the time of the call."),
     ("operator/shutdown.rs", "How long a shutdown has taken."),
     ("cli/token/mod.rs", "The command line stamps its request."),

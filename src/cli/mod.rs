@@ -7,13 +7,10 @@ pub mod diagnose;
 mod get;
 mod output;
 pub mod probe;
-mod probing;
-mod remedies;
 pub mod restart;
 #[cfg(test)]
 mod tests;
 mod token;
-mod values;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -25,30 +22,30 @@ use clap::FromArgMatches;
 
 use args::{Cli, Command, TokenCommand};
 
-/// Who the API server is told has written.
+/// The field manager of writes by commands, in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "vigie-cli";
 
-/// How long whatever still runs when all is done is waited for.
-const LAST_LOOK_UPS: Duration = Duration::from_millis(200);
+/// The time limit for blocking tasks at the end of the process.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Failed: said on stderr.
+/// The command failed; stderr has the reason.
 const FAILURE: u8 = 1;
-/// The command line was wrong; clap's own code for it.
+/// The command line was wrong; clap uses the same code.
 const WRONG_USAGE: u8 = 2;
-/// Done as asked, and what was looked at is not well.
+/// The command succeeded, and the object is not healthy.
 const UNWELL: u8 = 3;
 
-/// A command line that parses and still makes no sense.
+/// A command line that parses but is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// What was looked at is not well: all there is to say was said on stdout.
+/// The object is not healthy; the details were printed on stdout.
 #[derive(Debug, thiserror::Error)]
 #[error("it is not well")]
 pub(crate) struct Unwell;
 
-/// Runs the command line `args`, the first of which is the name that we were called by.
+/// Runs the command line `args`. The first is the name that the process was called by.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let command = args::command(args.first().is_some_and(|called| is_plugin(called.as_ref())));
@@ -56,14 +53,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
-            // Nothing is left to be done when the terminal is gone; the code still tells.
+            // When the terminal is gone, only the exit code is left to report the error.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG_USAGE));
         }
     };
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has seen enough, as in `vigie get | head`.
+        // The reader has closed the pipe, as in `vigie get | head`.
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) if error.is::<Unwell>() => ExitCode::from(UNWELL),
         Err(error) => {
@@ -73,7 +70,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// kubectl calls what it finds on PATH as `kubectl-vigie`; Windows adds its suffix.
+/// kubectl runs plugins from PATH by the name `kubectl-vigie`; Windows adds a suffix.
 fn is_plugin(called: &Path) -> bool {
     called.file_stem().is_some_and(|stem| stem == "kubectl-vigie")
 }
@@ -91,12 +88,12 @@ fn execute(command: Command) -> anyhow::Result<()> {
     };
     let runtime = runtime.enable_all().build().context("starting the runtime")?;
     let done = runtime.block_on(dispatch(command));
-    // A look-up of a name cannot be cancelled, and with a DNS that is gone it takes longer than we have after a SIGTERM.
-    runtime.shutdown_timeout(LAST_LOOK_UPS);
+    // A name look-up cannot be cancelled. Without a reachable DNS server it takes longer than the 10 s after a SIGTERM.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     done
 }
 
-/// Does what was asked for.
+/// Runs the command.
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Diagnose(command) => match diagnose::diagnose(command).await? {

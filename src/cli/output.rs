@@ -1,4 +1,4 @@
-//! What goes to stdout.
+//! Output to stdout.
 
 use std::io::{ErrorKind, Write};
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 /// Writes `text` to stdout.
 ///
 /// # Errors
-/// When stdout cannot be written; [`is_closed_pipe`] tells the harmless case.
+/// When stdout cannot be written; [`is_closed_pipe`] recognizes the harmless case.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// Whether the reader of our output has gone away.
+/// Whether the reader has closed the pipe.
 pub(super) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

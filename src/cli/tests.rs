@@ -2,9 +2,10 @@ use std::path::Path;
 
 use clap::Parser;
 
-use super::args::{AdminAuth, Cli, Command, LogFormat, RunArgs, command};
+use super::args::{Cli, Command, command};
 use super::*;
 use crate::metrics::ObjectMetrics;
+use crate::operator::args::{AdminAuth, LogFormat, RunArgs};
 
 fn run(flags: &str) -> Result<RunArgs, String> {
     let words = ["vigie", "run"].into_iter().chain(flags.split_whitespace());
@@ -24,12 +25,17 @@ fn clap_finds_no_fault_with_the_definitions() {
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let args = run("").unwrap();
-    assert_eq!((args.listen.to_string(), args.admin.to_string()), ("0.0.0.0:8080".into(), "0.0.0.0:9090".into()));
-    assert_eq!((args.status_writes_per_second, args.checkpoint_seconds), (10, 60));
-    assert_eq!((args.lease_name.as_str(), args.lease_namespace), ("vigie", None));
-    assert_eq!((args.admin_auth, args.object_metrics), (AdminAuth::Off, ObjectMetrics::Auto));
-    assert_eq!((args.log_format, args.log.as_str()), (LogFormat::Text, "info"));
-    assert!(args.namespace.is_empty() && args.trusted_proxy.is_empty() && args.public_url.is_none());
+    assert_eq!(
+        (args.ports.listen.to_string(), args.ports.admin.to_string()),
+        ("0.0.0.0:8080".into(), "0.0.0.0:9090".into())
+    );
+    assert_eq!((args.writes.status_writes_per_second, args.writes.checkpoint_seconds), (10, 60));
+    assert_eq!((args.lease.lease_name.as_str(), args.lease.lease_namespace), ("vigie", None));
+    assert_eq!((args.ports.admin_auth, args.object_metrics), (AdminAuth::Off, ObjectMetrics::Auto));
+    assert_eq!((args.logging.log_format, args.logging.log.as_str()), (LogFormat::Text, "info"));
+    assert!(
+        args.namespace.is_empty() && args.heartbeat.trusted_proxy.is_empty() && args.reachability.public_url.is_none()
+    );
 }
 
 #[test]
@@ -37,7 +43,7 @@ fn lists_repeat_or_are_separated_by_commas() {
     let args =
         run("--namespace a --namespace b,c --trusted-proxy 10.0.0.0/8,fd00::/8 --trusted-proxy 192.0.2.1").unwrap();
     assert_eq!(args.namespace, ["a", "b", "c"]);
-    let proxies: Vec<String> = args.trusted_proxy.iter().map(ToString::to_string).collect();
+    let proxies: Vec<String> = args.heartbeat.trusted_proxy.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "fd00::/8", "192.0.2.1/32"]);
 }
 
@@ -80,7 +86,7 @@ fn a_wrong_value_is_answered_by_what_would_be_right() {
 #[test]
 fn every_limit_of_remedies_has_its_flag_and_the_default_of_the_contract() {
     use crate::remediation::Limits;
-    assert_eq!(run("").unwrap().remedies.limits(), Limits::default());
+    assert_eq!(run("").unwrap().remediation.limits(), Limits::default());
     let given = "--remediation off --brake-percent 41 --brake-min 4 --max-in-flight 6 --max-in-flight-per-site 2 \
                  --max-per-minute 11 --breaker-percent 61 --breaker-min 7";
     let expected = Limits {
@@ -93,14 +99,14 @@ fn every_limit_of_remedies_has_its_flag_and_the_default_of_the_contract() {
         breaker_percent: 61,
         breaker_min: 7,
     };
-    assert_eq!(run(given).unwrap().remedies.limits(), expected);
+    assert_eq!(run(given).unwrap().remediation.limits(), expected);
 }
 
 #[test]
 fn a_url_and_a_log_filter_are_taken_as_people_write_them() {
     let args = run("--public-url https://vigie.example.com/edge/ --log info,vigie::leader=debug").unwrap();
-    assert_eq!(args.public_url.as_deref(), Some("https://vigie.example.com/edge"));
-    assert_eq!(args.log, "info,vigie::leader=debug");
+    assert_eq!(args.reachability.public_url.as_deref(), Some("https://vigie.example.com/edge"));
+    assert_eq!(args.logging.log, "info,vigie::leader=debug");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The cluster's own ranges of addresses, read again and again: what a probe of a tenant may not aim at.
+//! The address ranges of the cluster, read periodically. Probes of tenants must not dial them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,25 +14,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{CALL_TIMEOUT, CallError, within};
 
-/// How often they are read: a node that joins is protected by its range from then on, by its pods' being others' until
-/// then.
-const EVERY: Duration = Duration::from_secs(60);
-/// How soon after a failure.
-const AGAIN: Duration = Duration::from_secs(5);
+/// The interval between reads. A node that joins is protected by its range after the next one; until then, its pods are
+/// protected as those of other owners.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The wait after a failed read.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What was read.
+/// The ranges of one read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRanges {
     /// Addresses of Nodes and of the API server, `podCIDRs`, ServiceCIDRs.
     pub ranges: BTreeSet<IpNet>,
-    /// What could not be read because RBAC does not allow it.
+    /// The resources that RBAC does not allow to read.
     pub forbidden: Vec<&'static str>,
 }
 
-/// Reads them.
+/// Reads the ranges.
 ///
 /// # Errors
-/// When something could not be read for another reason than RBAC.
+/// When a read fails for another reason than RBAC.
 pub async fn read(client: &Client) -> Result<AddressRanges, CallError> {
     let mut found = AddressRanges::default();
     let all = ListParams::default();
@@ -49,7 +49,7 @@ pub async fn read(client: &Client) -> Result<AddressRanges, CallError> {
             found.ranges.extend(specs.flat_map(|spec| spec.cidrs.unwrap_or_default()).filter_map(|cidr| net(&cidr)));
         }
         Err(CallError::Forbidden(_)) => found.forbidden.push("servicecidrs.networking.k8s.io"),
-        // Before Kubernetes 1.33 there are none.
+        // Kubernetes before 1.33 has no ServiceCIDRs.
         Err(CallError::NotFound) => found.forbidden.push("servicecidrs.networking.k8s.io"),
         Err(error) => return Err(error),
     }
@@ -74,34 +74,35 @@ fn of_node(node: &Node) -> Vec<IpNet> {
     addresses.chain(pods.filter_map(|cidr| net(cidr))).collect()
 }
 
-/// A range, or a single address as one; a hostname is neither.
+/// Parses a range, or a single address as a range of one; `None` for a hostname.
 fn net(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-/// Keeps `tell` up to date until `stop`; says once what may not be read, for then the administrator must name it.
-pub async fn follow(client: Client, tell: impl Fn(AddressRanges), stop: CancellationToken) {
+/// Reports the ranges to `report` until `stop`. Logs once which resources RBAC forbids, because the administrator must then
+/// name those ranges.
+pub async fn follow(client: Client, report: impl Fn(AddressRanges), stop: CancellationToken) {
     let mut known: Option<AddressRanges> = None;
     loop {
         let wait = match stop.run_until_cancelled(read(&client)).await {
             None => return,
             Some(Ok(found)) => {
-                let said = known.as_ref().map(|known| &known.forbidden);
-                if !found.forbidden.is_empty() && said != Some(&found.forbidden) {
+                let logged = known.as_ref().map(|known| &known.forbidden);
+                if !found.forbidden.is_empty() && logged != Some(&found.forbidden) {
                     tracing::warn!(
                         unread = found.forbidden.join(", "),
                         "not all of the cluster's ranges can be read: name them with --cluster-network, or probes may be aimed at them"
                     );
                 }
                 if known.as_ref() != Some(&found) {
-                    tell(found.clone());
+                    report(found.clone());
                     known = Some(found);
                 }
-                EVERY
+                INTERVAL
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "reading the cluster's ranges");
-                AGAIN
+                RETRY_AFTER
             }
         };
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {

@@ -1,4 +1,4 @@
-//! How long a broken watch waits before it is tried again.
+//! The backoff of watches.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use kube::runtime::utils::Backoff;
 /// The first wait; it doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(500);
 
-/// client-go's 30 s, doubled by jitter to a minute, would leave us without news for so long after the API server is
-/// back: written states would look unwritten, and a renewed Lease would not be heard. One request every 5 s from each
-/// replica is nothing to a server that struggles.
+/// The longest wait. client-go's 30 s, doubled by jitter to a minute, would delay events by that time after the API server
+/// is back: written states would look unwritten, and a renewed Lease would not be noticed. One request every 5 s from each
+/// replica is no load for a struggling server.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// The waits between the attempts of one watch.

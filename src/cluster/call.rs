@@ -1,20 +1,20 @@
-//! One call to the API server: how long it may take, and what can come of it.
+//! One call to the API server: its time limit and its errors.
 
 use std::future::Future;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// How long one call may take, watches excepted.
+/// The time limit of one call, except watches.
 ///
 /// kube has no read timeout, so a call without a limit can hang for ever. 5 s is a hundred times what a healthy API
-/// server needs, less than the 10 s we have after a SIGTERM, and less than the term of a leader.
+/// server needs, less than the 10 s after a SIGTERM, and less than the term of a leader.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a call to the API server gave no answer that we can use.
+/// The error of a call to the API server.
 #[derive(Debug, Error)]
 pub enum CallError {
-    /// The object was changed since it was read (409): read it again, then decide again.
+    /// The object was changed since it was read (409). The caller has to read it again and decide again.
     #[error("the object was changed by somebody else since it was read")]
     Conflict,
     /// There is no such object, or no such resource or namespace (404).
@@ -23,36 +23,36 @@ pub enum CallError {
     /// An object of that name exists (409).
     #[error("an object of that name exists already")]
     AlreadyExists,
-    /// RBAC or an admission policy refuses (403); in the server's words.
+    /// RBAC or an admission policy refuses (403); with the server's message.
     #[error("not allowed: {0}")]
     Forbidden(String),
-    /// The object breaks the schema or a rule (422); in the server's words.
+    /// The object violates the schema or a rule (422); with the server's message.
     #[error("refused as invalid: {0}")]
     Invalid(String),
-    /// No answer came in time. The server may have acted all the same.
+    /// No response within the time limit. The request may have been applied.
     #[error("{what}: no answer within the time limit")]
     Timeout {
-        /// What was being done, and to what.
+        /// The action and its object.
         what: String,
     },
-    /// The server asks us to slow down (429).
+    /// The server limits the rate of requests (429).
     #[error("the API server asks us to slow down")]
     TooManyRequests,
     /// The server cannot be reached or cannot serve (5xx); with the reason.
     #[error("the API server is unavailable: {0}")]
     Unavailable(String),
-    /// Anything else, such as an answer that cannot be read or a login that failed.
+    /// Any other failure, such as a response that cannot be parsed or a failed login.
     #[error("{what}: {source}")]
     Other {
-        /// What was being done, and to what.
+        /// The action and its object.
         what: String,
-        /// What went wrong.
+        /// kube's error.
         source: Box<kube::Error>,
     },
 }
 
 impl CallError {
-    /// What a failed call is called in metrics: a closed set.
+    /// The value of the metric label `result` for this error; a closed set.
     pub fn result_label(&self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
@@ -67,10 +67,10 @@ impl CallError {
         }
     }
 
-    /// Whether the same request, sent again a little later, may succeed without anybody changing anything.
+    /// Whether the same request may succeed a little later without any other change.
     ///
-    /// A conflict is not: it needs a new read and a new decision first. Neither is a refusal, although it ends when
-    /// somebody mends the RBAC; who must get through in the end tries that again too, only more slowly.
+    /// Not after a conflict, which needs a new read and a new decision first. Not after a refusal either, although it ends
+    /// when the RBAC is corrected; callers that must succeed in the end retry a refusal too, more slowly.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::TooManyRequests | Self::Unavailable(_) => true,
@@ -79,7 +79,7 @@ impl CallError {
         }
     }
 
-    /// Whether the server may have done what it was asked for all the same: it did not say that it has not.
+    /// Whether the request may have been applied: no definitive answer was received.
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Unavailable(_) | Self::Other { .. } => true,
@@ -88,10 +88,10 @@ impl CallError {
         }
     }
 
-    /// Names what kube's error means for the one who called; `what` says what was being done, and to what.
+    /// Classifies kube's error for the caller; `what` names the action and its object.
     pub fn classify(what: &str, error: kube::Error) -> Self {
         match error {
-            // 409 as well, so it is asked for before the conflict.
+            // Also a 409, so it is checked before the conflict.
             kube::Error::Api(status) if status.is_already_exists() => Self::AlreadyExists,
             kube::Error::Api(status) if status.is_conflict() => Self::Conflict,
             kube::Error::Api(status) if status.is_not_found() => Self::NotFound,
@@ -116,13 +116,13 @@ pub fn describe(error: &kube::Error) -> String {
     }
 }
 
-/// An error with its causes: hyper's own sentence is only "client error (Connect)".
+/// An error with its causes; hyper's own message is only "client error (Connect)".
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Some layers repeat what lies below them.
+        // Some layers repeat the message of their cause.
         if !text.contains(&next) {
             text = format!("{text}: {next}");
         }
@@ -131,10 +131,10 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// Makes one call with a limit; `what` says what is being done, and to what, for the error's sentence.
+/// Makes one call with a time limit; `what` names the action and its object in the error.
 ///
 /// # Errors
-/// [`CallError::Timeout`] when `limit` is over, the call being abandoned; otherwise what the server said.
+/// [`CallError::Timeout`] when `limit` is over, and the call is abandoned; otherwise the server's error.
 pub async fn within<T>(
     what: &str,
     limit: Duration,

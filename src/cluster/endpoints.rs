@@ -1,4 +1,4 @@
-//! Who is a ready address behind the heartbeat Service? In a cluster, being reachable means being that.
+//! Watches the endpoints of the heartbeat Service. In a cluster, a replica is reachable when it is a ready endpoint.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio_util::sync::CancellationToken;
 
-/// Follows the EndpointSlices of `service` until `stop`, and tells whether one of them has a pod that `is_wanted`, by
-/// its name, as a ready endpoint. What was known stands while the API server cannot be asked.
+/// Watches the EndpointSlices of `service` until `stop`, and reports whether one of them has a ready endpoint whose pod name
+/// `is_wanted`. The last report stands while the API server is unavailable.
 pub async fn follow(
     api: Api<EndpointSlice>,
     service: &str,
     is_wanted: impl Fn(&str) -> bool,
-    tell: impl Fn(bool),
+    report: impl Fn(bool),
     stop: CancellationToken,
 ) {
     let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
@@ -40,14 +40,14 @@ pub async fn follow(
             }
         }
         failing = false;
-        tell(slices.values().any(|ready| *ready));
+        report(slices.values().any(|ready| *ready));
     }
 }
 
 fn is_ready(slice: &EndpointSlice, is_wanted: impl Fn(&str) -> bool) -> bool {
     slice.endpoints.iter().any(|endpoint| {
         let name = endpoint.target_ref.as_ref().and_then(|target| target.name.as_deref());
-        // Not saying means ready (discovery/v1).
+        // A missing condition means ready (discovery/v1).
         let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true);
         name.is_some_and(&is_wanted) && is_ready
     })

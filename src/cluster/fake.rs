@@ -1,4 +1,4 @@
-//! An API server for unit tests: objects in memory, resourceVersions that are checked, and failures on request.
+//! An API server for unit tests: objects in memory, checks of resourceVersions, and failures on request.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// How the server answers.
+/// The behaviour of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// As it should.
+    /// Normal responses.
     Up,
-    /// Not at all.
+    /// No response.
     Hangs,
-    /// With this code and reason, whatever is asked.
+    /// This code and reason for every request.
     Refuses(u16, &'static str),
-    /// Paths that contain this with 403, as RBAC would, and the rest as it should.
+    /// 403 for paths that contain this, as by RBAC; normal responses for the rest.
     Forbids(&'static str),
-    /// Everything as it should; but of writes to paths that contain this nobody hears more than a gateway's 504.
+    /// Normal behaviour, but writes to paths that contain this are applied and answered with a gateway's 504.
     Loses(&'static str),
 }
 
-/// The server. Clones are the same one.
+/// The server. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Fake(Arc<Mutex<State>>);
 
@@ -51,7 +51,7 @@ impl Fake {
         self.0.lock().mode = mode;
     }
 
-    /// What was asked, as `METHOD path?query`, since the last time it was taken.
+    /// The requests since the last call, as `METHOD path?query`.
     pub(crate) fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().log)
     }
@@ -60,7 +60,7 @@ impl Fake {
         self.0.lock().objects.get(path).cloned()
     }
 
-    /// Puts an object there as somebody else would; `Value::Null` deletes it.
+    /// Stores an object as another client would; `Value::Null` deletes it.
     pub(crate) fn put(&self, path: &str, object: Value) {
         let mut state = self.0.lock();
         if object.is_null() {
@@ -161,7 +161,7 @@ impl State {
         }
     }
 
-    /// Takes a pod away, if the eviction's precondition on its UID holds.
+    /// Deletes a pod, if the eviction's precondition on its UID holds.
     fn evict(&mut self, pod: &str, eviction: &Value) -> (u16, Value) {
         let Some(current) = self.objects.get(pod) else { return failure(404, "NotFound") };
         let wanted = eviction.pointer("/deleteOptions/preconditions/uid");
@@ -182,15 +182,15 @@ impl State {
     }
 }
 
-/// As [`failure`], without saying of what: so the API server speaks of JSON patches that do not apply.
+/// As [`failure`], without the name of the object, as the API server answers a JSON patch that does not apply.
 fn nameless(code: u16, reason: &str) -> (u16, Value) {
     let (code, mut status) = failure(code, reason);
     status["details"] = json!({});
     (code, status)
 }
 
-/// RFC 6902, as far as it is used here: `test` and `add` of members of objects. As the API server does, a change of the
-/// spec gives a new generation. `None` when a test fails or there is nothing to add to.
+/// The part of RFC 6902 that the operator uses: `test` and `add` of members of objects. As in the API server, a change of
+/// the spec gives a new generation. `None` when a test fails or the parent of an added member is missing.
 fn patched(current: &Value, operations: &Value) -> Option<Value> {
     let mut object = current.clone();
     for operation in operations.as_array()? {

@@ -1,4 +1,4 @@
-//! Where vigie itself is reached inside the cluster, read again and again: nobody may aim a probe at it.
+//! The addresses of vigie itself in the cluster, read periodically. Probes must not dial them.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -12,27 +12,27 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{CALL_TIMEOUT, CallError, within};
 
-/// How often it is read: a replica or a Service that joins is known from then on.
-const EVERY: Duration = Duration::from_secs(60);
-/// How soon after a failure.
-const AGAIN: Duration = Duration::from_secs(5);
+/// The interval between reads. A new replica or Service is known after the next one.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The wait after a failed read.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Our own pod, and the Service that beats come by.
+/// The operator's own pod and its heartbeat Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnAddresses {
-    /// The namespace of our pod.
+    /// The namespace of the pod.
     pub namespace: String,
-    /// The name of our pod.
+    /// The name of the pod.
     pub pod: String,
-    /// `--heartbeat-service`, which does not lead to a replica that does not lead.
+    /// `--heartbeat-service`. Its endpoints include only the leader, so a follower does not find it by its own pod.
     pub heartbeat_service: Option<String>,
 }
 
 impl OwnAddresses {
-    /// The sockets of the Services that lead to our pod, and of every pod behind them: the other replicas.
+    /// The sockets of the Services that select the pod, and of all their endpoints: the other replicas.
     ///
     /// # Errors
-    /// When something cannot be read; RBAC may forbid it.
+    /// When a read fails; RBAC may forbid it.
     pub async fn sockets(&self, client: &Client) -> Result<BTreeSet<SocketAddr>, CallError> {
         let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), &self.namespace);
         let what = format!("listing the EndpointSlices in namespace {}", self.namespace);
@@ -75,7 +75,7 @@ fn of_slice(slice: &EndpointSlice) -> Vec<SocketAddr> {
     ports.flat_map(|port| addresses().map(move |address: IpAddr| SocketAddr::new(address, port))).collect()
 }
 
-/// NodePorts are not among them: a Node's addresses are the cluster's own, whatever the port.
+/// Without NodePorts: the addresses of Nodes are forbidden as ranges of the cluster, whatever the port.
 fn of_service(spec: &ServiceSpec) -> Vec<SocketAddr> {
     let addresses = || {
         let inside = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
@@ -85,32 +85,27 @@ fn of_service(spec: &ServiceSpec) -> Vec<SocketAddr> {
     ports.flat_map(|port| addresses().map(move |address| SocketAddr::new(address, port))).collect()
 }
 
-/// Keeps `tell` up to date until `stop`. What RBAC forbids is said once, and counts as nothing.
-pub async fn follow(
-    client: Client,
-    ourselves: OwnAddresses,
-    tell: impl Fn(BTreeSet<SocketAddr>),
-    stop: CancellationToken,
-) {
+/// Reports the sockets to `report` until `stop`. Logs once when RBAC forbids the read, and reports no sockets then.
+pub async fn follow(client: Client, own: OwnAddresses, report: impl Fn(BTreeSet<SocketAddr>), stop: CancellationToken) {
     let mut known = None;
-    let mut is_told = false;
+    let mut is_logged = false;
     loop {
-        let (found, wait) = match stop.run_until_cancelled(ourselves.sockets(&client)).await {
+        let (found, wait) = match stop.run_until_cancelled(own.sockets(&client)).await {
             None => return,
-            Some(Ok(found)) => (Some(found), EVERY),
+            Some(Ok(found)) => (Some(found), INTERVAL),
             Some(Err(error @ CallError::Forbidden(_))) => {
-                if !std::mem::replace(&mut is_told, true) {
+                if !std::mem::replace(&mut is_logged, true) {
                     tracing::warn!(%error, "where vigie itself is reached cannot be read: probes may be aimed at its Services");
                 }
-                (Some(BTreeSet::new()), EVERY)
+                (Some(BTreeSet::new()), INTERVAL)
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "reading where vigie itself is reached");
-                (None, AGAIN)
+                (None, RETRY_AFTER)
             }
         };
         if found.is_some() && found != known {
-            tell(found.clone().unwrap_or_default());
+            report(found.clone().unwrap_or_default());
             known = found;
         }
         if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
@@ -126,7 +121,7 @@ mod tests {
     use super::super::fake::{Fake, Mode};
     use super::*;
 
-    fn ourselves() -> OwnAddresses {
+    fn own() -> OwnAddresses {
         OwnAddresses {
             namespace: "vigie".to_owned(),
             pod: "vigie-0".to_owned(),
@@ -169,7 +164,7 @@ mod tests {
 
     #[tokio::test]
     async fn our_services_and_the_replicas_behind_them_are_ours_and_no_others() {
-        let found = ourselves().sockets(&fake().client()).await.unwrap();
+        let found = own().sockets(&fake().client()).await.unwrap();
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         let expected =
             ["192.0.2.10:9090", "192.0.2.11:8080", "192.0.2.11:9090", "198.51.100.1:9090", "198.51.100.2:80"];
@@ -181,7 +176,7 @@ mod tests {
         let fake = Fake::new();
         service(&fake, "vigie-heartbeat", "198.51.100.2", 80);
         slice(&fake, "shop", &[("shop-0", "192.0.2.30")], 8080);
-        let found = ourselves().sockets(&fake.client()).await.unwrap();
+        let found = own().sockets(&fake.client()).await.unwrap();
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["198.51.100.2:80".parse().unwrap()]);
     }
 
@@ -190,9 +185,9 @@ mod tests {
         let fake = fake();
         fake.set_mode(Mode::Forbids("/services"));
         let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
-        let tell = move |found: BTreeSet<SocketAddr>| drop(told.send(found));
+        let report = move |found: BTreeSet<SocketAddr>| drop(told.send(found));
         let stop = CancellationToken::new();
-        let following = tokio::spawn(follow(fake.client(), ourselves(), tell, stop.clone()));
+        let following = tokio::spawn(follow(fake.client(), own(), report, stop.clone()));
         assert_eq!(hear.recv().await, Some(BTreeSet::new()));
         stop.cancel();
         following.await.unwrap();

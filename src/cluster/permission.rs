@@ -1,27 +1,27 @@
-//! What RBAC must allow for one call, for whoever writes the RoleBinding.
+//! The RBAC permission that a call needs, for messages to the author of the RoleBinding.
 
 use kube::Resource;
 
 /// A verb, a resource and a namespace.
 #[derive(Clone, Debug)]
 pub struct Permission<'a> {
-    /// As RBAC names it: `get`, `list`.
+    /// As in RBAC: `get`, `list`.
     pub verb: &'static str,
-    /// As RBAC and `kubectl auth can-i` name it: `pods`, `replicasets.apps`.
+    /// As in RBAC and `kubectl auth can-i`: `pods`, `replicasets.apps`.
     pub resource: String,
-    /// `None` for what lives in no namespace.
+    /// `None` for cluster-scoped resources.
     pub namespace: Option<&'a str>,
 }
 
 impl<'a> Permission<'a> {
-    /// What `verb` on objects of this kind needs.
+    /// The permission for `verb` on objects of this kind.
     pub fn new<K: Resource<DynamicType = ()>>(verb: &'static str, namespace: Option<&'a str>) -> Self {
         let (plural, group) = (K::plural(&()), K::group(&()));
         let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
         Self { verb, resource, namespace }
     }
 
-    /// The sentence that says that it is missing, with the command that checks it.
+    /// A sentence for a missing permission, with the command that checks it.
     pub fn refused(&self) -> String {
         let Self { verb, resource, namespace } = self;
         match namespace {

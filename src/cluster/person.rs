@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use super::describe;
 
-/// How long one call may take: a person waits for it, and kube itself sets no limit.
+/// The time limit of one call: a person waits for it, and kube has no limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Awaits one call to the API server.

@@ -1,24 +1,24 @@
-//! The templates that a workload remembers: ReplicaSets of a Deployment, ControllerRevisions of the other kinds.
+//! The revision history of a workload: ReplicaSets of a Deployment, ControllerRevisions of the other kinds.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, ReplicaSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-/// What `kubectl rollout restart` writes into a pod template: when.
+/// The annotation with the time that `kubectl rollout restart` writes to the pod template.
 pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
-/// What we write beside it: the attempt's id.
+/// The annotation with the attempt's id, which vigie writes beside it.
 pub const ATTEMPT: &str = "vigie.dev/attempt";
 
-/// Where the Deployment controller keeps the number of a template.
+/// The annotation in which the Deployment controller keeps the number of a revision.
 const REVISION: &str = "deployment.kubernetes.io/revision";
-/// Where it keeps the numbers that a ReplicaSet had before it was rolled back to.
+/// The annotation with the numbers that a ReplicaSet had before a rollback to it.
 const EARLIER_REVISIONS: &str = "deployment.kubernetes.io/revision-history";
 
-/// One template that is remembered.
+/// One revision of the pod template.
 #[derive(Clone, Debug)]
 pub struct Revision {
-    /// The name of what remembers it.
+    /// The name of its ReplicaSet or ControllerRevision.
     pub name: String,
     /// Its number; a rollback gives it a new one.
     pub number: Option<i64>,
@@ -26,28 +26,29 @@ pub struct Revision {
 }
 
 impl Revision {
-    /// The attempt that came with it.
+    /// The id of the attempt that created it.
     pub fn attempt(&self) -> Option<&str> {
         let annotations = self.template.as_ref()?.pointer("/metadata/annotations")?;
         annotations.get(ATTEMPT)?.as_str()
     }
 }
 
-/// The templates of one workload.
+/// The revisions of one workload.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The number of the newest.
     pub number: Option<i64>,
-    /// The newest that its controller has made use of: the one in force, once the controller has seen the newest spec.
+    /// The newest revision that its controller has used. It is the current one once the controller has observed the newest
+    /// spec.
     pub newest: Option<Revision>,
-    /// Since when that is in force; `None` where it was rolled back to and nothing dates that.
+    /// The time since which it is current; `None` after a rollback whose time is not known.
     pub since: Option<Timestamp>,
-    /// All the others, in no order.
+    /// All others, in no particular order.
     pub others: Vec<Revision>,
 }
 
 impl History {
-    /// The history of a Deployment, by those of `sets` that are its own.
+    /// The history of a Deployment, from those of `sets` that it owns.
     pub fn of_deployment(deployment: &Deployment, sets: &[ReplicaSet]) -> Self {
         let revision = annotation(&deployment.metadata, REVISION);
         let owned = owned_by(&deployment.metadata, sets, |set| &set.metadata);
@@ -67,20 +68,21 @@ impl History {
         }
     }
 
-    /// The history of a StatefulSet or DaemonSet, by those of `revisions` that are its own. `update` names the newest
-    /// where the status does; otherwise it is the one with the highest number.
+    /// The history of a StatefulSet or DaemonSet, from those of `revisions` that it owns. `update` is the name of the newest
+    /// when the status has it; otherwise the newest has the highest number.
     pub fn of_revisions(owner: &ObjectMeta, revisions: &[ControllerRevision], update: Option<&str>) -> Self {
         let owned = owned_by(owner, revisions, |revision| &revision.metadata);
         let named = owned.iter().find(|revision| update.is_some() && revision.metadata.name.as_deref() == update);
         let Some(newest) = named.or_else(|| owned.iter().max_by_key(|revision| revision.revision)).copied() else {
             return Self::default();
         };
-        // A rollback gives an old revision a new number and leaves its age: since when it is in force is not known then.
+        // A rollback gives an old revision a new number and keeps its creation time, so the time of the rollback is not
+        // known.
         let is_reused = owned.iter().any(|other| created(&other.metadata) > created(&newest.metadata));
         let remembered = |revision: &ControllerRevision| Revision {
             name: name(&revision.metadata),
             number: Some(revision.revision),
-            // It holds a patch of the whole object.
+            // The data is a patch of the whole object.
             template: revision.data.as_ref().and_then(|data| data.0.pointer("/spec/template")).cloned(),
         };
         let others = owned.into_iter().filter(|other| !std::ptr::eq(*other, newest));
@@ -92,13 +94,13 @@ impl History {
         }
     }
 
-    /// The one before the newest.
+    /// The revision before the newest.
     pub fn before(&self) -> Option<&Revision> {
         let earlier = self.others.iter().filter(|other| other.number.is_some() && other.number < self.number);
         earlier.max_by_key(|other| other.number)
     }
 
-    /// Whether the newest differs from the one before by the annotations of a restart alone, ours or kubectl's.
+    /// Whether the newest differs from the previous one only by the annotations of a restart, by vigie or kubectl.
     pub fn is_restart_alone(&self) -> bool {
         let template = |revision: Option<&Revision>| revision.and_then(|revision| revision.template.clone());
         let (Some(newest), Some(before)) = (template(self.newest.as_ref()), template(self.before())) else {
@@ -108,7 +110,7 @@ impl History {
     }
 }
 
-/// Those of `all` that the object of `owner` owns.
+/// The objects of `all` that `owner` owns.
 pub fn owned_by<'a, K>(owner: &ObjectMeta, all: &'a [K], metadata: impl Fn(&K) -> &ObjectMeta) -> Vec<&'a K> {
     let is_owner = |metadata: &ObjectMeta| {
         metadata.owner_references.iter().flatten().any(|reference| Some(&reference.uid) == owner.uid.as_ref())
@@ -116,7 +118,7 @@ pub fn owned_by<'a, K>(owner: &ObjectMeta, all: &'a [K], metadata: impl Fn(&K) -
     all.iter().filter(|object| is_owner(metadata(object))).collect()
 }
 
-/// Whether the controller has seen the newest spec.
+/// Whether the controller has observed the newest spec.
 pub fn is_observed(metadata: &ObjectMeta, observed: Option<i64>) -> bool {
     observed.is_some_and(|observed| Some(observed) >= metadata.generation)
 }
@@ -126,14 +128,14 @@ fn in_force_since(deployment: &Deployment, newest: &ReplicaSet) -> Option<Timest
     if annotation(&newest.metadata, EARLIER_REVISIONS).is_none() {
         return created;
     }
-    // Rolled back to: it is older than its present turn. The last progress is the best that is known then.
+    // After a rollback the creation time is older than the rollback; the last progress is the best estimate.
     let conditions = deployment.status.as_ref().and_then(|status| status.conditions.as_ref());
     let progressing = conditions.into_iter().flatten().find(|condition| condition.type_ == "Progressing");
     let progress = progressing.and_then(|condition| condition.last_update_time.as_ref()).map(|time| time.0);
     progress.max(created)
 }
 
-/// The same without what a restart writes, and without what the controllers add for themselves.
+/// The template without the annotations of a restart, and without the labels that controllers add.
 fn without_restarts(mut template: Value) -> Value {
     let Some(Value::Object(metadata)) = template.get_mut("metadata") else { return template };
     for (part, keys) in [("annotations", &[RESTARTED_AT, ATTEMPT][..]), ("labels", &["pod-template-hash"])] {

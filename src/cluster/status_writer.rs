@@ -1,4 +1,4 @@
-//! The one writer of status: leader only, bounded, limited in time, and counted.
+//! The only writer of status: requires a permit of the leader, limits concurrency and time, and counts each request.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -16,29 +16,29 @@ use super::call::{CALL_TIMEOUT, CallError, within};
 use crate::leadership::Permit;
 use crate::time::Clock;
 
-/// Who writes, in `metadata.managedFields`; without it the API server records `unknown`.
+/// The field manager in `metadata.managedFields`; without one the API server records `unknown`.
 pub const FIELD_MANAGER: &str = "vigie";
 
 /// Transitions in flight at once: measured, an API server gives no more writes per second beyond 8 to 32
-/// (liveness.md, "Last contact in etcd").
+/// (`docs/design/liveness.md`, "Last contact in etcd").
 const TRANSITIONS_IN_FLIGHT: usize = 16;
 
-/// Checkpoints in flight at once. They have places of their own, so that a transition never waits behind one.
+/// Checkpoints in flight at once. They have slots of their own, so that a transition never waits for a checkpoint.
 const CHECKPOINTS_IN_FLIGHT: usize = 4;
 
-/// Why a status is written.
+/// The reason of a status write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WriteReason {
-    /// Something visible changed.
+    /// A visible change.
     Transition,
-    /// Nothing but the last contact changed.
+    /// Only the last contact changed.
     Checkpoint,
-    /// An attempt is reserved, or its outcome recorded.
+    /// The reservation or the outcome of an attempt.
     Remedy,
 }
 
 impl WriteReason {
-    /// Every reason, for registering metrics.
+    /// All reasons, for the registration of metrics.
     pub const ALL: &'static [Self] = &[Self::Transition, Self::Checkpoint, Self::Remedy];
 
     /// The reason as a metric's label.
@@ -51,26 +51,26 @@ impl WriteReason {
     }
 }
 
-/// Who counts our writes.
+/// Counts the writes.
 pub trait WriteMetrics: Send + Sync {
-    /// One request was sent. `result` is `ok`, a [`CallError::result_label`], or `abandoned` when we stopped waiting
-    /// for the answer because the task was ended.
+    /// Counts one request. `result` is `ok`, a [`CallError::result_label`], or `abandoned` when the task was cancelled before
+    /// the response.
     fn wrote(&self, reason: WriteReason, result: &'static str);
 }
 
-/// Why a status was not written, as far as we know.
+/// The error of a status write.
 #[derive(Debug, Error)]
 pub enum WriteError {
-    /// The permit ran out before the request could be sent. Nothing was sent.
+    /// The permit expired before the request could be sent. Nothing was sent.
     #[error("not written: we do not lead any more")]
     NotLeader,
-    /// The request failed, or could not be made.
+    /// The request failed, or could not be built.
     #[error(transparent)]
     Call(#[from] CallError),
 }
 
 impl WriteError {
-    /// Whether it may be written all the same: the server did not say that it is not.
+    /// Whether the status may have been written: no definitive answer was received.
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::NotLeader => false,
@@ -79,10 +79,10 @@ impl WriteError {
     }
 }
 
-/// The one writer of status. Cloning is cheap, and clones share the places in flight.
+/// The only writer of status. Cloning is cheap, and clones share the slots.
 ///
-/// Give it [`Api`]s that are made of [`super::Clients::lease`], which sends each request once: then one call here is
-/// one request, and none is sent after the permit ran out.
+/// Callers pass [`Api`]s of [`super::Clients::no_retry`], which sends each request once: then one call here is one
+/// request, and none is sent after the permit expired.
 #[derive(Clone)]
 pub struct StatusWriter {
     clock: Clock,
@@ -92,7 +92,7 @@ pub struct StatusWriter {
 }
 
 impl StatusWriter {
-    /// A writer with all its places free.
+    /// A writer with all slots free.
     pub fn new(clock: Clock, metrics: Arc<dyn WriteMetrics>) -> Self {
         Self {
             clock,
@@ -102,12 +102,12 @@ impl StatusWriter {
         }
     }
 
-    /// Replaces the status of `object` because of `reason`. It carries the resourceVersion that was read; gives the object as written.
+    /// Replaces the status of `object`, if it still has the resourceVersion of `object`; returns the object as written.
     ///
     /// # Errors
-    /// [`WriteError::NotLeader`] when the permit ran out before a place in flight was free;
-    /// [`CallError::Conflict`] when the object was changed meanwhile; [`CallError::Invalid`], with nothing sent, when
-    /// it carries no resourceVersion, without which nothing would hold back a leader that is none any more.
+    /// [`WriteError::NotLeader`] when the permit expired before a slot was free; [`CallError::Conflict`] when the object was
+    /// changed meanwhile; [`CallError::Invalid`], with nothing sent, when it has no resourceVersion, which is what stops the
+    /// write of a former leader.
     pub async fn replace<K>(
         &self,
         reason: WriteReason,
@@ -128,7 +128,7 @@ impl StatusWriter {
 
     /// Merges `status_patch` into the status of one object, if it still has `resource_version`.
     ///
-    /// `status_patch` is what stands *under* `status`, such as `{"lastHeartbeatTime": "…"}`.
+    /// `status_patch` is the content of `status`, such as `{"lastHeartbeatTime": "…"}`.
     ///
     /// # Errors
     /// As [`StatusWriter::replace`].
@@ -164,7 +164,7 @@ impl StatusWriter {
             WriteReason::Transition | WriteReason::Remedy => &self.transitions,
         };
         let _place = places.acquire().await.expect("the semaphores are never closed");
-        // Asked again here: the wait for the place may have outlasted the permit.
+        // Checked again: the wait for the slot may have outlasted the permit.
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader);
         }
@@ -175,7 +175,7 @@ impl StatusWriter {
     }
 }
 
-/// A request that was sent; counted when it is dropped, so that one whose task is ended is counted too.
+/// A request that was sent. It is counted when it is dropped, so that a request of a cancelled task is counted too.
 struct Sent<'a> {
     metrics: &'a dyn WriteMetrics,
     reason: WriteReason,

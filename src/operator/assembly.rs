@@ -1,4 +1,4 @@
-//! All parts, put together: started in order, and stopped in the reverse one.
+//! Makes all parts of the operator and starts them in order; `shutdown` stops them in reverse order.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -12,16 +12,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::backends::{BackendSubsystem, Shared, own_ports};
-use super::connectors::{brakes, known_connectors, of_connectors, remedies, tell_sites, upsert};
-use super::group::Group;
-use super::listening::{ListeningCoordinator, every};
+use super::args::{AdminAuth, RunArgs};
+use super::backends::{BackendSubsystem, own_ports};
+use super::connectors::{brakes, known_connectors, of_connectors, publish_site_events, remedies};
+use super::listening_coordinator::{ListeningCoordinator, messages};
+use super::shared::{Pod, Shared, register_stores};
 use super::shutdown::{Running, Successors};
+use super::task_group::TaskGroup;
 use crate::admin::{Admin, Authenticator};
 use crate::api::Connector;
-use crate::cli::args::{AdminAuth, RunArgs};
 use crate::cluster::events::Reporter;
-use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{Clients, StatusWriter, connect, endpoints};
 use crate::controller::connector::deadlines::{Command, DeadlineScheduler, Sinks};
 use crate::controller::connector::leases;
@@ -46,27 +46,14 @@ use crate::schedule::checkpoints::WriteBudget;
 use crate::time::Clock;
 use crate::view::Fleet;
 
-/// The pod that we run in, when we run in one.
-pub(super) struct Pod {
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-impl Pod {
-    fn with_service(&self, args: &RunArgs) -> OwnAddresses {
-        let (namespace, pod) = (self.namespace.clone(), self.name.clone());
-        OwnAddresses { namespace, pod, heartbeat_service: args.heartbeat_service.clone() }
-    }
-}
-
-/// Everything that is made before anything runs.
+/// The parts that are made before any task is started.
 pub(super) struct Assembly {
     args: RunArgs,
     clients: Clients,
     pod: Option<Pod>,
     lease_namespace: String,
     registry: Arc<Registry>,
-    told: mpsc::UnboundedReceiver<Notice>,
+    notices: mpsc::UnboundedReceiver<Notice>,
     tls: Option<Arc<TlsFiles>>,
     clock: Clock,
 }
@@ -74,7 +61,7 @@ pub(super) struct Assembly {
 impl Assembly {
     pub(super) async fn prepare(args: &RunArgs) -> anyhow::Result<Self> {
         let clock = Clock::default();
-        let tls = match (&args.tls_cert_file, &args.tls_key_file) {
+        let tls = match (&args.heartbeat.tls_cert_file, &args.heartbeat.tls_key_file) {
             (Some(cert), Some(key)) => {
                 Some(Arc::new(TlsFiles::load(cert, key).context("the heartbeat port's certificate")?))
             }
@@ -84,25 +71,35 @@ impl Assembly {
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let pod = env("POD_NAMESPACE").zip(env("POD_NAME")).map(|(namespace, name)| Pod { namespace, name });
         let lease_namespace = args
+            .lease
             .lease_namespace
             .clone()
             .or_else(|| pod.as_ref().map(|pod| pod.namespace.clone()))
             .unwrap_or_else(|| clients.default_namespace.clone());
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).context("asking the kernel for random bytes")?;
-        let (registry, told) = Registry::new(clock, &secret);
-        Ok(Self { args: args.clone(), clients, pod, lease_namespace, registry: Arc::new(registry), told, tls, clock })
+        let (registry, notices) = Registry::new(clock, &secret);
+        Ok(Self {
+            args: args.clone(),
+            clients,
+            pod,
+            lease_namespace,
+            registry: Arc::new(registry),
+            notices,
+            tls,
+            clock,
+        })
     }
 
-    /// The public port keeps as many `connections` at once.
+    /// Starts every task. The heartbeat port keeps at most `connections` at once.
     pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
-        let Self { args, clients, pod, lease_namespace, registry, told, tls, clock } = self;
+        let Self { args, clients, pod, lease_namespace, registry, notices, tls, clock } = self;
         let failed = CancellationToken::new();
-        let [hearing, work, contest, rest] = std::array::from_fn(|_| Group::new(failed.clone()));
+        let [hearing, work, election_tasks, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
-        let election = ElectorConfig::new(lease_namespace.clone(), args.lease_name.clone(), me.clone());
+        let election = ElectorConfig::new(lease_namespace.clone(), args.lease.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock);
         let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let runtime = Arc::new(runtime::Shared {
@@ -115,53 +112,55 @@ impl Assembly {
             remedies: remedies.clone(),
             unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
         });
-        let ourselves = pod.as_ref().map(|pod| pod.with_service(&args));
-        let shared = Shared { args: &args, clients: &clients, runtime, ourselves };
-        let quarter = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
+        let own_pod = pod.as_ref().map(|pod| pod.with_service(&args));
+        let shared = Shared { args: &args, clients: &clients, runtime, own_pod };
+        let subsystem = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
-        let prober = quarter.known.context.monitor.prober.clone();
+        let prober = subsystem.known.context.monitor.prober.clone();
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
-        let (commands, poked) = mpsc::unbounded_channel();
+        let (commands, commands_received) = mpsc::unbounded_channel();
         let context = Arc::new(of_connectors(&shared, &registry, prober, trigger, commands.clone()));
-        let known = Arc::new(known_connectors(&context, args.public_url.is_some()));
-        let (connectors, backends) = (known.clone(), quarter.known.clone());
+        let known = Arc::new(known_connectors(&context, args.reachability.public_url.is_some()));
+        let (connectors, backends) = (known.clone(), subsystem.known.clone());
         let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remedies });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands);
-        let parts = Parts {
-            args: &args,
-            clients: &clients,
-            context: &context,
-            coordinator: &coordinator,
-            known: &known,
-            fleet: &fleet,
-        };
+        let parts =
+            Parts { args: &args, clients: &clients, context: &context, coordinator: &coordinator, known: &known };
         parts.controllers(scopes, &work);
-        parts.checkpoints(&shared, quarter.known.context.clone(), &lease_namespace, &work);
-        quarter.start(|| every(coordinator.all.subscribe()), &work);
-        parts.scheduler(told, poked, &work);
-        let successors = parts.path(pod.as_ref(), &rest)?;
-        contest.spawn(elector.run(contest.stop.clone(), coordinator.froze.clone()));
+        parts.checkpoints(&shared, subsystem.known.context.clone(), &lease_namespace, &work);
+        subsystem.start(|| messages(coordinator.reconcile_all.subscribe()), &work);
+        parts.scheduler(notices, commands_received, &work);
+        let successors = parts.reachability(pod.as_ref(), &rest)?;
+        election_tasks.spawn(elector.run(election_tasks.stop.clone(), coordinator.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
-        let limits = Limits { max_connections: connections, ..Limits::default() };
-        parts.ports((beats, limits), admin, tls, metrics, exported, &hearing, &rest);
-        Ok(Running { hearing, work, election: contest, rest, failed, successors, context, known })
+        parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &hearing);
+        parts.admin_port(admin, fleet, exported, &rest);
+        Ok(Running { hearing, work, election: election_tasks, rest, failed, successors, context, known })
     }
 }
 
-/// What the parts are put together from.
+/// The heartbeat port, before it is served.
+struct HeartbeatPort {
+    listener: TcpListener,
+    /// The most connections at once.
+    connections: usize,
+    tls: Option<Arc<TlsFiles>>,
+    metrics: Arc<Metrics>,
+}
+
+/// The values that the parts are started with.
 struct Parts<'a> {
     args: &'a RunArgs,
     clients: &'a Clients,
     context: &'a Arc<Context>,
     coordinator: &'a ListeningCoordinator,
     known: &'a Arc<FleetView>,
-    fleet: &'a Arc<dyn Fleet>,
 }
 
 impl Parts<'_> {
-    /// One controller for each namespace that is watched, or one for all.
-    fn controllers(&self, scopes: Vec<Scope<Connector>>, work: &Group) {
+    /// Starts one controller for each watched namespace, or one for all namespaces.
+    fn controllers(&self, scopes: Vec<Scope<Connector>>, work: &TaskGroup) {
         let mut stores = Vec::new();
         let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
         for (scope, woken) in scopes {
@@ -170,7 +169,7 @@ impl Parts<'_> {
                 scope: scope.as_deref().map(Into::into),
                 filled: self.coordinator.filled(unfilled.clone()),
             };
-            let all = every(self.coordinator.all.subscribe());
+            let all = messages(self.coordinator.reconcile_all.subscribe());
             let (store, driven) =
                 run::controller(&self.clients.retrying, scope.as_deref(), tap, woken, all, work.stop.clone());
             stores.push(store);
@@ -183,21 +182,26 @@ impl Parts<'_> {
             let moved = move || coordinator.listening_moved();
             work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
-        upsert(&self.context.remedies.census, &stores);
+        register_stores(&self.context.remedies.census, &stores);
         *self.known.stores.write() = stores;
     }
 
-    fn scheduler(&self, told: mpsc::UnboundedReceiver<Notice>, poked: mpsc::UnboundedReceiver<Command>, work: &Group) {
-        let (news, tellable) = mpsc::unbounded_channel();
+    fn scheduler(
+        &self,
+        notices: mpsc::UnboundedReceiver<Notice>,
+        commands_received: mpsc::UnboundedReceiver<Command>,
+        work: &TaskGroup,
+    ) {
+        let (site_events, received) = mpsc::unbounded_channel();
         let (trigger, coordinator) = (self.context.trigger.clone(), self.coordinator.clone());
         let sinks = Sinks {
             wake: Box::new(move |entry: &Entry| trigger.wake(&entry.identity.key)),
-            events: news,
+            events: site_events,
             is_awake: Box::new(move || coordinator.is_awake()),
         };
         let scheduler = DeadlineScheduler::new(self.context.registry.clone(), self.context.sites.clone(), sinks);
-        work.spawn(scheduler.run(told, poked, work.stop.clone()));
-        work.spawn(tell_sites(self.context.clone(), tellable, work.stop.clone()));
+        work.spawn(scheduler.run(notices, commands_received, work.stop.clone()));
+        work.spawn(publish_site_events(self.context.clone(), received, work.stop.clone()));
     }
 
     fn checkpoints(
@@ -205,23 +209,24 @@ impl Parts<'_> {
         shared: &Shared<'_>,
         backends: Arc<crate::controller::backend::context::Context>,
         lease_namespace: &str,
-        work: &Group,
+        work: &TaskGroup,
     ) {
         let lease = ObjectReference {
             api_version: Some("coordination.k8s.io/v1".to_owned()),
             kind: Some("Lease".to_owned()),
             namespace: Some(lease_namespace.to_owned()),
-            name: Some(self.args.lease_name.clone()),
+            name: Some(self.args.lease.lease_name.clone()),
             ..ObjectReference::default()
         };
-        let budget = WriteBudget::new(self.args.status_writes_per_second);
+        let budget = WriteBudget::new(self.args.writes.status_writes_per_second);
         let kinds = (self.context.clone(), backends);
         work.spawn(checkpoints::run(kinds, shared.runtime.clone(), budget, lease, work.stop.clone()));
     }
 
-    /// Whether we can be reached: through the public URL, and behind the Service. Gives who may be there after us.
-    fn path(&self, pod: Option<&Pod>, rest: &Group) -> anyhow::Result<Option<Successors>> {
-        if let Some(url) = &self.args.public_url {
+    /// Starts the checks whether connectors can reach this replica: through the public URL, and as an endpoint of the
+    /// Service. Returns the endpoints that take over after this replica.
+    fn reachability(&self, pod: Option<&Pod>, rest: &TaskGroup) -> anyhow::Result<Option<Successors>> {
+        if let Some(url) = &self.args.reachability.public_url {
             let target: Uri = format!("{url}/api/connector/heartbeat").parse().context("--public-url")?;
             let coordinator = self.coordinator.clone();
             rest.spawn(canary::run(
@@ -231,10 +236,10 @@ impl Parts<'_> {
                 rest.stop.clone(),
             ));
         }
-        match (&self.args.heartbeat_service, pod) {
+        match (&self.args.reachability.heartbeat_service, pod) {
             (Some(service), Some(pod)) => {
                 let coordinator = self.coordinator.clone();
-                // Not behind it until that has been seen.
+                // This replica counts as no endpoint until the watch has delivered it.
                 coordinator
                     .registry
                     .listening
@@ -258,44 +263,47 @@ impl Parts<'_> {
         }
     }
 
-    fn election(&self, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &Group) {
-        rest.spawn(self.coordinator.clone().follow(leadership.clone(), rest.stop.clone()));
-        rest.spawn(self.coordinator.clone().beat(rest.stop.clone()));
+    fn election(&self, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &TaskGroup) {
+        rest.spawn(self.coordinator.clone().follow_election(leadership.clone(), rest.stop.clone()));
+        rest.spawn(self.coordinator.clone().run_pulse(rest.stop.clone()));
         if let Some(pod) = pod {
             let label = PodLabel::new(self.clients.no_retry.clone(), &pod.namespace, &pod.name);
             rest.spawn(label.run(leadership, rest.stop.clone()));
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "two ports, and what each of them needs")]
-    fn ports(
-        &self,
-        (beats, limits): (TcpListener, Limits),
-        admin: TcpListener,
-        tls: Option<Arc<TlsFiles>>,
-        metrics: Arc<Metrics>,
-        exported: prometheus_client::registry::Registry,
-        hearing: &Group,
-        rest: &Group,
-    ) {
-        let options =
-            Options { trusted_proxies: self.args.trusted_proxy.clone(), counters: metrics, clock: self.context.clock };
-        let public = routes::router(self.context.registry.clone(), options);
-        hearing.spawn(serve(beats, public, tls, limits, hearing.stop.clone()));
+    fn heartbeat_port(&self, port: HeartbeatPort, hearing: &TaskGroup) {
+        let HeartbeatPort { listener, connections, tls, metrics } = port;
+        let trusted_proxies = self.args.heartbeat.trusted_proxy.clone();
+        let options = Options { trusted_proxies, counters: metrics, clock: self.context.clock };
+        let router = routes::router(self.context.registry.clone(), options);
+        let limits = Limits { max_connections: connections, ..Limits::default() };
+        hearing.spawn(serve(listener, router, tls, limits, hearing.stop.clone()));
         let now = self.context.clock.now();
         if self.context.registry.listening.update(now, |inputs| inputs.port_open = true) {
             self.coordinator.listening_moved();
         }
-        let auth = match self.args.admin_auth {
+    }
+
+    fn admin_port(
+        &self,
+        listener: TcpListener,
+        fleet: Arc<dyn Fleet>,
+        exported: prometheus_client::registry::Registry,
+        rest: &TaskGroup,
+    ) {
+        let auth = match self.args.ports.admin_auth {
             AdminAuth::Off => None,
             AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.no_retry.clone())),
         };
-        let private = crate::admin::router(Admin { fleet: self.fleet.clone(), registry: Arc::new(exported), auth });
-        // Few ask, and each answer may hold the whole fleet. Any pod may connect, and the kubelet must get through.
+        let router = crate::admin::router(Admin { fleet, registry: Arc::new(exported), auth });
+        // There are few clients, and each response may contain the whole fleet. Any pod may connect, and the kubelet's
+        // probes must get through.
         let when_full = WhenFull::EndTheOldestOfTheMost;
-        // As long as one who reads slowly, or not at all, keeps what an answer holds; longer than between two scrapes.
+        // The longest time that a client that reads slowly, or not at all, keeps a response in memory. It is longer than
+        // the interval between two scrapes.
         let idle_timeout = Duration::from_secs(90);
         let limits = Limits { max_connections: 256, when_full, idle_timeout, ..Limits::default() };
-        rest.spawn(serve(admin, private, None, limits, rest.stop.clone()));
+        rest.spawn(serve(listener, router, None, limits, rest.stop.clone()));
     }
 }

@@ -1,4 +1,4 @@
-//! The part of the operator that looks after backends, put together.
+//! The part of the operator for MonitoredBackends: its construction and its tasks.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -8,48 +8,38 @@ use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-use super::connectors::upsert;
-use super::group::Group;
+use super::shared::{Shared, register_stores};
+use super::task_group::TaskGroup;
 use crate::api::MonitoredBackend;
-use crate::cli::args::RunArgs;
 use crate::cluster::address_ranges::AddressRanges;
 use crate::cluster::own_addresses::OwnAddresses;
-use crate::cluster::{Clients, address_ranges, own_addresses};
+use crate::cluster::{address_ranges, own_addresses};
 use crate::controller::backend::context::Context;
 use crate::controller::backend::view::FleetView;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::controller::runtime::watch::Tap;
-use crate::controller::runtime::{self, Runtime, run};
+use crate::controller::runtime::{Runtime, run};
 use crate::monitor::context::{Command, ProbeSettings};
 use crate::monitor::scheduler;
 use crate::monitor::self_check::{self, ConnectivityCheck};
 use crate::probe::{Policy, Prober};
 use crate::schedule::checkpoints::Checkpoints;
 
-/// What the other kind and this one share.
-pub(super) struct Shared<'a> {
-    pub(super) args: &'a RunArgs,
-    pub(super) clients: &'a Clients,
-    pub(super) runtime: Arc<runtime::Shared>,
-    /// Our pod, in a cluster.
-    pub(super) ourselves: Option<OwnAddresses>,
-}
-
-/// Everything for backends, made and not started.
+/// The parts for MonitoredBackends, before their tasks are started.
 pub(super) struct BackendSubsystem {
     pub(super) known: Arc<FleetView>,
     context: Arc<Context>,
     scopes: Vec<Scope<MonitoredBackend>>,
-    poked: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::UnboundedReceiver<Command>,
     policy: Policy,
     own: ConnectivityCheck,
     client: Client,
-    ourselves: Option<OwnAddresses>,
+    own_pod: Option<OwnAddresses>,
 }
 
 impl BackendSubsystem {
     pub(super) fn new(shared: &Shared<'_>, own_ports: Vec<u16>) -> Self {
-        let Shared { args, clients, ref runtime, ref ourselves } = *shared;
+        let Shared { args, clients, ref runtime, ref own_pod } = *shared;
         let probing = &args.probing;
         let policy = Policy {
             allow: probing.allow_network.clone(),
@@ -60,29 +50,29 @@ impl BackendSubsystem {
             ..Policy::default()
         };
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
-        let period = std::time::Duration::from_secs(args.checkpoint_seconds.into());
+        let period = std::time::Duration::from_secs(args.writes.checkpoint_seconds.into());
         let settings = ProbeSettings {
             policy: policy.clone(),
             places: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
             prometheus_url: probing.prometheus_url.clone(),
-            pod: ourselves.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
+            pod: own_pod.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
         };
         let runtime = Runtime::new(runtime.clone(), Arc::new(Checkpoints::new(period)), trigger);
-        let (context, poked) = Context::new(runtime, settings);
+        let (context, commands) = Context::new(runtime, settings);
         let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
         let own = ConnectivityCheck { client: clients.no_retry.clone(), name };
-        let ourselves = ourselves.clone();
-        Self { known, context, scopes, poked, policy, own, client: clients.retrying.clone(), ourselves }
+        let own_pod = own_pod.clone();
+        Self { known, context, scopes, commands, policy, own, client: clients.retrying.clone(), own_pod }
     }
 
-    /// Starts it all; `all` gives what has every object reconciled.
-    pub(super) fn start<S>(self, all: impl Fn() -> S, work: &Group)
+    /// Starts the tasks; `all` makes streams whose items request the reconcile of every object.
+    pub(super) fn start<S>(self, all: impl Fn() -> S, work: &TaskGroup)
     where
         S: futures::Stream<Item = ()> + Send + 'static,
     {
-        let Self { known, context, scopes, poked, policy, own, client, ourselves } = self;
+        let Self { known, context, scopes, commands, policy, own, client, own_pod } = self;
         let mut stores = Vec::new();
         for (scope, woken) in scopes {
             let filled = {
@@ -94,51 +84,51 @@ impl BackendSubsystem {
             stores.push(store);
             work.spawn(driven);
         }
-        upsert(&context.remedies.census, &stores);
+        register_stores(&context.remedies.census, &stores);
         *known.stores.write() = stores;
-        let limits = Limits::new(policy, ourselves.is_none(), context.monitor.prober.clone());
-        let (stop, monitor, mut is_ready) = (work.stop.clone(), context.monitor.clone(), limits.ready.subscribe());
-        // No probe before the first look at what may not be dialled has been tried.
+        let updater = PolicyUpdater::new(policy, own_pod.is_none(), context.monitor.prober.clone());
+        let (stop, monitor, mut is_ready) = (work.stop.clone(), context.monitor.clone(), updater.ready.subscribe());
+        // Probes start after the first attempt to read the forbidden addresses.
         work.spawn(async move {
             if stop.run_until_cancelled(is_ready.wait_for(|ready| *ready)).await.is_some() {
-                scheduler::run(monitor, poked, stop).await;
+                scheduler::run(monitor, commands, stop).await;
             }
         });
-        if let Some(ourselves) = ourselves {
-            let (limits, client, stop) = (limits.clone(), client.clone(), work.stop.clone());
-            let tell = move |found| limits.learn(|known| known.own = Some(found));
-            work.spawn(own_addresses::follow(client, ourselves, tell, stop));
+        if let Some(own_pod) = own_pod {
+            let (updater, client, stop) = (updater.clone(), client.clone(), work.stop.clone());
+            let report = move |found| updater.update(|known| known.own = Some(found));
+            work.spawn(own_addresses::follow(client, own_pod, report, stop));
         }
-        let tell = move |found| limits.learn(|known| known.networks = Some(found));
-        work.spawn(address_ranges::follow(client, tell, work.stop.clone()));
+        let report = move |found| updater.update(|known| known.networks = Some(found));
+        work.spawn(address_ranges::follow(client, report, work.stop.clone()));
         work.spawn(self_check::run(context.monitor.clone(), own, work.stop.clone()));
     }
 }
 
-/// What probes may dial, as it becomes known from two sides.
-struct Limits {
-    /// What the flags say.
+/// The policy of probes, updated from two sources.
+struct PolicyUpdater {
+    /// The policy of the flags.
     policy: Policy,
-    known: Mutex<Learned>,
+    known: Mutex<ReportedAddresses>,
     prober: Arc<Prober>,
-    /// Whether both sides were heard.
+    /// Whether both sources have reported.
     ready: watch::Sender<bool>,
 }
 
 #[derive(Default)]
-struct Learned {
+struct ReportedAddresses {
     networks: Option<AddressRanges>,
     own: Option<BTreeSet<SocketAddr>>,
 }
 
-impl Limits {
-    /// Outside a cluster there is nothing of ours in it to be known.
+impl PolicyUpdater {
+    /// Outside a cluster the operator has no addresses of its own in it.
     fn new(policy: Policy, is_outside: bool, prober: Arc<Prober>) -> Arc<Self> {
-        let known = Learned { networks: None, own: is_outside.then(BTreeSet::new) };
+        let known = ReportedAddresses { networks: None, own: is_outside.then(BTreeSet::new) };
         Arc::new(Self { policy, known: Mutex::new(known), prober, ready: watch::Sender::new(false) })
     }
 
-    fn learn(&self, news: impl FnOnce(&mut Learned)) {
+    fn update(&self, news: impl FnOnce(&mut ReportedAddresses)) {
         let mut known = self.known.lock();
         news(&mut known);
         let mut next = self.policy.clone();
@@ -149,7 +139,7 @@ impl Limits {
     }
 }
 
-/// The ports that we listen on ourselves.
+/// The ports of the operator itself.
 pub(super) fn own_ports(of: &[SocketAddr]) -> Vec<u16> {
     of.iter().map(SocketAddr::port).collect()
 }

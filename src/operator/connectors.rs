@@ -1,26 +1,24 @@
-//! The parts of the operator that look after connectors, and what both kinds share.
+//! The parts of the operator for Connectors, and the remediation of both kinds.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::assembly::Pod;
-use super::backends::Shared;
+use super::args::RunArgs;
+use super::shared::{Pod, Shared};
 use crate::api::Connector;
-use crate::cli::args::RunArgs;
 use crate::cluster::Clients;
 use crate::cluster::events::namespace_reference;
 use crate::controller::breaker::BreakerStore;
 use crate::controller::connector::deadlines::{Command, SiteEvent};
 use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::view::FleetView;
-use crate::controller::remediation::{Brakes, Census, Remediable, Remedies};
+use crate::controller::remediation::{Brakes, Census, Remedies};
 use crate::controller::runtime::Runtime;
-use crate::controller::runtime::wake::{Guarded, ReconcileTrigger};
+use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::heartbeat::registry::Registry;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
@@ -37,18 +35,18 @@ pub(super) fn of_connectors(
     trigger: ReconcileTrigger<Connector>,
     commands: mpsc::UnboundedSender<Command>,
 ) -> Context {
-    let period = Duration::from_secs(shared.args.checkpoint_seconds.into());
+    let period = Duration::from_secs(shared.args.writes.checkpoint_seconds.into());
     Context {
         runtime: Runtime::new(shared.runtime.clone(), Arc::new(Checkpoints::new(period)), trigger),
         registry: registry.clone(),
         sites: Arc::default(),
         prober,
-        public_url: shared.args.public_url.clone(),
+        public_url: shared.args.reachability.public_url.clone(),
         commands,
     }
 }
 
-/// The fleet of connectors as this process sees it, with no store yet.
+/// The live view of the connectors, without stores.
 pub(super) fn known_connectors(context: &Context, has_canary: bool) -> FleetView {
     FleetView {
         registry: context.registry.clone(),
@@ -59,7 +57,7 @@ pub(super) fn known_connectors(context: &Context, has_canary: bool) -> FleetView
     }
 }
 
-/// Remedies for both kinds, with nobody known yet.
+/// The remediation of both kinds, with an empty census.
 pub(super) fn remedies(
     args: &RunArgs,
     clients: &Clients,
@@ -69,14 +67,14 @@ pub(super) fn remedies(
     pod: Option<&Pod>,
 ) -> Remedies {
     let me = pod.map(|pod| Me { namespace: pod.namespace.clone(), pod: pod.name.clone() });
-    let limits = args.remedies.limits();
+    let limits = args.remediation.limits();
     // One scope for each namespace, or one for all; for each kind.
     let scopes = 2 * args.namespace.len().max(1);
     let census = Census::new(limits, scopes, leadership.clone(), clock);
     Remedies::new(clients.no_retry.clone(), clock, metrics.clone(), (limits, census), me)
 }
 
-/// Who watches over the brakes of the fleet.
+/// The task that updates the brakes and the breaker of the fleet.
 pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
     let runtime = &shared.runtime;
     let breaker_store = BreakerStore {
@@ -89,30 +87,15 @@ pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
     Brakes { remedies: runtime.remedies.clone(), breaker_store }
 }
 
-/// Has the roll of the fleet find what these stores hold.
-pub(super) fn upsert<K>(census: &Census, stores: &[Store<Guarded<K>>])
-where
-    K: Remediable + Clone + Send + Sync + 'static,
-{
-    let stores = stores.to_vec();
-    census.add_source(Box::new(move |census| {
-        for object in stores.iter().flat_map(Store::state) {
-            if let Ok(object) = &object.0 {
-                census.stored(object);
-            }
-        }
-    }));
-}
-
-/// Tells what concerns a whole site, about its Namespace.
-pub(super) async fn tell_sites(
+/// Publishes the events of sites, each about the Namespace of its site.
+pub(super) async fn publish_site_events(
     context: Arc<Context>,
     mut news: mpsc::UnboundedReceiver<SiteEvent>,
     stop: CancellationToken,
 ) {
     while let Some(Some(SiteEvent { namespace, event })) = stop.run_until_cancelled(news.recv()).await {
         let regarding = namespace_reference(&*namespace);
-        // Only a leader tells; a failover in between makes this the next leader's to find out.
+        // Only a leader publishes. After a failover the next leader finds the event itself.
         while context.leadership.borrow().permit(context.clock.now()).is_some() {
             let Err(error) = context.reporter.tell(&regarding, &event).await else { break };
             tracing::debug!(%error, "telling about a site; trying again");

@@ -1,32 +1,35 @@
 //! `vigie run`: the composition root, the only place that spawns.
 
+pub mod args;
 mod assembly;
 mod backends;
 mod connectors;
-mod group;
-mod listening;
+pub(crate) mod flag_values;
+mod listening_coordinator;
 mod rlimit;
+mod shared;
 mod shutdown;
+mod task_group;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::args::{LogFormat, RunArgs};
+use args::{LogFormat, RunArgs};
 use assembly::Assembly;
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When a port cannot be opened, a file cannot be read or no cluster is named. Once it runs, it runs until it is told
-/// to stop, or until a bug of ours takes a task: an API server that is gone is waited for.
+/// When a port cannot be opened, a file cannot be read or no cluster is found. A running operator ends only by a signal or
+/// when one of its tasks panics; while the API server is unavailable, it waits for it.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
-    logging(args.log_format, &args.log)?;
-    // Installed first: a SIGTERM during the start is not lost.
+    logging(args.logging.log_format, &args.logging.log)?;
+    // The handlers are installed first, so that a SIGTERM during the start is not lost.
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let beats = bind("--listen", args.listen).await?;
-    let admin = bind("--admin", args.admin).await?;
+    let beats = bind("--listen", args.ports.listen).await?;
+    let admin = bind("--admin", args.ports.admin).await?;
     let files = rlimit::raise();
     let connections = rlimit::connections(files, args.probing.probe_concurrency);
     let assembly = Assembly::prepare(&args).await?;
@@ -57,7 +60,7 @@ async fn bind(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpLi
 }
 
 fn logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    // kube opens a span around every reconcile and logs every failed request: both are said in our own words.
+    // kube opens a span around every reconcile and logs every failed request; the operator logs both itself.
     let filter =
         if filter.contains("kube") { filter.to_owned() } else { format!("{filter},kube_runtime=warn,kube_client=off") };
     let filter = tracing_subscriber::EnvFilter::builder().parse(filter).context("--log")?;

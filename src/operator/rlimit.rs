@@ -1,19 +1,19 @@
-//! How many files the process may have open. Every connection is one, and so is every probe under way.
+//! The limit of open files. Each connection and each running probe takes one file.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// As many as are asked for, where the hard limit lets us: containers often begin with a soft one of 1,024, which is for
-/// programs that wait by `select`.
+/// The soft limit that is requested, up to the hard limit. Containers often start with a soft limit of 1,024, which is
+/// meant for programs that use `select`.
 const WANTED: u64 = 65_536;
-/// Connections of the public port where files abound.
+/// The most connections of the heartbeat port, when the limit of files allows it.
 const CONNECTIONS: usize = 16_384;
-/// What the admin port, the API server, Prometheus, look-ups and files take at most.
+/// The files that are reserved for the admin port, the API server, Prometheus, name look-ups and regular files.
 const OTHERS: u64 = 512;
 
-/// Raises the soft limit as far as the hard one lets us, and gives how many files may be open.
+/// Raises the soft limit up to the hard limit and returns the number of files that may be open.
 pub(super) fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    // None is without a limit.
+    // `None` means unlimited.
     let [soft, hard] = [limit.current, limit.maximum].map(|limit| limit.unwrap_or(u64::MAX));
     let wanted = WANTED.min(hard);
     if soft >= wanted {
@@ -28,8 +28,8 @@ pub(super) fn raise() -> u64 {
     }
 }
 
-/// How many connections the public port keeps at once, so that `files` are enough for `probes` at once and everything
-/// else, too: without one left nobody renews the Lease. Half of them at least.
+/// The number of connections that the heartbeat port keeps at once, so that of `files` enough are left for `probes` at once
+/// and for the rest: without a free file the operator cannot renew the Lease. At least half of `files`.
 pub(super) fn connections(files: u64, probes: u32) -> usize {
     let left = files.saturating_sub(OTHERS + u64::from(probes)).max(files / 2);
     usize::try_from(left).unwrap_or(usize::MAX).min(CONNECTIONS)

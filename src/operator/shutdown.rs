@@ -1,4 +1,4 @@
-//! The end: who is told, what is written, and who hears the beats meanwhile.
+//! The shutdown: its order, its time limits, and the last writes of a leader.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,47 +7,48 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
 use tokio_util::sync::CancellationToken;
 
-use super::group::Group;
+use super::task_group::TaskGroup;
 use crate::cluster::endpoints;
 use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::view::FleetView;
 use crate::controller::runtime::run;
 use crate::leadership::Standing;
 
-/// How long each part may take to stop: 8 s in all, and SIGTERM leaves us 10.
+/// The time limits for each part to stop: 8 s in all. The operator has 10 s after SIGTERM.
 const STOP_WORK: Duration = Duration::from_secs(2);
 const FLUSH: Duration = Duration::from_secs(3);
 const STOP_ELECTION: Duration = Duration::from_secs(2);
 const STOP_REST: Duration = Duration::from_secs(1);
-/// After the signal nobody is waited for any longer.
+/// The time after the signal until which the shutdown waits for a successor.
 const HAND_OVER_UNTIL: Duration = Duration::from_secs(8);
-/// From an endpoint in the API server to the rules of every node: kube-proxy applies changes once a second by default, and a
-/// busy node is behind with it (seen: 2.6 s, at a load of 8 on two cores).
-const SPREAD: Duration = Duration::from_secs(4);
+/// The time until a new endpoint is in the rules of every node: kube-proxy applies changes once a second by default, and a
+/// busy node is later (measured: 2.6 s, at a load of 8 on two cores).
+const ENDPOINT_PROPAGATION: Duration = Duration::from_secs(4);
 
-/// What runs, in the order in which it is stopped.
+/// The running tasks, in the order in which they are stopped.
 pub(super) struct Running {
     /// The heartbeat port.
-    pub(super) hearing: Group,
+    pub(super) hearing: TaskGroup,
     /// Watches, reconciles, deadlines, checkpoints.
-    pub(super) work: Group,
+    pub(super) work: TaskGroup,
     /// The election.
-    pub(super) election: Group,
+    pub(super) election: TaskGroup,
     /// Label, pulse, admin port.
-    pub(super) rest: Group,
+    pub(super) rest: TaskGroup,
     /// Cancelled when a task of any of these panicked.
     pub(super) failed: CancellationToken,
-    /// Whom to wait for before the port is closed, behind a Service.
+    /// With a heartbeat Service: the endpoints to wait for before the heartbeat port is closed.
     pub(super) successors: Option<Successors>,
     pub(super) context: Arc<Context>,
     pub(super) known: Arc<FleetView>,
 }
 
 impl Running {
-    /// Flushes the checkpoints, gives the Lease back, stops listening; at most 10 s.
+    /// Writes the outstanding checkpoints, releases the Lease and closes the ports; takes at most 10 s.
     ///
-    /// Behind a Service a leader goes on answering until another is there: 503 with Retry-After, since a port that is
-    /// closed before is refused beats. Until then beats lead to us, also while our pod is terminating.
+    /// With a heartbeat Service, a leader keeps its port open until another replica is an endpoint, and answers 503 with
+    /// Retry-After: connections to a port that is closed earlier would be refused. Until then heartbeats are still routed
+    /// to this pod, also while it is terminating.
     pub(super) async fn stop(self) {
         let began = tokio::time::Instant::now();
         let Self { hearing, work, election, rest, successors, context, known, .. } = self;
@@ -66,7 +67,7 @@ impl Running {
         }
         election.end("the election", STOP_ELECTION).await;
         if let Some(successors) = successors {
-            match tokio::time::timeout_at(began + HAND_OVER_UNTIL, successors.arrive()).await {
+            match tokio::time::timeout_at(began + HAND_OVER_UNTIL, successors.wait()).await {
                 Ok(()) => tracing::info!("another replica hears the beats"),
                 Err(_) => tracing::warn!("no other replica hears the beats yet; stopped without waiting any longer"),
             }
@@ -76,7 +77,7 @@ impl Running {
     }
 }
 
-/// The other pods that the heartbeat Service may lead to.
+/// The other endpoints of the heartbeat Service.
 pub(super) struct Successors {
     pub(super) api: Api<EndpointSlice>,
     pub(super) service: String,
@@ -84,8 +85,8 @@ pub(super) struct Successors {
 }
 
 impl Successors {
-    /// Waits until beats are led to one of them.
-    async fn arrive(self) {
+    /// Waits until heartbeats are routed to one of them.
+    async fn wait(self) {
         let there = CancellationToken::new();
         let tell = |is_there: bool| {
             if is_there {
@@ -93,6 +94,6 @@ impl Successors {
             }
         };
         endpoints::follow(self.api, &self.service, |name| name != self.pod, tell, there.clone()).await;
-        tokio::time::sleep(SPREAD).await;
+        tokio::time::sleep(ENDPOINT_PROPAGATION).await;
     }
 }

@@ -1,4 +1,4 @@
-//! `vigie breaker show|reset`: with the rights of whoever asks, by the API server alone.
+//! `vigie breaker show|reset`: uses the API server alone, with the rights of the user.
 
 #[cfg(test)]
 mod tests;
@@ -13,11 +13,12 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 
-use super::{FIELD_MANAGER, Unwell, output, values};
+use super::{FIELD_MANAGER, Unwell, output};
 use crate::cluster::{ConnectionArgs, PersonalClient, ask, connect_person};
 use crate::controller::breaker::{NAME, Record, State};
+use crate::operator::flag_values as values;
 
-/// How often a reset is tried against other writers before giving up.
+/// The attempts of a reset when other writers change the ConfigMap.
 const ATTEMPTS: usize = 5;
 
 /// What to do with the breaker.
@@ -51,7 +52,7 @@ pub struct BreakerArgs {
     pub connection: ConnectionArgs,
 }
 
-/// Does what is asked for with the breaker.
+/// Shows or resets the breaker.
 ///
 /// # Errors
 /// [`Unwell`] when it is shown to be open; when it cannot be read or written, or no operator is there.
@@ -59,21 +60,21 @@ pub(super) async fn breaker(command: BreakerCommand) -> anyhow::Result<()> {
     let (BreakerCommand::Show(args) | BreakerCommand::Reset(args)) = &command;
     let PersonalClient { client, user, .. } = connect_person(&args.connection).await?;
     let (namespace, lease_name) = (args.operator_namespace.clone(), args.lease_name.clone());
-    let place = Place { client, user, namespace, lease_name };
+    let breaker = OperatorBreaker { client, user, namespace, lease_name };
     match &command {
         BreakerCommand::Show(_) => {
-            let record = place.read().await?;
-            output::print(&shown(&record, &place.namespace))?;
+            let record = breaker.read().await?;
+            output::print(&shown(&record, &breaker.namespace))?;
             if record.state == State::Closed { Ok(()) } else { Err(Unwell.into()) }
         }
         BreakerCommand::Reset(_) => {
-            let text = place.reset(Timestamp::now()).await?;
+            let text = breaker.reset(Timestamp::now()).await?;
             output::print(&text)
         }
     }
 }
 
-/// What there is to say of it.
+/// The text of `show`.
 fn shown(record: &Record, namespace: &str) -> String {
     let reason = record.reason.as_deref().unwrap_or("no reason is given");
     let reset =
@@ -105,7 +106,7 @@ fn shown(record: &Record, namespace: &str) -> String {
 }
 
 /// One operator's breaker.
-struct Place {
+struct OperatorBreaker {
     client: Client,
     /// The user of the context, where a kubeconfig is used.
     user: Option<String>,
@@ -113,13 +114,13 @@ struct Place {
     lease_name: String,
 }
 
-impl Place {
+impl OperatorBreaker {
     fn maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// What the ConfigMap says. That there is none means closed, but only where an operator is: elsewhere it would be
-    /// an answer to a question that nobody asked.
+    /// Reads the ConfigMap. Without one the breaker is closed, but only in a namespace of an operator: elsewhere the
+    /// namespace is probably wrong, which is an error.
     async fn read(&self) -> anyhow::Result<Record> {
         let Self { client, namespace, lease_name, .. } = self;
         let doing = format!("reading the ConfigMap {namespace}/{NAME}");
@@ -140,7 +141,7 @@ impl Place {
         Ok(Record::default())
     }
 
-    /// Closes it, and says what was done.
+    /// Closes the breaker and returns the text to print.
     async fn reset(&self, now: Timestamp) -> anyhow::Result<String> {
         let Self { namespace, .. } = self;
         let mut by = None;
@@ -164,7 +165,7 @@ impl Place {
         bail!("the ConfigMap {namespace}/{NAME} was changed by others {ATTEMPTS} times meanwhile: nothing was reset")
     }
 
-    /// False when somebody else wrote since it was read.
+    /// Returns false when another client wrote the ConfigMap since it was read.
     async fn patch(&self, patch: &serde_json::Value) -> anyhow::Result<bool> {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let call = async {
@@ -177,7 +178,7 @@ impl Place {
         ask(&format!("resetting the breaker, ConfigMap {}/{NAME}", self.namespace), call).await
     }
 
-    /// Who asks, as the API server names them; where it does not say, the user of the kubeconfig.
+    /// The name of the user by the API server; when it gives none, the user of the context.
     async fn caller(&self) -> String {
         let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
         let params = PostParams::default();

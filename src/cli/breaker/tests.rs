@@ -15,8 +15,8 @@ fn open() -> Value {
         "openedTime": "2026-01-31T12:00:00Z" } })
 }
 
-fn place(fake: &Fake) -> Place {
-    Place {
+fn breaker(fake: &Fake) -> OperatorBreaker {
+    OperatorBreaker {
         client: fake.client(),
         user: Some("ann".to_owned()),
         namespace: "ops".to_owned(),
@@ -57,14 +57,14 @@ fn a_closed_one_is_shown_with_what_was() {
 #[tokio::test]
 async fn where_no_operator_is_nothing_is_called_closed() {
     let fake = Fake::new();
-    let error = place(&fake).read().await.unwrap_err().to_string();
+    let error = breaker(&fake).read().await.unwrap_err().to_string();
     assert!(error.contains("--operator-namespace"), "{error}");
     fake.put(LEASE, json!({ "metadata": { "name": "vigie" } }));
-    assert_eq!(place(&fake).read().await.unwrap(), Record::default());
+    assert_eq!(breaker(&fake).read().await.unwrap(), Record::default());
     fake.set_mode(Mode::Forbids("/leases/"));
-    assert_eq!(place(&fake).read().await.unwrap(), Record::default(), "said on stderr");
+    assert_eq!(breaker(&fake).read().await.unwrap(), Record::default(), "said on stderr");
     fake.set_mode(Mode::Forbids("/configmaps/"));
-    let error = place(&fake).read().await.unwrap_err().to_string();
+    let error = breaker(&fake).read().await.unwrap_err().to_string();
     assert!(error.starts_with("reading the ConfigMap ops/vigie-breaker"), "{error}");
 }
 
@@ -73,13 +73,13 @@ async fn a_reset_is_written_in_the_name_of_the_caller() {
     let fake = Fake::new();
     fake.put(PATH, open());
     // The fake knows no SelfSubjectReview and gives back what it was sent, so the context names the user.
-    let text = place(&fake).reset(time("2026-01-31T13:00:00Z")).await.unwrap();
+    let text = breaker(&fake).reset(time("2026-01-31T13:00:00Z")).await.unwrap();
     assert!(text.starts_with("reset by ann: remedies are taken again\nit had been open since 2026-01-31T12"), "{text}");
     let stored = record(fake.object(PATH).unwrap());
     assert_eq!((stored.state, stored.reset_by.as_deref()), (State::Closed, Some("ann")));
     assert_eq!(stored.reset, Some(time("2026-01-31T13:00:00Z")));
     fake.take_log();
-    let again = place(&fake).reset(time("2026-01-31T13:00:01Z")).await.unwrap();
+    let again = breaker(&fake).reset(time("2026-01-31T13:00:01Z")).await.unwrap();
     assert_eq!(again, "the breaker of the operator in namespace ops is closed: nothing to reset\n");
     assert_eq!(fake.take_log(), [format!("GET {PATH}")], "nothing is written");
 }

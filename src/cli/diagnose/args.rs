@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::cli::values;
 use crate::cluster::ConnectionArgs;
+use crate::operator::flag_values as values;
 
 /// What to look into.
 #[derive(Subcommand, Debug)]

@@ -1,4 +1,4 @@
-//! `vigie diagnose backend`: looks itself, adds what the operator saw last, and concludes as the operator does.
+//! `vigie diagnose backend`: probes, adds the vantages that the operator wrote last, and diagnoses as the operator does.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 
 use super::args::{BackendArgs, Format};
-use super::choose::{self, Standpoint, View};
 use super::report::{Report, cause_word};
 use super::text::ago;
+use super::vantages::{self, NetworkPosition, VantageView};
 use super::{Health, saved};
 use crate::api::{BackendState, Cause, MonitoredBackend, MonitoredBackendStatus};
 use crate::cli::output;
@@ -26,21 +26,21 @@ use crate::monitor::credentials::credential;
 use crate::monitor::target::{ResolveError, Resolved, resolve};
 use crate::probe::{Policy, Prober, Request};
 
-/// How many lines of each log `--logs` reads.
+/// The lines of each log that `--logs` reads.
 const LOG_LINES: u32 = 50;
 
 pub(super) async fn diagnose(args: BackendArgs) -> anyhow::Result<Health> {
     let (evidence, views, operator) = match &args.from {
         Some(file) => {
             let evidence = saved::read(file)?;
-            let view = |vantage: &Vantage| View { from: "saved", vantage: vantage.clone(), counts: true };
+            let view = |vantage: &Vantage| VantageView { from: "saved", vantage: vantage.clone(), counts: true };
             let views = evidence.vantages.iter().map(view).collect();
             let when = format!("(this was seen {})", ago(evidence.gathered_at, Timestamp::now()));
             (evidence, views, Some(when))
         }
-        None => Look::begin(&args).await?.whole().await,
+        None => Examination::begin(&args).await?.run().await,
     };
-    // Ages in saved evidence are told as they were when it was seen.
+    // Ages in saved evidence are relative to the time at which it was gathered.
     let now = if args.from.is_some() { evidence.gathered_at } else { Timestamp::now() };
     let report = Report { evidence: &evidence, views: &views, operator };
     let text = match args.output {
@@ -58,18 +58,18 @@ pub(super) async fn diagnose(args: BackendArgs) -> anyhow::Result<Health> {
     Ok(report.health())
 }
 
-/// One look at a backend in a cluster.
-struct Look<'a> {
+/// One examination of a backend in a cluster.
+struct Examination<'a> {
     args: &'a BackendArgs,
     client: Client,
     backend: MonitoredBackend,
     prober: Prober,
-    standpoint: Standpoint,
-    /// What could not be seen, beside what the evidence itself lacks.
+    position: NetworkPosition,
+    /// What could not be read, in addition to the gaps in the evidence.
     missing: Vec<String>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> Examination<'a> {
     async fn begin(args: &'a BackendArgs) -> anyhow::Result<Self> {
         let PersonalClient { client, default_namespace, is_of_pod: in_cluster, .. } =
             connect_person(&args.connection).await?;
@@ -77,15 +77,15 @@ impl<'a> Look<'a> {
         let name = args.name.as_deref().context("a name is needed")?;
         let (backend, missing) = read(&client, &namespace, name).await?;
         let policy = Policy::of_a_person(args.allow_network.clone(), args.deny_network.clone());
-        let standpoint = Standpoint { in_cluster, reached: args.allow_network.clone() };
-        Ok(Self { args, client, backend, prober: Prober::new(policy), standpoint, missing })
+        let position = NetworkPosition { in_cluster, reached: args.allow_network.clone() };
+        Ok(Self { args, client, backend, prober: Prober::new(policy), position, missing })
     }
 
-    async fn whole(mut self) -> (Evidence, Vec<View>, Option<String>) {
+    async fn run(mut self) -> (Evidence, Vec<VantageView>, Option<String>) {
         let now = Timestamp::now();
         let interval = i64::from(self.backend.spec.probe.interval_seconds);
         let status = self.backend.status.clone().unwrap_or_default();
-        let mut theirs = choose::of_operator(&status, interval, now);
+        let mut theirs = vantages::of_operator(&status, interval, now);
         let prometheus = self.prometheus().await;
         let mut question = Question::about(&self.backend, prometheus, now);
         question.log_lines = self.args.logs.then_some(LOG_LINES);
@@ -99,7 +99,7 @@ impl<'a> Look<'a> {
         };
         let known = |vantage: &Vantage| own.iter().any(|own| own.name == vantage.name);
         let (about_own, rest): (Vec<_>, Vec<_>) = theirs.drain(..).partition(known);
-        let mut views = choose::views(own, about_own, &self.standpoint);
+        let mut views = vantages::views(own, about_own, &self.position);
         question.known.vantages = counted(&views);
         question.known.history = history(&self.backend, &status, &views, now);
         let mut evidence = gather(self.client.clone(), &self.prober, question, now).await;
@@ -110,7 +110,7 @@ impl<'a> Look<'a> {
             more = self.probe(probes.filter(|(name, _)| is_new(name))).await;
             more.extend(self.probe_actuator(&mut evidence, &like.request, now).await);
         }
-        views.extend(choose::views(more, rest, &self.standpoint));
+        views.extend(vantages::views(more, rest, &self.position));
         evidence.vantages = counted(&views);
         if prepared.is_some() && evidence.vantages.is_empty() {
             self.missing.push(format!(
@@ -124,7 +124,7 @@ impl<'a> Look<'a> {
         (evidence, views, Some(operator(&status, ours, interval, now)))
     }
 
-    /// What to dial, as the operator would prepare it; why there is nothing becomes part of what is known.
+    /// Resolves the targets as the operator does. A failure becomes part of `known`.
     async fn prepared(&mut self, known: &mut Evidence) -> Option<Resolved> {
         match resolve(&self.client, &self.backend).await {
             Ok(prepared) => Some(prepared),
@@ -139,15 +139,15 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// What the actuator says, where that can explain something and the target is dialled from here at all.
+    /// Reads the actuator, when that can explain a failure and the target is dialled from here.
     async fn probe_actuator(&self, evidence: &mut Evidence, like: &Request, now: Timestamp) -> Vec<Vantage> {
-        if !needs_actuator(evidence) || !self.standpoint.dials(&like.target) {
+        if !needs_actuator(evidence) || !self.position.dials(&like.target) {
             return Vec::new();
         }
         let spec = self.backend.spec.probe.actuator.as_ref();
         let mut near = evidence.clone();
         if let Lookup::Found(pods) = &mut near.pods {
-            pods.iter_mut().for_each(|pod| pod.addresses.retain(|address| self.standpoint.reaches(*address)));
+            pods.iter_mut().for_each(|pod| pod.addresses.retain(|address| self.position.reaches(*address)));
         }
         let seen = probe_actuator(&self.prober, spec, &near, like, now).await;
         evidence.actuator = seen.actuator;
@@ -155,7 +155,7 @@ impl<'a> Look<'a> {
     }
 
     async fn probe(&self, requests: impl Iterator<Item = (String, Request)>) -> Vec<Vantage> {
-        let dialled = requests.filter(|(_, request)| self.standpoint.dials(&request.target));
+        let dialled = requests.filter(|(_, request)| self.position.dials(&request.target));
         let seen = dialled.map(async |(name, request)| {
             let outcome = self.prober.probe(&request).await;
             vantage(&name, &request, &outcome, Timestamp::now())
@@ -163,13 +163,13 @@ impl<'a> Look<'a> {
         join_all(seen).await
     }
 
-    /// The Prometheus to ask, when it can be asked from here.
+    /// The Prometheus to query, when it is reachable from here.
     async fn prometheus(&mut self) -> Option<Source> {
         let spec = self.backend.spec.prometheus.as_ref();
         let given = self.args.prometheus_url.clone();
         let is_given = given.is_some();
         let url = given.or_else(|| spec?.url.clone())?;
-        if !self.standpoint.in_cluster && is_in_cluster(&url) {
+        if !self.position.in_cluster && is_in_cluster(&url) {
             self.missing.push(format!(
                 "Prometheus at {url} has that name in the cluster alone: forward its port, and name it with --prometheus-url"
             ));
@@ -194,7 +194,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// The object; a status that this version cannot read is left away, and that is said.
+/// Reads the object. A status that this version cannot read is left out and reported as missing.
 async fn read(client: &Client, namespace: &str, name: &str) -> anyhow::Result<(MonitoredBackend, Vec<String>)> {
     let gvk = kube::api::GroupVersionKind::gvk("vigie.dev", "v1alpha1", "MonitoredBackend");
     let resource = ApiResource::from_gvk_with_plural(&gvk, "monitoredbackends");
@@ -218,15 +218,20 @@ async fn read(client: &Client, namespace: &str, name: &str) -> anyhow::Result<(M
     Ok((backend, vec!["its status was written by another version of vigie, and cannot be read".to_owned()]))
 }
 
-fn counted(views: &[View]) -> Vec<Vantage> {
+fn counted(views: &[VantageView]) -> Vec<Vantage> {
     views.iter().filter(|view| view.counts).map(|view| view.vantage.clone()).collect()
 }
 
-/// How it came to this, as far as the operator wrote it.
-fn history(backend: &MonitoredBackend, status: &MonitoredBackendStatus, views: &[View], now: Timestamp) -> History {
+/// The history, as far as it is in the status.
+fn history(
+    backend: &MonitoredBackend,
+    status: &MonitoredBackendStatus,
+    views: &[VantageView],
+    now: Timestamp,
+) -> History {
     let counted = || views.iter().filter(|view| view.counts).map(|view| &view.vantage);
     let targets = || counted().filter(|seen| seen.name == "target" || seen.name.starts_with("pod/"));
-    // Where several are dialled it passes when any of them does.
+    // Of several targets, one that passes is enough.
     let target = targets().find(|seen| seen.ok).or_else(|| targets().next());
     let fails = target.is_some_and(|target| !target.ok);
     let was_bad = matches!(status.state, Some(BackendState::Down | BackendState::Degraded));
@@ -241,14 +246,15 @@ fn history(backend: &MonitoredBackend, status: &MonitoredBackendStatus, views: &
     }
 }
 
-/// When it was healthy last. That is written with what else changes, so that the end of its being Up may be later.
+/// The time at which it was last healthy. That time is written only together with other changes, so the transition from
+/// Up may be later.
 pub(super) fn last_healthy(status: &MonitoredBackendStatus) -> Option<Timestamp> {
     let left = status.transitions.first().filter(|last| last.from.as_deref() == Some(BackendState::Up.as_str()));
     status.last_healthy_time.as_ref().map(|time| time.0).max(left.map(|last| last.time.0))
 }
 
-/// What the operator says of it, and whether it still looks.
-/// Where its cause is another than `ours` its words are told too: it may have asked what cannot be asked from here.
+/// The state and cause by the operator, and whether it still probes. When its cause is another than `ours`, its message is
+/// included, because it may have read what cannot be read from here.
 pub(super) fn operator(status: &MonitoredBackendStatus, ours: Option<Cause>, interval: i64, now: Timestamp) -> String {
     let Some(last) = status.last_probe_time.as_ref().map(|time| time.0) else {
         return "(no operator has probed it yet)".to_owned();
@@ -257,7 +263,7 @@ pub(super) fn operator(status: &MonitoredBackendStatus, ours: Option<Cause>, int
     let cause = cause_word(status.diagnosis.as_ref().map(|diagnosis| diagnosis.cause));
     let other = status.diagnosis.as_ref().filter(|diagnosis| Some(diagnosis.cause) != ours);
     let other = other.map(|diagnosis| format!(": {}", diagnosis.message)).unwrap_or_default();
-    // Checkpoints come an hour apart at most.
+    // Checkpoints are written at least every hour.
     let silent = now.duration_since(last).as_secs() > 3_600 + 3 * interval;
     let doubt = if silent { "; it may not be running" } else { "" };
     format!("(the operator says {state}{cause}{other}; its last probe that is written was {}{doubt})", ago(last, now))

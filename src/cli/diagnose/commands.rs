@@ -1,13 +1,13 @@
-//! What to run next: exact commands, with the real names.
+//! The commands to run next, with the names of the real objects.
 
 use crate::api::{Cause, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Pod};
 use crate::diagnosis::gather::is_in_cluster;
 
-/// How many commands are enough: more is a manual.
+/// The most commands of a report: more would be a manual.
 const MOST: usize = 8;
 
-/// The commands that show more, or mend it, for what is known to be wrong; those closest to the cause first.
+/// The commands that show more about `cause` or correct it; those closest to the cause first.
 pub(super) fn commands(evidence: &Evidence, cause: Cause) -> Vec<String> {
     let mut commands = Vec::new();
     let next = Next { evidence, ns: &evidence.subject.namespace };
@@ -86,7 +86,7 @@ impl Next<'_> {
             }
         }
         self.about_pods(commands);
-        // Last: with its pods go their last words.
+        // Last, because it deletes the pods with their termination messages.
         if matches!(cause, Cause::RolloutStuck | Cause::BadSinceRollout) {
             commands.push(format!("kubectl -n {ns} rollout undo {workload}"));
         }
@@ -94,7 +94,7 @@ impl Next<'_> {
 
     fn about_pods(&self, commands: &mut Vec<String>) {
         let ns = self.ns;
-        // Those in trouble come first.
+        // Unhealthy pods first.
         let Some(pod) = self.evidence.pods.found().and_then(|pods| pods.first()) else {
             if let Some(workload) = self.workload() {
                 commands.push(format!("kubectl -n {ns} describe {workload}"));
@@ -159,7 +159,7 @@ impl Next<'_> {
 
     fn probe(&self, commands: &mut Vec<String>) {
         let subject = &self.evidence.subject;
-        // A target of pods has no host, and a Service has its name inside the cluster alone.
+        // A target of pods has no host, and the name of a Service resolves only in the cluster.
         if !subject.host.is_empty() {
             let place = if is_in_cluster(&subject.url) { "   # inside the cluster" } else { "" };
             commands.push(format!("vigie probe {}{place}", quoted(&subject.url)));
@@ -167,8 +167,7 @@ impl Next<'_> {
     }
 }
 
-/// The arguments for the log that tells most of this pod: that of the container that ended, or that of the one that is
-/// not ready.
+/// The arguments of `kubectl logs` for this pod: the log of the container that ended, or of the one that is not ready.
 fn logs(pod: &Pod) -> Option<String> {
     let all = || pod.init.iter().chain(&pod.containers);
     let crashed =
@@ -183,7 +182,7 @@ fn logs(pod: &Pod) -> Option<String> {
     }
 }
 
-/// A word for a shell.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }

@@ -1,6 +1,6 @@
-//! `vigie diagnose connector`: what the operator wrote, what the cluster says beside it, and how to test it by hand.
+//! `vigie diagnose connector`: the operator's status, evidence from the cluster, and commands for a test by hand.
 //!
-//! Whether beats arrive is known to the operator alone; so the first thing to ask is whether one runs.
+//! Only the operator knows whether heartbeats arrive, so the report begins with whether an operator runs.
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -24,7 +24,7 @@ use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
 use crate::diagnosis::gather::{Question, gather, lookup};
 use crate::probe::{Policy, Prober};
 
-/// How old the operator's Lease may be while it runs: twice its term.
+/// The age of the Lease of a running operator, at most: twice its term.
 const LEASE_TERM_SECONDS: i64 = 30;
 
 pub(super) async fn diagnose(args: ConnectorArgs) -> anyhow::Result<Health> {
@@ -47,9 +47,15 @@ pub(super) async fn diagnose(args: ConnectorArgs) -> anyhow::Result<Health> {
         ..Default::default()
     };
     let prober = Prober::new(Policy::default());
-    let behind = gather(client, &prober, Question::about_workload(subject, now), now).await;
+    let workload = gather(client, &prober, Question::about_workload(subject, now), now).await;
     let lease_name = format!("{}/{}", args.operator_namespace, args.lease_name);
-    let view = View { connector: &connector, status, token, operator: operator(&lease, &lease_name, now), behind };
+    let view = ConnectorReport {
+        connector: &connector,
+        status,
+        token,
+        operator: operator(&lease, &lease_name, now),
+        workload,
+    };
     output::print(&match args.output {
         Format::Text => view.text(now),
         Format::Json => format!("{}\n", serde_json::to_string_pretty(&view.json(now))?),
@@ -73,7 +79,7 @@ async fn read(client: &Client, namespace: &str, name: &str) -> anyhow::Result<(C
 /// Whether an operator runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Operator {
-    /// It renews its Lease; `None` when that could not be seen.
+    /// Whether it renews its Lease; `None` when the Lease could not be read.
     pub(super) runs: Option<bool>,
     pub(super) line: String,
 }
@@ -99,18 +105,18 @@ fn operator(lease: &Lookup<Lease>, name: &str, now: Timestamp) -> Operator {
     }
 }
 
-/// All that there is to say about a connector.
-pub(super) struct View<'a> {
+/// The report on a connector.
+pub(super) struct ConnectorReport<'a> {
     pub(super) connector: &'a Connector,
     pub(super) status: ConnectorStatus,
     pub(super) token: Token,
     pub(super) operator: Operator,
-    /// Its workload.
-    pub(super) behind: Evidence,
+    /// The evidence about its workload.
+    pub(super) workload: Evidence,
 }
 
-impl View<'_> {
-    /// The state, and why what is written is not it, when that is so: nobody would have turned it.
+impl ConnectorReport<'_> {
+    /// The state, and why it differs from the status, when it does: without an operator the status does not change.
     pub(super) fn state(&self, now: Timestamp) -> (ConnectorState, Option<String>) {
         let written = self.status.state.unwrap_or(ConnectorState::Pending);
         let offline_after = i64::from(self.connector.spec.heartbeat.effective().offline_after_seconds);
@@ -130,7 +136,7 @@ impl View<'_> {
     }
 
     pub(super) fn json(&self, now: Timestamp) -> Value {
-        let subject = &self.behind.subject;
+        let subject = &self.workload.subject;
         let (state, doubt) = self.state(now);
         json!({
             "namespace": subject.namespace,
@@ -144,15 +150,15 @@ impl View<'_> {
             "checks": self.status.checks,
             "token": self.token.lines,
             "operator": self.operator.line,
-            "workload": self.behind.workload,
-            "pods": self.behind.pods,
-            "missing": missing(&self.behind),
+            "workload": self.workload.workload,
+            "pods": self.workload.pods,
+            "missing": missing(&self.workload),
             "commands": self.commands(),
         })
     }
 
     pub(super) fn text(&self, now: Timestamp) -> String {
-        let subject = &self.behind.subject;
+        let subject = &self.workload.subject;
         let (state, doubt) = self.state(now);
         let mut text = format!("{}/{} is {state}", subject.namespace, subject.name);
         match (&doubt, &self.status.diagnosis) {
@@ -163,7 +169,7 @@ impl View<'_> {
         text.push_str(&section("HEARD", &self.heard(now)));
         text.push_str(&section("TOKEN", &list(&self.token.lines)));
         text.push_str(&section("OPERATOR", &list([&self.operator.line])));
-        text.push_str(&section("IN THE CLUSTER", &cluster(&self.behind)));
+        text.push_str(&section("IN THE CLUSTER", &cluster(&self.workload)));
         if let Some(diagnosis) = &self.status.diagnosis {
             text.push_str(&section("EVIDENCE", &list(&diagnosis.evidence)));
             let others = diagnosis.alternatives.iter();
@@ -171,7 +177,7 @@ impl View<'_> {
                 others.map(|one| format!("{} ({}): {}", one.cause, one.confidence, one.message)).collect();
             text.push_str(&section("IT COULD ALSO BE", &list(&others)));
         }
-        text.push_str(&section("NOT SEEN", &list(&missing(&self.behind))));
+        text.push_str(&section("NOT SEEN", &list(&missing(&self.workload))));
         let commands = self.commands();
         text.push_str(&section("RUN NEXT", &indented(&commands.join("\n"), "  ")));
         text
@@ -204,16 +210,16 @@ impl View<'_> {
         columns(&rows, "  ")
     }
 
-    /// Exact commands: the test by hand first.
+    /// Commands, the test by hand first.
     fn commands(&self) -> Vec<String> {
-        let Subject { namespace: ns, name, .. } = &self.behind.subject;
+        let Subject { namespace: ns, name, .. } = &self.workload.subject;
         let mut commands = Vec::new();
         match &self.connector.spec.heartbeat.lease_name {
             Some(lease) => commands.push(format!("kubectl -n {ns} get lease {lease} -o yaml")),
             None => commands.extend(self.by_hand(ns, name)),
         }
         commands.push(format!("vigie get {name} -n {ns} -o yaml"));
-        let pod = self.behind.pods.found().and_then(|pods| pods.first());
+        let pod = self.workload.pods.found().and_then(|pods| pods.first());
         if let Some(pod) = pod {
             commands.push(format!("kubectl -n {ns} describe pod {}", pod.name));
             commands.push(format!("kubectl -n {ns} logs {} --tail=50", pod.name));
@@ -224,8 +230,8 @@ impl View<'_> {
         commands
     }
 
-    /// A beat that counts as no contact, sent from the connector's host. The token goes by a pipe: arguments are
-    /// everybody's to read.
+    /// A heartbeat with `dry_run`, which counts as no contact, to be sent from the connector's host. The token is passed by a
+    /// pipe, because all users of the host can read arguments.
     fn by_hand(&self, ns: &str, name: &str) -> Vec<String> {
         let url = self.token.url.clone().unwrap_or_else(|| "http://VIGIE:8080".to_owned());
         let url = url.trim_end_matches('/');

@@ -1,9 +1,8 @@
-//! `vigie diagnose`: the whole reasoning, with the rights and from the place of whoever asks. The operator is not
-//! needed; where it runs, what it wrote last is one more thing that is seen.
+//! `vigie diagnose`: gathers evidence and diagnoses with the rights and from the host of the user. It needs no operator;
+//! where one runs, its last status is further evidence.
 
 pub mod args;
 mod backend;
-mod choose;
 mod commands;
 mod connector;
 mod report;
@@ -12,22 +11,21 @@ mod saved;
 mod tests;
 mod text;
 mod token;
+mod vantages;
 
 use args::DiagnoseCommand;
 
-/// Whether what was looked into is well.
+/// The health of the object, as the exit code reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
-    /// Nothing is wrong with it.
     Well,
-    /// Something is.
     Unwell,
 }
 
-/// Looks into one object and prints what there is to say.
+/// Diagnoses one object and prints the report.
 ///
 /// # Errors
-/// When it cannot be looked into at all: no such object, no cluster, no file.
+/// When there is no such object, cluster or file.
 pub(super) async fn diagnose(command: DiagnoseCommand) -> anyhow::Result<Health> {
     match command {
         DiagnoseCommand::Backend(args) => backend::diagnose(*args).await,

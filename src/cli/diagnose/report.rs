@@ -4,27 +4,27 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Health;
-use super::choose::View;
 use super::commands::commands;
 use super::text::{ago, columns, harmless, indented, list, section};
+use super::vantages::VantageView;
 use crate::api::{BackendState, Cause, Diagnosis, RestartHelps, Truth};
 use crate::diagnosis::evidence::{Evidence, Lookup, Prometheus};
 use crate::diagnosis::rules::{conclude, diagnose};
 
-/// How many lines of a log or of last words are shown.
+/// The lines of a log or of a termination message that are shown.
 const MOST_LINES: usize = 30;
 
-/// What there is to say about a backend.
+/// The report on a backend.
 pub(super) struct Report<'a> {
     pub(super) evidence: &'a Evidence,
-    /// What each vantage saw, whoever looked.
-    pub(super) views: &'a [View],
-    /// What the operator wrote last, in a sentence.
+    /// The vantages, own ones and the operator's.
+    pub(super) views: &'a [VantageView],
+    /// The operator's last status, as a sentence.
     pub(super) operator: Option<String>,
 }
 
 impl Report<'_> {
-    /// The diagnosis; also what the operator cannot have: no vantage that counts.
+    /// The diagnosis; unlike the operator's, it may be made without any vantage that counts.
     fn diagnosis(&self) -> Option<Diagnosis> {
         diagnose(self.evidence)
     }
@@ -36,7 +36,6 @@ impl Report<'_> {
         }
     }
 
-    /// For machines.
     pub(super) fn json(&self) -> Value {
         let subject = &self.evidence.subject;
         let diagnosis = self.diagnosis();
@@ -55,7 +54,6 @@ impl Report<'_> {
         })
     }
 
-    /// For people.
     pub(super) fn text(&self, now: Timestamp) -> String {
         let diagnosis = self.diagnosis();
         let evidence = self.evidence;
@@ -83,11 +81,11 @@ impl Report<'_> {
         diagnosis.map(|diagnosis| commands(self.evidence, diagnosis.cause)).unwrap_or_default()
     }
 
-    /// What each vantage saw, as a small table; what does not count for the diagnosis is in brackets.
+    /// The vantages as a table; those that the diagnosis does not use are in brackets.
     fn table(&self, now: Timestamp) -> String {
         let mut rows = Vec::new();
         let mut details = Vec::new();
-        for View { from, vantage, counts } in self.views {
+        for VantageView { from, vantage, counts } in self.views {
             let name = if *counts { vantage.name.clone() } else { format!("({})", vantage.name) };
             let result = match (vantage.ok, vantage.error_class, vantage.phase) {
                 (true, ..) => "passes".to_owned(),
@@ -106,7 +104,7 @@ impl Report<'_> {
     }
 }
 
-/// The state that the evidence amounts to, as the operator would say it.
+/// The state that follows from the evidence, as the operator would derive it.
 pub(super) fn state(evidence: &Evidence) -> BackendState {
     if evidence.refused.is_some() {
         return BackendState::Down;
@@ -114,7 +112,7 @@ pub(super) fn state(evidence: &Evidence) -> BackendState {
     if evidence.blind.is_some() {
         return BackendState::Unknown;
     }
-    // A target of pods, or of a headless Service, is each of them.
+    // A target of pods, or of a headless Service, has one vantage for each pod.
     let named = |wanted: &str| evidence.vantages.iter().filter(|vantage| vantage.name == wanted).collect::<Vec<_>>();
     let mut targets = named("target");
     if targets.is_empty() {
@@ -123,7 +121,7 @@ pub(super) fn state(evidence: &Evidence) -> BackendState {
     if targets.is_empty() {
         return BackendState::Unknown;
     }
-    // Where several are dialled it passes when any of them does.
+    // Of several targets, one that passes is enough.
     if targets.iter().all(|vantage| !vantage.ok) {
         return BackendState::Down;
     }
@@ -153,7 +151,7 @@ fn headline(evidence: &Evidence, diagnosis: Option<&Diagnosis>) -> String {
     format!("{name} is {state}: {cause} ({confidence})\n  {message}\n  {advice}\n  {restart}\n")
 }
 
-/// What could not be seen, a sentence each.
+/// The gaps in the evidence, one sentence each.
 pub(super) fn missing(evidence: &Evidence) -> Vec<String> {
     fn of<T>(lookup: &Lookup<T>) -> Option<String> {
         lookup.missing().map(str::to_owned)
@@ -175,7 +173,7 @@ pub(super) fn missing(evidence: &Evidence) -> Vec<String> {
     missing
 }
 
-/// A line for each thing that was found.
+/// One line for each object that was found.
 pub(super) fn cluster(evidence: &Evidence) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut row = |what: String, seen: String| rows.push(vec![what, seen]);
@@ -225,7 +223,7 @@ fn prometheus(seen: &Prometheus) -> Vec<String> {
     seen.targets.iter().map(|target| entry(target, "")).chain(stale).take(5).collect()
 }
 
-/// What crashed containers said last, and the ends of their logs where they were read.
+/// The termination messages of crashed containers, and the ends of their logs where they were read.
 fn last_words(evidence: &Evidence) -> String {
     let mut text = String::new();
     for pod in evidence.pods.found().into_iter().flatten() {
@@ -237,14 +235,14 @@ fn last_words(evidence: &Evidence) -> String {
             let lines: Vec<&str> = words.lines().filter(|line| !line.trim().is_empty()).collect();
             let tail = lines[lines.len().saturating_sub(MOST_LINES)..].join("\n");
             text.push_str(&format!("  {} {}:\n{}", pod.name, container.name, indented(&tail, "    | ")));
-            // Replicas say the same.
+            // Replicas often have the same message.
             return text;
         }
     }
     text
 }
 
-/// The cause, as the operator wrote it.
+/// The cause, as the status spells it.
 pub(super) fn cause_word(cause: Option<Cause>) -> String {
     cause.map_or_else(String::new, |cause| format!(", {cause}"))
 }

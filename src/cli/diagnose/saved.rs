@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::diagnosis::evidence::{Evidence, FORMAT};
 
-/// The largest file that is read: evidence of 50 pods with their last words is a tenth of it.
+/// The largest file that is read; evidence of 50 pods with their termination messages is a tenth of it.
 const LARGEST: u64 = 4 << 20;
 
 /// The evidence in `file`, or from stdin when that is `-`.
 ///
 /// # Errors
-/// When it cannot be read, is too large, or is no evidence that this version knows.
+/// When it cannot be read, is too large, or is not in a format that this version knows.
 pub(super) fn read(file: &Path) -> anyhow::Result<Evidence> {
     let name = if is_standard(file) { "stdin".to_owned() } else { file.display().to_string() };
     let mut text = Vec::new();
@@ -57,7 +57,7 @@ pub(super) fn write(file: &Path, evidence: &Evidence) -> anyhow::Result<()> {
         .with_context(|| format!("writing the evidence to {}", file.display()))
 }
 
-/// It may hold the last words of processes: nobody else's to read.
+/// Readable by the user alone, because it may contain output of processes.
 fn private(file: &Path) -> std::io::Result<std::fs::File> {
     let mut options = std::fs::File::options();
     options.write(true).create(true).truncate(true);

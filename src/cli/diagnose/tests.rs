@@ -5,11 +5,11 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use super::backend::{last_healthy, operator};
-use super::choose::{Standpoint, View, of_operator, views};
 use super::commands::commands;
 use super::report::{Report, state};
 use super::text::{ago, columns, harmless};
 use super::token::token;
+use super::vantages::{NetworkPosition, VantageView, of_operator, views};
 use super::{Health, connector};
 use crate::api::{BackendState, Cause, Connector, ConnectorState, ErrorClass, MonitoredBackendStatus, Phase};
 use crate::cli::token::Source;
@@ -65,7 +65,7 @@ fn crashing_pod() -> Value {
     })
 }
 
-/// A crash loop behind a Service, as a file of evidence holds it.
+/// A crash loop workload a Service, as a file of evidence holds it.
 fn crashing() -> Evidence {
     let mut evidence: Evidence = serde_json::from_value(json!({
         "format": 1, "gatheredAt": now(),
@@ -91,8 +91,11 @@ fn crashing() -> Evidence {
 }
 
 fn told(evidence: &Evidence) -> (String, Health) {
-    let views: Vec<View> =
-        evidence.vantages.iter().map(|vantage| View { from: "here", vantage: vantage.clone(), counts: true }).collect();
+    let views: Vec<VantageView> = evidence
+        .vantages
+        .iter()
+        .map(|vantage| VantageView { from: "here", vantage: vantage.clone(), counts: true })
+        .collect();
     let report = Report { evidence, views: &views, operator: None };
     assert_eq!(report.json()["state"], json!(state(evidence)));
     (report.text(now()), report.health())
@@ -143,19 +146,19 @@ fn what_nobody_could_probe_is_unknown_and_not_well() {
     assert_eq!(state(&evidence), BackendState::Down);
 }
 
-const OUTSIDE: Standpoint = Standpoint { in_cluster: false, reached: Vec::new() };
+const OUTSIDE: NetworkPosition = NetworkPosition { in_cluster: false, reached: Vec::new() };
 
 /// Whose views count, of what was seen here and of what the operator saw.
-fn whose(own: Option<ErrorClass>, theirs: Option<Option<ErrorClass>>, standpoint: &Standpoint) -> Vec<&'static str> {
+fn whose(own: Option<ErrorClass>, theirs: Option<Option<ErrorClass>>, position: &NetworkPosition) -> Vec<&'static str> {
     let theirs = theirs.map(|class| vantage("target", class)).into_iter().collect();
-    let views = views(vec![vantage("target", own)], theirs, standpoint);
+    let views = views(vec![vantage("target", own)], theirs, position);
     views.iter().filter(|view| view.counts).map(|view| view.from).collect()
 }
 
 #[test]
 fn from_outside_the_operator_is_nearer_and_an_answer_tells_more() {
     let (timeout, status) = (Some(ErrorClass::ConnectTimeout), Some(ErrorClass::HTTPStatus));
-    let inside = Standpoint { in_cluster: true, ..OUTSIDE };
+    let inside = NetworkPosition { in_cluster: true, ..OUTSIDE };
     assert_eq!(whose(timeout, Some(None), &inside), ["here"]);
     assert_eq!(whose(timeout, None, &OUTSIDE), ["here"]);
     assert_eq!(whose(None, None, &OUTSIDE), ["here"]);
@@ -182,8 +185,8 @@ fn outside_the_cluster_its_addresses_mean_something_else_and_are_not_dialled() {
     let service = target("orders.shop.svc", Some("192.0.2.7"));
     assert!(!OUTSIDE.dials(&service) && !OUTSIDE.dials(&target("orders.shop.svc", None)));
     assert!(OUTSIDE.dials(&target("orders.example.com", None)), "a URL is anybody's");
-    assert!(Standpoint { in_cluster: true, ..OUTSIDE }.dials(&service));
-    let by_vpn = Standpoint { reached: vec!["192.0.2.0/24".parse().unwrap()], ..OUTSIDE };
+    assert!(NetworkPosition { in_cluster: true, ..OUTSIDE }.dials(&service));
+    let by_vpn = NetworkPosition { reached: vec!["192.0.2.0/24".parse().unwrap()], ..OUTSIDE };
     assert!(by_vpn.dials(&service) && !by_vpn.dials(&target("orders.shop.svc", Some("198.51.100.1"))));
 }
 
@@ -315,11 +318,11 @@ fn seen(status: Value, runs: Option<bool>) -> (String, Health, ConnectorState) {
     let status = connector.status.clone().unwrap();
     let source = Source::Issued { secret_name: "edge-1-connector-token".to_owned() };
     let token = token(&source, &secret("vgt_x"), &Default::default(), now());
-    let mut behind = crashing();
-    behind.subject.namespace = "gw".to_owned();
-    behind.subject.name = "edge-1".to_owned();
+    let mut workload = crashing();
+    workload.subject.namespace = "gw".to_owned();
+    workload.subject.name = "edge-1".to_owned();
     let operator = connector::Operator { runs, line: "the operator".to_owned() };
-    let view = connector::View { connector: &connector, status, token, operator, behind };
+    let view = connector::ConnectorReport { connector: &connector, status, token, operator, workload };
     (view.text(now()), view.health(now()), view.state(now()).0)
 }
 

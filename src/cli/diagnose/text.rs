@@ -1,4 +1,4 @@
-//! Text for terminals: columns, ages, and what somebody else said made harmless.
+//! Text for terminals: columns, ages, and escaping of untrusted text.
 
 use jiff::Timestamp;
 
@@ -23,7 +23,7 @@ pub(super) fn columns(rows: &[Vec<String>], indent: &str) -> String {
     text
 }
 
-/// `12 s ago`, `3 min ago`, `2 h 5 min ago`: exact enough for a person.
+/// `12 s ago`, `3 min ago`, `2 h 5 min ago`.
 pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0);
     match seconds {
@@ -34,8 +34,8 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// What somebody else said, fit for a terminal: control characters, which can move its cursor or worse, and marks that
-/// turn the direction of writing are shown as what they are.
+/// Escapes untrusted text for a terminal: control characters, which can move the cursor or worse, and marks that change
+/// the direction of writing.
 pub(super) fn harmless(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut safe = String::with_capacity(text.len());
@@ -55,7 +55,7 @@ pub(super) fn indented(text: &str, indent: &str) -> String {
     text.lines().map(|line| format!("{indent}{}\n", line.trim_end())).collect()
 }
 
-/// A title and what stands under it; nothing when that is empty.
+/// A title with its body; empty when the body is empty.
 pub(super) fn section(title: &str, body: &str) -> String {
     if body.is_empty() { String::new() } else { format!("\n{title}\n{body}") }
 }

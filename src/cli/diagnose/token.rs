@@ -1,4 +1,4 @@
-//! What can be said of a connector's token without telling it.
+//! The report on a connector's token, without the token itself.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -9,14 +9,14 @@ use crate::cli::token::Source;
 use crate::diagnosis::evidence::Lookup;
 use crate::heartbeat::credentials::Digest;
 
-/// What was found of a token.
+/// The findings about a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Token {
     /// Sentences.
     pub(super) lines: Vec<String>,
-    /// Something is wrong with it.
+    /// Whether the token does not work.
     pub(super) is_wrong: bool,
-    /// Where its connector reaches us, when the Secret says so.
+    /// The public URL of the operator, when it is in the Secret.
     pub(super) url: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl Source {
     }
 }
 
-/// What there is to say of the token that comes from `source`, whose Secret was looked up.
+/// The findings about the token from `source`, whose Secret was looked up.
 pub(super) fn token(source: &Source, secret: &Lookup<Secret>, status: &TokenStatus, now: Timestamp) -> Token {
     let mut token = Token::default();
     let Some((name, key)) = source.secret() else {

@@ -7,13 +7,13 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::kind::View;
+use super::kind::ListedKind;
 use super::status::{condition, paused, restarts, text, word};
 use super::table::{NOTHING, exact, rough, said, sentence};
 use crate::api::{BackendState, Truth};
 use crate::view::{BackendView, RemedyView};
 
-impl View for BackendView {
+impl ListedKind for BackendView {
     const ONE: &'static str = "backend";
     const MANY: &'static str = "backends";
     const KIND: &'static str = "MonitoredBackend";
@@ -60,7 +60,7 @@ impl View for BackendView {
         self.written
     }
 
-    fn still(&self) -> Self {
+    fn without_contact(&self) -> Self {
         Self { last_probe_time: None, latency_milliseconds: None, written: true, ..self.clone() }
     }
 
@@ -169,8 +169,8 @@ new-shop   Pending   Unknown   <none>               <none>    <never>      0    
         let mut view = down();
         view.last_probe_time = Some(noon());
         view.latency_milliseconds = Some(13);
-        assert_eq!(view.still(), down().still());
+        assert_eq!(view.without_contact(), down().without_contact());
         view.state = BackendState::Up;
-        assert_ne!(view.still(), down().still());
+        assert_ne!(view.without_contact(), down().without_contact());
     }
 }

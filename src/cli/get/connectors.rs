@@ -7,13 +7,13 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::kind::View;
+use super::kind::ListedKind;
 use super::status::{condition, paused, restarts, text, word};
 use super::table::{NOTHING, exact, rough, said};
 use crate::api::{CheckOutcome, ConnectorState, Truth};
 use crate::view::{CheckView, ConnectorView, RemedyView};
 
-impl View for ConnectorView {
+impl ListedKind for ConnectorView {
     const ONE: &'static str = "connector";
     const MANY: &'static str = "connectors";
     const KIND: &'static str = "Connector";
@@ -63,7 +63,7 @@ impl View for ConnectorView {
         self.written
     }
 
-    fn still(&self) -> Self {
+    fn without_contact(&self) -> Self {
         Self { last_heartbeat_time: None, written: true, ..self.clone() }
     }
 

@@ -1,4 +1,4 @@
-//! The kinds that can be listed, and what a person may call them.
+//! The kinds that can be listed, and the names that the command line accepts for them.
 
 use std::borrow::Cow;
 
@@ -7,42 +7,42 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cli::values;
+use crate::operator::flag_values as values;
 use crate::view::{BackendView, ConnectorView};
 
-/// What `vigie get` needs to know of a kind: one view is one object.
-pub(super) trait View: Clone + PartialEq + Serialize + DeserializeOwned {
-    /// What one is called in a sentence.
+/// A kind that `vigie get` can list; a value is the view of one object.
+pub(super) trait ListedKind: Clone + PartialEq + Serialize + DeserializeOwned {
+    /// The singular noun in a sentence.
     const ONE: &'static str;
-    /// What several are called in a sentence.
+    /// The plural noun in a sentence.
     const MANY: &'static str;
     /// The kind in the API server.
     const KIND: &'static str;
     /// The plural in the API server.
     const PLURAL: &'static str;
-    /// Where the operator lists them; none when what was last written is all that there is.
+    /// The path of the list on the operator's admin port; `None` when only the status in the API server can be read.
     const SERVED_AT: Option<&'static str>;
     /// The names of the columns after NAME.
     const COLUMNS: &'static [&'static str];
     /// The names of the columns that wide adds.
     const WIDE: &'static [&'static str];
 
-    /// What the status of `object` says; what it does not say is what an object has that was never reconciled.
+    /// The view of the status of `object`. A missing field has the value of an object that was never reconciled.
     fn of(object: &DynamicObject, now: Timestamp) -> Self;
 
     /// Namespace and name.
     fn key(&self) -> (&str, &str);
 
-    /// Whether the API server knows this state.
+    /// Whether this state is in the status in the API server.
     fn is_written(&self) -> bool;
 
-    /// Without what every beat or probe changes.
-    fn still(&self) -> Self;
+    /// A copy without the fields that every heartbeat or probe changes.
+    fn without_contact(&self) -> Self;
 
-    /// What stands in [`View::COLUMNS`].
+    /// The cells of [`ListedKind::COLUMNS`].
     fn cells(&self, now: Timestamp) -> Vec<Cow<'_, str>>;
 
-    /// What stands in [`View::WIDE`].
+    /// The cells of [`ListedKind::WIDE`].
     fn wide_cells(&self, now: Timestamp) -> Vec<Cow<'_, str>>;
 
     /// The resource as JSON, without its types.
@@ -52,16 +52,16 @@ pub(super) trait View: Clone + PartialEq + Serialize + DeserializeOwned {
     }
 }
 
-/// Which kind is asked for.
+/// A kind that is named on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Asked {
+pub(in crate::cli) enum ResourceKind {
     Connectors,
     Backends,
 }
 
-impl Asked {
-    /// What the kind may be called, as with kubectl, and in fewer letters.
-    fn of(word: &str) -> Option<Self> {
+impl ResourceKind {
+    /// Parses the names that kubectl accepts, and shorter ones.
+    fn parse(word: &str) -> Option<Self> {
         match word {
             "connectors" | "connector" | "ztc" | "connectors.vigie.dev" => Some(Self::Connectors),
             "backends"
@@ -74,7 +74,7 @@ impl Asked {
         }
     }
 
-    /// What one is called in a sentence.
+    /// The singular noun in a sentence.
     pub(in crate::cli) fn one(self) -> &'static str {
         match self {
             Self::Connectors => "connector",
@@ -91,28 +91,29 @@ impl Asked {
     }
 }
 
-/// Kind and name among `[KIND] [NAME]`, also as `KIND/NAME`; no kind means connectors, no name means all.
-pub(super) fn wanted(words: &[&str]) -> Result<(Asked, Option<String>), String> {
-    let kind =
-        |word: &str| Asked::of(word).ok_or_else(|| format!("there is no kind {word:?}: connectors and backends are"));
-    let (asked, name) = match words {
-        [] => (Asked::Connectors, None),
-        [one] => match (one.split_once('/'), Asked::of(one)) {
-            (Some((word, name)), _) => (kind(word)?, Some(name)),
-            (None, Some(asked)) => (asked, None),
-            (None, None) => (Asked::Connectors, Some(*one)),
-        },
-        [word, name, ..] => (kind(word)?, Some(*name)),
+/// Parses `[KIND] [NAME]` or `KIND/NAME`. Without a kind it is connectors, without a name all objects.
+pub(super) fn parse_kind_and_name(words: &[&str]) -> Result<(ResourceKind, Option<String>), String> {
+    let parse = |word: &str| {
+        ResourceKind::parse(word).ok_or_else(|| format!("there is no kind {word:?}: connectors and backends are"))
     };
-    let valid = |name| values::name(name).map_err(|why| format!("{name:?} is no name of a {}: {why}", asked.one()));
-    Ok((asked, name.map(valid).transpose()?))
+    let (kind, name) = match words {
+        [] => (ResourceKind::Connectors, None),
+        [one] => match (one.split_once('/'), ResourceKind::parse(one)) {
+            (Some((word, name)), _) => (parse(word)?, Some(name)),
+            (None, Some(kind)) => (kind, None),
+            (None, None) => (ResourceKind::Connectors, Some(*one)),
+        },
+        [word, name, ..] => (parse(word)?, Some(*name)),
+    };
+    let valid = |name| values::name(name).map_err(|why| format!("{name:?} is no name of a {}: {why}", kind.one()));
+    Ok((kind, name.map(valid).transpose()?))
 }
 
-/// Kind and name of one object, where neither may be left out.
-pub(in crate::cli) fn named(words: &[&str]) -> Result<(Asked, String), String> {
+/// Parses the kind and the name of one object; both are required.
+pub(in crate::cli) fn parse_object(words: &[&str]) -> Result<(ResourceKind, String), String> {
     let is_whole = words.len() > 1 || words.iter().any(|word| word.contains('/'));
-    match wanted(words)? {
-        (asked, Some(name)) if is_whole => Ok((asked, name)),
+    match parse_kind_and_name(words)? {
+        (kind, Some(name)) if is_whole => Ok((kind, name)),
         _ => Err("a kind and a name are needed, such as: backend orders".to_owned()),
     }
 }
@@ -121,29 +122,29 @@ pub(in crate::cli) fn named(words: &[&str]) -> Result<(Asked, String), String> {
 mod tests {
     use super::*;
 
-    fn asked(line: &str) -> Result<(Asked, Option<String>), String> {
-        wanted(&line.split_whitespace().collect::<Vec<_>>())
+    fn asked(line: &str) -> Result<(ResourceKind, Option<String>), String> {
+        parse_kind_and_name(&line.split_whitespace().collect::<Vec<_>>())
     }
 
     #[test]
     fn of_one_object_both_are_needed() {
-        assert_eq!(named(&["mb", "shop"]), Ok((Asked::Backends, "shop".to_owned())));
-        assert_eq!(named(&["connector/edge-1"]), Ok((Asked::Connectors, "edge-1".to_owned())));
+        assert_eq!(parse_object(&["mb", "shop"]), Ok((ResourceKind::Backends, "shop".to_owned())));
+        assert_eq!(parse_object(&["connector/edge-1"]), Ok((ResourceKind::Connectors, "edge-1".to_owned())));
         for words in [&["edge-1"][..], &["backends"]] {
-            assert!(named(words).is_err_and(|why| why.contains("a kind and a name are needed")), "{words:?}");
+            assert!(parse_object(words).is_err_and(|why| why.contains("a kind and a name are needed")), "{words:?}");
         }
     }
 
     #[test]
     fn the_kind_may_be_left_out_and_a_wrong_one_is_named() {
-        assert_eq!(asked(""), Ok((Asked::Connectors, None)));
-        assert_eq!(asked("connectors"), Ok((Asked::Connectors, None)));
+        assert_eq!(asked(""), Ok((ResourceKind::Connectors, None)));
+        assert_eq!(asked("connectors"), Ok((ResourceKind::Connectors, None)));
         for line in ["edge-1", "ztc edge-1", "connector/edge-1", "connectors.vigie.dev edge-1"] {
-            assert_eq!(asked(line), Ok((Asked::Connectors, Some("edge-1".to_owned()))), "{line}");
+            assert_eq!(asked(line), Ok((ResourceKind::Connectors, Some("edge-1".to_owned()))), "{line}");
         }
-        assert_eq!(asked("backends"), Ok((Asked::Backends, None)));
+        assert_eq!(asked("backends"), Ok((ResourceKind::Backends, None)));
         for line in ["mb shop", "backend/shop", "monitoredbackends shop", "monitoredbackends.vigie.dev/shop"] {
-            assert_eq!(asked(line), Ok((Asked::Backends, Some("shop".to_owned()))), "{line}");
+            assert_eq!(asked(line), Ok((ResourceKind::Backends, Some("shop".to_owned()))), "{line}");
         }
         for line in ["pods edge-1", "pods/edge-1"] {
             let error = "there is no kind \"pods\": connectors and backends are".to_owned();

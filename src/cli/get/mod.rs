@@ -19,12 +19,12 @@ use serde_json::json;
 use super::args::{GetArgs, Output};
 use super::{Usage, output};
 use crate::view::{BackendView, ConnectorView, Standing};
-pub(super) use kind::{Asked, named};
-use kind::{View, wanted};
+use kind::{ListedKind, parse_kind_and_name};
+pub(super) use kind::{ResourceKind, parse_object};
 use source::{Listing, Origin, Reader};
 
-/// How often `--watch` looks: a beat comes every 30 s, and an age of one second wants to be seen.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The interval of `--watch`: heartbeats come every 30 s, and ages are shown to the second.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 const CLEAR_SCREEN: &str = "\x1b[2J";
 
@@ -36,17 +36,17 @@ pub(super) fn resource() -> ApiResource {
 /// Prints the connectors or backends that were asked for, once or for ever.
 ///
 /// # Errors
-/// When nobody can be asked, or there is none of that name.
+/// When neither the operator nor the API server can be read, or no object has that name.
 pub(super) async fn get(args: GetArgs) -> anyhow::Result<()> {
     let words: Vec<&str> = args.kind.iter().chain(&args.name).map(String::as_str).collect();
-    let (asked, name) = wanted(&words).map_err(Usage)?;
-    match asked {
-        Asked::Connectors => show::<ConnectorView>(&args, name.as_deref()).await,
-        Asked::Backends => show::<BackendView>(&args, name.as_deref()).await,
+    let (kind, name) = parse_kind_and_name(&words).map_err(Usage)?;
+    match kind {
+        ResourceKind::Connectors => show::<ConnectorView>(&args, name.as_deref()).await,
+        ResourceKind::Backends => show::<BackendView>(&args, name.as_deref()).await,
     }
 }
 
-async fn show<V: View>(args: &GetArgs, name: Option<&str>) -> anyhow::Result<()> {
+async fn show<V: ListedKind>(args: &GetArgs, name: Option<&str>) -> anyhow::Result<()> {
     let reader = Reader::new(args).await?;
     let listing: Listing<V> = reader.read(name).await?;
     if let (Some(name), []) = (name, listing.items.as_slice()) {
@@ -66,8 +66,8 @@ fn place(namespace: Option<&str>) -> String {
     namespace.map_or_else(|| "any namespace".to_owned(), |namespace| format!("namespace {namespace:?}"))
 }
 
-/// What makes the answer less than exact.
-fn note<V: View>(listing: &Listing<V>) -> Option<String> {
+/// A note when the listing is not the exact state from the leader.
+fn note<V: ListedKind>(listing: &Listing<V>) -> Option<String> {
     let pending = listing.items.iter().filter(|view| !view.is_written()).count();
     match &listing.origin {
         Origin::Status { because: Some(because) } => {
@@ -84,7 +84,12 @@ fn note<V: View>(listing: &Listing<V>) -> Option<String> {
     }
 }
 
-fn render<V: View>(args: &GetArgs, name: Option<&str>, listing: &Listing<V>, now: Timestamp) -> anyhow::Result<String> {
+fn render<V: ListedKind>(
+    args: &GetArgs,
+    name: Option<&str>,
+    listing: &Listing<V>,
+    now: Timestamp,
+) -> anyhow::Result<String> {
     let wide = args.output == Output::Wide;
     let document = match (name, listing.items.as_slice()) {
         (Some(_), [view]) => serde_json::to_value(view)?,
@@ -98,9 +103,9 @@ fn render<V: View>(args: &GetArgs, name: Option<&str>, listing: &Listing<V>, now
     })
 }
 
-/// On a terminal the table is drawn anew in its place, so that ages run; elsewhere each change is appended, as
-/// kubectl does, and a script can read it line by line.
-async fn watch<V: View>(
+/// On a terminal the table is redrawn in place, so that ages are current. Otherwise each change is appended as a line, as
+/// kubectl does, so that a script can read it.
+async fn watch<V: ListedKind>(
     args: &GetArgs,
     name: Option<&str>,
     reader: &Reader,
@@ -113,10 +118,10 @@ async fn watch<V: View>(
         output::print(CLEAR_SCREEN)?;
     }
     loop {
-        // A large fleet takes a while to read: then a fifth of the time is spent on it, and no more.
-        tokio::time::sleep(LOOK_EVERY.max(took * 4)).await;
+        // Reading a large fleet takes long; at most a fifth of the time is spent on it.
+        tokio::time::sleep(POLL_INTERVAL.max(took * 4)).await;
         let began = Instant::now();
-        // A cluster that is away for a moment does not end the watch.
+        // A failed read does not end the watch.
         let (listing, note) = match reader.read(name).await {
             Ok(listing) => (Some(listing), None),
             Err(error) => (None, Some(format!("{error:#}"))),
@@ -138,15 +143,15 @@ async fn watch<V: View>(
     }
 }
 
-/// The table over the one that is shown, without a flicker: each line clears only what was left of it.
+/// The table, drawn over the previous one. Each line clears only its own remainder, which avoids flicker.
 fn in_place(table: &str, note: Option<&str>) -> String {
     let lines = table.lines().chain(note);
     let lines: String = lines.map(|line| format!("{line}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
 }
 
-/// What has changed between two looks, without the header.
-fn append<V: View>(args: &GetArgs, before: &[V], after: &[V], now: Timestamp) -> anyhow::Result<String> {
+/// The rows that changed between two reads, without the header.
+fn append<V: ListedKind>(args: &GetArgs, before: &[V], after: &[V], now: Timestamp) -> anyhow::Result<String> {
     let changed = changes(before, after);
     let mut text = String::new();
     match args.output {
@@ -169,10 +174,10 @@ fn append<V: View>(args: &GetArgs, before: &[V], after: &[V], now: Timestamp) ->
     Ok(text)
 }
 
-/// The objects that are new or different; one more beat or probe is no difference.
-fn changes<V: View>(before: &[V], after: &[V]) -> Vec<V> {
-    let before: HashMap<_, _> = before.iter().map(|view| (view.key(), view.still())).collect();
-    let is_new = |view: &&V| before.get(&view.key()) != Some(&view.still());
+/// The objects that are new or changed. Another heartbeat or probe is no change.
+fn changes<V: ListedKind>(before: &[V], after: &[V]) -> Vec<V> {
+    let before: HashMap<_, _> = before.iter().map(|view| (view.key(), view.without_contact())).collect();
+    let is_new = |view: &&V| before.get(&view.key()) != Some(&view.without_contact());
     after.iter().filter(is_new).cloned().collect()
 }
 

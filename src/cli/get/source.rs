@@ -1,5 +1,4 @@
-//! Where the answer comes from: the operator by its URL, the operator through the API server, or what was last
-//! written.
+//! The sources of a listing: the operator by its URL, the operator through the API server, or the status of the objects.
 
 use anyhow::{Context, anyhow};
 use axum::http::{HeaderName, HeaderValue, Request, Uri, header};
@@ -7,7 +6,7 @@ use kube::Client;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::kind::View;
+use super::kind::ListedKind;
 use super::status;
 use crate::admin::FORWARDED_TOKEN;
 use crate::cli::args::GetArgs;
@@ -15,20 +14,21 @@ use crate::cluster::{ConnectError, PersonalClient, connect_person, describe};
 use crate::http::client;
 use crate::view::Standing;
 
-/// How many replicas are asked, one as likely as another, until one leads: of two the leader is missed once in 64 times.
+/// The number of requests until one reaches the leader. The Service picks a replica at random: of two replicas the leader
+/// is missed once in 64 times.
 const TRIES: usize = 6;
 
-/// Objects of one kind, sorted by namespace and name, and who said so.
+/// Objects of one kind, sorted by namespace and name, and the source of the listing.
 pub(super) struct Listing<V> {
     pub(super) items: Vec<V>,
     pub(super) origin: Origin,
 }
 
-/// Who said so.
+/// The source of a listing.
 pub(super) enum Origin {
-    /// The operator: exact to the beat when it leads.
+    /// The operator; exact to the last heartbeat when the replica leads.
     Operator { standing: Standing },
-    /// The status in the API server; `because` the operator could not be asked, or by itself when nobody says more.
+    /// The status in the API server; `because` says why the operator could not be read, if it was tried.
     Status { because: Option<String> },
 }
 
@@ -41,25 +41,25 @@ impl Origin {
     }
 }
 
-/// What the operator answers.
+/// The response of the operator's admin port.
 #[derive(Deserialize)]
 struct Answer<V> {
     items: Vec<V>,
     leader: Standing,
 }
 
-/// Reads objects, again and again when asked to.
+/// Reads the objects of one command.
 pub(super) struct Reader {
     operator: Option<String>,
     operator_namespace: String,
     token: Option<String>,
     namespace: Option<String>,
-    /// None when there is no cluster, which matters only if `operator` does not answer.
+    /// An error when there is no cluster; it matters only when `operator` does not answer.
     cluster: Result<Client, String>,
 }
 
 impl Reader {
-    /// One that reads what `args` ask for.
+    /// A reader for the flags of `args`.
     ///
     /// # Errors
     /// When the token file cannot be read, or neither an operator nor a cluster is known.
@@ -83,16 +83,16 @@ impl Reader {
         Ok(Self { operator, operator_namespace, token, namespace, cluster })
     }
 
-    /// The namespace that is read; none means all.
+    /// The namespace that is read; `None` means all.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
     }
 
-    /// Reads once, all or the one of that name: from the operator, or else from the status.
+    /// Reads all objects, or the one of that name: from the operator, or else from the status.
     ///
     /// # Errors
     /// When neither can be read.
-    pub(super) async fn read<V: View>(&self, name: Option<&str>) -> anyhow::Result<Listing<V>> {
+    pub(super) async fn read<V: ListedKind>(&self, name: Option<&str>) -> anyhow::Result<Listing<V>> {
         let because = match V::SERVED_AT {
             None => None,
             Some(path) => match self.leader::<V>(path).await {
@@ -111,14 +111,15 @@ impl Reader {
         Ok(Listing { items, origin: Origin::Status { because } })
     }
 
-    /// What the operator answers; through the Service, which leads to any replica, the leader if it comes up in a few tries.
-    async fn leader<V: View>(&self, path: &str) -> anyhow::Result<Answer<V>> {
+    /// Reads from the leader. The Service routes to any replica, so the request is repeated until the leader answers, at
+    /// most [`TRIES`] times.
+    async fn leader<V: ListedKind>(&self, path: &str) -> anyhow::Result<Answer<V>> {
         let mut answer = self.operator::<V>(path).await?;
         for _ in 1..TRIES {
             if answer.leader != Standing::Follower || self.operator.is_some() {
                 break;
             }
-            // A replica that does not answer takes nothing from what another said.
+            // A replica that does not answer does not invalidate the previous response.
             if let Ok(next) = self.operator::<V>(path).await {
                 answer = next;
             }
@@ -126,7 +127,7 @@ impl Reader {
         Ok(answer)
     }
 
-    async fn operator<V: View>(&self, path: &str) -> anyhow::Result<Answer<V>> {
+    async fn operator<V: ListedKind>(&self, path: &str) -> anyhow::Result<Answer<V>> {
         let query = self.namespace().map_or_else(String::new, |namespace| format!("?namespace={namespace}"));
         let body = match (&self.operator, &self.cluster) {
             (Some(url), _) => {
@@ -142,7 +143,7 @@ impl Reader {
         serde_json::from_slice(&body).context("the answer cannot be read: is it a vigie of another version?")
     }
 
-    /// Through the API server's service proxy, with the rights of whoever asks.
+    /// Sends the request through the API server's service proxy, with the rights of the user.
     async fn through(&self, client: &Client, path: &str) -> anyhow::Result<hyper::body::Bytes> {
         let mut request = Request::get(path).body(kube::client::Body::empty())?;
         request.headers_mut().extend(self.header(HeaderName::from_static(FORWARDED_TOKEN), "")?);

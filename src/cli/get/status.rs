@@ -1,5 +1,5 @@
-//! What was last written: the status of the objects. Read as plain JSON, so that an object that a newer or older
-//! operator wrote is shown as far as it can be understood.
+//! Reads the status of the objects from the API server. It is read as plain JSON, so that an object of a newer or older
+//! operator is shown as far as its fields are known.
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -7,19 +7,19 @@ use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
-use super::kind::View;
+use super::kind::ListedKind;
 use crate::cluster::ask;
 
-/// Objects per request: what kubectl asks for.
+/// Objects per request, as kubectl.
 const PAGE: u32 = 500;
-/// Stops remedies until the time that it holds (api.md, Annotations).
+/// The annotation that pauses restarts until the time in its value (`docs/design/api.md`, Annotations).
 const PAUSED_UNTIL: &str = "vigie.dev/paused-until";
 
-/// The objects of a namespace or of all, sorted, or the one of that name.
+/// Reads the objects of a namespace or of all namespaces, sorted, or the one of that name.
 ///
 /// # Errors
-/// When the API server cannot be asked, or does not know the kind.
-pub(super) async fn read<V: View>(
+/// When the API server cannot be read, or does not know the kind.
+pub(super) async fn read<V: ListedKind>(
     client: &Client,
     namespace: Option<&str>,
     name: Option<&str>,
@@ -59,7 +59,7 @@ pub(super) fn text(json: &Value, pointer: &str) -> Option<String> {
     word(json.pointer(pointer))
 }
 
-/// A value that has a type of its own; one that this version does not know counts as not said.
+/// A value of a closed set; a value that this version does not know counts as missing.
 pub(super) fn word<T: std::str::FromStr>(value: Option<&Value>) -> Option<T> {
     value?.as_str()?.parse().ok()
 }
@@ -70,12 +70,12 @@ pub(super) fn condition<'a>(json: &'a Value, type_: &str, field: &str) -> Option
     conditions.iter().find(|condition| condition["type"] == type_)?.get(field)
 }
 
-/// How often vigie restarted the workload.
+/// The number of restarts of the workload by vigie.
 pub(super) fn restarts(json: &Value) -> i64 {
     json.pointer("/status/remediation/restarts").and_then(Value::as_i64).unwrap_or(0)
 }
 
-/// Paused by the spec, or by the annotation on the object; the one on the Namespace is not looked at from here.
+/// Whether the spec or the annotation of the object pauses it. The annotation of the Namespace is not read.
 pub(super) fn paused(object: &DynamicObject, now: Timestamp) -> bool {
     let spec = object.data.pointer("/spec/paused").filter(|paused| !paused.is_null());
     let by_spec = spec.is_some_and(|paused| word(paused.get("until")).is_none_or(|until: Timestamp| now < until));

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::kind::View;
+use super::kind::ListedKind;
 
 /// Spaces between columns, as kubectl.
 const GAP: usize = 3;
-/// What stands for nothing, so that every line has the same number of words.
+/// The text of an empty cell, so that every line has the same number of words.
 pub(super) const NOTHING: &str = "<none>";
 
 /// The table with its header. Times are shown as ages at `now`.
-pub(super) fn render<V: View>(views: &[V], with_namespace: bool, wide: bool, now: Timestamp) -> String {
+pub(super) fn render<V: ListedKind>(views: &[V], with_namespace: bool, wide: bool, now: Timestamp) -> String {
     let mut lines = vec![header::<V>(with_namespace, wide)];
     lines.extend(views.iter().map(|view| row(view, with_namespace, wide, now)));
     let mut widths = vec![0; lines[0].len()];
@@ -34,13 +34,13 @@ pub(super) fn render<V: View>(views: &[V], with_namespace: bool, wide: bool, now
     text
 }
 
-fn header<V: View>(with_namespace: bool, wide: bool) -> Vec<Cow<'static, str>> {
+fn header<V: ListedKind>(with_namespace: bool, wide: bool) -> Vec<Cow<'static, str>> {
     let names = with_namespace.then_some("NAMESPACE").into_iter().chain(["NAME"]);
     let wide = if wide { V::WIDE } else { &[] };
     names.chain(V::COLUMNS.iter().chain(wide).copied()).map(Cow::Borrowed).collect()
 }
 
-fn row<V: View>(view: &V, with_namespace: bool, wide: bool, now: Timestamp) -> Vec<Cow<'_, str>> {
+fn row<V: ListedKind>(view: &V, with_namespace: bool, wide: bool, now: Timestamp) -> Vec<Cow<'_, str>> {
     let (namespace, name) = view.key();
     let names = with_namespace.then_some(namespace).into_iter().chain([name]);
     let mut cells: Vec<Cow<str>> = names.map(Cow::Borrowed).collect();
@@ -51,8 +51,7 @@ fn row<V: View>(view: &V, with_namespace: bool, wide: bool, now: Timestamp) -> V
     cells
 }
 
-/// What somebody else said, as one word that is safe for a terminal: an agent chooses its version freely, escape
-/// sequences included.
+/// Untrusted text as one word that is safe for a terminal: an agent may report any version, escape sequences included.
 pub(super) fn said(text: Option<&str>) -> Cow<'_, str> {
     clean(text, |c| c.is_control() || c.is_whitespace())
 }
@@ -70,22 +69,22 @@ fn clean(text: Option<&str>, is_bad: fn(char) -> bool) -> Cow<'_, str> {
     }
 }
 
-/// How long ago it was, to the second while that matters.
+/// The time since then, to the second within the first hour.
 pub(super) fn exact(at: Option<Timestamp>, now: Timestamp) -> Cow<'static, str> {
     at.map_or("<never>".into(), |at| exact_age(seconds(at, now)).into())
 }
 
-/// How long ago it was, as kubectl writes it.
+/// The time since then, as kubectl writes it.
 pub(super) fn rough(at: Option<Timestamp>, now: Timestamp) -> Cow<'static, str> {
     at.map_or("<unknown>".into(), |at| human_age(seconds(at, now)).into())
 }
 
-/// Whole seconds from `at` to `now`; our clock may be behind the operator's, and nothing is younger than now.
+/// Whole seconds from `at` to `now`. The local clock may be behind the operator's; then it is 0.
 fn seconds(at: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.duration_since(at).as_secs()).unwrap_or(0)
 }
 
-/// An age to the second within the first hour, which is when it matters, and to two units later.
+/// An age to the second within the first hour, and to two units later.
 fn exact_age(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

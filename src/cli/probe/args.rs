@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
-use crate::cli::values;
+use crate::operator::flag_values as values;
 
 /// The flags of `vigie probe`.
 #[derive(Args, Debug, Clone)]

@@ -1,9 +1,9 @@
 //! `vigie probe`: one probe, phase by phase, and what the operator would conclude from it.
 
 pub mod args;
-mod look;
 mod options;
 mod report;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -29,15 +29,15 @@ pub(super) async fn probe(args: ProbeArgs) -> anyhow::Result<()> {
     if spec.actuator.as_ref().is_some_and(|actuator| actuator.port.is_none()) && !is_http {
         return Err(Usage("an actuator beside the target needs an http or https URL".to_owned()).into());
     }
-    let look = look::look(&args, spec, target, &secrets).await?;
-    if let Err(failure) = &look.outcome.result
+    let run = run::run(&args, spec, target, &secrets).await?;
+    if let Err(failure) = &run.outcome.result
         && failure.class == ErrorClass::Internal
     {
         anyhow::bail!("this could not be probed: {}", failure.message);
     }
     output::print(&match args.output {
-        Format::Text => report::text(&look),
-        Format::Json => format!("{}\n", serde_json::to_string_pretty(&report::json(&look))?),
+        Format::Text => report::text(&run),
+        Format::Json => format!("{}\n", serde_json::to_string_pretty(&report::json(&run))?),
     })?;
-    if look.passed() { Ok(()) } else { Err(Unwell.into()) }
+    if run.passed() { Ok(()) } else { Err(Unwell.into()) }
 }

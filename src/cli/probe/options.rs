@@ -1,4 +1,4 @@
-//! What is asked: the flags, and the file with the options of a spec.
+//! The options of a probe: the flags, and the file with the options of a spec.
 
 use std::io::Read;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::api::{ActuatorProbe, HeaderSpec, MetricsProbe, ProbeSpec};
 use crate::cli::Usage;
 use crate::monitor::request::RequestSecrets;
 
-/// The options of the probe, and what the files beside them hold.
+/// Reads the options of the probe, and the contents of the files that they name.
 ///
 /// # Errors
 /// [`Usage`] when the options make no sense or refer to Secrets; otherwise a file that cannot be read.
@@ -42,7 +42,7 @@ pub(super) fn read(args: &ProbeArgs) -> anyhow::Result<(ProbeSpec, RequestSecret
     Ok((spec, secrets))
 }
 
-/// A spec names Secrets, and there is no cluster here to read them from: what they hold has to be given in files.
+/// Fails when the spec names Secrets whose contents are not given in files: `vigie probe` reads no cluster.
 fn unresolved(spec: &ProbeSpec, secrets: &RequestSecrets) -> anyhow::Result<()> {
     let http = &spec.http;
     let tls = http.tls.as_ref();
@@ -93,7 +93,7 @@ fn resolved(args: &ProbeArgs) -> anyhow::Result<RequestSecrets> {
     Ok(secrets)
 }
 
-/// The headers that the flags give, those in files included.
+/// The headers of the flags, including those in files.
 fn headers(given: &[String]) -> anyhow::Result<Vec<HeaderSpec>> {
     let mut headers = Vec::new();
     for one in given {
@@ -128,7 +128,7 @@ fn text(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
 }
 
-/// The options in a file: those of `spec.probe`, or a MonitoredBackend that has them.
+/// The options in a file: those of `spec.probe`, or those of a MonitoredBackend.
 fn probe_spec(yaml: &str) -> anyhow::Result<ProbeSpec> {
     let wrong = |why: String| Usage(format!("--spec: {why}"));
     let document: Value = serde_saphyr::from_str(yaml).map_err(|error| wrong(format!("this is no YAML: {error}")))?;
@@ -147,12 +147,12 @@ fn probe_spec(yaml: &str) -> anyhow::Result<ProbeSpec> {
     serde_json::from_value(probe).map_err(|error| wrong(format!("spec.probe: {error}")).into())
 }
 
-/// The first field of `value` that `schema` does not know: one that is misspelt would be ignored otherwise.
+/// The first field of `value` that `schema` does not have. A misspelt field would be ignored otherwise.
 fn unknown(root: &Value, schema: &Value, value: &Value, path: &str) -> Option<String> {
     if let Some(defined) = schema.get("$ref").and_then(Value::as_str) {
         return unknown(root, root.pointer(defined.trim_start_matches('#'))?, value, path);
     }
-    // What may be left out is "this, or null".
+    // An optional field has the schema "this, or null".
     let options = schema.get("anyOf").and_then(Value::as_array);
     if let Some(schema) = options.and_then(|options| options.iter().find(|option| option.get("$ref").is_some())) {
         return unknown(root, schema, value, path);

@@ -1,21 +1,21 @@
-//! What `vigie probe` prints.
+//! The output of `vigie probe`.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::look::Look;
+use super::run::ProbeRun;
 use crate::api::{Alternative, Diagnosis, ErrorClass, Phase, RestartHelps};
 use crate::probe::actuator::{Health, Links, Reading};
 use crate::probe::{Failure, Outcome};
 
-/// For people: what was asked, each phase with its time and what it showed, the result, and what follows from it.
-pub(super) fn text(look: &Look) -> String {
-    let Look { url, request, spec: _, outcome, actuator, evidence: _, diagnosis, at: _ } = look;
+/// The text: the request, each phase with its time and result, the outcome, and the diagnosis.
+pub(super) fn text(run: &ProbeRun) -> String {
+    let ProbeRun { url, request, spec: _, outcome, actuator, evidence: _, diagnosis, at: _ } = run;
     let mut lines = vec![url.clone(), String::new()];
     for (phase, took) in outcome.spent.iter() {
-        let row = format!("  {:<10} {:>9}   {}", phase.as_str(), milliseconds(took), shown_by(phase, look));
+        let row = format!("  {:<10} {:>9}   {}", phase.as_str(), milliseconds(took), shown_by(phase, run));
         lines.push(row.trim_end().to_owned());
     }
     let whole = format!("  {:<10} {:>9}   of {} s", "in all", milliseconds(outcome.took), request.timeout.as_secs());
@@ -28,25 +28,25 @@ pub(super) fn text(look: &Look) -> String {
         ]);
         lines.extend(said_by_actuator(reading));
         if *counts {
-            lines.extend(result(look.health_failure().as_ref(), "healthy"));
+            lines.extend(result(run.health_failure().as_ref(), "healthy"));
         }
     }
     lines.push(String::new());
-    lines.extend(conclusion(look, diagnosis.as_ref()));
+    lines.extend(conclusion(run, diagnosis.as_ref()));
     lines.push(String::new());
     lines.join("\n")
 }
 
-/// What a phase brought, beside its time.
-fn shown_by(phase: Phase, look: &Look) -> String {
-    let Outcome { seen, result, .. } = &look.outcome;
+/// The result of a phase, beside its time.
+fn shown_by(phase: Phase, run: &ProbeRun) -> String {
+    let Outcome { seen, result, .. } = &run.outcome;
     let failed_here = result.as_ref().is_err_and(|failure| failure.phase == phase);
     let mut words = Vec::new();
     match phase {
         Phase::Connect if !failed_here => words.extend(seen.address.map(|address| format!("to {address}"))),
         Phase::TLS => {
-            words.extend(seen.certificate_expires.map(|expires| certificate(expires, look)));
-            if look.request.tls.insecure_skip_verify {
+            words.extend(seen.certificate_expires.map(|expires| certificate(expires, run)));
+            if run.request.tls.insecure_skip_verify {
                 words.push("any certificate is believed".to_owned());
             }
             if seen.client_certificate_wanted {
@@ -78,11 +78,11 @@ fn shown_by(phase: Phase, look: &Look) -> String {
     words.join(", ")
 }
 
-fn certificate(expires: Timestamp, look: &Look) -> String {
-    let left = expires.duration_since(look.at);
+fn certificate(expires: Timestamp, run: &ProbeRun) -> String {
+    let left = expires.duration_since(run.at);
     let when = expires.strftime("%Y-%m-%d %H:%M UTC");
     let days = left.as_hours() / 24;
-    let warned = i64::from(look.spec.http.warn_before_expiry_seconds());
+    let warned = i64::from(run.spec.http.warn_before_expiry_seconds());
     match (left.is_negative(), left.as_secs() < warned) {
         (true, _) => format!("the certificate expired on {when}"),
         (false, true) => format!("the certificate expires SOON, on {when} (in {days} days)"),
@@ -97,7 +97,7 @@ fn result(failure: Option<&Failure>, well: &str) -> Vec<String> {
     lines
 }
 
-/// What the pages of an actuator answered, one line each.
+/// The responses of the pages of an actuator, one line each.
 fn said_by_actuator(reading: &Reading) -> Vec<String> {
     let line = |page: &str, answered: Result<u16, ErrorClass>, said: String| {
         let answered = answered.map_or_else(|class| class.to_string(), |status| status.to_string());
@@ -121,7 +121,7 @@ fn said_by_actuator(reading: &Reading) -> Vec<String> {
     lines
 }
 
-/// The names of the links, with their paths where those are not what the names say.
+/// The names of the links, with their paths where these differ from the names.
 fn listed(reading: &Reading, links: &Links) -> String {
     let base = reading.base.trim_end_matches('/');
     let named = links.0.iter().filter(|(rel, _)| *rel != "self").map(|(rel, path)| {
@@ -135,14 +135,14 @@ fn listed(reading: &Reading, links: &Links) -> String {
     if named.is_empty() { "nothing but itself".to_owned() } else { named.join(", ") }
 }
 
-/// What the operator would make of it.
-fn conclusion(look: &Look, diagnosis: Option<&Diagnosis>) -> Vec<String> {
-    let threshold = look.spec.failure_threshold;
-    let after = match look.passed() || threshold < 2 {
+/// The diagnosis that the operator would make.
+fn conclusion(run: &ProbeRun, diagnosis: Option<&Diagnosis>) -> Vec<String> {
+    let threshold = run.spec.failure_threshold;
+    let after = match run.passed() || threshold < 2 {
         true => String::new(),
         false => format!(", after {threshold} such probes in a row"),
     };
-    let mut lines = vec![format!("The operator would say {}{after}", look.state())];
+    let mut lines = vec![format!("The operator would say {}{after}", run.state())];
     let Some(diagnosis) = diagnosis else { return lines };
     let Diagnosis { cause, confidence, since: _, message, advice, restart_helps, evidence: _, alternatives } =
         diagnosis;
@@ -157,13 +157,13 @@ fn conclusion(look: &Look, diagnosis: Option<&Diagnosis>) -> Vec<String> {
     for Alternative { cause, confidence, message } in alternatives {
         lines.push(format!("  or         {cause} ({confidence}): {message}"));
     }
-    if !look.passed() {
+    if !run.passed() {
         lines.extend([String::new(), MORE.to_owned()]);
     }
     lines
 }
 
-/// Where one probe ends.
+/// The limits of a single probe.
 const MORE: &str = "Of a MonitoredBackend the operator also sees the pods, Prometheus and what was before: \
     `vigie diagnose backend NAME`";
 
@@ -175,9 +175,9 @@ fn milliseconds(took: Duration) -> String {
     }
 }
 
-/// For machines. Times in milliseconds, with fractions.
-pub(super) fn json(look: &Look) -> Value {
-    let Look { url, request, spec: _, outcome, actuator, evidence, diagnosis, at } = look;
+/// The JSON. Times are in milliseconds, with fractions.
+pub(super) fn json(run: &ProbeRun) -> Value {
+    let ProbeRun { url, request, spec: _, outcome, actuator, evidence, diagnosis, at } = run;
     let Outcome { result, took, spent, seen } = outcome;
     let millis = |took: Duration| (took.as_secs_f64() * 1e6).round() / 1e3;
     let phases = spent.iter().map(|(phase, took)| json!({ "phase": phase, "milliseconds": millis(took) }));
@@ -188,7 +188,7 @@ pub(super) fn json(look: &Look) -> Value {
     json!({
         "url": url,
         "time": at,
-        "passed": look.passed(),
+        "passed": run.passed(),
         "failure": result.as_ref().err().map(failure),
         "milliseconds": millis(*took),
         "timeoutMilliseconds": millis(request.timeout),
@@ -201,9 +201,9 @@ pub(super) fn json(look: &Look) -> Value {
         "clientCertificateWanted": seen.client_certificate_wanted,
         "bodyBytes": seen.body_bytes,
         "page": page,
-        "health": actuator.as_ref().and(look.health_failure()).as_ref().map(failure),
+        "health": actuator.as_ref().and(run.health_failure()).as_ref().map(failure),
         "actuator": evidence.actuator.found(),
-        "state": look.state(),
+        "state": run.state(),
         "diagnosis": diagnosis,
     })
 }

@@ -3,7 +3,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::args::ProbeArgs;
-use super::look::{Look, look};
+use super::run::{ProbeRun, run};
 use super::{options, report};
 use crate::api::{BackendState, Cause, ErrorClass};
 use crate::cli::args::{Cli, Command};
@@ -37,15 +37,15 @@ async fn serve(answers: &'static [(&'static str, &'static str, &'static str)]) -
     port
 }
 
-async fn seen(url: &str, flags: &[&str]) -> Look {
+async fn seen(url: &str, flags: &[&str]) -> ProbeRun {
     let args = args(&[&[url], flags].concat());
     let (spec, secrets) = options::read(&args).unwrap();
     let target = target::of_url(&args.url).unwrap();
-    look(&args, spec, target, &secrets).await.unwrap()
+    run(&args, spec, target, &secrets).await.unwrap()
 }
 
 /// The report without its times.
-fn timeless(look: &Look) -> String {
+fn timeless(run: &ProbeRun) -> String {
     let is_time = |word: &str| word.parse::<f64>().is_ok() && word.contains('.') && word.matches('.').count() == 1;
     let line = |line: &str| {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
@@ -53,15 +53,15 @@ fn timeless(look: &Look) -> String {
         let words: Vec<&str> = words.iter().map(|word| if is_time(word) { "T" } else { *word }).collect();
         format!("{indent}{}\n", words.join(" "))
     };
-    report::text(look).lines().map(line).collect()
+    report::text(run).lines().map(line).collect()
 }
 
 #[tokio::test]
 async fn a_probe_that_passes_is_told_phase_by_phase() {
     let port = serve(&[("/metrics", "200 OK\r\nContent-Type: text/plain", "# TYPE a counter\na 1\nb 2\n")]).await;
     let url = format!("http://127.0.0.1:{port}/metrics");
-    let look = seen(&url, &["--metrics"]).await;
-    assert!(look.passed());
+    let run = seen(&url, &["--metrics"]).await;
+    assert!(run.passed());
     let expected = format!(
         "{url}
 
@@ -77,8 +77,8 @@ OK passed
 The operator would say Up
 "
     );
-    assert_eq!(timeless(&look), expected);
-    let json = report::json(&look);
+    assert_eq!(timeless(&run), expected);
+    let json = report::json(&run);
     assert_eq!((json["passed"].as_bool(), json["state"].as_str()), (Some(true), Some("Up")));
     assert_eq!(json["page"], serde_json::json!({ "samples": 2, "brokenAt": null, "missing": [] }));
     assert_eq!(json["phases"].as_array().unwrap().len(), 5);
@@ -92,10 +92,10 @@ async fn a_broken_page_is_told_with_its_line_and_what_to_do() {
         ("/actuator/health", "200 OK", r#"{"status":"UP"}"#),
     ])
     .await;
-    let look = seen(&format!("http://127.0.0.1:{port}/metrics"), &["--metrics"]).await;
-    assert!(!look.passed());
-    assert_eq!(look.diagnosis.as_ref().map(|diagnosis| diagnosis.cause), Some(Cause::MalformedMetrics));
-    let text = timeless(&look);
+    let run = seen(&format!("http://127.0.0.1:{port}/metrics"), &["--metrics"]).await;
+    assert!(!run.passed());
+    assert_eq!(run.diagnosis.as_ref().map(|diagnosis| diagnosis.cause), Some(Cause::MalformedMetrics));
+    let text = timeless(&run);
     for line in [
         "  Body T ms FAILED, 20 bytes, 1 sample\n",
         "FAILED Exposition in Body: the metrics page is broken in line 2, at byte 18: the value of the sample is no number\n",
@@ -110,7 +110,7 @@ async fn a_broken_page_is_told_with_its_line_and_what_to_do() {
     ] {
         assert!(text.contains(line), "{line}\nis not in\n{text}");
     }
-    let json = report::json(&look);
+    let json = report::json(&run);
     assert_eq!(json["failure"]["errorClass"], "Exposition");
     assert_eq!(json["page"]["brokenAt"], serde_json::json!({ "line": 2, "byte": 18 }));
     assert_eq!(json["diagnosis"]["cause"], "MalformedMetrics");
@@ -134,9 +134,9 @@ async fn an_actuator_that_is_asked_for_counts() {
         let args = args(&[&url, "--actuator"]);
         let (mut spec, secrets) = options::read(&args).unwrap();
         spec.actuator.as_mut().unwrap().base_path = Some(base.to_owned());
-        let look = look(&args, spec, target::of_url(&url).unwrap(), &secrets).await.unwrap();
-        assert_eq!((look.state(), look.passed()), (state, state == BackendState::Up), "{base}");
-        assert_eq!(look.diagnosis.as_ref().map(|diagnosis| diagnosis.cause), cause, "{base}");
+        let run = run(&args, spec, target::of_url(&url).unwrap(), &secrets).await.unwrap();
+        assert_eq!((run.state(), run.passed()), (state, state == BackendState::Up), "{base}");
+        assert_eq!(run.diagnosis.as_ref().map(|diagnosis| diagnosis.cause), cause, "{base}");
     }
 }
 
@@ -146,13 +146,13 @@ async fn a_refusal_is_no_firewall_and_a_denied_network_is_not_dialled() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let url = format!("http://{}/", socket.local_addr().unwrap());
-    let look = seen(&url, &[]).await;
-    assert_eq!(look.outcome.result.as_ref().unwrap_err().class, ErrorClass::Refused);
-    assert!(look.actuator.is_none());
-    assert!(!report::text(&look).to_lowercase().contains("firewall"));
-    let look = seen(&url, &["--deny-network", "127.0.0.0/8"]).await;
-    assert_eq!(look.outcome.result.as_ref().unwrap_err().class, ErrorClass::Denied);
-    assert_eq!(look.diagnosis.unwrap().cause, Cause::TargetDenied);
+    let run = seen(&url, &[]).await;
+    assert_eq!(run.outcome.result.as_ref().unwrap_err().class, ErrorClass::Refused);
+    assert!(run.actuator.is_none());
+    assert!(!report::text(&run).to_lowercase().contains("firewall"));
+    let run = seen(&url, &["--deny-network", "127.0.0.0/8"]).await;
+    assert_eq!(run.outcome.result.as_ref().unwrap_err().class, ErrorClass::Denied);
+    assert_eq!(run.diagnosis.unwrap().cause, Cause::TargetDenied);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::cli::values;
 use crate::cluster::ConnectionArgs;
+use crate::operator::flag_values as values;
 
 /// What to restart, and whether to wait for the outcome.
 #[derive(Args, Debug, Clone)]

@@ -1,48 +1,48 @@
-//! How far a request is, by what the object says. Pure. Read as plain JSON, so that any version of the object will do.
+//! The progress of a request, derived from the object. Pure. The object is read as plain JSON, so that any version of it
+//! can be used.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::api::{AttemptOutcome, Denial, REQUESTED, Reason};
 
-/// How long a request is honoured (remediation.md).
+/// The time within which the operator acts on a request (`docs/design/remediation.md`).
 const HONOURED_FOR: SignedDuration = SignedDuration::from_mins(10);
-/// A denial may have stood before the request was made: it counts when it still stands so long after.
-const STANDS_AFTER: SignedDuration = SignedDuration::from_secs(5);
+/// A denial may be older than the request: it counts when it is still there so long after the request.
+const DENIAL_COUNTS_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
-/// How an object is, for `--if-unhealthy`.
+/// The health of an object, for `--if-unhealthy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     Healthy(String),
     Unhealthy,
-    /// It is not known to be unhealthy: its state.
+    /// Not known to be unhealthy; with its state.
     Unknown(String),
 }
 
-/// How far a request is.
+/// The progress of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Not over; what there is to say of it, if anything.
-    Wait(Option<String>),
-    /// Over.
-    Over {
+pub(super) enum Progress {
+    /// Not over; with a line to print, if there is one.
+    Waiting(Option<String>),
+    Finished {
         /// Restarted and cured.
         is_cured: bool,
-        /// What came of it.
+        /// The outcome, as a sentence.
         text: String,
     },
 }
 
-impl Step {
+impl Progress {
     fn failed(text: String) -> Self {
-        Self::Over { is_cured: false, text }
+        Self::Finished { is_cured: false, text }
     }
 }
 
-/// What the state of `object` says of its health.
+/// The health that follows from the state of `object`.
 pub(super) fn health(object: &Value) -> Health {
     let state = text(object, "/status/state").unwrap_or("Pending");
-    // Degraded is a failing critical check of a connector, and a backend that still answers.
+    // A Degraded connector fails a critical check; a Degraded backend still answers.
     let is_connector = text(object, "/kind") == Some("Connector");
     match state {
         "Online" | "Up" => Health::Healthy(state.to_owned()),
@@ -52,7 +52,7 @@ pub(super) fn health(object: &Value) -> Health {
     }
 }
 
-/// What speaks against a request from the start, for the one who does not wait.
+/// The reason why a request will be denied, known before the operator sees it.
 pub(super) fn objection(object: &Value) -> Option<&'static str> {
     match text(object, "/spec/remediation/mode") {
         Some("Suggest") => {
@@ -65,50 +65,50 @@ pub(super) fn objection(object: &Value) -> Option<&'static str> {
     }
 }
 
-/// How far the request that was made at `asked` is at `now`.
-pub(super) fn step(object: &Value, asked: Timestamp, now: Timestamp) -> Step {
-    if let Some(over) = outcome(object, asked) {
+/// The progress at `now` of the request that was made at `requested_at`.
+pub(super) fn progress(object: &Value, requested_at: Timestamp, now: Timestamp) -> Progress {
+    if let Some(over) = outcome(object, requested_at) {
         return over;
     }
     if let Some(current) = object.pointer("/status/remediation/current").filter(|current| !current.is_null()) {
-        return Step::Wait(Some(under_way(current, is_honoured(object, asked))));
+        return Progress::Waiting(Some(under_way(current, is_honoured(object, requested_at))));
     }
     if object.pointer("/spec/remediation").is_none_or(Value::is_null) {
-        return Step::failed(format!("not restarted: {}", objection(object).unwrap_or_default()));
+        return Progress::failed(format!("not restarted: {}", objection(object).unwrap_or_default()));
     }
-    let waited = now.duration_since(asked);
+    let waited = now.duration_since(requested_at);
     if waited > HONOURED_FOR {
-        return Step::failed(match denial(object) {
+        return Progress::failed(match denial(object) {
             Some((reason, message)) => {
                 format!("not restarted: the request lapsed after 10 minutes; {reason}: {message}")
             }
             None => "not restarted: the request lapsed after 10 minutes; does the operator run?".to_owned(),
         });
     }
-    let Some((reason, message)) = denial(object) else { return Step::Wait(None) };
-    if waited < STANDS_AFTER {
-        return Step::Wait(None);
+    let Some((reason, message)) = denial(object) else { return Progress::Waiting(None) };
+    if waited < DENIAL_COUNTS_AFTER {
+        return Progress::Waiting(None);
     }
-    match remedy_for(reason) {
-        Stands::UntilSomebodyActs(what_to_do) => {
-            Step::failed(format!("not restarted: {reason}: {message}\nwhat to do: {what_to_do}"))
+    match duration_of(reason) {
+        DenialDuration::UntilChanged(what_to_do) => {
+            Progress::failed(format!("not restarted: {reason}: {message}\nwhat to do: {what_to_do}"))
         }
-        Stands::NotForRequests => Step::Wait(None),
-        Stands::ForAWhile => Step::Wait(Some(format!("denied for now: {reason}: {message}"))),
+        DenialDuration::NotForRequests => Progress::Waiting(None),
+        DenialDuration::Temporary => Progress::Waiting(Some(format!("denied for now: {reason}: {message}"))),
     }
 }
 
 /// The outcome of the attempt that the request led to.
-fn outcome(object: &Value, asked: Timestamp) -> Option<Step> {
+fn outcome(object: &Value, requested_at: Timestamp) -> Option<Progress> {
     let is_requested = |attempt: &&Value| text(attempt, "/cause") == Some(REQUESTED);
     let current = object.pointer("/status/remediation/current");
-    if !is_honoured(object, asked) || current.as_ref().is_some_and(is_requested) {
+    if !is_honoured(object, requested_at) || current.as_ref().is_some_and(is_requested) {
         return None;
     }
     let history = object.pointer("/status/remediation/history")?.as_array()?;
-    let is_later = |attempt: &&Value| time(attempt, "/startTime").is_some_and(|start| start >= asked);
-    // The newest is first, and the one that the request led to is the oldest of those that came after it; by a clock
-    // that is behind ours it seems to have come before.
+    let is_later = |attempt: &&Value| time(attempt, "/startTime").is_some_and(|start| start >= requested_at);
+    // The newest attempt is first. The attempt of the request is the oldest one after it; when the operator's clock is
+    // behind the local one, the attempt seems to have started before the request.
     let requested = || history.iter().filter(is_requested);
     let attempt = requested().rev().find(is_later).or_else(|| requested().next())?;
     let flag = |pointer: &str| attempt.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
@@ -118,18 +118,18 @@ fn outcome(object: &Value, asked: Timestamp) -> Option<Step> {
     let took =
         took.map_or_else(String::new, |(start, end)| format!(" after {} s", end.duration_since(start).as_secs()));
     let not = |is: bool, what: &str| if is { what.to_owned() } else { format!("not {what}") };
-    let mut said = format!("{outcome}{took}: {}, {}", not(restarted, "restarted"), not(cured, "cured"));
+    let mut summary = format!("{outcome}{took}: {}, {}", not(restarted, "restarted"), not(cured, "cured"));
     if let Some(message) = text(attempt, "/message").filter(|message| !message.is_empty()) {
-        said.push_str("; ");
-        said.push_str(&plain(message));
+        summary.push_str("; ");
+        summary.push_str(&plain(message));
     }
-    Some(Step::Over { is_cured: outcome == AttemptOutcome::Succeeded.as_str(), text: said })
+    Some(Progress::Finished { is_cured: outcome == AttemptOutcome::Succeeded.as_str(), text: summary })
 }
 
-/// Whether the operator has acted upon the request of `asked`, or on a later one in its place. Told by the request's own
-/// time, which is given back: the operator's clock is another one.
-fn is_honoured(object: &Value, asked: Timestamp) -> bool {
-    time(object, "/status/remediation/observedRestartRequest").is_some_and(|observed| observed >= asked)
+/// Whether the operator has acted on the request of `requested_at`, or on a later one. Compares the request's own time, which
+/// the operator copies to the status, because the two clocks may differ.
+fn is_honoured(object: &Value, requested_at: Timestamp) -> bool {
+    time(object, "/status/remediation/observedRestartRequest").is_some_and(|observed| observed >= requested_at)
 }
 
 /// The phase of the attempt that is under way.
@@ -149,23 +149,23 @@ fn under_way(current: &Value, is_honoured: bool) -> String {
     format!("{phase}: {doing}{whose}")
 }
 
-/// How long a denial stands.
-enum Stands {
-    /// It may pass by itself within the time of a request.
-    ForAWhile,
-    /// Somebody has to do this first.
-    UntilSomebodyActs(&'static str),
-    /// It does not hold requests back: it was given before.
+/// How long a denial lasts.
+enum DenialDuration {
+    /// It may end by itself while the request is valid.
+    Temporary,
+    /// It lasts until a person does this.
+    UntilChanged(&'static str),
+    /// It does not apply to requests; it was written before the request.
     NotForRequests,
 }
 
-fn remedy_for(reason: &str) -> Stands {
+fn duration_of(reason: &str) -> DenialDuration {
     if reason == Reason::NotYetSupported.as_str() {
-        return Stands::UntilSomebodyActs("run an operator that takes remedies");
+        return DenialDuration::UntilChanged("run an operator that takes remedies");
     }
-    let Ok(denial) = reason.parse::<Denial>() else { return Stands::ForAWhile };
+    let Ok(denial) = reason.parse::<Denial>() else { return DenialDuration::Temporary };
     use Denial::*;
-    Stands::UntilSomebodyActs(match denial {
+    DenialDuration::UntilChanged(match denial {
         RemediationOff => {
             "allow it by spec.remediation.mode: Restart and --remediation on; vigie itself and what lies in kube-* is \
              never restarted"
@@ -180,9 +180,9 @@ fn remedy_for(reason: &str) -> Stands {
         BreakerOpen => "vigie breaker show, and when you have seen what was wrong: vigie breaker reset",
         NotLongEnough | CoolingDown | RestartCannotHelp | AlreadyTried | PodsHealthy | GaveUp | NeverHealthy
         | SiteBrake => {
-            return Stands::NotForRequests;
+            return DenialDuration::NotForRequests;
         }
-        // LowConfidence also where the workload could not be read, which holds requests back, too.
+        // LowConfidence is also the denial when the workload could not be read, which applies to requests, too.
         RolloutInProgress
         | RecentlyRestartedByOthers
         | MassSilence
@@ -194,11 +194,11 @@ fn remedy_for(reason: &str) -> Stands {
         | WorkloadShared
         | TooManyInFlight
         | RateLimited
-        | DisruptionBudgetExhausted => return Stands::ForAWhile,
+        | DisruptionBudgetExhausted => return DenialDuration::Temporary,
     })
 }
 
-/// Reason and message of `Remediating`, while that says why nothing is done.
+/// Reason and message of the condition `Remediating`, when it holds a denial.
 fn denial(object: &Value) -> Option<(&str, String)> {
     let conditions = object.pointer("/status/conditions")?.as_array()?;
     let remediating = conditions.iter().find(|condition| text(condition, "/type") == Some("Remediating"))?;
@@ -214,7 +214,7 @@ fn time(of: &Value, pointer: &str) -> Option<Timestamp> {
     text(of, pointer)?.parse().ok()
 }
 
-/// One line without anything that a terminal would obey: an agent's words may be in it.
+/// One line without control characters: it may contain text of an agent.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

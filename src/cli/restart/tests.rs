@@ -32,8 +32,8 @@ fn attempt(cause: &str, start: &str, outcome: &str, cured: bool) -> Value {
         "endTime": "2026-01-31T12:00:42Z", "message": "" })
 }
 
-fn step(object: &Value, seconds: i64) -> Step {
-    progress::step(object, time(ASKED), after(seconds))
+fn step(object: &Value, seconds: i64) -> Progress {
+    progress::progress(object, time(ASKED), after(seconds))
 }
 
 #[test]
@@ -57,33 +57,36 @@ fn the_outcome_of_the_request_is_the_end_and_only_success_is_a_cure() {
         |history: Value| backend(json!({ "remediation": { "observedRestartRequest": ASKED, "history": history } }));
     let done = with(json!([attempt("Requested", "2026-01-31T12:00:01Z", "Succeeded", true)]));
     let text = "Succeeded after 41 s: restarted, cured".to_owned();
-    assert_eq!(step(&done, 50), Step::Over { is_cured: true, text });
+    assert_eq!(step(&done, 50), Progress::Finished { is_cured: true, text });
     let failed = with(json!([attempt("Requested", ASKED, "NotCured", false)]));
     let text = "NotCured after 42 s: restarted, not cured".to_owned();
-    assert_eq!(step(&failed, 50), Step::Over { is_cured: false, text });
+    assert_eq!(step(&failed, 50), Progress::Finished { is_cured: false, text });
     let slow_clock = with(json!([attempt("Requested", "2026-01-31T11:59:12Z", "Succeeded", true)]));
-    assert!(matches!(step(&slow_clock, 50), Step::Over { is_cured: true, .. }), "the operator's clock is behind");
+    assert!(
+        matches!(step(&slow_clock, 50), Progress::Finished { is_cured: true, .. }),
+        "the operator's clock is behind"
+    );
     let other = with(json!([attempt("ProcessDown", "2026-01-31T12:00:01Z", "Succeeded", true)]));
-    assert_eq!(step(&other, 50), Step::Wait(None));
+    assert_eq!(step(&other, 50), Progress::Waiting(None));
 }
 
 #[test]
 fn the_outcome_of_an_earlier_request_is_not_taken_for_ours() {
     let earlier = backend(json!({ "remediation": { "observedRestartRequest": "2026-01-31T11:50:00Z",
         "history": [attempt("Requested", "2026-01-31T12:00:30Z", "Succeeded", true)] } }));
-    assert_eq!(step(&earlier, 50), Step::Wait(None), "our clock may be behind, too");
+    assert_eq!(step(&earlier, 50), Progress::Waiting(None), "our clock may be behind, too");
     let under_way = backend(json!({ "remediation": { "observedRestartRequest": ASKED,
         "current": { "id": "a2", "cause": "Requested", "phase": "Verifying", "startTime": ASKED },
         "history": [attempt("Requested", "2026-01-31T11:00:00Z", "NotCured", false)] } }));
     assert!(
-        matches!(step(&under_way, 50), Step::Wait(Some(text)) if text.starts_with("Verifying: restarted; waiting"))
+        matches!(step(&under_way, 50), Progress::Waiting(Some(text)) if text.starts_with("Verifying: restarted; waiting"))
     );
 }
 
 #[test]
 fn phases_and_passing_denials_are_said_and_waited_for() {
     let said = |object: &Value| match step(object, 20) {
-        Step::Wait(said) => said.unwrap_or_default(),
+        Progress::Waiting(said) => said.unwrap_or_default(),
         over => panic!("{over:?}"),
     };
     let current =
@@ -106,27 +109,29 @@ fn a_denial_that_never_passes_ends_the_wait_and_says_what_to_do() {
         ("Paused", "spec.paused"),
         ("NotYetSupported", "run an operator"),
     ] {
-        let Step::Over { is_cured: false, text } = step(&denied(reason), 5) else { panic!("{reason}") };
+        let Progress::Finished { is_cured: false, text } = step(&denied(reason), 5) else { panic!("{reason}") };
         assert!(text.starts_with(&format!("not restarted: {reason}: the figures\nwhat to do: ")), "{text}");
         assert!(text.contains(what), "{text}");
-        assert_eq!(step(&denied(reason), 4), Step::Wait(None), "it may be of before the request");
+        assert_eq!(step(&denied(reason), 4), Progress::Waiting(None), "it may be of before the request");
     }
     let mut off = backend(json!({}));
     off["spec"] = json!({});
-    assert!(matches!(step(&off, 0), Step::Over { is_cured: false, text } if text.contains("has no remediation")));
+    assert!(
+        matches!(step(&off, 0), Progress::Finished { is_cured: false, text } if text.contains("has no remediation"))
+    );
 }
 
 #[test]
 fn a_request_lapses_after_ten_minutes_but_not_one_that_led_to_an_attempt() {
-    assert_eq!(step(&backend(json!({})), 600), Step::Wait(None));
-    let Step::Over { is_cured: false, text } = step(&denied("RateLimited"), 601) else { panic!("it lapsed") };
+    assert_eq!(step(&backend(json!({})), 600), Progress::Waiting(None));
+    let Progress::Finished { is_cured: false, text } = step(&denied("RateLimited"), 601) else { panic!("it lapsed") };
     assert_eq!(text, "not restarted: the request lapsed after 10 minutes; RateLimited: the figures");
     assert!(
-        matches!(step(&backend(json!({})), 601), Step::Over { text, .. } if text.contains("does the operator run?"))
+        matches!(step(&backend(json!({})), 601), Progress::Finished { text, .. } if text.contains("does the operator run?"))
     );
     let current = json!({ "id": "a1", "cause": "Requested", "phase": "Verifying", "startTime": ASKED });
     let under_way = backend(json!({ "remediation": { "current": current, "observedRestartRequest": ASKED } }));
-    assert!(matches!(step(&under_way, 601), Step::Wait(Some(_))));
+    assert!(matches!(step(&under_way, 601), Progress::Waiting(Some(_))));
 }
 
 #[test]
@@ -134,15 +139,15 @@ fn nothing_that_an_agent_said_is_obeyed_by_a_terminal() {
     let mut said = attempt("Requested", ASKED, "Refused", false);
     said["message"] = "no\u{1b}[31m unit\n".into();
     let object = backend(json!({ "remediation": { "observedRestartRequest": ASKED, "history": [said] } }));
-    let Step::Over { text, .. } = step(&object, 50) else { panic!("it is over") };
+    let Progress::Finished { text, .. } = step(&object, 50) else { panic!("it is over") };
     assert!(text.ends_with("; no [31m unit "), "{text:?}");
 }
 
-fn place(fake: &Fake) -> Place {
-    let asked = Asked::Backends;
-    Place {
-        objects: Api::namespaced_with(fake.client(), "shop", &asked.resource()),
-        asked,
+fn target(fake: &Fake) -> RestartTarget {
+    let kind = ResourceKind::Backends;
+    RestartTarget {
+        objects: Api::namespaced_with(fake.client(), "shop", &kind.resource()),
+        kind,
         called: "backend shop/orders".to_owned(),
         namespace: "shop".to_owned(),
         name: "orders".to_owned(),
@@ -153,12 +158,12 @@ fn place(fake: &Fake) -> Place {
 async fn asking_is_an_annotation_with_the_time_in_whole_seconds() {
     let fake = Fake::new();
     fake.put(PATH, backend(json!({})));
-    let asked = place(&fake).request(time("2026-01-31T12:00:00.75Z")).await.unwrap();
+    let asked = target(&fake).request(time("2026-01-31T12:00:00.75Z")).await.unwrap();
     assert_eq!(asked, time(ASKED));
     assert_eq!(fake.object(PATH).unwrap()["metadata"]["annotations"], json!({ "vigie.dev/restart-requested": ASKED }));
     assert_eq!(fake.take_log(), [format!("PATCH {PATH}?&fieldManager=vigie-cli")]);
     fake.set_mode(Mode::Refuses(403, "Forbidden"));
-    let error = place(&fake).request(asked).await.unwrap_err().to_string();
+    let error = target(&fake).request(asked).await.unwrap_err().to_string();
     assert!(error.starts_with("asking for a restart of the backend shop/orders: "), "{error}");
 }
 
@@ -167,8 +172,8 @@ async fn waiting_outlives_a_look_that_fails_and_ends_with_the_outcome() {
     let fake = Fake::new();
     fake.put(PATH, backend(json!({})));
     fake.set_mode(Mode::Refuses(503, "ServiceUnavailable"));
-    let (room, asked) = (place(&fake), Timestamp::from_second(Timestamp::now().as_second()).unwrap());
-    let waiting = tokio::spawn(async move { room.wait(asked, 900).await });
+    let (waiting_target, asked) = (target(&fake), Timestamp::from_second(Timestamp::now().as_second()).unwrap());
+    let waiting = tokio::spawn(async move { waiting_target.wait(asked, 900).await });
     while fake.take_log().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -178,7 +183,7 @@ async fn waiting_outlives_a_look_that_fails_and_ends_with_the_outcome() {
     fake.put(PATH, backend(status));
     assert!(waiting.await.unwrap().unwrap_err().is::<Unwell>());
     fake.put(PATH, Value::Null);
-    let error = place(&fake).wait(asked, 900).await.unwrap_err().to_string();
+    let error = target(&fake).wait(asked, 900).await.unwrap_err().to_string();
     assert_eq!(error, "the backend shop/orders was deleted meanwhile");
 }
 
@@ -186,13 +191,13 @@ async fn waiting_outlives_a_look_that_fails_and_ends_with_the_outcome() {
 async fn waiting_ends_when_its_time_is_over() {
     let fake = Fake::new();
     fake.put(PATH, backend(json!({})));
-    assert!(place(&fake).wait(Timestamp::now(), 3).await.unwrap_err().is::<Unwell>());
+    assert!(target(&fake).wait(Timestamp::now(), 3).await.unwrap_err().is::<Unwell>());
 }
 
 #[tokio::test]
 async fn who_does_not_wait_is_told_what_speaks_against_it() {
-    let place = place(&Fake::new());
-    let text = place.asked_text(&backend(json!({})), time(ASKED), false);
+    let target = target(&Fake::new());
+    let text = target.request_text(&backend(json!({})), time(ASKED), false);
     let expected = "\
 asked for a restart of backend shop/orders at 2026-01-31T12:00:00Z
 it is honoured within 10 minutes, unless something forbids it
@@ -201,6 +206,6 @@ see what came of it in status.remediation: kubectl get monitoredbackends orders 
     assert_eq!(text, expected);
     let mut suggest = backend(json!({}));
     suggest["spec"]["remediation"]["mode"] = "Suggest".into();
-    assert!(place.asked_text(&suggest, time(ASKED), false).contains("it will be denied: its spec.remediation.mode"));
-    assert_eq!(place.asked_text(&suggest, time(ASKED), true).lines().count(), 1);
+    assert!(target.request_text(&suggest, time(ASKED), false).contains("it will be denied: its spec.remediation.mode"));
+    assert_eq!(target.request_text(&suggest, time(ASKED), true).lines().count(), 1);
 }

@@ -1,4 +1,4 @@
-//! `vigie token show|rotate|revoke`: with the rights of whoever asks, by the API server alone.
+//! `vigie token show|rotate|revoke`: uses the API server alone, with the rights of the user.
 
 mod source;
 #[cfg(test)]
@@ -20,43 +20,43 @@ use super::{FIELD_MANAGER, output};
 use crate::cluster::{PersonalClient, ask, connect_person};
 pub(super) use source::Source;
 
-/// Asks the operator to end every token (api.md, Annotations).
+/// The annotation that requests the end of every token (`docs/design/api.md`, Annotations).
 const REVOKE_REQUESTED: &str = "vigie.dev/revoke-requested";
-/// How often a rotation is tried against other writers of the same object before giving up.
+/// The attempts of a rotation when other writers change the same object.
 const ATTEMPTS: usize = 5;
-/// How often `--wait` looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The interval of `--wait`.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prints the token of a connector, and nothing else, on stdout.
 ///
 /// # Errors
-/// When there is none, or the caller may not read it.
+/// When there is none, or the user may not read it.
 pub(super) async fn show(args: TokenArgs) -> anyhow::Result<()> {
-    let place = Place::of(&args).await?;
-    let token = place.token().await?;
+    let target = TokenTarget::of(&args).await?;
+    let token = target.token().await?;
     output::print(&format!("{token}\n"))
 }
 
-/// Asks for a new token and says what happens next.
+/// Requests a new token and prints the next steps.
 ///
 /// # Errors
-/// When the connector has no token of ours, or cannot be changed.
+/// When the connector has no token from vigie, or cannot be changed.
 pub(super) async fn rotate(args: TokenChange) -> anyhow::Result<()> {
-    let place = Place::of(&args.token).await?;
-    let (generation, grace) = place.rotate().await?;
-    output::print(&rotation_text(&place, generation, grace))?;
+    let target = TokenTarget::of(&args.token).await?;
+    let (generation, grace) = target.rotate().await?;
+    output::print(&rotation_text(&target, generation, grace))?;
     if !args.wait {
         return Ok(());
     }
     let done = |object: &Value| source::observed_rotation(object) >= generation;
-    let object = place.wait(args.timeout, done).await?;
+    let object = target.wait(args.timeout, done).await?;
     let until = object.pointer("/status/token/graceUntil").and_then(Value::as_str);
     let until = until.map_or_else(String::new, |until| format!("; the old one works until {until} at most"));
     output::print(&format!("the new token is there{until}\n"))
 }
 
-fn rotation_text(place: &Place, generation: i64, grace: i64) -> String {
-    let Place { namespace, name, .. } = place;
+fn rotation_text(target: &TokenTarget, generation: i64, grace: i64) -> String {
+    let TokenTarget { namespace, name, .. } = target;
     let old = match grace {
         0 => "ends as soon as the new one is made".to_owned(),
         seconds => format!("works until the new one is first used, {seconds} s at most"),
@@ -68,38 +68,38 @@ fn rotation_text(place: &Place, generation: i64, grace: i64) -> String {
     )
 }
 
-/// Asks for the end of every token and a new one.
+/// Requests the end of every token, and a new one.
 ///
 /// # Errors
-/// When it is not confirmed, the connector has no token of ours, or cannot be changed.
+/// When it is not confirmed, the connector has no token from vigie, or cannot be changed.
 pub(super) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
-    let place = Place::of(&args.change.token).await?;
-    let before = place.issued().await?;
+    let target = TokenTarget::of(&args.change.token).await?;
+    let before = target.issued().await?;
     if !args.yes {
         let stdin = std::io::stdin();
         if !stdin.is_terminal() {
             bail!("nothing was revoked: this cannot be undone, so without a terminal --yes is needed");
         }
-        if !confirmed(&place, &mut stdin.lock(), &mut std::io::stderr())? {
+        if !confirmed(&target, &mut stdin.lock(), &mut std::io::stderr())? {
             bail!("nothing was revoked");
         }
     }
-    place.revoke(Timestamp::now()).await?;
-    let Place { namespace, name, .. } = &place;
+    target.revoke(Timestamp::now()).await?;
+    let TokenTarget { namespace, name, .. } = &target;
     output::print(&format!(
         "every token of {namespace}/{name} is being ended; until it has the new one it gets 401\n\
          once it is made, get the new one with: vigie token show {name} -n {namespace}\n"
     ))?;
     if args.change.wait {
         let before = source::delivered(&before);
-        place.wait(args.change.timeout, |object| source::delivered(object) > before).await?;
+        target.wait(args.change.timeout, |object| source::delivered(object) > before).await?;
         output::print("the new token is there\n")?;
     }
     Ok(())
 }
 
-fn confirmed(place: &Place, from: &mut impl BufRead, to: &mut impl Write) -> std::io::Result<bool> {
-    let Place { namespace, name, .. } = place;
+fn confirmed(target: &TokenTarget, from: &mut impl BufRead, to: &mut impl Write) -> std::io::Result<bool> {
+    let TokenTarget { namespace, name, .. } = target;
     write!(to, "End every token of {namespace}/{name} now? It is cut off until it has the new one. [y/N] ")?;
     to.flush()?;
     let mut answer = String::new();
@@ -107,15 +107,15 @@ fn confirmed(place: &Place, from: &mut impl BufRead, to: &mut impl Write) -> std
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
-/// One connector in a cluster.
-struct Place {
+/// The connector whose token is read or changed.
+struct TokenTarget {
     client: Client,
     connectors: Api<DynamicObject>,
     namespace: String,
     name: String,
 }
 
-impl Place {
+impl TokenTarget {
     async fn of(args: &TokenArgs) -> anyhow::Result<Self> {
         let PersonalClient { client, default_namespace, .. } = connect_person(&args.connection).await?;
         let namespace = args.namespace.clone().unwrap_or(default_namespace);
@@ -133,7 +133,7 @@ impl Place {
         found.with_context(|| format!("there is no connector {:?} in namespace {:?}", self.name, self.namespace))
     }
 
-    /// The connector, if its tokens are made by vigie.
+    /// Reads the connector; fails unless vigie makes its tokens.
     async fn issued(&self) -> anyhow::Result<Value> {
         let object = self.read().await?;
         match Source::of(&object.data, &self.name) {
@@ -149,22 +149,22 @@ impl Place {
             other => bail!("{}/{} has no token of vigie's: {other}", self.namespace, self.name),
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let place = format!("{}/{secret_name}", self.namespace);
-        let secret = ask(&format!("reading the Secret {place}"), secrets.get_opt(&secret_name)).await?;
+        let path = format!("{}/{secret_name}", self.namespace);
+        let secret = ask(&format!("reading the Secret {path}"), secrets.get_opt(&secret_name)).await?;
         let secret = secret.with_context(|| {
-            format!("the Secret {place} does not exist: vigie makes it soon after the connector, if it runs")
+            format!("the Secret {path} does not exist: vigie makes it soon after the connector, if it runs")
         })?;
         let owner = object.uid();
         if !secret.owner_references().iter().any(|reference| Some(&reference.uid) == owner.as_ref()) {
-            bail!("the Secret {place} does not belong to this connector: see its condition Provisioned");
+            bail!("the Secret {path} does not belong to this connector: see its condition Provisioned");
         }
         let token = secret.data.unwrap_or_default().remove("token");
         let token = token.and_then(|bytes| String::from_utf8(bytes.0).ok());
-        token.filter(|token| !token.is_empty()).with_context(|| format!("the Secret {place} holds no token"))
+        token.filter(|token| !token.is_empty()).with_context(|| format!("the Secret {path} holds no token"))
     }
 
-    /// Raises the generation, and returns it with the seconds of grace. When somebody else raises it meanwhile,
-    /// theirs is the rotation that was asked for: a second one would replace a token that nobody has seen yet.
+    /// Raises the generation, and returns it with the grace in seconds. When another client raises it meanwhile, that
+    /// rotation counts as the requested one: a second one would replace a token that was not used yet.
     async fn rotate(&self) -> anyhow::Result<(i64, i64)> {
         let mut first = None;
         for _ in 0..ATTEMPTS {
@@ -189,7 +189,7 @@ impl Place {
         bail!("{}/{} was changed by others {ATTEMPTS} times meanwhile: nothing was rotated", self.namespace, self.name)
     }
 
-    /// Puts the request where the operator sees it; the last one counts, so nobody's change is in the way.
+    /// Writes the annotation of the request. The last request counts, so a concurrent change is no conflict.
     async fn revoke(&self, now: Timestamp) -> anyhow::Result<()> {
         let patch = json!({"metadata": {"annotations": {REVOKE_REQUESTED: now.to_string()}}});
         match self.patch(&patch).await? {
@@ -212,16 +212,16 @@ impl Place {
     }
 
     async fn wait(&self, seconds: u32, done: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
-        let look = async {
+        let poll = async {
             loop {
                 let object = self.read().await?.data;
                 if done(&object) {
                     return anyhow::Ok(object);
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        match tokio::time::timeout(Duration::from_secs(seconds.into()), look).await {
+        match tokio::time::timeout(Duration::from_secs(seconds.into()), poll).await {
             Ok(found) => found,
             Err(_) => bail!("it is asked for, and the operator has not done it within {seconds} s: does it run?"),
         }

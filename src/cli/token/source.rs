@@ -1,4 +1,4 @@
-//! What a connector says of its tokens. Read as plain JSON, so that any version of the object will do.
+//! The token fields of a connector, read as plain JSON, so that any version of the object can be used.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use serde_json::Value;
 
 use crate::api::TokenSpec;
 
-/// Where the token of a connector comes from.
+/// The source of a connector's token.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::cli) enum Source {
-    /// vigie makes it and delivers it in this Secret.
+    /// vigie makes the token and writes it to this Secret.
     Issued { secret_name: String },
-    /// A person brings it in this Secret.
+    /// The user provides the token in this Secret.
     Brought { secret_name: String, key: String },
-    /// There is none: it renews a Lease, with the cluster's own credentials.
+    /// No token: the connector renews a Lease, with credentials of the cluster.
     Lease,
 }
 
 impl Source {
-    /// What the spec asks for, in the Secret that the status names, or else the one that the spec would.
+    /// The source by the spec. The Secret is that of the status, or else the one that the spec leads to.
     pub(in crate::cli) fn of(connector: &Value, name: &str) -> Self {
         let text = |pointer: &str| connector.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         if text("/spec/heartbeat/source").as_deref() == Some("Lease") {
@@ -44,25 +44,25 @@ impl fmt::Display for Source {
     }
 }
 
-/// The rotation that the spec asks for.
+/// The generation of the rotation in the spec.
 pub(super) fn rotation(connector: &Value) -> i64 {
     connector.pointer("/spec/token/rotationGeneration").and_then(Value::as_i64).unwrap_or(0)
 }
 
-/// The rotation that the operator has carried out.
+/// The generation of the last rotation that the operator completed.
 pub(super) fn observed_rotation(connector: &Value) -> i64 {
     connector.pointer("/status/token/observedRotationGeneration").and_then(Value::as_i64).unwrap_or(0)
 }
 
-/// How many tokens have been delivered.
+/// The number of tokens that were delivered.
 pub(super) fn delivered(connector: &Value) -> i64 {
     connector.pointer("/status/token/generation").and_then(Value::as_i64).unwrap_or(0)
 }
 
-/// How long the old token lives beside the new one.
+/// The seconds for which the old token is valid beside the new one.
 pub(super) fn grace_seconds(connector: &Value) -> i64 {
-    let said = connector.pointer("/spec/token/graceSeconds").and_then(Value::as_i64);
-    said.unwrap_or_else(|| TokenSpec::default().grace_seconds)
+    let given = connector.pointer("/spec/token/graceSeconds").and_then(Value::as_i64);
+    given.unwrap_or_else(|| TokenSpec::default().grace_seconds)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use super::*;
 
 type Server = mock::Handle<Request<Body>, Response<Body>>;
 
-fn place() -> (Place, Server) {
+fn target() -> (TokenTarget, Server) {
     let (service, server) = mock::pair();
-    (Place::new(Client::new(service, "default"), "gw".to_owned(), "edge-1".to_owned()), server)
+    (TokenTarget::new(Client::new(service, "default"), "gw".to_owned(), "edge-1".to_owned()), server)
 }
 
 fn connector(version: &str, rotation: i64) -> Value {
@@ -37,8 +37,8 @@ fn conflict() -> Value {
 
 #[tokio::test]
 async fn rotating_raises_the_generation_of_the_version_that_was_read() {
-    let (place, mut server) = place();
-    let asked = tokio::spawn(async move { place.rotate().await });
+    let (target, mut server) = target();
+    let asked = tokio::spawn(async move { target.rotate().await });
     answer(&mut server, StatusCode::OK, &connector("7", 3)).await;
     let (method, path, patch) = answer(&mut server, StatusCode::OK, &connector("8", 4)).await;
     assert_eq!((method, path.as_str()), (Method::PATCH, "/apis/vigie.dev/v1alpha1/namespaces/gw/connectors/edge-1"));
@@ -48,8 +48,8 @@ async fn rotating_raises_the_generation_of_the_version_that_was_read() {
 
 #[tokio::test]
 async fn a_conflict_with_another_change_is_tried_again() {
-    let (place, mut server) = place();
-    let asked = tokio::spawn(async move { place.rotate().await });
+    let (target, mut server) = target();
+    let asked = tokio::spawn(async move { target.rotate().await });
     answer(&mut server, StatusCode::OK, &connector("7", 0)).await;
     answer(&mut server, StatusCode::CONFLICT, &conflict()).await;
     answer(&mut server, StatusCode::OK, &connector("9", 0)).await;
@@ -60,8 +60,8 @@ async fn a_conflict_with_another_change_is_tried_again() {
 
 #[tokio::test]
 async fn of_two_concurrent_rotations_one_is_made() {
-    let (place, mut server) = place();
-    let asked = tokio::spawn(async move { place.rotate().await });
+    let (target, mut server) = target();
+    let asked = tokio::spawn(async move { target.rotate().await });
     answer(&mut server, StatusCode::OK, &connector("7", 0)).await;
     answer(&mut server, StatusCode::CONFLICT, &conflict()).await;
     answer(&mut server, StatusCode::OK, &connector("9", 1)).await;
@@ -79,8 +79,8 @@ fn secret(owner: &str) -> Value {
 
 #[tokio::test]
 async fn the_token_is_read_from_the_connectors_own_secret() {
-    let (place, mut server) = place();
-    let asked = tokio::spawn(async move { place.token().await });
+    let (target, mut server) = target();
+    let asked = tokio::spawn(async move { target.token().await });
     answer(&mut server, StatusCode::OK, &connector("7", 0)).await;
     let (_, path, _) = answer(&mut server, StatusCode::OK, &secret("u-1")).await;
     assert_eq!(path, "/api/v1/namespaces/gw/secrets/edge-1-connector-token");
@@ -89,8 +89,8 @@ async fn the_token_is_read_from_the_connectors_own_secret() {
 
 #[tokio::test]
 async fn a_secret_of_somebody_else_is_not_shown() {
-    let (place, mut server) = place();
-    let asked = tokio::spawn(async move { place.token().await });
+    let (target, mut server) = target();
+    let asked = tokio::spawn(async move { target.token().await });
     answer(&mut server, StatusCode::OK, &connector("7", 0)).await;
     answer(&mut server, StatusCode::OK, &secret("u-0")).await;
     let error = asked.await.unwrap().unwrap_err().to_string();
@@ -100,13 +100,13 @@ async fn a_secret_of_somebody_else_is_not_shown() {
 #[tokio::test]
 async fn a_missing_connector_and_a_missing_secret_are_told_apart() {
     let missing = json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "x"});
-    let (here, mut server) = place();
+    let (here, mut server) = target();
     let asked = tokio::spawn(async move { here.token().await });
     answer(&mut server, StatusCode::NOT_FOUND, &missing).await;
     let error = asked.await.unwrap().unwrap_err().to_string();
     assert_eq!(error, "there is no connector \"edge-1\" in namespace \"gw\"");
 
-    let (here, mut server) = place();
+    let (here, mut server) = target();
     let asked = tokio::spawn(async move { here.token().await });
     answer(&mut server, StatusCode::OK, &connector("7", 0)).await;
     answer(&mut server, StatusCode::NOT_FOUND, &missing).await;
@@ -116,8 +116,8 @@ async fn a_missing_connector_and_a_missing_secret_are_told_apart() {
 
 #[tokio::test]
 async fn a_connector_with_a_lease_is_not_rotated() {
-    let (place, mut server) = place();
-    let asked = tokio::spawn(async move { place.rotate().await });
+    let (target, mut server) = target();
+    let asked = tokio::spawn(async move { target.rotate().await });
     let mut object = connector("7", 0);
     object["spec"] = json!({"heartbeat": {"source": "Lease", "leaseName": "l"}});
     answer(&mut server, StatusCode::OK, &object).await;
@@ -128,18 +128,18 @@ async fn a_connector_with_a_lease_is_not_rotated() {
 
 #[tokio::test]
 async fn revoking_needs_a_clear_yes() {
-    let (place, _server) = place();
+    let (target, _server) = target();
     for (answer, meant) in [("y\n", true), ("YES\n", true), ("\n", false), ("no\n", false), ("", false)] {
         let mut asked = Vec::new();
-        assert_eq!(confirmed(&place, &mut answer.as_bytes(), &mut asked).unwrap(), meant, "{answer:?}");
+        assert_eq!(confirmed(&target, &mut answer.as_bytes(), &mut asked).unwrap(), meant, "{answer:?}");
         assert!(String::from_utf8(asked).unwrap().starts_with("End every token of gw/edge-1 now?"));
     }
 }
 
 #[tokio::test]
 async fn revoking_is_an_annotation_with_the_time() {
-    let (place, mut server) = place();
-    let asked = tokio::spawn(async move { place.revoke("2026-11-22T12:00:00Z".parse().unwrap()).await });
+    let (target, mut server) = target();
+    let asked = tokio::spawn(async move { target.revoke("2026-11-22T12:00:00Z".parse().unwrap()).await });
     let (_, _, patch) = answer(&mut server, StatusCode::OK, &connector("8", 0)).await;
     let annotations = json!({"vigie.dev/revoke-requested": "2026-11-22T12:00:00Z"});
     assert_eq!(patch, json!({"metadata": {"annotations": annotations}}));
@@ -148,12 +148,12 @@ async fn revoking_is_an_annotation_with_the_time() {
 
 #[tokio::test]
 async fn what_happens_next_is_said() {
-    let (place, _server) = place();
+    let (target, _server) = target();
     let expected = "\
 rotation 4 of gw/edge-1 is asked for
 the old token works until the new one is first used, 60 s at most
 once it is made, get the new one with: vigie token show edge-1 -n gw
 ";
-    assert_eq!(rotation_text(&place, 4, 60), expected);
-    assert!(rotation_text(&place, 4, 0).contains("the old token ends as soon as the new one is made"));
+    assert_eq!(rotation_text(&target, 4, 60), expected);
+    assert!(rotation_text(&target, 4, 0).contains("the old token ends as soon as the new one is made"));
 }

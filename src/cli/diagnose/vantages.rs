@@ -1,4 +1,4 @@
-//! From where was it seen, and which of two views is evidence: what this very call saw, or what the operator wrote last.
+//! The vantages of a diagnosis: own probes, and those that the operator wrote last. Selects which of the two counts.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ use crate::api::{ErrorClass, MonitoredBackendStatus, VantageStatus};
 use crate::diagnosis::evidence::Vantage;
 use crate::probe::Target;
 
-/// The age up to which what the operator saw speaks for now, at least.
+/// The age up to which a vantage of the operator counts as current, at least.
 const FRESH: SignedDuration = SignedDuration::from_mins(2);
 
-/// Failures that are about an answer: something came from the far side.
+/// Failures of a response: the target sent something.
 const ANSWERED: [ErrorClass; 10] = [
     ErrorClass::NotHTTP,
     ErrorClass::HTTPStatus,
@@ -26,29 +26,28 @@ const ANSWERED: [ErrorClass; 10] = [
     ErrorClass::GRPCStatus,
 ];
 
-/// One view of one place.
+/// One vantage, with its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct View {
-    /// Whose: `here`, or `operator`.
+pub(super) struct VantageView {
+    /// `here` or `operator`.
     pub(super) from: &'static str,
-    /// What was seen.
     pub(super) vantage: Vantage,
-    /// It counts: the diagnosis is made from it.
+    /// Whether the diagnosis uses it.
     pub(super) counts: bool,
 }
 
-/// Where we look from.
+/// The position of this process in the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Standpoint {
-    /// We run in the cluster ourselves: pods and Services are as near as to the operator.
+pub(super) struct NetworkPosition {
+    /// Whether this process runs in a pod of the cluster: it reaches pods and Services as the operator does.
     pub(super) in_cluster: bool,
-    /// Networks of the cluster that a person says are reached from here, by a VPN for example.
+    /// Networks of the cluster that are reachable from here by the flags, through a VPN for example.
     pub(super) reached: Vec<IpNet>,
 }
 
-impl Standpoint {
-    /// Whether a target is dialled from here. Outside the cluster the address of a Service or a pod means something
-    /// else, or nothing: what answers there would be taken for the backend, and be sent its credentials.
+impl NetworkPosition {
+    /// Whether a target is dialled from here. Outside the cluster the address of a Service or a pod belongs to another host,
+    /// or to none: that host would be taken for the backend, and receive its credentials.
     pub(super) fn dials(&self, target: &Target) -> bool {
         match &target.address {
             Some(address) => self.reaches(*address),
@@ -56,16 +55,16 @@ impl Standpoint {
         }
     }
 
-    /// Whether an address of the cluster's own is dialled from here.
+    /// Whether an address of the cluster's networks is dialled from here.
     pub(super) fn reaches(&self, address: IpAddr) -> bool {
         self.in_cluster || self.reached.iter().any(|network| network.contains(&address))
     }
 }
 
-/// What the operator saw last, as far as it is recent.
+/// The recent vantages of the operator.
 pub(super) fn of_operator(status: &MonitoredBackendStatus, interval_seconds: i64, now: Timestamp) -> Vec<Vantage> {
     let fresh = FRESH.max(SignedDuration::from_secs(3 * interval_seconds));
-    // The last round's time stands for all of its probes.
+    // The time of the last round is the time of all of its probes.
     let last = status.last_probe_time.as_ref().map(|time| time.0);
     let seen = |of: &VantageStatus| {
         let at = of.time.as_ref().map(|time| time.0).max(last.filter(|_| !of.name.starts_with("pod/")))?;
@@ -89,7 +88,7 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
         http_status: status_in(&of.message),
         redirects_to_login: false,
         not_serving: false,
-        // Whatever came from there is not written in the status; a pass, or what was wrong with an answer, shows it.
+        // The status does not contain the response; a pass, or a failure of the response, shows that there was one.
         any_byte: of.ok || of.error_class.is_some_and(|class| ANSWERED.contains(&class)),
         certificate_expires: None,
         missing_metrics: Vec::new(),
@@ -98,42 +97,42 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
     }
 }
 
-/// The status that our own words about an answer name: "the status is 404, expected …".
+/// The HTTP status in the operator's message: "the status is 404, expected …".
 fn status_in(message: &str) -> Option<u16> {
     let (_, after) = message.split_once("the status is ")?;
     after.get(..3)?.parse().ok()
 }
 
-/// Both views of each place, each marked by whether it counts.
-pub(super) fn views(own: Vec<Vantage>, operator: Vec<Vantage>, standpoint: &Standpoint) -> Vec<View> {
-    let mut views: Vec<View> = Vec::new();
+/// Both views of each vantage, each marked by whether it counts.
+pub(super) fn views(own: Vec<Vantage>, operator: Vec<Vantage>, position: &NetworkPosition) -> Vec<VantageView> {
+    let mut views: Vec<VantageView> = Vec::new();
     let mut rest = operator;
     for own in own {
         let theirs = rest.iter().position(|vantage| vantage.name == own.name).map(|at| rest.remove(at));
-        let own_counts = counts(&own, theirs.as_ref(), standpoint);
+        let own_counts = counts(&own, theirs.as_ref(), position);
         let theirs_count = theirs.is_some() && !own_counts;
-        views.push(View { from: "here", vantage: own, counts: own_counts });
-        views.extend(theirs.map(|vantage| View { from: "operator", vantage, counts: theirs_count }));
+        views.push(VantageView { from: "here", vantage: own, counts: own_counts });
+        views.extend(theirs.map(|vantage| VantageView { from: "operator", vantage, counts: theirs_count }));
     }
-    views.extend(rest.into_iter().map(|vantage| View { from: "operator", vantage, counts: true }));
+    views.extend(rest.into_iter().map(|vantage| VantageView { from: "operator", vantage, counts: true }));
     views
 }
 
-/// Whether our own view of a place counts, beside the operator's.
-fn counts(own: &Vantage, theirs: Option<&Vantage>, standpoint: &Standpoint) -> bool {
-    // In the cluster we are as near as the operator, and later.
-    if standpoint.in_cluster {
+/// Whether the own view of a vantage counts, beside the operator's.
+fn counts(own: &Vantage, theirs: Option<&Vantage>, position: &NetworkPosition) -> bool {
+    // In the cluster the own view is as close as the operator's, and newer.
+    if position.in_cluster {
         return true;
     }
     match theirs {
         None => true,
         Some(theirs) if theirs.ok => reached(own) && !own.ok,
-        // Both fail: whoever heard something from the far side knows more.
+        // Both fail: the one that received a response has more information.
         Some(_) => !own.ok && reached(own),
     }
 }
 
-/// The far side itself answered, in one way or another.
+/// Whether the target itself sent anything.
 fn reached(vantage: &Vantage) -> bool {
     vantage.ok || vantage.any_byte
 }

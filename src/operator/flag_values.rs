@@ -1,15 +1,15 @@
-//! Readers of single values. A wrong one is answered by a sentence that says what would have been right.
+//! Parsers of single flag values. The error of each says which value would be accepted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::Uri;
 use ipnet::IpNet;
 
-pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn socket(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an IP address and a port are needed, such as 0.0.0.0:8080 or [::]:8080".to_owned())
 }
 
-pub(super) fn namespace(text: &str) -> Result<String, String> {
+pub(crate) fn namespace(text: &str) -> Result<String, String> {
     if crate::api::is_dns_label(text) {
         Ok(text.to_owned())
     } else {
@@ -18,7 +18,7 @@ pub(super) fn namespace(text: &str) -> Result<String, String> {
 }
 
 /// The name of an object: labels with dots between them (RFC 1123), at most 253 characters.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(crate) fn name(text: &str) -> Result<String, String> {
     if text.len() <= 253 && text.split('.').all(crate::api::is_dns_label) {
         Ok(text.to_owned())
     } else {
@@ -27,7 +27,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// A network; a single address is the network of only itself.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse::<IpNet>().map_err(|_| ());
     let network = network.or_else(|()| text.parse::<IpAddr>().map(IpNet::from).map_err(|_| ()));
     match network {
@@ -40,7 +40,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 }
 
 /// The base of an HTTP URL, without a slash at the end.
-pub(super) fn url(text: &str) -> Result<String, String> {
+pub(crate) fn url(text: &str) -> Result<String, String> {
     let uri: Uri = text.parse().map_err(|_| format!("{text:?} is no URL"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err("a URL that begins with http:// or https:// is needed".to_owned());
@@ -55,7 +55,7 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-pub(super) fn log_filter(text: &str) -> Result<String, String> {
+pub(crate) fn log_filter(text: &str) -> Result<String, String> {
     let filter = tracing_subscriber::EnvFilter::builder().parse(text);
     // The parser takes any single word for the name of a module, and would then log nothing at all.
     let known = |part: &str| part.contains('=') || part.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();

@@ -1,4 +1,4 @@
-//! The flags of `vigie run` that are about remedies: the operator's own limits, whatever the objects ask for.
+//! The flags of `vigie run` for remediation: the operator's limits, which hold for every object.
 
 use clap::{Args, ValueEnum};
 
@@ -6,7 +6,7 @@ use crate::remediation::Limits;
 
 /// Whether remedies are taken at all, how many at once, and what holds them back.
 #[derive(Args, Debug, Clone)]
-pub struct RemedyArgs {
+pub struct RemediationArgs {
     /// Whether anything is ever restarted; off: everything is observed and diagnosed, nothing is touched
     #[arg(long, value_enum, value_name = "WHETHER", env = "VIGIE_REMEDIATION", default_value_t)]
     pub remediation: Remediation,
@@ -51,7 +51,7 @@ pub enum Remediation {
     Off,
 }
 
-impl RemedyArgs {
+impl RemediationArgs {
     /// The flags as the decisions take them.
     pub fn limits(&self) -> Limits {
         let Self {

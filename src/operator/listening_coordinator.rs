@@ -1,4 +1,4 @@
-//! What the election, the pulse and the canary mean for hearing: one place that tells everybody.
+//! Applies the election, the pulse and the readiness of the replica to `listeningSince`, and reports each change of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,32 +17,33 @@ use crate::time::Clock;
 /// How often the load is measured, in ticks of the pulse.
 const MEASURE_EVERY: u32 = 5;
 
-/// Tells the ear, the keeper and the reconcilers when our part changes.
+/// Updates the listening state, the deadline scheduler and the reconcilers when the role of this replica changes.
 #[derive(Clone)]
 pub(super) struct ListeningCoordinator {
     pub(super) registry: Arc<Registry>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
-    /// Asks for the Lease to be read again.
+    /// Requests that the elector reads the Lease again.
     pub(super) froze: Arc<Notify>,
-    /// Has every object reconciled.
-    pub(super) all: broadcast::Sender<()>,
+    /// Requests the reconcile of every object.
+    pub(super) reconcile_all: broadcast::Sender<()>,
 }
 
 impl ListeningCoordinator {
-    /// A town whose process has just been seen running.
+    /// A coordinator whose pulse begins now.
     pub(super) fn new(registry: Arc<Registry>, clock: Clock, commands: mpsc::UnboundedSender<Command>) -> Self {
-        let (all, _) = broadcast::channel(16);
-        Self { registry, pulse: Arc::new(Pulse::new(clock)), commands, froze: Arc::new(Notify::new()), all }
+        let (reconcile_all, _) = broadcast::channel(16);
+        Self { registry, pulse: Arc::new(Pulse::new(clock)), commands, froze: Arc::new(Notify::new()), reconcile_all }
     }
 
-    /// Every deadline moved with `listeningSince`.
+    /// Recalculates every deadline, because `listeningSince` changed.
     pub(super) fn listening_moved(&self) {
-        // The keeper is gone only while the process ends.
+        // The deadline scheduler is gone only while the process ends.
         let _ = self.commands.send(Command::ListeningMoved);
     }
 
-    /// Whether the process ran all the time since this was asked last; if not, everybody learns of it first.
+    /// Whether the process ran without a pause since the last call. After a pause, the silence during it is excluded from
+    /// every verdict first.
     pub(super) fn is_awake(&self) -> bool {
         let Some(gap) = self.pulse.take() else { return true };
         tracing::warn!(
@@ -61,7 +62,8 @@ impl ListeningCoordinator {
         false
     }
 
-    /// For one of `unfilled` scopes: what to call when all its objects are known. With the last of them we are synced.
+    /// A callback for one of `unfilled` scopes, to be called when its watch has delivered all objects. The call for the last
+    /// scope marks this replica as synced.
     pub(super) fn filled(&self, unfilled: Arc<AtomicUsize>) -> Arc<dyn Fn() + Send + Sync> {
         let (coordinator, first) = (self.clone(), AtomicBool::new(true));
         Arc::new(move || {
@@ -76,8 +78,8 @@ impl ListeningCoordinator {
         })
     }
 
-    /// Ticks until `stop`.
-    pub(super) async fn beat(self, stop: CancellationToken) {
+    /// Checks the pulse and measures the load, once per tick, until `stop`.
+    pub(super) async fn run_pulse(self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks = 0u32;
@@ -97,8 +99,8 @@ impl ListeningCoordinator {
         }
     }
 
-    /// Follows the election until `stop`.
-    pub(super) async fn follow(self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
+    /// Applies each change of the election until `stop`.
+    pub(super) async fn follow_election(self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
         let mut led_in = 0;
         loop {
             let known = leadership.borrow_and_update().clone();
@@ -110,8 +112,8 @@ impl ListeningCoordinator {
                     led_in = known.epoch;
                     let _ = self.commands.send(Command::TookOver);
                 }
-                // What could not be written while we were uncertain is written now.
-                let _ = self.all.send(());
+                // Writes that an uncertain leader held back are made now.
+                let _ = self.reconcile_all.send(());
             }
             if moved {
                 self.listening_moved();
@@ -133,8 +135,8 @@ fn role(known: &Leadership) -> Role {
     }
 }
 
-/// One item for each message, and one for any number that were missed.
-pub(super) fn every(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> + Send + 'static {
+/// A stream with one item for each message, and one for any number of missed messages.
+pub(super) fn messages(receiver: broadcast::Receiver<()>) -> impl futures::Stream<Item = ()> + Send + 'static {
     futures::stream::unfold(receiver, |mut receiver| async move {
         match receiver.recv().await {
             Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => Some(((), receiver)),

@@ -1,4 +1,4 @@
-//! Tasks that are stopped together, and what a panic in one of them comes to.
+//! Tasks that are stopped together. A panic in one of them ends the process.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use tokio_util::task::TaskTracker;
 
 /// Tasks that are stopped together.
 #[derive(Clone)]
-pub(super) struct Group {
+pub(super) struct TaskGroup {
     tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    /// Ends what did not stop by itself in time.
+    /// Cancels the tasks that did not stop within their time limit.
     kill: CancellationToken,
-    /// Tells that a task is gone that nobody can bring back.
+    /// Reports that a task has panicked.
     failed: CancellationToken,
 }
 
-impl Group {
-    /// `failed` is cancelled when a task panics. Without it, say, the deadlines, the process would go on leading and
-    /// answering, and nothing would turn Offline any more: it has to end, and to be started again.
+impl TaskGroup {
+    /// `failed` is cancelled when a task panics. The process then has to end and be restarted: for example, without the
+    /// deadline scheduler it would continue to lead and answer, but no connector would become Offline.
     pub(super) fn new(failed: CancellationToken) -> Self {
         Self { tasks: TaskTracker::new(), stop: CancellationToken::new(), kill: CancellationToken::new(), failed }
     }
@@ -28,7 +28,7 @@ impl Group {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let (kill, failed) = (self.kill.clone(), self.failed.clone());
         self.tasks.spawn(async move {
-            // Nothing of what the task may have left half done is used again: the process ends.
+            // Unwind safe: the process ends, so no state that the task left inconsistent is used again.
             if AssertUnwindSafe(kill.run_until_cancelled_owned(task)).catch_unwind().await.is_err() {
                 failed.cancel();
             }
@@ -40,7 +40,7 @@ impl Group {
         self.tasks.close();
         if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
             tracing::warn!(what, left = self.tasks.len(), "stopped without waiting any longer");
-            // Dropped here and not with the runtime, in whose end kube's controller would find its reconciles cancelled.
+            // Dropped here and not at the end of the runtime, where kube's controller would find its reconciles cancelled.
             self.kill.cancel();
             self.tasks.wait().await;
         }
@@ -54,7 +54,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_told_and_the_others_of_the_group_still_end_as_they_should() {
         let failed = CancellationToken::new();
-        let group = Group::new(failed.clone());
+        let group = TaskGroup::new(failed.clone());
         let (stop, ended) = (group.stop.clone(), CancellationToken::new());
         let tell = ended.clone();
         group.spawn(async move {

@@ -3,7 +3,7 @@
 use clap::Args;
 use ipnet::IpNet;
 
-use super::values;
+use crate::operator::flag_values as values;
 
 /// What probes may dial, and how many run at once.
 #[derive(Args, Debug, Clone)]

@@ -1,4 +1,4 @@
-//! Probes, reads the actuator where the operator would, and draws its conclusions.
+//! Probes, reads the actuator when the operator would, and diagnoses as the operator does.
 
 use jiff::Timestamp;
 
@@ -12,38 +12,38 @@ use crate::monitor::request::{RequestSecrets, actuator_request, request};
 use crate::probe::actuator::{self as spring, Reading};
 use crate::probe::{Failure, Outcome, Policy, Prober, Request, Scheme, Target};
 
-/// All that one call of `vigie probe` saw.
-pub(super) struct Look {
+/// The results of one call of `vigie probe`.
+pub(super) struct ProbeRun {
     pub(super) url: String,
     pub(super) request: Request,
     pub(super) spec: ProbeSpec,
     pub(super) outcome: Outcome,
-    /// What the actuator said, and whether that counts: it was asked for.
+    /// The reading of the actuator, and whether it counts, because it was requested.
     pub(super) actuator: Option<(Reading, bool)>,
     pub(super) evidence: Evidence,
     pub(super) diagnosis: Option<Diagnosis>,
     pub(super) at: Timestamp,
 }
 
-impl Look {
-    /// How the health page that was asked for fails.
+impl ProbeRun {
+    /// The failure of the health page, when the page was requested.
     pub(super) fn health_failure(&self) -> Option<Failure> {
         let (reading, _) = self.actuator.as_ref().filter(|(_, counts)| *counts)?;
         reading.verdict().err()
     }
 
-    /// All that was asked for passes.
+    /// Whether everything that was requested passes.
     pub(super) fn passed(&self) -> bool {
         self.outcome.result.is_ok() && self.health_failure().is_none()
     }
 
-    /// The state that this would be, if every probe saw the same.
+    /// The state of a backend whose probes all have this result.
     pub(super) fn state(&self) -> BackendState {
         let says_it_is_bad = |(reading, _): &(Reading, bool)| reading.health.outcome.result.is_err();
         match (&self.outcome.result, self.health_failure()) {
             (Err(_), _) => BackendState::Down,
             (Ok(()), Some(_)) if self.actuator.as_ref().is_some_and(says_it_is_bad) => BackendState::Down,
-            // It answers 200 and says that it does not know.
+            // The page answers 200 with the status UNKNOWN.
             (Ok(()), Some(_)) => BackendState::Degraded,
             (Ok(()), None) if self.evidence.history.slow.is_some() => BackendState::Degraded,
             (Ok(()), None) => BackendState::Up,
@@ -55,12 +55,12 @@ impl Look {
 ///
 /// # Errors
 /// [`Usage`] when the spec cannot be understood.
-pub(super) async fn look(
+pub(super) async fn run(
     args: &ProbeArgs,
     spec: ProbeSpec,
     target: Target,
     secrets: &RequestSecrets,
-) -> anyhow::Result<Look> {
+) -> anyhow::Result<ProbeRun> {
     let request = request(&spec, target, secrets).map_err(Usage)?;
     let prober = Prober::new(Policy::of_a_person(args.allow_network.clone(), args.deny_network.clone()));
     let outcome = prober.probe(&request).await;
@@ -68,10 +68,10 @@ pub(super) async fn look(
     let at = Timestamp::now();
     let evidence = evidence(&args.url, &spec, &request, &outcome, actuator.as_ref(), at);
     let diagnosis = diagnose(&evidence);
-    Ok(Look { url: args.url.clone(), request, spec, outcome, actuator, evidence, diagnosis, at })
+    Ok(ProbeRun { url: args.url.clone(), request, spec, outcome, actuator, evidence, diagnosis, at })
 }
 
-/// The actuator: because it was asked for, or because the probe failed behind a connection and the operator would look.
+/// The actuator: because it was asked for, or because the probe failed behind a connection and the operator would run.
 async fn read_actuator(
     prober: &Prober,
     request: &Request,
@@ -89,7 +89,7 @@ async fn read_actuator(
     None
 }
 
-/// What was seen, as the operator keeps it.
+/// The results as the operator's evidence.
 fn evidence(
     url: &str,
     spec: &ProbeSpec,
@@ -100,7 +100,7 @@ fn evidence(
 ) -> Evidence {
     let target = BackendTarget { url: Some(url.to_owned()), ..BackendTarget::default() };
     let backend = MonitoredBackendSpec { target, probe: spec.clone(), ..MonitoredBackendSpec::default() };
-    // Advice names commands about the object; there is none yet, and these words say where its name goes.
+    // Advice contains commands for the object; there is none, so placeholders mark its name.
     let mut backend = MonitoredBackend::new("NAME", backend);
     backend.metadata.namespace = Some("NAMESPACE".to_owned());
     let mut evidence = Question::about(&backend, None, at).known;
