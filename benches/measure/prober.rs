@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use hyper::{Request as HttpRequest, Response};
 use jiff::Timestamp;
 use kube::client::Body;
