@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::context::Monitor;
 use super::credentials::credential;
-use super::registry::{Backend, Findings, Live, limits};
+use super::registry::{Backend, Findings, LastScrape, Live, limits};
 use crate::api::MonitoredBackend;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
@@ -19,7 +19,6 @@ use crate::diagnosis::gather::{
 use crate::diagnosis::rules::{conclude, diagnose};
 use crate::health::availability::Availability;
 use crate::probe::Request;
-use crate::remediation::Scrape;
 use crate::time::Moment;
 
 /// The time that the cluster and Prometheus have to answer one investigation. Evidence that has not arrived by then is
@@ -90,7 +89,7 @@ fn store(monitor: &Monitor, backend: &Backend, found: Option<Findings>, now: Mom
             found.metrics_exposed = before.as_ref().and_then(|known| known.metrics_exposed.clone());
         }
         // A passing scrape is not a change: the verification step polls it itself.
-        let steady = |found: &Findings| Findings { scrape: None, ..found.clone() };
+        let steady = |found: &Findings| Findings { last_scrape: None, ..found.clone() };
         let differs = before.is_none_or(|before| steady(&before) != steady(&found));
         live.findings = Some((Arc::new(found), now));
         differs
@@ -106,7 +105,7 @@ async fn investigate(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Findings
         metrics_exposed: conditions.metrics_exposed,
         scraped: conditions.scraped,
         workload_healthy: conditions.workload_healthy,
-        scrape: last_scrape(&evidence),
+        last_scrape: last_scrape(&evidence),
     }
 }
 
@@ -228,15 +227,15 @@ async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<Sour
 
 /// The last scrape of Prometheus, for the verification of a restart. A Prometheus that cannot be asked, or does not know
 /// the backend, gives a scrape that is not awaited.
-fn last_scrape(evidence: &Evidence) -> Option<Scrape> {
+fn last_scrape(evidence: &Evidence) -> Option<LastScrape> {
     match &evidence.prometheus {
         Lookup::NotLooked => None,
         Lookup::Forbidden(_) | Lookup::Failed(_) | Lookup::Absent => {
-            Some(Scrape { passed: None, at: None, interval: SignedDuration::ZERO })
+            Some(LastScrape { passed: None, at: None, interval: SignedDuration::ZERO })
         }
         Lookup::Found(seen) => {
             let interval = seen.targets.iter().map(|target| target.interval_milliseconds).max()?;
-            Some(Scrape {
+            Some(LastScrape {
                 passed: Some(seen.targets.iter().all(|target| target.health == "up")),
                 at: seen.targets.iter().map(|target| target.last_scrape).min().flatten(),
                 interval: SignedDuration::from_millis(i64::try_from(interval).unwrap_or(i64::MAX)),

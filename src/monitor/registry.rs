@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
 use super::target::Resolved;
@@ -29,7 +29,18 @@ pub struct Findings {
     /// `WorkloadHealthy`; `None` when the spec names no workload.
     pub workload_healthy: Option<ConditionValue>,
     /// The last scrape of Prometheus, for the verification of a restart.
-    pub scrape: Option<crate::remediation::Scrape>,
+    pub last_scrape: Option<LastScrape>,
+}
+
+/// The last scrape of a backend by Prometheus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastScrape {
+    /// Whether it passed; `None` when Prometheus could not be asked or does not know the backend.
+    pub passed: Option<bool>,
+    /// When it was made.
+    pub at: Option<Timestamp>,
+    /// The time between two scrapes; zero when it is not known.
+    pub interval: SignedDuration,
 }
 
 /// The entry of one backend.
@@ -188,7 +199,7 @@ impl Backend {
     /// awaits its next scrape, and a minute between two investigations is too long for that.
     pub fn ask_prometheus_again(&self, now: Moment) {
         let mut live = self.live.lock();
-        let is_asked = live.findings.as_ref().is_some_and(|(found, _)| found.scrape.is_some());
+        let is_asked = live.findings.as_ref().is_some_and(|(found, _)| found.last_scrape.is_some());
         if is_asked && live.investigate_at.is_none_or(|at| at > now) {
             live.investigate_at = Some(now);
         }

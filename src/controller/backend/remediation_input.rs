@@ -3,7 +3,8 @@
 use super::assess::{Assessment, Input};
 use crate::api::{BackendState, ConditionType, Truth, conditions};
 use crate::controller::remediation::{Remediable as _, health_of_backend, with_present};
-use crate::remediation::{InsideView, Verdict};
+use crate::monitor::registry::LastScrape;
+use crate::remediation::{InsideView, Scrape, Verdict};
 
 /// The verdict about the backend, in the terms of the remediation.
 pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
@@ -27,6 +28,10 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
             unready: kubelet.is_some_and(|said| said.status == Truth::False.as_str()),
         },
         healthy_at: input.live.passed_at.filter(|_| is_up).map(|at| input.now.stamp(at)),
-        scrape: input.live.findings.as_ref().and_then(|found| found.scrape.clone()),
+        scrape: input.live.findings.as_ref().and_then(|found| found.last_scrape.as_ref()).map(scrape),
     }
+}
+
+fn scrape(last: &LastScrape) -> Scrape {
+    Scrape { passed: last.passed, at: last.at, interval: last.interval }
 }
