@@ -11,7 +11,7 @@ use super::self_check::SelfCheck;
 use crate::api::MonitoredBackend;
 use crate::cluster::StatusWriter;
 use crate::cluster::events::{Event, Reporter};
-use crate::controller::remediation::Remedies;
+use crate::controller::remediation::Remediator;
 use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::controller::unreadable::Unreadable;
 use crate::diagnosis::gather::ServerCache;
@@ -40,7 +40,7 @@ pub struct Parts {
     /// Tells events.
     pub reporter: Reporter,
     /// Remedies, for both kinds.
-    pub remedies: Arc<Remedies>,
+    pub remedies: Arc<Remediator>,
     /// Whose last probe is written back, and when.
     pub checkpoints: Arc<Checkpoints<Backend>>,
     /// Wakes reconciles.
@@ -74,7 +74,7 @@ pub struct Context {
     /// Tells events.
     pub reporter: Reporter,
     /// Remedies, for both kinds.
-    pub remedies: Arc<Remedies>,
+    pub remedies: Arc<Remediator>,
     /// Objects whose status cannot be read.
     pub unreadable: Unreadable,
     /// What is counted.
@@ -174,7 +174,7 @@ impl Context {
     pub fn forget(&self, backend: &Arc<Backend>) {
         self.backends.remove(backend);
         self.self_check.remove(backend);
-        self.remedies.forget::<MonitoredBackend>(&backend.key);
+        self.remedies.remove::<MonitoredBackend>(&backend.key);
         self.notes.lock().remove(&backend.number);
         // The scheduler is gone only while the process ends.
         let _ = self.commands.send(Command::Gone(backend.clone()));

@@ -19,7 +19,7 @@ use crate::controller::backend::drive;
 use crate::controller::backend::view::FleetView;
 use crate::controller::backend::watch::Tap;
 use crate::controller::events::Reporter;
-use crate::controller::remediation::Remedies;
+use crate::controller::remediation::Remediator;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ pub(super) struct Shared<'a> {
     pub(super) writer: &'a StatusWriter,
     pub(super) reporter: &'a Reporter,
     pub(super) metrics: &'a Arc<Metrics>,
-    pub(super) remedies: &'a Arc<Remedies>,
+    pub(super) remedies: &'a Arc<Remediator>,
     pub(super) budget: &'a Arc<WriteBudget>,
     pub(super) clock: Clock,
     /// Our pod, in a cluster.

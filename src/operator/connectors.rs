@@ -13,12 +13,12 @@ use super::assembly::Pod;
 use super::backends::Shared;
 use crate::cli::args::RunArgs;
 use crate::cluster::Clients;
-use crate::controller::breaker::BreakerStore;
 use crate::controller::connector::deadlines::SiteEvent;
 use crate::controller::connector::reconcile::{CALLS_IN_FLIGHT, Context};
 use crate::controller::connector::sites::Sites;
 use crate::controller::connector::view::FleetView;
-use crate::controller::remediation::{Brakes, Census, Remediable, Remedies};
+use crate::controller::remediation::breaker::BreakerStore;
+use crate::controller::remediation::{Brakes, Census, Remediable, Remediator};
 use crate::controller::runtime::wake::Guarded;
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::entry::Entry;
@@ -26,7 +26,7 @@ use crate::heartbeat::registry::Registry;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::Prober;
-use crate::remediation::workload::Me;
+use crate::remediation::workload::OwnPod;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
@@ -80,13 +80,13 @@ pub(super) fn remedies(
     metrics: &Arc<Metrics>,
     leadership: &watch::Receiver<Leadership>,
     pod: Option<&Pod>,
-) -> Remedies {
-    let me = pod.map(|pod| Me { namespace: pod.namespace.clone(), pod: pod.name.clone() });
+) -> Remediator {
+    let me = pod.map(|pod| OwnPod { namespace: pod.namespace.clone(), pod: pod.name.clone() });
     let limits = args.remedies.limits();
     // One scope for each namespace, or one for all; for each kind.
     let scopes = 2 * args.namespace.len().max(1);
     let census = Census::new(limits, scopes, leadership.clone(), clock);
-    Remedies::new(clients.no_retry.clone(), clock, metrics.clone(), (limits, census), me)
+    Remediator::new(clients.no_retry.clone(), clock, metrics.clone(), (limits, census), me)
 }
 
 /// Who watches over the brakes of the fleet.
@@ -99,7 +99,7 @@ pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
         leadership: leadership.clone(),
         clock,
     };
-    Brakes { remedies: remedies.clone(), breaker_store }
+    Brakes { remediator: remedies.clone(), breaker_store }
 }
 
 /// Has the roll of the fleet find what these stores hold.
@@ -111,7 +111,7 @@ where
     census.add_source(Box::new(move |census| {
         for object in stores.iter().flat_map(Store::state) {
             if let Ok(object) = &object.0 {
-                census.stored(object);
+                census.upsert_stored(object);
             }
         }
     }));

@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 
 use super::{FIELD_MANAGER, Unwell, output, values};
 use crate::cluster::{ConnectionArgs, PersonalClient, ask, connect_person};
-use crate::controller::breaker::{NAME, Record, State};
+use crate::controller::remediation::breaker::{NAME, Record, State};
 
 /// How often a reset is tried against other writers before giving up.
 const ATTEMPTS: usize = 5;
@@ -155,9 +155,9 @@ impl Place {
                 by = Some(self.caller().await);
             }
             let by = by.as_deref().unwrap_or_default();
-            let Some(patch) = record.resetting(by, now) else { continue };
+            let Some(patch) = record.reset_patch(by, now) else { continue };
             if self.patch(&patch).await? {
-                let why = record.why();
+                let why = record.reason_since();
                 return Ok(format!("reset by {by}: remedies are taken again\nit had been open {why}\n"));
             }
         }

@@ -148,7 +148,7 @@ impl Input<'_> {
     fn remediating(&self) -> Said {
         let idle = || (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned());
         match self.remedy {
-            Some(course) => course.said.clone().into(),
+            Some(course) => course.condition.clone().into(),
             None => self.stored(ConditionType::Remediating).unwrap_or_else(idle),
         }
     }

@@ -17,7 +17,7 @@ use super::remediation_input::verdict;
 use crate::api::{AttemptPhase, BackendState, Key, MonitoredBackend, MonitoredBackendStatus};
 use crate::cluster::{CallError, WriteError, WriteReason};
 use crate::controller::events::{Event, RETELL};
-use crate::controller::remediation::{Acted, Asked, NextStep, Remediable as _};
+use crate::controller::remediation::{FollowUp, NextStep, Remediable as _, RemediationInput};
 use crate::controller::{log, remediation};
 use crate::leadership::Permit;
 use crate::monitor::context::Context;
@@ -71,7 +71,7 @@ impl Context {
         }
         let case = Input { backend, live: &live, remedy: None, now };
         let verdict = verdict(&case, &case.assess());
-        let course = self.remedies.steer(&permit, Asked::about(backend, &verdict)).await;
+        let course = self.remedies.step(&permit, RemediationInput::about(backend, &verdict)).await;
         let current = course.status.current.as_ref();
         if current.is_some_and(|current| current.phase == AttemptPhase::Verifying) {
             entry.ask_prometheus_again(now.moment);
@@ -101,27 +101,27 @@ impl Context {
         now: Now,
     ) -> Result<NextStep, Failed> {
         let Plan { status, current, mut events, due_at } = plan;
-        events.extend(remediation::events(&course.told));
+        events.extend(remediation::events(&course.events));
         let checkpoint = self.note(entry.number, permit.epoch(), |notes| std::mem::take(&mut notes.checkpoint));
         let mut written = None;
         if let Some(status) = status {
-            let reason = remediation::why_written(backend, &course, due_at.is_some());
+            let reason = remediation::write_reason(backend, &course, due_at.is_some());
             let object = MonitoredBackend { status: Some(status), ..backend.clone() };
             let done = self.write(reason, permit, entry, object, live, due_at).await;
             written = Some(done.inspect_err(|failed| {
                 let is_doubtful = matches!(failed, Failed::Status(error) if error.outcome_unknown());
-                self.remedies.unwritten(backend, &course, is_doubtful);
+                self.remedies.after_failed_write(backend, &course, is_doubtful);
             })?);
-            self.remedies.recorded(backend, &course);
+            self.remedies.after_write(backend, &course);
         } else if checkpoint {
             let done = self.checkpoint(permit, entry, backend, &current, live).await;
-            written = Some(done.inspect_err(|_| self.remedies.unwritten(backend, &course, false))?);
+            written = Some(done.inspect_err(|_| self.remedies.after_failed_write(backend, &course, false))?);
         }
         let backend = written.as_ref().unwrap_or(backend);
         // Before anything that may fail: it is written down, and nobody else does it.
-        let acted = match &course.act {
-            Some(act) => self.remedies.act(permit, backend, act).await,
-            None => Acted::Wait,
+        let acted = match &course.remedy {
+            Some(act) => self.remedies.perform(permit, backend, act).await,
+            None => FollowUp::Scheduled,
         };
         let (untold, first) = self.note(entry.number, permit.epoch(), |notes| {
             notes.failures = 0;

@@ -71,7 +71,7 @@ impl Tap {
             }
             Event::InitDone => {
                 self.forget_missing(&std::mem::take(listed));
-                self.context.remedies.census.filled();
+                self.context.remedies.census.scope_listed();
                 (self.filled)();
             }
         }
@@ -80,7 +80,7 @@ impl Tap {
     fn applied(&self, object: &Guarded) {
         let Ok(backend) = &object.0 else { return };
         let context = &self.context;
-        context.remedies.census.stored(backend);
+        context.remedies.census.upsert_stored(backend);
         let upserted = context.backends.upsert(backend, context.clock.read());
         if let Some(before) = &upserted.removed {
             context.forget(before);

@@ -14,7 +14,7 @@ use super::token_step::TokenStep;
 use crate::api::{Connector, ConnectorStatus, REQUESTED};
 use crate::cluster::WriteReason;
 use crate::controller::events::Event;
-use crate::controller::remediation::{Acted, NextStep, Remediable as _};
+use crate::controller::remediation::{FollowUp, NextStep, Remediable as _};
 use crate::controller::{log, remediation};
 use crate::heartbeat::actions::Action;
 use crate::heartbeat::entry::{Entry, Snapshot};
@@ -36,15 +36,15 @@ impl Context {
         now: Now,
     ) -> Result<Next, Failed> {
         let Plan { status, current, secret, mut events, due_at } = plan;
-        events.extend(remediation::events(&course.told));
+        events.extend(remediation::events(&course.events));
         let checkpoint = self.desks.at(entry.number, permit.epoch(), |desk| std::mem::take(&mut desk.checkpoint));
         let mut written = None;
         if let Some(status) = status {
             written = Some(self.store(permit, entry, connector, live, status, due_at, &course, &events).await?);
-            self.remedies.recorded(connector, &course);
+            self.remedies.after_write(connector, &course);
         } else if checkpoint {
             let done = self.checkpoint(permit, entry, connector, &current, live).await;
-            written = Some(done.inspect_err(|_| self.remedies.unwritten(connector, &course, false))?);
+            written = Some(done.inspect_err(|_| self.remedies.after_failed_write(connector, &course, false))?);
         }
         // Before anything that may fail: it is written down, and nobody else does it.
         let acted = self.act(permit, entry, written.as_ref().unwrap_or(connector), &course).await;
@@ -86,12 +86,12 @@ impl Context {
         course: &StepResult,
         events: &[Event],
     ) -> Result<Connector, Failed> {
-        let reason = remediation::why_written(connector, course, due_at.is_some());
+        let reason = remediation::write_reason(connector, course, due_at.is_some());
         let object = Connector { status: Some(status), ..connector.clone() };
         let done = self.write(reason, permit, entry, object, live, due_at).await;
         done.inspect_err(|failed| {
             self.doubt(permit, entry, failed, events);
-            self.remedies.unwritten(connector, course, failed.outcome_unknown());
+            self.remedies.after_failed_write(connector, course, failed.outcome_unknown());
         })
     }
 
@@ -148,10 +148,10 @@ impl Context {
     }
 
     /// Does what the course asks for, now that it is written.
-    async fn act(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, course: &StepResult) -> Acted {
+    async fn act(&self, permit: &Permit, entry: &Arc<Entry>, connector: &Connector, course: &StepResult) -> FollowUp {
         if let Some(agent) = &connector.spec.agent_ref {
             let is_requested = course.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);
-            let action = match &course.act {
+            let action = match &course.remedy {
                 Some(Remedy::Offer { id, not_after }) => {
                     Some(Action::new(id, agent.unit.as_deref(), *not_after, is_requested, self.clock.read()))
                 }
@@ -159,10 +159,10 @@ impl Context {
             };
             self.registry.offer(entry, action);
         }
-        match (&course.act, self.renewed(permit)) {
-            (Some(act), Ok(permit)) => self.remedies.act(&permit, connector, act).await,
+        match (&course.remedy, self.renewed(permit)) {
+            (Some(act), Ok(permit)) => self.remedies.perform(&permit, connector, act).await,
             // Another leads by now: it goes on from what is written.
-            (Some(_), Err(_)) | (None, _) => Acted::Wait,
+            (Some(_), Err(_)) | (None, _) => FollowUp::Scheduled,
         }
     }
 

@@ -170,7 +170,7 @@ impl Input<'_> {
     fn remediating(&self) -> (Truth, Reason, String) {
         let idle = || (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned());
         match self.remedy {
-            Some(course) => course.said.clone().into(),
+            Some(course) => course.condition.clone().into(),
             None => stored(self.connector, ConditionType::Remediating).unwrap_or_else(idle),
         }
     }

@@ -13,7 +13,7 @@ use crate::api::Connector;
 use crate::cluster::StatusWriter;
 use crate::cluster::fake::Fake;
 use crate::controller::events::Reporter;
-use crate::controller::remediation::{Census, Remedies};
+use crate::controller::remediation::{Census, Remediator};
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::listening::Role;
@@ -47,7 +47,7 @@ pub(super) fn leader(fake: &Fake) -> (Context, Kept) {
         client: fake.client(),
         reporter: Reporter { client: fake.client(), instance: "test".to_owned() },
         sites: Arc::default(),
-        remedies: Arc::new(Remedies::new(
+        remedies: Arc::new(Remediator::new(
             fake.client(),
             clock,
             metrics.clone(),

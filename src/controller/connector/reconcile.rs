@@ -20,7 +20,7 @@ use super::token::{TokenPlan, Write};
 use crate::api::{ConditionType, Connector, Reason, Truth};
 use crate::cluster::{CallError, StatusWriter, WriteError};
 use crate::controller::events::{Event, RETELL, Reporter};
-use crate::controller::remediation::Remedies;
+use crate::controller::remediation::Remediator;
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::entry::{Entry, Key, Snapshot};
 use crate::heartbeat::registry::Registry;
@@ -47,7 +47,7 @@ pub struct Context {
     /// Mass silence.
     pub sites: Arc<Sites>,
     /// Remedies, for both kinds.
-    pub remedies: Arc<Remedies>,
+    pub remedies: Arc<Remediator>,
     /// The dialler: what looks at pods takes one along.
     pub prober: Arc<Prober>,
     /// Our notes.
@@ -143,7 +143,7 @@ impl Context {
         let token = look.as_ref().map(|look| &look.plan);
         let case = self.case(connector, &entry, &live, mass_silence.as_deref(), token, now);
         let verdict = verdict(&case, &case.assess());
-        let course = self.remedies.steer(&permit, asked(&case, &verdict)).await;
+        let course = self.remedies.step(&permit, asked(&case, &verdict)).await;
         let plan = decide(&Input { remedy: Some(&course), ..case }, token);
         let next = self.apply(&permit, &entry, connector, &live, plan, look, course, now).await?.sooner(behind);
         // Last: what cannot be told must not hold back what is to be written.

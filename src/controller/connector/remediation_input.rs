@@ -1,8 +1,8 @@
-//! A connector as remedies see it.
+//! Input of remediation for a connector.
 
 use crate::api::{Confidence, Connector, ConnectorState, Diagnosis};
 use crate::controller::connector::assess::{Assessment, Input};
-use crate::controller::remediation::{Asked, Remediable as _, health_of_connector, with_present};
+use crate::controller::remediation::{Remediable as _, RemediationInput, health_of_connector, with_current};
 use crate::health::liveness::Presence;
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::remediation::{Agent, Health, InsideView, Verdict};
@@ -13,7 +13,7 @@ pub fn verdict(case: &Input<'_>, assessment: &Assessment) -> Verdict {
     let silent = silence(case);
     // Before its pods are looked at it is told that it is Offline, and a moment later it is judged.
     let health = if silent == Silence::Untold { Health::Unknown } else { health_of_connector(*state) };
-    let spells = with_present(case.connector.stored_spells(), health, *since);
+    let intervals = with_current(case.connector.stored_intervals(), health, *since);
     let stored = case.connector.status.as_ref().and_then(|status| status.agent.as_ref());
     let pod_uid = match &case.live.agent {
         Some(agent) => agent.pod_uid.as_deref(),
@@ -21,11 +21,11 @@ pub fn verdict(case: &Input<'_>, assessment: &Assessment) -> Verdict {
     };
     Verdict {
         was_healthy: case.connector.was_healthy() || *state == ConnectorState::Online,
-        spells,
+        intervals,
         diagnosis: diagnosis.clone().map(|found| if silent == Silence::Unseen { unsure(found) } else { found }),
         mass_silence: case.mass_silence.map(str::to_owned),
         blind: None,
-        inside: InsideView::Beats { pod_uid: pod_uid.map(str::to_owned) },
+        inside: InsideView::Heartbeats { pod_uid: pod_uid.map(str::to_owned) },
         healthy_at: case.last_contact().filter(|_| *state == ConnectorState::Online),
         scrape: None,
     }
@@ -60,10 +60,10 @@ fn unsure(found: Diagnosis) -> Diagnosis {
 }
 
 /// What is asked about its remedies.
-pub fn asked<'a>(case: &Input<'a>, verdict: &'a Verdict) -> Asked<'a, Connector> {
+pub fn asked<'a>(case: &Input<'a>, verdict: &'a Verdict) -> RemediationInput<'a, Connector> {
     let offered = case.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
     let is_heard = case.live.verdict.presence == Presence::Online;
-    Asked {
+    RemediationInput {
         object: case.connector,
         verdict,
         agent: case.connector.spec.agent_ref.is_some().then_some(Agent { is_heard }),

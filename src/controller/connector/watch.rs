@@ -81,7 +81,7 @@ impl Tap {
             }
             Event::InitDone => {
                 self.forget_missing(&std::mem::take(listed));
-                self.context.remedies.census.filled();
+                self.context.remedies.census.scope_listed();
                 (self.filled)();
             }
         }
@@ -90,7 +90,7 @@ impl Tap {
     fn applied(&self, object: &Guarded) {
         let Ok(connector) = &object.0 else { return };
         let context = &self.context;
-        context.remedies.census.stored(connector);
+        context.remedies.census.upsert_stored(connector);
         let upserted = context.registry.upsert(connector, context.clock.read());
         if let Some(before) = upserted.removed {
             context.desks.remove(before.number);
@@ -113,7 +113,7 @@ impl Tap {
             (self.wake)(&affected);
         }
         self.context.desks.remove(entry.number);
-        self.context.remedies.forget::<Connector>(&entry.identity.key);
+        self.context.remedies.remove::<Connector>(&entry.identity.key);
         let _ = self.commands.send(Command::Gone(entry.clone()));
     }
 

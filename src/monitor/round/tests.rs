@@ -9,7 +9,7 @@ use crate::api::MonitoredBackend;
 use crate::cluster::StatusWriter;
 use crate::cluster::events::Reporter;
 use crate::cluster::fake::{Fake, Mode};
-use crate::controller::remediation::{Census, Remedies};
+use crate::controller::remediation::{Census, Remediator};
 use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
@@ -26,7 +26,7 @@ fn context(client: kube::Client) -> Arc<Context> {
     let given = Parts {
         pod: None,
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
-        remedies: Arc::new(Remedies::new(
+        remedies: Arc::new(Remediator::new(
             client.clone(),
             clock,
             metrics.clone(),
