@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::connector::view::split_domain;
-use super::remediation::Remedies;
+use super::remediation::Remediator;
 use super::{backend, connector};
 use crate::remediation::Breaker;
 use crate::view::{BackendView, ConnectorView, Fleet, OperatorFacts, Standing};
@@ -15,7 +15,7 @@ pub struct CombinedFleet {
     /// The backends.
     pub backends: Arc<backend::view::FleetView>,
     /// The remedies of both kinds.
-    pub remedies: Arc<Remedies>,
+    pub remediator: Arc<Remediator>,
 }
 
 impl Fleet for CombinedFleet {
@@ -38,10 +38,10 @@ impl Fleet for CombinedFleet {
         }
         facts.checkpoint_staleness = facts.checkpoint_staleness.max(self.backends.checkpoint_staleness());
         facts.backends = self.backends.count();
-        let board = self.remedies.census.board.lock();
-        facts.remedies_in_flight = board.in_flight();
-        facts.breaker_open = matches!(board.breaker(), Breaker::Open(_));
-        facts.brakes = board.sites().iter().filter_map(|braked| split_domain(&braked.site)).collect();
+        let fleet = self.remediator.census.fleet.lock();
+        facts.remedies_in_flight = fleet.in_flight();
+        facts.breaker_open = matches!(fleet.breaker(), Breaker::Open(_));
+        facts.brakes = fleet.braked_sites().iter().filter_map(|braked| split_domain(&braked.site)).collect();
         facts.probe_blind = self.backends.context.monitor.self_check.is_blind();
         facts
     }

@@ -1,7 +1,6 @@
 //! Observe, decide, apply: what is known of each object becomes its status and its events.
 
 pub mod backend;
-pub mod breaker;
 pub mod connector;
 pub mod fleet;
 pub mod log;

@@ -79,7 +79,7 @@ pub fn ended(transitions: &[Transition], well: &str, worst: &str, mild: &[&str])
 pub fn set_remediating(conditions: &mut [Condition], remedy: &StepResult) {
     for known in conditions.iter_mut().filter(|known| known.type_ == ConditionType::Remediating.as_str()) {
         let generation = known.observed_generation.unwrap_or_default();
-        *known = remedy.said.clone().into_condition(ConditionType::Remediating, generation);
+        *known = remedy.condition.clone().into_condition(ConditionType::Remediating, generation);
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{AdminAuth, RunArgs};
 use super::backends::{BackendSubsystem, own_ports};
-use super::connectors::{brakes, known_connectors, of_connectors, publish_site_events, remedies};
+use super::connectors::{brakes, known_connectors, of_connectors, publish_site_events, remediator};
 use super::listening_coordinator::{ListeningCoordinator, messages};
 use super::shared::{Pod, Shared, register_stores};
 use super::shutdown::{Running, Successors};
@@ -101,7 +101,7 @@ impl Assembly {
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock);
-        let remedies = Arc::new(remedies(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
+        let remediator = Arc::new(remediator(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let runtime = Arc::new(runtime::Shared {
             client: clients.no_retry.clone(),
             writer: StatusWriter::new(clock, metrics.clone()),
@@ -109,7 +109,7 @@ impl Assembly {
             leadership: leadership.clone(),
             clock,
             metrics: metrics.clone(),
-            remedies: remedies.clone(),
+            remediator: remediator.clone(),
             unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
         });
         let own_pod = pod.as_ref().map(|pod| pod.with_service(&args));
@@ -122,7 +122,7 @@ impl Assembly {
         let context = Arc::new(of_connectors(&shared, &registry, prober, trigger, commands.clone()));
         let known = Arc::new(known_connectors(&context, args.reachability.public_url.is_some()));
         let (connectors, backends) = (known.clone(), subsystem.known.clone());
-        let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remedies });
+        let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remediator });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands);
         let parts =
@@ -182,7 +182,7 @@ impl Parts<'_> {
             let moved = move || coordinator.listening_moved();
             work.spawn(leases::run(leases, self.context.registry.clone(), moved, work.stop.clone()));
         }
-        register_stores(&self.context.remedies.census, &stores);
+        register_stores(&self.context.remediator.census, &stores);
         *self.known.stores.write() = stores;
     }
 

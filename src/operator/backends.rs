@@ -84,7 +84,7 @@ impl BackendSubsystem {
             stores.push(store);
             work.spawn(driven);
         }
-        register_stores(&context.remedies.census, &stores);
+        register_stores(&context.remediator.census, &stores);
         *known.stores.write() = stores;
         let updater = PolicyUpdater::new(policy, own_pod.is_none(), context.monitor.prober.clone());
         let (stop, monitor, mut is_ready) = (work.stop.clone(), context.monitor.clone(), updater.ready.subscribe());

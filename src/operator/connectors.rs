@@ -12,18 +12,18 @@ use super::shared::{Pod, Shared};
 use crate::api::Connector;
 use crate::cluster::Clients;
 use crate::cluster::events::namespace_reference;
-use crate::controller::breaker::BreakerStore;
 use crate::controller::connector::deadlines::{Command, SiteEvent};
 use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::view::FleetView;
-use crate::controller::remediation::{Brakes, Census, Remedies};
+use crate::controller::remediation::breaker::BreakerStore;
+use crate::controller::remediation::{Brakes, Census, Remediator};
 use crate::controller::runtime::Runtime;
 use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::heartbeat::registry::Registry;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::Prober;
-use crate::remediation::workload::Me;
+use crate::remediation::workload::OwnPod;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
@@ -58,20 +58,20 @@ pub(super) fn known_connectors(context: &Context, has_canary: bool) -> FleetView
 }
 
 /// The remediation of both kinds, with an empty census.
-pub(super) fn remedies(
+pub(super) fn remediator(
     args: &RunArgs,
     clients: &Clients,
     clock: Clock,
     metrics: &Arc<Metrics>,
     leadership: &watch::Receiver<Leadership>,
     pod: Option<&Pod>,
-) -> Remedies {
-    let me = pod.map(|pod| Me { namespace: pod.namespace.clone(), pod: pod.name.clone() });
+) -> Remediator {
+    let me = pod.map(|pod| OwnPod { namespace: pod.namespace.clone(), pod: pod.name.clone() });
     let limits = args.remediation.limits();
     // One scope for each namespace, or one for all; for each kind.
     let scopes = 2 * args.namespace.len().max(1);
     let census = Census::new(limits, scopes, leadership.clone(), clock);
-    Remedies::new(clients.no_retry.clone(), clock, metrics.clone(), (limits, census), me)
+    Remediator::new(clients.no_retry.clone(), clock, metrics.clone(), (limits, census), me)
 }
 
 /// The task that updates the brakes and the breaker of the fleet.
@@ -84,7 +84,7 @@ pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
         leadership: runtime.leadership.clone(),
         clock: runtime.clock,
     };
-    Brakes { remedies: runtime.remedies.clone(), breaker_store }
+    Brakes { remediator: runtime.remediator.clone(), breaker_store }
 }
 
 /// Publishes the events of sites, each about the Namespace of its site.

@@ -43,7 +43,7 @@ where
     census.add_source(Box::new(move |census| {
         for object in stores.iter().flat_map(Store::state) {
             if let Ok(object) = &object.0 {
-                census.stored(object);
+                census.upsert_stored(object);
             }
         }
     }));

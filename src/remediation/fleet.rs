@@ -1,7 +1,8 @@
-//! The fleet, counted for the brakes: who is unhealthy, who is being restarted, and who turned unhealthy lately.
+//! The fleet, counted for the brakes: unhealthy workloads, attempts in flight, and workloads that turned unhealthy
+//! recently.
 //!
-//! Counts are kept as members change, so that a look costs the same for ten objects and for a hundred thousand. What is
-//! counted are workloads, not objects: several objects may have one.
+//! Counts are updated as members change, so that reading them costs the same for ten objects and for a hundred thousand.
+//! Workloads are counted, not objects: several objects may have one workload.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::input::{BREAKER_WINDOW, Breaker, FleetContext, Limits};
 use super::policy::{is_above, is_braked};
-use super::text::stamp;
+use super::text::format_time;
 use member::RestartUnit;
-pub use member::{Braked, InFlight, Member, ObjectId};
+pub use member::{BrakedSite, InFlight, Member, ObjectId};
 use workload_group::WorkloadGroup;
 
 mod member;
@@ -20,244 +21,273 @@ mod member;
 mod tests;
 mod workload_group;
 
-/// The time in which starts are remembered: that of `--max-per-minute`.
-const REMEMBERED: SignedDuration = SignedDuration::from_secs(60);
-/// A claim that was never seen in a status holds its place for so long: far longer than the write may take.
-const CLAIM_HOLDS: SignedDuration = SignedDuration::from_secs(60);
+/// Window in which starts are kept: that of `--max-per-minute`.
+const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
+/// Lifetime of a claim that no status ever shows: far longer than the write may take.
+const CLAIM_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
-/// A member at its place.
+/// The slot of an object.
 #[derive(Debug)]
 struct Slot {
     member: Member,
-    /// Its attempt was claimed and is not yet seen in its status.
+    /// The attempt in flight was claimed, and no status has shown it yet.
     is_claim: bool,
-    /// When it turned unhealthy, as far as that was looked at: each turn is judged once, as things stood then.
-    judged: Option<Timestamp>,
+    /// The last turn to unhealthy that was considered for the breaker: each turn is considered once, by the state of the
+    /// group at that time.
+    considered_turn: Option<Timestamp>,
 }
 
+/// Counts of one site.
 #[derive(Debug, Default)]
 struct Site {
-    /// Objects, of whatever health: the site is forgotten with the last of them.
+    /// Objects of any health: the site is removed with the last of them.
     objects: usize,
-    all: usize,
+    /// Workloads that were healthy at least once.
+    total: usize,
+    /// Workloads that are unhealthy or being restarted.
     unhealthy: usize,
+    /// Attempts.
     in_flight: usize,
 }
 
-/// The fleet. No clock and no lock: whoever shares it brings both.
+/// Counts of the whole fleet.
+#[derive(Debug, Default)]
+struct Totals {
+    /// Workloads that were healthy at least once.
+    workloads: usize,
+    /// Attempts.
+    in_flight: usize,
+}
+
+/// Attempts by the time at which they were started or claimed, the oldest first.
+#[derive(Debug, Default)]
+struct RecentAttempts {
+    /// Start times and ids of the attempts of the last [`RATE_WINDOW`].
+    started: VecDeque<(Timestamp, String)>,
+    /// Claims that may still have to be released.
+    claims: VecDeque<(Timestamp, ObjectId, String)>,
+}
+
+/// Turns to unhealthy, counted for the breaker.
+#[derive(Debug, Default)]
+struct Turns {
+    /// When a person reset the breaker: earlier turns do not count.
+    reset_at: Option<Timestamp>,
+    /// Times and numbers of the groups that turned unhealthy recently, the oldest first.
+    by_time: BTreeSet<(Timestamp, u64)>,
+}
+
+/// The fleet. It has neither clock nor lock: the caller brings both.
 #[derive(Debug)]
 pub struct FleetState {
     limits: Limits,
     breaker: Breaker,
-    reset_at: Option<Timestamp>,
-    seats: HashMap<ObjectId, Slot>,
-    crews: HashMap<RestartUnit, WorkloadGroup>,
+    slots: HashMap<ObjectId, Slot>,
+    groups: HashMap<RestartUnit, WorkloadGroup>,
+    /// Number of the group that was added last.
+    last_group: u64,
     sites: HashMap<Arc<str>, Site>,
-    /// Sites above the brake.
+    /// Sites whose brake is engaged.
     braked: BTreeSet<Arc<str>>,
-    /// Workloads everywhere that were healthy once.
-    all: usize,
-    in_flight: usize,
-    /// Attempts of the last minute, the oldest first: when they started, and their ids.
-    started: VecDeque<(Timestamp, String)>,
-    /// Claims, the oldest first.
-    claims: VecDeque<(Timestamp, ObjectId, String)>,
-    /// Which crews turned unhealthy lately and when, the oldest first.
-    turns: BTreeSet<(Timestamp, u64)>,
-    next_number: u64,
+    totals: Totals,
+    recent: RecentAttempts,
+    turns: Turns,
 }
 
 impl FleetState {
-    /// Of nobody yet; whether the breaker is open is not known yet either.
+    /// An empty fleet; the state of the breaker is not known yet.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             breaker: Breaker::Unknown("it was not read yet".to_owned()),
-            reset_at: None,
-            seats: HashMap::new(),
-            crews: HashMap::new(),
+            slots: HashMap::new(),
+            groups: HashMap::new(),
+            last_group: 0,
             sites: HashMap::new(),
             braked: BTreeSet::new(),
-            all: 0,
-            in_flight: 0,
-            started: VecDeque::new(),
-            claims: VecDeque::new(),
-            turns: BTreeSet::new(),
-            next_number: 0,
+            totals: Totals::default(),
+            recent: RecentAttempts::default(),
+            turns: Turns::default(),
         }
     }
 
-    /// How an object is now. A claim that its status does not show yet stays: the status may be older than the claim.
-    pub fn see(&mut self, id: &ObjectId, mut member: Member) {
-        let known = self.seats.get(id);
-        let before = known.and_then(|seat| seat.member.in_flight.clone());
+    /// Adds or updates an object. A claim that its status does not show yet stays: the status may be older than the claim.
+    pub fn upsert(&mut self, id: &ObjectId, mut member: Member) {
+        let known = self.slots.get(id);
+        let before = known.and_then(|slot| slot.member.in_flight.clone());
         let is_shown = member.in_flight.as_ref().map(|flight| &flight.id) == before.as_ref().map(|flight| &flight.id);
-        let is_claim = known.is_some_and(|seat| seat.is_claim) && !is_shown;
+        let is_claim = known.is_some_and(|slot| slot.is_claim) && !is_shown;
         if is_claim {
             member.in_flight = before;
         } else if let Some(flight) = member.in_flight.as_ref().filter(|_| !is_shown) {
-            remember(&mut self.started, flight);
+            record_start(&mut self.recent.started, flight);
         }
-        if known.is_some_and(|seat| seat.member == member && seat.is_claim == is_claim) {
+        if known.is_some_and(|slot| slot.member == member && slot.is_claim == is_claim) {
             return;
         }
-        let judged = known.and_then(|seat| seat.judged);
-        let turned = member.unhealthy_since.filter(|_| workload_group::is_bad(&member));
-        self.place(id, Some(Slot { member, is_claim, judged: turned.or(judged) }));
-        if let Some(at) = turned.filter(|at| judged != Some(*at)) {
+        let considered_turn = known.and_then(|slot| slot.considered_turn);
+        let turned = member.unhealthy_since.filter(|_| workload_group::is_unhealthy(&member));
+        self.set_slot(id, Some(Slot { member, is_claim, considered_turn: turned.or(considered_turn) }));
+        if let Some(at) = turned.filter(|at| considered_turn != Some(*at)) {
             self.note_turn(id, at);
         }
     }
 
-    /// An object is gone, and all that it counted for.
-    pub fn forget(&mut self, id: &ObjectId) {
-        self.place(id, None);
+    /// Removes an object, with everything that it counted for.
+    pub fn remove(&mut self, id: &ObjectId) {
+        self.set_slot(id, None);
     }
 
-    /// What is known around an object that was seen. Its own attempt counts in none of the figures.
-    pub fn surroundings(&mut self, id: &ObjectId, now: Timestamp) -> FleetContext {
-        self.drop_old(now);
-        let nobody = || FleetContext {
+    /// The fleet as seen from one object. The object's own attempt counts in none of the figures.
+    pub fn context(&mut self, id: &ObjectId, now: Timestamp) -> FleetContext {
+        self.expire(now);
+        let without_member = || FleetContext {
             breaker: self.breaker.clone(),
             site: String::new(),
             site_unhealthy: 0,
-            site_all: 0,
+            site_total: 0,
             site_in_flight: 0,
-            in_flight: self.in_flight,
-            started: self.started.iter().map(|(at, _)| *at).collect(),
+            in_flight: self.totals.in_flight,
+            recent_starts: self.recent.started.iter().map(|(at, _)| *at).collect(),
             held_by: None,
             shared_attempts: 0,
             shared_max: None,
             limits: self.limits,
         };
-        let Some(Slot { member, .. }) = self.seats.get(id) else { return nobody() };
-        let (Some(crew), Some(site)) = (self.crews.get(&RestartUnit::of(id, member)), self.sites.get(&member.site))
+        let Some(Slot { member, .. }) = self.slots.get(id) else { return without_member() };
+        let (Some(group), Some(site)) = (self.groups.get(&RestartUnit::of(id, member)), self.sites.get(&member.site))
         else {
-            return nobody();
+            return without_member();
         };
         let own = usize::from(member.in_flight.is_some());
         let is_own = |attempt: &String| member.in_flight.as_ref().is_some_and(|flight| flight.id == *attempt);
-        let (shared_attempts, shared_max) = crew.shared_with(member);
+        let (shared_attempts, shared_max) = group.shared_with(member);
         FleetContext {
             site: member.site.to_string(),
-            site_unhealthy: site.unhealthy - usize::from(crew.only_flies(id)),
-            site_all: site.all,
+            site_unhealthy: site.unhealthy - usize::from(group.is_only_in_flight(id)),
+            site_total: site.total,
             site_in_flight: site.in_flight - own,
-            in_flight: self.in_flight - own,
-            started: self.started.iter().filter(|(_, attempt)| !is_own(attempt)).map(|(at, _)| *at).collect(),
-            held_by: crew.held_by_another(id).map(|(other, flight)| (other.to_string(), flight.id.clone())),
+            in_flight: self.totals.in_flight - own,
+            recent_starts: self
+                .recent
+                .started
+                .iter()
+                .filter(|(_, attempt)| !is_own(attempt))
+                .map(|(at, _)| *at)
+                .collect(),
+            held_by: group.held_by_another(id).map(|(other, flight)| (other.to_string(), flight.id.clone())),
             shared_attempts,
             shared_max,
-            ..nobody()
+            ..without_member()
         }
     }
 
-    /// An attempt is about to be reserved: it counts as started and in flight from now on. It holds until the status of
-    /// the object has shown it and shows it no more, until it is released, or for a minute when no status ever shows it.
-    /// An object that was never seen has no place to claim.
+    /// Claims an attempt that is about to be reserved: it counts as started and in flight from now on. The claim holds
+    /// until the status of the object has shown the attempt and no longer does, until it is released, or for a minute
+    /// when no status ever shows it. An object without a slot cannot claim.
     pub fn claim(&mut self, id: &ObjectId, attempt: &str, now: Timestamp) {
-        self.drop_old(now);
-        let Some(seat) = self.seats.get(id) else { return };
+        self.expire(now);
+        let Some(slot) = self.slots.get(id) else { return };
         let flight = InFlight { id: attempt.to_owned(), start: now };
-        remember(&mut self.started, &flight);
-        self.claims.push_back((now, id.clone(), flight.id.clone()));
-        let member = Member { in_flight: Some(flight), ..seat.member.clone() };
-        let seat = Slot { member, is_claim: true, judged: seat.judged };
-        self.place(id, Some(seat));
+        record_start(&mut self.recent.started, &flight);
+        self.recent.claims.push_back((now, id.clone(), flight.id.clone()));
+        let member = Member { in_flight: Some(flight), ..slot.member.clone() };
+        let slot = Slot { member, is_claim: true, considered_turn: slot.considered_turn };
+        self.set_slot(id, Some(slot));
     }
 
-    /// The attempt of an object is over, or was never reserved. That it was started stays remembered.
+    /// Releases the attempt of an object that is over or was never reserved. Its start still counts.
     pub fn release(&mut self, id: &ObjectId) {
-        let Some(seat) = self.seats.get(id) else { return };
-        let member = Member { in_flight: None, ..seat.member.clone() };
-        let seat = Slot { member, is_claim: false, judged: seat.judged };
-        self.place(id, Some(seat));
+        let Some(slot) = self.slots.get(id) else { return };
+        let member = Member { in_flight: None, ..slot.member.clone() };
+        let slot = Slot { member, is_claim: false, considered_turn: slot.considered_turn };
+        self.set_slot(id, Some(slot));
     }
 
     /// Attempts in flight everywhere.
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.totals.in_flight
     }
 
-    /// Sites whose brake is engaged now, by name.
-    pub fn sites(&self) -> Vec<Braked> {
+    /// Sites whose brake is engaged, by name.
+    pub fn braked_sites(&self) -> Vec<BrakedSite> {
         let with_figures = |name: &Arc<str>| {
-            let Site { unhealthy, all, .. } = self.sites.get(name)?;
-            Some(Braked { site: name.clone(), unhealthy: *unhealthy, all: *all })
+            let Site { unhealthy, total, .. } = self.sites.get(name)?;
+            Some(BrakedSite { site: name.clone(), unhealthy: *unhealthy, total: *total })
         };
         self.braked.iter().filter_map(with_figures).collect()
     }
 
-    /// Every object.
+    /// All objects.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
-        self.seats.values().map(|seat| &seat.member)
+        self.slots.values().map(|slot| &slot.member)
     }
 
-    /// The breaker, as far as we know.
+    /// State of the breaker, as far as it is known.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// What is known of the breaker now.
+    /// Sets the state of the breaker.
     pub fn set_breaker(&mut self, breaker: Breaker) {
         self.breaker = breaker;
     }
 
-    /// A person reset the breaker at `at`: what turned unhealthy until then is no reason to open it any more. Whether it
-    /// is closed is said by [`FleetState::set_breaker`].
+    /// Notes that a person reset the breaker at `at`: turns until then no longer count. The state of the breaker itself is
+    /// set by [`FleetState::set_breaker`].
     pub fn reset(&mut self, at: Timestamp) {
-        self.reset_at = self.reset_at.max(Some(at));
-        self.drop_turns(at);
+        self.turns.reset_at = self.turns.reset_at.max(Some(at));
+        self.expire_turns(at);
     }
 
-    /// Why the breaker must open now, if it must and is not open already. Who has recovered meanwhile counts all the
-    /// same; who turned unhealthy under an attempt of ours, or was never healthy, does not.
+    /// The reason to open the breaker now, if there is one and it is not open. Workloads that have recovered meanwhile
+    /// count; those that turned unhealthy during an attempt, or were never healthy, do not.
     pub fn breaker_trip(&mut self, now: Timestamp) -> Option<String> {
-        self.drop_turns(now.checked_sub(BREAKER_WINDOW).unwrap_or(Timestamp::MIN));
+        self.expire_turns(now.checked_sub(BREAKER_WINDOW).unwrap_or(Timestamp::MIN));
         let Limits { breaker_min, breaker_percent, .. } = self.limits;
-        let turned = self.turns.len();
+        let turned = self.turns.by_time.len();
         if turned < breaker_min
-            || !is_above(turned, breaker_percent, self.all)
+            || !is_above(turned, breaker_percent, self.totals.workloads)
             || matches!(self.breaker, Breaker::Open(_))
         {
             return None;
         }
-        let ((first, _), (last, _)) = (self.turns.first()?, self.turns.last()?);
+        let ((first, _), (last, _)) = (self.turns.by_time.first()?, self.turns.by_time.last()?);
         Some(format!(
             "{turned} of {} workloads turned unhealthy from {} to {}: at least {breaker_min} and more than {breaker_percent} % within {} minutes",
-            self.all,
-            stamp(*first),
-            stamp(*last),
+            self.totals.workloads,
+            format_time(*first),
+            format_time(*last),
             BREAKER_WINDOW.as_mins()
         ))
     }
 }
 
-/// What is counted, and how it is kept.
+/// The counts and their updates.
 impl FleetState {
-    /// Puts an object where it is now.
-    fn place(&mut self, id: &ObjectId, seat: Option<Slot>) {
-        let before = self.seats.remove(id);
+    /// Replaces the slot of an object, or removes it, and updates all counts.
+    fn set_slot(&mut self, id: &ObjectId, slot: Option<Slot>) {
+        let before = self.slots.remove(id);
         if let Some(Slot { member, .. }) = &before {
-            let flies = usize::from(member.in_flight.is_some());
-            self.change_crew(RestartUnit::of(id, member), |crew| crew.leave(id, member));
+            let in_flight_count = usize::from(member.in_flight.is_some());
+            self.change_group(RestartUnit::of(id, member), |group| group.remove(id, member));
             self.change_site(&member.site, |site| {
-                (site.objects, site.in_flight) = (site.objects - 1, site.in_flight - flies)
+                (site.objects, site.in_flight) = (site.objects - 1, site.in_flight - in_flight_count)
             });
-            self.in_flight -= flies;
+            self.totals.in_flight -= in_flight_count;
         }
-        if let Some(seat) = seat {
-            let member = &seat.member;
-            let flies = usize::from(member.in_flight.is_some());
+        if let Some(slot) = slot {
+            let member = &slot.member;
+            let in_flight_count = usize::from(member.in_flight.is_some());
             self.change_site(&member.site, |site| {
-                (site.objects, site.in_flight) = (site.objects + 1, site.in_flight + flies)
+                (site.objects, site.in_flight) = (site.objects + 1, site.in_flight + in_flight_count)
             });
-            self.change_crew(RestartUnit::of(id, member), |crew| crew.join(id, member));
-            self.in_flight += flies;
-            self.seats.insert(id.clone(), seat);
+            self.change_group(RestartUnit::of(id, member), |group| group.add(id, member));
+            self.totals.in_flight += in_flight_count;
+            self.slots.insert(id.clone(), slot);
         }
         if let Some(Slot { member, .. }) = &before {
-            self.drop_empty(&RestartUnit::of(id, member), &member.site);
+            self.remove_empty(&RestartUnit::of(id, member), &member.site);
         }
     }
 
@@ -265,36 +295,36 @@ impl FleetState {
         change(self.sites.entry(name.clone()).or_default());
     }
 
-    /// Changes a crew, and what each of its sites counts of it.
-    fn change_crew(&mut self, unit: RestartUnit, change: impl FnOnce(&mut WorkloadGroup)) {
-        let crew = self.crews.entry(unit).or_insert_with(|| {
-            self.next_number += 1;
-            WorkloadGroup::new(self.next_number)
+    /// Changes a group, and its counts in each of its sites.
+    fn change_group(&mut self, unit: RestartUnit, change: impl FnOnce(&mut WorkloadGroup)) {
+        let group = self.groups.entry(unit).or_insert_with(|| {
+            self.last_group += 1;
+            WorkloadGroup::new(self.last_group)
         });
-        let before = crew.standing();
-        for name in crew.sites() {
+        let before = group.counts();
+        for name in group.sites() {
             let site = self.sites.entry(name.clone()).or_default();
-            site.all -= usize::from(before.is_known);
+            site.total -= usize::from(before.is_known);
             site.unhealthy -= usize::from(before.is_unhealthy);
-            evaluate(&self.limits, &mut self.braked, name, site);
+            update_brake(&self.limits, &mut self.braked, name, site);
         }
-        change(crew);
-        let now = crew.standing();
-        for name in crew.sites() {
+        change(group);
+        let now = group.counts();
+        for name in group.sites() {
             let site = self.sites.entry(name.clone()).or_default();
-            site.all += usize::from(now.is_known);
+            site.total += usize::from(now.is_known);
             site.unhealthy += usize::from(now.is_unhealthy);
-            evaluate(&self.limits, &mut self.braked, name, site);
+            update_brake(&self.limits, &mut self.braked, name, site);
         }
-        self.all = self.all - usize::from(before.is_known) + usize::from(now.is_known);
+        self.totals.workloads = self.totals.workloads - usize::from(before.is_known) + usize::from(now.is_known);
     }
 
-    fn drop_empty(&mut self, unit: &RestartUnit, site: &Arc<str>) {
-        if self.crews.get(unit).is_some_and(WorkloadGroup::is_empty)
-            && let Some(crew) = self.crews.remove(unit)
-            && let Some(at) = crew.turned
+    fn remove_empty(&mut self, unit: &RestartUnit, site: &Arc<str>) {
+        if self.groups.get(unit).is_some_and(WorkloadGroup::is_empty)
+            && let Some(group) = self.groups.remove(unit)
+            && let Some(at) = group.turned
         {
-            self.turns.remove(&(at, crew.number));
+            self.turns.by_time.remove(&(at, group.number));
         }
         if self.sites.get(site).is_some_and(|site| site.objects == 0) {
             self.sites.remove(site);
@@ -302,57 +332,57 @@ impl FleetState {
         }
     }
 
-    /// A workload turns unhealthy with the first of its objects; another one that follows is no second turn.
+    /// Counts a turn to unhealthy. A workload turns with the first of its objects; the next object is no second turn.
     fn note_turn(&mut self, id: &ObjectId, at: Timestamp) {
-        let unit = self.seats.get(id).map(|seat| RestartUnit::of(id, &seat.member));
-        let Some(crew) = unit.and_then(|unit| self.crews.get_mut(&unit)) else { return };
-        // They are seen in any order: who turned before the one that was counted is the first.
-        let is_first = crew.bad == 1 || crew.turned.is_some_and(|known| at < known);
-        if !is_first || crew.was_in_flight(at) || self.reset_at.is_some_and(|reset| at <= reset) {
+        let unit = self.slots.get(id).map(|slot| RestartUnit::of(id, &slot.member));
+        let Some(group) = unit.and_then(|unit| self.groups.get_mut(&unit)) else { return };
+        // Objects arrive in any order: one that turned before the counted one is the first.
+        let is_first = group.unhealthy == 1 || group.turned.is_some_and(|known| at < known);
+        if !is_first || group.was_in_flight(at) || self.turns.reset_at.is_some_and(|reset| at <= reset) {
             return;
         }
-        if let Some(other) = crew.turned.replace(at) {
-            self.turns.remove(&(other, crew.number));
+        if let Some(other) = group.turned.replace(at) {
+            self.turns.by_time.remove(&(other, group.number));
         }
-        self.turns.insert((at, crew.number));
+        self.turns.by_time.insert((at, group.number));
     }
 
-    /// Forgets who turned unhealthy until then.
-    fn drop_turns(&mut self, until: Timestamp) {
-        while self.turns.first().is_some_and(|(at, _)| *at <= until) {
-            self.turns.pop_first();
+    /// Removes turns until `until`.
+    fn expire_turns(&mut self, until: Timestamp) {
+        while self.turns.by_time.first().is_some_and(|(at, _)| *at <= until) {
+            self.turns.by_time.pop_first();
         }
     }
 
-    /// Forgets starts that are too old to matter, and claims that came to nothing.
-    fn drop_old(&mut self, now: Timestamp) {
-        while self.started.front().is_some_and(|(at, _)| now.duration_since(*at) >= REMEMBERED) {
-            self.started.pop_front();
+    /// Removes starts outside of the window, and releases claims that no status has shown in time.
+    fn expire(&mut self, now: Timestamp) {
+        while self.recent.started.front().is_some_and(|(at, _)| now.duration_since(*at) >= RATE_WINDOW) {
+            self.recent.started.pop_front();
         }
-        while self.claims.front().is_some_and(|(at, ..)| now.duration_since(*at) >= CLAIM_HOLDS) {
-            let Some((_, id, attempt)) = self.claims.pop_front() else { return };
+        while self.recent.claims.front().is_some_and(|(at, ..)| now.duration_since(*at) >= CLAIM_TIMEOUT) {
+            let Some((_, id, attempt)) = self.recent.claims.pop_front() else { return };
             let is_same =
-                |seat: &Slot| seat.is_claim && seat.member.in_flight.as_ref().is_some_and(|own| own.id == attempt);
-            if self.seats.get(&id).is_some_and(is_same) {
+                |slot: &Slot| slot.is_claim && slot.member.in_flight.as_ref().is_some_and(|own| own.id == attempt);
+            if self.slots.get(&id).is_some_and(is_same) {
                 self.release(&id);
             }
         }
     }
 }
 
-/// Notes whether the brake of a site is engaged.
-fn evaluate(limits: &Limits, braked: &mut BTreeSet<Arc<str>>, name: &Arc<str>, site: &Site) {
-    if is_braked(limits, site.unhealthy, site.all) {
+/// Updates whether the brake of a site is engaged.
+fn update_brake(limits: &Limits, braked: &mut BTreeSet<Arc<str>>, name: &Arc<str>, site: &Site) {
+    if is_braked(limits, site.unhealthy, site.total) {
         braked.insert(name.clone());
     } else {
         braked.remove(name);
     }
 }
 
-/// An attempt was started; once for each id.
-fn remember(started: &mut VecDeque<(Timestamp, String)>, flight: &InFlight) {
+/// Records the start of an attempt, once for each id.
+fn record_start(started: &mut VecDeque<(Timestamp, String)>, flight: &InFlight) {
     if started.iter().all(|(_, id)| *id != flight.id) {
-        let place = started.partition_point(|(at, _)| *at <= flight.start);
-        started.insert(place, (flight.start, flight.id.clone()));
+        let set_slot = started.partition_point(|(at, _)| *at <= flight.start);
+        started.insert(set_slot, (flight.start, flight.id.clone()));
     }
 }

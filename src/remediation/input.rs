@@ -1,4 +1,4 @@
-//! Everything that is known when it is decided whether something is restarted. Plain data.
+//! The input of the policy: everything that the decision about a restart depends on. Plain data.
 
 use std::collections::BTreeMap;
 
@@ -6,243 +6,253 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Diagnosis, RemediationSpec, RemediationStatus, WorkloadRef};
 
-/// How an object is, as far as remedies are concerned.
+/// Health of an object, as remediation sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Health {
     /// A connector that is Online, a backend that is Up or Degraded.
     Healthy,
     /// A connector that is Offline or has a failing critical check; a backend with `Available=False`.
     Unhealthy,
-    /// Neither is known: never judged, Late, or we could not see. It stops the count of bad time and of good time.
+    /// Not known: never evaluated, Late, or not visible. It counts neither as unhealthy nor as healthy time.
     Unknown,
 }
 
-/// A time in which the health did not change.
+/// An interval in which the health did not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthInterval {
-    /// How it was.
+    /// Health during the interval.
     pub health: Health,
-    /// Since when.
+    /// Start of the interval; it ends with the start of the next newer one.
     pub since: Timestamp,
 }
 
-/// What is said of an object.
+/// The evaluation of an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// How it is, and how it was: the newest spell first, as far back as the status remembers. Empty = never judged.
-    pub spells: Vec<HealthInterval>,
-    /// It was healthy once.
+    /// Present and past health, the newest first, as far back as the status remembers. Empty: never evaluated.
+    pub intervals: Vec<HealthInterval>,
+    /// The object was healthy at least once.
     pub was_healthy: bool,
-    /// Why it is not well.
+    /// Cause of the bad health.
     pub diagnosis: Option<Diagnosis>,
-    /// Most of its site is silent: the counts.
+    /// The counts, while most of the site is silent.
     pub mass_silence: Option<String>,
-    /// We are blind for it: why.
+    /// The reason, while the prober cannot see the object.
     pub blind: Option<String>,
-    /// What is known from inside the workload.
+    /// Health of the single pods.
     pub inside: InsideView,
     /// The newest evidence of health: the last beat, or the last probe that passed. `None` while it is not healthy.
     pub healthy_at: Option<Timestamp>,
-    /// What Prometheus says; `None` where none is configured for it.
+    /// Prometheus' last scrape; `None` where no Prometheus is configured for the object.
     pub scrape: Option<Scrape>,
 }
 
 impl Verdict {
-    /// How it is now.
+    /// Present health.
     pub fn health(&self) -> Health {
-        self.spells.first().map_or(Health::Unknown, |spell| spell.health)
+        self.intervals.first().map_or(Health::Unknown, |interval| interval.health)
     }
 }
 
-/// What is known from inside a workload.
+/// Health seen from inside a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InsideView {
-    /// A connector speaks from the inside by itself. The UID of its pod, where its beats named it.
-    Beats {
-        /// `pod_uid` of the last beat.
+    /// The heartbeats of a connector come from inside the workload.
+    Heartbeats {
+        /// `pod_uid` of the last heartbeat, where it had one.
         pod_uid: Option<String>,
     },
-    /// A backend was looked at by the addresses of its pods, and by the kubelet.
-    Seen {
-        /// Names of pods that fail at their own address.
+    /// The pods of a backend: probes of their own addresses, and readiness by the kubelet.
+    Pods {
+        /// Names of pods whose probe fails at their own address.
         failing: Vec<String>,
-        /// Names of pods that pass there.
+        /// Names of pods whose probe passes at their own address.
         passing: Vec<String>,
-        /// The kubelet calls pods of it not ready.
+        /// The kubelet reports at least one pod as not ready.
         unready: bool,
     },
 }
 
-/// What Prometheus says of a backend.
+/// Prometheus' last scrape of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scrape {
     /// Whether its last scrape passed; `None` when Prometheus could not be asked or does not know it.
     pub passed: Option<bool>,
-    /// When it scraped last.
+    /// Time of the last scrape.
     pub at: Option<Timestamp>,
-    /// Between two scrapes; zero when not known.
+    /// Scrape interval; zero when not known.
     pub interval: SignedDuration,
 }
 
-/// What a restart would be applied to.
+/// The means of restarting an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartMeans<'a> {
     /// `workloadRef`.
     Workload(&'a WorkloadRef),
-    /// `agentRef`: the agent restarts its local unit. What the agent is known by.
+    /// `agentRef`: the agent restarts its local unit.
     Agent(Agent),
-    /// The spec names nothing.
+    /// The spec names neither.
     Nothing,
 }
 
-/// The agent that would restart it.
+/// The agent of an object with `agentRef`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agent {
-    /// It is heard at present.
+    /// Heartbeats of the agent arrive at present.
     pub is_heard: bool,
 }
 
-/// What came of looking at the workload.
+/// Result of reading the workload.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Lookup {
-    /// Nobody looked: there is none, or there was no need.
+pub enum WorkloadLookup {
+    /// Not read: the object names none, or there was no need.
     NotLooked,
-    /// It does not exist.
+    /// The workload does not exist.
     Absent,
-    /// RBAC does not allow to look; the sentence names the permission.
+    /// RBAC does not allow the read; the sentence names the permission.
     Forbidden(String),
-    /// It could not be read; why.
+    /// The read failed; the error.
     Failed(String),
-    /// This is it.
+    /// The workload.
     Found(Box<Workload>),
 }
 
-/// A Deployment, StatefulSet or DaemonSet as a restart sees it.
+impl WorkloadLookup {
+    /// The workload, if it was found.
+    pub fn found(&self) -> Option<&Workload> {
+        match self {
+            Self::Found(workload) => Some(workload),
+            Self::NotLooked | Self::Absent | Self::Forbidden(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// The fields of a Deployment, StatefulSet or DaemonSet that a restart depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
     /// `Deployment ns/name`, for sentences.
-    pub called: String,
-    /// Its UID.
+    pub display_name: String,
+    /// `metadata.uid`.
     pub uid: String,
-    /// Its generation.
+    /// `metadata.generation`.
     pub generation: i64,
-    /// It is being deleted.
-    pub is_going: bool,
-    /// The controller that owns it and would revert us: `Rollout web`.
+    /// The workload is being deleted.
+    pub is_terminating: bool,
+    /// The controller that owns it and would revert a restart: `Rollout web`.
     pub controller: Option<String>,
-    /// It is vigie itself.
+    /// The workload runs this operator.
     pub is_vigie: bool,
     /// `spec.paused` of a Deployment.
     pub is_paused: bool,
-    /// Replicas that are wanted; for a DaemonSet, nodes.
+    /// Desired replicas; for a DaemonSet, desired nodes.
     pub replicas: i32,
-    /// Its update strategy is `OnDelete`.
+    /// The update strategy is `OnDelete`.
     pub is_on_delete: bool,
-    /// It is a DaemonSet.
+    /// The kind is DaemonSet.
     pub is_daemon_set: bool,
-    /// How far its rollout is.
+    /// Progress of the rollout.
     pub rollout: Rollout,
-    /// `progressDeadlineSeconds`; `None` for what has none.
+    /// `progressDeadlineSeconds`; `None` where none is set or the kind has none.
     pub progress_deadline: Option<i32>,
-    /// What its templates say.
+    /// Present and past pod templates.
     pub template: Template,
-    /// Its pods, at most 50.
+    /// The pods, at most 50.
     pub pods: Vec<Pod>,
 }
 
-/// How far a rollout is.
+/// Progress of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rollout {
     /// Every replica has the newest template and is available.
     Complete,
-    /// Not yet: the figures, in a sentence.
+    /// Not complete; the figures, in a sentence.
     InProgress(String),
-    /// The newest template is everywhere and nothing old is left, but not every replica is available: the figures, in a
-    /// sentence. As far as can be seen this is no rollout: replicas that are ill look like this. Nor is it a proof that
-    /// one is over.
+    /// Every replica has the newest template and no old one is left, but not every replica is available; the figures, in
+    /// a sentence. Unhealthy replicas look like this without a rollout, so it is not taken for one. It does not prove
+    /// that a rollout is over either.
     Unavailable(String),
-    /// `ProgressDeadlineExceeded`: the controller's words.
+    /// `ProgressDeadlineExceeded`; the controller's message.
     Failed(String),
 }
 
-/// The templates of a workload, present and past.
+/// The pod templates of a workload, present and past.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     /// `vigie.dev/attempt` of the present one.
     pub attempt: Option<String>,
-    /// `vigie.dev/attempt` of every template that is remembered, by ReplicaSets or ControllerRevisions; the present one
-    /// too.
+    /// `vigie.dev/attempt` of every template that ReplicaSets or ControllerRevisions keep, and of the present one.
     pub attempts: Vec<String>,
-    /// Since when the present one is in force, where that is known.
+    /// Start of the present template, where it is known.
     pub since: Option<Timestamp>,
-    /// It differs from the one before by a restart's annotations alone, and that one was an attempt's: somebody took
-    /// our annotation away.
+    /// The present template differs from the one before by a restart's annotations alone, and that one was an attempt's:
+    /// another party removed the annotation of the attempt.
     pub is_stripped: bool,
-    /// The revisions could not be read: the sentence names the permission. What is remembered is the present one only.
-    pub unread: Option<String>,
+    /// The revisions could not be read, so only the present template is known; the sentence names the permission.
+    pub revisions_unread: Option<String>,
 }
 
 /// A pod of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
-    /// Its name.
+    /// `metadata.name`.
     pub name: String,
-    /// Its UID.
+    /// `metadata.uid`.
     pub uid: String,
-    /// `Ready` is True.
+    /// The condition `Ready` is True.
     pub is_ready: bool,
-    /// It is being deleted, or has ended.
-    pub is_going: bool,
-    /// Its labels, by which disruption budgets select it.
+    /// The pod is being deleted, or has ended.
+    pub is_terminating: bool,
+    /// The labels, by which disruption budgets select the pod.
     pub labels: BTreeMap<String, String>,
-    /// The disruption budget that forbids its eviction now: the budget's name and its figures, in a sentence.
-    pub protected: Option<String>,
+    /// The disruption budget that forbids the eviction now: its name and figures, in a sentence.
+    pub protected_by: Option<String>,
 }
 
-/// What a person asked for by `vigie.dev/restart-requested`.
+/// A person's request for a restart, by the annotation `vigie.dev/restart-requested`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The annotation, as it stands there.
-    pub text: String,
-    /// The time in it.
+pub struct RestartRequest {
+    /// The value of the annotation, unchanged.
+    pub annotation: String,
+    /// The time that the value stands for.
     pub at: Timestamp,
 }
 
-/// The fleet, as far as one object is concerned. The object's own attempt counts in none of the figures.
+/// The fleet, as seen from one object. The object's own attempt counts in none of the figures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetContext {
-    /// The breaker.
+    /// State of the breaker.
     pub breaker: Breaker,
-    /// The object's site, for sentences.
+    /// Site of the object, for sentences.
     pub site: String,
-    /// Workloads of its site that are unhealthy or have an attempt in flight, its own included when it is unhealthy.
+    /// Workloads of the site that are unhealthy or have an attempt in flight, the object's own included when it is
+    /// unhealthy.
     pub site_unhealthy: usize,
-    /// Workloads of its site that were healthy once.
-    pub site_all: usize,
-    /// Attempts in flight in its site.
+    /// Workloads of the site that were healthy at least once.
+    pub site_total: usize,
+    /// Attempts in flight in the site.
     pub site_in_flight: usize,
     /// Attempts in flight everywhere.
     pub in_flight: usize,
-    /// When the attempts of the last minute started, the oldest first.
-    pub started: Vec<Timestamp>,
-    /// Another object with the same workload, whose attempt is in flight: its name and the attempt's id.
+    /// Start times of the attempts of the last minute, the oldest first.
+    pub recent_starts: Vec<Timestamp>,
+    /// Another object with the same workload and an attempt in flight: its name and the id of the attempt.
     pub held_by: Option<(String, String)>,
-    /// Attempts that other objects with the same workload have in their ledgers.
+    /// Attempts in the ledgers of other objects with the same workload.
     pub shared_attempts: i32,
-    /// The smallest `maxAttempts` of the others with the same workload.
+    /// The smallest `maxAttempts` of other objects with the same workload.
     pub shared_max: Option<i32>,
     /// The operator's limits.
     pub limits: Limits,
 }
 
-/// The breaker, as far as we know.
+/// State of the breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Breaker {
     /// Remedies may be taken.
     Closed,
-    /// It latched: since when and why, in a sentence.
+    /// Latched; since when and why, in a sentence.
     Open(String),
-    /// It cannot be read: why. Nothing is done until it can.
+    /// Not readable; the reason. Nothing is restarted until it is readable.
     Unknown(String),
 }
 
@@ -261,14 +271,14 @@ pub struct Limits {
     pub in_flight_per_site: usize,
     /// `--max-per-minute`.
     pub per_minute: usize,
-    /// `--breaker-percent`: the breaker latches when more than this share of all workloads turns unhealthy within
+    /// `--breaker-percent`: the breaker opens when more than this share of all workloads turns unhealthy within
     /// [`BREAKER_WINDOW`] …
     pub breaker_percent: usize,
     /// `--breaker-min`: … and at least so many of them.
     pub breaker_min: usize,
 }
 
-/// The time within which workloads turn unhealthy together for the breaker.
+/// Window in which workloads that turn unhealthy are counted for the breaker.
 pub const BREAKER_WINDOW: SignedDuration = SignedDuration::from_mins(5);
 
 impl Default for Limits {
@@ -286,43 +296,43 @@ impl Default for Limits {
     }
 }
 
-/// Everything that a decision about a remedy looks at.
+/// Everything that a decision about a remedy depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInput<'a> {
     /// `<namespace>/<name>`, for sentences.
     pub object: &'a str,
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: &'a str,
     /// `spec.remediation`.
     pub spec: Option<&'a RemediationSpec>,
     /// `status.remediation`.
     pub status: &'a RemediationStatus,
-    /// Who paused remedies, why, until when: a sentence.
+    /// The pause of remedies, while there is one: by whom, why and until when, in a sentence.
     pub paused: Option<&'a str>,
-    /// What is said of it.
+    /// The evaluation of the object.
     pub verdict: &'a Verdict,
-    /// What a restart would be applied to.
+    /// The means of restarting it.
     pub means: RestartMeans<'a>,
-    /// What came of looking at the workload.
-    pub workload: &'a Lookup,
-    /// What a person asked for, in time and not yet honoured.
-    pub request: Option<&'a Request>,
-    /// The fleet.
-    pub around: &'a FleetContext,
-    /// Now.
+    /// Result of reading the workload.
+    pub workload: &'a WorkloadLookup,
+    /// A person's request that is recent enough and not yet honoured.
+    pub request: Option<&'a RestartRequest>,
+    /// The fleet around the object.
+    pub fleet: &'a FleetContext,
+    /// The present time.
     pub now: Timestamp,
 }
 
-/// What a remedy restarts.
+/// The target of a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The whole workload.
     Rollout,
     /// One pod.
     Pod {
-        /// Its name.
+        /// Name of the pod.
         name: String,
-        /// Its UID.
+        /// UID of the pod.
         uid: String,
     },
     /// The agent's local unit.
@@ -332,10 +342,10 @@ pub enum Target {
 /// Why a remedy is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
-    /// The reason.
+    /// The denial.
     pub reason: crate::api::Denial,
-    /// The reason with the figures that led to it. The same situation gives the same sentence: no countdowns.
+    /// The figures that led to the denial. The same input gives the same sentence: no countdowns.
     pub message: String,
-    /// When to look again, where that is known; otherwise at the next change, and now and then.
-    pub again: Option<Timestamp>,
+    /// When the denial may end, where that is known. Otherwise it is checked again at the next change and periodically.
+    pub check_again_at: Option<Timestamp>,
 }

@@ -1,7 +1,7 @@
-//! Remedies: whether a restart may be tried, and what becomes of it (docs/remediation.md).
+//! Remedies: decides whether a restart may be tried, and follows it to its outcome (docs/design/remediation.md).
 //!
-//! `policy` denies or allows, `board` counts the fleet, `course` leads an attempt from its reservation to its outcome: all
-//! three are pure. `restart` reads workloads and restarts them, and decides nothing.
+//! `policy` denies or allows, `fleet` counts the fleet, `attempt` leads an attempt from its reservation to its outcome: all
+//! three are pure. `workload` reads workloads and restarts them, and decides nothing.
 
 pub mod attempt;
 pub mod fleet;

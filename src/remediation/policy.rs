@@ -1,4 +1,4 @@
-//! Whether something is restarted, and what: the ordered list of denials (docs/remediation.md).
+//! Decides whether something is restarted, and its target: the ordered list of denials (docs/design/remediation.md).
 
 use jiff::Timestamp;
 
@@ -16,128 +16,128 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-/// A small pure function: what speaks against a remedy, if anything does.
+/// A small pure function: the objection to a remedy, if there is one.
 type Check = fn(&PolicyInput<'_>) -> Option<Objection>;
 
-/// What speaks against a remedy.
+/// An objection to a remedy.
 struct Objection {
-    /// With the figures that led to it, and without what changes with time alone.
+    /// The figures that led to it, without anything that changes with time alone.
     message: String,
-    /// When it may speak against it no longer.
-    again: Option<Timestamp>,
+    /// When the objection may end, where that is known.
+    check_again_at: Option<Timestamp>,
 }
 
-fn no(message: impl Into<String>) -> Option<Objection> {
-    Some(Objection { message: message.into(), again: None })
+fn objection(message: impl Into<String>) -> Option<Objection> {
+    Some(Objection { message: message.into(), check_again_at: None })
 }
 
-/// What becomes of a denial when a person asked for the restart.
+/// Whether a check applies when a person requested the restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OnRequest {
-    /// The person knows better.
+    /// The request bypasses the check: the person may know better.
     Bypassed,
-    /// It stays a denial.
+    /// The check applies all the same.
     Enforced,
 }
 
-/// The order is the specification: the first that speaks against it is the denial.
+/// The order is the specification: the first check that objects gives the denial.
 const CHECKS: &[(Denial, OnRequest, Check)] = &[
-    // What nobody asked for is not done, and what the operator must not touch it does not touch.
+    // Without `spec.remediation` nothing is restarted, and guarded workloads are never touched.
     (Denial::RemediationOff, Enforced, guards::off),
     (Denial::RemediationOff, Enforced, guards::guarded),
-    // A person said wait.
+    // A person paused remedies.
     (Denial::Paused, Enforced, guards::paused),
     // Restoring needs something to restore.
     (Denial::NeverHealthy, Bypassed, evidence::never_healthy),
-    // The workload: whether it is there, is ours to touch, and would do what it is told.
+    // The workload: it must exist, be free to change, and follow a change of its template.
     (Denial::WorkloadNotFound, Enforced, guards::not_found),
-    // Its owner would take our annotation back, and the workload would roll twice.
+    // Its owner would revert the annotation, and the workload would roll out twice.
     (Denial::ManagedByController, Enforced, guards::managed),
-    // A paused Deployment takes the annotation and does nothing: until somebody resumes it, at a time nobody chose.
+    // A paused Deployment takes the annotation and rolls out when it is resumed, at an arbitrary time.
     (Denial::WorkloadPaused, Enforced, guards::workload_paused),
-    // Nothing runs, because somebody wants nothing to run.
+    // Nothing runs on purpose.
     (Denial::ScaledToZero, Enforced, guards::scaled_to_zero),
-    // It takes the annotation and waits for somebody to delete its pods.
+    // It takes the annotation and waits until its pods are deleted.
     (Denial::UpdateStrategyOnDelete, Enforced, guards::on_delete),
-    // Whoever rolls it out is at work; a second rollout helps neither.
+    // A second rollout during a rollout helps neither.
     (Denial::RolloutInProgress, Enforced, guards::rolling),
-    // A restart has just been tried, by others.
+    // Another party has just tried a restart.
     (Denial::RecentlyRestartedByOthers, Enforced, guards::restarted_by_others),
-    // We are not sure to see what we judge.
+    // The operator may not see the object at present.
     (Denial::MassSilence, Enforced, evidence::mass_silence),
     (Denial::ProbeBlind, Enforced, evidence::blind),
-    // The cause: a restart must be able to cure it, and must not have failed to.
+    // The cause: a restart must be able to cure it, and must not have failed before.
     (Denial::RestartCannotHelp, Bypassed, evidence::cannot_help),
     (Denial::AlreadyTried, Bypassed, evidence::already_tried),
-    // A workload that was not seen is touched for nobody; a guess is not acted upon, but a person may know.
+    // A workload that could not be read is never touched. A cause that is only possible is not acted upon, but a person
+    // may know better.
     (Denial::LowConfidence, Enforced, evidence::unseen),
     (Denial::LowConfidence, Bypassed, evidence::possible),
     // A broken Ingress is not cured by restarting the pods behind it.
     (Denial::PodsHealthy, Bypassed, evidence::pods_healthy),
-    // One of many is bad, and nobody knows which.
+    // One of many pods is bad, and it is not known which.
     (Denial::PodUnknown, Enforced, target::unknown),
-    // Whom we would ask does not hear us.
+    // The agent cannot be reached.
     (Denial::AgentUnreachable, Enforced, guards::agent_silent),
-    // The pace: not at once, not while it comes and goes, not again and again, not for ever.
+    // The pace: not at once, not while flapping, not before the backoff ends, not more than `maxAttempts` times.
     (Denial::NotLongEnough, Bypassed, pace::not_long_enough),
     (Denial::Flapping, Enforced, pace::flapping),
     (Denial::CoolingDown, Bypassed, pace::cooling_down),
     (Denial::GaveUp, Bypassed, pace::gave_up),
-    // Two objects, one workload: one lock.
+    // Objects with the same workload share one lock.
     (Denial::WorkloadShared, Enforced, fleet::shared),
-    // The fleet: the gravest first, for a person has to act on it.
+    // The fleet: the breaker first, because a person has to reset it.
     (Denial::BreakerOpen, Enforced, fleet::breaker),
     (Denial::SiteBrake, Bypassed, fleet::brake),
     (Denial::TooManyInFlight, Enforced, fleet::too_many),
     (Denial::RateLimited, Enforced, fleet::rate),
-    // All agree, but for who guards the pods.
+    // All other checks pass, and a disruption budget protects the pod.
     (Denial::DisruptionBudgetExhausted, Enforced, target::protected),
-    // All else would have allowed it.
+    // Last: every other check would have allowed the restart.
     (Denial::SuggestOnly, Enforced, guards::suggest_only),
 ];
 
-/// What is asked again between the reservation and the act: what may have changed, and takes an attempt back.
+/// Checks that are repeated between the reservation and the act, because their answer may have changed.
 const RECHECKS: &[(Denial, OnRequest, Check)] = &[
     (Denial::RemediationOff, Enforced, guards::off),
     (Denial::RemediationOff, Enforced, guards::guarded),
     (Denial::Paused, Enforced, guards::paused),
-    // These three are about the workload: somebody else has changed it.
+    // These three are about the workload: another party has changed it.
     (Denial::WorkloadNotFound, Enforced, guards::replaced),
     (Denial::WorkloadPaused, Enforced, guards::workload_paused),
     (Denial::ScaledToZero, Enforced, guards::scaled_to_zero),
     (Denial::MassSilence, Enforced, evidence::mass_silence),
     (Denial::ProbeBlind, Enforced, evidence::blind),
-    // It is healthy again by itself, or nobody knows.
+    // It is healthy again by itself, or its health is not known.
     (Denial::NotLongEnough, Bypassed, pace::not_unhealthy),
     (Denial::BreakerOpen, Enforced, fleet::breaker),
     (Denial::SiteBrake, Bypassed, fleet::brake),
     (Denial::SuggestOnly, Enforced, guards::suggest_only),
 ];
 
-/// What is to be restarted, or why nothing is. To be asked when it is unhealthy or a person asked for it, and no attempt
-/// of its own is under way.
-pub fn allow(situation: &PolicyInput<'_>) -> Result<Target, Denied> {
-    first(CHECKS, situation, situation.request.is_some())?;
-    target::target(situation).map_err(|message| denied(Denial::PodUnknown, Objection { message, again: None }))
+/// The target of a restart, or the denial. Call it when the object is unhealthy or a person requested a restart, and no
+/// attempt of the object is in progress.
+pub fn allow(input: &PolicyInput<'_>) -> Result<Target, Denied> {
+    first(CHECKS, input, input.request.is_some())?;
+    target::target(input).map_err(|message| denied(Denial::PodUnknown, Objection { message, check_again_at: None }))
 }
 
-/// Whether the attempt that is reserved may still be acted upon.
+/// Whether the reserved attempt may still be performed.
 ///
-/// `WorkloadNotFound`, `WorkloadPaused` and `ScaledToZero` mean that somebody else changed the workload, so that the
-/// attempt is superseded; `NotLongEnough` that it is not known to be unhealthy any more; every other denial is a brake,
-/// which recalls it. A workload that cannot be read at the moment is no denial: it is not touched either, but may be
-/// waited for.
-pub fn still_allowed(situation: &PolicyInput<'_>) -> Result<(), Denied> {
-    let current = situation.status.current.as_ref();
-    first(RECHECKS, situation, current.is_some_and(|current| current.cause == REQUESTED))
+/// `WorkloadNotFound`, `WorkloadPaused` and `ScaledToZero` mean that another party changed the workload: the attempt is
+/// superseded. `NotLongEnough` means that the object is no longer known to be unhealthy. Every other denial is a brake,
+/// which recalls the attempt. A workload that cannot be read now is no denial: it is not touched, and the attempt waits.
+pub fn still_allowed(input: &PolicyInput<'_>) -> Result<(), Denied> {
+    let current = input.status.current.as_ref();
+    first(RECHECKS, input, current.is_some_and(|current| current.cause == REQUESTED))
 }
 
-fn first(checks: &[(Denial, OnRequest, Check)], situation: &PolicyInput<'_>, asked: bool) -> Result<(), Denied> {
-    let asked_of = checks.iter().filter(|(_, request, _)| !asked || *request == Enforced);
-    let mut speaks = asked_of.filter_map(|(reason, _, check)| Some(denied(*reason, check(situation)?)));
-    speaks.next().map_or(Ok(()), Err)
+fn first(checks: &[(Denial, OnRequest, Check)], input: &PolicyInput<'_>, is_requested: bool) -> Result<(), Denied> {
+    let applicable = checks.iter().filter(|(_, request, _)| !is_requested || *request == Enforced);
+    let mut denials = applicable.filter_map(|(reason, _, check)| Some(denied(*reason, check(input)?)));
+    denials.next().map_or(Ok(()), Err)
 }
 
-fn denied(reason: Denial, no: Objection) -> Denied {
-    Denied { reason, message: clip(no.message, MAX_MESSAGE), again: no.again }
+fn denied(reason: Denial, objection: Objection) -> Denied {
+    Denied { reason, message: clip(objection.message, MAX_MESSAGE), check_again_at: objection.check_again_at }
 }

@@ -1,17 +1,17 @@
-//! How figures and names are written in a sentence.
+//! Formats figures and names in sentences.
 
 use jiff::Timestamp;
 
-/// At most so many names stand in a sentence.
+/// Most names in a sentence.
 const NAMES: usize = 3;
 
-/// An absolute time, to the second: an age would change with each look.
-pub(super) fn stamp(at: Timestamp) -> String {
+/// An absolute time, to the second: an age would change with each step.
+pub(super) fn format_time(at: Timestamp) -> String {
     jiff::fmt::temporal::DateTimePrinter::new().precision(Some(0)).timestamp_to_string(&at)
 }
 
 /// `web-1, web-2 and 3 more`.
-pub(super) fn some<S: AsRef<str>>(names: &[S]) -> String {
+pub(super) fn name_list<S: AsRef<str>>(names: &[S]) -> String {
     let shown: Vec<&str> = names.iter().take(NAMES).map(AsRef::as_ref).collect();
     match names.len().saturating_sub(NAMES) {
         0 => shown.join(", "),

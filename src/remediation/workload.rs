@@ -1,16 +1,16 @@
-//! The thin I/O of remedies: reads workloads, restarts them, evicts pods. Nothing is decided here.
+//! I/O of remedies: reads workloads, restarts them, evicts pods. Decides nothing.
 //!
-//! Give it a client that sends each request once ([`crate::cluster::Clients::lease`]): kube's own repetitions would go
-//! on after the permit ran out, and outlast the limit on each call.
+//! The client must send each request once ([`crate::cluster::Clients::lease`]): kube's own retries would continue after
+//! the permit ran out, and outlast the time limit of the call.
 
-mod act;
 mod budgets;
 mod kinds;
 mod read;
+mod restart;
 mod rollout;
 #[cfg(test)]
 mod tests;
 
-pub use act::{Done, Order, evict, restart};
 pub use budgets::protect;
-pub use read::{Me, read};
+pub use read::{OwnPod, read};
+pub use restart::{CallResult, RestartOrder, evict, restart};

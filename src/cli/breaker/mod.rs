@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 
 use super::{FIELD_MANAGER, Unwell, output};
 use crate::cluster::{ConnectionArgs, PersonalClient, ask, connect_person};
-use crate::controller::breaker::{NAME, Record, State};
+use crate::controller::remediation::breaker::{NAME, Record, State};
 use crate::operator::flag_values as values;
 
 /// The attempts of a reset when other writers change the ConfigMap.
@@ -156,9 +156,9 @@ impl OperatorBreaker {
                 by = Some(self.caller().await);
             }
             let by = by.as_deref().unwrap_or_default();
-            let Some(patch) = record.resetting(by, now) else { continue };
+            let Some(patch) = record.reset_patch(by, now) else { continue };
             if self.patch(&patch).await? {
-                let why = record.why();
+                let why = record.reason_since();
                 return Ok(format!("reset by {by}: remedies are taken again\nit had been open {why}\n"));
             }
         }

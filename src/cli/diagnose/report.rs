@@ -242,7 +242,7 @@ fn last_words(evidence: &Evidence) -> String {
     text
 }
 
-/// The cause, as the status spells it.
+/// The cause, as the status intervals it.
 pub(super) fn cause_word(cause: Option<Cause>) -> String {
     cause.map_or_else(String::new, |cause| format!(", {cause}"))
 }

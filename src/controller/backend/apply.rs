@@ -14,7 +14,7 @@ pub(super) async fn apply(
     mut plan: Plan<MonitoredBackendStatus>,
     remedy: StepResult,
 ) -> Result<NextStep, ReconcileError> {
-    plan.events.extend(remediation::events(&remedy.told));
+    plan.events.extend(remediation::events(&remedy.events));
     let written = write(context, step, &mut plan, &remedy).await?;
     let object = written.as_ref().unwrap_or(step.object);
     // Before anything that may fail: the action is written down, and no other replica does it.

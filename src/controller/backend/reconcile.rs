@@ -11,7 +11,7 @@ use super::observe::{held_for, input};
 use super::remediation_input::verdict;
 use crate::api::{AttemptPhase, BackendState, Key, MonitoredBackend, MonitoredBackendStatus, Transition};
 use crate::cluster::events::Event;
-use crate::controller::remediation::{Asked, NextStep};
+use crate::controller::remediation::{NextStep, RemediationInput};
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
 use crate::monitor::registry::{Backend, Snapshot};
@@ -79,7 +79,7 @@ impl Kind for Context {
         let input = input(step);
         let assessment = input.assess();
         let verdict = verdict(&input, &assessment);
-        let remedy = self.remedies.steer(&step.permit, Asked::about(step.object, &verdict)).await;
+        let remedy = self.remediator.step(&step.permit, RemediationInput::about(step.object, &verdict)).await;
         if remedy.status.current.as_ref().is_some_and(|current| current.phase == AttemptPhase::Verifying) {
             step.entry.ask_prometheus_again(step.now.moment);
         }

@@ -2,14 +2,14 @@
 
 use super::assess::{Assessment, Input};
 use crate::api::{BackendState, ConditionType, Truth, conditions};
-use crate::controller::remediation::{Remediable as _, health_of_backend, with_present};
+use crate::controller::remediation::{Remediable as _, health_of_backend, with_current};
 use crate::monitor::registry::LastScrape;
 use crate::remediation::{InsideView, Scrape, Verdict};
 
 /// The verdict about the backend, in the terms of the remediation.
 pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     let Assessment { state, since, conditions, diagnosis } = assessment;
-    let spells = with_present(input.backend.stored_spells(), health_of_backend(*state), *since);
+    let intervals = with_current(input.backend.stored_intervals(), health_of_backend(*state), *since);
     let is_up = matches!(state, BackendState::Up | BackendState::Degraded);
     let pods = |ok: bool| {
         let seen = input.live.vantages.iter().filter(move |vantage| vantage.ok == ok);
@@ -18,11 +18,11 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     let kubelet = conditions::get(conditions, ConditionType::WorkloadHealthy);
     Verdict {
         was_healthy: input.backend.was_healthy() || is_up,
-        spells,
+        intervals,
         diagnosis: diagnosis.clone(),
         mass_silence: None,
         blind: input.live.blind.clone(),
-        inside: InsideView::Seen {
+        inside: InsideView::Pods {
             failing: pods(false),
             passing: pods(true),
             unready: kubelet.is_some_and(|said| said.status == Truth::False.as_str()),

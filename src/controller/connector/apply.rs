@@ -25,7 +25,7 @@ impl Context {
     ) -> Result<NextStep, ReconcileError> {
         let Observed { token, pods_due_after, .. } = observed;
         let secret = token.as_ref().map_or(Write::Nothing, |token| token.plan.write);
-        plan.events.extend(remediation::events(&remedy.told));
+        plan.events.extend(remediation::events(&remedy.events));
         let written = write(self, step, &mut plan, &remedy).await?;
         let object = written.as_ref().unwrap_or(step.object);
         // Before anything that may fail: the action is written down, and no other replica does it.
@@ -81,7 +81,7 @@ impl Context {
     fn offer(&self, step: &Step<'_, Self>, connector: &Connector, remedy: &StepResult) {
         let Some(agent) = &connector.spec.agent_ref else { return };
         let is_requested = remedy.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);
-        let action = match &remedy.act {
+        let action = match &remedy.remedy {
             Some(Remedy::Offer { id, not_after }) => {
                 Some(Action::new(id, agent.unit.as_deref(), *not_after, is_requested, self.clock.read()))
             }

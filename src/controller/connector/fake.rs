@@ -12,7 +12,7 @@ use crate::api::Connector;
 use crate::cluster::StatusWriter;
 use crate::cluster::events::Reporter;
 use crate::cluster::fake::Fake;
-use crate::controller::remediation::{Census, Remedies};
+use crate::controller::remediation::{Census, Remediator};
 use crate::controller::runtime::wake::{self, ReconcileTrigger, Scope};
 use crate::controller::runtime::{Runtime, Shared};
 use crate::controller::unreadable::Unreadable;
@@ -54,7 +54,7 @@ pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<
         leadership: leadership.clone(),
         clock,
         metrics: metrics.clone(),
-        remedies: Arc::new(Remedies::new(fake.client(), clock, metrics, limits, None)),
+        remediator: Arc::new(Remediator::new(fake.client(), clock, metrics, limits, None)),
         unreadable: Unreadable::new(fake.client(), leadership, clock),
     };
     (Arc::new(shared), sender)

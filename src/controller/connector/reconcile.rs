@@ -127,7 +127,7 @@ impl Kind for Context {
         let input = observed.input(step);
         let assessment = input.assess();
         let verdict = verdict(&input, &assessment);
-        let remedy = self.remedies.steer(&step.permit, asked(&input, &verdict)).await;
+        let remedy = self.remediator.step(&step.permit, asked(&input, &verdict)).await;
         let plan = decide(&input, assessment, Some(&remedy), observed.token_plan());
         self.apply(step, observed, plan, remedy).await
     }

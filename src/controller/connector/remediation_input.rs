@@ -2,7 +2,7 @@
 
 use crate::api::{Confidence, Connector, ConnectorState, Diagnosis};
 use crate::controller::connector::assess::{Assessment, Input};
-use crate::controller::remediation::{Asked, Remediable as _, health_of_connector, with_present};
+use crate::controller::remediation::{Remediable as _, RemediationInput, health_of_connector, with_current};
 use crate::health::liveness::Presence;
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::remediation::{Agent, Health, InsideView, Verdict};
@@ -13,7 +13,7 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     let silent = silence(input);
     // The state Offline is written before the pods are diagnosed; the silence is judged after that.
     let health = if silent == Silence::Unwritten { Health::Unknown } else { health_of_connector(*state) };
-    let spells = with_present(input.connector.stored_spells(), health, *since);
+    let intervals = with_current(input.connector.stored_intervals(), health, *since);
     let stored = input.connector.status.as_ref().and_then(|status| status.agent.as_ref());
     let pod_uid = match &input.live.agent {
         Some(agent) => agent.pod_uid.as_deref(),
@@ -21,11 +21,11 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     };
     Verdict {
         was_healthy: input.connector.was_healthy() || *state == ConnectorState::Online,
-        spells,
+        intervals,
         diagnosis: diagnosis.clone().map(|found| if silent == Silence::Unread { unsure(found) } else { found }),
         mass_silence: input.mass_silence.map(str::to_owned),
         blind: None,
-        inside: InsideView::Beats { pod_uid: pod_uid.map(str::to_owned) },
+        inside: InsideView::Heartbeats { pod_uid: pod_uid.map(str::to_owned) },
         healthy_at: input.last_contact().filter(|_| *state == ConnectorState::Online),
         scrape: None,
     }
@@ -61,10 +61,10 @@ fn unsure(found: Diagnosis) -> Diagnosis {
 }
 
 /// The request for the remediation step.
-pub fn asked<'a>(input: &Input<'a>, verdict: &'a Verdict) -> Asked<'a, Connector> {
+pub fn asked<'a>(input: &Input<'a>, verdict: &'a Verdict) -> RemediationInput<'a, Connector> {
     let offered = input.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
     let is_heard = input.live.verdict.presence == Presence::Online;
-    Asked {
+    RemediationInput {
         object: input.connector,
         verdict,
         agent: input.connector.spec.agent_ref.is_some().then_some(Agent { is_heard }),

@@ -1,4 +1,4 @@
-//! The brakes of the fleet: told when they engage, and the breaker latched when it trips.
+//! The brakes of the fleet: publishes when one engages, and opens the breaker when it trips.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,131 +8,135 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::Remedies;
+use super::Remediator;
 use crate::cluster::events::{Event, Kind, namespace_reference};
-use crate::controller::breaker::{BreakerStore, Record};
+use crate::controller::remediation::breaker::{BreakerStore, Record};
 use crate::leadership::Permit;
 use crate::remediation::Breaker;
 use crate::remediation::fleet::FleetState;
 
-/// How often the fleet is looked at. Whoever decides about a remedy counts for himself; this is for telling, and for a
-/// breaker that nobody happens to run into.
-const TICK: Duration = Duration::from_millis(500);
+/// How often the fleet is checked. Each decision about a remedy counts by itself; this check publishes events, and opens
+/// a breaker that no decision happens to run into.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Who watches over the brakes.
+/// Monitors the brakes and the breaker.
 pub struct Brakes {
-    /// The fleet.
-    pub remedies: Arc<Remedies>,
-    /// Where the breaker is kept.
+    /// Has the census of the fleet.
+    pub remediator: Arc<Remediator>,
+    /// Stores the breaker.
     pub breaker_store: BreakerStore,
 }
 
 impl Brakes {
-    /// Watches until `stop`.
+    /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { remedies, breaker_store } = self;
+        let Self { remediator, breaker_store } = self;
         let record = Arc::new(Mutex::new(Record::default()));
         let follow = {
-            let (remedies, record) = (remedies.clone(), record.clone());
-            let tell = move |breaker: Breaker, read: Record| {
-                let mut board = remedies.census.board.lock();
+            let (remediator, record) = (remediator.clone(), record.clone());
+            let publish = move |breaker: Breaker, read: Record| {
+                let mut fleet = remediator.census.fleet.lock();
                 if let Some(at) = read.reset {
-                    board.reset(at);
+                    fleet.reset(at);
                 }
-                board.set_breaker(breaker);
-                drop(board);
+                fleet.set_breaker(breaker);
+                drop(fleet);
                 *record.lock() = read;
             };
-            breaker_store.clone().follow(tell, stop.clone())
+            breaker_store.clone().follow(publish, stop.clone())
         };
-        tokio::join!(follow, watch_over(&remedies, &breaker_store, &record, &stop));
+        tokio::join!(follow, monitor(&remediator, &breaker_store, &record, &stop));
     }
 }
 
-async fn watch_over(
-    remedies: &Remedies,
+async fn monitor(
+    remediator: &Remediator,
     breaker_store: &BreakerStore,
     record: &Mutex<Record>,
     stop: &CancellationToken,
 ) {
-    let mut tick = tokio::time::interval(TICK);
+    let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told: BTreeMap<String, Timestamp> = BTreeMap::new();
+    let mut published: BTreeMap<String, Timestamp> = BTreeMap::new();
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let Some(permit) = breaker_store.leadership.borrow().permit(breaker_store.clock.now()) else {
-            // Another tells now; when we lead again, what is engaged then is the same occurrence or another.
-            told.clear();
+            // Another replica publishes now. When this one leads again, an engaged brake is the same occurrence or another.
+            published.clear();
             continue;
         };
         let now = breaker_store.clock.read().wall;
         let (brakes, trips) = {
-            let mut board = remedies.census.board.lock();
-            // Where nobody asks for remedies there is nothing to hold back.
-            let trips = board.breaker_trip(now).filter(|_| board.members().any(|member| member.max_attempts.is_some()));
-            if let Some(why) = &trips {
-                // From this moment, not from when it is written: nothing begins in between.
-                board.set_breaker(Breaker::Open(why.clone()));
+            let mut fleet = remediator.census.fleet.lock();
+            // Without any object that enables remediation there is nothing to hold back.
+            let trips = fleet.breaker_trip(now).filter(|_| fleet.members().any(|member| member.max_attempts.is_some()));
+            if let Some(reason) = &trips {
+                // From this moment, not from the write on: no attempt begins in between.
+                fleet.set_breaker(Breaker::Open(reason.clone()));
             }
-            (engaged(&board, &told), trips)
+            (engaged(&fleet, &published), trips)
         };
-        if let Some(why) = trips {
-            latch(remedies, breaker_store, record, &permit, &why, now).await;
+        if let Some(reason) = trips {
+            open_breaker(remediator, breaker_store, record, &permit, &reason, now).await;
         }
-        tell(breaker_store, &brakes, &mut told).await;
+        publish(breaker_store, &brakes, &mut published).await;
     }
 }
 
-/// Writes that the breaker is open. What cannot be written now is tried again with the next look: the fleet is as it was.
-async fn latch(
-    remedies: &Remedies,
+/// Writes that the breaker is open. A write that fails is tried again with the next check: the fleet is unchanged.
+async fn open_breaker(
+    remediator: &Remediator,
     breaker_store: &BreakerStore,
     record: &Mutex<Record>,
     permit: &Permit,
-    why: &str,
+    reason: &str,
     now: Timestamp,
 ) {
     let read = record.lock().clone();
-    if let Err(error) = breaker_store.open(permit, &read, why, now).await {
+    if let Err(error) = breaker_store.open(permit, &read, reason, now).await {
         tracing::warn!(%error, "the breaker is open and cannot be written down yet; trying again");
-        remedies.census.board.lock().set_breaker(Breaker::Unknown(format!("{why}; it is being written down: {error}")));
+        remediator
+            .census
+            .fleet
+            .lock()
+            .set_breaker(Breaker::Unknown(format!("{reason}; it is being written down: {error}")));
     }
 }
 
 /// A site whose brake is engaged.
-struct Engaged {
+struct EngagedBrake {
     domain: String,
     unhealthy: usize,
-    all: usize,
-    /// When the last of its workloads turned unhealthy: the same for whoever leads.
+    total: usize,
+    /// When the last of its workloads turned unhealthy: the same on every leader.
     since: Timestamp,
 }
 
-/// The sites that remedies are asked for in and whose brake is engaged. Of those that were told nothing more is looked up.
-fn engaged(board: &FleetState, told: &BTreeMap<String, Timestamp>) -> Vec<Engaged> {
-    let braked = board.sites().into_iter();
-    let with_since = braked.filter_map(|braked| {
+/// Sites with remediation whose brake is engaged. For a site that was published the known time is used.
+fn engaged(fleet: &FleetState, published: &BTreeMap<String, Timestamp>) -> Vec<EngagedBrake> {
+    let braked = fleet.braked_sites().into_iter();
+    let with_start = braked.filter_map(|braked| {
         let domain = braked.site.to_string();
-        let since = match told.get(&domain) {
+        let since = match published.get(&domain) {
             Some(since) => *since,
             None => {
-                let members: Vec<_> = board.members().filter(|member| member.site == braked.site).collect();
-                let is_cared_for = members.iter().any(|member| member.max_attempts.is_some());
-                members.iter().filter(|_| is_cared_for).filter_map(|member| member.unhealthy_since).max()?
+                let members: Vec<_> = fleet.members().filter(|member| member.site == braked.site).collect();
+                let is_remediated = members.iter().any(|member| member.max_attempts.is_some());
+                members.iter().filter(|_| is_remediated).filter_map(|member| member.unhealthy_since).max()?
             }
         };
-        Some(Engaged { domain, unhealthy: braked.unhealthy, all: braked.all, since })
+        Some(EngagedBrake { domain, unhealthy: braked.unhealthy, total: braked.total, since })
     });
-    with_since.collect()
+    with_start.collect()
 }
 
-/// Tells of each brake that has engaged, once, about the Namespace.
-async fn tell(breaker_store: &BreakerStore, engaged: &[Engaged], told: &mut BTreeMap<String, Timestamp>) {
-    told.retain(|site, _| engaged.iter().any(|engaged| engaged.domain == *site));
-    for Engaged { domain, unhealthy, all, since, .. } in engaged {
-        if told.contains_key(domain) {
+/// Publishes an event about the Namespace for each brake that has engaged, once.
+async fn publish(breaker_store: &BreakerStore, engaged: &[EngagedBrake], published: &mut BTreeMap<String, Timestamp>) {
+    published.retain(|site, _| engaged.iter().any(|engaged| engaged.domain == *site));
+    for EngagedBrake { domain, unhealthy, total, since, .. } in engaged {
+        if published.contains_key(domain) {
             continue;
         }
-        tracing::warn!(site = domain, unhealthy, all, "the brake is engaged: nothing new is restarted in this site");
+        tracing::warn!(site = domain, unhealthy, total, "the brake is engaged: nothing new is restarted in this site");
         let namespace = domain.split('/').next().unwrap_or_default();
         let regarding = namespace_reference(namespace);
         let event = Event {
@@ -140,14 +144,14 @@ async fn tell(breaker_store: &BreakerStore, engaged: &[Engaged], told: &mut BTre
             reason: "BrakeEngaged",
             action: "Judge",
             note: format!(
-                "{unhealthy} of {all} workloads of site {domain} are unhealthy: nothing new is restarted there until fewer are; suspect what they share"
+                "{unhealthy} of {total} workloads of site {domain} are unhealthy: nothing new is restarted there until fewer are; suspect what they share"
             ),
             at: *since,
             occurrence: format!("BrakeEngaged/{domain}/{since}"),
         };
         match breaker_store.reporter.tell(&regarding, &event).await {
-            Ok(()) => drop(told.insert(domain.clone(), *since)),
-            Err(error) => tracing::debug!(%error, "telling about a brake; trying again"),
+            Ok(()) => drop(published.insert(domain.clone(), *since)),
+            Err(error) => tracing::debug!(%error, "publishing the event of a brake failed; trying again"),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Who is on the board of the fleet: everybody, once anybody asks for remedies.
+//! Registers every object for the limits of the fleet, once any object enables remediation.
 //!
-//! Where nobody does, nobody is counted: a fleet of connectors that are only watched pays nothing for brakes.
+//! Until then no object is counted: a fleet that is only watched pays nothing for brakes.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,125 +17,125 @@ use crate::remediation::history::unhealthy_since;
 use crate::remediation::{Breaker, FleetContext, Health, HealthInterval, Limits};
 use crate::time::Clock;
 
-/// Shows every object of a store to [`Census::stored`].
+/// Passes every object of a store to [`Census::upsert_stored`].
 type Source = Box<dyn Fn(&Census) + Send + Sync>;
 
-/// The roll of the fleet.
+/// The registration of all objects with the fleet.
 pub struct Census {
-    /// The fleet, for brake and breaker.
-    pub board: Mutex<FleetState>,
-    /// Whom we have judged in this epoch of our leadership; of the others the board has what is stored.
-    judged: Mutex<(u64, HashSet<ObjectId>)>,
-    /// Somebody asks for remedies.
-    is_used: AtomicBool,
-    /// Scopes whose objects are not all known yet.
-    unread: AtomicUsize,
+    /// The fleet, counted for brake and breaker.
+    pub fleet: Mutex<FleetState>,
+    /// Epoch of leadership, and the objects that were evaluated in it. All others are counted as stored.
+    evaluated: Mutex<(u64, HashSet<ObjectId>)>,
+    /// At least one object has enabled remediation.
+    is_enabled: AtomicBool,
+    /// Number of scopes whose objects have not all been listed.
+    pending_scopes: AtomicUsize,
     sources: RwLock<Vec<Source>>,
     leadership: watch::Receiver<Leadership>,
     clock: Clock,
 }
 
 impl Census {
-    /// Of nobody yet. `scopes` are still to be [filled](Roll::filled).
+    /// An empty census, which waits for [`Census::scope_listed`] of `scopes` scopes.
     pub fn new(limits: Limits, scopes: usize, leadership: watch::Receiver<Leadership>, clock: Clock) -> Self {
         Self {
-            board: Mutex::new(FleetState::new(limits)),
-            judged: Mutex::default(),
-            is_used: AtomicBool::new(false),
-            unread: AtomicUsize::new(scopes),
+            fleet: Mutex::new(FleetState::new(limits)),
+            evaluated: Mutex::default(),
+            is_enabled: AtomicBool::new(false),
+            pending_scopes: AtomicUsize::new(scopes),
             sources: RwLock::default(),
             leadership,
             clock,
         }
     }
 
-    /// Where the objects are that were known before anybody asked for remedies.
+    /// Adds a store whose objects are loaded when the first object enables remediation.
     pub fn add_source(&self, source: Source) {
         self.sources.write().push(source);
     }
 
-    /// All objects of one more scope are known. Until this was said of all of them, no share of the fleet is known.
-    pub fn filled(&self) {
-        let _ = self.unread.fetch_update(Ordering::AcqRel, Ordering::Acquire, |unread| unread.checked_sub(1));
-        if self.is_used.load(Ordering::Acquire) {
-            // While a list is under way a store shows nothing of it.
-            self.call();
+    /// Notes that all objects of one more scope have been listed. Until all scopes are, no share of the fleet is known.
+    pub fn scope_listed(&self) {
+        let _ = self.pending_scopes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+        if self.is_enabled.load(Ordering::Acquire) {
+            // A store shows none of its objects while their list is under way.
+            self.load_sources();
         }
     }
 
-    /// Takes note of an object as it is stored.
-    pub fn stored<K: Remediable>(&self, object: &K) {
-        let asks = object.remediation().is_some();
-        if asks && !self.is_used.swap(true, Ordering::AcqRel) {
-            self.call();
+    /// Registers an object as it is stored.
+    pub fn upsert_stored<K: Remediable>(&self, object: &K) {
+        let enables = object.remediation().is_some();
+        if enables && !self.is_enabled.swap(true, Ordering::AcqRel) {
+            self.load_sources();
         }
-        if !self.is_used.load(Ordering::Acquire) {
+        if !self.is_enabled.load(Ordering::Acquire) {
             return;
         }
         let id = id(object);
-        let leads_in = self.leadership.borrow().permit(self.clock.now()).map(|permit| permit.epoch());
-        // While we lead each change of the store is followed by a reconcile, which knows better.
-        let knows_better = {
-            let judged = self.judged.lock();
-            leads_in == Some(judged.0) && judged.1.contains(&id)
+        let epoch = self.leadership.borrow().permit(self.clock.now()).map(|permit| permit.epoch());
+        // On the leader a reconcile follows each change of the store, and its evaluation is newer.
+        let is_evaluated = {
+            let evaluated = self.evaluated.lock();
+            epoch == Some(evaluated.0) && evaluated.1.contains(&id)
         };
-        if !knows_better {
-            self.board.lock().see(&id, member(object, &object.stored_spells()));
+        if !is_evaluated {
+            self.fleet.lock().upsert(&id, member(object, &object.stored_intervals()));
         }
     }
 
-    /// Takes note of how we judge an object.
-    pub fn judged<K: Remediable>(&self, permit: &Permit, object: &K, spells: &[HealthInterval]) {
-        if !self.is_used.load(Ordering::Acquire) {
+    /// Registers an object as the leader evaluated it.
+    pub fn upsert_evaluated<K: Remediable>(&self, permit: &Permit, object: &K, intervals: &[HealthInterval]) {
+        if !self.is_enabled.load(Ordering::Acquire) {
             return;
         }
         let id = id(object);
-        let mut judged = self.judged.lock();
-        if judged.0 != permit.epoch() {
-            *judged = (permit.epoch(), HashSet::new());
+        let mut evaluated = self.evaluated.lock();
+        if evaluated.0 != permit.epoch() {
+            *evaluated = (permit.epoch(), HashSet::new());
         }
-        if !judged.1.contains(&id) {
-            judged.1.insert(id.clone());
+        if !evaluated.1.contains(&id) {
+            evaluated.1.insert(id.clone());
         }
-        self.board.lock().see(&id, member(object, spells));
+        self.fleet.lock().upsert(&id, member(object, intervals));
     }
 
-    /// An object is gone.
-    pub fn forget<K: Remediable>(&self, key: &Key) {
+    /// Removes an object that was deleted.
+    pub fn remove<K: Remediable>(&self, key: &Key) {
         let id = ObjectId { kind: K::KIND, key: key.clone() };
-        self.board.lock().forget(&id);
-        self.judged.lock().1.remove(&id);
+        self.fleet.lock().remove(&id);
+        self.evaluated.lock().1.remove(&id);
     }
 
-    /// What is around an object, on a board that the caller has locked.
-    pub fn around(&self, board: &mut FleetState, id: &ObjectId, now: Timestamp) -> FleetContext {
-        let mut around = board.surroundings(id, now);
-        if self.unread.load(Ordering::Acquire) > 0 {
-            around.breaker = Breaker::Unknown("not all objects have been read yet".to_owned());
+    /// The fleet as seen from one object. The caller holds the lock of the fleet.
+    pub fn context(&self, fleet: &mut FleetState, id: &ObjectId, now: Timestamp) -> FleetContext {
+        let mut context = fleet.context(id, now);
+        if self.pending_scopes.load(Ordering::Acquire) > 0 {
+            context.breaker = Breaker::Unknown("not all objects have been read yet".to_owned());
         }
-        around
+        context
     }
 
-    fn call(&self) {
+    fn load_sources(&self) {
         for source in self.sources.read().iter() {
             source(self);
         }
     }
 }
 
-/// Which object is meant.
+/// Identity of an object.
 pub(super) fn id<K: Remediable>(object: &K) -> ObjectId {
     ObjectId { kind: K::KIND, key: Key::of(object.meta()) }
 }
 
-fn member<K: Remediable>(object: &K, spells: &[HealthInterval]) -> Member {
-    let status = object.remembered();
+fn member<K: Remediable>(object: &K, intervals: &[HealthInterval]) -> Member {
+    let status = object.remediation_status();
     let current = status.and_then(|status| status.current.as_ref());
     Member {
         site: object.domain().into(),
         workload: object.workload_ref().cloned(),
-        health: spells.first().map_or(Health::Unknown, |spell| spell.health),
-        unhealthy_since: unhealthy_since(spells),
+        health: intervals.first().map_or(Health::Unknown, |interval| interval.health),
+        unhealthy_since: unhealthy_since(intervals),
         was_healthy: object.was_healthy(),
         in_flight: current.map(|current| InFlight { id: current.id.clone(), start: current.start_time.0 }),
         attempts: status.and_then(|status| status.ledger.as_ref()).map_or(0, |ledger| ledger.attempts),
@@ -166,29 +166,29 @@ mod tests {
     fn nobody_is_counted_until_somebody_asks_and_then_everybody_is() {
         let census = census();
         let watched = connector("watched", json!(null));
-        census.stored(&watched);
-        assert_eq!(census.board.lock().members().count(), 0);
+        census.upsert_stored(&watched);
+        assert_eq!(census.fleet.lock().members().count(), 0);
         let known = watched.clone();
-        census.add_source(Box::new(move |census| census.stored(&known)));
+        census.add_source(Box::new(move |census| census.upsert_stored(&known)));
         let asking = connector("asking", json!({ "mode": "Restart" }));
-        census.stored(&asking);
-        assert_eq!(census.board.lock().members().count(), 2);
-        census.forget::<Connector>(&Key::of(&watched.metadata));
-        assert_eq!(census.board.lock().members().count(), 1);
+        census.upsert_stored(&asking);
+        assert_eq!(census.fleet.lock().members().count(), 2);
+        census.remove::<Connector>(&Key::of(&watched.metadata));
+        assert_eq!(census.fleet.lock().members().count(), 1);
     }
 
     #[test]
     fn no_share_of_the_fleet_is_known_before_all_of_it_was_read() {
         let census = census();
         let asking = connector("asking", json!({ "mode": "Restart" }));
-        census.stored(&asking);
-        census.board.lock().set_breaker(Breaker::Closed);
+        census.upsert_stored(&asking);
+        census.fleet.lock().set_breaker(Breaker::Closed);
         let now = Timestamp::UNIX_EPOCH;
-        let breaker = |census: &Census| census.around(&mut census.board.lock(), &id(&asking), now).breaker;
+        let breaker = |census: &Census| census.context(&mut census.fleet.lock(), &id(&asking), now).breaker;
         assert!(matches!(breaker(&census), Breaker::Unknown(_)));
-        census.filled();
+        census.scope_listed();
         assert_eq!(breaker(&census), Breaker::Closed);
-        census.filled();
+        census.scope_listed();
         assert_eq!(breaker(&census), Breaker::Closed, "a relist fills it again");
     }
 }

@@ -1,4 +1,4 @@
-//! What both kinds bring to a remedy, in the same words.
+//! The trait through which remediation reads an object of either kind.
 
 use jiff::Timestamp;
 use kube::Resource;
@@ -10,14 +10,14 @@ use crate::api::{
 };
 use crate::remediation::{Health, HealthInterval};
 
-/// A kind that remedies are taken for.
+/// A kind with remediation.
 pub trait Remediable: Resource<DynamicType = ()> {
-    /// The kind, as it is written.
+    /// Name of the kind.
     const KIND: &'static str;
     /// `spec.remediation`.
     fn remediation(&self) -> Option<&RemediationSpec>;
     /// `status.remediation`.
-    fn remembered(&self) -> Option<&RemediationStatus>;
+    fn remediation_status(&self) -> Option<&RemediationStatus>;
     /// `spec.workloadRef`.
     fn workload_ref(&self) -> Option<&WorkloadRef>;
     /// `spec.paused`.
@@ -26,20 +26,20 @@ pub trait Remediable: Resource<DynamicType = ()> {
     fn domain(&self) -> String;
     /// `status.conditions`.
     fn conditions(&self) -> &[Condition];
-    /// How it was, the newest first, by what is stored.
-    fn stored_spells(&self) -> Vec<HealthInterval>;
-    /// It was healthy once, by what is stored.
+    /// Past health as stored, the newest interval first.
+    fn stored_intervals(&self) -> Vec<HealthInterval>;
+    /// Whether it was healthy at least once, as stored.
     fn was_healthy(&self) -> bool;
 }
 
-/// What both kinds keep under the same names; `$health` says what a state means.
+/// Implements the methods whose fields have the same names in both kinds; `$health` maps a state to a health.
 macro_rules! same_fields {
     ($health:path) => {
         fn remediation(&self) -> Option<&RemediationSpec> {
             self.spec.remediation.as_ref()
         }
 
-        fn remembered(&self) -> Option<&RemediationStatus> {
+        fn remediation_status(&self) -> Option<&RemediationStatus> {
             self.status.as_ref()?.remediation.as_ref()
         }
 
@@ -55,9 +55,9 @@ macro_rules! same_fields {
             self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
         }
 
-        fn stored_spells(&self) -> Vec<HealthInterval> {
+        fn stored_intervals(&self) -> Vec<HealthInterval> {
             let Some(status) = &self.status else { return Vec::new() };
-            spells(&status.transitions, |word| word.parse().map_or(Health::Unknown, $health))
+            intervals(&status.transitions, |word| word.parse().map_or(Health::Unknown, $health))
         }
 
         fn was_healthy(&self) -> bool {
@@ -87,7 +87,7 @@ impl Remediable for MonitoredBackend {
     }
 }
 
-/// What opens an incident and what ends one (docs/remediation.md).
+/// Health by the state of a connector: opens and ends incidents (docs/design/remediation.md).
 pub fn health_of_connector(state: ConnectorState) -> Health {
     match state {
         ConnectorState::Online => Health::Healthy,
@@ -96,7 +96,7 @@ pub fn health_of_connector(state: ConnectorState) -> Health {
     }
 }
 
-/// What opens an incident and what ends one: a backend that is Degraded is available.
+/// Health by the state of a backend: opens and ends incidents. A backend that is Degraded is available.
 pub fn health_of_backend(state: BackendState) -> Health {
     match state {
         BackendState::Up | BackendState::Degraded => Health::Healthy,
@@ -105,29 +105,35 @@ pub fn health_of_backend(state: BackendState) -> Health {
     }
 }
 
-fn spells(transitions: &[Transition], health: impl Fn(&str) -> Health) -> Vec<HealthInterval> {
+fn intervals(transitions: &[Transition], health: impl Fn(&str) -> Health) -> Vec<HealthInterval> {
     transitions.iter().map(|entered| HealthInterval { health: health(&entered.to), since: entered.time.0 }).collect()
 }
 
-/// The spells with the one that holds now, which may not be written yet.
-pub fn with_present(mut spells: Vec<HealthInterval>, health: Health, since: Timestamp) -> Vec<HealthInterval> {
-    if spells.first().is_none_or(|stored| stored.health != health) {
-        // Never before the one that it follows.
-        let since = spells.first().map_or(since, |stored| since.max(stored.since));
-        spells.insert(0, HealthInterval { health, since });
+/// The intervals with the present one, which may not be written yet.
+pub fn with_current(mut intervals: Vec<HealthInterval>, health: Health, since: Timestamp) -> Vec<HealthInterval> {
+    if intervals.first().is_none_or(|stored| stored.health != health) {
+        // Never before the interval that it follows.
+        let since = intervals.first().map_or(since, |stored| since.max(stored.since));
+        intervals.insert(0, HealthInterval { health, since });
     }
-    spells
+    intervals
 }
 
-/// For how long a request is honoured, before and after its time: a restored backup asks for nothing.
-const HONOURED: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
+/// A request is honoured for this long before and after its time. An old annotation, from a restored backup for example,
+/// requests nothing.
+const REQUEST_VALIDITY: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
-/// What a person asks for, unless that was honoured already or is too old.
-pub fn request(meta: &ObjectMeta, status: &RemediationStatus, now: Timestamp) -> Option<crate::remediation::Request> {
+/// A person's request for a restart, unless it was honoured already or is outside of its validity.
+pub fn requested_restart(
+    meta: &ObjectMeta,
+    status: &RemediationStatus,
+    now: Timestamp,
+) -> Option<crate::remediation::RestartRequest> {
     let text = meta.annotations.as_ref()?.get(RESTART_REQUESTED)?;
     if status.observed_restart_request.as_ref() == Some(text) || text.len() > crate::api::MAX_WORD {
         return None;
     }
     let at: Timestamp = text.parse().ok()?;
-    (now.duration_since(at).abs() <= HONOURED).then(|| crate::remediation::Request { text: text.clone(), at })
+    (now.duration_since(at).abs() <= REQUEST_VALIDITY)
+        .then(|| crate::remediation::RestartRequest { annotation: text.clone(), at })
 }

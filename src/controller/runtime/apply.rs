@@ -9,7 +9,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::kind::{Kind, ObjectEntry as _, Plan, ReconcileError, Step};
 use crate::cluster::events::{Event, RETELL};
 use crate::controller::log;
-use crate::controller::remediation::{self, Acted, Remediable as _};
+use crate::controller::remediation::{self, FollowUp, Remediable as _};
 use crate::remediation::attempt::StepResult;
 use crate::schedule::checkpoints::Checkpointed as _;
 
@@ -42,7 +42,7 @@ pub async fn write<K: Kind>(
             if outcome_unknown && writes_status {
                 step.state.keep_events_of_lost_write(&plan.events);
             }
-            runtime.remedies.unwritten(step.object, remedy, outcome_unknown);
+            runtime.remediator.after_failed_write(step.object, remedy, outcome_unknown);
         }
     }
     result.map(Some)
@@ -56,7 +56,7 @@ async fn write_status<K: Kind>(
     remedy: &StepResult,
 ) -> Result<K::Object, ReconcileError> {
     let runtime = kind.runtime();
-    let reason = remediation::why_written(step.object, remedy, plan.due_at.is_some());
+    let reason = remediation::write_reason(step.object, remedy, plan.due_at.is_some());
     let object = K::with_status(step.object, status);
     let permit = runtime.renewed(&step.permit)?;
     let written = runtime.writer.replace(reason, &permit, &runtime.api(&object), &object).await?;
@@ -71,7 +71,7 @@ async fn write_status<K: Kind>(
             log::transition(log::Whose { kind: K::Object::KIND, key: step.entry.key() }, latest);
         }
     }
-    runtime.remedies.recorded(step.object, remedy);
+    runtime.remediator.after_write(step.object, remedy);
     Ok(written)
 }
 
@@ -90,12 +90,12 @@ async fn write_checkpoint<K: Kind>(
 }
 
 /// Does the action of the remediation on `object`, which is written down already: no other replica does it.
-pub async fn act<K: Kind>(kind: &K, step: &Step<'_, K>, object: &K::Object, remedy: &StepResult) -> Acted {
+pub async fn act<K: Kind>(kind: &K, step: &Step<'_, K>, object: &K::Object, remedy: &StepResult) -> FollowUp {
     let runtime = kind.runtime();
-    match (&remedy.act, runtime.renewed(&step.permit)) {
-        (Some(act), Ok(permit)) => runtime.remedies.act(&permit, object, act).await,
+    match (&remedy.remedy, runtime.renewed(&step.permit)) {
+        (Some(act), Ok(permit)) => runtime.remediator.perform(&permit, object, act).await,
         // Another replica leads by now: it continues from what is written.
-        (Some(_), Err(_)) | (None, _) => Acted::Wait,
+        (Some(_), Err(_)) | (None, _) => FollowUp::Scheduled,
     }
 }
 

@@ -12,7 +12,7 @@ use super::state::ReconcileStates;
 use super::wake::ReconcileTrigger;
 use crate::cluster::events::Reporter;
 use crate::cluster::{StatusWriter, WriteError};
-use crate::controller::remediation::Remedies;
+use crate::controller::remediation::Remediator;
 use crate::controller::unreadable::Unreadable;
 use crate::leadership::{Leadership, Permit};
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ pub struct Shared {
     /// The metrics of the operator.
     pub metrics: Arc<Metrics>,
     /// Remediation, with limits over both kinds.
-    pub remedies: Arc<Remedies>,
+    pub remediator: Arc<Remediator>,
     /// Marks objects whose status cannot be read.
     pub unreadable: Unreadable,
 }

@@ -68,7 +68,7 @@ impl<K: Kind> Tap<K> {
             }
             Event::InitDone => {
                 self.remove_unlisted(&std::mem::take(listed));
-                self.kind.runtime().remedies.census.filled();
+                self.kind.runtime().remediator.census.scope_listed();
                 (self.filled)();
             }
         }
@@ -79,7 +79,7 @@ impl<K: Kind> Tap<K> {
         if let Some(predecessor) = self.kind.upsert(object) {
             self.forget(&predecessor);
         }
-        self.kind.runtime().remedies.census.stored(object);
+        self.kind.runtime().remediator.census.upsert_stored(object);
     }
 
     fn remove(&self, entry: &Arc<K::Entry>) {
@@ -89,7 +89,7 @@ impl<K: Kind> Tap<K> {
 
     fn forget(&self, entry: &K::Entry) {
         self.kind.runtime().states.remove(entry.number());
-        self.kind.runtime().remedies.forget::<K::Object>(entry.key());
+        self.kind.runtime().remediator.remove::<K::Object>(entry.key());
     }
 
     /// A relist reports no deletes: an object that is not in it was deleted.

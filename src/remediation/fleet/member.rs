@@ -1,4 +1,4 @@
-//! Who is on the board.
+//! The members of the fleet.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use crate::api::{Key, WorkloadRef};
 use crate::remediation::input::Health;
 
-/// Which object is meant, of any kind.
+/// Identity of an object of either kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
-    /// Its kind: `Connector`, `MonitoredBackend`.
+    /// `Connector` or `MonitoredBackend`.
     pub kind: &'static str,
-    /// Its namespace and name.
+    /// Namespace and name.
     pub key: Key,
 }
 
@@ -22,48 +22,48 @@ impl std::fmt::Display for ObjectId {
     }
 }
 
-/// An object, as far as others are concerned.
+/// The fields of an object that count for others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its failure domain, `<namespace>/<site>`.
+    /// The failure domain, `<namespace>/<site>`.
     pub site: Arc<str>,
-    /// The workload that would be restarted; without one the object stands for itself.
+    /// The workload that would be restarted; an object without one is counted by itself.
     pub workload: Option<WorkloadRef>,
-    /// How it is: as judged since we lead, until then as it was stored.
+    /// Health as evaluated in this epoch of leadership, until then as stored.
     pub health: Health,
-    /// When it turned unhealthy, while it is ([`crate::remediation::history::unhealthy_since`]).
+    /// When it turned unhealthy, while it is unhealthy ([`crate::remediation::history::unhealthy_since`]).
     pub unhealthy_since: Option<Timestamp>,
-    /// It was healthy once; what never was counts in no share.
+    /// Healthy at least once. Other objects count in no share.
     pub was_healthy: bool,
-    /// The attempt that its status says is under way.
+    /// The attempt in progress, by the status or by a claim.
     pub in_flight: Option<InFlight>,
-    /// Attempts in its ledger.
+    /// Attempts in the ledger.
     pub attempts: i32,
-    /// `maxAttempts`; `None` without remedies.
+    /// `maxAttempts`; `None` without `spec.remediation`.
     pub max_attempts: Option<i32>,
 }
 
-/// An attempt under way.
+/// An attempt in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InFlight {
-    /// Its id.
+    /// Id of the attempt.
     pub id: String,
-    /// When it was decided.
+    /// Time of the decision.
     pub start: Timestamp,
 }
 
 /// A site whose brake is engaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Braked {
+pub struct BrakedSite {
     /// `<namespace>/<site>`.
     pub site: Arc<str>,
-    /// Workloads of it that are unhealthy or being restarted.
+    /// Workloads that are unhealthy or being restarted.
     pub unhealthy: usize,
-    /// Workloads of it that were healthy once.
-    pub all: usize,
+    /// Workloads that were healthy at least once.
+    pub total: usize,
 }
 
-/// What is restarted together, and is counted once.
+/// The unit that is restarted as one and counted once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RestartUnit {
     Workload(Arc<str>, WorkloadRef),

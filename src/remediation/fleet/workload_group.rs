@@ -1,4 +1,4 @@
-//! The objects that have one workload, counted.
+//! Counts of the objects that have one workload.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,36 +8,37 @@ use jiff::Timestamp;
 use super::{InFlight, Member, ObjectId};
 use crate::remediation::input::Health;
 
-/// How a workload counts in each of its sites.
+/// The contribution of a workload to the counts of each of its sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GroupCounts {
-    /// It was healthy once.
+    /// At least one of its objects was healthy once.
     pub(super) is_known: bool,
-    /// Any of its objects is unhealthy, or an attempt is in flight.
+    /// At least one of its objects is unhealthy, or an attempt is in flight.
     pub(super) is_unhealthy: bool,
 }
 
-/// An object that counts as unhealthy: what was never healthy does not.
-pub(super) fn is_bad(member: &Member) -> bool {
+/// Whether an object counts as unhealthy. One that was never healthy does not.
+pub(super) fn is_unhealthy(member: &Member) -> bool {
     member.was_healthy && member.health == Health::Unhealthy
 }
 
 /// All objects with one workload.
 #[derive(Debug)]
 pub(super) struct WorkloadGroup {
-    /// It among all crews.
+    /// Identifies the group among all groups.
     pub(super) number: u64,
-    /// How many of them are unhealthy.
-    pub(super) bad: usize,
-    /// When it turned unhealthy last, under no attempt of ours.
+    /// Number of objects that count as unhealthy.
+    pub(super) unhealthy: usize,
+    /// When the workload turned unhealthy last, outside of attempts.
     pub(super) turned: Option<Timestamp>,
-    /// How many were healthy once.
+    /// Number of objects that were healthy at least once.
     known: usize,
-    /// In which sites they are, and how many in each.
+    /// Number of objects in each site.
     sites: BTreeMap<Arc<str>, usize>,
-    flights: BTreeMap<ObjectId, InFlight>,
+    in_flight: BTreeMap<ObjectId, InFlight>,
+    /// Sum of the attempts in the ledgers.
     attempts: i64,
-    /// Their budgets, and how many have each.
+    /// Number of objects with each `maxAttempts`.
     budgets: BTreeMap<i32, usize>,
 }
 
@@ -45,33 +46,33 @@ impl WorkloadGroup {
     pub(super) fn new(number: u64) -> Self {
         Self {
             number,
-            bad: 0,
+            unhealthy: 0,
             turned: None,
             known: 0,
             sites: BTreeMap::new(),
-            flights: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             attempts: 0,
             budgets: BTreeMap::new(),
         }
     }
 
-    pub(super) fn join(&mut self, id: &ObjectId, member: &Member) {
+    pub(super) fn add(&mut self, id: &ObjectId, member: &Member) {
         let Member { site, workload: _, health: _, unhealthy_since: _, was_healthy, in_flight, attempts, max_attempts } =
             member;
         *self.sites.entry(site.clone()).or_default() += 1;
         self.known += usize::from(*was_healthy);
-        self.bad += usize::from(is_bad(member));
+        self.unhealthy += usize::from(is_unhealthy(member));
         self.attempts += i64::from(*attempts);
         if let Some(flight) = in_flight {
-            self.flights.insert(id.clone(), flight.clone());
+            self.in_flight.insert(id.clone(), flight.clone());
         }
         if let Some(max) = max_attempts {
             *self.budgets.entry(*max).or_default() += 1;
         }
     }
 
-    /// Takes back what [`WorkloadGroup::join`] did with the same member.
-    pub(super) fn leave(&mut self, id: &ObjectId, member: &Member) {
+    /// Reverts [`WorkloadGroup::add`] of the same member.
+    pub(super) fn remove(&mut self, id: &ObjectId, member: &Member) {
         let Member {
             site,
             workload: _,
@@ -82,13 +83,13 @@ impl WorkloadGroup {
             attempts,
             max_attempts,
         } = member;
-        less_one(&mut self.sites, site);
+        decrement(&mut self.sites, site);
         self.known -= usize::from(*was_healthy);
-        self.bad -= usize::from(is_bad(member));
+        self.unhealthy -= usize::from(is_unhealthy(member));
         self.attempts -= i64::from(*attempts);
-        self.flights.remove(id);
+        self.in_flight.remove(id);
         if let Some(max) = max_attempts {
-            less_one(&mut self.budgets, max);
+            decrement(&mut self.budgets, max);
         }
     }
 
@@ -100,27 +101,27 @@ impl WorkloadGroup {
         self.sites.keys()
     }
 
-    pub(super) fn standing(&self) -> GroupCounts {
+    pub(super) fn counts(&self) -> GroupCounts {
         let is_known = self.known > 0;
-        GroupCounts { is_known, is_unhealthy: is_known && (self.bad > 0 || !self.flights.is_empty()) }
+        GroupCounts { is_known, is_unhealthy: is_known && (self.unhealthy > 0 || !self.in_flight.is_empty()) }
     }
 
-    /// It counts as unhealthy for the attempt of this object alone.
-    pub(super) fn only_flies(&self, id: &ObjectId) -> bool {
-        self.standing().is_unhealthy && self.bad == 0 && self.held_by_another(id).is_none()
+    /// Whether the workload counts as unhealthy only because of the attempt of this object.
+    pub(super) fn is_only_in_flight(&self, id: &ObjectId) -> bool {
+        self.counts().is_unhealthy && self.unhealthy == 0 && self.held_by_another(id).is_none()
     }
 
-    /// An attempt of another object with the same workload.
+    /// The attempt in flight of another object with the same workload.
     pub(super) fn held_by_another(&self, id: &ObjectId) -> Option<(&ObjectId, &InFlight)> {
-        self.flights.iter().find(|(other, _)| *other != id)
+        self.in_flight.iter().find(|(other, _)| *other != id)
     }
 
-    /// Whether an attempt that is under way was so at `at` already.
+    /// Whether an attempt in flight had started by `at`.
     pub(super) fn was_in_flight(&self, at: Timestamp) -> bool {
-        self.flights.values().any(|flight| flight.start <= at)
+        self.in_flight.values().any(|flight| flight.start <= at)
     }
 
-    /// What the others than this member have used, and the smallest of their budgets.
+    /// Attempts of the other objects of the group, and their smallest `maxAttempts`.
     pub(super) fn shared_with(&self, member: &Member) -> (i32, Option<i32>) {
         let others = self.attempts - i64::from(member.attempts);
         let is_anothers = |(max, count): &(&i32, &usize)| **count > usize::from(member.max_attempts == Some(**max));
@@ -129,7 +130,7 @@ impl WorkloadGroup {
     }
 }
 
-fn less_one<K: Ord>(counts: &mut BTreeMap<K, usize>, of: &K) {
+fn decrement<K: Ord>(counts: &mut BTreeMap<K, usize>, of: &K) {
     if let Some(count) = counts.get_mut(of) {
         *count -= 1;
         if *count == 0 {

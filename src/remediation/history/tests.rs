@@ -8,13 +8,13 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-/// Spells as they are read from left to right: the oldest first.
-fn spells(story: &[(Health, i64)]) -> Vec<HealthInterval> {
+/// Intervals from left to right: the oldest first.
+fn intervals(story: &[(Health, i64)]) -> Vec<HealthInterval> {
     story.iter().rev().map(|(health, second)| HealthInterval { health: *health, since: at(*second) }).collect()
 }
 
 fn bad(story: &[(Health, i64)], now: i64) -> i64 {
-    bad_for(&spells(story), at(now)).as_secs()
+    unhealthy_duration(&intervals(story), at(now)).as_secs()
 }
 
 fn past(outcome: AttemptOutcome, restarted: bool, from: i64, to: i64) -> PastAttempt {
@@ -45,14 +45,14 @@ fn bad_time_is_what_was_seen_to_be_bad_since_it_was_healthy_last() {
 fn times_of_the_future_are_now_and_a_step_back_of_the_clock_counts_nothing_twice() {
     assert_eq!(bad(&[(Healthy, 0), (Unhealthy, 500)], 100), 0);
     assert_eq!(bad(&[(Unhealthy, 50), (Unknown, 20), (Unhealthy, 80)], 100), 20);
-    assert_eq!(healthy_since(&spells(&[(Healthy, 50), (Healthy, 40)])), Some(at(40)));
+    assert_eq!(healthy_since(&intervals(&[(Healthy, 50), (Healthy, 40)])), Some(at(40)));
     let hour = RemediationSpec::new(RemediationMode::Restart);
-    assert!(!is_reset(&hour, &spells(&[(Healthy, 9_000)]), at(100)));
+    assert!(!is_reset(&hour, &intervals(&[(Healthy, 9_000)]), at(100)));
 }
 
 #[test]
 fn it_turned_unhealthy_once_however_often_sight_of_it_was_lost() {
-    let since = |story: &[(Health, i64)]| unhealthy_since(&spells(story));
+    let since = |story: &[(Health, i64)]| unhealthy_since(&intervals(story));
     assert_eq!(since(&[(Healthy, 0), (Unhealthy, 40), (Unknown, 60), (Unhealthy, 90)]), Some(at(40)));
     assert_eq!(since(&[(Unhealthy, 0), (Healthy, 20), (Unhealthy, 40)]), Some(at(40)));
     assert_eq!(since(&[(Unhealthy, 0), (Healthy, 20)]), None);
@@ -61,7 +61,7 @@ fn it_turned_unhealthy_once_however_often_sight_of_it_was_lost() {
 
 #[test]
 fn health_counts_as_long_as_it_was_witnessed_without_interruption() {
-    let since = |story: &[(Health, i64)]| healthy_since(&spells(story));
+    let since = |story: &[(Health, i64)]| healthy_since(&intervals(story));
     assert_eq!(
         since(&[(Unhealthy, 0), (Healthy, 10), (Healthy, 20)]),
         Some(at(10)),
@@ -75,7 +75,7 @@ fn health_counts_as_long_as_it_was_witnessed_without_interruption() {
 #[test]
 fn the_ledger_is_emptied_after_an_hour_of_health_to_the_second() {
     let spec = RemediationSpec::new(RemediationMode::Restart);
-    let story = spells(&[(Unhealthy, 0), (Healthy, 100)]);
+    let story = intervals(&[(Unhealthy, 0), (Healthy, 100)]);
     assert!(!is_reset(&spec, &story, at(100 + 3599)));
     assert!(is_reset(&spec, &story, at(100 + 3600)));
 }
@@ -83,7 +83,7 @@ fn the_ledger_is_emptied_after_an_hour_of_health_to_the_second() {
 #[test]
 fn turns_are_changes_within_ten_minutes_and_losing_sight_is_none() {
     let none = RemediationStatus::default();
-    let turned = |story: &[(Health, i64)], now| turns(&spells(story), &none, at(now));
+    let turned = |story: &[(Health, i64)], now| health_changes(&intervals(story), &none, at(now));
     assert_eq!(turned(&[(Healthy, 0), (Unhealthy, 10), (Healthy, 20)], 30), [at(20), at(10)]);
     assert_eq!(turned(&[(Healthy, 0), (Unknown, 10), (Healthy, 20)], 30), []);
     assert_eq!(turned(&[(Healthy, 0), (Unknown, 10), (Unhealthy, 20)], 30), [at(20)]);
@@ -93,8 +93,8 @@ fn turns_are_changes_within_ten_minutes_and_losing_sight_is_none() {
 
 #[test]
 fn what_an_attempt_of_ours_did_is_no_flapping_and_what_it_did_not_do_is() {
-    let story = spells(&[(Unhealthy, 0), (Healthy, 50), (Unhealthy, 100), (Healthy, 150)]);
-    let count = |status: &RemediationStatus| turns(&story, status, at(200)).len();
+    let story = intervals(&[(Unhealthy, 0), (Healthy, 50), (Unhealthy, 100), (Healthy, 150)]);
+    let count = |status: &RemediationStatus| health_changes(&story, status, at(200)).len();
     let with = |past| RemediationStatus { history: vec![past], ..RemediationStatus::default() };
     assert_eq!(count(&RemediationStatus::default()), 3);
     assert_eq!(count(&with(past(AttemptOutcome::NotCured, true, 40, 100))), 1);
@@ -103,7 +103,7 @@ fn what_an_attempt_of_ours_did_is_no_flapping_and_what_it_did_not_do_is() {
     let within = at(50) + SignedDuration::from_millis(600);
     let fast = [HealthInterval { health: Healthy, since: within }, HealthInterval { health: Unhealthy, since: at(40) }];
     let of_one_second = with(past(AttemptOutcome::Succeeded, true, 50, 50));
-    assert_eq!(turns(&fast, &of_one_second, at(200)), [], "it ended in that second, by that cure");
+    assert_eq!(health_changes(&fast, &of_one_second, at(200)), [], "it ended in that second, by that cure");
     let current = Attempt {
         id: "b".to_owned(),
         cause: "Hung".to_owned(),
@@ -148,7 +148,7 @@ proptest! {
             story.push((health, now));
             now += seconds;
         }
-        prop_assert!(!is_reset(&spec, &spells(&story), at(now)));
+        prop_assert!(!is_reset(&spec, &intervals(&story), at(now)));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::api::{
     RemediationSpec, RemediationStatus, RestartHelps, Strategy, Time, WorkloadKind, WorkloadRef,
 };
 use crate::remediation::input::{
-    Agent, Breaker, FleetContext, Health, HealthInterval, InsideView, Limits, Lookup, Pod, Request, RestartMeans,
-    Rollout, Template, Verdict, Workload,
+    Agent, Breaker, FleetContext, Health, HealthInterval, InsideView, Limits, Pod, RestartMeans, RestartRequest,
+    Rollout, Template, Verdict, Workload, WorkloadLookup,
 };
 
 mod order_tests;
@@ -24,7 +24,7 @@ fn pod(name: &str) -> Pod {
     Pod { name: name.to_owned(), uid: format!("uid-of-{name}"), is_ready: true, ..Pod::default() }
 }
 
-/// Everything that a decision looks at, so that all of it speaks for a rollout; a test turns what it is about.
+/// The input of a decision, which allows a rollout; each test changes the part that it is about.
 #[derive(Clone, Debug)]
 struct World {
     namespace: String,
@@ -35,9 +35,9 @@ struct World {
     /// `None` = a Deployment.
     agent: Option<Agent>,
     names_nothing: bool,
-    workload: Lookup,
-    request: Option<Request>,
-    around: FleetContext,
+    workload: WorkloadLookup,
+    request: Option<RestartRequest>,
+    fleet: FleetContext,
     now: i64,
 }
 
@@ -58,10 +58,10 @@ fn diagnosis(cause: Cause, restart_helps: RestartHelps) -> Diagnosis {
 
 fn deployment() -> Workload {
     Workload {
-        called: "Deployment shop/web".to_owned(),
+        display_name: "Deployment shop/web".to_owned(),
         uid: "w1".to_owned(),
         generation: 3,
-        is_going: false,
+        is_terminating: false,
         controller: None,
         is_vigie: false,
         is_paused: false,
@@ -80,10 +80,10 @@ fn alone() -> FleetContext {
         breaker: Breaker::Closed,
         site: "shop/site-a".to_owned(),
         site_unhealthy: 1,
-        site_all: 1,
+        site_total: 1,
         site_in_flight: 0,
         in_flight: 0,
-        started: Vec::new(),
+        recent_starts: Vec::new(),
         held_by: None,
         shared_attempts: 0,
         shared_max: None,
@@ -98,26 +98,26 @@ fn world() -> World {
         status: RemediationStatus::default(),
         paused: None,
         verdict: Verdict {
-            spells: spells(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 500)]),
+            intervals: intervals(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 500)]),
             was_healthy: true,
             diagnosis: Some(diagnosis(Cause::Hung, RestartHelps::Yes)),
             mass_silence: None,
             blind: None,
-            inside: InsideView::Seen { failing: vec!["web-1".to_owned()], passing: Vec::new(), unready: false },
+            inside: InsideView::Pods { failing: vec!["web-1".to_owned()], passing: Vec::new(), unready: false },
             healthy_at: None,
             scrape: None,
         },
         agent: None,
         names_nothing: false,
-        workload: Lookup::Found(Box::new(deployment())),
+        workload: WorkloadLookup::Found(Box::new(deployment())),
         request: None,
-        around: alone(),
+        fleet: alone(),
         now: NOW,
     }
 }
 
 /// The oldest first.
-fn spells(story: &[(Health, i64)]) -> Vec<HealthInterval> {
+fn intervals(story: &[(Health, i64)]) -> Vec<HealthInterval> {
     story.iter().rev().map(|(health, second)| HealthInterval { health: *health, since: at(*second) }).collect()
 }
 
@@ -167,7 +167,7 @@ impl World {
             means,
             workload: &self.workload,
             request: self.request.as_ref(),
-            around: &self.around,
+            fleet: &self.fleet,
             now: at(self.now),
         })
     }
@@ -201,7 +201,7 @@ impl World {
 
     fn workload(&mut self) -> &mut Workload {
         match &mut self.workload {
-            Lookup::Found(workload) => workload,
+            WorkloadLookup::Found(workload) => workload,
             other => panic!("no workload: {other:?}"),
         }
     }
@@ -211,7 +211,7 @@ impl World {
     }
 
     fn requested(mut self) -> Self {
-        self.request = Some(Request { text: "2027-01-15T10:46:40Z".to_owned(), at: at(self.now) });
+        self.request = Some(RestartRequest { annotation: "2027-01-15T10:46:40Z".to_owned(), at: at(self.now) });
         self
     }
 
@@ -227,19 +227,19 @@ impl World {
         self.workload().pods = names.map(pod).to_vec();
         let (failing, passing) =
             names.iter().map(|name| (*name).to_owned()).partition(|name| bad.contains(&name.as_str()));
-        self.verdict.inside = InsideView::Seen { failing, passing, unready: false };
+        self.verdict.inside = InsideView::Pods { failing, passing, unready: false };
         self
     }
 }
 
 type Change = fn(&mut World);
 
-/// One change that makes each denial speak, in the order of remediation.md. None takes another back.
+/// One change that causes each denial, in the order of docs/design/remediation.md. No change reverts another one.
 const SPOILT: &[(Denial, Change)] = &[
-    (Denial::RemediationOff, |w| w.around.limits.is_on = false),
+    (Denial::RemediationOff, |w| w.fleet.limits.is_on = false),
     (Denial::Paused, |w| w.paused = Some("paused by ops: maintenance".to_owned())),
     (Denial::NeverHealthy, |w| w.verdict.was_healthy = false),
-    (Denial::WorkloadNotFound, |w| w.workload().is_going = true),
+    (Denial::WorkloadNotFound, |w| w.workload().is_terminating = true),
     (Denial::ManagedByController, |w| w.workload().controller = Some("Rollout web".to_owned())),
     (Denial::WorkloadPaused, |w| w.workload().is_paused = true),
     (Denial::ScaledToZero, |w| w.workload().replicas = 0),
@@ -256,31 +256,33 @@ const SPOILT: &[(Denial, Change)] = &[
     }),
     (Denial::LowConfidence, |w| w.diagnosis().confidence = Confidence::Possible),
     (Denial::PodsHealthy, |w| {
-        w.verdict.inside = InsideView::Seen { failing: Vec::new(), passing: vec!["web-1".to_owned()], unready: false };
+        w.verdict.inside = InsideView::Pods { failing: Vec::new(), passing: vec!["web-1".to_owned()], unready: false };
     }),
     (Denial::PodUnknown, |w| {
         w.spec().strategy = Strategy::Pod;
-        w.verdict.inside = InsideView::Seen { failing: vec!["gone".to_owned()], passing: Vec::new(), unready: false };
+        w.verdict.inside = InsideView::Pods { failing: vec!["gone".to_owned()], passing: Vec::new(), unready: false };
     }),
     (Denial::AgentUnreachable, |w| w.agent = Some(Agent { is_heard: false })),
-    (Denial::NotLongEnough, |w| w.verdict.spells = spells(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 119)])),
+    (Denial::NotLongEnough, |w| {
+        w.verdict.intervals = intervals(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 119)])
+    }),
     (Denial::Flapping, |w| {
         let story = [(Health::Unhealthy, 0), (Health::Healthy, 40), (Health::Unhealthy, 80), (Health::Healthy, 120)];
         let story =
             [&story[..], &[(Health::Unhealthy, 160), (Health::Healthy, 200), (Health::Unhealthy, 240)]].concat();
-        w.verdict.spells =
-            spells(&story.iter().map(|(health, second)| (*health, NOW - 500 + second)).collect::<Vec<_>>());
+        w.verdict.intervals =
+            intervals(&story.iter().map(|(health, second)| (*health, NOW - 500 + second)).collect::<Vec<_>>());
     }),
     (Denial::CoolingDown, |w| w.status.next_attempt_time = Some(Time(at(NOW + 200)))),
     (Denial::GaveUp, |w| w.status.ledger = Some(Ledger { attempts: 3, start_time: Time(at(NOW - 4000)) })),
-    (Denial::WorkloadShared, |w| w.around.held_by = Some(("shop/other".to_owned(), "abc".to_owned()))),
-    (Denial::BreakerOpen, |w| w.around.breaker = Breaker::Open("7 of 10 workloads turned unhealthy".to_owned())),
-    (Denial::SiteBrake, |w| (w.around.site_unhealthy, w.around.site_all) = (3, 7)),
-    (Denial::TooManyInFlight, |w| w.around.site_in_flight = 1),
-    (Denial::RateLimited, |w| w.around.started = (0..10).map(|n| at(NOW - 50 + n)).collect()),
+    (Denial::WorkloadShared, |w| w.fleet.held_by = Some(("shop/other".to_owned(), "abc".to_owned()))),
+    (Denial::BreakerOpen, |w| w.fleet.breaker = Breaker::Open("7 of 10 workloads turned unhealthy".to_owned())),
+    (Denial::SiteBrake, |w| (w.fleet.site_unhealthy, w.fleet.site_total) = (3, 7)),
+    (Denial::TooManyInFlight, |w| w.fleet.site_in_flight = 1),
+    (Denial::RateLimited, |w| w.fleet.recent_starts = (0..10).map(|n| at(NOW - 50 + n)).collect()),
     (Denial::DisruptionBudgetExhausted, |w| {
         w.spec().strategy = Strategy::Pod;
-        w.workload().pods[0].protected = Some("PodDisruptionBudget web allows 0 disruptions".to_owned());
+        w.workload().pods[0].protected_by = Some("PodDisruptionBudget web allows 0 disruptions".to_owned());
     }),
     (Denial::SuggestOnly, |w| w.spec().mode = RemediationMode::Suggest),
 ];

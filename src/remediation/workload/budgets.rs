@@ -1,40 +1,40 @@
-//! Which pods their disruption budgets protect from eviction.
+//! Disruption budgets: the pods that they protect from eviction.
 //!
-//! The API server decides, and refuses in the end; this is its rule (kubernetes, pkg/registry/core/pod/storage/eviction.go)
-//! so that a denial can be told before anything is reserved.
+//! The API server decides and refuses. This module repeats its rule (kubernetes, pkg/registry/core/pod/storage/eviction.go)
+//! so that the denial is known before anything is reserved.
 
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
 use kube::core::{Selector, SelectorExt as _};
 use kube::{Client, ResourceExt as _};
 
-use super::read::Place;
-use crate::remediation::{Lookup, Pod, Workload};
+use super::read::NamespaceReader;
+use crate::remediation::{Pod, Workload, WorkloadLookup};
 
-/// How many budgets of a namespace are read.
+/// Most budgets that are read of a namespace.
 const MOST_BUDGETS: u32 = 500;
 
-/// Notes at each pod of `workload` which budget forbids its eviction now. One list of the budgets of the namespace.
+/// Sets for each pod of `workload` the budget that forbids its eviction now. One list of the budgets of the namespace.
 ///
-/// Gives the reason when they cannot be read: no pod is marked then, and the API server alone says no.
+/// Returns the reason when they cannot be read: no pod is marked then, and the API server alone refuses.
 pub async fn protect(client: &Client, namespace: &str, workload: &mut Workload) -> Option<String> {
-    let budgets = Place { client, namespace }.list(&ListParams::default().limit(MOST_BUDGETS)).await;
+    let budgets = NamespaceReader { client, namespace }.list(&ListParams::default().limit(MOST_BUDGETS)).await;
     match budgets {
         Ok(budgets) => {
             for pod in &mut workload.pods {
-                pod.protected = protection(pod, &budgets);
+                pod.protected_by = protection(pod, &budgets);
             }
             None
         }
-        Err(Lookup::Forbidden(why) | Lookup::Failed(why)) => Some(why),
+        Err(WorkloadLookup::Forbidden(why) | WorkloadLookup::Failed(why)) => Some(why),
         Err(_) => Some(format!("the API server knows no disruption budgets in namespace {namespace}")),
     }
 }
 
-/// What forbids the eviction of `pod`. One that is going already is not protected by anything.
+/// The reason why `pod` may not be evicted. A pod that is terminating is not protected.
 pub(super) fn protection(pod: &Pod, budgets: &[PodDisruptionBudget]) -> Option<String> {
-    let of_it: Vec<_> = budgets.iter().filter(|budget| !pod.is_going && selects(budget, pod)).collect();
-    match of_it.as_slice() {
+    let matching: Vec<_> = budgets.iter().filter(|budget| !pod.is_terminating && selects(budget, pod)).collect();
+    match matching.as_slice() {
         [] => None,
         [budget] => forbids(budget, pod.is_ready),
         [one, other, ..] => Some(format!(
@@ -55,7 +55,8 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 fn forbids(budget: &PodDisruptionBudget, is_ready: bool) -> Option<String> {
     let (spec, status) = (budget.spec.clone().unwrap_or_default(), budget.status.clone().unwrap_or_default());
     let (healthy, needed, name) = (status.current_healthy, status.desired_healthy, budget.name_any());
-    // A pod that is not ready counts for nothing in the budget: it may go when that is kept, or always where that is said.
+    // A pod that is not ready does not count in the budget: it may be evicted while the budget is met, or always with
+    // AlwaysAllow.
     let always = spec.unhealthy_pod_eviction_policy.as_deref() == Some("AlwaysAllow");
     if !is_ready && (always || needed > 0 && healthy >= needed) {
         return None;

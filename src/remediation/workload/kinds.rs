@@ -1,4 +1,4 @@
-//! What a restart needs to know of the three kinds of workloads: objects of the API server as plain data.
+//! The three kinds of workloads, reduced to the plain data that a restart depends on.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{self, PodTemplateSpec};
@@ -11,7 +11,7 @@ use super::rollout::{self, is_on_delete_daemon, is_on_delete_set};
 use crate::cluster::revisions::{ATTEMPT, History, is_observed, owned_by};
 use crate::remediation::{Pod, Rollout, Template, Workload};
 
-/// An object that lives in a namespace and can be read.
+/// A namespaced object that can be read.
 pub(super) trait Namespaced:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()>
     + Metadata<Ty = ObjectMeta>
@@ -32,21 +32,21 @@ impl<K> Namespaced for K where
 
 /// A kind of workload.
 pub(super) trait Kind: Namespaced {
-    /// What remembers its templates.
-    type Kept: Namespaced;
+    /// The objects that keep its past templates.
+    type Revision: Namespaced;
 
-    /// Selects its pods, and what remembers its templates.
+    /// Selects its pods and revisions.
     fn selector(&self) -> LabelSelector;
 
-    /// It as a restart sees it, without its pods.
-    fn workload(&self, kept: &[Self::Kept]) -> Workload;
+    /// The workload, without its pods.
+    fn workload(&self, revisions: &[Self::Revision]) -> Workload;
 
-    /// UIDs of those who own its pods.
-    fn owners(&self, kept: &[Self::Kept]) -> Vec<String>;
+    /// UIDs of the owners of its pods.
+    fn owners(&self, revisions: &[Self::Revision]) -> Vec<String>;
 }
 
 impl Kind for Deployment {
-    type Kept = ReplicaSet;
+    type Revision = ReplicaSet;
 
     fn selector(&self) -> LabelSelector {
         self.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default()
@@ -74,7 +74,7 @@ impl Kind for Deployment {
 }
 
 impl Kind for StatefulSet {
-    type Kept = ControllerRevision;
+    type Revision = ControllerRevision;
 
     fn selector(&self) -> LabelSelector {
         self.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default()
@@ -98,7 +98,7 @@ impl Kind for StatefulSet {
 }
 
 impl Kind for DaemonSet {
-    type Kept = ControllerRevision;
+    type Revision = ControllerRevision;
 
     fn selector(&self) -> LabelSelector {
         self.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default()
@@ -122,16 +122,16 @@ impl Kind for DaemonSet {
     }
 }
 
-/// What the kinds have in common; the rest as it is for something that is well.
+/// The fields that the kinds have in common; the others with the values of a healthy workload.
 fn outline<K: Namespaced>(object: &K) -> Workload {
     let metadata = Metadata::metadata(object);
     let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
     Workload {
-        called: format!("{} {}/{}", K::kind(&()), namespace.unwrap_or_default(), name.unwrap_or_default()),
+        display_name: format!("{} {}/{}", K::kind(&()), namespace.unwrap_or_default(), name.unwrap_or_default()),
         uid: metadata.uid.clone().unwrap_or_default(),
         generation: metadata.generation.unwrap_or(0),
-        is_going: metadata.deletion_timestamp.is_some(),
+        is_terminating: metadata.deletion_timestamp.is_some(),
         controller: owner.map(|owner| format!("{} {}", owner.kind, owner.name)),
         is_vigie: false,
         is_paused: false,
@@ -145,8 +145,8 @@ fn outline<K: Namespaced>(object: &K) -> Workload {
     }
 }
 
-/// The present template, which is `spec`, among those that are remembered. Before the controller has seen it, the newest
-/// that is remembered is another one, which says nothing of it.
+/// The present template, which is `spec`, among the kept revisions. Before the controller has observed it, the newest
+/// revision is of an older template.
 fn template(spec: &PodTemplateSpec, history: &History, is_observed: bool) -> Template {
     let annotations = spec.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
     let attempt = annotations.and_then(|annotations| annotations.get(ATTEMPT)).cloned();
@@ -162,11 +162,11 @@ fn template(spec: &PodTemplateSpec, history: &History, is_observed: bool) -> Tem
         since: history.since.filter(|_| is_observed),
         attempt,
         attempts,
-        unread: None,
+        revisions_unread: None,
     }
 }
 
-/// A pod as a restart sees it.
+/// The fields of a pod that a restart depends on.
 pub(super) fn pod(pod: &v1::Pod) -> Pod {
     let status = pod.status.clone().unwrap_or_default();
     let is_ready = |condition: &v1::PodCondition| condition.type_ == "Ready" && condition.status == "True";
@@ -175,8 +175,8 @@ pub(super) fn pod(pod: &v1::Pod) -> Pod {
         name: pod.metadata.name.clone().unwrap_or_default(),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         is_ready: status.conditions.iter().flatten().any(is_ready),
-        is_going: pod.metadata.deletion_timestamp.is_some() || has_ended,
+        is_terminating: pod.metadata.deletion_timestamp.is_some() || has_ended,
         labels: pod.metadata.labels.clone().unwrap_or_default(),
-        protected: None,
+        protected_by: None,
     }
 }

@@ -9,101 +9,108 @@ use kube::core::Selector;
 use super::kinds::{Kind, Namespaced, pod};
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, Permission, within};
-use crate::remediation::Lookup;
+use crate::remediation::WorkloadLookup;
 
-/// How many pods are looked at.
+/// Most pods that are read.
 const MOST_PODS: u32 = 50;
-/// How many ReplicaSets or ControllerRevisions: ten old ones are kept by default.
+/// Most ReplicaSets or ControllerRevisions that are read: ten old ones are kept by default.
 const MOST_REVISIONS: u32 = 100;
 
-/// The pod that we run in.
+/// The pod that this process runs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Me {
-    /// Its namespace.
+pub struct OwnPod {
+    /// Namespace of the pod.
     pub namespace: String,
-    /// Its name.
+    /// Name of the pod.
     pub pod: String,
 }
 
-/// Looks at a workload: one read of it, and one list each of what remembers its templates and of its pods. `me` is
-/// `None` outside of a cluster.
-pub async fn read(client: &Client, namespace: &str, reference: &WorkloadRef, me: Option<&Me>) -> Lookup {
-    let place = Place { client, namespace };
+/// Reads a workload: one read of it, and one list each of its revisions and of its pods. `own_pod` is `None` outside of a
+/// cluster.
+pub async fn read(
+    client: &Client,
+    namespace: &str,
+    reference: &WorkloadRef,
+    own_pod: Option<&OwnPod>,
+) -> WorkloadLookup {
+    let reader = NamespaceReader { client, namespace };
     let seen = match reference.kind {
-        WorkloadKind::Deployment => place.look::<Deployment>(&reference.name).await,
-        WorkloadKind::StatefulSet => place.look::<StatefulSet>(&reference.name).await,
-        WorkloadKind::DaemonSet => place.look::<DaemonSet>(&reference.name).await,
+        WorkloadKind::Deployment => reader.read_workload::<Deployment>(&reference.name).await,
+        WorkloadKind::StatefulSet => reader.read_workload::<StatefulSet>(&reference.name).await,
+        WorkloadKind::DaemonSet => reader.read_workload::<DaemonSet>(&reference.name).await,
     };
-    let mut sight = seen.unwrap_or_else(|missed| missed);
-    if let Lookup::Found(workload) = &mut sight {
-        workload.is_vigie = is_mine(me, namespace, &reference.name);
+    let mut lookup = seen.unwrap_or_else(|failed_lookup| failed_lookup);
+    if let WorkloadLookup::Found(workload) = &mut lookup {
+        workload.is_vigie = is_own_workload(own_pod, namespace, &reference.name);
     }
-    sight
+    lookup
 }
 
-/// Whether the pod that we run in is of the workload called `name`: the pods of all three kinds begin with its name.
-fn is_mine(me: Option<&Me>, namespace: &str, name: &str) -> bool {
-    me.is_some_and(|me| {
-        let rest = me.pod.strip_prefix(name);
-        me.namespace == namespace && rest.is_some_and(|rest| rest.starts_with('-'))
+/// Whether this process runs in a pod of the workload `name`: names of pods begin with it, for all three kinds.
+fn is_own_workload(own_pod: Option<&OwnPod>, namespace: &str, name: &str) -> bool {
+    own_pod.is_some_and(|own_pod| {
+        let rest = own_pod.pod.strip_prefix(name);
+        own_pod.namespace == namespace && rest.is_some_and(|rest| rest.starts_with('-'))
     })
 }
 
-/// One namespace. Each read gives what was found, or what comes of it that nothing was.
-pub(super) struct Place<'a> {
+/// Reads objects of one namespace. Each read gives the object, or the lookup that reports why there is none.
+pub(super) struct NamespaceReader<'a> {
     pub(super) client: &'a Client,
     pub(super) namespace: &'a str,
 }
 
-impl Place<'_> {
-    async fn look<K: Kind>(&self, name: &str) -> Result<Lookup, Lookup> {
+impl NamespaceReader<'_> {
+    async fn read_workload<K: Kind>(&self, name: &str) -> Result<WorkloadLookup, WorkloadLookup> {
         let found: K = self.get(name).await?;
         let selector = Selector::try_from(found.selector()).map_err(|error| {
-            Lookup::Failed(format!("the selector of {} {}/{name}: {error}", K::kind(&()), self.namespace))
+            WorkloadLookup::Failed(format!("the selector of {} {}/{name}: {error}", K::kind(&()), self.namespace))
         })?;
         let selected = ListParams::default().labels_from(&selector);
         let (of_revisions, of_pods) = (selected.clone().limit(MOST_REVISIONS), selected.limit(MOST_PODS));
-        let (kept, pods) = tokio::join!(self.list::<K::Kept>(&of_revisions), self.list::<Pod>(&of_pods));
-        let (kept, unread) = match kept {
-            Ok(kept) => (kept, None),
-            // For ever, so what can be done without is done. Anything else is over at the next look.
-            Err(Lookup::Forbidden(why)) => (Vec::new(), Some(why)),
-            Err(missed) => return Err(missed),
+        let (revisions, pods) = tokio::join!(self.list::<K::Revision>(&of_revisions), self.list::<Pod>(&of_pods));
+        let (revisions, unread) = match revisions {
+            Ok(revisions) => (revisions, None),
+            // A missing permission lasts, so the revisions are done without. Other errors may be gone at the next read.
+            Err(WorkloadLookup::Forbidden(why)) => (Vec::new(), Some(why)),
+            Err(failed_lookup) => return Err(failed_lookup),
         };
-        let mut workload = found.workload(&kept);
-        let owners = found.owners(&kept);
+        let mut workload = found.workload(&revisions);
+        let owners = found.owners(&revisions);
         let is_owned = |pod: &Pod| {
             let owner = |uid: &String| owners.contains(uid);
-            // Whose pods they are cannot be seen then: the selector alone decides.
+            // Without the revisions the owners of the pods are unknown: the selector alone decides.
             unread.is_some() && owners.is_empty()
                 || pod.metadata.owner_references.iter().flatten().any(|reference| owner(&reference.uid))
         };
         workload.pods = pods?.iter().filter(|pod| is_owned(pod)).map(pod).collect();
-        workload.template.unread = unread;
-        Ok(Lookup::Found(Box::new(workload)))
+        workload.template.revisions_unread = unread;
+        Ok(WorkloadLookup::Found(Box::new(workload)))
     }
 
-    async fn get<K: Namespaced>(&self, name: &str) -> Result<K, Lookup> {
+    async fn get<K: Namespaced>(&self, name: &str) -> Result<K, WorkloadLookup> {
         let doing = format!("reading {} {}/{name}", K::kind(&()), self.namespace);
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let answer = within(&doing, CALL_TIMEOUT, api.get(name)).await;
-        answer.map_err(|error| self.missed::<K>("get", &doing, error))
+        answer.map_err(|error| self.failed_lookup::<K>("get", &doing, error))
     }
 
-    pub(super) async fn list<K: Namespaced>(&self, params: &ListParams) -> Result<Vec<K>, Lookup> {
+    pub(super) async fn list<K: Namespaced>(&self, params: &ListParams) -> Result<Vec<K>, WorkloadLookup> {
         let doing = format!("listing {} in namespace {}", K::plural(&()), self.namespace);
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let answer = within(&doing, CALL_TIMEOUT, api.list(params)).await;
-        answer.map(|list| list.items).map_err(|error| self.missed::<K>("list", &doing, error))
+        answer.map(|list| list.items).map_err(|error| self.failed_lookup::<K>("list", &doing, error))
     }
 
-    fn missed<K: Namespaced>(&self, verb: &'static str, doing: &str, error: CallError) -> Lookup {
+    fn failed_lookup<K: Namespaced>(&self, verb: &'static str, doing: &str, error: CallError) -> WorkloadLookup {
         match error {
-            CallError::NotFound => Lookup::Absent,
-            CallError::Forbidden(_) => Lookup::Forbidden(Permission::new::<K>(verb, Some(self.namespace)).refused()),
-            // These name what was read already.
-            error @ (CallError::Timeout { .. } | CallError::Other { .. }) => Lookup::Failed(error.to_string()),
-            error => Lookup::Failed(format!("{doing}: {error}")),
+            CallError::NotFound => WorkloadLookup::Absent,
+            CallError::Forbidden(_) => {
+                WorkloadLookup::Forbidden(Permission::new::<K>(verb, Some(self.namespace)).refused())
+            }
+            // Their messages name the object already.
+            error @ (CallError::Timeout { .. } | CallError::Other { .. }) => WorkloadLookup::Failed(error.to_string()),
+            error => WorkloadLookup::Failed(format!("{doing}: {error}")),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::fake::{Fake, Mode};
 use crate::leadership::{Leadership, Permit, Standing};
-use crate::remediation::{Lookup, Pod, Rollout, Workload};
+use crate::remediation::{Pod, Rollout, Workload, WorkloadLookup};
 use crate::time::Clock;
 
 mod acting;
@@ -77,8 +77,8 @@ fn pod(name: &str, owner_kind: &str, owner_uid: &str) -> Value {
     })
 }
 
-/// A server with a Deployment that was restarted by us (revision 2), then changed by somebody (revision 3), its pods,
-/// and a stranger's.
+/// A server with a Deployment that was restarted by an attempt (revision 2), then changed by another party (revision 3), its
+/// pods, and a pod of another owner.
 fn server() -> Fake {
     let fake = Fake::new();
     fake.put(DEPLOYMENT, deployment(json!({"team": "a"})));

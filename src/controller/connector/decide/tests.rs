@@ -207,13 +207,13 @@ fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
     let offline = live(Presence::Offline, 0);
     let course = StepResult {
         status: RemediationStatus { restarts: 7, ..RemediationStatus::default() },
-        said: ConditionValue::new(Truth::False, Reason::CoolingDown, "until noon"),
-        told: Vec::new(),
-        act: None,
+        condition: ConditionValue::new(Truth::False, Reason::CoolingDown, "until noon"),
+        events: Vec::new(),
+        remedy: None,
         ended: None,
-        begun: None,
-        denied: None,
-        again: None,
+        reserved: None,
+        denial: None,
+        check_again_at: None,
     };
     let plan = {
         let input = case(&connector, &offline, now(900));

@@ -1,17 +1,17 @@
-//! When the breaker must open.
+//! Conditions under which the breaker must open.
 
 use super::*;
 
-/// So many of so many turn unhealthy, a second after each other, at 0.
+/// `turning` of `all` objects turn unhealthy, one each second, from 0 on.
 fn fleet(turning: usize, all: usize) -> FleetState {
-    let mut board = board();
+    let mut state = state();
     for n in 0..all {
-        board.see(&id(&format!("x-{n}")), healthy(&format!("s-{}", n % 5)));
+        state.upsert(&id(&format!("x-{n}")), healthy(&format!("s-{}", n % 5)));
     }
     for n in 0..turning {
-        board.see(&id(&format!("x-{n}")), unhealthy(&format!("s-{}", n % 5), i64::try_from(n).unwrap()));
+        state.upsert(&id(&format!("x-{n}")), unhealthy(&format!("s-{}", n % 5), i64::try_from(n).unwrap()));
     }
-    board
+    state
 }
 
 #[test]
@@ -19,44 +19,44 @@ fn it_opens_above_sixty_percent_and_from_five_of_the_whole_fleet() {
     for (turning, all, opens) in
         [(4, 4, false), (5, 5, true), (5, 8, true), (6, 10, false), (7, 10, true), (60, 100, false), (61, 100, true)]
     {
-        let mut board = fleet(turning, all);
-        let why = board.breaker_trip(at(100));
+        let mut state = fleet(turning, all);
+        let why = state.breaker_trip(at(100));
         assert_eq!(why.is_some(), opens, "{turning} of {all}");
         if let Some(why) = why {
             let figures = format!("{turning} of {all} workloads turned unhealthy from 2027-");
             assert!(why.starts_with(&figures) && why.contains("60 %") && why.contains("5 minutes"), "{why}");
         }
     }
-    assert_eq!(board().breaker_trip(at(0)), None, "of nobody");
+    assert_eq!(state().breaker_trip(at(0)), None, "of nobody");
 }
 
 #[test]
 fn what_turned_longer_ago_than_five_minutes_turned_by_itself() {
     assert!(fleet(7, 10).breaker_trip(at(299)).is_some());
     assert!(fleet(7, 10).breaker_trip(at(300)).is_none(), "the first of the seven is five minutes old");
-    let mut slow = board();
+    let mut slow = state();
     for n in 0..10 {
-        slow.see(&id(&format!("x-{n}")), healthy("a"));
+        slow.upsert(&id(&format!("x-{n}")), healthy("a"));
     }
     for n in 0..10 {
-        slow.see(&id(&format!("x-{n}")), unhealthy("a", n * 70));
+        slow.upsert(&id(&format!("x-{n}")), unhealthy("a", n * 70));
         assert_eq!(slow.breaker_trip(at(n * 70)), None);
     }
 }
 
 #[test]
 fn who_recovered_meanwhile_counts_all_the_same_and_once() {
-    let mut board = fleet(7, 10);
+    let mut state = fleet(7, 10);
     for n in 0..7 {
-        board.see(&id(&format!("x-{n}")), healthy(&format!("s-{}", n % 5)));
+        state.upsert(&id(&format!("x-{n}")), healthy(&format!("s-{}", n % 5)));
     }
-    assert!(board.breaker_trip(at(100)).is_some_and(|why| why.starts_with("7 of 10")));
+    assert!(state.breaker_trip(at(100)).is_some_and(|why| why.starts_with("7 of 10")));
     let mut one = fleet(0, 5);
     for n in 0..10 {
-        one.see(&id("x-0"), unhealthy("s-0", n));
-        one.see(&id("x-0"), healthy("s-0"));
+        one.upsert(&id("x-0"), unhealthy("s-0", n));
+        one.upsert(&id("x-0"), healthy("s-0"));
     }
-    assert_eq!((one.turns.len(), one.breaker_trip(at(20))), (1, None), "one that flaps is one");
+    assert_eq!((one.turns.by_time.len(), one.breaker_trip(at(20))), (1, None), "one that flaps is one");
 }
 
 #[test]
@@ -64,20 +64,20 @@ fn what_turned_under_an_attempt_or_was_never_healthy_does_not_count() {
     let mut ours = fleet(0, 5);
     for n in 0..5 {
         let (id, site) = (id(&format!("x-{n}")), format!("s-{n}"));
-        ours.see(&id, flying(healthy(&site), &format!("a-{n}"), 10));
-        ours.see(&id, flying(unhealthy(&site, 20), &format!("a-{n}"), 10));
+        ours.upsert(&id, flying(healthy(&site), &format!("a-{n}"), 10));
+        ours.upsert(&id, flying(unhealthy(&site, 20), &format!("a-{n}"), 10));
         // The attempt ends, and it is still as it turned.
-        ours.see(&id, unhealthy(&site, 20));
+        ours.upsert(&id, unhealthy(&site, 20));
     }
     assert_eq!(ours.breaker_trip(at(30)), None);
     let mut before = fleet(0, 5);
     for n in 0..5 {
-        before.see(&id(&format!("x-{n}")), flying(unhealthy("a", 5), &format!("a-{n}"), 10));
+        before.upsert(&id(&format!("x-{n}")), flying(unhealthy("a", 5), &format!("a-{n}"), 10));
     }
     assert!(before.breaker_trip(at(30)).is_some(), "these turned before");
-    let mut new = board();
+    let mut new = state();
     for n in 0..9 {
-        new.see(&id(&format!("x-{n}")), Member { was_healthy: false, ..unhealthy("a", 0) });
+        new.upsert(&id(&format!("x-{n}")), Member { was_healthy: false, ..unhealthy("a", 0) });
     }
     assert_eq!(new.breaker_trip(at(1)), None);
 }
@@ -85,37 +85,37 @@ fn what_turned_under_an_attempt_or_was_never_healthy_does_not_count() {
 #[test]
 fn a_workload_turns_once_with_the_first_of_its_objects_in_whatever_order_they_are_seen() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
-        let mut board = board();
+        let mut state = state();
         for n in order {
-            board.see(&id(&format!("x-{n}")), of("web", unhealthy("a", n * 100)));
+            state.upsert(&id(&format!("x-{n}")), of("web", unhealthy("a", n * 100)));
         }
-        assert_eq!(board.turns.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [at(0)], "{order:?}");
+        assert_eq!(state.turns.by_time.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [at(0)], "{order:?}");
         // The first recovers; the others are as they were, and that is no turn.
-        board.see(&id("x-0"), of("web", healthy("a")));
-        board.see(&id("x-2"), of("web", healthy("a")));
-        board.see(&id("x-1"), Member { attempts: 1, ..of("web", unhealthy("a", 100)) });
-        assert_eq!(board.turns.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [at(0)], "{order:?}");
+        state.upsert(&id("x-0"), of("web", healthy("a")));
+        state.upsert(&id("x-2"), of("web", healthy("a")));
+        state.upsert(&id("x-1"), Member { attempts: 1, ..of("web", unhealthy("a", 100)) });
+        assert_eq!(state.turns.by_time.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [at(0)], "{order:?}");
     }
 }
 
 #[test]
 fn it_opens_once_and_what_turned_before_a_person_reset_it_does_not_open_it_again() {
-    let mut board = fleet(7, 10);
-    let why = board.breaker_trip(at(10)).unwrap();
-    board.set_breaker(Breaker::Open(why));
-    assert_eq!(board.breaker_trip(at(11)), None, "it is open");
-    assert!(matches!(board.surroundings(&id("x-0"), at(11)).breaker, Breaker::Open(_)));
-    board.reset(at(20));
-    board.set_breaker(Breaker::Closed);
-    assert_eq!(board.breaker_trip(at(21)), None);
-    // A late look at an older turn, and a reset that is read again.
-    board.see(&id("x-9"), unhealthy("s-4", 15));
-    board.reset(at(3));
-    assert_eq!(board.turns.len(), 0);
+    let mut state = fleet(7, 10);
+    let why = state.breaker_trip(at(10)).unwrap();
+    state.set_breaker(Breaker::Open(why));
+    assert_eq!(state.breaker_trip(at(11)), None, "it is open");
+    assert!(matches!(state.context(&id("x-0"), at(11)).breaker, Breaker::Open(_)));
+    state.reset(at(20));
+    state.set_breaker(Breaker::Closed);
+    assert_eq!(state.breaker_trip(at(21)), None);
+    // A late update with an older turn, and a reset that is read again.
+    state.upsert(&id("x-9"), unhealthy("s-4", 15));
+    state.reset(at(3));
+    assert_eq!(state.turns.by_time.len(), 0);
     for n in 0..7 {
-        board.see(&id(&format!("x-{n}")), unhealthy("a", 30 + n));
+        state.upsert(&id(&format!("x-{n}")), unhealthy("a", 30 + n));
     }
-    assert!(board.breaker_trip(at(40)).is_some(), "a new storm");
+    assert!(state.breaker_trip(at(40)).is_some(), "a new storm");
 }
 
 #[test]
@@ -126,12 +126,12 @@ fn until_it_was_read_it_is_not_known() {
 #[test]
 fn a_new_leader_sees_a_storm_that_began_before_it() {
     let storm = || {
-        let mut board = board();
-        site(&mut board, "a", 0, 3);
+        let mut state = state();
+        site(&mut state, "a", 0, 3);
         for n in 0..7 {
-            board.see(&id(&format!("b-{n}")), unhealthy("b", 0));
+            state.upsert(&id(&format!("b-{n}")), unhealthy("b", 0));
         }
-        board
+        state
     };
     assert!(storm().breaker_trip(at(200)).is_some());
     assert_eq!(storm().breaker_trip(at(400)), None, "an old one is none");

@@ -1,4 +1,4 @@
-//! What holds after whatever happened.
+//! Properties that hold after any sequence of updates.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::api::{Cause, Confidence, Diagnosis, RemediationMode, RemediationSpec, RemediationStatus, RestartHelps};
 use crate::remediation::input::{
-    Agent, FleetContext, HealthInterval, InsideView, Lookup, PolicyInput, Request, RestartMeans, Verdict,
+    Agent, FleetContext, HealthInterval, InsideView, PolicyInput, RestartMeans, RestartRequest, Verdict, WorkloadLookup,
 };
 use crate::remediation::policy::allow;
 
 #[derive(Clone, Debug)]
 enum Step {
-    See(usize, Member),
+    Upsert(usize, Member),
     Claim(usize),
     Release(usize),
-    Forget(usize),
+    Remove(usize),
 }
 
 fn healths() -> impl Strategy<Value = Health> {
@@ -26,13 +26,13 @@ fn healths() -> impl Strategy<Value = Health> {
 fn members() -> impl Strategy<Value = Member> {
     let parts =
         (0..3_u8, prop::option::of(0..4_u8), healths(), any::<bool>(), any::<bool>(), 0..4, prop::option::of(0..4));
-    parts.prop_map(|(site, workload, health, was_healthy, flies, attempts, max_attempts)| Member {
+    parts.prop_map(|(site, workload, health, was_healthy, is_in_flight, attempts, max_attempts)| Member {
         site: format!("shop/{site}").into(),
         workload: workload.and_then(|n| web(&format!("web-{n}"))),
         health,
         unhealthy_since: (health == Health::Unhealthy).then(|| at(i64::from(attempts))),
         was_healthy,
-        in_flight: flies.then(|| InFlight { id: format!("seen-{attempts}"), start: at(0) }),
+        in_flight: is_in_flight.then(|| InFlight { id: format!("seen-{attempts}"), start: at(0) }),
         attempts,
         max_attempts,
     })
@@ -40,10 +40,10 @@ fn members() -> impl Strategy<Value = Member> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        6 => (0..8_usize, members()).prop_map(|(n, member)| Step::See(n, member)),
+        6 => (0..8_usize, members()).prop_map(|(n, member)| Step::Upsert(n, member)),
         2 => (0..8_usize).prop_map(Step::Claim),
         1 => (0..8_usize).prop_map(Step::Release),
-        1 => (0..8_usize).prop_map(Step::Forget),
+        1 => (0..8_usize).prop_map(Step::Remove),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -52,10 +52,10 @@ fn nth(n: usize) -> ObjectId {
     id(&format!("x-{n}"))
 }
 
-/// The same figures, counted anew from who is there.
-fn recount(board: &FleetState, own: &ObjectId) -> FleetContext {
-    let all: Vec<(&ObjectId, &Member)> = board.seats.iter().map(|(id, seat)| (id, &seat.member)).collect();
-    let me = &board.seats[own].member;
+/// The same figures, counted again from all members.
+fn recount(state: &FleetState, own: &ObjectId) -> FleetContext {
+    let all: Vec<(&ObjectId, &Member)> = state.slots.iter().map(|(id, slot)| (id, &slot.member)).collect();
+    let me = &state.slots[own].member;
     let mut units: BTreeMap<String, Vec<(&ObjectId, &Member)>> = BTreeMap::new();
     for (id, member) in &all {
         units.entry(format!("{:?}", RestartUnit::of(id, member))).or_default().push((id, member));
@@ -76,10 +76,10 @@ fn recount(board: &FleetState, own: &ObjectId) -> FleetContext {
         breaker: Breaker::Closed,
         site: me.site.to_string(),
         site_unhealthy: known.iter().filter(|unit| unit.iter().any(counts)).count(),
-        site_all: known.len(),
+        site_total: known.len(),
         site_in_flight: flying(Some(&me.site)),
         in_flight: flying(None),
-        started: Vec::new(),
+        recent_starts: Vec::new(),
         held_by: sharing.iter().find_map(|(id, member)| Some((id.to_string(), member.in_flight.as_ref()?.id.clone()))),
         shared_attempts: sharing.iter().map(|(_, member)| member.attempts).sum(),
         shared_max: sharing.iter().filter_map(|(_, member)| member.max_attempts).min(),
@@ -87,11 +87,11 @@ fn recount(board: &FleetState, own: &ObjectId) -> FleetContext {
     }
 }
 
-/// Whether an object is restarted that nothing speaks against but what is around it.
-fn decide(around: &FleetContext, asked: bool, now: i64) -> bool {
+/// Whether an object is restarted when only the fleet can object.
+fn decide(context: &FleetContext, asked: bool, now: i64) -> bool {
     let spec = RemediationSpec::new(RemediationMode::Restart);
     let verdict = Verdict {
-        spells: vec![HealthInterval { health: Health::Unhealthy, since: at(-1_000) }],
+        intervals: vec![HealthInterval { health: Health::Unhealthy, since: at(-1_000) }],
         was_healthy: true,
         diagnosis: Some(Diagnosis {
             cause: Cause::Hung,
@@ -105,12 +105,12 @@ fn decide(around: &FleetContext, asked: bool, now: i64) -> bool {
         }),
         mass_silence: None,
         blind: None,
-        inside: InsideView::Beats { pod_uid: None },
+        inside: InsideView::Heartbeats { pod_uid: None },
         healthy_at: None,
         scrape: None,
     };
-    let request = Request { text: String::new(), at: at(now) };
-    let situation = PolicyInput {
+    let request = RestartRequest { annotation: String::new(), at: at(now) };
+    let input = PolicyInput {
         object: "shop/x",
         namespace: "shop",
         spec: Some(&spec),
@@ -118,15 +118,15 @@ fn decide(around: &FleetContext, asked: bool, now: i64) -> bool {
         paused: None,
         verdict: &verdict,
         means: RestartMeans::Agent(Agent { is_heard: true }),
-        workload: &Lookup::NotLooked,
+        workload: &WorkloadLookup::NotLooked,
         request: asked.then_some(&request),
-        around,
+        fleet: context,
         now: at(now),
     };
-    allow(&situation).is_ok()
+    allow(&input).is_ok()
 }
 
-/// How many objects the loop below has, and in how many sites.
+/// Number of objects in the loop below, and of their sites.
 const OBJECTS: usize = 21;
 const SITES: usize = 7;
 
@@ -136,7 +136,7 @@ enum Event {
         object: usize,
         asked: bool,
     },
-    /// A look that knows of the attempt only when its reservation was shown.
+    /// An update that has the attempt only when its reservation was shown.
     Look {
         object: usize,
         health: Health,
@@ -165,12 +165,12 @@ fn placed(n: usize) -> Member {
     of(&format!("web-{}", n % 15), unhealthy(&(n % SITES).to_string(), -1_000))
 }
 
-/// What is really under way: its id, when it started, and whether its reservation was shown.
+/// The attempt that is really in progress: its id, its start, and whether its reservation was shown.
 type Really = BTreeMap<usize, (String, i64, bool)>;
 
-fn look(board: &mut FleetState, really: &Really, object: usize, health: Health) {
+fn look(state: &mut FleetState, really: &Really, object: usize, health: Health) {
     let member = Member { health, ..placed(object) };
-    board.see(
+    state.upsert(
         &nth(object),
         match really.get(&object) {
             Some((id, start, true)) => flying(member, id, *start),
@@ -188,65 +188,65 @@ fn most<K: Ord>(keys: impl Iterator<Item = K>) -> usize {
 proptest! {
     #[test]
     fn running_counts_are_what_a_recount_gives(steps in steps()) {
-        let mut board = board();
+        let mut state = state();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
-                Step::See(n, member) => board.see(&nth(n), member),
-                Step::Claim(n) => board.claim(&nth(n), &format!("claim-{number}"), at(0)),
-                Step::Release(n) => board.release(&nth(n)),
-                Step::Forget(n) => board.forget(&nth(n)),
+                Step::Upsert(n, member) => state.upsert(&nth(n), member),
+                Step::Claim(n) => state.claim(&nth(n), &format!("claim-{number}"), at(0)),
+                Step::Release(n) => state.release(&nth(n)),
+                Step::Remove(n) => state.remove(&nth(n)),
             }
-            let ids: Vec<ObjectId> = board.seats.keys().cloned().collect();
+            let ids: Vec<ObjectId> = state.slots.keys().cloned().collect();
             for id in &ids {
-                let counted = FleetContext { started: Vec::new(), ..board.surroundings(id, at(0)) };
-                prop_assert_eq!(&counted, &recount(&board, id));
+                let counted = FleetContext { recent_starts: Vec::new(), ..state.context(id, at(0)) };
+                prop_assert_eq!(&counted, &recount(&state, id));
             }
             let mut braked = BTreeSet::new();
-            for (name, site) in &board.sites {
-                if is_braked(&board.limits, site.unhealthy, site.all) {
+            for (name, site) in &state.sites {
+                if is_braked(&state.limits, site.unhealthy, site.total) {
                     braked.insert(name.clone());
                 }
             }
-            prop_assert_eq!(&board.braked, &braked);
-            prop_assert_eq!(board.all, board.crews.values().filter(|crew| crew.standing().is_known).count());
-            prop_assert!(board.turns.len() <= board.crews.len());
+            prop_assert_eq!(&state.braked, &braked);
+            prop_assert_eq!(state.totals.workloads, state.groups.values().filter(|group| group.counts().is_known).count());
+            prop_assert!(state.turns.by_time.len() <= state.groups.len());
         }
-        (0..8).for_each(|n| board.forget(&nth(n)));
-        prop_assert!(board.crews.is_empty() && board.sites.is_empty() && board.turns.is_empty());
-        prop_assert_eq!((board.all, board.in_flight), (0, 0));
+        (0..8).for_each(|n| state.remove(&nth(n)));
+        prop_assert!(state.groups.is_empty() && state.sites.is_empty() && state.turns.by_time.is_empty());
+        prop_assert_eq!((state.totals.workloads, state.totals.in_flight), (0, 0));
     }
 
     #[test]
     fn never_more_than_the_limits_are_in_flight_or_started(events in events()) {
-        let mut board = board();
+        let mut state = state();
         let (mut now, mut number) = (0, 0);
         let mut really = Really::new();
         let mut starts: Vec<i64> = Vec::new();
-        (0..OBJECTS).for_each(|n| board.see(&nth(n), placed(n)));
+        (0..OBJECTS).for_each(|n| state.upsert(&nth(n), placed(n)));
         for event in events {
             match event {
                 Event::Decide { object, asked } => {
-                    let around = board.surroundings(&nth(object), at(now));
-                    if !really.contains_key(&object) && decide(&around, asked, now) {
+                    let context = state.context(&nth(object), at(now));
+                    if !really.contains_key(&object) && decide(&context, asked, now) {
                         number += 1;
-                        board.claim(&nth(object), &format!("a-{number}"), at(now));
+                        state.claim(&nth(object), &format!("a-{number}"), at(now));
                         really.insert(object, (format!("a-{number}"), now, false));
                         starts.push(now);
                     }
                 }
-                Event::Look { object, health } => look(&mut board, &really, object, health),
+                Event::Look { object, health } => look(&mut state, &really, object, health),
                 Event::End { object } => {
                     really.remove(&object);
-                    board.release(&nth(object));
+                    state.release(&nth(object));
                 }
                 Event::Wait { seconds } => {
                     // A reservation is shown long before its claim is forgotten.
                     really.values_mut().for_each(|(_, _, is_shown)| *is_shown = true);
-                    (0..OBJECTS).for_each(|n| look(&mut board, &really, n, Health::Unhealthy));
+                    (0..OBJECTS).for_each(|n| look(&mut state, &really, n, Health::Unhealthy));
                     now += seconds;
                 }
             }
-            prop_assert_eq!(board.in_flight(), really.len());
+            prop_assert_eq!(state.in_flight(), really.len());
             prop_assert!(really.len() <= 5, "{:?}", really);
             prop_assert!(most(really.keys().map(|n| n % SITES)) <= 1, "in a site: {:?}", really);
             prop_assert!(most(really.keys().map(|n| n % 15)) <= 1, "of a workload: {:?}", really);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// remediation.md: what a person's request passes.
+/// docs/design/remediation.md: the denials that a person's request bypasses.
 const PASSED: &[Denial] = &[
     Denial::NotLongEnough,
     Denial::CoolingDown,
@@ -15,7 +15,7 @@ const PASSED: &[Denial] = &[
     Denial::SiteBrake,
 ];
 
-/// A rollout, an eviction and an agent exclude each other: what is asked of one is not asked of another.
+/// A rollout, an eviction and an agent exclude each other: a check of one does not apply to another.
 fn exclude_each_other(a: Denial, b: Denial) -> bool {
     use Denial::*;
     let of_rollouts = [ManagedByController, WorkloadPaused, UpdateStrategyOnDelete];
@@ -49,7 +49,7 @@ fn each_denial_speaks_by_itself_in_a_sentence() {
         assert_eq!(denied.reason, *reason, "{}", denied.message);
         let message = &denied.message;
         assert!(message.contains(' ') && !message.ends_with('.') && !message.contains("  "), "{message}");
-        assert!(denied.again.is_none_or(|again| again > at(NOW)), "{reason}: looked at again in the past");
+        assert!(denied.check_again_at.is_none_or(|again| again > at(NOW)), "{reason}: looked at again in the past");
     }
 }
 
@@ -112,29 +112,32 @@ fn kubernetes_own_namespaces_and_vigie_itself_are_refused_to_everybody() {
 
 #[test]
 fn a_workload_that_is_not_there_or_not_named_is_not_found() {
-    let absent = world().with(|w| w.workload = Lookup::Absent);
+    let absent = world().with(|w| w.workload = WorkloadLookup::Absent);
     absent.clone().expect(Denial::WorkloadNotFound, &["Deployment web", "namespace shop"]);
     absent.requested().expect(Denial::WorkloadNotFound, &["spec.workloadRef"]);
     world().with(|w| w.names_nothing = true).expect(Denial::WorkloadNotFound, &["spec.workloadRef", "spec.agentRef"]);
-    world().with(|w| w.workload().is_going = true).expect(Denial::WorkloadNotFound, &["being deleted"]);
+    world().with(|w| w.workload().is_terminating = true).expect(Denial::WorkloadNotFound, &["being deleted"]);
 }
 
 #[test]
 fn a_workload_that_could_not_be_read_is_touched_for_nobody() {
     let why = "cannot get deployments.apps in namespace shop".to_owned();
-    for sight in [Lookup::Forbidden(why.clone()), Lookup::Failed(why.clone())] {
+    for sight in [WorkloadLookup::Forbidden(why.clone()), WorkloadLookup::Failed(why.clone())] {
         let unread = world().with(|w| w.workload = sight);
         unread.clone().expect(Denial::LowConfidence, &["Deployment shop/web", &why]);
         unread.requested().expect(Denial::LowConfidence, &[&why]);
     }
-    world().with(|w| w.workload = Lookup::NotLooked).requested().expect(Denial::LowConfidence, &["not looked at"]);
+    world()
+        .with(|w| w.workload = WorkloadLookup::NotLooked)
+        .requested()
+        .expect(Denial::LowConfidence, &["not looked at"]);
 }
 
 #[test]
 fn who_restarted_it_last_must_have_been_seen_unless_a_person_knows() {
     let unread = world().with(|w| {
         w.workload().template =
-            Template { unread: Some("cannot list replicasets.apps".to_owned()), ..Template::default() };
+            Template { revisions_unread: Some("cannot list replicasets.apps".to_owned()), ..Template::default() };
     });
     unread.clone().expect(Denial::LowConfidence, &["cannot list replicasets.apps"]);
     assert!(unread.requested().allow().is_ok());
@@ -142,7 +145,7 @@ fn who_restarted_it_last_must_have_been_seen_unless_a_person_knows() {
 
 #[test]
 fn the_agent_is_asked_without_any_workload() {
-    let agent = world().with(|w| (w.agent, w.workload) = (Some(Agent { is_heard: true }), Lookup::NotLooked));
+    let agent = world().with(|w| (w.agent, w.workload) = (Some(Agent { is_heard: true }), WorkloadLookup::NotLooked));
     assert_eq!(agent.allow(), Ok(Target::Agent));
     agent.clone().with(|w| w.spec().mode = RemediationMode::Suggest).expect(Denial::SuggestOnly, &["its agent would"]);
     let silent = agent.with(|w| w.agent = Some(Agent { is_heard: false }));

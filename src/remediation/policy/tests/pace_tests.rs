@@ -1,15 +1,15 @@
-//! How long, how often, how many.
+//! Tests of the pace and of the fleet.
 
 use super::*;
 
 #[test]
 fn bad_time_must_reach_its_length_and_unknown_pauses_it() {
-    let story = |story: &[(Health, i64)]| world().with(|w| w.verdict.spells = spells(story));
+    let story = |story: &[(Health, i64)]| world().with(|w| w.verdict.intervals = intervals(story));
     let young = story(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 119)]);
-    assert_eq!(young.expect(Denial::NotLongEnough, &["unhealthyForSeconds (120)"]).again, Some(at(NOW + 1)));
+    assert_eq!(young.expect(Denial::NotLongEnough, &["unhealthyForSeconds (120)"]).check_again_at, Some(at(NOW + 1)));
     assert!(story(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 120)]).allow().is_ok());
     let paused = story(&[(Health::Unhealthy, NOW - 500), (Health::Unknown, NOW - 450), (Health::Unhealthy, NOW - 20)]);
-    assert_eq!(paused.expect(Denial::NotLongEnough, &[]).again, Some(at(NOW + 50)));
+    assert_eq!(paused.expect(Denial::NotLongEnough, &[]).check_again_at, Some(at(NOW + 50)));
     assert!(paused.with(|w| w.spec().unhealthy_for_seconds = 0).allow().is_ok());
 }
 
@@ -19,10 +19,13 @@ fn a_closed_port_is_looked_at_again_before_it_is_told_from_a_crash() {
         world().with(|w| {
             w.spec().unhealthy_for_seconds = asked;
             w.verdict.diagnosis.as_mut().unwrap().cause = Cause::MainPortDead;
-            w.verdict.spells = spells(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - seconds)]);
+            w.verdict.intervals = intervals(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - seconds)]);
         })
     };
-    assert_eq!(closed(9, 0).expect(Denial::NotLongEnough, &["told from a crash", "(10)"]).again, Some(at(NOW + 1)));
+    assert_eq!(
+        closed(9, 0).expect(Denial::NotLongEnough, &["told from a crash", "(10)"]).check_again_at,
+        Some(at(NOW + 1))
+    );
     assert!(closed(10, 0).allow().is_ok());
     closed(119, 120).expect(Denial::NotLongEnough, &["unhealthyForSeconds (120)"]);
 }
@@ -32,25 +35,25 @@ fn what_is_not_known_to_be_unhealthy_is_not_restarted_by_itself() {
     for (health, word) in [(Health::Unknown, "not known"), (Health::Healthy, "is healthy")] {
         let now = world().with(|w| {
             w.spec().unhealthy_for_seconds = 0;
-            w.verdict.spells = spells(&[(Health::Unhealthy, 0), (health, NOW - 1)]);
+            w.verdict.intervals = intervals(&[(Health::Unhealthy, 0), (health, NOW - 1)]);
         });
-        assert_eq!(now.expect(Denial::NotLongEnough, &[word]).again, None);
+        assert_eq!(now.expect(Denial::NotLongEnough, &[word]).check_again_at, None);
         assert!(now.requested().allow().is_ok());
     }
-    world().with(|w| w.verdict.spells = Vec::new()).expect(Denial::NotLongEnough, &["not known"]);
+    world().with(|w| w.verdict.intervals = Vec::new()).expect(Denial::NotLongEnough, &["not known"]);
 }
 
 #[test]
 fn six_turns_are_flapping_until_the_oldest_is_old() {
-    let flaps = |turns: i64| {
+    let flaps = |health_changes: i64| {
         world().with(|w| {
-            let spell = |n: i64| (if n % 2 == 0 { Health::Unhealthy } else { Health::Healthy }, NOW - 200 - 40 * n);
-            w.verdict.spells = spells(&(0..=turns).rev().map(spell).collect::<Vec<_>>());
+            let interval = |n: i64| (if n % 2 == 0 { Health::Unhealthy } else { Health::Healthy }, NOW - 200 - 40 * n);
+            w.verdict.intervals = intervals(&(0..=health_changes).rev().map(interval).collect::<Vec<_>>());
         })
     };
     assert!(flaps(5).allow().is_ok());
-    assert_eq!(flaps(6).expect(Denial::Flapping, &["6 times"]).again, Some(at(NOW - 200 - 200 + 600)));
-    assert_eq!(flaps(9).expect(Denial::Flapping, &["6 times"]).again, Some(at(NOW - 200 - 200 + 600)));
+    assert_eq!(flaps(6).expect(Denial::Flapping, &["6 times"]).check_again_at, Some(at(NOW - 200 - 200 + 600)));
+    assert_eq!(flaps(9).expect(Denial::Flapping, &["6 times"]).check_again_at, Some(at(NOW - 200 - 200 + 600)));
     assert!(flaps(9).with(|w| w.now = NOW + 200).allow().is_ok());
     let ours = flaps(6).with(|w| w.status.history = vec![past("a", Cause::Hung, AttemptOutcome::NotCured, 9500, 9700)]);
     assert!(ours.allow().is_ok(), "two of them were ours");
@@ -59,7 +62,7 @@ fn six_turns_are_flapping_until_the_oldest_is_old() {
 #[test]
 fn the_backoff_is_waited_for_to_the_second() {
     let cooling = |next| world().with(|w| w.status.next_attempt_time = Some(Time(at(next))));
-    assert_eq!(cooling(NOW + 1).expect(Denial::CoolingDown, &["2027-"]).again, Some(at(NOW + 1)));
+    assert_eq!(cooling(NOW + 1).expect(Denial::CoolingDown, &["2027-"]).check_again_at, Some(at(NOW + 1)));
     assert!(cooling(NOW).allow().is_ok());
 }
 
@@ -82,7 +85,7 @@ fn objects_with_one_workload_have_one_budget_and_the_smallest_counts() {
     let shared = |own, others, max| {
         world().with(|w| {
             w.status.ledger = Some(Ledger { attempts: own, start_time: Time(at(0)) });
-            (w.around.shared_attempts, w.around.shared_max) = (others, Some(max));
+            (w.fleet.shared_attempts, w.fleet.shared_max) = (others, Some(max));
         })
     };
     assert!(shared(1, 1, 3).allow().is_ok());
@@ -97,7 +100,7 @@ fn a_template_that_others_changed_a_moment_ago_is_left_to_them() {
     let changed = |template: Template| world().with(|w| w.workload().template = template);
     let since = Some(at(NOW - 60));
     let by_others = changed(Template { since, ..Template::default() });
-    assert_eq!(by_others.expect(Denial::RecentlyRestartedByOthers, &["not by us"]).again, Some(at(NOW + 60)));
+    assert_eq!(by_others.expect(Denial::RecentlyRestartedByOthers, &["not by us"]).check_again_at, Some(at(NOW + 60)));
     assert!(changed(Template { since: Some(at(NOW - 120)), ..Template::default() }).allow().is_ok());
     assert!(changed(Template::default()).allow().is_ok(), "not known");
     assert!(changed(Template { since, is_stripped: true, ..Template::default() }).allow().is_ok());
@@ -134,7 +137,7 @@ fn the_brake_holds_from_three_and_above_forty_percent_of_a_site() {
     ];
     for (unhealthy, all, held) in cases {
         assert_eq!(is_braked(&Limits::default(), unhealthy, all), held, "{unhealthy} of {all}");
-        let site = world().with(|w| (w.around.site_unhealthy, w.around.site_all) = (unhealthy, all));
+        let site = world().with(|w| (w.fleet.site_unhealthy, w.fleet.site_total) = (unhealthy, all));
         if held {
             let words = format!("{unhealthy} of {all} workloads of site shop/site-a");
             site.expect(Denial::SiteBrake, &[&words, "40 %", "at least 3"]);
@@ -147,7 +150,7 @@ fn the_brake_holds_from_three_and_above_forty_percent_of_a_site() {
 
 #[test]
 fn one_attempt_at_once_in_a_site_and_five_everywhere() {
-    let flying = |site, all| world().with(|w| (w.around.site_in_flight, w.around.in_flight) = (site, all));
+    let flying = |site, all| world().with(|w| (w.fleet.site_in_flight, w.fleet.in_flight) = (site, all));
     assert!(flying(0, 4).allow().is_ok());
     flying(1, 1).expect(Denial::TooManyInFlight, &["1 of at most 1", "site shop/site-a"]);
     flying(0, 5).expect(Denial::TooManyInFlight, &["5 of at most 5"]);
@@ -158,20 +161,20 @@ fn one_attempt_at_once_in_a_site_and_five_everywhere() {
 
 #[test]
 fn ten_a_minute_and_the_next_when_the_first_is_a_minute_old() {
-    let started = |times: Vec<i64>| world().with(|w| w.around.started = times.into_iter().map(at).collect());
+    let started = |times: Vec<i64>| world().with(|w| w.fleet.recent_starts = times.into_iter().map(at).collect());
     assert!(started((0..9).map(|n| NOW - 9 + n).collect()).allow().is_ok());
     let ten = started((0..10).map(|n| NOW - 30 + n).collect());
-    assert_eq!(ten.expect(Denial::RateLimited, &["--max-per-minute (10)"]).again, Some(at(NOW + 30)));
+    assert_eq!(ten.expect(Denial::RateLimited, &["--max-per-minute (10)"]).check_again_at, Some(at(NOW + 30)));
     assert!(ten.clone().with(|w| w.now = NOW + 30).allow().is_ok());
     let twelve = started((0..12).map(|n| NOW - 30 + n).collect());
-    assert_eq!(twelve.denied().again, Some(at(NOW + 32)), "three must leave");
-    let never = world().with(|w| w.around.limits.per_minute = 0);
-    assert_eq!(never.expect(Denial::RateLimited, &[]).again, None);
+    assert_eq!(twelve.denied().check_again_at, Some(at(NOW + 32)), "three must leave");
+    let never = world().with(|w| w.fleet.limits.per_minute = 0);
+    assert_eq!(never.expect(Denial::RateLimited, &[]).check_again_at, None);
 }
 
 #[test]
 fn a_breaker_that_cannot_be_read_is_as_good_as_open() {
-    let unknown = world().with(|w| w.around.breaker = Breaker::Unknown("no answer in 5 s".to_owned()));
+    let unknown = world().with(|w| w.fleet.breaker = Breaker::Unknown("no answer in 5 s".to_owned()));
     unknown.expect(Denial::BreakerOpen, &["cannot be read", "no answer in 5 s"]);
     unknown.requested().expect(Denial::BreakerOpen, &[]);
 }

@@ -1,7 +1,7 @@
-//! What holds in every situation.
+//! Properties that hold for every input.
 
 use proptest::prelude::*;
-// `Strategy` is a word of the API here.
+// `Strategy` is the API's type here.
 use proptest::strategy::Strategy as Generate;
 
 use super::*;
@@ -18,10 +18,10 @@ fn worlds() -> impl Generate<Value = World> {
         if own_story {
             let mut second = NOW;
             let health = |n: u8| [Health::Healthy, Health::Unhealthy, Health::Unknown][usize::from(n)];
-            world.verdict.spells = Vec::new();
+            world.verdict.intervals = Vec::new();
             for (n, seconds) in story {
                 second -= seconds;
-                world.verdict.spells.push(HealthInterval { health: health(n), since: at(second) });
+                world.verdict.intervals.push(HealthInterval { health: health(n), since: at(second) });
             }
         }
         if let Some(spec) = &mut world.spec {
@@ -29,7 +29,7 @@ fn worlds() -> impl Generate<Value = World> {
         }
         world.status.ledger = Some(Ledger { attempts, start_time: Time(at(NOW - 5000)) });
         world.status.next_attempt_time = (next > 200).then(|| Time(at(NOW - 300 + next)));
-        world.around.started = (0..started).map(|n| at(NOW - 70 + 5 * i64::try_from(n).unwrap())).collect();
+        world.fleet.recent_starts = (0..started).map(|n| at(NOW - 70 + 5 * i64::try_from(n).unwrap())).collect();
         world
     })
 }
@@ -47,7 +47,7 @@ proptest! {
 
     #[test]
     fn a_denial_is_looked_at_again_when_it_may_have_ended_and_never_in_the_past(world in worlds()) {
-        if let Err(Denied { reason, again: Some(again), message }) = world.allow() {
+        if let Err(Denied { reason, check_again_at: Some(again), message }) = world.allow() {
             prop_assert!(again > at(world.now), "{}: {}", reason, message);
             // Nothing else changes until then: at that time this reason is gone, and a second before it is not.
             let seconds = again.duration_since(at(world.now)).as_secs();
@@ -63,11 +63,11 @@ proptest! {
         let mut world = world();
         world.status.ledger = Some(Ledger { attempts: 3, start_time: Time(at(0)) });
         let mut second = NOW;
-        world.verdict.spells.clear();
+        world.verdict.intervals.clear();
         for (n, seconds) in story {
             second -= seconds;
             let health = [Health::Healthy, Health::Unhealthy, Health::Unknown][usize::from(n)];
-            world.verdict.spells.push(HealthInterval { health, since: at(second) });
+            world.verdict.intervals.push(HealthInterval { health, since: at(second) });
         }
         prop_assert!(world.denied().reason <= Denial::GaveUp);
     }

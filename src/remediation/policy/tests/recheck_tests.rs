@@ -1,4 +1,4 @@
-//! What is asked again between the reservation and the act.
+//! Tests of the checks between the reservation and the act.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn reserved(cause: &str) -> World {
 fn what_was_reserved_may_be_done_while_nothing_has_changed() {
     assert_eq!(reserved("Hung").still(), Ok(()));
     assert_eq!(reserved(REQUESTED).still(), Ok(()));
-    let unread = reserved("Hung").with(|w| w.workload = Lookup::Failed("no answer".to_owned()));
+    let unread = reserved("Hung").with(|w| w.workload = WorkloadLookup::Failed("no answer".to_owned()));
     assert_eq!(unread.still(), Ok(()), "it is waited for");
     let younger = reserved("Hung").with(|w| w.diagnosis().confidence = Confidence::Possible);
     assert_eq!(younger.still(), Ok(()), "it was decided; only what may have changed is asked");
@@ -22,19 +22,19 @@ fn what_was_reserved_may_be_done_while_nothing_has_changed() {
 #[test]
 fn a_brake_recalls_and_a_change_by_others_supersedes() {
     let cases: [(Change, Denial); 16] = [
-        (|w| w.around.limits.is_on = false, Denial::RemediationOff),
+        (|w| w.fleet.limits.is_on = false, Denial::RemediationOff),
         (|w| w.spec = None, Denial::RemediationOff),
         (|w| w.paused = Some("paused by ops".to_owned()), Denial::Paused),
         (|w| w.verdict.mass_silence = Some("4 of 5".to_owned()), Denial::MassSilence),
         (|w| w.verdict.blind = Some("9 of 10".to_owned()), Denial::ProbeBlind),
-        (|w| w.around.breaker = Breaker::Open("it opened".to_owned()), Denial::BreakerOpen),
-        (|w| (w.around.site_unhealthy, w.around.site_all) = (3, 3), Denial::SiteBrake),
+        (|w| w.fleet.breaker = Breaker::Open("it opened".to_owned()), Denial::BreakerOpen),
+        (|w| (w.fleet.site_unhealthy, w.fleet.site_total) = (3, 3), Denial::SiteBrake),
         (|w| w.spec().mode = RemediationMode::Suggest, Denial::SuggestOnly),
-        (|w| w.verdict.spells = spells(&[(Health::Healthy, NOW)]), Denial::NotLongEnough),
-        (|w| w.verdict.spells = spells(&[(Health::Unknown, NOW)]), Denial::NotLongEnough),
+        (|w| w.verdict.intervals = intervals(&[(Health::Healthy, NOW)]), Denial::NotLongEnough),
+        (|w| w.verdict.intervals = intervals(&[(Health::Unknown, NOW)]), Denial::NotLongEnough),
         (|w| w.workload().uid = "w2".to_owned(), Denial::WorkloadNotFound),
-        (|w| w.workload().is_going = true, Denial::WorkloadNotFound),
-        (|w| w.workload = Lookup::Absent, Denial::WorkloadNotFound),
+        (|w| w.workload().is_terminating = true, Denial::WorkloadNotFound),
+        (|w| w.workload = WorkloadLookup::Absent, Denial::WorkloadNotFound),
         (|w| w.agent = Some(Agent { is_heard: true }), Denial::WorkloadNotFound),
         (|w| w.workload().is_paused = true, Denial::WorkloadPaused),
         (|w| w.workload().replicas = 0, Denial::ScaledToZero),

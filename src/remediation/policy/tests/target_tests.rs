@@ -1,4 +1,4 @@
-//! What is restarted.
+//! Tests of the target.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn connector(replicas: i32, pod_uid: Option<&str>) -> World {
     world().with(|w| {
         w.workload().replicas = replicas;
         w.workload().pods = (1..=replicas).map(|n| pod(&format!("agent-{n}"))).collect();
-        w.verdict.inside = InsideView::Beats { pod_uid: pod_uid.map(str::to_owned) };
+        w.verdict.inside = InsideView::Heartbeats { pod_uid: pod_uid.map(str::to_owned) };
     })
 }
 
@@ -37,7 +37,7 @@ fn a_diagnosis_of_one_bad_replica_means_that_pod_only() {
     assert_eq!(world().of_three(&["web-3"]).with(cause).allow(), one("web-3"));
     let unseen = world().of_three(&["web-3"]).with(cause).with(|w| {
         w.verdict.inside =
-            InsideView::Seen { failing: vec!["web-9".into()], passing: vec!["web-1".into()], unready: false };
+            InsideView::Pods { failing: vec!["web-9".into()], passing: vec!["web-1".into()], unready: false };
     });
     unseen.expect(Denial::PodUnknown, &["web-9", "not there any more"]);
 }
@@ -46,7 +46,7 @@ fn a_diagnosis_of_one_bad_replica_means_that_pod_only() {
 fn where_no_address_was_probed_the_kubelet_says_which_pod_is_bad() {
     let unready = |bad: &[usize]| {
         world().of_three(&[]).with(|w| {
-            w.verdict.inside = InsideView::Seen { failing: Vec::new(), passing: Vec::new(), unready: true };
+            w.verdict.inside = InsideView::Pods { failing: Vec::new(), passing: Vec::new(), unready: true };
             bad.iter().for_each(|n| w.workload().pods[*n].is_ready = false);
         })
     };
@@ -62,16 +62,16 @@ fn healthy_pods_are_not_restarted_unless_a_person_asks() {
     let pod = healthy.with(|w| w.spec().strategy = Strategy::Pod);
     pod.requested().expect(Denial::PodUnknown, &["none was seen to fail"]);
     let unlooked = world().with(|w| {
-        w.verdict.inside = InsideView::Seen { failing: Vec::new(), passing: Vec::new(), unready: false };
+        w.verdict.inside = InsideView::Pods { failing: Vec::new(), passing: Vec::new(), unready: false };
     });
     unlooked.expect(Denial::PodsHealthy, &["nothing was seen to fail"]);
 }
 
 #[test]
 fn a_pod_that_is_going_already_is_not_evicted() {
-    let going = world().of_three(&["web-2"]).with(|w| w.workload().pods[1].is_going = true);
+    let going = world().of_three(&["web-2"]).with(|w| w.workload().pods[1].is_terminating = true);
     going.expect(Denial::PodUnknown, &["web-2"]);
-    let two = world().of_three(&["web-1", "web-2"]).with(|w| w.workload().pods[0].is_going = true);
+    let two = world().of_three(&["web-1", "web-2"]).with(|w| w.workload().pods[0].is_terminating = true);
     assert_eq!(two.allow(), one("web-2"));
 }
 
@@ -126,7 +126,7 @@ fn owner_pause_and_strategy_of_a_workload_concern_rollouts_only() {
 
 #[test]
 fn a_disruption_budget_guards_pods_and_no_rollout() {
-    let guard = |n: usize| move |w: &mut World| w.workload().pods[n].protected = Some("web-pdb allows 0".to_owned());
+    let guard = |n: usize| move |w: &mut World| w.workload().pods[n].protected_by = Some("web-pdb allows 0".to_owned());
     world()
         .of_three(&["web-2"])
         .with(guard(1))

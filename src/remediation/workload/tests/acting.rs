@@ -1,25 +1,25 @@
 use kube::api::{Api, DynamicObject, EvictParams};
 use kube::core::Status;
 
-use super::super::act::{judge, operations};
+use super::super::restart::{classify, patch_operations};
 use super::*;
 
 const POD: &str = "/api/v1/namespaces/ns/pods/web-3-x";
 const LONG: Duration = Duration::from_secs(60);
 
-fn order() -> Order {
+fn order() -> RestartOrder {
     let started = "2026-11-20T10:00:00.75Z".parse().unwrap();
-    Order { id: "a-7".to_owned(), started, uid: "d1".to_owned(), generation: 4 }
+    RestartOrder { id: "a-7".to_owned(), started, uid: "d1".to_owned(), generation: 4 }
 }
 
-async fn restarted(fake: &Fake, order: &Order, lasts: Duration) -> Done {
+async fn restarted(fake: &Fake, order: &RestartOrder, lasts: Duration) -> CallResult {
     let clock = Clock::default();
     let permit = permit(clock, lasts);
     while lasts < LONG && permit.is_current(clock.now()) {}
     restart(&fake.client(), clock, &permit, "ns", &web(WorkloadKind::Deployment), order).await
 }
 
-async fn evicted(fake: &Fake, uid: &str, lasts: Duration) -> Done {
+async fn evicted(fake: &Fake, uid: &str, lasts: Duration) -> CallResult {
     let clock = Clock::default();
     let permit = permit(clock, lasts);
     while lasts < LONG && permit.is_current(clock.now()) {}
@@ -37,7 +37,7 @@ fn writes(fake: &Fake) -> Vec<String> {
 #[tokio::test]
 async fn a_restart_adds_its_two_annotations_and_a_second_one_is_stale() {
     let fake = server();
-    assert_eq!(restarted(&fake, &order(), LONG).await, Done::Done);
+    assert_eq!(restarted(&fake, &order(), LONG).await, CallResult::Applied);
     let want = json!({
         "team": "a", "kubectl.kubernetes.io/restartedAt": "2026-11-20T10:00:00Z", "vigie.dev/attempt": "a-7",
     });
@@ -45,10 +45,10 @@ async fn a_restart_adds_its_two_annotations_and_a_second_one_is_stale() {
     assert_eq!(writes(&fake), [format!("PATCH {DEPLOYMENT}?&fieldManager=vigie")]);
 
     let stale = restarted(&fake, &order(), LONG).await;
-    assert_eq!(stale, Done::Stale("Deployment ns/web was changed: its generation is 5, not 4".to_owned()));
-    let another = Order { uid: "d0".to_owned(), ..order() };
+    assert_eq!(stale, CallResult::Stale("Deployment ns/web was changed: its generation is 5, not 4".to_owned()));
+    let another = RestartOrder { uid: "d0".to_owned(), ..order() };
     let stale = restarted(&fake, &another, LONG).await;
-    assert_eq!(stale, Done::Stale("Deployment ns/web is another one now: its UID is d1, not d0".to_owned()));
+    assert_eq!(stale, CallResult::Stale("Deployment ns/web is another one now: its UID is d1, not d0".to_owned()));
     assert_eq!((annotations(&fake), writes(&fake).len()), (want, 0));
 }
 
@@ -56,21 +56,21 @@ async fn a_restart_adds_its_two_annotations_and_a_second_one_is_stale() {
 async fn a_template_without_annotations_gets_its_first() {
     let fake = server();
     fake.put(DEPLOYMENT, deployment(Value::Null));
-    assert_eq!(restarted(&fake, &order(), LONG).await, Done::Done);
+    assert_eq!(restarted(&fake, &order(), LONG).await, CallResult::Applied);
     assert_eq!(annotations(&fake)["vigie.dev/attempt"], "a-7");
 }
 
 #[tokio::test]
 async fn what_changes_between_our_read_and_our_write_is_held_back_by_the_patch() {
     let fake = server();
-    for order in [Order { generation: 3, ..order() }, Order { uid: "d0".to_owned(), ..order() }] {
+    for order in [RestartOrder { generation: 3, ..order() }, RestartOrder { uid: "d0".to_owned(), ..order() }] {
         let resource = kube::api::ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(fake.client(), "ns", &resource);
-        let patch = serde_json::from_value(operations(&order, true)).unwrap();
+        let patch = serde_json::from_value(patch_operations(&order, true)).unwrap();
         let refused = api.patch("web", &Default::default(), &kube::api::Patch::Json::<()>(patch)).await.unwrap_err();
         let kube::Error::Api(status) = refused else { panic!("{refused}") };
-        let stale = judge("restarting Deployment ns/web", &status);
-        assert_eq!(stale, Done::Stale("restarting Deployment ns/web: it was changed meanwhile".to_owned()));
+        let stale = classify("restarting Deployment ns/web", &status);
+        assert_eq!(stale, CallResult::Stale("restarting Deployment ns/web: it was changed meanwhile".to_owned()));
         assert_eq!(annotations(&fake), json!({"team": "a"}));
     }
 }
@@ -78,8 +78,8 @@ async fn what_changes_between_our_read_and_our_write_is_held_back_by_the_patch()
 #[tokio::test]
 async fn nothing_is_written_after_the_permit_ran_out() {
     let fake = server();
-    assert_eq!(restarted(&fake, &order(), Duration::from_micros(1)).await, Done::NotLeader);
-    assert_eq!(evicted(&fake, "uid-web-3-x", Duration::from_micros(1)).await, Done::NotLeader);
+    assert_eq!(restarted(&fake, &order(), Duration::from_micros(1)).await, CallResult::NotLeader);
+    assert_eq!(evicted(&fake, "uid-web-3-x", Duration::from_micros(1)).await, CallResult::NotLeader);
     assert_eq!((writes(&fake).len(), annotations(&fake)), (0, json!({"team": "a"})));
 }
 
@@ -88,13 +88,13 @@ async fn what_nobody_answered_may_have_been_done() {
     let fake = server();
     fake.set_mode(Mode::Hangs);
     let later = restarted(&fake, &order(), LONG).await;
-    assert_eq!(later, Done::Later("reading Deployment ns/web: no answer within the time limit".to_owned()));
+    assert_eq!(later, CallResult::Retry("reading Deployment ns/web: no answer within the time limit".to_owned()));
     let later = evicted(&fake, "uid-web-3-x", LONG).await;
-    assert_eq!(later, Done::Later("evicting pod ns/web-3-x: no answer within the time limit".to_owned()));
+    assert_eq!(later, CallResult::Retry("evicting pod ns/web-3-x: no answer within the time limit".to_owned()));
 
     fake.set_mode(Mode::Loses("deployments"));
     let later = restarted(&fake, &order(), LONG).await;
-    assert_eq!(later, Done::Later("restarting Deployment ns/web: the fake says Timeout (504)".to_owned()));
+    assert_eq!(later, CallResult::Retry("restarting Deployment ns/web: the fake says Timeout (504)".to_owned()));
     assert_eq!(annotations(&fake)["vigie.dev/attempt"], "a-7");
 }
 
@@ -103,29 +103,29 @@ async fn a_workload_that_is_gone_is_stale_and_a_refusal_is_final() {
     let fake = server();
     fake.put(DEPLOYMENT, Value::Null);
     let stale = restarted(&fake, &order(), LONG).await;
-    assert_eq!(stale, Done::Stale("reading Deployment ns/web: the fake says NotFound (404)".to_owned()));
+    assert_eq!(stale, CallResult::Stale("reading Deployment ns/web: the fake says NotFound (404)".to_owned()));
     fake.set_mode(Mode::Forbids("deployments"));
     let refused = restarted(&fake, &order(), LONG).await;
-    assert_eq!(refused, Done::Refused("reading Deployment ns/web: the fake says Forbidden (403)".to_owned()));
+    assert_eq!(refused, CallResult::Refused("reading Deployment ns/web: the fake says Forbidden (403)".to_owned()));
     fake.set_mode(Mode::Forbids("eviction"));
     let refused = evicted(&fake, "uid-web-3-x", LONG).await;
-    assert_eq!(refused, Done::Refused("evicting pod ns/web-3-x: the fake says Forbidden (403)".to_owned()));
+    assert_eq!(refused, CallResult::Refused("evicting pod ns/web-3-x: the fake says Forbidden (403)".to_owned()));
 }
 
 #[tokio::test]
 async fn a_pod_is_evicted_only_with_its_uid() {
     let fake = server();
     let stale = evicted(&fake, "another", LONG).await;
-    assert_eq!(stale, Done::Stale("evicting pod ns/web-3-x: the fake says Conflict (409)".to_owned()));
+    assert_eq!(stale, CallResult::Stale("evicting pod ns/web-3-x: the fake says Conflict (409)".to_owned()));
     assert!(fake.object(POD).is_some());
-    assert_eq!(evicted(&fake, "uid-web-3-x", LONG).await, Done::Done);
+    assert_eq!(evicted(&fake, "uid-web-3-x", LONG).await, CallResult::Applied);
     assert!(fake.object(POD).is_none());
-    assert!(matches!(evicted(&fake, "uid-web-3-x", LONG).await, Done::Stale(_)));
+    assert!(matches!(evicted(&fake, "uid-web-3-x", LONG).await, CallResult::Stale(_)));
     let evict = "POST /api/v1/namespaces/ns/pods/web-3-x/eviction?&fieldManager=vigie";
     assert_eq!(writes(&fake), [evict; 3]);
 }
 
-/// Why `evict` makes its own request. When this fails, kube has mended it.
+/// The reason why `evict` makes its own request. When this test fails, kube has fixed it.
 #[tokio::test]
 async fn kubes_own_eviction_drops_the_precondition() {
     let fake = server();
@@ -182,10 +182,10 @@ fn every_refusal_has_its_meaning() {
     ] {
         let status = json!({"code": code, "reason": reason, "message": message, "details": details});
         let status: Status = serde_json::from_value(status).unwrap();
-        let (seen, words) = match judge("restarting it", &status) {
-            Done::Stale(words) => (Means::Stale, words),
-            Done::Refused(words) => (Means::Refused, words),
-            Done::Later(words) => (Means::Later, words),
+        let (seen, words) = match classify("restarting it", &status) {
+            CallResult::Stale(words) => (Means::Stale, words),
+            CallResult::Refused(words) => (Means::Refused, words),
+            CallResult::Retry(words) => (Means::Later, words),
             other => panic!("{other:?}"),
         };
         assert_eq!(seen, means, "{code} {message}");

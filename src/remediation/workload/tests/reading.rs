@@ -9,13 +9,13 @@ fn of<K: DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).expect("an object of this kind")
 }
 
-async fn seen(fake: &Fake, me: Option<&Me>) -> Lookup {
-    read(&fake.client(), "ns", &web(WorkloadKind::Deployment), me).await
+async fn seen(fake: &Fake, own_pod: Option<&OwnPod>) -> WorkloadLookup {
+    read(&fake.client(), "ns", &web(WorkloadKind::Deployment), own_pod).await
 }
 
 #[track_caller]
-fn found(sight: Lookup) -> Workload {
-    let Lookup::Found(workload) = sight else { panic!("{sight:?}") };
+fn found(lookup: WorkloadLookup) -> Workload {
+    let WorkloadLookup::Found(workload) = lookup else { panic!("{lookup:?}") };
     *workload
 }
 
@@ -23,15 +23,21 @@ fn found(sight: Lookup) -> Workload {
 async fn a_deployment_is_read_with_its_templates_and_its_own_pods() {
     let fake = server();
     let workload = found(seen(&fake, None).await);
-    assert_eq!((workload.called.as_str(), workload.uid.as_str(), workload.generation), ("Deployment ns/web", "d1", 4));
+    assert_eq!(
+        (workload.display_name.as_str(), workload.uid.as_str(), workload.generation),
+        ("Deployment ns/web", "d1", 4)
+    );
     assert_eq!((workload.replicas, workload.progress_deadline), (3, Some(600)));
     assert_eq!(workload.rollout, Rollout::Complete);
     assert_eq!((workload.template.attempt.as_deref(), workload.template.attempts.len()), (None, 1));
     assert_eq!(workload.template.attempts, ["a-1"]);
     assert_eq!(workload.template.since, Some("2026-11-20T00:00:03Z".parse().unwrap()));
-    assert!(!workload.template.is_stripped && workload.template.unread.is_none());
-    let pods: Vec<_> =
-        workload.pods.iter().map(|pod| (pod.name.as_str(), pod.uid.as_str(), pod.is_ready, pod.is_going)).collect();
+    assert!(!workload.template.is_stripped && workload.template.revisions_unread.is_none());
+    let pods: Vec<_> = workload
+        .pods
+        .iter()
+        .map(|pod| (pod.name.as_str(), pod.uid.as_str(), pod.is_ready, pod.is_terminating))
+        .collect();
     assert_eq!(pods, [("web-2-y", "uid-web-2-y", false, true), ("web-3-x", "uid-web-3-x", true, false)]);
     // The two lists go side by side.
     let mut asked = fake.take_log();
@@ -50,7 +56,7 @@ async fn a_deployment_is_read_with_its_templates_and_its_own_pods() {
 async fn what_cannot_be_read_is_told_with_the_permission() {
     let fake = server();
     fake.put(DEPLOYMENT, Value::Null);
-    assert_eq!(seen(&fake, None).await, Lookup::Absent);
+    assert_eq!(seen(&fake, None).await, WorkloadLookup::Absent);
 
     let fake = server();
     for (part, permission) in [("deployments", "get deployments.apps"), ("pods", "list pods")] {
@@ -58,10 +64,10 @@ async fn what_cannot_be_read_is_told_with_the_permission() {
         let sentence = format!(
             "RBAC does not allow to {permission} in namespace ns (check: kubectl auth can-i {permission} -n ns)"
         );
-        assert_eq!(seen(&fake, None).await, Lookup::Forbidden(sentence));
+        assert_eq!(seen(&fake, None).await, WorkloadLookup::Forbidden(sentence));
     }
     fake.set_mode(Mode::Refuses(500, "InternalError"));
-    let Lookup::Failed(why) = seen(&fake, None).await else { panic!() };
+    let WorkloadLookup::Failed(why) = seen(&fake, None).await else { panic!() };
     assert!(why.starts_with("reading Deployment ns/web: the API server is unavailable"), "{why}");
 }
 
@@ -71,7 +77,7 @@ async fn without_its_replica_sets_only_the_present_template_is_known_and_pods_go
     fake.put(DEPLOYMENT, deployment(json!({"vigie.dev/attempt": "a-9"})));
     fake.set_mode(Mode::Forbids("replicasets"));
     let workload = found(seen(&fake, None).await);
-    let unread = workload.template.unread.unwrap();
+    let unread = workload.template.revisions_unread.unwrap();
     assert!(unread.contains("list replicasets.apps in namespace ns"), "{unread}");
     assert_eq!((workload.template.attempts.as_slice(), workload.template.since), (&["a-9".to_owned()][..], None));
     assert_eq!(workload.pods.len(), 3);
@@ -83,8 +89,8 @@ async fn our_own_workload_is_known_by_the_name_of_our_pod() {
     for (namespace, pod, is_ours) in
         [("ns", "web-3-x", true), ("ns", "website-1-x", false), ("ns", "web", false), ("other", "web-3-x", false)]
     {
-        let me = Me { namespace: namespace.to_owned(), pod: pod.to_owned() };
-        assert_eq!(found(seen(&fake, Some(&me)).await).is_vigie, is_ours, "{namespace}/{pod}");
+        let own_pod = OwnPod { namespace: namespace.to_owned(), pod: pod.to_owned() };
+        assert_eq!(found(seen(&fake, Some(&own_pod)).await).is_vigie, is_ours, "{namespace}/{pod}");
     }
     assert!(!found(seen(&fake, None).await).is_vigie);
 }
@@ -106,15 +112,15 @@ async fn the_other_kinds_are_read_with_their_revisions() {
     };
     fake.put("/apis/apps/v1/namespaces/ns/statefulsets/web", set("StatefulSet"));
     fake.put("/apis/apps/v1/namespaces/ns/daemonsets/web", set("DaemonSet"));
-    let mut kept = revision("web-a", 1, template("", "db:1", json!({"vigie.dev/attempt": "a-2"})));
-    kept["metadata"]["labels"] = json!({"app": "web"});
-    fake.put("/apis/apps/v1/namespaces/ns/controllerrevisions/web-a", kept);
+    let mut revisions = revision("web-a", 1, template("", "db:1", json!({"vigie.dev/attempt": "a-2"})));
+    revisions["metadata"]["labels"] = json!({"app": "web"});
+    fake.put("/apis/apps/v1/namespaces/ns/controllerrevisions/web-a", revisions);
     fake.put("/api/v1/namespaces/ns/pods/web-0", pod("web-0", "StatefulSet", "s1"));
-    for (kind, called) in
+    for (kind, display_name) in
         [(WorkloadKind::StatefulSet, "StatefulSet ns/web"), (WorkloadKind::DaemonSet, "DaemonSet ns/web")]
     {
         let workload = found(read(&fake.client(), "ns", &web(kind), None).await);
-        assert_eq!((workload.called.as_str(), &workload.rollout), (called, &Rollout::Complete));
+        assert_eq!((workload.display_name.as_str(), &workload.rollout), (display_name, &Rollout::Complete));
         assert_eq!((workload.replicas, workload.progress_deadline), (1, None));
         assert_eq!((workload.template.attempts.as_slice(), workload.pods.len()), (&["a-2".to_owned()][..], 1));
         assert_eq!(workload.is_daemon_set, kind == WorkloadKind::DaemonSet);
@@ -122,10 +128,10 @@ async fn the_other_kinds_are_read_with_their_revisions() {
 }
 
 /// The Deployment of [`deployment`], with another status, spec or metadata.
-fn changed(place: &str, changes: Value) -> Workload {
+fn changed(reader: &str, changes: Value) -> Workload {
     let mut object = deployment(json!({}));
     for (key, value) in changes.as_object().expect("changes are an object") {
-        object[place][key] = value.clone();
+        object[reader][key] = value.clone();
     }
     of::<Deployment>(object).workload(&[])
 }
@@ -146,7 +152,7 @@ fn the_rollout_of_a_deployment_is_judged_as_kubectl_judges_it() {
             json!({"availableReplicas": 1, "conditions": progressing("ReplicaSetUpdated")}),
             under_way("1 of 3 replicas are available"),
         ),
-        // It was complete once: these replicas are ill, not new.
+        // The rollout was complete: these replicas are unhealthy, not new.
         (json!({"availableReplicas": 1}), Rollout::Unavailable("1 of 3 replicas are available".to_owned())),
         (
             json!({"availableReplicas": null, "conditions": []}),
@@ -170,7 +176,7 @@ fn what_would_hold_a_restart_back_is_seen() {
     assert!(changed("spec", json!({"paused": true})).is_paused);
     assert_eq!(changed("spec", json!({"replicas": 0})).replicas, 0);
     assert_eq!(changed("spec", json!({"progressDeadlineSeconds": i32::MAX})).progress_deadline, None);
-    assert!(changed("metadata", json!({"deletionTimestamp": "2026-11-20T00:00:00Z"})).is_going);
+    assert!(changed("metadata", json!({"deletionTimestamp": "2026-11-20T00:00:00Z"})).is_terminating);
     let owned = |is_controller: bool| {
         let reference =
             json!({"apiVersion": "x/v1", "kind": "Rollout", "name": "shop", "uid": "r", "controller": is_controller});
@@ -251,7 +257,7 @@ fn an_annotation_of_ours_that_was_taken_away_is_recognised() {
     let stripped = with(4, [("3", plain()), ("2", template("b", "shop:1", ours("a-1")))]);
     assert!(stripped.is_stripped && stripped.attempt.is_none());
     assert_eq!(stripped.attempts, ["a-1"]);
-    // Only ours was taken, not kubectl's.
+    // Only the attempt's annotation was removed, not kubectl's.
     let only_ours = template("c", "shop:1", json!({"kubectl.kubernetes.io/restartedAt": "2026-11-20T00:00:02Z"}));
     assert!(with(4, [("3", only_ours), ("2", template("b", "shop:1", ours("a-1")))]).is_stripped);
     // Something else changed as well; the one before was none of ours; the newest is not seen yet.
@@ -334,14 +340,14 @@ fn a_pod_is_protected_as_the_api_server_protects_it() {
         (&ready, vec![], None),
         (&ready, vec![budget("b", none.clone(), 1, 3)], None),
         (&ready, vec![budget("b", none.clone(), 0, 2)], exhausted),
-        // Not ready: it may go while the budget is kept by the others, or whenever that is said.
+        // Not ready: it may be evicted while the other pods meet the budget, or always with AlwaysAllow.
         (&ill, vec![budget("b", none.clone(), 0, 2)], None),
         (&ill, vec![budget("b", none.clone(), 0, 1)], broken.clone()),
         (&ill, vec![budget("b", always.clone(), 0, 1)], None),
         (&ready, vec![budget("b", always, 0, 1)], broken),
         (&ready, vec![budget("b", json!({"selector": {"matchLabels": {"app": "db"}}}), 0, 1)], None),
         (&ready, vec![budget("b", json!({"selector": null}), 0, 1)], None),
-        (&Pod { is_going: true, ..ready.clone() }, vec![budget("b", none.clone(), 0, 1)], None),
+        (&Pod { is_terminating: true, ..ready.clone() }, vec![budget("b", none.clone(), 0, 1)], None),
     ] {
         assert_eq!(protection(pod, &budgets), want, "{pod:?} {budgets:?}");
     }
@@ -364,12 +370,12 @@ async fn budgets_are_read_when_asked_for_and_missed_without_harm() {
     fake.take_log();
     assert_eq!(protect(&fake.client(), "ns", &mut workload).await, None);
     assert_eq!(fake.take_log(), ["GET /apis/policy/v1/namespaces/ns/poddisruptionbudgets?&limit=500"]);
-    let protected: Vec<_> = workload.pods.iter().map(|pod| pod.protected.is_some()).collect();
-    assert_eq!(protected, [false, true]);
+    let protected_by: Vec<_> = workload.pods.iter().map(|pod| pod.protected_by.is_some()).collect();
+    assert_eq!(protected_by, [false, true]);
 
     let mut workload = found(seen(&fake, None).await);
     fake.set_mode(Mode::Forbids("poddisruptionbudgets"));
     let why = protect(&fake.client(), "ns", &mut workload).await.unwrap();
     assert!(why.contains("list poddisruptionbudgets.policy in namespace ns"), "{why}");
-    assert!(workload.pods.iter().all(|pod| pod.protected.is_none()));
+    assert!(workload.pods.iter().all(|pod| pod.protected_by.is_none()));
 }

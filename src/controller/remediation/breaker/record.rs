@@ -1,4 +1,4 @@
-//! What the breaker's ConfigMap says, and what is written to it.
+//! Content of the breaker's ConfigMap, and the writes to it.
 
 use std::collections::BTreeMap;
 
@@ -10,56 +10,57 @@ use serde_json::{Value, json};
 use crate::cluster::events::{Event, Kind};
 use crate::remediation::Breaker;
 
-/// The ConfigMap's name, in the namespace of our Lease (remediation.md): RBAC on this name says who may reset it.
+/// Name of the ConfigMap, in the namespace of the operator's Lease (docs/design/remediation.md). RBAC on this name controls
+/// resets.
 pub const NAME: &str = "vigie-breaker";
 /// Key of the ConfigMap: `Open` or `Closed`.
 pub const STATE: &str = "state";
-/// Key of the ConfigMap: why it opened last, in a sentence.
+/// Key of the ConfigMap: reason of the last opening, a sentence.
 pub const REASON: &str = "reason";
-/// Key of the ConfigMap: when it opened last, RFC 3339.
+/// Key of the ConfigMap: time of the last opening, RFC 3339.
 pub const OPENED: &str = "openedTime";
-/// Key of the ConfigMap: when a person reset it last, RFC 3339.
+/// Key of the ConfigMap: time of the last reset by a person, RFC 3339.
 pub const RESET: &str = "resetTime";
-/// Key of the ConfigMap: who reset it last.
+/// Key of the ConfigMap: the person of the last reset.
 pub const RESET_BY: &str = "resetBy";
 
-/// What is older is not told any more: the API server forgets events after an hour, so that a new leader would tell
-/// yesterday's as if it were news.
-const TOLD_FOR: SignedDuration = SignedDuration::from_hours(1);
+/// Older events are not published: the API server deletes events after an hour, so a new leader would publish old ones as
+/// new.
+const PUBLISH_FOR: SignedDuration = SignedDuration::from_hours(1);
 
-/// Whether it is open.
+/// State in the ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// Remedies may be taken. Also where there is no ConfigMap, or nothing in it: it never opened.
+    /// Remedies may be taken. Also without a ConfigMap, or with an empty one: the breaker never opened.
     #[default]
     Closed,
-    /// It latched.
+    /// Nothing is restarted until a person resets the breaker.
     Open,
-    /// The ConfigMap says neither: this is what it says.
+    /// Another value: the value.
     Unreadable(String),
 }
 
-/// What the ConfigMap says.
+/// Content of the ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Its resourceVersion; `None` = there is no such ConfigMap.
+    /// `metadata.resourceVersion`; `None`: the ConfigMap does not exist.
     pub version: Option<String>,
-    /// Its UID.
+    /// `metadata.uid`.
     pub uid: Option<String>,
-    /// Whether it is open.
+    /// State of the breaker.
     pub state: State,
-    /// Why it opened last.
+    /// Reason of the last opening.
     pub reason: Option<String>,
-    /// When it opened last.
+    /// Time of the last opening.
     pub opened: Option<Timestamp>,
-    /// When a person reset it last: what turned unhealthy before that was looked at by that person.
+    /// Time of the last reset by a person, who has then dealt with what turned unhealthy before.
     pub reset: Option<Timestamp>,
-    /// Who did.
+    /// The person of the last reset.
     pub reset_by: Option<String>,
 }
 
 impl Record {
-    /// What `map` says. A time that cannot be read counts as not there.
+    /// The content of `map`. A time that cannot be parsed counts as absent.
     pub fn of(map: &ConfigMap) -> Self {
         let value =
             |key: &str| map.data.as_ref()?.get(key).map(|text| text.trim().to_owned()).filter(|t| !t.is_empty());
@@ -81,19 +82,19 @@ impl Record {
         }
     }
 
-    /// What that means for remedies.
+    /// The state of the breaker, for the policy.
     pub fn breaker(&self) -> Breaker {
         match &self.state {
             State::Closed => Breaker::Closed,
-            State::Open => Breaker::Open(self.why()),
+            State::Open => Breaker::Open(self.reason_since()),
             State::Unreadable(word) => Breaker::Unknown(format!(
                 "ConfigMap {NAME} says state {word:?}, which is neither Open nor Closed; `vigie breaker reset` closes it"
             )),
         }
     }
 
-    /// Since when it is open, and why.
-    pub fn why(&self) -> String {
+    /// Time and reason of the opening, in a sentence.
+    pub fn reason_since(&self) -> String {
         let reason = self.reason.as_deref().unwrap_or("no reason is given");
         match self.opened {
             Some(opened) => format!("since {opened}: {reason}"),
@@ -101,17 +102,17 @@ impl Record {
         }
     }
 
-    /// What opens it because of `reason`; `None` when it is open, or says what we do not understand: then it holds
-    /// already.
-    pub fn opening(&self, namespace: &str, reason: &str, at: Timestamp) -> Option<Write> {
+    /// The write that opens the breaker because of `reason`; `None` when it is open, or its state is unreadable: remedies are
+    /// held back already.
+    pub fn open_write(&self, namespace: &str, reason: &str, at: Timestamp) -> Option<RecordWrite> {
         if self.state != State::Closed {
             return None;
         }
         let at = seconds(at);
         let data = json!({ STATE: "Open", REASON: reason, OPENED: at });
         Some(match &self.version {
-            Some(version) => Write::Patch(patch(version, data)),
-            None => Write::Create(Box::new(ConfigMap {
+            Some(version) => RecordWrite::Patch(patch(version, data)),
+            None => RecordWrite::Create(Box::new(ConfigMap {
                 metadata: ObjectMeta {
                     name: Some(NAME.to_owned()),
                     namespace: Some(namespace.to_owned()),
@@ -128,15 +129,15 @@ impl Record {
         })
     }
 
-    /// The merge patch that resets it in the name of `by`; `None` when it is closed.
-    pub fn resetting(&self, by: &str, at: Timestamp) -> Option<Value> {
+    /// The merge patch that resets the breaker in the name of `by`; `None` when it is closed.
+    pub fn reset_patch(&self, by: &str, at: Timestamp) -> Option<Value> {
         let version = self.version.as_deref().filter(|_| self.state != State::Closed)?;
         Some(patch(version, json!({ STATE: "Closed", RESET: seconds(at), RESET_BY: by })))
     }
 
-    /// What there is to tell about it at `now`: the same occurrence each time, so that it is told once.
+    /// The events to publish at `now`: the same occurrences each time, so that each is published once.
     pub fn events(&self, now: Timestamp) -> Vec<Event> {
-        let is_news = |at: &Timestamp| now.duration_since(*at) <= TOLD_FOR;
+        let is_news = |at: &Timestamp| now.duration_since(*at) <= PUBLISH_FOR;
         let opened = self.opened.filter(is_news).map(|at| Event {
             kind: Kind::Warning,
             reason: "BreakerOpened",
@@ -162,7 +163,7 @@ impl Record {
         opened.into_iter().chain(reset).collect()
     }
 
-    /// What its events are about.
+    /// Reference to the ConfigMap, which the events regard.
     pub fn reference(&self, namespace: &str) -> ObjectReference {
         ObjectReference {
             api_version: Some("v1".to_owned()),
@@ -175,12 +176,12 @@ impl Record {
     }
 }
 
-/// How it is written.
+/// A write to the ConfigMap.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Write {
-    /// There is none yet.
+pub enum RecordWrite {
+    /// Creates the ConfigMap.
     Create(Box<ConfigMap>),
-    /// A merge patch that fails when somebody wrote since it was read.
+    /// A merge patch that fails when the ConfigMap was changed after the read.
     Patch(Value),
 }
 
@@ -188,7 +189,7 @@ fn patch(version: &str, data: Value) -> Value {
     json!({ "metadata": { "resourceVersion": version }, "data": data })
 }
 
-/// Whole seconds: it is read by people.
+/// Whole seconds, because people read it.
 fn seconds(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 use tokio::sync::watch::Sender;
 
-use super::record::Write;
+use super::record::RecordWrite;
 use super::*;
 use crate::cluster::CallError;
 use crate::cluster::fake::{Fake, Mode};
@@ -46,14 +46,14 @@ fn what_the_map_says_is_what_holds() {
 #[test]
 fn it_is_made_when_there_is_none_and_patched_by_its_version_when_there_is() {
     let at = time("2026-01-31T12:00:00.25Z");
-    let Some(Write::Create(made)) = Record::default().opening("ops", "why", at) else { panic!("it is made") };
-    assert_eq!(Record::of(&made).why(), "since 2026-01-31T12:00:00Z: why");
+    let Some(RecordWrite::Create(made)) = Record::default().open_write("ops", "why", at) else { panic!("it is made") };
+    assert_eq!(Record::of(&made).reason_since(), "since 2026-01-31T12:00:00Z: why");
     let closed = record(json!({ "state": "Closed", "resetTime": OPENED, "resetBy": "ann" }));
     let expected = json!({ "metadata": { "resourceVersion": "5" },
         "data": { "state": "Open", "reason": "why", "openedTime": OPENED } });
-    assert_eq!(closed.opening("ops", "why", at), Some(Write::Patch(expected)));
-    assert_eq!(Record::of(&open_map("5")).opening("ops", "again", at), None, "since when it is open stays");
-    assert_eq!(record(json!({ "state": "open" })).opening("ops", "why", at), None);
+    assert_eq!(closed.open_write("ops", "why", at), Some(RecordWrite::Patch(expected)));
+    assert_eq!(Record::of(&open_map("5")).open_write("ops", "again", at), None, "since when it is open stays");
+    assert_eq!(record(json!({ "state": "open" })).open_write("ops", "why", at), None);
 }
 
 #[test]
@@ -61,22 +61,23 @@ fn a_reset_names_who_and_when_and_a_closed_one_is_left_alone() {
     let at = time("2026-01-31T13:00:00.5Z");
     let expected = json!({ "metadata": { "resourceVersion": "5" },
         "data": { "state": "Closed", "resetTime": "2026-01-31T13:00:00Z", "resetBy": "ann" } });
-    assert_eq!(Record::of(&open_map("5")).resetting("ann", at), Some(expected.clone()));
-    assert_eq!(record(json!({ "state": "open" })).resetting("ann", at), Some(expected));
-    assert_eq!(record(json!({ "state": "Closed" })).resetting("ann", at), None);
-    assert_eq!(Record::default().resetting("ann", at), None);
+    assert_eq!(Record::of(&open_map("5")).reset_patch("ann", at), Some(expected.clone()));
+    assert_eq!(record(json!({ "state": "open" })).reset_patch("ann", at), Some(expected));
+    assert_eq!(record(json!({ "state": "Closed" })).reset_patch("ann", at), None);
+    assert_eq!(Record::default().reset_patch("ann", at), None);
 }
 
 #[test]
 fn an_opening_and_a_reset_are_told_for_an_hour_as_one_occurrence_each() {
     let both = record(json!({ "state": "Closed", "reason": "7 of 10", "openedTime": OPENED,
         "resetTime": "2026-01-31T12:30:00Z", "resetBy": "ann" }));
-    let told = |now: &str| both.events(time(now)).into_iter().map(|e| (e.reason, e.occurrence)).collect::<Vec<_>>();
+    let published =
+        |now: &str| both.events(time(now)).into_iter().map(|e| (e.reason, e.occurrence)).collect::<Vec<_>>();
     let opened = ("BreakerOpened", format!("BreakerOpened/{OPENED}"));
     let reset = ("BreakerReset", "BreakerReset/2026-01-31T12:30:00Z".to_owned());
-    assert_eq!(told("2026-01-31T12:31:00Z"), [opened, reset.clone()]);
-    assert_eq!(told("2026-01-31T13:01:00Z"), [reset]);
-    assert!(told("2026-02-01T12:00:00Z").is_empty());
+    assert_eq!(published("2026-01-31T12:31:00Z"), [opened, reset.clone()]);
+    assert_eq!(published("2026-01-31T13:01:00Z"), [reset]);
+    assert!(published("2026-02-01T12:00:00Z").is_empty());
     assert!(both.events(time("2026-01-31T12:31:00Z"))[1].note.starts_with("ann reset the breaker"));
 }
 
@@ -86,33 +87,33 @@ fn before_the_first_read_and_while_it_may_not_be_read_nothing_is_known() {
         let status = kube::core::Status::failure("no", "Forbidden").with_code(403).boxed();
         watcher::Error::InitialListFailed(kube::Error::Api(status))
     };
-    let unknown = |seen: &Seen, part: &str| matches!(seen.breaker(), Breaker::Unknown(why) if why.contains(part));
-    let mut seen = Seen::of("ops");
-    assert!(unknown(&seen, "has not been read yet"));
-    assert!(seen.take(Err(forbidden())));
-    assert!(unknown(&seen, "list and watch on configmaps named vigie-breaker in namespace ops"));
-    assert!(!seen.take(Err(forbidden())) && !seen.take(Ok(Event::Init)), "no news");
-    assert!(seen.take(Ok(Event::InitDone)));
-    assert_eq!(seen.breaker(), Breaker::Closed, "there is none");
-    assert!(seen.take(Ok(Event::Apply(open_map("7")))));
-    assert!(!seen.take(Err(watcher::Error::NoResourceVersion)));
-    assert!(matches!(seen.breaker(), Breaker::Open(_)), "what was known stands");
-    assert!(seen.take(Err(forbidden())) && unknown(&seen, "may not be read"));
-    seen.take(Ok(Event::Init));
-    assert!(!seen.take(Ok(Event::InitApply(open_map("7")))));
-    assert!(seen.take(Ok(Event::InitDone)));
-    assert_eq!(seen.record, Record::of(&open_map("7")));
-    assert!(seen.take(Ok(Event::Delete(open_map("7")))));
-    assert_eq!(seen.breaker(), Breaker::Closed);
+    let unknown = |watch_state: &WatchState, part: &str| matches!(watch_state.breaker(), Breaker::Unknown(why) if why.contains(part));
+    let mut watch_state = WatchState::of("ops");
+    assert!(unknown(&watch_state, "has not been read yet"));
+    assert!(watch_state.take(Err(forbidden())));
+    assert!(unknown(&watch_state, "list and watch on configmaps named vigie-breaker in namespace ops"));
+    assert!(!watch_state.take(Err(forbidden())) && !watch_state.take(Ok(Event::Init)), "no news");
+    assert!(watch_state.take(Ok(Event::InitDone)));
+    assert_eq!(watch_state.breaker(), Breaker::Closed, "there is none");
+    assert!(watch_state.take(Ok(Event::Apply(open_map("7")))));
+    assert!(!watch_state.take(Err(watcher::Error::NoResourceVersion)));
+    assert!(matches!(watch_state.breaker(), Breaker::Open(_)), "what was known stands");
+    assert!(watch_state.take(Err(forbidden())) && unknown(&watch_state, "may not be read"));
+    watch_state.take(Ok(Event::Init));
+    assert!(!watch_state.take(Ok(Event::InitApply(open_map("7")))));
+    assert!(watch_state.take(Ok(Event::InitDone)));
+    assert_eq!(watch_state.record, Record::of(&open_map("7")));
+    assert!(watch_state.take(Ok(Event::Delete(open_map("7")))));
+    assert_eq!(watch_state.breaker(), Breaker::Closed);
 }
 
-struct Room {
+struct Rig {
     fake: Fake,
     breaker_store: BreakerStore,
     leads: Sender<Leadership>,
 }
 
-fn room() -> Room {
+fn rig() -> Rig {
     let (fake, clock) = (Fake::new(), Clock::default());
     let write_until = clock.now() + Duration::from_secs(60);
     let leading = Leadership { standing: Standing::Leader, write_until, ..Leadership::follower() };
@@ -120,10 +121,10 @@ fn room() -> Room {
     let reporter = Reporter { client: fake.client(), instance: "test".to_owned() };
     let breaker_store =
         BreakerStore { client: fake.client(), namespace: "ops".to_owned(), reporter, leadership, clock };
-    Room { fake, breaker_store, leads }
+    Rig { fake, breaker_store, leads }
 }
 
-impl Room {
+impl Rig {
     fn permit(&self) -> Permit {
         self.breaker_store.leadership.borrow().permit(self.breaker_store.clock.now()).unwrap()
     }
@@ -139,61 +140,61 @@ impl Room {
 
 #[tokio::test]
 async fn opening_makes_the_map_or_changes_the_one_that_was_read() {
-    let room = room();
-    room.open(&Record::default()).await.unwrap();
-    let made = room.stored();
+    let rig = rig();
+    rig.open(&Record::default()).await.unwrap();
+    let made = rig.stored();
     assert_eq!(made.breaker(), Record::of(&open_map("1")).breaker());
-    room.fake.take_log();
-    room.open(&made).await.unwrap();
-    assert!(room.fake.take_log().is_empty(), "it is open");
-    room.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed", "resetBy": "ann" } }));
-    room.open(&room.stored()).await.unwrap();
-    let opened = room.stored();
+    rig.fake.take_log();
+    rig.open(&made).await.unwrap();
+    assert!(rig.fake.take_log().is_empty(), "it is open");
+    rig.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed", "resetBy": "ann" } }));
+    rig.open(&rig.stored()).await.unwrap();
+    let opened = rig.stored();
     assert_eq!((opened.state, opened.reset_by.as_deref()), (State::Open, Some("ann")));
 }
 
 #[tokio::test]
 async fn what_a_person_did_meanwhile_is_not_overwritten() {
-    let room = room();
-    room.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed" } }));
-    let read = room.stored();
-    room.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed", "resetBy": "ann" } }));
-    let refused = room.open(&read).await.unwrap_err();
+    let rig = rig();
+    rig.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed" } }));
+    let read = rig.stored();
+    rig.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed", "resetBy": "ann" } }));
+    let refused = rig.open(&read).await.unwrap_err();
     assert!(matches!(refused, WriteError::Call(CallError::Conflict)), "{refused}");
-    let refused = room.open(&Record::default()).await.unwrap_err();
+    let refused = rig.open(&Record::default()).await.unwrap_err();
     assert!(matches!(refused, WriteError::Call(CallError::AlreadyExists)), "{refused}");
-    assert_eq!(room.stored().state, State::Closed);
+    assert_eq!(rig.stored().state, State::Closed);
 }
 
 #[tokio::test]
 async fn nothing_is_written_by_one_who_may_no_longer_write() {
-    let room = room();
-    let moment = room.breaker_store.clock.now();
-    let short = Leadership { write_until: moment + Duration::from_micros(1), ..room.leads.borrow().clone() };
+    let rig = rig();
+    let moment = rig.breaker_store.clock.now();
+    let short = Leadership { write_until: moment + Duration::from_micros(1), ..rig.leads.borrow().clone() };
     let permit = short.permit(moment).unwrap();
-    while permit.is_current(room.breaker_store.clock.now()) {}
-    let refused = room.breaker_store.open(&permit, &Record::default(), "why", time(OPENED)).await.unwrap_err();
+    while permit.is_current(rig.breaker_store.clock.now()) {}
+    let refused = rig.breaker_store.open(&permit, &Record::default(), "why", time(OPENED)).await.unwrap_err();
     assert!(matches!(refused, WriteError::NotLeader), "{refused}");
-    assert!(room.fake.take_log().is_empty());
+    assert!(rig.fake.take_log().is_empty());
 }
 
 #[tokio::test]
 async fn events_are_told_once_by_the_leader_and_again_until_they_are() {
-    let room = room();
-    let (mut told, record) = (HashSet::new(), Record::of(&open_map("5")));
-    let leading = room.leads.borrow().clone();
-    room.leads.send_replace(Leadership::follower());
-    room.breaker_store.tell_events(&record, &mut told, time(OPENED)).await;
-    assert!(room.fake.take_log().is_empty(), "a follower is silent");
-    room.leads.send_replace(leading);
+    let rig = rig();
+    let (mut published, record) = (HashSet::new(), Record::of(&open_map("5")));
+    let leading = rig.leads.borrow().clone();
+    rig.leads.send_replace(Leadership::follower());
+    rig.breaker_store.publish_events(&record, &mut published, time(OPENED)).await;
+    assert!(rig.fake.take_log().is_empty(), "a follower is silent");
+    rig.leads.send_replace(leading);
     for (mode, told_to) in [(Mode::Refuses(503, "ServiceUnavailable"), 1), (Mode::Up, 1), (Mode::Up, 0)] {
-        room.fake.set_mode(mode);
-        room.breaker_store.tell_events(&record, &mut told, time(OPENED)).await;
-        let asked = room.fake.take_log();
+        rig.fake.set_mode(mode);
+        rig.breaker_store.publish_events(&record, &mut published, time(OPENED)).await;
+        let asked = rig.fake.take_log();
         assert_eq!(asked.len(), told_to, "{mode:?}: {asked:?}");
         assert!(asked.iter().all(|line| line.starts_with("POST /apis/events.k8s.io/v1/namespaces/ops/events")));
     }
     // Another process, or the same one after a restart.
-    room.breaker_store.tell_events(&record, &mut HashSet::new(), time(OPENED)).await;
-    assert_eq!(room.fake.take_log().len(), 1, "the API server knows it by its name: AlreadyExists is success");
+    rig.breaker_store.publish_events(&record, &mut HashSet::new(), time(OPENED)).await;
+    assert_eq!(rig.fake.take_log().len(), 1, "the API server knows it by its name: AlreadyExists is success");
 }

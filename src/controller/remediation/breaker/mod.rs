@@ -1,5 +1,5 @@
-//! The breaker: latched in a ConfigMap, so that it survives restarts and changes of leader, and a person who may write
-//! it can reset it (remediation.md).
+//! The breaker: latched in a ConfigMap, so that it survives restarts and changes of leader, and a person with permission to
+//! write the ConfigMap can reset it (docs/design/remediation.md).
 
 pub mod record;
 #[cfg(test)]
@@ -19,83 +19,83 @@ use tokio_util::sync::CancellationToken;
 
 pub use record::{NAME, Record, State};
 
-use super::events::Reporter;
-use super::runtime::watch_log::WatchErrorLog;
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, within};
+use crate::controller::events::Reporter;
+use crate::controller::runtime::watch_log::WatchErrorLog;
 use crate::leadership::{Leadership, Permit};
 use crate::remediation::Breaker;
 use crate::time::Clock;
 
-/// How often what could not be told is told again, and a new leader looks whether there is something to tell.
-const TELL_AGAIN: Duration = Duration::from_secs(5);
+/// Interval at which failed events are published again, and a new leader checks for events to publish.
+const PUBLISH_RETRY: Duration = Duration::from_secs(5);
 
-/// The way to the ConfigMap.
+/// Reads and writes the ConfigMap of the breaker.
 #[derive(Clone)]
 pub struct BreakerStore {
     /// A client that sends each request once.
     pub client: kube::Client,
-    /// The namespace of our Lease.
+    /// The namespace of the operator's Lease.
     pub namespace: String,
-    /// Who tells of it.
+    /// Publishes events.
     pub reporter: Reporter,
-    /// Whether we lead: only a leader writes and tells.
+    /// Only the leader writes and publishes.
     pub leadership: Receiver<Leadership>,
-    /// Our clock.
+    /// Source of the present time.
     pub clock: Clock,
 }
 
 impl BreakerStore {
-    /// Follows the ConfigMap until `stop`, and tells what it means and what it says: at once that it has not been read,
-    /// then at every change. What was known stands while the API server cannot be asked; when it may not be read, that
-    /// is told.
-    pub async fn follow(self, tell: impl Fn(Breaker, Record) + Send, stop: CancellationToken) {
+    /// Watches the ConfigMap until `stop`. Calls `on_change` with the state and the record: at once, when nothing has been
+    /// read, and then at every change. The last state stands while the API server is unreachable; a missing permission makes
+    /// the state unknown.
+    pub async fn follow(self, on_change: impl Fn(Breaker, Record) + Send, stop: CancellationToken) {
         let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut events = watch(api, config).backoff(WatchBackoff::default()).boxed();
-        let mut seen = Seen::of(&self.namespace);
-        tell(seen.breaker(), Record::default());
-        let mut told = HashSet::new();
-        let mut again = tokio::time::interval(TELL_AGAIN);
+        let mut watch_state = WatchState::of(&self.namespace);
+        on_change(watch_state.breaker(), Record::default());
+        let mut published = HashSet::new();
+        let mut again = tokio::time::interval(PUBLISH_RETRY);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = again.tick() => {}
                 event = events.next() => {
                     let Some(event) = event else { return };
-                    if seen.take(event) {
-                        tell(seen.breaker(), seen.record.clone());
+                    if watch_state.take(event) {
+                        on_change(watch_state.breaker(), watch_state.record.clone());
                     }
                 }
             }
-            self.tell_events(&seen.record, &mut told, self.clock.read().wall).await;
+            self.publish_events(&watch_state.record, &mut published, self.clock.read().wall).await;
         }
     }
 
-    /// Tells of its opening and its reset, unless that was `told`. What fails is tried again when this is called again.
-    async fn tell_events(&self, record: &Record, told: &mut HashSet<String>, now: Timestamp) {
+    /// Publishes the opening and the reset, unless they are in `published`. Failed events are tried again at the next call.
+    async fn publish_events(&self, record: &Record, published: &mut HashSet<String>, now: Timestamp) {
         let events = record.events(now);
-        told.retain(|occurrence| events.iter().any(|event| event.occurrence == *occurrence));
+        published.retain(|occurrence| events.iter().any(|event| event.occurrence == *occurrence));
         for event in events {
             let leads = self.leadership.borrow().permit(self.clock.now()).is_some();
-            if !leads || told.contains(&event.occurrence) {
+            if !leads || published.contains(&event.occurrence) {
                 continue;
             }
             match self.reporter.tell(&record.reference(&self.namespace), &event).await {
-                Ok(()) => drop(told.insert(event.occurrence)),
-                Err(error) => tracing::debug!(%error, "telling about the breaker; trying again"),
+                Ok(()) => drop(published.insert(event.occurrence)),
+                Err(error) => tracing::debug!(%error, "publishing an event of the breaker failed; trying again"),
             }
         }
     }
 
-    /// Opens it because of `reason`, if it still says what was `read` when that was decided: a person may have reset it
-    /// since. Nothing is written when it is open.
+    /// Opens the breaker because of `reason`, if the ConfigMap is still as `read` at the decision: a person may have reset it
+    /// since. Writes nothing when it is open.
     ///
     /// # Errors
     /// [`WriteError::NotLeader`] when the permit ran out before anything was sent; [`crate::cluster::CallError::Conflict`]
-    /// or [`crate::cluster::CallError::AlreadyExists`] when somebody wrote it meanwhile: decide again by what
-    /// [`BreakerStore::follow`] tells then.
+    /// or [`crate::cluster::CallError::AlreadyExists`] when another client wrote it meanwhile: decide again
+    /// by the next change of [`BreakerStore::follow`].
     pub async fn open(&self, permit: &Permit, read: &Record, reason: &str, at: Timestamp) -> Result<(), WriteError> {
-        let Some(write) = read.opening(&self.namespace, reason, at) else { return Ok(()) };
+        let Some(write) = read.open_write(&self.namespace, reason, at) else { return Ok(()) };
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader);
         }
@@ -103,11 +103,11 @@ impl BreakerStore {
         let what = format!("opening the breaker, ConfigMap {}/{NAME}", self.namespace);
         let field_manager = Some(FIELD_MANAGER.to_owned());
         match write {
-            record::Write::Create(map) => {
+            record::RecordWrite::Create(map) => {
                 let params = PostParams { field_manager, ..PostParams::default() };
                 within(&what, CALL_TIMEOUT, api.create(&params, &map)).await?;
             }
-            record::Write::Patch(patch) => {
+            record::RecordWrite::Patch(patch) => {
                 let params = PatchParams { field_manager, ..PatchParams::default() };
                 within(&what, CALL_TIMEOUT, api.patch(NAME, &params, &Patch::Merge(patch))).await?;
             }
@@ -117,23 +117,23 @@ impl BreakerStore {
     }
 }
 
-/// What the watch has shown so far.
-struct Seen {
+/// State of the watch.
+struct WatchState {
     namespace: String,
-    /// Why it cannot be said what the ConfigMap says.
-    unread: Option<String>,
+    /// Why the content of the ConfigMap is not known.
+    unknown_reason: Option<String>,
     record: Record,
-    /// What a list that is under way has shown.
+    /// Content by the list that is under way.
     listed: Record,
-    trouble: WatchErrorLog,
+    errors: WatchErrorLog,
 }
 
-impl Seen {
+impl WatchState {
     fn of(namespace: &str) -> Self {
-        let called = format!("ConfigMap {namespace}/{NAME}");
+        let display_name = format!("ConfigMap {namespace}/{NAME}");
         Self {
-            unread: Some(format!("the breaker, {called}, has not been read yet")),
-            trouble: WatchErrorLog::of(&called),
+            unknown_reason: Some(format!("the breaker, {display_name}, has not been read yet")),
+            errors: WatchErrorLog::of(&display_name),
             namespace: namespace.to_owned(),
             record: Record::default(),
             listed: Record::default(),
@@ -141,12 +141,12 @@ impl Seen {
     }
 
     fn breaker(&self) -> Breaker {
-        self.unread.clone().map_or_else(|| self.record.breaker(), Breaker::Unknown)
+        self.unknown_reason.clone().map_or_else(|| self.record.breaker(), Breaker::Unknown)
     }
 
-    /// Takes in what the watch says; true when that changed something.
+    /// Applies an event of the watch; returns whether anything changed.
     fn take(&mut self, event: Result<Event<ConfigMap>, watcher::Error>) -> bool {
-        let before = (self.unread.clone(), self.record.clone());
+        let before = (self.unknown_reason.clone(), self.record.clone());
         let record = match event {
             Ok(Event::Init) => {
                 self.listed = Record::default();
@@ -160,9 +160,9 @@ impl Seen {
             Ok(Event::Apply(map)) => Some(Record::of(&map)),
             Ok(Event::Delete(_)) => Some(Record::default()),
             Err(error) => {
-                self.trouble.failed(&error);
+                self.errors.failed(&error);
                 if is_forbidden(&error) {
-                    self.unread = Some(format!(
+                    self.unknown_reason = Some(format!(
                         "the breaker may not be read: list and watch on configmaps named {NAME} in namespace {} are needed",
                         self.namespace
                     ));
@@ -171,10 +171,10 @@ impl Seen {
             }
         };
         if let Some(record) = record {
-            (self.unread, self.record) = (None, record);
-            self.trouble.recovered();
+            (self.unknown_reason, self.record) = (None, record);
+            self.errors.recovered();
         }
-        before != (self.unread.clone(), self.record.clone())
+        before != (self.unknown_reason.clone(), self.record.clone())
     }
 }
 
