@@ -4,6 +4,8 @@ mod apply;
 pub mod assess;
 pub mod context;
 pub mod decide;
+#[cfg(test)]
+pub(super) mod fake;
 mod observe;
 pub mod reconcile;
 pub mod remediation_input;

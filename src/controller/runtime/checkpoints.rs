@@ -120,3 +120,6 @@ async fn report_shortfall(
         tracing::warn!(%error, "the event about it was not published");
     }
 }
+
+#[cfg(test)]
+mod tests;

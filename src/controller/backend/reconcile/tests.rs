@@ -5,16 +5,13 @@ use std::time::Duration;
 use kube::runtime::controller::Action;
 use tokio::sync::watch;
 
+use super::super::fake::{backend, context};
 use super::*;
 use crate::api::ErrorClass;
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::connector::fake::shared;
 use crate::controller::runtime::run;
-use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::leadership::Leadership;
-use crate::monitor::context::ProbeSettings;
-use crate::probe::Policy;
-use crate::schedule::checkpoints::Checkpoints;
 
 const BACKEND: &str = "/apis/vigie.dev/v1alpha1/namespaces/apps/monitoredbackends/shop";
 
@@ -29,15 +26,8 @@ impl Rig {
     fn new() -> Self {
         let fake = Fake::new();
         let (shared, leadership) = shared(&fake);
-        let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
-        let settings = ProbeSettings { policy: Policy::default(), places: 2, prometheus_url: None, pod: None };
-        let (context, _) = Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings);
-        let meta = json!({ "name": "shop", "namespace": "apps", "uid": "u1", "generation": 1 });
-        let spec = json!({ "target": { "url": "http://192.0.2.1:8080/metrics" }, "probe": { "failureThreshold": 1 } });
-        fake.put(
-            BACKEND,
-            json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackend", "metadata": meta, "spec": spec }),
-        );
+        let context = context(shared);
+        fake.put(BACKEND, backend());
         let rig = Self { fake, context, _leadership: leadership };
         rig.context.upsert(&rig.object());
         rig
@@ -61,7 +51,7 @@ impl Rig {
         run::reconcile(&*self.context, &self.object()).await
     }
 
-    /// The reasons of the events since the last call.
+    /// The number of published events since the last call.
     fn published(&self) -> usize {
         self.fake.take_log().iter().filter(|request| request.starts_with("POST") && request.contains("/events")).count()
     }
