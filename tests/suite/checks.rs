@@ -147,7 +147,7 @@ async fn of_two_connectors_with_one_id_the_oldest_has_it() {
     world.connectors().delete("first", &Default::default()).await.unwrap();
     world.sees(SOON, "second", "the heir", |seen| said(seen, "Accepted") == "True/Accepted").await;
     // Before the successor has a token of its own, a wrong token and a token not yet created look the same: 503
-    // (api.md).
+    // (docs/design/api.md).
     let second = world.installed("second").await;
     assert_eq!(first.status(operator.beats()), 401);
     second.beat(operator.beats());
