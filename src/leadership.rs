@@ -1,77 +1,110 @@
-//! The state of leadership in this process, and the permit without which no write can be sent.
+//! The role of this replica in the election, and the permit that every write requires.
+
+use std::fmt;
+
+use serde::Deserialize;
 
 use crate::time::Moment;
 
-/// Where we stand.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Standing {
-    /// We hold the Lease, and renewed it in time.
-    Leader,
-    /// We held the Lease, could not renew it in time, and have seen nobody else hold it: beats are heard, nothing is
-    /// written. Lasts as long as the outage does.
-    Uncertain,
-    /// Another holds the Lease, or we never did.
+/// The role of this replica in the election.
+///
+/// It is written as one of three words: the admin port and `vigie get` show `Unconfirmed` as `Uncertain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Role {
+    /// Another replica holds the Lease, or this replica never held it.
+    #[default]
     Follower,
+    /// This replica holds the Lease and renewed it in time.
+    Leader,
+    /// This replica held the Lease, could not renew it in time, and has not seen another holder: it accepts heartbeats
+    /// and writes nothing. Lasts as long as the outage.
+    Uncertain,
+    /// The process was frozen while it was leader or uncertain, and has not read the Lease since: another replica may
+    /// lead. It neither accepts heartbeats nor writes.
+    #[serde(skip)]
+    Unconfirmed,
 }
 
-/// What we know of the leadership.
+impl Role {
+    /// The word that the admin port writes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Follower => "Follower",
+            Self::Leader => "Leader",
+            Self::Uncertain | Self::Unconfirmed => "Uncertain",
+        }
+    }
+
+    /// Whether a replica in this role accepts heartbeats: a leader, and an uncertain one, so that an outage of the API
+    /// server does not stop monitoring. Not after a freeze before the Lease was read, because another replica may accept
+    /// them now.
+    pub const fn accepts_heartbeats(self) -> bool {
+        matches!(self, Self::Leader | Self::Uncertain)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The state of the election, as this process knows it.
 ///
-/// Ask the channel for it each time: a copy kept from earlier has an old `write_until`. The channel *notifies* of
-/// every change but that of `write_until`, which moves with every renewal.
+/// Read it from the channel each time: an earlier copy has an old `write_until`. The channel *notifies* of every change
+/// except that of `write_until`, which moves with every renewal.
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    /// Where we stand.
-    pub standing: Standing,
-    /// Who holds the Lease, when known.
+    /// The role of this replica.
+    pub role: Role,
+    /// The identity of the holder of the Lease, when known.
     pub holder: Option<String>,
-    /// How many times we acquired the Lease; 0 means never. The same number means that nobody else led in between.
+    /// How many times this process acquired the Lease; 0 = never. While it stays the same, no other replica has led.
     pub epoch: u64,
     /// When this epoch began; `None` for a follower.
     pub acquired_at: Option<Moment>,
-    /// Until when we may write, counted from before the last renewal was sent; before the end of the term.
+    /// End of the time to write, counted from before the last renewal was sent; before the end of the term.
     pub write_until: Moment,
-    /// False from a detected freeze until the Lease has been read once.
-    pub confirmed: bool,
-    /// We gave the leadership back, for good: this process ends.
+    /// This process gave the leadership back for good, because it ends.
     pub resigned: bool,
 }
 
 impl Leadership {
-    /// How every process begins: it has not led.
+    /// The state in which every process begins: it has not led.
     pub fn follower() -> Self {
         Self {
-            standing: Standing::Follower,
+            role: Role::Follower,
             holder: None,
             epoch: 0,
             acquired_at: None,
             write_until: Moment::default(),
-            confirmed: true,
             resigned: false,
         }
     }
 
-    /// Leave to write, if we are a confirmed leader and the time to write is not over.
-    pub fn permit(&self, now: Moment) -> Option<Permit> {
-        let permit = Permit { epoch: self.epoch, write_until: self.write_until };
-        (self.standing == Standing::Leader && self.confirmed && permit.is_current(now)).then_some(permit)
+    /// The permit to write, for a leader whose time to write is not over.
+    pub fn permit(&self, now: Moment) -> Option<WritePermit> {
+        let permit = WritePermit { epoch: self.epoch, write_until: self.write_until };
+        (self.role == Role::Leader && permit.is_current(now)).then_some(permit)
     }
 
-    /// Whether beats are heard: by a leader, and by an uncertain one, so that an outage of the API server does not
-    /// make us deaf; but not after a freeze before the Lease was read, because another may hear them now.
-    pub fn hears(&self) -> bool {
-        matches!(self.standing, Standing::Leader | Standing::Uncertain) && self.confirmed
+    /// Whether this replica accepts heartbeats: see [`Role::accepts_heartbeats`].
+    pub fn accepts_heartbeats(&self) -> bool {
+        self.role.accepts_heartbeats()
     }
 }
 
-/// Leave to write, for a few seconds. Only [`Leadership::permit`] gives one, so a write by a follower cannot be typed.
+/// The permit to write, valid for a few seconds. Only [`Leadership::permit`] makes one, so code without a leadership
+/// cannot call a function that writes.
 #[derive(Clone, Debug)]
-pub struct Permit {
+pub struct WritePermit {
     epoch: u64,
     write_until: Moment,
 }
 
-impl Permit {
-    /// Whether it still holds. Ask right before sending; what is sent late all the same fails on its resourceVersion.
+impl WritePermit {
+    /// Whether it is still valid. Check it right before a request is sent; a request that is sent late fails on its
+    /// resourceVersion.
     pub fn is_current(&self, now: Moment) -> bool {
         now < self.write_until
     }
@@ -90,37 +123,44 @@ mod tests {
         Moment::from_micros(seconds * 1_000_000)
     }
 
-    fn leading() -> Leadership {
+    fn in_role(role: Role) -> Leadership {
         Leadership {
-            standing: Standing::Leader,
+            role,
             holder: Some("me".to_owned()),
             epoch: 3,
             acquired_at: Some(seconds(1)),
             write_until: seconds(10),
-            confirmed: true,
             resigned: false,
         }
     }
 
     #[test]
     fn only_a_confirmed_leader_in_time_gets_a_permit() {
-        let permit = leading().permit(seconds(9)).unwrap();
+        let permit = in_role(Role::Leader).permit(seconds(9)).unwrap();
         assert_eq!(permit.epoch(), 3);
         assert!(permit.is_current(seconds(9)));
         assert!(!permit.is_current(seconds(10)));
-        assert!(leading().permit(seconds(10)).is_none());
-        assert!(Leadership { confirmed: false, ..leading() }.permit(seconds(9)).is_none());
-        assert!(Leadership { standing: Standing::Uncertain, ..leading() }.permit(seconds(9)).is_none());
-        assert!(Leadership { standing: Standing::Follower, ..leading() }.permit(seconds(9)).is_none());
+        assert!(in_role(Role::Leader).permit(seconds(10)).is_none());
+        for role in [Role::Unconfirmed, Role::Uncertain, Role::Follower] {
+            assert!(in_role(role).permit(seconds(9)).is_none(), "{role:?}");
+        }
     }
 
     #[test]
-    fn beats_are_heard_through_an_outage_but_not_after_a_freeze() {
-        assert!(leading().hears());
-        assert!(Leadership { standing: Standing::Uncertain, ..leading() }.hears());
-        assert!(!Leadership { standing: Standing::Follower, ..leading() }.hears());
-        assert!(!Leadership { confirmed: false, ..leading() }.hears());
-        assert!(!Leadership { standing: Standing::Uncertain, confirmed: false, ..leading() }.hears());
-        assert!(!Leadership::follower().hears());
+    fn heartbeats_are_accepted_through_an_outage_but_not_after_a_freeze() {
+        assert!(in_role(Role::Leader).accepts_heartbeats());
+        assert!(in_role(Role::Uncertain).accepts_heartbeats());
+        assert!(!in_role(Role::Follower).accepts_heartbeats());
+        assert!(!in_role(Role::Unconfirmed).accepts_heartbeats());
+        assert!(!Leadership::follower().accepts_heartbeats());
+    }
+
+    #[test]
+    fn an_unconfirmed_replica_is_shown_as_an_uncertain_one() {
+        let words = [Role::Follower, Role::Leader, Role::Uncertain, Role::Unconfirmed].map(Role::as_str);
+        assert_eq!(words, ["Follower", "Leader", "Uncertain", "Uncertain"]);
+        let read = words.map(|word| serde_json::from_str::<Role>(&format!("{word:?}")).unwrap());
+        assert_eq!(read, [Role::Follower, Role::Leader, Role::Uncertain, Role::Uncertain]);
+        assert!(serde_json::from_str::<Role>("\"Unconfirmed\"").is_err());
     }
 }

@@ -11,8 +11,8 @@ use vigie::controller::connector::deadlines::{Command, DeadlineScheduler, Sinks}
 use vigie::controller::connector::reconcile::Context;
 use vigie::controller::runtime::state::ReconcileStates;
 use vigie::heartbeat::entry::Entry;
-use vigie::heartbeat::listening::Role;
 use vigie::heartbeat::registry::Registry;
+use vigie::leadership::Role;
 use vigie::schedule::checkpoints::Checkpoints;
 use vigie::schedule::{Pulse, TICK};
 use vigie::time::{Clock, Moment, Now};

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use vigie::api::{MonitoredBackend, Time};
 use vigie::cluster::events::Reporter;
-use vigie::leadership::{Leadership, Standing};
+use vigie::leadership::{Leadership, Role};
 use vigie::metrics::Metrics;
 use vigie::monitor::context::{Monitor, Parts, ProbeSettings};
 use vigie::monitor::{scheduler, target};
@@ -153,22 +153,14 @@ pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Re
     let mut orders = orders();
     println!("ready");
     while let Some(order) = orders.recv().await {
-        let standing = match order? {
-            Order::Rest => Standing::Follower,
-            Order::Paced(_) | Order::Fast(_) => Standing::Leader,
+        let role = match order? {
+            Order::Rest => Role::Follower,
+            Order::Paced(_) | Order::Fast(_) => Role::Leader,
         };
         let now = clock.now();
         let write_until = now + Duration::from_secs(3600);
         let (acquired_at, holder) = (Some(now), None);
-        leadership.send_replace(Leadership {
-            standing,
-            holder,
-            epoch: 1,
-            acquired_at,
-            write_until,
-            confirmed: true,
-            resigned: false,
-        });
+        leadership.send_replace(Leadership { role, holder, epoch: 1, acquired_at, write_until, resigned: false });
         if monitor.backends.is_empty() {
             for i in 0..count {
                 monitor.upsert(&backend(i, port, interval)?);

@@ -10,7 +10,7 @@ use vigie::api::{
     AttemptOutcome, BackendState, Cause, CheckOutcome, CheckType, ConnectorState, Denial, ErrorClass, Phase, Truth,
 };
 use vigie::metrics::{Metrics, ObjectMetrics, encode, register_fleet};
-use vigie::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, RemedyView, Standing};
+use vigie::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, RemedyView, Role};
 
 use crate::cell;
 
@@ -92,13 +92,13 @@ impl Fleet for One {
         each(backend());
     }
 
-    fn standing(&self) -> (Standing, bool) {
-        (Standing::Leader, true)
+    fn role(&self) -> (Role, bool) {
+        (Role::Leader, true)
     }
 
     fn facts(&self) -> OperatorFacts {
         OperatorFacts {
-            leader: Standing::Leader,
+            leader: Role::Leader,
             synced: true,
             listening_since: Some(Timestamp::UNIX_EPOCH),
             reachable: Some(true),

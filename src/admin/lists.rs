@@ -52,7 +52,7 @@ async fn list<V: Serialize + Send + 'static>(
     params: QueryResult,
     gather: fn(&dyn Fleet, Option<&str>) -> Vec<V>,
 ) -> Response {
-    let (leader, _) = shared.fleet.standing();
+    let (leader, _) = shared.fleet.role();
     let tail = format!("],\"leader\":\"{leader}\",\"source\":\"operator\"}}\n");
     match gathered(shared, params, gather).await {
         Ok(items) => ([(header::CONTENT_TYPE, "application/json")], body("{\"items\":[", items, tail)).into_response(),
@@ -94,7 +94,7 @@ struct TargetLabels {
 /// Every accepted backend that speaks HTTP, for Prometheus' `http_sd_configs`.
 pub(super) async fn discovery(State(shared): State<Arc<Shared>>, params: QueryResult) -> Response {
     // On an error Prometheus keeps its targets; an incomplete list would drop them.
-    if !shared.fleet.standing().1 {
+    if !shared.fleet.role().1 {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "NotSynced", "the backends are not all known yet");
     }
     match gathered(&shared, params, sorted_backends).await {

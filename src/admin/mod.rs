@@ -27,7 +27,7 @@ use tokio::time::timeout;
 pub use auth::{AuthError, Authenticator, FORWARDED_TOKEN};
 
 use crate::metrics;
-use crate::view::{Fleet, Standing};
+use crate::view::{Fleet, Role};
 
 /// How many answers that walk the whole fleet are made at once. Each holds a copy of the fleet, and two keep both cores of
 /// a small node busy. Other requests wait for a slot.
@@ -82,7 +82,7 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    match readiness(shared.fleet.standing()) {
+    match readiness(shared.fleet.role()) {
         Ok(()) => "ok\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
@@ -90,11 +90,11 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 /// Whether this replica can lead, or take over with filled stores. A leader that cannot renew its Lease stays ready,
 /// because no other replica accepts heartbeats.
-fn readiness((standing, synced): (Standing, bool)) -> Result<(), &'static str> {
-    match standing {
-        Standing::Uncertain => Ok(()),
-        Standing::Leader | Standing::Follower if synced => Ok(()),
-        Standing::Leader | Standing::Follower => Err("the stores are not yet filled from the API server"),
+fn readiness((role, synced): (Role, bool)) -> Result<(), &'static str> {
+    match role {
+        Role::Uncertain | Role::Unconfirmed => Ok(()),
+        Role::Leader | Role::Follower if synced => Ok(()),
+        Role::Leader | Role::Follower => Err("the stores are not yet filled from the API server"),
     }
 }
 

@@ -28,7 +28,7 @@ impl Fleet for Fake {
 
     fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(BackendView)) {}
 
-    fn standing(&self) -> (Standing, bool) {
+    fn role(&self) -> (Role, bool) {
         (self.facts.leader, self.facts.synced)
     }
 
@@ -67,7 +67,7 @@ fn view(namespace: &str, name: &str) -> ConnectorView {
     }
 }
 
-fn facts(leader: Standing, synced: bool) -> OperatorFacts {
+fn facts(leader: Role, synced: bool) -> OperatorFacts {
     OperatorFacts {
         leader,
         synced,
@@ -111,19 +111,19 @@ async fn get_from(router: &Router, path: &str) -> (StatusCode, String) {
 
 #[tokio::test]
 async fn alive_is_not_ready_and_says_why() {
-    let cold = admin(facts(Standing::Follower, false), None);
+    let cold = admin(facts(Role::Follower, false), None);
     assert_eq!(get_from(&cold, "/livez").await, (StatusCode::OK, "ok\n".to_owned()));
     let (status, text) = get_from(&cold, "/readyz").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(text, "the stores are not yet filled from the API server\n");
-    for ready in [facts(Standing::Follower, true), facts(Standing::Leader, true), facts(Standing::Uncertain, false)] {
+    for ready in [facts(Role::Follower, true), facts(Role::Leader, true), facts(Role::Uncertain, false)] {
         assert_eq!(get_from(&admin(ready, None), "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
     }
 }
 
 #[tokio::test]
 async fn nothing_but_a_scrape_walks_the_fleet_to_know_how_the_operator_is() {
-    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Standing::Leader, true), names: Vec::new() });
+    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Role::Leader, true), names: Vec::new() });
     let router = router(Admin { fleet: fleet.clone(), registry: Arc::default(), auth: None });
     for path in ["/livez", "/readyz", "/api/v1/connectors", "/api/v1/backends", "/sd/prometheus"] {
         assert_eq!(get_from(&router, path).await.0, StatusCode::OK, "{path}");
@@ -133,7 +133,7 @@ async fn nothing_but_a_scrape_walks_the_fleet_to_know_how_the_operator_is() {
 
 #[tokio::test]
 async fn metrics_are_served_as_openmetrics() {
-    let (status, headers, text) = ask(&admin(facts(Standing::Leader, true), None), Method::GET, "/metrics", None).await;
+    let (status, headers, text) = ask(&admin(facts(Role::Leader, true), None), Method::GET, "/metrics", None).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(headers[header::CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(text.contains("vigie_leader 1\n") && text.ends_with("# EOF\n"), "{text}");
@@ -141,7 +141,7 @@ async fn metrics_are_served_as_openmetrics() {
 
 #[tokio::test]
 async fn connectors_are_sorted_and_can_be_read_back() {
-    let router = admin(facts(Standing::Leader, true), None);
+    let router = admin(facts(Role::Leader, true), None);
     let (status, headers, text) = ask(&router, Method::GET, "/api/v1/connectors", None).await;
     assert_eq!((status, headers[header::CONTENT_TYPE].to_str().unwrap()), (StatusCode::OK, "application/json"));
     let json: Value = serde_json::from_str(&text).unwrap();
@@ -155,7 +155,7 @@ async fn connectors_are_sorted_and_can_be_read_back() {
 
 #[tokio::test]
 async fn a_namespace_narrows_and_a_wrong_question_is_answered_by_a_sentence() {
-    let router = admin(facts(Standing::Leader, true), None);
+    let router = admin(facts(Role::Leader, true), None);
     let count = async |query: &str| {
         let (status, text) = get_from(&router, &format!("/api/v1/connectors{query}")).await;
         assert_eq!(status, StatusCode::OK, "{query}");
@@ -179,7 +179,7 @@ async fn a_namespace_narrows_and_a_wrong_question_is_answered_by_a_sentence() {
 #[tokio::test]
 async fn a_large_fleet_is_written_in_pieces_that_fit_together() {
     let names: Vec<_> = (0..250).map(|i| ("ns".to_owned(), format!("e{i:03}"))).collect();
-    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Standing::Leader, true), names });
+    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Role::Leader, true), names });
     let router = router(Admin { fleet, registry: Arc::default(), auth: None });
     let (_, text) = get_from(&router, "/api/v1/connectors").await;
     let json: Value = serde_json::from_str(&text).unwrap();
@@ -188,7 +188,7 @@ async fn a_large_fleet_is_written_in_pieces_that_fit_together() {
 }
 
 fn with_one_place() -> Arc<Shared> {
-    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Standing::Leader, true), names: Vec::new() });
+    let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Role::Leader, true), names: Vec::new() });
     Arc::new(Shared { fleet, registry: Arc::default(), auth: None, large_slots: Arc::new(Semaphore::new(1)) })
 }
 
@@ -277,7 +277,7 @@ async fn who_finds_no_place_for_a_large_answer_is_told_to_come_again() {
 
 #[tokio::test]
 async fn what_is_not_there_is_404_and_nothing_can_be_changed() {
-    let router = admin(facts(Standing::Leader, true), None);
+    let router = admin(facts(Role::Leader, true), None);
     let (status, text) = get_from(&router, "/api/v1/secrets").await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["error"]["code"], "NotFound");

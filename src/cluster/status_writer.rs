@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::call::{CALL_TIMEOUT, CallError, within};
-use crate::leadership::Permit;
+use crate::leadership::WritePermit;
 use crate::time::Clock;
 
 /// The field manager in `metadata.managedFields`; without one the API server records `unknown`.
@@ -111,7 +111,7 @@ impl StatusWriter {
     pub async fn replace<K>(
         &self,
         reason: WriteReason,
-        permit: &Permit,
+        permit: &WritePermit,
         api: &Api<K>,
         object: &K,
     ) -> Result<K, WriteError>
@@ -134,7 +134,7 @@ impl StatusWriter {
     /// As [`StatusWriter::replace`].
     pub async fn checkpoint<K>(
         &self,
-        permit: &Permit,
+        permit: &WritePermit,
         api: &Api<K>,
         name: &str,
         resource_version: &str,
@@ -155,7 +155,7 @@ impl StatusWriter {
     async fn send<T>(
         &self,
         reason: WriteReason,
-        permit: &Permit,
+        permit: &WritePermit,
         what: &str,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, WriteError> {
@@ -207,7 +207,7 @@ mod tests {
 
     use super::super::fake::{Fake, Mode};
     use super::*;
-    use crate::leadership::{Leadership, Standing};
+    use crate::leadership::{Leadership, Role};
 
     const PATH: &str = "/api/v1/namespaces/ns/pods/a";
 
@@ -239,9 +239,9 @@ mod tests {
     }
 
     impl Desk {
-        fn permit(&self, lasts: Duration) -> Permit {
+        fn permit(&self, lasts: Duration) -> WritePermit {
             let now = self.clock.now();
-            let leader = Leadership { standing: Standing::Leader, write_until: now + lasts, ..Leadership::follower() };
+            let leader = Leadership { role: Role::Leader, write_until: now + lasts, ..Leadership::follower() };
             leader.permit(now).unwrap()
         }
 

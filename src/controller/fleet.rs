@@ -6,7 +6,7 @@ use super::connector::view::split_domain;
 use super::remediation::Remediator;
 use super::{backend, connector};
 use crate::remediation::Breaker;
-use crate::view::{BackendView, ConnectorView, Fleet, OperatorFacts, Standing};
+use crate::view::{BackendView, ConnectorView, Fleet, OperatorFacts, Role};
 
 /// The connectors and backends of this process.
 pub struct CombinedFleet {
@@ -27,13 +27,13 @@ impl Fleet for CombinedFleet {
         self.backends.backends(namespace, self.connectors.follows(), each);
     }
 
-    fn standing(&self) -> (Standing, bool) {
-        self.connectors.standing()
+    fn role(&self) -> (Role, bool) {
+        self.connectors.role()
     }
 
     fn facts(&self) -> OperatorFacts {
         let mut facts = self.connectors.facts();
-        if facts.leader != Standing::Follower {
+        if facts.leader != Role::Follower {
             facts.status_write_pending += self.backends.pending();
         }
         facts.checkpoint_staleness = facts.checkpoint_staleness.max(self.backends.checkpoint_staleness());

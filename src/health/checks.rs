@@ -1,6 +1,7 @@
-//! Judges the checks that an agent reports: the severity of each failure, and their order. Pure.
+//! The one judgement of reported checks: which failures are critical, and in which order they are listed.
 
-use crate::api::{Cause, CheckOutcome, CheckType, Reason, Severity, Truth};
+use super::liveness::Presence;
+use crate::api::{Cause, CheckOutcome, CheckType, ConnectorState, Reason, Severity, Truth};
 
 /// One check as an agent reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +49,19 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// Judges the reported checks. `severity` gives the severity of a failing check by its type; `skewed`: the operator
-/// measured that the sender's clock is off by more than 30 s.
+impl Health {
+    /// Whether a critical check fails.
+    pub fn is_degraded(&self) -> bool {
+        self.truth == Truth::False
+    }
+}
+
+/// Judges the reports. `severity` gives the severity of a type; `skewed`: the sender's clock is off by more than 30 s, as
+/// the operator measured it.
 pub fn judge(severity: impl Fn(&str) -> Severity, reports: &[Report<'_>], skewed: bool) -> Health {
-    let own = skewed.then_some(Report {
-        type_: CheckType::ClockSkew.as_str(),
-        outcome: CheckOutcome::Fail,
-        message: Some("the sender's clock differs from ours by more than 30 s"),
-    });
-    // The operator measures the skew; an agent's report on its own clock is no measurement and is ignored.
-    let reported = reports.iter().copied().filter(|report| report.type_ != CheckType::ClockSkew.as_str());
-    let mut faults: Vec<Fault> =
-        reported.chain(own).filter_map(|report| fault(severity(report.type_), &report)).collect();
+    let mut faults: Vec<Fault> = problems(severity, reports.iter().copied(), skewed)
+        .map(|(report, critical)| fault(&report, critical))
+        .collect();
     faults.sort_by_key(|fault| (!fault.critical, rank(&fault.type_)));
     let (truth, reason) = match faults.first() {
         Some(worst) if worst.critical => (Truth::False, worst.reason),
@@ -70,13 +72,56 @@ pub fn judge(severity: impl Fn(&str) -> Severity, reports: &[Report<'_>], skewed
     Health { truth, reason, faults }
 }
 
-fn fault(severity: Severity, report: &Report<'_>) -> Option<Fault> {
-    if report.outcome == CheckOutcome::Pass || severity == Severity::Ignore {
-        return None;
+/// Whether a critical check fails. The same judgement as [`judge`] without the list of faults: it allocates nothing, so
+/// the answer to every heartbeat can use it.
+pub fn is_degraded<'a>(
+    severity: impl Fn(&str) -> Severity,
+    reports: impl Iterator<Item = Report<'a>>,
+    skewed: bool,
+) -> bool {
+    problems(severity, reports, skewed).any(|(_, critical)| critical)
+}
+
+/// The state of a connector, in its status and in the answer to its heartbeat alike. First match: Pending > Unknown >
+/// Offline > Late > Degraded > Online (`docs/design/api.md`).
+pub const fn state(presence: Presence, is_degraded: bool) -> ConnectorState {
+    match presence {
+        Presence::NeverSeen => ConnectorState::Pending,
+        Presence::Unknown => ConnectorState::Unknown,
+        Presence::Offline => ConnectorState::Offline,
+        Presence::Late => ConnectorState::Late,
+        Presence::Online if is_degraded => ConnectorState::Degraded,
+        Presence::Online => ConnectorState::Online,
     }
+}
+
+/// The reports that count as problems, each with whether it is critical.
+fn problems<'a>(
+    severity: impl Fn(&str) -> Severity,
+    reports: impl Iterator<Item = Report<'a>>,
+    skewed: bool,
+) -> impl Iterator<Item = (Report<'a>, bool)> {
+    let own = skewed.then_some(Report {
+        type_: CheckType::ClockSkew.as_str(),
+        outcome: CheckOutcome::Fail,
+        message: Some("the sender's clock differs from ours by more than 30 s"),
+    });
+    // The operator measures the skew; an agent cannot measure its own clock, so its report of it is ignored.
+    let reported = reports.filter(|report| report.type_ != CheckType::ClockSkew.as_str());
+    reported.chain(own).filter_map(move |report| {
+        if report.outcome == CheckOutcome::Pass {
+            return None;
+        }
+        match severity(report.type_) {
+            Severity::Ignore => None,
+            severity => Some((report, report.outcome == CheckOutcome::Fail && severity == Severity::Critical)),
+        }
+    })
+}
+
+fn fault(report: &Report<'_>, critical: bool) -> Fault {
     let (cause, reason) = words(report.type_);
-    let critical = report.outcome == CheckOutcome::Fail && severity == Severity::Critical;
-    Some(Fault { type_: report.type_.to_owned(), cause, reason, critical, message: report.message.map(str::to_owned) })
+    Fault { type_: report.type_.to_owned(), cause, reason, critical, message: report.message.map(str::to_owned) }
 }
 
 fn rank(type_: &str) -> usize {
@@ -166,6 +211,22 @@ mod tests {
         assert_eq!(judge(|_| Severity::Warning, &reports, false).reason, Reason::Warnings);
         assert_eq!(judge(|_| Severity::Ignore, &reports, false).reason, Reason::ChecksPassed);
         assert_eq!(judge(|_| Severity::Critical, &[], true).truth, Truth::False);
+    }
+
+    #[test]
+    fn both_forms_of_the_judgement_agree() {
+        let outcomes = [CheckOutcome::Pass, CheckOutcome::Warn, CheckOutcome::Fail, CheckOutcome::Unknown];
+        let types = CheckType::ALL.iter().map(|type_| type_.as_str()).chain(["FromTheFuture"]);
+        for (type_, outcome) in types.flat_map(|type_| outcomes.map(|outcome| (type_, outcome))) {
+            let reports = [report("NATRules", CheckOutcome::Pass), report(type_, outcome)];
+            for severity in Severity::ALL.iter().copied() {
+                for skewed in [false, true] {
+                    let whole = judge(|_| severity, &reports, skewed).is_degraded();
+                    let short = is_degraded(|_| severity, reports.iter().copied(), skewed);
+                    assert_eq!(short, whole, "{type_} {outcome} {severity} {skewed}");
+                }
+            }
+        }
     }
 
     #[test]

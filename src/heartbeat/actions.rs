@@ -1,4 +1,4 @@
-//! The restart that rides in the answer to a beat, and what the agent says became of it (remediation.md, "Act").
+//! Restarts that answers to heartbeats ask an agent for, and the agent's result (`docs/design/remediation.md`, "Act").
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use serde_json::json;
 use super::payload::{RestartOutcome, RestartResult};
 use crate::time::{Moment, Now};
 
-/// A restart that an agent is asked for. The agent executes an id once, however often it is told of it.
+/// A restart that an agent is asked for. The agent executes an id once, however often it receives it.
 #[derive(Clone, Debug)]
 pub struct Action {
-    /// Identity of the attempt.
+    /// The id of the attempt.
     pub id: Box<str>,
-    /// The unit to restart; `None` = the one that the agent looks after.
+    /// The unit to restart; `None` = the agent's default unit.
     pub target: Option<Box<str>>,
-    /// After this it is no longer to be executed, by the wall clock.
+    /// The agent must not execute it after this time, by the wall clock.
     pub not_after: Timestamp,
-    /// A person asked for it: it rides also in answers to beats that report nothing wrong.
+    /// A person requested it: it is also sent in answers to heartbeats of a connector that is not degraded.
     pub is_requested: bool,
-    /// `not_after` on our own clock: after it the action is not handed out.
+    /// `not_after` on the monotonic clock: after it the action is not sent.
     until: Moment,
-    /// The list of actions of an answer, as it is sent.
+    /// The list of actions in an answer, as JSON.
     json: Box<str>,
 }
 
@@ -40,38 +40,38 @@ impl Action {
         }
     }
 
-    /// The list of actions of an answer: `[{"id":…}]`.
+    /// The list of actions in an answer: `[{"id":…}]`.
     pub(super) fn json(&self) -> &str {
         &self.json
     }
 
-    /// Whether both say the same to the agent.
+    /// Whether both are the same to the agent.
     fn is_same(&self, other: &Self) -> bool {
         self.json == other.json
     }
 }
 
-/// An action that is on offer.
+/// An action that is offered.
 #[derive(Clone, Debug)]
 pub struct Offered {
-    /// The action.
+    /// The offered action.
     pub action: Arc<Action>,
-    /// When it was handed out first; `None` = never, so that nothing was touched on its behalf.
+    /// When it was first sent; `None` = never, so that nothing was restarted because of it.
     pub handed_at: Option<Moment>,
 }
 
-/// What an agent said of a restart that it was asked for.
+/// An agent's answer about a restart that it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// Identity of the attempt, as the agent gave it back.
+    /// The id of the attempt, as the agent returned it.
     pub id: Box<str>,
-    /// The unit was restarted.
+    /// Whether the unit was restarted.
     pub succeeded: bool,
-    /// In the agent's words, at most 1024 characters.
+    /// The agent's message, at most 1024 characters.
     pub message: Option<Box<str>>,
 }
 
-/// What is known of restarts by one agent. Most connectors have none: it is kept behind a pointer that is null then.
+/// The restarts of one agent. Most connectors have none, so it is kept behind a pointer that is null then.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Restart {
     offered: Option<Offered>,
@@ -79,17 +79,17 @@ pub(super) struct Restart {
 }
 
 impl Restart {
-    /// What is on offer.
+    /// The offered action.
     pub(super) fn offered(&self) -> Option<&Offered> {
         self.offered.as_ref()
     }
 
-    /// What the agent said last.
+    /// The agent's last answer.
     pub(super) fn acknowledged(&self) -> Option<&Acknowledged> {
         self.acknowledged.as_ref()
     }
 
-    /// Offers `action` from now on, or nothing. Offered again it stays handed out.
+    /// Offers `action` from now on, or withdraws the offer. The same action offered again keeps the time of its first sending.
     pub(super) fn offer(slot: &mut Option<Box<Self>>, action: Option<Action>) {
         let Some(action) = action else {
             if let Some(restart) = slot {
@@ -106,14 +106,14 @@ impl Restart {
         restart.offered = Some(Offered { action: Arc::new(action), handed_at });
     }
 
-    /// The action for the answer to a beat, and whether it is the first time. `is_bad`: the beat reports a critical
-    /// check that fails.
-    pub(super) fn hand_out(&mut self, is_bad: bool, now: Moment) -> Option<(Arc<Action>, bool)> {
+    /// The action for the answer to a heartbeat, and whether it is sent for the first time. `is_degraded`: a critical
+    /// check of the connector fails.
+    pub(super) fn hand_out(&mut self, is_degraded: bool, now: Moment) -> Option<(Arc<Action>, bool)> {
         let answered = self.acknowledged.as_ref().map(|last| &*last.id);
         let offered = self.offered.as_mut()?;
         let Action { id, is_requested, until, .. } = &*offered.action;
-        // A beat without anything wrong in it ends the incident, or there is none: nothing is to be cured.
-        if now > *until || answered == Some(&**id) || !(is_bad || *is_requested) {
+        // Without a failing critical check there is no incident, or it is over.
+        if now > *until || answered == Some(&**id) || !(is_degraded || *is_requested) {
             return None;
         }
         let is_first = offered.handed_at.is_none();
@@ -121,13 +121,13 @@ impl Restart {
         Some((Arc::clone(&offered.action), is_first))
     }
 
-    /// Takes note of what the agent says; true when it is news. A message alone is none: it may count seconds.
-    pub(super) fn acknowledge(slot: &mut Option<Box<Self>>, said: &RestartResult) -> bool {
-        let RestartResult { id, result, message } = said;
+    /// Stores the agent's answer; true when it changed. A new message alone is not a change: it may count seconds.
+    pub(super) fn acknowledge(slot: &mut Option<Box<Self>>, answer: &RestartResult) -> bool {
+        let RestartResult { id, result, message } = answer;
         let restart = slot.get_or_insert_default();
         let asked = restart.offered.as_ref().map(|offered| &*offered.action.id);
         let before = restart.acknowledged.as_ref();
-        // A beat that was overtaken may speak of an older attempt: it does not displace the answer that is waited for.
+        // A heartbeat that was overtaken may report an older attempt: it does not replace the answer to the current one.
         if asked.is_some_and(|asked| asked != id && before.is_some_and(|before| &*before.id == asked)) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! Beating to ourselves through the public URL: can we be reached at all?
+//! Sends heartbeats to this process through the public URL, to check that heartbeats can arrive at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,33 +7,32 @@ use axum::http::Uri;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::listening::Role;
 use super::registry::Registry;
 use crate::http::client;
 
-/// How often the canary beats (liveness.md, clock rule 3).
-const EVERY: Duration = Duration::from_secs(10);
+/// The interval of the canary (`docs/design/liveness.md`, clock rule 3).
+const INTERVAL: Duration = Duration::from_secs(10);
 
-/// After a first failure it tries again this soon: one lost packet is no broken path, and a real one must be known
-/// before the shortest deadline (30 s) passes.
+/// The interval after a first failure: one lost packet is not a broken path, and a broken path must be known before the
+/// shortest deadline (30 s) passes.
 const CONFIRM: Duration = Duration::from_secs(2);
 
-/// Beats to ourselves until `stop`; `moved` is called when `listeningSince` changed with the outcome.
+/// Sends heartbeats until `stop`; calls `moved` when a result changed `listeningSince`.
 pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: CancellationToken) {
     let mut failures = 0u32;
-    // Whoever was heard after this was heard on a path that the canary calls broken: then it is not.
+    // A heartbeat that arrives after this took a path that the canary found broken: then it is not broken.
     let mut failed_first_at = None;
-    let mut wait = EVERY;
+    let mut wait = INTERVAL;
     while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
         let role = registry.listening.inputs().role;
-        if !matches!(role, Role::Leader | Role::Uncertain) {
-            // Another leads: what the URL leads to is not us, and rightly so.
-            (failures, failed_first_at, wait) = (0, None, EVERY);
+        if !role.accepts_heartbeats() {
+            // Another replica leads: the URL rightly leads to that one.
+            (failures, failed_first_at, wait) = (0, None, INTERVAL);
             continue;
         }
-        let outcome = beat(&registry, &target).await;
+        let outcome = send(&registry, &target).await;
         let now = registry.clock().now();
-        wait = EVERY;
+        wait = INTERVAL;
         match outcome {
             Ok(()) => {
                 if failures > 1 {
@@ -63,7 +62,7 @@ pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: C
     }
 }
 
-async fn beat(registry: &Registry, target: &Uri) -> anyhow::Result<()> {
+async fn send(registry: &Registry, target: &Uri) -> anyhow::Result<()> {
     let canary = registry.canary();
     let body = json!({ "connector_id": canary.id, "token": canary.token });
     client::post(target, body.to_string().into()).await.map(drop)

@@ -1,14 +1,14 @@
-//! Who sent a request, as far as its head tells: the address it came from, and the token it carries.
+//! The client of a request, from its head: the address and the token.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
-/// The address of the client: the peer's, or, where the peer is a trusted proxy, the last in `X-Forwarded-For` that is
-/// none. What stands left of that, the client may have made up.
+/// The address of the client: that of the peer or, when the peer is a trusted proxy, the last address in
+/// `X-Forwarded-For` that is not a trusted proxy. The client may have forged the addresses left of that one.
 ///
-/// The peer's also when the header cannot be read up to there; the first, when all are trusted.
+/// It is the peer's address when the header cannot be parsed up to there, and the first address when all are trusted.
 pub(super) fn client(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
@@ -29,14 +29,14 @@ pub(super) fn client(peer: Option<SocketAddr>, headers: &HeaderMap, trusted: &[I
     client
 }
 
-/// An address as proxies write it: bare, with a port, in brackets.
+/// Parses an address as proxies write it: bare, with a port, in brackets.
 fn address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
     let address = bare.parse().or_else(|_| hop.parse().map(|with_port: SocketAddr| with_port.ip()));
     address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The token in `Authorization: Bearer <token>`; `None` for any other scheme, and for none.
+/// The token in `Authorization: Bearer <token>`; `None` for any other scheme, and without the header.
 pub(super) fn bearer(authorization: Option<&HeaderValue>) -> Option<&str> {
     let value = std::str::from_utf8(authorization?.as_bytes()).ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -87,7 +87,7 @@ mod tests {
         for bad in ["unknown", "", "198.51.100.1, nonsense", "1.2.3.4.5", "198.51.100.1,,", "\u{e9}"] {
             assert_eq!(client_of(PROXY, &[bad]), "10.0.0.1", "{bad:?}");
         }
-        // Left of the client nobody reads.
+        // Addresses left of the client are not parsed.
         assert_eq!(client_of(PROXY, &["nonsense, 198.51.100.1"]), "198.51.100.1");
     }
 

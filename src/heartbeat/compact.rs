@@ -1,12 +1,13 @@
-//! Small forms of what is kept for each connector: there may be a hundred thousand of them.
+//! Compact forms of the data that is kept for each connector: there may be 100,000 of them.
 
 use std::time::Duration;
 
 use super::payload::ReportedCheck;
-use crate::api::{CheckOutcome, CheckType};
+use crate::api::{CheckOutcome, CheckType, Severity};
+use crate::health::checks::Report;
 use crate::health::liveness::Timing;
 
-/// A connector's [`Timing`] in whole seconds, as the API has it.
+/// A connector's [`Timing`] in whole seconds, the unit of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seconds {
     interval: u32,
@@ -17,7 +18,7 @@ pub(super) struct Seconds {
 impl Seconds {
     pub(super) fn of(timing: Timing) -> Self {
         let Timing { interval, late, offline } = timing;
-        // A day is the most that the API admits.
+        // The API admits at most a day.
         let seconds = |of: Duration| u32::try_from(of.as_secs()).unwrap_or(u32::MAX);
         Self { interval: seconds(interval), late: seconds(late), offline: seconds(offline) }
     }
@@ -29,13 +30,35 @@ impl Seconds {
     }
 }
 
-/// What an agent reported: 16 bytes for a check of a known type without a message, which is what a healthy one is.
+/// The severity of each known type of check, as the spec of a connector sets it: 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Severities([Severity; CheckType::ALL.len()]);
+
+impl Severities {
+    pub(super) fn of(severity: impl Fn(&str) -> Severity) -> Self {
+        Self(std::array::from_fn(|index| severity(CheckType::ALL[index].as_str())))
+    }
+
+    /// The severity of `type_`; the spec cannot name an unknown type, which is critical.
+    pub(super) fn get(&self, type_: &str) -> Severity {
+        let index = CheckType::ALL.iter().position(|known| known.as_str() == type_);
+        index.map_or(Severity::Critical, |index| self.0[index])
+    }
+}
+
+impl Default for Severities {
+    fn default() -> Self {
+        Self(std::array::from_fn(|index| CheckType::ALL[index].default_severity()))
+    }
+}
+
+/// The checks that an agent reported: 16 bytes for a check of a known type without a message, as a healthy one is.
 #[derive(Clone, Debug)]
 pub(super) struct Checks(Box<[Check]>);
 
 #[derive(Clone, Debug)]
 struct Check {
-    /// `None` = the name stands in `words`.
+    /// `None` = the name is in `words`.
     type_: Option<CheckType>,
     status: CheckOutcome,
     words: Option<Box<Words>>,
@@ -48,30 +71,35 @@ struct Words {
 }
 
 impl Checks {
-    pub(super) fn of(said: &[ReportedCheck]) -> Self {
-        Self(said.iter().map(Check::of).collect())
+    pub(super) fn of(reported: &[ReportedCheck]) -> Self {
+        Self(reported.iter().map(Check::of).collect())
     }
 
     pub(super) fn to_vec(&self) -> Vec<ReportedCheck> {
         self.0.iter().map(Check::to_reported).collect()
     }
 
-    /// Whether this is what was `said`, messages and all.
-    pub(super) fn is(&self, said: &[ReportedCheck]) -> bool {
-        self.has_outcomes_of(said)
-            && self.0.iter().zip(said).all(|(known, said)| known.message() == said.message.as_deref())
+    /// The same for the judgement, without a copy.
+    pub(super) fn reports(&self) -> impl Iterator<Item = Report<'_>> {
+        self.0.iter().map(|check| Report { type_: check.name(), outcome: check.status, message: check.message() })
     }
 
-    /// Whether this is what was `said`, messages left aside.
-    pub(super) fn has_outcomes_of(&self, said: &[ReportedCheck]) -> bool {
-        self.0.len() == said.len()
-            && self.0.iter().zip(said).all(|(known, said)| known.status == said.status && known.name() == said.type_)
+    /// Whether these are the `reported` checks, messages included.
+    pub(super) fn is(&self, reported: &[ReportedCheck]) -> bool {
+        self.has_outcomes_of(reported)
+            && self.0.iter().zip(reported).all(|(known, new)| known.message() == new.message.as_deref())
+    }
+
+    /// Whether these are the `reported` checks, messages ignored.
+    pub(super) fn has_outcomes_of(&self, reported: &[ReportedCheck]) -> bool {
+        self.0.len() == reported.len()
+            && self.0.iter().zip(reported).all(|(known, new)| known.status == new.status && known.name() == new.type_)
     }
 }
 
 impl Check {
-    fn of(said: &ReportedCheck) -> Self {
-        let ReportedCheck { type_, status, message } = said;
+    fn of(reported: &ReportedCheck) -> Self {
+        let ReportedCheck { type_, status, message } = reported;
         let known: Option<CheckType> = type_.parse().ok();
         let name = known.is_none().then(|| type_.as_str().into());
         let words = match (name, message.as_deref()) {
@@ -140,6 +168,18 @@ mod tests {
         other = [said[1].clone(), said[0].clone()];
         assert!(!kept.has_outcomes_of(&other));
         assert!(!kept.has_outcomes_of(&said[..1]));
+    }
+
+    #[test]
+    fn severities_are_those_of_the_spec_and_an_unknown_type_is_critical() {
+        let of = |type_: &str| if type_ == "ClockSkew" { Severity::Critical } else { Severity::Ignore };
+        let severities = Severities::of(of);
+        for type_ in CheckType::ALL {
+            assert_eq!(severities.get(type_.as_str()), of(type_.as_str()), "{type_}");
+            assert_eq!(Severities::default().get(type_.as_str()), type_.default_severity(), "{type_}");
+        }
+        assert_eq!(severities.get("FromTheFuture"), Severity::Critical);
+        assert_eq!(size_of::<Severities>(), 8);
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! What a token is worth: hashes in constant time, never the token itself.
+//! Checks tokens by their hashes, in constant time. No token is stored.
 
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::time::Moment;
 
-/// The most hashes that one connector keeps: current, pending, previous in grace, retired (api.md).
-pub const MOST: usize = 4;
+/// The most hashes of one connector: current, pending, previous in grace, retired (`docs/design/api.md`).
+pub const MAX_CREDENTIALS: usize = 4;
 
 /// The SHA-256 of a token. 32 random bytes have no dictionary, so the hash is no secret and needs no salt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,32 +49,32 @@ impl std::fmt::Debug for Digest {
 /// One token that a connector has or had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// Its hash.
+    /// The hash of the token.
     pub digest: Digest,
-    /// Which delivery it came with.
+    /// The number of its delivery.
     pub generation: i64,
-    /// Until when it is accepted; `None` has no end.
+    /// The end of its validity; `None` = no end.
     pub until: Option<Moment>,
 }
 
-/// What a presented token turned out to be.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checked {
-    /// One that is accepted; of which delivery.
+    /// The token is accepted; the number of its delivery.
     Accepted(i64),
-    /// One that was accepted once.
+    /// The token was accepted once.
     Retired,
-    /// None of this connector's.
+    /// The token is not one of this connector.
     Wrong,
 }
 
-/// Compares `presented` with each of `credentials`, always with [`MOST`] comparisons: how long it takes says neither
-/// which one matched nor how many there are. With no credentials at all (an unknown connector) it costs the same.
+/// Compares `presented` with each of `credentials`, always with [`MAX_CREDENTIALS`] comparisons: the time reveals
+/// neither which one matched nor how many there are. Without credentials (an unknown connector) it takes the same time.
 pub fn check(credentials: &[Credential], presented: &Digest, now: Moment) -> Checked {
     let presented = words(&presented.0);
     let mut found = Choice::from(0);
     let mut at = 0u8;
-    for index in 0..MOST {
+    for index in 0..MAX_CREDENTIALS {
         let (digest, exists) = match credentials.get(index) {
             Some(credential) => (&credential.digest.0, 1),
             None => (&[0u8; 32], 0),
@@ -92,7 +92,7 @@ pub fn check(credentials: &[Credential], presented: &Digest, now: Moment) -> Che
     }
 }
 
-/// A hash in eight bytes at a time: as constant in time as one by one, and an eighth of the steps.
+/// A hash as words of eight bytes: comparing them is as constant in time as comparing bytes, in an eighth of the steps.
 fn words(digest: &[u8; 32]) -> [u64; 4] {
     std::array::from_fn(|i| std::array::from_fn(|j| digest[8 * i + j])).map(u64::from_ne_bytes)
 }

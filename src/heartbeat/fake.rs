@@ -1,4 +1,4 @@
-//! A registry for tests of the public port, and the smallest client that can misbehave.
+//! A fake registry for tests of the public port, and a minimal client that can violate HTTP.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) const BEAT: &str = r#"{"connector_id":"known","token":"right"}"#;
 pub(crate) const WRONG: &str = r#"{"connector_id":"known","token":"SECRET-and-wrong"}"#;
 pub(crate) const STRANGE: &str = r#"{"connector_id":"strange","token":"SECRET-and-wrong"}"#;
 
-/// Knows the connector `known` with the token `right`, and those named after the reply that they get.
+/// Knows the connector `known` with the token `right`, and connectors named after the reply that they get.
 #[derive(Default)]
 pub(crate) struct Fake {
     pub(crate) hearing: Mutex<Option<Hearing>>,
@@ -88,7 +88,7 @@ impl Served {
         let (mut reader, mut writer) = TcpStream::connect(self.address).await.unwrap().into_split();
         let request = request.to_vec();
         let sender = tokio::spawn(async move {
-            // A server that has had enough closes early; that is not what a test is about.
+            // The server may close before it has read everything; tests check its answer only.
             let _ = writer.write_all(&request).await;
             writer
         });
@@ -98,19 +98,19 @@ impl Served {
     }
 }
 
-/// A whole request to beat, after which the server closes.
+/// A complete heartbeat request, after which the server closes.
 pub(crate) fn post(body: &str) -> Vec<u8> {
     let length = body.len();
     let path = "/api/connector/heartbeat";
     format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").into()
 }
 
-/// A whole request to beat, after which the server waits for more.
+/// A complete heartbeat request, after which the server waits for the next one.
 pub(crate) fn post_and_stay(body: &str) -> Vec<u8> {
     String::from_utf8(post(body)).unwrap().replace("Connection: close\r\n", "").into()
 }
 
-/// What comes until the other end closes, in at most ten seconds.
+/// Everything until the other end closes, within ten seconds.
 pub(crate) async fn read_all(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);

@@ -1,17 +1,18 @@
-//! What the API server has of a connector, as the registry needs it.
+//! Reads the spec and the status of a connector into its entry.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agent_report::is_skewed;
+use super::compact::Severities;
 use super::credentials::{Credential, Digest};
 use super::entry::{Identity, Inner, Key};
-use crate::api::{
-    CheckType, ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, Severity, conditions,
-};
+use crate::api::{ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, conditions};
+use crate::health::checks::{Report, is_degraded};
 use crate::health::liveness::{Presence, Settled, Timing};
 use crate::time::Now;
 
-/// Who `connector` is.
+/// The unchangeable part of the entry.
 pub(super) fn identity(connector: &Connector) -> Identity {
     let meta = &connector.metadata;
     let text = |of: &Option<String>| of.clone().unwrap_or_default();
@@ -25,7 +26,7 @@ pub(super) fn identity(connector: &Connector) -> Identity {
     }
 }
 
-/// The settings that its deadlines follow.
+/// The settings that its deadlines follow, from the spec.
 pub fn timing(connector: &Connector) -> Timing {
     let effective = connector.spec.heartbeat.effective();
     let seconds = |value: i32| Duration::from_secs(u64::try_from(value).unwrap_or(0));
@@ -36,17 +37,18 @@ pub fn timing(connector: &Connector) -> Timing {
     }
 }
 
-/// Loads the hashes unless what is loaded is younger: the watch may be behind our own writes, and a token that was
-/// revoked must not come back for the moment until it has caught up.
+/// Loads the hashes unless the loaded ones are younger: the watch may be behind the operator's own writes, and a token
+/// that was revoked must stay revoked until the watch has caught up.
 pub(super) fn credentials(inner: &mut Inner, connector: &Connector, now: Now) {
     let Some(token) = connector.status.as_ref().and_then(|status| status.token.as_ref()) else { return };
     let version = connector.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
-    if let (Some(loaded), Some(offered)) = (inner.credentials_as_of, version)
+    let tokens = &mut inner.tokens;
+    if let (Some(loaded), Some(offered)) = (tokens.as_of, version)
         && offered < loaded
     {
         return;
     }
-    inner.credentials = token
+    tokens.credentials = token
         .hashes
         .iter()
         .filter_map(|hash| {
@@ -58,24 +60,25 @@ pub(super) fn credentials(inner: &mut Inner, connector: &Connector, now: Now) {
         })
         .collect();
     let confirmed = if token.rotation == Rotation::Pending { token.generation - 1 } else { token.generation };
-    inner.used_generation = inner.used_generation.max(confirmed);
-    inner.credentials_as_of = Some(version.unwrap_or(0));
+    tokens.used_generation = tokens.used_generation.max(confirmed);
+    tokens.as_of = Some(version.unwrap_or(0));
 }
 
-/// Takes over what the status says of the past: the last contact, and what was established then.
+/// Takes over the last contact and the presence from the status.
 pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
-    // What we heard when we led before is older than what another wrote since.
-    (inner.agent, inner.checks, inner.restart) = (None, None, None);
+    // Reports that this process received when it led before are older than the status that another leader wrote since.
+    inner.agent.forget_reports();
+    let contact = &mut inner.contact;
     let Some(status) = &connector.status else {
-        inner.settled = Settled { presence: Presence::NeverSeen, since: now.moment };
+        contact.settled = Settled { presence: Presence::NeverSeen, since: now.moment };
         return;
     };
     let written = status.last_heartbeat_time.as_ref().map(|time| now.moment_of(time.0));
-    inner.written = written;
-    inner.last_contact = inner.last_contact.max(written);
-    inner.settled = settled(status, now);
-    inner.written_at = written.unwrap_or(now.moment);
-    inner.was_mass_silent = conditions::get(&status.conditions, ConditionType::Online)
+    contact.written = written;
+    contact.last = contact.last.max(written);
+    contact.settled = settled(status, now);
+    contact.written_at = written.unwrap_or(now.moment);
+    contact.was_mass_silent = conditions::get(&status.conditions, ConditionType::Online)
         .is_some_and(|online| online.reason == Reason::MassSilence.as_str());
 }
 
@@ -90,19 +93,13 @@ fn settled(status: &ConnectorStatus, now: Now) -> Settled {
     Settled { presence, since: status.state_since.as_ref().map_or(now.moment, |since| now.moment_of(since.0)) }
 }
 
-/// The state that the answer to a beat names.
-pub(super) fn state(presence: Presence, degraded: bool) -> ConnectorState {
-    match presence {
-        Presence::NeverSeen => ConnectorState::Pending,
-        Presence::Unknown => ConnectorState::Unknown,
-        Presence::Offline => ConnectorState::Offline,
-        Presence::Late => ConnectorState::Late,
-        Presence::Online if degraded => ConnectorState::Degraded,
-        Presence::Online => ConnectorState::Online,
-    }
-}
-
-/// What the spec says of single checks.
-pub(super) fn severities(connector: &Connector) -> Box<[(CheckType, Severity)]> {
-    connector.spec.checks.iter().map(|check| (check.type_, check.effective_severity())).collect()
+/// Takes over the severities of checks from the spec, and judges the stored reports by them: the status does the same
+/// until this process has accepted a heartbeat.
+pub(super) fn severities(inner: &mut Inner, connector: &Connector) {
+    inner.agent.severities = Severities::of(|type_| connector.spec.severity_of(type_));
+    let status = connector.status.as_ref();
+    let checks = status.map(|status| status.checks.as_slice()).unwrap_or_default();
+    let reports = checks.iter().map(|check| Report { type_: &check.type_, outcome: check.status, message: None });
+    let skew = status.and_then(|status| status.agent.as_ref()?.clock_skew_seconds);
+    inner.agent.is_stored_degraded = is_degraded(|type_| inner.agent.severities.get(type_), reports, is_skewed(skew));
 }

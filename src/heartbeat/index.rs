@@ -1,4 +1,4 @@
-//! Who is who: connectors by object, by id and by Lease.
+//! The index of connectors: by object, by id and by Lease.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use super::entry::{Entry, Identity, Key};
 
-/// Every connector, by what it is looked up by. The sets hold nothing but the entry: its names stand in it.
+/// Every connector, by each of its keys. The sets hold only the entry, which contains the keys.
 #[derive(Default)]
 pub(super) struct Index {
-    /// Who holds an id.
+    /// The holder of each id.
     ids: HashSet<ById>,
-    /// Who else wants it.
+    /// Other entries with the same id.
     rivals: HashMap<Arc<str>, Vec<Arc<Entry>>>,
     keys: HashSet<ByKey>,
     leases: HashMap<LeaseKey, Vec<Arc<Entry>>>,
-    words: Interner,
+    interner: Interner,
 }
 
 /// Namespace and name of a Lease.
@@ -74,7 +74,7 @@ fn rank(entry: &Entry) -> (i64, &Key) {
 }
 
 impl Index {
-    /// The entry of one object.
+    /// The entry of this object.
     pub(super) fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
         self.keys.get(key).map(|ByKey(entry)| entry)
     }
@@ -84,33 +84,33 @@ impl Index {
         self.keys.iter().map(|ByKey(entry)| entry)
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Who holds `id`.
+    /// The holder of `id`.
     pub(super) fn holder(&self, id: &str) -> Option<&Arc<Entry>> {
         self.ids.get(id).map(|ById(entry)| entry)
     }
 
-    /// Whether anybody beats through a Lease.
+    /// Whether any connector sends its heartbeats through a Lease.
     pub(super) fn has_leases(&self) -> bool {
         !self.leases.is_empty()
     }
 
-    /// Who beats through this Lease.
+    /// The connectors that send their heartbeats through this Lease.
     pub(super) fn users_of_lease(&self, namespace: &str, name: &str) -> Vec<Arc<Entry>> {
         self.leases.get(&(Arc::from(namespace), Box::from(name))).cloned().unwrap_or_default()
     }
 
-    /// Has what many have in common stand in memory once.
+    /// Shares the strings that many connectors have in common.
     pub(super) fn share(&mut self, identity: &mut Identity) {
-        self.words.share(&mut identity.key.namespace);
-        self.words.share(&mut identity.domain);
+        self.interner.share(&mut identity.key.namespace);
+        self.interner.share(&mut identity.domain);
     }
 
-    /// Gives the objects whose claim changed: the holder that was displaced by an older one.
+    /// Returns the objects whose claim changed: the holder that was displaced by an older one.
     pub(super) fn insert(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
         self.keys.replace(ByKey(entry.clone()));
         if let Some(lease) = &entry.identity.lease {
@@ -126,7 +126,7 @@ impl Index {
         displaced.into_iter().collect()
     }
 
-    /// Gives the objects whose claim changed: the heir.
+    /// Returns the objects whose claim changed: the next holder.
     pub(super) fn remove(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
         let Identity { key, id, .. } = &entry.identity;
         if self.get(key).is_some_and(|known| known.number == entry.number) {
@@ -146,10 +146,10 @@ impl Index {
         let mut affected = Vec::new();
         if self.holder(id).is_some_and(|holder| holder.number == entry.number) {
             match (0..rivals.len()).min_by(|a, b| rank(&rivals[*a]).cmp(&rank(&rivals[*b]))) {
-                Some(heir) => {
-                    let heir = rivals.swap_remove(heir);
-                    affected.push(heir.identity.key.clone());
-                    self.ids.replace(ById(heir));
+                Some(next) => {
+                    let next = rivals.swap_remove(next);
+                    affected.push(next.identity.key.clone());
+                    self.ids.replace(ById(next));
                 }
                 None => {
                     self.ids.remove(&**id);
@@ -163,11 +163,11 @@ impl Index {
     }
 }
 
-/// Words that many connectors have in common: namespaces and sites.
+/// Interns the strings that many connectors have in common: namespaces and sites.
 #[derive(Default)]
 struct Interner {
     known: HashSet<Arc<str>>,
-    /// How many were left when those that nobody uses were last forgotten.
+    /// How many were left after the last removal of unused strings.
     left: usize,
 }
 
@@ -177,7 +177,7 @@ impl Interner {
             *word = known.clone();
             return;
         }
-        // Now and then, so that sites which come and go leave nothing behind, at a cost that does not show.
+        // Removed when the set has doubled, so that former sites do not accumulate and the cost stays small.
         if self.known.len() > 2 * self.left + 16 {
             self.known.retain(|known| Arc::strong_count(known) > 1);
             self.left = self.known.len();

@@ -1,12 +1,12 @@
-//! Which of its lives a beat comes from: boot ids and sequence numbers.
+//! Boot ids and sequence numbers: detects heartbeats that were overtaken, and two hosts with one token.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// So many switches between the same two boot ids within [`WITHIN`] intervals are two hosts with one token
-/// (A, B, A, B; liveness.md, "Beats"). A restart is one switch.
+/// This many switches between the same two boot ids within [`WITHIN`] intervals are two hosts with one token
+/// (A, B, A, B; `docs/design/liveness.md`, "Beats"). A restart is one switch.
 const SWITCHES: u8 = 3;
 
 /// How many intervals the alternation may take, and how long it is remembered after the last one.
@@ -19,7 +19,7 @@ struct Boot {
     sequence: Option<u64>,
 }
 
-/// The two boot ids heard last. Ids are kept as hashes: a collision would cost a missed warning, nothing else.
+/// The last two boot ids. Ids are kept as hashes: the only cost of a collision is a missed warning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Instances {
     current: Option<Boot>,
@@ -30,18 +30,18 @@ pub struct Instances {
     duplicate_since: Option<Moment>,
 }
 
-/// Whether a beat tells something new.
+/// Whether a heartbeat is the latest of its boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
-    /// It is the latest word.
+    /// No later heartbeat was received.
     Fresh,
-    /// It was overtaken: traffic that proves life and changes nothing.
+    /// A later heartbeat was received before: it counts as contact and changes nothing.
     Overtaken,
 }
 
 impl Instances {
-    /// Takes note of a beat.
-    pub fn heard(&mut self, boot: &str, sequence: Option<u64>, interval: Duration, now: Moment) -> Freshness {
+    /// Records a heartbeat.
+    pub fn record(&mut self, boot: &str, sequence: Option<u64>, interval: Duration, now: Moment) -> Freshness {
         let heard = Boot { id: hash(boot), sequence };
         let overtaken = |known: &Boot| matches!((known.sequence, sequence), (Some(known), Some(new)) if new <= known);
         match (&mut self.current, &mut self.previous) {
@@ -62,7 +62,7 @@ impl Instances {
         Freshness::Fresh
     }
 
-    /// Since when two hosts beat with one token; `None` when they do not, or no longer.
+    /// Since when two hosts send heartbeats with one token; `None` when they do not, or no longer.
     pub fn duplicate_since(&self, interval: Duration, now: Moment) -> Option<Moment> {
         self.duplicate_since.filter(|_| now < self.duplicate_until(interval))
     }
@@ -85,7 +85,7 @@ impl Instances {
         if back && self.switches > 0 && (in_time || self.duplicate_since.is_some()) {
             self.switches = self.switches.saturating_add(1);
         } else {
-            // A boot that was never heard before is a restart; an old one after a long time begins the count anew.
+            // An unknown boot id is a restart; a known one after a long time restarts the count.
             self.switches = 1;
             self.first_switch = now;
         }
@@ -117,7 +117,7 @@ mod tests {
         let mut now = at(0);
         for (boot, second) in of {
             now = at(*second);
-            instances.heard(boot, None, INTERVAL, now);
+            instances.record(boot, None, INTERVAL, now);
         }
         (instances, now)
     }
@@ -139,19 +139,19 @@ mod tests {
         let (mut two, _) = beats(&[("a", 0), ("b", 15), ("a", 30), ("b", 45), ("a", 60)]);
         assert_eq!(two.duplicate_since(INTERVAL, at(149)), Some(at(45)));
         assert_eq!(two.duplicate_since(INTERVAL, at(150)), None);
-        two.heard("a", None, INTERVAL, at(200));
+        two.record("a", None, INTERVAL, at(200));
         assert_eq!(two.duplicate_since(INTERVAL, at(200)), None);
     }
 
     #[test]
     fn a_beat_that_was_overtaken_changes_nothing() {
         let mut instances = Instances::default();
-        assert_eq!(instances.heard("a", Some(5), INTERVAL, at(0)), Freshness::Fresh);
-        assert_eq!(instances.heard("a", Some(4), INTERVAL, at(1)), Freshness::Overtaken);
-        assert_eq!(instances.heard("b", Some(1), INTERVAL, at(2)), Freshness::Fresh);
+        assert_eq!(instances.record("a", Some(5), INTERVAL, at(0)), Freshness::Fresh);
+        assert_eq!(instances.record("a", Some(4), INTERVAL, at(1)), Freshness::Overtaken);
+        assert_eq!(instances.record("b", Some(1), INTERVAL, at(2)), Freshness::Fresh);
         let before = instances;
-        assert_eq!(instances.heard("a", Some(5), INTERVAL, at(3)), Freshness::Overtaken);
+        assert_eq!(instances.record("a", Some(5), INTERVAL, at(3)), Freshness::Overtaken);
         assert_eq!(instances, before);
-        assert_eq!(instances.heard("a", Some(6), INTERVAL, at(4)), Freshness::Fresh);
+        assert_eq!(instances.record("a", Some(6), INTERVAL, at(4)), Freshness::Fresh);
     }
 }

@@ -1,12 +1,42 @@
-//! One JSON object, read strictly: no field twice, no deep nesting, valid UTF-8 throughout, and no copy of a text that
-//! can be borrowed. serde's derive gives neither the duplicates of unknown fields nor errors free of what was sent.
+//! A strict reader of one JSON object: no duplicate fields, no deep nesting, valid UTF-8, and no copy of a text that can be
+//! borrowed. serde's derive neither detects duplicates of unknown fields nor keeps the sent text out of its errors.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::payload::BadBeat;
+/// The error of a body that is not a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BadBeat {
+    /// One of `not_json`, `missing_field`, `invalid_field` or `duplicate_field`.
+    pub code: &'static str,
+    /// A sentence that names the field, and never its value.
+    pub message: String,
+}
+
+impl BadBeat {
+    pub(super) fn not_json(message: impl Into<String>) -> Self {
+        Self { code: "not_json", message: message.into() }
+    }
+
+    pub(super) fn duplicate(message: impl Into<String>) -> Self {
+        Self { code: "duplicate_field", message: message.into() }
+    }
+
+    pub(super) fn missing(field: &str) -> Self {
+        Self { code: "missing_field", message: format!("field {field:?} is missing") }
+    }
+
+    pub(super) fn invalid(field: &str, rule: &str) -> Self {
+        Self { code: "invalid_field", message: format!("field {field:?} must be {rule}") }
+    }
+
+    pub(super) fn mistyped(field: &str, rule: &str, found: &Value<'_>) -> Self {
+        Self::invalid(field, &format!("{rule}, not {}", found.kind()))
+    }
+}
 
 /// A field that the reader knows.
 pub(super) struct Field {
@@ -14,14 +44,14 @@ pub(super) struct Field {
     pub(super) shape: Shape,
 }
 
-/// What of a field's value is kept.
+/// The part of a field's value that is kept.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
-    /// A scalar. Of a list or an object only its kind is kept.
+    /// A scalar. For a list or an object only the kind is kept.
     Plain,
     /// The fields of an object.
     Object(&'static [Field]),
-    /// The fields of each object of a list, as far as the first so many; the rest is only counted.
+    /// The fields of each object of a list, for the first objects up to this number; the rest is only counted.
     List(&'static [Field], usize),
 }
 
@@ -35,14 +65,14 @@ pub(super) enum Value<'a> {
     /// Any other number: negative, with a fraction or an exponent, or above `u64::MAX`.
     Number,
     Text(Cow<'a, str>),
-    /// The items that are kept, and how many there are.
+    /// The kept items, and the number of all items.
     List(Vec<Value<'a>>, usize),
     /// One value for each field of the shape; none for `Shape::Plain`.
     Object(Vec<Value<'a>>),
 }
 
 impl Value<'_> {
-    /// What it is, for "must be this, not that".
+    /// The kind of the value, for error messages.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Missing => "absent",
@@ -60,11 +90,11 @@ impl Value<'_> {
 ///
 /// # Errors
 ///
-/// When it is not one JSON object, or an object in it that is known to us has a field twice.
+/// When it is not one JSON object, or a known object in it has a field twice.
 pub(super) fn read<'a, const N: usize>(body: &'a [u8], fields: &'static [Field; N]) -> Result<[Value<'a>; N], BadBeat> {
     let text = std::str::from_utf8(body)
         .map_err(|e| BadBeat::not_json(format!("the body is not UTF-8 from byte {} on", e.valid_up_to())))?;
-    // Looked at first, because serde's own error for a wrong kind would print the value.
+    // Checked first, because serde's own error for a wrong kind would contain the value.
     match text.trim_ascii_start().bytes().next() {
         Some(b'{') => {}
         None => return Err(BadBeat::not_json("the body is empty: a JSON object was expected")),
@@ -74,7 +104,7 @@ pub(super) fn read<'a, const N: usize>(body: &'a [u8], fields: &'static [Field; 
         Some(_) => return Err(BadBeat::not_json("the body is not a JSON object")),
     }
     let mut from = serde_json::Deserializer::from_str(text);
-    from.deserialize_map(Whole(fields)).and_then(|values| from.end().map(|()| values)).map_err(|error| {
+    from.deserialize_map(BodyVisitor(fields)).and_then(|values| from.end().map(|()| values)).map_err(|error| {
         if error.is_data() {
             BadBeat::duplicate(error.to_string())
         } else {
@@ -83,10 +113,10 @@ pub(super) fn read<'a, const N: usize>(body: &'a [u8], fields: &'static [Field; 
     })
 }
 
-/// The object that the body is, in an array: a plain beat needs no allocation.
-struct Whole<const N: usize>(&'static [Field; N]);
+/// Visits the object of the body into an array: a plain heartbeat needs no allocation.
+struct BodyVisitor<const N: usize>(&'static [Field; N]);
 
-impl<'de, const N: usize> Visitor<'de> for Whole<N> {
+impl<'de, const N: usize> Visitor<'de> for BodyVisitor<N> {
     type Value = [Value<'de>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,7 +130,7 @@ impl<'de, const N: usize> Visitor<'de> for Whole<N> {
     }
 }
 
-/// Reads an object's fields into `values`, its unknown ones into nothing, and refuses what stands twice.
+/// Reads the known fields of an object into `values`, skips the unknown ones, and refuses duplicates.
 fn read_fields<'de, A: MapAccess<'de>>(
     mut map: A,
     fields: &'static [Field],
@@ -118,7 +148,7 @@ fn read_fields<'de, A: MapAccess<'de>>(
             }
         }
     }
-    // Sorted, because a body has room for thousands of keys; not named, because a token may have slipped in there.
+    // Sorted, because a body has room for thousands of keys. The error names no key, because it may contain a token.
     unknown.sort_unstable();
     if unknown.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(de::Error::custom("an unknown field is there twice"));
@@ -126,7 +156,7 @@ fn read_fields<'de, A: MapAccess<'de>>(
     Ok(())
 }
 
-/// A field's name. serde's own `Cow` would copy it.
+/// The name of a field. serde's own `Cow` would copy it.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -141,7 +171,7 @@ impl<'de> Deserialize<'de> for Key<'de> {
 impl<'de> DeserializeSeed<'de> for Shape {
     type Value = Value<'de>;
 
-    // Not `deserialize_ignored_any`, also where nothing is kept: that one knows no limit of depth.
+    // Not `deserialize_ignored_any`, even if nothing is kept: it has no limit of depth.
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value<'de>, D::Error> {
         from.deserialize_any(self)
     }
@@ -178,7 +208,7 @@ impl<'de> Visitor<'de> for Shape {
         Ok(Value::Text(Cow::Borrowed(value)))
     }
 
-    // Only texts with escapes come here.
+    // Called only for texts with escapes.
     fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
         Ok(Value::Text(Cow::Owned(value.to_owned())))
     }

@@ -1,4 +1,5 @@
-//! Whether we can hear, and since when: the one place that moves `listeningSince` (liveness.md, clock rule 3).
+//! Whether heartbeats can reach this process, and since when: the only code that moves `listeningSince`
+//! (`docs/design/liveness.md`, clock rule 3).
 
 use std::time::Duration;
 
@@ -6,46 +7,33 @@ use parking_lot::RwLock;
 
 use super::entry::Entry;
 use crate::health::liveness::{Gap, Listening};
+use crate::leadership::Role;
 use crate::time::Moment;
 
-/// While the canary fails, so long after any connector's beat the path still counts as open: three default
-/// intervals. A shorter time would call the pause between two beats of a small fleet a gap.
-const HEARD_LATELY: Duration = Duration::from_secs(90);
+/// While the canary fails, the path counts as open for this time after any connector's heartbeat: three default
+/// intervals. A shorter time would treat the pause between two heartbeats of a small fleet as a gap.
+const RECENTLY_HEARD: Duration = Duration::from_secs(90);
 
-/// Our part in the election, as far as hearing goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Role {
-    /// Another leads, or nobody is known to.
-    #[default]
-    Follower,
-    /// We lead.
-    Leader,
-    /// We led, cannot renew, and have seen nobody else: still listening.
-    Uncertain,
-    /// We were frozen and have not read the Lease since: another may lead.
-    Unconfirmed,
-}
-
-/// What hearing depends on. Each is set by the part of the process that knows it.
+/// The conditions of listening. Each is set by the component that observes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Inputs {
-    /// Our part in the election.
+    /// The role of this replica in the election.
     pub role: Role,
-    /// The stores have been filled once.
+    /// Whether the stores have been filled once.
     pub synced: bool,
-    /// The port is open.
+    /// Whether the heartbeat port is open.
     pub port_open: bool,
-    /// Whether our pod is behind the heartbeat Service; `None` when that is not asked.
+    /// Whether this pod is among the endpoints of the heartbeat Service; `None` when that is not watched.
     pub behind_service: Option<bool>,
     /// Since when the canary fails.
     pub canary_failing_since: Option<Moment>,
-    /// When any connector was heard last.
+    /// When the last heartbeat of any connector was accepted.
     pub anyone_heard_at: Option<Moment>,
-    /// How many watches of Leases do not work.
+    /// How many watches of Leases fail.
     pub broken_lease_watches: u32,
 }
 
-/// Follows the inputs and remembers since when all of them have been in order.
+/// Derives the listening state from the inputs.
 #[derive(Debug, Default)]
 pub struct ListeningState {
     state: RwLock<State>,
@@ -55,57 +43,57 @@ pub struct ListeningState {
 struct State {
     inputs: Inputs,
     listening: Listening,
-    /// The same for Leases, which are heard through the API server.
+    /// The same for Leases, whose renewals arrive through the API server.
     watching: Listening,
 }
 
 impl ListeningState {
-    /// Whether we can hear beats, and since when.
+    /// Whether heartbeats can arrive, and since when.
     pub fn listening(&self) -> Listening {
         self.state.read().listening
     }
 
-    /// Whether we can hear this connector, and since when.
+    /// Whether heartbeats of this connector can arrive, and since when.
     pub fn listening_to(&self, entry: &Entry) -> Listening {
         let state = self.state.read();
         if entry.identity.lease.is_some() { state.watching } else { state.listening }
     }
 
-    /// What hearing depends on, as it stands.
+    /// The current inputs.
     pub fn inputs(&self) -> Inputs {
         self.state.read().inputs
     }
 
-    /// Changes inputs; true when `listeningSince` changed with them, that of beats or that of Leases.
+    /// Changes inputs; true when this changed `listeningSince`, that of heartbeats or that of Leases.
     pub fn update(&self, now: Moment, change: impl FnOnce(&mut Inputs)) -> bool {
         let mut state = self.state.write();
         change(&mut state.inputs);
-        let next = follow(&state.inputs, state.listening, now);
-        let watching = watch(&state.inputs, state.watching, now);
+        let next = next_listening(&state.inputs, state.listening, now);
+        let watching = next_watching(&state.inputs, state.watching, now);
         let moved = next.since != state.listening.since || watching.since != state.watching.since;
         (state.listening, state.watching) = (next, watching);
         moved
     }
 
-    /// The process did not run for a while: what was not heard meanwhile is no silence.
+    /// Begins to listen again: the process did not run for a while, so silence in that time does not count.
     pub fn froze(&self, now: Moment) {
         let mut state = self.state.write();
         let State { inputs: _, listening, watching } = &mut *state;
-        for heard in [listening, watching] {
-            if heard.since.is_some() {
-                *heard = Listening { since: Some(now), gap: Gap::Restarted };
+        for state in [listening, watching] {
+            if state.since.is_some() {
+                *state = Listening { since: Some(now), gap: Gap::Restarted };
             }
         }
     }
 }
 
-/// The next listening state: a gap begins when an input fails, and ends now when all are well again.
-fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
+/// The next listening state: a gap begins when an input fails, and ends when all are in order again.
+fn next_listening(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
     let Inputs { role, synced, port_open, behind_service, canary_failing_since, anyone_heard_at, .. } = *inputs;
-    let running = matches!(role, Role::Leader | Role::Uncertain) && synced && port_open;
-    let heard_lately =
-        |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + HEARD_LATELY);
-    let reachable = behind_service != Some(false) && canary_failing_since.is_none_or(heard_lately);
+    let running = role.accepts_heartbeats() && synced && port_open;
+    let recently_heard =
+        |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + RECENTLY_HEARD);
+    let reachable = behind_service != Some(false) && canary_failing_since.is_none_or(recently_heard);
     match (running, reachable, last.since) {
         (true, true, Some(since)) => Listening { since: Some(since), gap: last.gap },
         (true, true, None) => Listening { since: Some(now), gap: last.gap },
@@ -114,9 +102,9 @@ fn follow(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
     }
 }
 
-/// The same for the renewals of Leases. They reach us through the API server and by no other path: while that cannot be
-/// reached we are deaf to them, whatever our port hears.
-fn watch(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
+/// The same for the renewals of Leases. They arrive only through the API server: while it cannot be reached, no renewal
+/// arrives, whatever the heartbeat port receives.
+fn next_watching(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
     let watching = inputs.role == Role::Leader && inputs.synced && inputs.broken_lease_watches == 0;
     Listening { since: watching.then(|| last.since.unwrap_or(now)), gap: Gap::Restarted }
 }

@@ -1,4 +1,4 @@
-//! The door by which beats enter: HTTP routes, credentials, the registry of last contacts.
+//! Receives heartbeats: the routes of the public port, credentials, and the registry of last contacts.
 
 pub mod actions;
 mod agent_report;
@@ -20,3 +20,4 @@ pub mod rate_limit;
 pub mod registry;
 mod responses;
 pub mod routes;
+pub mod sink;

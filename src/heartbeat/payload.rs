@@ -1,69 +1,71 @@
-//! What a beat says: from the bytes of a request's body to a [`Beat`].
+//! Parses the body of a request into a [`Beat`].
 //!
-//! Nothing that a sender wrote is echoed in an error, because a token may stand anywhere in a broken body.
+//! No error contains text of the sender, because a token may be anywhere in a broken body.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
 
+pub use super::json::BadBeat;
 use super::json::{self, Field, Shape, Value};
 use crate::api::CheckOutcome;
 
-/// Longest `connector_id`, in bytes (api.md).
+/// Longest `connector_id`, in bytes (`docs/design/api.md`).
 pub const MAX_ID: usize = 128;
-/// Longest token, in characters: a longer one cannot exist (api.md, `existingSecretRef`).
+/// Longest token, in characters: a longer one cannot exist (`docs/design/api.md`, `existingSecretRef`).
 pub const MAX_TOKEN: usize = 256;
-/// Most checks in one beat; eight types are known today.
+/// Most checks in one heartbeat; eight types are known today.
 pub const MAX_CHECKS: usize = 32;
 /// Longest name of a check's type, in bytes.
 const MAX_CHECK_TYPE: usize = 64;
-/// A check's message is cut to this many characters.
+/// The message of a check is cut to this many characters.
 const MAX_MESSAGE: usize = 256;
-/// Longest id of a restart, in bytes: that of an attempt, which is a label's value elsewhere.
+/// Longest id of a restart, in bytes: the longest value of a label, because an attempt's id is one elsewhere.
 const MAX_RESTART_ID: usize = 63;
-/// A restart's message is cut to this many characters: as many as a status keeps.
+/// The message of a restart is cut to this many characters, as in a status.
 const MAX_RESTART_MESSAGE: usize = 1024;
-/// A name of DNS (`hostname`, `node_name`) is cut to this many characters: RFC 1035 allows no more.
+/// A DNS name (`hostname`, `node_name`) is cut to this many characters: RFC 1035 allows no more.
 const MAX_DNS_NAME: usize = 253;
-/// The other texts are cut to this many characters.
+/// Any other text is cut to this many characters.
 const MAX_TEXT: usize = 128;
 
-/// Stands for a token too long to exist. No token holds a NUL, so this one is always wrong, and costs what any does.
+/// Replaces a token that is too long to exist. No token contains a NUL, so this one is always wrong, and its check takes as
+/// long as any other.
 const NEVER_A_TOKEN: &str = "\0 longer than any token \0 longer than any token";
 
-/// One beat, borrowing from the request wherever the text can stay as it came.
+/// One heartbeat. It borrows from the request every text that needs no change.
 ///
-/// Texts other than the id and the token are cut to their longest length, and their control characters are replaced
-/// by spaces; empty ones count as absent.
+/// Texts other than the id and the token are cut to their maximum length, and spaces replace their control characters;
+/// empty texts count as absent.
 pub struct Beat<'a> {
-    /// Who beats; checked to be 1 to 128 characters of `[A-Za-z0-9._/:-]`.
+    /// The sender's id: 1 to 128 characters of `[A-Za-z0-9._/:-]`.
     pub connector_id: Cow<'a, str>,
-    /// The token, from `Authorization: Bearer` when given there, else from the body.
+    /// The token, from `Authorization: Bearer` if present, else from the body.
     pub token: Cow<'a, str>,
-    /// Tells one run of the sender's machine from the next.
+    /// Distinguishes one run of the sender from the next.
     pub boot_id: Option<Cow<'a, str>>,
-    /// Counts the beats of one boot.
+    /// Counts the heartbeats of one boot.
     pub sequence: Option<u64>,
     /// The agent's version.
     pub version: Option<Cow<'a, str>>,
     /// The sender's host name.
     pub hostname: Option<Cow<'a, str>>,
-    /// The UID of the pod that it runs in.
+    /// The UID of the sender's pod.
     pub pod_uid: Option<Cow<'a, str>>,
-    /// The name of the node that it runs on.
+    /// The name of the sender's node.
     pub node_name: Option<Cow<'a, str>>,
-    /// The sender's clock, for `ClockSkew` and nothing else.
+    /// The sender's clock, used only for `ClockSkew`.
     pub sent_at: Option<Timestamp>,
-    /// The agent's checks, at most 32 and each type once; `None` when it does not report any.
+    /// The agent's checks, at most 32 and each type once; `None` when the agent reports none.
     pub checks: Option<Vec<ReportedCheck>>,
-    /// How a restart that we asked for went.
+    /// The result of a restart that the operator asked for.
     pub restart: Option<RestartResult>,
-    /// Authenticate and answer, but count as no contact.
+    /// Authenticate and answer, but do not count as contact.
     pub dry_run: bool,
 }
 
-/// Everything but the token: what is printed may end up in a log.
+/// Prints everything except the token, because the text may end up in a log.
 impl fmt::Debug for Beat<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connector_id, token: _, boot_id, sequence, version, hostname, pod_uid, node_name, .. } = self;
@@ -84,77 +86,45 @@ impl fmt::Debug for Beat<'_> {
     }
 }
 
-/// One self-examination of the agent.
+/// The result of one check of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedCheck {
-    /// What was examined: 1 to 64 characters of `[A-Za-z0-9_-]`, not necessarily a type that we know.
+    /// The type of the check: 1 to 64 characters of `[A-Za-z0-9_-]`, possibly unknown to this version.
     pub type_: String,
-    /// How it came out.
+    /// The outcome of the check.
     pub status: CheckOutcome,
-    /// In the agent's words, at most 256 characters, without control characters.
+    /// The agent's message, at most 256 characters, without control characters.
     pub message: Option<String>,
 }
 
-/// How a restart that we asked for went.
+/// The result of a restart that the operator asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartResult {
-    /// Which restart, as we named it.
+    /// The id of the restart, as the operator sent it.
     pub id: String,
-    /// How it went.
+    /// Whether the unit was restarted.
     pub result: RestartOutcome,
-    /// In the agent's words, at most 1024 characters, without control characters.
+    /// The agent's message, at most 1024 characters, without control characters.
     pub message: Option<String>,
 }
 
-/// How a restart went, as the agent tells it.
+/// The outcome of a restart, as the agent reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartOutcome {
     /// The unit was restarted.
     Succeeded,
-    /// It was not.
+    /// The unit was not restarted.
     Failed,
 }
 
-/// Why a body is no beat.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct BadBeat {
-    /// For programs: `not_json`, `missing_field`, `invalid_field` or `duplicate_field`.
-    pub code: &'static str,
-    /// For people: names the field, and never what stood in it.
-    pub message: String,
-}
-
-impl BadBeat {
-    pub(super) fn not_json(message: impl Into<String>) -> Self {
-        Self { code: "not_json", message: message.into() }
-    }
-
-    pub(super) fn duplicate(message: impl Into<String>) -> Self {
-        Self { code: "duplicate_field", message: message.into() }
-    }
-
-    fn missing(field: &str) -> Self {
-        Self { code: "missing_field", message: format!("field {field:?} is missing") }
-    }
-
-    fn invalid(field: &str, rule: &str) -> Self {
-        Self { code: "invalid_field", message: format!("field {field:?} must be {rule}") }
-    }
-
-    fn mistyped(field: &str, rule: &str, found: &Value<'_>) -> Self {
-        Self::invalid(field, &format!("{rule}, not {}", found.kind()))
-    }
-}
-
-/// Reads a beat from the body of a request, and its token from there or, preferred, from `bearer`: what stood behind
-/// `Authorization: Bearer`.
+/// Parses a heartbeat from the body of a request. `bearer`, the token of `Authorization: Bearer`, is preferred to the token
+/// in the body.
 ///
 /// Unknown fields are ignored, so that newer agents work; `null` is the same as absent.
 ///
 /// # Errors
 ///
-/// When the body is not one JSON object, a field is there twice, missing or not as it must be; the message names it.
+/// When the body is not one JSON object, or a field occurs twice, is missing or is invalid; the message names the field.
 pub fn parse<'a>(body: &'a [u8], bearer: Option<&'a str>) -> Result<Beat<'a>, BadBeat> {
     let [
         connector_id,
@@ -228,7 +198,7 @@ fn read_id(value: Value<'_>) -> Result<Cow<'_, str>, BadBeat> {
     }
 }
 
-/// Whether `text` is 1 to `longest` bytes of letters, digits and `others`, ASCII all.
+/// Whether `text` is 1 to `longest` bytes of ASCII letters, ASCII digits and `others`.
 fn is_made_of(text: &str, longest: usize, others: &[u8]) -> bool {
     (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))
 }
@@ -254,7 +224,7 @@ fn read_words<'a>(field: &str, value: Value<'a>, longest: usize) -> Result<Optio
     Ok(read_text(field, value)?.map(|text| tidy(text, longest)).filter(|text| !text.is_empty()))
 }
 
-/// Cuts `text` to `longest` characters and makes its control characters spaces: it is printed on terminals.
+/// Cuts `text` to `longest` characters and replaces its control characters by spaces, because it is printed on terminals.
 fn tidy(text: Cow<'_, str>, longest: usize) -> Cow<'_, str> {
     if text.len() <= longest && !text.chars().any(char::is_control) {
         return text;
@@ -300,7 +270,7 @@ fn read_checks(value: Value<'_>) -> Result<Option<Vec<ReportedCheck>>, BadBeat> 
     let mut checks: Vec<ReportedCheck> = Vec::with_capacity(items.len());
     for (i, item) in items.into_iter().enumerate() {
         let check = read_check(i, item)?;
-        // The list is a map by type, in our status as well.
+        // The list is a map by type, as in the status.
         if checks.iter().any(|other| other.type_ == check.type_) {
             return Err(BadBeat::duplicate(format!("field \"checks[{i}].type\" repeats that of an earlier check")));
         }

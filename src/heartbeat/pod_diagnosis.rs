@@ -1,21 +1,21 @@
-//! What is known of the pods behind a connector.
+//! The diagnosis of the pods of a silent connector.
 
 use std::sync::Arc;
 
 use crate::api::Diagnosis;
 
-/// The pods behind a connector that is silent.
+/// The diagnosis of the pods of a silent connector.
 #[derive(Clone, Debug, Default)]
 pub enum PodDiagnosis {
-    /// Nobody has looked at them in this silence, or they could not be seen.
+    /// The pods have not been read during this silence, or could not be read.
     #[default]
     Unseen,
-    /// They were looked at: why they do not do their work, or `None` when they explain nothing.
+    /// The pods were read: the cause of the silence, or `None` when they do not explain it.
     Seen(Option<Arc<Diagnosis>>),
 }
 
 impl PodDiagnosis {
-    /// Why they do not do their work, where that is known.
+    /// The cause of the silence, when the pods explain it.
     pub fn why(&self) -> Option<&Diagnosis> {
         match self {
             Self::Seen(why) => why.as_deref(),

@@ -1,6 +1,6 @@
-//! How often somebody was refused: the limit on failed attempts, and the limit on telling the log about them.
+//! The limit on failed attempts, and the limit on log lines about them.
 //!
-//! Both are asked for identifiers that anybody can make up, so both live in a fixed number of slots.
+//! Clients can invent the identifiers of both, so both use a fixed number of slots.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// Failed attempts that one address and id have within [`WINDOW`] before they are told to wait (api.md).
+/// Failed attempts of one address and id within [`WINDOW`] before the answer is to wait (`docs/design/api.md`).
 pub const FREE_FAILURES: usize = 20;
-/// The minute of "20 failed attempts a minute" and of "one log line a minute".
+/// The period of both limits: 20 failed attempts a minute, one log line a minute.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Pairs of address and id that are remembered: 3 MB, and more than a fleet that lost all its tokens fails with.
+/// Pairs of address and id that are remembered: 3 MB, and more than the failing pairs of a fleet that lost all its tokens.
 const CAPACITY: usize = 16_384;
-/// Slots that one key can lie in. The stalest of them makes room, so a flood costs eight looks a request, not a scan.
+/// Slots of one key. The least recently used one is replaced, so a flood costs eight comparisons a request, not a scan.
 const WAYS: usize = 8;
 
 /// Failed attempts, by address and id.
@@ -23,12 +23,12 @@ pub struct RateLimiter {
     attempts: Slots<Failures>,
 }
 
-/// What to answer to a failed attempt.
+/// The answer to a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateDecision {
-    /// That it was wrong.
+    /// The attempt was wrong.
     Plain,
-    /// To come back after so many seconds (1 to 60), whether it was wrong or not.
+    /// Try again after this many seconds (1 to 60); the answer does not reveal whether the attempt was wrong.
     Wait {
         /// Until the oldest of the last twenty failures is a minute old.
         seconds: u32,
@@ -42,20 +42,20 @@ impl Default for RateLimiter {
 }
 
 impl RateLimiter {
-    /// Remembers about `capacity` pairs of address and id.
+    /// A limiter for about `capacity` pairs of address and id.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { attempts: Slots::new(capacity) }
     }
 
-    /// Judges a failed attempt of `from` as `id` at `now`, and remembers it if it is answered plainly.
+    /// Decides the answer to a failed attempt of `from` as `id` at `now`, and records it if the answer is plain.
     ///
-    /// An IPv6 address counts as its /64, because one host owns all of that.
+    /// An IPv6 address counts as its /64, because one host owns all of it.
     pub fn refuse(&mut self, from: IpAddr, id: &str, now: Moment) -> RateDecision {
         self.attempts.get((network(from), id), now).add(now)
     }
 }
 
-/// Where `address` comes from, as far as a limit is concerned.
+/// The network that a limit applies to: the /64 of an IPv6 address, an IPv4 address itself.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
@@ -63,7 +63,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The last failures that were answered plainly, as a ring.
+/// The last failures with a plain answer, as a ring.
 #[derive(Clone, Copy, Debug, Default)]
 struct Failures {
     at: [Option<Moment>; FREE_FAILURES],
@@ -96,8 +96,8 @@ impl Default for LogLimiter {
 }
 
 impl LogLimiter {
-    /// Whether the line for `reason` and `about` is due at `now`: at most one a minute is. Those about nobody that we
-    /// know (`None`) share one.
+    /// Whether the line for `reason` and `about` is due at `now`: at most one a minute. Lines about unknown connectors
+    /// (`None`) share one.
     pub fn due(&mut self, reason: &str, about: Option<&str>, now: Moment) -> bool {
         let written = self.written.get((reason, about), now);
         let due = written.is_none_or(|at| now.since(at) >= WINDOW);
@@ -108,13 +108,14 @@ impl LogLimiter {
     }
 }
 
-/// A map that never grows: each key hashes to a set of [`WAYS`] slots, and pushes out the stalest of them.
+/// A map that never grows: each key hashes to a set of [`WAYS`] slots, and replaces the least recently used one.
 ///
-/// The hash is keyed at random, so nobody can aim at the set of another, and two keys are one only by a chance of 2⁻⁶⁴.
+/// The hash is keyed at random, so no client can aim at the set of another, and two keys collide with a probability of
+/// 2⁻⁶⁴.
 #[derive(Debug)]
 struct Slots<V> {
     hasher: RandomState,
-    /// Empty until first used: most processes never need it.
+    /// Empty until the first use: most processes never need it.
     slots: Vec<Slot<V>>,
     sets: usize,
 }
@@ -137,7 +138,7 @@ impl<V: Copy + Default> Slots<V> {
             self.slots = vec![empty; self.sets * WAYS];
         }
         let hash = self.hasher.hash_one(key);
-        // The high half chooses the set, so that the low half still tells its keys apart.
+        // The high half selects the set, so that the low half still distinguishes its keys.
         let first = (hash >> 32) as usize % self.sets * WAYS;
         let set = &mut self.slots[first..first + WAYS];
         let chosen = set.iter().position(|slot| slot.key == Some(hash)).unwrap_or_else(|| {
@@ -187,7 +188,7 @@ mod tests {
             }
         }
         assert!(plain.windows(21).all(|w| w[20].since(w[0]) >= WINDOW));
-        // And who waits is not locked out for longer by trying again.
+        // A client that tries again while it should wait is not locked out for longer.
         assert_eq!(plain.len(), 100);
     }
 

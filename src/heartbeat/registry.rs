@@ -1,4 +1,4 @@
-//! All connectors in memory: who holds which id, and when each was heard.
+//! All connectors in memory: which one holds an id, and when each had its last contact.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,36 +12,37 @@ use tokio::sync::mpsc;
 use super::actions::{Action, Restart};
 use super::compact::Seconds;
 use super::credentials::{Digest, check};
-use super::entry::{Change, Entry, Heard, Key, Taken};
+use super::entry::{Change, Entry, Identity, Key, Received, Taken};
 use super::from_status;
 use super::index::Index;
-use super::listening::{ListeningState, Role};
+use super::listening::ListeningState;
 use super::payload::Beat;
-use super::routes::{Hearing, HeartbeatSink, Reply};
+use super::sink::{Hearing, HeartbeatSink, Reply};
 use crate::api::{Connector, ConnectorState};
 use crate::health::liveness::next_heartbeat;
+use crate::leadership::Role;
 use crate::time::{Clock, Moment, Now};
 
-/// The beats per second that one process is sized for: 100,000 connectors at 30 s are 3,333/s. Above it clients are
-/// asked to beat less often.
+/// The heartbeats per second that one process is sized for: 100,000 connectors at 30 s are 3,333/s. Above it the answers
+/// ask clients to send heartbeats less often.
 const SIZED_FOR: f64 = 4_000.0;
 
-/// What changed, of whom.
+/// The change of one connector.
 #[derive(Debug)]
 pub struct Notice {
-    /// The connector.
+    /// The connector that changed.
     pub entry: Arc<Entry>,
     /// The change.
     pub change: Change,
 }
 
-/// Every connector that we know, by id, by object and by Lease.
+/// Every known connector, by id, by object and by Lease.
 pub struct Registry {
-    /// Whether we can hear.
+    /// Whether heartbeats can reach this process.
     pub listening: ListeningState,
     clock: Clock,
-    maps: RwLock<Index>,
-    told: mpsc::UnboundedSender<Notice>,
+    index: RwLock<Index>,
+    notices: mpsc::UnboundedSender<Notice>,
     canary: Canary,
     beats: AtomicU64,
     heard_at: AtomicI64,
@@ -49,39 +50,39 @@ pub struct Registry {
     entries: AtomicU64,
 }
 
-/// How we beat to ourselves through the public URL: an id and a token of this process alone.
+/// The credentials by which this process sends heartbeats to itself through the public URL.
 pub struct Canary {
-    /// Its id, outside of what a Connector may be called.
+    /// An id that no Connector can have.
     pub id: String,
-    /// Its token.
+    /// A token of this process alone.
     pub token: String,
     digest: Digest,
 }
 
-/// What enrolling a connector did.
+/// The result of an upsert.
 #[derive(Debug, Default)]
 pub struct Upserted {
-    /// Entries that are no longer what they were: the predecessor of the same object.
+    /// The former entry of the same object, when it was replaced.
     pub removed: Option<Arc<Entry>>,
     /// The entry, when it is a new one.
     pub fresh: Option<Arc<Entry>>,
-    /// Its deadlines or its settings may have moved.
+    /// Whether its deadlines or its settings may have moved.
     pub changed: bool,
-    /// Other objects whose claim to an id changed with it.
+    /// Other objects whose claim to an id changed.
     pub affected: Vec<Key>,
 }
 
 impl Registry {
-    /// An empty registry, and where it tells what changed. `secret` are random bytes for the canary.
+    /// An empty registry, and the channel on which it publishes changes. `secret` are random bytes for the canary.
     pub fn new(clock: Clock, secret: &[u8; 32]) -> (Self, mpsc::UnboundedReceiver<Notice>) {
-        let (told, changes) = mpsc::unbounded_channel();
+        let (notices, changes) = mpsc::unbounded_channel();
         let token = Digest::of(&format!("{secret:?}")).to_hex();
         let canary = Canary { id: format!("vigie:canary:{}", &token[..16]), digest: Digest::of(&token), token };
         let registry = Self {
             listening: ListeningState::default(),
             clock,
-            maps: RwLock::default(),
-            told,
+            index: RwLock::default(),
+            notices,
             canary,
             beats: AtomicU64::new(0),
             heard_at: AtomicI64::new(i64::MIN),
@@ -91,136 +92,136 @@ impl Registry {
         (registry, changes)
     }
 
-    /// The clock that beats are dated with.
+    /// The clock that dates heartbeats.
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// How to beat to ourselves.
+    /// The credentials of the canary.
     pub fn canary(&self) -> &Canary {
         &self.canary
     }
 
-    /// Takes in a connector as the API server has it. What its status says of the past is taken over when it is new
-    /// here, and as long as another leads: then it is the only witness.
+    /// Inserts or updates a connector as the API server has it. The past in its status is adopted for a new entry, and as
+    /// long as another replica leads: then the status is the only source.
     pub fn upsert(&self, connector: &Connector, now: Now) -> Upserted {
-        let mut identity = from_status::identity(connector);
-        let timing = from_status::timing(connector);
-        let known = self.get(&identity.key);
-        let follows = matches!(self.listening.inputs().role, Role::Follower);
-        match known {
-            Some(entry) if entry.identity == identity => {
-                let mut inner = entry.inner.lock();
-                let timing = Seconds::of(timing);
-                let changed = inner.timing != timing;
-                inner.timing = timing;
-                inner.severities = from_status::severities(connector);
-                from_status::credentials(&mut inner, connector, now);
-                if follows {
-                    from_status::adopt(&mut inner, connector, now);
-                }
-                Upserted { changed: changed || follows, ..Upserted::default() }
-            }
-            predecessor => {
-                let mut upserted = Upserted { changed: true, ..Upserted::default() };
-                if let Some(predecessor) = predecessor {
-                    upserted.affected = self.remove(&predecessor);
-                    upserted.removed = Some(predecessor);
-                }
-                self.maps.write().share(&mut identity);
-                let number = self.entries.fetch_add(1, Ordering::Relaxed);
-                let entry = Entry::new(number, identity, timing);
-                {
-                    let mut inner = entry.inner.lock();
-                    inner.severities = from_status::severities(connector);
-                    from_status::credentials(&mut inner, connector, now);
-                    from_status::adopt(&mut inner, connector, now);
-                    // The same object under another site: what was heard of it goes along.
-                    if let Some(before) =
-                        upserted.removed.as_ref().filter(|before| before.identity.uid == entry.identity.uid)
-                    {
-                        inner.inherit(&before.inner.lock());
-                    }
-                }
-                let entry = Arc::new(entry);
-                upserted.affected.extend(self.maps.write().insert(&entry));
-                upserted.fresh = Some(entry);
-                upserted
-            }
+        let identity = from_status::identity(connector);
+        match self.get(&identity.key) {
+            Some(entry) if entry.identity == identity => self.update(&entry, connector, now),
+            predecessor => self.insert(identity, predecessor, connector, now),
         }
     }
 
-    /// The status of `entry` was written by us with `contact` as its last contact; what it says of tokens holds from now
-    /// on, before the watch brings it back.
+    fn update(&self, entry: &Entry, connector: &Connector, now: Now) -> Upserted {
+        let follows = self.listening.inputs().role == Role::Follower;
+        let timing = Seconds::of(from_status::timing(connector));
+        let mut inner = entry.inner.lock();
+        let moved = inner.timing != timing;
+        inner.timing = timing;
+        from_status::severities(&mut inner, connector);
+        from_status::credentials(&mut inner, connector, now);
+        if follows {
+            from_status::adopt(&mut inner, connector, now);
+        }
+        Upserted { changed: moved || follows, ..Upserted::default() }
+    }
+
+    fn insert(
+        &self,
+        mut identity: Identity,
+        predecessor: Option<Arc<Entry>>,
+        connector: &Connector,
+        now: Now,
+    ) -> Upserted {
+        let mut affected = predecessor.as_ref().map(|predecessor| self.remove(predecessor)).unwrap_or_default();
+        self.index.write().share(&mut identity);
+        let number = self.entries.fetch_add(1, Ordering::Relaxed);
+        let mut entry = Entry::new(number, identity, from_status::timing(connector));
+        let uid = &entry.identity.uid;
+        let inner = entry.inner.get_mut();
+        from_status::severities(inner, connector);
+        from_status::credentials(inner, connector, now);
+        from_status::adopt(inner, connector, now);
+        // The same object with another site or id keeps its state.
+        if let Some(before) = predecessor.as_ref().filter(|before| before.identity.uid == *uid) {
+            inner.inherit(&before.inner.lock());
+        }
+        let entry = Arc::new(entry);
+        affected.extend(self.index.write().insert(&entry));
+        Upserted { removed: predecessor, fresh: Some(entry), changed: true, affected }
+    }
+
+    /// Records that this process wrote the status of `entry` with `contact` as its last contact. The tokens in it are valid
+    /// from now on, before the watch returns them.
     pub fn wrote(&self, entry: &Entry, written: &Connector, contact: Option<Moment>, now: Now) {
         from_status::credentials(&mut entry.inner.lock(), written, now);
         entry.note_written(contact, now.moment);
     }
 
-    /// Forgets a connector; gives the objects whose claim to its id changed.
+    /// Removes a connector; returns the objects whose claim to its id changed.
     pub fn remove(&self, entry: &Arc<Entry>) -> Vec<Key> {
-        self.maps.write().remove(entry)
+        self.index.write().remove(entry)
     }
 
     /// The entry of one object.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.maps.read().get(key).cloned()
+        self.index.read().get(key).cloned()
     }
 
-    /// Whether this entry is still there: not its successor of the same name.
+    /// Whether this entry, and not a successor of the same name, is in the registry.
     pub fn has(&self, entry: &Entry) -> bool {
         self.get(&entry.identity.key).is_some_and(|known| known.number == entry.number)
     }
 
     /// All entries, in no particular order.
     pub fn all(&self) -> Vec<Arc<Entry>> {
-        self.maps.read().all().cloned().collect()
+        self.index.read().all().cloned().collect()
     }
 
-    /// How many connectors are known.
+    /// The number of connectors.
     pub fn len(&self) -> usize {
-        self.maps.read().len()
+        self.index.read().len()
     }
 
-    /// Whether none is known.
+    /// Whether there is no connector.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Who holds the id that `entry` wants, when it is somebody else.
+    /// The object that holds the id of `entry`, when it is another one.
     pub fn holder_instead_of(&self, entry: &Entry) -> Option<Key> {
-        let maps = self.maps.read();
-        let holder = maps.holder(&entry.identity.id)?;
+        let index = self.index.read();
+        let holder = index.holder(&entry.identity.id)?;
         (holder.number != entry.number).then(|| holder.identity.key.clone())
     }
 
-    /// Whether any connector beats through a Lease.
+    /// Whether any connector sends its heartbeats through a Lease.
     pub fn uses_leases(&self) -> bool {
-        self.maps.read().has_leases()
+        self.index.read().has_leases()
     }
 
-    /// A renewal of a Lease was seen.
+    /// Counts a renewal of a Lease as contact of the connectors that use it.
     pub fn lease_renewed(&self, namespace: &str, name: &str) {
-        let entries = self.maps.read().users_of_lease(namespace, name);
-        // Seen by a watch: it says nothing of the path that other connectors take to us, and is no load on our port.
+        let entries = self.index.read().users_of_lease(namespace, name);
+        // A watch saw it: this proves nothing about the path to the heartbeat port, and is no load on it.
         let now = self.clock.now();
         for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
-            entry.renewed(self.listening.listening_to(entry), now, |change| self.tell(entry, change));
+            entry.renewed(self.listening.listening_to(entry), now, |change| self.notify(entry, change));
         }
     }
 
-    /// Judges one connector and makes the verdict the established one; a change is told.
+    /// Judges one connector and settles the verdict; a change is published.
     pub fn evaluate(&self, entry: &Arc<Entry>, now: Moment) -> crate::health::liveness::Verdict {
-        entry.evaluate(self.listening.listening_to(entry), now, |change| self.tell(entry, change))
+        entry.evaluate(self.listening.listening_to(entry), now, |change| self.notify(entry, change))
     }
 
-    /// Offers `action` to the agent of `entry` from its next beat on, or withdraws what was offered. The same action
-    /// again changes nothing.
+    /// Offers `action` to the agent of `entry` from its next heartbeat on, or withdraws the offer. The same action again
+    /// changes nothing.
     pub fn offer(&self, entry: &Entry, action: Option<Action>) {
-        Restart::offer(&mut entry.inner.lock().restart, action);
+        Restart::offer(&mut entry.inner.lock().agent.restart, action);
     }
 
-    /// When anybody was heard last.
+    /// When the last heartbeat of any connector was accepted.
     pub fn anyone_heard_at(&self) -> Option<Moment> {
         match self.heard_at.load(Ordering::Relaxed) {
             i64::MIN => None,
@@ -228,28 +229,28 @@ impl Registry {
         }
     }
 
-    /// Takes note of the load: to be called with the time since the last call, about once a second.
+    /// Updates the load; call it about once a second with the time since the last call.
     pub fn measure(&self, elapsed: Duration) {
         let beats = self.beats.swap(0, Ordering::Relaxed) as f64;
         let rate = beats / elapsed.as_secs_f64().max(0.001) / SIZED_FOR;
         let before = f64::from_bits(self.load.load(Ordering::Relaxed));
-        // A minute's memory: one burst of reconnecting clients is no reason to slow everybody down.
+        // An average over a minute: a burst of reconnecting clients must not slow all clients down.
         let weight = (elapsed.as_secs_f64() / 60.0).min(1.0);
         self.load.store((before + (rate - before) * weight).to_bits(), Ordering::Relaxed);
     }
 
-    fn note_heard(&self, now: Moment) {
+    fn count(&self, now: Moment) {
         self.beats.fetch_add(1, Ordering::Relaxed);
         self.heard_at.store(now.as_micros(), Ordering::Relaxed);
     }
 
-    fn tell(&self, entry: &Arc<Entry>, change: Change) {
+    fn notify(&self, entry: &Arc<Entry>, change: Change) {
         // The receiver is gone only while the process ends.
-        let _ = self.told.send(Notice { entry: entry.clone(), change });
+        let _ = self.notices.send(Notice { entry: entry.clone(), change });
     }
 
     fn unknown(&self, beat: &Beat<'_>, token: &Digest, now: Moment) -> Reply {
-        // The same comparisons as for a known connector: the time taken does not tell which ids exist.
+        // The same comparisons as for a known connector, so that the time of an answer does not reveal which ids exist.
         let dummy = check(&[], token, now);
         debug_assert_eq!(dummy, super::credentials::Checked::Wrong);
         if beat.connector_id == self.canary.id && *token == self.canary.digest {
@@ -280,29 +281,25 @@ impl HeartbeatSink for Registry {
 
     fn hear(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
         let token = Digest::of(&beat.token);
-        let entry = self.maps.read().holder(&beat.connector_id).cloned();
+        let entry = self.index.read().holder(&beat.connector_id).cloned();
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
-        let heard = Heard { beat, token: &token, from, at: now };
-        let taken = entry.take(heard, self.listening.listening(), Timestamp::now, |change| self.tell(&entry, change));
-        match taken {
+        let received = Received { beat, token: &token, from, at: now };
+        let notify = |change| self.notify(&entry, change);
+        match entry.take(received, self.listening.listening(), Timestamp::now, notify) {
             Taken::Rejected => Reply::Rejected { known: true },
             Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
-            Taken::Heard { presence, degraded, too_often, action } => {
+            Taken::Accepted { state, too_often, action } => {
                 if !beat.dry_run {
-                    self.note_heard(now);
+                    self.count(now);
                 }
                 if let Some(retry_after_seconds) = too_often {
                     return Reply::TooOften { retry_after_seconds };
                 }
                 let load = f64::from_bits(self.load.load(Ordering::Relaxed));
-                // Beats are spread only where they are stretched.
+                // Spread only under load, when intervals are stretched.
                 let spread = if load > 1.0 { entry.hash() } else { 0 };
-                Reply::Heard {
-                    state: from_status::state(presence, degraded),
-                    next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread),
-                    action,
-                }
+                Reply::Heard { state, next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread), action }
             }
         }
     }
@@ -310,5 +307,7 @@ impl HeartbeatSink for Registry {
 
 #[cfg(test)]
 mod actions_tests;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! The answers of the public port, word for word (api.md). Nothing here depends on anything but its arguments.
+//! The answers of the public port, word for word (`docs/design/api.md`). They depend on the arguments alone.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use super::actions::Action;
 use super::payload::BadBeat;
-use super::routes::Hearing;
+use super::sink::Hearing;
 use crate::api::ConnectorState;
 
 /// `{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}`, with `action` in the list.
@@ -22,7 +22,7 @@ pub(super) fn heard(state: ConnectorState, next_heartbeat_seconds: u32, action: 
         action.map_or("[]", Action::json).as_bytes(),
         b"}",
     ];
-    // One allocation of the exact length: `concat` measures first, and `Bytes` takes it over.
+    // One allocation of the exact length: `concat` measures first, and `Bytes` takes ownership.
     answer(StatusCode::OK, parts.concat().into())
 }
 
@@ -39,40 +39,40 @@ fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
     }
 }
 
-/// 401, one and the same whatever was wrong.
+/// 401, the same for every cause.
 pub(super) fn rejected() -> Response {
     const BODY: &str = r#"{"error":{"code":"unauthorized","message":"unknown connector, or its token is not valid"}}"#;
     let mut response = answer(StatusCode::UNAUTHORIZED, Bytes::from_static(BODY.as_bytes()));
-    // RFC 9110, 11.6.1: a 401 names a way to authenticate.
+    // RFC 9110, 11.6.1: a 401 names an authentication scheme.
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response
 }
 
-/// 429 to too many failed attempts.
+/// 429 after too many failed attempts.
 pub(super) fn rate_limited(retry_after_seconds: u32) -> Response {
     let message = "too many failed attempts for this connector from this address";
     later(StatusCode::TOO_MANY_REQUESTS, "too_many_failures", message, retry_after_seconds)
 }
 
-/// 429 to a valid connector.
+/// 429 to a valid connector far above its rate.
 pub(super) fn too_often(retry_after_seconds: u32) -> Response {
     let message = "this connector beats far above its rate; its beats still count";
     later(StatusCode::TOO_MANY_REQUESTS, "too_often", message, retry_after_seconds)
 }
 
-/// 503 to a known connector whose hashes are not loaded.
+/// 503 to a known connector whose token hashes are not loaded.
 pub(super) fn not_loaded(retry_after_seconds: u32) -> Response {
     let message = "this connector is not loaded yet";
     later(StatusCode::SERVICE_UNAVAILABLE, "not_loaded", message, retry_after_seconds)
 }
 
-/// 503 to any beat, because of `reason`. The connection ends with it: who keeps one to a replica that no longer leads
-/// would never be led to the one that does.
-pub(super) fn not_hearing(reason: &str, message: &str, retry_after_seconds: u32) -> Response {
+/// 503 to any heartbeat, because of `reason`. It closes the connection: a client that keeps one to a replica that no
+/// longer leads would never reach the leader.
+pub(super) fn not_accepting(reason: &str, message: &str, retry_after_seconds: u32) -> Response {
     closing(later(StatusCode::SERVICE_UNAVAILABLE, reason, message, retry_after_seconds))
 }
 
-/// 400 to what is no beat.
+/// 400 to a body that is not a heartbeat.
 pub(super) fn malformed(bad: &BadBeat) -> Response {
     error(StatusCode::BAD_REQUEST, bad.code, &bad.message)
 }
@@ -99,7 +99,7 @@ pub(super) fn not_allowed(allowed: &'static str) -> Response {
     with(response, header::ALLOW, HeaderValue::from_static(allowed))
 }
 
-/// `GET /api/health`. Whoever asks one that does not lead, or may not, comes anew next time.
+/// `GET /api/health`. A replica that does not lead, or may not lead, closes the connection.
 pub(super) fn health(hearing: &Hearing) -> Response {
     match hearing {
         Hearing::Yes => answer(StatusCode::OK, Bytes::from_static(br#"{"status":"ok","leader":"yes"}"#)),
@@ -127,10 +127,10 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response {
 
 /// `text` as a JSON string.
 fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a string is always JSON, and memory does not refuse to be written")
+    serde_json::to_string(text).expect("a string is always JSON, and a write to memory does not fail")
 }
 
-/// The same, and the connection ends with it.
+/// The same response, which closes the connection.
 pub(super) fn closing(response: Response) -> Response {
     with(response, header::CONNECTION, HeaderValue::from_static("close"))
 }

@@ -1,14 +1,14 @@
-//! The public port: what connectors may ask, and what they are answered (api.md, "HTTP, port 8080").
+//! The routes of the public port (`docs/design/api.md`, "HTTP, port 8080").
 //!
-//! One service matches path and method by hand. The way of a good beat through it costs little more than reading the
-//! request: no layers, no copies, no map of its own.
+//! One service matches path and method by hand: a valid heartbeat costs little more than reading the request, without
+//! layers, copies or a map.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -18,88 +18,27 @@ use http_body_util::BodyExt;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-use super::actions::Action;
 use super::client_address::{bearer, client};
 use super::payload::{BadBeat, Beat};
 use super::rate_limit::{LogLimiter, RateDecision, RateLimiter};
+pub use super::sink::{Hearing, HeartbeatSink, Reply};
 use super::{payload, responses};
-use crate::api::ConnectorState;
+use crate::http::server::{BODY_TIMEOUT, ConnectionInfo};
 use crate::time::Clock;
 
-/// Longest body of a request, in bytes (api.md).
+/// Longest body of a request, in bytes (`docs/design/api.md`).
 pub const MAX_BODY: usize = 16 * 1024;
-/// How long a body may take to arrive (api.md).
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the registry says to a beat.
-#[derive(Clone, Debug)]
-pub enum Reply {
-    /// Heard (or, for a dry run: would have been).
-    Heard {
-        /// The connector's state now.
-        state: ConnectorState,
-        /// When to beat next, in seconds from now.
-        next_heartbeat_seconds: u32,
-        /// What the agent is asked to do.
-        action: Option<Arc<Action>>,
-    },
-    /// Heard, from a valid connector that beats far above its rate.
-    TooOften {
-        /// How long to be quiet, in seconds.
-        retry_after_seconds: u32,
-    },
-    /// Unknown connector, or a wrong, revoked or expired token.
-    Rejected {
-        /// Whether a connector has this id. For the log only: the sender learns it neither by the answer nor by its
-        /// time.
-        known: bool,
-    },
-    /// A known connector whose token hashes are not loaded yet.
-    NotLoaded {
-        /// When they should be, in seconds from now.
-        retry_after_seconds: u32,
-    },
-}
-
-/// Whether this process hears beats at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hearing {
-    /// It leads.
-    Yes,
-    /// It led, cannot renew its lease, and nobody else was seen to lead: beats are heard.
-    Uncertain {
-        /// What the matter is, for `/api/health`.
-        message: &'static str,
-    },
-    /// Somebody else does, or it is not synced yet.
-    No {
-        /// The reason, in one word (`NotLeader`).
-        reason: &'static str,
-        /// The reason in a sentence.
-        message: String,
-        /// When to try again, in seconds.
-        retry_after_seconds: u32,
-    },
-}
-
-/// Who hears the beats: the registry.
-pub trait HeartbeatSink: Send + Sync + 'static {
-    /// Whether beats are heard now. Asked at every request.
-    fn hearing(&self) -> Hearing;
-    /// Judges a beat that came from `from`, in memory only.
-    fn hear(&self, beat: &Beat<'_>, from: IpAddr) -> Reply;
-}
-
-/// How a request to beat came out, for `vigie_heartbeats_total`.
+/// The result of a heartbeat request, for `vigie_heartbeats_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BeatResult {
     /// Answered 200.
     Heard,
-    /// Heard, and told to be quieter.
+    /// Accepted, and answered 429 because the connector is far above its rate.
     TooOften,
     /// Answered 401.
     Rejected,
-    /// Refused like a rejected one, and told to wait.
+    /// Rejected, and answered 429 after too many failed attempts.
     RateLimited,
     /// Not JSON, a field missing or mistyped.
     Malformed,
@@ -107,11 +46,11 @@ pub enum BeatResult {
     TooLarge,
     /// The body did not arrive in time.
     TooSlow,
-    /// This process does not hear.
+    /// This process does not accept heartbeats.
     NotLeader,
-    /// The connector's hashes are not loaded yet.
+    /// The connector's token hashes are not loaded yet.
     NotLoaded,
-    /// Authenticated and answered, and no contact.
+    /// Authenticated and answered, without counting as contact.
     DryRun,
 }
 
@@ -147,19 +86,19 @@ impl BeatResult {
     }
 }
 
-/// Counts the requests to beat.
+/// Counts heartbeat requests.
 pub trait BeatMetrics: Send + Sync {
-    /// One came out so.
+    /// Counts one request with this result.
     fn counted(&self, result: BeatResult);
 }
 
-/// How the port is set up.
+/// The configuration of the port.
 pub struct Options {
-    /// Whose `X-Forwarded-For` is believed (`--trusted-proxy`).
+    /// The proxies whose `X-Forwarded-For` is trusted (`--trusted-proxy`).
     pub trusted_proxies: Vec<IpNet>,
-    /// Where requests are counted.
+    /// Counts the requests.
     pub counters: Arc<dyn BeatMetrics>,
-    /// For the limit on failed attempts.
+    /// The clock of the limits on failed attempts and on log lines.
     pub clock: Clock,
 }
 
@@ -170,37 +109,27 @@ impl fmt::Debug for Options {
     }
 }
 
-/// How old a connection is that a replica which cannot renew its Lease ends with its answer. Another may lead by now
-/// and hear nothing of it: who comes anew is led there by the Service. Younger than the shortest `offlineAfterSeconds`
-/// with a term before it; old enough that an outage of the API server costs no handshake for every beat.
-const LED_ANEW_AFTER: Duration = Duration::from_secs(15);
+/// A replica that cannot renew its Lease closes connections of this age with its answer. Another replica may lead by now
+/// and not receive these heartbeats; the Service routes a new connection to it. The age plus a term is shorter than the
+/// shortest `offlineAfterSeconds`; it is long enough that an outage of the API server does not cost a handshake for every
+/// heartbeat.
+const RECONNECT_AFTER: Duration = Duration::from_secs(15);
 
-/// What a request's connection adds to it; [`crate::http::server::serve`] does.
-#[derive(Clone, Copy, Debug)]
-pub struct Connection {
-    /// The other end.
-    pub peer: SocketAddr,
-    /// When it was accepted.
-    pub opened: Instant,
-    /// How long a body may take to arrive.
-    pub body_timeout: Duration,
-}
-
-/// The routes, as a service that tests can call in-process.
+/// The routes as a service, which tests can call in-process.
 ///
-/// A request without the [`Connection`] extension counts as one from 0.0.0.0.
-pub fn router<H: HeartbeatSink>(hear: Arc<H>, options: Options) -> Router {
-    router_that_tells(hear, options, write)
+/// A request without the [`ConnectionInfo`] extension counts as one from 0.0.0.0.
+pub fn router<H: HeartbeatSink>(sink: Arc<H>, options: Options) -> Router {
+    router_with_log(sink, options, write)
 }
 
-/// The routes, and where their log lines go.
-fn router_that_tells<H: HeartbeatSink>(
-    hear: Arc<H>,
+/// The routes with a destination for their log lines.
+fn router_with_log<H: HeartbeatSink>(
+    sink: Arc<H>,
     options: Options,
-    log: impl Fn(Line<'_>) + Send + Sync + 'static,
+    log: impl Fn(LogLine<'_>) + Send + Sync + 'static,
 ) -> Router {
-    let (refusals, lines) = Default::default();
-    let port = Arc::new(Port { hear, options, refusals, lines, log: Box::new(log) });
+    let (failures, log_limiter) = Default::default();
+    let port = Arc::new(Port { sink, options, failures, log_limiter, log: Box::new(log) });
     Router::new().fallback_service(tower::service_fn(move |request| {
         let port = Arc::clone(&port);
         async move { Ok::<_, Infallible>(port.answer(request).await) }
@@ -208,24 +137,24 @@ fn router_that_tells<H: HeartbeatSink>(
 }
 
 struct Port<H> {
-    hear: Arc<H>,
+    sink: Arc<H>,
     options: Options,
-    refusals: Mutex<RateLimiter>,
-    lines: Mutex<LogLimiter>,
-    log: Box<dyn Fn(Line<'_>) + Send + Sync>,
+    failures: Mutex<RateLimiter>,
+    log_limiter: Mutex<LogLimiter>,
+    log: Box<dyn Fn(LogLine<'_>) + Send + Sync>,
 }
 
-/// What the log is told about a beat that was not heard as it should be. There is no token in it.
+/// A log line about a heartbeat that was not accepted normally. It contains no token.
 #[derive(Debug)]
-struct Line<'a> {
+struct LogLine<'a> {
     result: BeatResult,
     id: Option<&'a str>,
     from: IpAddr,
     message: &'a str,
 }
 
-fn write(Line { result, id, from, message }: Line<'_>) {
-    // Quoted: whoever sent the id chose it.
+fn write(LogLine { result, id, from, message }: LogLine<'_>) {
+    // Quoted, because the sender chose the id.
     tracing::warn!(result = result.as_str(), connector_id = id.map(tracing::field::debug), %from, "{message}");
 }
 
@@ -235,7 +164,7 @@ impl<H: HeartbeatSink> Port<H> {
             "/api/connector/heartbeat" if request.method() == Method::POST => self.beat(request).await,
             "/api/connector/heartbeat" => responses::not_allowed("POST"),
             "/api/health" if matches!(*request.method(), Method::GET | Method::HEAD) => {
-                responses::health(&self.hear.hearing())
+                responses::health(&self.sink.hearing())
             }
             "/api/health" => responses::not_allowed("GET, HEAD"),
             _ => responses::not_found(),
@@ -244,30 +173,30 @@ impl<H: HeartbeatSink> Port<H> {
 
     async fn beat(self: Arc<Self>, request: Request<Body>) -> Response {
         let (head, body) = request.into_parts();
-        let connection = head.extensions.get::<Connection>();
+        let connection = head.extensions.get::<ConnectionInfo>();
         let from = client(connection.map(|c| c.peer), &head.headers, &self.options.trusted_proxies);
-        let patience = connection.map_or(BODY_TIMEOUT, |c| c.body_timeout);
-        let body = match read(body, patience).await {
+        let time_limit = connection.map_or(BODY_TIMEOUT, |c| c.body_timeout);
+        let body = match read(body, time_limit).await {
             Ok(body) => body,
-            Err(Unread::TooLarge) => {
+            Err(BodyError::TooLarge) => {
                 self.note(BeatResult::TooLarge, None, from, "refused a beat whose body is over 16 KiB");
                 return responses::too_large();
             }
-            Err(Unread::TooSlow) => {
+            Err(BodyError::TooSlow) => {
                 self.note(BeatResult::TooSlow, None, from, "refused a beat whose body did not arrive in time");
                 return responses::too_slow();
             }
-            Err(Unread::Broken) => {
+            Err(BodyError::Broken) => {
                 let bad = BadBeat::not_json("the body broke off or is not encoded as HTTP says");
                 self.note(BeatResult::Malformed, None, from, format!("refused a malformed beat: {}", bad.message));
                 return responses::malformed(&bad);
             }
         };
-        // Asked after the body was read: a connection that ends amid a body may take the answer with it.
-        let hearing = self.hear.hearing();
+        // Checked after the body was read: a connection that is closed while a body arrives may lose the answer.
+        let hearing = self.sink.hearing();
         if let Hearing::No { reason, message, retry_after_seconds } = hearing {
             self.options.counters.counted(BeatResult::NotLeader);
-            return responses::not_hearing(reason, &message, retry_after_seconds);
+            return responses::not_accepting(reason, &message, retry_after_seconds);
         }
         let answer = match payload::parse(&body, bearer(head.headers.get(header::AUTHORIZATION))) {
             Ok(beat) => self.judge(&beat, from),
@@ -276,13 +205,13 @@ impl<H: HeartbeatSink> Port<H> {
                 responses::malformed(&bad)
             }
         };
-        let is_old = || connection.is_some_and(|connection| connection.opened.elapsed() >= LED_ANEW_AFTER);
-        let is_led_anew = matches!(hearing, Hearing::Uncertain { .. }) && is_old();
-        if is_led_anew { responses::closing(answer) } else { answer }
+        let is_old = || connection.is_some_and(|connection| connection.opened.elapsed() >= RECONNECT_AFTER);
+        let must_reconnect = matches!(hearing, Hearing::Uncertain { .. }) && is_old();
+        if must_reconnect { responses::closing(answer) } else { answer }
     }
 
     fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {
-        match self.hear.hear(beat, from) {
+        match self.sink.hear(beat, from) {
             Reply::Heard { state, next_heartbeat_seconds, action } => {
                 let result = if beat.dry_run { BeatResult::DryRun } else { BeatResult::Heard };
                 self.options.counters.counted(result);
@@ -307,7 +236,7 @@ impl<H: HeartbeatSink> Port<H> {
     }
 
     fn refuse(self: &Arc<Self>, id: &str, known: bool, from: IpAddr) -> Response {
-        let refusal = self.refusals.lock().refuse(from, id, self.options.clock.now());
+        let refusal = self.failures.lock().refuse(from, id, self.options.clock.now());
         match refusal {
             RateDecision::Plain => {
                 self.note(
@@ -330,10 +259,10 @@ impl<H: HeartbeatSink> Port<H> {
         }
     }
 
-    /// Counts a beat that was not heard as it should be, and tells the log once a minute.
+    /// Counts a heartbeat that was not accepted normally, and logs it at most once a minute.
     ///
-    /// The log is told by a task of its own, for known and unknown ids alike: a written line takes long enough for a
-    /// sender to measure, and would tell that the id exists.
+    /// A separate task writes the line, for known and unknown ids alike: writing takes long enough for a sender to
+    /// measure, and would reveal that the id exists.
     fn note(
         self: &Arc<Self>,
         result: BeatResult,
@@ -345,41 +274,41 @@ impl<H: HeartbeatSink> Port<H> {
         let port = Arc::clone(self);
         let about = about.map(|(id, known)| (id.to_owned(), known));
         let message = message.into();
-        tokio::spawn(async move { port.tell(result, about, from, &message) });
+        tokio::spawn(async move { port.write_line(result, about, from, &message) });
     }
 
-    fn tell(&self, result: BeatResult, about: Option<(String, bool)>, from: IpAddr, message: &str) {
+    fn write_line(&self, result: BeatResult, about: Option<(String, bool)>, from: IpAddr, message: &str) {
         let known = about.as_ref().filter(|(_, known)| *known).map(|(id, _)| id.as_str());
-        if self.lines.lock().due(result.as_str(), known, self.options.clock.now()) {
-            (self.log)(Line { result, id: about.as_ref().map(|(id, _)| id.as_str()), from, message });
+        if self.log_limiter.lock().due(result.as_str(), known, self.options.clock.now()) {
+            (self.log)(LogLine { result, id: about.as_ref().map(|(id, _)| id.as_str()), from, message });
         }
     }
 }
 
-/// Why there is no body.
-enum Unread {
+/// The error of a body that could not be read.
+enum BodyError {
     TooLarge,
     TooSlow,
     Broken,
 }
 
-/// Reads a body of at most [`MAX_BODY`] bytes within `patience`. One that came in one piece is not copied.
-async fn read(body: Body, patience: Duration) -> Result<Bytes, Unread> {
-    // Before the first look at the body: a sender who asks "Expect: 100-continue" is then spared from sending it.
+/// Reads a body of at most [`MAX_BODY`] bytes within `time_limit`. A body that arrives in one piece is not copied.
+async fn read(body: Body, time_limit: Duration) -> Result<Bytes, BodyError> {
+    // Before the body is polled: a client that sends "Expect: 100-continue" then need not send it.
     if axum::body::HttpBody::size_hint(&body).lower() > MAX_BODY as u64 {
-        return Err(Unread::TooLarge);
+        return Err(BodyError::TooLarge);
     }
-    tokio::time::timeout(patience, collect(body)).await.unwrap_or(Err(Unread::TooSlow))
+    tokio::time::timeout(time_limit, collect(body)).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn collect(mut body: Body) -> Result<Bytes, Unread> {
+async fn collect(mut body: Body) -> Result<Bytes, BodyError> {
     let mut whole = Bytes::new();
     let mut pieces: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
-        // Trailers are none of our business.
-        let Ok(piece) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        // Trailers are ignored.
+        let Ok(piece) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         if whole.len() + pieces.len() + piece.len() > MAX_BODY {
-            return Err(Unread::TooLarge);
+            return Err(BodyError::TooLarge);
         }
         if whole.is_empty() && pieces.is_empty() {
             whole = piece;

@@ -1,4 +1,4 @@
-//! One request to somebody else's HTTP port, by hyper, over TCP or TLS: the person's `vigie get`, and our own canary.
+//! A client that sends one HTTP request, by hyper, over TCP or TLS: for `vigie get` and the canary.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,40 +13,40 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long resolving, connecting and the first byte of the answer may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the whole answer may take: a fleet of 100,000 is some 60 MB.
-const WHOLE_ANSWER: Duration = Duration::from_secs(60);
-/// The longest answer that is read.
-const LONGEST: usize = 256 << 20;
+/// How long resolving, connecting and the first byte of the response may take.
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the whole response may take: a fleet of 100,000 is some 60 MB.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest body that is read, in bytes.
+const MAX_BODY: usize = 256 << 20;
 
-/// The body of the answer to `GET uri`.
+/// The body of the response to `GET uri`.
 ///
 /// # Errors
-/// When there is no answer in time, or one that is no success.
+/// When there is no response in time, or its status is not a success.
 pub(crate) async fn get(uri: &Uri, header: Option<(HeaderName, HeaderValue)>) -> anyhow::Result<Bytes> {
-    ask(uri, Method::GET, Bytes::new(), header).await
+    request(uri, Method::GET, Bytes::new(), header).await
 }
 
-/// The body of the answer to `POST uri` with `json`.
+/// The body of the response to `POST uri` with `json`.
 ///
 /// # Errors
 /// As [`get`].
 pub(crate) async fn post(uri: &Uri, json: Bytes) -> anyhow::Result<Bytes> {
     let header = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    ask(uri, Method::POST, json, Some(header)).await
+    request(uri, Method::POST, json, Some(header)).await
 }
 
-async fn ask(
+async fn request(
     uri: &Uri,
     method: Method,
     body: Bytes,
     header: Option<(HeaderName, HeaderValue)>,
 ) -> anyhow::Result<Bytes> {
-    let no_answer = || anyhow!("no answer within {} s", PATIENCE.as_secs());
-    let response = timeout(PATIENCE, send(uri, method, body, header)).await.map_err(|_| no_answer())??;
+    let no_answer = || anyhow!("no answer within {} s", RESPONSE_TIMEOUT.as_secs());
+    let response = timeout(RESPONSE_TIMEOUT, send(uri, method, body, header)).await.map_err(|_| no_answer())??;
     let (head, body) = response.into_parts();
-    answer(head.status, body).await
+    read_body(head.status, body).await
 }
 
 async fn send(
@@ -57,13 +57,13 @@ async fn send(
 ) -> anyhow::Result<axum::http::Response<hyper::body::Incoming>> {
     let tls = uri.scheme_str() == Some("https");
     let host = uri.host().context("the URL has no host")?;
-    // An IPv6 address stands in brackets in a URL, and without them everywhere else.
+    // An IPv6 address has brackets in a URL, and none elsewhere.
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let stream = TcpStream::connect((bare, port)).await?;
     let stream: Box<dyn Stream> = if tls { Box::new(encrypt(stream, bare).await?) } else { Box::new(stream) };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // It ends by itself when the answer has been read; its error is the request's.
+    // The task ends when the response has been read; the request returns its error.
     tokio::spawn(connection);
     let authority = uri.authority().map_or(host, |authority| authority.as_str());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -91,26 +91,26 @@ async fn encrypt(stream: TcpStream, host: &str) -> anyhow::Result<impl Stream + 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// The body of a successful answer.
+/// The body of a successful response.
 ///
 /// # Errors
-/// The words of any other answer; also when it is too long or too slow.
-pub(crate) async fn answer<B>(status: StatusCode, body: B) -> anyhow::Result<Bytes>
+/// The message of any other response; also when the body is too long or too slow.
+pub(crate) async fn read_body<B>(status: StatusCode, body: B) -> anyhow::Result<Bytes>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let whole = timeout(WHOLE_ANSWER, Limited::new(body, LONGEST).collect()).await;
+    let whole = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
     let whole = whole.context("the answer broke off")?.map_err(|error| anyhow!("reading the answer: {error}"))?;
     let bytes = whole.to_bytes();
     if !status.is_success() {
-        bail!("{}", refusal(status, &bytes));
+        bail!("{}", error_message(status, &bytes));
     }
     Ok(bytes)
 }
 
-/// What an answer that is no success says: our own shape, or that of the API server.
-fn refusal(status: StatusCode, body: &[u8]) -> String {
+/// The message of a response that is not a success, in the format of vigie or of the API server.
+fn error_message(status: StatusCode, body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json.pointer("/error/message").or_else(|| json.get("message")).and_then(|message| message.as_str());
     let hint = if status == StatusCode::UNAUTHORIZED { "; see --operator-token-file" } else { "" };
@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_words_of_whoever_refused() {
         let ours = br#"{"error":{"code":"Forbidden","message":"this token may not get this path"}}"#;
-        assert_eq!(refusal(StatusCode::FORBIDDEN, ours), "403: this token may not get this path");
+        assert_eq!(error_message(StatusCode::FORBIDDEN, ours), "403: this token may not get this path");
         let theirs = br#"{"kind":"Status","message":"no endpoints available for service \"http:vigie:admin\""}"#;
         let expected = "503: no endpoints available for service \"http:vigie:admin\"";
-        assert_eq!(refusal(StatusCode::SERVICE_UNAVAILABLE, theirs), expected);
-        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>"), "502 Bad Gateway");
-        assert!(refusal(StatusCode::UNAUTHORIZED, b"").ends_with("see --operator-token-file"));
+        assert_eq!(error_message(StatusCode::SERVICE_UNAVAILABLE, theirs), expected);
+        assert_eq!(error_message(StatusCode::BAD_GATEWAY, b"<html>"), "502 Bad Gateway");
+        assert!(error_message(StatusCode::UNAUTHORIZED, b"").ends_with("see --operator-token-file"));
     }
 }

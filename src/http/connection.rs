@@ -1,7 +1,8 @@
-//! How long a connection is waited for.
+//! The time limits of the phases of a connection.
 //!
-//! hyper has one timer for both the wait for the next request and the wait for the rest of its head. They differ here by
-//! two orders of magnitude: an agent beats every 30 s on a connection that it keeps, and a head that drips is an attack.
+//! hyper has one timer for both the wait for the next request and the wait for the rest of its head. Here they differ by
+//! two orders of magnitude: an agent sends a heartbeat every 30 s on a connection that it keeps, and a head that arrives
+//! byte by byte is an attack.
 
 use std::io;
 use std::pin::Pin;
@@ -14,9 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// What a connection is doing, and since when.
+/// The phase of a connection, and when it began.
 ///
-/// Shared by its stream, its service and its watch, all polled by one task: the atomic only makes that task movable.
+/// Shared by the stream, the service and the timer of the connection, which one task polls: the atomic only makes that
+/// task `Send`.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionPhase {
     opened: Instant,
@@ -26,9 +28,9 @@ pub(super) struct ConnectionPhase {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// A request's head has begun, or the first one is awaited.
+    /// The head of a request has begun, or that of the first one is awaited.
     Head,
-    /// A request is being answered; its body has a limit of its own.
+    /// A request is being answered; its body has its own limit.
     Busy,
     /// Between requests.
     Idle,
@@ -39,7 +41,7 @@ impl ConnectionPhase {
         Self { opened: Instant::now(), packed: Arc::new(AtomicU64::new(Phase::Head as u64)) }
     }
 
-    pub(super) fn is_now(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
         self.packed.store(since << 2 | phase as u64, Ordering::Relaxed);
     }
@@ -52,8 +54,8 @@ impl ConnectionPhase {
         }
     }
 
-    /// How much longer to wait for the other end: nothing when its time is up.
-    pub(super) fn patience(&self, head: Duration, idle: Duration) -> Duration {
+    /// The time left for the client in this phase; zero when it is over.
+    pub(super) fn time_left(&self, head: Duration, idle: Duration) -> Duration {
         let limit = match self.phase() {
             Phase::Head => head,
             Phase::Idle => idle,
@@ -61,21 +63,21 @@ impl ConnectionPhase {
         };
         let since = Duration::from_millis(self.packed.load(Ordering::Relaxed) >> 2);
         let left = limit.saturating_sub(self.opened.elapsed().saturating_sub(since));
-        // An idle connection may begin a head right after this look, so the next one is never further away than that.
+        // An idle connection may begin a head right after this check, so the next check is due after `head` at the latest.
         left.min(head)
     }
 }
 
-/// A stream that notices when a request begins.
+/// A stream that detects the begin of a request.
 #[derive(Debug)]
 pub(super) struct PhaseStream<S> {
     stream: S,
-    pulse: ConnectionPhase,
+    phase: ConnectionPhase,
 }
 
 impl<S> PhaseStream<S> {
-    pub(super) fn new(stream: S, pulse: ConnectionPhase) -> Self {
-        Self { stream, pulse }
+    pub(super) fn new(stream: S, phase: ConnectionPhase) -> Self {
+        Self { stream, phase }
     }
 }
 
@@ -83,8 +85,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for PhaseStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before && self.pulse.phase() == Phase::Idle {
-            self.pulse.is_now(Phase::Head);
+        if buf.filled().len() > before && self.phase.phase() == Phase::Idle {
+            self.phase.enter(Phase::Head);
         }
         Poll::Ready(Ok(()))
     }
@@ -116,10 +118,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PhaseStream<S> {
     }
 }
 
-/// A socket that, when closed, first listens to the other end's last words.
+/// A socket that, when it is closed, first reads and discards the bytes that the client still sends.
 ///
-/// Closing a socket with unread bytes sends a reset, and a reset can overtake the answer: the sender of a body too large
-/// would see "connection reset" and never the 413 (RFC 9112, 9.6).
+/// Closing a socket with unread bytes sends a reset, and a reset can overtake the response: the client of a body that is
+/// too large would see "connection reset" instead of the 413 (RFC 9112, 9.6).
 #[derive(Debug)]
 pub(super) struct LingeringStream {
     socket: TcpStream,
@@ -163,7 +165,7 @@ impl AsyncWrite for LingeringStream {
             }
         };
         let mut discarded = [0; 4096];
-        // The time is looked at before the socket: a flood would never let it come to that.
+        // The timer is polled before the socket: a flood would keep the loop from the timer.
         while !this.at_end && until.as_mut().poll(cx).is_pending() {
             let mut buf = ReadBuf::new(&mut discarded);
             match ready!(Pin::new(&mut this.socket).poll_read(cx, &mut buf)) {
@@ -196,18 +198,18 @@ mod tests {
 
     #[test]
     fn a_head_has_its_own_time_and_an_idle_connection_is_looked_at_as_often() {
-        let pulse = ConnectionPhase::new();
-        assert!(pulse.patience(HEAD, IDLE) <= HEAD);
-        assert_eq!(pulse.patience(Duration::ZERO, IDLE), Duration::ZERO);
-        pulse.is_now(Phase::Idle);
-        assert_eq!(pulse.patience(HEAD, IDLE), HEAD);
-        assert_eq!(pulse.patience(HEAD, Duration::ZERO), Duration::ZERO);
+        let phase = ConnectionPhase::new();
+        assert!(phase.time_left(HEAD, IDLE) <= HEAD);
+        assert_eq!(phase.time_left(Duration::ZERO, IDLE), Duration::ZERO);
+        phase.enter(Phase::Idle);
+        assert_eq!(phase.time_left(HEAD, IDLE), HEAD);
+        assert_eq!(phase.time_left(HEAD, Duration::ZERO), Duration::ZERO);
     }
 
     #[test]
     fn a_connection_that_is_being_answered_is_never_out_of_time() {
-        let pulse = ConnectionPhase::new();
-        pulse.is_now(Phase::Busy);
-        assert_eq!(pulse.patience(HEAD, Duration::ZERO), HEAD);
+        let phase = ConnectionPhase::new();
+        phase.enter(Phase::Busy);
+        assert_eq!(phase.time_left(HEAD, Duration::ZERO), HEAD);
     }
 }

@@ -1,4 +1,4 @@
-//! The places for open connections: how many there are, who has them, and who gives one up when all are taken.
+//! Limits the number of open connections, and selects the connection that ends when all slots are taken.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -9,23 +9,24 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// What becomes of a connection when as many are open as may be.
+/// The treatment of a new connection when all slots are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It waits in the kernel's backlog until another ends. For a port that is reached through few addresses, those of
-    /// an Ingress or a load balancer: who has the most there is who carries the most.
+    /// It waits in the kernel's backlog until another connection ends. For a port whose clients have few addresses, those
+    /// of an Ingress or a load balancer: there the address with the most connections carries the most clients.
     Wait,
-    /// It gets a place at once: the address that has the most gives up its oldest. Whoever holds few connections is
-    /// served however many one other holds; to shut it out takes as many addresses as there are places.
+    /// It gets a slot at once: the oldest connection of the address that has the most ends. A client with few connections
+    /// is served however many another client holds; an attacker needs as many addresses as there are slots to shut it
+    /// out.
     EndTheOldestOfTheMost,
 }
 
-/// The places of one port.
+/// The connection slots of one port.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
     max: usize,
     free: Arc<Semaphore>,
-    /// Who has them, where that matters.
+    /// The connections of each address, for [`WhenFull::EndTheOldestOfTheMost`].
     holders: Option<Arc<Mutex<Holders>>>,
 }
 
@@ -35,34 +36,34 @@ impl ConnectionLimiter {
         Self { max, free: Arc::new(Semaphore::new(max)), holders }
     }
 
-    /// Whether somebody has to give up a place, or a newcomer to wait.
-    pub(super) fn are_taken(&self) -> bool {
+    /// Whether all slots are taken.
+    pub(super) fn is_full(&self) -> bool {
         self.free.available_permits() == 0
     }
 
-    /// Whether more than three quarters are taken.
-    pub(super) fn are_scarce(&self) -> bool {
+    /// Whether more than three quarters of the slots are taken.
+    pub(super) fn is_scarce(&self) -> bool {
         self.free.available_permits() < self.max.div_ceil(4)
     }
 
-    /// Whether a newcomer waits for a place before it is accepted.
-    pub(super) fn come_first(&self) -> bool {
+    /// Whether a slot is taken before a connection is accepted.
+    pub(super) fn waits_before_accept(&self) -> bool {
         self.holders.is_none()
     }
 
-    /// A place for somebody who is not known yet; waits for it.
+    /// Waits for a slot for a connection whose address is not known yet.
     pub(super) async fn any(&self) -> Slot {
         Slot { permit: self.permit().await, held: None }
     }
 
-    /// A place for a connection from this address. Where all are taken, one is given up for it; it waits for no longer
-    /// than that takes to end.
+    /// A slot for a connection from this address. When all are taken, another connection is ended; this one waits until that
+    /// has ended.
     pub(super) async fn of(&self, address: IpAddr) -> Slot {
         let Some(holders) = &self.holders else { return self.any().await };
-        // An IPv4 address is the same one on a socket that takes both.
+        // On a socket for both families an IPv4 address appears as a mapped IPv6 address.
         let held = Held::new(holders, address.to_canonical());
-        if self.are_taken() {
-            holders.lock().end_one();
+        if self.is_full() {
+            holders.lock().evict_one();
         }
         Slot { permit: self.permit().await, held: Some(held) }
     }
@@ -72,7 +73,7 @@ impl ConnectionLimiter {
     }
 }
 
-/// A connection's place, until it is dropped.
+/// The slot of a connection; free when dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     #[expect(dead_code, reason = "it is held")]
@@ -81,28 +82,28 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Completes when it has to be given up.
-    pub(super) async fn lost(&self) {
+    /// Completes when the connection has to end for another one.
+    pub(super) async fn evicted(&self) {
         match &self.held {
-            Some(held) => held.lost.cancelled().await,
+            Some(held) => held.evicted.cancelled().await,
             None => std::future::pending().await,
         }
     }
 }
 
-/// A line in the book of who has which place.
+/// The record of one connection among the holders.
 #[derive(Debug)]
 struct Held {
     holders: Arc<Mutex<Holders>>,
     address: IpAddr,
     number: u64,
-    lost: CancellationToken,
+    evicted: CancellationToken,
 }
 
 impl Held {
     fn new(holders: &Arc<Mutex<Holders>>, address: IpAddr) -> Self {
-        let (number, lost) = holders.lock().enter(address);
-        Self { holders: Arc::clone(holders), address, number, lost }
+        let (number, evicted) = holders.lock().enter(address);
+        Self { holders: Arc::clone(holders), address, number, evicted }
     }
 }
 
@@ -112,7 +113,7 @@ impl Drop for Held {
     }
 }
 
-/// Who has which places: by address, in the order in which they were taken.
+/// The connections of each address, in the order in which they were opened.
 #[derive(Debug, Default)]
 struct Holders {
     taken: u64,
@@ -121,29 +122,29 @@ struct Holders {
 
 impl Holders {
     fn enter(&mut self, address: IpAddr) -> (u64, CancellationToken) {
-        let (number, lost) = (self.taken, CancellationToken::new());
+        let (number, evicted) = (self.taken, CancellationToken::new());
         self.taken += 1;
-        self.by_address.entry(address).or_default().insert(number, lost.clone());
-        (number, lost)
+        self.by_address.entry(address).or_default().insert(number, evicted.clone());
+        (number, evicted)
     }
 
     fn leave(&mut self, address: IpAddr, number: u64) {
-        if let Some(places) = self.by_address.get_mut(&address) {
-            places.remove(&number);
-            if places.is_empty() {
+        if let Some(slots) = self.by_address.get_mut(&address) {
+            slots.remove(&number);
+            if slots.is_empty() {
                 self.by_address.remove(&address);
             }
         }
     }
 
-    /// Ends the oldest connection of the address that has the most, the newcomer's among them; of several such, of the
-    /// one that has held its oldest for longest.
-    fn end_one(&mut self) {
-        let oldest = |places: &BTreeMap<u64, _>| places.first_key_value().map(|(number, _)| Reverse(*number));
-        let most = self.by_address.iter().max_by_key(|(_, places)| (places.len(), oldest(places)));
-        let Some((&address, places)) = most else { return };
-        let Some((&number, lost)) = places.first_key_value() else { return };
-        lost.cancel();
+    /// Ends the oldest connection of the address that has the most, the new connection included; among several such
+    /// addresses, the one with the oldest connection.
+    fn evict_one(&mut self) {
+        let oldest = |slots: &BTreeMap<u64, _>| slots.first_key_value().map(|(number, _)| Reverse(*number));
+        let most = self.by_address.iter().max_by_key(|(_, slots)| (slots.len(), oldest(slots)));
+        let Some((&address, slots)) = most else { return };
+        let Some((&number, evicted)) = slots.first_key_value() else { return };
+        evicted.cancel();
         self.leave(address, number);
     }
 }
@@ -158,18 +159,18 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn is_lost(place: &Slot) -> bool {
-        place.held.as_ref().is_some_and(|held| held.lost.is_cancelled())
+    fn is_evicted(place: &Slot) -> bool {
+        place.held.as_ref().is_some_and(|held| held.evicted.is_cancelled())
     }
 
-    /// Who takes places one after another, and how many each has then. Who loses one gives it up.
+    /// Opens a connection for each of `takers` in turn; returns the takers whose connections are still open.
     async fn left(max: usize, takers: &[u8]) -> Vec<u8> {
         let places = ConnectionLimiter::new(max, WhenFull::EndTheOldestOfTheMost);
         let mut open: Vec<(u8, Slot)> = Vec::new();
         for &taker in takers {
             let mut asked = std::pin::pin!(places.of(address(taker)));
             let at_once = asked.as_mut().now_or_never();
-            open.retain(|(_, place)| !is_lost(place));
+            open.retain(|(_, place)| !is_evicted(place));
             let place = match at_once {
                 Some(place) => place,
                 None => asked.await,
@@ -185,7 +186,7 @@ mod tests {
         for (takers, expected) in [
             (&[1, 1, 1, 1][..], &[1, 1, 1, 1][..]),
             (&[1, 1, 1, 1, 2], &[1, 1, 1, 2]),
-            // Whoever fills it by itself ends its own.
+            // An address that fills all slots by itself ends its own connections.
             (&[2, 1, 1, 1, 1, 1, 1], &[2, 1, 1, 1]),
             (&[1, 1, 2, 2, 3], &[1, 2, 2, 3]),
             (&[1, 2, 3, 4, 5], &[2, 3, 4, 5]),
@@ -210,19 +211,19 @@ mod tests {
         for last in 1..=4 {
             open.push(places.of(address(last)).await);
         }
-        assert!(places.are_taken() && !open.iter().any(is_lost));
+        assert!(places.is_full() && !open.iter().any(is_evicted));
         drop(open);
-        assert!(!places.are_scarce());
+        assert!(!places.is_scarce());
         assert!(places.holders.as_ref().unwrap().lock().by_address.is_empty());
     }
 
     #[tokio::test]
     async fn where_a_newcomer_waits_nobody_loses_a_place() {
         let places = ConnectionLimiter::new(1, WhenFull::Wait);
-        assert!(places.come_first());
+        assert!(places.waits_before_accept());
         let first = places.of(address(1)).await;
         let mut second = std::pin::pin!(places.of(address(2)));
-        assert!(second.as_mut().now_or_never().is_none() && !is_lost(&first));
+        assert!(second.as_mut().now_or_never().is_none() && !is_evicted(&first));
         drop(first);
         second.await;
     }

@@ -1,4 +1,4 @@
-//! HTTP for every port and client of ours: accepting and limiting connections, TLS, and one small client.
+//! HTTP for both ports and for the clients: accepting and limiting connections, TLS, and one small client.
 
 pub(crate) mod client;
 pub mod connection;

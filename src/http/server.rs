@@ -1,4 +1,4 @@
-//! The accept loop of the public port: connections, their limits, TLS, and the end of it all.
+//! The HTTP server of both ports: the accept loop, the limits of connections, TLS, and the shutdown.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,38 +23,39 @@ use tower::Service;
 
 use super::connection::{ConnectionPhase, LingeringStream, Phase, PhaseStream};
 use super::connection_limit::{ConnectionLimiter, Slot, WhenFull};
-use super::tls::{LOOK_EVERY, TlsFiles};
-use crate::heartbeat::routes::{BODY_TIMEOUT, Connection};
+use super::tls::{RELOAD_INTERVAL, TlsFiles};
 
-/// Longest head of a request, in bytes (api.md). hyper answers 431 to a longer one, and to more than 100 headers.
+/// Longest head of a request, in bytes (`docs/design/api.md`). hyper answers 431 to a longer one, and to more than 100 headers.
 const MAX_HEAD: usize = 64 * 1024;
-/// What is read ahead of a connection: a whole head, and room to find its end.
+/// Size of the read buffer of a connection, in bytes: a whole head, and room to find its end.
 const MAX_READ_AHEAD: usize = MAX_HEAD + 8 * 1024;
+/// How long the body of a request may take to arrive (`docs/design/api.md`).
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept when connections run out.
 const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(5);
-/// After a failed accept. The usual reason, no file descriptors left, passes only when a connection ends.
+/// The pause after a failed accept. The usual reason, no file descriptors left, lasts until a connection ends.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// Between two log lines about the same trouble.
-const MINUTE: Duration = Duration::from_secs(60);
+/// The time between two log lines about the same failure.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a connection may take.
+/// The limits of one port.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections open at once.
+    /// The number of connections that are open at once.
     pub max_connections: usize,
-    /// What becomes of more.
+    /// The treatment of more connections.
     pub when_full: WhenFull,
-    /// For the TLS handshake.
+    /// The limit of the TLS handshake.
     pub handshake_timeout: Duration,
-    /// For a request's head, from its first byte; for the first request from the connection's start.
+    /// The limit of the head of a request, from its first byte; of the first request, from the start of the connection.
     pub header_timeout: Duration,
-    /// For a request's body.
+    /// The limit of the body of a request.
     pub body_timeout: Duration,
-    /// Between two requests, while connections abound.
+    /// The limit between two requests, unless connections are scarce.
     pub idle_timeout: Duration,
-    /// For the other end to take note that we close.
+    /// How long a closed connection still reads.
     pub linger: Duration,
-    /// For the requests under way when we stop.
+    /// The limit of the requests in progress at shutdown.
     pub drain: Duration,
 }
 
@@ -66,8 +67,8 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: BODY_TIMEOUT,
-            // Longer than the longest interval (300 s) and than load balancers keep theirs (up to 600 s): who closes
-            // first risks a request that is just on its way.
+            // Longer than the longest interval (300 s) and than the idle timeout of load balancers (up to 600 s): the end
+            // that closes first may lose a request that is on its way.
             idle_timeout: Duration::from_secs(620),
             linger: Duration::from_secs(1),
             drain: Duration::from_secs(2),
@@ -75,10 +76,21 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` on `listener` until `stop`: over TLS with `tls`, whose files are read again when they change.
+/// The connection of a request, which [`serve`] adds to the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionInfo {
+    /// The address of the client, or of the last proxy.
+    pub peer: SocketAddr,
+    /// When the connection was accepted.
+    pub opened: Instant,
+    /// How long the body of a request may take to arrive.
+    pub body_timeout: Duration,
+}
+
+/// Serves `router` on `listener` until `stop`; with `tls` over TLS, whose files are read again when they change.
 ///
-/// Returns when every request under way is answered, at the latest `limits.drain` after `stop`. The port is closed at
-/// once. Nothing that a client does ends it.
+/// Closes the port at `stop`, and returns when every request in progress is answered, at the latest `limits.drain` later.
+/// No client can end it.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -90,7 +102,7 @@ pub async fn serve(
     let server = Arc::new(Server::new(router, tls.clone(), limits));
     let mut open = tokio::select! {
         open = server.accept(listener, &stop) => open,
-        never = keep_fresh(tls) => match never {},
+        never = watch_certificate(tls) => match never {},
     };
     let finished = tokio::time::timeout(drain, async { while open.join_next().await.is_some_and(reaped) {} }).await;
     if finished.is_err() {
@@ -98,14 +110,14 @@ pub async fn serve(
     }
 }
 
-async fn keep_fresh(tls: Option<Arc<TlsFiles>>) -> Infallible {
+async fn watch_certificate(tls: Option<Arc<TlsFiles>>) -> Infallible {
     match tls {
-        Some(files) => files.watch(LOOK_EVERY).await,
+        Some(files) => files.watch(RELOAD_INTERVAL).await,
         None => std::future::pending().await,
     }
 }
 
-/// Always true. A panic is a bug of ours that took one connection with it.
+/// Logs a panic, which is a bug that ended one connection. Always true.
 fn reaped(ended: Result<(), JoinError>) -> bool {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection's task failed");
@@ -113,14 +125,14 @@ fn reaped(ended: Result<(), JoinError>) -> bool {
     true
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 struct Server {
     router: Router,
     tls: Option<Arc<TlsFiles>>,
     limits: Limits,
     http: http1::Builder,
-    places: ConnectionLimiter,
+    slots: ConnectionLimiter,
     /// Whether the last accept failed.
     failing: AtomicBool,
     full: OnceAMinute,
@@ -130,14 +142,14 @@ struct Server {
 impl Server {
     fn new(router: Router, tls: Option<Arc<TlsFiles>>, limits: Limits) -> Self {
         let mut http = http1::Builder::new();
-        // The head's time is ours to measure: see `patience`.
+        // `ConnectionPhase` measures the time of the head.
         http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
-        let places = ConnectionLimiter::new(limits.max_connections, limits.when_full);
+        let slots = ConnectionLimiter::new(limits.max_connections, limits.when_full);
         let (full, failed) = Default::default();
-        Self { router, tls, limits, http, places, failing: AtomicBool::new(false), full, failed }
+        Self { router, tls, limits, http, slots, failing: AtomicBool::new(false), full, failed }
     }
 
-    /// Accepts until `stop`, then closes the port and hands over what is still open.
+    /// Accepts until `stop`, then closes the port and returns the open connections.
     async fn accept(self: &Arc<Self>, listener: TcpListener, stop: &CancellationToken) -> JoinSet<()> {
         let mut open = JoinSet::new();
         loop {
@@ -147,14 +159,14 @@ impl Server {
                 accepted = self.next(&listener) => accepted,
             };
             while open.try_join_next().is_some_and(reaped) {}
-            self.failing.store(accepted.as_ref().is_err_and(is_ours), Ordering::Relaxed);
+            self.failing.store(accepted.as_ref().is_err_and(is_own_failure), Ordering::Relaxed);
             match accepted {
-                Ok((socket, peer, place)) => {
-                    // A token of its own: all polling one would meet at its lock.
+                Ok((socket, peer, slot)) => {
+                    // A child token, because all connections would contend for the lock of one token.
                     let stop = stop.child_token();
-                    open.spawn(Arc::clone(self).connection(socket, peer, stop, place));
+                    open.spawn(Arc::clone(self).connection(socket, peer, stop, slot));
                 }
-                Err(error) if is_ours(&error) => {
+                Err(error) if is_own_failure(&error) => {
                     if self.failed.due() {
                         tracing::error!(%error, "cannot accept connections; trying again");
                     }
@@ -165,31 +177,31 @@ impl Server {
         }
     }
 
-    /// The next connection, with its place.
+    /// The next connection and its slot.
     async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, Slot)> {
-        if self.places.come_first() {
-            self.say_when_full("more wait until one ends");
-            let place = self.places.any().await;
+        if self.slots.waits_before_accept() {
+            self.warn_when_full("more wait until one ends");
+            let slot = self.slots.any().await;
             let (socket, peer) = listener.accept().await?;
-            return Ok((socket, peer, place));
+            return Ok((socket, peer, slot));
         }
         let (socket, peer) = listener.accept().await?;
-        self.say_when_full("who has the most loses its oldest to each that comes");
-        let place = self.places.of(peer.ip()).await;
-        Ok((socket, peer, place))
+        self.warn_when_full("each new one ends the oldest of the address that has the most");
+        let slot = self.slots.of(peer.ip()).await;
+        Ok((socket, peer, slot))
     }
 
-    fn say_when_full(&self, consequence: &str) {
-        if self.places.are_taken() && self.full.due() {
+    fn warn_when_full(&self, consequence: &str) {
+        if self.slots.is_full() && self.full.due() {
             let max = self.limits.max_connections;
-            tracing::warn!(max, "as many connections as may be are open; {consequence}");
+            tracing::warn!(max, "the maximum number of connections is open; {consequence}");
         }
     }
 
-    /// How long an idle connection is kept: less when others may be waiting for its place.
+    /// The limit between two requests: shorter when other connections may wait for a slot.
     fn idle_timeout(&self) -> Duration {
-        // Where newcomers get a place anyhow nobody has to hurry for them.
-        let scarce = self.places.come_first() && self.places.are_scarce();
+        // A new connection that gets a slot at once needs no shorter limit.
+        let scarce = self.slots.waits_before_accept() && self.slots.is_scarce();
         if scarce || self.failing.load(Ordering::Relaxed) {
             self.limits.idle_timeout.min(IDLE_WHEN_SCARCE)
         } else {
@@ -197,51 +209,51 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, place: Slot) {
+    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, slot: Slot) {
         tokio::select! {
-            () = place.lost() => tracing::debug!(%peer, "a connection gave up its place to another"),
+            () = slot.evicted() => tracing::debug!(%peer, "ended a connection for a new one"),
             () = self.serve(socket, peer, stop) => {}
         }
     }
 
     async fn serve(&self, socket: TcpStream, peer: SocketAddr, stop: CancellationToken) {
-        // An answer is one small write; waiting to fill a packet would only delay it.
+        // A response is one small write; waiting to fill a packet would only delay it.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
         let socket = LingeringStream::new(socket, self.limits.linger);
-        let Some(files) = &self.tls else { return self.talk(socket, peer, stop).await };
+        let Some(files) = &self.tls else { return self.serve_http(socket, peer, stop).await };
         let handshake = TlsAcceptor::from(files.config()).accept(socket);
         match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
-            Ok(Ok(stream)) => self.talk(stream, peer, stop).await,
+            Ok(Ok(stream)) => self.serve_http(stream, peer, stop).await,
             Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
         }
     }
 
-    /// Answers the requests of one connection until either end has had enough.
-    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, stop: CancellationToken) {
-        let pulse = ConnectionPhase::new();
-        let context = Connection { peer, opened: Instant::now(), body_timeout: self.limits.body_timeout };
+    /// Answers the requests of one connection until either end closes it.
+    async fn serve_http(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, stop: CancellationToken) {
+        let phase = ConnectionPhase::new();
+        let context = ConnectionInfo { peer, opened: Instant::now(), body_timeout: self.limits.body_timeout };
         let service = service_fn(|mut request: hyper::Request<Incoming>| {
-            pulse.is_now(Phase::Busy);
+            phase.enter(Phase::Busy);
             request.extensions_mut().insert(context);
             let answer = self.router.clone().call(request);
             async {
                 let answer = answer.await;
-                pulse.is_now(Phase::Idle);
+                phase.enter(Phase::Idle);
                 answer
             }
         });
-        let stream = TokioIo::new(PhaseStream::new(stream, pulse.clone()));
-        let mut talk = pin!(self.http.serve_connection(stream, service));
+        let stream = TokioIo::new(PhaseStream::new(stream, phase.clone()));
+        let mut http = pin!(self.http.serve_connection(stream, service));
         let mut stopped = pin!(stop.cancelled());
         let mut stopping = false;
-        let mut look = pin!(tokio::time::sleep(self.limits.header_timeout));
+        let mut check = pin!(tokio::time::sleep(self.limits.header_timeout));
         loop {
             tokio::select! {
                 biased;
-                ended = &mut talk => {
+                ended = &mut http => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, %peer, "a connection ended badly");
                     }
@@ -249,34 +261,34 @@ impl Server {
                 }
                 () = &mut stopped, if !stopping => {
                     stopping = true;
-                    talk.as_mut().graceful_shutdown();
+                    http.as_mut().graceful_shutdown();
                 }
-                () = &mut look => {
-                    let patience = pulse.patience(self.limits.header_timeout, self.idle_timeout());
-                    if patience.is_zero() {
+                () = &mut check => {
+                    let time_left = phase.time_left(self.limits.header_timeout, self.idle_timeout());
+                    if time_left.is_zero() {
                         return;
                     }
-                    look.as_mut().reset(tokio::time::Instant::now() + patience);
+                    check.as_mut().reset(tokio::time::Instant::now() + time_left);
                 }
             }
         }
     }
 }
 
-/// Whether a failed accept is about us, not about the connection that was to be accepted.
-fn is_ours(error: &io::Error) -> bool {
+/// Whether an accept failed because of this process, not because of the connection.
+fn is_own_failure(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Lets one log line a minute through.
+/// Allows one log line a minute.
 #[derive(Debug, Default)]
 struct OnceAMinute(Mutex<Option<Instant>>);
 
 impl OnceAMinute {
     fn due(&self) -> bool {
         let mut last = self.0.lock();
-        let due = last.is_none_or(|at| at.elapsed() >= MINUTE);
+        let due = last.is_none_or(|at| at.elapsed() >= LOG_INTERVAL);
         if due {
             *last = Some(Instant::now());
         }

@@ -1,4 +1,4 @@
-//! The certificate of the public port, read again whenever its files change.
+//! The certificate of the public port, read again when its files change.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use sha2::{Digest, Sha256};
 
-/// How often the files are looked at. A Secret volume is itself up to a minute behind its Secret.
-pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The interval between two reads of the files. A Secret volume is itself up to a minute behind its Secret.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A certificate chain and its key in PEM files, and the TLS configuration made of them.
 ///
-/// The files are compared by what is in them, not by their dates: a Secret volume changes by swapping a symlink two
-/// directories up.
+/// The files are compared by content, not by date: a Secret volume changes by swapping a symlink two directories up.
 #[derive(Debug)]
 pub struct TlsFiles {
     cert: PathBuf,
@@ -29,57 +28,57 @@ pub struct TlsFiles {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// What was read last, whether it could be used or not; `None` when it could not even be read.
-    seen: Option<[u8; 32]>,
+    /// The digest of the files as they were last read, usable or not; `None` when they could not be read.
+    digest: Option<[u8; 32]>,
 }
 
-/// Why a certificate and its key cannot be used.
+/// The error of a certificate and key that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The certificate file holds no certificate in PEM.
     #[error("no usable certificate in {path}: {reason}")]
     Certificate {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect of the file.
         reason: String,
     },
     /// The key file holds no private key in PEM.
     #[error("no usable private key in {path}: {reason}")]
     Key {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect of the file.
         reason: String,
     },
-    /// The two do not belong together, or are of a kind that cannot be used.
+    /// The two do not match, or are of an unsupported kind.
     #[error("cannot use the certificate in {cert} with the key in {key}: {source}")]
     Pair {
-        /// The certificate's file.
+        /// The path of the certificate file.
         cert: PathBuf,
-        /// The key's file.
+        /// The path of the key file.
         key: PathBuf,
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
 }
 
-/// What a look at the files came to.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// They are as they were.
+pub enum Reload {
+    /// The files did not change.
     Unchanged,
-    /// They changed, and new connections use them.
-    Reloaded,
-    /// They changed, cannot be used, and the old pair stays.
+    /// The files changed, and new connections use them.
+    Done,
+    /// The files changed and cannot be used; the old pair stays.
     Refused,
 }
 
@@ -88,12 +87,12 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// When either cannot be read or they do not belong together: a start with a broken pair is refused.
+    /// When either cannot be read or they do not match: a start with a broken pair is refused.
     pub fn load(cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Result<Self, TlsError> {
         let (cert, key) = (cert.into(), key.into());
         let pair = Pair::read(&cert, &key)?;
         let config = pair.configure(&cert, &key)?;
-        Ok(Self { cert, key, loaded: Mutex::new(Loaded { config, seen: Some(pair.digest()) }) })
+        Ok(Self { cert, key, loaded: Mutex::new(Loaded { config, digest: Some(pair.digest()) }) })
     }
 
     /// The configuration for the next connection.
@@ -101,44 +100,43 @@ impl TlsFiles {
         Arc::clone(&self.loaded.lock().config)
     }
 
-    /// Reads the files again and takes them over if they changed and can be used. Says so in the log, once for each
-    /// change.
-    pub fn look(&self) -> Look {
+    /// Reads the files again and uses them if they changed and are valid. Logs each change once.
+    pub fn reload(&self) -> Reload {
         let pair = Pair::read(&self.cert, &self.key);
-        let seen = pair.as_ref().ok().map(Pair::digest);
-        if self.loaded.lock().seen == seen {
-            return Look::Unchanged;
+        let digest = pair.as_ref().ok().map(Pair::digest);
+        if self.loaded.lock().digest == digest {
+            return Reload::Unchanged;
         }
         let config = pair.and_then(|pair| pair.configure(&self.cert, &self.key));
         let mut loaded = self.loaded.lock();
-        loaded.seen = seen;
+        loaded.digest = digest;
         match config {
             Ok(config) => {
                 loaded.config = config;
                 tracing::info!(cert = %self.cert.display(), "the certificate changed and is used from now on");
-                Look::Reloaded
+                Reload::Done
             }
             Err(error) => {
                 tracing::error!(%error, "the certificate changed and cannot be used; the old one stays");
-                Look::Refused
+                Reload::Refused
             }
         }
     }
 
-    /// Looks at the files for ever, `every` so often.
-    pub(super) async fn watch(self: Arc<Self>, every: Duration) -> Infallible {
+    /// Reloads the files at this interval, without end.
+    pub(super) async fn watch(self: Arc<Self>, interval: Duration) -> Infallible {
         loop {
-            tokio::time::sleep(every).await;
+            tokio::time::sleep(interval).await;
             let files = Arc::clone(&self);
-            // The disk may hang; beats must not.
-            if let Err(error) = tokio::task::spawn_blocking(move || files.look()).await {
-                tracing::error!(%error, "looking at the certificate failed");
+            // A read may block on the disk, which must not delay heartbeats.
+            if let Err(error) = tokio::task::spawn_blocking(move || files.reload()).await {
+                tracing::error!(%error, "the task that reads the certificate failed");
             }
         }
     }
 }
 
-/// The two files as they are on disk.
+/// The content of the two files.
 struct Pair {
     cert: Vec<u8>,
     key: Vec<u8>,
@@ -152,7 +150,7 @@ impl Pair {
 
     fn digest(&self) -> [u8; 32] {
         let Self { cert, key } = self;
-        // The first length keeps the two apart.
+        // The length separates the two.
         Sha256::new().chain_update(cert.len().to_be_bytes()).chain_update(cert).chain_update(key).finalize().into()
     }
 

@@ -1,4 +1,4 @@
-//! What the Lease as we saw it asks us to do. Pure.
+//! Decides the next step from the observed Lease. Pure.
 
 use std::time::Duration;
 
@@ -6,48 +6,48 @@ use jiff::Timestamp;
 
 use crate::time::Moment;
 
-/// The longest term that we grant a holder whose record asks for more than ours, such as another version of vigie: a
-/// mistyped number must not keep everyone from leading for ever.
+/// The longest term that is granted to a holder whose record asks for more than this process would, such as another
+/// version of vigie: a mistyped number must not keep every replica from leading for ever.
 const LONGEST_TERM: Duration = Duration::from_secs(60);
 
-/// What the Lease says, as far as leadership goes. The times are the holder's clock: we write and compare them, and
-/// never reckon with them.
+/// The record of leadership in the Lease. Its times are by the holder's clock: the code writes and compares them, and
+/// never computes with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Who holds it; `None` when it was given back.
+    /// The identity of the holder; `None` when the Lease was given back.
     pub holder: Option<String>,
-    /// When the holder took it.
+    /// When the holder acquired it.
     pub acquired_at: Option<Timestamp>,
     /// When the holder last renewed it.
     pub renewed_at: Option<Timestamp>,
-    /// How many times it changed hands.
+    /// The number of changes of the holder.
     pub transitions: i32,
     /// The term that the holder asks for.
     pub lasts_for: Duration,
 }
 
-/// The Lease as we last saw it.
+/// The Lease as this process last read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// What it said; `None` when there was no Lease.
+    /// The record; `None` when there was no Lease.
     pub record: Option<Record>,
-    /// When we last saw it, changed or not.
+    /// When it was last read, changed or not.
     pub seen_at: Moment,
-    /// From when on it may be taken from its holder, by our own clock: a term after we saw it change.
+    /// When another replica may take it, by this process' clock: a term after the last change that this process saw.
     pub free_at: Moment,
-    /// Whether the holder of this record was given time already because we could not look.
+    /// Whether the holder of this record already got extra time because this process could not read the Lease.
     pub spared: bool,
 }
 
 impl Observed {
-    /// What we know after the Lease was read; `now` is taken after the answer came.
+    /// The observation after the Lease was read; `now` is taken after the response arrived.
     ///
-    /// An unchanged record keeps its time. But when we could not look for half a term, most likely the holder could not
-    /// renew either: it gets another half to do so, once, or every outage of the API server would change the leader,
-    /// and move `listeningSince` with it.
+    /// An unchanged record keeps its time. But when this process could not read the Lease for half a term, the holder
+    /// probably could not renew it either: the holder gets another half to do so, once. Otherwise every outage of the API
+    /// server would change the leader, and move `listeningSince` with it.
     ///
-    /// A record that vanishes while another holds it stays taken for the rest of its term, so that deleting the Lease
-    /// does not make two leaders of the replicas that run.
+    /// A record that vanishes while another replica holds it stays taken for the rest of its term, so that deleting the
+    /// Lease does not make two replicas leaders.
     pub fn after(previous: Option<&Self>, record: Option<Record>, me: &str, term: Duration, now: Moment) -> Self {
         let free_at = match (&record, previous) {
             (_, Some(previous)) if previous.record == record => return previous.clone().unchanged(term, now),
@@ -68,32 +68,32 @@ impl Observed {
         self.holder().is_some_and(|holder| holder != me)
     }
 
-    /// Who holds it.
+    /// The identity of the holder.
     pub fn holder(&self) -> Option<&str> {
         self.record.as_ref()?.holder.as_deref()
     }
 }
 
-/// What to do about the Lease.
+/// The next step about the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// There is none: make one, ours.
+    /// There is no Lease: create one held by this process.
     Create,
-    /// Nobody holds it, or its holder fell silent: take it.
+    /// No replica holds it, or its holder has not renewed it for a term: take it.
     Acquire,
-    /// It is ours, expired or not: renew it.
+    /// This process holds it, expired or not: renew it.
     Renew,
-    /// Another holds it, at least until then.
+    /// Another replica holds it, at least until then.
     Wait(Moment),
 }
 
-/// What to do about the Lease as it was seen just now.
+/// The next step about the Lease as it was just read.
 pub fn decide(observed: &Observed, me: &str, now: Moment) -> Step {
     let Observed { record, free_at, seen_at: _, spared: _ } = observed;
     match (record, observed.holder()) {
-        // Also when it would have expired for others: that nobody took it is what the resourceVersion will prove.
+        // Also when it has expired for others: the resourceVersion proves whether another replica took it.
         (_, Some(holder)) if holder == me => Step::Renew,
-        // Given back: nothing to wait for.
+        // The holder gave it back, so there is no term to wait for.
         (Some(_), None) => Step::Acquire,
         _ if now < *free_at => Step::Wait(*free_at),
         (Some(_), Some(_)) => Step::Acquire,

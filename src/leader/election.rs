@@ -1,36 +1,36 @@
-//! One contender's side of the election: what to do next, and what an answer means. Pure; [`super::Elector`] does the
-//! talking, and the simulation runs many of these against each other.
+//! The state machine of one contender in the election. Pure; [`super::Elector`] calls the API server, and the simulation
+//! runs many contenders against each other.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Observed, Record, Step, decide};
-use crate::leadership::{Leadership, Standing};
+use crate::leadership::{Leadership, Role};
 use crate::time::{Moment, Now};
 
-/// Refusals in a row after which we wait like everybody else: somebody keeps changing the Lease.
+/// After this many refusals in a row a contender waits for its next turn: another writer keeps changing the Lease.
 const REFUSALS_AT_ONCE: u32 = 2;
 
-/// The three times of an election.
+/// The three durations of an election.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
-    /// How long a record stands unchanged before another may take it.
+    /// How long a record stays unchanged before another replica may take the Lease.
     pub(super) term: Duration,
-    /// How long after a renewal was sent its holder writes; shorter than the term.
+    /// How long its holder writes after a renewal was sent; shorter than the term.
     pub(super) renew_deadline: Duration,
-    /// How often a leader renews and a follower looks.
+    /// The interval at which a leader renews and a follower reads.
     pub(super) retry: Duration,
 }
 
-/// What to do next.
+/// The next action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// Nothing until then.
+    /// Wait until then.
     Sleep(Moment),
     /// Read the Lease.
     Read,
-    /// Write this into the Lease as it was read last.
+    /// Write this record into the Lease as it was last read.
     Claim(Step, Record),
 }
 
@@ -40,12 +40,16 @@ pub(super) struct Election {
     me: String,
     terms: Terms,
     observed: Option<Observed>,
-    /// Whether `observed` is what the last answer said, so that it may be written upon.
+    /// Whether `observed` is from the last response, so that a write may be based on it.
     fresh: bool,
     attempt_at: Moment,
     refusals: u32,
-    /// Whether a claim of ours may stand in the Lease, or may yet arrive there.
+    /// Whether a claim of this process may be in the Lease, or may yet arrive there.
     may_hold: bool,
+    /// The role by the Lease alone, whether or not the process was frozen since: never `Unconfirmed`.
+    lease_role: Role,
+    /// False from a detected freeze until the Lease has been read.
+    confirmed: bool,
     leadership: Leadership,
 }
 
@@ -59,6 +63,8 @@ impl Election {
             attempt_at: now,
             refusals: 0,
             may_hold: false,
+            lease_role: Role::Follower,
+            confirmed: true,
             leadership: Leadership::follower(),
         }
     }
@@ -75,19 +81,28 @@ impl Election {
         self.may_hold
     }
 
-    /// When a leader turns uncertain unless it renews before.
+    /// When a leader becomes uncertain unless it renews before.
     pub(super) fn overdue_at(&self) -> Option<Moment> {
-        (self.leadership.standing == Standing::Leader).then_some(self.leadership.write_until)
+        (self.lease_role == Role::Leader).then_some(self.leadership.write_until)
     }
 
-    /// Turns a leader uncertain whose renewal is overdue.
+    /// Makes a leader uncertain whose renewal is overdue.
     pub(super) fn tick(&mut self, now: Moment) {
         if self.overdue_at().is_some_and(|overdue_at| now >= overdue_at) {
-            self.leadership.standing = Standing::Uncertain;
+            self.lease_role = Role::Uncertain;
         }
+        self.set_role();
     }
 
-    /// What to do now.
+    /// Derives the role that is published.
+    fn set_role(&mut self) {
+        self.leadership.role = match self.lease_role {
+            Role::Leader | Role::Uncertain if !self.confirmed => Role::Unconfirmed,
+            role => role,
+        };
+    }
+
+    /// The action to do now.
     pub(super) fn next(&mut self, now: Now) -> Ask {
         self.tick(now.moment);
         if now.moment < self.attempt_at {
@@ -97,7 +112,7 @@ impl Election {
         match decide(observed, &self.me, now.moment) {
             Step::Wait(until) => {
                 self.fresh = false;
-                // Awake at the very end of the term, so that a failover takes no read interval longer.
+                // Wakes at the very end of the term, so that a failover does not take a read interval longer.
                 self.attempt_at = until.min(now.moment + self.terms.retry);
                 self.sleep()
             }
@@ -115,8 +130,8 @@ impl Election {
     fn claim(&self, step: Step, wall: Timestamp) -> Record {
         let last = self.observed.as_ref().and_then(|observed| observed.record.as_ref());
         let kept = last.filter(|_| step == Step::Renew);
-        // Others see that we live by a record that they have not seen before. A wall clock that stands still or steps
-        // back could repeat one.
+        // Other replicas detect a renewal by a record that they have not seen before. A wall clock that stands still or
+        // steps back could repeat one.
         let not_before = kept.and_then(|record| record.renewed_at).map(|last| last + SignedDuration::from_micros(1));
         let renewed_at = not_before.map_or(wall, |not_before| not_before.max(wall));
         Record {
@@ -128,22 +143,23 @@ impl Election {
         }
     }
 
-    /// The Lease was read: `None` means that there is none.
+    /// Handles a read of the Lease: `None` means that there is none.
     pub(super) fn saw(&mut self, record: Option<Record>, now: Moment) {
         let observed = Observed::after(self.observed.as_ref(), record, &self.me, self.terms.term, now);
-        self.leadership.confirmed = true;
+        self.confirmed = true;
         match (&observed.record, observed.holder()) {
             (_, Some(holder)) if holder == self.me => {}
-            // Deleted under us: nobody else was seen.
-            (None, _) if self.leadership.standing != Standing::Follower => {}
+            // The Lease of this process was deleted, and no other holder was seen.
+            (None, _) if self.lease_role != Role::Follower => {}
             (None, _) => self.leadership.holder = None,
             (Some(_), holder) => {
-                self.leadership.standing = Standing::Follower;
+                self.lease_role = Role::Follower;
                 self.leadership.acquired_at = None;
                 self.leadership.holder = holder.map(str::to_owned);
                 self.may_hold = false;
             }
         }
+        self.set_role();
         self.observed = Some(observed);
         self.fresh = true;
         if self.refusals < REFUSALS_AT_ONCE {
@@ -154,23 +170,23 @@ impl Election {
         }
     }
 
-    /// Our claim stands in the Lease; `sent_at` was taken before it was sent.
+    /// Handles a successful claim; `sent_at` was taken before it was sent.
     pub(super) fn claimed(&mut self, step: Step, record: Record, sent_at: Moment, now: Moment) {
         self.tick(now);
-        let kept = match (step, &self.leadership.standing) {
-            (Step::Renew, Standing::Leader | Standing::Uncertain) => true,
-            // Deleted under us and made anew within our own term: those who knew of us have waited.
-            (Step::Create, Standing::Leader) => true,
+        let kept = match (step, self.lease_role) {
+            (Step::Renew, Role::Leader | Role::Uncertain) => true,
+            // The Lease was deleted and created again within the term of this process: replicas that had seen it waited.
+            (Step::Create, Role::Leader) => true,
             _ => false,
         };
         if !kept {
             self.leadership.epoch += 1;
             self.leadership.acquired_at = Some(now);
         }
-        self.leadership.standing = Standing::Leader;
+        self.lease_role = Role::Leader;
         self.leadership.holder = Some(self.me.clone());
         self.leadership.write_until = sent_at + self.terms.renew_deadline;
-        self.leadership.confirmed = true;
+        self.confirmed = true;
         self.observed = Some(Observed::after(self.observed.as_ref(), Some(record), &self.me, self.terms.term, now));
         self.fresh = true;
         self.refusals = 0;
@@ -178,30 +194,32 @@ impl Election {
         self.tick(now);
     }
 
-    /// The Lease is not as we read it any more: it must be read before anything else.
+    /// Handles a conflict: the Lease changed since it was read, so it must be read again first.
     pub(super) fn refused(&mut self, now: Moment) {
         self.refusals += 1;
         self.fresh = false;
         self.attempt_at = now;
     }
 
-    /// A call failed, or its answer was lost: what we know may be out of date.
+    /// Handles a failed call or a lost response: the observation may be out of date.
     pub(super) fn failed(&mut self, sent_at: Moment, now: Moment) {
         self.fresh = false;
         self.attempt_at = now.max(sent_at + self.terms.retry);
     }
 
-    /// We did not run for a while: another may hold the Lease, so it must be read.
+    /// Handles a freeze of the process: another replica may hold the Lease, so it must be read.
     pub(super) fn froze(&mut self, now: Moment) {
         self.tick(now);
-        self.leadership.confirmed = false;
+        self.confirmed = false;
+        self.set_role();
         self.fresh = false;
         self.attempt_at = now;
     }
 
-    /// We are leaving: nothing more is written.
+    /// Gives the leadership up for good: nothing more is written.
     pub(super) fn resign(&mut self) {
-        self.leadership.standing = Standing::Follower;
+        self.lease_role = Role::Follower;
+        self.set_role();
         self.leadership.acquired_at = None;
         self.leadership.holder = None;
         self.leadership.resigned = true;

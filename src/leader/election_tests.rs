@@ -47,12 +47,12 @@ fn uncertain() -> Election {
     assert_eq!(election.next(now(105)), Ask::Read);
     election.failed(at(105), at(108));
     election.tick(at(108));
-    assert_eq!(stands(&election), (Standing::Uncertain, 1));
+    assert_eq!(role(&election), (Role::Uncertain, 1));
     election
 }
 
-fn stands(election: &Election) -> (Standing, u64) {
-    (election.leadership().standing.clone(), election.leadership().epoch)
+fn role(election: &Election) -> (Role, u64) {
+    (election.leadership().role, election.leadership().epoch)
 }
 
 fn ours(election: &Election) -> Record {
@@ -71,7 +71,7 @@ fn the_first_lease_is_ours_and_renewed_every_retry() {
     assert_eq!((renewed.acquired_at, renewed.transitions), (first.acquired_at, 0));
     assert_eq!(renewed.renewed_at, Some(now(102).wall));
     election.claimed(Step::Renew, renewed, at(102), at(102));
-    assert_eq!((stands(&election), election.leadership().write_until), ((Standing::Leader, 1), at(110)));
+    assert_eq!((role(&election), election.leadership().write_until), ((Role::Leader, 1), at(110)));
 }
 
 #[test]
@@ -109,13 +109,13 @@ fn a_leader_that_cannot_renew_is_uncertain_for_as_long_as_it_lasts() {
     let mut election = leader();
     claims(&mut election, 102, Step::Renew);
     election.failed(at(102), at(105));
-    assert_eq!(stands(&election), (Standing::Leader, 1));
+    assert_eq!(role(&election), (Role::Leader, 1));
     assert_eq!(election.overdue_at(), Some(at(108)));
     for hour in 1..5 {
         assert_eq!(election.next(now(3600 * hour)), Ask::Read);
         election.failed(at(3600 * hour), at(3600 * hour + 3));
-        assert_eq!(stands(&election), (Standing::Uncertain, 1));
-        assert!(election.leadership().hears());
+        assert_eq!(role(&election), (Role::Uncertain, 1));
+        assert!(election.leadership().accepts_heartbeats());
         assert!(election.leadership().permit(at(3600 * hour)).is_none());
     }
 }
@@ -126,10 +126,10 @@ fn a_record_that_is_still_ours_makes_us_lead_on_in_the_same_epoch() {
     let record = ours(&election);
     assert_eq!(election.next(now(5000)), Ask::Read);
     election.saw(Some(record), at(5000));
-    assert_eq!(stands(&election), (Standing::Uncertain, 1), "until it is renewed");
+    assert_eq!(role(&election), (Role::Uncertain, 1), "until it is renewed");
     let record = claims(&mut election, 5000, Step::Renew);
     election.claimed(Step::Renew, record, at(5000), at(5001));
-    assert_eq!(stands(&election), (Standing::Leader, 1));
+    assert_eq!(role(&election), (Role::Leader, 1));
     assert_eq!(election.leadership().acquired_at, Some(at(101)));
 }
 
@@ -139,7 +139,7 @@ fn a_record_that_another_holds_or_gave_back_ends_our_leadership() {
         [(leader(), Some("other")), (leader(), None), (uncertain(), Some("other")), (uncertain(), None)]
     {
         election.saw(Some(held_by(holder)), at(109));
-        assert_eq!(stands(&election), (Standing::Follower, 1));
+        assert_eq!(role(&election), (Role::Follower, 1));
         assert_eq!(election.leadership().acquired_at, None);
         assert_eq!(election.leadership().holder.as_deref(), holder);
         assert!(!election.may_hold());
@@ -152,7 +152,7 @@ fn leading_again_after_another_did_is_a_new_epoch() {
     election.saw(Some(held_by(None)), at(102));
     let record = claims(&mut election, 102, Step::Acquire);
     election.claimed(Step::Acquire, record, at(102), at(103));
-    assert_eq!((stands(&election), election.leadership().acquired_at), ((Standing::Leader, 2), Some(at(103))));
+    assert_eq!((role(&election), election.leadership().acquired_at), ((Role::Leader, 2), Some(at(103))));
 }
 
 #[test]
@@ -165,10 +165,10 @@ fn a_lease_deleted_under_us_is_made_anew_and_only_within_our_term_in_the_same_ep
             assert_eq!(election.next(now(seconds)), Ask::Read);
         }
         election.saw(None, at(seconds));
-        assert_ne!(stands(&election).0, Standing::Follower);
+        assert_ne!(role(&election).0, Role::Follower);
         let record = claims(&mut election, seconds, Step::Create);
         election.claimed(Step::Create, record, at(seconds), at(seconds));
-        assert_eq!(stands(&election), (Standing::Leader, epoch));
+        assert_eq!(role(&election), (Role::Leader, epoch));
     }
 }
 
@@ -180,7 +180,7 @@ fn who_loses_the_race_for_the_first_lease_follows() {
     election.refused(at(100));
     assert_eq!(election.next(now(100)), Ask::Read);
     election.saw(Some(held_by(Some("other"))), at(100));
-    assert_eq!(stands(&election), (Standing::Follower, 0));
+    assert_eq!(role(&election), (Role::Follower, 0));
     assert_eq!(election.next(now(100)), Ask::Sleep(at(102)));
 }
 
@@ -192,10 +192,10 @@ fn a_claim_whose_answer_was_lost_is_found_and_renewed_before_anything_is_written
     election.failed(at(100), at(103));
     assert_eq!(election.next(now(103)), Ask::Read);
     election.saw(Some(record), at(103));
-    assert_eq!(stands(&election), (Standing::Follower, 0));
+    assert_eq!(role(&election), (Role::Follower, 0));
     let record = claims(&mut election, 103, Step::Renew);
     election.claimed(Step::Renew, record, at(103), at(103));
-    assert_eq!((stands(&election), election.leadership().write_until), ((Standing::Leader, 1), at(111)));
+    assert_eq!((role(&election), election.leadership().write_until), ((Role::Leader, 1), at(111)));
 }
 
 #[test]
@@ -218,15 +218,18 @@ fn after_a_freeze_nothing_is_believed_until_the_lease_was_read() {
     let mut election = leader();
     let record = ours(&election);
     election.froze(at(103));
-    assert!(!election.leadership().hears() && election.leadership().permit(at(103)).is_none());
+    assert!(!election.leadership().accepts_heartbeats() && election.leadership().permit(at(103)).is_none());
     assert_eq!(election.next(now(103)), Ask::Read);
     election.saw(Some(record), at(103));
-    assert!(election.leadership().hears() && election.leadership().permit(at(103)).is_some(), "a short one");
+    assert!(
+        election.leadership().accepts_heartbeats() && election.leadership().permit(at(103)).is_some(),
+        "a short one"
+    );
 
     election.froze(at(200));
-    assert_eq!((stands(&election), election.leadership().hears()), ((Standing::Uncertain, 1), false));
+    assert_eq!((role(&election), election.leadership().accepts_heartbeats()), ((Role::Unconfirmed, 1), false));
     election.saw(Some(held_by(Some("other"))), at(200));
-    assert_eq!((stands(&election), election.leadership().confirmed), ((Standing::Follower, 1), true));
+    assert_eq!(role(&election), (Role::Follower, 1));
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn a_wall_clock_that_stands_still_or_steps_back_repeats_no_record() {
 fn who_never_led_follows_through_an_outage() {
     let mut election = contender();
     election.failed(at(100), at(103));
-    assert_eq!(stands(&election), (Standing::Follower, 0));
+    assert_eq!(role(&election), (Role::Follower, 0));
     assert_eq!(election.next(now(103)), Ask::Read);
     election.failed(at(103), at(103));
     assert_eq!(election.next(now(103)), Ask::Sleep(at(105)), "a quick refusal waits for the next look");

@@ -1,4 +1,4 @@
-//! The contender's voice: reads and writes the Lease as `election` asks, and publishes where we stand.
+//! Reads and writes the Lease as `election` decides, and publishes the leadership.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,84 +14,104 @@ use super::decide::{Record, Step};
 use super::election::{Ask, Election, Terms};
 use super::{RENEW_DEADLINE, RETRY, TERM};
 use crate::cluster::{CallError, FIELD_MANAGER, within};
-use crate::leadership::{Leadership, Standing};
+use crate::leadership::{Leadership, Role};
 use crate::time::{Clock, Moment};
 
-/// Waking this much later than asked means that we did not run (SIGSTOP, a frozen machine); the bound that the tick
-/// of the whole process uses (liveness.md, clock rule 3). A loaded machine stays below it.
+/// Waking this much too late means that the process did not run (SIGSTOP, a frozen machine); the same bound as that of the
+/// tick of the whole process (`docs/design/liveness.md`, clock rule 3). A loaded machine stays below it.
 const FROZEN_FOR: Duration = Duration::from_secs(2);
 
-/// How long each of the calls that give the Lease back may take: they must fit into the 10 s after a SIGTERM, beside
-/// the flush of the checkpoints.
+/// The limit of each call that gives the Lease back: they must fit into the 10 s after a SIGTERM, beside the flush of the
+/// checkpoints.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often one failure is logged that goes on.
+/// The interval between log lines about a failure that lasts.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// What the Lease is called, who we are in it, and the times of the election.
+/// The name of the Lease, the identity of this process, and the durations of the election.
 #[derive(Clone, Debug)]
 pub struct ElectorConfig {
     /// The namespace of the Lease.
     pub namespace: String,
     /// The name of the Lease.
     pub name: String,
-    /// Who we are: [`super::identity`], unique to this process.
+    /// The identity of this process: [`super::identity`].
     pub identity: String,
-    /// How long a record stands unchanged before another may take it; whole seconds, for they are written into it.
+    /// How long a record stays unchanged before another replica may take the Lease; whole seconds, because the Lease stores
+    /// them.
     pub term: Duration,
-    /// How long after a renewal we write; shorter than `term`.
+    /// How long a leader writes after a renewal; shorter than `term`.
     pub renew_deadline: Duration,
-    /// How often we renew or look; at most a third of `renew_deadline`.
+    /// The interval of renewals or reads; at most a third of `renew_deadline`.
     pub retry: Duration,
 }
 
 impl ElectorConfig {
-    /// The times of liveness.md: 12 s, 8 s and 2 s.
+    /// The durations of `docs/design/liveness.md`: 12 s, 8 s and 2 s.
     pub fn new(namespace: String, name: String, identity: String) -> Self {
         Self { namespace, name, identity, term: TERM, renew_deadline: RENEW_DEADLINE, retry: RETRY }
     }
 
     fn terms(&self) -> Terms {
-        // Whatever was configured, writes stop before the term does.
+        // Writes stop before the term ends, whatever is configured.
         let renew_deadline = self.renew_deadline.min(self.term * 5 / 6);
         Terms { term: self.term, renew_deadline, retry: self.retry }
     }
 
-    /// So that a renewal which hangs leaves time for a second one before the deadline.
+    /// The limit of one call: a renewal that hangs leaves time for a second one before the deadline.
     fn call_timeout(&self) -> Duration {
         let terms = self.terms();
         terms.renew_deadline.saturating_sub(terms.retry) / 2
     }
 }
 
-/// Takes part in the election for as long as the process lives.
+/// Takes part in the election as long as the process runs.
 pub struct Elector {
     api: Api<Lease>,
     path: String,
     call_timeout: Duration,
     clock: Clock,
     election: Election,
-    /// The Lease as it was read or written last: a claim changes it and keeps what others put there.
+    /// The Lease as it was last read or written: a claim changes it and keeps the fields of other writers.
     lease: Option<Lease>,
     publisher: watch::Sender<Leadership>,
-    trouble: Trouble,
+    failure_log: FailureLog,
 }
 
-/// How waiting for something ended.
+/// The result of a wait.
 enum Wait<T> {
-    Over(T),
+    Done(T),
     Stopped,
     Froze,
 }
 
-/// What ends a wait early.
+impl<T> Wait<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Wait<U> {
+        match self {
+            Self::Done(value) => Wait::Done(f(value)),
+            Self::Stopped => Wait::Stopped,
+            Self::Froze => Wait::Froze,
+        }
+    }
+}
+
+/// The response to one call.
+struct Answer<T> {
+    result: Result<T, CallError>,
+    /// Taken before the call was sent.
+    sent_at: Moment,
+    /// Taken after the response arrived.
+    now: Moment,
+}
+
+/// The signals that end a wait early.
 struct Signals {
     stop: CancellationToken,
     froze: Arc<Notify>,
 }
 
 impl Elector {
-    /// A contender that has not led yet, and the channel on which it says where it stands.
+    /// A contender that has not led yet, and the channel on which it publishes the leadership.
     ///
     /// `lease_client` must have no retries of its own ([`crate::cluster::Clients::lease`]).
     pub fn new(lease_client: kube::Client, config: ElectorConfig, clock: Clock) -> (Self, watch::Receiver<Leadership>) {
@@ -105,16 +125,16 @@ impl Elector {
             election: Election::new(config.identity, terms, clock.now()),
             lease: None,
             publisher,
-            trouble: Trouble::default(),
+            failure_log: FailureLog::default(),
         };
         (elector, receiver)
     }
 
-    /// Takes part until `stop`, then says that we follow and gives the Lease back if it is ours; that takes 4 s at
-    /// most. End whatever writes before: a permit that was given holds for its seconds, also when the next leader does
-    /// not have to wait for them any more.
+    /// Takes part until `stop`, then publishes that this process follows, and gives its Lease back; that takes 4 s at most.
+    /// The caller must first end everything that writes: a permit stays valid for its seconds, and the next leader no
+    /// longer waits for them.
     ///
-    /// `froze` says that this process did not run for a while, as somebody else noticed.
+    /// `froze` signals that another part of the process detected a freeze.
     pub async fn run(mut self, stop: CancellationToken, froze: Arc<Notify>) {
         let signals = Signals { stop, froze };
         loop {
@@ -126,7 +146,7 @@ impl Elector {
                 Ask::Claim(step, record) => self.claim(step, record, &signals).await,
             };
             match wait {
-                Wait::Over(()) => {}
+                Wait::Done(()) => {}
                 Wait::Stopped => break,
                 Wait::Froze => {
                     tracing::warn!(lease = %self.path, "this process did not run for a while; reading the lease again");
@@ -140,74 +160,70 @@ impl Elector {
 
     async fn sleep(&mut self, until: Moment, signals: &Signals) -> Wait<()> {
         let at = self.clock.instant(until);
-        self.attend(tokio::time::sleep_until(at), until, signals).await
+        self.wait_for(tokio::time::sleep_until(at), until, signals).await
     }
 
     async fn read(&mut self, signals: &Signals) -> Wait<()> {
-        let sent_at = self.clock.now();
         let call = get(self.api.clone(), self.path.clone(), self.call_timeout);
-        let answer = match self.attend(call, sent_at + self.call_timeout, signals).await {
-            Wait::Over(answer) => answer,
-            Wait::Stopped => return Wait::Stopped,
-            Wait::Froze => return Wait::Froze,
-        };
-        let now = self.clock.now();
-        match answer {
+        self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
             Ok(lease) => {
-                self.trouble.over(&self.path);
+                self.failure_log.recovered(&self.path);
                 self.election.saw(lease.as_ref().map(record_of), now);
                 self.lease = lease;
             }
             Err(error) => {
-                self.trouble.tell("read", &self.path, &error, now);
+                self.failure_log.failed("read", &self.path, &error, now);
                 self.election.failed(sent_at, now);
             }
-        }
-        Wait::Over(())
+        })
     }
 
     async fn claim(&mut self, step: Step, record: Record, signals: &Signals) -> Wait<()> {
-        // Before it is sent: others count our term from when it arrives.
-        let sent_at = self.clock.now();
-        let lease = self.written(&record);
+        let lease = self.lease_with(&record);
         let call = put(self.api.clone(), self.path.clone(), step, lease, self.call_timeout);
-        let answer = match self.attend(call, sent_at + self.call_timeout, signals).await {
-            Wait::Over(answer) => answer,
-            Wait::Stopped => return Wait::Stopped,
-            Wait::Froze => return Wait::Froze,
-        };
-        let now = self.clock.now();
-        match answer {
+        self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
             Ok(lease) => {
-                self.trouble.over(&self.path);
+                self.failure_log.recovered(&self.path);
                 self.election.claimed(step, record_of(&lease), sent_at, now);
                 self.lease = Some(lease);
             }
             Err(CallError::Conflict | CallError::AlreadyExists) => self.election.refused(now),
-            // Deleted under us. When it is to be made, it is the namespace that is missing.
+            // The Lease was deleted meanwhile. On a create, the namespace is missing, which is a failure.
             Err(CallError::NotFound) if step != Step::Create => self.election.refused(now),
             Err(error) => {
-                self.trouble.tell("write", &self.path, &error, now);
+                self.failure_log.failed("write", &self.path, &error, now);
                 self.election.failed(sent_at, now);
             }
-        }
-        Wait::Over(())
+        })
+    }
+
+    /// Sends one call, which is not polled before.
+    async fn call<T>(
+        &mut self,
+        call: impl Future<Output = Result<T, CallError>>,
+        signals: &Signals,
+    ) -> Wait<Answer<T>> {
+        // Before it is sent: other replicas count the term from its arrival.
+        let sent_at = self.clock.now();
+        let result = self.wait_for(call, sent_at + self.call_timeout, signals).await;
+        let now = self.clock.now();
+        result.map(|result| Answer { result, sent_at, now })
     }
 
     /// The Lease with `record` in it, everything else as it was read.
-    fn written(&self, record: &Record) -> Lease {
+    fn lease_with(&self, record: &Record) -> Lease {
         let mut lease = self.lease.clone().unwrap_or_else(|| {
             let name = self.path.rsplit('/').next().unwrap_or(&self.path).to_owned();
             Lease { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, spec: None }
         });
-        // Left out, the server keeps them; sent, they would be most of the request.
+        // Omitted, because the server keeps them, and they would be most of the request.
         lease.metadata.managed_fields = None;
         write_into(lease.spec.get_or_insert_default(), record);
         lease
     }
 
-    /// Waits for `work`, which should be over by `due`; meanwhile turns uncertain on time, and notices a freeze.
-    async fn attend<T>(&mut self, work: impl Future<Output = T>, due: Moment, signals: &Signals) -> Wait<T> {
+    /// Waits for `work`, which should be done by `due`; meanwhile becomes uncertain on time, and detects a freeze.
+    async fn wait_for<T>(&mut self, work: impl Future<Output = T>, due: Moment, signals: &Signals) -> Wait<T> {
         tokio::pin!(work);
         let value = loop {
             let overdue_at = self.election.overdue_at();
@@ -223,33 +239,32 @@ impl Elector {
                 value = &mut work => break value,
             }
         };
-        // What came in time but is looked at too late may be out of date: another may have led since.
-        if self.clock.now().since(due) > FROZEN_FOR { Wait::Froze } else { Wait::Over(value) }
+        // A result that is handled too late may be out of date: another replica may have led since.
+        if self.clock.now().since(due) > FROZEN_FOR { Wait::Froze } else { Wait::Done(value) }
     }
 
-    /// Makes the leadership known; notifies of whatever is more than a later `write_until`.
+    /// Publishes the leadership; notifies of every change except that of `write_until`.
     fn publish(&self) {
         let new = self.election.leadership();
         self.publisher.send_if_modified(|old| {
-            let tell = old.standing != new.standing
+            let changed = old.role != new.role
                 || old.holder != new.holder
                 || old.epoch != new.epoch
-                || old.acquired_at != new.acquired_at
-                || old.confirmed != new.confirmed;
-            if tell {
+                || old.acquired_at != new.acquired_at;
+            if changed {
                 log_change(&self.path, old, new);
             }
             old.clone_from(new);
-            tell
+            changed
         });
     }
 
-    /// Gives the Lease back, so that the next leader does not have to wait for the end of our term.
+    /// Gives the Lease back, so that the next leader need not wait for the end of the term.
     async fn give_back(&mut self) {
         let may_hold = self.election.may_hold();
         self.election.resign();
         self.publish();
-        // Twice: the first write loses against a renewal of ours that was under way.
+        // Twice: the first write may conflict with a renewal of this process that was in progress.
         for _ in 0..2 {
             if !may_hold {
                 return;
@@ -271,7 +286,7 @@ impl Elector {
         if record.holder.as_deref() != Some(self.election.me()) {
             return Ok(());
         }
-        let lease = self.written(&Record { holder: None, ..record });
+        let lease = self.lease_with(&Record { holder: None, ..record });
         put(self.api.clone(), self.path.clone(), Step::Renew, lease, GIVE_BACK_TIMEOUT).await?;
         tracing::info!(lease = %self.path, "gave the lease back");
         Ok(())
@@ -318,37 +333,37 @@ fn write_into(spec: &mut LeaseSpec, record: &Record) {
 
 fn log_change(lease: &str, old: &Leadership, new: &Leadership) {
     let holder = new.holder.as_deref().unwrap_or("nobody");
-    match (&old.standing, &new.standing) {
-        (Standing::Leader, Standing::Leader) if old.epoch == new.epoch => {}
-        (Standing::Uncertain, Standing::Leader) if old.epoch == new.epoch => {
+    match (old.role, new.role) {
+        (Role::Leader | Role::Unconfirmed, Role::Leader) if old.epoch == new.epoch => {}
+        (Role::Uncertain, Role::Leader) if old.epoch == new.epoch => {
             tracing::info!(lease, epoch = new.epoch, "leading again; nobody else did meanwhile");
         }
-        (_, Standing::Leader) => tracing::info!(lease, epoch = new.epoch, "leading"),
-        (Standing::Leader, Standing::Uncertain) => {
+        (_, Role::Leader) => tracing::info!(lease, epoch = new.epoch, "leading"),
+        (Role::Leader | Role::Unconfirmed, Role::Uncertain) => {
             tracing::warn!(lease, "could not renew the lease in time: beats are heard, nothing is written");
         }
-        (Standing::Leader | Standing::Uncertain, Standing::Follower) => {
+        (Role::Leader | Role::Uncertain | Role::Unconfirmed, Role::Follower) => {
             tracing::warn!(lease, holder, "leading no more");
         }
-        (Standing::Follower, Standing::Follower) if old.holder != new.holder => {
+        (Role::Follower, Role::Follower) if old.holder != new.holder => {
             tracing::info!(lease, holder, "following");
         }
         _ => {}
     }
 }
 
-/// A failure that goes on: logged when it begins and then once a minute.
+/// Logs a failure that lasts: when it begins, and then once a minute.
 #[derive(Default)]
-struct Trouble {
-    last_told_at: Option<Moment>,
+struct FailureLog {
+    logged_at: Option<Moment>,
 }
 
-impl Trouble {
-    fn tell(&mut self, verb: &str, lease: &str, error: &CallError, now: Moment) {
-        if self.last_told_at.is_some_and(|told_at| now.since(told_at) < LOG_EVERY) {
+impl FailureLog {
+    fn failed(&mut self, verb: &str, lease: &str, error: &CallError, now: Moment) {
+        if self.logged_at.is_some_and(|logged_at| now.since(logged_at) < LOG_EVERY) {
             return;
         }
-        self.last_told_at = Some(now);
+        self.logged_at = Some(now);
         if let CallError::Forbidden(reason) = error {
             tracing::warn!(lease, "may not {verb} the lease; grant get, create and update on leases there: {reason}");
         } else {
@@ -356,8 +371,8 @@ impl Trouble {
         }
     }
 
-    fn over(&mut self, lease: &str) {
-        if self.last_told_at.take().is_some() {
+    fn recovered(&mut self, lease: &str) {
+        if self.logged_at.take().is_some() {
             tracing::info!(lease, "the lease can be read or written again");
         }
     }

@@ -47,8 +47,8 @@ impl Running {
         seen.await.unwrap_or_else(|_| panic!("never {what}")).expect("it runs").clone()
     }
 
-    async fn until_it_is(&mut self, standing: Standing) -> Leadership {
-        self.until(&format!("{standing:?}"), |seen| seen.standing == standing).await
+    async fn until_it_is(&mut self, role: Role) -> Leadership {
+        self.until(&format!("{role:?}"), |seen| seen.role == role).await
     }
 
     async fn end(self) {
@@ -72,8 +72,8 @@ fn others(fake: &Fake) -> Value {
 async fn the_first_one_makes_the_lease_and_leads_and_gives_it_back() {
     let fake = Fake::new();
     let mut running = start(&fake, "me", PATIENT);
-    let seen = running.until_it_is(Standing::Leader).await;
-    assert_eq!((seen.epoch, seen.holder.as_deref(), seen.confirmed), (1, Some("me"), true));
+    let seen = running.until_it_is(Role::Leader).await;
+    assert_eq!((seen.epoch, seen.holder.as_deref()), (1, Some("me")));
     let spec = lease(&fake);
     assert_eq!(
         (&spec["holderIdentity"], &spec["leaseDurationSeconds"], &spec["leaseTransitions"]),
@@ -84,7 +84,7 @@ async fn the_first_one_makes_the_lease_and_leads_and_gives_it_back() {
 
     let follower = running.seen.clone();
     running.end().await;
-    assert_eq!((&follower.borrow().standing, &follower.borrow().holder), (&Standing::Follower, &None));
+    assert_eq!((follower.borrow().role, &follower.borrow().holder), (Role::Follower, &None));
     assert_eq!(lease(&fake)["holderIdentity"], json!(""));
     let sent = fake.take_log();
     assert!(sent.iter().all(|asked| asked.starts_with("GET") || asked.ends_with("fieldManager=vigie")), "{sent:?}");
@@ -94,7 +94,7 @@ async fn the_first_one_makes_the_lease_and_leads_and_gives_it_back() {
 async fn renewals_go_on_without_reads_and_move_the_permit() {
     let fake = Fake::new();
     let mut running = start(&fake, "me", PATIENT);
-    let first = running.until_it_is(Standing::Leader).await;
+    let first = running.until_it_is(Role::Leader).await;
     fake.take_log();
     running.seen.borrow_and_update();
     while running.seen.borrow().write_until == first.write_until {
@@ -109,13 +109,13 @@ async fn renewals_go_on_without_reads_and_move_the_permit() {
 async fn a_second_one_follows_and_leads_once_the_lease_is_given_back() {
     let fake = Fake::new();
     let mut first = start(&fake, "first", PATIENT);
-    first.until_it_is(Standing::Leader).await;
+    first.until_it_is(Role::Leader).await;
     let taken_at = lease(&fake)["acquireTime"].clone();
     let mut second = start(&fake, "second", PATIENT);
     let seen = second.until("knows the holder", |seen| seen.holder.is_some()).await;
-    assert_eq!((seen.standing, seen.epoch, seen.holder.as_deref()), (Standing::Follower, 0, Some("first")));
+    assert_eq!((seen.role, seen.epoch, seen.holder.as_deref()), (Role::Follower, 0, Some("first")));
     first.end().await;
-    assert_eq!(second.until_it_is(Standing::Leader).await.epoch, 1);
+    assert_eq!(second.until_it_is(Role::Leader).await.epoch, 1);
     let spec = lease(&fake);
     assert_eq!((&spec["holderIdentity"], &spec["leaseTransitions"]), (&json!("second"), &json!(1)));
     assert_ne!(spec["acquireTime"], taken_at);
@@ -127,12 +127,12 @@ async fn an_outage_makes_it_uncertain_and_its_end_a_leader_of_the_same_epoch() {
     for mode in [Mode::Hangs, Mode::Refuses(503, "ServiceUnavailable"), Mode::Refuses(403, "Forbidden")] {
         let fake = Fake::new();
         let mut running = start(&fake, "me", BRISK);
-        let before = running.until_it_is(Standing::Leader).await;
+        let before = running.until_it_is(Role::Leader).await;
         fake.set_mode(mode);
-        let uncertain = running.until_it_is(Standing::Uncertain).await;
-        assert!(uncertain.hears(), "{mode:?}");
+        let uncertain = running.until_it_is(Role::Uncertain).await;
+        assert!(uncertain.accepts_heartbeats(), "{mode:?}");
         fake.set_mode(Mode::Up);
-        let after = running.until_it_is(Standing::Leader).await;
+        let after = running.until_it_is(Role::Leader).await;
         assert_eq!((after.epoch, after.acquired_at), (1, before.acquired_at), "{mode:?}");
         running.end().await;
     }
@@ -142,12 +142,12 @@ async fn an_outage_makes_it_uncertain_and_its_end_a_leader_of_the_same_epoch() {
 async fn it_follows_when_another_was_there_during_the_outage() {
     let fake = Fake::new();
     let mut running = start(&fake, "me", BRISK);
-    running.until_it_is(Standing::Leader).await;
+    running.until_it_is(Role::Leader).await;
     fake.set_mode(Mode::Hangs);
-    running.until_it_is(Standing::Uncertain).await;
+    running.until_it_is(Role::Uncertain).await;
     fake.put(PATH, others(&fake));
     fake.set_mode(Mode::Up);
-    let seen = running.until_it_is(Standing::Follower).await;
+    let seen = running.until_it_is(Role::Follower).await;
     assert_eq!((seen.holder.as_deref(), seen.acquired_at), (Some("other"), None));
     running.end().await;
     assert_eq!(lease(&fake)["holderIdentity"], json!("other"), "what is another's is not given back");
@@ -157,21 +157,21 @@ async fn it_follows_when_another_was_there_during_the_outage() {
 async fn after_a_freeze_it_is_deaf_until_it_has_read_the_lease() {
     let fake = Fake::new();
     let mut running = start(&fake, "me", PATIENT);
-    running.until_it_is(Standing::Leader).await;
+    running.until_it_is(Role::Leader).await;
     fake.set_mode(Mode::Hangs);
     running.froze.notify_one();
-    let seen = running.until("unconfirmed", |seen| !seen.confirmed).await;
-    assert!(!seen.hears());
+    let seen = running.until_it_is(Role::Unconfirmed).await;
+    assert!(!seen.accepts_heartbeats());
     // Hanging calls end only when the next freeze is told.
     fake.set_mode(Mode::Up);
     running.froze.notify_one();
-    let seen = running.until("confirmed", |seen| seen.confirmed).await;
-    assert_eq!((seen.standing.clone(), seen.epoch, seen.hears()), (Standing::Leader, 1, true));
+    let seen = running.until_it_is(Role::Leader).await;
+    assert_eq!((seen.role, seen.epoch, seen.accepts_heartbeats()), (Role::Leader, 1, true));
 
     fake.put(PATH, others(&fake));
     running.froze.notify_one();
-    let seen = running.until_it_is(Standing::Follower).await;
-    assert!(seen.confirmed && seen.holder.as_deref() == Some("other"));
+    let seen = running.until_it_is(Role::Follower).await;
+    assert_eq!(seen.holder.as_deref(), Some("other"));
     running.end().await;
 }
 
@@ -179,18 +179,18 @@ async fn after_a_freeze_it_is_deaf_until_it_has_read_the_lease() {
 async fn a_lease_deleted_under_it_is_made_anew_unless_another_was_faster() {
     let fake = Fake::new();
     let mut running = start(&fake, "me", PATIENT);
-    running.until_it_is(Standing::Leader).await;
+    running.until_it_is(Role::Leader).await;
     fake.put(PATH, Value::Null);
     while fake.object(PATH).is_none() {
         tokio::task::yield_now().await;
     }
     assert_eq!(lease(&fake)["holderIdentity"], json!("me"));
     let seen = running.seen.borrow().clone();
-    assert_eq!((seen.standing, seen.epoch), (Standing::Leader, 1));
+    assert_eq!((seen.role, seen.epoch), (Role::Leader, 1));
 
     fake.put(PATH, Value::Null);
     fake.put(PATH, others(&fake));
-    let seen = running.until_it_is(Standing::Follower).await;
+    let seen = running.until_it_is(Role::Follower).await;
     assert_eq!(seen.holder.as_deref(), Some("other"));
     running.end().await;
 }
@@ -204,7 +204,7 @@ async fn what_others_put_into_the_lease_stays() {
     });
     fake.put(PATH, labelled);
     let mut running = start(&fake, "me", PATIENT);
-    running.until_it_is(Standing::Leader).await;
+    running.until_it_is(Role::Leader).await;
     running.end().await;
     let lease = fake.object(PATH).unwrap();
     assert_eq!((&lease["metadata"]["labels"]["team"], &lease["spec"]["leaseTransitions"]), (&json!("x"), &json!(8)));
@@ -218,9 +218,9 @@ async fn who_may_not_touch_the_lease_follows_and_keeps_trying() {
     while fake.take_log().is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(running.seen.borrow().standing, Standing::Follower);
+    assert_eq!(running.seen.borrow().role, Role::Follower);
     fake.set_mode(Mode::Up);
-    running.until_it_is(Standing::Leader).await;
+    running.until_it_is(Role::Leader).await;
     running.end().await;
 }
 

@@ -1,8 +1,10 @@
-//! Who leads. Only a leader writes, and only while it can prove that nobody else may (liveness.md, "Leader").
+//! The election. Only a leader writes, and only while it can prove that no other replica may (`docs/design/liveness.md`,
+//! "Leader").
 //!
-//! Election is by replacing a Lease with the resourceVersion that was read, so of two that try only one succeeds; a
-//! record counts as expired when *our* monotonic clock says that it has not changed for a term, so no two clocks are
-//! ever compared. [`decide()`] and `election` judge, [`Elector`] talks to the API server, [`PodLabel`] tells the Service.
+//! A replica wins by replacing a Lease with the resourceVersion that it read, so of two that try only one succeeds. A
+//! record is expired when *this* process' monotonic clock says that it has not changed for a term, so no two clocks are
+//! ever compared. [`decide()`] and `election` decide, [`Elector`] calls the API server, [`PodLabel`] labels the leader's
+//! pod for the Service.
 
 mod decide;
 mod election;
@@ -17,23 +19,23 @@ pub use decide::{Observed, Record, Step, decide};
 pub use elector::{Elector, ElectorConfig};
 pub use pod_label::{LEADER_LABEL, PodLabel};
 
-/// How long a record stands unchanged before another may take it.
+/// How long a record stays unchanged before another replica may take the Lease.
 ///
-/// From the kill of a leader to the first beat heard by the next there may be 20 s: a read interval, the term, and the
-/// time for two calls and a relabelled pod fit.
+/// From the kill of a leader to the first heartbeat that the next one accepts, 20 s are allowed: a read interval, the
+/// term, and the time for two calls and a relabelled pod fit.
 pub const TERM: Duration = Duration::from_secs(12);
 
-/// How long after the last renewal a leader writes: a third of the term is left for clocks that run differently and
-/// for a write that is under way.
+/// How long after the last renewal a leader writes: a third of the term is left for clocks that run at different rates and
+/// for a write in progress.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(8);
 
-/// How often a leader renews and a follower looks: four renewals in each deadline.
+/// The interval at which a leader renews and a follower reads the Lease: four renewals in each deadline.
 pub const RETRY: Duration = Duration::from_secs(2);
 
-/// A name for this process in the Lease: `<pod or host>_<16 hex digits>`.
+/// The identity of this process in the Lease: `<pod or host>_<16 hex digits>`.
 ///
-/// The random part is new in every process, so a restarted container does not take the record of its predecessor for
-/// its own.
+/// The random part is new in every process, so a restarted container does not mistake its predecessor's record for its
+/// own.
 pub fn identity(pod_name: Option<&str>) -> String {
     let mut random = [0; 8];
     getrandom::fill(&mut random).expect("the kernel's random numbers never fail once the machine is up");

@@ -11,72 +11,73 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
-use crate::leadership::{Leadership, Standing};
+use crate::leadership::{Leadership, Role};
 
-/// The label's key; its value is `leader` (api.md, "Annotations and labels").
+/// The key of the label; its value is `leader` (`docs/design/api.md`, "Annotations and labels").
 pub const LEADER_LABEL: &str = "vigie.dev/role";
 
 const SELECTOR: &str = "vigie.dev/role=leader";
 
-/// What pods of one installation have in common. Another installation in our namespace differs in the second.
+/// The labels that the pods of one installation have in common. Another installation in the namespace differs in the
+/// second.
 const INSTALLATION: [&str; 2] = ["app.kubernetes.io/name", "app.kubernetes.io/instance"];
 
-/// How often a leader looks whether the label is still where it belongs, in case somebody moved it by hand; one small
-/// list.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The interval at which a leader checks the label, in case a person moved it; it costs one small list.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The pause after a failure: doubled with each, up to [`LOOK_EVERY`].
+/// The pause after a failure: doubled with each, up to [`CHECK_INTERVAL`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the label may take on exit, of the 10 s after a SIGTERM: what ends last has one second.
+/// The limit of removing the label on exit, of the 10 s after a SIGTERM: the last group of tasks has one second.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Keeps the label on the leader's pod, and off the others.
+/// Keeps the label on the leader's pod, and removes it from the others.
 pub struct PodLabel {
     api: Api<Pod>,
     pod: String,
 }
 
-/// What the label should be.
+/// The desired state of the label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
-    /// On our pod, and on no other.
+    /// On this pod, and on no other.
     Ours,
-    /// Not on our pod.
+    /// Not on this pod.
     Off,
-    /// As it is: we do not know better.
+    /// Unchanged, because the leader is not known.
     AsItIs,
 }
 
-/// How far the labels are as they should be.
+/// The result of setting the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// All of them are.
+pub enum Labelled {
+    /// All labels are as desired.
     Done,
-    /// That of others comes off when our pod is Ready; or who leads has changed meanwhile.
-    LookSoon,
+    /// The label of other pods is removed when this pod is Ready; or the leader changed meanwhile.
+    RetrySoon,
 }
 
 impl Want {
     fn of(leadership: &Leadership) -> Self {
-        match leadership.standing {
-            // After a freeze another may lead; it is known within a call.
-            Standing::Leader if leadership.confirmed => Self::Ours,
-            Standing::Leader | Standing::Uncertain => Self::AsItIs,
-            // Until a successor takes it off, or we end: a Service that leads nowhere refuses beats, and we put them off.
-            Standing::Follower if leadership.resigned => Self::AsItIs,
-            Standing::Follower => Self::Off,
+        match leadership.role {
+            Role::Leader => Self::Ours,
+            // After a freeze another replica may lead; one read of the Lease tells.
+            Role::Uncertain | Role::Unconfirmed => Self::AsItIs,
+            // Until a successor removes it or this process ends: a Service without endpoints refuses connections, while this
+            // process answers 503 with Retry-After.
+            Role::Follower if leadership.resigned => Self::AsItIs,
+            Role::Follower => Self::Off,
         }
     }
 }
 
 impl PodLabel {
-    /// For the pod we run in.
+    /// For the pod of this process.
     pub fn new(client: kube::Client, pod_namespace: &str, pod_name: &str) -> Self {
         Self { api: Api::namespaced(client, pod_namespace), pod: pod_name.to_owned() }
     }
 
-    /// Takes the label off our pod; nothing happens when it is not there.
+    /// Removes the label from this pod, if it is there.
     ///
     /// # Errors
     /// When the pod cannot be patched within [`CALL_TIMEOUT`].
@@ -84,33 +85,33 @@ impl PodLabel {
         self.strip(&self.pod).await
     }
 
-    /// Puts the label on our pod and takes it off every other pod of this installation, as soon as ours is Ready: until
-    /// then the Service would lead nowhere, and refuse beats that a predecessor puts off.
+    /// Puts the label on this pod, and removes it from every other pod of this installation as soon as this pod is Ready:
+    /// until then the Service would have no endpoints, and refuse heartbeats that a predecessor answers with 503.
     ///
-    /// Nothing is written once `leads` says no: what was listed while we led says nothing of who leads by now, and a
-    /// successor's label is looked after no more than every half a minute.
+    /// Nothing is written once `leads` returns false: the list does not show which replica leads by now, and a successor
+    /// checks its label only every half a minute.
     ///
     /// # Errors
-    /// When a pod cannot be read or patched. What was done stays done, and all of it can be done again.
-    pub async fn lead(&self, leads: impl Fn() -> bool) -> Result<Seen, CallError> {
+    /// When a pod cannot be read or patched. The call can be repeated.
+    pub async fn lead(&self, leads: impl Fn() -> bool) -> Result<Labelled, CallError> {
         let began = Instant::now();
         let what = format!("listing the pods labelled {SELECTOR}");
         let labelled = within(&what, CALL_TIMEOUT, self.api.list(&ListParams::default().labels(SELECTOR))).await?;
         let ours = match labelled.items.iter().find(|pod| pod.name_any() == self.pod) {
             Some(pod) => pod.clone(),
-            None if !leads() => return Ok(Seen::LookSoon),
+            None if !leads() => return Ok(Labelled::RetrySoon),
             None => self.mark().await?,
         };
         let is_other = |pod: &&Pod| pod.name_any() != self.pod && same_installation(&ours, pod);
         let others: Vec<&Pod> = labelled.items.iter().filter(is_other).collect();
         if !others.is_empty() && is_unready(&ours) {
-            return Ok(Seen::LookSoon);
+            return Ok(Labelled::RetrySoon);
         }
         for pod in others {
             if !leads() {
-                return Ok(Seen::LookSoon);
+                return Ok(Labelled::RetrySoon);
             }
-            // A process that was frozen here would take the label off its successor.
+            // A process that was frozen here would remove the label of its successor.
             if began.elapsed() > CALL_TIMEOUT {
                 return Err(CallError::Timeout { what: "taking the leader's label off the other pods".to_owned() });
             }
@@ -118,43 +119,43 @@ impl PodLabel {
             self.strip(&name).await?;
             tracing::info!(pod = name, "took the leader's label off a pod that does not lead");
         }
-        Ok(Seen::Done)
+        Ok(Labelled::Done)
     }
 
-    /// Strips our own pod, then follows the leadership until `stop`, and strips it again.
+    /// Removes the label from this pod, then follows the leadership until `stop`, and removes it again.
     ///
-    /// Failures are logged and tried again for ever.
+    /// Logs failures and retries without end.
     pub async fn run(self, mut leadership: watch::Receiver<Leadership>, stop: CancellationToken) {
-        // A killed container keeps its pod's labels: a new one does not lead, whatever they say.
+        // A killed container leaves the labels of its pod behind; the new container does not lead.
         let mut done = None;
         let mut pause = FIRST_PAUSE;
         let now = leadership.clone();
         let leads = || Want::of(&now.borrow()) == Want::Ours;
         loop {
             let want = Want::of(&leadership.borrow_and_update());
-            let seen_to = tokio::select! {
+            let labelled = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                seen_to = self.see_to(want, done, &leads) => seen_to,
+                labelled = self.apply(want, done, &leads) => labelled,
             };
-            let next_in = match seen_to {
-                Ok(Seen::LookSoon) => FIRST_PAUSE,
-                Ok(Seen::Done) => {
+            let next_in = match labelled {
+                Ok(Labelled::RetrySoon) => FIRST_PAUSE,
+                Ok(Labelled::Done) => {
                     done = if want == Want::AsItIs { done } else { Some(want) };
                     pause = FIRST_PAUSE;
-                    LOOK_EVERY
+                    CHECK_INTERVAL
                 }
                 Err(error) => {
                     tracing::warn!(pod = self.pod, %error, "could not set the leader's label; trying again");
                     done = None;
                     let now = pause;
-                    pause = (pause * 2).min(LOOK_EVERY);
+                    pause = (pause * 2).min(CHECK_INTERVAL);
                     now
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                // The election is over, and there is time yet for a successor to take the label off.
+                // The election is over; a successor still has time to remove the label.
                 changed = leadership.changed() => if changed.is_err() {
                     stop.cancelled().await;
                     break;
@@ -169,15 +170,15 @@ impl PodLabel {
         }
     }
 
-    async fn see_to(&self, want: Want, done: Option<Want>, leads: impl Fn() -> bool) -> Result<Seen, CallError> {
+    async fn apply(&self, want: Want, done: Option<Want>, leads: impl Fn() -> bool) -> Result<Labelled, CallError> {
         match want {
             Want::Ours => return self.lead(leads).await,
-            // Once: who follows costs the API server nothing.
+            // Once: a follower costs the API server nothing.
             Want::Off if done == Some(Want::Off) => {}
             Want::Off => self.strip_own().await?,
             Want::AsItIs => {}
         }
-        Ok(Seen::Done)
+        Ok(Labelled::Done)
     }
 
     async fn mark(&self) -> Result<Pod, CallError> {
@@ -201,13 +202,13 @@ impl PodLabel {
     }
 }
 
-/// Whether the kubelet says that the pod is not Ready. One that says nothing is not in anybody's way.
+/// Whether the kubelet reports that the pod is not Ready. A pod without the condition counts as ready.
 fn is_unready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status != "True")
 }
 
-/// Whether two pods are of one installation, as far as ours says which it is.
+/// Whether two pods belong to one installation, by the labels that this pod has.
 fn same_installation(ours: &Pod, other: &Pod) -> bool {
     INSTALLATION.iter().all(|key| match ours.labels().get(*key) {
         Some(value) => other.labels().get(*key) == Some(value),
@@ -265,7 +266,7 @@ mod tests {
         let fake = Fake::new();
         pod(&fake, "a", Some("one"), true);
         pod(&fake, "b", Some("one"), true);
-        assert_eq!(label(&fake, "a").lead(|| false).await.unwrap(), Seen::LookSoon);
+        assert_eq!(label(&fake, "a").lead(|| false).await.unwrap(), Labelled::RetrySoon);
         pod(&fake, "a", Some("one"), false);
         label(&fake, "a").lead(|| false).await.unwrap();
         assert_eq!(["a", "b"].map(|name| leads(&fake, name)), [false, true]);
@@ -311,8 +312,7 @@ mod tests {
         };
         // Left behind by a container that was killed.
         until(false).await;
-        let leader =
-            Leadership { standing: Standing::Leader, write_until: Moment::default(), ..Leadership::follower() };
+        let leader = Leadership { role: Role::Leader, write_until: Moment::default(), ..Leadership::follower() };
         fake.set_mode(Mode::Refuses(500, "InternalError"));
         sender.send_replace(leader.clone());
         while fake.take_log().is_empty() {
@@ -321,7 +321,7 @@ mod tests {
         fake.set_mode(Mode::Up);
         until(true).await;
         // An outage, then another leader.
-        sender.send_replace(Leadership { standing: Standing::Uncertain, ..leader.clone() });
+        sender.send_replace(Leadership { role: Role::Uncertain, ..leader.clone() });
         tokio::task::yield_now().await;
         assert!(leads(&fake, "a"));
         sender.send_replace(Leadership::follower());
@@ -337,8 +337,7 @@ mod tests {
     async fn who_gave_the_leadership_back_keeps_the_label_until_it_ends() {
         let fake = Fake::new();
         pod(&fake, "a", None, false);
-        let leader =
-            Leadership { standing: Standing::Leader, write_until: Moment::default(), ..Leadership::follower() };
+        let leader = Leadership { role: Role::Leader, write_until: Moment::default(), ..Leadership::follower() };
         let (sender, receiver) = watch::channel(leader);
         let stop = CancellationToken::new();
         let task = tokio::spawn(label(&fake, "a").run(receiver, stop.clone()));
@@ -371,23 +370,21 @@ mod tests {
             fake.put(&path, ours);
         };
         ready("False");
-        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Seen::LookSoon);
+        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Labelled::RetrySoon);
         assert!(leads(&fake, "a") && leads(&fake, "b"));
         ready("True");
-        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Seen::Done);
+        assert_eq!(label(&fake, "a").lead(|| true).await.unwrap(), Labelled::Done);
         assert!(leads(&fake, "a") && !leads(&fake, "b"));
     }
 
     #[test]
     fn what_we_do_not_know_leaves_the_label_as_it_is() {
-        let standing = |standing, confirmed| Leadership { standing, confirmed, ..Leadership::follower() };
+        let in_role = |role| Leadership { role, ..Leadership::follower() };
         for (leadership, want) in [
-            (standing(Standing::Leader, true), Want::Ours),
-            (standing(Standing::Leader, false), Want::AsItIs),
-            (standing(Standing::Uncertain, true), Want::AsItIs),
-            (standing(Standing::Uncertain, false), Want::AsItIs),
-            (standing(Standing::Follower, true), Want::Off),
-            (standing(Standing::Follower, false), Want::Off),
+            (in_role(Role::Leader), Want::Ours),
+            (in_role(Role::Uncertain), Want::AsItIs),
+            (in_role(Role::Unconfirmed), Want::AsItIs),
+            (in_role(Role::Follower), Want::Off),
             (Leadership { resigned: true, ..Leadership::follower() }, Want::AsItIs),
         ] {
             assert_eq!(Want::of(&leadership), want, "{leadership:?}");

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::decide::{Record, Step};
 use super::election::{Ask, Election, Terms};
 use super::{RENEW_DEADLINE, RETRY, TERM};
-use crate::leadership::Standing;
+use crate::leadership::Role;
 use crate::time::{Moment, Now};
 
 const TERMS: Terms = Terms { term: TERM, renew_deadline: RENEW_DEADLINE, retry: RETRY };
@@ -384,8 +384,8 @@ fn nobody_changes_places_while_all_is_well() {
         world.run_until(600 * SECOND, |world| assert_eq!(world.writers(), [leader], "seed {seed} at {}", world.at));
         for (who, contender) in world.contenders.iter().enumerate() {
             let leadership = contender.election.leadership();
-            let (standing, epoch) = if who == leader { (Standing::Leader, 1) } else { (Standing::Follower, 0) };
-            assert_eq!((&leadership.standing, leadership.epoch), (&standing, epoch));
+            let (role, epoch) = if who == leader { (Role::Leader, 1) } else { (Role::Follower, 0) };
+            assert_eq!((leadership.role, leadership.epoch), (role, epoch));
             assert_eq!(leadership.holder.as_deref(), Some(identity(leader, 0).as_str()));
         }
         assert_eq!(world.store.unwrap().0.transitions, 0);

@@ -12,7 +12,7 @@ use prometheus_client::registry::Unit;
 use super::remedies::RemedyRow;
 use super::{backends, remedies};
 use crate::api::{BackendState, Cause, CheckOutcome, CheckType, ConnectorState};
-use crate::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, RemedyView, Standing};
+use crate::view::{BackendView, CheckView, ConnectorView, Fleet, OperatorFacts, RemedyView, Role};
 
 /// Above this many objects `auto` omits the series of single objects. A connector has some 40 series, and a Prometheus of
 /// medium size takes a scrape of 200,000 series without tuning.
@@ -111,7 +111,7 @@ impl Collector for FleetCollector {
         let mut counts = [0_u64; ConnectorState::ALL.len()];
         let mut rows = Vec::new();
         // An Uncertain replica is the only one that accepts heartbeats: its series must stay while the API server is down.
-        let per_object = facts.leader != Standing::Follower && self.objects.is_on(facts.connectors + facts.backends);
+        let per_object = facts.leader != Role::Follower && self.objects.is_on(facts.connectors + facts.backends);
         self.fleet.connectors(None, &mut |view| {
             counts[view.state as usize] += 1;
             if per_object {
@@ -161,7 +161,7 @@ fn encode_facts(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::
         probe_blind: _,
     } = facts;
     let help = "Whether this replica leads: 1 on exactly one replica while all is well.";
-    single(encoder, "vigie_leader", help, None, &u32::from(*leader == Standing::Leader))?;
+    single(encoder, "vigie_leader", help, None, &u32::from(*leader == Role::Leader))?;
     let help = "Transitions that the API server does not know yet.";
     single(encoder, "vigie_status_write_pending", help, None, status_write_pending)?;
     let help = "Age of the oldest last contact or probe that is not yet written to its status.";

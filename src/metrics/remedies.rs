@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use super::ResultLabel;
 use super::fleet::{gauge, single};
 use crate::api::{AttemptOutcome, Denial};
-use crate::view::{OperatorFacts, RemedyView, Standing};
+use crate::view::{OperatorFacts, RemedyView, Role};
 
 /// The counters of outcomes and denials.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Remedies {
 /// Encodes the gauges of attempts and brakes, on the replica that decides about remedies only: a follower's values would be
 /// out of date.
 pub(super) fn encode(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::Result {
-    if facts.leader == Standing::Follower {
+    if facts.leader == Role::Follower {
         return Ok(());
     }
     let help = "Attempts under way, from their reservation to their outcome.";

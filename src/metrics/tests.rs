@@ -2,7 +2,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::api::{Cause, CheckOutcome, ConnectorState, Truth};
-use crate::view::{CheckView, ConnectorView, OperatorFacts, RemedyView, Standing};
+use crate::view::{CheckView, ConnectorView, OperatorFacts, RemedyView, Role};
 
 struct Few {
     views: Mutex<Vec<ConnectorView>>,
@@ -16,7 +16,7 @@ impl Fleet for Few {
 
     fn backends(&self, _: Option<&str>, _: &mut dyn FnMut(crate::view::BackendView)) {}
 
-    fn standing(&self) -> (Standing, bool) {
+    fn role(&self) -> (Role, bool) {
         let facts = self.facts.lock();
         (facts.leader, facts.synced)
     }
@@ -60,7 +60,7 @@ fn view(name: &str, state: ConnectorState, cause: Option<Cause>) -> ConnectorVie
 
 fn few(views: Vec<ConnectorView>) -> Arc<Few> {
     let facts = OperatorFacts {
-        leader: Standing::Leader,
+        leader: Role::Leader,
         synced: true,
         listening_since: Some("2026-11-22T11:00:00Z".parse().unwrap()),
         reachable: None,
@@ -199,13 +199,13 @@ fn the_facts_are_those_of_this_instant() {
 #[test]
 fn only_who_hears_has_series_for_objects() {
     let fleet = two();
-    let standing = |standing| {
-        fleet.facts.lock().leader = standing;
+    let in_role = |role| {
+        fleet.facts.lock().leader = role;
         scrape(&fleet, ObjectMetrics::On)
     };
-    assert!(standing(Standing::Leader).contains("edge-1"));
-    assert!(standing(Standing::Uncertain).contains("edge-1"));
-    let follower = standing(Standing::Follower);
+    assert!(in_role(Role::Leader).contains("edge-1"));
+    assert!(in_role(Role::Uncertain).contains("edge-1"));
+    let follower = in_role(Role::Follower);
     assert!(!follower.contains("edge-1") && follower.contains("vigie_leader 0\n"));
 }
 
@@ -263,7 +263,7 @@ fn what_holds_remedies_back_is_said_by_the_replica_that_decides() {
     let brakes = ["edge\",site=\"north", "shop\",site=\""];
     let expected = brakes.map(|labels| format!("vigie_brake_engaged{{namespace=\"{labels}\"}} 1"));
     assert_eq!(samples(&text, "vigie_brake_engaged"), expected);
-    fleet.facts.lock().leader = Standing::Follower;
+    fleet.facts.lock().leader = Role::Follower;
     let text = scrape(&fleet, ObjectMetrics::Off);
     for name in ["vigie_remedy_in_flight", "vigie_breaker_open", "vigie_brake_engaged"] {
         assert!(samples(&text, name).is_empty(), "{name}");
@@ -284,7 +284,7 @@ fn what_makes_the_whole_fleet_doubtful_is_said_by_the_replica_that_hears() {
     let text = scrape(&fleet, ObjectMetrics::Off);
     assert_eq!(samples(&text, "vigie_probe_blind"), ["vigie_probe_blind 1"]);
     assert_eq!(samples(&text, "vigie_mass_silence"), ["vigie_mass_silence{namespace=\"edge\",site=\"\"} 1"]);
-    fleet.facts.lock().leader = Standing::Follower;
+    fleet.facts.lock().leader = Role::Follower;
     let text = scrape(&fleet, ObjectMetrics::Off);
     assert!(samples(&text, "vigie_probe_blind").is_empty() && samples(&text, "vigie_mass_silence").is_empty());
 }

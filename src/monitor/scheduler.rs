@@ -97,7 +97,7 @@ impl ProbeScheduler {
         let monitor = self.monitor.clone();
         let scheduled = self.backends.get_mut(&number)?;
         let backend = scheduled.backend.clone();
-        if !monitor.parts.leadership.borrow().hears() {
+        if !monitor.parts.leadership.borrow().accepts_heartbeats() {
             let due = next_turn(&monitor, &backend);
             self.set(&backend, due);
             return None;

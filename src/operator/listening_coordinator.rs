@@ -8,9 +8,8 @@ use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::connector::deadlines::Command;
-use crate::heartbeat::listening::Role;
 use crate::heartbeat::registry::Registry;
-use crate::leadership::{Leadership, Standing};
+use crate::leadership::{Leadership, Role};
 use crate::schedule::{Pulse, TICK};
 use crate::time::Clock;
 
@@ -53,7 +52,7 @@ impl ListeningCoordinator {
         let now = self.registry.clock().now();
         self.registry.listening.froze(now);
         self.registry.listening.update(now, |inputs| {
-            if matches!(inputs.role, Role::Leader | Role::Uncertain) {
+            if inputs.role.accepts_heartbeats() {
                 inputs.role = Role::Unconfirmed;
             }
         });
@@ -104,7 +103,7 @@ impl ListeningCoordinator {
         let mut led_in = 0;
         loop {
             let known = leadership.borrow_and_update().clone();
-            let role = role(&known);
+            let role = known.role;
             let now = self.registry.clock().now();
             let moved = self.registry.listening.update(now, |inputs| inputs.role = role);
             if role == Role::Leader {
@@ -123,15 +122,6 @@ impl ListeningCoordinator {
                 Some(Err(_)) | None => return,
             }
         }
-    }
-}
-
-fn role(known: &Leadership) -> Role {
-    match known.standing {
-        Standing::Follower => Role::Follower,
-        Standing::Leader | Standing::Uncertain if !known.confirmed => Role::Unconfirmed,
-        Standing::Leader => Role::Leader,
-        Standing::Uncertain => Role::Uncertain,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::cluster::endpoints;
 use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::view::FleetView;
 use crate::controller::runtime::run;
-use crate::leadership::Standing;
+use crate::leadership::Role;
 
 /// The time limits for each part to stop: 8 s in all. The operator has 10 s after SIGTERM.
 const STOP_WORK: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ impl Running {
     pub(super) async fn stop(self) {
         let began = tokio::time::Instant::now();
         let Self { hearing, work, election, rest, successors, context, known, .. } = self;
-        let led = context.leadership.borrow().standing != Standing::Follower;
+        let led = context.leadership.borrow().role != Role::Follower;
         let successors = successors.filter(|_| led);
         let close = async {
             if successors.is_none() {

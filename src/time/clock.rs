@@ -1,4 +1,4 @@
-//! The one place that reads clocks. Everything that decides takes a [`Moment`] or a timestamp as an argument.
+//! The only code that reads clocks. Every decision takes a [`Moment`] or a timestamp as an argument.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -8,17 +8,17 @@ use tokio::time::Instant;
 
 use crate::time::Moment;
 
-/// By how much the two clocks may drift apart before they are aligned anew, in microseconds. Below it a moment has one
-/// stamp however often it is asked for; above it the wall clock was set.
-const ALIGNED: i64 = 20_000;
+/// How far the two clocks may drift apart before they are aligned again, in microseconds. Below it a moment always has the
+/// same timestamp; above it the wall clock was set.
+const MAX_DRIFT: i64 = 20_000;
 
-/// Our two clocks: the monotonic one for ages, the wall for stamps. The monotonic one is that of the timers, so a test
-/// that pauses them pauses everything.
+/// The two clocks of the operator: the monotonic clock for ages, the wall clock for timestamps. The timers use the same
+/// monotonic clock, so a test that pauses it pauses both.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
-    /// What the wall clock showed at moment 0, in microseconds of the epoch, as far as it is aligned. One for the life
-    /// of the process, so that the clock can be handed around by value.
+    /// The wall clock at moment 0, in microseconds since the epoch, corrected by alignment. It lives as long as the
+    /// process, so that the clock can be copied.
     origin: &'static AtomicI64,
 }
 
@@ -30,12 +30,12 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Now, on the monotonic clock.
+    /// The current moment of the monotonic clock.
     pub fn now(&self) -> Moment {
         Moment::default() + self.started.elapsed()
     }
 
-    /// Both clocks, read together: what converts between them.
+    /// Reads both clocks together, to convert between them.
     pub fn read(&self) -> Now {
         let before = self.now();
         let wall = Timestamp::now().as_microsecond();
@@ -44,7 +44,7 @@ impl Clock {
         let origin = aligned(self.origin.load(Ordering::Relaxed), seen);
         self.origin.store(origin, Ordering::Relaxed);
         let wall = Timestamp::from_microsecond(origin + moment.as_micros());
-        Now { moment, wall: wall.expect("it is within a second of what the clock showed") }
+        Now { moment, wall: wall.expect("it is within a second of the wall clock") }
     }
 
     /// The tokio instant at which `at` will be reached, for timers.
@@ -54,16 +54,16 @@ impl Clock {
     }
 }
 
-/// The origin that is used from now on. What was seen lies between two values: on a busy machine much time may pass
-/// between two lines, and that is no reason to align anew.
+/// The origin to use from now on. The observed origin lies between two values, because time passes between the two reads;
+/// on a busy machine this may be long, and is no reason to align again.
 fn aligned(known: i64, (earliest, latest): (i64, i64)) -> i64 {
-    if (earliest - ALIGNED..=latest + ALIGNED).contains(&known) { known } else { latest }
+    if (earliest - MAX_DRIFT..=latest + MAX_DRIFT).contains(&known) { known } else { latest }
 }
 
 /// One reading of both clocks.
 ///
-/// Ages are measured on the monotonic clock and stamped with the wall clock of *this* reading, so a step of the wall
-/// clock changes no verdict (liveness.md, clock rule 2).
+/// Ages are measured on the monotonic clock and dated by the wall clock of *this* reading, so a step of the wall clock
+/// changes no verdict (`docs/design/liveness.md`, clock rule 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// The monotonic clock.
@@ -79,7 +79,7 @@ impl Now {
         self.wall - jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::ZERO)
     }
 
-    /// The moment at which the wall clock shows `stamp`, past or to come.
+    /// The moment at which the wall clock shows `stamp`, in the past or the future.
     pub fn place(&self, stamp: Timestamp) -> Moment {
         let ahead = stamp.duration_since(self.wall);
         match Duration::try_from(ahead) {
@@ -88,7 +88,7 @@ impl Now {
         }
     }
 
-    /// The moment at which the wall clock showed `stamp`; a stamp of the future is taken as now.
+    /// The moment at which the wall clock showed `stamp`; now for a `stamp` in the future.
     pub fn moment_of(&self, stamp: Timestamp) -> Moment {
         self.place(stamp).min(self.moment)
     }

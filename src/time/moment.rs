@@ -1,12 +1,12 @@
-//! A point on our own monotonic clock.
+//! A point on the monotonic clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// A point on the monotonic clock, in microseconds since this process started.
 ///
-/// Negative before the start: what was stored by a predecessor is placed there by its wall-clock age. Unlike
-/// `std::time::Instant` it can be made up in tests, kept in an atomic, and lie before the machine was booted.
+/// Negative before the start: an event that a predecessor stored gets its moment by its wall-clock age. Unlike
+/// `std::time::Instant` it can be constructed in tests, stored in an atomic, and lie before the boot of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(i64);
 
@@ -21,7 +21,7 @@ impl Moment {
         self.0
     }
 
-    /// How long ago `earlier` was; zero when it lies ahead.
+    /// The time from `earlier` to this moment; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))

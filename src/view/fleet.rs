@@ -1,29 +1,15 @@
 //! The operator and its fleet at this instant, for the HTTP API, the metrics and `vigie get`.
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::{BackendView, ConnectorView};
-use crate::api::words::words;
-
-words! {
-    /// The role of this replica.
-    Standing {
-        /// It holds the Lease, accepts heartbeats and writes.
-        Leader,
-        /// Its renewal is overdue and no other holder is seen: it accepts heartbeats and writes nothing.
-        Uncertain,
-        /// Another replica leads, or none does yet.
-        Follower,
-    }
-}
+pub use crate::leadership::Role;
 
 /// The state of the operator itself at this instant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperatorFacts {
     /// The role of this replica.
-    pub leader: Standing,
+    pub leader: Role,
     /// Whether every store has been filled from the API server.
     pub synced: bool,
     /// Since when silence counts; none while this replica accepts no heartbeats.
@@ -60,7 +46,7 @@ pub trait Fleet: Send + Sync + 'static {
 
     /// The role of this replica, and whether every store has been filled from the API server. The cost does not depend on the
     /// size of the fleet: the kubelet calls `/readyz` every few seconds, and every client may.
-    fn standing(&self) -> (Standing, bool);
+    fn role(&self) -> (Role, bool);
 
     /// The state of the operator itself. Walks the whole fleet.
     fn facts(&self) -> OperatorFacts;

@@ -6,4 +6,4 @@ mod fleet;
 
 pub use backend::{BackendView, Scrape};
 pub use connector::{CheckView, ConnectorView, RemedyView};
-pub use fleet::{Fleet, OperatorFacts, Standing};
+pub use fleet::{Fleet, OperatorFacts, Role};

@@ -147,8 +147,41 @@ async fn of_two_connectors_with_one_id_the_oldest_has_it() {
     world.connectors().delete("first", &Default::default()).await.unwrap();
     world.sees(SOON, "second", "the heir", |seen| said(seen, "Accepted") == "True/Accepted").await;
     // Before the successor has a token of its own, a wrong token and a token not yet created look the same: 503
-    // (api.md).
+    // (docs/design/api.md).
     let second = world.installed("second").await;
     assert_eq!(first.status(operator.beats()), 401);
     second.beat(operator.beats());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_a_beat_names_the_state_of_the_status() {
+    let world = World::new("answers").await;
+    let operator = world.operator(&[]).await;
+    let spec = json!({"checks": [{"type": "ClockSkew", "severity": "Critical"}]});
+    let edge = world.connector("edge-1", spec).await;
+    let answered = |more: Value| {
+        let answer = edge.beat_with(operator.beats(), &more).answer.unwrap();
+        text(&serde_json::from_str(&answer.body).unwrap(), "/state").to_owned()
+    };
+    let hour_ago = || Timestamp::now() - jiff::SignedDuration::from_hours(1);
+    for (more, state, healthy) in [
+        (json!({"sent_at": hour_ago()}), "Degraded", "False/ClockSkew"),
+        (
+            json!({"sent_at": Timestamp::now(), "checks": [check("Process", "Fail", "")]}),
+            "Degraded",
+            "False/ProcessDown",
+        ),
+        (json!({"sent_at": Timestamp::now(), "checks": [check("Process", "Warn", "")]}), "Online", "True/Warnings"),
+    ] {
+        assert_eq!(answered(more), state, "{healthy}");
+        world
+            .sees(SOON, "edge-1", healthy, |seen| {
+                seen.pointer("/status/conditions").is_some()
+                    && said(seen, "Healthy") == healthy
+                    && text(seen, "/status/state") == state
+            })
+            .await;
+        // A dry run changes nothing, whatever it reports.
+        assert_eq!(answered(json!({"dry_run": true, "sent_at": hour_ago()})), state, "{healthy}");
+    }
 }

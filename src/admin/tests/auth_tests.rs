@@ -7,7 +7,7 @@ type Server = mock::Handle<Request<KubeBody>, Response<KubeBody>>;
 fn guarded() -> (Router, Server) {
     let (service, server) = mock::pair();
     let auth = Authenticator::new(kube::Client::new(service, "default"));
-    (admin(facts(Standing::Leader, true), Some(auth)), server)
+    (admin(facts(Role::Leader, true), Some(auth)), server)
 }
 
 /// Takes one question, checks its path, answers with this status, and returns its spec.

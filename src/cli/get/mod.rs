@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::args::{GetArgs, Output};
 use super::{Usage, output};
-use crate::view::{BackendView, ConnectorView, Standing};
+use crate::view::{BackendView, ConnectorView, Role};
 use kind::{ListedKind, parse_kind_and_name};
 pub(super) use kind::{ResourceKind, parse_object};
 use source::{Listing, Origin, Reader};
@@ -74,7 +74,7 @@ fn note<V: ListedKind>(listing: &Listing<V>) -> Option<String> {
             Some(format!("operator not reachable ({because}): showing what was last written"))
         }
         Origin::Status { because: None } => Some("showing what was last written".to_owned()),
-        Origin::Operator { standing: Standing::Follower } => {
+        Origin::Operator { standing: Role::Follower } => {
             Some("the operator that answered does not lead: showing what it last read".to_owned())
         }
         Origin::Operator { .. } if pending > 0 => {
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn the_reader_is_told_when_the_answer_is_not_the_operators() {
         let listing = |origin| Listing { items: vec![edge_1()], origin };
-        let leader = Origin::Operator { standing: Standing::Leader };
+        let leader = Origin::Operator { standing: Role::Leader };
         assert_eq!(note(&listing(leader)), None);
         let status = Origin::Status { because: Some("connection refused".to_owned()) };
         assert_eq!(
@@ -214,7 +214,7 @@ mod tests {
         );
         let status = Origin::Status { because: None };
         assert_eq!(note(&listing(status)).as_deref(), Some("showing what was last written"));
-        let mut pending = listing(Origin::Operator { standing: Standing::Uncertain });
+        let mut pending = listing(Origin::Operator { standing: Role::Uncertain });
         pending.items[0].written = false;
         assert!(note(&pending).is_some_and(|note| note.starts_with("1 of these are not yet written")));
     }

@@ -12,7 +12,7 @@ use crate::admin::FORWARDED_TOKEN;
 use crate::cli::args::GetArgs;
 use crate::cluster::{ConnectError, PersonalClient, connect_person, describe};
 use crate::http::client;
-use crate::view::Standing;
+use crate::view::Role;
 
 /// The number of requests until one reaches the leader. The Service picks a replica at random: of two replicas the leader
 /// is missed once in 64 times.
@@ -27,7 +27,7 @@ pub(super) struct Listing<V> {
 /// The source of a listing.
 pub(super) enum Origin {
     /// The operator; exact to the last heartbeat when the replica leads.
-    Operator { standing: Standing },
+    Operator { standing: Role },
     /// The status in the API server; `because` says why the operator could not be read, if it was tried.
     Status { because: Option<String> },
 }
@@ -45,7 +45,7 @@ impl Origin {
 #[derive(Deserialize)]
 struct Answer<V> {
     items: Vec<V>,
-    leader: Standing,
+    leader: Role,
 }
 
 /// Reads the objects of one command.
@@ -116,7 +116,7 @@ impl Reader {
     async fn leader<V: ListedKind>(&self, path: &str) -> anyhow::Result<Answer<V>> {
         let mut answer = self.operator::<V>(path).await?;
         for _ in 1..TRIES {
-            if answer.leader != Standing::Follower || self.operator.is_some() {
+            if answer.leader != Role::Follower || self.operator.is_some() {
                 break;
             }
             // A replica that does not answer does not invalidate the previous response.
@@ -147,11 +147,11 @@ impl Reader {
     async fn through(&self, client: &Client, path: &str) -> anyhow::Result<hyper::body::Bytes> {
         let mut request = Request::get(path).body(kube::client::Body::empty())?;
         request.headers_mut().extend(self.header(HeaderName::from_static(FORWARDED_TOKEN), "")?);
-        let response = timeout(client::PATIENCE, client.send(request)).await;
-        let response = response.map_err(|_| anyhow!("no answer within {} s", client::PATIENCE.as_secs()))?;
+        let response = timeout(client::RESPONSE_TIMEOUT, client.send(request)).await;
+        let response = response.map_err(|_| anyhow!("no answer within {} s", client::RESPONSE_TIMEOUT.as_secs()))?;
         let response = response.map_err(|error| anyhow!("{}", describe(&error)))?;
         let (head, body) = response.into_parts();
-        client::answer(head.status, body).await
+        client::read_body(head.status, body).await
     }
 
     fn header(&self, name: HeaderName, scheme: &str) -> anyhow::Result<Option<(HeaderName, HeaderValue)>> {
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(request.headers()[FORWARDED_TOKEN], "t0ken");
         let listing = asked.await.unwrap().unwrap();
         assert_eq!(listing.items, items[..1]);
-        assert!(matches!(listing.origin, Origin::Operator { standing: Standing::Leader }));
+        assert!(matches!(listing.origin, Origin::Operator { standing: Role::Leader }));
     }
 
     #[tokio::test]
@@ -225,8 +225,8 @@ mod tests {
             answer(&mut server, 200, &said("Follower")).await;
         }
         let (first, second) = asked.await.unwrap();
-        assert!(matches!(first.unwrap().origin, Origin::Operator { standing: Standing::Leader }));
-        assert!(matches!(second.unwrap().origin, Origin::Operator { standing: Standing::Follower }));
+        assert!(matches!(first.unwrap().origin, Origin::Operator { standing: Role::Leader }));
+        assert!(matches!(second.unwrap().origin, Origin::Operator { standing: Role::Follower }));
     }
 
     #[tokio::test]

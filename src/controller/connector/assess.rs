@@ -9,7 +9,7 @@ use crate::api::{
     Cause, ConditionType, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition, conditions,
 };
 use crate::diagnosis::connector::{ConnectorEvidence, diagnose};
-use crate::health::checks::{Health, Report, judge};
+use crate::health::checks::{self, Health, Report, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
 use crate::time::Now;
@@ -61,7 +61,7 @@ pub struct Assessment {
 
 /// The state of a connector. It needs nothing that has to be read.
 pub fn state_of(connector: &Connector, live: &Snapshot) -> ConnectorState {
-    state(live.verdict.presence, &health(connector, live))
+    checks::state(live.verdict.presence, health(connector, live).is_degraded())
 }
 
 impl<'a> Input<'a> {
@@ -112,7 +112,7 @@ impl Input<'_> {
         let online = self.online();
         let heard = matches!(presence, Presence::Online | Presence::Late);
         let healthy = self.healthy(heard, &health);
-        let state = state(presence, &health);
+        let state = checks::state(presence, health.is_degraded());
         let ready = ready(self.refused.as_ref(), &self.provisioned, &online, &healthy);
         Assessment {
             state,
@@ -283,18 +283,6 @@ fn skew(connector: &Connector, live: &Snapshot) -> Option<i64> {
     match &live.agent {
         Some(agent) => agent.clock_skew_seconds,
         None => connector.status.as_ref()?.agent.as_ref()?.clock_skew_seconds,
-    }
-}
-
-/// First match: Pending > Unknown > Offline > Late > Degraded > Online (docs/design/api.md).
-fn state(presence: Presence, health: &Health) -> ConnectorState {
-    match presence {
-        Presence::NeverSeen => ConnectorState::Pending,
-        Presence::Unknown => ConnectorState::Unknown,
-        Presence::Offline => ConnectorState::Offline,
-        Presence::Late => ConnectorState::Late,
-        Presence::Online if health.truth == Truth::False => ConnectorState::Degraded,
-        Presence::Online => ConnectorState::Online,
     }
 }
 

@@ -17,9 +17,8 @@ use crate::controller::runtime::wake::{self, ReconcileTrigger, Scope};
 use crate::controller::runtime::{Runtime, Shared};
 use crate::controller::unreadable::Unreadable;
 use crate::heartbeat::credentials::Digest;
-use crate::heartbeat::listening::Role;
 use crate::heartbeat::registry::{Notice, Registry};
-use crate::leadership::{Leadership, Standing};
+use crate::leadership::{Leadership, Role};
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
 use crate::remediation::Limits;
@@ -41,8 +40,7 @@ pub(in crate::controller) struct Ends {
 pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<Leadership>) {
     let clock = Clock::default();
     let write_until = clock.now() + Duration::from_secs(3600);
-    let leads =
-        Leadership { standing: Standing::Leader, epoch: 1, write_until, confirmed: true, ..Leadership::follower() };
+    let leads = Leadership { role: Role::Leader, epoch: 1, write_until, ..Leadership::follower() };
     let (sender, leadership) = watch::channel(leads);
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let census = Census::new(Limits::default(), 0, leadership.clone(), clock);

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{Reason, Rotation, TokenHash, TokenSpec, TokenStatus, Truth};
-use crate::heartbeat::credentials::{Digest, MOST};
+use crate::heartbeat::credentials::{Digest, MAX_CREDENTIALS};
 
 /// How far ahead of the operator's clock a revocation may be dated and still be honoured: the clock of the requester may be
 /// a little fast, but a time far ahead is a mistake.
@@ -205,9 +205,9 @@ impl TokenPlan {
     fn forget(&mut self, now: Timestamp) {
         let hashes = &mut self.status.hashes;
         hashes.sort_by_key(|hash| std::cmp::Reverse(hash.generation));
-        while hashes.len() > MOST {
+        while hashes.len() > MAX_CREDENTIALS {
             let oldest_ended = hashes.iter().rposition(|hash| has_ended(hash, now));
-            hashes.remove(oldest_ended.unwrap_or(MOST));
+            hashes.remove(oldest_ended.unwrap_or(MAX_CREDENTIALS));
         }
     }
 

@@ -13,11 +13,10 @@ use crate::api::{ConditionType, Connector, ConnectorStatus, Key, Rotation, Truth
 use crate::controller::paused::is_paused;
 use crate::controller::remediation;
 use crate::heartbeat::entry::{Entry, Snapshot};
-use crate::heartbeat::listening::Role;
 use crate::heartbeat::registry::Registry;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Now;
-use crate::view::{CheckView, ConnectorView, OperatorFacts, Standing};
+use crate::view::{CheckView, ConnectorView, OperatorFacts, Role};
 
 /// The connectors as this process sees them.
 pub struct FleetView {
@@ -69,23 +68,18 @@ impl FleetView {
     }
 
     /// The role of this replica, and whether every store has been filled.
-    pub fn standing(&self) -> (Standing, bool) {
+    pub fn role(&self) -> (Role, bool) {
         let inputs = self.registry.listening.inputs();
-        let standing = match inputs.role {
-            Role::Leader => Standing::Leader,
-            Role::Uncertain | Role::Unconfirmed => Standing::Uncertain,
-            Role::Follower => Standing::Follower,
-        };
-        (standing, inputs.synced)
+        (inputs.role, inputs.synced)
     }
 
     /// The facts about the operator itself, as far as connectors are concerned.
     pub fn facts(&self) -> OperatorFacts {
         let now = self.registry.clock().read();
         let inputs = self.registry.listening.inputs();
-        let (leader, synced) = self.standing();
+        let (leader, synced) = self.role();
         let mut pending = 0;
-        if leader != Standing::Follower {
+        if leader != Role::Follower {
             self.visit(None, &mut |connector, _, assessment, _| {
                 pending += u64::from(!is_written(connector, assessment))
             });

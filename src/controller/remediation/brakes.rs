@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Remediator;
 use crate::cluster::events::{Event, Kind, namespace_reference};
 use crate::controller::remediation::breaker::{BreakerStore, Record};
-use crate::leadership::Permit;
+use crate::leadership::WritePermit;
 use crate::remediation::Breaker;
 use crate::remediation::fleet::FleetState;
 
@@ -87,7 +87,7 @@ async fn open_breaker(
     remediator: &Remediator,
     breaker_store: &BreakerStore,
     record: &Mutex<Record>,
-    permit: &Permit,
+    permit: &WritePermit,
     reason: &str,
     now: Timestamp,
 ) {

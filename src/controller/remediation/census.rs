@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::subject::Remediable;
 use crate::api::Key;
-use crate::leadership::{Leadership, Permit};
+use crate::leadership::{Leadership, WritePermit};
 use crate::remediation::fleet::{FleetState, InFlight, Member, ObjectId};
 use crate::remediation::history::unhealthy_since;
 use crate::remediation::{Breaker, FleetContext, Health, HealthInterval, Limits};
@@ -85,7 +85,7 @@ impl Census {
     }
 
     /// Registers an object as the leader evaluated it.
-    pub fn upsert_evaluated<K: Remediable>(&self, permit: &Permit, object: &K, intervals: &[HealthInterval]) {
+    pub fn upsert_evaluated<K: Remediable>(&self, permit: &WritePermit, object: &K, intervals: &[HealthInterval]) {
         if !self.is_enabled.load(Ordering::Acquire) {
             return;
         }

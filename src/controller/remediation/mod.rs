@@ -40,7 +40,7 @@ use published::Published;
 
 use super::log::{self, Whose};
 use crate::api::{ConditionType, Key, Reason, RemediationStatus, conditions};
-use crate::leadership::Permit;
+use crate::leadership::WritePermit;
 use crate::metrics::Metrics;
 use crate::remediation::attempt::{Remedy, Signals, StepResult};
 use crate::remediation::fleet::ObjectId;
@@ -124,7 +124,7 @@ impl Remediator {
     }
 
     /// Decides what to do about an object now. Reads what the decision needs to know of the cluster.
-    pub async fn step<K: Remediable>(&self, permit: &Permit, input: RemediationInput<'_, K>) -> StepResult {
+    pub async fn step<K: Remediable>(&self, permit: &WritePermit, input: RemediationInput<'_, K>) -> StepResult {
         self.census.upsert_evaluated(permit, input.object, &input.verdict.intervals);
         let observed = self.observe(&input).await;
         self.decide(permit, &input, &observed)
@@ -133,7 +133,7 @@ impl Remediator {
     /// Decides by what was observed, and claims a slot for an attempt that begins.
     fn decide<K: Remediable>(
         &self,
-        permit: &Permit,
+        permit: &WritePermit,
         input: &RemediationInput<'_, K>,
         observed: &Observed,
     ) -> StepResult {
@@ -224,7 +224,7 @@ impl Remediator {
     }
 
     /// Performs a remedy after the status was written. An offer to an agent is the caller's to hand out.
-    pub async fn perform<K: Remediable>(&self, permit: &Permit, object: &K, remedy: &Remedy) -> FollowUp {
+    pub async fn perform<K: Remediable>(&self, permit: &WritePermit, object: &K, remedy: &Remedy) -> FollowUp {
         let namespace = object.namespace().unwrap_or_default();
         let called = match (remedy, object.workload_ref()) {
             (Remedy::Offer { .. }, _) | (_, None) => return FollowUp::Scheduled,

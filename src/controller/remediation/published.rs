@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::api::{AttemptPhase, RemediationStatus};
 use crate::controller::events::RETELL;
-use crate::leadership::Permit;
+use crate::leadership::WritePermit;
 use crate::remediation::attempt::{EventDraft, events_to_repeat};
 use crate::remediation::fleet::ObjectId;
 
@@ -44,7 +44,7 @@ impl Published {
     /// is the same occurrence again.
     pub(super) fn missing(
         &self,
-        permit: &Permit,
+        permit: &WritePermit,
         id: &ObjectId,
         status: &RemediationStatus,
         now: Timestamp,

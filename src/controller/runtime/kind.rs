@@ -17,7 +17,7 @@ use crate::api::{Key, Transition};
 use crate::cluster::events::Event;
 use crate::cluster::{CallError, WriteError};
 use crate::controller::remediation::{NextStep, Remediable};
-use crate::leadership::Permit;
+use crate::leadership::WritePermit;
 use crate::schedule::checkpoints::Checkpointed;
 use crate::time::Now;
 
@@ -111,7 +111,7 @@ pub trait Kind: Sized + Send + Sync + 'static {
 /// The values of one reconcile step.
 pub struct Step<'a, K: Kind> {
     /// The permit to write, from the begin of the step.
-    pub permit: Permit,
+    pub permit: WritePermit,
     /// The in-memory entry of the object.
     pub entry: Arc<K::Entry>,
     /// The object: as the watch delivered it, or as the operator wrote it later.

@@ -14,7 +14,7 @@ use crate::cluster::events::Reporter;
 use crate::cluster::{StatusWriter, WriteError};
 use crate::controller::remediation::Remediator;
 use crate::controller::unreadable::Unreadable;
-use crate::leadership::{Leadership, Permit};
+use crate::leadership::{Leadership, WritePermit};
 use crate::metrics::Metrics;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
@@ -48,7 +48,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`WriteError::NotLeader`] when it has not.
-    pub fn renewed(&self, permit: &Permit) -> Result<Permit, ReconcileError> {
+    pub fn renewed(&self, permit: &WritePermit) -> Result<WritePermit, ReconcileError> {
         let now = self.leadership.borrow().permit(self.clock.now());
         now.filter(|now| now.epoch() == permit.epoch()).ok_or(ReconcileError::Status(WriteError::NotLeader))
     }

@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use axum::http::StatusCode;
 
 use super::super::fake::{BEAT, Fake, STRANGE, WRONG, options, port};
@@ -23,7 +25,7 @@ async fn ask_on(
     request: axum::http::request::Builder,
     body: &str,
 ) -> Answered {
-    let connection = Connection { peer: peer.parse().unwrap(), opened, body_timeout: BODY_TIMEOUT };
+    let connection = ConnectionInfo { peer: peer.parse().unwrap(), opened, body_timeout: BODY_TIMEOUT };
     let request = request.extension(connection).body(Body::from(body.to_owned())).unwrap();
     let response = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
     let (head, body) = response.into_parts();
@@ -136,7 +138,7 @@ async fn the_header_may_carry_the_token_and_anything_else_there_is_passed_over()
 async fn a_connection_kept_to_who_may_have_been_followed_ends_with_the_answer() {
     let fake = Arc::new(Fake::default());
     let router = port(&fake);
-    let long_ago = Instant::now().checked_sub(LED_ANEW_AFTER).expect("the machine has run for longer");
+    let long_ago = Instant::now().checked_sub(RECONNECT_AFTER).expect("the machine has run for longer");
     let ends = async |opened: Instant, body: &str| {
         let answered = ask_on(&router, ("192.0.2.1:9", opened), Request::post(PATH), body).await;
         (answered.status, answered.headers.get(header::CONNECTION).is_some_and(|value| value == "close"))
@@ -185,7 +187,7 @@ async fn the_log_gets_one_line_for_each_connector_and_reason_and_never_a_token()
     let log = Arc::new(Mutex::new(Vec::new()));
     let fake = Arc::new(Fake::default());
     let told = Arc::clone(&log);
-    let router = router_that_tells(Arc::clone(&fake), options(&fake), move |line| {
+    let router = router_with_log(Arc::clone(&fake), options(&fake), move |line| {
         told.lock().push(format!("{line:?}"));
     });
     for other in 0..3 {

@@ -317,11 +317,11 @@ async fn a_stop_does_not_wait_for_ever() {
 
 #[test]
 fn only_our_own_trouble_makes_accepting_pause() {
-    assert!(!is_ours(&io::ErrorKind::ConnectionAborted.into()));
-    assert!(!is_ours(&io::ErrorKind::ConnectionReset.into()));
+    assert!(!is_own_failure(&io::ErrorKind::ConnectionAborted.into()));
+    assert!(!is_own_failure(&io::ErrorKind::ConnectionReset.into()));
     // EMFILE and ENFILE.
-    assert!(is_ours(&io::Error::from_raw_os_error(24)));
-    assert!(is_ours(&io::Error::from_raw_os_error(23)));
+    assert!(is_own_failure(&io::Error::from_raw_os_error(24)));
+    assert!(is_own_failure(&io::Error::from_raw_os_error(23)));
 }
 
 #[tokio::test]
@@ -332,11 +332,11 @@ async fn idle_connections_are_kept_for_less_when_places_are_scarce() {
     server.failing.store(true, Ordering::Relaxed);
     assert_eq!(server.idle_timeout(), IDLE_WHEN_SCARCE);
     server.failing.store(false, Ordering::Relaxed);
-    let _taken = futures::future::join_all((0..4).map(|_| server.places.any())).await;
+    let _taken = futures::future::join_all((0..4).map(|_| server.slots.any())).await;
     assert_eq!(server.idle_timeout(), IDLE_WHEN_SCARCE);
-    // Where a newcomer gets a place at once, nobody's body that is being sent is cut for it.
+    // When a new connection gets a slot at once, the limit need not be shorter.
     let when_full = WhenFull::EndTheOldestOfTheMost;
     let server = Server::new(Router::new(), None, Limits { max_connections: 4, when_full, ..Limits::default() });
-    let _taken = futures::future::join_all((0..4).map(|_| server.places.any())).await;
+    let _taken = futures::future::join_all((0..4).map(|_| server.slots.any())).await;
     assert_eq!(server.idle_timeout(), Limits::default().idle_timeout);
 }

@@ -82,7 +82,7 @@ async fn a_beat_over_tls_is_heard_and_a_new_certificate_is_taken_over() {
     assert!(beat(&served, &second).await.is_err());
 
     folder.write(&second);
-    assert_eq!(files.look(), Look::Reloaded);
+    assert_eq!(files.reload(), Reload::Done);
     assert_eq!(status(&beat(&served, &second).await.unwrap()), "200");
     assert!(beat(&served, &first).await.is_err());
 }
@@ -112,18 +112,18 @@ fn a_broken_pair_keeps_the_old_one_and_is_tried_once() {
     folder.write(&first);
     let files = folder.load().unwrap();
     let before = files.config();
-    assert_eq!(files.look(), Look::Unchanged);
+    assert_eq!(files.reload(), Reload::Unchanged);
     // A certificate whose key has not come yet; then rubbish; then nothing at all.
     let half = Issued { key_pem: first.key_pem.clone(), ..issue() };
     folder.write(&half);
-    assert_eq!((files.look(), files.look()), (Look::Refused, Look::Unchanged));
+    assert_eq!((files.reload(), files.reload()), (Reload::Refused, Reload::Unchanged));
     fs::write(folder.0.join("tls.crt"), "rubbish").unwrap();
-    assert_eq!((files.look(), files.look()), (Look::Refused, Look::Unchanged));
+    assert_eq!((files.reload(), files.reload()), (Reload::Refused, Reload::Unchanged));
     fs::remove_file(folder.0.join("tls.key")).unwrap();
-    assert_eq!((files.look(), files.look()), (Look::Refused, Look::Unchanged));
+    assert_eq!((files.reload(), files.reload()), (Reload::Refused, Reload::Unchanged));
     assert!(Arc::ptr_eq(&before, &files.config()));
     folder.write(&second);
-    assert_eq!(files.look(), Look::Reloaded);
+    assert_eq!(files.reload(), Reload::Done);
     assert!(!Arc::ptr_eq(&before, &files.config()));
 }
 
@@ -146,7 +146,7 @@ fn the_swapped_symlink_of_a_secret_volume_is_a_change() {
     let next = folder.0.join("..data_tmp");
     std::os::unix::fs::symlink("two", &next).unwrap();
     fs::rename(&next, &data).unwrap();
-    assert_eq!(files.look(), Look::Reloaded);
+    assert_eq!(files.reload(), Reload::Done);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::revisions::{ATTEMPT, RESTARTED_AT};
 use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
-use crate::leadership::Permit;
+use crate::leadership::WritePermit;
 use crate::time::Clock;
 
 /// The annotations that a restart writes, and the state of the workload that it requires.
@@ -51,7 +51,7 @@ pub enum CallResult {
 pub async fn restart(
     client: &Client,
     clock: Clock,
-    permit: &Permit,
+    permit: &WritePermit,
     namespace: &str,
     reference: &WorkloadRef,
     order: &RestartOrder,
@@ -95,7 +95,7 @@ pub async fn restart(
 pub async fn evict(
     client: &Client,
     clock: Clock,
-    permit: &Permit,
+    permit: &WritePermit,
     namespace: &str,
     pod: &str,
     uid: &str,

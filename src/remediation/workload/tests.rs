@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::fake::{Fake, Mode};
-use crate::leadership::{Leadership, Permit, Standing};
+use crate::leadership::{Leadership, Role, WritePermit};
 use crate::remediation::{Pod, Rollout, Workload, WorkloadLookup};
 use crate::time::Clock;
 
@@ -19,9 +19,9 @@ fn web(kind: WorkloadKind) -> WorkloadRef {
     WorkloadRef { kind, name: "web".to_owned() }
 }
 
-fn permit(clock: Clock, lasts: Duration) -> Permit {
+fn permit(clock: Clock, lasts: Duration) -> WritePermit {
     let now = clock.now();
-    let leader = Leadership { standing: Standing::Leader, write_until: now + lasts, ..Leadership::follower() };
+    let leader = Leadership { role: Role::Leader, write_until: now + lasts, ..Leadership::follower() };
     leader.permit(now).unwrap()
 }
 

@@ -10,10 +10,10 @@ use super::*;
 use crate::api::Connector;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::entry::{Entry, Key};
-use crate::heartbeat::listening::Role;
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::registry::{Notice, Registry};
 use crate::heartbeat::routes::HeartbeatSink as _;
+use crate::leadership::Role;
 use crate::time::Clock;
 
 const PERIOD: Duration = Duration::from_secs(60);

@@ -12,9 +12,9 @@ use super::*;
 use crate::api::Connector;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::entry::Key;
-use crate::heartbeat::listening::Role;
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::{HeartbeatSink as _, Reply};
+use crate::leadership::Role;
 use crate::time::Clock;
 
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -244,7 +244,7 @@ fn the_token_in_use_is_not_forgotten_however_often_the_pending_one_is_replaced()
         world.spec.rotation_generation = generation;
         world.later(10).deliver();
         assert_eq!(world.accepted(), [generation + 1, 1]);
-        assert!(world.token().hashes.len() <= MOST);
+        assert!(world.token().hashes.len() <= MAX_CREDENTIALS);
     }
     let known: Vec<_> = world.token().hashes.iter().map(|hash| hash.generation).collect();
     assert_eq!(known, [9, 8, 7, 1], "of what has ended, the oldest is forgotten first");
@@ -594,7 +594,7 @@ proptest! {
                 prop_assert!(in_the_way && token.observed_revoke_request.is_some(), "nobody can get in: {token:?}");
             }
             prop_assert!(token.generation >= before.generation);
-            prop_assert!(token.hashes.len() <= MOST);
+            prop_assert!(token.hashes.len() <= MAX_CREDENTIALS);
             for hash in &token.hashes {
                 prop_assert!(hash.not_after.as_ref().is_some_and(|end| end.0 <= world.now) || !ended.contains(&hash.sha256), "{} came back", hash.generation);
             }

@@ -120,15 +120,15 @@ async fn a_follower_says_what_is_written_and_an_uncertain_leader_what_it_knows()
     );
     rig.become_(Role::Uncertain);
     assert_eq!(rig.view("paris").state, ConnectorState::Unknown);
-    assert_eq!((rig.known.facts().leader, rig.known.facts().status_write_pending), (Standing::Uncertain, 1));
+    assert_eq!((rig.known.facts().leader, rig.known.facts().status_write_pending), (Role::Uncertain, 1));
     rig.become_(Role::Follower);
     let view = rig.view("paris");
     assert_eq!((view.state, view.written), (ConnectorState::Online, true));
     assert_eq!(view.last_heartbeat_time.map(|at| at.to_string()).as_deref(), Some("2026-01-01T00:00:00Z"));
     assert_eq!((view.version.as_deref(), view.checks.len()), (Some("1.4.2"), 1));
-    assert_eq!((rig.known.facts().leader, rig.known.facts().status_write_pending), (Standing::Follower, 0));
+    assert_eq!((rig.known.facts().leader, rig.known.facts().status_write_pending), (Role::Follower, 0));
     rig.become_(Role::Unconfirmed);
-    assert_eq!(rig.known.facts().leader, Standing::Uncertain);
+    assert_eq!(rig.known.facts().leader.as_str(), "Uncertain");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub use record::{NAME, Record, State};
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, within};
 use crate::controller::events::Reporter;
 use crate::controller::runtime::watch_log::WatchErrorLog;
-use crate::leadership::{Leadership, Permit};
+use crate::leadership::{Leadership, WritePermit};
 use crate::remediation::Breaker;
 use crate::time::Clock;
 
@@ -94,7 +94,13 @@ impl BreakerStore {
     /// [`WriteError::NotLeader`] when the permit ran out before anything was sent; [`crate::cluster::CallError::Conflict`]
     /// or [`crate::cluster::CallError::AlreadyExists`] when another client wrote it meanwhile: decide again
     /// by the next change of [`BreakerStore::follow`].
-    pub async fn open(&self, permit: &Permit, read: &Record, reason: &str, at: Timestamp) -> Result<(), WriteError> {
+    pub async fn open(
+        &self,
+        permit: &WritePermit,
+        read: &Record,
+        reason: &str,
+        at: Timestamp,
+    ) -> Result<(), WriteError> {
         let Some(write) = read.open_write(&self.namespace, reason, at) else { return Ok(()) };
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader);

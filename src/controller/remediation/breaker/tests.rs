@@ -5,7 +5,7 @@ use super::record::RecordWrite;
 use super::*;
 use crate::cluster::CallError;
 use crate::cluster::fake::{Fake, Mode};
-use crate::leadership::Standing;
+use crate::leadership::Role;
 
 const PATH: &str = "/api/v1/namespaces/ops/configmaps/vigie-breaker";
 const OPENED: &str = "2026-01-31T12:00:00Z";
@@ -116,7 +116,7 @@ struct Rig {
 fn rig() -> Rig {
     let (fake, clock) = (Fake::new(), Clock::default());
     let write_until = clock.now() + Duration::from_secs(60);
-    let leading = Leadership { standing: Standing::Leader, write_until, ..Leadership::follower() };
+    let leading = Leadership { role: Role::Leader, write_until, ..Leadership::follower() };
     let (leads, leadership) = tokio::sync::watch::channel(leading);
     let reporter = Reporter { client: fake.client(), instance: "test".to_owned() };
     let breaker_store =
@@ -125,7 +125,7 @@ fn rig() -> Rig {
 }
 
 impl Rig {
-    fn permit(&self) -> Permit {
+    fn permit(&self) -> WritePermit {
         self.breaker_store.leadership.borrow().permit(self.breaker_store.clock.now()).unwrap()
     }
 
