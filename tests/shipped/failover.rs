@@ -29,7 +29,7 @@ use crate::support::{Connector, World, eventually, http, never, quick, seconds, 
 const ALIVE: usize = 20;
 /// `spec.heartbeat.offlineAfterSeconds` of [`quick`].
 const OFFLINE_AFTER: SignedDuration = SignedDuration::from_secs(30);
-/// From the accident to the first beat that is heard (liveness.md, "Leader"), plus the delay of a loaded machine.
+/// From the accident to the first beat that is heard (docs/design/liveness.md, "Leader"), plus the delay of a loaded machine.
 const HEARD_AGAIN: SignedDuration = SignedDuration::from_secs(20 + 10);
 /// Additional values of the chart: the test reads metrics without a token.
 const VALUES: [&str; 2] = ["adminAuth=off", "networkPolicy.enabled=false"];

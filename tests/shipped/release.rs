@@ -21,7 +21,7 @@ use crate::support::{World, eventually, http, seconds};
 /// Timeout for a start with a local image, on a machine where four releases start in parallel.
 pub(crate) const STARTED: Duration = seconds(180);
 
-/// The label of the leading pod (api.md, "Annotations and labels").
+/// The label of the leading pod (docs/design/api.md, "Annotations and labels").
 const LEADER: &str = "vigie.dev/role=leader";
 
 /// The cluster that all tests share.

@@ -31,7 +31,7 @@ pub(crate) fn said(connector: &Value, type_: &str) -> String {
 pub(crate) fn path(connector: &Value) -> Vec<String> {
     let all = connector.pointer("/status/transitions").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut all: Vec<_> = all.iter().map(|one| (time(one, "/time"), text(one, "/to").to_owned())).collect();
-    // api.md does not define which end of the list is the newest; the times of the transitions do.
+    // docs/design/api.md does not define which end of the list is the newest; the times of the transitions do.
     if all.first().map(|one| one.0) > all.last().map(|one| one.0) {
         all.reverse();
     }

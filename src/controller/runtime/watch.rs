@@ -26,11 +26,14 @@ pub struct Tap<K: Kind> {
     pub filled: Arc<dyn Fn() + Send + Sync>,
 }
 
+/// One item of the stream that drives the reconciles.
+type Watched<K> = Result<Guarded<<K as Kind>::Object>, watcher::Error>;
+
 /// Watches one scope; the stream feeds the store, the tap and the reconciles.
 pub fn watched<K: Kind>(
     api: Api<Guarded<K::Object>>,
     tap: Tap<K>,
-) -> (Store<Guarded<K::Object>>, impl Stream<Item = Result<Guarded<K::Object>, watcher::Error>> + Send + 'static) {
+) -> (Store<Guarded<K::Object>>, impl Stream<Item = Watched<K>> + Send + 'static) {
     let (reader, writer) = store::<Guarded<K::Object>>();
     let mut listed = HashSet::new();
     let mut errors = WatchErrorLog::of(&K::Object::plural(&()));
