@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use vigie::api::{Cause, CheckType, Diagnosis, Reason};
 use vigie::diagnosis::connector::{ConnectorEvidence, diagnose};
-use vigie::health::checks::Fault;
+use vigie::health::checks::FailedCheck;
 use vigie::health::liveness::Presence;
 
 /// A healthy connector: the rules find nothing.
@@ -34,7 +34,7 @@ fn contact() -> Timestamp {
 
 /// The diagnosis of every sample.
 pub(crate) fn diagnoses() -> Vec<Diagnosis> {
-    let faults: Vec<Vec<Fault>> = faults().into_iter().map(|fault| vec![fault]).collect();
+    let faults: Vec<Vec<FailedCheck>> = faults().into_iter().map(|fault| vec![fault]).collect();
     let failing = faults.iter().map(|faults| ConnectorEvidence { faults, ..well() });
     spec().into_iter().chain(contact_samples()).chain(failing).filter_map(|facts| diagnose(&facts)).collect()
 }
@@ -88,7 +88,7 @@ fn contact_samples() -> Vec<ConnectorEvidence<'static>> {
 }
 
 /// A failing check of each known type, and of an unknown one.
-fn faults() -> Vec<Fault> {
+fn faults() -> Vec<FailedCheck> {
     let known = [
         (CheckType::Process, Cause::ProcessDown, Reason::ProcessDown),
         (CheckType::WireGuardInterface, Cause::WireGuardDown, Reason::WireGuardDown),
@@ -99,8 +99,13 @@ fn faults() -> Vec<Fault> {
         (CheckType::ControlPlane, Cause::ControlPlaneUnreachable, Reason::ControlPlaneUnreachable),
         (CheckType::ClockSkew, Cause::ClockSkew, Reason::ClockSkew),
     ];
-    let fault =
-        |type_: &str, cause, reason| Fault { type_: type_.to_owned(), cause, reason, critical: true, message: None };
+    let fault = |type_: &str, cause, reason| FailedCheck {
+        type_: type_.to_owned(),
+        cause,
+        reason,
+        critical: true,
+        message: None,
+    };
     let known = known.into_iter().map(|(type_, cause, reason)| fault(type_.as_str(), cause, reason));
     known.chain([fault("DiskSpace", Cause::CheckFailed, Reason::CheckFailed)]).collect()
 }

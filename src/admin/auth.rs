@@ -176,16 +176,16 @@ pub(super) fn token_of(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(forwarded).filter(|token| !token.is_empty())
 }
 
-type Key = [u8; 32];
+type CallerKey = [u8; 32];
 
 /// The cache key. Only a hash of the token is stored; a header holds no NUL, so the separator is unambiguous.
-fn key(token: &str, path: &str) -> Key {
+fn key(token: &str, path: &str) -> CallerKey {
     Sha256::new().chain_update(token).chain_update([0]).chain_update(path).finalize().into()
 }
 
 /// Recent answers of the API server. `Unavailable` is not cached.
 #[derive(Default)]
-struct AnswerCache(HashMap<Key, CachedAnswer>);
+struct AnswerCache(HashMap<CallerKey, CachedAnswer>);
 
 struct CachedAnswer {
     answer: Result<(), AuthError>,
@@ -196,16 +196,16 @@ struct CachedAnswer {
 }
 
 impl AnswerCache {
-    fn get(&self, key: &Key, now: Instant) -> Option<Result<(), AuthError>> {
+    fn get(&self, key: &CallerKey, now: Instant) -> Option<Result<(), AuthError>> {
         self.0.get(key).filter(|cached| now < cached.fresh_until).map(|cached| cached.answer.clone())
     }
 
     /// Whether the last review allowed this caller.
-    fn was_allowed(&self, key: &Key, now: Instant) -> bool {
+    fn was_allowed(&self, key: &CallerKey, now: Instant) -> bool {
         self.0.get(key).is_some_and(|cached| cached.answer.is_ok() && now < cached.known_until)
     }
 
-    fn put(&mut self, key: Key, answer: &Result<(), AuthError>, now: Instant) {
+    fn put(&mut self, key: CallerKey, answer: &Result<(), AuthError>, now: Instant) {
         let (fresh_for, known_for) = match answer {
             Ok(()) => (ALLOWED_TTL, ALLOWED_OUTAGE_TTL),
             Err(AuthError::Unauthenticated | AuthError::Forbidden) => (REFUSED_TTL, REFUSED_TTL),

@@ -11,7 +11,7 @@ use futures::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Shared, make_large, refusal};
+use super::{AdminState, make_large, refusal};
 use crate::view::{BackendView, Fleet};
 
 /// How many objects one chunk of the body holds, some 50 kB, so that the JSON of a large fleet is never in memory as a
@@ -26,7 +26,7 @@ pub(super) struct Params {
 
 type QueryResult = Result<Query<Params>, QueryRejection>;
 
-pub(super) async fn connectors(State(shared): State<Arc<Shared>>, params: QueryResult) -> Response {
+pub(super) async fn connectors(State(shared): State<Arc<AdminState>>, params: QueryResult) -> Response {
     let gather = |fleet: &dyn Fleet, namespace: Option<&str>| {
         let mut items = Vec::new();
         fleet.connectors(namespace, &mut |view| items.push(view));
@@ -36,7 +36,7 @@ pub(super) async fn connectors(State(shared): State<Arc<Shared>>, params: QueryR
     list(&shared, params, gather).await
 }
 
-pub(super) async fn backends(State(shared): State<Arc<Shared>>, params: QueryResult) -> Response {
+pub(super) async fn backends(State(shared): State<Arc<AdminState>>, params: QueryResult) -> Response {
     list(&shared, params, sorted_backends).await
 }
 
@@ -48,7 +48,7 @@ fn sorted_backends(fleet: &dyn Fleet, namespace: Option<&str>) -> Vec<BackendVie
 }
 
 async fn list<V: Serialize + Send + 'static>(
-    shared: &Arc<Shared>,
+    shared: &Arc<AdminState>,
     params: QueryResult,
     gather: fn(&dyn Fleet, Option<&str>) -> Vec<V>,
 ) -> Response {
@@ -61,7 +61,7 @@ async fn list<V: Serialize + Send + 'static>(
 }
 
 async fn gathered<V: Send + 'static>(
-    shared: &Arc<Shared>,
+    shared: &Arc<AdminState>,
     params: QueryResult,
     gather: fn(&dyn Fleet, Option<&str>) -> Vec<V>,
 ) -> Result<(Vec<V>, OwnedSemaphorePermit), Response> {
@@ -92,7 +92,7 @@ struct TargetLabels {
 }
 
 /// Every accepted backend that speaks HTTP, for Prometheus' `http_sd_configs`.
-pub(super) async fn discovery(State(shared): State<Arc<Shared>>, params: QueryResult) -> Response {
+pub(super) async fn discovery(State(shared): State<Arc<AdminState>>, params: QueryResult) -> Response {
     // On an error Prometheus keeps its targets; an incomplete list would drop them.
     if !shared.fleet.role().1 {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "NotSynced", "the backends are not all known yet");

@@ -47,7 +47,7 @@ pub struct Admin {
     pub auth: Option<Authenticator>,
 }
 
-struct Shared {
+struct AdminState {
     fleet: Arc<dyn Fleet>,
     registry: Arc<Registry>,
     auth: Option<Authenticator>,
@@ -58,7 +58,7 @@ struct Shared {
 /// checked by `auth`.
 pub fn router(admin: Admin) -> Router {
     let Admin { fleet, registry, auth } = admin;
-    let shared = Arc::new(Shared { fleet, registry, auth, large_slots: Arc::new(Semaphore::new(LARGE_ANSWERS)) });
+    let shared = Arc::new(AdminState { fleet, registry, auth, large_slots: Arc::new(Semaphore::new(LARGE_ANSWERS)) });
     let guarded = Router::new()
         .route("/metrics", get(scrape))
         .route("/api/v1/connectors", get(lists::connectors))
@@ -81,7 +81,7 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
 }
 
-async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
+async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
     match readiness(shared.fleet.role()) {
         Ok(()) => "ok\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
@@ -98,7 +98,7 @@ fn readiness((role, synced): (Role, bool)) -> Result<(), &'static str> {
     }
 }
 
-async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
+async fn scrape(State(shared): State<Arc<AdminState>>) -> Response {
     let registry = shared.registry.clone();
     match make_large(&shared, "the metrics", move || metrics::encode(&registry)).await {
         Ok((Ok(text), slot)) => {
@@ -114,7 +114,7 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
 /// moves into the response body. If the client disconnects, the slot is held until `make` returns: a blocking task cannot
 /// be cancelled.
 async fn make_large<T: Send + 'static>(
-    shared: &Shared,
+    shared: &AdminState,
     what: &str,
     make: impl FnOnce() -> T + Send + 'static,
 ) -> Result<(T, OwnedSemaphorePermit), Response> {
@@ -156,7 +156,7 @@ impl HttpBody for LargeBody {
     }
 }
 
-async fn authorize(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+async fn authorize(State(shared): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
     let Some(auth) = &shared.auth else { return next.run(request).await };
     let token = auth::token_of(request.headers());
     match auth.allow(token, request.uri().path()).await {

@@ -187,9 +187,9 @@ async fn a_large_fleet_is_written_in_pieces_that_fit_together() {
     assert_eq!(json["items"][249]["name"], "e249");
 }
 
-fn with_one_place() -> Arc<Shared> {
+fn with_one_place() -> Arc<AdminState> {
     let fleet = Arc::new(Fake { walks: 0.into(), facts: facts(Role::Leader, true), names: Vec::new() });
-    Arc::new(Shared { fleet, registry: Arc::default(), auth: None, large_slots: Arc::new(Semaphore::new(1)) })
+    Arc::new(AdminState { fleet, registry: Arc::default(), auth: None, large_slots: Arc::new(Semaphore::new(1)) })
 }
 
 #[tokio::test]
@@ -253,7 +253,7 @@ async fn a_large_text_is_handed_on_in_pieces_and_keeps_its_place_until_the_last(
     assert!(body.frame().await.is_none() && read == text.as_bytes());
 }
 
-async fn large_answer(shared: &Arc<Shared>, path: &str) -> Response {
+async fn large_answer(shared: &Arc<AdminState>, path: &str) -> Response {
     let (shared, query) = (State(shared.clone()), axum::extract::Query::try_from_uri(&"/".parse().unwrap()));
     match path {
         "/metrics" => scrape(shared).await,

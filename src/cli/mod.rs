@@ -97,8 +97,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
 async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Diagnose(command) => match diagnose::diagnose(command).await? {
-            diagnose::Health::Well => Ok(()),
-            diagnose::Health::Unwell => Err(Unwell.into()),
+            diagnose::ExitHealth::Well => Ok(()),
+            diagnose::ExitHealth::Unwell => Err(Unwell.into()),
         },
         Command::Breaker(command) => breaker::breaker(command).await,
         Command::Restart(args) => restart::restart(args).await,

@@ -109,7 +109,7 @@ impl Environment {
 
 /// Where the configuration comes from.
 #[derive(Debug, PartialEq, Eq)]
-enum Source {
+enum KubeconfigSource {
     /// `--kubeconfig`.
     Flag(PathBuf),
     /// The files of `KUBECONFIG`, merged: the first file that sets a value wins.
@@ -123,7 +123,7 @@ enum Source {
     Pod,
 }
 
-impl Source {
+impl KubeconfigSource {
     /// Chooses the first source that is named or exists, and never falls back from it to another cluster.
     ///
     /// An empty `KUBECONFIG` names no file, as with kubectl. Neither does one of separators only.
@@ -160,7 +160,7 @@ impl Source {
         }
     }
 
-    async fn load(self, context: Option<&str>) -> Result<Loaded, ConnectError> {
+    async fn load(self, context: Option<&str>) -> Result<LoadedConfig, ConnectError> {
         let from = self.describe(context);
         let read = match &self {
             Self::Flag(file) | Self::Home(file) => Kubeconfig::read_from(file),
@@ -169,7 +169,7 @@ impl Source {
             }
             Self::Pod => {
                 let config = Config::incluster().map_err(|error| ConnectError::Nothing(Box::new(error)))?;
-                return Ok(Loaded { config, from, user: None, is_of_pod: true });
+                return Ok(LoadedConfig { config, from, user: None, is_of_pod: true });
             }
         };
         let options = KubeConfigOptions { context: context.map(str::to_owned), cluster: None, user: None };
@@ -181,7 +181,7 @@ impl Source {
             Err(error) => Err(error),
         };
         match loaded {
-            Ok((config, user)) => Ok(Loaded { config, from, user, is_of_pod: false }),
+            Ok((config, user)) => Ok(LoadedConfig { config, from, user, is_of_pod: false }),
             Err(error) => Err(ConnectError::Kubeconfig { from, reason: Box::new(error) }),
         }
     }
@@ -202,7 +202,7 @@ fn user(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
 
 /// A configuration that was read.
 #[derive(Debug)]
-struct Loaded {
+struct LoadedConfig {
     config: Config,
     /// Its source, for errors.
     from: String,
@@ -210,11 +210,11 @@ struct Loaded {
     is_of_pod: bool,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// Reads the configuration of the cluster that `named` and the environment name.
     async fn of(named: &ConnectionArgs, environment: &Environment) -> Result<Self, ConnectError> {
         let context = named.context.as_deref();
-        let mut loaded = Source::choose(named, environment)?.load(context).await?;
+        let mut loaded = KubeconfigSource::choose(named, environment)?.load(context).await?;
         tune(&mut loaded.config);
         Ok(loaded)
     }
@@ -235,7 +235,7 @@ impl Loaded {
 /// # Errors
 /// When the first of these that is named or exists cannot be used, or none of them is found.
 pub async fn connect(named: &ConnectionArgs) -> Result<Clients, ConnectError> {
-    let loaded = Loaded::of(named, &Environment::of_process()).await?;
+    let loaded = LoadedConfig::of(named, &Environment::of_process()).await?;
     let (retrying, no_retry) = (loaded.client(true)?, loaded.client(false)?);
     let server_host = loaded.config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
     Ok(Clients { retrying, no_retry, default_namespace: loaded.config.default_namespace, server_host })
@@ -246,8 +246,8 @@ pub async fn connect(named: &ConnectionArgs) -> Result<Clients, ConnectError> {
 /// # Errors
 /// As [`connect`].
 pub async fn connect_person(named: &ConnectionArgs) -> Result<PersonalClient, ConnectError> {
-    let loaded = Loaded::of(named, &Environment::of_process()).await?;
-    let (client, Loaded { config, user, is_of_pod, .. }) = (loaded.client(false)?, loaded);
+    let loaded = LoadedConfig::of(named, &Environment::of_process()).await?;
+    let (client, LoadedConfig { config, user, is_of_pod, .. }) = (loaded.client(false)?, loaded);
     Ok(PersonalClient { client, default_namespace: config.default_namespace, user, is_of_pod })
 }
 

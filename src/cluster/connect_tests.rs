@@ -48,25 +48,29 @@ fn flags(kubeconfig: Option<&str>, context: Option<&str>) -> ConnectionArgs {
 fn what_is_named_wins_over_what_is_found() {
     let home = Home::new("order");
     let environment = |set: &str| home.environment(set);
-    let choose = |named: &ConnectionArgs, set: &str| Source::choose(named, &environment(set)).unwrap();
+    let choose = |named: &ConnectionArgs, set: &str| KubeconfigSource::choose(named, &environment(set)).unwrap();
     let (none, context) = (flags(None, None), flags(None, Some("x")));
-    let set = Source::Environment(vec!["c".into(), "d".into()]);
-    assert_eq!(choose(&flags(Some("a/b"), None), "c:d"), Source::Flag("a/b".into()));
+    let set = KubeconfigSource::Environment(vec!["c".into(), "d".into()]);
+    assert_eq!(choose(&flags(Some("a/b"), None), "c:d"), KubeconfigSource::Flag("a/b".into()));
     assert_eq!(choose(&none, "c:d"), set);
     assert_eq!(choose(&context, ":c::d:"), set);
     // Nothing is named: what exists is used, and only then the pod.
     for unset in ["", ":", "::"] {
-        assert_eq!(choose(&none, unset), Source::Pod, "{unset:?}");
-        assert_eq!(choose(&context, unset), Source::Home(home.config()), "{unset:?}");
+        assert_eq!(choose(&none, unset), KubeconfigSource::Pod, "{unset:?}");
+        assert_eq!(choose(&context, unset), KubeconfigSource::Home(home.config()), "{unset:?}");
     }
     std::fs::write(home.config(), "").unwrap();
-    assert_eq!(choose(&none, ""), Source::Home(home.config()));
+    assert_eq!(choose(&none, ""), KubeconfigSource::Home(home.config()));
     let homeless = Environment::default();
-    assert_eq!(Source::choose(&none, &homeless).unwrap(), Source::Pod);
-    let error = Source::choose(&context, &homeless).unwrap_err().to_string();
+    assert_eq!(KubeconfigSource::choose(&none, &homeless).unwrap(), KubeconfigSource::Pod);
+    let error = KubeconfigSource::choose(&context, &homeless).unwrap_err().to_string();
     assert_eq!(error, "cannot use the context \"x\": no kubeconfig is named, and the home directory is not known");
     let nowhere = Environment { home: Some("/dev/null".into()), ..Environment::default() };
-    assert_eq!(Source::choose(&none, &nowhere).unwrap(), Source::Pod, "a home that is no directory has no file");
+    assert_eq!(
+        KubeconfigSource::choose(&none, &nowhere).unwrap(),
+        KubeconfigSource::Pod,
+        "a home that is no directory has no file"
+    );
 }
 
 #[tokio::test]
@@ -87,19 +91,19 @@ async fn nothing_that_is_named_or_exists_is_passed_over() {
         (flags(None, Some("other")), good.to_owned(), "context other: "),
         (flags(None, Some("x")), String::new(), "/.kube/config, context x: "),
     ] {
-        let error = Loaded::of(&named, &home.environment(&set)).await.unwrap_err();
+        let error = LoadedConfig::of(&named, &home.environment(&set)).await.unwrap_err();
         let text = format!("{:#}", anyhow::Error::from(error));
         assert!(text.starts_with("cannot use kubeconfig ") && text.contains(part), "{part:?} is not in {text}");
         assert!(text.matches("os error").count() < 2, "said twice: {text}");
     }
     for unusable in ["", "clusters: 3"] {
         std::fs::write(home.config(), unusable).unwrap();
-        let error = Loaded::of(&flags(None, None), &home.environment("")).await.unwrap_err().to_string();
+        let error = LoadedConfig::of(&flags(None, None), &home.environment("")).await.unwrap_err().to_string();
         assert!(error.contains("/.kube/config: "), "{error}");
     }
     std::fs::remove_file(home.config()).unwrap();
     std::os::unix::fs::symlink("/no/such/kubeconfig", home.config()).unwrap();
-    let error = Loaded::of(&flags(None, None), &home.environment("")).await.unwrap_err().to_string();
+    let error = LoadedConfig::of(&flags(None, None), &home.environment("")).await.unwrap_err().to_string();
     assert!(error.contains("/.kube/config: "), "a link to nothing is not absent: {error}");
 }
 
@@ -110,7 +114,7 @@ async fn of_several_files_the_first_that_says_something_wins() {
     let b = home.write("b", &kubeconfig("b", "https://192.0.2.2:6443", ""));
     let environment = home.environment(&format!("{}:{}", a.display(), b.display()));
     let found = async |context| {
-        let loaded = Loaded::of(&flags(None, context), &environment).await.unwrap();
+        let loaded = LoadedConfig::of(&flags(None, context), &environment).await.unwrap();
         (loaded.config.cluster_url.to_string(), loaded.config.default_namespace, loaded.user.unwrap())
     };
     let expected = |server: &str, namespace: &str, user: &str| {

@@ -22,7 +22,7 @@ pub const RETELL: SignedDuration = SignedDuration::from_mins(10);
 
 /// The type of an event, as Kubernetes defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventType {
     /// Good news, or neutral information.
     Normal,
     /// A person may have to act.
@@ -33,7 +33,7 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Normal or Warning.
-    pub kind: Kind,
+    pub kind: EventType,
     /// The reason, from the closed list of `docs/design/api.md`.
     pub reason: &'static str,
     /// The action that the operator took: `Judge` for a verdict.
@@ -91,8 +91,8 @@ impl Reporter {
             note: Some(clip_bytes(note, NOTE)),
             type_: Some(
                 match kind {
-                    Kind::Normal => "Normal",
-                    Kind::Warning => "Warning",
+                    EventType::Normal => "Normal",
+                    EventType::Warning => "Warning",
                 }
                 .to_owned(),
             ),

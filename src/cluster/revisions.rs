@@ -35,7 +35,7 @@ impl Revision {
 
 /// The revisions of one workload.
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub struct RevisionHistory {
     /// The number of the newest.
     pub number: Option<i64>,
     /// The newest revision that its controller has used. It is the current one once the controller has observed the newest
@@ -47,7 +47,7 @@ pub struct History {
     pub others: Vec<Revision>,
 }
 
-impl History {
+impl RevisionHistory {
     /// The history of a Deployment, from those of `sets` that it owns.
     pub fn of_deployment(deployment: &Deployment, sets: &[ReplicaSet]) -> Self {
         let revision = annotation(&deployment.metadata, REVISION);

@@ -28,7 +28,7 @@ pub fn transition(Whose { kind, key: Key { namespace, name } }: Whose<'_>, lates
 
 /// One step of an attempt, by the status of its object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step<'a> {
+pub struct AttemptStep<'a> {
     attempt: &'a str,
     cause: &'a str,
     /// `Reserved`, `Restarting`, `Verifying` or `Ended`.
@@ -40,9 +40,9 @@ pub struct Step<'a> {
 }
 
 /// The steps between two statuses, in their order.
-pub fn steps<'a>(before: Option<&RemediationStatus>, after: &'a RemediationStatus) -> Vec<Step<'a>> {
+pub fn steps<'a>(before: Option<&RemediationStatus>, after: &'a RemediationStatus) -> Vec<AttemptStep<'a>> {
     let last = before.and_then(|before| before.history.first()).map(|past| past.id.as_str());
-    let ended = after.history.first().filter(|past| last != Some(&past.id)).map(|past| Step {
+    let ended = after.history.first().filter(|past| last != Some(&past.id)).map(|past| AttemptStep {
         attempt: &past.id,
         cause: &past.cause,
         step: "Ended",
@@ -53,7 +53,7 @@ pub fn steps<'a>(before: Option<&RemediationStatus>, after: &'a RemediationStatu
     let known = |of: &Attempt| (of.id.clone(), of.phase);
     let was = before.and_then(|before| before.current.as_ref()).map(known);
     let current = after.current.as_ref().filter(|current| was.as_ref() != Some(&known(current)));
-    let going = current.map(|current| Step {
+    let going = current.map(|current| AttemptStep {
         attempt: &current.id,
         cause: &current.cause,
         step: current.phase.as_str(),
@@ -73,8 +73,8 @@ fn act_of(attempt: &Attempt) -> &'static str {
 }
 
 /// Logs a step, as a warning if the attempt ended without success.
-pub fn attempt(Whose { kind, key: Key { namespace, name } }: Whose<'_>, step: Step<'_>) {
-    let Step { attempt, cause, step, act, outcome, reason } = step;
+pub fn attempt(Whose { kind, key: Key { namespace, name } }: Whose<'_>, step: AttemptStep<'_>) {
+    let AttemptStep { attempt, cause, step, act, outcome, reason } = step;
     let is_in_vain = outcome.is_some_and(|outcome| outcome != AttemptOutcome::Succeeded);
     let outcome = outcome.map_or("", AttemptOutcome::as_str);
     if is_in_vain {
@@ -119,7 +119,7 @@ mod tests {
         let (before, after) = (status(None, Some("old")), status(Some("Reserved"), Some("older-new")));
         let told = steps(Some(&before), &after);
         assert_eq!(told.iter().map(|step| step.step).collect::<Vec<_>>(), ["Ended", "Reserved"]);
-        let Step { attempt, cause, outcome, reason, .. } = told[0];
+        let AttemptStep { attempt, cause, outcome, reason, .. } = told[0];
         assert_eq!((attempt, cause, reason), ("older-new", "ProcessDown", "still Offline"));
         assert_eq!(outcome, Some(AttemptOutcome::NotCured));
         assert_eq!(steps(Some(&before), &before), []);

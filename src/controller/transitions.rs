@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Cause, Condition, ConditionType, Diagnosis, MAX_TRANSITIONS, MicroTime, Transition};
-use crate::cluster::events::{Event, Kind};
+use crate::cluster::events::{Event, EventType};
 use crate::remediation::attempt::StepResult;
 
 /// The entry into a state.
@@ -55,8 +55,8 @@ fn whole_microseconds(at: Timestamp) -> Timestamp {
 /// note of a recovery.
 pub fn event(latest: &Transition, to: &'static str, bad: Option<&Diagnosis>, well: impl FnOnce() -> String) -> Event {
     let (kind, note) = match bad {
-        Some(Diagnosis { cause, message, advice, .. }) => (Kind::Warning, format!("{cause}: {message}. {advice}")),
-        None => (Kind::Normal, well()),
+        Some(Diagnosis { cause, message, advice, .. }) => (EventType::Warning, format!("{cause}: {message}. {advice}")),
+        None => (EventType::Normal, well()),
     };
     Event { kind, reason: to, action: "Judge", note, at: latest.time.0, occurrence: format!("{to}/{}", latest.time.0) }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason, RestartHelps, clip};
-use crate::health::checks::Fault;
+use crate::health::checks::FailedCheck;
 use crate::health::liveness::Presence;
 
 /// Input of a connector's diagnosis. Times are timestamps, never ages: the same state must give the same text, or each
@@ -29,7 +29,7 @@ pub struct ConnectorEvidence<'a> {
     /// When a retired token was last used after the last contact.
     pub retired_token_used: Option<Timestamp>,
     /// Its failing checks, the most severe first; empty unless it sends heartbeats.
-    pub faults: &'a [Fault],
+    pub faults: &'a [FailedCheck],
     /// Two hosts send heartbeats with its token.
     pub duplicate: bool,
     /// The diagnosis of the pods that it runs in, where they were examined and a rule matched.
@@ -42,10 +42,10 @@ pub struct ConnectorEvidence<'a> {
     pub host: Option<&'a str>,
 }
 
-type Rule = fn(&ConnectorEvidence<'_>) -> Option<Diagnosis>;
+type ConnectorRule = fn(&ConnectorEvidence<'_>) -> Option<Diagnosis>;
 
 /// The order is the specification: the first that matches is the diagnosis, the others are its alternatives.
-const RULES: &[Rule] = &[
+const RULES: &[ConnectorRule] = &[
     // Nothing else can be judged before the spec is understood.
     refused,
     unprovisioned,
@@ -265,7 +265,7 @@ fn duplicate(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
     })?
 }
 
-fn fault_finding(fault: &Fault) -> Option<Diagnosis> {
+fn fault_finding(fault: &FailedCheck) -> Option<Diagnosis> {
     let (what, advice, restart_helps) = fault_text(fault.cause).unwrap_or((
         "a check of a type that this version does not know is not passing",
         "read what the agent says about it; a newer vigie may know more",

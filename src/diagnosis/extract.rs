@@ -16,7 +16,7 @@ mod kind;
 #[cfg(test)]
 mod tests;
 
-pub use kind::Kind;
+pub use kind::ExtractSubject;
 
 /// Maximum length of a summary, in characters.
 pub const MAX_SUMMARY: usize = 512;
@@ -40,7 +40,7 @@ pub struct Extract {
     /// The host, with its port if there is one, of the failed connection.
     pub endpoint: Option<String>,
     /// Classification of the message.
-    pub kind: Kind,
+    pub kind: ExtractSubject,
 }
 
 impl Extract {

@@ -52,7 +52,7 @@ pub enum Availability {
 
 /// The record of the probes of one backend.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct ProbeHistory {
     availability: Availability,
     /// The start of the probe that decided the verdict.
     since: Moment,
@@ -67,7 +67,7 @@ pub struct Record {
     turns: VecDeque<Moment>,
 }
 
-impl Record {
+impl ProbeHistory {
     /// The record of a backend that was never probed.
     pub fn new(now: Moment) -> Self {
         Self {
@@ -221,8 +221,8 @@ mod tests {
         Sample { at: at(seconds), passed, took: Duration::from_millis(20) }
     }
 
-    fn probed(results: &[bool], limits: &Limits) -> Record {
-        let mut record = Record::new(at(0));
+    fn probed(results: &[bool], limits: &Limits) -> ProbeHistory {
+        let mut record = ProbeHistory::new(at(0));
         for (second, passed) in (1..).zip(results) {
             record.record(sample(second, *passed), limits);
         }
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn what_a_predecessor_established_is_not_overturned_by_one_probe() {
-        let mut record = Record::resumed(Availability::Up, at(-100), false);
+        let mut record = ProbeHistory::resumed(Availability::Up, at(-100), false);
         assert!(!record.record(sample(1, false), &LIMITS));
         assert_eq!((record.availability(), record.since()), (Availability::Up, at(-100)));
-        let mut down = Record::resumed(Availability::Down, at(-100), false);
+        let mut down = ProbeHistory::resumed(Availability::Down, at(-100), false);
         assert!(!down.record(sample(1, true), &LIMITS));
         assert_eq!(down.failing_since(), Some(at(-100)));
     }
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn slow_takes_as_many_probes_as_down_does_and_goes_as_up_comes() {
         let limits = Limits { slow_above: Some(Duration::from_millis(100)), ..LIMITS };
-        let mut record = Record::new(at(0));
+        let mut record = ProbeHistory::new(at(0));
         for (second, millis, slow) in
             [(1, 500, false), (2, 500, false), (3, 500, true), (4, 20, true), (5, 100, false), (6, 101, false)]
         {
@@ -300,7 +300,7 @@ mod tests {
     proptest! {
         #[test]
         fn down_needs_its_threshold_and_up_its_own(results in proptest::collection::vec(any::<bool>(), 0..60)) {
-            let mut record = Record::new(at(0));
+            let mut record = ProbeHistory::new(at(0));
             let (mut streak, mut kind) = (0u32, true);
             for (second, passed) in (1..).zip(results) {
                 let before = record.availability();

@@ -5,7 +5,7 @@ use crate::api::{Cause, CheckOutcome, CheckType, ConnectorState, Reason, Severit
 
 /// One check as an agent reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report<'a> {
+pub struct CheckInput<'a> {
     /// Its type. An unknown type is kept as it was sent.
     pub type_: &'a str,
     /// The outcome that was reported.
@@ -16,7 +16,7 @@ pub struct Report<'a> {
 
 /// A check that does not pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct FailedCheck {
     /// The check's type.
     pub type_: String,
     /// The cause of a diagnosis that it leads to.
@@ -37,10 +37,10 @@ pub struct Health {
     /// The reason of the condition `Healthy`.
     pub reason: Reason,
     /// The checks that do not pass, the gravest first.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<FailedCheck>,
 }
 
-impl std::fmt::Display for Fault {
+impl std::fmt::Display for FailedCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.message {
             Some(message) => write!(f, "{}: {message}", self.type_),
@@ -58,8 +58,8 @@ impl Health {
 
 /// Judges the reports. `severity` gives the severity of a type; `skewed`: the sender's clock is off by more than 30 s, as
 /// the operator measured it.
-pub fn judge(severity: impl Fn(&str) -> Severity, reports: &[Report<'_>], skewed: bool) -> Health {
-    let mut faults: Vec<Fault> = problems(severity, reports.iter().copied(), skewed)
+pub fn judge(severity: impl Fn(&str) -> Severity, reports: &[CheckInput<'_>], skewed: bool) -> Health {
+    let mut faults: Vec<FailedCheck> = problems(severity, reports.iter().copied(), skewed)
         .map(|(report, critical)| fault(&report, critical))
         .collect();
     faults.sort_by_key(|fault| (!fault.critical, rank(&fault.type_)));
@@ -76,7 +76,7 @@ pub fn judge(severity: impl Fn(&str) -> Severity, reports: &[Report<'_>], skewed
 /// the answer to every heartbeat can use it.
 pub fn is_degraded<'a>(
     severity: impl Fn(&str) -> Severity,
-    reports: impl Iterator<Item = Report<'a>>,
+    reports: impl Iterator<Item = CheckInput<'a>>,
     skewed: bool,
 ) -> bool {
     problems(severity, reports, skewed).any(|(_, critical)| critical)
@@ -98,10 +98,10 @@ pub const fn state(presence: Presence, is_degraded: bool) -> ConnectorState {
 /// The reports that count as problems, each with whether it is critical.
 fn problems<'a>(
     severity: impl Fn(&str) -> Severity,
-    reports: impl Iterator<Item = Report<'a>>,
+    reports: impl Iterator<Item = CheckInput<'a>>,
     skewed: bool,
-) -> impl Iterator<Item = (Report<'a>, bool)> {
-    let own = skewed.then_some(Report {
+) -> impl Iterator<Item = (CheckInput<'a>, bool)> {
+    let own = skewed.then_some(CheckInput {
         type_: CheckType::ClockSkew.as_str(),
         outcome: CheckOutcome::Fail,
         message: Some("the sender's clock differs from ours by more than 30 s"),
@@ -119,9 +119,9 @@ fn problems<'a>(
     })
 }
 
-fn fault(report: &Report<'_>, critical: bool) -> Fault {
+fn fault(report: &CheckInput<'_>, critical: bool) -> FailedCheck {
     let (cause, reason) = words(report.type_);
-    Fault { type_: report.type_.to_owned(), cause, reason, critical, message: report.message.map(str::to_owned) }
+    FailedCheck { type_: report.type_.to_owned(), cause, reason, critical, message: report.message.map(str::to_owned) }
 }
 
 fn rank(type_: &str) -> usize {
@@ -148,8 +148,8 @@ fn words(type_: &str) -> (Cause, Reason) {
 mod tests {
     use super::*;
 
-    fn report(type_: &str, outcome: CheckOutcome) -> Report<'_> {
-        Report { type_, outcome, message: None }
+    fn report(type_: &str, outcome: CheckOutcome) -> CheckInput<'_> {
+        CheckInput { type_, outcome, message: None }
     }
 
     fn default(type_: &str) -> Severity {

@@ -25,7 +25,7 @@ pub struct Site {
 
 /// The effect of a member's change on its site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum SiteChange {
     /// Neither began nor ended.
     None,
     /// Mass silence began.
@@ -57,14 +57,14 @@ impl Site {
 
     /// Counts a member from now on. The caller adds a connector with its first heartbeat. A member that is `silent`
     /// already does not count as one that falls silent now.
-    pub fn add(&mut self, silent: bool, now: Moment) -> Change {
+    pub fn add(&mut self, silent: bool, now: Moment) -> SiteChange {
         self.members += 1;
         self.silent += usize::from(silent);
         self.evaluate(now)
     }
 
     /// Removes the member `id`.
-    pub fn remove(&mut self, id: u64, silent: bool, now: Moment) -> Change {
+    pub fn remove(&mut self, id: u64, silent: bool, now: Moment) -> SiteChange {
         self.members = self.members.saturating_sub(1);
         self.silent = self.silent.saturating_sub(usize::from(silent));
         self.drop_recent(id);
@@ -73,7 +73,7 @@ impl Site {
 
     /// Records that the member `id` turned silent at `at`. For `within`, its `lateAfterSeconds`, it counts as silent
     /// "at once" with others.
-    pub fn turned_silent(&mut self, id: u64, at: Moment, within: Duration, now: Moment) -> Change {
+    pub fn turned_silent(&mut self, id: u64, at: Moment, within: Duration, now: Moment) -> SiteChange {
         self.silent += 1;
         self.drop_recent(id);
         self.recent.insert(id, at + within);
@@ -82,7 +82,7 @@ impl Site {
     }
 
     /// Records that the silent member `id` was heard again.
-    pub fn heard(&mut self, id: u64, now: Moment) -> Change {
+    pub fn heard(&mut self, id: u64, now: Moment) -> SiteChange {
         self.silent = self.silent.saturating_sub(1);
         self.drop_recent(id);
         self.evaluate(now)
@@ -94,7 +94,7 @@ impl Site {
         }
     }
 
-    fn evaluate(&mut self, now: Moment) -> Change {
+    fn evaluate(&mut self, now: Moment) -> SiteChange {
         while let Some(&(until, id)) = self.expiries.first()
             && until <= now
         {
@@ -105,13 +105,13 @@ impl Site {
         match self.since {
             None if together >= MIN_SILENT && 2 * together > self.members => {
                 self.since = Some(now);
-                Change::Began
+                SiteChange::Began
             }
             Some(_) if 2 * self.silent < self.members || self.silent == 0 => {
                 self.since = None;
-                Change::Ended
+                SiteChange::Ended
             }
-            _ => Change::None,
+            _ => SiteChange::None,
         }
     }
 }
@@ -129,7 +129,7 @@ mod tests {
     fn site(members: usize) -> Site {
         let mut site = Site::default();
         for _ in 0..members {
-            assert_eq!(site.add(false, at(0)), Change::None);
+            assert_eq!(site.add(false, at(0)), SiteChange::None);
         }
         site
     }
@@ -137,21 +137,21 @@ mod tests {
     #[test]
     fn three_of_five_falling_silent_together_is_mass_silence() {
         let mut site = site(5);
-        assert_eq!(site.turned_silent(1, at(100), LATE, at(100)), Change::None);
-        assert_eq!(site.turned_silent(2, at(101), LATE, at(101)), Change::None);
-        assert_eq!(site.turned_silent(3, at(102), LATE, at(102)), Change::Began);
+        assert_eq!(site.turned_silent(1, at(100), LATE, at(100)), SiteChange::None);
+        assert_eq!(site.turned_silent(2, at(101), LATE, at(101)), SiteChange::None);
+        assert_eq!(site.turned_silent(3, at(102), LATE, at(102)), SiteChange::Began);
         assert_eq!(site.mass_silence_since(), Some(at(102)));
-        assert_eq!(site.turned_silent(4, at(103), LATE, at(103)), Change::None, "it begins once");
+        assert_eq!(site.turned_silent(4, at(103), LATE, at(103)), SiteChange::None, "it begins once");
     }
 
     #[test]
     fn two_connectors_and_half_a_site_are_ordinary_failures() {
         let mut two = site(2);
         two.turned_silent(1, at(1), LATE, at(1));
-        assert_eq!(two.turned_silent(2, at(1), LATE, at(1)), Change::None);
+        assert_eq!(two.turned_silent(2, at(1), LATE, at(1)), SiteChange::None);
         let mut half = site(6);
         for id in 0..3 {
-            assert_eq!(half.turned_silent(id, at(1), LATE, at(1)), Change::None);
+            assert_eq!(half.turned_silent(id, at(1), LATE, at(1)), SiteChange::None);
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
     fn connectors_dying_one_after_the_other_are_no_mass_silence() {
         let mut site = site(4);
         for hour in 1..=4 {
-            assert_eq!(site.turned_silent(hour as u64, at(hour * 3600), LATE, at(hour * 3600)), Change::None);
+            assert_eq!(site.turned_silent(hour as u64, at(hour * 3600), LATE, at(hour * 3600)), SiteChange::None);
         }
     }
 
@@ -167,11 +167,11 @@ mod tests {
     fn one_that_comes_and_goes_counts_once() {
         let mut site = site(4);
         for second in 1..=5 {
-            assert_eq!(site.turned_silent(1, at(second), LATE, at(second)), Change::None);
-            assert_eq!(site.heard(1, at(second)), Change::None);
+            assert_eq!(site.turned_silent(1, at(second), LATE, at(second)), SiteChange::None);
+            assert_eq!(site.heard(1, at(second)), SiteChange::None);
         }
         site.turned_silent(1, at(10), LATE, at(10));
-        assert_eq!(site.turned_silent(2, at(10), LATE, at(10)), Change::None);
+        assert_eq!(site.turned_silent(2, at(10), LATE, at(10)), SiteChange::None);
         assert_eq!(site.counts(), (2, 4));
     }
 
@@ -182,9 +182,9 @@ mod tests {
             site.turned_silent(id, at(10), LATE, at(10));
         }
         assert!(site.mass_silence_since().is_some());
-        assert_eq!(site.heard(0, at(5000)), Change::None);
-        assert_eq!(site.heard(1, at(5000)), Change::None, "half is not fewer than half");
-        assert_eq!(site.heard(2, at(5001)), Change::Ended);
+        assert_eq!(site.heard(0, at(5000)), SiteChange::None);
+        assert_eq!(site.heard(1, at(5000)), SiteChange::None, "half is not fewer than half");
+        assert_eq!(site.heard(2, at(5001)), SiteChange::Ended);
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
         }
         site.remove(0, true, at(11));
         site.remove(1, true, at(11));
-        assert_eq!(site.remove(2, true, at(11)), Change::Ended);
+        assert_eq!(site.remove(2, true, at(11)), SiteChange::Ended);
         assert!(site.is_empty());
         assert_eq!(site.counts(), (0, 0));
     }

@@ -31,7 +31,7 @@ pub enum Visibility {
 
 /// The last probe of one backend.
 #[derive(Debug)]
-struct Member {
+struct LastProbe {
     host: Arc<str>,
     interval: Duration,
     probed_at: Moment,
@@ -40,14 +40,14 @@ struct Member {
 /// A backend whose last probe failed in resolve or connect without a byte from the far side.
 #[derive(Debug)]
 struct Unreachable {
-    member: Member,
+    member: LastProbe,
     since: Moment,
 }
 
 /// The last probe of each backend of the fleet.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    reachable: HashMap<u64, Member>,
+    reachable: HashMap<u64, LastProbe>,
     /// Kept apart, because only these are examined after each probe.
     unreachable: HashMap<u64, Unreachable>,
     /// Visibility was lost, and too many backends are still unreachable.
@@ -60,7 +60,7 @@ impl Fleet {
     /// Records a probe of backend `number` on `host`, started at `at`. `unreachable`: it failed in resolve or connect
     /// without a byte from the far side.
     pub fn record_probe(&mut self, number: u64, host: &Arc<str>, interval: Duration, unreachable: bool, at: Moment) {
-        let member = Member { host: host.clone(), interval, probed_at: at };
+        let member = LastProbe { host: host.clone(), interval, probed_at: at };
         self.reachable.remove(&number);
         let before = self.unreachable.remove(&number).filter(|before| before.member.host == *host);
         if unreachable {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::payload::ReportedCheck;
 use crate::api::{CheckOutcome, CheckType, Severity};
-use crate::health::checks::Report;
+use crate::health::checks::CheckInput;
 use crate::health::liveness::Timing;
 
 /// A connector's [`Timing`] in whole seconds, the unit of the API.
@@ -54,10 +54,10 @@ impl Default for Severities {
 
 /// The checks that an agent reported: 16 bytes for a check of a known type without a message, as a healthy one is.
 #[derive(Clone, Debug)]
-pub(super) struct Checks(Box<[Check]>);
+pub(super) struct Checks(Box<[StoredCheck]>);
 
 #[derive(Clone, Debug)]
-struct Check {
+struct StoredCheck {
     /// `None` = the name is in `words`.
     type_: Option<CheckType>,
     status: CheckOutcome,
@@ -72,16 +72,16 @@ struct Words {
 
 impl Checks {
     pub(super) fn of(reported: &[ReportedCheck]) -> Self {
-        Self(reported.iter().map(Check::of).collect())
+        Self(reported.iter().map(StoredCheck::of).collect())
     }
 
     pub(super) fn to_vec(&self) -> Vec<ReportedCheck> {
-        self.0.iter().map(Check::to_reported).collect()
+        self.0.iter().map(StoredCheck::to_reported).collect()
     }
 
     /// The same for the judgement, without a copy.
-    pub(super) fn reports(&self) -> impl Iterator<Item = Report<'_>> {
-        self.0.iter().map(|check| Report { type_: check.name(), outcome: check.status, message: check.message() })
+    pub(super) fn reports(&self) -> impl Iterator<Item = CheckInput<'_>> {
+        self.0.iter().map(|check| CheckInput { type_: check.name(), outcome: check.status, message: check.message() })
     }
 
     /// Whether these are the `reported` checks, messages included.
@@ -97,7 +97,7 @@ impl Checks {
     }
 }
 
-impl Check {
+impl StoredCheck {
     fn of(reported: &ReportedCheck) -> Self {
         let ReportedCheck { type_, status, message } = reported;
         let known: Option<CheckType> = type_.parse().ok();
@@ -184,6 +184,6 @@ mod tests {
 
     #[test]
     fn a_healthy_check_of_a_known_type_takes_sixteen_bytes() {
-        assert_eq!(size_of::<Check>(), 16);
+        assert_eq!(size_of::<StoredCheck>(), 16);
     }
 }

@@ -102,7 +102,7 @@ pub enum Change {
 }
 
 /// One heartbeat as it was received.
-pub(super) struct Received<'a, 'b> {
+pub(super) struct IncomingBeat<'a, 'b> {
     pub(super) beat: &'a Beat<'b>,
     /// The hash of its token.
     pub(super) token: &'a Digest,
@@ -216,12 +216,12 @@ impl Entry {
     /// Processes one heartbeat, in memory only.
     pub(super) fn take(
         &self,
-        received: Received<'_, '_>,
+        received: IncomingBeat<'_, '_>,
         listening: Listening,
         wall: impl FnOnce() -> Timestamp,
         mut notify: impl FnMut(Change),
     ) -> Taken {
-        let Received { beat, token, from, at: now } = received;
+        let IncomingBeat { beat, token, from, at: now } = received;
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let generation = match inner.tokens.authenticate(self.identity.lease.is_some(), token, now, &mut notify) {

@@ -8,7 +8,7 @@ use super::compact::Severities;
 use super::credentials::{Credential, Digest};
 use super::entry::{Identity, Inner, Key};
 use crate::api::{ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, conditions};
-use crate::health::checks::{Report, is_degraded};
+use crate::health::checks::{CheckInput, is_degraded};
 use crate::health::liveness::{Presence, Settled, Timing};
 use crate::time::Now;
 
@@ -99,7 +99,7 @@ pub(super) fn severities(inner: &mut Inner, connector: &Connector) {
     inner.agent.severities = Severities::of(|type_| connector.spec.severity_of(type_));
     let status = connector.status.as_ref();
     let checks = status.map(|status| status.checks.as_slice()).unwrap_or_default();
-    let reports = checks.iter().map(|check| Report { type_: &check.type_, outcome: check.status, message: None });
+    let reports = checks.iter().map(|check| CheckInput { type_: &check.type_, outcome: check.status, message: None });
     let skew = status.and_then(|status| status.agent.as_ref()?.clock_skew_seconds);
     inner.agent.is_stored_degraded = is_degraded(|type_| inner.agent.severities.get(type_), reports, is_skewed(skew));
 }

@@ -137,7 +137,7 @@ fn read_fields<'de, A: MapAccess<'de>>(
     values: &mut [Value<'de>],
 ) -> Result<(), A::Error> {
     let mut unknown: Vec<Cow<'de, str>> = Vec::new();
-    while let Some(Key(key)) = map.next_key()? {
+    while let Some(FieldName(key)) = map.next_key()? {
         let known = fields.iter().zip(&mut *values).find(|(field, _)| field.name == key);
         match known {
             Some((field, value @ Value::Missing)) => *value = map.next_value_seed(field.shape)?,
@@ -157,9 +157,9 @@ fn read_fields<'de, A: MapAccess<'de>>(
 }
 
 /// The name of a field. serde's own `Cow` would copy it.
-struct Key<'a>(Cow<'a, str>);
+struct FieldName<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
+impl<'de> Deserialize<'de> for FieldName<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match Shape::Plain.deserialize(from)? {
             Value::Text(key) => Ok(Self(key)),
@@ -230,7 +230,7 @@ impl<'de> Visitor<'de> for Shape {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let Self::Object(fields) = self else {
-            while map.next_key::<Key<'_>>()?.is_some() {
+            while map.next_key::<FieldName<'_>>()?.is_some() {
                 map.next_value_seed(Self::Plain)?;
             }
             return Ok(Value::Object(Vec::new()));

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::actions::{Action, Restart};
 use super::compact::Seconds;
 use super::credentials::{Digest, check};
-use super::entry::{Change, Entry, Identity, Key, Received, Taken};
+use super::entry::{Change, Entry, Identity, IncomingBeat, Key, Taken};
 use super::from_status;
 use super::index::Index;
 use super::listening::ListeningState;
@@ -284,7 +284,7 @@ impl HeartbeatSink for Registry {
         let entry = self.index.read().holder(&beat.connector_id).cloned();
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
-        let received = Received { beat, token: &token, from, at: now };
+        let received = IncomingBeat { beat, token: &token, from, at: now };
         let notify = |change| self.notify(&entry, change);
         match entry.take(received, self.listening.listening(), Timestamp::now, notify) {
             Taken::Rejected => Reply::Rejected { known: true },

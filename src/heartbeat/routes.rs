@@ -129,14 +129,14 @@ fn router_with_log<H: HeartbeatSink>(
     log: impl Fn(LogLine<'_>) + Send + Sync + 'static,
 ) -> Router {
     let (failures, log_limiter) = Default::default();
-    let port = Arc::new(Port { sink, options, failures, log_limiter, log: Box::new(log) });
+    let port = Arc::new(HeartbeatEndpoint { sink, options, failures, log_limiter, log: Box::new(log) });
     Router::new().fallback_service(tower::service_fn(move |request| {
         let port = Arc::clone(&port);
         async move { Ok::<_, Infallible>(port.answer(request).await) }
     }))
 }
 
-struct Port<H> {
+struct HeartbeatEndpoint<H> {
     sink: Arc<H>,
     options: Options,
     failures: Mutex<RateLimiter>,
@@ -158,7 +158,7 @@ fn write(LogLine { result, id, from, message }: LogLine<'_>) {
     tracing::warn!(result = result.as_str(), connector_id = id.map(tracing::field::debug), %from, "{message}");
 }
 
-impl<H: HeartbeatSink> Port<H> {
+impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
     async fn answer(self: Arc<Self>, request: Request<Body>) -> Response {
         match request.uri().path() {
             "/api/connector/heartbeat" if request.method() == Method::POST => self.beat(request).await,

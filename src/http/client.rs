@@ -61,7 +61,7 @@ async fn send(
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let stream = TcpStream::connect((bare, port)).await?;
-    let stream: Box<dyn Stream> = if tls { Box::new(encrypt(stream, bare).await?) } else { Box::new(stream) };
+    let stream: Box<dyn ByteStream> = if tls { Box::new(encrypt(stream, bare).await?) } else { Box::new(stream) };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The task ends when the response has been read; the request returns its error.
     tokio::spawn(connection);
@@ -77,7 +77,7 @@ async fn send(
     Ok(sender.send_request(request).await?)
 }
 
-async fn encrypt(stream: TcpStream, host: &str) -> anyhow::Result<impl Stream + use<>> {
+async fn encrypt(stream: TcpStream, host: &str) -> anyhow::Result<impl ByteStream + use<>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -88,8 +88,8 @@ async fn encrypt(stream: TcpStream, host: &str) -> anyhow::Result<impl Stream + 
     connector.connect(name, stream).await.context("TLS")
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// The body of a successful response.
 ///

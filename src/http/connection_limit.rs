@@ -52,20 +52,20 @@ impl ConnectionLimiter {
     }
 
     /// Waits for a slot for a connection whose address is not known yet.
-    pub(super) async fn any(&self) -> Slot {
-        Slot { permit: self.permit().await, held: None }
+    pub(super) async fn any(&self) -> ConnectionSlot {
+        ConnectionSlot { permit: self.permit().await, held: None }
     }
 
     /// A slot for a connection from this address. When all are taken, another connection is ended; this one waits until that
     /// has ended.
-    pub(super) async fn of(&self, address: IpAddr) -> Slot {
+    pub(super) async fn of(&self, address: IpAddr) -> ConnectionSlot {
         let Some(holders) = &self.holders else { return self.any().await };
         // On a socket for both families an IPv4 address appears as a mapped IPv6 address.
         let held = Held::new(holders, address.to_canonical());
         if self.is_full() {
             holders.lock().evict_one();
         }
-        Slot { permit: self.permit().await, held: Some(held) }
+        ConnectionSlot { permit: self.permit().await, held: Some(held) }
     }
 
     async fn permit(&self) -> OwnedSemaphorePermit {
@@ -75,13 +75,13 @@ impl ConnectionLimiter {
 
 /// The slot of a connection; free when dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ConnectionSlot {
     #[expect(dead_code, reason = "it is held")]
     permit: OwnedSemaphorePermit,
     held: Option<Held>,
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Completes when the connection has to end for another one.
     pub(super) async fn evicted(&self) {
         match &self.held {
@@ -159,14 +159,14 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn is_evicted(place: &Slot) -> bool {
+    fn is_evicted(place: &ConnectionSlot) -> bool {
         place.held.as_ref().is_some_and(|held| held.evicted.is_cancelled())
     }
 
     /// Opens a connection for each of `takers` in turn; returns the takers whose connections are still open.
     async fn left(max: usize, takers: &[u8]) -> Vec<u8> {
         let places = ConnectionLimiter::new(max, WhenFull::EndTheOldestOfTheMost);
-        let mut open: Vec<(u8, Slot)> = Vec::new();
+        let mut open: Vec<(u8, ConnectionSlot)> = Vec::new();
         for &taker in takers {
             let mut asked = std::pin::pin!(places.of(address(taker)));
             let at_once = asked.as_mut().now_or_never();

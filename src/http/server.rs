@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::connection::{ConnectionPhase, LingeringStream, Phase, PhaseStream};
-use super::connection_limit::{ConnectionLimiter, Slot, WhenFull};
+use super::connection_limit::{ConnectionLimiter, ConnectionSlot, WhenFull};
 use super::tls::{RELOAD_INTERVAL, TlsFiles};
 
 /// Longest head of a request, in bytes (`docs/design/api.md`). hyper answers 431 to a longer one, and to more than 100 headers.
@@ -178,7 +178,7 @@ impl Server {
     }
 
     /// The next connection and its slot.
-    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, Slot)> {
+    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, ConnectionSlot)> {
         if self.slots.waits_before_accept() {
             self.warn_when_full("more wait until one ends");
             let slot = self.slots.any().await;
@@ -209,7 +209,13 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, slot: Slot) {
+    async fn connection(
+        self: Arc<Self>,
+        socket: TcpStream,
+        peer: SocketAddr,
+        stop: CancellationToken,
+        slot: ConnectionSlot,
+    ) {
         tokio::select! {
             () = slot.evicted() => tracing::debug!(%peer, "ended a connection for a new one"),
             () = self.serve(socket, peer, stop) => {}

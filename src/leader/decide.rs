@@ -13,7 +13,7 @@ const LONGEST_TERM: Duration = Duration::from_secs(60);
 /// The record of leadership in the Lease. Its times are by the holder's clock: the code writes and compares them, and
 /// never computes with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct LeaseRecord {
     /// The identity of the holder; `None` when the Lease was given back.
     pub holder: Option<String>,
     /// When the holder acquired it.
@@ -28,9 +28,9 @@ pub struct Record {
 
 /// The Lease as this process last read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observed {
+pub struct ObservedLease {
     /// The record; `None` when there was no Lease.
-    pub record: Option<Record>,
+    pub record: Option<LeaseRecord>,
     /// When it was last read, changed or not.
     pub seen_at: Moment,
     /// When another replica may take it, by this process' clock: a term after the last change that this process saw.
@@ -39,7 +39,7 @@ pub struct Observed {
     pub spared: bool,
 }
 
-impl Observed {
+impl ObservedLease {
     /// The observation after the Lease was read; `now` is taken after the response arrived.
     ///
     /// An unchanged record keeps its time. But when this process could not read the Lease for half a term, the holder
@@ -48,7 +48,7 @@ impl Observed {
     ///
     /// A record that vanishes while another replica holds it stays taken for the rest of its term, so that deleting the
     /// Lease does not make two replicas leaders.
-    pub fn after(previous: Option<&Self>, record: Option<Record>, me: &str, term: Duration, now: Moment) -> Self {
+    pub fn after(previous: Option<&Self>, record: Option<LeaseRecord>, me: &str, term: Duration, now: Moment) -> Self {
         let free_at = match (&record, previous) {
             (_, Some(previous)) if previous.record == record => return previous.clone().unchanged(term, now),
             (Some(record), _) => now + record.lasts_for.min(LONGEST_TERM).max(term),
@@ -76,7 +76,7 @@ impl Observed {
 
 /// The next step about the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LeaseStep {
     /// There is no Lease: create one held by this process.
     Create,
     /// No replica holds it, or its holder has not renewed it for a term: take it.
@@ -88,16 +88,16 @@ pub enum Step {
 }
 
 /// The next step about the Lease as it was just read.
-pub fn decide(observed: &Observed, me: &str, now: Moment) -> Step {
-    let Observed { record, free_at, seen_at: _, spared: _ } = observed;
+pub fn decide(observed: &ObservedLease, me: &str, now: Moment) -> LeaseStep {
+    let ObservedLease { record, free_at, seen_at: _, spared: _ } = observed;
     match (record, observed.holder()) {
         // Also when it has expired for others: the resourceVersion proves whether another replica took it.
-        (_, Some(holder)) if holder == me => Step::Renew,
+        (_, Some(holder)) if holder == me => LeaseStep::Renew,
         // The holder gave it back, so there is no term to wait for.
-        (Some(_), None) => Step::Acquire,
-        _ if now < *free_at => Step::Wait(*free_at),
-        (Some(_), Some(_)) => Step::Acquire,
-        (None, _) => Step::Create,
+        (Some(_), None) => LeaseStep::Acquire,
+        _ if now < *free_at => LeaseStep::Wait(*free_at),
+        (Some(_), Some(_)) => LeaseStep::Acquire,
+        (None, _) => LeaseStep::Create,
     }
 }
 
@@ -115,8 +115,8 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
-    fn held_by(holder: &str) -> Record {
-        Record {
+    fn held_by(holder: &str) -> LeaseRecord {
+        LeaseRecord {
             holder: Some(holder.to_owned()),
             acquired_at: wall("2026-11-01T10:00:00Z"),
             renewed_at: wall("2026-11-01T10:00:00Z"),
@@ -125,21 +125,21 @@ mod tests {
         }
     }
 
-    fn seen(record: Option<Record>, now: Moment) -> Observed {
-        Observed::after(None, record, "me", TERM, now)
+    fn seen(record: Option<LeaseRecord>, now: Moment) -> ObservedLease {
+        ObservedLease::after(None, record, "me", TERM, now)
     }
 
     #[test]
     fn each_record_asks_for_one_step() {
-        let given_back = Record { holder: None, ..held_by("") };
+        let given_back = LeaseRecord { holder: None, ..held_by("") };
         for (record, age, want) in [
-            (None, 0, Step::Create),
-            (Some(given_back), 0, Step::Acquire),
-            (Some(held_by("other")), 0, Step::Wait(at(112))),
-            (Some(held_by("other")), 11, Step::Wait(at(112))),
-            (Some(held_by("other")), 12, Step::Acquire),
-            (Some(held_by("me")), 0, Step::Renew),
-            (Some(held_by("me")), 3600, Step::Renew),
+            (None, 0, LeaseStep::Create),
+            (Some(given_back), 0, LeaseStep::Acquire),
+            (Some(held_by("other")), 0, LeaseStep::Wait(at(112))),
+            (Some(held_by("other")), 11, LeaseStep::Wait(at(112))),
+            (Some(held_by("other")), 12, LeaseStep::Acquire),
+            (Some(held_by("me")), 0, LeaseStep::Renew),
+            (Some(held_by("me")), 3600, LeaseStep::Renew),
         ] {
             let observed = seen(record, at(100));
             assert_eq!(decide(&observed, "me", at(100 + age)), want, "{observed:?} {age} s later");
@@ -149,43 +149,44 @@ mod tests {
     #[test]
     fn the_holders_clock_is_never_believed() {
         for renewed in ["1999-01-01T00:00:00Z", "2026-11-01T10:00:00Z", "2099-01-01T00:00:00Z"] {
-            let record = Record { renewed_at: wall(renewed), acquired_at: None, ..held_by("other") };
+            let record = LeaseRecord { renewed_at: wall(renewed), acquired_at: None, ..held_by("other") };
             let observed = seen(Some(record), at(100));
-            assert_eq!(decide(&observed, "me", at(111)), Step::Wait(at(112)), "{renewed}");
-            assert_eq!(decide(&observed, "me", at(112)), Step::Acquire, "{renewed}");
+            assert_eq!(decide(&observed, "me", at(111)), LeaseStep::Wait(at(112)), "{renewed}");
+            assert_eq!(decide(&observed, "me", at(112)), LeaseStep::Acquire, "{renewed}");
         }
     }
 
     #[test]
     fn a_term_begins_anew_with_every_change_and_only_then() {
         let first = seen(Some(held_by("other")), at(100));
-        let same = Observed::after(Some(&first), Some(held_by("other")), "me", TERM, at(105));
+        let same = ObservedLease::after(Some(&first), Some(held_by("other")), "me", TERM, at(105));
         assert_eq!(same.free_at, at(112));
-        let renewed = Record { renewed_at: wall("1999-01-01T00:00:00Z"), ..held_by("other") };
-        let changed = Observed::after(Some(&same), Some(renewed), "me", TERM, at(109));
+        let renewed = LeaseRecord { renewed_at: wall("1999-01-01T00:00:00Z"), ..held_by("other") };
+        let changed = ObservedLease::after(Some(&same), Some(renewed), "me", TERM, at(109));
         assert_eq!(changed.free_at, at(121), "a renewal by a clock that stepped back is a renewal");
     }
 
     #[test]
     fn after_an_outage_the_holder_gets_half_a_term_to_renew_but_only_once() {
-        let look =
-            |before: &Observed, seconds| Observed::after(Some(before), Some(held_by("other")), "me", TERM, at(seconds));
+        let look = |before: &ObservedLease, seconds| {
+            ObservedLease::after(Some(before), Some(held_by("other")), "me", TERM, at(seconds))
+        };
         let blind = look(&seen(Some(held_by("other")), at(100)), 500);
-        assert_eq!((decide(&blind, "me", at(500)), blind.free_at), (Step::Wait(at(506)), at(506)));
+        assert_eq!((decide(&blind, "me", at(500)), blind.free_at), (LeaseStep::Wait(at(506)), at(506)));
         let blind_again = look(&blind, 507);
-        assert_eq!(decide(&blind_again, "me", at(507)), Step::Acquire, "or a bad line would spare it for ever");
+        assert_eq!(decide(&blind_again, "me", at(507)), LeaseStep::Acquire, "or a bad line would spare it for ever");
         let one_look_missed = look(&seen(Some(held_by("other")), at(100)), 105);
         assert_eq!(one_look_missed.free_at, at(112));
 
-        let renewed = Record { renewed_at: wall("2026-11-01T11:00:00Z"), ..held_by("other") };
-        let renewed = Observed::after(Some(&blind), Some(renewed), "me", TERM, at(502));
+        let renewed = LeaseRecord { renewed_at: wall("2026-11-01T11:00:00Z"), ..held_by("other") };
+        let renewed = ObservedLease::after(Some(&blind), Some(renewed), "me", TERM, at(502));
         assert_eq!((renewed.free_at, renewed.spared), (at(514), false));
     }
 
     #[test]
     fn a_holder_that_asks_for_a_longer_term_gets_it_within_reason() {
         for (asks, gets) in [(1, 12), (12, 12), (15, 15), (60, 60), (1_000_000, 60)] {
-            let record = Record { lasts_for: Duration::from_secs(asks), ..held_by("other") };
+            let record = LeaseRecord { lasts_for: Duration::from_secs(asks), ..held_by("other") };
             assert_eq!(seen(Some(record), at(100)).free_at, at(100 + gets), "{asks}");
         }
     }
@@ -193,19 +194,19 @@ mod tests {
     #[test]
     fn a_lease_deleted_under_another_stays_taken_until_its_term_ends() {
         let held = seen(Some(held_by("other")), at(100));
-        let gone = Observed::after(Some(&held), None, "me", TERM, at(102));
-        assert_eq!(decide(&gone, "me", at(102)), Step::Wait(at(112)));
-        let still_gone = Observed::after(Some(&gone), None, "me", TERM, at(111));
-        assert_eq!(decide(&still_gone, "me", at(111)), Step::Wait(at(112)));
-        assert_eq!(decide(&still_gone, "me", at(112)), Step::Create);
+        let gone = ObservedLease::after(Some(&held), None, "me", TERM, at(102));
+        assert_eq!(decide(&gone, "me", at(102)), LeaseStep::Wait(at(112)));
+        let still_gone = ObservedLease::after(Some(&gone), None, "me", TERM, at(111));
+        assert_eq!(decide(&still_gone, "me", at(111)), LeaseStep::Wait(at(112)));
+        assert_eq!(decide(&still_gone, "me", at(112)), LeaseStep::Create);
     }
 
     #[test]
     fn a_lease_deleted_under_us_or_under_nobody_is_made_anew_at_once() {
-        for record in [held_by("me"), Record { holder: None, ..held_by("") }] {
+        for record in [held_by("me"), LeaseRecord { holder: None, ..held_by("") }] {
             let before = seen(Some(record), at(100));
-            let gone = Observed::after(Some(&before), None, "me", TERM, at(102));
-            assert_eq!(decide(&gone, "me", at(102)), Step::Create, "{before:?}");
+            let gone = ObservedLease::after(Some(&before), None, "me", TERM, at(102));
+            assert_eq!(decide(&gone, "me", at(102)), LeaseStep::Create, "{before:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::decide::{Observed, Record, Step, decide};
+use super::decide::{LeaseRecord, LeaseStep, ObservedLease, decide};
 use crate::leadership::{Leadership, Role};
 use crate::time::{Moment, Now};
 
@@ -31,7 +31,7 @@ pub(super) enum Ask {
     /// Read the Lease.
     Read,
     /// Write this record into the Lease as it was last read.
-    Claim(Step, Record),
+    Claim(LeaseStep, LeaseRecord),
 }
 
 /// One contender.
@@ -39,7 +39,7 @@ pub(super) enum Ask {
 pub(super) struct Election {
     me: String,
     terms: Terms,
-    observed: Option<Observed>,
+    observed: Option<ObservedLease>,
     /// Whether `observed` is from the last response, so that a write may be based on it.
     fresh: bool,
     attempt_at: Moment,
@@ -110,7 +110,7 @@ impl Election {
         }
         let Some(observed) = self.observed.as_ref().filter(|_| self.fresh) else { return Ask::Read };
         match decide(observed, &self.me, now.moment) {
-            Step::Wait(until) => {
+            LeaseStep::Wait(until) => {
                 self.fresh = false;
                 // Wakes at the very end of the term, so that a failover does not take a read interval longer.
                 self.attempt_at = until.min(now.moment + self.terms.retry);
@@ -127,14 +127,14 @@ impl Election {
         Ask::Sleep(self.overdue_at().map_or(self.attempt_at, |overdue_at| overdue_at.min(self.attempt_at)))
     }
 
-    fn claim(&self, step: Step, wall: Timestamp) -> Record {
+    fn claim(&self, step: LeaseStep, wall: Timestamp) -> LeaseRecord {
         let last = self.observed.as_ref().and_then(|observed| observed.record.as_ref());
-        let kept = last.filter(|_| step == Step::Renew);
+        let kept = last.filter(|_| step == LeaseStep::Renew);
         // Other replicas detect a renewal by a record that they have not seen before. A wall clock that stands still or
         // steps back could repeat one.
         let not_before = kept.and_then(|record| record.renewed_at).map(|last| last + SignedDuration::from_micros(1));
         let renewed_at = not_before.map_or(wall, |not_before| not_before.max(wall));
-        Record {
+        LeaseRecord {
             holder: Some(self.me.clone()),
             acquired_at: kept.and_then(|record| record.acquired_at).or(Some(wall)),
             renewed_at: Some(renewed_at),
@@ -144,8 +144,8 @@ impl Election {
     }
 
     /// Handles a read of the Lease: `None` means that there is none.
-    pub(super) fn saw(&mut self, record: Option<Record>, now: Moment) {
-        let observed = Observed::after(self.observed.as_ref(), record, &self.me, self.terms.term, now);
+    pub(super) fn saw(&mut self, record: Option<LeaseRecord>, now: Moment) {
+        let observed = ObservedLease::after(self.observed.as_ref(), record, &self.me, self.terms.term, now);
         self.confirmed = true;
         match (&observed.record, observed.holder()) {
             (_, Some(holder)) if holder == self.me => {}
@@ -171,12 +171,12 @@ impl Election {
     }
 
     /// Handles a successful claim; `sent_at` was taken before it was sent.
-    pub(super) fn claimed(&mut self, step: Step, record: Record, sent_at: Moment, now: Moment) {
+    pub(super) fn claimed(&mut self, step: LeaseStep, record: LeaseRecord, sent_at: Moment, now: Moment) {
         self.tick(now);
         let kept = match (step, self.lease_role) {
-            (Step::Renew, Role::Leader | Role::Uncertain) => true,
+            (LeaseStep::Renew, Role::Leader | Role::Uncertain) => true,
             // The Lease was deleted and created again within the term of this process: replicas that had seen it waited.
-            (Step::Create, Role::Leader) => true,
+            (LeaseStep::Create, Role::Leader) => true,
             _ => false,
         };
         if !kept {
@@ -187,7 +187,8 @@ impl Election {
         self.leadership.holder = Some(self.me.clone());
         self.leadership.write_until = sent_at + self.terms.renew_deadline;
         self.confirmed = true;
-        self.observed = Some(Observed::after(self.observed.as_ref(), Some(record), &self.me, self.terms.term, now));
+        self.observed =
+            Some(ObservedLease::after(self.observed.as_ref(), Some(record), &self.me, self.terms.term, now));
         self.fresh = true;
         self.refusals = 0;
         self.attempt_at = sent_at + self.terms.retry;

@@ -13,16 +13,16 @@ fn now(seconds: i64) -> Now {
     Now { moment: at(seconds), wall: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds) }
 }
 
-fn held_by(holder: Option<&str>) -> Record {
+fn held_by(holder: Option<&str>) -> LeaseRecord {
     let holder = holder.map(str::to_owned);
-    Record { holder, acquired_at: None, renewed_at: None, transitions: 4, lasts_for: TERMS.term }
+    LeaseRecord { holder, acquired_at: None, renewed_at: None, transitions: 4, lasts_for: TERMS.term }
 }
 
 fn contender() -> Election {
     Election::new("me".to_owned(), TERMS, at(100))
 }
 
-fn claims(election: &mut Election, seconds: i64, want: Step) -> Record {
+fn claims(election: &mut Election, seconds: i64, want: LeaseStep) -> LeaseRecord {
     match election.next(now(seconds)) {
         Ask::Claim(step, record) if step == want => record,
         other => panic!("wanted to {want:?}, got {other:?}"),
@@ -34,15 +34,15 @@ fn leader() -> Election {
     let mut election = contender();
     assert_eq!(election.next(now(100)), Ask::Read);
     election.saw(None, at(100));
-    let record = claims(&mut election, 100, Step::Create);
-    election.claimed(Step::Create, record, at(100), at(101));
+    let record = claims(&mut election, 100, LeaseStep::Create);
+    election.claimed(LeaseStep::Create, record, at(100), at(101));
     election
 }
 
 /// One whose renewals failed until the deadline.
 fn uncertain() -> Election {
     let mut election = leader();
-    claims(&mut election, 102, Step::Renew);
+    claims(&mut election, 102, LeaseStep::Renew);
     election.failed(at(102), at(105));
     assert_eq!(election.next(now(105)), Ask::Read);
     election.failed(at(105), at(108));
@@ -55,7 +55,7 @@ fn role(election: &Election) -> (Role, u64) {
     (election.leadership().role, election.leadership().epoch)
 }
 
-fn ours(election: &Election) -> Record {
+fn ours(election: &Election) -> LeaseRecord {
     election.observed.as_ref().unwrap().record.clone().unwrap()
 }
 
@@ -67,10 +67,10 @@ fn the_first_lease_is_ours_and_renewed_every_retry() {
     assert_eq!((leadership.acquired_at, leadership.holder.as_deref()), (Some(at(101)), Some("me")));
     assert_eq!(election.next(now(101)), Ask::Sleep(at(102)));
     let first = ours(&election);
-    let renewed = claims(&mut election, 102, Step::Renew);
+    let renewed = claims(&mut election, 102, LeaseStep::Renew);
     assert_eq!((renewed.acquired_at, renewed.transitions), (first.acquired_at, 0));
     assert_eq!(renewed.renewed_at, Some(now(102).wall));
-    election.claimed(Step::Renew, renewed, at(102), at(102));
+    election.claimed(LeaseStep::Renew, renewed, at(102), at(102));
     assert_eq!((role(&election), election.leadership().write_until), ((Role::Leader, 1), at(110)));
 }
 
@@ -85,7 +85,7 @@ fn taking_over_counts_a_transition_and_dates_it() {
             election.saw(Some(held_by(holder)), at(106));
             election.saw(Some(held_by(holder)), at(112));
         }
-        let record = claims(&mut election, 112, Step::Acquire);
+        let record = claims(&mut election, 112, LeaseStep::Acquire);
         assert_eq!((record.transitions, record.acquired_at), (5, Some(now(112).wall)));
         assert_eq!(record.lasts_for, TERMS.term);
     }
@@ -107,7 +107,7 @@ fn a_follower_wakes_at_the_very_end_of_the_term() {
 #[test]
 fn a_leader_that_cannot_renew_is_uncertain_for_as_long_as_it_lasts() {
     let mut election = leader();
-    claims(&mut election, 102, Step::Renew);
+    claims(&mut election, 102, LeaseStep::Renew);
     election.failed(at(102), at(105));
     assert_eq!(role(&election), (Role::Leader, 1));
     assert_eq!(election.overdue_at(), Some(at(108)));
@@ -127,8 +127,8 @@ fn a_record_that_is_still_ours_makes_us_lead_on_in_the_same_epoch() {
     assert_eq!(election.next(now(5000)), Ask::Read);
     election.saw(Some(record), at(5000));
     assert_eq!(role(&election), (Role::Uncertain, 1), "until it is renewed");
-    let record = claims(&mut election, 5000, Step::Renew);
-    election.claimed(Step::Renew, record, at(5000), at(5001));
+    let record = claims(&mut election, 5000, LeaseStep::Renew);
+    election.claimed(LeaseStep::Renew, record, at(5000), at(5001));
     assert_eq!(role(&election), (Role::Leader, 1));
     assert_eq!(election.leadership().acquired_at, Some(at(101)));
 }
@@ -150,8 +150,8 @@ fn a_record_that_another_holds_or_gave_back_ends_our_leadership() {
 fn leading_again_after_another_did_is_a_new_epoch() {
     let mut election = leader();
     election.saw(Some(held_by(None)), at(102));
-    let record = claims(&mut election, 102, Step::Acquire);
-    election.claimed(Step::Acquire, record, at(102), at(103));
+    let record = claims(&mut election, 102, LeaseStep::Acquire);
+    election.claimed(LeaseStep::Acquire, record, at(102), at(103));
     assert_eq!((role(&election), election.leadership().acquired_at), ((Role::Leader, 2), Some(at(103))));
 }
 
@@ -160,14 +160,14 @@ fn a_lease_deleted_under_us_is_made_anew_and_only_within_our_term_in_the_same_ep
     for (mut election, epoch) in [(leader(), 1), (uncertain(), 2)] {
         let seconds = if epoch == 1 { 102 } else { 109 };
         if epoch == 1 {
-            claims(&mut election, seconds, Step::Renew);
+            claims(&mut election, seconds, LeaseStep::Renew);
             election.refused(at(seconds));
             assert_eq!(election.next(now(seconds)), Ask::Read);
         }
         election.saw(None, at(seconds));
         assert_ne!(role(&election).0, Role::Follower);
-        let record = claims(&mut election, seconds, Step::Create);
-        election.claimed(Step::Create, record, at(seconds), at(seconds));
+        let record = claims(&mut election, seconds, LeaseStep::Create);
+        election.claimed(LeaseStep::Create, record, at(seconds), at(seconds));
         assert_eq!(role(&election), (Role::Leader, epoch));
     }
 }
@@ -176,7 +176,7 @@ fn a_lease_deleted_under_us_is_made_anew_and_only_within_our_term_in_the_same_ep
 fn who_loses_the_race_for_the_first_lease_follows() {
     let mut election = contender();
     election.saw(None, at(100));
-    claims(&mut election, 100, Step::Create);
+    claims(&mut election, 100, LeaseStep::Create);
     election.refused(at(100));
     assert_eq!(election.next(now(100)), Ask::Read);
     election.saw(Some(held_by(Some("other"))), at(100));
@@ -188,13 +188,13 @@ fn who_loses_the_race_for_the_first_lease_follows() {
 fn a_claim_whose_answer_was_lost_is_found_and_renewed_before_anything_is_written() {
     let mut election = contender();
     election.saw(None, at(100));
-    let record = claims(&mut election, 100, Step::Create);
+    let record = claims(&mut election, 100, LeaseStep::Create);
     election.failed(at(100), at(103));
     assert_eq!(election.next(now(103)), Ask::Read);
     election.saw(Some(record), at(103));
     assert_eq!(role(&election), (Role::Follower, 0));
-    let record = claims(&mut election, 103, Step::Renew);
-    election.claimed(Step::Renew, record, at(103), at(103));
+    let record = claims(&mut election, 103, LeaseStep::Renew);
+    election.claimed(LeaseStep::Renew, record, at(103), at(103));
     assert_eq!((role(&election), election.leadership().write_until), ((Role::Leader, 1), at(111)));
 }
 
@@ -240,7 +240,7 @@ fn a_wall_clock_that_stands_still_or_steps_back_repeats_no_record() {
         let Ask::Claim(_, record) = election.next(Now { moment: at(500), wall: now(wall).wall }) else { panic!() };
         assert!(!seen.contains(&record), "{record:?}");
         seen.push(record.clone());
-        election.claimed(Step::Renew, record, at(498), at(499));
+        election.claimed(LeaseStep::Renew, record, at(498), at(499));
     }
 }
 

@@ -10,7 +10,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Record, Step};
+use super::decide::{LeaseRecord, LeaseStep};
 use super::election::{Ask, Election, Terms};
 use super::{RENEW_DEADLINE, RETRY, TERM};
 use crate::cluster::{CallError, FIELD_MANAGER, within};
@@ -105,7 +105,7 @@ struct Answer<T> {
 }
 
 /// The signals that end a wait early.
-struct Signals {
+struct WakeSignals {
     stop: CancellationToken,
     froze: Arc<Notify>,
 }
@@ -136,7 +136,7 @@ impl Elector {
     ///
     /// `froze` signals that another part of the process detected a freeze.
     pub async fn run(mut self, stop: CancellationToken, froze: Arc<Notify>) {
-        let signals = Signals { stop, froze };
+        let signals = WakeSignals { stop, froze };
         loop {
             let ask = self.election.next(self.clock.read());
             self.publish();
@@ -158,12 +158,12 @@ impl Elector {
         self.give_back().await;
     }
 
-    async fn sleep(&mut self, until: Moment, signals: &Signals) -> Wait<()> {
+    async fn sleep(&mut self, until: Moment, signals: &WakeSignals) -> Wait<()> {
         let at = self.clock.instant(until);
         self.wait_for(tokio::time::sleep_until(at), until, signals).await
     }
 
-    async fn read(&mut self, signals: &Signals) -> Wait<()> {
+    async fn read(&mut self, signals: &WakeSignals) -> Wait<()> {
         let call = get(self.api.clone(), self.path.clone(), self.call_timeout);
         self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
             Ok(lease) => {
@@ -178,7 +178,7 @@ impl Elector {
         })
     }
 
-    async fn claim(&mut self, step: Step, record: Record, signals: &Signals) -> Wait<()> {
+    async fn claim(&mut self, step: LeaseStep, record: LeaseRecord, signals: &WakeSignals) -> Wait<()> {
         let lease = self.lease_with(&record);
         let call = put(self.api.clone(), self.path.clone(), step, lease, self.call_timeout);
         self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
@@ -189,7 +189,7 @@ impl Elector {
             }
             Err(CallError::Conflict | CallError::AlreadyExists) => self.election.refused(now),
             // The Lease was deleted meanwhile. On a create, the namespace is missing, which is a failure.
-            Err(CallError::NotFound) if step != Step::Create => self.election.refused(now),
+            Err(CallError::NotFound) if step != LeaseStep::Create => self.election.refused(now),
             Err(error) => {
                 self.failure_log.failed("write", &self.path, &error, now);
                 self.election.failed(sent_at, now);
@@ -201,7 +201,7 @@ impl Elector {
     async fn call<T>(
         &mut self,
         call: impl Future<Output = Result<T, CallError>>,
-        signals: &Signals,
+        signals: &WakeSignals,
     ) -> Wait<Answer<T>> {
         // Before it is sent: other replicas count the term from its arrival.
         let sent_at = self.clock.now();
@@ -211,7 +211,7 @@ impl Elector {
     }
 
     /// The Lease with `record` in it, everything else as it was read.
-    fn lease_with(&self, record: &Record) -> Lease {
+    fn lease_with(&self, record: &LeaseRecord) -> Lease {
         let mut lease = self.lease.clone().unwrap_or_else(|| {
             let name = self.path.rsplit('/').next().unwrap_or(&self.path).to_owned();
             Lease { metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() }, spec: None }
@@ -223,7 +223,7 @@ impl Elector {
     }
 
     /// Waits for `work`, which should be done by `due`; meanwhile becomes uncertain on time, and detects a freeze.
-    async fn wait_for<T>(&mut self, work: impl Future<Output = T>, due: Moment, signals: &Signals) -> Wait<T> {
+    async fn wait_for<T>(&mut self, work: impl Future<Output = T>, due: Moment, signals: &WakeSignals) -> Wait<T> {
         tokio::pin!(work);
         let value = loop {
             let overdue_at = self.election.overdue_at();
@@ -286,8 +286,8 @@ impl Elector {
         if record.holder.as_deref() != Some(self.election.me()) {
             return Ok(());
         }
-        let lease = self.lease_with(&Record { holder: None, ..record });
-        put(self.api.clone(), self.path.clone(), Step::Renew, lease, GIVE_BACK_TIMEOUT).await?;
+        let lease = self.lease_with(&LeaseRecord { holder: None, ..record });
+        put(self.api.clone(), self.path.clone(), LeaseStep::Renew, lease, GIVE_BACK_TIMEOUT).await?;
         tracing::info!(lease = %self.path, "gave the lease back");
         Ok(())
     }
@@ -298,21 +298,27 @@ async fn get(api: Api<Lease>, path: String, limit: Duration) -> Result<Option<Le
     within(&format!("reading lease {path}"), limit, api.get_opt(name)).await
 }
 
-async fn put(api: Api<Lease>, path: String, step: Step, lease: Lease, limit: Duration) -> Result<Lease, CallError> {
+async fn put(
+    api: Api<Lease>,
+    path: String,
+    step: LeaseStep,
+    lease: Lease,
+    limit: Duration,
+) -> Result<Lease, CallError> {
     let name = path.rsplit('/').next().unwrap_or(&path);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     let what = format!("writing lease {path}");
-    if step == Step::Create {
+    if step == LeaseStep::Create {
         within(&what, limit, api.create(&params, &lease)).await
     } else {
         within(&what, limit, api.replace(name, &params, &lease)).await
     }
 }
 
-fn record_of(lease: &Lease) -> Record {
+fn record_of(lease: &Lease) -> LeaseRecord {
     let spec = lease.spec.clone().unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    Record {
+    LeaseRecord {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
         acquired_at: spec.acquire_time.map(|time| time.0),
         renewed_at: spec.renew_time.map(|time| time.0),
@@ -321,8 +327,8 @@ fn record_of(lease: &Lease) -> Record {
     }
 }
 
-fn write_into(spec: &mut LeaseSpec, record: &Record) {
-    let Record { holder, acquired_at, renewed_at, transitions, lasts_for } = record.clone();
+fn write_into(spec: &mut LeaseSpec, record: &LeaseRecord) {
+    let LeaseRecord { holder, acquired_at, renewed_at, transitions, lasts_for } = record.clone();
     spec.holder_identity = Some(holder.unwrap_or_default());
     spec.acquire_time = acquired_at.map(MicroTime);
     spec.renew_time = renewed_at.map(MicroTime);

@@ -15,7 +15,7 @@ mod simulation;
 
 use std::time::Duration;
 
-pub use decide::{Observed, Record, Step, decide};
+pub use decide::{LeaseRecord, LeaseStep, ObservedLease, decide};
 pub use elector::{Elector, ElectorConfig};
 pub use pod_label::{LEADER_LABEL, PodLabel};
 

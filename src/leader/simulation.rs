@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::decide::{Record, Step};
+use super::decide::{LeaseRecord, LeaseStep};
 use super::election::{Ask, Election, Terms};
 use super::{RENEW_DEADLINE, RETRY, TERM};
 use crate::leadership::Role;
@@ -53,11 +53,11 @@ enum Event {
 
 enum Request {
     Read,
-    Write(Step, Record, u64),
+    Write(LeaseStep, LeaseRecord, u64),
 }
 
 enum Answer {
-    Lease(Option<(Record, u64)>),
+    Lease(Option<(LeaseRecord, u64)>),
     Refused,
 }
 
@@ -103,7 +103,7 @@ struct World {
     at: i64,
     queue: BinaryHeap<Reverse<(i64, u64, Event)>>,
     calls: Vec<Call>,
-    store: Option<(Record, u64)>,
+    store: Option<(LeaseRecord, u64)>,
     version: u64,
     contenders: Vec<Contender>,
     chaos: bool,
@@ -189,8 +189,8 @@ impl World {
             Request::Read => Answer::Lease(self.store.clone()),
             Request::Write(step, record, version) => {
                 let fits = match &self.store {
-                    None => *step == Step::Create,
-                    Some((_, current)) => *step != Step::Create && current == version,
+                    None => *step == LeaseStep::Create,
+                    Some((_, current)) => *step != LeaseStep::Create && current == version,
                 };
                 if fits {
                     self.version += 1;
@@ -284,7 +284,7 @@ impl World {
         if contender.election.may_hold() && held && contender.frozen_until <= self.at {
             contender.election.resign();
             let (record, _) = self.store.clone().unwrap();
-            let request = Request::Write(Step::Renew, Record { holder: None, ..record }, contender.version);
+            let request = Request::Write(LeaseStep::Renew, LeaseRecord { holder: None, ..record }, contender.version);
             let sent_at = contender.local(self.at);
             let call = u64::try_from(self.calls.len()).unwrap();
             self.calls.push(Call { request, sent_at, answer: None });

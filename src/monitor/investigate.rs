@@ -14,7 +14,7 @@ use super::registry::{Backend, Findings, LastScrape, Live, limits};
 use crate::api::MonitoredBackend;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
-    Question, Source, gather, needs_actuator, own_pod, pod_probes, probe_actuator, vantage,
+    PrometheusSource, Question, gather, needs_actuator, own_pod, pod_probes, probe_actuator, vantage,
 };
 use crate::diagnosis::rules::{conclude, diagnose};
 use crate::health::availability::Availability;
@@ -202,7 +202,7 @@ async fn probe_pods(
 }
 
 /// The Prometheus to ask about `object`: that of its spec, or the one of the operator's flags.
-async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<Source> {
+async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<PrometheusSource> {
     let spec = object.spec.prometheus.as_ref();
     let own = spec.and_then(|spec| spec.url.clone());
     let is_administrators = own.is_none();
@@ -215,7 +215,7 @@ async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<Sour
         }
         _ => None,
     };
-    Some(Source {
+    Some(PrometheusSource {
         url,
         job: spec.and_then(|spec| spec.job.clone()),
         instance: spec.and_then(|spec| spec.instance.clone()),

@@ -11,11 +11,11 @@ use parking_lot::{Mutex, RwLock};
 use super::target::Resolved;
 use crate::api::{BackendState, ConditionValue, Diagnosis, Key, MonitoredBackend, Phase, Reason};
 use crate::diagnosis::evidence::Vantage;
-use crate::health::availability::{Availability, Limits, Record, Sample};
+use crate::health::availability::{Availability, Limits, ProbeHistory, Sample};
 use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
 use crate::schedule::phase_of;
 use crate::time::{Moment, Now};
-use crate::view::Scrape;
+use crate::view::MetricsEndpoint;
 
 /// The conclusions of one investigation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,7 +63,7 @@ pub(super) struct Live {
     /// The object as it was applied last, without its status.
     pub(super) object: Arc<MonitoredBackend>,
     /// The record of its probes, which gives the verdict.
-    pub(super) record: Record,
+    pub(super) record: ProbeHistory,
     /// The resolved target, and when it was looked up.
     pub(super) resolved: Option<(Arc<Resolved>, Moment)>,
     /// `Accepted` is False for this reason: the target cannot be probed.
@@ -98,13 +98,13 @@ pub(super) struct Live {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The record of its probes, which gives the verdict.
-    pub record: Record,
+    pub record: ProbeHistory,
     /// `Accepted` is False for this reason.
     pub refused: Option<(Reason, String)>,
     /// The probed target, as a URL without credentials.
     pub target: Option<String>,
     /// The page that Prometheus is to scrape.
-    pub scrape: Option<Scrape>,
+    pub scrape: Option<MetricsEndpoint>,
     /// The results of the last round and of the last investigation.
     pub vantages: Vec<Vantage>,
     /// The duration of the last round that passed.
@@ -285,18 +285,18 @@ fn without_status(object: &MonitoredBackend) -> MonitoredBackend {
 }
 
 /// The record that the stored status gives: a former leader's verdict stands until probes of this process overturn it.
-fn resumed(object: &MonitoredBackend, now: Now) -> Record {
+fn resumed(object: &MonitoredBackend, now: Now) -> ProbeHistory {
     let status = object.status.as_ref();
     let known = status.and_then(|status| Some((status.state?, status.state_since.as_ref()?.0)));
-    let Some((state, since)) = known else { return Record::new(now.moment) };
+    let Some((state, since)) = known else { return ProbeHistory::new(now.moment) };
     let since = now.moment_of(since);
     let slow = status
         .and_then(|status| status.diagnosis.as_ref())
         .is_some_and(|diagnosis| diagnosis.cause == crate::api::Cause::Slow);
     match state {
-        BackendState::Up | BackendState::Degraded => Record::resumed(Availability::Up, since, slow),
-        BackendState::Down => Record::resumed(Availability::Down, since, false),
-        BackendState::Pending | BackendState::Unknown => Record::new(now.moment),
+        BackendState::Up | BackendState::Degraded => ProbeHistory::resumed(Availability::Up, since, slow),
+        BackendState::Down => ProbeHistory::resumed(Availability::Down, since, false),
+        BackendState::Pending | BackendState::Unknown => ProbeHistory::new(now.moment),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Monitor;
 use super::registry::Backend;
-use crate::cluster::events::{Event, Kind, namespace_reference};
+use crate::cluster::events::{Event, EventType, namespace_reference};
 use crate::health::availability::Availability;
 use crate::health::visibility::{Fleet, Visibility};
 use crate::time::{Clock, Moment};
@@ -66,7 +66,7 @@ pub struct SelfCheck {
 
 /// A change of visibility.
 #[derive(Debug, PartialEq, Eq)]
-enum Change {
+enum VisibilityChange {
     None,
     /// Visibility was lost, for this reason.
     Lost(String),
@@ -121,7 +121,7 @@ impl SelfCheck {
         waits.then(|| until.since(self.clock.now()).max(SHORTEST_HOLD))
     }
 
-    fn evaluate(&self) -> Change {
+    fn evaluate(&self) -> VisibilityChange {
         let now = self.clock.now();
         let failure = self.connectivity_failure.lock().clone();
         let visibility = self.fleet.lock().visibility(failure.as_deref(), now);
@@ -130,14 +130,14 @@ impl SelfCheck {
         match visibility {
             Visibility::Lost(why) if lost.is_none() => {
                 *lost = Some(why.clone());
-                Change::Lost(why)
+                VisibilityChange::Lost(why)
             }
-            Visibility::Lost(_) => Change::None,
+            Visibility::Lost(_) => VisibilityChange::None,
             Visibility::Normal | Visibility::Suspect(_) if lost.take().is_some() => {
                 self.fleet.lock().recovered(now);
-                Change::Recovered
+                VisibilityChange::Recovered
             }
-            Visibility::Normal | Visibility::Suspect(_) => Change::None,
+            Visibility::Normal | Visibility::Suspect(_) => VisibilityChange::None,
         }
     }
 
@@ -155,12 +155,12 @@ impl SelfCheck {
 /// Evaluates visibility. A change wakes the reconcile of every backend and is published.
 pub(super) async fn evaluate(monitor: &Monitor) {
     match monitor.self_check.evaluate() {
-        Change::None => {}
-        Change::Recovered => {
+        VisibilityChange::None => {}
+        VisibilityChange::Recovered => {
             tracing::info!("visibility recovered: all backends are judged again");
             monitor.wake_all();
         }
-        Change::Lost(why) => {
+        VisibilityChange::Lost(why) => {
             tracing::warn!(why, "visibility lost: unreachable backends are not judged");
             monitor.wake_all();
             publish_lost(monitor, &why).await;
@@ -186,7 +186,7 @@ async fn publish_lost(monitor: &Monitor, why: &str) {
     let namespaces: BTreeSet<String> = blind.map(|backend| backend.key.namespace.to_string()).collect();
     for namespace in namespaces {
         let event = Event {
-            kind: Kind::Warning,
+            kind: EventType::Warning,
             reason: "ProbeBlind",
             action: "Judge",
             note: format!("{why}: suspect the operator's own network before the backends; nothing is judged meanwhile"),

@@ -8,14 +8,14 @@ use super::credentials::secrets;
 use super::request::request;
 use crate::api::{MonitoredBackend, Reason};
 use crate::probe::{Request, Scheme};
-use crate::view::Scrape;
+use crate::view::MetricsEndpoint;
 
 mod lookup;
 #[cfg(test)]
 mod tests;
 mod url;
 
-use lookup::{Found, Lookup};
+use lookup::{ServiceTargets, TargetLookup};
 pub use url::{as_url, of_url};
 
 /// The vantage of a target that is a single address.
@@ -41,7 +41,7 @@ pub struct Resolved {
     /// The target as a URL without credentials.
     pub url: String,
     /// The page that Prometheus is to scrape; `None` unless the target speaks HTTP.
-    pub scrape: Option<Scrape>,
+    pub scrape: Option<MetricsEndpoint>,
     /// At least one.
     pub targets: Vec<ProbeTarget>,
     /// The addresses belong to pods (or to endpoints of a headless Service) and change with them.
@@ -69,12 +69,12 @@ impl ResolveError {
 /// The spec is refused, or the lookup failed.
 pub async fn resolve(client: &Client, backend: &MonitoredBackend) -> Result<Resolved, ResolveError> {
     let namespace = backend.namespace().unwrap_or_default();
-    let lookup = Lookup { client, namespace: &namespace };
+    let lookup = TargetLookup { client, namespace: &namespace };
     let secrets = secrets(client, &namespace, &backend.spec.probe.http).await?;
     let target = &backend.spec.target;
     let found = if let Some(url) = &target.url {
         let target = of_url(url).map_err(ResolveError::target)?;
-        Found::one(as_url(&target), target)
+        ServiceTargets::one(as_url(&target), target)
     } else if let Some(service) = &target.service {
         lookup.service(service).await?
     } else if let Some(pods) = &target.pods {
@@ -94,7 +94,7 @@ pub async fn resolve(client: &Client, backend: &MonitoredBackend) -> Result<Reso
 
 /// The page that Prometheus is to scrape: the target itself, or the actuator's page when the spec has `actuator` and no
 /// `metrics`.
-fn scrape(backend: &MonitoredBackend, targets: &[ProbeTarget]) -> Option<Scrape> {
+fn scrape(backend: &MonitoredBackend, targets: &[ProbeTarget]) -> Option<MetricsEndpoint> {
     let probe = &backend.spec.probe;
     let first = &targets.first()?.request.target;
     if !matches!(first.scheme, Scheme::Http | Scheme::Https) {
@@ -116,5 +116,9 @@ fn scrape(backend: &MonitoredBackend, targets: &[ProbeTarget]) -> Option<Scrape>
         let port = own_port.unwrap_or(target.port);
         if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     };
-    Some(Scrape { addresses: targets.iter().map(address).collect(), is_tls: first.scheme == Scheme::Https, path })
+    Some(MetricsEndpoint {
+        addresses: targets.iter().map(address).collect(),
+        is_tls: first.scheme == Scheme::Https,
+        path,
+    })
 }

@@ -16,7 +16,7 @@ use super::args::{AdminAuth, RunArgs};
 use super::backends::{BackendSubsystem, own_ports};
 use super::connectors::{brakes, known_connectors, of_connectors, publish_site_events, remediator};
 use super::listening_coordinator::{ListeningCoordinator, messages};
-use super::shared::{Pod, Shared, register_stores};
+use super::shared::{Pod, SharedParts, register_stores};
 use super::shutdown::{Running, Successors};
 use super::task_group::TaskGroup;
 use crate::admin::{Admin, Authenticator};
@@ -113,7 +113,7 @@ impl Assembly {
             unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
         });
         let own_pod = pod.as_ref().map(|pod| pod.with_service(&args));
-        let shared = Shared { args: &args, clients: &clients, runtime, own_pod };
+        let shared = SharedParts { args: &args, clients: &clients, runtime, own_pod };
         let subsystem = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
         let prober = subsystem.known.context.monitor.prober.clone();
@@ -206,7 +206,7 @@ impl Parts<'_> {
 
     fn checkpoints(
         &self,
-        shared: &Shared<'_>,
+        shared: &SharedParts<'_>,
         backends: Arc<crate::controller::backend::context::Context>,
         lease_namespace: &str,
         work: &TaskGroup,

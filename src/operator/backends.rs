@@ -8,7 +8,7 @@ use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 
-use super::shared::{Shared, register_stores};
+use super::shared::{SharedParts, register_stores};
 use super::task_group::TaskGroup;
 use crate::api::MonitoredBackend;
 use crate::cluster::address_ranges::AddressRanges;
@@ -38,8 +38,8 @@ pub(super) struct BackendSubsystem {
 }
 
 impl BackendSubsystem {
-    pub(super) fn new(shared: &Shared<'_>, own_ports: Vec<u16>) -> Self {
-        let Shared { args, clients, ref runtime, ref own_pod } = *shared;
+    pub(super) fn new(shared: &SharedParts<'_>, own_ports: Vec<u16>) -> Self {
+        let SharedParts { args, clients, ref runtime, ref own_pod } = *shared;
         let probing = &args.probing;
         let policy = Policy {
             allow: probing.allow_network.clone(),

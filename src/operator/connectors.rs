@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::args::RunArgs;
-use super::shared::{Pod, Shared};
+use super::shared::{Pod, SharedParts};
 use crate::api::Connector;
 use crate::cluster::Clients;
 use crate::cluster::events::namespace_reference;
@@ -29,7 +29,7 @@ use crate::time::Clock;
 
 /// The context of the reconciles of Connectors.
 pub(super) fn of_connectors(
-    shared: &Shared<'_>,
+    shared: &SharedParts<'_>,
     registry: &Arc<Registry>,
     prober: Arc<Prober>,
     trigger: ReconcileTrigger<Connector>,
@@ -75,7 +75,7 @@ pub(super) fn remediator(
 }
 
 /// The task that updates the brakes and the breaker of the fleet.
-pub(super) fn brakes(shared: &Shared<'_>, namespace: &str) -> Brakes {
+pub(super) fn brakes(shared: &SharedParts<'_>, namespace: &str) -> Brakes {
     let runtime = &shared.runtime;
     let breaker_store = BreakerStore {
         client: runtime.client.clone(),

@@ -26,7 +26,7 @@ impl Pod {
 }
 
 /// The values that the parts for both kinds are made from.
-pub(super) struct Shared<'a> {
+pub(super) struct SharedParts<'a> {
     pub(super) args: &'a RunArgs,
     pub(super) clients: &'a Clients,
     pub(super) runtime: Arc<runtime::Shared>,

@@ -87,7 +87,7 @@ fn no_such_service(service: &str) -> String {
 /// The failure of an answer that is no health status: a gRPC status, or not gRPC at all.
 fn refused(
     status: &Status,
-    seen: Option<(u16, Kind)>,
+    seen: Option<(u16, ResponseKind)>,
     service: &str,
     request: &Request,
     raw: &Received,
@@ -96,14 +96,16 @@ fn refused(
     let body = tls::in_chain::<hyper::Error>(status);
     let (class, message) = match seen {
         None => return transport_of(body, request, raw, trace),
-        Some((http, kind)) if http != 200 && kind != Kind::Grpc => {
+        Some((http, kind)) if http != 200 && kind != ResponseKind::Grpc => {
             (ErrorClass::HTTPStatus, format!("the HTTP status is {http} where gRPC answers 200"))
         }
-        Some((_, Kind::Other)) => (ErrorClass::ContentType, "what answers speaks HTTP/2, and no gRPC".to_owned()),
-        Some((_, Kind::Grpc)) if body.is_some() => {
+        Some((_, ResponseKind::Other)) => {
+            (ErrorClass::ContentType, "what answers speaks HTTP/2, and no gRPC".to_owned())
+        }
+        Some((_, ResponseKind::Grpc)) if body.is_some() => {
             (ErrorClass::Reset, "the connection ended within the answer".to_owned())
         }
-        Some((_, Kind::Grpc)) => (ErrorClass::GRPCStatus, code(status.code(), service)),
+        Some((_, ResponseKind::Grpc)) => (ErrorClass::GRPCStatus, code(status.code(), service)),
     };
     trace.failure(class, message).with_detail(status.message().as_bytes())
 }
@@ -145,7 +147,7 @@ fn transport_of(error: Option<&hyper::Error>, request: &Request, raw: &Received,
 
 /// The content of an answer, by its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ResponseKind {
     Grpc,
     Other,
 }
@@ -154,7 +156,7 @@ enum Kind {
 #[derive(Default)]
 struct Head {
     received: Arc<Received>,
-    seen: Mutex<Option<(u16, Kind)>>,
+    seen: Mutex<Option<(u16, ResponseKind)>>,
     error: Mutex<Option<hyper::Error>>,
 }
 
@@ -192,7 +194,7 @@ impl Head {
         self.received.record(b"head");
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         let is_grpc = content_type.starts_with(b"application/grpc") || response.headers().contains_key("grpc-status");
-        let kind = if is_grpc { Kind::Grpc } else { Kind::Other };
+        let kind = if is_grpc { ResponseKind::Grpc } else { ResponseKind::Other };
         *self.seen.lock() = Some((response.status().as_u16(), kind));
     }
 

@@ -21,7 +21,7 @@ mod tests;
 mod tls;
 mod trace;
 
-pub use outcome::{Failure, Outcome, Page, Seen, Spent, shown};
+pub use outcome::{Failure, Outcome, Page, ProbeObservations, Spent, shown};
 pub use policy::Policy;
 pub use prober::{Limits, Prober};
 pub use request::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};

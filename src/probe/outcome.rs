@@ -81,7 +81,7 @@ impl Spent {
 
 /// The observations of a probe, whether it passed or failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ProbeObservations {
     /// The address of the last connection.
     pub address: Option<SocketAddr>,
     /// Any byte was received from the far side. The network works, whatever else is wrong.
@@ -128,5 +128,5 @@ pub struct Outcome {
     /// The duration of each phase.
     pub spent: Spent,
     /// The observations.
-    pub seen: Seen,
+    pub seen: ProbeObservations,
 }

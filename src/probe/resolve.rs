@@ -52,7 +52,7 @@ const PERMIT_WAIT: Duration = Duration::from_secs(5);
 /// failure": getaddrinfo has one code, EAI_AGAIN, for both.
 const SLOW: Duration = Duration::from_millis(950);
 
-type Lookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>>>;
+type NameLookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>>>;
 
 /// The resolver of the system: getaddrinfo, which reads `/etc/hosts`, `resolv.conf` with its search domains, and
 /// `nsswitch.conf` as every other program on this machine does.
@@ -61,7 +61,7 @@ pub struct SystemResolver(Arc<Lookups>);
 
 struct Lookups {
     /// The lookups under way by name: callers that resolve the same name share one lookup.
-    under_way: Mutex<HashMap<String, Lookup>>,
+    under_way: Mutex<HashMap<String, NameLookup>>,
     /// Names whose last lookup was slow.
     slow: Mutex<HashSet<String>>,
     permits: Arc<Semaphore>,

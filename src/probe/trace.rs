@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::outcome::{Failure, Outcome, Seen, Spent};
+use super::outcome::{Failure, Outcome, ProbeObservations, Spent};
 use super::stream::Received;
 use super::{connect, page};
 use crate::api::{ErrorClass, Phase};
@@ -33,7 +33,7 @@ pub(super) struct ProbeTrace {
     pub(super) phase: Phase,
     spent: Spent,
     /// The observations for the outcome.
-    pub(super) seen: Seen,
+    pub(super) seen: ProbeObservations,
     /// The addresses that did not accept this connection, and their errors.
     pub(super) tried: Vec<(SocketAddr, io::Error)>,
     /// The bytes received over TCP on this connection.
@@ -56,7 +56,7 @@ impl ProbeTrace {
             since: now,
             phase: Phase::Resolve,
             spent: Spent::default(),
-            seen: Seen::default(),
+            seen: ProbeObservations::default(),
             tried: Vec::new(),
             wire: None,
             handshake: None,

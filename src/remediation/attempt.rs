@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::history::{healthy_since, is_reset};
-use super::input::{Denied, Health, PolicyInput, Target, Workload};
+use super::input::{Denied, ObjectHealth, PolicyInput, Target, Workload};
 use super::policy::allow;
 use crate::api::{
     Attempt, AttemptPhase, Cause, Denial, DenialRecord, Ledger, MAX_MESSAGE, REQUESTED, Reason, RemediationSpec,
@@ -42,7 +42,7 @@ fn begin(input: &PolicyInput<'_>, new_id: &str) -> StepResult {
             check_again_at = healthy_since(&verdict.intervals).and_then(|since| since.checked_add(reset).ok());
         }
     }
-    let is_wanted = request.is_some() || spec.is_some() && verdict.health() == Health::Unhealthy;
+    let is_wanted = request.is_some() || spec.is_some() && verdict.health() == ObjectHealth::Unhealthy;
     if !is_wanted {
         let message = match spec {
             None => "remediation is not asked for",

@@ -28,7 +28,7 @@ const CLAIM_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
 
 /// The slot of an object.
 #[derive(Debug)]
-struct Slot {
+struct ObjectSlot {
     member: Member,
     /// The attempt in flight was claimed, and no status has shown it yet.
     is_claim: bool,
@@ -39,7 +39,7 @@ struct Slot {
 
 /// Counts of one site.
 #[derive(Debug, Default)]
-struct Site {
+struct SiteCounts {
     /// Objects of any health: the site is removed with the last of them.
     objects: usize,
     /// Workloads that were healthy at least once.
@@ -82,11 +82,11 @@ struct Turns {
 pub struct FleetState {
     limits: Limits,
     breaker: Breaker,
-    slots: HashMap<ObjectId, Slot>,
+    slots: HashMap<ObjectId, ObjectSlot>,
     groups: HashMap<RestartUnit, WorkloadGroup>,
     /// Number of the group that was added last.
     last_group: u64,
-    sites: HashMap<Arc<str>, Site>,
+    sites: HashMap<Arc<str>, SiteCounts>,
     /// Sites whose brake is engaged.
     braked: BTreeSet<Arc<str>>,
     totals: Totals,
@@ -127,7 +127,7 @@ impl FleetState {
         }
         let considered_turn = known.and_then(|slot| slot.considered_turn);
         let turned = member.unhealthy_since.filter(|_| workload_group::is_unhealthy(&member));
-        self.set_slot(id, Some(Slot { member, is_claim, considered_turn: turned.or(considered_turn) }));
+        self.set_slot(id, Some(ObjectSlot { member, is_claim, considered_turn: turned.or(considered_turn) }));
         if let Some(at) = turned.filter(|at| considered_turn != Some(*at)) {
             self.note_turn(id, at);
         }
@@ -154,7 +154,7 @@ impl FleetState {
             shared_max: None,
             limits: self.limits,
         };
-        let Some(Slot { member, .. }) = self.slots.get(id) else { return without_member() };
+        let Some(ObjectSlot { member, .. }) = self.slots.get(id) else { return without_member() };
         let (Some(group), Some(site)) = (self.groups.get(&RestartUnit::of(id, member)), self.sites.get(&member.site))
         else {
             return without_member();
@@ -192,7 +192,7 @@ impl FleetState {
         record_start(&mut self.recent.started, &flight);
         self.recent.claims.push_back((now, id.clone(), flight.id.clone()));
         let member = Member { in_flight: Some(flight), ..slot.member.clone() };
-        let slot = Slot { member, is_claim: true, considered_turn: slot.considered_turn };
+        let slot = ObjectSlot { member, is_claim: true, considered_turn: slot.considered_turn };
         self.set_slot(id, Some(slot));
     }
 
@@ -200,7 +200,7 @@ impl FleetState {
     pub fn release(&mut self, id: &ObjectId) {
         let Some(slot) = self.slots.get(id) else { return };
         let member = Member { in_flight: None, ..slot.member.clone() };
-        let slot = Slot { member, is_claim: false, considered_turn: slot.considered_turn };
+        let slot = ObjectSlot { member, is_claim: false, considered_turn: slot.considered_turn };
         self.set_slot(id, Some(slot));
     }
 
@@ -212,7 +212,7 @@ impl FleetState {
     /// Sites whose brake is engaged, by name.
     pub fn braked_sites(&self) -> Vec<BrakedSite> {
         let with_figures = |name: &Arc<str>| {
-            let Site { unhealthy, total, .. } = self.sites.get(name)?;
+            let SiteCounts { unhealthy, total, .. } = self.sites.get(name)?;
             Some(BrakedSite { site: name.clone(), unhealthy: *unhealthy, total: *total })
         };
         self.braked.iter().filter_map(with_figures).collect()
@@ -266,9 +266,9 @@ impl FleetState {
 /// The counts and their updates.
 impl FleetState {
     /// Replaces the slot of an object, or removes it, and updates all counts.
-    fn set_slot(&mut self, id: &ObjectId, slot: Option<Slot>) {
+    fn set_slot(&mut self, id: &ObjectId, slot: Option<ObjectSlot>) {
         let before = self.slots.remove(id);
-        if let Some(Slot { member, .. }) = &before {
+        if let Some(ObjectSlot { member, .. }) = &before {
             let in_flight_count = usize::from(member.in_flight.is_some());
             self.change_group(RestartUnit::of(id, member), |group| group.remove(id, member));
             self.change_site(&member.site, |site| {
@@ -286,12 +286,12 @@ impl FleetState {
             self.totals.in_flight += in_flight_count;
             self.slots.insert(id.clone(), slot);
         }
-        if let Some(Slot { member, .. }) = &before {
+        if let Some(ObjectSlot { member, .. }) = &before {
             self.remove_empty(&RestartUnit::of(id, member), &member.site);
         }
     }
 
-    fn change_site(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Site)) {
+    fn change_site(&mut self, name: &Arc<str>, change: impl FnOnce(&mut SiteCounts)) {
         change(self.sites.entry(name.clone()).or_default());
     }
 
@@ -361,8 +361,9 @@ impl FleetState {
         }
         while self.recent.claims.front().is_some_and(|(at, ..)| now.duration_since(*at) >= CLAIM_TIMEOUT) {
             let Some((_, id, attempt)) = self.recent.claims.pop_front() else { return };
-            let is_same =
-                |slot: &Slot| slot.is_claim && slot.member.in_flight.as_ref().is_some_and(|own| own.id == attempt);
+            let is_same = |slot: &ObjectSlot| {
+                slot.is_claim && slot.member.in_flight.as_ref().is_some_and(|own| own.id == attempt)
+            };
             if self.slots.get(&id).is_some_and(is_same) {
                 self.release(&id);
             }
@@ -371,7 +372,7 @@ impl FleetState {
 }
 
 /// Updates whether the brake of a site is engaged.
-fn update_brake(limits: &Limits, braked: &mut BTreeSet<Arc<str>>, name: &Arc<str>, site: &Site) {
+fn update_brake(limits: &Limits, braked: &mut BTreeSet<Arc<str>>, name: &Arc<str>, site: &SiteCounts) {
     if is_braked(limits, site.unhealthy, site.total) {
         braked.insert(name.clone());
     } else {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::input::{Health, HealthInterval};
+use super::input::{HealthInterval, ObjectHealth};
 use crate::api::{AttemptOutcome, RemediationSpec, RemediationStatus};
 
 /// Changes within [`FLAP_WINDOW`] that are flapping (docs/design/remediation.md, `Flapping`).
@@ -15,7 +15,7 @@ const LONGEST_BACKOFF: i64 = 3600;
 /// An interval with its end. Times in the future count as now, and no interval begins after the next one: two clocks may
 /// have written them.
 struct BoundedInterval {
-    health: Health,
+    health: ObjectHealth,
     from: Timestamp,
     to: Timestamp,
 }
@@ -32,21 +32,25 @@ fn bounded_intervals(intervals: &[HealthInterval], now: Timestamp) -> impl Itera
 /// Time for which the object has been known to be unhealthy since it was healthy last. Unknown time does not count, and
 /// does not start the count again.
 pub fn unhealthy_duration(intervals: &[HealthInterval], now: Timestamp) -> SignedDuration {
-    let since_healthy = bounded_intervals(intervals, now).take_while(|stretch| stretch.health != Health::Healthy);
-    let bad = since_healthy.filter(|stretch| stretch.health == Health::Unhealthy);
+    let since_healthy = bounded_intervals(intervals, now).take_while(|stretch| stretch.health != ObjectHealth::Healthy);
+    let bad = since_healthy.filter(|stretch| stretch.health == ObjectHealth::Unhealthy);
     bad.fold(SignedDuration::ZERO, |sum, stretch| sum.saturating_add(stretch.to.duration_since(stretch.from)))
 }
 
 /// When the object turned unhealthy: the first time since it was healthy last. Unknown time in between is no new turn.
 pub fn unhealthy_since(intervals: &[HealthInterval]) -> Option<Timestamp> {
-    let since_healthy = intervals.iter().take_while(|interval| interval.health != Health::Healthy);
-    since_healthy.filter(|interval| interval.health == Health::Unhealthy).map(|interval| interval.since).min()
+    let since_healthy = intervals.iter().take_while(|interval| interval.health != ObjectHealth::Healthy);
+    since_healthy.filter(|interval| interval.health == ObjectHealth::Unhealthy).map(|interval| interval.since).min()
 }
 
 /// Start of uninterrupted health; `None` when the object is not healthy. Unknown time interrupts, because health was not
 /// witnessed then.
 pub fn healthy_since(intervals: &[HealthInterval]) -> Option<Timestamp> {
-    intervals.iter().take_while(|interval| interval.health == Health::Healthy).map(|interval| interval.since).min()
+    intervals
+        .iter()
+        .take_while(|interval| interval.health == ObjectHealth::Healthy)
+        .map(|interval| interval.since)
+        .min()
 }
 
 /// Whether the object has been healthy for `resetAfterSeconds`, which empties its ledger.
@@ -59,7 +63,7 @@ pub fn is_reset(spec: &RemediationSpec, intervals: &[HealthInterval], now: Times
 /// an attempt do not count.
 pub fn health_changes(intervals: &[HealthInterval], status: &RemediationStatus, now: Timestamp) -> Vec<Timestamp> {
     let known: Vec<BoundedInterval> =
-        bounded_intervals(intervals, now).filter(|stretch| stretch.health != Health::Unknown).collect();
+        bounded_intervals(intervals, now).filter(|stretch| stretch.health != ObjectHealth::Unknown).collect();
     let health_changes = known.windows(2).filter(|pair| pair[0].health != pair[1].health).map(|pair| pair[0].from);
     health_changes.filter(|at| now.duration_since(*at) < FLAP_WINDOW && !was_during_attempt(status, *at)).collect()
 }

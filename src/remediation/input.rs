@@ -8,7 +8,7 @@ use crate::api::{Diagnosis, RemediationSpec, RemediationStatus, WorkloadRef};
 
 /// Health of an object, as remediation sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Health {
+pub enum ObjectHealth {
     /// A connector that is Online, a backend that is Up or Degraded.
     Healthy,
     /// A connector that is Offline or has a failing critical check; a backend with `Available=False`.
@@ -21,7 +21,7 @@ pub enum Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthInterval {
     /// Health during the interval.
-    pub health: Health,
+    pub health: ObjectHealth,
     /// Start of the interval; it ends with the start of the next newer one.
     pub since: Timestamp,
 }
@@ -49,8 +49,8 @@ pub struct Verdict {
 
 impl Verdict {
     /// Present health.
-    pub fn health(&self) -> Health {
-        self.intervals.first().map_or(Health::Unknown, |interval| interval.health)
+    pub fn health(&self) -> ObjectHealth {
+        self.intervals.first().map_or(ObjectHealth::Unknown, |interval| interval.health)
     }
 }
 
@@ -90,14 +90,14 @@ pub enum RestartMeans<'a> {
     /// `workloadRef`.
     Workload(&'a WorkloadRef),
     /// `agentRef`: the agent restarts its local unit.
-    Agent(Agent),
+    Agent(AgentPresence),
     /// The spec names neither.
     Nothing,
 }
 
 /// The agent of an object with `agentRef`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Agent {
+pub struct AgentPresence {
     /// Heartbeats of the agent arrive at present.
     pub is_heard: bool,
 }

@@ -151,9 +151,9 @@ impl<T: Checkpointed> Checkpoints<T> {
 
     /// Counts a checkpoint as in flight until the guard is dropped, from its wait for the writer on: it keeps a reconcile
     /// from another object.
-    pub fn begin(&self) -> InFlight<'_> {
+    pub fn begin(&self) -> CheckpointGuard<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(&self.in_flight)
+        CheckpointGuard(&self.in_flight)
     }
 
     /// The number of checkpoints of this kind that are being written or wait for the writer.
@@ -196,9 +196,9 @@ impl<T: Checkpointed> Checkpoints<T> {
 
 /// A checkpoint in flight, until it is dropped.
 #[derive(Debug)]
-pub struct InFlight<'a>(&'a AtomicUsize);
+pub struct CheckpointGuard<'a>(&'a AtomicUsize);
 
-impl Drop for InFlight<'_> {
+impl Drop for CheckpointGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

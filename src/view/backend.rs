@@ -40,7 +40,7 @@ pub struct BackendView {
     pub state_since: Option<Timestamp>,
     /// The addresses that Prometheus scrapes; none before they are known, and for targets without HTTP. In memory only.
     #[serde(skip)]
-    pub scrape: Option<Scrape>,
+    pub scrape: Option<MetricsEndpoint>,
     /// The duration of each phase of the last probe, in seconds. In memory only.
     #[serde(skip)]
     pub phases: Vec<(Phase, f64)>,
@@ -65,7 +65,7 @@ pub struct BackendView {
 
 /// Where Prometheus finds the metrics of a backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scrape {
+pub struct MetricsEndpoint {
     /// `host:port`; one for each pod if the target is `pods`.
     pub addresses: Vec<String>,
     /// Whether the scheme is https.

@@ -4,6 +4,6 @@ mod backend;
 mod connector;
 mod fleet;
 
-pub use backend::{BackendView, Scrape};
+pub use backend::{BackendView, MetricsEndpoint};
 pub use connector::{CheckView, ConnectorView, RemedyView};
 pub use fleet::{Fleet, OperatorFacts, Role};

@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 
 use super::{FIELD_MANAGER, Unwell, output};
 use crate::cluster::{ConnectionArgs, PersonalClient, ask, connect_person};
-use crate::controller::remediation::breaker::{NAME, Record, State};
+use crate::controller::remediation::breaker::{BreakerRecord, NAME, State};
 use crate::operator::flag_values as values;
 
 /// The attempts of a reset when other writers change the ConfigMap.
@@ -75,7 +75,7 @@ pub(super) async fn breaker(command: BreakerCommand) -> anyhow::Result<()> {
 }
 
 /// The text of `show`.
-fn shown(record: &Record, namespace: &str) -> String {
+fn shown(record: &BreakerRecord, namespace: &str) -> String {
     let reason = record.reason.as_deref().unwrap_or("no reason is given");
     let reset =
         record.reset.map(|at| format!("Last reset: {at}, by {}\n", record.reset_by.as_deref().unwrap_or("somebody")));
@@ -121,11 +121,11 @@ impl OperatorBreaker {
 
     /// Reads the ConfigMap. Without one the breaker is closed, but only in a namespace of an operator: elsewhere the
     /// namespace is probably wrong, which is an error.
-    async fn read(&self) -> anyhow::Result<Record> {
+    async fn read(&self) -> anyhow::Result<BreakerRecord> {
         let Self { client, namespace, lease_name, .. } = self;
         let doing = format!("reading the ConfigMap {namespace}/{NAME}");
         if let Some(map) = ask(&doing, self.maps().get_opt(NAME)).await? {
-            return Ok(Record::of(&map));
+            return Ok(BreakerRecord::of(&map));
         }
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
         match ask(&format!("looking for the operator's Lease {namespace}/{lease_name}"), leases.get_opt(lease_name))
@@ -138,7 +138,7 @@ impl OperatorBreaker {
             ),
             Err(error) => eprintln!("whether an operator uses namespace {namespace} was not seen: {error:#}"),
         }
-        Ok(Record::default())
+        Ok(BreakerRecord::default())
     }
 
     /// Closes the breaker and returns the text to print.

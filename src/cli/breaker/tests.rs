@@ -24,8 +24,8 @@ fn breaker(fake: &Fake) -> OperatorBreaker {
     }
 }
 
-fn record(map: Value) -> Record {
-    Record::of(&serde_json::from_value(map).unwrap())
+fn record(map: Value) -> BreakerRecord {
+    BreakerRecord::of(&serde_json::from_value(map).unwrap())
 }
 
 #[test]
@@ -43,7 +43,7 @@ What to do: see what the unhealthy have in common (vigie get -A, vigie get backe
 
 #[test]
 fn a_closed_one_is_shown_with_what_was() {
-    let text = shown(&Record::default(), "ops");
+    let text = shown(&BreakerRecord::default(), "ops");
     assert_eq!(text, "The breaker of the operator in namespace ops is closed: remedies may be taken.\n");
     let mut map = open();
     map["data"]["state"] = "Closed".into();
@@ -60,9 +60,9 @@ async fn where_no_operator_is_nothing_is_called_closed() {
     let error = breaker(&fake).read().await.unwrap_err().to_string();
     assert!(error.contains("--operator-namespace"), "{error}");
     fake.put(LEASE, json!({ "metadata": { "name": "vigie" } }));
-    assert_eq!(breaker(&fake).read().await.unwrap(), Record::default());
+    assert_eq!(breaker(&fake).read().await.unwrap(), BreakerRecord::default());
     fake.set_mode(Mode::Forbids("/leases/"));
-    assert_eq!(breaker(&fake).read().await.unwrap(), Record::default(), "said on stderr");
+    assert_eq!(breaker(&fake).read().await.unwrap(), BreakerRecord::default(), "said on stderr");
     fake.set_mode(Mode::Forbids("/configmaps/"));
     let error = breaker(&fake).read().await.unwrap_err().to_string();
     assert!(error.starts_with("reading the ConfigMap ops/vigie-breaker"), "{error}");

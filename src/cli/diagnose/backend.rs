@@ -13,13 +13,13 @@ use super::args::{BackendArgs, Format};
 use super::report::{Report, cause_word};
 use super::text::ago;
 use super::vantages::{self, NetworkPosition, VantageView};
-use super::{Health, saved};
+use super::{ExitHealth, saved};
 use crate::api::{BackendState, Cause, MonitoredBackend, MonitoredBackendStatus};
 use crate::cli::output;
 use crate::cluster::{PersonalClient, ask, connect_person};
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
-    Question, Source, gather, is_in_cluster, needs_actuator, pod_probes, probe_actuator, vantage,
+    PrometheusSource, Question, gather, is_in_cluster, needs_actuator, pod_probes, probe_actuator, vantage,
 };
 use crate::diagnosis::rules::diagnose as diagnose_evidence;
 use crate::monitor::credentials::credential;
@@ -29,7 +29,7 @@ use crate::probe::{Policy, Prober, Request};
 /// The lines of each log that `--logs` reads.
 const LOG_LINES: u32 = 50;
 
-pub(super) async fn diagnose(args: BackendArgs) -> anyhow::Result<Health> {
+pub(super) async fn diagnose(args: BackendArgs) -> anyhow::Result<ExitHealth> {
     let (evidence, views, operator) = match &args.from {
         Some(file) => {
             let evidence = saved::read(file)?;
@@ -164,7 +164,7 @@ impl<'a> Examination<'a> {
     }
 
     /// The Prometheus to query, when it is reachable from here.
-    async fn prometheus(&mut self) -> Option<Source> {
+    async fn prometheus(&mut self) -> Option<PrometheusSource> {
         let spec = self.backend.spec.prometheus.as_ref();
         let given = self.args.prometheus_url.clone();
         let is_given = given.is_some();
@@ -183,7 +183,7 @@ impl<'a> Examination<'a> {
                 Err(ResolveError::Refused(_, why) | ResolveError::Failed(why)) => self.missing.push(why),
             }
         }
-        Some(Source {
+        Some(PrometheusSource {
             url,
             job: spec.and_then(|spec| spec.job.clone()),
             instance: spec.and_then(|spec| spec.instance.clone()),

@@ -10,15 +10,15 @@ use kube::Client;
 use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 
-use super::Health;
+use super::ExitHealth;
 use super::args::{ConnectorArgs, Format};
 use super::report::{cluster, missing};
 use super::text::{ago, columns, harmless, indented, list, section};
-use super::token::{Token, token};
+use super::token::{TokenFindings, token};
 use crate::api::{Connector, ConnectorState, ConnectorStatus, Diagnosis};
 use crate::cli::get::resource;
 use crate::cli::output;
-use crate::cli::token::Source;
+use crate::cli::token::TokenSource;
 use crate::cluster::{PersonalClient, ask, connect_person};
 use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
 use crate::diagnosis::gather::{Question, gather, lookup};
@@ -27,12 +27,12 @@ use crate::probe::{Policy, Prober};
 /// The age of the Lease of a running operator, at most: twice its term.
 const LEASE_TERM_SECONDS: i64 = 30;
 
-pub(super) async fn diagnose(args: ConnectorArgs) -> anyhow::Result<Health> {
+pub(super) async fn diagnose(args: ConnectorArgs) -> anyhow::Result<ExitHealth> {
     let PersonalClient { client, default_namespace, .. } = connect_person(&args.connection).await?;
     let namespace = args.namespace.clone().unwrap_or(default_namespace);
     let (connector, object) = read(&client, &namespace, &args.name).await?;
     let now = Timestamp::now();
-    let source = Source::of(&object, &args.name);
+    let source = TokenSource::of(&object, &args.name);
     let secret = match source.secret() {
         Some((secret, _)) => lookup::<Secret>(&client, &namespace, secret).await,
         None => Lookup::NotLooked,
@@ -109,7 +109,7 @@ fn operator(lease: &Lookup<Lease>, name: &str, now: Timestamp) -> Operator {
 pub(super) struct ConnectorReport<'a> {
     pub(super) connector: &'a Connector,
     pub(super) status: ConnectorStatus,
-    pub(super) token: Token,
+    pub(super) token: TokenFindings,
     pub(super) operator: Operator,
     /// The evidence about its workload.
     pub(super) workload: Evidence,
@@ -130,9 +130,13 @@ impl ConnectorReport<'_> {
         (written, None)
     }
 
-    pub(super) fn health(&self, now: Timestamp) -> Health {
+    pub(super) fn health(&self, now: Timestamp) -> ExitHealth {
         let is_online = self.state(now).0 == ConnectorState::Online;
-        if is_online && self.status.diagnosis.is_none() && !self.token.is_wrong { Health::Well } else { Health::Unwell }
+        if is_online && self.status.diagnosis.is_none() && !self.token.is_wrong {
+            ExitHealth::Well
+        } else {
+            ExitHealth::Unwell
+        }
     }
 
     pub(super) fn json(&self, now: Timestamp) -> Value {

@@ -17,7 +17,7 @@ use args::DiagnoseCommand;
 
 /// The health of the object, as the exit code reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
+pub(super) enum ExitHealth {
     Well,
     Unwell,
 }
@@ -26,7 +26,7 @@ pub(super) enum Health {
 ///
 /// # Errors
 /// When there is no such object, cluster or file.
-pub(super) async fn diagnose(command: DiagnoseCommand) -> anyhow::Result<Health> {
+pub(super) async fn diagnose(command: DiagnoseCommand) -> anyhow::Result<ExitHealth> {
     match command {
         DiagnoseCommand::Backend(args) => backend::diagnose(*args).await,
         DiagnoseCommand::Connector(args) => connector::diagnose(args).await,

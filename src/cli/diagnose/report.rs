@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Health;
+use super::ExitHealth;
 use super::commands::commands;
 use super::text::{ago, columns, harmless, indented, list, section};
 use super::vantages::VantageView;
@@ -29,10 +29,10 @@ impl Report<'_> {
         diagnose(self.evidence)
     }
 
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> ExitHealth {
         match state(self.evidence) {
-            BackendState::Up => Health::Well,
-            _ => Health::Unwell,
+            BackendState::Up => ExitHealth::Well,
+            _ => ExitHealth::Unwell,
         }
     }
 

@@ -10,9 +10,9 @@ use super::report::{Report, state};
 use super::text::{ago, columns, harmless};
 use super::token::token;
 use super::vantages::{NetworkPosition, VantageView, of_operator, views};
-use super::{Health, connector};
+use super::{ExitHealth, connector};
 use crate::api::{BackendState, Cause, Connector, ConnectorState, ErrorClass, MonitoredBackendStatus, Phase};
-use crate::cli::token::Source;
+use crate::cli::token::TokenSource;
 use crate::diagnosis::evidence::{Evidence, Lookup, Vantage};
 use crate::heartbeat::credentials::Digest;
 use crate::probe::{Scheme, Target};
@@ -90,7 +90,7 @@ fn crashing() -> Evidence {
     evidence
 }
 
-fn told(evidence: &Evidence) -> (String, Health) {
+fn told(evidence: &Evidence) -> (String, ExitHealth) {
     let views: Vec<VantageView> = evidence
         .vantages
         .iter()
@@ -104,7 +104,7 @@ fn told(evidence: &Evidence) -> (String, Health) {
 #[test]
 fn a_crash_loop_is_told_with_its_cause_its_evidence_and_what_to_run() {
     let (text, health) = told(&crashing());
-    assert_eq!(health, Health::Unwell);
+    assert_eq!(health, ExitHealth::Unwell);
     assert!(text.starts_with("shop/orders is Down: OutOfMemory (certain)\n"), "{text}");
     for part in [
         "\nSEEN\n  target   here   Refused in Connect   12 ms   now   it failed: Refused\n",
@@ -131,7 +131,7 @@ fn what_is_well_is_said_to_be_and_asks_for_nothing() {
     evidence.missing.clear();
     evidence.history.bad_since = None;
     let (text, health) = told(&evidence);
-    assert_eq!((health, state(&evidence)), (Health::Well, BackendState::Up));
+    assert_eq!((health, state(&evidence)), (ExitHealth::Well, BackendState::Up));
     assert!(text.starts_with("shop/orders is Up: nothing is wrong with http://orders.shop.svc:80/health\n"), "{text}");
     assert!(!text.contains("RUN NEXT") && !text.contains("NOT SEEN"), "{text}");
 }
@@ -141,7 +141,7 @@ fn what_nobody_could_probe_is_unknown_and_not_well() {
     let mut evidence = crashing();
     evidence.vantages.clear();
     assert_eq!(state(&evidence), BackendState::Unknown);
-    assert_eq!(told(&evidence).1, Health::Unwell);
+    assert_eq!(told(&evidence).1, ExitHealth::Unwell);
     evidence.refused = Some((crate::api::Reason::InvalidTarget, "there is no Service orders".to_owned()));
     assert_eq!(state(&evidence), BackendState::Down);
 }
@@ -299,7 +299,7 @@ fn a_token_is_told_of_and_never_told() {
     ]);
     let status = edge(json!({"token": {"generation": 3, "issuedTime": "2026-11-22T11:58:30Z", "hashes": hashes}}));
     let status = status.status.unwrap().token.unwrap();
-    let source = Source::Issued { secret_name: "s".to_owned() };
+    let source = TokenSource::Issued { secret_name: "s".to_owned() };
     let of = |secret: &Lookup<Secret>| {
         let token = token(&source, secret, &status, now());
         assert!(!format!("{token:?}").contains("vgt_"));
@@ -310,13 +310,13 @@ fn a_token_is_told_of_and_never_told() {
     assert!(of(&secret("vgt_other")).1 && of(&secret("")).1 && of(&Lookup::Absent).1);
     let forbidden = of(&Lookup::Forbidden("RBAC does not allow to get secrets".to_owned()));
     assert_eq!(forbidden, ("Secret s was not read: RBAC does not allow to get secrets".to_owned(), false));
-    assert!(token(&Source::Lease, &Lookup::NotLooked, &status, now()).lines[0].contains("Lease"));
+    assert!(token(&TokenSource::Lease, &Lookup::NotLooked, &status, now()).lines[0].contains("Lease"));
 }
 
-fn seen(status: Value, runs: Option<bool>) -> (String, Health, ConnectorState) {
+fn seen(status: Value, runs: Option<bool>) -> (String, ExitHealth, ConnectorState) {
     let connector = edge(status);
     let status = connector.status.clone().unwrap();
-    let source = Source::Issued { secret_name: "edge-1-connector-token".to_owned() };
+    let source = TokenSource::Issued { secret_name: "edge-1-connector-token".to_owned() };
     let token = token(&source, &secret("vgt_x"), &Default::default(), now());
     let mut workload = crashing();
     workload.subject.namespace = "gw".to_owned();
@@ -337,7 +337,7 @@ fn a_connector_is_told_with_its_last_contact_and_a_test_by_hand() {
         },
     });
     let (text, health, _) = seen(offline, Some(true));
-    assert_eq!(health, Health::Unwell);
+    assert_eq!(health, ExitHealth::Unwell);
     for part in [
         "gw/edge-1 is Offline: HeartbeatExpired (certain)\n  no heartbeat since 10:00\n",
         "2026-11-22T10:00:00Z, 2 h 0 min ago\n",
@@ -358,10 +358,10 @@ fn an_online_that_nobody_would_have_turned_is_not_believed() {
     let online = |last: &str| json!({"state": "Online", "lastHeartbeatTime": last});
     let old = online("2026-11-22T10:00:00.000000Z");
     let (text, health, state) = seen(old.clone(), Some(false));
-    assert_eq!((health, state), (Health::Unwell, ConnectorState::Unknown));
+    assert_eq!((health, state), (ExitHealth::Unwell, ConnectorState::Unknown));
     assert!(text.contains("its status says Online, and no operator runs that would have turned it"), "{text}");
     // With an operator it is only an old checkpoint.
     assert_eq!(seen(old, Some(true)).2, ConnectorState::Online);
     let (_, health, state) = seen(online("2026-11-22T11:59:00.000000Z"), Some(false));
-    assert_eq!((health, state), (Health::Well, ConnectorState::Online));
+    assert_eq!((health, state), (ExitHealth::Well, ConnectorState::Online));
 }

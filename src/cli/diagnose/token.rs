@@ -5,13 +5,13 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::text::ago;
 use crate::api::{Rotation, TokenHash, TokenStatus};
-use crate::cli::token::Source;
+use crate::cli::token::TokenSource;
 use crate::diagnosis::evidence::Lookup;
 use crate::heartbeat::credentials::Digest;
 
 /// The findings about a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Token {
+pub(super) struct TokenFindings {
     /// Sentences.
     pub(super) lines: Vec<String>,
     /// Whether the token does not work.
@@ -20,7 +20,7 @@ pub(super) struct Token {
     pub(super) url: Option<String>,
 }
 
-impl Source {
+impl TokenSource {
     /// The Secret that holds the token, and its key there.
     pub(super) fn secret(&self) -> Option<(&str, &str)> {
         match self {
@@ -32,8 +32,13 @@ impl Source {
 }
 
 /// The findings about the token from `source`, whose Secret was looked up.
-pub(super) fn token(source: &Source, secret: &Lookup<Secret>, status: &TokenStatus, now: Timestamp) -> Token {
-    let mut token = Token::default();
+pub(super) fn token(
+    source: &TokenSource,
+    secret: &Lookup<Secret>,
+    status: &TokenStatus,
+    now: Timestamp,
+) -> TokenFindings {
+    let mut token = TokenFindings::default();
     let Some((name, key)) = source.secret() else {
         token.lines.push(source.to_string());
         return token;
@@ -60,7 +65,7 @@ pub(super) fn token(source: &Source, secret: &Lookup<Secret>, status: &TokenStat
     token
 }
 
-impl Token {
+impl TokenFindings {
     fn read(&mut self, secret: &Secret, (name, key): (&str, &str), status: &TokenStatus, now: Timestamp) {
         let data = secret.data.as_ref();
         let text = |key: &str| data.and_then(|data| std::str::from_utf8(&data.get(key)?.0).ok());

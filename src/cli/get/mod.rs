@@ -21,7 +21,7 @@ use super::{Usage, output};
 use crate::view::{BackendView, ConnectorView, Role};
 use kind::{ListedKind, parse_kind_and_name};
 pub(super) use kind::{ResourceKind, parse_object};
-use source::{Listing, Origin, Reader};
+use source::{FleetReader, Listing, Origin};
 
 /// The interval of `--watch`: heartbeats come every 30 s, and ages are shown to the second.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(super) async fn get(args: GetArgs) -> anyhow::Result<()> {
 }
 
 async fn show<V: ListedKind>(args: &GetArgs, name: Option<&str>) -> anyhow::Result<()> {
-    let reader = Reader::new(args).await?;
+    let reader = FleetReader::new(args).await?;
     let listing: Listing<V> = reader.read(name).await?;
     if let (Some(name), []) = (name, listing.items.as_slice()) {
         bail!("there is no {} {name:?} in {}", V::ONE, place(reader.namespace()));
@@ -108,7 +108,7 @@ fn render<V: ListedKind>(
 async fn watch<V: ListedKind>(
     args: &GetArgs,
     name: Option<&str>,
-    reader: &Reader,
+    reader: &FleetReader,
     mut last: Listing<V>,
 ) -> anyhow::Result<()> {
     let redraw = std::io::stdout().is_terminal() && matches!(args.output, Output::Table | Output::Wide);

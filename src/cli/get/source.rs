@@ -49,7 +49,7 @@ struct Answer<V> {
 }
 
 /// Reads the objects of one command.
-pub(super) struct Reader {
+pub(super) struct FleetReader {
     operator: Option<String>,
     operator_namespace: String,
     token: Option<String>,
@@ -58,7 +58,7 @@ pub(super) struct Reader {
     cluster: Result<Client, String>,
 }
 
-impl Reader {
+impl FleetReader {
     /// A reader for the flags of `args`.
     ///
     /// # Errors
@@ -176,9 +176,9 @@ mod tests {
 
     type Server = mock::Handle<Request<Body>, Response<Body>>;
 
-    fn reader(token: Option<&str>) -> (Reader, Server) {
+    fn reader(token: Option<&str>) -> (FleetReader, Server) {
         let (service, server) = mock::pair();
-        let reader = Reader {
+        let reader = FleetReader {
             operator: None,
             operator_namespace: "vigie".to_owned(),
             token: token.map(str::to_owned),

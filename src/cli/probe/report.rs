@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::run::ProbeRun;
 use crate::api::{Alternative, Diagnosis, ErrorClass, Phase, RestartHelps};
-use crate::probe::actuator::{Health, Links, Reading};
+use crate::probe::actuator::{HealthPage, Links, Reading};
 use crate::probe::{Failure, Outcome};
 
 /// The text: the request, each phase with its time and result, the outcome, and the diagnosis.
@@ -107,7 +107,7 @@ fn said_by_actuator(reading: &Reading) -> Vec<String> {
         Some(links) => listed(reading, links),
         None => "no list of links".to_owned(),
     };
-    let health = |health: Option<&Health>| health.map_or_else(|| "no health page".to_owned(), Health::describe);
+    let health = |health: Option<&HealthPage>| health.map_or_else(|| "no health page".to_owned(), HealthPage::describe);
     let mut lines = vec![
         line("links", reading.links.status_or_error(), links),
         line("health", reading.health.status_or_error(), health(reading.health.content.as_ref())),

@@ -17,7 +17,7 @@ use super::{FIELD_MANAGER, Unwell, Usage, output};
 use crate::api::RESTART_REQUESTED;
 use crate::cluster::{PersonalClient, ask, connect_person};
 use args::RestartArgs;
-use progress::{Health, Progress};
+use progress::{Progress, ShownHealth};
 
 /// The interval of `--wait`. It reads the one object with `get`; a watch would need another right.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -64,14 +64,14 @@ impl RestartTarget {
     }
 
     /// The result of `--if-unhealthy` when no restart is requested; `None` when the object is unhealthy.
-    fn skip(&self, health: &Health) -> Option<anyhow::Result<()>> {
+    fn skip(&self, health: &ShownHealth) -> Option<anyhow::Result<()>> {
         let called = &self.called;
         match health {
-            Health::Unhealthy => None,
-            Health::Healthy(state) => {
+            ShownHealth::Unhealthy => None,
+            ShownHealth::Healthy(state) => {
                 Some(output::print(&format!("{called} is {state}: healthy, nothing was asked for\n")))
             }
-            Health::Unknown(state) => {
+            ShownHealth::Unknown(state) => {
                 let text = format!("{called} is {state}: not known to be unhealthy, nothing was asked for\n");
                 Some(output::print(&text).and_then(|()| Err(Unwell.into())))
             }

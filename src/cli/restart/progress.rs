@@ -13,7 +13,7 @@ const DENIAL_COUNTS_AFTER: SignedDuration = SignedDuration::from_secs(5);
 
 /// The health of an object, for `--if-unhealthy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Health {
+pub(super) enum ShownHealth {
     Healthy(String),
     Unhealthy,
     /// Not known to be unhealthy; with its state.
@@ -40,15 +40,15 @@ impl Progress {
 }
 
 /// The health that follows from the state of `object`.
-pub(super) fn health(object: &Value) -> Health {
+pub(super) fn health(object: &Value) -> ShownHealth {
     let state = text(object, "/status/state").unwrap_or("Pending");
     // A Degraded connector fails a critical check; a Degraded backend still answers.
     let is_connector = text(object, "/kind") == Some("Connector");
     match state {
-        "Online" | "Up" => Health::Healthy(state.to_owned()),
-        "Degraded" if !is_connector => Health::Healthy(state.to_owned()),
-        "Offline" | "Down" | "Degraded" => Health::Unhealthy,
-        other => Health::Unknown(other.to_owned()),
+        "Online" | "Up" => ShownHealth::Healthy(state.to_owned()),
+        "Degraded" if !is_connector => ShownHealth::Healthy(state.to_owned()),
+        "Offline" | "Down" | "Degraded" => ShownHealth::Unhealthy,
+        other => ShownHealth::Unknown(other.to_owned()),
     }
 }
 

@@ -40,15 +40,15 @@ fn step(object: &Value, seconds: i64) -> Progress {
 fn what_is_healthy_is_told_by_kind() {
     let of = |kind: &str, state: &str| progress::health(&json!({ "kind": kind, "status": { "state": state } }));
     for (kind, state) in [("Connector", "Online"), ("MonitoredBackend", "Up"), ("MonitoredBackend", "Degraded")] {
-        assert_eq!(of(kind, state), Health::Healthy(state.to_owned()), "{kind}");
+        assert_eq!(of(kind, state), ShownHealth::Healthy(state.to_owned()), "{kind}");
     }
     for (kind, state) in [("Connector", "Offline"), ("Connector", "Degraded"), ("MonitoredBackend", "Down")] {
-        assert_eq!(of(kind, state), Health::Unhealthy, "{kind} {state}");
+        assert_eq!(of(kind, state), ShownHealth::Unhealthy, "{kind} {state}");
     }
     for state in ["Late", "Unknown", "Pending"] {
-        assert_eq!(of("Connector", state), Health::Unknown(state.to_owned()));
+        assert_eq!(of("Connector", state), ShownHealth::Unknown(state.to_owned()));
     }
-    assert_eq!(progress::health(&json!({ "kind": "Connector" })), Health::Unknown("Pending".to_owned()));
+    assert_eq!(progress::health(&json!({ "kind": "Connector" })), ShownHealth::Unknown("Pending".to_owned()));
 }
 
 #[test]

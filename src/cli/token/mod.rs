@@ -18,7 +18,7 @@ use super::args::{RevokeArgs, TokenArgs, TokenChange};
 use super::get::resource;
 use super::{FIELD_MANAGER, output};
 use crate::cluster::{PersonalClient, ask, connect_person};
-pub(super) use source::Source;
+pub(super) use source::TokenSource;
 
 /// The annotation that requests the end of every token (`docs/design/api.md`, Annotations).
 const REVOKE_REQUESTED: &str = "vigie.dev/revoke-requested";
@@ -136,16 +136,16 @@ impl TokenTarget {
     /// Reads the connector; fails unless vigie makes its tokens.
     async fn issued(&self) -> anyhow::Result<Value> {
         let object = self.read().await?;
-        match Source::of(&object.data, &self.name) {
-            Source::Issued { .. } => Ok(object.data),
+        match TokenSource::of(&object.data, &self.name) {
+            TokenSource::Issued { .. } => Ok(object.data),
             other => bail!("{}/{} has no token of vigie's: {other}", self.namespace, self.name),
         }
     }
 
     async fn token(&self) -> anyhow::Result<String> {
         let object = self.read().await?;
-        let secret_name = match Source::of(&object.data, &self.name) {
-            Source::Issued { secret_name } => secret_name,
+        let secret_name = match TokenSource::of(&object.data, &self.name) {
+            TokenSource::Issued { secret_name } => secret_name,
             other => bail!("{}/{} has no token of vigie's: {other}", self.namespace, self.name),
         };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
@@ -169,8 +169,8 @@ impl TokenTarget {
         let mut first = None;
         for _ in 0..ATTEMPTS {
             let object = self.read().await?;
-            match Source::of(&object.data, &self.name) {
-                Source::Issued { .. } => {}
+            match TokenSource::of(&object.data, &self.name) {
+                TokenSource::Issued { .. } => {}
                 other => bail!("{}/{} has no token of vigie's: {other}", self.namespace, self.name),
             }
             let (generation, grace) = (source::rotation(&object.data), source::grace_seconds(&object.data));

@@ -8,7 +8,7 @@ use crate::api::TokenSpec;
 
 /// The source of a connector's token.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::cli) enum Source {
+pub(in crate::cli) enum TokenSource {
     /// vigie makes the token and writes it to this Secret.
     Issued { secret_name: String },
     /// The user provides the token in this Secret.
@@ -17,7 +17,7 @@ pub(in crate::cli) enum Source {
     Lease,
 }
 
-impl Source {
+impl TokenSource {
     /// The source by the spec. The Secret is that of the status, or else the one that the spec leads to.
     pub(in crate::cli) fn of(connector: &Value, name: &str) -> Self {
         let text = |pointer: &str| connector.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
@@ -32,7 +32,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Issued { secret_name } => write!(f, "vigie makes it, in the Secret {secret_name:?}"),
@@ -72,8 +72,8 @@ mod tests {
 
     #[test]
     fn the_secret_is_the_one_of_the_status_then_of_the_spec_then_the_default() {
-        let of = |json: Value| match Source::of(&json, "edge-1") {
-            Source::Issued { secret_name } => secret_name,
+        let of = |json: Value| match TokenSource::of(&json, "edge-1") {
+            TokenSource::Issued { secret_name } => secret_name,
             other => panic!("{other}"),
         };
         let spec = json!({"token": {"secretName": "asked"}});
@@ -85,10 +85,10 @@ mod tests {
     #[test]
     fn a_lease_and_a_brought_secret_are_not_vigies() {
         let lease = json!({"spec": {"heartbeat": {"source": "Lease", "leaseName": "l"}}});
-        assert_eq!(Source::of(&lease, "e"), Source::Lease);
+        assert_eq!(TokenSource::of(&lease, "e"), TokenSource::Lease);
         let brought = json!({"spec": {"token": {"existingSecretRef": {"name": "mine", "key": "t"}}}});
-        let source = Source::of(&brought, "e");
-        assert_eq!(source, Source::Brought { secret_name: "mine".to_owned(), key: "t".to_owned() });
+        let source = TokenSource::of(&brought, "e");
+        assert_eq!(source, TokenSource::Brought { secret_name: "mine".to_owned(), key: "t".to_owned() });
         assert!(source.to_string().contains("in the key \"t\" of the Secret \"mine\""));
     }
 }

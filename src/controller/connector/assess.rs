@@ -9,7 +9,7 @@ use crate::api::{
     Cause, ConditionType, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition, conditions,
 };
 use crate::diagnosis::connector::{ConnectorEvidence, diagnose};
-use crate::health::checks::{self, Health, Report, judge};
+use crate::health::checks::{self, CheckInput, Health, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
 use crate::time::Now;
@@ -264,16 +264,16 @@ impl Input<'_> {
 
 fn health(connector: &Connector, live: &Snapshot) -> Health {
     let stored = connector.status.as_ref().map(|status| status.checks.as_slice()).unwrap_or_default();
-    let reports: Vec<Report<'_>> = match live.checks.as_deref() {
+    let reports: Vec<CheckInput<'_>> = match live.checks.as_deref() {
         Some(checks) => checks
             .iter()
-            .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
+            .map(|check| CheckInput { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
             .collect(),
         // This process has not received a heartbeat yet: the stored checks are as old as the last contact, and stand with
         // it.
         None => stored
             .iter()
-            .map(|check| Report { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
+            .map(|check| CheckInput { type_: &check.type_, outcome: check.status, message: check.message.as_deref() })
             .collect(),
     };
     judge(|type_| connector.spec.severity_of(type_), &reports, is_skewed(skew(connector, live)))

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::sites::Sites;
 use crate::api::Cause;
-use crate::cluster::events::{Event, Kind};
+use crate::cluster::events::{Event, EventType};
 use crate::health::liveness::{Presence, Verdict};
-use crate::health::mass_silence::{Change as SiteChange, Site};
+use crate::health::mass_silence::{Site, SiteChange};
 use crate::heartbeat::entry::{Change, Entry};
 use crate::heartbeat::registry::{Notice, Registry};
 use crate::schedule::Deadlines;
@@ -243,7 +243,7 @@ impl DeadlineScheduler {
                 tracing::warn!(site = %domain, silent, members, "mass silence: the path to the operator is suspected");
                 let at = self.registry.clock().read().wall;
                 let event = Event {
-                    kind: Kind::Warning,
+                    kind: EventType::Warning,
                     reason: Cause::MassSilence.as_str(),
                     action: "Judge",
                     note: format!(

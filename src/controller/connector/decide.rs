@@ -9,7 +9,7 @@ use crate::api::{
     AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, TokenStatus, Transition,
     set_condition,
 };
-use crate::cluster::events::{Event, Kind};
+use crate::cluster::events::{Event, EventType};
 use crate::controller::runtime::Plan;
 use crate::controller::transitions::{Entered, ended, enter, event, set_remediating};
 use crate::heartbeat::entry::Snapshot;
@@ -150,7 +150,7 @@ fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Eve
     let secret = input.connector.credential_secret_name();
     let (kind, reason, note, of) = match event {
         TokenEvent::Rotated => (
-            Kind::Normal,
+            EventType::Normal,
             "TokenRotated",
             format!("token {generation} was used for the first time; the one before it has ended"),
             generation.to_string(),
@@ -161,10 +161,10 @@ fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Eve
                 None => format!("the new one comes in Secret {secret}"),
             };
             let asked = token.observed_revoke_request.clone().unwrap_or_default();
-            (Kind::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), asked)
+            (EventType::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), asked)
         }
         TokenEvent::Recreated => (
-            Kind::Warning,
+            EventType::Warning,
             "TokenSecretRecreated",
             format!(
                 "Secret {secret} was gone or unusable; it is delivered anew, and the old token lives on through its grace"
@@ -217,7 +217,7 @@ fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorSta
     }
     let at = input.now.stamp(since);
     Some(Event {
-        kind: Kind::Warning,
+        kind: EventType::Warning,
         reason: "DuplicateInstance",
         action: "Judge",
         note: "two instances beat in turn with this connector's token: stop one, or revoke the token if you do not know it".to_owned(),

@@ -74,7 +74,7 @@ impl Drop for Watch<'_> {
 async fn hear(api: Api<Lease>, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
     // The kubelets renew one Lease for each node every 10 s: most of the traffic, and of no use here.
     let config = watcher::Config::default().fields("metadata.namespace!=kube-node-lease");
-    let mut seen = Seen::default();
+    let mut seen = LastRenewals::default();
     let mut state = Watch { registry, moved, broken: false };
     let mut events = watch(api, config).backoff(crate::cluster::WatchBackoff::default()).boxed();
     loop {
@@ -115,9 +115,9 @@ fn lease(event: &Event<Lease>) -> Option<&Lease> {
 
 /// The renewals seen so far.
 #[derive(Default)]
-struct Seen(HashMap<(String, String), Option<MicroTime>>);
+struct LastRenewals(HashMap<(String, String), Option<MicroTime>>);
 
-impl Seen {
+impl LastRenewals {
     /// Whether this is a renewal. The first version of a Lease that the watch delivers is none: its age is unknown.
     fn is_renewal(&mut self, key: (String, String), renewed: Option<MicroTime>) -> bool {
         let known = self.0.insert(key, renewed.clone());
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_changed_renew_time_is_a_beat_and_the_first_sight_is_none() {
-        let mut seen = Seen::default();
+        let mut seen = LastRenewals::default();
         let key = || ("edge".to_owned(), "paris".to_owned());
         let at = |second| Some(MicroTime(Timestamp::from_second(second).expect("in range")));
         assert!(!seen.is_renewal(key(), at(100)));

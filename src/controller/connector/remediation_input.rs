@@ -5,14 +5,14 @@ use crate::controller::connector::assess::{Assessment, Input};
 use crate::controller::remediation::{Remediable as _, RemediationInput, health_of_connector, with_current};
 use crate::health::liveness::Presence;
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
-use crate::remediation::{Agent, Health, InsideView, Verdict};
+use crate::remediation::{AgentPresence, InsideView, ObjectHealth, Verdict};
 
 /// The verdict about the connector, in the terms of the remediation.
 pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     let Assessment { state, since, diagnosis, .. } = assessment;
     let silent = silence(input);
     // The state Offline is written before the pods are diagnosed; the silence is judged after that.
-    let health = if silent == Silence::Unwritten { Health::Unknown } else { health_of_connector(*state) };
+    let health = if silent == Silence::Unwritten { ObjectHealth::Unknown } else { health_of_connector(*state) };
     let intervals = with_current(input.connector.stored_intervals(), health, *since);
     let stored = input.connector.status.as_ref().and_then(|status| status.agent.as_ref());
     let pod_uid = match &input.live.agent {
@@ -67,7 +67,7 @@ pub fn asked<'a>(input: &Input<'a>, verdict: &'a Verdict) -> RemediationInput<'a
     RemediationInput {
         object: input.connector,
         verdict,
-        agent: input.connector.spec.agent_ref.is_some().then_some(Agent { is_heard }),
+        agent: input.connector.spec.agent_ref.is_some().then_some(AgentPresence { is_heard }),
         acknowledged: input
             .live
             .restarted

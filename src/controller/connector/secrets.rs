@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{Api, PostParams};
 use kube::{Resource as _, ResourceExt as _};
 
-use super::token::Seen;
+use super::token::SecretState;
 use crate::api::{Connector, SecretKeyRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
 use crate::heartbeat::credentials::Digest;
@@ -49,9 +49,9 @@ pub struct Secrets {
 }
 
 /// A Secret as it was read, and its classification.
-pub struct Found {
+pub struct SecretLookup {
     /// Its classification.
-    pub seen: Seen,
+    pub seen: SecretState,
     /// The object, to be updated.
     pub secret: Option<Secret>,
 }
@@ -66,22 +66,22 @@ impl Secrets {
     ///
     /// # Errors
     /// The read failed; a missing Secret is no error.
-    pub async fn read(&self, connector: &Connector, url: Option<&str>) -> Result<Found, CallError> {
+    pub async fn read(&self, connector: &Connector, url: Option<&str>) -> Result<SecretLookup, CallError> {
         let name = connector.token_secret_name();
         let what = format!("reading Secret {}/{name}", self.namespace);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&name)).await {
             Ok(secret) => secret,
-            Err(CallError::NotFound) => return Ok(Found { seen: Seen::Absent, secret: None }),
+            Err(CallError::NotFound) => return Ok(SecretLookup { seen: SecretState::Absent, secret: None }),
             Err(error) => return Err(error),
         };
-        Ok(Found { seen: recognise(&secret, connector, url), secret: Some(secret) })
+        Ok(SecretLookup { seen: recognise(&secret, connector, url), secret: Some(secret) })
     }
 
     /// Reads the token that the user brings; `None` when there is no such Secret or no such key.
     ///
     /// # Errors
     /// The read failed.
-    pub async fn read_brought(&self, from: &SecretKeyRef) -> Result<Option<Seen>, CallError> {
+    pub async fn read_brought(&self, from: &SecretKeyRef) -> Result<Option<SecretState>, CallError> {
         let what = format!("reading Secret {}/{}", self.namespace, from.name);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&from.name)).await {
             Ok(secret) => secret,
@@ -89,7 +89,7 @@ impl Secrets {
             Err(error) => return Err(error),
         };
         let Some(value) = secret.data.as_ref().and_then(|data| data.get(&from.key)) else { return Ok(None) };
-        Ok(Some(Seen::Brought(usable(from, &value.0))))
+        Ok(Some(SecretState::Brought(usable(from, &value.0))))
     }
 
     /// Writes `token` to the Secret; `None` keeps its token and repairs the other keys.
@@ -119,7 +119,7 @@ impl Secrets {
     }
 }
 
-fn recognise(secret: &Secret, connector: &Connector, url: Option<&str>) -> Seen {
+fn recognise(secret: &Secret, connector: &Connector, url: Option<&str>) -> SecretState {
     let uid = connector.metadata.uid.as_deref();
     let owners = secret.metadata.owner_references.as_deref().unwrap_or_default();
     if owners.iter().any(|owner| Some(owner.uid.as_str()) == uid) {
@@ -129,7 +129,7 @@ fn recognise(secret: &Secret, connector: &Connector, url: Option<&str>) -> Seen 
         };
         let token = text("token").filter(|token| !token.is_empty()).map(Digest::of);
         let complete = text("connector_id") == Some(&connector.effective_id()) && text("url") == url;
-        return Seen::Ours { token, complete };
+        return SecretState::Ours { token, complete };
     }
     let name = connector.name_any();
     let of_predecessor = owners.iter().any(|owner| {
@@ -138,10 +138,10 @@ fn recognise(secret: &Secret, connector: &Connector, url: Option<&str>) -> Seen 
     match &secret.metadata.creation_timestamp {
         // Counted from when *this* Connector came: the Secret itself may be years old.
         Some(_) if of_predecessor => match &connector.metadata.creation_timestamp {
-            Some(created) => Seen::Predecessors(created.0),
-            None => Seen::Foreign,
+            Some(created) => SecretState::Predecessors(created.0),
+            None => SecretState::Foreign,
         },
-        _ => Seen::Foreign,
+        _ => SecretState::Foreign,
     }
 }
 

@@ -15,7 +15,7 @@ const PREDECESSOR: SignedDuration = SignedDuration::from_secs(60);
 
 /// The Secret under the expected name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum SecretState {
     /// There is no Secret.
     Absent,
     /// The Secret of this Connector, by owner UID.
@@ -44,7 +44,7 @@ pub enum ReadFailure {
 
 /// The input of the plan.
 #[derive(Clone, Debug)]
-pub struct Request<'a> {
+pub struct PlanInput<'a> {
     /// The spec, defaults applied.
     pub spec: &'a TokenSpec,
     /// The Secret's name.
@@ -64,7 +64,7 @@ pub struct Request<'a> {
     /// The hash of a token that the operator made, and whose Secret could not be written yet.
     pub undelivered: Option<Digest>,
     /// The Secret under the expected name.
-    pub seen: &'a Seen,
+    pub seen: &'a SecretState,
     /// Why `seen` does not show the Secret.
     pub failure: Option<ReadFailure>,
     /// Why the last delivery failed.
@@ -127,7 +127,7 @@ pub fn was_delivered(provisioned: Option<&(Truth, Reason, String)>) -> bool {
 }
 
 /// Plans. `fresh` is the hash of a token that was made just now and was not shown anywhere: it is used for a delivery.
-pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
+pub fn plan(request: &PlanInput<'_>, fresh: Digest) -> TokenPlan {
     let mut plan = TokenPlan {
         status: request.status.cloned().unwrap_or_default(),
         write: Write::Nothing,
@@ -145,17 +145,17 @@ pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
     plan.confirm(request);
     plan.revoke(request);
     match request.seen {
-        Seen::Brought(value) => plan.bring(request, value),
-        Seen::Foreign => plan.conflict(request, "exists and does not belong to this Connector"),
-        Seen::Predecessors(created) if request.now.duration_since(*created) > PREDECESSOR => {
+        SecretState::Brought(value) => plan.bring(request, value),
+        SecretState::Foreign => plan.conflict(request, "exists and does not belong to this Connector"),
+        SecretState::Predecessors(created) if request.now.duration_since(*created) > PREDECESSOR => {
             plan.conflict(request, "belongs to a deleted Connector of the same name and was not collected");
         }
-        Seen::Predecessors(_) => {
+        SecretState::Predecessors(_) => {
             plan.conflict(request, "belongs to a deleted Connector of the same name and is being collected");
             plan.look_again = Some(SignedDuration::from_secs(2));
         }
-        Seen::Absent => plan.deliver(request, fresh, None, Write::Create),
-        Seen::Ours { token, complete } => {
+        SecretState::Absent => plan.deliver(request, fresh, None, Write::Create),
+        SecretState::Ours { token, complete } => {
             plan.deliver(request, fresh, *token, Write::Replace);
             if plan.write == Write::Nothing && !complete {
                 plan.write = Write::Complete;
@@ -169,7 +169,7 @@ pub fn plan(request: &Request<'_>, fresh: Digest) -> TokenPlan {
 
 impl TokenPlan {
     /// The first use of a pending token ends the one before it; a grace that runs may be shortened.
-    fn confirm(&mut self, request: &Request<'_>) {
+    fn confirm(&mut self, request: &PlanInput<'_>) {
         if self.status.rotation != Rotation::Pending {
             return;
         }
@@ -212,8 +212,8 @@ impl TokenPlan {
     }
 
     /// Adds to the conditions why the Secret was not seen, and why the last delivery failed.
-    fn report(&mut self, request: &Request<'_>) {
-        if let (Some(ReadFailure::Missing), Seen::Brought(Err(problem))) = (request.failure, request.seen) {
+    fn report(&mut self, request: &PlanInput<'_>) {
+        if let (Some(ReadFailure::Missing), SecretState::Brought(Err(problem))) = (request.failure, request.seen) {
             self.refused = Some((Reason::SecretNotFound, problem.clone()));
         }
         if request.failure == Some(ReadFailure::Unreadable)
@@ -229,7 +229,7 @@ impl TokenPlan {
     }
 
     /// Ends every token on request, whether or not a new one can be delivered.
-    fn revoke(&mut self, request: &Request<'_>) {
+    fn revoke(&mut self, request: &PlanInput<'_>) {
         let Some(asked) = self.revocation(request) else { return };
         self.status.observed_revoke_request = Some(asked);
         // Before the first token there is nothing to end.
@@ -242,14 +242,14 @@ impl TokenPlan {
         self.events.push(TokenEvent::Revoked);
     }
 
-    fn conflict(&mut self, request: &Request<'_>, why: &str) {
+    fn conflict(&mut self, request: &PlanInput<'_>, why: &str) {
         let message = format!("Secret {} {why}", request.secret_name);
         self.provisioned = (Truth::False, Reason::TokenSecretConflict, message);
     }
 
     /// Plans the delivery of a token that the operator makes: the first one, a rotation, a revocation, or a Secret that lost
     /// its token.
-    fn deliver(&mut self, request: &Request<'_>, fresh: Digest, held: Option<Digest>, write: Write) {
+    fn deliver(&mut self, request: &PlanInput<'_>, fresh: Digest, held: Option<Digest>, write: Write) {
         let newest = self.status.hashes.iter().max_by_key(|hash| hash.generation).cloned();
         // One that was revoked while no other could take its place is as good as none.
         match newest.filter(|newest| !has_ended(newest, request.now)) {
@@ -276,7 +276,7 @@ impl TokenPlan {
 
     /// The status was written and the Secret was not: that token was never readable. A process that knows it tries again;
     /// otherwise another token takes its place.
-    fn deliver_again(&mut self, request: &Request<'_>, fresh: Digest, newest: &TokenHash) {
+    fn deliver_again(&mut self, request: &PlanInput<'_>, fresh: Digest, newest: &TokenHash) {
         if request.undelivered.is_some_and(|undelivered| undelivered.to_hex() == newest.sha256) {
             self.reuses = true;
             return;
@@ -289,7 +289,7 @@ impl TokenPlan {
 
     /// A token in use stays valid through its grace. A token that was never used ends at once, and the grace that was
     /// granted before stays as it was.
-    fn supersede(&mut self, request: &Request<'_>) {
+    fn supersede(&mut self, request: &PlanInput<'_>) {
         let current = self.status.generation;
         if self.status.rotation == Rotation::Pending {
             self.end(request.now, |hash| hash.generation == current);
@@ -301,7 +301,7 @@ impl TokenPlan {
         self.status.grace_until = Some(Time(whole_seconds(until)));
     }
 
-    fn next_generation(&mut self, request: &Request<'_>, fresh: Digest) {
+    fn next_generation(&mut self, request: &PlanInput<'_>, fresh: Digest) {
         self.status.generation += 1;
         self.status.observed_rotation_generation = request.spec.rotation_generation;
         self.status.issued_time = Some(Time(whole_seconds(request.now)));
@@ -310,7 +310,7 @@ impl TokenPlan {
     }
 
     /// A requested revocation that has not been honoured: once for each distinct requested time.
-    fn revocation(&self, request: &Request<'_>) -> Option<String> {
+    fn revocation(&self, request: &PlanInput<'_>) -> Option<String> {
         let asked = request.revoke?;
         let at: Timestamp = asked.parse().ok().filter(|_| asked.len() <= 64)?;
         let is_new = self.status.observed_revoke_request.as_deref() != Some(asked);
@@ -318,7 +318,7 @@ impl TokenPlan {
         (is_new && is_now).then(|| asked.to_owned())
     }
 
-    fn bring(&mut self, request: &Request<'_>, value: &Result<Digest, String>) {
+    fn bring(&mut self, request: &PlanInput<'_>, value: &Result<Digest, String>) {
         let digest = match value {
             Ok(digest) => digest.to_hex(),
             Err(problem) => {

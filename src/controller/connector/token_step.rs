@@ -10,7 +10,7 @@ use super::assess::{state_of, stored};
 use super::observe::retired_use;
 use super::reconcile::Context;
 use super::secrets::{Secrets, Token};
-use super::token::{ReadFailure, Request, Seen, TokenPlan, Write, plan, was_delivered};
+use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, Write, plan, was_delivered};
 use crate::api::{ConditionType, Connector, Rotation, Truth};
 use crate::cluster::CallError;
 use crate::controller::runtime::Step;
@@ -34,7 +34,7 @@ pub(super) struct TokenStep {
 
 /// The token Secret as it was read.
 struct TokenObservation {
-    seen: Seen,
+    seen: SecretState,
     secret: Option<Secret>,
     failure: Option<ReadFailure>,
     error: Option<CallError>,
@@ -181,7 +181,7 @@ impl Context {
             }
         };
         let without = |problem, failure, error| TokenObservation {
-            seen: Seen::Brought(Err(problem)),
+            seen: SecretState::Brought(Err(problem)),
             secret: None,
             failure: Some(failure),
             error,
@@ -241,7 +241,7 @@ fn plan_token(step: &Step<'_, Context>, observation: &TokenObservation, fresh: &
     let provisioned = stored(connector, ConditionType::Provisioned);
     let status = connector.status.as_ref().and_then(|status| status.token.as_ref());
     let annotations = connector.metadata.annotations.as_ref();
-    let request = Request {
+    let request = PlanInput {
         spec: &connector.spec.token,
         secret_name: &connector.credential_secret_name(),
         status,

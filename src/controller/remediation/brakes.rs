@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::Remediator;
-use crate::cluster::events::{Event, Kind, namespace_reference};
-use crate::controller::remediation::breaker::{BreakerStore, Record};
+use crate::cluster::events::{Event, EventType, namespace_reference};
+use crate::controller::remediation::breaker::{BreakerRecord, BreakerStore};
 use crate::leadership::WritePermit;
 use crate::remediation::Breaker;
 use crate::remediation::fleet::FleetState;
@@ -31,10 +31,10 @@ impl Brakes {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let Self { remediator, breaker_store } = self;
-        let record = Arc::new(Mutex::new(Record::default()));
+        let record = Arc::new(Mutex::new(BreakerRecord::default()));
         let follow = {
             let (remediator, record) = (remediator.clone(), record.clone());
-            let publish = move |breaker: Breaker, read: Record| {
+            let publish = move |breaker: Breaker, read: BreakerRecord| {
                 let mut fleet = remediator.census.fleet.lock();
                 if let Some(at) = read.reset {
                     fleet.reset(at);
@@ -52,7 +52,7 @@ impl Brakes {
 async fn monitor(
     remediator: &Remediator,
     breaker_store: &BreakerStore,
-    record: &Mutex<Record>,
+    record: &Mutex<BreakerRecord>,
     stop: &CancellationToken,
 ) {
     let mut tick = tokio::time::interval(CHECK_INTERVAL);
@@ -86,7 +86,7 @@ async fn monitor(
 async fn open_breaker(
     remediator: &Remediator,
     breaker_store: &BreakerStore,
-    record: &Mutex<Record>,
+    record: &Mutex<BreakerRecord>,
     permit: &WritePermit,
     reason: &str,
     now: Timestamp,
@@ -140,7 +140,7 @@ async fn publish(breaker_store: &BreakerStore, engaged: &[EngagedBrake], publish
         let namespace = domain.split('/').next().unwrap_or_default();
         let regarding = namespace_reference(namespace);
         let event = Event {
-            kind: Kind::Warning,
+            kind: EventType::Warning,
             reason: "BrakeEngaged",
             action: "Judge",
             note: format!(

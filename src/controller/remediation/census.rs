@@ -14,11 +14,11 @@ use crate::api::Key;
 use crate::leadership::{Leadership, WritePermit};
 use crate::remediation::fleet::{FleetState, InFlight, Member, ObjectId};
 use crate::remediation::history::unhealthy_since;
-use crate::remediation::{Breaker, FleetContext, Health, HealthInterval, Limits};
+use crate::remediation::{Breaker, FleetContext, HealthInterval, Limits, ObjectHealth};
 use crate::time::Clock;
 
 /// Passes every object of a store to [`Census::upsert_stored`].
-type Source = Box<dyn Fn(&Census) + Send + Sync>;
+type StoreVisitor = Box<dyn Fn(&Census) + Send + Sync>;
 
 /// The registration of all objects with the fleet.
 pub struct Census {
@@ -30,7 +30,7 @@ pub struct Census {
     is_enabled: AtomicBool,
     /// Number of scopes whose objects have not all been listed.
     pending_scopes: AtomicUsize,
-    sources: RwLock<Vec<Source>>,
+    sources: RwLock<Vec<StoreVisitor>>,
     leadership: watch::Receiver<Leadership>,
     clock: Clock,
 }
@@ -50,7 +50,7 @@ impl Census {
     }
 
     /// Adds a store whose objects are loaded when the first object enables remediation.
-    pub fn add_source(&self, source: Source) {
+    pub fn add_source(&self, source: StoreVisitor) {
         self.sources.write().push(source);
     }
 
@@ -134,7 +134,7 @@ fn member<K: Remediable>(object: &K, intervals: &[HealthInterval]) -> Member {
     Member {
         site: object.domain().into(),
         workload: object.workload_ref().cloned(),
-        health: intervals.first().map_or(Health::Unknown, |interval| interval.health),
+        health: intervals.first().map_or(ObjectHealth::Unknown, |interval| interval.health),
         unhealthy_since: unhealthy_since(intervals),
         was_healthy: object.was_healthy(),
         in_flight: current.map(|current| InFlight { id: current.id.clone(), start: current.start_time.0 }),

@@ -35,7 +35,7 @@ pub use report::{NextStep, events, next_step, view, write_reason};
 pub use subject::{Remediable, health_of_backend, health_of_connector, requested_restart, with_current};
 
 use census::id;
-use observe::Observed;
+use observe::Observations;
 use published::Published;
 
 use super::log::{self, Whose};
@@ -45,7 +45,7 @@ use crate::metrics::Metrics;
 use crate::remediation::attempt::{Remedy, Signals, StepResult};
 use crate::remediation::fleet::ObjectId;
 use crate::remediation::workload::{CallResult, OwnPod, RestartOrder};
-use crate::remediation::{Agent, Limits, PolicyInput, RestartMeans, Verdict, attempt, workload};
+use crate::remediation::{AgentPresence, Limits, PolicyInput, RestartMeans, Verdict, attempt, workload};
 use crate::time::Clock;
 
 /// How many workloads are read at once.
@@ -87,7 +87,7 @@ pub struct RemediationInput<'a, K> {
     /// The evaluation of the object.
     pub verdict: &'a Verdict,
     /// The agent that would restart it, where the spec names one.
-    pub agent: Option<Agent>,
+    pub agent: Option<AgentPresence>,
     /// The agent's answer about an attempt: its id, whether the agent restarted its unit, and its message.
     pub acknowledged: Option<(&'a str, bool, &'a str)>,
     /// The attempt whose action the agent was given.
@@ -135,7 +135,7 @@ impl Remediator {
         &self,
         permit: &WritePermit,
         input: &RemediationInput<'_, K>,
-        observed: &Observed,
+        observed: &Observations,
     ) -> StepResult {
         let RemediationInput { object, verdict, agent, .. } = *input;
         let none = RemediationStatus::default();

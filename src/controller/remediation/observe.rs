@@ -10,10 +10,10 @@ use super::{RemediationInput, Remediator};
 use crate::api::RemediationStatus;
 use crate::cluster::{CALL_TIMEOUT, within};
 use crate::controller::paused;
-use crate::remediation::{Health, RestartRequest, Verdict, WorkloadLookup, workload};
+use crate::remediation::{ObjectHealth, RestartRequest, Verdict, WorkloadLookup, workload};
 
 /// The state that a decision depends on, besides the object and its evaluation.
-pub(super) struct Observed {
+pub(super) struct Observations {
     /// The workload, with its pods.
     pub(super) workload: WorkloadLookup,
     /// The pause of remedies, while there is one: by whom, why and until when, in a sentence.
@@ -25,19 +25,19 @@ pub(super) struct Observed {
 }
 
 impl Remediator {
-    pub(super) async fn observe<K: Remediable>(&self, input: &RemediationInput<'_, K>) -> Observed {
+    pub(super) async fn observe<K: Remediable>(&self, input: &RemediationInput<'_, K>) -> Observations {
         let RemediationInput { object, verdict, .. } = *input;
         let none = RemediationStatus::default();
         let status = object.remediation_status().unwrap_or(&none);
         let now = self.clock.read().wall;
         let request = requested_restart(object.meta(), status, now);
-        let is_unhealthy = object.remediation().is_some() && verdict.health() == Health::Unhealthy;
+        let is_unhealthy = object.remediation().is_some() && verdict.health() == ObjectHealth::Unhealthy;
         let is_wanted = status.current.is_some() || request.is_some() || is_unhealthy;
         let (workload, paused) = match is_wanted {
             true => tokio::join!(self.read_workload(object, verdict, status), self.read_pause(object, now)),
             false => (WorkloadLookup::NotLooked, None),
         };
-        Observed { workload, paused, request, is_wanted }
+        Observations { workload, paused, request, is_wanted }
     }
 
     async fn read_workload<K: Remediable>(

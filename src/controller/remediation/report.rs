@@ -8,7 +8,7 @@ use super::FollowUp;
 use super::subject::Remediable;
 use crate::api::{Condition, ConditionType, RemediationStatus, conditions};
 use crate::cluster::WriteReason;
-use crate::controller::events::{Event, Kind};
+use crate::controller::events::{Event, EventType};
 use crate::remediation::attempt::{EventDraft, StepResult};
 use crate::view::RemedyView;
 
@@ -51,7 +51,7 @@ pub fn view(conditions: &[Condition], status: Option<&RemediationStatus>) -> Rem
 /// The events to publish about the object.
 pub fn events(drafts: &[EventDraft]) -> impl Iterator<Item = Event> + '_ {
     drafts.iter().map(|draft| Event {
-        kind: if draft.is_warning { Kind::Warning } else { Kind::Normal },
+        kind: if draft.is_warning { EventType::Warning } else { EventType::Normal },
         reason: draft.reason,
         action: "Restart",
         note: draft.note.clone(),

@@ -8,7 +8,7 @@ use crate::api::{
     BackendState, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RESTART_REQUESTED, RemediationSpec,
     RemediationStatus, Transition, WorkloadRef,
 };
-use crate::remediation::{Health, HealthInterval};
+use crate::remediation::{HealthInterval, ObjectHealth};
 
 /// A kind with remediation.
 pub trait Remediable: Resource<DynamicType = ()> {
@@ -57,7 +57,7 @@ macro_rules! same_fields {
 
         fn stored_intervals(&self) -> Vec<HealthInterval> {
             let Some(status) = &self.status else { return Vec::new() };
-            intervals(&status.transitions, |word| word.parse().map_or(Health::Unknown, $health))
+            intervals(&status.transitions, |word| word.parse().map_or(ObjectHealth::Unknown, $health))
         }
 
         fn was_healthy(&self) -> bool {
@@ -88,29 +88,29 @@ impl Remediable for MonitoredBackend {
 }
 
 /// Health by the state of a connector: opens and ends incidents (docs/design/remediation.md).
-pub fn health_of_connector(state: ConnectorState) -> Health {
+pub fn health_of_connector(state: ConnectorState) -> ObjectHealth {
     match state {
-        ConnectorState::Online => Health::Healthy,
-        ConnectorState::Offline | ConnectorState::Degraded => Health::Unhealthy,
-        ConnectorState::Pending | ConnectorState::Late | ConnectorState::Unknown => Health::Unknown,
+        ConnectorState::Online => ObjectHealth::Healthy,
+        ConnectorState::Offline | ConnectorState::Degraded => ObjectHealth::Unhealthy,
+        ConnectorState::Pending | ConnectorState::Late | ConnectorState::Unknown => ObjectHealth::Unknown,
     }
 }
 
 /// Health by the state of a backend: opens and ends incidents. A backend that is Degraded is available.
-pub fn health_of_backend(state: BackendState) -> Health {
+pub fn health_of_backend(state: BackendState) -> ObjectHealth {
     match state {
-        BackendState::Up | BackendState::Degraded => Health::Healthy,
-        BackendState::Down => Health::Unhealthy,
-        BackendState::Pending | BackendState::Unknown => Health::Unknown,
+        BackendState::Up | BackendState::Degraded => ObjectHealth::Healthy,
+        BackendState::Down => ObjectHealth::Unhealthy,
+        BackendState::Pending | BackendState::Unknown => ObjectHealth::Unknown,
     }
 }
 
-fn intervals(transitions: &[Transition], health: impl Fn(&str) -> Health) -> Vec<HealthInterval> {
+fn intervals(transitions: &[Transition], health: impl Fn(&str) -> ObjectHealth) -> Vec<HealthInterval> {
     transitions.iter().map(|entered| HealthInterval { health: health(&entered.to), since: entered.time.0 }).collect()
 }
 
 /// The intervals with the present one, which may not be written yet.
-pub fn with_current(mut intervals: Vec<HealthInterval>, health: Health, since: Timestamp) -> Vec<HealthInterval> {
+pub fn with_current(mut intervals: Vec<HealthInterval>, health: ObjectHealth, since: Timestamp) -> Vec<HealthInterval> {
     if intervals.first().is_none_or(|stored| stored.health != health) {
         // Never before the interval that it follows.
         let since = intervals.first().map_or(since, |stored| since.max(stored.since));

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kind::{Kind, ObjectEntry as _};
 use super::shared::Shared;
-use crate::cluster::events::{Event, Kind as EventKind};
+use crate::cluster::events::{Event, EventType as EventKind};
 use crate::schedule::checkpoints::{
     BudgetExceeded, Candidate, CheckpointQueue, Checkpointed as _, WriteBudget, hand_out,
 };

@@ -187,7 +187,7 @@ pub struct CertificateSecret {
 /// A NetworkPolicy that selects the pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Policy {
+pub struct PodNetworkPolicy {
     /// `metadata.name`.
     pub name: String,
     /// Whether it restricts ingress.

@@ -14,7 +14,8 @@ use crate::api::{ErrorClass, Phase, Reason, WorkloadRef};
 mod cluster;
 
 pub use cluster::{
-    CertificateSecret, Container, Ended, EnvValue, Pod, Policy, Service, WANTED_ENVIRONMENT, Warning, Workload,
+    CertificateSecret, Container, Ended, EnvValue, Pod, PodNetworkPolicy, Service, WANTED_ENVIRONMENT, Warning,
+    Workload,
 };
 
 /// The version of the format that `vigie diagnose --evidence` writes.
@@ -96,7 +97,7 @@ pub struct Evidence {
     pub certificate_secret: Lookup<CertificateSecret>,
     /// NetworkPolicies that select the pods.
     #[serde(default)]
-    pub policies: Lookup<Vec<Policy>>,
+    pub policies: Lookup<Vec<PodNetworkPolicy>>,
     /// Warnings about the pods and the workload, the newest first.
     #[serde(default)]
     pub events: Lookup<Vec<Warning>>,

@@ -6,7 +6,7 @@ use regex::Regex;
 
 /// The subject of a termination message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum ExtractSubject {
     /// A configuration error.
     Configuration,
     /// A port that another process holds; its number, if named.
@@ -22,18 +22,18 @@ pub enum Kind {
 
 /// The order matters: Spring's failure analysis means configuration, whatever its reason mentions; and a DataSource
 /// that was never configured does not mean that the database is down.
-pub(super) fn classify(text: &str, has_analysis: bool) -> Kind {
+pub(super) fn classify(text: &str, has_analysis: bool) -> ExtractSubject {
     if let Some(port) = port_in_use(text) {
-        return Kind::PortInUse(port);
+        return ExtractSubject::PortInUse(port);
     }
     if has_analysis || is_configuration(text) {
-        return Kind::Configuration;
+        return ExtractSubject::Configuration;
     }
     // Refusals first: a database that answers "password authentication failed" was reached.
     if database_refuses(text) {
-        return Kind::DatabaseRefuses;
+        return ExtractSubject::DatabaseRefuses;
     }
-    if database_unreachable(text) { Kind::DatabaseUnreachable } else { Kind::Other }
+    if database_unreachable(text) { ExtractSubject::DatabaseUnreachable } else { ExtractSubject::Other }
 }
 
 fn port_in_use(text: &str) -> Option<Option<u16>> {

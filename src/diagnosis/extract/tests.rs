@@ -27,7 +27,7 @@ Consider the following:
 #[test]
 fn a_failure_analysis_tells_its_description_and_its_action() {
     let read = extract(DATA_SOURCE);
-    assert_eq!(read.kind, Kind::Configuration);
+    assert_eq!(read.kind, ExtractSubject::Configuration);
     let description = read.description.clone().unwrap();
     assert!(
         description.starts_with("Failed to configure a DataSource: 'url' attribute is not specified"),
@@ -79,7 +79,7 @@ fn what_comes_behind_the_action_is_somebody_elses() {
     let told = extract(
         "Description:\n\nWeb server failed to start. Port 8081 was already in use.\n\nAction:\n\nStop the other one.\n\nhunter2\n",
     );
-    assert_eq!(told.kind, Kind::PortInUse(Some(8081)));
+    assert_eq!(told.kind, ExtractSubject::PortInUse(Some(8081)));
     assert!(!told.summary().unwrap().contains("hunter2"));
 }
 
@@ -166,23 +166,26 @@ fn what_looks_secret_is_gone_from_a_description() {
 #[test]
 fn kinds_are_told_apart() {
     for (text, kind) in [
-        ("java.net.BindException: Address already in use", Kind::PortInUse(None)),
-        ("Error: listen EADDRINUSE: address already in use :::8080", Kind::PortInUse(Some(8080))),
-        ("listen tcp :8080: bind: address already in use", Kind::PortInUse(Some(8080))),
-        ("Failed to determine a suitable driver class", Kind::Configuration),
-        ("missing required environment variable DATABASE_URL: postgres connection refused", Kind::Configuration),
-        ("Communications link failure", Kind::DatabaseUnreachable),
-        ("HikariPool-1 - Exception during pool initialization.", Kind::DatabaseUnreachable),
+        ("java.net.BindException: Address already in use", ExtractSubject::PortInUse(None)),
+        ("Error: listen EADDRINUSE: address already in use :::8080", ExtractSubject::PortInUse(Some(8080))),
+        ("listen tcp :8080: bind: address already in use", ExtractSubject::PortInUse(Some(8080))),
+        ("Failed to determine a suitable driver class", ExtractSubject::Configuration),
+        (
+            "missing required environment variable DATABASE_URL: postgres connection refused",
+            ExtractSubject::Configuration,
+        ),
+        ("Communications link failure", ExtractSubject::DatabaseUnreachable),
+        ("HikariPool-1 - Exception during pool initialization.", ExtractSubject::DatabaseUnreachable),
         (
             "FlywaySqlException: Unable to obtain connection from database: Connection refused",
-            Kind::DatabaseUnreachable,
+            ExtractSubject::DatabaseUnreachable,
         ),
-        ("dial tcp 10.0.0.5:5432: connect: connection refused", Kind::DatabaseUnreachable),
-        ("redis.exceptions.ConnectionError: Error 111", Kind::DatabaseUnreachable),
-        ("Access denied for user 'web'@'10.0.0.1' (using password: YES)", Kind::DatabaseRefuses),
-        ("FlywayValidateException: Validate failed", Kind::DatabaseRefuses),
-        ("dial tcp 10.0.0.5:9000: connect: connection refused", Kind::Other),
-        ("", Kind::Other),
+        ("dial tcp 10.0.0.5:5432: connect: connection refused", ExtractSubject::DatabaseUnreachable),
+        ("redis.exceptions.ConnectionError: Error 111", ExtractSubject::DatabaseUnreachable),
+        ("Access denied for user 'web'@'10.0.0.1' (using password: YES)", ExtractSubject::DatabaseRefuses),
+        ("FlywayValidateException: Validate failed", ExtractSubject::DatabaseRefuses),
+        ("dial tcp 10.0.0.5:9000: connect: connection refused", ExtractSubject::Other),
+        ("", ExtractSubject::Other),
     ] {
         assert_eq!(extract(text).kind, kind, "{text}");
     }
@@ -197,7 +200,7 @@ fn what_spring_boot_really_said_when_it_did_not_start_is_told_apart_and_no_secre
 }
 
 fn each_recorded_start_is_told(folder: &std::path::Path) {
-    use Kind::{Configuration, DatabaseRefuses, DatabaseUnreachable, Other, PortInUse};
+    use ExtractSubject::{Configuration, DatabaseRefuses, DatabaseUnreachable, Other, PortInUse};
 
     for (name, kind) in [
         ("access-and-enabled", Configuration),

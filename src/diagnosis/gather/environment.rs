@@ -13,7 +13,7 @@ use crate::diagnosis::evidence::EnvValue;
 
 /// The resolved environment of a container.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Resolved {
+pub(super) struct ResolvedEnvironment {
     /// The names of its variables.
     pub(super) names: BTreeSet<String>,
     /// Values of the settings in `WANTED_ENVIRONMENT`, by those names.
@@ -46,7 +46,7 @@ pub(super) fn needed(containers: &[v1::Container]) -> BTreeSet<String> {
 }
 
 /// Resolves the environment of `container`.
-pub(super) fn resolve(container: &v1::Container, maps: &ConfigMaps) -> Resolved {
+pub(super) fn resolve(container: &v1::Container, maps: &ConfigMaps) -> ResolvedEnvironment {
     let mut variables = Variables::default();
     for source in container.env_from.iter().flatten() {
         variables.add_env_from(source, maps);
@@ -57,5 +57,5 @@ pub(super) fn resolve(container: &v1::Container, maps: &ConfigMaps) -> Resolved 
     let names = variables.known.keys().cloned().collect();
     let (values, sources) = settings::read(container, &mut variables);
     let incomplete = (!variables.missing.is_empty()).then(|| variables.missing.join("; "));
-    Resolved { names, values, sources, incomplete }
+    ResolvedEnvironment { names, values, sources, incomplete }
 }

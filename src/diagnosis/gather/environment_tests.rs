@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Container;
 use serde_json::{Value, json};
 
-use super::environment::{Resolved, needed, resolve};
+use super::environment::{ResolvedEnvironment, needed, resolve};
 use super::variables::ConfigMaps;
 use crate::diagnosis::evidence::{EnvValue, Lookup};
 
@@ -24,7 +24,7 @@ fn maps(maps: Value) -> ConfigMaps {
     maps.into_iter().map(|(name, data)| (name, Lookup::Found(data))).collect()
 }
 
-fn seen(more: Value) -> Resolved {
+fn seen(more: Value) -> ResolvedEnvironment {
     resolve(&container(more), &ConfigMaps::new())
 }
 
@@ -32,7 +32,7 @@ fn plain(text: &str) -> Option<EnvValue> {
     Some(EnvValue::Plain(text.to_owned()))
 }
 
-fn value(resolved: &Resolved, name: &str) -> Option<EnvValue> {
+fn value(resolved: &ResolvedEnvironment, name: &str) -> Option<EnvValue> {
     resolved.values.get(name).cloned()
 }
 

@@ -50,14 +50,14 @@ pub use actuator_probe::{ActuatorResult, needs_actuator, probe_actuator};
 use namespace_reader::NamespaceReader;
 pub use network_policies::Peer;
 pub use policy_peers::own_pod;
-pub use prometheus::{ServerCache, Source};
-use reader::Reader;
+pub use prometheus::{PrometheusSource, ServerCache};
+use reader::ClusterReader;
 pub use subject::subject;
 pub use vantages::{pod_probes, vantage};
 
 /// Reads one object by its name; a refusal names the missing permission.
 pub async fn lookup<K: NamespacedObject>(client: &Client, namespace: &str, name: &str) -> Lookup<K> {
-    Reader::new(client.clone()).get(namespace, name).await
+    ClusterReader::new(client.clone()).get(namespace, name).await
 }
 
 /// Whether a URL names a Service of the cluster: such a name resolves only inside the cluster.
@@ -75,7 +75,7 @@ pub struct Question {
     /// The port's name or number, for a target of pods.
     pub pods_port: Option<String>,
     /// The Prometheus to query.
-    pub prometheus: Option<Source>,
+    pub prometheus: Option<PrometheusSource>,
     /// The sources of vigie's probes, to evaluate NetworkPolicies; empty outside the cluster.
     pub us: Vec<Peer>,
     /// Number of log lines to read of restarted containers; `None` reads no logs.
@@ -91,7 +91,7 @@ impl Question {
 
     /// A question about `backend`, with nothing known but its spec. `prometheus` is the one in its spec, else the
     /// administrator's.
-    pub fn about(backend: &MonitoredBackend, prometheus: Option<Source>, now: Timestamp) -> Self {
+    pub fn about(backend: &MonitoredBackend, prometheus: Option<PrometheusSource>, now: Timestamp) -> Self {
         let mut subject = subject(backend);
         subject.prometheus_url = prometheus.as_ref().map(|source| prometheus::without_secrets(&source.url));
         let is_startup_given = backend.spec.startup_seconds.is_some();
@@ -127,7 +127,7 @@ fn blank(subject: Subject, now: Timestamp) -> Evidence {
 
 /// Gathers the evidence of a backend. `prober` queries Prometheus, under its address policy.
 pub async fn gather(client: Client, prober: &Prober, question: Question, now: Timestamp) -> Evidence {
-    let reader = Reader::new(client);
+    let reader = ClusterReader::new(client);
     let Question { known: mut evidence, is_startup_given, pods_port, prometheus: source, us, log_lines } = question;
     let namespace = evidence.subject.namespace.clone();
     let objects = NamespaceReader { reader: &reader, namespace: &namespace };
@@ -162,7 +162,7 @@ pub async fn gather(client: Client, prober: &Prober, question: Question, now: Ti
 
 /// Whether to query this Prometheus. A target that was refused has no address, so any entry might match. A target that
 /// does not speak HTTP is scraped only where its own spec names a Prometheus.
-fn is_known_to(source: &Source, evidence: &Evidence) -> bool {
+fn is_known_to(source: &PrometheusSource, evidence: &Evidence) -> bool {
     let nowhere = [Reason::InvalidTarget, Reason::InvalidSpec, Reason::WorkloadNotFound];
     let is_nowhere = evidence.refused.as_ref().is_some_and(|(reason, _)| nowhere.contains(reason));
     !is_nowhere && (!source.is_administrators || evidence.subject.scheme.starts_with("http"))
@@ -170,7 +170,7 @@ fn is_known_to(source: &Source, evidence: &Evidence) -> bool {
 
 async fn ask_prometheus(
     prober: &Prober,
-    source: Option<&Source>,
+    source: Option<&PrometheusSource>,
     evidence: &Evidence,
     (service, pods_port): (&[IpAddr], Option<&str>),
     now: Timestamp,

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ListParams;
 use kube::core::Selector;
 
-use super::reader::Reader;
+use super::reader::ClusterReader;
 use super::variables::ConfigMaps;
 use super::workload::WorkloadRead;
 use super::{environment, events, pods, workload};
@@ -38,7 +38,7 @@ pub(super) type ServiceWithSlices = (v1::Service, Option<Vec<EndpointSlice>>);
 
 /// Reads objects of one namespace.
 pub(super) struct NamespaceReader<'a> {
-    pub(super) reader: &'a Reader,
+    pub(super) reader: &'a ClusterReader,
     pub(super) namespace: &'a str,
 }
 

@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::diagnosis::evidence::{Pod, Policy};
+use crate::diagnosis::evidence::{Pod, PodNetworkPolicy};
 
 /// The label that holds the name of every namespace.
 const NAME_OF_NAMESPACE: &str = "kubernetes.io/metadata.name";
@@ -52,7 +52,7 @@ pub(super) fn policies(
     pods: &[Pod],
     (prometheus, prometheus_port): PeersAndPort<'_>,
     (us, our_port): PeersAndPort<'_>,
-) -> Vec<Policy> {
+) -> Vec<PodNetworkPolicy> {
     let mut seen = Vec::new();
     for policy in all {
         let selected: Vec<&Pod> = pods.iter().filter(|pod| selects(policy, pod)).collect();
@@ -63,7 +63,7 @@ pub(super) fn policies(
             let cases = selected.iter().flat_map(|pod| peers.iter().map(|peer| (*pod, peer)));
             unanimous(cases.map(|(pod, peer)| admits(policy, peer, pod, port(pod))))
         };
-        seen.push(Policy {
+        seen.push(PodNetworkPolicy {
             name: policy.metadata.name.clone().unwrap_or_default(),
             ingress: restricts_ingress(policy),
             admits_prometheus: admits(prometheus, prometheus_port),

@@ -6,7 +6,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
 use super::network_policies::{Peer, need_namespace_labels, policies};
-use crate::diagnosis::evidence::{Container, Pod, Policy};
+use crate::diagnosis::evidence::{Container, Pod, PodNetworkPolicy};
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -36,7 +36,7 @@ fn policy(spec: Value) -> NetworkPolicy {
     serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": spec})).unwrap()
 }
 
-fn seen(spec: Value, peer: Peer, port: Option<u16>) -> Option<Policy> {
+fn seen(spec: Value, peer: Peer, port: Option<u16>) -> Option<PodNetworkPolicy> {
     let port = move |_: &Pod| port;
     policies(&[policy(spec)], &[web()], (&[peer], &port), (&[], &port)).into_iter().next()
 }

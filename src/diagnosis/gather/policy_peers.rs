@@ -11,9 +11,9 @@ use kube::api::ListParams;
 
 use super::namespace_reader::NamespaceReader;
 use super::network_policies::{self, Peer};
-use super::reader::Reader;
+use super::reader::ClusterReader;
 use super::{prometheus, service};
-use crate::diagnosis::evidence::{Evidence, Lookup, Pod, Policy, Prometheus};
+use crate::diagnosis::evidence::{Evidence, Lookup, Pod, PodNetworkPolicy, Prometheus};
 
 /// Maximum number of NetworkPolicies of a namespace.
 const MAX_POLICIES: u32 = 200;
@@ -70,7 +70,11 @@ impl NamespaceReader<'_> {
 }
 
 /// The labels of a namespace; read only if a policy selects by more than its name.
-async fn namespace_labels(reader: &Reader, name: &str, all: &[NetworkPolicy]) -> Option<BTreeMap<String, String>> {
+async fn namespace_labels(
+    reader: &ClusterReader,
+    name: &str,
+    all: &[NetworkPolicy],
+) -> Option<BTreeMap<String, String>> {
     if !network_policies::need_namespace_labels(all) {
         return None;
     }
@@ -86,7 +90,7 @@ fn peer(pod: &v1::Pod, namespace: &str, namespace_labels: Option<BTreeMap<String
 
 /// vigie's own pod as a peer for NetworkPolicies; `None` when it cannot be read.
 pub async fn own_pod(client: kube::Client, namespace: &str, name: &str) -> Option<Peer> {
-    let reader = Reader::new(client);
+    let reader = ClusterReader::new(client);
     // A list with a field selector: the leader may list pods in its namespace, but may lack permission to get them.
     let of_us = ListParams::default().fields(&format!("metadata.name={name}"));
     let (pods, labels) =
@@ -103,7 +107,7 @@ pub(super) fn evaluate(
     pods_port: Option<&str>,
     prometheus_pods: &PrometheusPods,
     us: &[Peer],
-) -> Lookup<Vec<Policy>> {
+) -> Lookup<Vec<PodNetworkPolicy>> {
     let pods = evidence.pods.found().map(Vec::as_slice).unwrap_or_default();
     let declared = evidence.subject.prometheus_source.as_deref().and_then(|cidr| cidr.parse().ok());
     let outside: Vec<Peer> = declared.map(Peer::Network).into_iter().collect();

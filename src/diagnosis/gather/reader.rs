@@ -15,12 +15,12 @@ use crate::diagnosis::evidence::Lookup;
 const MAX_LOG: i64 = 16 << 10;
 
 /// Reads for one incident. Each call has a time limit, and no failure affects the other reads.
-pub(super) struct Reader {
+pub(super) struct ClusterReader {
     client: Client,
     limit: Duration,
 }
 
-impl Reader {
+impl ClusterReader {
     pub(super) fn new(client: Client) -> Self {
         Self { client, limit: CALL_TIMEOUT }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{certificate, pod_probes, subject, vantage};
 use crate::api::{ErrorClass, MonitoredBackend, Phase};
 use crate::diagnosis::evidence::{Container, Evidence, Lookup, Pod, Service};
-use crate::probe::{Failure, HttpOptions, Outcome, Page, Request, Scheme, Seen, Spent, Target};
+use crate::probe::{Failure, HttpOptions, Outcome, Page, ProbeObservations, Request, Scheme, Spent, Target};
 
 fn backend(spec: Value) -> MonitoredBackend {
     let json = json!({
@@ -164,7 +164,7 @@ fn an_outcome_becomes_a_vantage_and_keeps_the_far_sides_words_apart() {
         detail: Some("its words".to_owned()),
     };
     let page = Page { samples: 6, broken_at: Some((7, 120)), missing: vec!["up".to_owned()] };
-    let seen = Seen {
+    let seen = ProbeObservations {
         address: "192.0.2.1:8080".parse().ok(),
         any_byte: true,
         http_status: Some(200),

@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use crate::cluster::revisions::{History, is_observed, owned_by};
+use crate::cluster::revisions::{RevisionHistory, is_observed, owned_by};
 use crate::diagnosis::evidence::Workload;
 
 /// A workload that was read.
@@ -21,7 +21,7 @@ pub(super) struct WorkloadRead {
 /// A Deployment, and its ReplicaSets where they could be read.
 pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -> WorkloadRead {
     let (spec, status) = (deployment.spec.clone().unwrap_or_default(), deployment.status.clone().unwrap_or_default());
-    let history = History::of_deployment(deployment, sets.unwrap_or_default());
+    let history = RevisionHistory::of_deployment(deployment, sets.unwrap_or_default());
     let progressing = status.conditions.iter().flatten().find(|condition| condition.type_ == "Progressing");
     let mut subjects = vec![("Deployment", name(&deployment.metadata))];
     subjects.extend(history.newest.iter().map(|set| ("ReplicaSet", set.name.clone())));
@@ -47,7 +47,7 @@ pub(super) fn deployment(deployment: &Deployment, sets: Option<&[ReplicaSet]>) -
 pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevision]>) -> WorkloadRead {
     let (spec, status) = (set.spec.clone().unwrap_or_default(), set.status.clone().unwrap_or_default());
     let history =
-        History::of_revisions(&set.metadata, revisions.unwrap_or_default(), status.update_revision.as_deref());
+        RevisionHistory::of_revisions(&set.metadata, revisions.unwrap_or_default(), status.update_revision.as_deref());
     let workload = Workload {
         wanted: spec.replicas.unwrap_or(1),
         updated: status.updated_replicas.unwrap_or(0),
@@ -64,7 +64,7 @@ pub(super) fn stateful_set(set: &StatefulSet, revisions: Option<&[ControllerRevi
 /// A DaemonSet, and its ControllerRevisions where they could be read.
 pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision]>) -> WorkloadRead {
     let (spec, status) = (set.spec.clone().unwrap_or_default(), set.status.clone().unwrap_or_default());
-    let history = History::of_revisions(&set.metadata, revisions.unwrap_or_default(), None);
+    let history = RevisionHistory::of_revisions(&set.metadata, revisions.unwrap_or_default(), None);
     let workload = Workload {
         wanted: status.desired_number_scheduled,
         updated: status.updated_number_scheduled.unwrap_or(0),
@@ -79,7 +79,7 @@ pub(super) fn daemon_set(set: &DaemonSet, revisions: Option<&[ControllerRevision
 }
 
 /// The part of a workload that comes from its templates and its selector.
-fn of_history(history: &History, selector: &LabelSelector) -> Workload {
+fn of_history(history: &RevisionHistory, selector: &LabelSelector) -> Workload {
     Workload {
         template_since: history.since,
         // The number of the newest template, and whether there is an earlier one.

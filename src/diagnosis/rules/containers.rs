@@ -3,7 +3,7 @@
 use super::queries::{ends, pods, waiting};
 use super::text::{kubectl, stamp};
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
-use crate::diagnosis::extract::{Extract, Kind, extract};
+use crate::diagnosis::extract::{Extract, ExtractSubject, extract};
 
 /// `container app of pod web-1`.
 pub(super) fn whose(pod: &Pod, container: &Container) -> String {
@@ -28,11 +28,11 @@ pub(super) fn last_words(container: &Container, end: &Ended) -> Option<Extract> 
     let text = message.or(container.log_tail.as_deref())?;
     let mut read = extract(text);
     // A truncated message may say less than the log.
-    if read.kind == Kind::Other
+    if read.kind == ExtractSubject::Other
         && let Some(log) = &container.log_tail
     {
         let log = extract(log);
-        if log.kind != Kind::Other || read.summary().is_none() {
+        if log.kind != ExtractSubject::Other || read.summary().is_none() {
             read = log;
         }
     }

@@ -6,10 +6,13 @@ use super::text::stamp;
 use super::{Finding, is_explained_before};
 use crate::api::Cause;
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
-use crate::diagnosis::extract::{Extract, Kind};
+use crate::diagnosis::extract::{Extract, ExtractSubject};
 
 /// The first container that ended with an error, and whose last message is of this kind.
-fn last_message_of_kind(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod, &Container, &Ended, Extract)> {
+fn last_message_of_kind(
+    e: &Evidence,
+    of: impl Fn(ExtractSubject) -> bool,
+) -> Option<(&Pod, &Container, &Ended, Extract)> {
     let failed = ends(e).into_iter().filter(|(.., end)| end.exit_code != 0 && !is_out_of_memory(end));
     failed
         .filter_map(|(pod, container, end)| Some((pod, container, end, last_words(container, end)?)))
@@ -18,10 +21,10 @@ fn last_message_of_kind(e: &Evidence, of: impl Fn(Kind) -> bool) -> Option<(&Pod
 
 pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
     let (pod, container, end, words) =
-        last_message_of_kind(e, |kind| matches!(kind, Kind::Configuration | Kind::PortInUse(_)))?;
+        last_message_of_kind(e, |kind| matches!(kind, ExtractSubject::Configuration | ExtractSubject::PortInUse(_)))?;
     let logs = last_log(e, pod, container);
     let (what, advice) = match words.kind {
-        Kind::PortInUse(port) => {
+        ExtractSubject::PortInUse(port) => {
             let port = port.map(|port| format!("port {port}")).unwrap_or_else(|| "its port".to_owned());
             let shared = if pod.host_network {
                 " The pod uses the host's network: look for the other process on its node."
@@ -58,11 +61,12 @@ pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
 }
 
 pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
-    let (pod, container, end, words) =
-        last_message_of_kind(e, |kind| matches!(kind, Kind::DatabaseUnreachable | Kind::DatabaseRefuses))?;
+    let (pod, container, end, words) = last_message_of_kind(e, |kind| {
+        matches!(kind, ExtractSubject::DatabaseUnreachable | ExtractSubject::DatabaseRefuses)
+    })?;
     let at = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
     let logs = last_log(e, pod, container);
-    let (what, advice) = if words.kind == Kind::DatabaseRefuses {
+    let (what, advice) = if words.kind == ExtractSubject::DatabaseRefuses {
         (
             format!("its database{at} refuses it"),
             format!("Correct the credentials, the database's name or the migration that its last words name: {logs}"),

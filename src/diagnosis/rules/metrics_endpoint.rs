@@ -27,7 +27,7 @@ const ACCESS_MOST: &str = "MANAGEMENT_ENDPOINTS_ACCESS_MAX_PERMITTED";
 const EXPORT: &str = "MANAGEMENT_PROMETHEUS_METRICS_EXPORT_ENABLED";
 
 /// The actuator's link list, with regard to the metrics page.
-enum Links {
+enum ActuatorLinks {
     /// The list was not read.
     Unread,
     /// It lists the page, here or elsewhere.
@@ -40,19 +40,19 @@ enum Links {
     Others(Vec<String>),
 }
 
-fn links(actuator: Option<&Actuator>) -> Links {
-    let Some(links) = actuator.and_then(|actuator| actuator.links.as_ref()) else { return Links::Unread };
+fn links(actuator: Option<&Actuator>) -> ActuatorLinks {
+    let Some(links) = actuator.and_then(|actuator| actuator.links.as_ref()) else { return ActuatorLinks::Unread };
     let mut others: Vec<&str> = links.keys().map(|rel| rel.split('-').next().unwrap_or(rel)).collect();
     others.retain(|rel| *rel != "self");
     others.dedup();
     if others.contains(&"prometheus") {
-        Links::Names
+        ActuatorLinks::Names
     } else if others.is_empty() {
-        Links::OnlySelf
+        ActuatorLinks::OnlySelf
     } else if others == ["health"] {
-        Links::OnlyHealth
+        ActuatorLinks::OnlyHealth
     } else {
-        Links::Others(others.iter().filter_map(|rel| super::text::component(rel)).map(str::to_owned).collect())
+        ActuatorLinks::Others(others.iter().filter_map(|rel| super::text::component(rel)).map(str::to_owned).collect())
     }
 }
 
@@ -67,13 +67,15 @@ fn is_elsewhere(e: &Evidence, missing: &Missing) -> bool {
     unread && (base == Some(404) || base.is_none() && implied(e, "prometheus").is_some_and(|path| path != missing.path))
 }
 
-fn link_fact(links: &Links) -> Option<String> {
+fn link_fact(links: &ActuatorLinks) -> Option<String> {
     Some(match links {
-        Links::Unread => return None,
-        Links::Names => "/actuator lists prometheus".to_owned(),
-        Links::OnlySelf => "/actuator lists nothing but itself".to_owned(),
-        Links::OnlyHealth => "/actuator lists only health".to_owned(),
-        Links::Others(rels) => format!("/actuator lists {} and not prometheus", list(&rels[..rels.len().min(8)])),
+        ActuatorLinks::Unread => return None,
+        ActuatorLinks::Names => "/actuator lists prometheus".to_owned(),
+        ActuatorLinks::OnlySelf => "/actuator lists nothing but itself".to_owned(),
+        ActuatorLinks::OnlyHealth => "/actuator lists only health".to_owned(),
+        ActuatorLinks::Others(rels) => {
+            format!("/actuator lists {} and not prometheus", list(&rels[..rels.len().min(8)]))
+        }
     })
 }
 
@@ -114,7 +116,7 @@ fn disabling(e: &Evidence) -> Option<(&'static str, String)> {
 pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
     let missing = missing_page(e)?;
     let links = links(actuator(e));
-    if matches!(links, Links::Names) || is_elsewhere(e, &missing) {
+    if matches!(links, ActuatorLinks::Names) || is_elsewhere(e, &missing) {
         return None;
     }
     let listed = link_fact(&links);
@@ -134,7 +136,7 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
     // Even an empty exposure keeps health: only a setting for all endpoints removes it. Verified with Spring Boot 3.5
     // for each of the three settings.
     const FOR_ALL: &[&str] = &[ACCESS_MOST, ACCESS_DEFAULT, ENABLED_BY_DEFAULT];
-    if !matches!(links, Links::OnlySelf) || setting(e, EXCLUDE).is().is_some() {
+    if !matches!(links, ActuatorLinks::OnlySelf) || setting(e, EXCLUDE).is().is_some() {
         return None;
     }
     let finding = Finding::new(
@@ -212,7 +214,7 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
     let links = links(actuator(e));
     let listed = link_fact(&links);
     let exposure = exposure(e);
-    if matches!(links, Links::Names) || is_elsewhere(e, &missing) {
+    if matches!(links, ActuatorLinks::Names) || is_elsewhere(e, &missing) {
         return None;
     }
     if let Some(finding) = excluded(e, &missing, listed.clone()) {
@@ -239,15 +241,17 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
     // Not exposed, disabled and without a registry look the same in the list; settings known to be absent decide.
     let include = setting(e, INCLUDE);
     let finding = match links {
-        Links::OnlyHealth => less_certain(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
-        Links::Others(_) | Links::OnlySelf => finding.at_most(Confidence::Likely),
+        ActuatorLinks::OnlyHealth => less_certain(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
+        ActuatorLinks::Others(_) | ActuatorLinks::OnlySelf => finding.at_most(Confidence::Likely),
         // Nothing shows that this is Spring: any 404 looks like this.
-        Links::Unread | Links::Names
+        ActuatorLinks::Unread | ActuatorLinks::Names
             if base.is_none() && include == Setting::Absent && !missing.path.contains("/actuator") =>
         {
             return None;
         }
-        Links::Unread | Links::Names => finding.at_most(Confidence::Likely).lacking("the /actuator list"),
+        ActuatorLinks::Unread | ActuatorLinks::Names => {
+            finding.at_most(Confidence::Likely).lacking("the /actuator list")
+        }
     };
     Some(finding.needs(&e.pods))
 }
@@ -255,11 +259,11 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
 pub(super) fn registry_missing(e: &Evidence) -> Option<Finding> {
     let missing = missing_page(e)?;
     let links = links(actuator(e));
-    if matches!(links, Links::Names) || is_elsewhere(e, &missing) || disabling(e).is_some() {
+    if matches!(links, ActuatorLinks::Names) || is_elsewhere(e, &missing) || disabling(e).is_some() {
         return None;
     }
     let includes = exposure(e).includes;
-    let customised = matches!(links, Links::Others(_));
+    let customised = matches!(links, ActuatorLinks::Others(_));
     if includes != Some(true) && !customised {
         return None;
     }

@@ -7,7 +7,7 @@ use super::queries::{own_page, passes, pods, port_of, probe_fact, reaches_port, 
 use super::scrape_error::{ScrapeError, failing_with, is_stale, scrape_fact};
 use super::text::{list, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
-use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
+use crate::diagnosis::evidence::{Evidence, Lookup, PodNetworkPolicy, ScrapeTarget};
 
 /// How long Prometheus may not know a new target: it reads http_sd_configs each minute, and vigie's own list may be 15
 /// s old.
@@ -99,8 +99,9 @@ fn will_be_discovered(e: &Evidence) -> bool {
 }
 
 /// All ingress policies, if none admits the peer; empty otherwise. Policies add up, so one that admits is enough.
-fn barring(e: &Evidence, admits: impl Fn(&Policy) -> Option<bool>) -> Vec<&Policy> {
-    let policies: Vec<&Policy> = e.policies.found().into_iter().flatten().filter(|policy| policy.ingress).collect();
+fn barring(e: &Evidence, admits: impl Fn(&PodNetworkPolicy) -> Option<bool>) -> Vec<&PodNetworkPolicy> {
+    let policies: Vec<&PodNetworkPolicy> =
+        e.policies.found().into_iter().flatten().filter(|policy| policy.ingress).collect();
     if policies.iter().all(|policy| admits(policy) == Some(false)) { policies } else { Vec::new() }
 }
 

@@ -16,7 +16,7 @@ use crate::monitor::workload;
 use crate::probe::Target;
 
 /// The addresses behind one spec.
-pub(super) struct Found {
+pub(super) struct ServiceTargets {
     /// The target as a URL without credentials.
     pub(super) url: String,
     /// The targets by the name of their vantage.
@@ -25,7 +25,7 @@ pub(super) struct Found {
     pub(super) is_fleeting: bool,
 }
 
-impl Found {
+impl ServiceTargets {
     /// A single target, `target`.
     pub(super) fn one(url: String, target: Target) -> Self {
         Self { url, targets: vec![(TARGET.to_owned(), target)], is_fleeting: false }
@@ -33,13 +33,13 @@ impl Found {
 }
 
 /// Looks up targets in one namespace.
-pub(super) struct Lookup<'a> {
+pub(super) struct TargetLookup<'a> {
     pub(super) client: &'a Client,
     pub(super) namespace: &'a str,
 }
 
-impl Lookup<'_> {
-    pub(super) async fn service(&self, target: &ServiceTarget) -> Result<Found, ResolveError> {
+impl TargetLookup<'_> {
+    pub(super) async fn service(&self, target: &ServiceTarget) -> Result<ServiceTargets, ResolveError> {
         let name = &target.name;
         let what = format!("reading Service {}/{name}", self.namespace);
         let api: Api<Service> = Api::namespaced(self.client.clone(), self.namespace);
@@ -60,13 +60,13 @@ impl Lookup<'_> {
         match spec.cluster_ip.as_deref() {
             Some("None") => {
                 let port_name = port.name.clone().unwrap_or_default();
-                Ok(Found { url, targets: self.endpoints(name, &port_name, &whole).await?, is_fleeting: true })
+                Ok(ServiceTargets { url, targets: self.endpoints(name, &port_name, &whole).await?, is_fleeting: true })
             }
             Some(address) if !address.is_empty() => {
                 let address = address.parse::<IpAddr>().ok();
-                Ok(Found::one(url, Target { address, ..whole }))
+                Ok(ServiceTargets::one(url, Target { address, ..whole }))
             }
-            _ => Ok(Found::one(url, whole)),
+            _ => Ok(ServiceTargets::one(url, whole)),
         }
     }
 
@@ -126,7 +126,7 @@ impl Lookup<'_> {
         &self,
         workload: Option<&WorkloadRef>,
         target: &PodsTarget,
-    ) -> Result<Found, ResolveError> {
+    ) -> Result<ServiceTargets, ResolveError> {
         let Some(reference) = workload else {
             return Err(ResolveError::target("spec.target.pods needs spec.workloadRef"));
         };
@@ -160,7 +160,7 @@ impl Lookup<'_> {
                 reference.kind, reference.name
             )));
         }
-        Ok(Found { url, targets, is_fleeting: true })
+        Ok(ServiceTargets { url, targets, is_fleeting: true })
     }
 }
 

@@ -15,7 +15,7 @@ const MAX_NAMED: usize = 4;
 
 /// The content of a health page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub struct HealthPage {
     /// UP, DOWN, OUT_OF_SERVICE or UNKNOWN; `None` for any other status, which is a word of the application and not shown.
     pub status: Option<String>,
     /// Its components and their statuses, nested ones as `a/b`; `None` when the page shows none, which is Spring
@@ -25,7 +25,7 @@ pub struct Health {
 
 /// The format of the components on a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
+enum ComponentFormat {
     /// Spring Boot 2.2 and later: in `components`, at every depth; `details` are facts.
     Components,
     /// Spring Boot 2.0 and 2.1: in `details`, at every depth, beside facts.
@@ -34,20 +34,20 @@ enum Shape {
     Flat,
 }
 
-impl Health {
+impl HealthPage {
     /// Parses a health page. `None` when `body` is not one: no JSON, or without a status.
     pub fn read(body: &[u8]) -> Option<Self> {
         let Value::Object(page) = serde_json::from_slice(body).ok()? else { return None };
         let status = status(&page)?;
         let status = known(status).map(str::to_owned);
         let shape = match (page.get("components"), page.get("details")) {
-            (Some(Value::Object(_)), _) => Shape::Components,
-            (_, Some(Value::Object(_))) => Shape::Details,
-            _ => Shape::Flat,
+            (Some(Value::Object(_)), _) => ComponentFormat::Components,
+            (_, Some(Value::Object(_))) => ComponentFormat::Details,
+            _ => ComponentFormat::Flat,
         };
         let mut found = Vec::new();
         collect(&page, shape, "", 0, &mut found);
-        if found.is_empty() && shape == Shape::Flat {
+        if found.is_empty() && shape == ComponentFormat::Flat {
             return Some(Self { status, components: None });
         }
         found.sort_by_key(|(_, status)| status == "UP");
@@ -98,17 +98,23 @@ fn status(of: &Map<String, Value>) -> Option<&str> {
     }
 }
 
-fn collect(of: &Map<String, Value>, shape: Shape, outer: &str, depth: usize, found: &mut Vec<(String, String)>) {
+fn collect(
+    of: &Map<String, Value>,
+    shape: ComponentFormat,
+    outer: &str,
+    depth: usize,
+    found: &mut Vec<(String, String)>,
+) {
     let inside = match shape {
-        Shape::Components => of.get("components").and_then(Value::as_object),
-        Shape::Details => of.get("details").and_then(Value::as_object),
-        Shape::Flat => Some(of),
+        ComponentFormat::Components => of.get("components").and_then(Value::as_object),
+        ComponentFormat::Details => of.get("details").and_then(Value::as_object),
+        ComponentFormat::Flat => Some(of),
     };
     for (name, value) in inside.into_iter().flatten().filter(|_| depth < MAX_DEPTH) {
         let Some(component) = value.as_object() else { continue };
         let Some(status) = status(component).filter(|status| is_word(status) && is_word(name)) else { continue };
         // The status of such a mapper is an object too, and not a component.
-        if shape == Shape::Flat && name == "status" {
+        if shape == ComponentFormat::Flat && name == "status" {
             continue;
         }
         let name = if outer.is_empty() { name.clone() } else { format!("{outer}/{name}") };

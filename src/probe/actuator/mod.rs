@@ -8,7 +8,7 @@ mod links;
 #[cfg(test)]
 mod tests;
 
-pub use health::Health;
+pub use health::HealthPage;
 pub use links::Links;
 
 use super::{Failure, HttpOptions, Outcome, Prober, Request};
@@ -65,9 +65,9 @@ pub struct Reading {
     /// The list of links, at the base path.
     pub links: Answer<Links>,
     /// The health page.
-    pub health: Answer<Health>,
+    pub health: Answer<HealthPage>,
     /// The liveness group of the health page, if it was requested.
-    pub liveness: Option<Answer<Health>>,
+    pub liveness: Option<Answer<HealthPage>>,
 }
 
 /// Reads the actuator under `base_path` (`/actuator`) at the target of `like`, with the same host, credentials and TLS,
@@ -81,7 +81,7 @@ pub async fn read(prober: &Prober, like: &Request, base_path: &str, liveness: bo
     let alive = request(like, &format!("{base_path}/health/liveness"));
     let ask_alive = async {
         match liveness {
-            true => Some(answer(prober.probe(&alive).await, Health::read)),
+            true => Some(answer(prober.probe(&alive).await, HealthPage::read)),
             false => None,
         }
     };
@@ -89,7 +89,7 @@ pub async fn read(prober: &Prober, like: &Request, base_path: &str, liveness: bo
     Reading {
         base: url(&links),
         links: answer(listed, |body| Links::read(body, &links.target)),
-        health: answer(healthy, Health::read),
+        health: answer(healthy, HealthPage::read),
         liveness: alive,
     }
 }

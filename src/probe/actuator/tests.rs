@@ -21,8 +21,8 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[track_caller]
 fn says(body: &str, status: Option<&str>, components: Option<&[(&str, &str)]>) {
-    let health = Health::read(body.as_bytes()).unwrap();
-    assert_eq!(health, Health { status: status.map(str::to_owned), components: components.map(map) }, "{body}");
+    let health = HealthPage::read(body.as_bytes()).unwrap();
+    assert_eq!(health, HealthPage { status: status.map(str::to_owned), components: components.map(map) }, "{body}");
 }
 
 #[test]
@@ -60,10 +60,10 @@ fn components_are_read_in_the_shapes_of_all_versions() {
 #[test]
 fn what_is_no_health_page_is_none() {
     for body in ["", "<html>", "[]", "\"UP\"", "{}", "{\"status\":1}", "{\"status\":\"UP\"", "{\"state\":\"UP\"}"] {
-        assert_eq!(Health::read(body.as_bytes()), None, "{body}");
+        assert_eq!(HealthPage::read(body.as_bytes()), None, "{body}");
     }
     let deep = format!("{}{}", "{\"status\":".repeat(5_000), "}".repeat(5_000));
-    assert_eq!(Health::read(deep.as_bytes()), None);
+    assert_eq!(HealthPage::read(deep.as_bytes()), None);
 }
 
 #[test]
@@ -83,20 +83,20 @@ fn components_are_bounded_and_the_bad_ones_are_kept() {
         "{{\"status\":\"DOWN\",\"components\":{{{}}}}}",
         (0..1_000).map(component).collect::<Vec<_>>().join(",")
     );
-    let components = Health::read(body.as_bytes()).unwrap().components.unwrap();
+    let components = HealthPage::read(body.as_bytes()).unwrap().components.unwrap();
     assert_eq!(components.len(), 64);
     assert_eq!(components["c999"], "DOWN");
     let mut nested = "{\"status\":\"UP\"}".to_owned();
     for name in ["f", "e", "d", "c", "b", "a"] {
         nested = format!("{{\"status\":\"UP\",\"components\":{{\"{name}\":{nested}}}}}");
     }
-    let components = Health::read(nested.as_bytes()).unwrap().components.unwrap();
+    let components = HealthPage::read(nested.as_bytes()).unwrap().components.unwrap();
     assert_eq!(components.into_keys().collect::<Vec<_>>(), ["a", "a/b", "a/b/c", "a/b/c/d"]);
 }
 
 #[test]
 fn the_innermost_bad_components_are_named() {
-    let words = |body: &str| Health::read(body.as_bytes()).unwrap().describe();
+    let words = |body: &str| HealthPage::read(body.as_bytes()).unwrap().describe();
     assert_eq!(words(r#"{"status":"DOWN"}"#), "DOWN");
     assert_eq!(words(r#"{"status":"Â"}"#), "a status of its own");
     assert_eq!(
@@ -271,9 +271,9 @@ fn health_pages_of_a_real_spring_application_are_read() {
     let recorded = golden("health");
     for (name, words) in expected {
         let (_, body) = recorded.iter().find(|(file, _)| file == name).unwrap();
-        assert_eq!(Health::read(body).unwrap().describe(), words, "{name}");
+        assert_eq!(HealthPage::read(body).unwrap().describe(), words, "{name}");
     }
-    assert!(recorded.iter().all(|(_, body)| Health::read(body).is_some_and(|health| health.status.is_some())));
+    assert!(recorded.iter().all(|(_, body)| HealthPage::read(body).is_some_and(|health| health.status.is_some())));
 }
 
 #[test]

@@ -28,12 +28,13 @@ pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, T
 }
 
 /// A check of the server's certificate before the inner verifier; `None` leaves the verdict to the inner verifier.
-type Check = dyn Fn(&CertificateDer<'_>, &ServerName<'_>, UnixTime) -> Option<Result<(), Error>> + Send + Sync;
+type CertificateCheck =
+    dyn Fn(&CertificateDer<'_>, &ServerName<'_>, UnixTime) -> Option<Result<(), Error>> + Send + Sync;
 
 /// A verifier that runs a check first, and delegates everything else to an inner verifier.
 pub(super) struct CheckedVerifier {
     inner: Arc<dyn ServerCertVerifier>,
-    check: Box<Check>,
+    check: Box<CertificateCheck>,
 }
 
 impl CheckedVerifier {

@@ -9,7 +9,7 @@ use crate::api::{
     RemediationStatus, Time, Truth, clip,
 };
 use crate::remediation::history::backoff;
-use crate::remediation::input::{Denied, Health, PolicyInput, Rollout, Scrape, Target, Workload, WorkloadLookup};
+use crate::remediation::input::{Denied, ObjectHealth, PolicyInput, Rollout, Scrape, Target, Workload, WorkloadLookup};
 use crate::remediation::policy::still_allowed;
 
 /// An attempt in progress.
@@ -81,7 +81,7 @@ impl InProgress<'_> {
         if self.is_expired() {
             return self.end(AttemptOutcome::Abandoned, false, format!("{description} was not begun in time"));
         }
-        if !self.is_requested() && self.input.verdict.health() == Health::Healthy {
+        if !self.is_requested() && self.input.verdict.health() == ObjectHealth::Healthy {
             let message = format!("{description} was not begun: it is healthy again by itself");
             return self.end(AttemptOutcome::Abandoned, false, message);
         }
@@ -267,7 +267,7 @@ impl InProgress<'_> {
     fn verifying(&self) -> StepResult {
         let since = self.attempt.restarted_time.as_ref().map_or(self.attempt.start_time.0, |at| at.0);
         let verdict = self.input.verdict;
-        let is_healthy = verdict.health() == Health::Healthy && verdict.healthy_at.is_some_and(|at| at >= since);
+        let is_healthy = verdict.health() == ObjectHealth::Healthy && verdict.healthy_at.is_some_and(|at| at >= since);
         let is_expired = self.is_expired();
         if !is_healthy {
             if is_expired {

@@ -5,8 +5,8 @@ use crate::api::{
     AttemptOutcome, Cause, Confidence, Diagnosis, RemediationMode, RestartHelps, WorkloadKind, WorkloadRef,
 };
 use crate::remediation::input::{
-    Agent, Breaker, FleetContext, HealthInterval, InsideView, Limits, Pod, RestartMeans, RestartRequest, Rollout,
-    Scrape, Template, Verdict, WorkloadLookup,
+    AgentPresence, Breaker, FleetContext, HealthInterval, InsideView, Limits, Pod, RestartMeans, RestartRequest,
+    Rollout, Scrape, Template, Verdict, WorkloadLookup,
 };
 
 fn at(second: i64) -> Timestamp {
@@ -65,7 +65,7 @@ fn world() -> World {
         spec: Some(RemediationSpec::new(RemediationMode::Restart)),
         status: RemediationStatus::default(),
         verdict: Verdict {
-            intervals: vec![interval(Health::Unhealthy, 0), interval(Health::Healthy, -7_200)],
+            intervals: vec![interval(ObjectHealth::Unhealthy, 0), interval(ObjectHealth::Healthy, -7_200)],
             was_healthy: true,
             diagnosis: Some(diagnosis(Cause::Hung)),
             mass_silence: None,
@@ -100,7 +100,7 @@ impl World {
     fn step(&mut self) -> StepResult {
         let reference = WorkloadRef { kind: WorkloadKind::Deployment, name: "web".to_owned() };
         let means = match self.agent {
-            Some(is_heard) => RestartMeans::Agent(Agent { is_heard }),
+            Some(is_heard) => RestartMeans::Agent(AgentPresence { is_heard }),
             None => RestartMeans::Workload(&reference),
         };
         let input = PolicyInput {
@@ -140,7 +140,7 @@ impl World {
     }
 
     fn recover(&mut self, second: i64) {
-        self.verdict.intervals.insert(0, HealthInterval { health: Health::Healthy, since: at(second) });
+        self.verdict.intervals.insert(0, HealthInterval { health: ObjectHealth::Healthy, since: at(second) });
         self.verdict.healthy_at = Some(at(second));
         self.verdict.diagnosis = None;
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::api::{Key, WorkloadRef};
-use crate::remediation::input::Health;
+use crate::remediation::input::ObjectHealth;
 
 /// Identity of an object of either kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,7 +30,7 @@ pub struct Member {
     /// The workload that would be restarted; an object without one is counted by itself.
     pub workload: Option<WorkloadRef>,
     /// Health as evaluated in this epoch of leadership, until then as stored.
-    pub health: Health,
+    pub health: ObjectHealth,
     /// When it turned unhealthy, while it is unhealthy ([`crate::remediation::history::unhealthy_since`]).
     pub unhealthy_since: Option<Timestamp>,
     /// Healthy at least once. Other objects count in no share.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::{Key, WorkloadKind, WorkloadRef};
-use crate::remediation::input::Health;
+use crate::remediation::input::ObjectHealth;
 
 mod breaker_tests;
 mod property_tests;
@@ -21,7 +21,7 @@ fn healthy(site: &str) -> Member {
     Member {
         site: format!("shop/{site}").into(),
         workload: None,
-        health: Health::Healthy,
+        health: ObjectHealth::Healthy,
         unhealthy_since: None,
         was_healthy: true,
         in_flight: None,
@@ -31,7 +31,7 @@ fn healthy(site: &str) -> Member {
 }
 
 fn unhealthy(site: &str, since: i64) -> Member {
-    Member { health: Health::Unhealthy, unhealthy_since: Some(at(since)), ..healthy(site) }
+    Member { health: ObjectHealth::Unhealthy, unhealthy_since: Some(at(since)), ..healthy(site) }
 }
 
 fn flying(member: Member, id: &str, start: i64) -> Member {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{InFlight, Member, ObjectId};
-use crate::remediation::input::Health;
+use crate::remediation::input::ObjectHealth;
 
 /// The contribution of a workload to the counts of each of its sites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct GroupCounts {
 
 /// Whether an object counts as unhealthy. One that was never healthy does not.
 pub(super) fn is_unhealthy(member: &Member) -> bool {
-    member.was_healthy && member.health == Health::Unhealthy
+    member.was_healthy && member.health == ObjectHealth::Unhealthy
 }
 
 /// All objects with one workload.

@@ -2,18 +2,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::api::{Attempt, AttemptPhase, PastAttempt, RemediationMode, Time};
-use Health::{Healthy, Unhealthy, Unknown};
+use ObjectHealth::{Healthy, Unhealthy, Unknown};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
 /// Intervals from left to right: the oldest first.
-fn intervals(story: &[(Health, i64)]) -> Vec<HealthInterval> {
+fn intervals(story: &[(ObjectHealth, i64)]) -> Vec<HealthInterval> {
     story.iter().rev().map(|(health, second)| HealthInterval { health: *health, since: at(*second) }).collect()
 }
 
-fn bad(story: &[(Health, i64)], now: i64) -> i64 {
+fn bad(story: &[(ObjectHealth, i64)], now: i64) -> i64 {
     unhealthy_duration(&intervals(story), at(now)).as_secs()
 }
 
@@ -52,7 +52,7 @@ fn times_of_the_future_are_now_and_a_step_back_of_the_clock_counts_nothing_twice
 
 #[test]
 fn it_turned_unhealthy_once_however_often_sight_of_it_was_lost() {
-    let since = |story: &[(Health, i64)]| unhealthy_since(&intervals(story));
+    let since = |story: &[(ObjectHealth, i64)]| unhealthy_since(&intervals(story));
     assert_eq!(since(&[(Healthy, 0), (Unhealthy, 40), (Unknown, 60), (Unhealthy, 90)]), Some(at(40)));
     assert_eq!(since(&[(Unhealthy, 0), (Healthy, 20), (Unhealthy, 40)]), Some(at(40)));
     assert_eq!(since(&[(Unhealthy, 0), (Healthy, 20)]), None);
@@ -61,7 +61,7 @@ fn it_turned_unhealthy_once_however_often_sight_of_it_was_lost() {
 
 #[test]
 fn health_counts_as_long_as_it_was_witnessed_without_interruption() {
-    let since = |story: &[(Health, i64)]| healthy_since(&intervals(story));
+    let since = |story: &[(ObjectHealth, i64)]| healthy_since(&intervals(story));
     assert_eq!(
         since(&[(Unhealthy, 0), (Healthy, 10), (Healthy, 20)]),
         Some(at(10)),
@@ -83,7 +83,7 @@ fn the_ledger_is_emptied_after_an_hour_of_health_to_the_second() {
 #[test]
 fn turns_are_changes_within_ten_minutes_and_losing_sight_is_none() {
     let none = RemediationStatus::default();
-    let turned = |story: &[(Health, i64)], now| health_changes(&intervals(story), &none, at(now));
+    let turned = |story: &[(ObjectHealth, i64)], now| health_changes(&intervals(story), &none, at(now));
     assert_eq!(turned(&[(Healthy, 0), (Unhealthy, 10), (Healthy, 20)], 30), [at(20), at(10)]);
     assert_eq!(turned(&[(Healthy, 0), (Unknown, 10), (Healthy, 20)], 30), []);
     assert_eq!(turned(&[(Healthy, 0), (Unknown, 10), (Unhealthy, 20)], 30), [at(20)]);
@@ -155,7 +155,7 @@ proptest! {
     fn bad_time_only_grows_while_it_is_bad_and_stands_still_while_nothing_is_known(
         story in prop::collection::vec((0_i64..1000, 0..3_u8), 1..10), later in 0_i64..1000,
     ) {
-        let mut story: Vec<(Health, i64)> =
+        let mut story: Vec<(ObjectHealth, i64)> =
             story.into_iter().map(|(s, h)| ([Healthy, Unhealthy, Unknown][usize::from(h)], s)).collect();
         story.sort_by_key(|(_, second)| *second);
         let (before, after) = (bad(&story, 1000), bad(&story, 1000 + later));

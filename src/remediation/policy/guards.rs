@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::target::{is_whole, target, workload};
 use super::{Objection, objection};
 use crate::api::RemediationMode;
-use crate::remediation::input::{Agent, PolicyInput, RestartMeans, Rollout, Target, Workload, WorkloadLookup};
+use crate::remediation::input::{AgentPresence, PolicyInput, RestartMeans, Rollout, Target, Workload, WorkloadLookup};
 use crate::remediation::text::format_time;
 
 /// `spec.remediation` is not set, or the operator runs with `--remediation off`.
@@ -141,7 +141,7 @@ fn is_of_own_attempt(input: &PolicyInput<'_>, workload: &Workload) -> bool {
 /// No heartbeats arrive from the agent.
 pub(super) fn agent_silent(input: &PolicyInput<'_>) -> Option<Objection> {
     match input.means {
-        RestartMeans::Agent(Agent { is_heard: false }) => {
+        RestartMeans::Agent(AgentPresence { is_heard: false }) => {
             objection("its agent is silent, so nobody can be asked to restart the unit")
         }
         RestartMeans::Agent(_) | RestartMeans::Workload(_) | RestartMeans::Nothing => None,

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::{Objection, objection};
 use crate::api::Cause;
 use crate::remediation::history::{FLAP_CHANGES, FLAP_WINDOW, health_changes, unhealthy_duration, unhealthy_since};
-use crate::remediation::input::{Health, PolicyInput};
+use crate::remediation::input::{ObjectHealth, PolicyInput};
 use crate::remediation::text::format_time;
 
 /// Seconds. A container that has just ended looks like one that runs with its port closed, until the kubelet has reported
@@ -15,9 +15,9 @@ const SETTLES: i32 = 10;
 /// The object is healthy, or its health is not known.
 pub(super) fn not_unhealthy(input: &PolicyInput<'_>) -> Option<Objection> {
     match input.verdict.health() {
-        Health::Unhealthy => None,
-        Health::Healthy => objection("it is healthy"),
-        Health::Unknown => {
+        ObjectHealth::Unhealthy => None,
+        ObjectHealth::Healthy => objection("it is healthy"),
+        ObjectHealth::Unknown => {
             objection("how it is now is not known, and what is not known to be unhealthy is not restarted")
         }
     }

@@ -6,8 +6,8 @@ use crate::api::{
     RemediationSpec, RemediationStatus, RestartHelps, Strategy, Time, WorkloadKind, WorkloadRef,
 };
 use crate::remediation::input::{
-    Agent, Breaker, FleetContext, Health, HealthInterval, InsideView, Limits, Pod, RestartMeans, RestartRequest,
-    Rollout, Template, Verdict, Workload, WorkloadLookup,
+    AgentPresence, Breaker, FleetContext, HealthInterval, InsideView, Limits, ObjectHealth, Pod, RestartMeans,
+    RestartRequest, Rollout, Template, Verdict, Workload, WorkloadLookup,
 };
 
 mod order_tests;
@@ -33,7 +33,7 @@ struct World {
     paused: Option<String>,
     verdict: Verdict,
     /// `None` = a Deployment.
-    agent: Option<Agent>,
+    agent: Option<AgentPresence>,
     names_nothing: bool,
     workload: WorkloadLookup,
     request: Option<RestartRequest>,
@@ -98,7 +98,7 @@ fn world() -> World {
         status: RemediationStatus::default(),
         paused: None,
         verdict: Verdict {
-            intervals: intervals(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 500)]),
+            intervals: intervals(&[(ObjectHealth::Healthy, 0), (ObjectHealth::Unhealthy, NOW - 500)]),
             was_healthy: true,
             diagnosis: Some(diagnosis(Cause::Hung, RestartHelps::Yes)),
             mass_silence: None,
@@ -117,7 +117,7 @@ fn world() -> World {
 }
 
 /// The oldest first.
-fn intervals(story: &[(Health, i64)]) -> Vec<HealthInterval> {
+fn intervals(story: &[(ObjectHealth, i64)]) -> Vec<HealthInterval> {
     story.iter().rev().map(|(health, second)| HealthInterval { health: *health, since: at(*second) }).collect()
 }
 
@@ -262,14 +262,22 @@ const SPOILT: &[(Denial, Change)] = &[
         w.spec().strategy = Strategy::Pod;
         w.verdict.inside = InsideView::Pods { failing: vec!["gone".to_owned()], passing: Vec::new(), unready: false };
     }),
-    (Denial::AgentUnreachable, |w| w.agent = Some(Agent { is_heard: false })),
+    (Denial::AgentUnreachable, |w| w.agent = Some(AgentPresence { is_heard: false })),
     (Denial::NotLongEnough, |w| {
-        w.verdict.intervals = intervals(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 119)])
+        w.verdict.intervals = intervals(&[(ObjectHealth::Healthy, 0), (ObjectHealth::Unhealthy, NOW - 119)])
     }),
     (Denial::Flapping, |w| {
-        let story = [(Health::Unhealthy, 0), (Health::Healthy, 40), (Health::Unhealthy, 80), (Health::Healthy, 120)];
-        let story =
-            [&story[..], &[(Health::Unhealthy, 160), (Health::Healthy, 200), (Health::Unhealthy, 240)]].concat();
+        let story = [
+            (ObjectHealth::Unhealthy, 0),
+            (ObjectHealth::Healthy, 40),
+            (ObjectHealth::Unhealthy, 80),
+            (ObjectHealth::Healthy, 120),
+        ];
+        let story = [
+            &story[..],
+            &[(ObjectHealth::Unhealthy, 160), (ObjectHealth::Healthy, 200), (ObjectHealth::Unhealthy, 240)],
+        ]
+        .concat();
         w.verdict.intervals =
             intervals(&story.iter().map(|(health, second)| (*health, NOW - 500 + second)).collect::<Vec<_>>());
     }),

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::core::{Selector, SelectorExt as _};
 use kube::{Client, ResourceExt as _};
 
-use super::read::NamespaceReader;
+use super::read::WorkloadReader;
 use crate::remediation::{Pod, Workload, WorkloadLookup};
 
 /// Most budgets that are read of a namespace.
@@ -18,7 +18,7 @@ const MOST_BUDGETS: u32 = 500;
 ///
 /// Returns the reason when they cannot be read: no pod is marked then, and the API server alone refuses.
 pub async fn protect(client: &Client, namespace: &str, workload: &mut Workload) -> Option<String> {
-    let budgets = NamespaceReader { client, namespace }.list(&ListParams::default().limit(MOST_BUDGETS)).await;
+    let budgets = WorkloadReader { client, namespace }.list(&ListParams::default().limit(MOST_BUDGETS)).await;
     match budgets {
         Ok(budgets) => {
             for pod in &mut workload.pods {

@@ -8,7 +8,7 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 use super::rollout::{self, is_on_delete_daemon, is_on_delete_set};
-use crate::cluster::revisions::{ATTEMPT, History, is_observed, owned_by};
+use crate::cluster::revisions::{ATTEMPT, RevisionHistory, is_observed, owned_by};
 use crate::remediation::{Pod, Rollout, Template, Workload};
 
 /// A namespaced object that can be read.
@@ -31,7 +31,7 @@ impl<K> Namespaced for K where
 }
 
 /// A kind of workload.
-pub(super) trait Kind: Namespaced {
+pub(super) trait RestartableKind: Namespaced {
     /// The objects that keep its past templates.
     type Revision: Namespaced;
 
@@ -45,7 +45,7 @@ pub(super) trait Kind: Namespaced {
     fn owners(&self, revisions: &[Self::Revision]) -> Vec<String>;
 }
 
-impl Kind for Deployment {
+impl RestartableKind for Deployment {
     type Revision = ReplicaSet;
 
     fn selector(&self) -> LabelSelector {
@@ -55,7 +55,7 @@ impl Kind for Deployment {
     fn workload(&self, sets: &[ReplicaSet]) -> Workload {
         let spec = self.spec.clone().unwrap_or_default();
         let observed = self.status.as_ref().and_then(|status| status.observed_generation);
-        let history = History::of_deployment(self, sets);
+        let history = RevisionHistory::of_deployment(self, sets);
         Workload {
             is_paused: spec.paused.unwrap_or(false),
             replicas: spec.replicas.unwrap_or(1),
@@ -73,7 +73,7 @@ impl Kind for Deployment {
     }
 }
 
-impl Kind for StatefulSet {
+impl RestartableKind for StatefulSet {
     type Revision = ControllerRevision;
 
     fn selector(&self) -> LabelSelector {
@@ -82,7 +82,7 @@ impl Kind for StatefulSet {
 
     fn workload(&self, revisions: &[ControllerRevision]) -> Workload {
         let (spec, status) = (self.spec.clone().unwrap_or_default(), self.status.clone().unwrap_or_default());
-        let history = History::of_revisions(&self.metadata, revisions, status.update_revision.as_deref());
+        let history = RevisionHistory::of_revisions(&self.metadata, revisions, status.update_revision.as_deref());
         Workload {
             replicas: spec.replicas.unwrap_or(1),
             is_on_delete: is_on_delete_set(self),
@@ -97,7 +97,7 @@ impl Kind for StatefulSet {
     }
 }
 
-impl Kind for DaemonSet {
+impl RestartableKind for DaemonSet {
     type Revision = ControllerRevision;
 
     fn selector(&self) -> LabelSelector {
@@ -106,7 +106,7 @@ impl Kind for DaemonSet {
 
     fn workload(&self, revisions: &[ControllerRevision]) -> Workload {
         let (spec, status) = (self.spec.clone().unwrap_or_default(), self.status.clone().unwrap_or_default());
-        let history = History::of_revisions(&self.metadata, revisions, None);
+        let history = RevisionHistory::of_revisions(&self.metadata, revisions, None);
         Workload {
             replicas: status.desired_number_scheduled,
             is_on_delete: is_on_delete_daemon(self),
@@ -147,7 +147,7 @@ fn outline<K: Namespaced>(object: &K) -> Workload {
 
 /// The present template, which is `spec`, among the kept revisions. Before the controller has observed it, the newest
 /// revision is of an older template.
-fn template(spec: &PodTemplateSpec, history: &History, is_observed: bool) -> Template {
+fn template(spec: &PodTemplateSpec, history: &RevisionHistory, is_observed: bool) -> Template {
     let annotations = spec.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
     let attempt = annotations.and_then(|annotations| annotations.get(ATTEMPT)).cloned();
     let mut attempts: Vec<String> = attempt.iter().cloned().collect();

@@ -6,7 +6,7 @@ use kube::Client;
 use kube::api::{Api, ListParams};
 use kube::core::Selector;
 
-use super::kinds::{Kind, Namespaced, pod};
+use super::kinds::{Namespaced, RestartableKind, pod};
 use crate::api::{WorkloadKind, WorkloadRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, Permission, within};
 use crate::remediation::WorkloadLookup;
@@ -33,7 +33,7 @@ pub async fn read(
     reference: &WorkloadRef,
     own_pod: Option<&OwnPod>,
 ) -> WorkloadLookup {
-    let reader = NamespaceReader { client, namespace };
+    let reader = WorkloadReader { client, namespace };
     let seen = match reference.kind {
         WorkloadKind::Deployment => reader.read_workload::<Deployment>(&reference.name).await,
         WorkloadKind::StatefulSet => reader.read_workload::<StatefulSet>(&reference.name).await,
@@ -55,13 +55,13 @@ fn is_own_workload(own_pod: Option<&OwnPod>, namespace: &str, name: &str) -> boo
 }
 
 /// Reads objects of one namespace. Each read gives the object, or the lookup that reports why there is none.
-pub(super) struct NamespaceReader<'a> {
+pub(super) struct WorkloadReader<'a> {
     pub(super) client: &'a Client,
     pub(super) namespace: &'a str,
 }
 
-impl NamespaceReader<'_> {
-    async fn read_workload<K: Kind>(&self, name: &str) -> Result<WorkloadLookup, WorkloadLookup> {
+impl WorkloadReader<'_> {
+    async fn read_workload<K: RestartableKind>(&self, name: &str) -> Result<WorkloadLookup, WorkloadLookup> {
         let found: K = self.get(name).await?;
         let selector = Selector::try_from(found.selector()).map_err(|error| {
             WorkloadLookup::Failed(format!("the selector of {} {}/{name}: {error}", K::kind(&()), self.namespace))

@@ -11,7 +11,7 @@ use crate::api::{
     Truth, conditions,
 };
 use crate::controller::test_clock::{START, moment, now};
-use crate::health::availability::{Record, Sample};
+use crate::health::availability::{ProbeHistory, Sample};
 use crate::monitor::registry::{Findings, Snapshot, limits};
 
 /// That moment on the wall clock, to the microsecond.
@@ -47,7 +47,7 @@ fn vantage(class: Option<ErrorClass>, at: Timestamp) -> Vantage {
 
 /// One probe each second, from the first on: how long it took, or what it failed with.
 fn probed(of: &MonitoredBackend, results: &[Result<u64, ErrorClass>]) -> Snapshot {
-    let mut record = Record::new(moment(0));
+    let mut record = ProbeHistory::new(moment(0));
     for (second, result) in (1..).zip(results) {
         let took = Duration::from_millis(result.unwrap_or(20));
         record.record(Sample { at: moment(second), passed: result.is_ok(), took }, &limits(of));
@@ -223,7 +223,7 @@ fn a_recovery_says_how_long_it_lasted_and_how_bad_it_was() {
         let status = json!({"state": "Down", "stateSince": wall(9).to_string(), "transitions": transitions});
         let mut known = shop.clone();
         known.status = Some(serde_json::from_value(status).unwrap());
-        let mut record = Record::resumed(crate::health::availability::Availability::Down, moment(9), false);
+        let mut record = ProbeHistory::resumed(crate::health::availability::Availability::Down, moment(9), false);
         record.record(Sample { at: moment(65), passed: true, took: Duration::from_millis(5) }, &limits(&shop));
         let live = Snapshot { record, probed_at: Some(moment(65)), ..probed(&shop, &[OK]) };
         at(&known, &live, 66).events[0].note.clone()

@@ -18,7 +18,7 @@ use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
 use crate::heartbeat::entry::AgentReport;
 use crate::heartbeat::payload::ReportedCheck;
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
-use crate::remediation::Health;
+use crate::remediation::ObjectHealth;
 use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
@@ -326,13 +326,13 @@ fn a_recovery_says_how_long_it_lasted_and_why() {
     life.look(&live(Presence::Online, 7500), 7500);
     assert_eq!(life.told(), ["Online", "Offline", "Online"]);
     let [_, offline, online] = &life.events[..] else { panic!("three") };
-    assert_eq!(offline.kind, Kind::Warning);
+    assert_eq!(offline.kind, EventType::Warning);
     assert!(
         offline.note.starts_with("HeartbeatExpired: ") && offline.note.contains("Is its process running"),
         "{}",
         offline.note
     );
-    assert_eq!(online.kind, Kind::Normal);
+    assert_eq!(online.kind, EventType::Normal);
     assert!(online.note.contains("after 2h (Offline, HeartbeatExpired)"), "{}", online.note);
 }
 
@@ -496,14 +496,14 @@ fn a_silence_is_acted_upon_only_when_the_pods_that_may_explain_it_were_seen() {
     let mut life = Life::new(json!({"workloadRef": {"kind": "Deployment", "name": "gw"}}));
     life.look(&live(Presence::Online, 0), 0);
     let mut silent = live(Presence::Offline, 300);
-    assert_eq!(judged(&life, &silent).0, Health::Unknown, "first it is told, then its pods are looked at");
+    assert_eq!(judged(&life, &silent).0, ObjectHealth::Unknown, "first it is told, then its pods are looked at");
     life.look(&silent, 300);
-    assert_eq!(judged(&life, &silent), (Health::Unhealthy, Some(Confidence::Possible)), "they could not be seen");
+    assert_eq!(judged(&life, &silent), (ObjectHealth::Unhealthy, Some(Confidence::Possible)), "they could not be seen");
     silent.pods = PodDiagnosis::Seen(None);
-    assert_eq!(judged(&life, &silent), (Health::Unhealthy, Some(Confidence::Certain)), "they explain nothing");
+    assert_eq!(judged(&life, &silent), (ObjectHealth::Unhealthy, Some(Confidence::Certain)), "they explain nothing");
 
     let mut alone = Life::new(json!({}));
     alone.look(&live(Presence::Online, 0), 0);
     let silent = live(Presence::Offline, 300);
-    assert_eq!(judged(&alone, &silent), (Health::Unhealthy, Some(Confidence::Certain)), "it has no pods");
+    assert_eq!(judged(&alone, &silent), (ObjectHealth::Unhealthy, Some(Confidence::Certain)), "it has no pods");
 }

@@ -23,7 +23,7 @@ struct World {
     used: i64,
     retired_use: Option<Timestamp>,
     undelivered: Option<Digest>,
-    seen: Seen,
+    seen: SecretState,
     now: Timestamp,
     made: u32,
 }
@@ -38,7 +38,7 @@ impl World {
             used: 0,
             retired_use: None,
             undelivered: None,
-            seen: Seen::Absent,
+            seen: SecretState::Absent,
             now: at(0),
             made: 0,
         }
@@ -53,8 +53,8 @@ impl World {
         world
     }
 
-    fn request<'a>(&'a self) -> Request<'a> {
-        Request {
+    fn request<'a>(&'a self) -> PlanInput<'a> {
+        PlanInput {
             spec: &self.spec,
             secret_name: "paris-connector-token",
             status: self.status.as_ref(),
@@ -90,12 +90,12 @@ impl World {
         match plan.write {
             Write::Nothing => {}
             Write::Complete => {
-                if let Seen::Ours { complete, .. } = &mut self.seen {
+                if let SecretState::Ours { complete, .. } = &mut self.seen {
                     *complete = true;
                 }
             }
             Write::Create | Write::Replace => {
-                self.seen = Seen::Ours { token: self.undelivered.take(), complete: true };
+                self.seen = SecretState::Ours { token: self.undelivered.take(), complete: true };
                 assert_eq!(self.look().provisioned.0, Truth::True, "what was written is there");
             }
         }
@@ -118,7 +118,7 @@ impl World {
     }
 
     fn bring(&mut self, value: &str) -> TokenPlan {
-        self.seen = Seen::Brought(Ok(digest(value)));
+        self.seen = SecretState::Brought(Ok(digest(value)));
         self.look()
     }
 }
@@ -134,7 +134,7 @@ fn the_first_token_is_stored_before_it_is_delivered_and_then_it_is_provisioned()
     assert_eq!((world.token().generation, world.token().rotation, world.accepted()), (1, Rotation::None, vec![1]));
     assert_eq!(world.token().secret_name.as_deref(), Some("paris-connector-token"));
     assert!(plan.events.is_empty());
-    world.seen = Seen::Ours { token: world.undelivered, complete: true };
+    world.seen = SecretState::Ours { token: world.undelivered, complete: true };
     let plan = world.look();
     assert_eq!(
         (plan.write, plan.provisioned.0, plan.provisioned.1),
@@ -156,7 +156,7 @@ fn a_look_at_a_secret_in_order_changes_nothing() {
 fn other_keys_are_mended_and_the_token_stays() {
     let mut world = World::settled();
     let before = world.token().clone();
-    if let Seen::Ours { complete, .. } = &mut world.seen {
+    if let SecretState::Ours { complete, .. } = &mut world.seen {
         *complete = false;
     }
     let plan = world.deliver();
@@ -273,14 +273,14 @@ fn raising_by_many_delivers_once() {
 #[test]
 fn a_deleted_secret_is_delivered_anew_and_revokes_nothing() {
     let mut world = World::settled();
-    world.seen = Seen::Absent;
+    world.seen = SecretState::Absent;
     let plan = world.later(600).deliver();
     assert_eq!((plan.write, plan.events), (Write::Create, vec![TokenEvent::Recreated]));
     assert_eq!((plan.provisioned.0, plan.provisioned.1), (Truth::False, Reason::TokenSecretInvalid));
     assert_eq!((world.token().generation, world.accepted()), (2, vec![2, 1]));
     // Again and again: the pending one is replaced, the one in use lives on through the grace of the first time.
     for round in 0..6 {
-        world.seen = Seen::Absent;
+        world.seen = SecretState::Absent;
         world.later(600).deliver();
         assert_eq!(world.accepted(), [3 + round, 1]);
         assert_eq!(world.token().grace_until, Some(Time(at(600 + GRACE))));
@@ -330,7 +330,7 @@ fn a_token_that_may_have_reached_its_secret_is_not_handed_out_again_after_a_revo
 fn an_unknown_or_older_value_in_our_secret_counts_as_lost() {
     for held in [Some(digest("typed in by hand")), None] {
         let mut world = World::settled();
-        world.seen = Seen::Ours { token: held, complete: true };
+        world.seen = SecretState::Ours { token: held, complete: true };
         let plan = world.later(600).deliver();
         assert_eq!((plan.write, plan.events), (Write::Replace, vec![TokenEvent::Recreated]));
         assert_eq!(world.accepted(), [2, 1]);
@@ -340,13 +340,13 @@ fn an_unknown_or_older_value_in_our_secret_counts_as_lost() {
 #[test]
 fn a_secret_restored_from_a_backup_does_not_end_the_token_in_use() {
     let mut world = World::settled();
-    let Seen::Ours { token: first, .. } = world.seen else { panic!("delivered") };
+    let SecretState::Ours { token: first, .. } = world.seen else { panic!("delivered") };
     world.spec.rotation_generation = 1;
     world.deliver();
     world.used = 2;
     world.later(60).look();
     assert_eq!(world.accepted(), [2]);
-    world.seen = Seen::Ours { token: first, complete: true };
+    world.seen = SecretState::Ours { token: first, complete: true };
     let plan = world.later(600).deliver();
     assert_eq!((plan.events, world.accepted()), (vec![TokenEvent::Recreated], vec![3, 2]));
 }
@@ -354,7 +354,7 @@ fn a_secret_restored_from_a_backup_does_not_end_the_token_in_use() {
 #[test]
 fn a_foreign_secret_is_not_touched() {
     let mut world = World::new();
-    world.seen = Seen::Foreign;
+    world.seen = SecretState::Foreign;
     let plan = world.look();
     assert_eq!(
         (plan.write, plan.provisioned.0, plan.provisioned.1),
@@ -362,7 +362,7 @@ fn a_foreign_secret_is_not_touched() {
     );
     assert!(plan.provisioned.2.contains("paris-connector-token"), "{}", plan.provisioned.2);
     assert_eq!((world.token().generation, world.token().hashes.len()), (0, 0));
-    world.seen = Seen::Absent;
+    world.seen = SecretState::Absent;
     world.deliver();
     assert_eq!((world.token().generation, world.accepted()), (1, vec![1]));
 }
@@ -370,10 +370,10 @@ fn a_foreign_secret_is_not_touched() {
 #[test]
 fn a_foreign_secret_that_came_and_went_does_not_end_the_token_in_use() {
     let mut world = World::settled();
-    world.seen = Seen::Foreign;
+    world.seen = SecretState::Foreign;
     assert_eq!(world.later(600).look().provisioned.1, Reason::TokenSecretConflict);
     assert_eq!(world.accepted(), [1]);
-    world.seen = Seen::Absent;
+    world.seen = SecretState::Absent;
     world.later(600).look();
     assert_eq!(world.accepted(), [2, 1]);
 }
@@ -393,12 +393,12 @@ fn a_predecessors_secret_is_waited_out_for_a_minute_and_not_adopted() {
         [(0, "is being collected", true), (60, "is being collected", true), (61, "was not collected", false)]
     {
         let mut world = World::new();
-        world.seen = Seen::Predecessors(at(0));
+        world.seen = SecretState::Predecessors(at(0));
         let plan = world.later(age).look();
         assert_eq!((plan.write, plan.provisioned.1), (Write::Nothing, Reason::TokenSecretConflict));
         assert!(plan.provisioned.2.contains(words), "{age}: {}", plan.provisioned.2);
         assert_eq!(plan.look_again.is_some(), again, "{age}");
-        world.seen = Seen::Absent;
+        world.seen = SecretState::Absent;
         assert_eq!(world.look().write, Write::Create);
     }
 }
@@ -443,7 +443,11 @@ fn a_revocation_is_honoured_in_its_time_and_nonsense_never() {
 
 #[test]
 fn a_revocation_does_not_wait_for_a_secret_that_is_in_the_way() {
-    for seen in [Seen::Foreign, Seen::Predecessors(at(0)), Seen::Brought(Err("Secret cannot be read".to_owned()))] {
+    for seen in [
+        SecretState::Foreign,
+        SecretState::Predecessors(at(0)),
+        SecretState::Brought(Err("Secret cannot be read".to_owned())),
+    ] {
         let mut world = World::settled();
         let held = world.seen.clone();
         world.seen = seen.clone();
@@ -484,7 +488,7 @@ fn what_the_user_brings_is_accepted_and_a_changed_value_replaces_it() {
 fn an_unusable_value_is_named_and_the_one_before_it_stays() {
     let mut world = World::new();
     world.bring("mine");
-    world.seen = Seen::Brought(Err("key token of Secret mine has 3 characters".to_owned()));
+    world.seen = SecretState::Brought(Err("key token of Secret mine has 3 characters".to_owned()));
     let plan = world.later(600).look();
     assert_eq!((plan.provisioned.0, plan.provisioned.1), (Truth::False, Reason::TokenSecretInvalid));
     assert!(plan.provisioned.2.contains("3 characters"));
@@ -551,16 +555,16 @@ impl World {
             // Only a token that reached its Secret can be used.
             Step::UseNewest => {
                 let newest = self.status.as_ref().and_then(|token| token.hashes.first());
-                let held = matches!((&self.seen, newest), (Seen::Ours { token: Some(held), .. }, Some(newest)) if held.to_hex() == newest.sha256);
+                let held = matches!((&self.seen, newest), (SecretState::Ours { token: Some(held), .. }, Some(newest)) if held.to_hex() == newest.sha256);
                 if held {
                     self.used = self.used.max(self.token().generation);
                 }
             }
-            Step::Seen(0) => self.seen = Seen::Absent,
-            Step::Seen(1) => self.seen = Seen::Foreign,
-            Step::Seen(2) => self.seen = Seen::Predecessors(self.now),
-            Step::Seen(3) => self.seen = Seen::Ours { token: Some(digest("by hand")), complete: false },
-            Step::Seen(4) => self.seen = Seen::Ours { token: None, complete: true },
+            Step::Seen(0) => self.seen = SecretState::Absent,
+            Step::Seen(1) => self.seen = SecretState::Foreign,
+            Step::Seen(2) => self.seen = SecretState::Predecessors(self.now),
+            Step::Seen(3) => self.seen = SecretState::Ours { token: Some(digest("by hand")), complete: false },
+            Step::Seen(4) => self.seen = SecretState::Ours { token: None, complete: true },
             Step::Seen(_) => {}
             Step::Later(seconds) => drop(self.later(*seconds)),
             Step::Killed => self.undelivered = None,
@@ -582,7 +586,7 @@ proptest! {
         for (step, writable) in steps {
             world.take(&step);
             let before = world.token().clone();
-            let in_the_way = !matches!(world.seen, Seen::Absent | Seen::Ours { .. });
+            let in_the_way = !matches!(world.seen, SecretState::Absent | SecretState::Ours { .. });
             let plan = if writable && !in_the_way { world.deliver() } else { world.look() };
             let token = world.token().clone();
             let revoked = plan.events.contains(&TokenEvent::Revoked);

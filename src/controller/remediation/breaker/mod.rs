@@ -17,7 +17,7 @@ use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
-pub use record::{NAME, Record, State};
+pub use record::{BreakerRecord, NAME, State};
 
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, within};
 use crate::controller::events::Reporter;
@@ -48,12 +48,12 @@ impl BreakerStore {
     /// Watches the ConfigMap until `stop`. Calls `on_change` with the state and the record: at once, when nothing has been
     /// read, and then at every change. The last state stands while the API server is unreachable; a missing permission makes
     /// the state unknown.
-    pub async fn follow(self, on_change: impl Fn(Breaker, Record) + Send, stop: CancellationToken) {
+    pub async fn follow(self, on_change: impl Fn(Breaker, BreakerRecord) + Send, stop: CancellationToken) {
         let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut events = watch(api, config).backoff(WatchBackoff::default()).boxed();
         let mut watch_state = WatchState::of(&self.namespace);
-        on_change(watch_state.breaker(), Record::default());
+        on_change(watch_state.breaker(), BreakerRecord::default());
         let mut published = HashSet::new();
         let mut again = tokio::time::interval(PUBLISH_RETRY);
         loop {
@@ -72,7 +72,7 @@ impl BreakerStore {
     }
 
     /// Publishes the opening and the reset, unless they are in `published`. Failed events are tried again at the next call.
-    async fn publish_events(&self, record: &Record, published: &mut HashSet<String>, now: Timestamp) {
+    async fn publish_events(&self, record: &BreakerRecord, published: &mut HashSet<String>, now: Timestamp) {
         let events = record.events(now);
         published.retain(|occurrence| events.iter().any(|event| event.occurrence == *occurrence));
         for event in events {
@@ -97,7 +97,7 @@ impl BreakerStore {
     pub async fn open(
         &self,
         permit: &WritePermit,
-        read: &Record,
+        read: &BreakerRecord,
         reason: &str,
         at: Timestamp,
     ) -> Result<(), WriteError> {
@@ -128,9 +128,9 @@ struct WatchState {
     namespace: String,
     /// Why the content of the ConfigMap is not known.
     unknown_reason: Option<String>,
-    record: Record,
+    record: BreakerRecord,
     /// Content by the list that is under way.
-    listed: Record,
+    listed: BreakerRecord,
     errors: WatchErrorLog,
 }
 
@@ -141,8 +141,8 @@ impl WatchState {
             unknown_reason: Some(format!("the breaker, {display_name}, has not been read yet")),
             errors: WatchErrorLog::of(&display_name),
             namespace: namespace.to_owned(),
-            record: Record::default(),
-            listed: Record::default(),
+            record: BreakerRecord::default(),
+            listed: BreakerRecord::default(),
         }
     }
 
@@ -155,16 +155,16 @@ impl WatchState {
         let before = (self.unknown_reason.clone(), self.record.clone());
         let record = match event {
             Ok(Event::Init) => {
-                self.listed = Record::default();
+                self.listed = BreakerRecord::default();
                 None
             }
             Ok(Event::InitApply(map)) => {
-                self.listed = Record::of(&map);
+                self.listed = BreakerRecord::of(&map);
                 None
             }
             Ok(Event::InitDone) => Some(std::mem::take(&mut self.listed)),
-            Ok(Event::Apply(map)) => Some(Record::of(&map)),
-            Ok(Event::Delete(_)) => Some(Record::default()),
+            Ok(Event::Apply(map)) => Some(BreakerRecord::of(&map)),
+            Ok(Event::Delete(_)) => Some(BreakerRecord::default()),
             Err(error) => {
                 self.errors.failed(&error);
                 if is_forbidden(&error) {

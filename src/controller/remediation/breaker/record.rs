@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::cluster::events::{Event, Kind};
+use crate::cluster::events::{Event, EventType};
 use crate::remediation::Breaker;
 
 /// Name of the ConfigMap, in the namespace of the operator's Lease (docs/design/remediation.md). RBAC on this name controls
@@ -42,7 +42,7 @@ pub enum State {
 
 /// Content of the ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
+pub struct BreakerRecord {
     /// `metadata.resourceVersion`; `None`: the ConfigMap does not exist.
     pub version: Option<String>,
     /// `metadata.uid`.
@@ -59,7 +59,7 @@ pub struct Record {
     pub reset_by: Option<String>,
 }
 
-impl Record {
+impl BreakerRecord {
     /// The content of `map`. A time that cannot be parsed counts as absent.
     pub fn of(map: &ConfigMap) -> Self {
         let value =
@@ -139,7 +139,7 @@ impl Record {
     pub fn events(&self, now: Timestamp) -> Vec<Event> {
         let is_news = |at: &Timestamp| now.duration_since(*at) <= PUBLISH_FOR;
         let opened = self.opened.filter(is_news).map(|at| Event {
-            kind: Kind::Warning,
+            kind: EventType::Warning,
             reason: "BreakerOpened",
             action: "HoldRemedies",
             note: format!(
@@ -150,7 +150,7 @@ impl Record {
             occurrence: format!("BreakerOpened/{at}"),
         });
         let reset = self.reset.filter(is_news).map(|at| Event {
-            kind: Kind::Normal,
+            kind: EventType::Normal,
             reason: "BreakerReset",
             action: "AllowRemedies",
             note: format!(

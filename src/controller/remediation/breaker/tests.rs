@@ -26,16 +26,16 @@ fn open_map(version: &str) -> ConfigMap {
     map(version, json!({ "state": "Open", "reason": "7 of 10 workloads", "openedTime": OPENED }))
 }
 
-fn record(data: Value) -> Record {
-    Record::of(&map("5", data))
+fn record(data: Value) -> BreakerRecord {
+    BreakerRecord::of(&map("5", data))
 }
 
 #[test]
 fn what_the_map_says_is_what_holds() {
-    assert_eq!(Record::default().breaker(), Breaker::Closed);
+    assert_eq!(BreakerRecord::default().breaker(), Breaker::Closed);
     assert_eq!(record(json!(null)).breaker(), Breaker::Closed, "one that was made beforehand, for RBAC");
     assert_eq!(record(json!({ "state": "Closed" })).breaker(), Breaker::Closed);
-    let open = Record::of(&open_map("5"));
+    let open = BreakerRecord::of(&open_map("5"));
     assert_eq!(open.breaker(), Breaker::Open("since 2026-01-31T12:00:00Z: 7 of 10 workloads".to_owned()));
     let by_hand = record(json!({ "state": "Open", "openedTime": "noon" }));
     assert_eq!(by_hand.breaker(), Breaker::Open("no reason is given".to_owned()));
@@ -46,13 +46,15 @@ fn what_the_map_says_is_what_holds() {
 #[test]
 fn it_is_made_when_there_is_none_and_patched_by_its_version_when_there_is() {
     let at = time("2026-01-31T12:00:00.25Z");
-    let Some(RecordWrite::Create(made)) = Record::default().open_write("ops", "why", at) else { panic!("it is made") };
-    assert_eq!(Record::of(&made).reason_since(), "since 2026-01-31T12:00:00Z: why");
+    let Some(RecordWrite::Create(made)) = BreakerRecord::default().open_write("ops", "why", at) else {
+        panic!("it is made")
+    };
+    assert_eq!(BreakerRecord::of(&made).reason_since(), "since 2026-01-31T12:00:00Z: why");
     let closed = record(json!({ "state": "Closed", "resetTime": OPENED, "resetBy": "ann" }));
     let expected = json!({ "metadata": { "resourceVersion": "5" },
         "data": { "state": "Open", "reason": "why", "openedTime": OPENED } });
     assert_eq!(closed.open_write("ops", "why", at), Some(RecordWrite::Patch(expected)));
-    assert_eq!(Record::of(&open_map("5")).open_write("ops", "again", at), None, "since when it is open stays");
+    assert_eq!(BreakerRecord::of(&open_map("5")).open_write("ops", "again", at), None, "since when it is open stays");
     assert_eq!(record(json!({ "state": "open" })).open_write("ops", "why", at), None);
 }
 
@@ -61,10 +63,10 @@ fn a_reset_names_who_and_when_and_a_closed_one_is_left_alone() {
     let at = time("2026-01-31T13:00:00.5Z");
     let expected = json!({ "metadata": { "resourceVersion": "5" },
         "data": { "state": "Closed", "resetTime": "2026-01-31T13:00:00Z", "resetBy": "ann" } });
-    assert_eq!(Record::of(&open_map("5")).reset_patch("ann", at), Some(expected.clone()));
+    assert_eq!(BreakerRecord::of(&open_map("5")).reset_patch("ann", at), Some(expected.clone()));
     assert_eq!(record(json!({ "state": "open" })).reset_patch("ann", at), Some(expected));
     assert_eq!(record(json!({ "state": "Closed" })).reset_patch("ann", at), None);
-    assert_eq!(Record::default().reset_patch("ann", at), None);
+    assert_eq!(BreakerRecord::default().reset_patch("ann", at), None);
 }
 
 #[test]
@@ -102,7 +104,7 @@ fn before_the_first_read_and_while_it_may_not_be_read_nothing_is_known() {
     watch_state.take(Ok(Event::Init));
     assert!(!watch_state.take(Ok(Event::InitApply(open_map("7")))));
     assert!(watch_state.take(Ok(Event::InitDone)));
-    assert_eq!(watch_state.record, Record::of(&open_map("7")));
+    assert_eq!(watch_state.record, BreakerRecord::of(&open_map("7")));
     assert!(watch_state.take(Ok(Event::Delete(open_map("7")))));
     assert_eq!(watch_state.breaker(), Breaker::Closed);
 }
@@ -129,21 +131,21 @@ impl Rig {
         self.breaker_store.leadership.borrow().permit(self.breaker_store.clock.now()).unwrap()
     }
 
-    async fn open(&self, read: &Record) -> Result<(), WriteError> {
+    async fn open(&self, read: &BreakerRecord) -> Result<(), WriteError> {
         self.breaker_store.open(&self.permit(), read, "7 of 10 workloads", time(OPENED)).await
     }
 
-    fn stored(&self) -> Record {
-        Record::of(&serde_json::from_value(self.fake.object(PATH).unwrap()).unwrap())
+    fn stored(&self) -> BreakerRecord {
+        BreakerRecord::of(&serde_json::from_value(self.fake.object(PATH).unwrap()).unwrap())
     }
 }
 
 #[tokio::test]
 async fn opening_makes_the_map_or_changes_the_one_that_was_read() {
     let rig = rig();
-    rig.open(&Record::default()).await.unwrap();
+    rig.open(&BreakerRecord::default()).await.unwrap();
     let made = rig.stored();
-    assert_eq!(made.breaker(), Record::of(&open_map("1")).breaker());
+    assert_eq!(made.breaker(), BreakerRecord::of(&open_map("1")).breaker());
     rig.fake.take_log();
     rig.open(&made).await.unwrap();
     assert!(rig.fake.take_log().is_empty(), "it is open");
@@ -161,7 +163,7 @@ async fn what_a_person_did_meanwhile_is_not_overwritten() {
     rig.fake.put(PATH, json!({ "metadata": { "name": NAME }, "data": { "state": "Closed", "resetBy": "ann" } }));
     let refused = rig.open(&read).await.unwrap_err();
     assert!(matches!(refused, WriteError::Call(CallError::Conflict)), "{refused}");
-    let refused = rig.open(&Record::default()).await.unwrap_err();
+    let refused = rig.open(&BreakerRecord::default()).await.unwrap_err();
     assert!(matches!(refused, WriteError::Call(CallError::AlreadyExists)), "{refused}");
     assert_eq!(rig.stored().state, State::Closed);
 }
@@ -173,7 +175,7 @@ async fn nothing_is_written_by_one_who_may_no_longer_write() {
     let short = Leadership { write_until: moment + Duration::from_micros(1), ..rig.leads.borrow().clone() };
     let permit = short.permit(moment).unwrap();
     while permit.is_current(rig.breaker_store.clock.now()) {}
-    let refused = rig.breaker_store.open(&permit, &Record::default(), "why", time(OPENED)).await.unwrap_err();
+    let refused = rig.breaker_store.open(&permit, &BreakerRecord::default(), "why", time(OPENED)).await.unwrap_err();
     assert!(matches!(refused, WriteError::NotLeader), "{refused}");
     assert!(rig.fake.take_log().is_empty());
 }
@@ -181,7 +183,7 @@ async fn nothing_is_written_by_one_who_may_no_longer_write() {
 #[tokio::test]
 async fn events_are_told_once_by_the_leader_and_again_until_they_are() {
     let rig = rig();
-    let (mut published, record) = (HashSet::new(), Record::of(&open_map("5")));
+    let (mut published, record) = (HashSet::new(), BreakerRecord::of(&open_map("5")));
     let leading = rig.leads.borrow().clone();
     rig.leads.send_replace(Leadership::follower());
     rig.breaker_store.publish_events(&record, &mut published, time(OPENED)).await;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Source;
+use super::PrometheusSource;
 use super::client::{InstantVector, PrometheusClient};
 use super::targets::{JobInstance, Targets};
 
@@ -23,9 +23,9 @@ const WITHOUT_SAMPLES: &str = "/api/v1/query?query=scrape_samples_scraped%20%3D%
 /// The recent answers of each Prometheus server.
 #[derive(Default)]
 pub struct ServerCache {
-    active: AnswerCache<Targets>,
-    dropped: AnswerCache<Targets>,
-    empty: AnswerCache<HashSet<JobInstance>>,
+    active: ResponseCache<Targets>,
+    dropped: ResponseCache<Targets>,
+    empty: ResponseCache<HashSet<JobInstance>>,
 }
 
 impl ServerCache {
@@ -53,7 +53,7 @@ impl ServerCache {
 pub(super) type Answer<T> = Result<(Arc<T>, Timestamp), String>;
 
 /// Cached answers to one request, by server and credentials.
-struct AnswerCache<T>(Mutex<HashMap<CacheKey, Arc<CacheSlot<T>>>>);
+struct ResponseCache<T>(Mutex<HashMap<CacheKey, Arc<CacheSlot<T>>>>);
 
 /// Server and credentials: an answer is shared only between requests that would get the same one.
 #[derive(PartialEq, Eq, Hash)]
@@ -66,13 +66,13 @@ struct CacheKey {
 /// A cached answer and its time. The lock makes concurrent requests wait for the same answer.
 type CacheSlot<T> = tokio::sync::Mutex<Option<(Instant, Answer<T>)>>;
 
-impl<T> Default for AnswerCache<T> {
+impl<T> Default for ResponseCache<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> AnswerCache<T> {
+impl<T> ResponseCache<T> {
     async fn ask(&self, client: &PrometheusClient<'_>, ask: impl AsyncFnOnce() -> Result<T, String>) -> Answer<T> {
         let slot = self.slot(client.source);
         // Held during the request: concurrent callers wait for the same answer, and send their own request if it was
@@ -86,8 +86,8 @@ impl<T> AnswerCache<T> {
         answer
     }
 
-    fn slot(&self, source: &Source) -> Arc<CacheSlot<T>> {
-        let Source { url, bearer_token, is_administrators, .. } = source;
+    fn slot(&self, source: &PrometheusSource) -> Arc<CacheSlot<T>> {
+        let PrometheusSource { url, bearer_token, is_administrators, .. } = source;
         let key =
             CacheKey { url: url.clone(), bearer_token: bearer_token.clone(), is_administrators: *is_administrators };
         let mut slots = self.0.lock();

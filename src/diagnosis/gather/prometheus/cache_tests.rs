@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::Source;
+use super::PrometheusSource;
 use super::cache::ServerCache;
 use super::client::PrometheusClient;
 use crate::probe::{Policy, Prober};
@@ -44,12 +44,12 @@ impl Server {
         Self { url, asked, leave, prober: Prober::new(policy) }
     }
 
-    fn source(&self, token: Option<&str>, cache: &Arc<ServerCache>) -> Source {
+    fn source(&self, token: Option<&str>, cache: &Arc<ServerCache>) -> PrometheusSource {
         let (url, bearer_token) = (self.url.clone(), token.map(str::to_owned));
-        Source { url, bearer_token, cache: cache.clone(), ..Default::default() }
+        PrometheusSource { url, bearer_token, cache: cache.clone(), ..Default::default() }
     }
 
-    async fn ask(&self, source: &Source) -> Result<usize, String> {
+    async fn ask(&self, source: &PrometheusSource) -> Result<usize, String> {
         let now = Timestamp::UNIX_EPOCH;
         let asker = PrometheusClient { prober: &self.prober, source, now };
         source.cache.active(&asker).await.map(|(targets, _)| targets.active_targets.len())
@@ -84,7 +84,7 @@ async fn an_answer_is_only_for_those_who_would_get_the_same() {
     let refused = server.ask(&wrong).await.unwrap_err();
     assert!(refused.contains("403") && !refused.contains("wrong"), "{refused}");
     assert_eq!((server.ask(&wrong).await, server.asked()), (Err(refused), 2), "a refusal is shared, too");
-    let administrators = Source { is_administrators: true, ..one.clone() };
+    let administrators = PrometheusSource { is_administrators: true, ..one.clone() };
     assert_eq!((server.ask(&administrators).await, server.asked()), (Ok(0), 3), "who may dial elsewhere asks himself");
 }
 

@@ -6,13 +6,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::url::{host_and_port, without_secrets};
-use super::{MAX_ANSWER, REQUEST_TIMEOUT, Source};
+use super::{MAX_ANSWER, PrometheusSource, REQUEST_TIMEOUT};
 use crate::probe::{HttpOptions, Prober, Request, Scheme, Target};
 
 /// Sends requests to one Prometheus, without a cache.
 pub(super) struct PrometheusClient<'a> {
     pub(super) prober: &'a Prober,
-    pub(super) source: &'a Source,
+    pub(super) source: &'a PrometheusSource,
     pub(super) now: Timestamp,
 }
 
@@ -25,11 +25,11 @@ struct ApiResponse<T> {
 /// The answer to an instant query.
 #[derive(Deserialize)]
 pub(super) struct InstantVector {
-    pub(super) result: Vec<Sample>,
+    pub(super) result: Vec<VectorSample>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Sample {
+pub(super) struct VectorSample {
     pub(super) metric: Metric,
 }
 

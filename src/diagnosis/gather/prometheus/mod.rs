@@ -41,7 +41,7 @@ const MAX_NAMES: usize = 8;
 
 /// The Prometheus to query, and the labels of the backend's entries.
 #[derive(Clone, Default)]
-pub struct Source {
+pub struct PrometheusSource {
     /// Its base URL.
     pub url: String,
     /// The `job` label of the backend's entries, where the spec gives it.
@@ -57,7 +57,7 @@ pub struct Source {
 }
 
 // By hand: the token must not be printed.
-impl std::fmt::Debug for Source {
+impl std::fmt::Debug for PrometheusSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { url, job, instance, bearer_token: _, is_administrators: _, cache: _ } = self;
         f.debug_struct("Source").field("url", url).field("job", job).field("instance", instance).finish_non_exhaustive()
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Source {
 /// Queries Prometheus for its entries about the backend.
 pub(super) async fn ask(
     prober: &Prober,
-    source: &Source,
+    source: &PrometheusSource,
     matcher: &TargetMatcher,
     now: Timestamp,
 ) -> Lookup<Prometheus> {
@@ -78,7 +78,12 @@ pub(super) async fn ask(
     result
 }
 
-async fn query(prober: &Prober, source: &Source, mut matcher: TargetMatcher, now: Timestamp) -> Lookup<Prometheus> {
+async fn query(
+    prober: &Prober,
+    source: &PrometheusSource,
+    mut matcher: TargetMatcher,
+    now: Timestamp,
+) -> Lookup<Prometheus> {
     let (of, cache) = (PrometheusClient { prober, source, now }, &source.cache);
     // The probe used one address of a name; Prometheus may scrape any of them.
     let (active, own) = tokio::join!(cache.active(&of), resolve(prober, matcher.names.clone()));
@@ -123,7 +128,7 @@ async fn resolve(prober: &Prober, names: BTreeSet<String>) -> BTreeMap<String, V
 /// `pods_port` is the port's name or number in its pods, where the target names one.
 pub(super) fn matcher(
     evidence: &Evidence,
-    source: &Source,
+    source: &PrometheusSource,
     service: &[IpAddr],
     pods_port: Option<&str>,
 ) -> TargetMatcher {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::targets::{Active, Matched, TargetMatcher, Targets};
 use super::url::without_secrets;
-use super::{Source, ask, service_of};
+use super::{PrometheusSource, ask, service_of};
 use crate::diagnosis::evidence::Lookup;
 use crate::probe::{Policy, Prober};
 
@@ -197,7 +197,7 @@ async fn prometheus_is_asked_with_its_token_and_under_the_policy() {
     // An address, because a name would be resolved.
     let matcher = || TargetMatcher { names: Default::default(), ..matcher() };
     let (url, server) = prometheus().await;
-    let source = Source { url, bearer_token: Some("t0ken".to_owned()), ..Default::default() };
+    let source = PrometheusSource { url, bearer_token: Some("t0ken".to_owned()), ..Default::default() };
     assert!(!format!("{source:?}").contains("t0ken"));
     let loopback = Prober::new(Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() });
     let Lookup::Found(seen) = ask(&loopback, &source, &matcher(), now).await else { panic!("not found") };
@@ -206,12 +206,12 @@ async fn prometheus_is_asked_with_its_token_and_under_the_policy() {
     let other = TargetMatcher { addresses: ["192.0.2.7".parse().unwrap()].into(), ..matcher() };
     let Lookup::Found(seen) = ask(&loopback, &source, &other, now).await else { panic!("not found") };
     assert_eq!((seen.targets.len(), seen.dropped), (0, true));
-    let anew = Source { cache: Default::default(), ..source.clone() };
+    let anew = PrometheusSource { cache: Default::default(), ..source.clone() };
     let Lookup::Failed(why) = ask(&Prober::new(Policy::default()), &anew, &matcher(), now).await else {
         panic!("found")
     };
     assert!(why.starts_with("asking Prometheus at http://127.0.0.1:"), "{why}");
-    let wrong = Source { url: source.url.replace("/base/", "/other"), ..source };
+    let wrong = PrometheusSource { url: source.url.replace("/base/", "/other"), ..source };
     let Lookup::Failed(why) = ask(&loopback, &wrong, &matcher(), now).await else { panic!("found") };
     assert!(why.contains("404"), "{why}");
     server.abort();

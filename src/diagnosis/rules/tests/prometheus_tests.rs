@@ -2,7 +2,7 @@ use super::scene::*;
 use crate::api::Confidence::{Certain, Likely, Possible};
 use crate::api::RestartHelps::{No, Once};
 use crate::api::{Cause, ErrorClass, Reason, Truth};
-use crate::diagnosis::evidence::{Evidence, Lookup, Policy, ScrapeTarget};
+use crate::diagnosis::evidence::{Evidence, Lookup, PodNetworkPolicy, ScrapeTarget};
 use crate::diagnosis::rules::{conclude, diagnose};
 
 const DROPPED: &str = "Get \"http://10.1.0.7:8081/actuator/prometheus\": dial tcp 10.1.0.7:8081: i/o timeout";
@@ -142,13 +142,14 @@ fn what_is_new_is_given_the_time_that_a_discovery_takes() {
     expect_cause(&dropped, Cause::NotScraped);
 }
 
-fn policy(name: &str, prometheus: Option<bool>, us: Option<bool>) -> Policy {
-    Policy { name: name.to_owned(), ingress: true, admits_prometheus: prometheus, admits_us: us }
+fn policy(name: &str, prometheus: Option<bool>, us: Option<bool>) -> PodNetworkPolicy {
+    PodNetworkPolicy { name: name.to_owned(), ingress: true, admits_prometheus: prometheus, admits_us: us }
 }
 
 #[test]
 fn a_network_policy_is_named_and_one_that_admits_is_enough() {
-    let with_policies = |e: Evidence, policies: &[Policy]| with(e, |e| e.policies = Lookup::Found(policies.to_vec()));
+    let with_policies =
+        |e: Evidence, policies: &[PodNetworkPolicy]| with(e, |e| e.policies = Lookup::Found(policies.to_vec()));
     let barred = with_policies(only_prometheus(DROPPED), &[policy("default-deny", Some(false), Some(true))]);
     let d = expect(&barred, Cause::BlockedByNetworkPolicy, Certain, No);
     says(&d.message, &["NetworkPolicy default-deny", "Prometheus", "8081"]);

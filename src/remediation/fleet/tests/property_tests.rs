@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::api::{Cause, Confidence, Diagnosis, RemediationMode, RemediationSpec, RemediationStatus, RestartHelps};
 use crate::remediation::input::{
-    Agent, FleetContext, HealthInterval, InsideView, PolicyInput, RestartMeans, RestartRequest, Verdict, WorkloadLookup,
+    AgentPresence, FleetContext, HealthInterval, InsideView, PolicyInput, RestartMeans, RestartRequest, Verdict,
+    WorkloadLookup,
 };
 use crate::remediation::policy::allow;
 
@@ -19,8 +20,8 @@ enum Step {
     Remove(usize),
 }
 
-fn healths() -> impl Strategy<Value = Health> {
-    prop::sample::select(vec![Health::Healthy, Health::Unhealthy, Health::Unknown])
+fn healths() -> impl Strategy<Value = ObjectHealth> {
+    prop::sample::select(vec![ObjectHealth::Healthy, ObjectHealth::Unhealthy, ObjectHealth::Unknown])
 }
 
 fn members() -> impl Strategy<Value = Member> {
@@ -30,7 +31,7 @@ fn members() -> impl Strategy<Value = Member> {
         site: format!("shop/{site}").into(),
         workload: workload.and_then(|n| web(&format!("web-{n}"))),
         health,
-        unhealthy_since: (health == Health::Unhealthy).then(|| at(i64::from(attempts))),
+        unhealthy_since: (health == ObjectHealth::Unhealthy).then(|| at(i64::from(attempts))),
         was_healthy,
         in_flight: is_in_flight.then(|| InFlight { id: format!("seen-{attempts}"), start: at(0) }),
         attempts,
@@ -63,7 +64,7 @@ fn recount(state: &FleetState, own: &ObjectId) -> FleetContext {
     let in_site: Vec<_> = units.values().filter(|unit| unit.iter().any(|(_, member)| member.site == me.site)).collect();
     let known: Vec<_> = in_site.into_iter().filter(|unit| unit.iter().any(|(_, member)| member.was_healthy)).collect();
     let counts = |(id, member): &(&ObjectId, &Member)| {
-        member.was_healthy && member.health == Health::Unhealthy || member.in_flight.is_some() && *id != own
+        member.was_healthy && member.health == ObjectHealth::Unhealthy || member.in_flight.is_some() && *id != own
     };
     let flying = |site: Option<&str>| {
         let others = all.iter().filter(|(id, member)| *id != own && member.in_flight.is_some());
@@ -91,7 +92,7 @@ fn recount(state: &FleetState, own: &ObjectId) -> FleetContext {
 fn decide(context: &FleetContext, asked: bool, now: i64) -> bool {
     let spec = RemediationSpec::new(RemediationMode::Restart);
     let verdict = Verdict {
-        intervals: vec![HealthInterval { health: Health::Unhealthy, since: at(-1_000) }],
+        intervals: vec![HealthInterval { health: ObjectHealth::Unhealthy, since: at(-1_000) }],
         was_healthy: true,
         diagnosis: Some(Diagnosis {
             cause: Cause::Hung,
@@ -117,7 +118,7 @@ fn decide(context: &FleetContext, asked: bool, now: i64) -> bool {
         status: &RemediationStatus::default(),
         paused: None,
         verdict: &verdict,
-        means: RestartMeans::Agent(Agent { is_heard: true }),
+        means: RestartMeans::Agent(AgentPresence { is_heard: true }),
         workload: &WorkloadLookup::NotLooked,
         request: asked.then_some(&request),
         fleet: context,
@@ -139,7 +140,7 @@ enum Event {
     /// An update that has the attempt only when its reservation was shown.
     Look {
         object: usize,
-        health: Health,
+        health: ObjectHealth,
     },
     /// Its attempt ends, or its reservation failed.
     End {
@@ -168,7 +169,7 @@ fn placed(n: usize) -> Member {
 /// The attempt that is really in progress: its id, its start, and whether its reservation was shown.
 type Really = BTreeMap<usize, (String, i64, bool)>;
 
-fn look(state: &mut FleetState, really: &Really, object: usize, health: Health) {
+fn look(state: &mut FleetState, really: &Really, object: usize, health: ObjectHealth) {
     let member = Member { health, ..placed(object) };
     state.upsert(
         &nth(object),
@@ -242,7 +243,7 @@ proptest! {
                 Event::Wait { seconds } => {
                     // A reservation is shown long before its claim is forgotten.
                     really.values_mut().for_each(|(_, _, is_shown)| *is_shown = true);
-                    (0..OBJECTS).for_each(|n| look(&mut state, &really, n, Health::Unhealthy));
+                    (0..OBJECTS).for_each(|n| look(&mut state, &really, n, ObjectHealth::Unhealthy));
                     now += seconds;
                 }
             }

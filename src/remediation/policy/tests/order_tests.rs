@@ -102,7 +102,8 @@ fn kubernetes_own_namespaces_and_vigie_itself_are_refused_to_everybody() {
     let system = world().with(|w| w.namespace = "kube-system".to_owned());
     system.clone().expect(Denial::RemediationOff, &["namespace kube-system"]);
     system.requested().expect(Denial::RemediationOff, &["kube-*"]);
-    let agent = world().with(|w| (w.namespace, w.agent) = ("kube-public".to_owned(), Some(Agent { is_heard: true })));
+    let agent =
+        world().with(|w| (w.namespace, w.agent) = ("kube-public".to_owned(), Some(AgentPresence { is_heard: true })));
     agent.expect(Denial::RemediationOff, &["kube-public"]);
     assert!(world().with(|w| w.namespace = "kubeflow".to_owned()).allow().is_ok());
     let own = world().with(|w| w.workload().is_vigie = true);
@@ -145,10 +146,11 @@ fn who_restarted_it_last_must_have_been_seen_unless_a_person_knows() {
 
 #[test]
 fn the_agent_is_asked_without_any_workload() {
-    let agent = world().with(|w| (w.agent, w.workload) = (Some(Agent { is_heard: true }), WorkloadLookup::NotLooked));
+    let agent =
+        world().with(|w| (w.agent, w.workload) = (Some(AgentPresence { is_heard: true }), WorkloadLookup::NotLooked));
     assert_eq!(agent.allow(), Ok(Target::Agent));
     agent.clone().with(|w| w.spec().mode = RemediationMode::Suggest).expect(Denial::SuggestOnly, &["its agent would"]);
-    let silent = agent.with(|w| w.agent = Some(Agent { is_heard: false }));
+    let silent = agent.with(|w| w.agent = Some(AgentPresence { is_heard: false }));
     silent.clone().expect(Denial::AgentUnreachable, &["silent"]);
     silent.requested().expect(Denial::AgentUnreachable, &[]);
 }

@@ -4,11 +4,15 @@ use super::*;
 
 #[test]
 fn bad_time_must_reach_its_length_and_unknown_pauses_it() {
-    let story = |story: &[(Health, i64)]| world().with(|w| w.verdict.intervals = intervals(story));
-    let young = story(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 119)]);
+    let story = |story: &[(ObjectHealth, i64)]| world().with(|w| w.verdict.intervals = intervals(story));
+    let young = story(&[(ObjectHealth::Healthy, 0), (ObjectHealth::Unhealthy, NOW - 119)]);
     assert_eq!(young.expect(Denial::NotLongEnough, &["unhealthyForSeconds (120)"]).check_again_at, Some(at(NOW + 1)));
-    assert!(story(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - 120)]).allow().is_ok());
-    let paused = story(&[(Health::Unhealthy, NOW - 500), (Health::Unknown, NOW - 450), (Health::Unhealthy, NOW - 20)]);
+    assert!(story(&[(ObjectHealth::Healthy, 0), (ObjectHealth::Unhealthy, NOW - 120)]).allow().is_ok());
+    let paused = story(&[
+        (ObjectHealth::Unhealthy, NOW - 500),
+        (ObjectHealth::Unknown, NOW - 450),
+        (ObjectHealth::Unhealthy, NOW - 20),
+    ]);
     assert_eq!(paused.expect(Denial::NotLongEnough, &[]).check_again_at, Some(at(NOW + 50)));
     assert!(paused.with(|w| w.spec().unhealthy_for_seconds = 0).allow().is_ok());
 }
@@ -19,7 +23,7 @@ fn a_closed_port_is_looked_at_again_before_it_is_told_from_a_crash() {
         world().with(|w| {
             w.spec().unhealthy_for_seconds = asked;
             w.verdict.diagnosis.as_mut().unwrap().cause = Cause::MainPortDead;
-            w.verdict.intervals = intervals(&[(Health::Healthy, 0), (Health::Unhealthy, NOW - seconds)]);
+            w.verdict.intervals = intervals(&[(ObjectHealth::Healthy, 0), (ObjectHealth::Unhealthy, NOW - seconds)]);
         })
     };
     assert_eq!(
@@ -32,10 +36,10 @@ fn a_closed_port_is_looked_at_again_before_it_is_told_from_a_crash() {
 
 #[test]
 fn what_is_not_known_to_be_unhealthy_is_not_restarted_by_itself() {
-    for (health, word) in [(Health::Unknown, "not known"), (Health::Healthy, "is healthy")] {
+    for (health, word) in [(ObjectHealth::Unknown, "not known"), (ObjectHealth::Healthy, "is healthy")] {
         let now = world().with(|w| {
             w.spec().unhealthy_for_seconds = 0;
-            w.verdict.intervals = intervals(&[(Health::Unhealthy, 0), (health, NOW - 1)]);
+            w.verdict.intervals = intervals(&[(ObjectHealth::Unhealthy, 0), (health, NOW - 1)]);
         });
         assert_eq!(now.expect(Denial::NotLongEnough, &[word]).check_again_at, None);
         assert!(now.requested().allow().is_ok());
@@ -47,7 +51,8 @@ fn what_is_not_known_to_be_unhealthy_is_not_restarted_by_itself() {
 fn six_turns_are_flapping_until_the_oldest_is_old() {
     let flaps = |health_changes: i64| {
         world().with(|w| {
-            let interval = |n: i64| (if n % 2 == 0 { Health::Unhealthy } else { Health::Healthy }, NOW - 200 - 40 * n);
+            let interval =
+                |n: i64| (if n % 2 == 0 { ObjectHealth::Unhealthy } else { ObjectHealth::Healthy }, NOW - 200 - 40 * n);
             w.verdict.intervals = intervals(&(0..=health_changes).rev().map(interval).collect::<Vec<_>>());
         })
     };

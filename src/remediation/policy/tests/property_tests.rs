@@ -17,7 +17,8 @@ fn worlds() -> impl Generate<Value = World> {
         }
         if own_story {
             let mut second = NOW;
-            let health = |n: u8| [Health::Healthy, Health::Unhealthy, Health::Unknown][usize::from(n)];
+            let health =
+                |n: u8| [ObjectHealth::Healthy, ObjectHealth::Unhealthy, ObjectHealth::Unknown][usize::from(n)];
             world.verdict.intervals = Vec::new();
             for (n, seconds) in story {
                 second -= seconds;
@@ -66,7 +67,7 @@ proptest! {
         world.verdict.intervals.clear();
         for (n, seconds) in story {
             second -= seconds;
-            let health = [Health::Healthy, Health::Unhealthy, Health::Unknown][usize::from(n)];
+            let health = [ObjectHealth::Healthy, ObjectHealth::Unhealthy, ObjectHealth::Unknown][usize::from(n)];
             world.verdict.intervals.push(HealthInterval { health, since: at(second) });
         }
         prop_assert!(world.denied().reason <= Denial::GaveUp);
@@ -75,7 +76,7 @@ proptest! {
     #[test]
     fn without_a_request_only_what_is_known_to_be_unhealthy_is_restarted(world in worlds()) {
         if world.allow().is_ok() && world.request.is_none() {
-            prop_assert_eq!(world.verdict.health(), Health::Unhealthy);
+            prop_assert_eq!(world.verdict.health(), ObjectHealth::Unhealthy);
             prop_assert!(world.verdict.was_healthy && world.status.ledger.is_none_or(|l| l.attempts < 3));
         }
     }

@@ -30,12 +30,12 @@ fn a_brake_recalls_and_a_change_by_others_supersedes() {
         (|w| w.fleet.breaker = Breaker::Open("it opened".to_owned()), Denial::BreakerOpen),
         (|w| (w.fleet.site_unhealthy, w.fleet.site_total) = (3, 3), Denial::SiteBrake),
         (|w| w.spec().mode = RemediationMode::Suggest, Denial::SuggestOnly),
-        (|w| w.verdict.intervals = intervals(&[(Health::Healthy, NOW)]), Denial::NotLongEnough),
-        (|w| w.verdict.intervals = intervals(&[(Health::Unknown, NOW)]), Denial::NotLongEnough),
+        (|w| w.verdict.intervals = intervals(&[(ObjectHealth::Healthy, NOW)]), Denial::NotLongEnough),
+        (|w| w.verdict.intervals = intervals(&[(ObjectHealth::Unknown, NOW)]), Denial::NotLongEnough),
         (|w| w.workload().uid = "w2".to_owned(), Denial::WorkloadNotFound),
         (|w| w.workload().is_terminating = true, Denial::WorkloadNotFound),
         (|w| w.workload = WorkloadLookup::Absent, Denial::WorkloadNotFound),
-        (|w| w.agent = Some(Agent { is_heard: true }), Denial::WorkloadNotFound),
+        (|w| w.agent = Some(AgentPresence { is_heard: true }), Denial::WorkloadNotFound),
         (|w| w.workload().is_paused = true, Denial::WorkloadPaused),
         (|w| w.workload().replicas = 0, Denial::ScaledToZero),
     ];
@@ -62,7 +62,7 @@ fn what_was_decided_for_an_agent_is_not_done_to_a_workload() {
     let agent = reserved("Hung").with(|w| {
         let current = w.status.current.as_mut().unwrap();
         (current.workload_uid, current.workload_generation) = (None, None);
-        w.agent = Some(Agent { is_heard: false });
+        w.agent = Some(AgentPresence { is_heard: false });
     });
     assert_eq!(agent.still(), Ok(()), "it rides in the next beat");
     let other = agent.with(|w| w.agent = None).still().expect_err("it was allowed");

@@ -2,7 +2,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use serde::de::DeserializeOwned;
 
 use super::super::budgets::protection;
-use super::super::kinds::Kind;
+use super::super::kinds::RestartableKind;
 use super::*;
 
 fn of<K: DeserializeOwned>(value: Value) -> K {
