@@ -188,8 +188,8 @@ async fn direct(registry: &Registry) -> anyhow::Result<f64> {
         tick.tick().await;
         let due = (begin.elapsed().as_secs_f64() * RATE) as usize;
         for body in (sent..due).map(|at| &bodies[at % bodies.len()]) {
-            let reply = registry.hear(&payload::parse(body.as_bytes(), None)?, IpAddr::V4(Ipv4Addr::LOCALHOST));
-            anyhow::ensure!(matches!(reply, Reply::Heard { .. }), "a beat was answered {reply:?}");
+            let reply = registry.receive(&payload::parse(body.as_bytes(), None)?, IpAddr::V4(Ipv4Addr::LOCALHOST));
+            anyhow::ensure!(matches!(reply, Reply::Accepted { .. }), "a beat was answered {reply:?}");
         }
         sent = due;
     }

@@ -67,8 +67,8 @@ pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
             other => bail!("no such beat: {other}"),
         };
         let said = payload::parse(body.as_bytes(), None)?;
-        let reply = operator.registry.hear(&said, IpAddr::V4(Ipv4Addr::LOCALHOST));
-        anyhow::ensure!(matches!(reply, Reply::Heard { .. }), "a beat was answered {reply:?}");
+        let reply = operator.registry.receive(&said, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        anyhow::ensure!(matches!(reply, Reply::Accepted { .. }), "a beat was answered {reply:?}");
         if i % 1_000 == 0 {
             tokio::task::yield_now().await;
         }

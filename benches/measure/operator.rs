@@ -108,8 +108,8 @@ async fn tick(registry: Arc<Registry>, pulse: Arc<Pulse>) {
         tick.tick().await;
         pulse.take();
         let now = registry.clock().now();
-        let anyone_heard_at = registry.anyone_heard_at();
-        registry.listening.update(now, |inputs| inputs.anyone_heard_at = anyone_heard_at);
+        let last_heartbeat_at = registry.last_heartbeat_at();
+        registry.listening.update(now, |inputs| inputs.last_heartbeat_at = last_heartbeat_at);
         if now.since(measured_at) >= TICK * 5 {
             registry.measure(now.since(measured_at));
             measured_at = now;

@@ -18,7 +18,7 @@ const NOTE: usize = 1024;
 /// The oldest occurrence that is published again after a restart: the previous process may have been killed between its
 /// write of the status and its event. An event that was published is refused as already existing. The API server deletes
 /// events after an hour; an occurrence that old would be published twice.
-pub const RETELL: SignedDuration = SignedDuration::from_mins(10);
+pub const REPUBLISH_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 
 /// The type of an event, as Kubernetes defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Reporter {
     ///
     /// # Errors
     /// The error of the API server; the caller tries again.
-    pub async fn tell(&self, regarding: &ObjectReference, event: &Event) -> Result<(), CallError> {
+    pub async fn publish(&self, regarding: &ObjectReference, event: &Event) -> Result<(), CallError> {
         // An event about a Namespace is created in that Namespace.
         let namespace = match (&regarding.namespace, regarding.kind.as_deref()) {
             (Some(namespace), _) => namespace.as_str(),

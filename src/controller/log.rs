@@ -6,7 +6,7 @@ use crate::api::{Attempt, AttemptOutcome, BackendState, ConnectorState, Key, Rem
 
 /// The object of a log line.
 #[derive(Clone, Copy, Debug)]
-pub struct Whose<'a> {
+pub struct LogSubject<'a> {
     /// The kind, as in manifests.
     pub kind: &'static str,
     /// Its namespace and name.
@@ -14,7 +14,7 @@ pub struct Whose<'a> {
 }
 
 /// Logs a transition, as a warning if the object is Offline or Down.
-pub fn transition(Whose { kind, key: Key { namespace, name } }: Whose<'_>, latest: &Transition) {
+pub fn transition(LogSubject { kind, key: Key { namespace, name } }: LogSubject<'_>, latest: &Transition) {
     let Transition { from, to, cause, time } = latest;
     let from = from.as_deref().unwrap_or_default();
     let cause = cause.map_or("", |cause| cause.as_str());
@@ -73,7 +73,7 @@ fn act_of(attempt: &Attempt) -> &'static str {
 }
 
 /// Logs a step, as a warning if the attempt ended without success.
-pub fn attempt(Whose { kind, key: Key { namespace, name } }: Whose<'_>, step: AttemptStep<'_>) {
+pub fn attempt(LogSubject { kind, key: Key { namespace, name } }: LogSubject<'_>, step: AttemptStep<'_>) {
     let AttemptStep { attempt, cause, step, act, outcome, reason } = step;
     let is_in_vain = outcome.is_some_and(|outcome| outcome != AttemptOutcome::Succeeded);
     let outcome = outcome.map_or("", AttemptOutcome::as_str);

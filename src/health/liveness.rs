@@ -62,7 +62,7 @@ impl Presence {
 
 /// The previous verdict: the last one of this process, or the one that a former leader wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Settled {
+pub struct PreviousVerdict {
     /// The presence that was established.
     pub presence: Presence,
     /// The beginning of that presence.
@@ -75,7 +75,7 @@ pub struct Known {
     /// The last authenticated heartbeat.
     pub last_contact: Option<Moment>,
     /// The previous verdict.
-    pub settled: Settled,
+    pub settled: PreviousVerdict,
     /// Whether heartbeats can be received.
     pub listening: Listening,
 }
@@ -90,7 +90,7 @@ pub struct Verdict {
     /// The reason of the condition `Online`, without regard to mass silence.
     pub reason: Reason,
     /// The next moment at which silence alone changes the verdict.
-    pub look_again_at: Option<Moment>,
+    pub next_check_at: Option<Moment>,
 }
 
 /// Judges one connector's contact at `now`.
@@ -103,7 +103,7 @@ pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
     let Known { last_contact, settled, listening } = *known;
     let Some(contact) = last_contact else {
         let since = if settled.presence == Presence::NeverSeen { settled.since } else { now };
-        return Verdict { presence: Presence::NeverSeen, since, reason: Reason::NeverSeen, look_again_at: None };
+        return Verdict { presence: Presence::NeverSeen, since, reason: Reason::NeverSeen, next_check_at: None };
     };
     let vouched_until = contact + timing.offline;
     let heard_from = listening.since.map(|since| since.max(contact));
@@ -122,7 +122,7 @@ pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
     } else {
         Presence::Online
     };
-    let look_again_at = match presence {
+    let next_check_at = match presence {
         Presence::Online => Some(late_at.map_or(vouched_until, |at| at.min(vouched_until))),
         Presence::Late => Some(vouched_until),
         Presence::Unknown => offline_at,
@@ -136,7 +136,7 @@ pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
         Presence::Online | Presence::NeverSeen => now,
     };
     let since = if settled.presence == presence { settled.since } else { crossed_at.min(now).max(settled.since) };
-    Verdict { presence, since, reason: reason(presence, listening.gap), look_again_at }
+    Verdict { presence, since, reason: reason(presence, listening.gap), next_check_at }
 }
 
 /// The reason of the `Online` condition.

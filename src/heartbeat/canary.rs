@@ -51,9 +51,9 @@ pub async fn run(registry: Arc<Registry>, target: Uri, moved: impl Fn(), stop: C
             }
         }
         let failing_since = failed_first_at.filter(|_| failures > 1);
-        let anyone_heard_at = registry.anyone_heard_at();
+        let last_heartbeat_at = registry.last_heartbeat_at();
         let changed = registry.listening.update(now, |inputs| {
-            inputs.anyone_heard_at = anyone_heard_at;
+            inputs.last_heartbeat_at = last_heartbeat_at;
             inputs.canary_failing_since = failing_since;
         });
         if changed {

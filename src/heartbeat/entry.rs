@@ -18,12 +18,12 @@ use super::pod_diagnosis::PodDiagnosis;
 use crate::api::ConnectorState;
 pub use crate::api::Key;
 use crate::health::checks::state;
-use crate::health::liveness::{Known, Listening, Presence, Settled, Timing, Verdict, judge};
+use crate::health::liveness::{Known, Listening, Presence, PreviousVerdict, Timing, Verdict, judge};
 use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
 use crate::time::Moment;
 
 /// The use of a retired token is recorded at most this often.
-const REJECTION_NOTED: Duration = Duration::from_secs(60);
+const REJECTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The part of an entry that never changes: a connector with another UID, id or site gets another entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) struct Inner {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contact {
     pub(super) last: Option<Moment>,
-    pub(super) settled: Settled,
+    pub(super) settled: PreviousVerdict,
     /// The last contact in the stored status.
     pub(super) written: Option<Moment>,
     /// When this process wrote it.
@@ -275,7 +275,7 @@ impl Entry {
     }
 
     /// Stores the diagnosis of its pods.
-    pub fn explain(&self, pods: PodDiagnosis) {
+    pub fn set_pod_diagnosis(&self, pods: PodDiagnosis) {
         self.inner.lock().pods = pods;
     }
 
@@ -306,7 +306,7 @@ impl Tokens {
             _ if by_lease => Err(Taken::Rejected),
             Checked::Accepted(generation) => Ok(generation),
             Checked::Retired => {
-                if self.retired_use.is_none_or(|noted| now.since(noted) >= REJECTION_NOTED) {
+                if self.retired_use.is_none_or(|noted| now.since(noted) >= REJECTION_INTERVAL) {
                     self.retired_use = Some(now);
                     notify(Change::Facts);
                 }
@@ -342,7 +342,7 @@ impl Inner {
         let verdict = self.judge(listening, now);
         let from = self.contact.settled.presence;
         if from != verdict.presence {
-            self.contact.settled = Settled { presence: verdict.presence, since: verdict.since };
+            self.contact.settled = PreviousVerdict { presence: verdict.presence, since: verdict.since };
             notify(Change::Presence { from, to: verdict.presence, since: verdict.since });
         }
         verdict

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::payload::Beat;
-use super::routes::{BeatMetrics, BeatResult, Hearing, HeartbeatSink, Options, Reply, router};
+use super::routes::{Acceptance, BeatMetrics, BeatResult, HeartbeatSink, Options, Reply, router};
 use crate::api::ConnectorState;
 use crate::http::server::{Limits, serve};
 use crate::http::tls::TlsFiles;
@@ -25,24 +25,24 @@ pub(crate) const STRANGE: &str = r#"{"connector_id":"strange","token":"SECRET-an
 /// Knows the connector `known` with the token `right`, and connectors named after the reply that they get.
 #[derive(Default)]
 pub(crate) struct Fake {
-    pub(crate) hearing: Mutex<Option<Hearing>>,
+    pub(crate) acceptance: Mutex<Option<Acceptance>>,
     pub(crate) heard: Mutex<Vec<(String, IpAddr)>>,
     pub(crate) counted: Mutex<Vec<BeatResult>>,
 }
 
 impl HeartbeatSink for Fake {
-    fn hearing(&self) -> Hearing {
-        self.hearing.lock().clone().unwrap_or(Hearing::Yes)
+    fn acceptance(&self) -> Acceptance {
+        self.acceptance.lock().clone().unwrap_or(Acceptance::Yes)
     }
 
-    fn hear(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
+    fn receive(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
         match (&*beat.connector_id, &*beat.token) {
             (_, "right") if !beat.dry_run => self.heard.lock().push((beat.connector_id.to_string(), from)),
             _ => {}
         }
         match (&*beat.connector_id, &*beat.token) {
             ("known", "right") => {
-                Reply::Heard { state: ConnectorState::Online, next_heartbeat_seconds: 30, action: None }
+                Reply::Accepted { state: ConnectorState::Online, next_heartbeat_seconds: 30, action: None }
             }
             ("often", "right") => Reply::TooOften { retry_after_seconds: 7 },
             ("loading", _) => Reply::NotLoaded { retry_after_seconds: 2 },

@@ -9,7 +9,7 @@ use super::credentials::{Credential, Digest};
 use super::entry::{Identity, Inner, Key};
 use crate::api::{ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, conditions};
 use crate::health::checks::{CheckInput, is_degraded};
-use crate::health::liveness::{Presence, Settled, Timing};
+use crate::health::liveness::{Presence, PreviousVerdict, Timing};
 use crate::time::Now;
 
 /// The unchangeable part of the entry.
@@ -70,7 +70,7 @@ pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
     inner.agent.forget_reports();
     let contact = &mut inner.contact;
     let Some(status) = &connector.status else {
-        contact.settled = Settled { presence: Presence::NeverSeen, since: now.moment };
+        contact.settled = PreviousVerdict { presence: Presence::NeverSeen, since: now.moment };
         return;
     };
     let written = status.last_heartbeat_time.as_ref().map(|time| now.moment_of(time.0));
@@ -82,7 +82,7 @@ pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
         .is_some_and(|online| online.reason == Reason::MassSilence.as_str());
 }
 
-fn settled(status: &ConnectorStatus, now: Now) -> Settled {
+fn settled(status: &ConnectorStatus, now: Now) -> PreviousVerdict {
     let presence = match status.state {
         None | Some(ConnectorState::Pending) => Presence::NeverSeen,
         Some(ConnectorState::Online | ConnectorState::Degraded) => Presence::Online,
@@ -90,7 +90,7 @@ fn settled(status: &ConnectorStatus, now: Now) -> Settled {
         Some(ConnectorState::Offline) => Presence::Offline,
         Some(ConnectorState::Unknown) => Presence::Unknown,
     };
-    Settled { presence, since: status.state_since.as_ref().map_or(now.moment, |since| now.moment_of(since.0)) }
+    PreviousVerdict { presence, since: status.state_since.as_ref().map_or(now.moment, |since| now.moment_of(since.0)) }
 }
 
 /// Takes over the severities of checks from the spec, and judges the stored reports by them: the status does the same

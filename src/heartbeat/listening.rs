@@ -28,7 +28,7 @@ pub struct Inputs {
     /// Since when the canary fails.
     pub canary_failing_since: Option<Moment>,
     /// When the last heartbeat of any connector was accepted.
-    pub anyone_heard_at: Option<Moment>,
+    pub last_heartbeat_at: Option<Moment>,
     /// How many watches of Leases fail.
     pub broken_lease_watches: u32,
 }
@@ -89,10 +89,10 @@ impl ListeningState {
 
 /// The next listening state: a gap begins when an input fails, and ends when all are in order again.
 fn next_listening(inputs: &Inputs, last: Listening, now: Moment) -> Listening {
-    let Inputs { role, synced, port_open, behind_service, canary_failing_since, anyone_heard_at, .. } = *inputs;
+    let Inputs { role, synced, port_open, behind_service, canary_failing_since, last_heartbeat_at, .. } = *inputs;
     let running = role.accepts_heartbeats() && synced && port_open;
     let recently_heard =
-        |failing_since| anyone_heard_at.is_some_and(|heard| heard >= failing_since && now < heard + RECENTLY_HEARD);
+        |failing_since| last_heartbeat_at.is_some_and(|heard| heard >= failing_since && now < heard + RECENTLY_HEARD);
     let reachable = behind_service != Some(false) && canary_failing_since.is_none_or(recently_heard);
     match (running, reachable, last.since) {
         (true, true, Some(since)) => Listening { since: Some(since), gap: last.gap },
@@ -156,7 +156,7 @@ mod tests {
         let listening = listening();
         assert!(listening.update(at(50), |i| i.canary_failing_since = Some(at(50))));
         assert_eq!(listening.listening(), Listening { since: None, gap: Gap::Unreachable });
-        assert!(listening.update(at(60), |i| i.anyone_heard_at = Some(at(60))));
+        assert!(listening.update(at(60), |i| i.last_heartbeat_at = Some(at(60))));
         assert_eq!(listening.listening().since, Some(at(60)));
         assert!(!listening.update(at(149), |_| {}));
         assert!(listening.update(at(150), |_| {}), "nobody heard for too long");

@@ -17,7 +17,7 @@ use super::from_status;
 use super::index::Index;
 use super::listening::ListeningState;
 use super::payload::Beat;
-use super::sink::{Hearing, HeartbeatSink, Reply};
+use super::sink::{Acceptance, HeartbeatSink, Reply};
 use crate::api::{Connector, ConnectorState};
 use crate::health::liveness::next_heartbeat;
 use crate::leadership::Role;
@@ -25,7 +25,7 @@ use crate::time::{Clock, Moment, Now};
 
 /// The heartbeats per second that one process is sized for: 100,000 connectors at 30 s are 3,333/s. Above it the answers
 /// ask clients to send heartbeats less often.
-const SIZED_FOR: f64 = 4_000.0;
+const RATED_HEARTBEATS_PER_SECOND: f64 = 4_000.0;
 
 /// The change of one connector.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Registry {
     notices: mpsc::UnboundedSender<Notice>,
     canary: Canary,
     beats: AtomicU64,
-    heard_at: AtomicI64,
+    last_accepted_at: AtomicI64,
     load: AtomicU64,
     entries: AtomicU64,
 }
@@ -85,7 +85,7 @@ impl Registry {
             notices,
             canary,
             beats: AtomicU64::new(0),
-            heard_at: AtomicI64::new(i64::MIN),
+            last_accepted_at: AtomicI64::new(i64::MIN),
             load: AtomicU64::new(0),
             entries: AtomicU64::new(0),
         };
@@ -222,8 +222,8 @@ impl Registry {
     }
 
     /// When the last heartbeat of any connector was accepted.
-    pub fn anyone_heard_at(&self) -> Option<Moment> {
-        match self.heard_at.load(Ordering::Relaxed) {
+    pub fn last_heartbeat_at(&self) -> Option<Moment> {
+        match self.last_accepted_at.load(Ordering::Relaxed) {
             i64::MIN => None,
             micros => Some(Moment::from_micros(micros)),
         }
@@ -232,7 +232,7 @@ impl Registry {
     /// Updates the load; call it about once a second with the time since the last call.
     pub fn measure(&self, elapsed: Duration) {
         let beats = self.beats.swap(0, Ordering::Relaxed) as f64;
-        let rate = beats / elapsed.as_secs_f64().max(0.001) / SIZED_FOR;
+        let rate = beats / elapsed.as_secs_f64().max(0.001) / RATED_HEARTBEATS_PER_SECOND;
         let before = f64::from_bits(self.load.load(Ordering::Relaxed));
         // An average over a minute: a burst of reconnecting clients must not slow all clients down.
         let weight = (elapsed.as_secs_f64() / 60.0).min(1.0);
@@ -241,7 +241,7 @@ impl Registry {
 
     fn count(&self, now: Moment) {
         self.beats.fetch_add(1, Ordering::Relaxed);
-        self.heard_at.store(now.as_micros(), Ordering::Relaxed);
+        self.last_accepted_at.store(now.as_micros(), Ordering::Relaxed);
     }
 
     fn notify(&self, entry: &Arc<Entry>, change: Change) {
@@ -254,16 +254,16 @@ impl Registry {
         let dummy = check(&[], token, now);
         debug_assert_eq!(dummy, super::credentials::Checked::Wrong);
         if beat.connector_id == self.canary.id && *token == self.canary.digest {
-            return Reply::Heard { state: ConnectorState::Online, next_heartbeat_seconds: 10, action: None };
+            return Reply::Accepted { state: ConnectorState::Online, next_heartbeat_seconds: 10, action: None };
         }
         Reply::Rejected { known: false }
     }
 }
 
 impl HeartbeatSink for Registry {
-    fn hearing(&self) -> Hearing {
+    fn acceptance(&self) -> Acceptance {
         let inputs = self.listening.inputs();
-        let no = |reason, message: &str, retry_after_seconds| Hearing::No {
+        let no = |reason, message: &str, retry_after_seconds| Acceptance::No {
             reason,
             message: message.to_owned(),
             retry_after_seconds,
@@ -272,14 +272,14 @@ impl HeartbeatSink for Registry {
             _ if !inputs.synced => no("not_synced", "the connectors have not been read from the API server yet", 2),
             Role::Follower => no("not_leader", "another replica leads; beats are heard there", 2),
             Role::Unconfirmed => no("not_confirmed", "this process was frozen and has not read its Lease since", 1),
-            Role::Uncertain => {
-                Hearing::Uncertain { message: "the API server cannot be reached; beats are heard, nothing is written" }
-            }
-            Role::Leader => Hearing::Yes,
+            Role::Uncertain => Acceptance::Uncertain {
+                message: "the API server cannot be reached; beats are heard, nothing is written",
+            },
+            Role::Leader => Acceptance::Yes,
         }
     }
 
-    fn hear(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
+    fn receive(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
         let token = Digest::of(&beat.token);
         let entry = self.index.read().holder(&beat.connector_id).cloned();
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
@@ -299,7 +299,7 @@ impl HeartbeatSink for Registry {
                 let load = f64::from_bits(self.load.load(Ordering::Relaxed));
                 // Spread only under load, when intervals are stretched.
                 let spread = if load > 1.0 { entry.hash() } else { 0 };
-                Reply::Heard { state, next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread), action }
+                Reply::Accepted { state, next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread), action }
             }
         }
     }

@@ -6,7 +6,7 @@ use axum::response::Response;
 
 use super::actions::Action;
 use super::payload::BadBeat;
-use super::sink::Hearing;
+use super::sink::Acceptance;
 use crate::api::ConnectorState;
 
 /// `{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}`, with `action` in the list.
@@ -100,14 +100,14 @@ pub(super) fn not_allowed(allowed: &'static str) -> Response {
 }
 
 /// `GET /api/health`. A replica that does not lead, or may not lead, closes the connection.
-pub(super) fn health(hearing: &Hearing) -> Response {
-    match hearing {
-        Hearing::Yes => answer(StatusCode::OK, Bytes::from_static(br#"{"status":"ok","leader":"yes"}"#)),
-        Hearing::Uncertain { message } => {
+pub(super) fn health(acceptance: &Acceptance) -> Response {
+    match acceptance {
+        Acceptance::Yes => answer(StatusCode::OK, Bytes::from_static(br#"{"status":"ok","leader":"yes"}"#)),
+        Acceptance::Uncertain { message } => {
             let body = format!(r#"{{"status":"ok","leader":"uncertain","message":{}}}"#, quoted(message));
             closing(answer(StatusCode::OK, body.into()))
         }
-        Hearing::No { reason, message, retry_after_seconds } => {
+        Acceptance::No { reason, message, retry_after_seconds } => {
             let (reason, message) = (quoted(reason), quoted(message));
             let body = format!(r#"{{"status":"unavailable","leader":"no","reason":{reason},"message":{message}}}"#);
             let response = answer(StatusCode::SERVICE_UNAVAILABLE, body.into());

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::client_address::{bearer, client};
 use super::payload::{BadBeat, Beat};
 use super::rate_limit::{LogLimiter, RateDecision, RateLimiter};
-pub use super::sink::{Hearing, HeartbeatSink, Reply};
+pub use super::sink::{Acceptance, HeartbeatSink, Reply};
 use super::{payload, responses};
 use crate::http::server::{BODY_TIMEOUT, ConnectionInfo};
 use crate::time::Clock;
@@ -33,7 +33,7 @@ pub const MAX_BODY: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BeatResult {
     /// Answered 200.
-    Heard,
+    Accepted,
     /// Accepted, and answered 429 because the connector is far above its rate.
     TooOften,
     /// Answered 401.
@@ -57,7 +57,7 @@ pub enum BeatResult {
 impl BeatResult {
     /// Every result.
     pub const ALL: [Self; 10] = [
-        Self::Heard,
+        Self::Accepted,
         Self::TooOften,
         Self::Rejected,
         Self::RateLimited,
@@ -72,7 +72,7 @@ impl BeatResult {
     /// The result as metrics and the log write it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Heard => "heard",
+            Self::Accepted => "heard",
             Self::TooOften => "too_often",
             Self::Rejected => "rejected",
             Self::RateLimited => "rate_limited",
@@ -164,7 +164,7 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
             "/api/connector/heartbeat" if request.method() == Method::POST => self.beat(request).await,
             "/api/connector/heartbeat" => responses::not_allowed("POST"),
             "/api/health" if matches!(*request.method(), Method::GET | Method::HEAD) => {
-                responses::health(&self.sink.hearing())
+                responses::health(&self.sink.acceptance())
             }
             "/api/health" => responses::not_allowed("GET, HEAD"),
             _ => responses::not_found(),
@@ -193,8 +193,8 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
             }
         };
         // Checked after the body was read: a connection that is closed while a body arrives may lose the answer.
-        let hearing = self.sink.hearing();
-        if let Hearing::No { reason, message, retry_after_seconds } = hearing {
+        let acceptance = self.sink.acceptance();
+        if let Acceptance::No { reason, message, retry_after_seconds } = acceptance {
             self.options.counters.counted(BeatResult::NotLeader);
             return responses::not_accepting(reason, &message, retry_after_seconds);
         }
@@ -206,14 +206,14 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
             }
         };
         let is_old = || connection.is_some_and(|connection| connection.opened.elapsed() >= RECONNECT_AFTER);
-        let must_reconnect = matches!(hearing, Hearing::Uncertain { .. }) && is_old();
+        let must_reconnect = matches!(acceptance, Acceptance::Uncertain { .. }) && is_old();
         if must_reconnect { responses::closing(answer) } else { answer }
     }
 
     fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {
-        match self.sink.hear(beat, from) {
-            Reply::Heard { state, next_heartbeat_seconds, action } => {
-                let result = if beat.dry_run { BeatResult::DryRun } else { BeatResult::Heard };
+        match self.sink.receive(beat, from) {
+            Reply::Accepted { state, next_heartbeat_seconds, action } => {
+                let result = if beat.dry_run { BeatResult::DryRun } else { BeatResult::Accepted };
                 self.options.counters.counted(result);
                 responses::heard(state, next_heartbeat_seconds, action.as_deref())
             }

@@ -11,7 +11,7 @@ use crate::api::ConnectorState;
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Accepted, or only authenticated when it was a dry run.
-    Heard {
+    Accepted {
         /// The state of the connector after it.
         state: ConnectorState,
         /// Seconds until the next heartbeat is due.
@@ -38,7 +38,7 @@ pub enum Reply {
 
 /// Whether this process accepts heartbeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hearing {
+pub enum Acceptance {
     /// It leads.
     Yes,
     /// It led, cannot renew its Lease, and has not seen another leader: it accepts heartbeats.
@@ -60,7 +60,7 @@ pub enum Hearing {
 /// The receiver of heartbeats: the registry.
 pub trait HeartbeatSink: Send + Sync + 'static {
     /// Whether heartbeats are accepted now. Called for every request.
-    fn hearing(&self) -> Hearing;
+    fn acceptance(&self) -> Acceptance;
     /// Processes a heartbeat from `from`, in memory only.
-    fn hear(&self, beat: &Beat<'_>, from: IpAddr) -> Reply;
+    fn receive(&self, beat: &Beat<'_>, from: IpAddr) -> Reply;
 }

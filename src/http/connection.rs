@@ -139,9 +139,9 @@ impl LingeringStream {
 impl AsyncRead for LingeringStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let room = buf.remaining() > 0;
+        let free_slots = buf.remaining() > 0;
         ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
-        self.at_end |= room && buf.filled().len() == before;
+        self.at_end |= free_slots && buf.filled().len() == before;
         Poll::Ready(Ok(()))
     }
 }

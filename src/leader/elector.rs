@@ -113,7 +113,7 @@ struct WakeSignals {
 impl Elector {
     /// A contender that has not led yet, and the channel on which it publishes the leadership.
     ///
-    /// `lease_client` must have no retries of its own ([`crate::cluster::Clients::lease`]).
+    /// `lease_client` must have no retries of its own ([`crate::cluster::Clients::no_retry`]).
     pub fn new(lease_client: kube::Client, config: ElectorConfig, clock: Clock) -> (Self, watch::Receiver<Leadership>) {
         let (publisher, receiver) = watch::channel(Leadership::follower());
         let (terms, call_timeout) = (config.terms(), config.call_timeout());

@@ -100,12 +100,12 @@ fn samples<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 fn each_heartbeat_result_is_counted_from_zero_and_on_its_own() {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    metrics.heartbeats.inc(BeatResult::Heard);
-    metrics.clone().heartbeats.inc(BeatResult::Heard);
+    metrics.heartbeats.inc(BeatResult::Accepted);
+    metrics.clone().heartbeats.inc(BeatResult::Accepted);
     metrics.heartbeats.inc(BeatResult::DryRun);
     metrics.wrote(WriteReason::Checkpoint, "timeout");
     metrics.observe_transition_lag(Duration::from_millis(300));
-    assert_eq!(metrics.heartbeats.get(BeatResult::Heard), 2);
+    assert_eq!(metrics.heartbeats.get(BeatResult::Accepted), 2);
     let text = encode(&registry).unwrap();
     for line in [
         "# TYPE vigie_heartbeats counter",

@@ -68,14 +68,14 @@ fn store(monitor: &Monitor, backend: &Backend, found: Option<Findings>, now: Mom
         object.spec.workload_ref.is_some() || object.spec.prometheus.is_some() || monitor.prometheus_url.is_some()
     };
     backend.with(|live| {
-        let is_troubled = |found: &Findings| found.diagnosis.is_some();
+        let has_diagnosis = |found: &Findings| found.diagnosis.is_some();
         let before = live.findings.as_ref().map(|(known, _)| known.clone());
-        let troubled = found.as_ref().or(before.as_deref()).is_some_and(is_troubled);
+        let with_diagnosis = found.as_ref().or(before.as_deref()).is_some_and(has_diagnosis);
         // A problem that only evidence shows begins with the first investigation that finds it.
-        if troubled && before.as_deref().is_some_and(|before| !is_troubled(before)) {
+        if with_diagnosis && before.as_deref().is_some_and(|before| !has_diagnosis(before)) {
             live.investigations = 0;
         }
-        let is_well = live.record.availability() == Availability::Up && live.refused.is_none() && !troubled;
+        let is_well = live.record.availability() == Availability::Up && live.refused.is_none() && !with_diagnosis;
         let wait = match FIRST_WAITS.get(live.investigations as usize) {
             Some(seconds) if !is_well => Some(Duration::from_secs(*seconds)),
             _ if !is_well || needs_regular(&live.object) => Some(STEADY_WAIT),
@@ -143,7 +143,7 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
         gather(monitor.parts.client.clone(), &monitor.prober, question, now.wall).await
     };
     if let (true, Some(request)) = (is_bad, request) {
-        let seen = probe_closer(monitor, object, &mut evidence, pods_port.as_deref(), &request).await;
+        let seen = probe_pods_and_actuator(monitor, object, &mut evidence, pods_port.as_deref(), &request).await;
         backend.with(|live| live.investigated = seen);
     } else {
         backend.with(|live| live.investigated.clear());
@@ -152,7 +152,7 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
 }
 
 /// Adds the evidence of further probes: each pod at its own address, and the actuator. Returns their vantages.
-async fn probe_closer(
+async fn probe_pods_and_actuator(
     monitor: &Arc<Monitor>,
     object: &MonitoredBackend,
     evidence: &mut Evidence,

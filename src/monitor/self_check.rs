@@ -194,7 +194,7 @@ async fn publish_lost(monitor: &Monitor, why: &str) {
             occurrence: format!("ProbeBlind/{}", at.as_second()),
         };
         if monitor.parts.leadership.borrow().permit(monitor.parts.clock.now()).is_some()
-            && let Err(error) = monitor.parts.reporter.tell(&namespace_reference(namespace), &event).await
+            && let Err(error) = monitor.parts.reporter.publish(&namespace_reference(namespace), &event).await
         {
             tracing::warn!(%error, "the event ProbeBlind was not published");
         }

@@ -97,7 +97,7 @@ pub(super) async fn publish_site_events(
         let regarding = namespace_reference(&*namespace);
         // Only a leader publishes. After a failover the next leader finds the event itself.
         while context.leadership.borrow().permit(context.clock.now()).is_some() {
-            let Err(error) = context.reporter.tell(&regarding, &event).await else { break };
+            let Err(error) = context.reporter.publish(&regarding, &event).await else { break };
             tracing::debug!(%error, "telling about a site; trying again");
             if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
                 return;

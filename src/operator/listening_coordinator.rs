@@ -86,8 +86,8 @@ impl ListeningCoordinator {
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             self.is_awake();
             let now = self.registry.clock().now();
-            let anyone_heard_at = self.registry.anyone_heard_at();
-            if self.registry.listening.update(now, |inputs| inputs.anyone_heard_at = anyone_heard_at) {
+            let last_heartbeat_at = self.registry.last_heartbeat_at();
+            if self.registry.listening.update(now, |inputs| inputs.last_heartbeat_at = last_heartbeat_at) {
                 self.listening_moved();
             }
             ticks = ticks.wrapping_add(1);

@@ -89,7 +89,7 @@ impl Prober {
         let mut trace = ProbeTrace::begin();
         let result = match timeout(request.timeout, self.run(request, &mut trace)).await {
             Ok(result) => result,
-            Err(_) => Err(trace.out_of_time(request.timeout)),
+            Err(_) => Err(trace.timeout_failure(request.timeout)),
         };
         trace.end(result)
     }

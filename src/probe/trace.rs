@@ -105,7 +105,7 @@ impl ProbeTrace {
     }
 
     /// The failure of a probe that its timeout cut off.
-    pub(super) fn out_of_time(&mut self, timeout: Duration) -> Failure {
+    pub(super) fn timeout_failure(&mut self, timeout: Duration) -> Failure {
         if let Some(failure) = self.judged.take() {
             return failure;
         }

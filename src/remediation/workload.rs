@@ -1,6 +1,6 @@
 //! I/O of remedies: reads workloads, restarts them, evicts pods. Decides nothing.
 //!
-//! The client must send each request once ([`crate::cluster::Clients::lease`]): kube's own retries would continue after
+//! The client must send each request once ([`crate::cluster::Clients::no_retry`]): kube's own retries would continue after
 //! the permit ran out, and outlast the time limit of the call.
 
 mod budgets;

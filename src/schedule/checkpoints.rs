@@ -207,7 +207,7 @@ impl Drop for CheckpointGuard<'_> {
 /// The queue of one kind at a hand-out.
 pub trait CheckpointQueue {
     /// The number of checkpoints that the reconciles of this kind have room for.
-    fn room(&self) -> usize;
+    fn free_slots(&self) -> usize;
 
     /// The first object whose checkpoint is due at `now`.
     fn next(&self, now: Moment) -> Option<Candidate>;
@@ -227,20 +227,20 @@ pub fn hand_out<const N: usize>(
     budget: &WriteBudget,
     now: Moment,
 ) -> [Option<BudgetExceeded>; N] {
-    let mut rooms = queues.map(CheckpointQueue::room);
+    let mut free_slots_by_kind = queues.map(CheckpointQueue::free_slots);
     let mut next = queues.map(|queue| queue.next(now));
     let oldest = next;
     let mut is_over_budget = [false; N];
-    let has_turn = |rooms: &[usize; N], next: &[Option<Candidate>; N], at: usize| {
-        next[at].filter(|_| rooms[at] > 0).map(|candidate| (candidate.at, at))
+    let has_turn = |free_slots_by_kind: &[usize; N], next: &[Option<Candidate>; N], at: usize| {
+        next[at].filter(|_| free_slots_by_kind[at] > 0).map(|candidate| (candidate.at, at))
     };
-    while let Some((_, first)) = (0..N).filter_map(|at| has_turn(&rooms, &next, at)).min() {
+    while let Some((_, first)) = (0..N).filter_map(|at| has_turn(&free_slots_by_kind, &next, at)).min() {
         if !budget.spend(now) {
-            is_over_budget = std::array::from_fn(|at| has_turn(&rooms, &next, at).is_some());
+            is_over_budget = std::array::from_fn(|at| has_turn(&free_slots_by_kind, &next, at).is_some());
             break;
         }
         queues[first].hand_out(now);
-        rooms[first] -= 1;
+        free_slots_by_kind[first] -= 1;
         next[first] = queues[first].next(now);
     }
     std::array::from_fn(|at| {

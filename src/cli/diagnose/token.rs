@@ -25,7 +25,7 @@ impl TokenSource {
     pub(super) fn secret(&self) -> Option<(&str, &str)> {
         match self {
             Self::Issued { secret_name } => Some((secret_name, "token")),
-            Self::Brought { secret_name, key } => Some((secret_name, key)),
+            Self::Supplied { secret_name, key } => Some((secret_name, key)),
             Self::Lease => None,
         }
     }

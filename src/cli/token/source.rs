@@ -12,7 +12,7 @@ pub(in crate::cli) enum TokenSource {
     /// vigie makes the token and writes it to this Secret.
     Issued { secret_name: String },
     /// The user provides the token in this Secret.
-    Brought { secret_name: String, key: String },
+    Supplied { secret_name: String, key: String },
     /// No token: the connector renews a Lease, with credentials of the cluster.
     Lease,
 }
@@ -25,7 +25,7 @@ impl TokenSource {
             return Self::Lease;
         }
         if let Some(secret_name) = text("/spec/token/existingSecretRef/name") {
-            return Self::Brought { secret_name, key: text("/spec/token/existingSecretRef/key").unwrap_or_default() };
+            return Self::Supplied { secret_name, key: text("/spec/token/existingSecretRef/key").unwrap_or_default() };
         }
         let secret_name = text("/status/token/secretName").or_else(|| text("/spec/token/secretName"));
         Self::Issued { secret_name: secret_name.unwrap_or_else(|| format!("{name}-connector-token")) }
@@ -36,7 +36,7 @@ impl fmt::Display for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Issued { secret_name } => write!(f, "vigie makes it, in the Secret {secret_name:?}"),
-            Self::Brought { secret_name, key } => {
+            Self::Supplied { secret_name, key } => {
                 write!(f, "you bring it yourself, in the key {key:?} of the Secret {secret_name:?}; change it there")
             }
             Self::Lease => write!(f, "it renews a Lease and needs none"),
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(TokenSource::of(&lease, "e"), TokenSource::Lease);
         let brought = json!({"spec": {"token": {"existingSecretRef": {"name": "mine", "key": "t"}}}});
         let source = TokenSource::of(&brought, "e");
-        assert_eq!(source, TokenSource::Brought { secret_name: "mine".to_owned(), key: "t".to_owned() });
+        assert_eq!(source, TokenSource::Supplied { secret_name: "mine".to_owned(), key: "t".to_owned() });
         assert!(source.to_string().contains("in the key \"t\" of the Secret \"mine\""));
     }
 }

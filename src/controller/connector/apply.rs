@@ -59,7 +59,7 @@ impl Context {
         token: TokenStep,
     ) -> Result<(), ReconcileError> {
         let secret = token.plan.write;
-        let sooner = token.plan.look_again.and_then(|after| Duration::try_from(after).ok());
+        let sooner = token.plan.reread_after.and_then(|after| Duration::try_from(after).ok());
         let delivered = self.deliver(step, connector, &token).await;
         let failed = delivered.err().or(token.failure.map(ReconcileError::Secret));
         match failed {

@@ -96,7 +96,7 @@ impl<'a> Input<'a> {
             }),
         };
         let delivering = match token {
-            Some(token) => token.write != Write::Nothing && !token.in_trouble,
+            Some(token) => token.write != Write::Nothing && !token.has_failed,
             None => connector.status.as_ref().is_none_or(|status| status.token.is_none()),
         };
         let retired_use = retired_use(connector, live, now);

@@ -115,7 +115,7 @@ impl DeadlineScheduler {
     /// Evaluates the connector, and sets its next deadline. A change comes back through the channel of the registry.
     fn evaluate(&mut self, entry: &Arc<Entry>) -> Verdict {
         let verdict = self.registry.evaluate(entry, self.now());
-        let at = verdict.look_again_at.map(|at| self.registry.clock().instant(at));
+        let at = verdict.next_check_at.map(|at| self.registry.clock().instant(at));
         self.deadlines.set(entry.number, at);
         verdict
     }
@@ -141,7 +141,7 @@ impl DeadlineScheduler {
             Command::Look(entry) => {
                 self.tracked.entry(entry.number).or_insert_with(|| Tracked { entry: entry.clone(), counted: None });
                 let verdict = self.evaluate(&entry);
-                self.count_in(&entry, verdict);
+                self.add_to_site(&entry, verdict);
             }
             Command::Gone(entry) => self.gone(&entry),
             Command::ListeningMoved => {
@@ -168,7 +168,7 @@ impl DeadlineScheduler {
         let mut silent_together: HashMap<Arc<str>, usize> = HashMap::new();
         for entry in self.entries() {
             let verdict = self.evaluate(&entry);
-            self.count_in(&entry, verdict);
+            self.add_to_site(&entry, verdict);
             if entry.was_mass_silent() && verdict.presence.is_silent() {
                 *silent_together.entry(entry.identity.domain.clone()).or_default() += 1;
             }
@@ -199,7 +199,7 @@ impl DeadlineScheduler {
     }
 
     /// Adds a member to its site in its present state, which is not a change.
-    fn count_in(&mut self, entry: &Arc<Entry>, verdict: Verdict) {
+    fn add_to_site(&mut self, entry: &Arc<Entry>, verdict: Verdict) {
         let now = self.now();
         let Some(tracked) = self.tracked.get_mut(&entry.number) else { return };
         if tracked.counted.is_some() || verdict.presence == Presence::NeverSeen {

@@ -160,8 +160,8 @@ fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Eve
                 Some(_) => format!("put another value into Secret {secret}"),
                 None => format!("the new one comes in Secret {secret}"),
             };
-            let asked = token.observed_revoke_request.clone().unwrap_or_default();
-            (EventType::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), asked)
+            let remediation_input = token.observed_revoke_request.clone().unwrap_or_default();
+            (EventType::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), remediation_input)
         }
         TokenEvent::Recreated => (
             EventType::Warning,
@@ -179,14 +179,15 @@ fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Eve
 pub fn state_event(connector: &Connector, next: &ConnectorStatus) -> Option<Event> {
     let latest = next.transitions.first()?;
     let to: ConnectorState = latest.to.parse().ok()?;
-    let told_before = next
+    let last_published_state = next
         .transitions
         .iter()
         .skip(1)
         .map(|before| before.to.as_str())
         .find(|to| *to != ConnectorState::Late.as_str());
-    let told_before = told_before.or(latest.from.as_deref().filter(|_| next.transitions.len() == 1));
-    if matches!(to, ConnectorState::Late | ConnectorState::Pending) || told_before == Some(latest.to.as_str()) {
+    let last_published_state = last_published_state.or(latest.from.as_deref().filter(|_| next.transitions.len() == 1));
+    if matches!(to, ConnectorState::Late | ConnectorState::Pending) || last_published_state == Some(latest.to.as_str())
+    {
         return None;
     }
     let bad = next.diagnosis.as_ref().filter(|_| to != ConnectorState::Online);

@@ -110,6 +110,6 @@ pub(in crate::controller) fn beat(registry: &Registry, name: &str) {
     use crate::heartbeat::payload::parse;
     use crate::heartbeat::routes::{HeartbeatSink as _, Reply};
     let body = json!({ "connector_id": format!("edge/{name}"), "token": name }).to_string();
-    let reply = registry.hear(&parse(body.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
-    assert!(matches!(reply, Reply::Heard { .. }), "{reply:?}");
+    let reply = registry.receive(&parse(body.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
+    assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
 }

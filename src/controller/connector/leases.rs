@@ -29,7 +29,7 @@ pub async fn run(api: Api<Lease>, registry: Arc<Registry>, moved: impl Fn() + Se
         if registry.uses_leases() {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = hear(api.clone(), &registry, &moved) => {}
+                () = watch_leases(api.clone(), &registry, &moved) => {}
                 () = unused(&registry) => {}
             }
         }
@@ -71,7 +71,7 @@ impl Drop for Watch<'_> {
     }
 }
 
-async fn hear(api: Api<Lease>, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
+async fn watch_leases(api: Api<Lease>, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
     // The kubelets renew one Lease for each node every 10 s: most of the traffic, and of no use here.
     let config = watcher::Config::default().fields("metadata.namespace!=kube-node-lease");
     let mut seen = LastRenewals::default();

@@ -19,7 +19,7 @@ use crate::time::Now;
 const DIAGNOSE_EVERY: Duration = Duration::from_secs(30);
 
 /// The limit for one diagnosis: silence is written in time, whatever the pods are like.
-const DIAGNOSE_FOR: Duration = Duration::from_secs(5);
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Context {
     /// Diagnoses the pods of a connector that is Offline when that is due, and keeps the result in its entry and in the
@@ -58,7 +58,7 @@ impl Context {
         let _permit = self.call_permit().await;
         let question = Question::about_workload(subject, now.wall);
         let gathered = gather(self.client.clone(), &self.prober, question, now.wall);
-        let evidence = tokio::time::timeout(DIAGNOSE_FOR, gathered).await;
+        let evidence = tokio::time::timeout(DIAGNOSIS_TIMEOUT, gathered).await;
         // Pods that may not be listed, or that the API server does not return now, are not healthy pods.
         let evidence = evidence.ok().filter(|evidence| evidence.pods.missing().is_none());
         evidence.map_or(PodDiagnosis::Unseen, |evidence| PodDiagnosis::Seen(diagnose_pods(&evidence).map(Arc::new)))
@@ -66,6 +66,6 @@ impl Context {
 }
 
 fn set_diagnosis(step: &mut Step<'_, Context>, diagnosis: PodDiagnosis) {
-    step.entry.explain(diagnosis.clone());
+    step.entry.set_pod_diagnosis(diagnosis.clone());
     step.live.pods = diagnosis;
 }

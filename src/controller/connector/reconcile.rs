@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::deadlines::Command;
 use super::decide::{decide, state_event};
-use super::remediation_input::{asked, verdict};
+use super::remediation_input::{remediation_input, verdict};
 use super::sites::Sites;
 use super::token_step::Notes;
 use crate::api::{Connector, ConnectorState, ConnectorStatus, Key, Transition};
@@ -127,7 +127,7 @@ impl Kind for Context {
         let input = observed.input(step);
         let assessment = input.assess();
         let verdict = verdict(&input, &assessment);
-        let remedy = self.remediator.step(&step.permit, asked(&input, &verdict)).await;
+        let remedy = self.remediator.step(&step.permit, remediation_input(&input, &verdict)).await;
         let plan = decide(&input, assessment, Some(&remedy), observed.token_plan());
         self.apply(step, observed, plan, remedy).await
     }

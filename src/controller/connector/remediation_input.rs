@@ -61,7 +61,7 @@ fn unsure(found: Diagnosis) -> Diagnosis {
 }
 
 /// The request for the remediation step.
-pub fn asked<'a>(input: &Input<'a>, verdict: &'a Verdict) -> RemediationInput<'a, Connector> {
+pub fn remediation_input<'a>(input: &Input<'a>, verdict: &'a Verdict) -> RemediationInput<'a, Connector> {
     let offered = input.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
     let is_heard = input.live.verdict.presence == Presence::Online;
     RemediationInput {

@@ -81,7 +81,7 @@ impl Secrets {
     ///
     /// # Errors
     /// The read failed.
-    pub async fn read_brought(&self, from: &SecretKeyRef) -> Result<Option<SecretState>, CallError> {
+    pub async fn read_supplied(&self, from: &SecretKeyRef) -> Result<Option<SecretState>, CallError> {
         let what = format!("reading Secret {}/{}", self.namespace, from.name);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&from.name)).await {
             Ok(secret) => secret,
@@ -89,7 +89,7 @@ impl Secrets {
             Err(error) => return Err(error),
         };
         let Some(value) = secret.data.as_ref().and_then(|data| data.get(&from.key)) else { return Ok(None) };
-        Ok(Some(SecretState::Brought(usable(from, &value.0))))
+        Ok(Some(SecretState::Supplied(usable(from, &value.0))))
     }
 
     /// Writes `token` to the Secret; `None` keeps its token and repairs the other keys.

@@ -8,10 +8,10 @@ use crate::heartbeat::credentials::{Digest, MAX_CREDENTIALS};
 
 /// How far ahead of the operator's clock a revocation may be dated and still be honoured: the clock of the requester may be
 /// a little fast, but a time far ahead is a mistake.
-const REVOKE_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+const MAX_REVOKE_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// The time in which the Secret of a deleted predecessor is expected to be collected; after it the Secret is a conflict.
-const PREDECESSOR: SignedDuration = SignedDuration::from_secs(60);
+const PREDECESSOR_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The Secret under the expected name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum SecretState {
     /// The Secret of a deleted Connector of the same name; since when this Connector exists.
     Predecessors(Timestamp),
     /// A Secret that the user brings: the hash of its value, or what is wrong with it.
-    Brought(Result<Digest, String>),
+    Supplied(Result<Digest, String>),
 }
 
 /// Why the Secret was not seen.
@@ -68,7 +68,7 @@ pub struct PlanInput<'a> {
     /// Why `seen` does not show the Secret.
     pub failure: Option<ReadFailure>,
     /// Why the last delivery failed.
-    pub trouble: Option<&'a str>,
+    pub last_error: Option<&'a str>,
     /// Now.
     pub now: Timestamp,
 }
@@ -113,9 +113,9 @@ pub struct TokenPlan {
     /// The events to publish.
     pub events: Vec<TokenEvent>,
     /// The last try to write the Secret failed; `provisioned` says why.
-    pub in_trouble: bool,
+    pub has_failed: bool,
     /// When to read the Secret again, if that is sooner than usual.
-    pub look_again: Option<SignedDuration>,
+    pub reread_after: Option<SignedDuration>,
 }
 
 /// Whether the newest token has been delivered, according to the stored `Provisioned` condition.
@@ -135,8 +135,8 @@ pub fn plan(request: &PlanInput<'_>, fresh: Digest) -> TokenPlan {
         provisioned: (Truth::True, Reason::Provisioned, format!("Secret {} holds the token", request.secret_name)),
         refused: None,
         events: Vec::new(),
-        in_trouble: false,
-        look_again: None,
+        has_failed: false,
+        reread_after: None,
     };
     plan.status.secret_name = Some(request.secret_name.to_owned());
     if let Some(used) = request.retired_use {
@@ -145,14 +145,14 @@ pub fn plan(request: &PlanInput<'_>, fresh: Digest) -> TokenPlan {
     plan.confirm(request);
     plan.revoke(request);
     match request.seen {
-        SecretState::Brought(value) => plan.bring(request, value),
+        SecretState::Supplied(value) => plan.bring(request, value),
         SecretState::Foreign => plan.conflict(request, "exists and does not belong to this Connector"),
-        SecretState::Predecessors(created) if request.now.duration_since(*created) > PREDECESSOR => {
+        SecretState::Predecessors(created) if request.now.duration_since(*created) > PREDECESSOR_GRACE => {
             plan.conflict(request, "belongs to a deleted Connector of the same name and was not collected");
         }
         SecretState::Predecessors(_) => {
             plan.conflict(request, "belongs to a deleted Connector of the same name and is being collected");
-            plan.look_again = Some(SignedDuration::from_secs(2));
+            plan.reread_after = Some(SignedDuration::from_secs(2));
         }
         SecretState::Absent => plan.deliver(request, fresh, None, Write::Create),
         SecretState::Ours { token, complete } => {
@@ -213,7 +213,7 @@ impl TokenPlan {
 
     /// Adds to the conditions why the Secret was not seen, and why the last delivery failed.
     fn report(&mut self, request: &PlanInput<'_>) {
-        if let (Some(ReadFailure::Missing), SecretState::Brought(Err(problem))) = (request.failure, request.seen) {
+        if let (Some(ReadFailure::Missing), SecretState::Supplied(Err(problem))) = (request.failure, request.seen) {
             self.refused = Some((Reason::SecretNotFound, problem.clone()));
         }
         if request.failure == Some(ReadFailure::Unreadable)
@@ -222,16 +222,16 @@ impl TokenPlan {
             // A failed read is no evidence against the last successful one.
             self.provisioned = stored.clone();
         }
-        if let (Some(trouble), true) = (request.trouble, self.write != Write::Nothing) {
-            self.provisioned.2 = format!("{}: {trouble}", self.provisioned.2);
-            self.in_trouble = true;
+        if let (Some(last_error), true) = (request.last_error, self.write != Write::Nothing) {
+            self.provisioned.2 = format!("{}: {last_error}", self.provisioned.2);
+            self.has_failed = true;
         }
     }
 
     /// Ends every token on request, whether or not a new one can be delivered.
     fn revoke(&mut self, request: &PlanInput<'_>) {
-        let Some(asked) = self.revocation(request) else { return };
-        self.status.observed_revoke_request = Some(asked);
+        let Some(remediation_input) = self.revocation(request) else { return };
+        self.status.observed_revoke_request = Some(remediation_input);
         // Before the first token there is nothing to end.
         if self.status.hashes.is_empty() {
             return;
@@ -311,11 +311,11 @@ impl TokenPlan {
 
     /// A requested revocation that has not been honoured: once for each distinct requested time.
     fn revocation(&self, request: &PlanInput<'_>) -> Option<String> {
-        let asked = request.revoke?;
-        let at: Timestamp = asked.parse().ok().filter(|_| asked.len() <= 64)?;
-        let is_new = self.status.observed_revoke_request.as_deref() != Some(asked);
-        let is_now = at <= request.now + REVOKE_AHEAD;
-        (is_new && is_now).then(|| asked.to_owned())
+        let remediation_input = request.revoke?;
+        let at: Timestamp = remediation_input.parse().ok().filter(|_| remediation_input.len() <= 64)?;
+        let is_new = self.status.observed_revoke_request.as_deref() != Some(remediation_input);
+        let is_now = at <= request.now + MAX_REVOKE_SKEW;
+        (is_new && is_now).then(|| remediation_input.to_owned())
     }
 
     fn bring(&mut self, request: &PlanInput<'_>, value: &Result<Digest, String>) {

@@ -62,7 +62,7 @@ struct Outstanding {
     /// The token whose hash is stored and that has not reached its Secret.
     undelivered: Option<Token>,
     /// Why it has not.
-    trouble: Option<String>,
+    last_error: Option<String>,
 }
 
 /// The parts of an object, besides the status, that decide about its token: after a change the Secret is read at once.
@@ -125,10 +125,10 @@ impl Notes {
     }
 
     /// Notes the result of a delivery: the token that did not reach its Secret, and why it did not.
-    fn note_delivery(&mut self, undelivered: Option<Token>, trouble: Option<String>) {
-        self.outstanding = match (undelivered, trouble) {
+    fn note_delivery(&mut self, undelivered: Option<Token>, last_error: Option<String>) {
+        self.outstanding = match (undelivered, last_error) {
             (None, None) => None,
-            (undelivered, trouble) => Some(Box::new(Outstanding { undelivered, trouble })),
+            (undelivered, last_error) => Some(Box::new(Outstanding { undelivered, last_error })),
         };
     }
 }
@@ -175,13 +175,13 @@ impl Context {
         let name = connector.credential_secret_name();
         let brought = connector.spec.token.existing_secret_ref.as_ref();
         let found = match brought {
-            Some(from) => secrets.read_brought(from).await.map(|seen| (seen, None)),
+            Some(from) => secrets.read_supplied(from).await.map(|seen| (seen, None)),
             None => {
                 secrets.read(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
         };
         let without = |problem, failure, error| TokenObservation {
-            seen: SecretState::Brought(Err(problem)),
+            seen: SecretState::Supplied(Err(problem)),
             secret: None,
             failure: Some(failure),
             error,
@@ -253,7 +253,7 @@ fn plan_token(step: &Step<'_, Context>, observation: &TokenObservation, fresh: &
         used_generation: step.live.used_generation,
         retired_use: retired_use(connector, &step.live, step.now),
         undelivered: outstanding.and_then(|outstanding| outstanding.undelivered.as_ref()).map(Token::digest),
-        trouble: outstanding.and_then(|outstanding| outstanding.trouble.as_deref()),
+        last_error: outstanding.and_then(|outstanding| outstanding.last_error.as_deref()),
         seen: &observation.seen,
         failure: observation.failure,
         now: step.now.wall,

@@ -149,7 +149,7 @@ async fn publish(breaker_store: &BreakerStore, engaged: &[EngagedBrake], publish
             at: *since,
             occurrence: format!("BrakeEngaged/{domain}/{since}"),
         };
-        match breaker_store.reporter.tell(&regarding, &event).await {
+        match breaker_store.reporter.publish(&regarding, &event).await {
             Ok(()) => drop(published.insert(domain.clone(), *since)),
             Err(error) => tracing::debug!(%error, "publishing the event of a brake failed; trying again"),
         }

@@ -38,7 +38,7 @@ use census::id;
 use observe::Observations;
 use published::Published;
 
-use super::log::{self, Whose};
+use super::log::{self, LogSubject};
 use crate::api::{ConditionType, Key, Reason, RemediationStatus, conditions};
 use crate::leadership::WritePermit;
 use crate::metrics::Metrics;
@@ -197,7 +197,7 @@ impl Remediator {
         }
         let key = &id.key;
         for step in log::steps(before.remediation_status(), &result.status) {
-            log::attempt(Whose { kind: K::KIND, key }, step);
+            log::attempt(LogSubject { kind: K::KIND, key }, step);
         }
         if let Some(outcome) = result.ended {
             self.metrics.remedied(outcome);

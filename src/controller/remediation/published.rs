@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::api::{AttemptPhase, RemediationStatus};
-use crate::controller::events::RETELL;
+use crate::controller::events::REPUBLISH_WINDOW;
 use crate::leadership::WritePermit;
 use crate::remediation::attempt::{EventDraft, events_to_repeat};
 use crate::remediation::fleet::ObjectId;
@@ -58,7 +58,7 @@ impl Published {
             return Vec::new();
         }
         epoch.newest.insert(id.clone(), newest);
-        events_to_repeat(status, now - RETELL)
+        events_to_repeat(status, now - REPUBLISH_WINDOW)
     }
 
     /// Notes that the caller publishes the events of the newest attempts in `status`.

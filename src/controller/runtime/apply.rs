@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::kind::{Kind, ObjectEntry as _, Plan, ReconcileError, Step};
-use crate::cluster::events::{Event, RETELL};
+use crate::cluster::events::{Event, REPUBLISH_WINDOW};
 use crate::controller::log;
 use crate::controller::remediation::{self, FollowUp, Remediable as _};
 use crate::remediation::attempt::StepResult;
@@ -35,7 +35,7 @@ pub async fn write<K: Kind>(
     match &result {
         Ok(written) => {
             kind.note_written(step, written);
-            step.state.wrote(written);
+            step.state.keep_written(written);
         }
         Err(error) => {
             let outcome_unknown = error.outcome_unknown();
@@ -68,7 +68,7 @@ async fn write_status<K: Kind>(
         let lag = Duration::try_from(now.wall.duration_since(since)).unwrap_or_default();
         runtime.metrics.observe_transition_lag(lag);
         if let Some(latest) = K::transitions(&written).first() {
-            log::transition(log::Whose { kind: K::Object::KIND, key: step.entry.key() }, latest);
+            log::transition(log::LogSubject { kind: K::Object::KIND, key: step.entry.key() }, latest);
         }
     }
     runtime.remediator.after_write(step.object, remedy);
@@ -114,7 +114,7 @@ pub async fn publish<K: Kind>(
     events.extend(step.state.take_unpublished());
     if !std::mem::replace(&mut step.state.published, true)
         && let Some(latest) = K::transitions(object).first()
-        && step.now.wall.duration_since(latest.time.0) < RETELL
+        && step.now.wall.duration_since(latest.time.0) < REPUBLISH_WINDOW
     {
         events.extend(K::state_event(object));
     }
@@ -125,7 +125,7 @@ pub async fn publish<K: Kind>(
     let _permit = kind.runtime().call_permit().await;
     let mut events = events.into_iter();
     while let Some(event) = events.next() {
-        if let Err(error) = kind.runtime().reporter.tell(&regarding, &event).await {
+        if let Err(error) = kind.runtime().reporter.publish(&regarding, &event).await {
             step.state.keep_unpublished(std::iter::once(event).chain(events));
             return Err(ReconcileError::Event(error));
         }

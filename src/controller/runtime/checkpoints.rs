@@ -18,7 +18,7 @@ use crate::time::Moment;
 const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
 
 /// The pause between two reports that the budget is too small.
-const SHORTFALL_REPORTED: Duration = Duration::from_secs(3600);
+const SHORTFALL_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The share of the reconciles of a kind that checkpoints may use. When the API server is slower than the budget of
 /// checkpoints, they would use all, and kube does not serve its queue in turn: a transition could wait without end.
@@ -33,7 +33,7 @@ struct KindQueue<'a, K: Kind> {
 }
 
 impl<K: Kind> CheckpointQueue for KindQueue<'_, K> {
-    fn room(&self) -> usize {
+    fn free_slots(&self) -> usize {
         checkpoints_at_once::<K>().saturating_sub(self.kind.runtime().checkpoints.in_flight())
     }
 
@@ -73,7 +73,7 @@ pub async fn run<A: Kind, B: Kind>(
         let shortfall =
             hand_out_of(&KindQueue { kind: &*connectors, epoch }, &KindQueue { kind: &*backends, epoch }, &budget, now);
         if let Some((names, exceeded)) = shortfall
-            && reported.is_none_or(|reported| now.since(reported) >= SHORTFALL_REPORTED)
+            && reported.is_none_or(|reported| now.since(reported) >= SHORTFALL_INTERVAL)
         {
             reported = Some(now);
             report_shortfall(&shared, &lease, names, &exceeded).await;
@@ -116,7 +116,7 @@ async fn report_shortfall(
         at,
         occurrence: format!("CheckpointBudgetTooSmall/{}", at.as_second() / 3600),
     };
-    if let Err(error) = shared.reporter.tell(lease, &event).await {
+    if let Err(error) = shared.reporter.publish(lease, &event).await {
         tracing::warn!(%error, "the event about it was not published");
     }
 }

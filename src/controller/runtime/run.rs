@@ -92,7 +92,7 @@ pub async fn reconcile<K: Kind>(kind: &K, seen: &K::Object) -> Result<Action, Re
         let Some(permit) = runtime.leadership.borrow().permit(now.moment) else { return Ok(Action::await_change()) };
         state.begin(permit.epoch());
         // Each step works on the object as the step before wrote it.
-        let younger = state.younger_than(seen);
+        let younger = state.newer_than(seen);
         let mut step = Step {
             permit,
             object: younger.as_ref().unwrap_or(seen),

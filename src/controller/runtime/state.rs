@@ -42,12 +42,12 @@ impl<K: Kind> Default for ReconcileState<K> {
 
 impl<K: Kind> ReconcileState<K> {
     /// Keeps the object as it was written.
-    pub fn wrote(&mut self, written: &K::Object) {
+    pub fn keep_written(&mut self, written: &K::Object) {
         self.latest = Some(Box::new(written.clone()));
     }
 
     /// The object as the operator wrote it, if that is younger than `seen`.
-    pub fn younger_than(&mut self, seen: &K::Object) -> Option<K::Object> {
+    pub fn newer_than(&mut self, seen: &K::Object) -> Option<K::Object> {
         let version = |of: &K::Object| of.meta().resource_version.as_deref()?.parse::<u64>().ok();
         let is_younger = self.latest.as_deref().and_then(version) > version(seen);
         if !is_younger {

@@ -12,24 +12,24 @@ fn at(seconds: i64) -> Moment {
 fn heard(contact: i64, listening_since: i64) -> Known {
     Known {
         last_contact: Some(at(contact)),
-        settled: Settled { presence: Presence::Online, since: at(contact.min(listening_since)) },
+        settled: PreviousVerdict { presence: Presence::Online, since: at(contact.min(listening_since)) },
         listening: Listening { since: Some(at(listening_since)), gap: Gap::Restarted },
     }
 }
 
 fn written(presence: Presence, since: i64, known: Known) -> Known {
-    Known { settled: Settled { presence, since: at(since) }, ..known }
+    Known { settled: PreviousVerdict { presence, since: at(since) }, ..known }
 }
 
 #[track_caller]
 fn expect(known: Known, now: i64, presence: Presence, since: i64, again: Option<i64>) {
     let verdict = judge(&TIMING, &known, at(now));
-    assert_eq!((verdict.presence, verdict.since, verdict.look_again_at), (presence, at(since), again.map(at)));
+    assert_eq!((verdict.presence, verdict.since, verdict.next_check_at), (presence, at(since), again.map(at)));
 }
 
 #[test]
 fn what_was_never_heard_is_never_seen_however_long_we_listen() {
-    let known = Known { last_contact: None, settled: Settled::default(), listening: heard(0, 0).listening };
+    let known = Known { last_contact: None, settled: PreviousVerdict::default(), listening: heard(0, 0).listening };
     expect(known, 1_000_000, Presence::NeverSeen, 0, None);
 }
 
@@ -151,7 +151,7 @@ prop_compose! {
         since in -2000i64..2000, listening in prop::option::of(-2000i64..2000), deaf in any::<bool>()) -> Known {
         Known {
             last_contact: contact.map(at),
-            settled: Settled { presence, since: at(since) },
+            settled: PreviousVerdict { presence, since: at(since) },
             listening: Listening { since: listening.map(at), gap: if deaf { Gap::Unreachable } else { Gap::Restarted } },
         }
     }
@@ -166,7 +166,7 @@ proptest! {
         let mut now = start;
         let mut last = judge(&timing, &known, at(now));
         for step in steps {
-            known.settled = Settled { presence: last.presence, since: last.since };
+            known.settled = PreviousVerdict { presence: last.presence, since: last.since };
             now += step;
             let next = judge(&timing, &known, at(now));
             prop_assert!(next.presence >= last.presence, "{last:?} became {next:?}");
@@ -193,13 +193,13 @@ proptest! {
         }
     }
 
-    /// Waking at `look_again_at` is enough: in between, nothing changes.
+    /// Waking at `next_check_at` is enough: in between, nothing changes.
     #[test]
     fn nothing_changes_before_the_moment_it_asks_for(timing in timing(), known in any_known(), now in 2000i64..6000,
         part in 0.0f64..1.0) {
         let verdict = judge(&timing, &known, at(now));
-        let settled = Known { settled: Settled { presence: verdict.presence, since: verdict.since }, ..known };
-        let between = match verdict.look_again_at {
+        let settled = Known { settled: PreviousVerdict { presence: verdict.presence, since: verdict.since }, ..known };
+        let between = match verdict.next_check_at {
             Some(again) => {
                 prop_assert!(again > at(now));
                 let gap = (again.as_micros() - at(now).as_micros() - 1) as f64 * part;
@@ -208,7 +208,7 @@ proptest! {
             None => at(now + 100_000),
         };
         prop_assert_eq!(judge(&timing, &settled, between).presence, verdict.presence);
-        if let Some(again) = verdict.look_again_at {
+        if let Some(again) = verdict.next_check_at {
             prop_assert!(judge(&timing, &settled, again).presence > verdict.presence);
         }
     }

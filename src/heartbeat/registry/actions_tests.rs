@@ -127,7 +127,7 @@ fn a_beat_that_was_overtaken_is_asked_nothing_and_its_answer_counts() {
         let mut beat = sick_and(json!({ "boot_id": "b", "sequence": sequence }));
         beat.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         match coordinator.say(body(beat)) {
-            Reply::Heard { action, .. } => action.map(|action| action.id.to_string()),
+            Reply::Accepted { action, .. } => action.map(|action| action.id.to_string()),
             other => panic!("{other:?}"),
         }
     };
@@ -166,5 +166,5 @@ fn what_was_offered_before_another_led_is_not_handed_out_after() {
     lead(Role::Follower);
     coordinator.upsert(&connector("paris", DAY, 2, json!({ "agentRef": {} }), tokens(&[("right", 1, None)])));
     lead(Role::Leader);
-    assert!(matches!(coordinator.say(body(sick())), Reply::Heard { action: None, .. }));
+    assert!(matches!(coordinator.say(body(sick())), Reply::Accepted { action: None, .. }));
 }

@@ -24,7 +24,7 @@ fn answers(spec: &str, status: Value) -> impl Fn(Value) -> ConnectorState {
         let mut heartbeat = json!({ "connector_id": "edge/paris", "token": "right" });
         heartbeat.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         match coordinator.say(heartbeat) {
-            Reply::Heard { state, .. } => state,
+            Reply::Accepted { state, .. } => state,
             other => panic!("{other:?}"),
         }
     }

@@ -53,7 +53,7 @@ impl Town {
 
     pub(super) fn say(&self, body: Value) -> Reply {
         let body = body.to_string();
-        self.registry.hear(&parse(body.as_bytes(), None).unwrap(), FROM)
+        self.registry.receive(&parse(body.as_bytes(), None).unwrap(), FROM)
     }
 
     pub(super) fn entry(&self, name: &str) -> Arc<Entry> {
@@ -70,7 +70,7 @@ impl Town {
 }
 
 fn is_heard(reply: &Reply) -> bool {
-    matches!(reply, Reply::Heard { .. })
+    matches!(reply, Reply::Accepted { .. })
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_right_token_is_heard_and_a_wrong_one_moves_nothing() {
     assert!(matches!(coordinator.beat("edge/paris", "wrong"), Reply::Rejected { known: true }));
     assert!(matches!(coordinator.beat("edge/rome", "right"), Reply::Rejected { known: false }));
     assert_eq!(
-        (coordinator.presence("paris"), coordinator.registry.anyone_heard_at(), coordinator.changes()),
+        (coordinator.presence("paris"), coordinator.registry.last_heartbeat_at(), coordinator.changes()),
         (Presence::NeverSeen, None, 0)
     );
     assert!(is_heard(&coordinator.beat("edge/paris", "right")));
@@ -96,7 +96,7 @@ fn a_dry_run_is_no_contact() {
     coordinator.upsert(&connector("paris", DAY, 1, json!({}), tokens(&[("right", 1, None)])));
     assert!(is_heard(&coordinator.say(json!({ "connector_id": "edge/paris", "token": "right", "dry_run": true }))));
     assert_eq!(
-        (coordinator.presence("paris"), coordinator.registry.anyone_heard_at(), coordinator.changes()),
+        (coordinator.presence("paris"), coordinator.registry.last_heartbeat_at(), coordinator.changes()),
         (Presence::NeverSeen, None, 0)
     );
 }
@@ -203,7 +203,7 @@ fn a_lease_is_heard_by_its_renewals_and_refuses_http() {
     assert_eq!(coordinator.presence("paris"), Presence::NeverSeen);
     coordinator.registry.lease_renewed("edge", "gw");
     assert_eq!(coordinator.presence("paris"), Presence::Online);
-    assert_eq!(coordinator.registry.anyone_heard_at(), None, "a renewal says nothing of the path to our port");
+    assert_eq!(coordinator.registry.last_heartbeat_at(), None, "a renewal says nothing of the path to our port");
     coordinator.registry.remove(&coordinator.entry("paris"));
     assert!(!coordinator.registry.uses_leases());
 }
@@ -244,9 +244,9 @@ fn beats_are_taken_by_a_leader_and_by_one_who_cannot_reach_the_api_server() {
         [(Role::Leader, true), (Role::Uncertain, true), (Role::Unconfirmed, false), (Role::Follower, false)]
     {
         let coordinator = coordinator(role);
-        assert_eq!(!matches!(coordinator.registry.hearing(), Hearing::No { .. }), hears, "{role:?}");
+        assert_eq!(!matches!(coordinator.registry.acceptance(), Acceptance::No { .. }), hears, "{role:?}");
         let now = coordinator.registry.clock().now();
         coordinator.registry.listening.update(now, |inputs| inputs.synced = false);
-        assert!(matches!(coordinator.registry.hearing(), Hearing::No { reason: "not_synced", .. }));
+        assert!(matches!(coordinator.registry.acceptance(), Acceptance::No { reason: "not_synced", .. }));
     }
 }

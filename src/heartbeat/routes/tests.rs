@@ -45,7 +45,7 @@ async fn a_founding_beat_is_answered_word_for_word() {
     assert_eq!(answered.body, r#"{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}"#);
     assert_eq!(answered.headers[header::CONTENT_TYPE], "application/json");
     assert_eq!(*fake.heard.lock(), [("known".to_owned(), "192.0.2.1".parse().unwrap())]);
-    assert_eq!(*fake.counted.lock(), [BeatResult::Heard]);
+    assert_eq!(*fake.counted.lock(), [BeatResult::Accepted]);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn the_twenty_first_wrong_token_waits_and_a_good_one_never_does() {
     assert!((1..=60).contains(&seconds));
     assert_eq!(beat(&router, BEAT).await.status, 200);
     assert_eq!(beat(&router, STRANGE).await.status, 401);
-    assert_eq!(fake.counted.lock()[20..], [BeatResult::RateLimited, BeatResult::Heard, BeatResult::Rejected]);
+    assert_eq!(fake.counted.lock()[20..], [BeatResult::RateLimited, BeatResult::Accepted, BeatResult::Rejected]);
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn who_is_told_to_come_later_is_told_when() {
     assert_eq!((often.status, &often.headers[header::RETRY_AFTER]), (429, &"7".parse().unwrap()));
     let loading = beat(&router, r#"{"connector_id":"loading","token":"right"}"#).await;
     assert_eq!((loading.status, &loading.headers[header::RETRY_AFTER]), (503, &"2".parse().unwrap()));
-    let no = Hearing::No { reason: "NotLeader", message: "\"b\" leads".into(), retry_after_seconds: 3 };
-    *fake.hearing.lock() = Some(no);
+    let no = Acceptance::No { reason: "NotLeader", message: "\"b\" leads".into(), retry_after_seconds: 3 };
+    *fake.acceptance.lock() = Some(no);
     let follower = beat(&router, BEAT).await;
     assert_eq!((follower.status, &follower.headers[header::RETRY_AFTER]), (503, &"3".parse().unwrap()));
     assert_eq!(follower.body, r#"{"error":{"code":"NotLeader","message":"\"b\" leads"}}"#);
@@ -144,7 +144,7 @@ async fn a_connection_kept_to_who_may_have_been_followed_ends_with_the_answer() 
         (answered.status, answered.headers.get(header::CONNECTION).is_some_and(|value| value == "close"))
     };
     assert_eq!(ends(long_ago, BEAT).await, (200, false), "who leads is right to be asked again");
-    *fake.hearing.lock() = Some(Hearing::Uncertain { message: "the lease is overdue" });
+    *fake.acceptance.lock() = Some(Acceptance::Uncertain { message: "the lease is overdue" });
     assert_eq!(ends(long_ago, BEAT).await, (200, true));
     assert_eq!(ends(long_ago, WRONG).await, (401, true));
     assert_eq!(ends(long_ago, "no beat").await, (400, true));
@@ -161,12 +161,12 @@ async fn health_says_whether_beats_are_heard() {
     assert_eq!(health("GET").await.body, r#"{"status":"ok","leader":"yes"}"#);
     assert_eq!(health("HEAD").await.status, 200);
     assert_eq!(health("POST").await.headers[header::ALLOW], "GET, HEAD");
-    *fake.hearing.lock() = Some(Hearing::Uncertain { message: "the lease is overdue" });
+    *fake.acceptance.lock() = Some(Acceptance::Uncertain { message: "the lease is overdue" });
     let uncertain = health("GET").await;
     assert_eq!(uncertain.status, StatusCode::OK);
     assert_eq!(uncertain.body, r#"{"status":"ok","leader":"uncertain","message":"the lease is overdue"}"#);
-    let no = Hearing::No { reason: "NotLeader", message: "b leads".into(), retry_after_seconds: 3 };
-    *fake.hearing.lock() = Some(no);
+    let no = Acceptance::No { reason: "NotLeader", message: "b leads".into(), retry_after_seconds: 3 };
+    *fake.acceptance.lock() = Some(no);
     let follower = health("GET").await;
     assert_eq!((follower.status, &follower.headers[header::RETRY_AFTER]), (503, &"3".parse().unwrap()));
     assert_eq!(follower.body, r#"{"status":"unavailable","leader":"no","reason":"NotLeader","message":"b leads"}"#);

@@ -67,8 +67,8 @@ impl Lines {
         // Most lines are within one chunk and need no copy.
         let in_place = self.pending.is_empty() && ends && fits;
         if !in_place {
-            let room = MAX_LINE - self.pending.len().min(MAX_LINE);
-            self.pending.extend_from_slice(&part[..part.len().min(room)]);
+            let free_slots = MAX_LINE - self.pending.len().min(MAX_LINE);
+            self.pending.extend_from_slice(&part[..part.len().min(free_slots)]);
         }
         if fits && !ends {
             return Ok(());

@@ -23,7 +23,7 @@ struct Rig {
     checkpoints: Checkpoints<Entry>,
     budget: Arc<WriteBudget>,
     /// The room of this queue, and the objects that were handed out and are not taken yet.
-    room: Cell<usize>,
+    free_slots: Cell<usize>,
     turns: RefCell<Vec<Arc<Entry>>>,
     _told: tokio::sync::mpsc::UnboundedReceiver<Notice>,
 }
@@ -39,8 +39,8 @@ impl Rig {
         registry
             .listening
             .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
-        let (room, turns) = (Cell::new(usize::MAX), RefCell::default());
-        Self { registry, checkpoints: Checkpoints::new(PERIOD), budget, room, turns, _told: told }
+        let (free_slots, turns) = (Cell::new(usize::MAX), RefCell::default());
+        Self { registry, checkpoints: Checkpoints::new(PERIOD), budget, free_slots, turns, _told: told }
     }
 
     fn now(&self) -> Moment {
@@ -63,7 +63,7 @@ impl Rig {
 
     fn beat(&self, name: &str) {
         let body = json!({ "connector_id": format!("edge/{name}"), "token": "token" }).to_string();
-        self.registry.hear(&parse(body.as_bytes(), None).unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+        self.registry.receive(&parse(body.as_bytes(), None).unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
 
     fn wrote(&self, entry: &Entry) {
@@ -85,8 +85,8 @@ impl Rig {
 }
 
 impl CheckpointQueue for Rig {
-    fn room(&self) -> usize {
-        self.room.get()
+    fn free_slots(&self) -> usize {
+        self.free_slots.get()
     }
 
     fn next(&self, now: Moment) -> Option<Candidate> {
@@ -211,8 +211,8 @@ async fn no_more_are_handed_out_than_there_is_room_for_and_none_is_lost() {
     for name in ["a", "b", "c"] {
         rig.beat(name);
     }
-    let take = |room| {
-        rig.room.set(room);
+    let take = |free_slots| {
+        rig.free_slots.set(free_slots);
         let [shortfall] = hand_out(&[&rig], &rig.budget, rig.now());
         let names = rig.turns.take().iter().map(|entry| entry.identity.key.name.to_string()).collect::<Vec<_>>();
         (names, shortfall)
@@ -256,7 +256,7 @@ async fn a_kind_without_room_holds_back_no_other() {
     pass(61).await;
     full.beat("full");
     free.beat("free");
-    full.room.set(0);
+    full.free_slots.set(0);
     hand_out(&[&full, &free], &budget, full.now());
     assert_eq!((full.handed_out().len(), free.handed_out()), (0, vec!["free".to_owned()]));
 }

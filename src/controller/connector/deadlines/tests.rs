@@ -105,8 +105,8 @@ impl Rig {
 
     async fn beat(&self, name: &str) {
         let body = json!({ "connector_id": format!("edge/{name}"), "token": name }).to_string();
-        let reply = self.registry.hear(&parse(body.as_bytes(), None).unwrap(), FROM);
-        assert!(matches!(reply, Reply::Heard { .. }));
+        let reply = self.registry.receive(&parse(body.as_bytes(), None).unwrap(), FROM);
+        assert!(matches!(reply, Reply::Accepted { .. }));
         self.rest().await;
     }
 

@@ -51,7 +51,7 @@ fn live(presence: Presence, since: i64) -> Snapshot {
             presence,
             since: moment(since),
             reason: reason(presence, Gap::Restarted),
-            look_again_at: None,
+            next_check_at: None,
         },
         used_generation: 1,
         retired_use: None,
@@ -401,8 +401,8 @@ fn a_brought_secret_is_named_where_a_token_is_looked_for() {
         provisioned: (Truth::False, Reason::TokenSecretInvalid, "revoked".to_owned()),
         refused: None,
         events: vec![TokenEvent::Revoked],
-        in_trouble: false,
-        look_again: None,
+        has_failed: false,
+        reread_after: None,
     };
     let live = live(Presence::Online, 0);
     let told = {

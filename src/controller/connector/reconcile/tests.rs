@@ -49,7 +49,11 @@ impl Rig {
 
     /// How many events were told since this was asked last.
     fn told(&self) -> usize {
-        self.fake.take_log().iter().filter(|asked| asked.starts_with("POST") && asked.contains("/events")).count()
+        self.fake
+            .take_log()
+            .iter()
+            .filter(|remediation_input| remediation_input.starts_with("POST") && remediation_input.contains("/events"))
+            .count()
     }
 
     fn break_secret(&self) {
@@ -94,7 +98,7 @@ async fn what_was_not_told_because_the_secret_failed_is_told_with_the_next_try()
     let delivered = json!({ "type": "Provisioned", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let rig = Rig::new(json!({ "observedGeneration": 1, "token": token, "conditions": [delivered] }));
     let beat = br#"{"connector_id": "edge/paris", "token": "new"}"#;
-    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    rig.context.registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
     rig.break_secret();
     rig.reconcile().await.unwrap_err();
     let confirmed = rig.connector().status.and_then(|status| status.token).unwrap();
@@ -114,7 +118,7 @@ async fn what_was_written_without_our_knowing_is_told_with_the_next_try() {
     // As after any reconcile before.
     state(&rig.context, 0).published = true;
     let beat = br#"{"connector_id": "edge/paris", "token": "new"}"#;
-    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    rig.context.registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
     let lost = async || {
         rig.fake.set_mode(Mode::Loses("/connectors/"));
         rig.reconcile().await.unwrap_err();
@@ -139,15 +143,16 @@ async fn an_event_that_cannot_be_told_holds_no_transition_back() {
     let token = rig.fake.object(SECRET).unwrap()["data"]["token"].clone();
     let token: k8s_openapi::ByteString = serde_json::from_value(token).unwrap();
     let beat = json!({ "connector_id": "edge/paris", "token": String::from_utf8(token.0).unwrap() }).to_string();
-    let hear = |beat: &str| rig.context.registry.hear(&parse(beat.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
+    let receive =
+        |beat: &str| rig.context.registry.receive(&parse(beat.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
     rig.fake.set_mode(Mode::Forbids("/events"));
-    hear(&beat);
+    receive(&beat);
     rig.reconcile().await.unwrap_err();
     let state = |rig: &Rig| rig.connector().status.and_then(|status| status.state);
     assert_eq!(state(&rig), Some(crate::api::ConnectorState::Online));
     // The next transition does not wait for the event of the last one.
     let failing = beat.replace('}', r#","checks":[{"type":"Process","status":"Fail"}]}"#);
-    hear(&failing);
+    receive(&failing);
     rig.reconcile().await.unwrap_err();
     assert_eq!(state(&rig), Some(crate::api::ConnectorState::Degraded));
     rig.fake.set_mode(Mode::Up);
@@ -166,7 +171,7 @@ async fn an_attempt_that_another_recorded_is_told_once_also_when_the_state_chang
         status["remediation"] = json!({ "restarts": 1, "history": history });
         let rig = Rig::new(status);
         let beat = br#"{"connector_id": "edge/paris", "token": "used"}"#;
-        rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+        rig.context.registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
         rig.reconcile().await.unwrap();
         told.push(rig.told());
         rig.reconcile().await.unwrap();
@@ -187,7 +192,7 @@ fn half_delivered(rig_token: &str) -> Value {
 async fn a_token_that_was_used_is_not_ended_by_a_secret_deleted_before_the_status_said_that_it_was_there() {
     let rig = Rig::new(half_delivered("used"));
     let beat = br#"{"connector_id": "edge/paris", "token": "used"}"#;
-    rig.context.registry.hear(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    rig.context.registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
     rig.reconcile().await.unwrap();
     let token = rig.connector().status.and_then(|status| status.token).unwrap();
     assert_eq!((token.generation, token.rotation), (2, crate::api::Rotation::Pending));

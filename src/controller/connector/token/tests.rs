@@ -66,7 +66,7 @@ impl World {
             undelivered: self.undelivered,
             seen: &self.seen,
             failure: None,
-            trouble: None,
+            last_error: None,
             now: self.now,
         }
     }
@@ -118,7 +118,7 @@ impl World {
     }
 
     fn bring(&mut self, value: &str) -> TokenPlan {
-        self.seen = SecretState::Brought(Ok(digest(value)));
+        self.seen = SecretState::Supplied(Ok(digest(value)));
         self.look()
     }
 }
@@ -397,7 +397,7 @@ fn a_predecessors_secret_is_waited_out_for_a_minute_and_not_adopted() {
         let plan = world.later(age).look();
         assert_eq!((plan.write, plan.provisioned.1), (Write::Nothing, Reason::TokenSecretConflict));
         assert!(plan.provisioned.2.contains(words), "{age}: {}", plan.provisioned.2);
-        assert_eq!(plan.look_again.is_some(), again, "{age}");
+        assert_eq!(plan.reread_after.is_some(), again, "{age}");
         world.seen = SecretState::Absent;
         assert_eq!(world.look().write, Write::Create);
     }
@@ -421,7 +421,7 @@ fn a_revocation_ends_every_token_at_once_and_delivers_a_new_one() {
 
 #[test]
 fn a_revocation_is_honoured_in_its_time_and_nonsense_never() {
-    for (asked, honoured) in [
+    for (remediation_input, honoured) in [
         (at(0).to_string(), true),
         (at(-86_400 * 365).to_string(), true),
         (at(300).to_string(), true),
@@ -432,8 +432,8 @@ fn a_revocation_is_honoured_in_its_time_and_nonsense_never() {
         (format!("{}{}", at(0), " ".repeat(64)), false),
     ] {
         let mut world = World::settled();
-        world.revoke = Some(asked.clone());
-        assert_eq!(world.look().events.contains(&TokenEvent::Revoked), honoured, "{asked:?}");
+        world.revoke = Some(remediation_input.clone());
+        assert_eq!(world.look().events.contains(&TokenEvent::Revoked), honoured, "{remediation_input:?}");
     }
     let mut early = World::settled();
     early.revoke = Some(at(1000).to_string());
@@ -446,7 +446,7 @@ fn a_revocation_does_not_wait_for_a_secret_that_is_in_the_way() {
     for seen in [
         SecretState::Foreign,
         SecretState::Predecessors(at(0)),
-        SecretState::Brought(Err("Secret cannot be read".to_owned())),
+        SecretState::Supplied(Err("Secret cannot be read".to_owned())),
     ] {
         let mut world = World::settled();
         let held = world.seen.clone();
@@ -488,7 +488,7 @@ fn what_the_user_brings_is_accepted_and_a_changed_value_replaces_it() {
 fn an_unusable_value_is_named_and_the_one_before_it_stays() {
     let mut world = World::new();
     world.bring("mine");
-    world.seen = SecretState::Brought(Err("key token of Secret mine has 3 characters".to_owned()));
+    world.seen = SecretState::Supplied(Err("key token of Secret mine has 3 characters".to_owned()));
     let plan = world.later(600).look();
     assert_eq!((plan.provisioned.0, plan.provisioned.1), (Truth::False, Reason::TokenSecretInvalid));
     assert!(plan.provisioned.2.contains("3 characters"));

@@ -80,7 +80,7 @@ impl BreakerStore {
             if !leads || published.contains(&event.occurrence) {
                 continue;
             }
-            match self.reporter.tell(&record.reference(&self.namespace), &event).await {
+            match self.reporter.publish(&record.reference(&self.namespace), &event).await {
                 Ok(()) => drop(published.insert(event.occurrence)),
                 Err(error) => tracing::debug!(%error, "publishing an event of the breaker failed; trying again"),
             }

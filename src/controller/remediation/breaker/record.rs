@@ -26,7 +26,7 @@ pub const RESET_BY: &str = "resetBy";
 
 /// Older events are not published: the API server deletes events after an hour, so a new leader would publish old ones as
 /// new.
-const PUBLISH_FOR: SignedDuration = SignedDuration::from_hours(1);
+const MAX_EVENT_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// State in the ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl BreakerRecord {
 
     /// The events to publish at `now`: the same occurrences each time, so that each is published once.
     pub fn events(&self, now: Timestamp) -> Vec<Event> {
-        let is_news = |at: &Timestamp| now.duration_since(*at) <= PUBLISH_FOR;
+        let is_news = |at: &Timestamp| now.duration_since(*at) <= MAX_EVENT_AGE;
         let opened = self.opened.filter(is_news).map(|at| Event {
             kind: EventType::Warning,
             reason: "BreakerOpened",
