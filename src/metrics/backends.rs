@@ -6,7 +6,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-use super::fleet::{gauge, unix_seconds};
+use super::encoding::{gauge, unix_seconds};
 use crate::api::{BackendState, Truth};
 use crate::view::BackendView;
 

@@ -3,6 +3,7 @@
 mod backends;
 #[cfg(test)]
 mod contract_tests;
+mod encoding;
 mod fleet;
 mod remedies;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::ResultLabel;
-use super::fleet::{gauge, single};
+use super::encoding::{gauge, single};
 use crate::api::{AttemptOutcome, Denial};
 use crate::view::{OperatorFacts, RemedyView, Role};
 
