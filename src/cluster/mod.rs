@@ -1,7 +1,6 @@
 //! Access to the API server: clients, the time limit of every call, the one writer of status, and events.
 
 pub mod address_ranges;
-mod backoff;
 mod call;
 mod connect;
 pub mod endpoints;
@@ -13,12 +12,13 @@ mod permission;
 mod person;
 pub mod revisions;
 mod status_writer;
+mod watch_backoff;
 mod workloads;
 
-pub use backoff::WatchBackoff;
 pub use call::{CALL_TIMEOUT, CallError, describe, within};
 pub use connect::{Clients, ConnectError, ConnectionArgs, PersonalClient, connect, connect_person};
 pub use permission::Permission;
 pub use person::ask;
 pub use status_writer::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};
+pub use watch_backoff::WatchBackoff;
 pub use workloads::{NamespacedObject, WorkloadObject};

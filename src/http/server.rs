@@ -38,6 +38,9 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 /// The time between two log lines about the same failure.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The most connections of a port, unless its limits say otherwise.
+pub const MAX_CONNECTIONS: usize = 16_384;
+
 /// The limits of one port.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -62,7 +65,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 16_384,
+            max_connections: MAX_CONNECTIONS,
             when_full: WhenFull::Wait,
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::terms::LONGEST_TERM;
 use crate::time::Moment;
-
-/// The longest term that is granted to a holder whose record asks for more than this process would, such as another
-/// version of vigie: a mistyped number must not keep every replica from leading for ever.
-const LONGEST_TERM: Duration = Duration::from_secs(60);
 
 /// The record of leadership in the Lease. Its times are by the holder's clock: the code writes and compares them, and
 /// never computes with them.

@@ -1,27 +1,15 @@
 //! The state machine of one contender in the election. Pure; [`super::Elector`] calls the API server, and the simulation
 //! runs many contenders against each other.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{LeaseRecord, LeaseStep, ObservedLease, decide};
+use super::terms::Terms;
 use crate::leadership::{Leadership, Role};
 use crate::time::{Moment, Now};
 
 /// After this many refusals in a row a contender waits for its next turn: another writer keeps changing the Lease.
 const REFUSALS_AT_ONCE: u32 = 2;
-
-/// The three durations of an election.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// How long a record stays unchanged before another replica may take the Lease.
-    pub(super) term: Duration,
-    /// How long its holder writes after a renewal was sent; shorter than the term.
-    pub(super) renew_deadline: Duration,
-    /// The interval at which a leader renews and a follower reads.
-    pub(super) retry: Duration,
-}
 
 /// The next action.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Every transition of one contender.
 
+use super::super::terms;
 use super::*;
 
-const TERMS: Terms =
-    Terms { term: super::super::TERM, renew_deadline: super::super::RENEW_DEADLINE, retry: super::super::RETRY };
+const TERMS: Terms = Terms { term: terms::TERM, renew_deadline: terms::RENEW_DEADLINE, retry: terms::RETRY };
 
 fn at(seconds: i64) -> Moment {
     Moment::from_micros(seconds * 1_000_000)

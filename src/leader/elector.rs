@@ -11,8 +11,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{LeaseRecord, LeaseStep};
-use super::election::{Ask, Election, Terms};
-use super::{RENEW_DEADLINE, RETRY, TERM};
+use super::election::{Ask, Election};
+use super::terms::{RENEW_DEADLINE, RETRY, TERM, Terms};
 use crate::cluster::{CallError, FIELD_MANAGER, within};
 use crate::leadership::{Leadership, Role};
 use crate::time::{Clock, Moment};
@@ -53,15 +53,7 @@ impl ElectorConfig {
     }
 
     fn terms(&self) -> Terms {
-        // Writes stop before the term ends, whatever is configured.
-        let renew_deadline = self.renew_deadline.min(self.term * 5 / 6);
-        Terms { term: self.term, renew_deadline, retry: self.retry }
-    }
-
-    /// The limit of one call: a renewal that hangs leaves time for a second one before the deadline.
-    fn call_timeout(&self) -> Duration {
-        let terms = self.terms();
-        terms.renew_deadline.saturating_sub(terms.retry) / 2
+        Terms::clamped(self.term, self.renew_deadline, self.retry)
     }
 }
 
@@ -116,11 +108,11 @@ impl Elector {
     /// `lease_client` must have no retries of its own ([`crate::cluster::Clients::no_retry`]).
     pub fn new(lease_client: kube::Client, config: ElectorConfig, clock: Clock) -> (Self, watch::Receiver<Leadership>) {
         let (publisher, receiver) = watch::channel(Leadership::follower());
-        let (terms, call_timeout) = (config.terms(), config.call_timeout());
+        let terms = config.terms();
         let elector = Self {
             api: Api::namespaced(lease_client, &config.namespace),
             path: format!("{}/{}", config.namespace, config.name),
-            call_timeout,
+            call_timeout: terms.call_timeout(),
             clock,
             election: Election::new(config.identity, terms, clock.now()),
             lease: None,

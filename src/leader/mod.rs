@@ -3,7 +3,7 @@
 //!
 //! A replica wins by replacing a Lease with the resourceVersion that it read, so of two that try only one succeeds. A
 //! record is expired when *this* process' monotonic clock says that it has not changed for a term, so no two clocks are
-//! ever compared. [`decide()`] and `election` decide, [`Elector`] calls the API server, [`PodLabel`] labels the leader's
+//! ever compared. `terms` has the durations, [`decide()`] and `election` decide, [`Elector`] calls the API server, [`PodLabel`] labels the leader's
 //! pod for the Service.
 
 mod decide;
@@ -12,25 +12,12 @@ mod elector;
 mod pod_label;
 #[cfg(test)]
 mod simulation;
-
-use std::time::Duration;
+mod terms;
 
 pub use decide::{LeaseRecord, LeaseStep, ObservedLease, decide};
 pub use elector::{Elector, ElectorConfig};
 pub use pod_label::{LEADER_LABEL, PodLabel};
-
-/// How long a record stays unchanged before another replica may take the Lease.
-///
-/// From the kill of a leader to the first heartbeat that the next one accepts, 20 s are allowed: a read interval, the
-/// term, and the time for two calls and a relabelled pod fit.
-pub const TERM: Duration = Duration::from_secs(12);
-
-/// How long after the last renewal a leader writes: a third of the term is left for clocks that run at different rates and
-/// for a write in progress.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(8);
-
-/// The interval at which a leader renews and a follower reads the Lease: four renewals in each deadline.
-pub const RETRY: Duration = Duration::from_secs(2);
+pub use terms::{RENEW_DEADLINE, RETRY, TERM};
 
 /// The identity of this process in the Lease: `<pod or host>_<16 hex digits>`.
 ///
@@ -59,10 +46,5 @@ mod tests {
         assert_ne!(first, second);
         assert!(first.starts_with("vigie-0_") && first.len() == "vigie-0_".len() + 16, "{first}");
         assert!(!identity(None).starts_with('_'));
-    }
-
-    #[test]
-    fn the_time_to_write_ends_before_the_term() {
-        assert!(RENEW_DEADLINE < TERM && RETRY * 3 < RENEW_DEADLINE);
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{LeaseRecord, LeaseStep};
-use super::election::{Ask, Election, Terms};
-use super::{RENEW_DEADLINE, RETRY, TERM};
+use super::election::{Ask, Election};
+use super::terms::{RENEW_DEADLINE, RETRY, TERM, Terms};
 use crate::leadership::Role;
 use crate::time::{Moment, Now};
 

@@ -2,11 +2,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::http::server::MAX_CONNECTIONS;
+
 /// The soft limit that is requested, up to the hard limit. Containers often start with a soft limit of 1,024, which is
 /// meant for programs that use `select`.
 const WANTED: u64 = 65_536;
-/// The most connections of the heartbeat port, when the limit of files allows it.
-const CONNECTIONS: usize = 16_384;
 /// The files that are reserved for the admin port, the API server, Prometheus, name look-ups and regular files.
 const OTHERS: u64 = 512;
 
@@ -29,10 +29,11 @@ pub(super) fn raise() -> u64 {
 }
 
 /// The number of connections that the heartbeat port keeps at once, so that of `files` enough are left for `probes` at once
-/// and for the rest: without a free file the operator cannot renew the Lease. At least half of `files`.
+/// and for the rest: without a free file the operator cannot renew the Lease. At least half of `files`, at most
+/// [`MAX_CONNECTIONS`].
 pub(super) fn connections(files: u64, probes: u32) -> usize {
     let left = files.saturating_sub(OTHERS + u64::from(probes)).max(files / 2);
-    usize::try_from(left).unwrap_or(usize::MAX).min(CONNECTIONS)
+    usize::try_from(left).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
 }
 
 #[cfg(test)]
@@ -42,10 +43,10 @@ mod tests {
     #[test]
     fn connections_leave_files_for_everything_else() {
         for (files, probes, expected) in [
-            (u64::MAX, 256, CONNECTIONS),
-            (WANTED, 10_000, CONNECTIONS),
-            (17_152, 256, CONNECTIONS),
-            (17_151, 256, CONNECTIONS - 1),
+            (u64::MAX, 256, MAX_CONNECTIONS),
+            (WANTED, 10_000, MAX_CONNECTIONS),
+            (17_152, 256, MAX_CONNECTIONS),
+            (17_151, 256, MAX_CONNECTIONS - 1),
             (4_096, 256, 3_328),
             (1_024, 256, 512),
             (64, 10_000, 32),

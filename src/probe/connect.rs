@@ -2,18 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use super::limits::CONNECT_STAGGER;
 use super::outcome::Failure;
 use crate::api::{ErrorClass, Phase};
 
-/// The time between attempts to connect to two addresses (RFC 8305, section 5).
-const STAGGER: Duration = Duration::from_millis(250);
 /// The most addresses of a name that are tried: at the stagger, all of them within the default timeout of 5 s.
 pub(super) const MAX_ADDRESSES: usize = 16;
 
@@ -50,7 +48,7 @@ pub(super) async fn connect(
     let mut waiting = addresses.iter().copied();
     let mut attempts = FuturesUnordered::new();
     attempts.push(attempt(waiting.next()?));
-    let mut next_at = Instant::now() + STAGGER;
+    let mut next_at = Instant::now() + CONNECT_STAGGER;
     loop {
         tokio::select! {
             Some((address, result)) = attempts.next() => match result {
@@ -66,7 +64,7 @@ pub(super) async fn connect(
             },
             () = sleep_until(next_at), if waiting.len() > 0 => {
                 attempts.extend(waiting.next().map(attempt));
-                next_at = Instant::now() + STAGGER;
+                next_at = Instant::now() + CONNECT_STAGGER;
             }
         }
     }

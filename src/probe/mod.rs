@@ -8,6 +8,7 @@ mod connect;
 mod fake;
 mod grpc;
 mod http;
+mod limits;
 mod literal;
 pub mod outcome;
 pub mod page;
@@ -21,8 +22,9 @@ mod tests;
 mod tls;
 mod trace;
 
+pub use limits::Limits;
 pub use outcome::{Failure, Outcome, Page, ProbeObservations, Spent, shown};
 pub use policy::Policy;
-pub use prober::{Limits, Prober};
+pub use prober::Prober;
 pub use request::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
 pub use resolve::{Resolve, SystemResolver, Unresolved};

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::limits::Limits;
 use super::outcome::{Failure, Outcome};
 use super::policy::Policy;
 use super::request::{Request, Scheme, Target};
@@ -17,24 +17,6 @@ use super::tls::{self, Protocol};
 use super::trace::ProbeTrace;
 use super::{connect, grpc, http, literal};
 use crate::api::{ErrorClass, Phase};
-
-/// The limits of a probe besides its own timeout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The time limit of name resolution.
-    pub resolve: Duration,
-    /// The largest head of an answer, in bytes.
-    pub head_bytes: usize,
-    /// The most headers of an answer.
-    pub headers: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // Five seconds is the default timeout of resolv.conf; 64 KiB of headers is more than servers of any kind send.
-        Self { resolve: Duration::from_secs(5), head_bytes: 64 << 10, headers: 256 }
-    }
-}
 
 /// Probes targets of every scheme.
 pub struct Prober {

@@ -13,6 +13,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::limits::{LOOKUP_PERMIT_WAIT, SLOW_LOOKUP};
+
 #[cfg(test)]
 mod tests;
 
@@ -45,12 +47,6 @@ const MAX_SLOW_LOOKUPS: usize = 16;
 const STACK_BYTES: usize = 512 << 10;
 /// The most slow names that are kept. A full set is cleared and learned again.
 const MAX_SLOW_NAMES: usize = 10_000;
-/// The longest wait of a lookup for its permit.
-const PERMIT_WAIT: Duration = Duration::from_secs(5);
-/// The duration from which a lookup is slow. It is also the shortest time after which the C library gives up on a silent
-/// server (`options timeout:1` in resolv.conf(5)). Only the time tells "no answer" from "an answer that reports a
-/// failure": getaddrinfo has one code, EAI_AGAIN, for both.
-const SLOW: Duration = Duration::from_millis(950);
 
 type NameLookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, Unresolved>>>;
 
@@ -74,7 +70,7 @@ struct Lookups {
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        Self::with_lookup(getaddrinfo, MAX_LOOKUPS, MAX_SLOW_LOOKUPS, SLOW)
+        Self::with_lookup(getaddrinfo, MAX_LOOKUPS, MAX_SLOW_LOOKUPS, SLOW_LOOKUP)
     }
 }
 
@@ -121,7 +117,7 @@ impl Lookups {
 
     async fn look_up_with_permit(self: Arc<Self>, host: String) -> Result<Vec<IpAddr>, Unresolved> {
         let permits = if self.slow.lock().contains(&host) { &self.slow_permits } else { &self.permits };
-        let Ok(Ok(_permit)) = timeout(PERMIT_WAIT, permits.clone().acquire_owned()).await else {
+        let Ok(Ok(_permit)) = timeout(LOOKUP_PERMIT_WAIT, permits.clone().acquire_owned()).await else {
             return Err(Unresolved::Overloaded);
         };
         let (lookup, name, begun) = (self.lookup, host.clone(), Instant::now());

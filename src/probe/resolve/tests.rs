@@ -44,7 +44,7 @@ fn held(host: &str) -> Result<Vec<IpAddr>, Unresolved> {
 
 #[tokio::test]
 async fn lookups_are_shared_and_bounded_while_the_resolver_is_dead() {
-    let system = SystemResolver::with_lookup(held, 2, 1, SLOW);
+    let system = SystemResolver::with_lookup(held, 2, 1, SLOW_LOOKUP);
     // Every one of these leaves before an answer comes.
     for _ in 0..10 {
         let names = (0..5).map(|at| timeout(Duration::from_millis(1), system.resolve(&format!("n{at}"))));
