@@ -147,7 +147,7 @@ fn request(i: usize, port: u16) -> anyhow::Result<Request> {
 pub(crate) async fn rounds(port: u16, count: usize, interval: i32) -> anyhow::Result<()> {
     let clock = Clock::default();
     let (leadership, led) = watch::channel(Leadership::follower());
-    let settings = ProbeSettings { pod: None, policy: policy()?, places: PLACES, prometheus_url: None };
+    let settings = ProbeSettings { pod: None, policy: policy()?, probe_concurrency: PLACES, prometheus_url: None };
     let (monitor, commands) = Monitor::new(parts(clock, led), settings);
     let work = tokio::spawn(scheduler::run(monitor.clone(), commands, CancellationToken::new()));
     let mut orders = orders();

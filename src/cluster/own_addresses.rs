@@ -184,11 +184,11 @@ mod tests {
     async fn what_rbac_forbids_is_no_reason_to_wait_for_ever() {
         let fake = fake();
         fake.set_mode(Mode::Forbids("/services"));
-        let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
-        let report = move |found: BTreeSet<SocketAddr>| drop(told.send(found));
+        let (sender, mut reports) = tokio::sync::mpsc::unbounded_channel();
+        let report = move |found: BTreeSet<SocketAddr>| drop(sender.send(found));
         let stop = CancellationToken::new();
         let following = tokio::spawn(follow(fake.client(), own(), report, stop.clone()));
-        assert_eq!(hear.recv().await, Some(BTreeSet::new()));
+        assert_eq!(reports.recv().await, Some(BTreeSet::new()));
         stop.cancel();
         following.await.unwrap();
     }

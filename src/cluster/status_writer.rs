@@ -159,19 +159,19 @@ impl StatusWriter {
         what: &str,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, WriteError> {
-        let places = match reason {
+        let slots = match reason {
             WriteReason::Checkpoint => &self.checkpoints,
             WriteReason::Transition | WriteReason::Remedy => &self.transitions,
         };
-        let _place = places.acquire().await.expect("the semaphores are never closed");
+        let _slot = slots.acquire().await.expect("the semaphores are never closed");
         // Checked again: the wait for the slot may have outlasted the permit.
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader);
         }
         let mut sent = Sent { metrics: self.metrics.as_ref(), reason, result: "abandoned" };
-        let answer = within(what, CALL_TIMEOUT, call).await;
-        sent.result = answer.as_ref().map_or_else(CallError::result_label, |_| "ok");
-        Ok(answer?)
+        let result = within(what, CALL_TIMEOUT, call).await;
+        sent.result = result.as_ref().map_or_else(CallError::result_label, |_| "ok");
+        Ok(result?)
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    struct Desk {
+    struct Fixture {
         fake: Fake,
         clock: Clock,
         counted: Arc<Counted>,
@@ -229,16 +229,16 @@ mod tests {
     }
 
     /// A server with one pod, and a writer.
-    fn desk() -> Desk {
+    fn fixture() -> Fixture {
         let (fake, clock, counted) = (Fake::new(), Clock::default(), Arc::new(Counted::default()));
         let pod = json!({ "metadata": { "name": "a", "namespace": "ns" }, "status": { "message": "old", "phase": "Running" } });
         fake.put(PATH, pod);
         let writer = StatusWriter::new(clock, Arc::clone(&counted) as Arc<dyn WriteMetrics>);
         let api = Api::namespaced(fake.client(), "ns");
-        Desk { fake, clock, counted, writer, api }
+        Fixture { fake, clock, counted, writer, api }
     }
 
-    impl Desk {
+    impl Fixture {
         fn permit(&self, lasts: Duration) -> WritePermit {
             let now = self.clock.now();
             let leader = Leadership { role: Role::Leader, write_until: now + lasts, ..Leadership::follower() };
@@ -260,104 +260,104 @@ mod tests {
 
     #[tokio::test]
     async fn a_transition_replaces_the_status_that_was_read_and_only_that() {
-        let desk = desk();
-        let permit = desk.permit(LONG);
-        let read = desk.pod().await;
+        let fixture = fixture();
+        let permit = fixture.permit(LONG);
+        let read = fixture.pod().await;
         let mut pod = read.clone();
         pod.status.as_mut().unwrap().message = Some("new".to_owned());
-        let written = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap();
+        let written = fixture.writer.replace(WriteReason::Transition, &permit, &fixture.api, &pod).await.unwrap();
         assert_ne!(written.metadata.resource_version, read.metadata.resource_version);
-        assert_eq!(desk.fake.take_log(), [format!("PUT {PATH}/status?&fieldManager=vigie")]);
+        assert_eq!(fixture.fake.take_log(), [format!("PUT {PATH}/status?&fieldManager=vigie")]);
 
-        let stale = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
+        let stale = fixture.writer.replace(WriteReason::Transition, &permit, &fixture.api, &pod).await.unwrap_err();
         assert!(matches!(stale, WriteError::Call(CallError::Conflict)), "{stale}");
-        assert_eq!(desk.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Transition, "conflict")]);
+        assert_eq!(fixture.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Transition, "conflict")]);
     }
 
     #[tokio::test]
     async fn a_checkpoint_changes_its_fields_and_is_held_back_by_the_version_too() {
-        let desk = desk();
-        let permit = desk.permit(LONG);
-        let version = desk.pod().await.metadata.resource_version.unwrap();
+        let fixture = fixture();
+        let permit = fixture.permit(LONG);
+        let version = fixture.pod().await.metadata.resource_version.unwrap();
         let patch = json!({ "message": "new" });
-        let written = desk.writer.checkpoint(&permit, &desk.api, "a", &version, patch.clone()).await.unwrap();
+        let written = fixture.writer.checkpoint(&permit, &fixture.api, "a", &version, patch.clone()).await.unwrap();
         let status = written.status.unwrap();
         assert_eq!((status.message.as_deref(), status.phase.as_deref()), (Some("new"), Some("Running")));
-        assert_eq!(desk.fake.take_log(), [format!("PATCH {PATH}/status?&fieldManager=vigie")]);
+        assert_eq!(fixture.fake.take_log(), [format!("PATCH {PATH}/status?&fieldManager=vigie")]);
 
-        let stale = desk.writer.checkpoint(&permit, &desk.api, "a", &version, patch).await.unwrap_err();
+        let stale = fixture.writer.checkpoint(&permit, &fixture.api, "a", &version, patch).await.unwrap_err();
         assert!(matches!(stale, WriteError::Call(CallError::Conflict)), "{stale}");
-        assert_eq!(desk.counted(), [(WriteReason::Checkpoint, "ok"), (WriteReason::Checkpoint, "conflict")]);
+        assert_eq!(fixture.counted(), [(WriteReason::Checkpoint, "ok"), (WriteReason::Checkpoint, "conflict")]);
     }
 
     #[tokio::test]
     async fn without_a_current_permit_or_a_version_nothing_is_sent() {
-        let desk = desk();
-        let mut pod = desk.pod().await;
-        let over = desk.permit(Duration::from_micros(1));
-        while over.is_current(desk.clock.now()) {}
-        let refused = desk.writer.replace(WriteReason::Transition, &over, &desk.api, &pod).await.unwrap_err();
+        let fixture = fixture();
+        let mut pod = fixture.pod().await;
+        let over = fixture.permit(Duration::from_micros(1));
+        while over.is_current(fixture.clock.now()) {}
+        let refused = fixture.writer.replace(WriteReason::Transition, &over, &fixture.api, &pod).await.unwrap_err();
         assert!(matches!(refused, WriteError::NotLeader), "{refused}");
 
-        let permit = desk.permit(LONG);
+        let permit = fixture.permit(LONG);
         pod.metadata.resource_version = None;
-        let refused = desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
+        let refused = fixture.writer.replace(WriteReason::Transition, &permit, &fixture.api, &pod).await.unwrap_err();
         assert_eq!(
             refused.to_string(),
             "refused as invalid: writing the status of Pod ns/a: the resourceVersion that was read is missing"
         );
-        desk.writer.checkpoint(&permit, &desk.api, "a", "", json!({})).await.unwrap_err();
-        assert_eq!((desk.fake.take_log().len(), desk.counted().len()), (0, 0));
+        fixture.writer.checkpoint(&permit, &fixture.api, "a", "", json!({})).await.unwrap_err();
+        assert_eq!((fixture.fake.take_log().len(), fixture.counted().len()), (0, 0));
     }
 
     #[tokio::test]
-    async fn a_transition_waits_for_a_place_but_never_behind_checkpoints() {
-        let desk = desk();
-        let pod = desk.pod().await;
-        let long = desk.permit(LONG);
-        desk.fake.set_mode(Mode::Hangs);
+    async fn a_transition_waits_for_a_slot_but_never_behind_checkpoints() {
+        let fixture = fixture();
+        let pod = fixture.pod().await;
+        let long = fixture.permit(LONG);
+        fixture.fake.set_mode(Mode::Hangs);
         let mut hanging = tokio::task::JoinSet::new();
         for _ in 0..20 {
-            let (writer, api, permit) = (desk.writer.clone(), desk.api.clone(), long.clone());
+            let (writer, api, permit) = (fixture.writer.clone(), fixture.api.clone(), long.clone());
             hanging.spawn(async move { writer.checkpoint(&permit, &api, "a", "1", json!({})).await.map(drop) });
         }
-        while desk.writer.checkpoints.available_permits() > 0 {
+        while fixture.writer.checkpoints.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        desk.fake.set_mode(Mode::Up);
-        desk.writer.replace(WriteReason::Transition, &long, &desk.api, &pod).await.unwrap();
+        fixture.fake.set_mode(Mode::Up);
+        fixture.writer.replace(WriteReason::Transition, &long, &fixture.api, &pod).await.unwrap();
         hanging.abort_all();
         while hanging.join_next().await.is_some() {}
-        let counted = desk.counted();
+        let counted = fixture.counted();
         let abandoned = counted.iter().filter(|(_, result)| *result == "abandoned").count();
         assert_eq!(abandoned, CHECKPOINTS_IN_FLIGHT, "{counted:?}");
     }
 
     #[tokio::test]
     async fn a_permit_that_runs_out_in_the_queue_sends_nothing() {
-        let desk = desk();
-        let pod = desk.pod().await;
-        let places = Arc::clone(&desk.writer.transitions).acquire_many_owned(16).await.unwrap();
-        let short = desk.permit(Duration::from_millis(20));
-        let write = desk.writer.replace(WriteReason::Transition, &short, &desk.api, &pod);
+        let fixture = fixture();
+        let pod = fixture.pod().await;
+        let slots = Arc::clone(&fixture.writer.transitions).acquire_many_owned(16).await.unwrap();
+        let short = fixture.permit(Duration::from_millis(20));
+        let write = fixture.writer.replace(WriteReason::Transition, &short, &fixture.api, &pod);
         tokio::pin!(write);
-        while short.is_current(desk.clock.now()) {
+        while short.is_current(fixture.clock.now()) {
             assert!(futures::poll!(write.as_mut()).is_pending());
         }
-        drop(places);
+        drop(slots);
         assert!(matches!(write.await, Err(WriteError::NotLeader)));
-        assert!(desk.fake.take_log().is_empty());
+        assert!(fixture.fake.take_log().is_empty());
     }
 
     #[tokio::test]
     async fn a_refusal_is_counted_by_its_name() {
-        let desk = desk();
-        let (pod, permit) = (desk.pod().await, desk.permit(LONG));
+        let fixture = fixture();
+        let (pod, permit) = (fixture.pod().await, fixture.permit(LONG));
         for (code, reason, result) in [(403, "Forbidden", "forbidden"), (429, "TooManyRequests", "throttled")] {
-            desk.fake.set_mode(Mode::Refuses(code, reason));
-            desk.writer.replace(WriteReason::Transition, &permit, &desk.api, &pod).await.unwrap_err();
-            assert_eq!(desk.counted(), [(WriteReason::Transition, result)]);
-            assert_eq!(desk.fake.take_log().len(), 1, "sent once");
+            fixture.fake.set_mode(Mode::Refuses(code, reason));
+            fixture.writer.replace(WriteReason::Transition, &permit, &fixture.api, &pod).await.unwrap_err();
+            assert_eq!(fixture.counted(), [(WriteReason::Transition, result)]);
+            assert_eq!(fixture.fake.take_log().len(), 1, "sent once");
         }
     }
 }

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_waits_grow_to_five_seconds_and_begin_anew_after_a_success() {
+    fn the_waits_grow_to_five_seconds_and_begin_again_after_a_success() {
         let mut backoff = WatchBackoff::default();
         let waits: Vec<_> = backoff.by_ref().take(6).map(|wait| wait.as_millis()).collect();
         assert_eq!(waits, [500, 1000, 2000, 4000, 5000, 5000]);

@@ -75,7 +75,7 @@ pub struct Known {
     /// The last authenticated heartbeat.
     pub last_contact: Option<Moment>,
     /// The previous verdict.
-    pub settled: PreviousVerdict,
+    pub previous: PreviousVerdict,
     /// Whether heartbeats can be received.
     pub listening: Listening,
 }
@@ -100,9 +100,9 @@ pub struct Verdict {
 /// without a heartbeat since then stays; an Online whose last contact is older than `offlineAfterSeconds` becomes Unknown
 /// until a heartbeat is received or the deadline passes.
 pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
-    let Known { last_contact, settled, listening } = *known;
+    let Known { last_contact, previous, listening } = *known;
     let Some(contact) = last_contact else {
-        let since = if settled.presence == Presence::NeverSeen { settled.since } else { now };
+        let since = if previous.presence == Presence::NeverSeen { previous.since } else { now };
         return Verdict { presence: Presence::NeverSeen, since, reason: Reason::NeverSeen, next_check_at: None };
     };
     let vouched_until = contact + timing.offline;
@@ -111,8 +111,8 @@ pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
     let offline_at = heard_from.map(|from| from + timing.offline);
     let reached = |at: Option<Moment>| at.is_some_and(|at| now >= at);
     // The previous verdict stands only while no heartbeat was received since.
-    let unheard_since = contact <= settled.since;
-    let stood = |presence| settled.presence == presence && unheard_since;
+    let unheard_since = contact <= previous.since;
+    let stood = |presence| previous.presence == presence && unheard_since;
 
     let presence = if now >= vouched_until {
         if reached(offline_at) || stood(Presence::Offline) { Presence::Offline } else { Presence::Unknown }
@@ -135,7 +135,7 @@ pub fn judge(timing: &Timing, known: &Known, now: Moment) -> Verdict {
         Presence::Online if !unheard_since => contact,
         Presence::Online | Presence::NeverSeen => now,
     };
-    let since = if settled.presence == presence { settled.since } else { crossed_at.min(now).max(settled.since) };
+    let since = if previous.presence == presence { previous.since } else { crossed_at.min(now).max(previous.since) };
     Verdict { presence, since, reason: reason(presence, listening.gap), next_check_at }
 }
 

@@ -171,7 +171,7 @@ mod tests {
         Some((action.id.to_string(), is_first))
     }
 
-    fn said(id: &str, result: RestartOutcome, message: &str) -> RestartResult {
+    fn restart_result(id: &str, result: RestartOutcome, message: &str) -> RestartResult {
         RestartResult { id: id.to_owned(), result, message: Some(message.to_owned()) }
     }
 
@@ -214,23 +214,29 @@ mod tests {
     #[test]
     fn an_answer_ends_the_handing_out_and_is_news_once() {
         let mut slot = offered(action("a1"));
-        assert!(Restart::acknowledge(&mut slot, &said("a1", RestartOutcome::Failed, "no such unit")));
+        assert!(Restart::acknowledge(&mut slot, &restart_result("a1", RestartOutcome::Failed, "no such unit")));
         assert!(handed(&mut slot, 1).is_none(), "also when it failed: an id is executed once");
-        assert!(!Restart::acknowledge(&mut slot, &said("a1", RestartOutcome::Failed, "no such unit, 2 s ago")));
-        assert!(!Restart::acknowledge(&mut slot, &said("a0", RestartOutcome::Succeeded, "")), "of an older attempt");
+        assert!(!Restart::acknowledge(
+            &mut slot,
+            &restart_result("a1", RestartOutcome::Failed, "no such unit, 2 s ago")
+        ));
+        assert!(
+            !Restart::acknowledge(&mut slot, &restart_result("a0", RestartOutcome::Succeeded, "")),
+            "of an older attempt"
+        );
         let last = slot.as_ref().unwrap().acknowledged().unwrap();
         assert_eq!((&*last.id, last.succeeded, last.message.as_deref()), ("a1", false, Some("no such unit, 2 s ago")));
         Restart::offer(&mut slot, None);
         assert!(slot.as_ref().unwrap().acknowledged().is_some(), "the answer outlives the offer");
         Restart::offer(&mut slot, Some(action("a2")));
         assert!(handed(&mut slot, 1).is_some());
-        assert!(Restart::acknowledge(&mut slot, &said("a2", RestartOutcome::Succeeded, "")));
+        assert!(Restart::acknowledge(&mut slot, &restart_result("a2", RestartOutcome::Succeeded, "")));
     }
 
     #[test]
     fn an_answer_that_came_before_the_offer_counts() {
         let mut slot = None;
-        assert!(Restart::acknowledge(&mut slot, &said("a1", RestartOutcome::Succeeded, "")));
+        assert!(Restart::acknowledge(&mut slot, &restart_result("a1", RestartOutcome::Succeeded, "")));
         Restart::offer(&mut slot, Some(action("a1")));
         assert!(handed(&mut slot, 1).is_none(), "the leader before us asked for it");
     }

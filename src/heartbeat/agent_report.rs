@@ -93,7 +93,7 @@ impl AgentState {
 
     /// Stores a report; true when it should be shown now rather than with the next checkpoint. The address and the exact
     /// skew wait: behind a NAT with several addresses every heartbeat would cost a write.
-    pub(super) fn learn(&mut self, beat: &Beat<'_>, from: IpAddr, wall: impl FnOnce() -> Timestamp) -> bool {
+    pub(super) fn store_report(&mut self, beat: &Beat<'_>, from: IpAddr, wall: impl FnOnce() -> Timestamp) -> bool {
         let mut visible = false;
         let report = self.report.get_or_insert_with(|| {
             visible = true;

@@ -144,30 +144,30 @@ mod tests {
     }
 
     #[test]
-    fn checks_come_back_as_they_were_said_of_known_types_and_of_others() {
-        let said = [
+    fn checks_come_back_as_they_were_reported_of_known_types_and_of_others() {
+        let reported = [
             check("NATRules", CheckOutcome::Pass, None),
             check("Process", CheckOutcome::Fail, Some("not running")),
             check("FromTheFuture", CheckOutcome::Warn, None),
             check("Another", CheckOutcome::Unknown, Some("why")),
         ];
-        assert_eq!(Checks::of(&said).to_vec(), said);
+        assert_eq!(Checks::of(&reported).to_vec(), reported);
         assert_eq!(Checks::of(&[]).to_vec(), []);
     }
 
     #[test]
     fn a_message_is_a_difference_and_no_difference_in_outcome() {
-        let said = [check("Process", CheckOutcome::Warn, Some("7 s")), check("Own", CheckOutcome::Pass, None)];
-        let kept = Checks::of(&said);
-        assert!(kept.is(&said) && kept.has_outcomes_of(&said));
-        let mut other = said.clone();
+        let reported = [check("Process", CheckOutcome::Warn, Some("7 s")), check("Own", CheckOutcome::Pass, None)];
+        let kept = Checks::of(&reported);
+        assert!(kept.is(&reported) && kept.has_outcomes_of(&reported));
+        let mut other = reported.clone();
         other[0].message = Some("8 s".to_owned());
         assert!(!kept.is(&other) && kept.has_outcomes_of(&other));
         other[0] = check("Process", CheckOutcome::Fail, Some("7 s"));
         assert!(!kept.is(&other) && !kept.has_outcomes_of(&other));
-        other = [said[1].clone(), said[0].clone()];
+        other = [reported[1].clone(), reported[0].clone()];
         assert!(!kept.has_outcomes_of(&other));
-        assert!(!kept.has_outcomes_of(&said[..1]));
+        assert!(!kept.has_outcomes_of(&reported[..1]));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) struct Inner {
     pub(super) contact: Contact,
     pub(super) tokens: Tokens,
     pub(super) agent: AgentState,
-    /// Read only while the connector is Offline.
+    /// Filled by the reconcile while the connector is Offline.
     pods: PodDiagnosis,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Inner {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contact {
     pub(super) last: Option<Moment>,
-    pub(super) settled: PreviousVerdict,
+    pub(super) previous: PreviousVerdict,
     /// The last contact in the stored status.
     pub(super) written: Option<Moment>,
     /// When this process wrote it.
@@ -114,7 +114,7 @@ pub(super) struct IncomingBeat<'a, 'b> {
 
 /// The result of a heartbeat.
 #[derive(Clone, Debug)]
-pub enum Taken {
+pub enum HeartbeatOutcome {
     /// Accepted, or only authenticated when it was a dry run.
     Accepted {
         /// The state of the connector after it.
@@ -198,29 +198,29 @@ impl Entry {
     /// The contact that a checkpoint would write to the status.
     pub fn unwritten(&self) -> PendingWrite {
         let inner = self.inner.lock();
-        let Contact { last, settled, written, written_at, .. } = &inner.contact;
+        let Contact { last, previous, written, written_at, .. } = &inner.contact;
         PendingWrite {
             contact: last.filter(|_| last > written),
             written_at: *written_at,
-            beats: settled.presence == Presence::Online,
+            is_checkpointed: previous.presence == Presence::Online,
             late: inner.timing.timing().late,
         }
     }
 
-    /// Judges at `now` and settles the verdict. Calls `notify` while the entry is still locked, so that changes are
+    /// Judges at `now` and stores the verdict. Calls `notify` while the entry is still locked, so that changes are
     /// published in the order in which they happened.
     pub(super) fn evaluate(&self, listening: Listening, now: Moment, notify: impl FnOnce(Change)) -> Verdict {
         self.inner.lock().evaluate(listening, now, notify)
     }
 
     /// Processes one heartbeat, in memory only.
-    pub(super) fn take(
+    pub(super) fn process(
         &self,
         received: IncomingBeat<'_, '_>,
         listening: Listening,
         wall: impl FnOnce() -> Timestamp,
         mut notify: impl FnMut(Change),
-    ) -> Taken {
+    ) -> HeartbeatOutcome {
         let IncomingBeat { beat, token, from, at: now } = received;
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
@@ -230,7 +230,7 @@ impl Entry {
         };
         if beat.dry_run {
             let presence = inner.judge(listening, now).presence;
-            return Taken::Accepted {
+            return HeartbeatOutcome::Accepted {
                 state: state(presence, inner.agent.is_degraded()),
                 too_often: None,
                 action: None,
@@ -241,25 +241,26 @@ impl Entry {
         let interval = inner.timing.timing().interval;
         let is_latest = inner.agent.is_latest(beat, interval, now, &mut visible);
         if is_latest {
-            visible |= inner.agent.learn(beat, from, wall);
+            visible |= inner.agent.store_report(beat, from, wall);
         }
         if let Some(result) = &beat.restart {
             visible |= Restart::acknowledge(&mut inner.agent.restart, result);
         }
-        let presence = inner.contact(listening, now, &mut notify).presence;
+        let presence = inner.record_contact(listening, now, &mut notify).presence;
         let too_often = inner.agent.exceeds_rate(interval, now);
-        // No action for a heartbeat that was overtaken, that comes too often, or that comes from one of two hosts.
+        // `is_latest` is false for an overtaken heartbeat and for duplicate instances. No action is handed out then, nor in
+        // answer to a heartbeat that exceeds the rate.
         let may_act = is_latest && too_often.is_none();
         let action = if may_act { inner.agent.hand_out(now, &mut visible) } else { None };
         if visible {
             notify(Change::Facts);
         }
-        Taken::Accepted { state: state(presence, inner.agent.is_degraded()), too_often, action }
+        HeartbeatOutcome::Accepted { state: state(presence, inner.agent.is_degraded()), too_often, action }
     }
 
     /// Counts a renewal of its Lease as contact.
     pub(super) fn renewed(&self, listening: Listening, now: Moment, mut notify: impl FnMut(Change)) {
-        self.inner.lock().contact(listening, now, &mut notify);
+        self.inner.lock().record_contact(listening, now, &mut notify);
     }
 
     /// A hash of the id.
@@ -301,19 +302,19 @@ impl Tokens {
         token: &Digest,
         now: Moment,
         notify: &mut impl FnMut(Change),
-    ) -> Result<i64, Taken> {
+    ) -> Result<i64, HeartbeatOutcome> {
         match check(&self.credentials, token, now) {
-            _ if by_lease => Err(Taken::Rejected),
+            _ if by_lease => Err(HeartbeatOutcome::Rejected),
             Checked::Accepted(generation) => Ok(generation),
             Checked::Retired => {
                 if self.retired_use.is_none_or(|noted| now.since(noted) >= REJECTION_INTERVAL) {
                     self.retired_use = Some(now);
                     notify(Change::Facts);
                 }
-                Err(Taken::Rejected)
+                Err(HeartbeatOutcome::Rejected)
             }
-            Checked::Wrong if self.as_of.is_none() => Err(Taken::NotLoaded),
-            Checked::Wrong => Err(Taken::Rejected),
+            Checked::Wrong if self.as_of.is_none() => Err(HeartbeatOutcome::NotLoaded),
+            Checked::Wrong => Err(HeartbeatOutcome::Rejected),
         }
     }
 }
@@ -322,7 +323,7 @@ impl Inner {
     /// Takes over the state of a former entry of the same object.
     pub(super) fn inherit(&mut self, before: &Self) {
         self.contact.last = self.contact.last.max(before.contact.last);
-        self.contact.settled = before.contact.settled;
+        self.contact.previous = before.contact.previous;
         self.agent.inherit(&before.agent);
         let tokens = &mut self.tokens;
         tokens.used_generation = tokens.used_generation.max(before.tokens.used_generation);
@@ -334,23 +335,23 @@ impl Inner {
     }
 
     fn judge(&self, listening: Listening, now: Moment) -> Verdict {
-        let Contact { last, settled, .. } = self.contact;
-        judge(&self.timing.timing(), &Known { last_contact: last, settled, listening }, now)
+        let Contact { last, previous, .. } = self.contact;
+        judge(&self.timing.timing(), &Known { last_contact: last, previous, listening }, now)
     }
 
     pub(super) fn evaluate(&mut self, listening: Listening, now: Moment, notify: impl FnOnce(Change)) -> Verdict {
         let verdict = self.judge(listening, now);
-        let from = self.contact.settled.presence;
+        let from = self.contact.previous.presence;
         if from != verdict.presence {
-            self.contact.settled = PreviousVerdict { presence: verdict.presence, since: verdict.since };
+            self.contact.previous = PreviousVerdict { presence: verdict.presence, since: verdict.since };
             notify(Change::Presence { from, to: verdict.presence, since: verdict.since });
         }
         verdict
     }
 
-    fn contact(&mut self, listening: Listening, now: Moment, notify: &mut impl FnMut(Change)) -> Verdict {
-        let Contact { last, settled, .. } = &mut self.contact;
-        if settled.presence == Presence::Online {
+    fn record_contact(&mut self, listening: Listening, now: Moment, notify: &mut impl FnMut(Change)) -> Verdict {
+        let Contact { last, previous, .. } = &mut self.contact;
+        if previous.presence == Presence::Online {
             *last = Some(last.map_or(now, |last| last.max(now)));
             return self.judge(listening, now);
         }

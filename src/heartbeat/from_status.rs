@@ -70,19 +70,19 @@ pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
     inner.agent.forget_reports();
     let contact = &mut inner.contact;
     let Some(status) = &connector.status else {
-        contact.settled = PreviousVerdict { presence: Presence::NeverSeen, since: now.moment };
+        contact.previous = PreviousVerdict { presence: Presence::NeverSeen, since: now.moment };
         return;
     };
     let written = status.last_heartbeat_time.as_ref().map(|time| now.moment_of(time.0));
     contact.written = written;
     contact.last = contact.last.max(written);
-    contact.settled = settled(status, now);
+    contact.previous = previous_verdict(status, now);
     contact.written_at = written.unwrap_or(now.moment);
     contact.was_mass_silent = conditions::get(&status.conditions, ConditionType::Online)
         .is_some_and(|online| online.reason == Reason::MassSilence.as_str());
 }
 
-fn settled(status: &ConnectorStatus, now: Now) -> PreviousVerdict {
+fn previous_verdict(status: &ConnectorStatus, now: Now) -> PreviousVerdict {
     let presence = match status.state {
         None | Some(ConnectorState::Pending) => Presence::NeverSeen,
         Some(ConnectorState::Online | ConnectorState::Degraded) => Presence::Online,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::actions::{Action, Restart};
 use super::compact::Seconds;
 use super::credentials::{Digest, check};
-use super::entry::{Change, Entry, Identity, IncomingBeat, Key, Taken};
+use super::entry::{Change, Entry, HeartbeatOutcome, Identity, IncomingBeat, Key};
 use super::from_status;
 use super::index::Index;
 use super::listening::ListeningState;
@@ -210,7 +210,7 @@ impl Registry {
         }
     }
 
-    /// Judges one connector and settles the verdict; a change is published.
+    /// Judges one connector and stores the verdict; a change is published.
     pub fn evaluate(&self, entry: &Arc<Entry>, now: Moment) -> crate::health::liveness::Verdict {
         entry.evaluate(self.listening.listening_to(entry), now, |change| self.notify(entry, change))
     }
@@ -286,10 +286,10 @@ impl HeartbeatSink for Registry {
         let now = self.clock.now();
         let received = IncomingBeat { beat, token: &token, from, at: now };
         let notify = |change| self.notify(&entry, change);
-        match entry.take(received, self.listening.listening(), Timestamp::now, notify) {
-            Taken::Rejected => Reply::Rejected { known: true },
-            Taken::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
-            Taken::Accepted { state, too_often, action } => {
+        match entry.process(received, self.listening.listening(), Timestamp::now, notify) {
+            HeartbeatOutcome::Rejected => Reply::Rejected { known: true },
+            HeartbeatOutcome::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
+            HeartbeatOutcome::Accepted { state, too_often, action } => {
                 if !beat.dry_run {
                     self.count(now);
                 }

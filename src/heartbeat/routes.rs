@@ -222,7 +222,7 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
                     BeatResult::TooOften,
                     Some((&beat.connector_id, true)),
                     from,
-                    "told a connector that beats far above its rate to slow down",
+                    "asked a connector that beats far above its rate to slow down",
                 );
                 responses::too_often(retry_after_seconds)
             }

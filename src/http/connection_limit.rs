@@ -159,23 +159,23 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn is_evicted(place: &ConnectionSlot) -> bool {
-        place.held.as_ref().is_some_and(|held| held.evicted.is_cancelled())
+    fn is_evicted(slot: &ConnectionSlot) -> bool {
+        slot.held.as_ref().is_some_and(|held| held.evicted.is_cancelled())
     }
 
     /// Opens a connection for each of `takers` in turn; returns the takers whose connections are still open.
     async fn left(max: usize, takers: &[u8]) -> Vec<u8> {
-        let places = ConnectionLimiter::new(max, WhenFull::EndTheOldestOfTheMost);
+        let limiter = ConnectionLimiter::new(max, WhenFull::EndTheOldestOfTheMost);
         let mut open: Vec<(u8, ConnectionSlot)> = Vec::new();
         for &taker in takers {
-            let mut asked = std::pin::pin!(places.of(address(taker)));
+            let mut asked = std::pin::pin!(limiter.of(address(taker)));
             let at_once = asked.as_mut().now_or_never();
-            open.retain(|(_, place)| !is_evicted(place));
-            let place = match at_once {
-                Some(place) => place,
+            open.retain(|(_, slot)| !is_evicted(slot));
+            let slot = match at_once {
+                Some(slot) => slot,
                 None => asked.await,
             };
-            open.push((taker, place));
+            open.push((taker, slot));
             assert!(open.len() <= max);
         }
         open.iter().map(|(taker, _)| *taker).collect()
@@ -198,31 +198,31 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_is_the_same_on_a_socket_that_takes_both_families() {
-        let places = ConnectionLimiter::new(2, WhenFull::EndTheOldestOfTheMost);
-        let _first = places.of(address(1)).await;
-        let _second = places.of(IpAddr::V6(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped())).await;
-        assert_eq!(places.holders.as_ref().unwrap().lock().by_address.len(), 1);
+        let limiter = ConnectionLimiter::new(2, WhenFull::EndTheOldestOfTheMost);
+        let _first = limiter.of(address(1)).await;
+        let _second = limiter.of(IpAddr::V6(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped())).await;
+        assert_eq!(limiter.holders.as_ref().unwrap().lock().by_address.len(), 1);
     }
 
     #[tokio::test]
-    async fn nothing_is_kept_of_who_left_and_nobody_loses_a_place_while_there_are_more() {
-        let places = ConnectionLimiter::new(4, WhenFull::EndTheOldestOfTheMost);
+    async fn nothing_is_kept_of_who_left_and_nobody_loses_a_slot_while_there_are_more() {
+        let limiter = ConnectionLimiter::new(4, WhenFull::EndTheOldestOfTheMost);
         let mut open = Vec::new();
         for last in 1..=4 {
-            open.push(places.of(address(last)).await);
+            open.push(limiter.of(address(last)).await);
         }
-        assert!(places.is_full() && !open.iter().any(is_evicted));
+        assert!(limiter.is_full() && !open.iter().any(is_evicted));
         drop(open);
-        assert!(!places.is_scarce());
-        assert!(places.holders.as_ref().unwrap().lock().by_address.is_empty());
+        assert!(!limiter.is_scarce());
+        assert!(limiter.holders.as_ref().unwrap().lock().by_address.is_empty());
     }
 
     #[tokio::test]
-    async fn where_a_newcomer_waits_nobody_loses_a_place() {
-        let places = ConnectionLimiter::new(1, WhenFull::Wait);
-        assert!(places.waits_before_accept());
-        let first = places.of(address(1)).await;
-        let mut second = std::pin::pin!(places.of(address(2)));
+    async fn where_a_newcomer_waits_nobody_loses_a_slot() {
+        let limiter = ConnectionLimiter::new(1, WhenFull::Wait);
+        assert!(limiter.waits_before_accept());
+        let first = limiter.of(address(1)).await;
+        let mut second = std::pin::pin!(limiter.of(address(2)));
         assert!(second.as_mut().now_or_never().is_none() && !is_evicted(&first));
         drop(first);
         second.await;

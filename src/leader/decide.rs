@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_term_begins_anew_with_every_change_and_only_then() {
+    fn a_term_begins_again_with_every_change_and_only_then() {
         let first = seen(Some(held_by("other")), at(100));
         let same = ObservedLease::after(Some(&first), Some(held_by("other")), "me", TERM, at(105));
         assert_eq!(same.free_at, at(112));
@@ -165,15 +165,15 @@ mod tests {
 
     #[test]
     fn after_an_outage_the_holder_gets_half_a_term_to_renew_but_only_once() {
-        let look = |before: &ObservedLease, seconds| {
+        let read = |before: &ObservedLease, seconds| {
             ObservedLease::after(Some(before), Some(held_by("other")), "me", TERM, at(seconds))
         };
-        let blind = look(&seen(Some(held_by("other")), at(100)), 500);
+        let blind = read(&seen(Some(held_by("other")), at(100)), 500);
         assert_eq!((decide(&blind, "me", at(500)), blind.free_at), (LeaseStep::Wait(at(506)), at(506)));
-        let blind_again = look(&blind, 507);
+        let blind_again = read(&blind, 507);
         assert_eq!(decide(&blind_again, "me", at(507)), LeaseStep::Acquire, "or a bad line would spare it for ever");
-        let one_look_missed = look(&seen(Some(held_by("other")), at(100)), 105);
-        assert_eq!(one_look_missed.free_at, at(112));
+        let one_read_missed = read(&seen(Some(held_by("other")), at(100)), 105);
+        assert_eq!(one_read_missed.free_at, at(112));
 
         let renewed = LeaseRecord { renewed_at: wall("2026-11-01T11:00:00Z"), ..held_by("other") };
         let renewed = ObservedLease::after(Some(&blind), Some(renewed), "me", TERM, at(502));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_deleted_under_us_or_under_nobody_is_made_anew_at_once() {
+    fn a_lease_deleted_under_us_or_under_nobody_is_made_again_at_once() {
         for record in [held_by("me"), LeaseRecord { holder: None, ..held_by("") }] {
             let before = seen(Some(record), at(100));
             let gone = ObservedLease::after(Some(&before), None, "me", TERM, at(102));

@@ -251,5 +251,5 @@ fn who_never_led_follows_through_an_outage() {
     assert_eq!(role(&election), (Role::Follower, 0));
     assert_eq!(election.next(now(103)), Ask::Read);
     election.failed(at(103), at(103));
-    assert_eq!(election.next(now(103)), Ask::Sleep(at(105)), "a quick refusal waits for the next look");
+    assert_eq!(election.next(now(103)), Ask::Sleep(at(105)), "a quick refusal waits for the next read");
 }

@@ -334,7 +334,7 @@ fn log_change(lease: &str, old: &Leadership, new: &Leadership) {
     match (old.role, new.role) {
         (Role::Leader | Role::Unconfirmed, Role::Leader) if old.epoch == new.epoch => {}
         (Role::Uncertain, Role::Leader) if old.epoch == new.epoch => {
-            tracing::info!(lease, epoch = new.epoch, "leading again; nobody else did meanwhile");
+            tracing::info!(lease, epoch = new.epoch, "leading again; no other replica led meanwhile");
         }
         (_, Role::Leader) => tracing::info!(lease, epoch = new.epoch, "leading"),
         (Role::Leader | Role::Unconfirmed, Role::Uncertain) => {

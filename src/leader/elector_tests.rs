@@ -162,7 +162,7 @@ async fn after_a_freeze_it_is_deaf_until_it_has_read_the_lease() {
     running.froze.notify_one();
     let seen = running.until_it_is(Role::Unconfirmed).await;
     assert!(!seen.accepts_heartbeats());
-    // Hanging calls end only when the next freeze is told.
+    // Hanging calls end only when the next freeze is reported.
     fake.set_mode(Mode::Up);
     running.froze.notify_one();
     let seen = running.until_it_is(Role::Leader).await;

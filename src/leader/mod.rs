@@ -26,8 +26,8 @@ pub use terms::{RENEW_DEADLINE, RETRY, TERM};
 pub fn identity(pod_name: Option<&str>) -> String {
     let mut random = [0; 8];
     getrandom::fill(&mut random).expect("the kernel's random numbers never fail once the machine is up");
-    let place = pod_name.map(str::to_owned).or_else(host).unwrap_or_else(|| "vigie".to_owned());
-    format!("{place}_{:016x}", u64::from_ne_bytes(random))
+    let host = pod_name.map(str::to_owned).or_else(host).unwrap_or_else(|| "vigie".to_owned());
+    format!("{host}_{:016x}", u64::from_ne_bytes(random))
 }
 
 fn host() -> Option<String> {

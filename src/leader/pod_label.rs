@@ -61,7 +61,7 @@ impl Want {
     fn of(leadership: &Leadership) -> Self {
         match leadership.role {
             Role::Leader => Self::Ours,
-            // After a freeze another replica may lead; one read of the Lease tells.
+            // After a freeze another replica may lead; one read of the Lease shows whether one does.
             Role::Uncertain | Role::Unconfirmed => Self::AsItIs,
             // Until a successor removes it or this process ends: a Service without endpoints refuses connections, while this
             // process answers 503 with Retry-After.

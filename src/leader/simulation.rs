@@ -18,7 +18,7 @@ const CALL_TIMEOUT: i64 = 3_000_000;
 const FROZEN_FOR: Duration = Duration::from_secs(2);
 const SECOND: i64 = 1_000_000;
 
-/// Splitmix64: a run is told by its seed alone.
+/// Splitmix64: a run is determined by its seed alone.
 struct Dice(u64);
 
 impl Dice {
@@ -303,9 +303,9 @@ impl World {
         (0..self.contenders.len()).filter(may_write).collect()
     }
 
-    fn run_until(&mut self, end: i64, mut look: impl FnMut(&Self)) {
+    fn run_until(&mut self, end: i64, mut check: impl FnMut(&Self)) {
         while self.queue.peek().is_some_and(|Reverse((at, ..))| *at <= end) && self.step() {
-            look(self);
+            check(self);
         }
         self.at = end;
     }
@@ -317,7 +317,7 @@ fn never_do_two_hold_a_permit_and_in_the_end_one_leads() {
     for seed in 0..400 {
         let mut world = World::new(seed, 2 + usize::try_from(seed % 2).unwrap(), true);
         let mut last = None;
-        let mut look = |world: &World| {
+        let mut check = |world: &World| {
             let writers = world.writers();
             assert!(writers.len() <= 1, "seed {seed}, at {} s: {writers:?} may all write", world.at / SECOND);
             if let Some(writer) = writers.first() {
@@ -327,20 +327,20 @@ fn never_do_two_hold_a_permit_and_in_the_end_one_leads() {
         };
         for _ in 0..20 {
             let pause = world.dice.between(0, 20 * SECOND);
-            world.run_until(world.at + pause, &mut look);
+            world.run_until(world.at + pause, &mut check);
             world.disturb();
         }
         world.chaos = false;
         // The longest that anything of the chaos lasts, then a failover.
-        world.run_until(world.at + 80 * SECOND, &mut look);
-        assert_eq!(world.writers().len(), 1, "seed {seed}: nobody leads after the chaos");
+        world.run_until(world.at + 80 * SECOND, &mut check);
+        assert_eq!(world.writers().len(), 1, "seed {seed}: no contender leads after the chaos");
     }
-    // Or the above said nothing.
+    // Otherwise the above proves nothing.
     assert!(permits > 10_000 && handovers > 500, "{permits} {handovers}");
 }
 
 #[test]
-fn a_killed_leader_is_followed_within_its_term_and_one_look() {
+fn a_killed_leader_is_followed_within_its_term_and_one_read() {
     for seed in 0..200 {
         let mut world = World::new(seed, 2, false);
         let kill_at = 10 * SECOND + world.dice.between(0, 4 * SECOND);
@@ -376,7 +376,7 @@ fn an_outage_of_the_api_server_changes_neither_leader_nor_epoch() {
 }
 
 #[test]
-fn nobody_changes_places_while_all_is_well() {
+fn no_contender_changes_its_role_while_all_is_well() {
     for seed in 0..20 {
         let mut world = World::new(seed, 3, false);
         world.run_until(5 * SECOND, |_| {});

@@ -25,7 +25,7 @@ pub struct ProbeSettings {
     /// The addresses that may be dialled.
     pub policy: Policy,
     /// The number of probes at once, at least 2.
-    pub places: usize,
+    pub probe_concurrency: usize,
     /// The Prometheus for specs that name none.
     pub prometheus_url: Option<String>,
     /// Namespace and name of the operator's own pod, in a cluster.
@@ -91,7 +91,7 @@ impl Monitor {
             prober: Arc::new(Prober::new(settings.policy)),
             self_check: SelfCheck::new(parts.clock),
             parts,
-            permits: ConcurrencyLimiter::new(settings.places),
+            permits: ConcurrencyLimiter::new(settings.probe_concurrency),
             prometheus_url: settings.prometheus_url,
             pod: settings.pod,
             servers: Arc::default(),

@@ -75,10 +75,10 @@ fn store(monitor: &Monitor, backend: &Backend, found: Option<Findings>, now: Mom
         if with_diagnosis && before.as_deref().is_some_and(|before| !has_diagnosis(before)) {
             live.investigations = 0;
         }
-        let is_well = live.record.availability() == Availability::Up && live.refused.is_none() && !with_diagnosis;
+        let is_healthy = live.record.availability() == Availability::Up && live.refused.is_none() && !with_diagnosis;
         let wait = match FIRST_WAITS.get(live.investigations as usize) {
-            Some(seconds) if !is_well => Some(Duration::from_secs(*seconds)),
-            _ if !is_well || needs_regular(&live.object) => Some(STEADY_WAIT),
+            Some(seconds) if !is_healthy => Some(Duration::from_secs(*seconds)),
+            _ if !is_healthy || needs_regular(&live.object) => Some(STEADY_WAIT),
             _ => None,
         };
         live.investigations = live.investigations.saturating_add(1);
@@ -166,18 +166,19 @@ async fn probe_pods_and_actuator(
         false => None,
     };
     // Concurrently: with a silent backend both run into their timeouts.
-    let (mut seen, mut more) = tokio::join!(probe_pods(monitor, evidence, pods_port, request), ask_actuator(evidence));
+    let (mut seen, mut reading) =
+        tokio::join!(probe_pods(monitor, evidence, pods_port, request), ask_actuator(evidence));
     evidence.vantages.extend(seen.clone());
-    if more.is_none() {
+    if reading.is_none() {
         // The answers of its pods may be the first sign that something is wrong.
-        more = ask_actuator(evidence).await;
+        reading = ask_actuator(evidence).await;
     }
-    if let Some(more) = more {
-        evidence.actuator = more.actuator;
+    if let Some(reading) = reading {
+        evidence.actuator = reading.actuator;
         let is_new = |one: &Vantage| evidence.vantages.iter().all(|known| known.name != one.name);
-        let more: Vec<Vantage> = more.vantages.into_iter().filter(is_new).collect();
-        evidence.vantages.extend(more.clone());
-        seen.extend(more);
+        let new_vantages: Vec<Vantage> = reading.vantages.into_iter().filter(is_new).collect();
+        evidence.vantages.extend(new_vantages.clone());
+        seen.extend(new_vantages);
     }
     seen
 }

@@ -310,7 +310,7 @@ impl Checkpointed for Backend {
         PendingWrite {
             contact: live.probed_at.filter(|at| live.written_probe != Some(*at)),
             written_at: live.written_at,
-            beats: true,
+            is_checkpointed: true,
             late: live.object.spec.probe.interval() * 10,
         }
     }

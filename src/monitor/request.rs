@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn an_expression_that_does_not_compile_is_named_with_its_field() {
         let spec = spec(serde_json::json!({ "http": { "bodyNotMatches": "(" } }));
-        let said = request(&spec, target(), &RequestSecrets::default()).unwrap_err();
-        assert_eq!(said, "spec.probe.http.bodyNotMatches is no regular expression: unclosed group");
+        let message = request(&spec, target(), &RequestSecrets::default()).unwrap_err();
+        assert_eq!(message, "spec.probe.http.bodyNotMatches is no regular expression: unclosed group");
     }
 }

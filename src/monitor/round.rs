@@ -45,7 +45,7 @@ pub(super) async fn run(monitor: &Arc<Monitor>, backend: &Arc<Backend>, due: Mom
         return regular;
     };
     let started_at = probed.iter().map(|(at, _)| *at).min().unwrap_or(due);
-    evaluate(monitor, backend, &resolved, probed).await;
+    record_results(monitor, backend, &resolved, probed).await;
     let confirm_in = backend.with(|live| live.record.confirm_in(&limits(&live.object)));
     confirm_in.map_or(regular, |after| (started_at + after).min(regular))
 }
@@ -67,6 +67,7 @@ async fn resolved(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Option<Arc<
         let _permit = monitor.lookups.acquire().await;
         Box::pin(resolve(&monitor.parts.client, &object)).await
     };
+    // Without a previous result there is nothing to probe meanwhile: `Duration::MAX` means no timeout.
     let wait = if known.is_some() { LOOKUP_TIMEOUT } else { Duration::MAX };
     let late = || ResolveError::Failed("the API server takes too long".to_owned());
     let found = timeout(wait, lookup).await.unwrap_or_else(|_| Err(late()));
@@ -129,8 +130,8 @@ async fn probe_all(
     probed.await.into_iter().collect()
 }
 
-/// Records the outcome of a round, and investigates when that is due.
-async fn evaluate(monitor: &Arc<Monitor>, backend: &Arc<Backend>, resolved: &Resolved, probed: Vec<Probed>) {
+/// Records the results of a round, and investigates when that is due.
+async fn record_results(monitor: &Arc<Monitor>, backend: &Arc<Backend>, resolved: &Resolved, probed: Vec<Probed>) {
     for failure in probed.iter().filter_map(|(_, outcome)| outcome.result.as_ref().err()) {
         monitor.parts.metrics.probe_failed(failure.class, failure.phase);
     }
@@ -156,7 +157,7 @@ async fn evaluate(monitor: &Arc<Monitor>, backend: &Arc<Backend>, resolved: &Res
     if let Some(target) = resolved.targets.first() {
         monitor.self_check.record_round(backend, &target.host, interval, unreachable, started_at);
     }
-    Box::pin(self_check::evaluate(monitor)).await;
+    Box::pin(self_check::publish_visibility(monitor)).await;
     if was_blind != monitor.self_check.blind_for(backend).is_some() {
         // The reconcile publishes that it cannot, or can again, be judged, whatever its own record says.
         monitor.wake(backend);

@@ -121,7 +121,8 @@ impl SelfCheck {
         waits.then(|| until.since(self.clock.now()).max(SHORTEST_HOLD))
     }
 
-    fn evaluate(&self) -> VisibilityChange {
+    /// Updates visibility and the time until which verdicts are held back. Returns the change of visibility.
+    fn update_visibility(&self) -> VisibilityChange {
         let now = self.clock.now();
         let failure = self.connectivity_failure.lock().clone();
         let visibility = self.fleet.lock().visibility(failure.as_deref(), now);
@@ -152,9 +153,9 @@ impl SelfCheck {
     }
 }
 
-/// Evaluates visibility. A change wakes the reconcile of every backend and is published.
-pub(super) async fn evaluate(monitor: &Monitor) {
-    match monitor.self_check.evaluate() {
+/// Updates visibility. A change wakes the reconcile of every backend and is published.
+pub(super) async fn publish_visibility(monitor: &Monitor) {
+    match monitor.self_check.update_visibility() {
         VisibilityChange::None => {}
         VisibilityChange::Recovered => {
             tracing::info!("visibility recovered: all backends are judged again");
@@ -174,7 +175,7 @@ pub async fn run(monitor: Arc<Monitor>, connectivity: ConnectivityCheck, stop: C
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         if monitor.self_check.check(&connectivity).await {
-            evaluate(&monitor).await;
+            publish_visibility(&monitor).await;
         }
     }
 }

@@ -95,7 +95,7 @@ impl Assembly {
     pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
         let Self { args, clients, pod, lease_namespace, registry, notices, tls, clock } = self;
         let failed = CancellationToken::new();
-        let [hearing, work, election_tasks, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
+        let [heartbeat_port, work, election_tasks, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
@@ -134,9 +134,9 @@ impl Assembly {
         let successors = parts.reachability(pod.as_ref(), &rest)?;
         election_tasks.spawn(elector.run(election_tasks.stop.clone(), coordinator.froze.clone()));
         parts.election(leadership, pod.as_ref(), &rest);
-        parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &hearing);
+        parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &heartbeat_port);
         parts.admin_port(admin, fleet, exported, &rest);
-        Ok(Running { hearing, work, election: election_tasks, rest, failed, successors, context, known })
+        Ok(Running { heartbeat_port, work, election: election_tasks, rest, failed, successors, context, known })
     }
 }
 
@@ -197,7 +197,7 @@ impl Parts<'_> {
         let sinks = Sinks {
             wake: Box::new(move |entry: &Entry| trigger.wake(&entry.identity.key)),
             events: site_events,
-            is_awake: Box::new(move || coordinator.is_awake()),
+            is_awake: Box::new(move || !coordinator.exclude_freeze()),
         };
         let scheduler = DeadlineScheduler::new(self.context.registry.clone(), self.context.sites.clone(), sinks);
         work.spawn(scheduler.run(notices, commands_received, work.stop.clone()));
@@ -244,7 +244,7 @@ impl Parts<'_> {
                     .registry
                     .listening
                     .update(coordinator.registry.clock().now(), |inputs| inputs.behind_service = Some(false));
-                let tell = move |behind| {
+                let on_change = move |behind| {
                     let now = coordinator.registry.clock().now();
                     if coordinator.registry.listening.update(now, |inputs| inputs.behind_service = Some(behind)) {
                         coordinator.listening_moved();
@@ -253,7 +253,7 @@ impl Parts<'_> {
                 let api = Api::namespaced(self.clients.retrying.clone(), &pod.namespace);
                 let successors = Successors { api: api.clone(), service: service.clone(), pod: pod.name.clone() };
                 let (service, pod, stop) = (service.clone(), pod.name.clone(), rest.stop.clone());
-                rest.spawn(async move { endpoints::follow(api, &service, |name| name == pod, tell, stop).await });
+                rest.spawn(async move { endpoints::follow(api, &service, |name| name == pod, on_change, stop).await });
                 Ok(Some(successors))
             }
             (Some(_), None) => {
@@ -272,13 +272,13 @@ impl Parts<'_> {
         }
     }
 
-    fn heartbeat_port(&self, port: HeartbeatPort, hearing: &TaskGroup) {
+    fn heartbeat_port(&self, port: HeartbeatPort, tasks: &TaskGroup) {
         let HeartbeatPort { listener, connections, tls, metrics } = port;
         let trusted_proxies = self.args.heartbeat.trusted_proxy.clone();
         let options = Options { trusted_proxies, counters: metrics, clock: self.context.clock };
         let router = routes::router(self.context.registry.clone(), options);
         let limits = Limits { max_connections: connections, ..Limits::default() };
-        hearing.spawn(serve(listener, router, tls, limits, hearing.stop.clone()));
+        tasks.spawn(serve(listener, router, tls, limits, tasks.stop.clone()));
         let now = self.context.clock.now();
         if self.context.registry.listening.update(now, |inputs| inputs.port_open = true) {
             self.coordinator.listening_moved();

@@ -53,7 +53,7 @@ impl BackendSubsystem {
         let period = std::time::Duration::from_secs(args.writes.checkpoint_seconds.into());
         let settings = ProbeSettings {
             policy: policy.clone(),
-            places: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
+            probe_concurrency: usize::try_from(probing.probe_concurrency).unwrap_or(usize::MAX),
             prometheus_url: probing.prometheus_url.clone(),
             pod: own_pod.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
         };

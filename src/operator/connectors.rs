@@ -98,7 +98,7 @@ pub(super) async fn publish_site_events(
         // Only a leader publishes. After a failover the next leader finds the event itself.
         while context.leadership.borrow().permit(context.clock.now()).is_some() {
             let Err(error) = context.reporter.publish(&regarding, &event).await else { break };
-            tracing::debug!(%error, "telling about a site; trying again");
+            tracing::debug!(%error, "the event of a site was not published; trying again");
             if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
                 return;
             }

@@ -41,10 +41,10 @@ impl ListeningCoordinator {
         let _ = self.commands.send(Command::ListeningMoved);
     }
 
-    /// Whether the process ran without a pause since the last call. After a pause, the silence during it is excluded from
-    /// every verdict first.
-    pub(super) fn is_awake(&self) -> bool {
-        let Some(gap) = self.pulse.take() else { return true };
+    /// Excludes a freeze since the last call from every verdict: moves `listeningSince` past it, and makes the role unconfirmed
+    /// until the Lease has been read. Consumes the gap of the pulse. Returns whether there was a freeze.
+    pub(super) fn exclude_freeze(&self) -> bool {
+        let Some(gap) = self.pulse.take() else { return false };
         tracing::warn!(
             seconds = gap.as_secs_f64(),
             "this process did not run for a while; silence meanwhile does not count"
@@ -58,7 +58,7 @@ impl ListeningCoordinator {
         });
         self.froze.notify_one();
         self.listening_moved();
-        false
+        true
     }
 
     /// A callback for one of `unfilled` scopes, to be called when its watch has delivered all objects. The call for the last
@@ -84,7 +84,7 @@ impl ListeningCoordinator {
         let mut ticks = 0u32;
         let mut measured_at = self.registry.clock().now();
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            self.is_awake();
+            self.exclude_freeze();
             let now = self.registry.clock().now();
             let last_heartbeat_at = self.registry.last_heartbeat_at();
             if self.registry.listening.update(now, |inputs| inputs.last_heartbeat_at = last_heartbeat_at) {

@@ -28,7 +28,7 @@ const ENDPOINT_PROPAGATION: Duration = Duration::from_secs(4);
 /// The running tasks, in the order in which they are stopped.
 pub(super) struct Running {
     /// The heartbeat port.
-    pub(super) hearing: TaskGroup,
+    pub(super) heartbeat_port: TaskGroup,
     /// Watches, reconciles, deadlines, checkpoints.
     pub(super) work: TaskGroup,
     /// The election.
@@ -51,12 +51,12 @@ impl Running {
     /// to this pod, also while it is terminating.
     pub(super) async fn stop(self) {
         let began = tokio::time::Instant::now();
-        let Self { hearing, work, election, rest, successors, context, known, .. } = self;
+        let Self { heartbeat_port, work, election, rest, successors, context, known, .. } = self;
         let led = context.leadership.borrow().role != Role::Follower;
         let successors = successors.filter(|_| led);
         let close = async {
             if successors.is_none() {
-                hearing.end("the heartbeat port", STOP_WORK).await;
+                heartbeat_port.end("the heartbeat port", STOP_WORK).await;
             }
         };
         tokio::join!(close, work.end("the controllers", STOP_WORK));
@@ -71,7 +71,7 @@ impl Running {
                 Ok(()) => tracing::info!("another replica hears the beats"),
                 Err(_) => tracing::warn!("no other replica hears the beats yet; stopped without waiting any longer"),
             }
-            hearing.end("the heartbeat port", STOP_REST).await;
+            heartbeat_port.end("the heartbeat port", STOP_REST).await;
         }
         rest.end("the admin port", STOP_REST).await;
     }
@@ -88,12 +88,12 @@ impl Successors {
     /// Waits until heartbeats are routed to one of them.
     async fn wait(self) {
         let there = CancellationToken::new();
-        let tell = |is_there: bool| {
+        let on_change = |is_there: bool| {
             if is_there {
                 there.cancel();
             }
         };
-        endpoints::follow(self.api, &self.service, |name| name != self.pod, tell, there.clone()).await;
+        endpoints::follow(self.api, &self.service, |name| name != self.pod, on_change, there.clone()).await;
         tokio::time::sleep(ENDPOINT_PROPAGATION).await;
     }
 }

@@ -52,20 +52,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_told_and_the_others_of_the_group_still_end_as_they_should() {
+    async fn a_panic_is_reported_and_the_others_of_the_group_still_end_as_they_should() {
         let failed = CancellationToken::new();
         let group = TaskGroup::new(failed.clone());
         let (stop, ended) = (group.stop.clone(), CancellationToken::new());
-        let tell = ended.clone();
+        let ended_after_stop = ended.clone();
         group.spawn(async move {
             stop.cancelled().await;
-            tell.cancel();
+            ended_after_stop.cancel();
         });
         group.spawn(async {});
         tokio::task::yield_now().await;
         assert!(!failed.is_cancelled(), "an end is no failure");
         group.spawn(async { panic!("a bug of ours") });
-        tokio::time::timeout(Duration::from_secs(10), failed.cancelled()).await.expect("it is told");
+        tokio::time::timeout(Duration::from_secs(10), failed.cancelled()).await.expect("the panic is reported");
         group.end("the tasks", Duration::from_secs(10)).await;
         assert!(ended.is_cancelled());
     }

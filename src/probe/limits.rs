@@ -1,9 +1,9 @@
 //! The time limits of a probe by phase, and the limits of an answer's head.
 //!
-//! `spec.probe.timeoutSeconds` ([`Request::timeout`](super::Request)) limits the whole probe, from the resolution of the name
-//! to the end of the answer. Only the resolution ([`Phase::Resolve`](crate::api::Phase)) has a limit of its own,
-//! [`Limits::resolve`]. Every later phase (policy, connect, TLS, first byte, response) takes the rest of the probe's timeout;
-//! the phase in which the timeout ends decides the error class of the failure.
+//! `spec.probe.timeoutSeconds` ([`Request::timeout`](super::Request); default 5 s, at most the interval) limits the whole
+//! probe, from the resolution of the name to the end of the answer. Of the phases ([`Phase`](crate::api::Phase)), only
+//! `Resolve` has a limit of its own, [`Limits::resolve`]. `Policy`, `Connect`, `TLS`, `FirstByte` and `Body` share the rest of
+//! the probe's timeout. The phase in which the timeout ends decides the error class of the failure.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ impl Default for Limits {
 /// The longest wait of a name lookup for its permit.
 pub(super) const LOOKUP_PERMIT_WAIT: Duration = Duration::from_secs(5);
 /// The duration from which a name lookup is slow. It is also the shortest time after which the C library gives up on a silent
-/// server (`options timeout:1` in resolv.conf(5)). Only the time tells "no answer" from "an answer that reports a
-/// failure": getaddrinfo has one code, EAI_AGAIN, for both.
+/// server (`options timeout:1` in resolv.conf(5)). Only the time distinguishes "no answer" from "an answer that
+/// reports a failure": getaddrinfo has one code, EAI_AGAIN, for both.
 pub(super) const SLOW_LOOKUP: Duration = Duration::from_millis(950);
 /// The time between attempts to connect to two addresses (RFC 8305, section 5).
 pub(super) const CONNECT_STAGGER: Duration = Duration::from_millis(250);

@@ -1,4 +1,4 @@
-//! One probe, made as a new client makes it, phase by phase, so that a failure tells how far it got.
+//! One probe, made as a new client makes it, phase by phase, so that a failure shows how far it got.
 //!
 //! Knows nothing of Kubernetes: a [`Request`] says what to probe, an [`Outcome`] what was learned.
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// How many of the first bytes are kept: enough to tell TLS, HTTP/2 and text apart, and to quote a banner.
+/// How many of the first bytes are kept: enough to distinguish TLS, HTTP/2 and text, and to quote a banner.
 const KEPT_BYTES: usize = 64;
 
 /// The record of the received bytes.

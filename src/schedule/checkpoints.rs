@@ -28,7 +28,7 @@ pub struct PendingWrite {
     /// When the stored status was written last.
     pub written_at: Moment,
     /// Whether the object is Online or is probed: other objects get no checkpoints.
-    pub beats: bool,
+    pub is_checkpointed: bool,
     /// The age of the written contact from which the object counts as late.
     pub late: Duration,
 }
@@ -161,7 +161,7 @@ impl<T: Checkpointed> Checkpoints<T> {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The first object whose checkpoint is due at `now`; it stays the first. `is_known` tells whether an object still
+    /// The first object whose checkpoint is due at `now`; it stays the first. `is_known` returns whether an object still
     /// exists.
     pub fn next(&self, is_known: impl Fn(&T) -> bool, now: Moment) -> Option<Candidate> {
         let mut due = self.due.lock();
@@ -172,7 +172,7 @@ impl<T: Checkpointed> Checkpoints<T> {
             let pending = first.entry.unwritten();
             let is_known = is_known(&first.entry);
             let due_at = pending.written_at + self.period;
-            if is_known && due_at <= now && pending.contact.is_some() && pending.beats {
+            if is_known && due_at <= now && pending.contact.is_some() && pending.is_checkpointed {
                 return Some(Candidate { at: first.at, pending, limit: pending.late.max(self.period * 2) });
             }
             due.pop();

@@ -15,7 +15,7 @@ use crate::schedule::checkpoints::Checkpoints;
 /// A context without backends.
 pub(in crate::controller) fn context(shared: Arc<Shared>) -> Arc<Context> {
     let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
-    let settings = ProbeSettings { policy: Policy::default(), places: 2, prometheus_url: None, pod: None };
+    let settings = ProbeSettings { policy: Policy::default(), probe_concurrency: 2, prometheus_url: None, pod: None };
     Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings).0
 }
 

@@ -134,7 +134,7 @@ fn retry<K: Kind>(object: Arc<Guarded<K::Object>>, error: &ReconcileError, kind:
 /// Writes the checkpoints that are outstanding, oldest first, for at most `at_most`: the last act of a leader. Returns
 /// their number.
 pub async fn flush<K: Kind>(kind: &K, stores: &[Store<Guarded<K::Object>>], at_most: Duration) -> usize {
-    let is_outstanding = |pending: &PendingWrite| pending.beats && pending.contact.is_some();
+    let is_outstanding = |pending: &PendingWrite| pending.is_checkpointed && pending.contact.is_some();
     let mut pending: Vec<_> = kind
         .entries()
         .into_iter()

@@ -12,13 +12,13 @@ fn at(seconds: i64) -> Moment {
 fn heard(contact: i64, listening_since: i64) -> Known {
     Known {
         last_contact: Some(at(contact)),
-        settled: PreviousVerdict { presence: Presence::Online, since: at(contact.min(listening_since)) },
+        previous: PreviousVerdict { presence: Presence::Online, since: at(contact.min(listening_since)) },
         listening: Listening { since: Some(at(listening_since)), gap: Gap::Restarted },
     }
 }
 
 fn written(presence: Presence, since: i64, known: Known) -> Known {
-    Known { settled: PreviousVerdict { presence, since: at(since) }, ..known }
+    Known { previous: PreviousVerdict { presence, since: at(since) }, ..known }
 }
 
 #[track_caller]
@@ -29,7 +29,7 @@ fn expect(known: Known, now: i64, presence: Presence, since: i64, again: Option<
 
 #[test]
 fn what_was_never_heard_is_never_seen_however_long_we_listen() {
-    let known = Known { last_contact: None, settled: PreviousVerdict::default(), listening: heard(0, 0).listening };
+    let known = Known { last_contact: None, previous: PreviousVerdict::default(), listening: heard(0, 0).listening };
     expect(known, 1_000_000, Presence::NeverSeen, 0, None);
 }
 
@@ -151,7 +151,7 @@ prop_compose! {
         since in -2000i64..2000, listening in prop::option::of(-2000i64..2000), deaf in any::<bool>()) -> Known {
         Known {
             last_contact: contact.map(at),
-            settled: PreviousVerdict { presence, since: at(since) },
+            previous: PreviousVerdict { presence, since: at(since) },
             listening: Listening { since: listening.map(at), gap: if deaf { Gap::Unreachable } else { Gap::Restarted } },
         }
     }
@@ -166,7 +166,7 @@ proptest! {
         let mut now = start;
         let mut last = judge(&timing, &known, at(now));
         for step in steps {
-            known.settled = PreviousVerdict { presence: last.presence, since: last.since };
+            known.previous = PreviousVerdict { presence: last.presence, since: last.since };
             now += step;
             let next = judge(&timing, &known, at(now));
             prop_assert!(next.presence >= last.presence, "{last:?} became {next:?}");
@@ -184,7 +184,7 @@ proptest! {
             (Presence::Online | Presence::Late, Some(contact)) => prop_assert!(at(now) < contact + timing.offline),
             (Presence::Offline, Some(contact)) => {
                 let listened = known.listening.since.is_some_and(|since| at(now) >= since.max(contact) + timing.offline);
-                let stood = known.settled.presence == Presence::Offline && contact <= known.settled.since;
+                let stood = known.previous.presence == Presence::Offline && contact <= known.previous.since;
                 prop_assert!(listened || stood);
                 prop_assert!(at(now) >= contact + timing.offline);
             }
@@ -198,7 +198,7 @@ proptest! {
     fn nothing_changes_before_the_moment_it_asks_for(timing in timing(), known in any_known(), now in 2000i64..6000,
         part in 0.0f64..1.0) {
         let verdict = judge(&timing, &known, at(now));
-        let settled = Known { settled: PreviousVerdict { presence: verdict.presence, since: verdict.since }, ..known };
+        let previous = Known { previous: PreviousVerdict { presence: verdict.presence, since: verdict.since }, ..known };
         let between = match verdict.next_check_at {
             Some(again) => {
                 prop_assert!(again > at(now));
@@ -207,9 +207,9 @@ proptest! {
             }
             None => at(now + 100_000),
         };
-        prop_assert_eq!(judge(&timing, &settled, between).presence, verdict.presence);
+        prop_assert_eq!(judge(&timing, &previous, between).presence, verdict.presence);
         if let Some(again) = verdict.next_check_at {
-            prop_assert!(judge(&timing, &settled, again).presence > verdict.presence);
+            prop_assert!(judge(&timing, &previous, again).presence > verdict.presence);
         }
     }
 }

@@ -56,7 +56,7 @@ async fn post(registry: &Arc<Registry>, more: Value) -> (u16, String) {
     (status, String::from_utf8(answer.into()).unwrap())
 }
 
-fn look(registry: &Registry, entry: &Entry) -> Snapshot {
+fn snapshot(registry: &Registry, entry: &Entry) -> Snapshot {
     entry.snapshot(registry.listening.listening(), registry.clock().now())
 }
 
@@ -70,7 +70,7 @@ async fn an_agent_is_asked_until_it_answers_and_its_answer_is_kept() {
     let offered = action(&registry, "a1");
     let not_after = offered.not_after;
     registry.offer(&entry, Some(offered));
-    assert!(look(&registry, &entry).offered.unwrap().handed_at.is_none());
+    assert!(snapshot(&registry, &entry).offered.unwrap().handed_at.is_none());
     let asked = format!(
         r#"{{"status":"ok","state":"Degraded","next_heartbeat_seconds":30,"actions":[{{"id":"a1","type":"Restart","target":"wg-gateway.service","notAfter":"{not_after}"}}]}}"#
     );
@@ -78,19 +78,19 @@ async fn an_agent_is_asked_until_it_answers_and_its_answer_is_kept() {
         let (status, answer) = post(&registry, sick()).await;
         assert_eq!((status, &answer), (200, &asked));
     }
-    assert!(look(&registry, &entry).offered.unwrap().handed_at.is_some());
+    assert!(snapshot(&registry, &entry).offered.unwrap().handed_at.is_some());
 
     let answer = sick_and(json!({ "restart": { "id": "a1", "result": "Failed", "message": "no such unit" } }));
     assert!(post(&registry, answer).await.1.ends_with(NOTHING));
     assert!(post(&registry, sick()).await.1.ends_with(NOTHING), "answered is answered");
-    let restarted = look(&registry, &entry).restarted.unwrap();
+    let restarted = snapshot(&registry, &entry).restarted.unwrap();
     assert_eq!(
         (&*restarted.id, restarted.succeeded, restarted.message.as_deref()),
         ("a1", false, Some("no such unit"))
     );
 
     registry.offer(&entry, None);
-    assert!(look(&registry, &entry).offered.is_none());
+    assert!(snapshot(&registry, &entry).offered.is_none());
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn neither_the_beat_that_ends_the_incident_nor_a_dry_run_is_asked_anything
     assert!(post(&registry, sick_and(json!({ "dry_run": true }))).await.1.ends_with(NOTHING));
     let warning = json!({ "checks": [{ "type": "ControlPlane", "status": "Fail" }] });
     assert!(post(&registry, warning).await.1.ends_with(NOTHING), "a warning is no incident");
-    assert!(look(&registry, &entry).offered.unwrap().handed_at.is_none());
+    assert!(snapshot(&registry, &entry).offered.unwrap().handed_at.is_none());
     let mut requested = action(&registry, "a2");
     requested.is_requested = true;
     registry.offer(&entry, Some(requested));
@@ -134,8 +134,8 @@ fn a_beat_that_was_overtaken_is_asked_nothing_and_its_answer_counts() {
     offer("a1");
     assert_eq!(say(2, json!({})).as_deref(), Some("a1"));
     assert_eq!(say(1, json!({ "restart": { "id": "a1", "result": "Succeeded" } })), None);
-    assert_eq!(say(3, json!({})), None, "what it said on its way counts");
-    assert!(look(&coordinator.registry, &entry).restarted.unwrap().succeeded);
+    assert_eq!(say(3, json!({})), None, "the result in its request counts");
+    assert!(snapshot(&coordinator.registry, &entry).restarted.unwrap().succeeded);
 }
 
 #[test]

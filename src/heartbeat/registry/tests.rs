@@ -10,14 +10,14 @@ const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 pub(super) struct Town {
     pub(super) registry: Registry,
-    told: mpsc::UnboundedReceiver<Notice>,
+    notices: mpsc::UnboundedReceiver<Notice>,
 }
 
 pub(super) fn coordinator(role: Role) -> Town {
-    let (registry, told) = Registry::new(Clock::default(), &[7; 32]);
+    let (registry, notices) = Registry::new(Clock::default(), &[7; 32]);
     let now = registry.clock().now();
     registry.listening.update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (role, true, true));
-    Town { registry, told }
+    Town { registry, notices }
 }
 
 pub(super) fn connector(name: &str, created: &str, version: u32, spec: Value, status: Value) -> Connector {
@@ -65,7 +65,7 @@ impl Town {
     }
 
     pub(super) fn changes(&mut self) -> usize {
-        std::iter::from_fn(|| self.told.try_recv().ok()).count()
+        std::iter::from_fn(|| self.notices.try_recv().ok()).count()
     }
 }
 
@@ -147,7 +147,11 @@ fn of_two_with_one_id_the_older_holds_it_and_its_heir_takes_over() {
     coordinator.upsert(&with("middle", "2026-02-01T00:00:00Z", "middle"));
     assert!(coordinator.registry.holder_instead_of(&coordinator.entry("young")).is_some());
     let upserted = coordinator.upsert(&with("old", DAY, "old"));
-    assert_eq!(upserted.affected, [coordinator.entry("middle").identity.key.clone()], "the displaced holder is told");
+    assert_eq!(
+        upserted.affected,
+        [coordinator.entry("middle").identity.key.clone()],
+        "the displaced holder is reported"
+    );
     assert!(
         is_heard(&coordinator.beat("gw", "old")) && matches!(coordinator.beat("gw", "middle"), Reply::Rejected { .. })
     );

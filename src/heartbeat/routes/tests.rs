@@ -186,9 +186,9 @@ fn results_are_written_in_snake_case_and_all_differ() {
 async fn the_log_gets_one_line_for_each_connector_and_reason_and_never_a_token() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let fake = Arc::new(Fake::default());
-    let told = Arc::clone(&log);
+    let lines = Arc::clone(&log);
     let router = router_with_log(Arc::clone(&fake), options(&fake), move |line| {
-        told.lock().push(format!("{line:?}"));
+        lines.lock().push(format!("{line:?}"));
     });
     for other in 0..3 {
         beat(&router, WRONG).await;
@@ -197,7 +197,7 @@ async fn the_log_gets_one_line_for_each_connector_and_reason_and_never_a_token()
         beat(&router, &WRONG.replace("known", &format!("also-known-{other}"))).await;
         beat(&router, r#"{"connector_id":"known","token":"SECRET-and-wrong","token":""}"#).await;
     }
-    // Each line is told by a task of its own, on this one thread: when this one has yielded, they have run.
+    // Each line is logged by a task of its own, on this one thread: when this one has yielded, they have run.
     tokio::task::yield_now().await;
     let log = log.lock();
     let count = |what: &str| log.iter().filter(|line| line.contains(what)).count();

@@ -23,7 +23,7 @@ fn monitor(client: kube::Client) -> Arc<Monitor> {
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
         wake: Box::new(|_| {}),
     };
-    let settings = ProbeSettings { pod: None, policy: Policy::default(), places: 16, prometheus_url: None };
+    let settings = ProbeSettings { pod: None, policy: Policy::default(), probe_concurrency: 16, prometheus_url: None };
     Monitor::new(parts, settings).0
 }
 

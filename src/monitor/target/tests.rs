@@ -43,8 +43,8 @@ fn a_url_is_understood_in_all_its_forms() {
         ("http://ops:secret@web.example.com/", "no user and no password"),
         ("http://web.example.com:99999/", "no port"),
     ] {
-        let said = of_url(url).unwrap_err();
-        assert!(said.contains(problem) && !said.contains("secret"), "{url}: {said}");
+        let message = of_url(url).unwrap_err();
+        assert!(message.contains(problem) && !message.contains("secret"), "{url}: {message}");
     }
 }
 
@@ -60,9 +60,9 @@ async fn a_service_is_dialled_at_its_cluster_address_under_its_name() {
         assert_eq!((target.address, target.is_own), (Some([10, 96, 3, 4].into()), true));
         assert_eq!(&*resolved.targets[0].host, "10.96.3.4");
     }
-    let said = resolve(&fake.client(), &to_service(json!("metrics"))).await.unwrap_err();
-    let ResolveError::Refused(Reason::InvalidTarget, said) = said else { panic!("{said:?}") };
-    assert_eq!(said, "Service web has no port metrics; it has: http 80, admin 8081");
+    let message = resolve(&fake.client(), &to_service(json!("metrics"))).await.unwrap_err();
+    let ResolveError::Refused(Reason::InvalidTarget, message) = message else { panic!("{message:?}") };
+    assert_eq!(message, "Service web has no port metrics; it has: http 80, admin 8081");
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn credentials_come_from_labelled_secrets_alone_and_what_is_missing_is_nam
     });
     let path = "/api/v1/namespaces/edge/secrets/cred";
     let refusal = async || match resolve(&fake.client(), &backend(spec.clone())).await {
-        Err(ResolveError::Refused(Reason::SecretNotFound, said)) => said,
+        Err(ResolveError::Refused(Reason::SecretNotFound, message)) => message,
         other => panic!("{other:?}"),
     };
     assert_eq!(refusal().await, "there is no Secret cred in namespace edge");

@@ -157,7 +157,7 @@ async fn serve(
 ) -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, received) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -169,10 +169,10 @@ async fn serve(
             let (status, body) = found.map_or(("404", "{}"), |(_, answer)| answer.split_once(' ').unwrap());
             let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             stream.write_all(head.as_bytes()).await.unwrap();
-            tell.send(request).unwrap();
+            sender.send(request).unwrap();
         }
     });
-    (port, told)
+    (port, received)
 }
 
 async fn reading(
@@ -180,7 +180,7 @@ async fn reading(
     base: &str,
     liveness: bool,
 ) -> (Reading, Vec<String>) {
-    let (port, mut told) = serve(answers).await;
+    let (port, mut received) = serve(answers).await;
     let prober = Prober::new(Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Policy::default() });
     let http = HttpOptions {
         headers: vec![("authorization".to_owned(), "Bearer right".to_owned())],
@@ -197,7 +197,7 @@ async fn reading(
     };
     let reading = read(&prober, &like, base, liveness).await;
     let mut asked = Vec::new();
-    while let Ok(request) = told.try_recv() {
+    while let Ok(request) = received.try_recv() {
         asked.push(request);
     }
     asked.sort();

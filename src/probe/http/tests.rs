@@ -233,14 +233,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// An answer whose body is said to be gzip, and ends with the connection.
-fn said_to_be_gzip(headers: &str, body: &[u8]) -> Vec<u8> {
+/// An answer whose body is declared as gzip, and ends with the connection.
+fn declared_as_gzip(headers: &str, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Encoding: gzip\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 
 fn gzipped(headers: &str, body: &[u8]) -> Vec<u8> {
-    said_to_be_gzip(headers, &gzip(body))
+    declared_as_gzip(headers, &gzip(body))
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn a_body_ends_at_its_limit_announced_or_not_compressed_or_not() {
 async fn a_gzip_bomb_ends_at_the_limit_counted_uncompressed() {
     let bomb = gzip(&vec![0; 4 << 20]);
     assert!(bomb.len() < 8 << 10);
-    let address = answers(said_to_be_gzip("Content-Type: text/plain\r\n", &bomb)).await;
+    let address = answers(declared_as_gzip("Content-Type: text/plain\r\n", &bomb)).await;
     let outcome = probe(get(address)).await;
     failed(&outcome, ErrorClass::BodyTooLarge, Phase::Body);
     assert_eq!(outcome.seen.body_bytes, HttpOptions::MOST_BODY);
@@ -286,13 +286,13 @@ async fn gzip_that_is_none_or_ends_too_early_is_named() {
         (&whole[..4], "ends too early"),
         (&[whole.clone(), CANARY.into()].concat(), "is not"),
     ] {
-        let outcome = probe(get(answers(said_to_be_gzip("", body)).await)).await;
+        let outcome = probe(get(answers(declared_as_gzip("", body)).await)).await;
         let failure = failed(&outcome, ErrorClass::NotHTTP, Phase::Body);
         assert!(failure.message.contains(what), "{failure:?}");
     }
-    passed(&probe(get(answers(said_to_be_gzip("", b"")).await)).await);
+    passed(&probe(get(answers(declared_as_gzip("", b"")).await)).await);
     let twice = [whole.clone(), whole].concat();
-    let outcome = probe(get(answers(said_to_be_gzip("", &twice)).await)).await;
+    let outcome = probe(get(answers(declared_as_gzip("", &twice)).await)).await;
     passed(&outcome);
     assert_eq!(outcome.seen.body_bytes, 32, "members one after the other are one body");
 }
@@ -430,7 +430,7 @@ async fn a_slow_answer_fails_where_it_is_slow() {
 }
 
 #[tokio::test]
-async fn every_hop_is_judged_anew() {
+async fn every_hop_is_judged_again() {
     let prober = Arc::new(prober());
     let changed = prober.clone();
     let address = serve(move |mut stream| {

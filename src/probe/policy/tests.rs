@@ -68,9 +68,9 @@ fn what_is_denied_is_denied_for_a_reason_that_names_range_and_rule() {
         ("64:ff9b::a9fe:a9fe", "which stands for 169.254.169.254, may not"),
     ];
     for (address, why) in table {
-        let said = judge(&cluster(), address, false).expect_err(address);
-        assert!(said.contains(why), "{address}: {said}");
-        assert!(said.starts_with(address), "{said}");
+        let message = judge(&cluster(), address, false).expect_err(address);
+        assert!(message.contains(why), "{address}: {message}");
+        assert!(message.starts_with(address), "{message}");
     }
 }
 
@@ -105,8 +105,8 @@ fn an_administrator_allows_and_denies_and_the_denial_wins() {
         assert_eq!(judge(&policy, address, false), Ok(()), "{address}");
     }
     for address in ["10.244.9.4", "198.51.100.1", "64:ff9b::c633:6401", "203.0.113.9", "::ffff:203.0.113.9"] {
-        let said = judge(&policy, address, false).expect_err(address);
-        assert!(said.contains("--deny-network"), "{said}");
+        let message = judge(&policy, address, false).expect_err(address);
+        assert!(message.contains("--deny-network"), "{message}");
     }
     assert!(judge(&policy, "169.254.169.254", false).is_err(), "not even then");
     let only_four = Policy { deny: nets(&["::/0"]), ..Policy::default() };
@@ -132,8 +132,8 @@ fn our_own_ports_are_never_dialled() {
         ("::ffff:10.244.0.9", 9090),
         ("10.96.0.50", 80),
     ] {
-        let said = judge(address, port).expect_err(address);
-        assert!(said.contains("vigie's own"), "{said}");
+        let message = judge(address, port).expect_err(address);
+        assert!(message.contains("vigie's own"), "{message}");
     }
     for (address, port) in [("127.0.0.1", 80), ("10.244.0.9", 80), ("10.96.0.50", 443), ("10.244.0.10", 8080)] {
         assert_eq!(judge(address, port), Ok(()), "{address}:{port}");

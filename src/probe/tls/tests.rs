@@ -247,9 +247,9 @@ async fn a_reset_for_want_of_a_client_certificate_is_one_of_tls() {
 
 #[tokio::test]
 async fn what_does_not_speak_tls_is_told_from_what_does() {
-    for (said, words) in [(status(400, "").into_bytes(), "plain HTTP"), (b"SSH-2.0-c4n4ry\r\n".to_vec(), "no TLS")] {
-        let said: &'static [u8] = said.leak();
-        let failure = failed(&ask(says_and_hangs(said).await, insecure()).await, ErrorClass::NotTLS, Phase::TLS);
+    for (bytes, words) in [(status(400, "").into_bytes(), "plain HTTP"), (b"SSH-2.0-c4n4ry\r\n".to_vec(), "no TLS")] {
+        let bytes: &'static [u8] = bytes.leak();
+        let failure = failed(&ask(says_and_hangs(bytes).await, insecure()).await, ErrorClass::NotTLS, Phase::TLS);
         assert!(failure.message.contains(words), "{failure:?}");
         assert!(failure.detail.is_some());
     }

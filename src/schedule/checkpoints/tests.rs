@@ -25,7 +25,7 @@ struct Rig {
     /// The room of this queue, and the objects that were handed out and are not taken yet.
     free_slots: Cell<usize>,
     turns: RefCell<Vec<Arc<Entry>>>,
-    _told: tokio::sync::mpsc::UnboundedReceiver<Notice>,
+    _notices: tokio::sync::mpsc::UnboundedReceiver<Notice>,
 }
 
 impl Rig {
@@ -34,13 +34,13 @@ impl Rig {
     }
 
     fn within(budget: Arc<WriteBudget>) -> Self {
-        let (registry, told) = Registry::new(Clock::default(), &[7; 32]);
+        let (registry, notices) = Registry::new(Clock::default(), &[7; 32]);
         let now = registry.clock().now();
         registry
             .listening
             .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
         let (free_slots, turns) = (Cell::new(usize::MAX), RefCell::default());
-        Self { registry, checkpoints: Checkpoints::new(PERIOD), budget, free_slots, turns, _told: told }
+        Self { registry, checkpoints: Checkpoints::new(PERIOD), budget, free_slots, turns, _notices: notices }
     }
 
     fn now(&self) -> Moment {
@@ -131,7 +131,7 @@ async fn what_is_silent_or_written_already_is_not_written() {
     rig.beat("offline");
     pass(200).await;
     rig.registry.evaluate(&offline, rig.now());
-    assert!(rig.turns().is_empty(), "silence is a transition's to tell");
+    assert!(rig.turns().is_empty(), "silence is published by a transition");
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +173,7 @@ async fn a_pause_is_not_followed_by_a_burst() {
     names.iter().for_each(|name| drop(rig.upsert(name)));
     pass(3600).await;
     names.iter().for_each(|name| rig.beat(name));
-    assert_eq!(rig.turns().len(), 3, "an hour without a look saves up a second's worth");
+    assert_eq!(rig.turns().len(), 3, "an hour without a check saves up a second's worth");
 }
 
 #[tokio::test(start_paused = true)]
