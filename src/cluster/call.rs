@@ -15,7 +15,7 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub enum CallError {
     /// The object was changed since it was read (409). The caller has to read it again and decide again.
-    #[error("the object was changed by somebody else since it was read")]
+    #[error("the object was changed by another writer since it was read")]
     Conflict,
     /// There is no such object, or no such resource or namespace (404).
     #[error("no such object")]

@@ -159,7 +159,7 @@ mod tests {
         assert!(listening.update(at(60), |i| i.last_heartbeat_at = Some(at(60))));
         assert_eq!(listening.listening().since, Some(at(60)));
         assert!(!listening.update(at(149), |_| {}));
-        assert!(listening.update(at(150), |_| {}), "nobody heard for too long");
+        assert!(listening.update(at(150), |_| {}), "no heartbeat was accepted for too long");
         assert!(listening.update(at(160), |i| i.canary_failing_since = None));
         assert_eq!(listening.listening().since, Some(at(160)));
     }

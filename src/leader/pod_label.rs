@@ -351,7 +351,7 @@ mod tests {
         drop(sender);
         for _ in 0..1000 {
             tokio::task::yield_now().await;
-            assert!(leads(&fake, "a"), "nobody else takes beats yet");
+            assert!(leads(&fake, "a"), "no other pod takes beats yet");
         }
         stop.cancel();
         task.await.unwrap();

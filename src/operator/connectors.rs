@@ -90,10 +90,10 @@ pub(super) fn brakes(shared: &SharedParts<'_>, namespace: &str) -> Brakes {
 /// Publishes the events of sites, each about the Namespace of its site.
 pub(super) async fn publish_site_events(
     context: Arc<Context>,
-    mut news: mpsc::UnboundedReceiver<SiteEvent>,
+    mut events: mpsc::UnboundedReceiver<SiteEvent>,
     stop: CancellationToken,
 ) {
-    while let Some(Some(SiteEvent { namespace, event })) = stop.run_until_cancelled(news.recv()).await {
+    while let Some(Some(SiteEvent { namespace, event })) = stop.run_until_cancelled(events.recv()).await {
         let regarding = namespace_reference(&*namespace);
         // Only a leader publishes. After a failover the next leader finds the event itself.
         while context.leadership.borrow().permit(context.clock.now()).is_some() {
