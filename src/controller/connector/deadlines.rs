@@ -45,7 +45,7 @@ pub struct Sinks {
     pub wake: Box<dyn Fn(&Entry) + Send>,
     /// Events about sites.
     pub events: mpsc::UnboundedSender<SiteEvent>,
-    /// Called before every expiry: excludes a freeze since the last call from every verdict, and returns whether there was none.
+    /// Called before every expiry: excludes a freeze since the last call from every verdict; true when there was none.
     pub is_awake: Box<dyn Fn() -> bool + Send>,
 }
 
