@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
-use super::observe::retired_use;
 use super::token::{TokenPlan, Write};
 use crate::api::{
     Cause, ConditionType, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition, conditions,
@@ -12,6 +11,7 @@ use crate::diagnosis::connector::{ConnectorEvidence, diagnose};
 use crate::health::checks::{self, CheckInput, Health, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
+use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::time::Now;
 
 /// The input of an assessment.
@@ -31,6 +31,8 @@ pub struct Input<'a> {
     pub delivering: bool,
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
+    /// The diagnosis of the pods of a silent connector.
+    pub pods: &'a PodDiagnosis,
     /// Now.
     pub now: Now,
 }
@@ -42,6 +44,8 @@ pub struct Facts<'a> {
     pub mass_silence: Option<&'a str>,
     /// The older Connector that has the same connectorID.
     pub duplicate: Option<Key>,
+    /// A diagnosis of the pods that is newer than the one in the snapshot.
+    pub pods: Option<&'a PodDiagnosis>,
 }
 
 /// The assessment of a connector.
@@ -100,7 +104,8 @@ impl<'a> Input<'a> {
             None => connector.status.as_ref().is_none_or(|status| status.token.is_none()),
         };
         let retired_use = retired_use(connector, live, now);
-        Self { connector, live, mass_silence: facts.mass_silence, refused, provisioned, delivering, retired_use, now }
+        let (mass_silence, pods) = (facts.mass_silence, facts.pods.unwrap_or(&live.pods));
+        Self { connector, live, mass_silence, refused, provisioned, delivering, retired_use, pods, now }
     }
 }
 
@@ -238,7 +243,7 @@ impl Input<'_> {
             retired_token_used: self.retired_use.filter(|used| contact.is_none_or(|contact| *used > contact)),
             faults: if heard { &health.faults } else { &[] },
             duplicate: heard && self.live.duplicate.is_some(),
-            pods: self.live.pods.why(),
+            pods: self.pods.why(),
             lease: self.connector.spec.heartbeat.lease_name.as_deref().filter(|_| self.connector.is_lease()),
             secret: &secret,
             host,
@@ -260,6 +265,13 @@ impl Input<'_> {
             _ => self.now.wall,
         }
     }
+}
+
+/// When a retired token was used last, by the account of this process or by the stored status.
+pub(super) fn retired_use(connector: &Connector, live: &Snapshot, now: Now) -> Option<Timestamp> {
+    let stored =
+        connector.status.as_ref().and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
+    live.retired_use.map(|at| now.stamp(at)).max(stored)
 }
 
 fn health(connector: &Connector, live: &Snapshot) -> Health {

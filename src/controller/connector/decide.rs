@@ -15,22 +15,18 @@ use crate::controller::transitions::{Entered, ended, enter, event, set_remediati
 use crate::heartbeat::entry::Snapshot;
 use crate::remediation::attempt::StepResult;
 
-/// Decides what to write. `remedy` is the result of the remediation step; without one, the stored status of the remediation
-/// stands. `token` is `None` for a Lease source, and while the Secret is not due.
+/// Decides what to write. `remedy` is the result of the remediation step. `token` is `None` for a Lease source, and while the Secret is not due.
 pub fn decide(
     input: &Input<'_>,
     mut assessment: Assessment,
-    remedy: Option<&StepResult>,
+    remedy: &StepResult,
     token: Option<&TokenPlan>,
 ) -> Plan<ConnectorStatus> {
     let old = input.connector.status.clone().unwrap_or_default();
-    if let Some(remedy) = remedy {
-        set_remediating(&mut assessment.conditions, remedy);
-    }
+    set_remediating(&mut assessment.conditions, remedy);
     let mut next = compose(input, &assessment, &old, token);
-    if let Some(remedy) = remedy {
-        next.remediation = Some(remedy.status.clone());
-    }
+    // Present from the start, so that RESTARTS prints 0.
+    next.remediation = Some(remedy.status.clone());
     let due_at = transition(&old, &mut next, &assessment, input.now.wall);
     let mut events = token.map(|token| token_events(input, token)).unwrap_or_default();
     if due_at.is_some() {
@@ -62,8 +58,7 @@ fn compose(
         diagnosis: assessment.diagnosis.clone(),
         token: token.map(|plan| plan.status.clone()).or_else(|| old.token.clone()),
         transitions: old.transitions.clone(),
-        // Present from the start, so that RESTARTS prints 0.
-        remediation: Some(old.remediation.clone().unwrap_or_default()),
+        remediation: old.remediation.clone(),
         conditions: old.conditions.clone(),
     };
     // A condition that changes because of silence changed at the deadline; any other changes now.

@@ -12,7 +12,7 @@ use super::deadlines::Command;
 use super::decide::{decide, state_event};
 use super::remediation_input::{remediation_input, verdict};
 use super::sites::Sites;
-use super::token_step::Notes;
+use super::token_step::{Notes, plan_token};
 use crate::api::{Connector, ConnectorState, ConnectorStatus, Key, Transition};
 use crate::cluster::events::Event;
 use crate::controller::remediation::NextStep;
@@ -124,12 +124,14 @@ impl Kind for Context {
 
     async fn step(&self, step: &mut Step<'_, Self>) -> Result<NextStep, ReconcileError> {
         let observed = self.observe(step).await;
-        let input = observed.input(step);
+        let token = observed.token.as_ref().map(|observed| plan_token(step, observed));
+        let token_plan = token.as_ref().map(|token| &token.plan);
+        let input = observed.input(step, token_plan);
         let assessment = input.assess();
         let verdict = verdict(&input, &assessment);
         let remedy = self.remediator.step(&step.permit, remediation_input(&input, &verdict)).await;
-        let plan = decide(&input, assessment, Some(&remedy), observed.token_plan());
-        self.apply(step, observed, plan, remedy).await
+        let plan = decide(&input, assessment, &remedy, token_plan);
+        self.apply(step, observed, token, plan, remedy).await
     }
 
     fn with_status(connector: &Connector, status: ConnectorStatus) -> Connector {

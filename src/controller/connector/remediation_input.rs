@@ -47,7 +47,7 @@ fn silence(input: &Input<'_>) -> Silence {
     let has_pods = input.connector.spec.workload_ref.is_some();
     let is_written =
         input.connector.status.as_ref().is_some_and(|status| status.state == Some(ConnectorState::Offline));
-    match &input.live.pods {
+    match input.pods {
         PodDiagnosis::Unseen if is_silent && has_pods && is_written => Silence::Unread,
         PodDiagnosis::Unseen if is_silent && has_pods => Silence::Unwritten,
         PodDiagnosis::Unseen | PodDiagnosis::Seen(_) => Silence::Judged,

@@ -123,7 +123,7 @@ impl Remediator {
         self.published.remove(&id);
     }
 
-    /// Decides what to do about an object now. Reads what the decision needs to know of the cluster.
+    /// One step of an object: registers it with the fleet, reads the cluster, and decides. May claim a slot.
     pub async fn step<K: Remediable>(&self, permit: &WritePermit, input: RemediationInput<'_, K>) -> StepResult {
         self.census.upsert_evaluated(permit, input.object, &input.verdict.intervals);
         let observed = self.observe(&input).await;

@@ -8,7 +8,7 @@ use super::FollowUp;
 use super::subject::Remediable;
 use crate::api::{Condition, ConditionType, RemediationStatus, conditions};
 use crate::cluster::WriteReason;
-use crate::controller::events::{Event, EventType};
+use crate::cluster::events::{Event, EventType};
 use crate::remediation::attempt::{EventDraft, StepResult};
 use crate::view::RemedyView;
 

@@ -12,6 +12,7 @@ use crate::api::{
     Cause, CheckOutcome, Condition, ConditionType, ConditionValue, Confidence, MAX_TRANSITIONS, Reason,
     RemediationStatus, Truth, conditions,
 };
+use crate::controller::connector::fake::no_remedy;
 use crate::controller::connector::remediation_input::verdict;
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
@@ -84,13 +85,22 @@ fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a>
         provisioned: (Truth::True, Reason::Provisioned, "Secret paris-connector-token holds the token".to_owned()),
         delivering: false,
         retired_use: None,
+        pods: &live.pods,
         now,
     }
 }
 
 /// The plan while neither a remediation nor a token is decided.
 fn decided(input: &Input<'_>) -> Plan<ConnectorStatus> {
-    decide(input, input.assess(), None, None)
+    decided_with(input, None)
+}
+
+/// The plan while no remediation is decided.
+fn decided_with(input: &Input<'_>, token: Option<&TokenPlan>) -> Plan<ConnectorStatus> {
+    let assessment = input.assess();
+    let stored = input.connector.status.as_ref().and_then(|status| status.remediation.as_ref());
+    let remedy = no_remedy(stored, &assessment.conditions);
+    decide(input, assessment, &remedy, token)
 }
 
 fn said(conditions: &[Condition], type_: ConditionType) -> (String, String) {
@@ -217,7 +227,7 @@ fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
     };
     let plan = {
         let input = case(&connector, &offline, now(900));
-        decide(&input, input.assess(), Some(&course), None)
+        decide(&input, input.assess(), &course, None)
     };
     let status = plan.status.unwrap();
     assert_eq!(said(&status.conditions, ConditionType::Remediating), ("False".into(), "CoolingDown".into()));
@@ -407,7 +417,7 @@ fn a_brought_secret_is_named_where_a_token_is_looked_for() {
     let live = live(Presence::Online, 0);
     let told = {
         let input = case(&brought, &live, now(10));
-        decide(&input, input.assess(), None, Some(&plan)).events
+        decided_with(&input, Some(&plan)).events
     };
     assert!(told[0].reason == "TokenRevoked" && told[0].note.contains("Secret mine"), "{told:?}");
 }
