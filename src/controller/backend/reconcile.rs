@@ -74,7 +74,7 @@ impl Kind for Context {
         let observed = self.observe(step);
         let input = observed.input(step);
         if let Some(wait) = hold_verdict_for(&input, observed.suspected) {
-            return Ok(NextStep::After(Some(wait)));
+            return Ok(NextStep::Wait(Some(wait)));
         }
         let assessment = input.assess();
         let verdict = verdict(&input, &assessment);

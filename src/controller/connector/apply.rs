@@ -31,7 +31,7 @@ impl Context {
         plan.events.extend(remediation::events(&remedy.events));
         let written = write(self, step, &mut plan, &remedy).await?;
         let object = written.as_ref().unwrap_or(step.object);
-        // Before anything that may fail: the action is written down, and no other replica does it.
+        // Before anything that may fail: the status names the action, and no other replica performs it.
         self.offer(step, object, &remedy);
         let acted = act(self, step, object, &remedy).await;
         if let Some((observed, planned)) = observed.token.zip(token)
@@ -47,10 +47,10 @@ impl Context {
         }
         publish(self, step, object, plan.events).await?;
         Ok(match next_step(&remedy, acted, step.now.wall) {
-            NextStep::After(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
-                NextStep::After([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
+            NextStep::Wait(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
+                NextStep::Wait([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
             }
-            NextStep::Again | NextStep::After(_) => NextStep::Again,
+            NextStep::Now | NextStep::Wait(_) => NextStep::Now,
         })
     }
 

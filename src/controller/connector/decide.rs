@@ -12,6 +12,7 @@ use crate::api::{
 use crate::cluster::events::{Event, EventType};
 use crate::controller::runtime::Plan;
 use crate::controller::transitions::{Entered, ended, enter, event, set_remediating};
+use crate::diagnosis::connector::DUPLICATE_INSTANCE;
 use crate::heartbeat::entry::Snapshot;
 use crate::remediation::attempt::StepResult;
 
@@ -155,8 +156,8 @@ fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Eve
                 Some(_) => format!("put another value into Secret {secret}"),
                 None => format!("the new one comes in Secret {secret}"),
             };
-            let remediation_input = token.observed_revoke_request.clone().unwrap_or_default();
-            (EventType::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), remediation_input)
+            let requested_at = token.observed_revoke_request.clone().unwrap_or_default();
+            (EventType::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), requested_at)
         }
         TokenEvent::Recreated => (
             EventType::Warning,
@@ -204,11 +205,11 @@ fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) 
 
 fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
     let (since, _) = input.live.duplicate?;
-    let is = |status: &ConnectorStatus| {
+    let is_reported = |status: &ConnectorStatus| {
         crate::api::conditions::get(&status.conditions, crate::api::ConditionType::Healthy)
-            .is_some_and(|healthy| healthy.message.contains("two instances"))
+            .is_some_and(|healthy| healthy.message.contains(DUPLICATE_INSTANCE))
     };
-    if is(old) || !is(next) {
+    if is_reported(old) || !is_reported(next) {
         return None;
     }
     let at = input.now.stamp(since);
@@ -216,7 +217,7 @@ fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorSta
         kind: EventType::Warning,
         reason: "DuplicateInstance",
         action: "Judge",
-        note: "two instances beat in turn with this connector's token: stop one, or revoke the token if you do not know it".to_owned(),
+        note: format!("{DUPLICATE_INSTANCE}: stop one, or revoke the token if you do not know it"),
         at,
         occurrence: format!("DuplicateInstance/{at}"),
     })

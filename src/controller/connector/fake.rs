@@ -45,7 +45,6 @@ pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<
     let (sender, leadership) = watch::channel(leads);
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let census = Census::new(Limits::default(), 0, leadership.clone(), clock);
-    let limits = (Limits::default(), census);
     let shared = Shared {
         client: fake.client(),
         writer: StatusWriter::new(clock, metrics.clone()),
@@ -53,7 +52,7 @@ pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<
         leadership: leadership.clone(),
         clock,
         metrics: metrics.clone(),
-        remediator: Arc::new(Remediator::new(fake.client(), clock, metrics, limits, None)),
+        remediator: Arc::new(Remediator::new(fake.client(), clock, metrics, Limits::default(), census, None)),
         unreadable: Unreadable::new(fake.client(), leadership, clock),
     };
     (Arc::new(shared), sender)

@@ -96,7 +96,7 @@ impl Kind for Context {
     fn upsert(&self, connector: &Connector) -> Option<Arc<Entry>> {
         let upserted = self.registry.upsert(connector, self.clock.read());
         if let Some(predecessor) = &upserted.removed {
-            let _ = self.commands.send(Command::Gone(predecessor.clone()));
+            let _ = self.commands.send(Command::Remove(predecessor.clone()));
         }
         for affected in &upserted.affected {
             self.trigger.wake(affected);
@@ -106,7 +106,7 @@ impl Kind for Context {
             self.checkpoints.add(fresh);
         }
         if let (true, Some(entry)) = (upserted.changed, entry) {
-            let _ = self.commands.send(Command::Look(entry));
+            let _ = self.commands.send(Command::Upsert(entry));
         }
         upserted.removed
     }
@@ -115,7 +115,7 @@ impl Kind for Context {
         for affected in self.registry.remove(entry) {
             self.trigger.wake(&affected);
         }
-        let _ = self.commands.send(Command::Gone(entry.clone()));
+        let _ = self.commands.send(Command::Remove(entry.clone()));
     }
 
     fn snapshot(&self, entry: &Arc<Entry>, now: Now) -> Snapshot {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use super::assess::{retired_use, state_of, stored};
+use super::assess::{retired_use, state_of};
 use super::reconcile::Context;
 use super::secrets::{Secrets, Token};
 use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, Write, plan, was_delivered};
-use crate::api::{ConditionType, Connector, Rotation, Truth};
+use crate::api::{ConditionType, ConditionValue, Connector, Rotation, Truth};
 use crate::cluster::CallError;
+use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::Step;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::time::Moment;
@@ -95,7 +96,8 @@ impl Notes {
         let request = TokenRequest::of(connector);
         let Some(token) = connector.status.as_ref().and_then(|status| status.token.as_ref()) else { return true };
         let to_confirm = token.rotation == Rotation::Pending && used_generation >= token.generation;
-        let provisioned = stored(connector, ConditionType::Provisioned).is_some_and(|value| value.0 == Truth::True);
+        let provisioned = ConditionValue::stored(connector.conditions(), ConditionType::Provisioned)
+            .is_some_and(|value| value.status == Truth::True);
         let rotates = connector.spec.token.rotation_generation > token.observed_rotation_generation;
         let asks = connector.metadata.annotations.as_ref().and_then(|all| all.get(super::REVOKE_REQUESTED));
         let revokes = asks.is_some() && asks != token.observed_revoke_request.as_ref();
@@ -210,7 +212,7 @@ impl Context {
         // The permit of the step may have run out while this call waited, without another replica having led. To fail
         // then would put the object at the end of the same queue, and a fleet that is created at once would never get its
         // tokens.
-        self.renewed(&step.permit)?;
+        self.renew_permit(&step.permit)?;
         let found = if write == Write::Create { None } else { observed.secret.clone() };
         let outcome = observed.secrets.write(connector, self.public_url.as_deref(), found, token).await;
         let notes = &mut step.state.notes;
@@ -228,7 +230,7 @@ impl Context {
 pub(super) fn plan_token(step: &Step<'_, Context>, observed: &TokenObservation) -> PlannedToken {
     let (connector, notes) = (step.object, &step.state.notes);
     let outstanding = notes.outstanding.as_deref();
-    let provisioned = stored(connector, ConditionType::Provisioned);
+    let provisioned = ConditionValue::stored(connector.conditions(), ConditionType::Provisioned);
     let status = connector.status.as_ref().and_then(|status| status.token.as_ref());
     let annotations = connector.metadata.annotations.as_ref();
     let request = PlanInput {

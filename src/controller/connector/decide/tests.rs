@@ -82,7 +82,11 @@ fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a>
         live,
         mass_silence: None,
         refused: None,
-        provisioned: (Truth::True, Reason::Provisioned, "Secret paris-connector-token holds the token".to_owned()),
+        provisioned: ConditionValue::new(
+            Truth::True,
+            Reason::Provisioned,
+            "Secret paris-connector-token holds the token",
+        ),
         delivering: false,
         retired_use: None,
         pods: &live.pods,
@@ -181,7 +185,7 @@ fn ready_names_the_first_that_fails_and_stalled_stands_only_while_accepted_is_fa
     let failing = checked(live(Presence::Online, 0), &[("Process", CheckOutcome::Fail)]);
     let offline = live(Presence::Offline, 0);
     let refused = Some((Reason::DuplicateConnectorID, "it belongs to another".to_owned()));
-    let conflict = (Truth::False, Reason::TokenSecretConflict, "in the way".to_owned());
+    let conflict = ConditionValue::new(Truth::False, Reason::TokenSecretConflict, "in the way");
     let all = Input { refused, provisioned: conflict.clone(), ..case(&connector, &offline, now(900)) }.assess();
     assert_eq!(said(&all.conditions, ConditionType::Ready), ("False".into(), "DuplicateConnectorID".into()));
     assert_eq!(said(&all.conditions, ConditionType::Stalled), ("True".into(), "DuplicateConnectorID".into()));
@@ -408,7 +412,7 @@ fn a_brought_secret_is_named_where_a_token_is_looked_for() {
         },
         write: Write::Nothing,
         reuses: false,
-        provisioned: (Truth::False, Reason::TokenSecretInvalid, "revoked".to_owned()),
+        provisioned: ConditionValue::new(Truth::False, Reason::TokenSecretInvalid, "revoked"),
         refused: None,
         events: vec![TokenEvent::Revoked],
         has_failed: false,
