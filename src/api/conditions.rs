@@ -52,18 +52,6 @@ impl ConditionValue {
     }
 }
 
-impl From<(Truth, Reason, String)> for ConditionValue {
-    fn from((status, reason, message): (Truth, Reason, String)) -> Self {
-        Self { status, reason, message }
-    }
-}
-
-impl From<ConditionValue> for (Truth, Reason, String) {
-    fn from(value: ConditionValue) -> Self {
-        (value.status, value.reason, value.message)
-    }
-}
-
 /// A condition to be passed to [`set_condition`]; `generation` is the generation of the spec that it was evaluated for.
 ///
 /// Its `lastTransitionTime` is a placeholder that [`set_condition`] replaces.

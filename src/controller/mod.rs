@@ -1,4 +1,4 @@
-//! Observe, decide, apply: what is known of each object becomes its status and its events.
+//! Reconciles objects: observe, assess, decide, apply.
 
 pub mod backend;
 pub mod connector;
@@ -11,6 +11,3 @@ pub mod runtime;
 mod test_clock;
 pub mod transitions;
 pub mod unreadable;
-
-// Kept under its former path until all callers name `cluster::events`.
-pub use crate::cluster::events;

@@ -6,6 +6,9 @@ use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason,
 use crate::health::checks::FailedCheck;
 use crate::health::liveness::Presence;
 
+/// The message about two instances that share a token: in the `Healthy` condition, the diagnosis and the event.
+pub const DUPLICATE_INSTANCE: &str = "two instances beat in turn with this connector's token";
+
 /// Input of a connector's diagnosis. Times are timestamps, never ages: the same state must give the same text, or each
 /// reconcile would write the status.
 #[derive(Clone, Debug)]
@@ -258,7 +261,7 @@ fn duplicate(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
         finding(
             Cause::DuplicateInstance,
             Confidence::Likely,
-            "two instances beat in turn with this connector's token".to_owned(),
+            DUPLICATE_INSTANCE.to_owned(),
             "stop one of the two, or give it a Connector of its own; if you do not know the second host, revoke the token (`vigie token revoke`)".to_owned(),
             RestartHelps::No,
         )

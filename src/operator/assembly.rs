@@ -219,8 +219,8 @@ impl Parts<'_> {
             ..ObjectReference::default()
         };
         let budget = WriteBudget::new(self.args.writes.status_writes_per_second);
-        let kinds = (self.context.clone(), backends);
-        work.spawn(checkpoints::run(kinds, shared.runtime.clone(), budget, lease, work.stop.clone()));
+        let connectors = self.context.clone();
+        work.spawn(checkpoints::run(connectors, backends, shared.runtime.clone(), budget, lease, work.stop.clone()));
     }
 
     /// Starts the checks whether connectors can reach this replica: through the public URL, and as an endpoint of the

@@ -71,7 +71,7 @@ pub(super) fn remediator(
     // One scope for each namespace, or one for all; for each kind.
     let scopes = 2 * args.namespace.len().max(1);
     let census = Census::new(limits, scopes, leadership.clone(), clock);
-    Remediator::new(clients.no_retry.clone(), clock, metrics.clone(), (limits, census), me)
+    Remediator::new(clients.no_retry.clone(), clock, metrics.clone(), limits, census, me)
 }
 
 /// The task that updates the brakes and the breaker of the fleet.

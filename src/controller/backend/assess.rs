@@ -3,15 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{
-    BackendState, Cause, Condition, ConditionType, Confidence, Diagnosis, MicroTime, MonitoredBackend, Reason,
-    RestartHelps, Truth, clip, condition, conditions,
+    BackendState, Cause, Condition, ConditionType, ConditionValue, Confidence, Diagnosis, MicroTime, MonitoredBackend,
+    Reason, RestartHelps, Truth, clip,
 };
+use crate::controller::remediation::Remediable as _;
 use crate::health::availability::Availability;
 use crate::monitor::registry::{Snapshot, limits};
 use crate::time::Now;
-
-/// The status, reason and message of a condition.
-type Said = (Truth, Reason, String);
 
 /// The input of an assessment.
 #[derive(Clone, Debug)]
@@ -44,50 +42,38 @@ impl Input<'_> {
         let others = self.others();
         let state = self.state(&available, &others);
         let ready = ready(self.accepted(), &available, &others);
-        let mut said = vec![
+        let mut values = vec![
             (ConditionType::Ready, ready),
             (ConditionType::Accepted, self.accepted()),
             (ConditionType::Available, available),
         ];
-        said.extend(others.into_iter().filter_map(|(type_, other)| Some((type_, other?))));
-        said.push((ConditionType::Remediating, self.remediating()));
+        values.extend(others.into_iter().filter_map(|(type_, other)| Some((type_, other?))));
+        values.push((ConditionType::Remediating, self.remediating()));
         if let Some((reason, message)) = &self.live.refused {
-            said.push((ConditionType::Stalled, (Truth::True, *reason, message.clone())));
+            values.push((ConditionType::Stalled, ConditionValue::new(Truth::True, *reason, message)));
         }
         let generation = self.backend.metadata.generation.unwrap_or(0);
-        let conditions = said
-            .into_iter()
-            .map(|(type_, (truth, reason, message))| condition(type_, truth, reason, message, generation))
-            .collect();
+        let conditions = values.into_iter().map(|(type_, value)| value.into_condition(type_, generation)).collect();
         Assessment { state, since: self.since(state), conditions, diagnosis: self.diagnosis(state) }
     }
 
     /// The findings of the investigation. Until the first one, the stored conditions stand.
-    fn others(&self) -> [(ConditionType, Option<Said>); 3] {
+    fn others(&self) -> [(ConditionType, Option<ConditionValue>); 3] {
         use ConditionType::{MetricsExposed, Scraped, WorkloadHealthy};
+        let stored = |type_| ConditionValue::stored(self.backend.conditions(), type_);
         let Some(found) = self.live.findings.as_deref().cloned() else {
-            return [MetricsExposed, Scraped, WorkloadHealthy].map(|type_| (type_, self.stored(type_)));
+            return [MetricsExposed, Scraped, WorkloadHealthy].map(|type_| (type_, stored(type_)));
         };
         let is_asked_for = self.backend.spec.probe.metrics.is_some();
         // An investigation of a failure that is being confirmed concludes nothing about the page.
-        let page =
-            found.metrics_exposed.map(Into::into).or_else(|| self.stored(MetricsExposed).filter(|_| is_asked_for));
-        [
-            (MetricsExposed, self.unless_blind(page)),
-            (Scraped, found.scraped.map(Into::into)),
-            (WorkloadHealthy, found.workload_healthy.map(Into::into)),
-        ]
+        let page = found.metrics_exposed.or_else(|| stored(MetricsExposed).filter(|_| is_asked_for));
+        [(MetricsExposed, self.unless_blind(page)), (Scraped, found.scraped), (WorkloadHealthy, found.workload_healthy)]
     }
 
-    fn stored(&self, type_: ConditionType) -> Option<Said> {
-        let found = conditions::get(&self.backend.status.as_ref()?.conditions, type_)?;
-        Some((found.status.parse().ok()?, found.reason.parse().ok()?, found.message.clone()))
-    }
-
-    fn accepted(&self) -> Said {
+    fn accepted(&self) -> ConditionValue {
         match &self.live.refused {
-            Some((reason, message)) => (Truth::False, *reason, message.clone()),
-            None => (Truth::True, Reason::Accepted, "the spec can be acted upon".to_owned()),
+            Some((reason, message)) => ConditionValue::new(Truth::False, *reason, message.clone()),
+            None => ConditionValue::new(Truth::True, Reason::Accepted, "the spec can be acted upon"),
         }
     }
 
@@ -95,69 +81,79 @@ impl Input<'_> {
         matches!(self.live.refused, Some((Reason::TargetDenied, _)))
     }
 
-    fn available(&self) -> Said {
+    fn available(&self) -> ConditionValue {
         if let Some((reason, message)) = &self.live.refused {
             // A target that may not be dialled is never dialled: nothing else is known about it.
             return match self.is_denied() {
-                true => (Truth::False, Reason::Denied, message.clone()),
-                false => (Truth::Unknown, Reason::NotProbed, format!("{reason}: {message}")),
+                true => ConditionValue::new(Truth::False, Reason::Denied, message.clone()),
+                false => ConditionValue::new(Truth::Unknown, Reason::NotProbed, format!("{reason}: {message}")),
             };
         }
         if let Some(why) = &self.live.blind {
-            return (Truth::Unknown, Reason::ProbeBlind, why.clone());
+            return ConditionValue::new(Truth::Unknown, Reason::ProbeBlind, why.clone());
         }
         match self.live.record.availability() {
-            Availability::NotProbed => (Truth::Unknown, Reason::NotProbed, "it has not been probed yet".to_owned()),
+            Availability::NotProbed => {
+                ConditionValue::new(Truth::Unknown, Reason::NotProbed, "it has not been probed yet")
+            }
             Availability::Up => self.passing(),
             Availability::Down => {
                 let failed = self.live.vantages.iter().find(|vantage| !vantage.ok);
                 let class = failed.and_then(|vantage| vantage.error_class);
                 let message =
                     failed.map_or_else(|| "it fails since before we looked".to_owned(), |v| v.message.clone());
-                (Truth::False, class.map_or_else(|| self.stored_reason(), Reason::from), message)
+                ConditionValue::new(Truth::False, class.map_or_else(|| self.stored_reason(), Reason::from), message)
             }
         }
     }
 
-    fn passing(&self) -> Said {
+    fn passing(&self) -> ConditionValue {
         if self.live.record.is_slow() {
             let limit = limits(self.backend).slow_above.unwrap_or_default().as_millis();
-            return (Truth::True, Reason::Slow, format!("our probe passes, but takes more than {limit} ms"));
+            return ConditionValue::new(
+                Truth::True,
+                Reason::Slow,
+                format!("our probe passes, but takes more than {limit} ms"),
+            );
         }
         let warn = SignedDuration::from_secs(self.backend.spec.probe.http.warn_before_expiry_seconds().into());
         match self.live.certificate_expires {
             Some(expires) if warn > SignedDuration::ZERO && expires.duration_since(self.now.wall) < warn => {
                 let message = format!("our probe passes; the certificate expires at {expires}: renew it");
-                (Truth::True, Reason::CertificateExpiring, message)
+                ConditionValue::new(Truth::True, Reason::CertificateExpiring, message)
             }
-            _ => (Truth::True, Reason::ProbePassed, "our probe passes".to_owned()),
+            _ => ConditionValue::new(Truth::True, Reason::ProbePassed, "our probe passes"),
         }
     }
 
     /// Before the first probe of this process the stored reason stands.
     fn stored_reason(&self) -> Reason {
-        self.stored(ConditionType::Available).map_or(Reason::Internal, |(_, reason, _)| reason)
+        ConditionValue::stored(self.backend.conditions(), ConditionType::Available)
+            .map_or(Reason::Internal, |value| value.reason)
     }
 
-    fn unless_blind(&self, said: Option<Said>) -> Option<Said> {
+    fn unless_blind(&self, value: Option<ConditionValue>) -> Option<ConditionValue> {
         let why = self.live.blind.as_ref();
-        said.map(|said| why.map_or(said, |why| (Truth::Unknown, Reason::ProbeBlind, why.clone())))
+        value.map(|value| why.map_or(value, |why| ConditionValue::new(Truth::Unknown, Reason::ProbeBlind, why.clone())))
     }
 
-    fn remediating(&self) -> Said {
-        self.stored(ConditionType::Remediating)
-            .unwrap_or_else(|| (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned()))
+    fn remediating(&self) -> ConditionValue {
+        ConditionValue::stored(self.backend.conditions(), ConditionType::Remediating)
+            .unwrap_or_else(|| ConditionValue::new(Truth::False, Reason::Idle, "no remedy has been wanted yet"))
     }
 
     /// First match: Pending > Unknown > Down > Degraded > Up (docs/design/api.md).
-    fn state(&self, available: &Said, others: &[(ConditionType, Option<Said>)]) -> BackendState {
-        let is_false = |said: &Option<Said>| said.as_ref().is_some_and(|said| said.0 == Truth::False);
-        match available.0 {
-            Truth::Unknown if available.1 == Reason::NotProbed && !self.was_judged() => BackendState::Pending,
+    fn state(&self, available: &ConditionValue, others: &[(ConditionType, Option<ConditionValue>)]) -> BackendState {
+        let is_false =
+            |value: &Option<ConditionValue>| value.as_ref().is_some_and(|value| value.status == Truth::False);
+        match available.status {
+            Truth::Unknown if available.reason == Reason::NotProbed && !self.was_judged() => BackendState::Pending,
             Truth::Unknown => BackendState::Unknown,
             Truth::False => BackendState::Down,
             Truth::True
-                if self.live.record.is_slow() || self.is_unsure() || others.iter().any(|(_, said)| is_false(said)) =>
+                if self.live.record.is_slow()
+                    || self.is_unsure()
+                    || others.iter().any(|(_, value)| is_false(value)) =>
             {
                 BackendState::Degraded
             }
@@ -224,7 +220,7 @@ impl Input<'_> {
     }
 
     fn unexplained(&self) -> Diagnosis {
-        let (_, reason, message) = self.available();
+        let ConditionValue { reason, message, .. } = self.available();
         plain(
             Cause::Unexplained,
             Confidence::Possible,
@@ -257,14 +253,18 @@ fn plain(cause: Cause, confidence: Confidence, message: String, advice: &str) ->
 }
 
 /// Ready = Accepted ∧ Available ∧ no other condition False; else the first failing one's reason (docs/design/api.md).
-fn ready(accepted: Said, available: &Said, others: &[(ConditionType, Option<Said>)]) -> Said {
-    for said in [&accepted, available] {
-        if said.0 != Truth::True {
-            return said.clone();
+fn ready(
+    accepted: ConditionValue,
+    available: &ConditionValue,
+    others: &[(ConditionType, Option<ConditionValue>)],
+) -> ConditionValue {
+    for value in [&accepted, available] {
+        if value.status != Truth::True {
+            return value.clone();
         }
     }
-    let failing = others.iter().filter_map(|(_, said)| said.as_ref()).find(|said| said.0 == Truth::False);
+    let failing = others.iter().filter_map(|(_, value)| value.as_ref()).find(|value| value.status == Truth::False);
     failing
         .cloned()
-        .unwrap_or_else(|| (Truth::True, Reason::Ready, "our probe passes, and so does all else".to_owned()))
+        .unwrap_or_else(|| ConditionValue::new(Truth::True, Reason::Ready, "our probe passes, and so does all else"))
 }

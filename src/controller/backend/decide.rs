@@ -1,5 +1,7 @@
 //! Decides what to write about a MonitoredBackend. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::assess::{Assessment, Input};
@@ -13,21 +15,21 @@ use crate::controller::transitions::{Entered, ended, enter, event, set_remediati
 use crate::diagnosis::evidence::Vantage;
 use crate::remediation::attempt::StepResult;
 
-/// Decides what to write. `remedy` is the result of the remediation step; without one, the stored status of the remediation
-/// stands.
-pub fn decide(
-    input: &Input<'_>,
-    mut assessment: Assessment,
-    remedy: Option<&StepResult>,
-) -> Plan<MonitoredBackendStatus> {
+/// The wait while the verdict is held back: it may be the operator that cannot see. `suspected` is the wait of the
+/// self-check. A state that is written already stands.
+pub fn hold_verdict_for(input: &Input<'_>, suspected: Option<Duration>) -> Option<Duration> {
+    let state = input.backend.status.as_ref().and_then(|status| status.state);
+    let stands = state == Some(BackendState::Down) || input.live.blind.is_some() || input.live.refused.is_some();
+    suspected.filter(|_| !stands)
+}
+
+/// Decides what to write. `remedy` is the result of the remediation step.
+pub fn decide(input: &Input<'_>, mut assessment: Assessment, remedy: &StepResult) -> Plan<MonitoredBackendStatus> {
     let old = input.backend.status.clone().unwrap_or_default();
-    if let Some(remedy) = remedy {
-        set_remediating(&mut assessment.conditions, remedy);
-    }
+    set_remediating(&mut assessment.conditions, remedy);
     let mut next = compose(input, &assessment, &old);
-    if let Some(remedy) = remedy {
-        next.remediation = Some(remedy.status.clone());
-    }
+    // Present from the start, so that RESTARTS prints 0.
+    next.remediation = Some(remedy.status.clone());
     let due_at = transition(&old, &mut next, &assessment, input.now.wall);
     let events = due_at.and_then(|_| state_event(input.backend, &next)).into_iter().collect();
     Plan { status: (!same_but_for_figures(&old, &next)).then(|| next.clone()), current: next, events, due_at }
@@ -52,8 +54,7 @@ fn compose(input: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendSta
         certificate_expiry_time: live.certificate_expires.map(Time).or_else(|| old.certificate_expiry_time.clone()),
         observed_generation: input.backend.metadata.generation.unwrap_or(0),
         transitions: old.transitions.clone(),
-        // Present from the start, so that RESTARTS prints 0.
-        remediation: Some(old.remediation.clone().unwrap_or_default()),
+        remediation: old.remediation.clone(),
         conditions: old.conditions.clone(),
     };
     let turned = if next.state == old.state { input.now.wall } else { assessment.since.min(input.now.wall) };

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::apply::apply;
 use super::context::Context;
-use super::decide::{decide, state_event};
-use super::observe::{held_for, input};
+use super::decide::{decide, hold_verdict_for, state_event};
 use super::remediation_input::verdict;
-use crate::api::{AttemptPhase, BackendState, Key, MonitoredBackend, MonitoredBackendStatus, Transition};
+use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus, Transition};
 use crate::cluster::events::Event;
 use crate::controller::remediation::{NextStep, RemediationInput};
 use crate::controller::runtime::kind::ReconcileError;
@@ -73,18 +71,16 @@ impl Kind for Context {
     }
 
     async fn step(&self, step: &mut Step<'_, Self>) -> Result<NextStep, ReconcileError> {
-        if let Some(wait) = held_for(self, step) {
-            return Ok(NextStep::After(Some(wait)));
+        let observed = self.observe(step);
+        let input = observed.input(step);
+        if let Some(wait) = hold_verdict_for(&input, observed.suspected) {
+            return Ok(NextStep::Wait(Some(wait)));
         }
-        let input = input(step);
         let assessment = input.assess();
         let verdict = verdict(&input, &assessment);
         let remedy = self.remediator.step(&step.permit, RemediationInput::about(step.object, &verdict)).await;
-        if remedy.status.current.as_ref().is_some_and(|current| current.phase == AttemptPhase::Verifying) {
-            step.entry.ask_prometheus_again(step.now.moment);
-        }
-        let plan = decide(&input, assessment, Some(&remedy));
-        apply(self, step, plan, remedy).await
+        let plan = decide(&input, assessment, &remedy);
+        self.apply(step, plan, remedy).await
     }
 
     fn with_status(object: &MonitoredBackend, status: MonitoredBackendStatus) -> MonitoredBackend {

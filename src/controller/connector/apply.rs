@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::observe::Observed;
 use super::reconcile::Context;
 use super::token::Write;
-use super::token_step::TokenStep;
+use super::token_step::{PlannedToken, TokenObservation};
 use crate::api::{Connector, ConnectorStatus, REQUESTED};
 use crate::controller::remediation::{self, NextStep, next_step};
 use crate::controller::runtime::apply::{act, publish, write};
@@ -20,19 +20,22 @@ impl Context {
         &self,
         step: &mut Step<'_, Self>,
         observed: Observed,
+        token: Option<PlannedToken>,
         mut plan: Plan<ConnectorStatus>,
         remedy: StepResult,
     ) -> Result<NextStep, ReconcileError> {
-        let Observed { token, pods_due_after, .. } = observed;
+        // Before the writes: one that fails does not repeat the diagnosis.
+        observed.pods.store(step);
+        let pods_due_after = observed.pods.due_after();
         let secret = token.as_ref().map_or(Write::Nothing, |token| token.plan.write);
         plan.events.extend(remediation::events(&remedy.events));
         let written = write(self, step, &mut plan, &remedy).await?;
         let object = written.as_ref().unwrap_or(step.object);
-        // Before anything that may fail: the action is written down, and no other replica does it.
+        // Before anything that may fail: the status names the action, and no other replica performs it.
         self.offer(step, object, &remedy);
         let acted = act(self, step, object, &remedy).await;
-        if let Some(token) = token
-            && let Err(failed) = self.provision(step, object, token).await
+        if let Some((observed, planned)) = observed.token.zip(token)
+            && let Err(failed) = self.provision(step, object, observed, planned).await
         {
             // The status has been written, and no later plan has these events: they wait for the next try.
             step.state.keep_unpublished(plan.events);
@@ -44,10 +47,10 @@ impl Context {
         }
         publish(self, step, object, plan.events).await?;
         Ok(match next_step(&remedy, acted, step.now.wall) {
-            NextStep::After(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
-                NextStep::After([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
+            NextStep::Wait(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
+                NextStep::Wait([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
             }
-            NextStep::Again | NextStep::After(_) => NextStep::Again,
+            NextStep::Now | NextStep::Wait(_) => NextStep::Now,
         })
     }
 
@@ -56,12 +59,13 @@ impl Context {
         &self,
         step: &mut Step<'_, Self>,
         connector: &Connector,
-        token: TokenStep,
+        observed: TokenObservation,
+        planned: PlannedToken,
     ) -> Result<(), ReconcileError> {
-        let secret = token.plan.write;
-        let sooner = token.plan.reread_after.and_then(|after| Duration::try_from(after).ok());
-        let delivered = self.deliver(step, connector, &token).await;
-        let failed = delivered.err().or(token.failure.map(ReconcileError::Secret));
+        let secret = planned.plan.write;
+        let sooner = planned.plan.reread_after.and_then(|after| Duration::try_from(after).ok());
+        let delivered = self.deliver(step, connector, &observed, &planned).await;
+        let failed = delivered.err().or(observed.error.map(ReconcileError::Secret));
         match failed {
             // The Secret stays due.
             Some(failed) => {

@@ -3,15 +3,16 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
-use super::observe::retired_use;
 use super::token::{TokenPlan, Write};
 use crate::api::{
-    Cause, ConditionType, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition, conditions,
+    Cause, ConditionType, ConditionValue, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition,
 };
-use crate::diagnosis::connector::{ConnectorEvidence, diagnose};
+use crate::controller::remediation::Remediable as _;
+use crate::diagnosis::connector::{ConnectorEvidence, DUPLICATE_INSTANCE, diagnose};
 use crate::health::checks::{self, CheckInput, Health, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
+use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::time::Now;
 
 /// The input of an assessment.
@@ -26,11 +27,13 @@ pub struct Input<'a> {
     /// `False` of `Accepted`.
     pub refused: Option<(Reason, String)>,
     /// The `Provisioned` condition.
-    pub provisioned: (Truth, Reason, String),
+    pub provisioned: ConditionValue,
     /// A token is being delivered to its Secret, and nothing has failed: not provisioned yet, and nothing to explain.
     pub delivering: bool,
     /// When a retired token was used last.
     pub retired_use: Option<Timestamp>,
+    /// The diagnosis of the pods of a silent connector.
+    pub pods: &'a PodDiagnosis,
     /// Now.
     pub now: Now,
 }
@@ -42,6 +45,8 @@ pub struct Facts<'a> {
     pub mass_silence: Option<&'a str>,
     /// The older Connector that has the same connectorID.
     pub duplicate: Option<Key>,
+    /// A diagnosis of the pods that is newer than the one in the snapshot.
+    pub pods: Option<&'a PodDiagnosis>,
 }
 
 /// The assessment of a connector.
@@ -82,17 +87,17 @@ impl<'a> Input<'a> {
                 ))
             }
             (None, Some(token)) => token.refused.clone(),
-            (None, None) => stored(connector, ConditionType::Accepted)
-                .filter(|value| value.0 == Truth::False && value.1 != Reason::DuplicateConnectorID)
-                .map(|(_, reason, message)| (reason, message)),
+            (None, None) => ConditionValue::stored(connector.conditions(), ConditionType::Accepted)
+                .filter(|value| value.status == Truth::False && value.reason != Reason::DuplicateConnectorID)
+                .map(|value| (value.reason, value.message)),
         };
         let provisioned = match token {
             Some(token) => token.provisioned.clone(),
             None if connector.is_lease() => {
-                (Truth::True, Reason::Provisioned, "a Lease source needs no token".to_owned())
+                ConditionValue::new(Truth::True, Reason::Provisioned, "a Lease source needs no token")
             }
-            None => stored(connector, ConditionType::Provisioned).unwrap_or_else(|| {
-                (Truth::False, Reason::TokenSecretInvalid, "no token has been delivered yet".to_owned())
+            None => ConditionValue::stored(connector.conditions(), ConditionType::Provisioned).unwrap_or_else(|| {
+                ConditionValue::new(Truth::False, Reason::TokenSecretInvalid, "no token has been delivered yet")
             }),
         };
         let delivering = match token {
@@ -100,7 +105,8 @@ impl<'a> Input<'a> {
             None => connector.status.as_ref().is_none_or(|status| status.token.is_none()),
         };
         let retired_use = retired_use(connector, live, now);
-        Self { connector, live, mass_silence: facts.mass_silence, refused, provisioned, delivering, retired_use, now }
+        let (mass_silence, pods) = (facts.mass_silence, facts.pods.unwrap_or(&live.pods));
+        Self { connector, live, mass_silence, refused, provisioned, delivering, retired_use, pods, now }
     }
 }
 
@@ -149,7 +155,7 @@ impl Input<'_> {
         self.now.stamp(self.live.verdict.since)
     }
 
-    fn online(&self) -> (Truth, Reason, String) {
+    fn online(&self) -> ConditionValue {
         let verdict = &self.live.verdict;
         let (truth, message) = match verdict.presence {
             Presence::NeverSeen => (Truth::Unknown, "it has never been heard".to_owned()),
@@ -161,24 +167,30 @@ impl Input<'_> {
             Presence::Unknown => (Truth::Unknown, "vigie could not have heard it".to_owned()),
         };
         match (verdict.presence, self.mass_silence) {
-            (Presence::Offline, Some(counts)) => {
-                (truth, Reason::MassSilence, format!("{message}, together with most of its site ({counts})"))
-            }
-            _ => (truth, verdict.reason, message),
+            (Presence::Offline, Some(counts)) => ConditionValue::new(
+                truth,
+                Reason::MassSilence,
+                format!("{message}, together with most of its site ({counts})"),
+            ),
+            _ => ConditionValue::new(truth, verdict.reason, message),
         }
     }
 
-    fn healthy(&self, heard: bool, health: &Health) -> (Truth, Reason, String) {
+    fn healthy(&self, heard: bool, health: &Health) -> ConditionValue {
         if self.live.verdict.presence == Presence::NeverSeen {
-            return (Truth::Unknown, Reason::NotReported, "nothing has been reported yet".to_owned());
+            return ConditionValue::new(Truth::Unknown, Reason::NotReported, "nothing has been reported yet");
         }
         if !heard {
-            return (Truth::Unknown, Reason::Stale, "what was reported is as old as the last contact".to_owned());
+            return ConditionValue::new(
+                Truth::Unknown,
+                Reason::Stale,
+                "what was reported is as old as the last contact",
+            );
         }
-        let mut told: Vec<String> = health.faults.iter().map(|fault| fault.to_string()).collect();
+        let mut reports: Vec<String> = health.faults.iter().map(|fault| fault.to_string()).collect();
         let (mut truth, mut reason) = (health.truth, health.reason);
         if self.live.duplicate.is_some() {
-            told.push("two instances beat in turn with this connector's token".to_owned());
+            reports.push(DUPLICATE_INSTANCE.to_owned());
             if truth != Truth::False {
                 (truth, reason) = (Truth::True, Reason::Warnings);
             }
@@ -186,29 +198,27 @@ impl Input<'_> {
         let message = match reason {
             Reason::NotReported => "its beats carry no checks".to_owned(),
             Reason::ChecksPassed => "every reported check passes".to_owned(),
-            _ => told.join("; "),
+            _ => reports.join("; "),
         };
-        (truth, reason, message)
+        ConditionValue { status: truth, reason, message }
     }
 
-    fn accepted(&self) -> (Truth, Reason, String) {
+    fn accepted(&self) -> ConditionValue {
         match &self.refused {
-            Some((reason, message)) => (Truth::False, *reason, message.clone()),
-            None => (Truth::True, Reason::Accepted, "the spec can be acted upon".to_owned()),
+            Some((reason, message)) => ConditionValue::new(Truth::False, *reason, message.clone()),
+            None => ConditionValue::new(Truth::True, Reason::Accepted, "the spec can be acted upon"),
         }
     }
 
-    fn remediating(&self) -> (Truth, Reason, String) {
-        stored(self.connector, ConditionType::Remediating)
-            .unwrap_or_else(|| (Truth::False, Reason::Idle, "no remedy has been wanted yet".to_owned()))
+    fn remediating(&self) -> ConditionValue {
+        ConditionValue::stored(self.connector.conditions(), ConditionType::Remediating)
+            .unwrap_or_else(|| ConditionValue::new(Truth::False, Reason::Idle, "no remedy has been wanted yet"))
     }
 
-    fn conditions(&self, of: [(ConditionType, (Truth, Reason, String)); 6]) -> Vec<Condition> {
+    fn conditions(&self, of: [(ConditionType, ConditionValue); 6]) -> Vec<Condition> {
         let generation = self.connector.metadata.generation.unwrap_or(0);
-        let mut all: Vec<Condition> = of
-            .into_iter()
-            .map(|(type_, (truth, reason, text))| condition(type_, truth, reason, text, generation))
-            .collect();
+        let mut all: Vec<Condition> =
+            of.into_iter().map(|(type_, value)| value.into_condition(type_, generation)).collect();
         if let Some((reason, message)) = &self.refused {
             all.push(condition(ConditionType::Stalled, Truth::True, *reason, message.clone(), generation));
         }
@@ -224,7 +234,7 @@ impl Input<'_> {
             None => status.and_then(|status| status.agent.as_ref()).and_then(|agent| agent.hostname.as_deref()),
         };
         let contact = self.last_contact();
-        let (truth, reason, message) = &self.provisioned;
+        let ConditionValue { status: truth, reason, message } = &self.provisioned;
         let mut found = diagnose(&ConnectorEvidence {
             connector_id: &connector_id,
             refused: self.refused.as_ref().map(|(reason, message)| (*reason, message.as_str())),
@@ -238,7 +248,7 @@ impl Input<'_> {
             retired_token_used: self.retired_use.filter(|used| contact.is_none_or(|contact| *used > contact)),
             faults: if heard { &health.faults } else { &[] },
             duplicate: heard && self.live.duplicate.is_some(),
-            pods: self.live.pods.why(),
+            pods: self.pods.why(),
             lease: self.connector.spec.heartbeat.lease_name.as_deref().filter(|_| self.connector.is_lease()),
             secret: &secret,
             host,
@@ -260,6 +270,13 @@ impl Input<'_> {
             _ => self.now.wall,
         }
     }
+}
+
+/// When a retired token was used last, by the account of this process or by the stored status.
+pub(super) fn retired_use(connector: &Connector, live: &Snapshot, now: Now) -> Option<Timestamp> {
+    let stored =
+        connector.status.as_ref().and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
+    live.retired_use.map(|at| now.stamp(at)).max(stored)
 }
 
 fn health(connector: &Connector, live: &Snapshot) -> Health {
@@ -286,26 +303,23 @@ fn skew(connector: &Connector, live: &Snapshot) -> Option<i64> {
     }
 }
 
-type Said = (Truth, Reason, String);
-
 /// Ready = Accepted ∧ Provisioned ∧ Online ∧ Healthy ≠ False; else the first failing one's reason.
-fn ready(refused: Option<&(Reason, String)>, provisioned: &Said, online: &Said, healthy: &Said) -> Said {
+fn ready(
+    refused: Option<&(Reason, String)>,
+    provisioned: &ConditionValue,
+    online: &ConditionValue,
+    healthy: &ConditionValue,
+) -> ConditionValue {
     if let Some((reason, message)) = refused {
-        return (Truth::False, *reason, message.clone());
+        return ConditionValue::new(Truth::False, *reason, message.clone());
     }
-    for said in [provisioned, online] {
-        if said.0 != Truth::True {
-            return said.clone();
+    for value in [provisioned, online] {
+        if value.status != Truth::True {
+            return value.clone();
         }
     }
-    if healthy.0 == Truth::False {
+    if healthy.status == Truth::False {
         return healthy.clone();
     }
-    (Truth::True, Reason::Ready, "it is heard, and nothing that it reports is critical".to_owned())
-}
-
-/// A condition of the stored status: truth, reason and message.
-pub fn stored(connector: &Connector, type_: ConditionType) -> Option<(Truth, Reason, String)> {
-    let found = conditions::get(&connector.status.as_ref()?.conditions, type_)?;
-    Some((found.status.parse().ok()?, found.reason.parse().ok()?, found.message.clone()))
+    ConditionValue::new(Truth::True, Reason::Ready, "it is heard, and nothing that it reports is critical")
 }

@@ -21,9 +21,9 @@ use crate::time::Moment;
 #[derive(Debug)]
 pub enum Command {
     /// An entry is new, or its deadlines may have moved.
-    Look(Arc<Entry>),
-    /// An entry is gone.
-    Gone(Arc<Entry>),
+    Upsert(Arc<Entry>),
+    /// An entry was removed.
+    Remove(Arc<Entry>),
     /// `listeningSince` moved, and every deadline with it.
     ListeningMoved,
     /// This replica began to lead: the counts of before are not valid.
@@ -103,7 +103,8 @@ impl DeadlineScheduler {
     }
 
     fn due(&mut self, number: u64) {
-        // A process that was suspended finds all its deadlines past: it could not have heard a heartbeat.
+        // Before the evaluation: after a suspension all deadlines are past, and the silence must not count, because no
+        // heartbeat could arrive.
         let awake = (self.sinks.is_awake)();
         let Some(entry) = self.tracked.get(&number).map(|tracked| tracked.entry.clone()) else { return };
         if !awake {
@@ -123,7 +124,7 @@ impl DeadlineScheduler {
     fn changed(&mut self, entry: &Arc<Entry>, change: Change) {
         if let Change::Presence { from, to, since } = change {
             self.count(entry, to, since);
-            if from != to && !self.deadlines_follow(to) {
+            if from != to && !has_deadline(to) {
                 self.deadlines.set(entry.number, None);
             } else if self.tracked.contains_key(&entry.number) {
                 self.evaluate(entry);
@@ -132,18 +133,14 @@ impl DeadlineScheduler {
         (self.sinks.wake)(entry);
     }
 
-    fn deadlines_follow(&self, presence: Presence) -> bool {
-        !matches!(presence, Presence::Offline | Presence::NeverSeen)
-    }
-
     fn handle(&mut self, command: Command) {
         match command {
-            Command::Look(entry) => {
+            Command::Upsert(entry) => {
                 self.tracked.entry(entry.number).or_insert_with(|| Tracked { entry: entry.clone(), counted: None });
                 let verdict = self.evaluate(&entry);
                 self.add_to_site(&entry, verdict);
             }
-            Command::Gone(entry) => self.gone(&entry),
+            Command::Remove(entry) => self.remove(&entry),
             Command::ListeningMoved => {
                 for entry in self.entries() {
                     self.evaluate(&entry);
@@ -184,7 +181,7 @@ impl DeadlineScheduler {
         }
     }
 
-    fn gone(&mut self, entry: &Arc<Entry>) {
+    fn remove(&mut self, entry: &Arc<Entry>) {
         self.deadlines.set(entry.number, None);
         let Some(Tracked { counted: Some(silent), .. }) = self.tracked.remove(&entry.number) else { return };
         let now = self.now();
@@ -269,6 +266,11 @@ impl DeadlineScheduler {
             (self.sinks.wake)(&tracked.entry);
         }
     }
+}
+
+/// Whether a connector changes its presence by time alone.
+fn has_deadline(presence: Presence) -> bool {
+    !matches!(presence, Presence::Offline | Presence::NeverSeen)
 }
 
 #[cfg(test)]

@@ -12,25 +12,22 @@ use crate::api::{
 use crate::cluster::events::{Event, EventType};
 use crate::controller::runtime::Plan;
 use crate::controller::transitions::{Entered, ended, enter, event, set_remediating};
+use crate::diagnosis::connector::DUPLICATE_INSTANCE;
 use crate::heartbeat::entry::Snapshot;
 use crate::remediation::attempt::StepResult;
 
-/// Decides what to write. `remedy` is the result of the remediation step; without one, the stored status of the remediation
-/// stands. `token` is `None` for a Lease source, and while the Secret is not due.
+/// Decides what to write. `remedy` is the result of the remediation step. `token` is `None` for a Lease source, and while the Secret is not due.
 pub fn decide(
     input: &Input<'_>,
     mut assessment: Assessment,
-    remedy: Option<&StepResult>,
+    remedy: &StepResult,
     token: Option<&TokenPlan>,
 ) -> Plan<ConnectorStatus> {
     let old = input.connector.status.clone().unwrap_or_default();
-    if let Some(remedy) = remedy {
-        set_remediating(&mut assessment.conditions, remedy);
-    }
+    set_remediating(&mut assessment.conditions, remedy);
     let mut next = compose(input, &assessment, &old, token);
-    if let Some(remedy) = remedy {
-        next.remediation = Some(remedy.status.clone());
-    }
+    // Present from the start, so that RESTARTS prints 0.
+    next.remediation = Some(remedy.status.clone());
     let due_at = transition(&old, &mut next, &assessment, input.now.wall);
     let mut events = token.map(|token| token_events(input, token)).unwrap_or_default();
     if due_at.is_some() {
@@ -62,8 +59,7 @@ fn compose(
         diagnosis: assessment.diagnosis.clone(),
         token: token.map(|plan| plan.status.clone()).or_else(|| old.token.clone()),
         transitions: old.transitions.clone(),
-        // Present from the start, so that RESTARTS prints 0.
-        remediation: Some(old.remediation.clone().unwrap_or_default()),
+        remediation: old.remediation.clone(),
         conditions: old.conditions.clone(),
     };
     // A condition that changes because of silence changed at the deadline; any other changes now.
@@ -160,8 +156,8 @@ fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Eve
                 Some(_) => format!("put another value into Secret {secret}"),
                 None => format!("the new one comes in Secret {secret}"),
             };
-            let remediation_input = token.observed_revoke_request.clone().unwrap_or_default();
-            (EventType::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), remediation_input)
+            let requested_at = token.observed_revoke_request.clone().unwrap_or_default();
+            (EventType::Warning, "TokenRevoked", format!("every token was ended on request; {next}"), requested_at)
         }
         TokenEvent::Recreated => (
             EventType::Warning,
@@ -209,11 +205,11 @@ fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) 
 
 fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
     let (since, _) = input.live.duplicate?;
-    let is = |status: &ConnectorStatus| {
+    let is_reported = |status: &ConnectorStatus| {
         crate::api::conditions::get(&status.conditions, crate::api::ConditionType::Healthy)
-            .is_some_and(|healthy| healthy.message.contains("two instances"))
+            .is_some_and(|healthy| healthy.message.contains(DUPLICATE_INSTANCE))
     };
-    if is(old) || !is(next) {
+    if is_reported(old) || !is_reported(next) {
         return None;
     }
     let at = input.now.stamp(since);
@@ -221,7 +217,7 @@ fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorSta
         kind: EventType::Warning,
         reason: "DuplicateInstance",
         action: "Judge",
-        note: "two instances beat in turn with this connector's token: stop one, or revoke the token if you do not know it".to_owned(),
+        note: format!("{DUPLICATE_INSTANCE}: stop one, or revoke the token if you do not know it"),
         at,
         occurrence: format!("DuplicateInstance/{at}"),
     })

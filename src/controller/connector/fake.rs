@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::deadlines::Command;
 use super::reconcile::Context;
-use crate::api::Connector;
+use crate::api::{Condition, ConditionType, ConditionValue, Connector, RemediationStatus};
 use crate::cluster::StatusWriter;
 use crate::cluster::events::Reporter;
 use crate::cluster::fake::Fake;
@@ -22,6 +22,7 @@ use crate::leadership::{Leadership, Role};
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
 use crate::remediation::Limits;
+use crate::remediation::attempt::StepResult;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
@@ -44,7 +45,6 @@ pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<
     let (sender, leadership) = watch::channel(leads);
     let metrics = Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default()));
     let census = Census::new(Limits::default(), 0, leadership.clone(), clock);
-    let limits = (Limits::default(), census);
     let shared = Shared {
         client: fake.client(),
         writer: StatusWriter::new(clock, metrics.clone()),
@@ -52,7 +52,7 @@ pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<
         leadership: leadership.clone(),
         clock,
         metrics: metrics.clone(),
-        remediator: Arc::new(Remediator::new(fake.client(), clock, metrics, limits, None)),
+        remediator: Arc::new(Remediator::new(fake.client(), clock, metrics, Limits::default(), census, None)),
         unreadable: Unreadable::new(fake.client(), leadership, clock),
     };
     (Arc::new(shared), sender)
@@ -88,6 +88,20 @@ pub(in crate::controller) fn connector(name: &str, uid: &str, spec: Value, mut s
     let meta = json!({ "name": name, "namespace": "edge", "uid": uid, "resourceVersion": "1" });
     let object = json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": spec, "status": status });
     serde_json::from_value(object).unwrap()
+}
+
+/// The result of a remediation step that changes nothing: the `stored` status, and the assessed condition.
+pub(in crate::controller) fn no_remedy(stored: Option<&RemediationStatus>, conditions: &[Condition]) -> StepResult {
+    StepResult {
+        status: stored.cloned().unwrap_or_default(),
+        condition: ConditionValue::stored(conditions, ConditionType::Remediating).unwrap(),
+        events: Vec::new(),
+        remedy: None,
+        ended: None,
+        reserved: None,
+        denial: None,
+        check_again_at: None,
+    }
 }
 
 /// The object as a watch delivers it.

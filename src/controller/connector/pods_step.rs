@@ -21,10 +21,47 @@ const DIAGNOSE_EVERY: Duration = Duration::from_secs(30);
 /// The limit for one diagnosis: silence is written in time, whatever the pods are like.
 const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The result of the observation of the pods in one step.
+pub(super) enum PodsObservation {
+    /// The diagnosis in the entry stands; the wait until the next one, while one will be due.
+    Unchanged(Option<Duration>),
+    /// The silence is over: its diagnosis does not apply to the next one.
+    SilenceEnded,
+    /// The pods were read, or could not be read.
+    Diagnosed(PodDiagnosis),
+}
+
+impl PodsObservation {
+    /// The diagnosis that replaces the one in the entry; `None` when that one stands.
+    pub(super) fn replacement(&self) -> Option<&PodDiagnosis> {
+        match self {
+            Self::Unchanged(_) => None,
+            Self::SilenceEnded => Some(&PodDiagnosis::Unseen),
+            Self::Diagnosed(diagnosis) => Some(diagnosis),
+        }
+    }
+
+    /// The wait until the next diagnosis.
+    pub(super) fn due_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unchanged(wait) => *wait,
+            Self::SilenceEnded => None,
+            Self::Diagnosed(_) => Some(DIAGNOSE_EVERY),
+        }
+    }
+
+    /// Keeps the diagnosis in the entry, and notes when the pods were read.
+    pub(super) fn store(&self, step: &mut Step<'_, Context>) {
+        if let Some(diagnosis) = self.replacement() {
+            step.entry.set_pod_diagnosis(diagnosis.clone());
+            step.state.notes.pods_diagnosed_at = matches!(self, Self::Diagnosed(_)).then_some(step.now.moment);
+        }
+    }
+}
+
 impl Context {
-    /// Diagnoses the pods of a connector that is Offline when that is due, and keeps the result in its entry and in the
-    /// snapshot. Returns the wait until the next diagnosis.
-    pub(super) async fn diagnose_pods_if_due(&self, step: &mut Step<'_, Self>) -> Option<Duration> {
+    /// Diagnoses the pods of a connector that is Offline when that is due.
+    pub(super) async fn diagnose_pods_if_due(&self, step: &Step<'_, Self>) -> PodsObservation {
         let connector = step.object;
         // The state Offline is written first: it must not wait for a diagnosis.
         let is_written = connector.status.as_ref().is_some_and(|status| status.state == Some(ConnectorState::Offline));
@@ -32,20 +69,15 @@ impl Context {
         let is_alone = self.sites.mass_silence(&step.entry.identity.domain).is_none();
         let Some(workload) = connector.spec.workload_ref.clone().filter(|_| is_silent && is_alone) else {
             if step.live.verdict.presence != Presence::Offline && !matches!(step.live.pods, PodDiagnosis::Unseen) {
-                set_diagnosis(step, PodDiagnosis::Unseen);
-                // The diagnosis of this silence does not apply to the next one.
-                step.state.notes.pods_diagnosed_at = None;
+                return PodsObservation::SilenceEnded;
             }
-            return None;
+            return PodsObservation::Unchanged(None);
         };
         let due_at = step.state.notes.pods_diagnosed_at.map(|at| at + DIAGNOSE_EVERY);
         if let Some(due_at) = due_at.filter(|due_at| *due_at > step.now.moment) {
-            return Some(due_at.since(step.now.moment));
+            return PodsObservation::Unchanged(Some(due_at.since(step.now.moment)));
         }
-        let diagnosis = self.diagnose_pods(connector, workload, step.now).await;
-        step.state.notes.pods_diagnosed_at = Some(step.now.moment);
-        set_diagnosis(step, diagnosis);
-        Some(DIAGNOSE_EVERY)
+        PodsObservation::Diagnosed(self.diagnose_pods(connector, workload, step.now).await)
     }
 
     async fn diagnose_pods(&self, connector: &Connector, workload: WorkloadRef, now: Now) -> PodDiagnosis {
@@ -63,9 +95,4 @@ impl Context {
         let evidence = evidence.ok().filter(|evidence| evidence.pods.missing().is_none());
         evidence.map_or(PodDiagnosis::Unseen, |evidence| PodDiagnosis::Seen(diagnose_pods(&evidence).map(Arc::new)))
     }
-}
-
-fn set_diagnosis(step: &mut Step<'_, Context>, diagnosis: PodDiagnosis) {
-    step.entry.set_pod_diagnosis(diagnosis.clone());
-    step.live.pods = diagnosis;
 }

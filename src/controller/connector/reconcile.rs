@@ -12,7 +12,7 @@ use super::deadlines::Command;
 use super::decide::{decide, state_event};
 use super::remediation_input::{remediation_input, verdict};
 use super::sites::Sites;
-use super::token_step::Notes;
+use super::token_step::{Notes, plan_token};
 use crate::api::{Connector, ConnectorState, ConnectorStatus, Key, Transition};
 use crate::cluster::events::Event;
 use crate::controller::remediation::NextStep;
@@ -96,7 +96,7 @@ impl Kind for Context {
     fn upsert(&self, connector: &Connector) -> Option<Arc<Entry>> {
         let upserted = self.registry.upsert(connector, self.clock.read());
         if let Some(predecessor) = &upserted.removed {
-            let _ = self.commands.send(Command::Gone(predecessor.clone()));
+            let _ = self.commands.send(Command::Remove(predecessor.clone()));
         }
         for affected in &upserted.affected {
             self.trigger.wake(affected);
@@ -106,7 +106,7 @@ impl Kind for Context {
             self.checkpoints.add(fresh);
         }
         if let (true, Some(entry)) = (upserted.changed, entry) {
-            let _ = self.commands.send(Command::Look(entry));
+            let _ = self.commands.send(Command::Upsert(entry));
         }
         upserted.removed
     }
@@ -115,7 +115,7 @@ impl Kind for Context {
         for affected in self.registry.remove(entry) {
             self.trigger.wake(&affected);
         }
-        let _ = self.commands.send(Command::Gone(entry.clone()));
+        let _ = self.commands.send(Command::Remove(entry.clone()));
     }
 
     fn snapshot(&self, entry: &Arc<Entry>, now: Now) -> Snapshot {
@@ -124,12 +124,14 @@ impl Kind for Context {
 
     async fn step(&self, step: &mut Step<'_, Self>) -> Result<NextStep, ReconcileError> {
         let observed = self.observe(step).await;
-        let input = observed.input(step);
+        let token = observed.token.as_ref().map(|observed| plan_token(step, observed));
+        let token_plan = token.as_ref().map(|token| &token.plan);
+        let input = observed.input(step, token_plan);
         let assessment = input.assess();
         let verdict = verdict(&input, &assessment);
         let remedy = self.remediator.step(&step.permit, remediation_input(&input, &verdict)).await;
-        let plan = decide(&input, assessment, Some(&remedy), observed.token_plan());
-        self.apply(step, observed, plan, remedy).await
+        let plan = decide(&input, assessment, &remedy, token_plan);
+        self.apply(step, observed, token, plan, remedy).await
     }
 
     fn with_status(connector: &Connector, status: ConnectorStatus) -> Connector {

@@ -2,7 +2,9 @@
 
 use crate::api::{Confidence, Connector, ConnectorState, Diagnosis};
 use crate::controller::connector::assess::{Assessment, Input};
-use crate::controller::remediation::{Remediable as _, RemediationInput, health_of_connector, with_current};
+use crate::controller::remediation::{
+    Acknowledgement, Remediable as _, RemediationInput, health_of_connector, with_current,
+};
 use crate::health::liveness::Presence;
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::remediation::{AgentPresence, InsideView, ObjectHealth, Verdict};
@@ -47,7 +49,7 @@ fn silence(input: &Input<'_>) -> Silence {
     let has_pods = input.connector.spec.workload_ref.is_some();
     let is_written =
         input.connector.status.as_ref().is_some_and(|status| status.state == Some(ConnectorState::Offline));
-    match &input.live.pods {
+    match input.pods {
         PodDiagnosis::Unseen if is_silent && has_pods && is_written => Silence::Unread,
         PodDiagnosis::Unseen if is_silent && has_pods => Silence::Unwritten,
         PodDiagnosis::Unseen | PodDiagnosis::Seen(_) => Silence::Judged,
@@ -68,11 +70,11 @@ pub fn remediation_input<'a>(input: &Input<'a>, verdict: &'a Verdict) -> Remedia
         object: input.connector,
         verdict,
         agent: input.connector.spec.agent_ref.is_some().then_some(AgentPresence { is_heard }),
-        acknowledged: input
-            .live
-            .restarted
-            .as_ref()
-            .map(|word| (&*word.id, word.succeeded, word.message.as_deref().unwrap_or_default())),
+        acknowledged: input.live.restarted.as_ref().map(|answer| Acknowledgement {
+            attempt: &answer.id,
+            succeeded: answer.succeeded,
+            message: answer.message.as_deref().unwrap_or_default(),
+        }),
         handed_out: offered.map(|offered| &*offered.action.id),
     }
 }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-/// The sites that are silent as a whole, and the counts at the begin of the silence.
+/// The sites that are silent as a whole, and the counts at the start of the silence.
 #[derive(Debug, Default)]
 pub struct Sites(RwLock<HashMap<Arc<str>, Arc<str>>>);
 
 impl Sites {
-    /// The counts at the begin of the mass silence of `domain`, such as `4 of 5`; `None` while there is none.
+    /// The counts at the start of the mass silence of `domain`, such as `4 of 5`; `None` while there is none.
     pub fn mass_silence(&self, domain: &str) -> Option<Arc<str>> {
         self.0.read().get(domain).cloned()
     }
 
-    /// Sets the begin or the end of the mass silence of `domain`.
+    /// Sets the start or the end of the mass silence of `domain`.
     pub fn set(&self, domain: &Arc<str>, counts: Option<String>) {
         let mut sites = self.0.write();
         match counts {

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::{Reason, Rotation, TokenHash, TokenSpec, TokenStatus, Truth};
+use crate::api::{ConditionValue, Reason, Rotation, TokenHash, TokenSpec, TokenStatus, Truth};
 use crate::heartbeat::credentials::{Digest, MAX_CREDENTIALS};
 
 /// How far ahead of the operator's clock a revocation may be dated and still be honoured: the clock of the requester may be
@@ -52,7 +52,7 @@ pub struct PlanInput<'a> {
     /// The status as it is stored.
     pub status: Option<&'a TokenStatus>,
     /// The stored `Provisioned` condition.
-    pub provisioned: Option<&'a (Truth, Reason, String)>,
+    pub provisioned: Option<&'a ConditionValue>,
     /// Whether the newest token has been delivered; see [`was_delivered`].
     pub delivered: bool,
     /// The value of the annotation `vigie.dev/revoke-requested`.
@@ -107,7 +107,7 @@ pub struct TokenPlan {
     /// The undelivered token is delivered, not the fresh one.
     pub reuses: bool,
     /// The `Provisioned` condition while `write` is outstanding (True only when nothing is).
-    pub provisioned: (Truth, Reason, String),
+    pub provisioned: ConditionValue,
     /// `False` of `Accepted`, when the token is the cause.
     pub refused: Option<(Reason, String)>,
     /// The events to publish.
@@ -122,8 +122,8 @@ pub struct TokenPlan {
 ///
 /// Only the condition of an outstanding delivery says so. A conflict, or a missing condition, says nothing about an earlier
 /// delivery: that token may be in use, and taking it for undelivered would end it.
-pub fn was_delivered(provisioned: Option<&(Truth, Reason, String)>) -> bool {
-    provisioned.is_none_or(|(truth, reason, _)| *truth == Truth::True || *reason != Reason::TokenSecretInvalid)
+pub fn was_delivered(provisioned: Option<&ConditionValue>) -> bool {
+    provisioned.is_none_or(|value| value.status == Truth::True || value.reason != Reason::TokenSecretInvalid)
 }
 
 /// Plans. `fresh` is the hash of a token that was made just now and was not shown anywhere: it is used for a delivery.
@@ -132,7 +132,11 @@ pub fn plan(request: &PlanInput<'_>, fresh: Digest) -> TokenPlan {
         status: request.status.cloned().unwrap_or_default(),
         write: Write::Nothing,
         reuses: false,
-        provisioned: (Truth::True, Reason::Provisioned, format!("Secret {} holds the token", request.secret_name)),
+        provisioned: ConditionValue::new(
+            Truth::True,
+            Reason::Provisioned,
+            format!("Secret {} holds the token", request.secret_name),
+        ),
         refused: None,
         events: Vec::new(),
         has_failed: false,
@@ -223,15 +227,15 @@ impl TokenPlan {
             self.provisioned = stored.clone();
         }
         if let (Some(last_error), true) = (request.last_error, self.write != Write::Nothing) {
-            self.provisioned.2 = format!("{}: {last_error}", self.provisioned.2);
+            self.provisioned.message = format!("{}: {last_error}", self.provisioned.message);
             self.has_failed = true;
         }
     }
 
     /// Ends every token on request, whether or not a new one can be delivered.
     fn revoke(&mut self, request: &PlanInput<'_>) {
-        let Some(remediation_input) = self.revocation(request) else { return };
-        self.status.observed_revoke_request = Some(remediation_input);
+        let Some(requested_at) = self.revocation(request) else { return };
+        self.status.observed_revoke_request = Some(requested_at);
         // Before the first token there is nothing to end.
         if self.status.hashes.is_empty() {
             return;
@@ -244,7 +248,7 @@ impl TokenPlan {
 
     fn conflict(&mut self, request: &PlanInput<'_>, why: &str) {
         let message = format!("Secret {} {why}", request.secret_name);
-        self.provisioned = (Truth::False, Reason::TokenSecretConflict, message);
+        self.provisioned = ConditionValue::new(Truth::False, Reason::TokenSecretConflict, message);
     }
 
     /// Plans the delivery of a token that the operator makes: the first one, a rotation, a revocation, or a Secret that lost
@@ -267,7 +271,7 @@ impl TokenPlan {
             }
         }
         self.write = write;
-        self.provisioned = (
+        self.provisioned = ConditionValue::new(
             Truth::False,
             Reason::TokenSecretInvalid,
             format!("Secret {} does not hold the newest token yet", request.secret_name),
@@ -311,18 +315,18 @@ impl TokenPlan {
 
     /// A requested revocation that has not been honoured: once for each distinct requested time.
     fn revocation(&self, request: &PlanInput<'_>) -> Option<String> {
-        let remediation_input = request.revoke?;
-        let at: Timestamp = remediation_input.parse().ok().filter(|_| remediation_input.len() <= 64)?;
-        let is_new = self.status.observed_revoke_request.as_deref() != Some(remediation_input);
+        let revoke_request = request.revoke?;
+        let at: Timestamp = revoke_request.parse().ok().filter(|_| revoke_request.len() <= 64)?;
+        let is_new = self.status.observed_revoke_request.as_deref() != Some(revoke_request);
         let is_now = at <= request.now + MAX_REVOKE_SKEW;
-        (is_new && is_now).then(|| remediation_input.to_owned())
+        (is_new && is_now).then(|| revoke_request.to_owned())
     }
 
     fn bring(&mut self, request: &PlanInput<'_>, value: &Result<Digest, String>) {
         let digest = match value {
             Ok(digest) => digest.to_hex(),
             Err(problem) => {
-                self.provisioned = (Truth::False, Reason::TokenSecretInvalid, problem.clone());
+                self.provisioned = ConditionValue::new(Truth::False, Reason::TokenSecretInvalid, problem.clone());
                 return;
             }
         };
@@ -334,7 +338,7 @@ impl TokenPlan {
                     "the value in Secret {} was revoked or replaced before: put another one there",
                     request.secret_name
                 );
-                self.provisioned = (Truth::False, Reason::TokenSecretInvalid, problem);
+                self.provisioned = ConditionValue::new(Truth::False, Reason::TokenSecretInvalid, problem);
             }
             None => {
                 self.end(request.now, |_| true);

@@ -1,4 +1,4 @@
-//! The step of a Connector's token: reads its Secret when that is due, plans, and delivers.
+//! The step of a Connector's token: reads its Secret when that is due, gives the plan its input, and delivers.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use super::assess::{state_of, stored};
-use super::observe::retired_use;
+use super::assess::{retired_use, state_of};
 use super::reconcile::Context;
 use super::secrets::{Secrets, Token};
 use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, Write, plan, was_delivered};
-use crate::api::{ConditionType, Connector, Rotation, Truth};
+use crate::api::{ConditionType, ConditionValue, Connector, Rotation, Truth};
 use crate::cluster::CallError;
+use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::Step;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::time::Moment;
@@ -23,21 +23,22 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(600);
 /// A fleet that was taken over is spread over the period in this many parts.
 const SPREAD: u64 = 997;
 
-/// The plan for the token, and what its delivery needs.
-pub(super) struct TokenStep {
-    pub(super) plan: TokenPlan,
-    pub(super) failure: Option<CallError>,
-    secrets: Secrets,
-    secret: Option<Secret>,
-    token: Token,
-}
-
 /// The token Secret as it was read.
-struct TokenObservation {
+pub(super) struct TokenObservation {
+    /// The error of a failed read.
+    pub(super) error: Option<CallError>,
+    failure: Option<ReadFailure>,
     seen: SecretState,
     secret: Option<Secret>,
-    failure: Option<ReadFailure>,
-    error: Option<CallError>,
+    secrets: Secrets,
+    /// A new random token, for a plan that delivers one.
+    fresh: Token,
+}
+
+/// The plan for the token, and the token that it delivers.
+pub(super) struct PlannedToken {
+    pub(super) plan: TokenPlan,
+    token: Token,
 }
 
 /// The part of the reconcile state that only Connectors have: the reads of the Secret and of the pods.
@@ -95,7 +96,8 @@ impl Notes {
         let request = TokenRequest::of(connector);
         let Some(token) = connector.status.as_ref().and_then(|status| status.token.as_ref()) else { return true };
         let to_confirm = token.rotation == Rotation::Pending && used_generation >= token.generation;
-        let provisioned = stored(connector, ConditionType::Provisioned).is_some_and(|value| value.0 == Truth::True);
+        let provisioned = ConditionValue::stored(connector.conditions(), ConditionType::Provisioned)
+            .is_some_and(|value| value.status == Truth::True);
         let rotates = connector.spec.token.rotation_generation > token.observed_rotation_generation;
         let asks = connector.metadata.annotations.as_ref().and_then(|all| all.get(super::REVOKE_REQUESTED));
         let revokes = asks.is_some() && asks != token.observed_revoke_request.as_ref();
@@ -134,9 +136,9 @@ impl Notes {
 }
 
 impl Context {
-    /// Reads the token Secret when that is due, and plans. A transition that waits to be written goes first: then the
-    /// Secret is read in the next step.
-    pub(super) async fn observe_token_if_due(&self, step: &mut Step<'_, Self>) -> Option<TokenStep> {
+    /// Reads the token Secret when that is due. A transition that waits to be written goes first: then the Secret is read
+    /// in the next step.
+    pub(super) async fn observe_token_if_due(&self, step: &mut Step<'_, Self>) -> Option<TokenObservation> {
         let (connector, live, now) = (step.object, &step.live, step.now);
         // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
         let is_going = connector.metadata.deletion_timestamp.is_some();
@@ -155,22 +157,12 @@ impl Context {
         if !step.state.notes.is_due(connector, live.used_generation, is_news, now.moment, spread) {
             return None;
         }
-        Some(self.observe_token(step).await)
-    }
-
-    async fn observe_token(&self, step: &Step<'_, Self>) -> TokenStep {
-        let connector = step.object;
-        let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
-        let observation = self.observe_secret(connector, &secrets).await;
-        let fresh = Token::random();
-        let plan = plan_token(step, &observation, &fresh);
-        let undelivered = step.state.notes.outstanding.as_ref().and_then(|outstanding| outstanding.undelivered.clone());
-        let token = undelivered.filter(|_| plan.reuses).unwrap_or(fresh);
-        TokenStep { plan, failure: observation.error, secrets, secret: observation.secret, token }
+        Some(self.observe_token(connector).await)
     }
 
     /// Reads the Secret: the one that the operator makes, or the one that the user brings.
-    async fn observe_secret(&self, connector: &Connector, secrets: &Secrets) -> TokenObservation {
+    async fn observe_token(&self, connector: &Connector) -> TokenObservation {
+        let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
         let _permit = self.call_permit().await;
         let name = connector.credential_secret_name();
         let brought = connector.spec.token.existing_secret_ref.as_ref();
@@ -180,22 +172,20 @@ impl Context {
                 secrets.read(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
         };
-        let without = |problem, failure, error| TokenObservation {
-            seen: SecretState::Supplied(Err(problem)),
-            secret: None,
-            failure: Some(failure),
-            error,
-        };
-        match found {
-            Ok((Some(seen), secret)) => TokenObservation { seen, secret, failure: None, error: None },
+        let without = |problem| (SecretState::Supplied(Err(problem)), None);
+        let ((seen, secret), failure, error) = match found {
+            Ok((Some(seen), secret)) => ((seen, secret), None, None),
             Ok((None, _)) => {
                 let key = brought.map(|from| from.key.as_str()).unwrap_or_default();
-                without(format!("there is no Secret {name} with a key {key}"), ReadFailure::Missing, None)
+                let problem = format!("there is no Secret {name} with a key {key}");
+                (without(problem), Some(ReadFailure::Missing), None)
             }
             Err(error) => {
-                without(format!("Secret {name} cannot be read: {error}"), ReadFailure::Unreadable, Some(error))
+                let problem = format!("Secret {name} cannot be read: {error}");
+                (without(problem), Some(ReadFailure::Unreadable), Some(error))
             }
-        }
+        };
+        TokenObservation { error, failure, seen, secret, secrets, fresh: Token::random() }
     }
 
     /// Writes the token to the Secret as planned. Its hash is stored already: from now on it is accepted.
@@ -203,11 +193,12 @@ impl Context {
         &self,
         step: &mut Step<'_, Self>,
         connector: &Connector,
-        observed: &TokenStep,
+        observed: &TokenObservation,
+        planned: &PlannedToken,
     ) -> Result<(), ReconcileError> {
-        let write = observed.plan.write;
+        let write = planned.plan.write;
         let token = match write {
-            Write::Nothing if observed.failure.is_some() => return Ok(()),
+            Write::Nothing if observed.error.is_some() => return Ok(()),
             Write::Nothing => {
                 // A write that timed out has arrived after all, or is not wanted any more: no token in clear is kept for
                 // longer.
@@ -215,30 +206,31 @@ impl Context {
                 return Ok(());
             }
             Write::Complete => None,
-            Write::Create | Write::Replace => Some(&observed.token),
+            Write::Create | Write::Replace => Some(&planned.token),
         };
         let _permit = self.call_permit().await;
         // The permit of the step may have run out while this call waited, without another replica having led. To fail
         // then would put the object at the end of the same queue, and a fleet that is created at once would never get its
         // tokens.
-        self.renewed(&step.permit)?;
+        self.renew_permit(&step.permit)?;
         let found = if write == Write::Create { None } else { observed.secret.clone() };
         let outcome = observed.secrets.write(connector, self.public_url.as_deref(), found, token).await;
         let notes = &mut step.state.notes;
         let undelivered = token.filter(|_| outcome.is_err()).cloned();
         notes.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
         if token.is_some() && outcome.is_ok() {
-            notes.delivered = observed.plan.status.generation;
+            notes.delivered = planned.plan.status.generation;
         }
         notes.observe_at = None;
         outcome.map_err(ReconcileError::Secret)
     }
 }
 
-fn plan_token(step: &Step<'_, Context>, observation: &TokenObservation, fresh: &Token) -> TokenPlan {
+/// Plans the token by the Secret as it was read. Pure.
+pub(super) fn plan_token(step: &Step<'_, Context>, observed: &TokenObservation) -> PlannedToken {
     let (connector, notes) = (step.object, &step.state.notes);
     let outstanding = notes.outstanding.as_deref();
-    let provisioned = stored(connector, ConditionType::Provisioned);
+    let provisioned = ConditionValue::stored(connector.conditions(), ConditionType::Provisioned);
     let status = connector.status.as_ref().and_then(|status| status.token.as_ref());
     let annotations = connector.metadata.annotations.as_ref();
     let request = PlanInput {
@@ -254,9 +246,12 @@ fn plan_token(step: &Step<'_, Context>, observation: &TokenObservation, fresh: &
         retired_use: retired_use(connector, &step.live, step.now),
         undelivered: outstanding.and_then(|outstanding| outstanding.undelivered.as_ref()).map(Token::digest),
         last_error: outstanding.and_then(|outstanding| outstanding.last_error.as_deref()),
-        seen: &observation.seen,
-        failure: observation.failure,
+        seen: &observed.seen,
+        failure: observed.failure,
         now: step.now.wall,
     };
-    plan(&request, fresh.digest())
+    let plan = plan(&request, observed.fresh.digest());
+    let undelivered = outstanding.and_then(|outstanding| outstanding.undelivered.as_ref());
+    let token = undelivered.filter(|_| plan.reuses).unwrap_or(&observed.fresh).clone();
+    PlannedToken { plan, token }
 }

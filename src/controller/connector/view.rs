@@ -45,7 +45,7 @@ impl FleetView {
             let live = entry.snapshot(self.registry.listening.listening_to(&entry), now.moment);
             let mass_silence = self.sites.mass_silence(&entry.identity.domain);
             let duplicate = self.registry.holder_instead_of(&entry);
-            let facts = Facts { mass_silence: mass_silence.as_deref(), duplicate };
+            let facts = Facts { mass_silence: mass_silence.as_deref(), duplicate, pods: None };
             let assessment = Input::new(connector, &live, facts, None, now).assess();
             each(connector, &live, &assessment, now);
         }

@@ -34,7 +34,7 @@ impl Brakes {
         let record = Arc::new(Mutex::new(BreakerRecord::default()));
         let follow = {
             let (remediator, record) = (remediator.clone(), record.clone());
-            let publish = move |breaker: Breaker, read: BreakerRecord| {
+            let on_change = move |breaker: Breaker, read: BreakerRecord| {
                 let mut fleet = remediator.census.fleet.lock();
                 if let Some(at) = read.reset {
                     fleet.reset(at);
@@ -43,7 +43,7 @@ impl Brakes {
                 drop(fleet);
                 *record.lock() = read;
             };
-            breaker_store.clone().follow(publish, stop.clone())
+            breaker_store.clone().follow(on_change, stop.clone())
         };
         tokio::join!(follow, monitor(&remediator, &breaker_store, &record, &stop));
     }
@@ -93,7 +93,7 @@ async fn open_breaker(
 ) {
     let read = record.lock().clone();
     if let Err(error) = breaker_store.open(permit, &read, reason, now).await {
-        tracing::warn!(%error, "the breaker is open and cannot be written down yet; trying again");
+        tracing::warn!(%error, "the breaker is open and cannot be stored yet; trying again");
         remediator
             .census
             .fleet
@@ -132,7 +132,7 @@ fn engaged(fleet: &FleetState, published: &BTreeMap<String, Timestamp>) -> Vec<E
 /// Publishes an event about the Namespace for each brake that has engaged, once.
 async fn publish(breaker_store: &BreakerStore, engaged: &[EngagedBrake], published: &mut BTreeMap<String, Timestamp>) {
     published.retain(|site, _| engaged.iter().any(|engaged| engaged.domain == *site));
-    for EngagedBrake { domain, unhealthy, total, since, .. } in engaged {
+    for EngagedBrake { domain, unhealthy, total, since } in engaged {
         if published.contains_key(domain) {
             continue;
         }

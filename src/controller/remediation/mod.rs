@@ -88,10 +88,21 @@ pub struct RemediationInput<'a, K> {
     pub verdict: &'a Verdict,
     /// The agent that would restart it, where the spec names one.
     pub agent: Option<AgentPresence>,
-    /// The agent's answer about an attempt: its id, whether the agent restarted its unit, and its message.
-    pub acknowledged: Option<(&'a str, bool, &'a str)>,
+    /// The agent's answer about an attempt.
+    pub acknowledged: Option<Acknowledgement<'a>>,
     /// The attempt whose action the agent was given.
     pub handed_out: Option<&'a str>,
+}
+
+/// The agent's answer about an attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledgement<'a> {
+    /// The id of the attempt.
+    pub attempt: &'a str,
+    /// Whether the agent restarted its unit.
+    pub succeeded: bool,
+    /// The agent's message; may be empty.
+    pub message: &'a str,
 }
 
 impl<'a, K> RemediationInput<'a, K> {
@@ -107,7 +118,8 @@ impl Remediator {
         client: Client,
         clock: Clock,
         metrics: Arc<Metrics>,
-        (limits, census): (Limits, Census),
+        limits: Limits,
+        census: Census,
         own_pod: Option<OwnPod>,
     ) -> Self {
         let (refusals, published) = Default::default();
@@ -123,7 +135,7 @@ impl Remediator {
         self.published.remove(&id);
     }
 
-    /// Decides what to do about an object now. Reads what the decision needs to know of the cluster.
+    /// One step of an object: registers it with the fleet, reads the cluster, and decides. May claim a slot.
     pub async fn step<K: Remediable>(&self, permit: &WritePermit, input: RemediationInput<'_, K>) -> StepResult {
         self.census.upsert_evaluated(permit, input.object, &input.verdict.intervals);
         let observed = self.observe(&input).await;
@@ -180,11 +192,11 @@ impl Remediator {
         let Some(current) = &status.current else { return Signals::default() };
         let refusals = self.refusals.lock();
         let refusal = refusals.get(id).filter(|refusal| refusal.attempt == current.id);
-        let acknowledged = input.acknowledged.filter(|(attempt, ..)| *attempt == current.id);
+        let acknowledged = input.acknowledged.filter(|answer| answer.attempt == current.id);
         Signals {
             refused: refusal.map(|refusal| refusal.reason.clone()),
             handed_out: input.handed_out == Some(&current.id),
-            acknowledged: acknowledged.map(|(_, succeeded, message)| (succeeded, message.to_owned())),
+            acknowledged: acknowledged.map(|answer| (answer.succeeded, answer.message.to_owned())),
         }
     }
 

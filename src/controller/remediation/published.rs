@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::api::{AttemptPhase, RemediationStatus};
-use crate::controller::events::REPUBLISH_WINDOW;
+use crate::cluster::events::REPUBLISH_WINDOW;
 use crate::leadership::WritePermit;
 use crate::remediation::attempt::{EventDraft, events_to_repeat};
 use crate::remediation::fleet::ObjectId;

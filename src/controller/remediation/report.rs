@@ -8,7 +8,7 @@ use super::FollowUp;
 use super::subject::Remediable;
 use crate::api::{Condition, ConditionType, RemediationStatus, conditions};
 use crate::cluster::WriteReason;
-use crate::controller::events::{Event, EventType};
+use crate::cluster::events::{Event, EventType};
 use crate::remediation::attempt::{EventDraft, StepResult};
 use crate::view::RemedyView;
 
@@ -22,20 +22,16 @@ pub fn write_reason<K: Remediable>(before: &K, result: &StepResult, is_transitio
 /// When the next step of an object is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// Now.
-    Again,
+    /// At once.
+    Now,
     /// After this time; `None`: at the next change.
-    After(Option<Duration>),
+    Wait(Option<Duration>),
 }
 
 /// When the next step is due because of `result`.
 pub fn next_step(result: &StepResult, follow_up: FollowUp, now: Timestamp) -> NextStep {
     let wait = result.check_again_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-    if follow_up == FollowUp::Immediate || wait == Some(Duration::ZERO) {
-        NextStep::Again
-    } else {
-        NextStep::After(wait)
-    }
+    if follow_up == FollowUp::Immediate || wait == Some(Duration::ZERO) { NextStep::Now } else { NextStep::Wait(wait) }
 }
 
 /// The remediation of an object in the live view.

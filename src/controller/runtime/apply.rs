@@ -58,7 +58,7 @@ async fn write_status<K: Kind>(
     let runtime = kind.runtime();
     let reason = remediation::write_reason(step.object, remedy, plan.due_at.is_some());
     let object = K::with_status(step.object, status);
-    let permit = runtime.renewed(&step.permit)?;
+    let permit = runtime.renew_permit(&step.permit)?;
     let written = runtime.writer.replace(reason, &permit, &runtime.api(&object), &object).await?;
     if let Some(due_at) = plan.due_at {
         // The event of this transition is in the plan.
@@ -84,15 +84,15 @@ async fn write_checkpoint<K: Kind>(
     let (api, name) = (runtime.api(step.object), step.object.name_any());
     let version = step.object.resource_version().unwrap_or_default();
     let patch = K::checkpoint_patch(current);
-    let permit = runtime.renewed(&step.permit)?;
+    let permit = runtime.renew_permit(&step.permit)?;
     let _in_flight = runtime.checkpoints.begin();
     Ok(runtime.writer.checkpoint(&permit, &api, &name, &version, patch).await?)
 }
 
-/// Does the action of the remediation on `object`, which is written down already: no other replica does it.
+/// Performs the action of the remediation on `object`. The stored status names the action, so no other replica performs it.
 pub async fn act<K: Kind>(kind: &K, step: &Step<'_, K>, object: &K::Object, remedy: &StepResult) -> FollowUp {
     let runtime = kind.runtime();
-    match (&remedy.remedy, runtime.renewed(&step.permit)) {
+    match (&remedy.remedy, runtime.renew_permit(&step.permit)) {
         (Some(act), Ok(permit)) => runtime.remediator.perform(&permit, object, act).await,
         // Another replica leads by now: it continues from what is written.
         (Some(_), Err(_)) | (None, _) => FollowUp::Scheduled,

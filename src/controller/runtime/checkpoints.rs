@@ -57,7 +57,8 @@ impl<K: Kind> CheckpointQueue for KindQueue<'_, K> {
 /// Hands out checkpoints of both kinds within one budget, as long as this replica leads; until `stop`. A budget that is
 /// too small is reported on `lease`.
 pub async fn run<A: Kind, B: Kind>(
-    (connectors, backends): (Arc<A>, Arc<B>),
+    connectors: Arc<A>,
+    backends: Arc<B>,
     shared: Arc<Shared>,
     budget: WriteBudget,
     lease: ObjectReference,

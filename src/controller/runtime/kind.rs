@@ -110,15 +110,15 @@ pub trait Kind: Sized + Send + Sync + 'static {
 
 /// The values of one reconcile step.
 pub struct Step<'a, K: Kind> {
-    /// The permit to write, from the begin of the step.
+    /// The permit to write, from the start of the step.
     pub permit: WritePermit,
     /// The in-memory entry of the object.
     pub entry: Arc<K::Entry>,
     /// The object: as the watch delivered it, or as the operator wrote it later.
     pub object: &'a K::Object,
-    /// The copy of the entry from the begin of the step.
+    /// The copy of the entry from the start of the step.
     pub live: K::Snapshot,
-    /// The begin of the step.
+    /// The start of the step.
     pub now: Now,
     /// The reconcile state of the object.
     pub state: &'a mut ReconcileState<K>,

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod checkpoints;
 pub mod kind;
+pub mod retry;
 pub mod run;
 pub mod shared;
 pub mod state;

@@ -12,10 +12,10 @@ use kube::{Client, Resource as _, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::kind::{Kind, ObjectEntry as _, ReconcileError, Step};
+use super::retry::retry;
 use super::wake::{Guarded, ReconcileRequests, reference};
 use super::watch::{Tap, watched};
 use crate::api::Key;
-use crate::cluster::WriteError;
 use crate::controller::remediation::{NextStep, Remediable as _};
 use crate::schedule::checkpoints::{Checkpointed as _, PendingWrite};
 
@@ -25,12 +25,6 @@ const STEPS_AT_ONCE: u32 = 6;
 
 /// The wait before the next reconcile when these steps were not enough.
 const AFTER_MANY_STEPS: Duration = Duration::from_secs(1);
-
-/// The wait after a write whose turn came later than its permit lasted.
-const AFTER_LOST_PERMIT: Duration = Duration::from_millis(200);
-
-/// The wait before an unreadable object is tried again.
-const AFTER_UNREADABLE: Duration = Duration::from_secs(60);
 
 /// The last checkpoints that a leader writes at once.
 const FLUSHED_AT_ONCE: usize = 8;
@@ -104,31 +98,11 @@ pub async fn reconcile<K: Kind>(kind: &K, seen: &K::Object) -> Result<Action, Re
         let next = kind.step(&mut step).await?;
         runtime.states.succeeded(entry.number());
         match next {
-            NextStep::Again => {}
-            NextStep::After(wait) => return Ok(wait.map_or_else(Action::await_change, Action::requeue)),
+            NextStep::Now => {}
+            NextStep::Wait(wait) => return Ok(wait.map_or_else(Action::await_change, Action::requeue)),
         }
     }
     Ok(Action::requeue(AFTER_MANY_STEPS))
-}
-
-/// Failed reconciles are retried without end, with growing waits. The second, fourth, eighth … failure in a row is logged
-/// as a warning.
-fn retry<K: Kind>(object: Arc<Guarded<K::Object>>, error: &ReconcileError, kind: Arc<K>) -> Action {
-    let Ok(object) = &object.0 else { return Action::requeue(AFTER_UNREADABLE) };
-    let Some(entry) = kind.entry(&Key::of(object.meta())) else { return Action::await_change() };
-    if matches!(error, ReconcileError::Status(WriteError::NotLeader)) {
-        // The write waited longer for its turn than its permit lasted. A new leader, or this replica when it leads
-        // again, reconciles everything again.
-        return Action::requeue(AFTER_LOST_PERMIT);
-    }
-    let (wait, failures) = kind.runtime().states.failed(entry.number());
-    let (kind, Key { namespace, name }) = (K::Object::KIND, entry.key());
-    if failures.is_power_of_two() && failures > 1 {
-        tracing::warn!(kind, %namespace, %name, %error, failures, "not done yet; trying again until it is");
-    } else {
-        tracing::debug!(kind, %namespace, %name, %error, "trying again");
-    }
-    Action::requeue(wait)
 }
 
 /// Writes the checkpoints that are outstanding, oldest first, for at most `at_most`: the last act of a leader. Returns

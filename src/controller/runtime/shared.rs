@@ -48,9 +48,9 @@ impl Shared {
     ///
     /// # Errors
     /// [`WriteError::NotLeader`] when it has not.
-    pub fn renewed(&self, permit: &WritePermit) -> Result<WritePermit, ReconcileError> {
-        let now = self.leadership.borrow().permit(self.clock.now());
-        now.filter(|now| now.epoch() == permit.epoch()).ok_or(ReconcileError::Status(WriteError::NotLeader))
+    pub fn renew_permit(&self, permit: &WritePermit) -> Result<WritePermit, ReconcileError> {
+        let current = self.leadership.borrow().permit(self.clock.now());
+        current.filter(|current| current.epoch() == permit.epoch()).ok_or(ReconcileError::Status(WriteError::NotLeader))
     }
 }
 

@@ -2,20 +2,12 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
 
 use kube::Resource as _;
 use parking_lot::Mutex;
 
 use super::kind::Kind;
 use crate::cluster::events::Event;
-
-/// The first wait after a failure; it doubles up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// Transitions are retried without end. This wait is long enough not to hurt an API server in trouble, and short enough
-/// that a recovered API server soon receives what is outstanding.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The reconcile state of one object. The fleet has one for each object, so it is kept small.
 #[derive(Debug)]
@@ -132,12 +124,12 @@ impl<K: Kind> ReconcileStates<K> {
         records.get_mut(&number).and_then(|record| record.checkpoint.take()) == Some(epoch)
     }
 
-    /// Counts a failure; returns the wait until the next try and the number of failures in a row.
-    pub fn failed(&self, number: u64) -> (Duration, u32) {
+    /// Counts a failure; returns the number of failures in a row.
+    pub fn failed(&self, number: u64) -> u32 {
         let mut records = self.0.lock();
         let record = records.entry(number).or_default();
         record.failures = record.failures.saturating_add(1);
-        (FIRST_WAIT.saturating_mul(1 << (record.failures - 1).min(10)).min(LONGEST_WAIT), record.failures)
+        record.failures
     }
 
     /// Ends a row of failures.

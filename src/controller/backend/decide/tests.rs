@@ -10,6 +10,7 @@ use crate::api::{
     Cause, Condition, ConditionType, ConditionValue, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps,
     Truth, conditions,
 };
+use crate::controller::connector::fake::no_remedy;
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::availability::{ProbeHistory, Sample};
 use crate::monitor::registry::{Findings, Snapshot, limits};
@@ -87,7 +88,10 @@ fn is(truth: Truth, reason: Reason) -> Option<ConditionValue> {
 
 fn at(of: &MonitoredBackend, live: &Snapshot, second: i64) -> Plan<MonitoredBackendStatus> {
     let input = Input { backend: of, live, now: now(second) };
-    decide(&input, input.assess(), None)
+    let assessment = input.assess();
+    let stored = of.status.as_ref().and_then(|status| status.remediation.as_ref());
+    let remedy = no_remedy(stored, &assessment.conditions);
+    decide(&input, assessment, &remedy)
 }
 
 fn says(plan: &Plan<MonitoredBackendStatus>, type_: ConditionType) -> String {

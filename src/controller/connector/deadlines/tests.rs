@@ -81,7 +81,7 @@ impl Rig {
         let connector: Connector = serde_json::from_value(object).unwrap();
         self.registry.upsert(&connector, self.registry.clock().read());
         let entry = self.entry(name);
-        self.poke(Command::Look(entry.clone())).await;
+        self.poke(Command::Upsert(entry.clone())).await;
         entry
     }
 
@@ -195,7 +195,7 @@ async fn what_was_deleted_leaves_no_deadline() {
     rig.beating(&["paris"]).await;
     let entry = rig.entry("paris");
     rig.registry.remove(&entry);
-    rig.poke(Command::Gone(entry)).await;
+    rig.poke(Command::Remove(entry)).await;
     rig.until(7200).await;
     assert_eq!(rig.woken(), []);
 }
@@ -256,7 +256,7 @@ async fn members_that_are_deleted_end_a_mass_silence() {
     for name in ["a", "b", "c"] {
         let entry = rig.entry(name);
         rig.registry.remove(&entry);
-        rig.poke(Command::Gone(entry)).await;
+        rig.poke(Command::Remove(entry)).await;
     }
     assert_eq!(rig.sites.mass_silence("edge/"), None);
 }

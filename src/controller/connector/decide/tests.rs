@@ -12,6 +12,7 @@ use crate::api::{
     Cause, CheckOutcome, Condition, ConditionType, ConditionValue, Confidence, MAX_TRANSITIONS, Reason,
     RemediationStatus, Truth, conditions,
 };
+use crate::controller::connector::fake::no_remedy;
 use crate::controller::connector::remediation_input::verdict;
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
@@ -81,16 +82,29 @@ fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a>
         live,
         mass_silence: None,
         refused: None,
-        provisioned: (Truth::True, Reason::Provisioned, "Secret paris-connector-token holds the token".to_owned()),
+        provisioned: ConditionValue::new(
+            Truth::True,
+            Reason::Provisioned,
+            "Secret paris-connector-token holds the token",
+        ),
         delivering: false,
         retired_use: None,
+        pods: &live.pods,
         now,
     }
 }
 
 /// The plan while neither a remediation nor a token is decided.
 fn decided(input: &Input<'_>) -> Plan<ConnectorStatus> {
-    decide(input, input.assess(), None, None)
+    decided_with(input, None)
+}
+
+/// The plan while no remediation is decided.
+fn decided_with(input: &Input<'_>, token: Option<&TokenPlan>) -> Plan<ConnectorStatus> {
+    let assessment = input.assess();
+    let stored = input.connector.status.as_ref().and_then(|status| status.remediation.as_ref());
+    let remedy = no_remedy(stored, &assessment.conditions);
+    decide(input, assessment, &remedy, token)
 }
 
 fn said(conditions: &[Condition], type_: ConditionType) -> (String, String) {
@@ -171,7 +185,7 @@ fn ready_names_the_first_that_fails_and_stalled_stands_only_while_accepted_is_fa
     let failing = checked(live(Presence::Online, 0), &[("Process", CheckOutcome::Fail)]);
     let offline = live(Presence::Offline, 0);
     let refused = Some((Reason::DuplicateConnectorID, "it belongs to another".to_owned()));
-    let conflict = (Truth::False, Reason::TokenSecretConflict, "in the way".to_owned());
+    let conflict = ConditionValue::new(Truth::False, Reason::TokenSecretConflict, "in the way");
     let all = Input { refused, provisioned: conflict.clone(), ..case(&connector, &offline, now(900)) }.assess();
     assert_eq!(said(&all.conditions, ConditionType::Ready), ("False".into(), "DuplicateConnectorID".into()));
     assert_eq!(said(&all.conditions, ConditionType::Stalled), ("True".into(), "DuplicateConnectorID".into()));
@@ -217,7 +231,7 @@ fn what_is_done_about_it_is_written_and_stands_until_somebody_decides_again() {
     };
     let plan = {
         let input = case(&connector, &offline, now(900));
-        decide(&input, input.assess(), Some(&course), None)
+        decide(&input, input.assess(), &course, None)
     };
     let status = plan.status.unwrap();
     assert_eq!(said(&status.conditions, ConditionType::Remediating), ("False".into(), "CoolingDown".into()));
@@ -398,7 +412,7 @@ fn a_brought_secret_is_named_where_a_token_is_looked_for() {
         },
         write: Write::Nothing,
         reuses: false,
-        provisioned: (Truth::False, Reason::TokenSecretInvalid, "revoked".to_owned()),
+        provisioned: ConditionValue::new(Truth::False, Reason::TokenSecretInvalid, "revoked"),
         refused: None,
         events: vec![TokenEvent::Revoked],
         has_failed: false,
@@ -407,7 +421,7 @@ fn a_brought_secret_is_named_where_a_token_is_looked_for() {
     let live = live(Presence::Online, 0);
     let told = {
         let input = case(&brought, &live, now(10));
-        decide(&input, input.assess(), None, Some(&plan)).events
+        decided_with(&input, Some(&plan)).events
     };
     assert!(told[0].reason == "TokenRevoked" && told[0].note.contains("Secret mine"), "{told:?}");
 }

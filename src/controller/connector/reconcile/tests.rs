@@ -3,11 +3,11 @@
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
-use super::super::assess::stored;
 use super::super::fake::{Ends, leader};
 use super::*;
-use crate::api::ConditionType;
+use crate::api::{ConditionType, ConditionValue};
 use crate::cluster::fake::{Fake, Mode};
+use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::run;
 use crate::controller::runtime::state::TakenState;
 use crate::heartbeat::credentials::Digest;
@@ -44,7 +44,8 @@ impl Rig {
     }
 
     fn provisioned(&self) -> String {
-        stored(&self.connector(), ConditionType::Provisioned).map(|said| said.0.to_string()).unwrap_or_default()
+        let provisioned = ConditionValue::stored(self.connector().conditions(), ConditionType::Provisioned);
+        provisioned.map(|value| value.status.to_string()).unwrap_or_default()
     }
 
     /// How many events were told since this was asked last.

@@ -96,7 +96,7 @@ impl World {
             }
             Write::Create | Write::Replace => {
                 self.seen = SecretState::Ours { token: self.undelivered.take(), complete: true };
-                assert_eq!(self.look().provisioned.0, Truth::True, "what was written is there");
+                assert_eq!(self.look().provisioned.status, Truth::True, "what was written is there");
             }
         }
         plan
@@ -128,7 +128,7 @@ fn the_first_token_is_stored_before_it_is_delivered_and_then_it_is_provisioned()
     let mut world = World::new();
     let plan = world.look();
     assert_eq!(
-        (plan.write, plan.provisioned.0, plan.provisioned.1),
+        (plan.write, plan.provisioned.status, plan.provisioned.reason),
         (Write::Create, Truth::False, Reason::TokenSecretInvalid)
     );
     assert_eq!((world.token().generation, world.token().rotation, world.accepted()), (1, Rotation::None, vec![1]));
@@ -137,7 +137,7 @@ fn the_first_token_is_stored_before_it_is_delivered_and_then_it_is_provisioned()
     world.seen = SecretState::Ours { token: world.undelivered, complete: true };
     let plan = world.look();
     assert_eq!(
-        (plan.write, plan.provisioned.0, plan.provisioned.1),
+        (plan.write, plan.provisioned.status, plan.provisioned.reason),
         (Write::Nothing, Truth::True, Reason::Provisioned)
     );
 }
@@ -160,7 +160,7 @@ fn other_keys_are_mended_and_the_token_stays() {
         *complete = false;
     }
     let plan = world.deliver();
-    assert_eq!((plan.write, plan.provisioned.0, &plan.status), (Write::Complete, Truth::True, &before));
+    assert_eq!((plan.write, plan.provisioned.status, &plan.status), (Write::Complete, Truth::True, &before));
     assert_eq!(world.look().write, Write::Nothing);
 }
 
@@ -276,7 +276,7 @@ fn a_deleted_secret_is_delivered_anew_and_revokes_nothing() {
     world.seen = SecretState::Absent;
     let plan = world.later(600).deliver();
     assert_eq!((plan.write, plan.events), (Write::Create, vec![TokenEvent::Recreated]));
-    assert_eq!((plan.provisioned.0, plan.provisioned.1), (Truth::False, Reason::TokenSecretInvalid));
+    assert_eq!((plan.provisioned.status, plan.provisioned.reason), (Truth::False, Reason::TokenSecretInvalid));
     assert_eq!((world.token().generation, world.accepted()), (2, vec![2, 1]));
     // Again and again: the pending one is replaced, the one in use lives on through the grace of the first time.
     for round in 0..6 {
@@ -357,10 +357,10 @@ fn a_foreign_secret_is_not_touched() {
     world.seen = SecretState::Foreign;
     let plan = world.look();
     assert_eq!(
-        (plan.write, plan.provisioned.0, plan.provisioned.1),
+        (plan.write, plan.provisioned.status, plan.provisioned.reason),
         (Write::Nothing, Truth::False, Reason::TokenSecretConflict)
     );
-    assert!(plan.provisioned.2.contains("paris-connector-token"), "{}", plan.provisioned.2);
+    assert!(plan.provisioned.message.contains("paris-connector-token"), "{}", plan.provisioned.message);
     assert_eq!((world.token().generation, world.token().hashes.len()), (0, 0));
     world.seen = SecretState::Absent;
     world.deliver();
@@ -371,7 +371,7 @@ fn a_foreign_secret_is_not_touched() {
 fn a_foreign_secret_that_came_and_went_does_not_end_the_token_in_use() {
     let mut world = World::settled();
     world.seen = SecretState::Foreign;
-    assert_eq!(world.later(600).look().provisioned.1, Reason::TokenSecretConflict);
+    assert_eq!(world.later(600).look().provisioned.reason, Reason::TokenSecretConflict);
     assert_eq!(world.accepted(), [1]);
     world.seen = SecretState::Absent;
     world.later(600).look();
@@ -380,7 +380,7 @@ fn a_foreign_secret_that_came_and_went_does_not_end_the_token_in_use() {
 
 #[test]
 fn only_a_delivery_that_says_so_itself_is_outstanding() {
-    let said = |truth, reason| was_delivered(Some(&(truth, reason, String::new())));
+    let said = |truth, reason| was_delivered(Some(&ConditionValue::new(truth, reason, "")));
     assert!(said(Truth::True, Reason::Provisioned));
     assert!(said(Truth::False, Reason::TokenSecretConflict), "a conflict says nothing of what was delivered before it");
     assert!(!said(Truth::False, Reason::TokenSecretInvalid));
@@ -395,8 +395,8 @@ fn a_predecessors_secret_is_waited_out_for_a_minute_and_not_adopted() {
         let mut world = World::new();
         world.seen = SecretState::Predecessors(at(0));
         let plan = world.later(age).look();
-        assert_eq!((plan.write, plan.provisioned.1), (Write::Nothing, Reason::TokenSecretConflict));
-        assert!(plan.provisioned.2.contains(words), "{age}: {}", plan.provisioned.2);
+        assert_eq!((plan.write, plan.provisioned.reason), (Write::Nothing, Reason::TokenSecretConflict));
+        assert!(plan.provisioned.message.contains(words), "{age}: {}", plan.provisioned.message);
         assert_eq!(plan.reread_after.is_some(), again, "{age}");
         world.seen = SecretState::Absent;
         assert_eq!(world.look().write, Write::Create);
@@ -476,7 +476,7 @@ fn a_revocation_from_before_the_first_token_has_nothing_to_end() {
 fn what_the_user_brings_is_accepted_and_a_changed_value_replaces_it() {
     let mut world = World::new();
     let plan = world.bring("mine");
-    assert_eq!((plan.write, plan.provisioned.0), (Write::Nothing, Truth::True));
+    assert_eq!((plan.write, plan.provisioned.status), (Write::Nothing, Truth::True));
     assert_eq!((world.token().generation, world.accepted()), (1, vec![1]));
     let before = world.token().clone();
     assert_eq!(world.later(600).bring("mine").status, before);
@@ -490,8 +490,8 @@ fn an_unusable_value_is_named_and_the_one_before_it_stays() {
     world.bring("mine");
     world.seen = SecretState::Supplied(Err("key token of Secret mine has 3 characters".to_owned()));
     let plan = world.later(600).look();
-    assert_eq!((plan.provisioned.0, plan.provisioned.1), (Truth::False, Reason::TokenSecretInvalid));
-    assert!(plan.provisioned.2.contains("3 characters"));
+    assert_eq!((plan.provisioned.status, plan.provisioned.reason), (Truth::False, Reason::TokenSecretInvalid));
+    assert!(plan.provisioned.message.contains("3 characters"));
     assert_eq!(world.accepted(), [1]);
 }
 
@@ -501,13 +501,13 @@ fn a_brought_value_that_was_revoked_or_replaced_does_not_come_back() {
     world.bring("mine");
     world.revoke = Some(at(600).to_string());
     let plan = world.later(600).bring("mine");
-    assert_eq!((plan.events, plan.provisioned.0), (vec![TokenEvent::Revoked], Truth::False));
-    assert!(plan.provisioned.2.contains("revoked"), "{}", plan.provisioned.2);
+    assert_eq!((plan.events, plan.provisioned.status), (vec![TokenEvent::Revoked], Truth::False));
+    assert!(plan.provisioned.message.contains("revoked"), "{}", plan.provisioned.message);
     assert!(world.accepted().is_empty());
-    assert_eq!(world.later(600).bring("mine").provisioned.0, Truth::False);
-    assert_eq!(world.later(600).bring("other").provisioned.0, Truth::True);
+    assert_eq!(world.later(600).bring("mine").provisioned.status, Truth::False);
+    assert_eq!(world.later(600).bring("other").provisioned.status, Truth::True);
     assert_eq!(world.accepted(), [2]);
-    assert_eq!(world.later(600).bring("mine").provisioned.0, Truth::False);
+    assert_eq!(world.later(600).bring("mine").provisioned.status, Truth::False);
     assert_eq!(world.accepted(), [2], "an unusable value ends nothing");
 }
 

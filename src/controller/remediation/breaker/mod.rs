@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use record::{BreakerRecord, NAME, State};
 
+use crate::cluster::events::Reporter;
 use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, within};
-use crate::controller::events::Reporter;
 use crate::controller::runtime::watch_log::WatchErrorLog;
 use crate::leadership::{Leadership, WritePermit};
 use crate::remediation::Breaker;

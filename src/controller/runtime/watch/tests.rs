@@ -54,8 +54,8 @@ impl Rig {
     /// The commands to the deadline scheduler since the last call.
     fn commands(&mut self) -> Vec<String> {
         let said = |command| match command {
-            Command::Look(entry) => format!("look {}/{}", entry.identity.key.name, entry.identity.uid),
-            Command::Gone(entry) => format!("gone {}/{}", entry.identity.key.name, entry.identity.uid),
+            Command::Upsert(entry) => format!("upsert {}/{}", entry.identity.key.name, entry.identity.uid),
+            Command::Remove(entry) => format!("remove {}/{}", entry.identity.key.name, entry.identity.uid),
             other => format!("{other:?}"),
         };
         std::iter::from_fn(|| self.ends.commands.try_recv().ok()).map(said).collect()
@@ -84,7 +84,7 @@ async fn a_list_fills_the_registry_and_says_that_it_did() {
     let mut rig = rig();
     rig.list(vec![object("a"), object("b")]);
     assert!(rig.entry("a").is_some() && rig.entry("b").is_some());
-    assert_eq!(rig.commands(), ["look a/u1", "look b/u1"]);
+    assert_eq!(rig.commands(), ["upsert a/u1", "upsert b/u1"]);
     assert_eq!(rig.filled.load(Ordering::Relaxed), 1);
 }
 
@@ -97,7 +97,7 @@ async fn whoever_is_missing_in_a_relist_is_gone_with_all_that_was_noted() {
     rig.commands();
     rig.list(vec![object("a")]);
     assert!(rig.entry("a").is_some() && rig.entry("b").is_none());
-    assert_eq!(rig.commands(), ["gone b/u1"]);
+    assert_eq!(rig.commands(), ["remove b/u1"]);
     assert!(rig.note(&kept), "the note on who is still there stays");
     assert!(!rig.note(&gone), "and that on who is gone goes");
     assert_eq!(rig.filled.load(Ordering::Relaxed), 2);
@@ -132,14 +132,14 @@ async fn the_delete_of_a_predecessor_takes_nothing_from_its_successor() {
     let first = rig.entry("a").unwrap();
     rig.note(&first);
     rig.apply("a", "u2", json!({}));
-    assert_eq!(rig.commands(), ["look a/u1", "gone a/u1", "look a/u2"]);
+    assert_eq!(rig.commands(), ["upsert a/u1", "remove a/u1", "upsert a/u2"]);
     assert!(!rig.note(&first), "the notes on the first are not the second's");
     rig.see(Event::Delete(object("a")));
     assert_eq!(&*rig.entry("a").unwrap().identity.uid, "u2");
     assert_eq!(rig.commands(), Vec::<String>::new());
     rig.see(Event::Delete(guarded(&connector("a", "u2", json!({}), json!({})))));
     assert!(rig.entry("a").is_none());
-    assert_eq!(rig.commands(), ["gone a/u2"]);
+    assert_eq!(rig.commands(), ["remove a/u2"]);
 }
 
 #[tokio::test]
@@ -165,5 +165,5 @@ async fn what_changes_no_deadline_pokes_nobody() {
     rig.apply("a", "u1", json!({ "displayName": "Paris" }));
     assert_eq!(rig.commands(), Vec::<String>::new());
     rig.apply("a", "u1", json!({ "heartbeat": { "intervalSeconds": 5 } }));
-    assert_eq!(rig.commands(), ["look a/u1"]);
+    assert_eq!(rig.commands(), ["upsert a/u1"]);
 }
