@@ -77,7 +77,7 @@ impl Operator {
     pub(crate) fn keep(&self, entry: &Arc<Entry>) {
         self.checkpoints.add(entry.clone());
         // The deadline scheduler ends only with this process.
-        let _ = self.commands.send(Command::Look(entry.clone()));
+        let _ = self.commands.send(Command::Upsert(entry.clone()));
     }
 
     /// The controller's note after it has processed a connector.
