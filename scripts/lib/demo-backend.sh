@@ -45,7 +45,7 @@ show_backends() {
 # The most common fault: the application is healthy, and its metrics page is gone after a change of its settings.
 break_it() {
   print ""
-  say "Somebody deploys it anew, without the setting that exposes its metrics page. The application itself is well."
+  say "A new version is deployed without the setting that exposes its metrics page. The application itself is well."
   curl --silent --show-error --fail --max-time 5 --output /dev/null "$SHOP/_/mode?set=spring/links-health-only"
   until_within 60 backend_is Down || fail "the metrics page is gone, and shop is still $(backend_says state)"
   until_within 30 cause_is EndpointNotExposed || fail "the cause is $(backend_says diagnosis.cause), not EndpointNotExposed"

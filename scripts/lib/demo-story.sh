@@ -88,8 +88,8 @@ show_table() {
 beat_by_hand() {
   local name
   for name in "${NAMES[@]}"; do write_beat "$name"; done
-  say "A heartbeat is one POST. The token is read from a file, because what stands on a command line is readable by" \
-    "everybody on the machine, in ps; it is masked here. (vigie token show edge-1 prints it.)"
+  say "A heartbeat is one POST. The token is read from a file, because every user of the machine can" \
+    "read command lines in ps; it is masked here. (vigie token show edge-1 prints it.)"
   prompt "cat .demo/beats/edge-1.json"
   masked "$DEMO/beats/edge-1.json" | indent
   prompt "curl --data @.demo/beats/edge-1.json -H 'Content-Type: application/json' $URL/api/connector/heartbeat"
@@ -124,7 +124,7 @@ beat_for_all() {
 }
 
 fall_silent() {
-  say "edge-3's loop is killed, as a crash would. Nothing tells the operator: there is only no beat any more." \
+  say "edge-3's loop is killed, as a crash would. The operator receives no message about it: the beats just end." \
     "Late after 15 s of silence, Offline after $OFFLINE_AFTER s."
   terminate 10 beats-edge-3
   watch_until_offline
