@@ -194,7 +194,7 @@ fn has_served(e: &Evidence, pod: &Pod) -> bool {
 }
 
 fn is_young(e: &Evidence, pod: &Pod) -> bool {
-    began(pod).is_some_and(|at| e.gathered_at < at + startup(e))
+    began(pod).is_some_and(|at| e.gathered_at.duration_since(at) < startup(e))
 }
 
 /// Whether it may still be starting: not `Ready`, or without a readiness probe. A pod with an ended container does not
@@ -229,7 +229,7 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
     let at = began(pod)?;
     let running = pod.containers.iter().any(|container| container.running_since.is_some());
     let what = if running { "runs" } else { "is being created" };
-    let until = stamp(at + startup(e));
+    let until = stamp(at.checked_add(startup(e)).unwrap_or(jiff::Timestamp::MAX));
     let before = ended_before(pod);
     let again = before.as_ref().map(|ended| format!(" ({ended})")).unwrap_or_default();
     Some(

@@ -95,7 +95,7 @@ fn will_be_discovered(e: &Evidence) -> bool {
     let pods = pods(e).into_iter().filter_map(|pod| pod.created);
     let newest = pods.chain(e.subject.created).max();
     let listed = e.prometheus.found().is_some_and(|seen| seen.stale.iter().any(|target| !target.is_discovered));
-    !listed && newest.is_some_and(|at| e.gathered_at < at + DISCOVERY)
+    !listed && newest.is_some_and(|at| e.gathered_at.duration_since(at) < DISCOVERY)
 }
 
 /// All ingress policies, if none admits the peer; empty otherwise. Policies add up, so one that admits is enough.

@@ -108,7 +108,9 @@ pub(super) fn ended<'a>(e: &Evidence, container: &'a Container) -> Option<&'a En
     }
     let last = container.last.as_ref()?;
     let recent = match last.ended {
-        Some(at) if container.ready => is_recent(e, at) && e.history.bad_since.is_some_and(|bad| at >= bad - BEFORE),
+        Some(at) if container.ready => {
+            is_recent(e, at) && e.history.bad_since.is_some_and(|bad| bad.duration_since(at) <= BEFORE)
+        }
         Some(at) => is_recent(e, at),
         None => !container.ready,
     };
@@ -116,7 +118,7 @@ pub(super) fn ended<'a>(e: &Evidence, container: &'a Container) -> Option<&'a En
 }
 
 fn is_recent(e: &Evidence, at: Timestamp) -> bool {
-    at >= e.gathered_at - RECENT
+    e.gathered_at.duration_since(at) <= RECENT
 }
 
 /// The containers whose termination explains a present failure.

@@ -14,8 +14,14 @@ const PROGRESS_DEADLINE: SignedDuration = SignedDuration::from_secs(600);
 /// rollout, and for the probes that confirm the failure.
 const AFTER_ROLLOUT: SignedDuration = SignedDuration::from_mins(5);
 
+/// The longest startup budget that the rules reckon with. The spec of a pod may multiply to any number of seconds, and a
+/// time that lies that far ahead does not exist.
+const MAX_STARTUP: SignedDuration = SignedDuration::from_hours(24);
+
+/// The time that the pods may take to start, at most [`MAX_STARTUP`].
 pub(super) fn startup(e: &Evidence) -> SignedDuration {
-    SignedDuration::from_secs(i64::try_from(e.subject.startup_seconds).unwrap_or(i64::MAX))
+    let seconds = i64::try_from(e.subject.startup_seconds).unwrap_or(i64::MAX);
+    SignedDuration::from_secs(seconds.min(MAX_STARTUP.as_secs()))
 }
 
 pub(super) fn scaled_to_zero(e: &Evidence) -> Option<Finding> {
@@ -48,7 +54,7 @@ fn is_stuck(e: &Evidence, workload: &Workload) -> bool {
     // A Deployment reports its own deadline.
     let says_so = e.subject.workload.as_ref().is_none_or(|w| w.kind == WorkloadKind::Deployment);
     let limit = PROGRESS_DEADLINE.max(startup(e));
-    let late = || workload.template_since.is_some_and(|since| e.gathered_at > since + limit);
+    let late = || workload.template_since.is_some_and(|since| e.gathered_at.duration_since(since) > limit);
     workload.deadline_exceeded || (!says_so && is_unfinished(workload) && late())
 }
 
@@ -125,7 +131,7 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
 
 /// A pod that may still be starting is not a bad replica.
 fn is_young(e: &Evidence, pod: &Pod) -> bool {
-    began(pod).is_none_or(|at| e.gathered_at < at + startup(e))
+    began(pod).is_none_or(|at| e.gathered_at.duration_since(at) < startup(e))
 }
 
 /// Bad replicas, good replicas, and the first bad vantage: by probes of their own addresses, else by `Ready`.
@@ -199,7 +205,7 @@ const MORE_SPECIFIC: &[Cause] = &[
 pub(super) fn rollout_before(e: &Evidence) -> Option<Timestamp> {
     let template = workload(e).filter(|workload| !workload.only_restarted)?.template_since?;
     let bad = e.history.bad_since?;
-    let right_after = bad >= template && bad <= template + startup(e) + AFTER_ROLLOUT;
+    let right_after = (SignedDuration::ZERO..=startup(e) + AFTER_ROLLOUT).contains(&bad.duration_since(template));
     // A backend that was never healthy was not broken by the template.
     let was_well = e.history.last_healthy.is_some();
     (right_after && was_well).then_some(template)

@@ -191,3 +191,26 @@ fn a_rollout_whose_pods_may_not_be_seen_is_only_possible() {
     let d = expect(&e, Cause::RolloutInProgress, Possible, No);
     says(&d.evidence.join("\n"), &["not seen: list pods in shop"]);
 }
+
+#[test]
+fn no_startup_budget_and_no_time_is_too_large_to_reckon_with() {
+    for budget in [u64::MAX, i64::MAX.unsigned_abs(), 2_147_483_647 * 2_147_483_647] {
+        for since in [Some(ago(30)), Some(jiff::Timestamp::MAX), Some(jiff::Timestamp::MIN), None] {
+            let e = with(bad(ErrorClass::Refused), |e| {
+                three(e);
+                e.subject.startup_seconds = budget;
+                workload_of(e).template_since = since;
+                workload_of(e).updated = 1;
+                e.history.bad_since = since.or(Some(jiff::Timestamp::MAX));
+                e.history.last_healthy = Some(ago(600));
+                for pod in found(&mut e.pods) {
+                    (pod.ready, pod.created) = (false, since);
+                    for container in &mut pod.containers {
+                        container.running_since = since;
+                    }
+                }
+            });
+            assert!(diagnose(&e).is_some(), "{budget} {since:?}");
+        }
+    }
+}
