@@ -41,6 +41,11 @@ impl Role {
     pub const fn accepts_heartbeats(self) -> bool {
         matches!(self, Self::Leader | Self::Uncertain)
     }
+
+    /// The role after the process did not run for a while, until the Lease has been read.
+    pub const fn after_freeze(self) -> Self {
+        if self.accepts_heartbeats() { Self::Unconfirmed } else { self }
+    }
 }
 
 impl fmt::Display for Role {

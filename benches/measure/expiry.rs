@@ -161,7 +161,7 @@ pub(crate) async fn child(way: &str) -> anyhow::Result<()> {
 /// The presence that the controller would see, and the time since the deadline.
 fn look(registry: &Registry, entry: &Entry) -> (Presence, Duration) {
     let now = registry.clock().now();
-    let verdict = entry.snapshot(registry.listening.listening(), now).verdict;
+    let verdict = entry.snapshot(registry.listening.listening(now), now).verdict;
     (verdict.presence, now.since(verdict.since))
 }
 

@@ -13,8 +13,8 @@ use vigie::controller::runtime::state::ReconcileStates;
 use vigie::heartbeat::entry::Entry;
 use vigie::heartbeat::registry::Registry;
 use vigie::leadership::Role;
+use vigie::schedule::TICK;
 use vigie::schedule::checkpoints::Checkpoints;
-use vigie::schedule::{Pulse, TICK};
 use vigie::time::{Clock, Moment, Now};
 
 /// The leadership epoch of all notes.
@@ -45,7 +45,6 @@ impl Operator {
         let (commands, command_receiver) = mpsc::unbounded_channel();
         let (events, mut sites) = mpsc::unbounded_channel();
         let woken = Arc::new(AtomicUsize::new(0));
-        let pulse = Arc::new(Pulse::new(clock));
         let sinks = Sinks {
             wake: Box::new({
                 let (registry, woken) = (registry.clone(), woken.clone());
@@ -56,14 +55,14 @@ impl Operator {
             }),
             events,
             is_awake: Box::new({
-                let pulse = pulse.clone();
-                move || pulse.take().is_none()
+                let registry = registry.clone();
+                move || is_awake(&registry)
             }),
         };
         let scheduler = DeadlineScheduler::new(registry.clone(), Arc::default(), sinks);
         tokio::spawn(scheduler.run(changes, command_receiver, CancellationToken::new()));
         tokio::spawn(async move { while sites.recv().await.is_some() {} });
-        tokio::spawn(tick(registry.clone(), pulse));
+        tokio::spawn(tick(registry.clone()));
         let checkpoints = Checkpoints::new(Duration::from_secs(60));
         Self { registry, checkpoints, states: ReconcileStates::default(), commands, woken }
     }
@@ -100,13 +99,23 @@ impl Operator {
     }
 }
 
+/// One tick of the pulse. There is no Lease here: after a freeze this process still leads.
+fn is_awake(registry: &Registry) -> bool {
+    let now = registry.clock().now();
+    let awake = registry.listening.tick(now).is_none();
+    if !awake {
+        registry.listening.update(now, |inputs| inputs.role = Role::Leader);
+    }
+    awake
+}
+
 /// The tick of `vigie run`, several times a second.
-async fn tick(registry: Arc<Registry>, pulse: Arc<Pulse>) {
+async fn tick(registry: Arc<Registry>) {
     let mut tick = tokio::time::interval(TICK);
     let mut measured_at = registry.clock().now();
     loop {
         tick.tick().await;
-        pulse.take();
+        is_awake(&registry);
         let now = registry.clock().now();
         let last_heartbeat_at = registry.last_heartbeat_at();
         registry.listening.update(now, |inputs| inputs.last_heartbeat_at = last_heartbeat_at);

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use super::entry::Entry;
 use crate::health::liveness::{Gap, Listening};
 use crate::leadership::Role;
+use crate::schedule::frozen_for;
 use crate::time::Moment;
 
 /// While the canary fails, the path counts as open for this time after any connector's heartbeat: three default
@@ -45,23 +46,54 @@ struct State {
     listening: Listening,
     /// The same for Leases, whose renewals arrive through the API server.
     watching: Listening,
+    /// The last moment at which the process is known to have run; `None` before the first tick.
+    last_tick: Option<Moment>,
+}
+
+impl State {
+    /// `listening` as it may be used at `now`. A verdict may come before the first tick after a freeze: the silence
+    /// during the freeze must not count for it either.
+    fn at(&self, listening: Listening, now: Moment) -> Listening {
+        match self.last_tick.and_then(|tick| frozen_for(tick, now)) {
+            Some(_) => restarted(listening, now),
+            None => listening,
+        }
+    }
+}
+
+/// A new beginning of listening at `now`, if this replica listens.
+fn restarted(listening: Listening, now: Moment) -> Listening {
+    match listening.since {
+        Some(_) => Listening { since: Some(now), gap: Gap::Restarted },
+        None => listening,
+    }
 }
 
 impl ListeningState {
     /// Whether heartbeats can arrive, and since when.
-    pub fn listening(&self) -> Listening {
-        self.state.read().listening
+    pub fn listening(&self, now: Moment) -> Listening {
+        let state = self.state.read();
+        state.at(state.listening, now)
     }
 
     /// Whether heartbeats of this connector can arrive, and since when.
-    pub fn listening_to(&self, entry: &Entry) -> Listening {
+    pub fn listening_to(&self, entry: &Entry, now: Moment) -> Listening {
         let state = self.state.read();
-        if entry.identity.lease.is_some() { state.watching } else { state.listening }
+        state.at(if entry.identity.lease.is_some() { state.watching } else { state.listening }, now)
     }
 
     /// The current inputs.
     pub fn inputs(&self) -> Inputs {
         self.state.read().inputs
+    }
+
+    /// The inputs as they may be used at `now`: between a freeze and the first tick after it, the role is unconfirmed.
+    pub fn inputs_at(&self, now: Moment) -> Inputs {
+        let state = self.state.read();
+        match state.last_tick.and_then(|tick| frozen_for(tick, now)) {
+            Some(_) => Inputs { role: state.inputs.role.after_freeze(), ..state.inputs },
+            None => state.inputs,
+        }
     }
 
     /// Changes inputs; true when this changed `listeningSince`, that of heartbeats or that of Leases.
@@ -75,15 +107,19 @@ impl ListeningState {
         moved
     }
 
-    /// Begins to listen again: the process did not run for a while, so silence in that time does not count.
-    pub fn froze(&self, now: Moment) {
+    /// Records that the process runs at `now`. Returns for how long it did not run before, if that was a freeze: then
+    /// listening begins again, so that silence in that time does not count, and a role that accepts heartbeats is
+    /// unconfirmed until the Lease has been read. Each freeze is returned to one caller only.
+    pub fn tick(&self, now: Moment) -> Option<Duration> {
         let mut state = self.state.write();
-        let State { inputs: _, listening, watching } = &mut *state;
-        for state in [listening, watching] {
-            if state.since.is_some() {
-                *state = Listening { since: Some(now), gap: Gap::Restarted };
-            }
-        }
+        let froze = state.last_tick.replace(now).and_then(|last| frozen_for(last, now))?;
+        state.listening = restarted(state.listening, now);
+        state.watching = restarted(state.watching, now);
+        state.inputs.role = state.inputs.role.after_freeze();
+        let inputs = state.inputs;
+        state.listening = next_listening(&inputs, state.listening, now);
+        state.watching = next_watching(&inputs, state.watching, now);
+        Some(froze)
     }
 }
 
@@ -121,9 +157,9 @@ mod tests {
         let listening = ListeningState::default();
         listening.update(at(1), |i| i.role = Role::Leader);
         listening.update(at(2), |i| i.synced = true);
-        assert_eq!(listening.listening().since, None);
+        assert_eq!(listening.listening(at(3)).since, None);
         assert!(listening.update(at(3), |i| i.port_open = true));
-        assert_eq!(listening.listening().since, Some(at(3)));
+        assert_eq!(listening.listening(at(3)).since, Some(at(3)));
         listening
     }
 
@@ -137,38 +173,56 @@ mod tests {
         let listening = listening();
         listening.update(at(10), |i| i.role = Role::Uncertain);
         listening.update(at(400), |i| i.role = Role::Leader);
-        assert_eq!(listening.listening().since, Some(at(3)));
+        assert_eq!(listening.listening(at(3)).since, Some(at(3)));
         assert!(listening.update(at(401), |i| i.role = Role::Follower));
-        assert_eq!(listening.listening(), Listening { since: None, gap: Gap::Restarted });
+        assert_eq!(listening.listening(at(3)), Listening { since: None, gap: Gap::Restarted });
         listening.update(at(420), |i| i.role = Role::Leader);
-        assert_eq!(listening.listening().since, Some(at(420)));
+        assert_eq!(listening.listening(at(3)).since, Some(at(420)));
     }
 
     #[test]
-    fn a_freeze_begins_the_listening_anew() {
+    fn a_freeze_begins_the_listening_again() {
         let listening = listening();
-        listening.froze(at(100));
-        assert_eq!(listening.listening(), Listening { since: Some(at(100)), gap: Gap::Restarted });
+        assert_eq!(listening.tick(at(4)), None);
+        assert_eq!(listening.tick(at(100)), Some(Duration::from_secs(96)));
+        assert_eq!(listening.inputs().role, Role::Unconfirmed);
+        listening.update(at(101), |i| i.role = Role::Leader);
+        assert_eq!(listening.listening(at(101)), Listening { since: Some(at(101)), gap: Gap::Restarted });
+        assert_eq!(listening.tick(at(102)), None, "a freeze is returned once");
+    }
+
+    #[test]
+    fn a_verdict_between_a_freeze_and_the_next_tick_counts_no_silence_of_the_freeze() {
+        let listening = listening();
+        assert_eq!(listening.tick(at(4)), None);
+        assert_eq!(listening.listening(at(5)).since, Some(at(3)));
+        assert_eq!(listening.listening(at(100)), Listening { since: Some(at(100)), gap: Gap::Restarted });
+        assert_eq!(
+            (listening.inputs_at(at(5)).role, listening.inputs_at(at(100)).role),
+            (Role::Leader, Role::Unconfirmed)
+        );
+        listening.update(at(100), |i| i.role = Role::Follower);
+        assert_eq!(listening.listening(at(101)).since, None, "a replica that does not listen begins nothing");
     }
 
     #[test]
     fn a_failing_canary_is_a_gap_only_while_nobody_else_is_heard_either() {
         let listening = listening();
         assert!(listening.update(at(50), |i| i.canary_failing_since = Some(at(50))));
-        assert_eq!(listening.listening(), Listening { since: None, gap: Gap::Unreachable });
+        assert_eq!(listening.listening(at(3)), Listening { since: None, gap: Gap::Unreachable });
         assert!(listening.update(at(60), |i| i.last_heartbeat_at = Some(at(60))));
-        assert_eq!(listening.listening().since, Some(at(60)));
+        assert_eq!(listening.listening(at(3)).since, Some(at(60)));
         assert!(!listening.update(at(149), |_| {}));
         assert!(listening.update(at(150), |_| {}), "no heartbeat was accepted for too long");
         assert!(listening.update(at(160), |i| i.canary_failing_since = None));
-        assert_eq!(listening.listening().since, Some(at(160)));
+        assert_eq!(listening.listening(at(3)).since, Some(at(160)));
     }
 
     #[test]
     fn a_broken_watch_of_leases_is_deafness_to_leases_and_to_nothing_else() {
         let listening = listening();
         assert!(listening.update(at(50), |i| i.broken_lease_watches += 1));
-        assert_eq!((listening.state.read().watching.since, listening.listening().since), (None, Some(at(3))));
+        assert_eq!((listening.state.read().watching.since, listening.listening(at(3)).since), (None, Some(at(3))));
         assert!(listening.update(at(60), |i| i.broken_lease_watches -= 1));
         assert_eq!(listening.state.read().watching.since, Some(at(60)));
     }
@@ -177,8 +231,8 @@ mod tests {
     fn a_pod_that_is_not_behind_its_service_does_not_listen() {
         let listening = listening();
         listening.update(at(9), |i| i.behind_service = Some(false));
-        assert_eq!(listening.listening(), Listening { since: None, gap: Gap::Unreachable });
+        assert_eq!(listening.listening(at(3)), Listening { since: None, gap: Gap::Unreachable });
         listening.update(at(12), |i| i.behind_service = Some(true));
-        assert_eq!(listening.listening().since, Some(at(12)));
+        assert_eq!(listening.listening(at(3)).since, Some(at(12)));
     }
 }

@@ -206,13 +206,13 @@ impl Registry {
         // A watch saw it: this proves nothing about the path to the heartbeat port, and is no load on it.
         let now = self.clock.now();
         for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
-            entry.renewed(self.listening.listening_to(entry), now, |change| self.notify(entry, change));
+            entry.renewed(self.listening.listening_to(entry, now), now, |change| self.notify(entry, change));
         }
     }
 
     /// Judges one connector and stores the verdict; a change is published.
     pub fn evaluate(&self, entry: &Arc<Entry>, now: Moment) -> crate::health::liveness::Verdict {
-        entry.evaluate(self.listening.listening_to(entry), now, |change| self.notify(entry, change))
+        entry.evaluate(self.listening.listening_to(entry, now), now, |change| self.notify(entry, change))
     }
 
     /// Offers `action` to the agent of `entry` from its next heartbeat on, or withdraws the offer. The same action again
@@ -262,7 +262,7 @@ impl Registry {
 
 impl HeartbeatSink for Registry {
     fn acceptance(&self) -> Acceptance {
-        let inputs = self.listening.inputs();
+        let inputs = self.listening.inputs_at(self.clock.now());
         let no = |reason, message: &str, retry_after_seconds| Acceptance::No {
             reason,
             message: message.to_owned(),
@@ -286,7 +286,7 @@ impl HeartbeatSink for Registry {
         let now = self.clock.now();
         let received = IncomingBeat { beat, token: &token, from, at: now };
         let notify = |change| self.notify(&entry, change);
-        match entry.process(received, self.listening.listening(), Timestamp::now, notify) {
+        match entry.process(received, self.listening.listening(now), Timestamp::now, notify) {
             HeartbeatOutcome::Rejected => Reply::Rejected { known: true },
             HeartbeatOutcome::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
             HeartbeatOutcome::Accepted { state, too_often, action } => {

@@ -124,7 +124,7 @@ impl Assembly {
         let (connectors, backends) = (known.clone(), subsystem.known.clone());
         let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remediator });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
-        let coordinator = ListeningCoordinator::new(registry.clone(), clock, commands);
+        let coordinator = ListeningCoordinator::new(registry.clone(), commands);
         let parts =
             Parts { args: &args, clients: &clients, context: &context, coordinator: &coordinator, known: &known };
         parts.controllers(scopes, &work);

@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::controller::connector::deadlines::Command;
 use crate::heartbeat::registry::Registry;
 use crate::leadership::{Leadership, Role};
-use crate::schedule::{Pulse, TICK};
-use crate::time::Clock;
+use crate::schedule::TICK;
 
 /// How often the load is measured, in ticks of the pulse.
 const MEASURE_EVERY: u32 = 5;
@@ -20,7 +19,6 @@ const MEASURE_EVERY: u32 = 5;
 #[derive(Clone)]
 pub(super) struct ListeningCoordinator {
     pub(super) registry: Arc<Registry>,
-    pub(super) pulse: Arc<Pulse>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     /// Requests that the elector reads the Lease again.
     pub(super) froze: Arc<Notify>,
@@ -30,9 +28,10 @@ pub(super) struct ListeningCoordinator {
 
 impl ListeningCoordinator {
     /// A coordinator whose pulse begins now.
-    pub(super) fn new(registry: Arc<Registry>, clock: Clock, commands: mpsc::UnboundedSender<Command>) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, commands: mpsc::UnboundedSender<Command>) -> Self {
         let (reconcile_all, _) = broadcast::channel(16);
-        Self { registry, pulse: Arc::new(Pulse::new(clock)), commands, froze: Arc::new(Notify::new()), reconcile_all }
+        registry.listening.tick(registry.clock().now());
+        Self { registry, commands, froze: Arc::new(Notify::new()), reconcile_all }
     }
 
     /// Recalculates every deadline, because `listeningSince` changed.
@@ -42,20 +41,13 @@ impl ListeningCoordinator {
     }
 
     /// Excludes a freeze since the last call from every verdict: moves `listeningSince` past it, and makes the role unconfirmed
-    /// until the Lease has been read. Consumes the gap of the pulse. Returns whether there was a freeze.
+    /// until the Lease has been read. Returns whether there was a freeze; one caller only sees each.
     pub(super) fn exclude_freeze(&self) -> bool {
-        let Some(gap) = self.pulse.take() else { return false };
+        let Some(gap) = self.registry.listening.tick(self.registry.clock().now()) else { return false };
         tracing::warn!(
             seconds = gap.as_secs_f64(),
             "this process did not run for a while; silence meanwhile does not count"
         );
-        let now = self.registry.clock().now();
-        self.registry.listening.froze(now);
-        self.registry.listening.update(now, |inputs| {
-            if inputs.role.accepts_heartbeats() {
-                inputs.role = Role::Unconfirmed;
-            }
-        });
         self.froze.notify_one();
         self.listening_moved();
         true

@@ -9,5 +9,5 @@ mod spread;
 
 pub use concurrency_limit::{ConcurrencyLimiter, Permit};
 pub use deadlines::Deadlines;
-pub use pulse::{Pulse, TICK};
+pub use pulse::{TICK, frozen_for};
 pub use spread::{phase_of, turn_after};

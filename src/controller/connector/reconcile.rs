@@ -119,7 +119,7 @@ impl Kind for Context {
     }
 
     fn snapshot(&self, entry: &Arc<Entry>, now: Now) -> Snapshot {
-        entry.snapshot(self.registry.listening.listening_to(entry), now.moment)
+        entry.snapshot(self.registry.listening.listening_to(entry, now.moment), now.moment)
     }
 
     async fn step(&self, step: &mut Step<'_, Self>) -> Result<NextStep, ReconcileError> {
@@ -160,7 +160,7 @@ impl Kind for Context {
     }
 
     fn could_notice_since(&self, entry: &Entry, now: Now) -> Option<Timestamp> {
-        self.registry.listening.listening_to(entry).since.map(|since| now.stamp(since))
+        self.registry.listening.listening_to(entry, now.moment).since.map(|since| now.stamp(since))
     }
 }
 

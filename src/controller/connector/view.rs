@@ -42,7 +42,7 @@ impl FleetView {
                 continue;
             }
             let Some(entry) = self.registry.get(&Key::of(&connector.metadata)) else { continue };
-            let live = entry.snapshot(self.registry.listening.listening_to(&entry), now.moment);
+            let live = entry.snapshot(self.registry.listening.listening_to(&entry, now.moment), now.moment);
             let mass_silence = self.sites.mass_silence(&entry.identity.domain);
             let duplicate = self.registry.holder_instead_of(&entry);
             let facts = Facts { mass_silence: mass_silence.as_deref(), duplicate, pods: None };
@@ -87,7 +87,7 @@ impl FleetView {
         OperatorFacts {
             leader,
             synced,
-            listening_since: self.registry.listening.listening().since.map(|at| now.stamp(at)),
+            listening_since: self.registry.listening.listening(now.moment).since.map(|at| now.stamp(at)),
             reachable: self.has_canary.then_some(inputs.canary_failing_since.is_none()),
             status_write_pending: pending,
             checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),

@@ -57,7 +57,7 @@ async fn post(registry: &Arc<Registry>, more: Value) -> (u16, String) {
 }
 
 fn snapshot(registry: &Registry, entry: &Entry) -> Snapshot {
-    entry.snapshot(registry.listening.listening(), registry.clock().now())
+    entry.snapshot(registry.listening.listening(registry.clock().now()), registry.clock().now())
 }
 
 #[tokio::test]

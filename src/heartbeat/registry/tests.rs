@@ -61,7 +61,10 @@ impl Town {
     }
 
     fn presence(&self, name: &str) -> Presence {
-        self.entry(name).snapshot(self.registry.listening.listening(), self.registry.clock().now()).verdict.presence
+        self.entry(name)
+            .snapshot(self.registry.listening.listening(self.registry.clock().now()), self.registry.clock().now())
+            .verdict
+            .presence
     }
 
     pub(super) fn changes(&mut self) -> usize {
@@ -218,9 +221,8 @@ fn while_another_leads_its_word_on_checks_replaces_what_we_heard_before() {
     coordinator.upsert(&connector("paris", DAY, 1, json!({}), tokens(&[("right", 1, None)])));
     coordinator.say(json!({ "connector_id": "edge/paris", "token": "right", "version": "1.0", "checks": [{ "type": "Process", "status": "Pass" }] }));
     let snapshot = || {
-        coordinator
-            .entry("paris")
-            .snapshot(coordinator.registry.listening.listening(), coordinator.registry.clock().now())
+        let now = coordinator.registry.clock().now();
+        coordinator.entry("paris").snapshot(coordinator.registry.listening.listening(now), now)
     };
     assert!(snapshot().checks.is_some() && snapshot().agent.is_some());
     let now = coordinator.registry.clock().now();
@@ -237,7 +239,7 @@ fn what_a_predecessor_wrote_of_the_future_is_taken_as_now() {
     let status = json!({ "state": "Online", "lastHeartbeatTime": "2999-01-01T00:00:00.000000Z", "stateSince": "2999-01-01T00:00:00.000000Z" });
     coordinator.upsert(&connector("paris", DAY, 1, json!({}), status));
     let now = coordinator.registry.clock().now();
-    let snapshot = coordinator.entry("paris").snapshot(coordinator.registry.listening.listening(), now);
+    let snapshot = coordinator.entry("paris").snapshot(coordinator.registry.listening.listening(now), now);
     assert!(snapshot.last_contact <= Some(now) && snapshot.verdict.since <= now);
     assert_eq!(snapshot.verdict.presence, Presence::Online);
 }

@@ -67,7 +67,10 @@ impl Rig {
     }
 
     fn wrote(&self, entry: &Entry) {
-        entry.note_written(entry.snapshot(self.registry.listening.listening(), self.now()).last_contact, self.now());
+        entry.note_written(
+            entry.snapshot(self.registry.listening.listening(self.now()), self.now()).last_contact,
+            self.now(),
+        );
     }
 
     /// Whose turn it is now; they are written.

@@ -15,6 +15,7 @@ use crate::heartbeat::entry::Key;
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::{HeartbeatSink as _, Reply};
 use crate::leadership::Role;
+use crate::schedule::TICK;
 use crate::time::Clock;
 
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -55,19 +56,21 @@ impl Rig {
                 move |entry: &Entry| woken.lock().push((entry.identity.key.name.to_string(), begun.elapsed().as_secs()))
             }),
             events: news_to,
-            // The reaction of the process after its pulse stood still.
             is_awake: Box::new({
-                let (asleep, registry, commands) = (asleep.clone(), registry.clone(), commands.clone());
-                move || {
-                    let awake = !asleep.swap(false, Ordering::Relaxed);
-                    if !awake {
-                        registry.listening.froze(registry.clock().now());
-                        let _ = commands.send(Command::ListeningMoved);
-                    }
-                    awake
-                }
+                let (registry, commands) = (registry.clone(), commands.clone());
+                move || is_awake(&registry, &commands)
             }),
         };
+        tokio::spawn({
+            let (asleep, registry, commands, stop) = (asleep.clone(), registry.clone(), commands.clone(), stop.clone());
+            async move {
+                while stop.run_until_cancelled(sleep(TICK)).await.is_some() {
+                    if !asleep.load(Ordering::Relaxed) {
+                        is_awake(&registry, &commands);
+                    }
+                }
+            }
+        });
         let scheduler = DeadlineScheduler::new(registry.clone(), sites.clone(), sinks);
         tokio::spawn(scheduler.run(told, poked, stop.clone()));
         Self { registry, sites, commands, woken, news, asleep, begun, stop }
@@ -126,12 +129,24 @@ impl Rig {
 
     fn presence(&self, name: &str) -> Presence {
         let entry = self.entry(name);
-        entry.snapshot(self.registry.listening.listening_to(&entry), self.registry.clock().now()).verdict.presence
+        let now = self.registry.clock().now();
+        entry.snapshot(self.registry.listening.listening_to(&entry, now), now).verdict.presence
     }
 
     fn woken(&self) -> Vec<(String, u64)> {
         std::mem::take(&mut self.woken.lock())
     }
+}
+
+/// One tick of the pulse, with the reaction of the process to a freeze: the Lease is read and still ours.
+fn is_awake(registry: &Registry, commands: &mpsc::UnboundedSender<Command>) -> bool {
+    let now = registry.clock().now();
+    let awake = registry.listening.tick(now).is_none();
+    if !awake {
+        registry.listening.update(now, |inputs| inputs.role = Role::Leader);
+        let _ = commands.send(Command::ListeningMoved);
+    }
+    awake
 }
 
 fn times(of: &[(&str, u64)]) -> Vec<(String, u64)> {
@@ -182,6 +197,7 @@ async fn a_freeze_is_no_silence() {
     rig.woken();
     rig.asleep.store(true, Ordering::Relaxed);
     rig.until(301).await;
+    rig.asleep.store(false, Ordering::Relaxed);
     assert_eq!(rig.presence("paris"), Presence::Unknown, "our silence is not theirs");
     rig.until(599).await;
     assert_eq!(rig.presence("paris"), Presence::Unknown);
