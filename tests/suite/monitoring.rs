@@ -110,10 +110,16 @@ async fn is_restarted(world: &World, name: &str) {
 
 /// Every expression of a dashboard, with the title of its panel.
 fn expressions(dashboard: &str) -> Vec<(String, String)> {
+    expressions_of(dashboard, None)
+}
+
+/// The same, for panels of one type.
+fn expressions_of(dashboard: &str, kind: Option<&str>) -> Vec<(String, String)> {
     let content = std::fs::read_to_string(chart("dashboards").join(dashboard)).expect("the dashboard is there");
     let board: Value = serde_json::from_str(&content).expect("it is JSON");
     let panels = board["panels"].as_array().cloned().unwrap_or_default();
-    let targets = panels.iter().flat_map(|panel| {
+    let wanted = panels.iter().filter(|panel| kind.is_none_or(|kind| text(panel, "/type") == kind));
+    let targets = wanted.flat_map(|panel| {
         let targets = panel["targets"].as_array().cloned().unwrap_or_default();
         targets.into_iter().map(|target| (text(panel, "/title").to_owned(), text(&target, "/expr").to_owned()))
     });
@@ -161,7 +167,7 @@ async fn every_panel_and_every_alert_is_answered_by_a_real_prometheus_that_scrap
     let prometheus = Prometheus::start(&world, jobs, &chart("alerts.yaml")).await;
     let url = format!("http://{beats}");
     let flags = ["--listen", &beats, "--admin", &admin, "--public-url", &url, "--allow-network", "127.0.0.0/8"];
-    let operator = world.operator(&flags).await;
+    let mut operator = world.operator(&flags).await;
     // Prometheus scrapes before the first event, so counters are seen from zero.
     eventually(SOON, "Prometheus scrapes the operator", async || {
         let leaders = prometheus.values("vigie_leader == 1")?;
@@ -190,6 +196,20 @@ async fn every_panel_and_every_alert_is_answered_by_a_real_prometheus_that_scrap
         .await;
     }
     every_alert_is_evaluated(&world, &prometheus).await;
+    operator.kill();
+    no_panel_keeps_the_last_value(&prometheus).await;
+}
+
+/// Without an operator every single value of the dashboard ends, and the leaders are zero.
+async fn no_panel_keeps_the_last_value(prometheus: &Prometheus) {
+    for (title, expression) in expressions_of("fleet.json", Some("stat")) {
+        let expected: &[f64] = if title == "Leaders" { &[0.0] } else { &[] };
+        eventually(SOON, &format!("{title} ends with the operator"), async || {
+            let values = prometheus.values(&expression)?;
+            if values == expected { Ok(()) } else { Err(format!("{expression}: {values:?}")) }
+        })
+        .await;
+    }
 }
 
 async fn every_alert_is_evaluated(world: &World, prometheus: &Prometheus) {
