@@ -1,6 +1,7 @@
 //! Each cause: evidence that matches, evidence that just does not, and its rank.
 
 mod conditions_tests;
+mod corpus_tests;
 mod golden_tests;
 mod list_tests;
 mod metrics_endpoint_tests;
