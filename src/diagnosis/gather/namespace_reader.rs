@@ -15,14 +15,11 @@ use super::variables::ConfigMaps;
 use super::workload::WorkloadRead;
 use super::{environment, events, pods, workload};
 use crate::api::{WorkloadKind, WorkloadRef};
-use crate::cluster::{NamespacedObject, WorkloadObject};
+use crate::cluster::{LIVING_PODS, NamespacedObject, WorkloadObject};
 use crate::diagnosis::evidence::{Container, Lookup, Pod, Warning};
 
 /// Maximum number of pods: a problem of more pods shows in these too.
 pub(super) const MAX_PODS: usize = 50;
-/// Pods that may serve. Pods that have ended for good linger until something deletes them, and hundreds of them would
-/// push the others out of a limited list.
-const LIVING: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Pods that have ended for good. A selector cannot say "or".
 const ENDED: &str = "status.phase!=Pending,status.phase!=Running,status.phase!=Unknown";
 /// Maximum number of ended pods among which the newest are looked for: their metadata alone is listed.
@@ -140,7 +137,7 @@ impl NamespaceReader<'_> {
             owners.is_none_or(|owners| owners.iter().any(|owner| pods::is_owned_by(metadata, owner)))
         };
         let of_phase = |phase| ListParams::default().labels_from(selector).fields(phase);
-        let living = of_phase(LIVING).limit(MAX_PODS as u32);
+        let living = of_phase(LIVING_PODS).limit(MAX_PODS as u32);
         let living: Lookup<Vec<v1::Pod>> = self.reader.list(self.namespace, &living).await;
         let living = living.map(|mut found| {
             found.retain(|pod| is_owned(&pod.metadata));
