@@ -76,7 +76,7 @@ macro_rules! causes {
                 ScaledToZero,
                 /// The node of its pods is gone.
                 NodeLost,
-                /// No node takes its pods.
+                /// No node takes its pods, or keeps them.
                 Unschedulable,
                 /// An image cannot be pulled.
                 ImagePullFailed,
@@ -92,7 +92,7 @@ macro_rules! causes {
                 CrashLoopConfig,
                 /// It crashes at start because of its database.
                 CrashLoopDatabase,
-                /// Its liveness probe kills it.
+                /// Its liveness or its startup probe kills it.
                 CrashLoopKilledByLiveness,
                 /// It ended by itself, without an error.
                 ExitedCleanly,

@@ -15,6 +15,10 @@ mod status_writer;
 mod watch_backoff;
 mod workloads;
 
+/// The field selector of pods that may serve. Pods that have ended for good linger until something deletes them, and
+/// hundreds of them would push the others out of a limited list.
+pub const LIVING_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
 pub use call::{CALL_TIMEOUT, CallError, describe, within};
 pub use connect::{Clients, ConnectError, ConnectionArgs, PersonalClient, connect, connect_person};
 pub use permission::Permission;

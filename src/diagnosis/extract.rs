@@ -195,6 +195,26 @@ fn is_host(text: &str) -> bool {
     !SOURCE.is_match(text)
 }
 
+/// Reasons of a failed start, from the runtime's message: the words, and how they are told.
+const START_ERRORS: &[(&str, &str)] = &[
+    ("runAsNonRoot and image will run as root", ""),
+    ("non-numeric user", ""),
+    ("container init was OOM-killed", "it was killed for memory before its command ran (memory limit too low)"),
+    ("unable to apply cgroup configuration", "the node cannot apply its resource limits (cgroup)"),
+    ("PostStartHook failed", "its postStart hook failed"),
+    ("failed to sync secret cache", "the kubelet could not read a Secret in time"),
+    ("failed to sync configmap cache", "the kubelet could not read a ConfigMap in time"),
+    ("failed to reserve container name", "the runtime is still creating it from an earlier attempt"),
+    ("context deadline exceeded", "the runtime on its node did not create it in time"),
+    ("not a directory", ""),
+    ("read-only file system", ""),
+    ("exec format error", ""),
+    ("no such file or directory", ""),
+    ("permission denied", ""),
+    ("no command specified", ""),
+    ("device or resource busy", ""),
+];
+
 /// The reason of a failed container start, from the runtime's message: the command and its error.
 pub fn start_error(text: &str) -> Option<String> {
     static EXEC: LazyLock<Regex> = LazyLock::new(|| {
@@ -203,15 +223,25 @@ pub fn start_error(text: &str) -> Option<String> {
         )
         .expect("a constant pattern")
     });
-    static OTHER: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"(runAsNonRoot and image will run as root|non-numeric user|not a directory|read-only file system|no such file or directory|permission denied|exec format error|no command specified|device or resource busy)",
-        )
-        .expect("a constant pattern")
-    });
     if let Some(exec) = EXEC.captures(text) {
         return Some(format!("its command {}: {}", &exec[1], &exec[2]));
     }
-    let other = OTHER.captures(text)?;
-    Some(format!("the runtime says: {}", &other[1]))
+    // The earlier line wins: runc names the step that failed before the error of the system call.
+    let (words, told) = START_ERRORS.iter().find(|(words, _)| text.contains(words))?;
+    Some(if told.is_empty() { format!("the runtime says: {words}") } else { (*told).to_owned() })
+}
+
+/// The error of a command that was never executed, from the last line of a process: runc, crun, tini and shells report
+/// it in the place of the program, with exit codes of their own. Only an absolute path of the command is told.
+pub fn exec_error(text: &str) -> Option<String> {
+    static EXEC: LazyLock<Regex> = LazyLock::new(|| {
+        let begin = r#"^(?:standard_init_linux\.go:[0-9]+: |\[FATAL tini \([0-9]+\)\] |[A-Za-z0-9_./-]{1,64}: (?:line )?[0-9]+: )?"#;
+        let command = r#"exec (?:container process |user process caused:? ?)?[`'"]?(?:(/[A-Za-z0-9_./-]{1,127})|[^\s`'"]{1,128})?[`'"]?"#;
+        let error = r#"(?: failed)?:? ?"?(exec format error|no such file or directory|permission denied)"?\.?$"#;
+        Regex::new(&format!("(?i){begin}{command}{error}")).expect("a constant pattern")
+    });
+    let last = tail(text).lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    let exec = EXEC.captures(last)?;
+    let command = exec.get(1).map(|command| format!(" {}", command.as_str())).unwrap_or_default();
+    Some(format!("its command{command}: {}", exec[2].to_lowercase()))
 }

@@ -45,7 +45,7 @@ async fn an_endpoint_that_is_not_exposed_is_up_within_two_intervals_of_what_the_
     let set = format!("set env deployment/shop -c app {}={}", EXPOSED.0, EXPOSED.1);
     let says = ["404", "lists only health", "is not set, and should be health,prometheus", &set];
     let down = explained(&world, "shop", "Down", "EndpointNotExposed", &says).await;
-    assert_eq!(text(&down, "/status/diagnosis/confidence"), "Certain", "{down:#}");
+    assert_eq!(text(&down, "/status/diagnosis/confidence"), "Likely", "{down:#}");
     // From outside the cluster the result is the same, by the status that the operator wrote.
     let ran = world.vigie(&["diagnose", "backend", "shop", "-n", &world.ns]);
     assert_eq!(ran.code, 3, "{ran:?}");

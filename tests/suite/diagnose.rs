@@ -135,6 +135,46 @@ async fn pods_that_do_not_run_are_told_apart() {
     .await;
 }
 
+/// Makes a pod of the Deployment that ended with this reason, as the kubelet leaves one that it evicted.
+async fn leftover(world: &World, like: &Pod, name: &str, reason: &str) {
+    let mut pod = like.clone();
+    pod.metadata = serde_json::from_value(json!({
+        "name": name, "labels": like.metadata.labels, "ownerReferences": like.metadata.owner_references,
+        "annotations": {"cluster.vigie.dev/play": "true"},
+    }))
+    .unwrap();
+    pod.status = None;
+    world.api::<Pod>().create(&PostParams::default(), &pod).await.expect("a pod is made");
+    let status = json!({"status": {
+        "phase": "Failed", "reason": reason, "message": "The node was low on resource: ephemeral-storage.",
+        "conditions": [{"type": "Ready", "status": "False", "reason": "PodFailed"}],
+        "containerStatuses": [{
+            "name": "app", "image": "example.com/shop:1", "imageID": "", "ready": false, "restartCount": 1,
+            "state": {"terminated": {"reason": "ContainerStatusUnknown", "exitCode": 137}}, "lastState": {},
+        }],
+    }});
+    let written = world.api::<Pod>().patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await;
+    written.expect("the status of a pod is written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_evicted_pods_neither_decide_nor_hide_the_one_that_runs() {
+    let world = World::new("diagnose-evicted").await;
+    shop(&world, json!({})).await;
+    let running = crash(&world, "OOMKilled", 137, "").await;
+    let like = pod(&world, true).await;
+    // More than one list holds, with names that sort before the one of the running pod.
+    for number in 0..60 {
+        leftover(&world, &like, &format!("aaa-{number:03}"), "Evicted").await;
+    }
+    let file = world.file("seen.json", "").display().to_string();
+    let report = unwell(&diagnose(&world, &["-o", "json", "--evidence", &file]));
+    assert_eq!(text(&report, "/diagnosis/cause"), "OutOfMemory", "{report:#}");
+    assert!(text(&report, "/diagnosis/message").contains(&running), "{report:#}");
+    let evidence: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(evidence["pods"]["found"].as_array().map(Vec::len), Some(1), "{evidence:#}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_no_node_takes_quotes_the_real_scheduler() {
     let world = World::new("diagnose-pending").await;

@@ -95,7 +95,7 @@ impl Next<'_> {
     fn about_pods(&self, commands: &mut Vec<String>) {
         let ns = self.ns;
         // Unhealthy pods first.
-        let Some(pod) = self.evidence.pods.found().and_then(|pods| pods.first()) else {
+        let Some(pod) = self.evidence.first_pod() else {
             if let Some(workload) = self.workload() {
                 commands.push(format!("kubectl -n {ns} describe {workload}"));
             }
@@ -120,7 +120,7 @@ impl Next<'_> {
         if let Some(workload) = self.workload() {
             commands.push(format!("kubectl -n {ns} set env {workload} --list"));
         }
-        let pods = self.evidence.pods.found().into_iter().flatten();
+        let pods = self.evidence.living_pods();
         let mut sources = pods.flat_map(|pod| &pod.containers).flat_map(|container| container.value_sources.values());
         let map = sources.find_map(|source| source.strip_prefix("ConfigMap ")?.split(',').next());
         commands.extend(map.map(|map| format!("kubectl -n {ns} get configmap {map} -o yaml")));

@@ -223,8 +223,7 @@ impl ConnectorReport<'_> {
             None => commands.extend(self.by_hand(ns, name)),
         }
         commands.push(format!("vigie get {name} -n {ns} -o yaml"));
-        let pod = self.workload.pods.found().and_then(|pods| pods.first());
-        if let Some(pod) = pod {
+        if let Some(pod) = self.workload.first_pod() {
             commands.push(format!("kubectl -n {ns} describe pod {}", pod.name));
             commands.push(format!("kubectl -n {ns} logs {} --tail=50", pod.name));
         }

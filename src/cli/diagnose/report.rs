@@ -188,7 +188,7 @@ pub(super) fn cluster(evidence: &Evidence) -> String {
         let selected = seen.selected.map(|count| format!(", its selector selects {count} pods")).unwrap_or_default();
         row(format!("Service {}", seen.name), format!("{ready} endpoints ready, {not_ready} not{selected}"));
     }
-    for pod in evidence.pods.found().into_iter().flatten().take(10) {
+    for pod in evidence.living_pods().chain(evidence.newest_ended_pods()).take(10) {
         let waiting = pod.init.iter().chain(&pod.containers).find_map(|one| one.waiting.as_ref());
         let why = waiting.map(|(reason, _)| reason).or(pod.reason.as_ref());
         let why = why.map(|why| format!(", {}", harmless(why))).unwrap_or_default();
@@ -226,7 +226,7 @@ fn prometheus(seen: &Prometheus) -> Vec<String> {
 /// The termination messages of crashed containers, and the ends of their logs where they were read.
 fn last_words(evidence: &Evidence) -> String {
     let mut text = String::new();
-    for pod in evidence.pods.found().into_iter().flatten() {
+    for pod in evidence.living_pods().chain(evidence.newest_ended_pods()) {
         for container in pod.init.iter().chain(&pod.containers) {
             let ended = container.terminated.as_ref().or(container.last.as_ref());
             let words = container.log_tail.as_ref().or_else(|| ended.and_then(|ended| ended.message.as_ref()));

@@ -53,6 +53,9 @@ pub struct Pod {
     pub phase: String,
     /// `status.reason`: Evicted, NodeLost, …
     pub reason: Option<String>,
+    /// `status.message`: the kubelet's words for that reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// `metadata.creationTimestamp`.
     pub created: Option<Timestamp>,
     /// `metadata.deletionTimestamp` is set.
@@ -117,6 +120,9 @@ pub struct Container {
     pub probes: (bool, bool, bool),
     /// The budget of its startup probe in seconds: initialDelay + period × failureThreshold.
     pub startup_budget: Option<u64>,
+    /// It is an init container with `restartPolicy: Always`, which runs beside the others (a native sidecar).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_sidecar: bool,
     /// The tail of its previous log, where it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_tail: Option<String>,
@@ -198,7 +204,14 @@ pub struct PodNetworkPolicy {
     pub admits_us: Option<bool>,
 }
 
-/// A warning event.
+impl Pod {
+    /// Whether it has ended for good: it serves nothing, and no container of it starts again.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+}
+
+/// A warning event, or the event that a container is killed (`Killing`, which is no warning).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Warning {
@@ -206,6 +219,9 @@ pub struct Warning {
     pub reason: String,
     /// `Pod/NAME` or the workload.
     pub about: String,
+    /// The container that it is about, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// The note; it may hold text of the backend (an `Unhealthy` note holds a body).
     pub note: String,
     /// When it was last seen.
@@ -238,4 +254,5 @@ pub const WANTED_ENVIRONMENT: &[&str] = &[
     "MANAGEMENT_PROMETHEUS_METRICS_EXPORT_ENABLED",
     "MANAGEMENT_ENDPOINT_HEALTH_SHOW_COMPONENTS",
     "MANAGEMENT_ENDPOINT_HEALTH_SHOW_DETAILS",
+    "MANAGEMENT_ENDPOINT_HEALTH_PROBES_ENABLED",
 ];

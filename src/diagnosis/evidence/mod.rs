@@ -86,6 +86,10 @@ pub struct Evidence {
     /// Its pods, or those that the Service selects.
     #[serde(default)]
     pub pods: Lookup<Vec<Pod>>,
+    /// The newest of its pods that have ended for good (Failed, Succeeded). Evidence that was saved before this field
+    /// existed has them among `pods`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended_pods: Vec<Pod>,
     /// The nodes of its pods that are not Ready: name and since when.
     #[serde(default)]
     pub nodes_not_ready: Lookup<BTreeMap<String, Option<Timestamp>>>,
@@ -98,7 +102,7 @@ pub struct Evidence {
     /// NetworkPolicies that select the pods.
     #[serde(default)]
     pub policies: Lookup<Vec<PodNetworkPolicy>>,
-    /// Warnings about the pods and the workload, the newest first.
+    /// Warnings about the pods and the workload, and why the kubelet killed containers, the newest first.
     #[serde(default)]
     pub events: Lookup<Vec<Warning>>,
     /// Prometheus' view of the target.
@@ -113,6 +117,26 @@ pub struct Evidence {
     /// Parts of the above that could not be read: a sentence each, with the missing permission.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
+}
+
+impl Evidence {
+    /// The pods that have not ended for good: only these are witnesses of the present.
+    pub fn living_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.found().into_iter().flatten().filter(|pod| !pod.has_ended())
+    }
+
+    /// The pods that have ended for good, the newest first.
+    pub fn newest_ended_pods(&self) -> Vec<&Pod> {
+        let among_pods = self.pods.found().into_iter().flatten().filter(|pod| pod.has_ended());
+        let mut ended: Vec<&Pod> = self.ended_pods.iter().chain(among_pods).collect();
+        ended.sort_by_key(|pod| std::cmp::Reverse(pod.created));
+        ended
+    }
+
+    /// The pod to look at first: a living one that is not ready before one that is, else the newest that has ended.
+    pub fn first_pod(&self) -> Option<&Pod> {
+        self.living_pods().next().or_else(|| self.newest_ended_pods().first().copied())
+    }
 }
 
 /// The parts of the spec that the rules use.
@@ -277,8 +301,11 @@ pub struct Actuator {
     pub health_status: Option<u16>,
     /// Why the health page gave no answer.
     pub health_error: Option<ErrorClass>,
-    /// The overall status: UP, DOWN, OUT_OF_SERVICE, UNKNOWN or another word.
+    /// The overall status: UP, DOWN, OUT_OF_SERVICE or UNKNOWN.
     pub health: Option<String>,
+    /// The overall status is a word of the application's own, which is not kept: `health` is `None` then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub custom_health: bool,
     /// Components and their status, nested ones as `a/b`; `None` when the page shows none.
     pub components: Option<BTreeMap<String, String>>,
     /// Other paths that were tried after a 404 of the base path, and their HTTP statuses.

@@ -45,6 +45,7 @@ fn container(spec: &v1::Container, status: Option<&v1::ContainerStatus>, maps: &
         memory_limit: limits.and_then(|limits| limits.get("memory")).map(|limit| limit.0.clone()),
         probes: (spec.startup_probe.is_some(), spec.liveness_probe.is_some(), spec.readiness_probe.is_some()),
         startup_budget: spec.startup_probe.as_ref().map(startup_budget),
+        is_sidecar: spec.restart_policy.as_deref() == Some("Always"),
         log_tail: None,
     }
 }

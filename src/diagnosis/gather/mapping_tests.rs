@@ -123,6 +123,15 @@ fn an_image_that_cannot_be_pulled_and_a_running_container_are_told_apart() {
 }
 
 #[test]
+fn an_init_container_that_is_always_restarted_is_a_sidecar() {
+    let mut json = crashing();
+    let proxy = json!({"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"});
+    json["spec"]["initContainers"].as_array_mut().unwrap().push(proxy);
+    let init: Vec<_> = pod(json).init.into_iter().map(|init| (init.name, init.is_sidecar)).collect();
+    assert_eq!(init, [("wait".to_owned(), false), ("proxy".to_owned(), true)]);
+}
+
+#[test]
 fn pods_in_trouble_come_first_and_the_youngest_of_them() {
     let one = |name: &str, ready: &str, created: &str| {
         pod(json!({
@@ -363,4 +372,20 @@ fn warnings_of_both_generations_are_kept_the_newest_first() {
     let warnings = events::warnings(&events, at("2026-11-22T12:00:00Z"));
     let told: Vec<_> = warnings.iter().map(|one| (one.reason.as_str(), one.about.as_str(), one.count)).collect();
     assert_eq!(told, [("FailedScheduling", "Pod/web-2", 3), ("BackOff", "Pod/web-1", 12)]);
+}
+
+#[test]
+fn a_kill_by_the_kubelet_is_kept_with_its_container_and_no_other_normal_event() {
+    let event = |reason: &str, type_: &str| {
+        json!({
+            "metadata": {"name": reason, "namespace": "shop"}, "type": type_, "reason": reason,
+            "involvedObject": {"kind": "Pod", "name": "web-1", "fieldPath": "spec.containers{app}"},
+            "message": "Container app failed liveness probe, will be restarted",
+            "lastTimestamp": "2026-11-22T11:50:00Z",
+        })
+    };
+    let events: Vec<Event> = of(json!([event("Killing", "Normal"), event("Started", "Normal")]));
+    let kept = events::warnings(&events, at("2026-11-22T12:00:00Z"));
+    let told: Vec<_> = kept.iter().map(|one| (one.reason.as_str(), one.container.as_deref())).collect();
+    assert_eq!(told, [("Killing", Some("app"))]);
 }

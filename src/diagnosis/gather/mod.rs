@@ -113,6 +113,7 @@ fn blank(subject: Subject, now: Timestamp) -> Evidence {
         history: History::default(),
         workload: Lookup::NotLooked,
         pods: Lookup::NotLooked,
+        ended_pods: Vec::new(),
         nodes_not_ready: Lookup::NotLooked,
         service: Lookup::NotLooked,
         certificate_secret: Lookup::NotLooked,
@@ -138,12 +139,14 @@ pub async fn gather(client: Client, prober: &Prober, question: Question, now: Ti
         evidence.missing.extend(objects.logs(pods, lines).await);
     }
     let pods = evidence.pods.found().cloned().unwrap_or_default();
+    // Ended pods tell something where no other one is left.
+    let witnesses = if pods.is_empty() { &evidence.ended_pods } else { &pods };
     if !certificate::is_asked_for(&evidence.vantages) {
         related.secrets.clear();
     }
     let (nodes, events, certificate, policies, prometheus) = tokio::join!(
-        objects.nodes_not_ready(&pods),
-        objects.events(&pods, &related.subjects, now),
+        objects.nodes_not_ready(witnesses),
+        objects.events(witnesses, &related.subjects, now),
         objects.certificate(&related.secrets),
         objects.network_policies(&pods),
         ask_prometheus(prober, source.as_ref(), &evidence, (&related.addresses, pods_port), now),
@@ -197,18 +200,19 @@ async fn find_objects(objects: &NamespaceReader<'_>, evidence: &mut Evidence) ->
     let spec = service.found().and_then(|(service, _)| service.spec.as_ref());
     let selector = spec.and_then(|spec| spec.selector.clone()).unwrap_or_default();
     let (owned, selected) = tokio::join!(objects.pods_of(workload.found()), objects.selected(&selector));
-    let count = selected.found().map(Vec::len);
+    let count = selected.count();
     // Without a workload, the pods behind a target are those that its Service selects.
     let pods = if subject.workload.is_some() { owned } else { selected };
     let port = subject.service.as_ref().map_or("", |(_, port)| port);
     let related = RelatedObjects {
         subjects: workload.found().map(|read| read.subjects.clone()).unwrap_or_default(),
         addresses: service.found().map(|(service, _)| service::addresses(service)).unwrap_or_default(),
-        secrets: pods.found().map(|pods| certificate::mounted(pods)).unwrap_or_default(),
+        secrets: pods.living.found().map(|pods| certificate::mounted(pods)).unwrap_or_default(),
     };
     evidence.service = service.map(|(service, slices)| service::service(&service, slices.as_deref(), port, count));
     evidence.workload = workload.map(|read| read.workload);
-    evidence.pods = objects.pods(pods).await;
+    evidence.ended_pods = objects.ended_pods(&pods.ended);
+    evidence.pods = objects.pods(pods.living).await;
     evidence.missing.extend(of_workload.into_iter().chain(of_service));
     related
 }

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::api::ListParams;
 use kube::core::Selector;
 
@@ -15,11 +15,17 @@ use super::variables::ConfigMaps;
 use super::workload::WorkloadRead;
 use super::{environment, events, pods, workload};
 use crate::api::{WorkloadKind, WorkloadRef};
-use crate::cluster::{NamespacedObject, WorkloadObject};
+use crate::cluster::{LIVING_PODS, NamespacedObject, WorkloadObject};
 use crate::diagnosis::evidence::{Container, Lookup, Pod, Warning};
 
 /// Maximum number of pods: a problem of more pods shows in these too.
 pub(super) const MAX_PODS: usize = 50;
+/// Pods that have ended for good. A selector cannot say "or".
+const ENDED: &str = "status.phase!=Pending,status.phase!=Running,status.phase!=Unknown";
+/// Maximum number of ended pods among which the newest are looked for: their metadata alone is listed.
+const MAX_ENDED_LISTED: u32 = 500;
+/// Maximum number of ended pods that are read, the newest ones.
+const MAX_ENDED: usize = 3;
 /// Maximum number of ReplicaSets or ControllerRevisions: Kubernetes keeps ten old ones by default.
 const MAX_REVISIONS: u32 = 100;
 /// Maximum number of EndpointSlices, with 100 endpoints each.
@@ -35,6 +41,24 @@ const MAX_EVENTS_EACH: u32 = 50;
 
 /// A Service, and its EndpointSlices where they could be read.
 pub(super) type ServiceWithSlices = (v1::Service, Option<Vec<EndpointSlice>>);
+
+/// Pods that were listed.
+#[derive(Default)]
+pub(super) struct ListedPods {
+    /// Those that may serve.
+    pub(super) living: Lookup<Vec<v1::Pod>>,
+    /// The newest of those that have ended for good, where fewer live than are wanted.
+    pub(super) ended: Vec<v1::Pod>,
+    /// How many have ended, where that was looked up.
+    ended_count: usize,
+}
+
+impl ListedPods {
+    /// How many there are, dead or alive; `None` when they could not be listed.
+    pub(super) fn count(&self) -> Option<usize> {
+        self.living.found().map(|living| living.len() + self.ended_count)
+    }
+}
 
 /// Reads objects of one namespace.
 pub(super) struct NamespaceReader<'a> {
@@ -87,30 +111,57 @@ impl NamespaceReader<'_> {
         (found.map(|found| (found, slices.found().cloned())), missing)
     }
 
-    /// The pods that the selector of a Service selects, at most [`MAX_PODS`].
-    pub(super) async fn selected(&self, selector: &BTreeMap<String, String>) -> Lookup<Vec<v1::Pod>> {
+    /// The pods that the selector of a Service selects.
+    pub(super) async fn selected(&self, selector: &BTreeMap<String, String>) -> ListedPods {
         if selector.is_empty() {
-            return Lookup::NotLooked;
+            return ListedPods::default();
         }
-        let selector: Selector = selector.clone().into_iter().collect();
-        let params = ListParams::default().labels_from(&selector).limit(MAX_PODS as u32);
-        self.reader.list(self.namespace, &params).await
+        self.list_pods(&selector.clone().into_iter().collect(), None, 1).await
     }
 
     /// The pods that a workload selects and owns.
-    pub(super) async fn pods_of(&self, of: Option<&WorkloadRead>) -> Lookup<Vec<v1::Pod>> {
-        let Some(read) = of else { return Lookup::NotLooked };
+    pub(super) async fn pods_of(&self, of: Option<&WorkloadRead>) -> ListedPods {
+        let Some(read) = of else { return ListedPods::default() };
         let Ok(selector) = Selector::try_from(read.selector.clone()) else {
-            return Lookup::Failed("the selector of the workload cannot be understood".to_owned());
+            let living = Lookup::Failed("the selector of the workload cannot be understood".to_owned());
+            return ListedPods { living, ..ListedPods::default() };
         };
-        let params = ListParams::default().labels_from(&selector).limit(MAX_PODS as u32);
-        let found: Lookup<Vec<v1::Pod>> = self.reader.list(self.namespace, &params).await;
-        found.map(|mut found| {
-            if let Some(owners) = &read.owners {
-                found.retain(|pod| owners.iter().any(|owner| pods::is_owned_by(pod, owner)));
-            }
+        let wanted = usize::try_from(read.workload.wanted).unwrap_or(0);
+        self.list_pods(&selector, read.owners.as_deref(), wanted).await
+    }
+
+    /// The selected pods that live, at most [`MAX_PODS`]; and, when they are fewer than `wanted`, the newest that have
+    /// ended.
+    async fn list_pods(&self, selector: &Selector, owners: Option<&[String]>, wanted: usize) -> ListedPods {
+        let is_owned = |metadata: &ObjectMeta| {
+            owners.is_none_or(|owners| owners.iter().any(|owner| pods::is_owned_by(metadata, owner)))
+        };
+        let of_phase = |phase| ListParams::default().labels_from(selector).fields(phase);
+        let living = of_phase(LIVING_PODS).limit(MAX_PODS as u32);
+        let living: Lookup<Vec<v1::Pod>> = self.reader.list(self.namespace, &living).await;
+        let living = living.map(|mut found| {
+            found.retain(|pod| is_owned(&pod.metadata));
             found
-        })
+        });
+        if living.found().is_none_or(|living| living.len() >= wanted) {
+            return ListedPods { living, ..ListedPods::default() };
+        }
+        let ended = of_phase(ENDED).limit(MAX_ENDED_LISTED);
+        let ended = self.reader.list_metadata::<v1::Pod>(self.namespace, &ended).await;
+        let mut ended = ended.found().cloned().unwrap_or_default();
+        ended.retain(is_owned);
+        let newest = pods::newest(&ended, MAX_ENDED).into_iter().map(async |name| {
+            let named = ListParams::default().fields(&format!("metadata.name={name}"));
+            let found: Lookup<Vec<v1::Pod>> = self.reader.list(self.namespace, &named).await;
+            found.found().cloned().unwrap_or_default()
+        });
+        let newest = join_all(newest).await.into_iter().flatten().collect();
+        ListedPods { living, ended: newest, ended_count: ended.len() }
+    }
+
+    /// Ended pods as evidence. Their environment is that of no process any more, and is not resolved.
+    pub(super) fn ended_pods(&self, found: &[v1::Pod]) -> Vec<Pod> {
+        found.iter().map(|pod| pods::pod(pod, &ConfigMaps::new())).collect()
     }
 
     /// Pods as evidence: environment resolved through ConfigMaps, pods that are not ready first.
@@ -157,7 +208,8 @@ impl NamespaceReader<'_> {
         Lookup::Found(not_ready)
     }
 
-    /// Warnings of the last hour about the first [`MAX_FAILING_PODS`] pods and about `subjects`.
+    /// Warnings of the last hour about the first [`MAX_FAILING_PODS`] pods and about `subjects`, and why containers of
+    /// these pods were killed.
     pub(super) async fn events(
         &self,
         pods: &[Pod],
@@ -165,8 +217,10 @@ impl NamespaceReader<'_> {
         now: Timestamp,
     ) -> Lookup<Vec<Warning>> {
         let pods = pods.iter().take(MAX_FAILING_PODS).map(|pod| ("Pod", pod.name.clone()));
-        let read = pods.chain(subjects.iter().cloned()).map(async |(kind, name)| {
-            let fields = format!("involvedObject.kind={kind},involvedObject.name={name},type=Warning");
+        let killed = pods.clone().map(|pod| (pod, format!("reason={}", events::KILLING)));
+        let warned = pods.chain(subjects.iter().cloned()).map(|subject| (subject, "type=Warning".to_owned()));
+        let read = warned.chain(killed).map(async |((kind, name), which)| {
+            let fields = format!("involvedObject.kind={kind},involvedObject.name={name},{which}");
             let params = ListParams::default().fields(&fields).limit(MAX_EVENTS_EACH);
             self.reader.list::<v1::Event>(self.namespace, &params).await
         });

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers;
 use super::convert::{message, time};
@@ -25,6 +26,7 @@ pub(super) fn pod(pod: &v1::Pod, maps: &ConfigMaps) -> Pod {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         phase: status.phase.clone().unwrap_or_default(),
         reason: status.reason.clone(),
+        message: status.message.as_deref().map(|said| message(Some(said))),
         created: time(pod.metadata.creation_timestamp.as_ref()),
         deleting: pod.metadata.deletion_timestamp.is_some(),
         node: spec.node_name.clone(),
@@ -52,9 +54,16 @@ pub(super) fn addresses(status: &v1::PodStatus) -> Vec<IpAddr> {
     addresses
 }
 
-/// Whether the pod belongs to the owner of that UID.
-pub(super) fn is_owned_by(pod: &v1::Pod, uid: &str) -> bool {
-    pod.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+/// Whether the object belongs to the owner of that UID.
+pub(super) fn is_owned_by(metadata: &ObjectMeta, uid: &str) -> bool {
+    metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+}
+
+/// The names of the newest of these pods, at most `most`.
+pub(super) fn newest(found: &[ObjectMeta], most: usize) -> Vec<String> {
+    let mut found: Vec<&ObjectMeta> = found.iter().collect();
+    found.sort_by_key(|pod| std::cmp::Reverse(time(pod.creation_timestamp.as_ref())));
+    found.into_iter().take(most).filter_map(|pod| pod.name.clone()).collect()
 }
 
 /// Sorts pods that are not ready first, then the youngest.

@@ -58,6 +58,18 @@ impl ClusterReader {
         self.lookup(&permission, &format!("namespace {namespace}"), list).await
     }
 
+    /// Lists the metadata of one page of objects of a namespace.
+    pub(super) async fn list_metadata<K: NamespacedObject>(
+        &self,
+        namespace: &str,
+        params: &ListParams,
+    ) -> Lookup<Vec<ObjectMeta>> {
+        let permission = Permission::new::<K>("list", Some(namespace));
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        let list = async { Ok(api.list_metadata(params).await?.items.into_iter().map(|item| item.metadata).collect()) };
+        self.lookup(&permission, &format!("namespace {namespace}"), list).await
+    }
+
     /// Reads the last lines of a container's log; `is_previous` selects its previous run.
     pub(super) async fn log(
         &self,

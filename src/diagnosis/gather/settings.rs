@@ -33,7 +33,7 @@ const MAX_VALUE: usize = 256;
 
 /// Whether the variable is a wanted setting, or holds wanted settings.
 pub(super) fn is_wanted(name: &str) -> bool {
-    name == JSON || name == BY_SCRIPT || JVM.contains(&name) || wanted(name).is_some()
+    name == JSON || name == BY_SCRIPT || JVM.contains(&name) || wanted(name).is_some() || element(name).is_some()
 }
 
 /// The wanted settings of `container`, by the names of [`WANTED_ENVIRONMENT`], and the source of each that is not the

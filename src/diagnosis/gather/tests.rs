@@ -61,6 +61,7 @@ fn shop(path: &str, query: &str) -> (u16, Value) {
                 "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "http"}]},
             }),
         ),
+        "events" if query.contains("reason%3DKilling") => list(json!([])),
         "events" if query.contains("name%3Dweb-6c9-x") => list(json!([{
             "metadata": {"name": "e"}, "type": "Warning", "reason": "BackOff", "involvedObject": {"kind": "Pod"},
         }])),
@@ -133,4 +134,64 @@ async fn what_does_not_exist_is_absent_and_a_server_in_trouble_is_told() {
     let Lookup::Failed(why) = &evidence.workload else { panic!("{:?}", evidence.workload) };
     assert!(why.starts_with("reading deployments.apps of shop/web: the API server is unavailable"), "{why}");
     assert!(matches!(evidence.service, Lookup::Failed(_)));
+}
+
+/// The same Deployment with `living` pods, and with 300 that have ended: the newest are called `ended-299`, `ended-298`, …
+fn with_leftovers(living: usize) -> impl Fn(&str, &str) -> (u16, Value) + Clone + Send + Sync + 'static {
+    move |path, query| {
+        if !path.ends_with("/pods") {
+            return shop(path, query);
+        }
+        let pod = |name: String, phase: &str, minute: usize| {
+            let mut pod = crashing();
+            pod["metadata"]["name"] = name.into();
+            pod["metadata"]["creationTimestamp"] =
+                format!("2026-11-22T{:02}:{:02}:00Z", minute / 60, minute % 60).into();
+            pod["status"]["phase"] = phase.into();
+            pod["status"]["reason"] = "Evicted".into();
+            pod["status"]["message"] = "The node was low on resource: memory.".into();
+            pod
+        };
+        let ended = |number: usize| pod(format!("ended-{number}"), "Failed", number);
+        let limit = query.split('&').find_map(|part| part.strip_prefix("limit=")?.parse().ok()).unwrap_or(usize::MAX);
+        let selector = query.split('&').find_map(|part| part.strip_prefix("fieldSelector=")).unwrap_or_default();
+        let found: Vec<Value> = match selector {
+            "status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed" => {
+                (0..living).map(|number| pod(format!("living-{number}"), "Running", 0)).collect()
+            }
+            "status.phase%21%3DPending%2Cstatus.phase%21%3DRunning%2Cstatus.phase%21%3DUnknown" => {
+                // Not in the order of their age, as names are.
+                (0..300).map(|number| ended(number * 7 % 300)).collect()
+            }
+            one => match one.strip_prefix("metadata.name%3Dended-") {
+                Some(number) => vec![ended(number.parse().unwrap())],
+                None => panic!("{one} was not expected"),
+            },
+        };
+        list(found.into_iter().take(limit).collect())
+    }
+}
+
+#[tokio::test]
+async fn pods_that_have_ended_hide_no_living_one_and_are_not_asked_for_while_none_is_lacking() {
+    let evidence = seen(server(with_leftovers(1))).await;
+    let names = |pods: &[crate::diagnosis::evidence::Pod]| pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(evidence.pods.found().unwrap()), ["living-0"]);
+    assert_eq!(names(&evidence.ended_pods), Vec::<String>::new());
+    assert_eq!(evidence.service.found().unwrap().selected, Some(1));
+}
+
+#[tokio::test]
+async fn where_no_pod_lives_the_newest_that_ended_are_read_among_hundreds() {
+    let evidence = seen(server(with_leftovers(0))).await;
+    assert_eq!(evidence.pods, Lookup::Found(Vec::new()));
+    let ended: Vec<_> = evidence.ended_pods.iter().map(|pod| pod.name.as_str()).collect();
+    assert_eq!(ended, ["ended-299", "ended-298", "ended-297"]);
+    let newest = &evidence.ended_pods[0];
+    assert_eq!((newest.phase.as_str(), newest.reason.as_deref()), ("Failed", Some("Evicted")));
+    assert_eq!(newest.message.as_deref(), Some("The node was low on resource: memory."));
+    // The Service selects them: it is not to blame.
+    assert_eq!(evidence.service.found().unwrap().selected, Some(300));
+    // Their node is looked at, because nothing else tells.
+    assert_eq!(evidence.nodes_not_ready.found().unwrap().get("node-1"), Some(&None));
 }

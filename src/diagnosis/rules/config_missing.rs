@@ -73,7 +73,10 @@ pub(super) fn config_missing(e: &Evidence) -> Option<Finding> {
     Some(if missing_object(said).is_some() { finding } else { finding.at_most(Confidence::Likely) })
 }
 
-/// `CreateContainerConfigError` also means an unsatisfiable security context, or a bad subPath.
+/// `CreateContainerConfigError` also means an unsatisfiable security context, a bad subPath, or a kubelet that could not
+/// read an object in time.
 pub(super) fn is_other_config_error(said: &str) -> bool {
-    ["runAsNonRoot", "run as root", "non-numeric user", "subPath"].iter().any(|word| said.contains(word))
+    ["runAsNonRoot", "run as root", "non-numeric user", "subPath", "failed to sync "]
+        .iter()
+        .any(|word| said.contains(word))
 }

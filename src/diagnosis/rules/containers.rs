@@ -1,13 +1,18 @@
 //! Texts and facts about containers that several rules use.
 
-use super::queries::{ends, pods, waiting};
+use super::queries::{ends, is_sidecar, pods, waiting};
 use super::text::{kubectl, stamp};
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
 use crate::diagnosis::extract::{Extract, ExtractSubject, extract};
 
 /// `container app of pod web-1`.
 pub(super) fn whose(pod: &Pod, container: &Container) -> String {
-    format!("container {} of pod {}", container.name, pod.name)
+    let kind = match pod.init.iter().find(|init| init.name == container.name) {
+        Some(init) if is_sidecar(pod, init) => "sidecar container",
+        Some(_) => "init container",
+        None => "container",
+    };
+    format!("{kind} {} of pod {}", container.name, pod.name)
 }
 
 /// ` (2 of 3 pods)`, or nothing for a single pod.
@@ -60,10 +65,15 @@ pub(super) fn affected(e: &Evidence, holds: impl Fn(&Container, &Ended) -> bool)
     names.len()
 }
 
-/// Only a SIGKILL by the kernel counts: exit 143 was a request to end, and 137 without OOMKilled may come from any
-/// process.
+/// The runtime's word decides, not the exit code: 137 without it may come from any process that sends SIGKILL.
 pub(super) fn is_out_of_memory(end: &Ended) -> bool {
-    end.reason == "OOMKilled" && end.exit_code == 137
+    end.reason == "OOMKilled"
+}
+
+/// Whether the kernel killed the container's first process for memory. With another exit code it killed one of the
+/// others, and the first one ended in its own way: its last words still count.
+pub(super) fn is_killed_for_memory(end: &Ended) -> bool {
+    is_out_of_memory(end) && end.exit_code == 137
 }
 
 /// The first container that waits for one of these reasons, init containers first, and the number of affected pods.

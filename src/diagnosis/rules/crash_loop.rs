@@ -1,10 +1,11 @@
 //! Containers that exit again and again (CrashLoopBackOff), and why.
 
-use super::containers::{affected, how_many, is_out_of_memory, last_log, last_words, state, whose};
-use super::queries::{ends, suspects, unfinished_rollout, vantage, waiting, warnings};
+use super::containers::{affected, how_many, is_killed_for_memory, last_log, last_words, state, whose};
+use super::probe_kill::{killed_by_probe, probe_fails_too};
+use super::queries::{beside_each_other, ends, suspects, unfinished_rollout, vantage, waiting};
 use super::text::stamp;
 use super::{Finding, is_explained_before};
-use crate::api::Cause;
+use crate::api::{Cause, Confidence};
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
 use crate::diagnosis::extract::{Extract, ExtractSubject};
 
@@ -13,7 +14,7 @@ fn last_message_of_kind(
     e: &Evidence,
     of: impl Fn(ExtractSubject) -> bool,
 ) -> Option<(&Pod, &Container, &Ended, Extract)> {
-    let failed = ends(e).into_iter().filter(|(.., end)| end.exit_code != 0 && !is_out_of_memory(end));
+    let failed = ends(e).into_iter().filter(|(.., end)| end.exit_code != 0 && !is_killed_for_memory(end));
     failed
         .filter_map(|(pod, container, end)| Some((pod, container, end, last_words(container, end)?)))
         .find(|(.., words)| of(words.kind))
@@ -95,58 +96,16 @@ pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
     })
 }
 
-pub(super) fn crash_loop_killed_by_liveness(e: &Evidence) -> Option<Finding> {
-    let killed = |(pod, container, end): &(&Pod, &Container, &Ended)| {
-        let by_signal = end.reason == "Error" && matches!(end.exit_code, 137 | 143);
-        by_signal && (container.probes.0 || container.probes.1) && unhealthy(e, pod).is_some()
-    };
-    let (pod, container, end) = ends(e).into_iter().find(killed)?;
-    let probe = unhealthy(e, pod)?;
-    let cure = if probe == "startup" {
-        "Give its startupProbe a larger failureThreshold".to_owned()
-    } else if container.probes.0 {
-        "Let its livenessProbe wait longer (timeoutSeconds, failureThreshold) and ask nothing of other services"
-            .to_owned()
-    } else {
-        "Add a startupProbe, so that the livenessProbe waits until it has started".to_owned()
-    };
-    Some(
-        Finding::new(
-            Cause::CrashLoopKilledByLiveness,
-            format!(
-                "the {probe} probe of {} kills it (exit {}) before it answers",
-                whose(pod, container),
-                end.exit_code
-            ),
-            format!("{cure}, or give it more CPU. Restarting it starts the same race again"),
-        )
-        .fact(state(pod, container, end))
-        .fact(format!("event Unhealthy: the {probe} probe of pod {} failed", pod.name))
-        .facts(unfinished_rollout(e)),
-    )
-}
-
-/// The failed probe that kills the container: liveness or startup. The rest of the note holds the backend's answer.
-fn unhealthy(e: &Evidence, pod: &Pod) -> Option<&'static str> {
-    warnings(e, pod, &["Unhealthy", "Killing"]).find_map(|warning| {
-        let says = |words: &[&str]| words.iter().any(|word| warning.note.contains(word));
-        let begins = |word: &str| warning.note.starts_with(word);
-        if begins("Liveness probe") || (warning.reason == "Killing" && says(&["failed liveness probe"])) {
-            Some("liveness")
-        } else if begins("Startup probe") || (warning.reason == "Killing" && says(&["failed startup probe"])) {
-            Some("startup")
-        } else {
-            None
-        }
-    })
-}
-
 fn is_clean(end: &Ended) -> bool {
     end.reason == "Completed" && end.exit_code == 0
 }
 
 pub(super) fn exited_cleanly(e: &Evidence) -> Option<Finding> {
-    let (pod, container, end) = ends(e).into_iter().find(|(.., end)| is_clean(end))?;
+    let killed = |(pod, container, end): &(&Pod, &Container, &Ended)| killed_by_probe(e, pod, container, end);
+    let clean = ends(e).into_iter().filter(|(.., end)| is_clean(end)).map(|found| (found, killed(&found)));
+    // A server that is told to end by the kubelet may end without an error too.
+    let ((pod, container, end), probe) =
+        clean.into_iter().find(|(_, killed)| !killed.is_some_and(|by| by.is_certain))?;
     let finding = Finding::new(
         Cause::ExitedCleanly,
         format!(
@@ -157,6 +116,7 @@ pub(super) fn exited_cleanly(e: &Evidence) -> Option<Finding> {
         "Its command does not stay: correct command and args in the pod template so that the server keeps running in the foreground. The kubelet starts it again by itself",
     )
     .fact(state(pod, container, end));
+    let finding = if probe.is_some() { finding.at_most(Confidence::Possible) } else { finding };
     Some(if e.subject.has_agent { finding.restart_once() } else { finding })
 }
 
@@ -179,13 +139,14 @@ pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
         format!("Read why in its last words: {}. The kubelet restarts it by itself", last_log(e, pod, container)),
     )
     .facts(end.map(|end| state(pod, container, end)))
+    .facts(end.and_then(|end| probe_fails_too(e, pod, container, end)))
     .facts(unfinished_rollout(e));
     Some(if summary.is_empty() { finding.lacking(silent) } else { finding })
 }
 
 /// A container that crashes repeatedly: the kubelet backs off, it has ended, or it crashed twice recently.
 fn looping(e: &Evidence) -> Option<(&Pod, &Container, Option<&Ended>)> {
-    let backs_off = suspects(e).into_iter().flat_map(|pod| pod.containers.iter().map(move |c| (pod, c)));
+    let backs_off = suspects(e).into_iter().flat_map(|pod| beside_each_other(pod).map(move |c| (pod, c)));
     let mut backs_off = backs_off.filter(|(_, c)| waiting(c) == Some("CrashLoopBackOff"));
     if let Some((pod, container)) = backs_off.next() {
         return Some((pod, container, container.last.as_ref()));

@@ -134,14 +134,15 @@ pub(super) fn endpoint_disabled(e: &Evidence) -> Option<Finding> {
         return Some(if listed.is_some() { finding } else { finding.lacking("the /actuator list") });
     }
     // Even an empty exposure keeps health: only a setting for all endpoints removes it. Verified with Spring Boot 3.5
-    // for each of the three settings.
+    // for each of the three settings. A list without health removes it too.
     const FOR_ALL: &[&str] = &[ACCESS_MOST, ACCESS_DEFAULT, ENABLED_BY_DEFAULT];
-    if !matches!(links, ActuatorLinks::OnlySelf) || setting(e, EXCLUDE).is().is_some() {
+    let lacks_health = || setting(e, INCLUDE).is().is_some_and(|list| !includes(list, "health"));
+    if !matches!(links, ActuatorLinks::OnlySelf) || setting(e, EXCLUDE).is().is_some() || lacks_health() {
         return None;
     }
     let finding = Finding::new(
         Cause::EndpointDisabled,
-        format!("{} answers 404 and /actuator lists nothing but itself: all endpoints are disabled, as by {ACCESS_MOST}=none", missing.path),
+        format!("{} answers 404 and /actuator lists nothing but itself: all endpoints are disabled, as by {ACCESS_MOST}=none, or only endpoints are exposed that do not exist", missing.path),
         format!("Look for {ACCESS_MOST} and {ACCESS_DEFAULT} in the application's own properties; then {} (Spring Boot 3.4 and later)", how_to_set(e, ACCESS, "read-only")),
     )
     .at_most(Confidence::Likely)
@@ -164,11 +165,16 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(|item| item.trim().trim_matches(['"', '\''])).filter(|item| !item.is_empty())
 }
 
+/// Whether this exposure list includes the endpoint. An empty one has no effect.
+fn includes(list: &str, id: &str) -> bool {
+    items(list).next().is_none() || items(list).any(|item| item == "*" || item.eq_ignore_ascii_case(id))
+}
+
 fn exposure(e: &Evidence) -> Exposure {
     match setting(e, INCLUDE) {
         // An empty value counts as unset: Spring's default applies.
         Setting::Is(now) if items(now).next().is_some() => {
-            let includes = items(now).any(|item| item == "*" || item.eq_ignore_ascii_case("prometheus"));
+            let includes = includes(now, "prometheus");
             let mut wanted: Vec<&str> = items(now).collect();
             if !includes {
                 wanted.push("prometheus");
@@ -241,6 +247,11 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
     // Not exposed, disabled and without a registry look the same in the list; settings known to be absent decide.
     let include = setting(e, INCLUDE);
     let finding = match links {
+        // The application's own properties may expose it, and are not seen: then its registry is missing.
+        ActuatorLinks::OnlyHealth if include.is().is_none_or(|now| items(now).next().is_none()) => {
+            let finding = finding.at_most(Confidence::Likely);
+            less_certain(e, finding, &[INCLUDE, ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT])
+        }
         ActuatorLinks::OnlyHealth => less_certain(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
         ActuatorLinks::Others(_) | ActuatorLinks::OnlySelf => finding.at_most(Confidence::Likely),
         // Nothing shows that this is Spring: any 404 looks like this.
@@ -264,7 +275,10 @@ pub(super) fn registry_missing(e: &Evidence) -> Option<Finding> {
     }
     let includes = exposure(e).includes;
     let customised = matches!(links, ActuatorLinks::Others(_));
-    if includes != Some(true) && !customised {
+    // A variable decides before the application's own properties; without one they may expose the page, unseen.
+    let is_decided = setting(e, INCLUDE).is().is_some_and(|now| items(now).next().is_some());
+    let may_be_exposed = !is_decided && matches!(links, ActuatorLinks::OnlyHealth | ActuatorLinks::OnlySelf);
+    if includes != Some(true) && !customised && !may_be_exposed {
         return None;
     }
     let listed = link_fact(&links);
@@ -275,13 +289,15 @@ pub(super) fn registry_missing(e: &Evidence) -> Option<Finding> {
         let advice = format!("Switch the export on: {}", how_to_set(e, EXPORT, "true"));
         return Some(Finding::new(Cause::RegistryMissing, message, advice).fact(fact).fact(missing.fact).facts(listed));
     }
+    let why = if may_be_exposed {
+        "and its own properties may expose it: then its registry is not on the class path"
+    } else {
+        "although nothing says that it is not exposed: its registry is not on the class path"
+    };
     let finding = Finding::new(
         Cause::RegistryMissing,
-        format!(
-            "{} answers 404 although nothing says that it is not exposed: its registry is not on the class path",
-            missing.path
-        ),
-        "Add the dependency io.micrometer:micrometer-registry-prometheus (runtime scope) and build the image again",
+        format!("{} answers 404 {why}", missing.path),
+        "Add the dependency io.micrometer:micrometer-registry-prometheus (runtime scope) and build the image again. If it is there, look for management.endpoint.prometheus.access (before Spring Boot 3.4: enabled) in the application's own properties",
     )
     .at_most(if includes == Some(true) { Confidence::Likely } else { Confidence::Possible })
     .fact(missing.fact)

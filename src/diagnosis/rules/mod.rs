@@ -1,6 +1,6 @@
 //! Diagnosis of a backend: the ordered list of rules.
 
-use crate::api::{Cause, Diagnosis, MAX_ALTERNATIVES};
+use crate::api::{Cause, Diagnosis, MAX_ALTERNATIVES, RestartHelps};
 use crate::diagnosis::evidence::Evidence;
 
 pub mod conditions;
@@ -9,12 +9,14 @@ mod container_start;
 mod containers;
 mod crash_loop;
 mod dns_tls;
+mod ended_pods;
 mod finding;
 mod health;
 mod image_pull;
 mod metrics_endpoint;
 mod metrics_page;
 mod out_of_memory;
+mod probe_kill;
 mod process;
 mod prometheus;
 mod queries;
@@ -62,7 +64,7 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::OutOfMemory, out_of_memory::out_of_memory),
     (Cause::CrashLoopConfig, crash_loop::crash_loop_config),
     (Cause::CrashLoopDatabase, crash_loop::crash_loop_database),
-    (Cause::CrashLoopKilledByLiveness, crash_loop::crash_loop_killed_by_liveness),
+    (Cause::CrashLoopKilledByLiveness, probe_kill::crash_loop_killed_by_liveness),
     (Cause::ExitedCleanly, crash_loop::exited_cleanly),
     (Cause::CrashLoop, crash_loop::crash_loop),
     // No pod has a reason of its own: then the rollout, and the comparison of the replicas.
@@ -138,6 +140,10 @@ pub fn findings(evidence: &Evidence) -> Vec<Finding> {
     if findings.is_empty() {
         // `Unexplained` applies only if no rule matches.
         findings.extend(unexplained::unexplained(evidence));
+    }
+    // Whatever rule matches: a restart spreads the outage of a dependency, and ignores the reason of a refusal.
+    if health::forbids_restart(evidence) {
+        findings.iter_mut().for_each(|finding| finding.restart_helps = RestartHelps::No);
     }
     if let Some(first) = findings.first_mut() {
         first.evidence.extend(evidence.missing.iter().map(|why| format!("not seen: {why}")));

@@ -81,8 +81,7 @@ pub(super) fn workload(e: &Evidence) -> Option<&Workload> {
 
 /// The pods that should serve: not being deleted, and not in a final phase.
 pub(super) fn pods(e: &Evidence) -> Vec<&Pod> {
-    let serves = |pod: &&Pod| !pod.deleting && pod.phase != "Succeeded" && pod.phase != "Failed";
-    e.pods.found().into_iter().flatten().filter(serves).collect()
+    e.living_pods().filter(|pod| !pod.deleting).collect()
 }
 
 /// The pods that are not ready; all pods while the target's probe fails, because `Ready` may lag behind or have no
@@ -91,13 +90,35 @@ pub(super) fn suspects(e: &Evidence) -> Vec<&Pod> {
     pods(e).into_iter().filter(|pod| !pod.ready || fails(e)).collect()
 }
 
-/// The containers that may be the cause, with their pods.
+/// The containers that may be the cause, with their pods: those that serve before the sidecars among the init
+/// containers.
 pub(super) fn suspect_containers(e: &Evidence) -> Vec<(&Pod, &Container)> {
     let mut found = Vec::new();
     for pod in suspects(e) {
-        found.extend(pod.containers.iter().filter(|container| !container.ready || fails(e)).map(|c| (pod, c)));
+        found.extend(beside_each_other(pod).filter(|container| !container.ready || fails(e)).map(|c| (pod, c)));
     }
     found
+}
+
+/// The containers of a pod that run at the same time: its own, and native sidecars once their turn is over.
+pub(super) fn beside_each_other(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let sidecars = pod.init.iter().filter(|container| has_begun(pod) && is_sidecar(pod, container));
+    pod.containers.iter().chain(sidecars)
+}
+
+/// Whether the init containers are through: one of its own containers was started in this sandbox.
+pub(super) fn has_begun(pod: &Pod) -> bool {
+    let begun = |c: &Container| c.running_since.is_some() || c.terminated.is_some();
+    pod.containers.iter().any(|c| begun(c) || waiting(c) == Some("CrashLoopBackOff"))
+}
+
+/// Whether an init container is a native sidecar. Evidence that was saved before says so indirectly: only sidecars have
+/// probes, and only they may still run, or run again, beside the pod's own containers.
+pub(super) fn is_sidecar(pod: &Pod, init: &Container) -> bool {
+    let has_probe = init.probes.0 || init.probes.1 || init.probes.2;
+    let is_done = init.terminated.as_ref().is_some_and(|end| end.exit_code == 0);
+    let runs = init.running_since.is_some() || init.waiting.is_some();
+    init.is_sidecar || has_probe || (has_begun(pod) && runs && !is_done)
 }
 
 /// The container's termination, if it explains a present failure: it has ended, it waits for its next start, or it was

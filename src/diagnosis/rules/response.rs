@@ -1,6 +1,6 @@
 //! Unexpected answers: authentication, content, size, server errors, rate limits.
 
-use super::health::is_health_bad;
+use super::health::{is_health_bad, is_health_page, says_unwell};
 use super::queries::{fails, own_page, pod_vantages, probe_fact, target, vantage};
 use super::rollout::rollout_fact;
 use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
@@ -15,9 +15,13 @@ pub(super) fn failing_ours(e: &Evidence) -> impl Iterator<Item = &Vantage> {
     target(e).into_iter().chain(additional).filter(|vantage| !vantage.ok)
 }
 
-/// The first failing vantage with one of these statuses.
+/// The first failing vantage with one of these statuses. A health page that says how it is answers with the status that
+/// the application maps to its word, so its status says nothing more.
 fn with_status(e: &Evidence, holds: impl Fn(u16) -> bool) -> Option<(&Vantage, u16)> {
-    failing_ours(e).filter_map(|vantage| Some((vantage, vantage.http_status?))).find(|(_, status)| holds(*status))
+    let is_explained = |vantage: &Vantage| says_unwell(e) && is_health_page(e, vantage);
+    let answers = failing_ours(e).filter_map(|vantage| Some((vantage, vantage.http_status?)));
+    let mut matching = answers.filter(|(_, status)| holds(*status));
+    matching.find(|(vantage, _)| !is_explained(vantage))
 }
 
 /// The first failing vantage of this class.

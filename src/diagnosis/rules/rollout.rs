@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::health::is_health_page;
 use super::queries::{began, fails, pod_vantages, pods, probe_fact, target, warnings, workload};
 use super::text::{kubectl, kubectl_name, some, stamp, undo, workload_name};
 use super::{Finding, is_explained_before, matches_any};
@@ -157,12 +158,14 @@ pub(super) fn one_replica_bad(e: &Evidence) -> Option<Finding> {
     }
     let first = bad.first()?;
     let how = vantage.and_then(|v| v.error_class).map(|class| format!(" ({class})")).unwrap_or_default();
+    // A pod that answers on its health page runs, and its body, which is not read, may say that it refuses traffic.
+    let answers_health = vantage.is_some_and(|v| v.http_status.is_some() && is_health_page(e, v));
     let finding = Finding::new(
         Cause::OneReplicaBad,
         format!("pod {}{how} fails while {} of {} pass", some(&bad, 3), good.len(), good.len() + bad.len()),
         format!("Replace that pod only: {}; the others are well", kubectl(e, format_args!("delete pod {first}"))),
-    )
-    .restart_once();
+    );
+    let finding = if answers_health { finding.lacking("the body of its health page") } else { finding.restart_once() };
     Some(match vantage {
         Some(vantage) => finding.fact(probe_fact(vantage)).fact(format!("passing: pod {}", some(&good, 4))),
         None => finding.fact(format!("pod {} is not Ready", some(&bad, 4))).lacking("the pods at their own addresses"),

@@ -2,6 +2,7 @@
 
 use super::Finding;
 use super::containers::{describe, how_many};
+use super::ended_pods::{ended_by_node, ended_with_node};
 use super::queries::{fails, pods, unfinished_rollout, workload};
 use super::text::{since, some};
 use crate::api::{Cause, Confidence};
@@ -18,8 +19,9 @@ pub(super) fn node_lost(e: &Evidence) -> Option<Finding> {
         let unknown = |c: &Container| c.terminated.as_ref().is_some_and(|end| end.reason == "ContainerStatusUnknown");
         node.is_some() || pod.reason.as_deref() == Some("NodeLost") || pod.containers.iter().any(unknown)
     };
-    let lost: Vec<&Pod> = e.pods.found()?.iter().filter(on_lost).collect();
-    let first = lost.first()?;
+    // A pod that is being deleted may wait for its lost node; one that has ended for good was replaced.
+    let lost: Vec<&Pod> = e.living_pods().filter(on_lost).collect();
+    let Some(first) = lost.first() else { return ended_with_node(e) };
     let node = first.node.as_deref().unwrap_or("unknown");
     let down = not_ready.and_then(|nodes| nodes.get(node));
     let names: Vec<&str> = lost.iter().map(|pod| pod.name.as_str()).collect();
@@ -42,7 +44,7 @@ pub(super) fn node_lost(e: &Evidence) -> Option<Finding> {
 pub(super) fn unschedulable(e: &Evidence) -> Option<Finding> {
     let pending: Vec<&Pod> =
         pods(e).into_iter().filter(|pod| pod.phase == "Pending" && pod.unscheduled.is_some()).collect();
-    let pod = pending.first()?;
+    let Some(pod) = pending.first() else { return ended_by_node(e) };
     let (reason, message) = pod.unscheduled.as_ref()?;
     let affected = how_many(e, pending.len());
     let (said, advice) = if reason == "SchedulingGated" {

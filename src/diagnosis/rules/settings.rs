@@ -69,6 +69,13 @@ fn bare(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
 }
 
+/// Whether the variable `set` gives the setting `name` a value, as a whole or as an element of its list: `…INCLUDE_0`.
+fn gives(set: &str, name: &str) -> bool {
+    let is_index = |index: &str| !index.is_empty() && index.bytes().all(|b| b.is_ascii_digit());
+    let list = set.rsplit_once('_').filter(|(_, index)| is_index(index)).map(|(list, _)| list);
+    bare(set) == bare(name) || list.is_some_and(|list| bare(list) == bare(name))
+}
+
 /// The spelling under which the container has this setting.
 fn spelled<'a>(container: Option<&'a Container>, name: &'a str) -> &'a str {
     let names = container.into_iter().flat_map(|container| &container.environment);
@@ -87,7 +94,7 @@ pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
         Some(EnvValue::Plain(value)) => Setting::Is(value),
         Some(EnvValue::FromSecret) => Setting::Unknown(format!("{name} (its value is in a Secret, which is not read)")),
         Some(EnvValue::Unresolved(why)) => Setting::Unknown(format!("{name} ({why})")),
-        None if container.environment.iter().any(|set| bare(set) == bare(name)) => {
+        None if container.environment.iter().any(|set| gives(set, name)) => {
             Setting::Unknown(format!("{name} (its value was not read)"))
         }
         None => match &container.environment_incomplete {

@@ -1,6 +1,7 @@
 //! The finding when no rule matches, and the rule for slow answers.
 
 use super::Finding;
+use super::ended_pods::newest_ended;
 use super::queries::{pod_vantages, pods, probe_fact, process_port, target, workload};
 use super::response::failing_ours;
 use super::scrape_error::{failing, scrape_fact};
@@ -35,7 +36,7 @@ fn wrong(e: &Evidence) -> Vec<String> {
 /// Further facts: the pods, and evidence that could not be read.
 fn further_facts(e: &Evidence) -> Vec<String> {
     let mut facts: Vec<String> = target(e).filter(|target| target.ok).map(probe_fact).into_iter().collect();
-    for pod in pods(e).into_iter().take(4) {
+    for pod in pods(e).into_iter().chain(newest_ended(e)).take(4) {
         let ready = if pod.ready { "Ready" } else { "not Ready" };
         let restarts: i32 = pod.containers.iter().map(|container| container.restarts).sum();
         facts.push(format!("pod {}: {}, {ready}, {restarts} restarts", pod.name, pod.phase));
@@ -56,6 +57,10 @@ fn further_facts(e: &Evidence) -> Vec<String> {
 /// Advice from the error class alone. A refusal is not a firewall, and a timeout is not a refusal.
 fn hint(e: &Evidence) -> String {
     let port = process_port(e);
+    if let Some(pod) = newest_ended(e) {
+        let describe = kubectl(e, format_args!("describe pod {}", pod.name));
+        return format!("All its pods have ended and none took their place; the newest one says how: {describe}. ");
+    }
     match target(e).and_then(|target| target.error_class) {
         Some(ErrorClass::Refused) => {
             if let Some(pod) = pods(e).first().filter(|pod| pod.containers.iter().any(|c| c.running_since.is_some())) {

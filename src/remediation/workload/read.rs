@@ -8,10 +8,10 @@ use kube::core::Selector;
 
 use super::kinds::{Namespaced, RestartableKind, pod};
 use crate::api::{WorkloadKind, WorkloadRef};
-use crate::cluster::{CALL_TIMEOUT, CallError, Permission, within};
+use crate::cluster::{CALL_TIMEOUT, CallError, LIVING_PODS, Permission, within};
 use crate::remediation::WorkloadLookup;
 
-/// Most pods that are read.
+/// Most pods that are read. Pods that have ended are not among them.
 const MOST_PODS: u32 = 50;
 /// Most ReplicaSets or ControllerRevisions that are read: ten old ones are kept by default.
 const MOST_REVISIONS: u32 = 100;
@@ -67,7 +67,8 @@ impl WorkloadReader<'_> {
             WorkloadLookup::Failed(format!("the selector of {} {}/{name}: {error}", K::kind(&()), self.namespace))
         })?;
         let selected = ListParams::default().labels_from(&selector);
-        let (of_revisions, of_pods) = (selected.clone().limit(MOST_REVISIONS), selected.limit(MOST_PODS));
+        let of_pods = selected.clone().fields(LIVING_PODS).limit(MOST_PODS);
+        let of_revisions = selected.limit(MOST_REVISIONS);
         let (revisions, pods) = tokio::join!(self.list::<K::Revision>(&of_revisions), self.list::<Pod>(&of_pods));
         let (revisions, unread) = match revisions {
             Ok(revisions) => (revisions, None),

@@ -27,7 +27,9 @@ fn alternatives(d: &Diagnosis) -> Vec<Cause> {
 
 #[test]
 fn a_page_that_is_not_exposed_names_the_variable_and_the_value_to_set() {
-    let d = expect(&missing(HEALTH), Cause::EndpointNotExposed, Certain, No);
+    let d = expect(&missing(HEALTH), Cause::EndpointNotExposed, Likely, No);
+    // Its own properties may expose it, and are not seen: then its registry is missing.
+    assert_eq!((alternatives(&d), d.alternatives[0].confidence), (vec![Cause::RegistryMissing], Possible));
     says(&d.message, &[INCLUDE, "health,prometheus", "lists only health", "/actuator/prometheus answers 404"]);
     says(
         &d.advice,
@@ -47,6 +49,84 @@ fn a_list_that_somebody_chose_leaves_the_registry_as_the_alternative() {
     let d = expect(&missing(SOME), Cause::EndpointNotExposed, Likely, No);
     assert_eq!(alternatives(&d), [Cause::RegistryMissing]);
     assert_eq!(d.alternatives[0].confidence, Possible);
+}
+
+#[test]
+fn a_variable_that_names_other_endpoints_is_certain_because_it_wins_over_all_properties() {
+    let e = with(missing(HEALTH), |e| set(e, INCLUDE, "health"));
+    let d = expect(&e, Cause::EndpointNotExposed, Certain, No);
+    assert_eq!(alternatives(&d), []);
+    // An empty value has no effect.
+    let empty = with(missing(HEALTH), |e| set(e, INCLUDE, ""));
+    assert_eq!(alternatives(&expect(&empty, Cause::EndpointNotExposed, Likely, No)), [Cause::RegistryMissing]);
+}
+
+#[test]
+fn elements_of_the_list_whose_values_were_not_read_are_not_replaced() {
+    let e = with(missing(HEALTH), |e| {
+        container_of(e).environment.extend([format!("{INCLUDE}_0"), format!("{INCLUDE}_1")]);
+    });
+    let d = expect(&e, Cause::EndpointNotExposed, Likely, No);
+    says(&d.message, &["was not seen"]);
+    says(&d.advice, &["merged with its present value"]);
+    assert_eq!(alternatives(&d), [Cause::RegistryMissing]);
+}
+
+#[test]
+fn a_list_of_nothing_but_itself_is_no_disabled_endpoint_where_health_is_not_included() {
+    let only_prometheus = with(missing(ONLY_SELF), |e| set(e, INCLUDE, "prometheus"));
+    let d = expect(&only_prometheus, Cause::RegistryMissing, Likely, No);
+    assert_eq!(alternatives(&d), []);
+    let only_info = with(missing(ONLY_SELF), |e| set(e, INCLUDE, "info"));
+    expect(&only_info, Cause::EndpointNotExposed, Likely, No);
+    // With health in the list, only a setting for all endpoints removes it.
+    let all = with(missing(ONLY_SELF), |e| set(e, INCLUDE, "health,prometheus"));
+    expect(&all, Cause::EndpointDisabled, Likely, No);
+    let unseen = expect(&missing(ONLY_SELF), Cause::EndpointDisabled, Likely, No);
+    assert!(alternatives(&unseen).contains(&Cause::RegistryMissing), "{unseen:#?}");
+}
+
+/// The target is this path below the health endpoint, which exists, and answers 404.
+fn group(path: &str) -> Evidence {
+    with(missing(HEALTH), |e| (e.subject.path, e.subject.wants_metrics) = (path.to_owned(), false))
+}
+
+#[test]
+fn a_group_of_health_that_does_not_exist_is_defined_and_is_no_metrics_path() {
+    const PROBES: &str = "MANAGEMENT_ENDPOINT_HEALTH_PROBES_ENABLED";
+    for name in ["readiness", "liveness"] {
+        let d = expect(&group(&format!("/actuator/health/{name}")), Cause::WrongPath, Likely, No);
+        says(&d.message, &[&format!("has no group {name}"), "/actuator/health exists"]);
+        says(&d.advice, &["MANAGEMENT_ENDPOINT_HEALTH_PROBES_ENABLED=true"]);
+        assert!(!d.advice.contains("metrics_path"), "{}", d.advice);
+    }
+    let off = with(group("/actuator/health/readiness"), |e| set(e, PROBES, "false"));
+    says(&expect(&off, Cause::WrongPath, Certain, No).message, &["MANAGEMENT_ENDPOINT_HEALTH_PROBES_ENABLED=false"]);
+    let own = expect(&group("/actuator/health/partners"), Cause::WrongPath, Likely, No);
+    says(&own.advice, &["management.endpoint.health.group.partners.include"]);
+    let main = expect(&group("/livez"), Cause::WrongPath, Likely, No);
+    says(&main.advice, &["MANAGEMENT_ENDPOINT_HEALTH_PROBES_ADDADDITIONALPATHS=true"]);
+    // The list names another path of health: the group is below that one.
+    let moved = with(group("/manage/health/readiness"), |e| e.subject.path = "/manage/health/readiness".to_owned());
+    says(&expect_cause(&moved, Cause::WrongPath).message, &["under /actuator/health"]);
+}
+
+#[test]
+fn advice_about_a_page_that_is_not_metrics_names_no_metrics_path() {
+    for path in ["/actuator/health", "/actuator/health/readiness", "/shop", "/health"] {
+        for listed in [HEALTH, &[("self", "/ops"), ("health", "/ops/health")]] {
+            let e = with(missing(listed), |e| (e.subject.path, e.subject.wants_metrics) = (path.to_owned(), false));
+            let d = expect_cause(&e, Cause::WrongPath);
+            assert!(!d.advice.contains("metrics_path"), "{path}: {}", d.advice);
+        }
+    }
+    // The additional probe of health is led by its own field.
+    let beside = with(missing(&[("self", "/ops"), ("health", "/ops/health")]), |e| {
+        (e.subject.path, e.subject.wants_metrics, e.subject.wants_actuator) = ("/".to_owned(), false, true);
+        e.vantages = vec![passing("target"), answered("health", 404)];
+        (actuator_of(e).health, actuator_of(e).health_status) = (None, Some(404));
+    });
+    says(&expect_cause(&beside, Cause::WrongPath).advice, &["spec.probe.actuator.basePath to /ops"]);
 }
 
 #[test]
@@ -240,7 +320,7 @@ fn what_only_prometheus_sees_is_explained_alike() {
         (e.subject.path, e.subject.wants_metrics) = ("/actuator/health".to_owned(), false);
         actuator_of(e).links = links(HEALTH);
     });
-    expect(&e, Cause::EndpointNotExposed, Certain, No);
+    expect(&e, Cause::EndpointNotExposed, Likely, No);
     // vigie gets the page, Prometheus scrapes another path.
     let path = with(only_prometheus("server returned HTTP status 404 Not Found"), |e| {
         prometheus_of(e).targets[0].url = "http://10.1.0.7:8081/metrics".to_owned();

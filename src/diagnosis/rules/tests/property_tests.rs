@@ -21,6 +21,7 @@ const WORDS: &[&str] = &[
     "Description:\n\nInvalid value 'C4narySecret' for configuration property 'x'.\n\nAction:\n\nReview the value with password=C4narySecret at http://u:C4narySecret@h/?q=C4narySecret\n",
     "Traceback (most recent call last):\n  File \"a.py\", line 1\npsycopg2.OperationalError: could not connect C4narySecret",
     "panic: C4narySecret\n\ngoroutine 1 [running]:",
+    "exec C4narySecret: exec format error",
     "Error: connect ECONNREFUSED C4narySecret\n    at TCPConnectWrap (node:net:1)",
 ];
 
@@ -106,6 +107,7 @@ struct Outside {
     code: u16,
     error: Option<&'static str>,
     health: &'static str,
+    health_code: u16,
     pod_alike: bool,
     db_down: bool,
     has_base: bool,
@@ -121,13 +123,15 @@ fn outside() -> impl Strategy<Value = Outside> {
     let code = prop::sample::select(vec![200_u16, 302, 400, 401, 404, 429, 500, 502, 503]);
     let error = prop::option::of(prop::sample::select(LAST_ERRORS));
     let health = prop::sample::select(vec!["UP", "DOWN", "OUT_OF_SERVICE", "UNKNOWN", CANARY]);
-    (class, code, error, health, any::<[bool; 8]>()).prop_map(|(class, code, error, health, flags)| {
+    let codes = (code.clone(), code);
+    (class, codes, error, health, any::<[bool; 8]>()).prop_map(|(class, (code, health_code), error, health, flags)| {
         let [pod_alike, db_down, has_base, odd_links, warned, behind_service, forbidden, was_well] = flags;
         Outside {
             class,
             code,
             error,
             health,
+            health_code,
             pod_alike,
             db_down,
             has_base,
@@ -162,7 +166,7 @@ impl Outside {
         }
         let actuator = actuator_of(e);
         actuator.health = Some(self.health.to_owned());
-        actuator.health_status = Some(if self.health == "UP" { 200 } else { 503 });
+        actuator.health_status = Some(if self.health == "UP" { 200 } else { self.health_code });
         let db = if self.db_down { "DOWN" } else { "UP" };
         actuator.components = links(&[("db", db), (&format!("a {CANARY}"), "DOWN")]);
         actuator.base_status = self.has_base.then_some(self.code);
@@ -184,6 +188,8 @@ impl Outside {
 fn warn_all(e: &mut Evidence) {
     for (reason, note) in [
         ("Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500, body: C4narySecret"),
+        ("Killing", "Container app failed liveness probe, will be restarted C4narySecret"),
+        ("Failed", "Failed to pull image: C4narySecret"),
         ("FailedMount", "MountVolume.SetUp failed: C4narySecret"),
         ("FailedCreatePodSandBox", "C4narySecret"),
     ] {
@@ -233,6 +239,14 @@ proptest! {
                 let in_pods = (Cause::ScaledToZero..=Cause::CrashLoop).contains(cause);
                 prop_assert!(!in_pods || finding.restart_helps == RestartHelps::No);
             }
+        }
+    }
+
+    #[test]
+    fn no_restart_is_advised_while_the_health_page_says_down_or_out_of_service(e in evidence()) {
+        let word = e.actuator.found().and_then(|actuator| actuator.health.as_deref());
+        if matches!(word, Some("DOWN" | "OUT_OF_SERVICE")) {
+            prop_assert!(diagnose(&e).is_none_or(|d| d.restart_helps == RestartHelps::No));
         }
     }
 

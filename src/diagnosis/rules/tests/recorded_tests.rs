@@ -89,7 +89,7 @@ fn where_each_pod_is_a_target_they_are_judged_as_one_would_be() {
         e.vantages = vec![answered("pod/web-1", 404)];
         actuator_of(e).links = links(&[("self", "/actuator"), ("health", "/actuator/health")]);
     });
-    let d = expect(&missing, Cause::EndpointNotExposed, Certain, No);
+    let d = expect(&missing, Cause::EndpointNotExposed, Likely, No);
     says(&d.message, &[PAGE]);
     let broken = with(of_pods(ErrorClass::Exposition), |e| e.vantages[0].broken_at = Some((3, 120)));
     says(&expect(&broken, Cause::MalformedMetrics, Certain, No).message, &["line 3"]);

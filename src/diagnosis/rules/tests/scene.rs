@@ -165,6 +165,7 @@ pub(super) fn well() -> Evidence {
         history: Default::default(),
         workload: Lookup::Found(workload),
         pods: Lookup::Found(vec![pod("web-1")]),
+        ended_pods: Vec::new(),
         nodes_not_ready: Lookup::Found(BTreeMap::new()),
         service: Lookup::NotLooked,
         certificate_secret: Lookup::NotLooked,
@@ -294,7 +295,8 @@ pub(super) fn crashed(reason: &str, exit_code: i32, message: Option<&str>) -> Ev
 /// A warning about the pod.
 pub(super) fn warn(e: &mut Evidence, reason: &str, note: &str) {
     let about = format!("Pod/{}", pod_of(e).name);
-    let warning = Warning { reason: reason.to_owned(), about, note: note.to_owned(), at: Some(ago(30)), count: 3 };
+    let (reason, note) = (reason.to_owned(), note.to_owned());
+    let warning = Warning { reason, about, note, at: Some(ago(30)), count: 3, ..Warning::default() };
     found(&mut e.events).push(warning);
 }
 

@@ -45,7 +45,8 @@ async fn a_deployment_is_read_with_its_templates_and_its_own_pods() {
     assert_eq!(
         asked,
         [
-            "GET /api/v1/namespaces/ns/pods?&labelSelector=app%3Dweb&limit=50",
+            "GET /api/v1/namespaces/ns/pods?&fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed\
+             &labelSelector=app%3Dweb&limit=50",
             "GET /apis/apps/v1/namespaces/ns/deployments/web",
             "GET /apis/apps/v1/namespaces/ns/replicasets?&labelSelector=app%3Dweb&limit=100",
         ]
