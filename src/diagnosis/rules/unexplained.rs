@@ -5,7 +5,7 @@ use super::queries::{pod_vantages, pods, probe_fact, process_port, target, workl
 use super::response::failing_ours;
 use super::scrape_error::{failing, scrape_fact};
 use super::text::{kubectl, workload_name};
-use crate::api::{Cause, Confidence, ErrorClass};
+use crate::api::{Cause, Confidence, ErrorClass, Phase};
 use crate::diagnosis::evidence::Evidence;
 
 pub(super) fn slow(e: &Evidence) -> Option<Finding> {
@@ -56,6 +56,11 @@ fn further_facts(e: &Evidence) -> Vec<String> {
 /// Advice from the error class alone. A refusal is not a firewall, and a timeout is not a refusal.
 fn hint(e: &Evidence) -> String {
     let port = process_port(e);
+    if target(e).is_some_and(|target| !target.ok && target.address.is_none() && target.phase == Some(Phase::Resolve)
+        && target.error_class == Some(ErrorClass::Unreachable))
+    {
+        return format!("Nothing was dialled, because no pod has an address: look at them ({}). ", kubectl(e, "get pods"));
+    }
     match target(e).and_then(|target| target.error_class) {
         Some(ErrorClass::Refused) => {
             if let Some(pod) = pods(e).first().filter(|pod| pod.containers.iter().any(|c| c.running_since.is_some())) {

@@ -13,7 +13,9 @@ use crate::api::{
 use crate::controller::connector::fake::no_remedy;
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::availability::{ProbeHistory, Sample};
-use crate::monitor::registry::{Findings, Snapshot, limits};
+use crate::monitor::entry::Snapshot;
+use crate::monitor::findings::Findings;
+use crate::monitor::live::limits;
 
 /// That moment on the wall clock, to the microsecond.
 fn wall(second: i64) -> Timestamp {
@@ -66,7 +68,10 @@ fn probed(of: &MonitoredBackend, results: &[Result<u64, ErrorClass>]) -> Snapsho
         probed_at: (last > 0).then(|| moment(last)),
         passed_at: at,
         findings: None,
+        findings_until: None,
         blind: None,
+        stands_until: None,
+        unresolved: None,
     }
 }
 
@@ -227,7 +232,7 @@ fn a_recovery_says_how_long_it_lasted_and_how_bad_it_was() {
         let status = json!({"state": "Down", "stateSince": wall(9).to_string(), "transitions": transitions});
         let mut known = shop.clone();
         known.status = Some(serde_json::from_value(status).unwrap());
-        let mut record = ProbeHistory::resumed(crate::health::availability::Availability::Down, moment(9), false);
+        let mut record = ProbeHistory::resumed(crate::health::availability::Availability::Down, moment(9), false, None);
         record.record(Sample { at: moment(65), passed: true, took: Duration::from_millis(5) }, &limits(&shop));
         let live = Snapshot { record, probed_at: Some(moment(65)), ..probed(&shop, &[OK]) };
         at(&known, &live, 66).events[0].note.clone()
