@@ -14,6 +14,10 @@ const MIN_CONFIRM: Duration = Duration::from_millis(250);
 const FLAP_TURNS: usize = 6;
 /// The window in which alternations are counted, in intervals.
 const FLAP_WINDOW: u32 = 20;
+/// How many intervals a verdict stands without a finished probe, but at least [`MIN_VERDICT_AGE`].
+const MAX_VERDICT_INTERVALS: u32 = 3;
+/// How long any verdict stands without a finished probe.
+const MIN_VERDICT_AGE: Duration = Duration::from_secs(60);
 
 /// The settings of the spec that the verdict depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct ProbeHistory {
     slow_passes: u32,
     fast_passes: u32,
     last: Option<Sample>,
+    /// The end of the newest probe, or of the one that a stored verdict rests on.
+    evidence_at: Option<Moment>,
     /// The times at which the result alternated between passed and failed, the newest last.
     turns: VecDeque<Moment>,
 }
@@ -80,14 +86,16 @@ impl ProbeHistory {
             slow_passes: 0,
             fast_passes: 0,
             last: None,
+            evidence_at: None,
             turns: VecDeque::with_capacity(FLAP_TURNS),
         }
     }
 
     /// Continues from the stored status of a former leader: one probe does not overturn a verdict that several established.
-    pub fn resumed(availability: Availability, since: Moment, slow: bool) -> Self {
+    /// `probed_at` is the end of the last probe that the status contains.
+    pub fn resumed(availability: Availability, since: Moment, slow: bool, probed_at: Option<Moment>) -> Self {
         let first_failure = (availability == Availability::Down).then_some(since);
-        Self { availability, first_failure, slow, ..Self::new(since) }
+        Self { availability, first_failure, slow, evidence_at: probed_at, ..Self::new(since) }
     }
 
     /// The current verdict.
@@ -115,6 +123,21 @@ impl ProbeHistory {
         self.last.as_ref()
     }
 
+    /// The end of the newest probe, or of the one that a stored verdict rests on.
+    pub fn evidence_at(&self) -> Option<Moment> {
+        self.evidence_at
+    }
+
+    /// Until when the verdict stands without another finished probe; `None` when there is no verdict. A replica that has
+    /// led since `leads_since` gets one turn to renew a stored verdict, however old that is: while no replica leads,
+    /// nothing is probed.
+    pub fn stands_until(&self, limits: &Limits, leads_since: Moment) -> Option<Moment> {
+        let most = (limits.interval * MAX_VERDICT_INTERVALS).max(MIN_VERDICT_AGE);
+        let first_turn = leads_since + most.min(limits.interval + MIN_VERDICT_AGE);
+        let is_known = self.availability != Availability::NotProbed;
+        is_known.then(|| self.evidence_at.map_or(first_turn, |at| first_turn.max(at + most)))
+    }
+
     /// Whether it fails and the failure is not confirmed yet: the next probe comes soon.
     pub fn is_confirming(&self) -> bool {
         self.failures > 0 && self.availability != Availability::Down
@@ -128,6 +151,7 @@ impl ProbeHistory {
         }
         self.note_turn(&sample);
         self.last = Some(sample);
+        self.evidence_at = Some(sample.at + sample.took);
         let before = (self.availability, self.slow);
         if sample.passed {
             self.passed(&sample, limits);
@@ -268,10 +292,10 @@ mod tests {
 
     #[test]
     fn what_a_predecessor_established_is_not_overturned_by_one_probe() {
-        let mut record = ProbeHistory::resumed(Availability::Up, at(-100), false);
+        let mut record = ProbeHistory::resumed(Availability::Up, at(-100), false, None);
         assert!(!record.record(sample(1, false), &LIMITS));
         assert_eq!((record.availability(), record.since()), (Availability::Up, at(-100)));
-        let mut down = ProbeHistory::resumed(Availability::Down, at(-100), false);
+        let mut down = ProbeHistory::resumed(Availability::Down, at(-100), false, None);
         assert!(!down.record(sample(1, true), &LIMITS));
         assert_eq!(down.failing_since(), Some(at(-100)));
     }
@@ -295,6 +319,28 @@ mod tests {
         assert_eq!(record.flapping(at(7), &LIMITS), Some((6, Duration::from_secs(300))));
         assert_eq!(record.flapping(at(303), &LIMITS), None, "the first turn is older than the window");
         assert_eq!(probed(&alternating[..6], &LIMITS).flapping(at(7), &LIMITS), None);
+    }
+
+    #[test]
+    fn a_verdict_stands_for_three_intervals_and_a_minute_at_least_and_a_stored_one_for_a_turn_of_the_new_leader() {
+        let until = |record: &ProbeHistory, interval, leads_since| {
+            record.stands_until(&Limits { interval: Duration::from_secs(interval), ..LIMITS }, at(leads_since))
+        };
+        assert_eq!(until(&probed(&[], &LIMITS), 15, 0), None, "no verdict");
+        assert_eq!(until(&probed(&[false], &LIMITS), 15, 0), None, "one failure is none");
+        let mut record = ProbeHistory::new(at(0));
+        for passed in [true, false, false, false] {
+            record.record(Sample { at: at(100), passed, took: Duration::from_secs(5) }, &LIMITS);
+            assert_eq!(until(&record, 15, 0), Some(at(165)), "from the end of the probe, also of one that failed");
+            assert_eq!(until(&record, 100, 0), Some(at(405)));
+        }
+        let stored = ProbeHistory::resumed(Availability::Down, at(-5000), false, Some(at(-900)));
+        assert_eq!((until(&stored, 15, 0), until(&stored, 15, 40)), (Some(at(60)), Some(at(100))));
+        assert_eq!(until(&stored, 3600, 0), Some(at(3 * 3600 - 900)), "its own probe vouches for longer");
+        let old = ProbeHistory::resumed(Availability::Up, at(-50_000), false, Some(at(-20_000)));
+        assert_eq!(until(&old, 3600, 0), Some(at(3660)), "one turn");
+        let unknown = ProbeHistory::resumed(Availability::Up, at(-50_000), false, None);
+        assert_eq!(until(&unknown, 15, 7), Some(at(67)));
     }
 
     proptest! {

@@ -4,4 +4,5 @@ pub mod availability;
 pub mod checks;
 pub mod liveness;
 pub mod mass_silence;
+pub mod replicas;
 pub mod visibility;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use kube::Client;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-use super::registry::{Backend, Backends, Upserted};
+use super::entry::{Backend, Snapshot};
+use super::registry::{Backends, Upserted};
 use super::self_check::SelfCheck;
 use crate::api::{Key, MonitoredBackend};
 use crate::cluster::events::Reporter;
@@ -13,12 +14,12 @@ use crate::diagnosis::gather::ServerCache;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
-use crate::schedule::ConcurrencyLimiter;
-use crate::time::Clock;
+use crate::schedule::{ConcurrencyLimiter, FairShare, turn_after};
+use crate::time::{Clock, Moment};
 
 /// The number of objects that are read at once for investigations, and as many for the resolution of targets; over HTTP/1.1
-/// each opens a connection.
-pub const READS_AT_ONCE: usize = 8;
+/// each opens a connection. One namespace uses at most half of them.
+pub const READS_AT_ONCE: usize = 16;
 
 /// The settings of the probes.
 pub struct ProbeSettings {
@@ -66,10 +67,10 @@ pub struct Monitor {
     /// The last answers of the Prometheus servers.
     pub(super) servers: Arc<ServerCache>,
     /// Limits the investigations at once.
-    pub(super) investigations: Semaphore,
+    pub(super) investigations: FairShare,
     /// Limits the resolutions of targets at once. Separate from `investigations`: an investigation may hang, and must not
     /// delay probes.
-    pub(super) lookups: Semaphore,
+    pub(super) lookups: FairShare,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -95,8 +96,8 @@ impl Monitor {
             prometheus_url: settings.prometheus_url,
             pod: settings.pod,
             servers: Arc::default(),
-            investigations: Semaphore::new(READS_AT_ONCE),
-            lookups: Semaphore::new(READS_AT_ONCE),
+            investigations: FairShare::new(READS_AT_ONCE),
+            lookups: FairShare::new(READS_AT_ONCE),
             commands,
         };
         (Arc::new(monitor), received)
@@ -105,7 +106,12 @@ impl Monitor {
     /// Creates or updates the entry of an object that was applied, and schedules its probes. Removes the entry of a deleted
     /// object of the same name.
     pub fn upsert(&self, object: &MonitoredBackend) -> Upserted {
-        let upserted = self.backends.upsert(object, self.parts.clock.read());
+        let now = self.parts.clock.read();
+        let upserted = self.backends.upsert(object, now);
+        if !self.parts.leadership.borrow().accepts_heartbeats() {
+            // Another replica probes: its word is newer than anything that this one saw while it led.
+            upserted.backend.resume(object, now);
+        }
         if let Some(predecessor) = &upserted.removed {
             self.remove(predecessor);
         }
@@ -122,6 +128,22 @@ impl Monitor {
         self.self_check.remove(backend);
         // The scheduler is gone only while the process ends.
         let _ = self.commands.send(Command::Remove(backend.clone()));
+    }
+
+    /// A copy of an entry at this moment, with the reason why the operator cannot judge it, if so.
+    pub fn snapshot(&self, backend: &Backend) -> Snapshot {
+        backend.snapshot(self.self_check.blind_for(backend), self.leads_since())
+    }
+
+    /// Since when this replica has led: a stored verdict is not out of date before this replica had a turn to renew it.
+    pub(super) fn leads_since(&self) -> Moment {
+        self.parts.leadership.borrow().acquired_at.unwrap_or_default()
+    }
+
+    /// The next regular turn of `backend`.
+    pub(super) fn next_turn(&self, backend: &Backend) -> Moment {
+        let now = self.parts.clock.read();
+        now.place(turn_after(now.wall, backend.object().spec.probe.interval(), backend.phase))
     }
 
     /// Requests the reconcile of one backend.

@@ -10,7 +10,10 @@ use tokio::time::timeout;
 
 use super::context::Monitor;
 use super::credentials::credential;
-use super::registry::{Backend, Findings, LastScrape, Live, limits};
+use super::entry::Backend;
+use super::findings::{Findings, LastScrape};
+use super::live::{Live, STEADY_WAIT, is_replica, limits};
+use super::target::{ProbeTarget, of_url};
 use crate::api::MonitoredBackend;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
@@ -27,27 +30,32 @@ const READ_TIMEOUT: Duration = Duration::from_secs(8);
 /// Seconds between the first investigations of an unhealthy backend. They are close together, because much becomes clear
 /// in the first minute: a pod that crashes has to crash first.
 const FIRST_WAITS: [u64; 4] = [5, 10, 20, 40];
-/// The time between two later investigations, and between those of a healthy backend that has a workload or a Prometheus.
-const STEADY_WAIT: Duration = Duration::from_secs(60);
 
 /// Investigates `backend` if that is due. Wakes its reconcile when the findings changed, or when `changed`: the caller
 /// has recorded a change already.
 pub(super) async fn investigate_if_due(monitor: &Arc<Monitor>, backend: &Arc<Backend>, changed: bool) {
     let now = monitor.parts.clock.now();
+    let is_due =
+        |live: &Live| live.investigate_at.is_some_and(|at| at <= now) && (!is_unconfirmed(live) || any_is_bad(live));
     let mut changed = changed;
-    if backend.with(|live| live.investigate_at.is_some_and(|at| at <= now) && !is_unconfirmed(live)) {
-        let findings = match timeout(time_limit(backend), investigate(monitor, backend)).await {
-            Ok(findings) => Some(findings),
-            Err(_) => {
-                tracing::warn!(backend = %backend.key, "the investigation took too long; the backend is judged by its probes alone for now");
-                None
-            }
-        };
+    if !backend.with(|live| is_due(live)) && backend.with(|live| awaits_replicas(live)) {
+        within_limit(backend, confirm_replicas(monitor, backend)).await;
+    }
+    if backend.with(|live| is_due(live)) {
+        let findings = within_limit(backend, investigate(monitor, backend)).await;
         changed |= store(monitor, backend, findings, now);
     }
     if changed {
         monitor.wake(backend);
     }
+}
+
+async fn within_limit<T>(backend: &Backend, work: impl Future<Output = T>) -> Option<T> {
+    let done = timeout(time_limit(backend), work).await.ok();
+    if done.is_none() {
+        tracing::warn!(backend = %backend.key, "the investigation took too long; the backend is judged by its probes alone for now");
+    }
+    done
 }
 
 /// The time limit of one investigation. A silent backend lets each probe of it run into its timeout, and its actuator
@@ -60,6 +68,44 @@ fn time_limit(backend: &Backend) -> Duration {
 /// and a single failure may mean nothing.
 fn is_unconfirmed(live: &Live) -> bool {
     live.record.is_confirming() && live.record.availability() == Availability::Up
+}
+
+/// Whether a replica is known to be bad, whatever the target as a whole does.
+fn any_is_bad(live: &Live) -> bool {
+    live.vantages.iter().chain(&live.investigated).any(|one| one.confirmed == Some(true))
+}
+
+/// Whether the failure of a target that leads to several pods is being confirmed: it may be one of them that fails, and
+/// the next probe of the target meets another one.
+fn awaits_replicas(live: &Live) -> bool {
+    let spec = &live.object.spec;
+    let has_pods = spec.workload_ref.is_some() || spec.target.service.is_some();
+    has_pods && live.confirm_in().is_some() && !live.vantages.iter().any(is_replica) && live.refused.is_none()
+}
+
+/// Probes each pod behind the target once and counts the results. Makes an investigation due when one of them is bad.
+async fn confirm_replicas(monitor: &Arc<Monitor>, backend: &Arc<Backend>) {
+    let object = backend.object();
+    let question = Question::about(&object, None, monitor.parts.clock.read().wall);
+    let pods_port = question.pods_port.clone();
+    let Some(like) = elsewhere(backend) else { return };
+    let evidence = {
+        let _place = monitor.investigations.acquire(&backend.key.namespace, true).await;
+        gather(monitor.parts.client.clone(), &monitor.prober, question, monitor.parts.clock.read().wall).await
+    };
+    let seen = probe_pods(monitor, backend, &evidence, pods_port.as_deref(), &like).await;
+    backend.with(|live| {
+        live.investigated = seen;
+        if any_is_bad(live) {
+            live.investigate_from(monitor.parts.clock.now());
+        }
+    });
+}
+
+/// The request for the pods behind the target, and for their actuators.
+fn elsewhere(backend: &Backend) -> Option<Request> {
+    backend
+        .with(|live| live.resolved.as_ref().and_then(|(resolved, _)| Some(resolved.targets.first()?.elsewhere.clone())))
 }
 
 /// Stores the findings and plans the next investigation. Returns whether the findings changed.
@@ -78,7 +124,7 @@ fn store(monitor: &Monitor, backend: &Backend, found: Option<Findings>, now: Mom
         let is_healthy = live.record.availability() == Availability::Up && live.refused.is_none() && !with_diagnosis;
         let wait = match FIRST_WAITS.get(live.investigations as usize) {
             Some(seconds) if !is_healthy => Some(Duration::from_secs(*seconds)),
-            _ if !is_healthy || needs_regular(&live.object) => Some(STEADY_WAIT),
+            _ if !is_healthy || live.replicas.any_fails() || needs_regular(&live.object) => Some(STEADY_WAIT),
             _ => None,
         };
         live.investigations = live.investigations.saturating_add(1);
@@ -114,7 +160,7 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
     let prometheus = prometheus(monitor, object).await;
     let mut question = Question::about(object, prometheus, now.wall);
     let pods_port = question.pods_port.clone();
-    let request = backend.with(|live| {
+    let target = backend.with(|live| {
         let known = &mut question.known;
         known.refused = live.refused.clone();
         known.vantages = live.vantages.clone();
@@ -132,18 +178,20 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
                 .is_slow()
                 .then(|| (millis(live.latency.unwrap_or_default()), millis(limits.slow_above.unwrap_or_default()))),
         };
-        live.resolved.as_ref().and_then(|(resolved, _)| Some(resolved.targets.first()?.request.clone()))
+        live.resolved.as_ref().and_then(|(resolved, _)| Some(resolved.targets.first()?.clone()))
     });
     if let Some((namespace, name)) = &monitor.pod {
         question.us = own_pod(monitor.parts.client.clone(), namespace, name).await.into_iter().collect();
     }
-    let is_bad = question.known.refused.is_some() || question.known.vantages.iter().any(|vantage| !vantage.ok);
+    let is_bad = question.known.refused.is_some()
+        || question.known.vantages.iter().any(|vantage| !vantage.ok)
+        || backend.with(|live| live.replicas.any_fails());
     let mut evidence = {
-        let _permit = monitor.investigations.acquire().await;
+        let _place = monitor.investigations.acquire(&backend.key.namespace, false).await;
         gather(monitor.parts.client.clone(), &monitor.prober, question, now.wall).await
     };
-    if let (true, Some(request)) = (is_bad, request) {
-        let seen = probe_pods_and_actuator(monitor, object, &mut evidence, pods_port.as_deref(), &request).await;
+    if let (true, Some(target)) = (is_bad, target) {
+        let seen = probe_pods_and_actuator(monitor, backend, &mut evidence, pods_port.as_deref(), &target).await;
         backend.with(|live| live.investigated = seen);
     } else {
         backend.with(|live| live.investigated.clear());
@@ -154,20 +202,23 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
 /// Adds the evidence of further probes: each pod at its own address, and the actuator. Returns their vantages.
 async fn probe_pods_and_actuator(
     monitor: &Arc<Monitor>,
-    object: &MonitoredBackend,
+    backend: &Backend,
     evidence: &mut Evidence,
     pods_port: Option<&str>,
-    request: &Request,
+    target: &ProbeTarget,
 ) -> Vec<Vantage> {
+    let object = backend.object();
     let actuator = object.spec.probe.actuator.as_ref();
     let wall = monitor.parts.clock.read().wall;
     let ask_actuator = async |known: &Evidence| match needs_actuator(known) {
-        true => Some(probe_actuator(&monitor.prober, actuator, known, request, wall).await),
+        true => {
+            Some(probe_actuator(&monitor.prober, actuator, known, (&target.request, &target.elsewhere), wall).await)
+        }
         false => None,
     };
     // Concurrently: with a silent backend both run into their timeouts.
     let (mut seen, mut reading) =
-        tokio::join!(probe_pods(monitor, evidence, pods_port, request), ask_actuator(evidence));
+        tokio::join!(probe_pods(monitor, backend, evidence, pods_port, &target.elsewhere), ask_actuator(evidence));
     evidence.vantages.extend(seen.clone());
     if reading.is_none() {
         // The answers of its pods may be the first sign that something is wrong.
@@ -183,23 +234,38 @@ async fn probe_pods_and_actuator(
     seen
 }
 
-/// Probes each pod at its own address, unless the target is that address already.
+/// Probes each pod at its own address, unless the target is that address already, and counts the results for each pod.
 async fn probe_pods(
     monitor: &Arc<Monitor>,
+    backend: &Backend,
     evidence: &Evidence,
     pods_port: Option<&str>,
     request: &Request,
 ) -> Vec<Vantage> {
     let known: Vec<&str> = evidence.vantages.iter().map(|vantage| vantage.name.as_str()).collect();
     let probes = pod_probes(evidence, pods_port, request);
-    let probes = probes.into_iter().filter(|(name, _)| !known.contains(&name.as_str()));
-    join_all(probes.map(async |(name, request)| {
+    let probes: Vec<_> = probes.into_iter().filter(|(name, _)| !known.contains(&name.as_str())).collect();
+    let started_at = monitor.parts.clock.now();
+    let seen = probes.iter().map(async |(name, request)| {
         let host: Arc<str> = request.target.address.map_or_else(String::new, |address| address.to_string()).into();
-        let _permit = monitor.permits.acquire(&host, true).await;
-        let outcome = monitor.prober.probe(&request).await;
-        vantage(&name, &request, &outcome, monitor.parts.clock.read().wall)
-    }))
-    .await
+        let _permit = monitor.permits.acquire(&backend.key.namespace, &host, true).await;
+        let outcome = monitor.prober.probe(request).await;
+        vantage(name, request, &outcome, monitor.parts.clock.read().wall)
+    });
+    let mut seen = join_all(seen).await;
+    if !seen.is_empty() {
+        backend.with(|live| {
+            live.replicas.keep(seen.iter().map(|one| one.name.as_str()));
+            live.count_replicas(&mut seen, started_at, monitor.parts.clock.read());
+            let passes = live.record.last().is_some_and(|last| last.passed);
+            if passes && seen.iter().all(|one| !one.ok) {
+                // The pods answer through the target: only their own addresses do not lead to them from here.
+                live.replicas.clear();
+                seen.iter_mut().for_each(|one| one.confirmed = Some(false));
+            }
+        });
+    }
+    seen
 }
 
 /// The Prometheus to ask about `object`: that of its spec, or the one of the operator's flags.
@@ -212,7 +278,8 @@ async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<Prom
         // A tenant's token is sent to the tenant's Prometheus and to no other.
         Some(from) if !is_administrators => {
             let namespace = object.namespace().unwrap_or_default();
-            credential(&monitor.parts.client, &namespace, from).await.ok()
+            let of = of_url(&url).ok()?;
+            credential(&monitor.parts.client, &namespace, from, (&of.host, of.port)).await.ok()
         }
         _ => None,
     };

@@ -26,6 +26,13 @@ pub struct RequestSecrets {
     pub client: Option<(Pem, Pem)>,
 }
 
+impl RequestSecrets {
+    /// The content that authenticates the backend, without the content that authenticates the operator.
+    pub fn without_credentials(&self) -> Self {
+        Self { ca: self.ca.clone(), ..Self::default() }
+    }
+}
+
 impl std::fmt::Debug for RequestSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RequestSecrets(…)")

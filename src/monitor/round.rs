@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::context::Monitor;
-use super::registry::{Backend, Round, limits};
+use super::entry::Backend;
+use super::live::Round;
 use super::request::actuator_request;
-use super::scheduler::next_turn;
 use super::target::{ProbeTarget, ResolveError, Resolved, resolve};
-use super::{investigate, self_check};
+use super::{connectivity, investigate};
 use crate::api::{ErrorClass, Phase, Reason};
 use crate::diagnosis::evidence::Vantage;
-use crate::diagnosis::gather::vantage;
+use crate::diagnosis::gather::{nothing_to_dial, vantage};
+use crate::health::visibility::LastProbe;
 use crate::probe::Outcome;
 use crate::probe::actuator::read;
-use crate::time::Moment;
+use crate::time::{Moment, Now};
 
 /// How long resolved addresses of pods stay valid.
 const FLEETING_TTL: Duration = Duration::from_secs(15);
@@ -26,6 +26,8 @@ const FLEETING_TTL: Duration = Duration::from_secs(15);
 const STEADY_TTL: Duration = Duration::from_secs(60);
 /// The longest that a round waits for a lookup while a previous result is known.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long objects that contradict each other may do so before the target is refused.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The shortest time for which a round waits for its permits.
 const MIN_PERMIT_WAIT: Duration = Duration::from_secs(1);
 
@@ -34,19 +36,17 @@ type Probed = (Moment, Outcome);
 
 /// Runs one round that was due at `due`. Returns when the next one is due.
 pub(super) async fn run(monitor: &Arc<Monitor>, backend: &Arc<Backend>, due: Moment) -> Moment {
-    let regular = next_turn(monitor, backend);
+    let regular = monitor.next_turn(backend);
     let Some(resolved) = resolved(monitor, backend).await else { return regular };
     let window = regular.since(monitor.parts.clock.now());
-    let is_suspect = backend.with(|live| live.record.last().is_some_and(|last| !last.passed));
-    let wait = window.max(MIN_PERMIT_WAIT);
-    let Some(probed) = probe_all(monitor, &resolved, is_suspect, due, wait).await else {
+    let Some(probed) = probe_all(monitor, backend, &resolved, due, window.max(MIN_PERMIT_WAIT)).await else {
         // Without a permit nothing was probed: the window is missed, and that says nothing about the backend.
         monitor.parts.metrics.missed_window();
         return regular;
     };
     let started_at = probed.iter().map(|(at, _)| *at).min().unwrap_or(due);
     record_results(monitor, backend, &resolved, probed).await;
-    let confirm_in = backend.with(|live| live.record.confirm_in(&limits(&live.object)));
+    let confirm_in = backend.with(|live| live.confirm_in());
     confirm_in.map_or(regular, |after| (started_at + after).min(regular))
 }
 
@@ -57,14 +57,14 @@ async fn resolved(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Option<Arc<
     let known = backend.with(|live| live.resolved.clone());
     if let Some((resolved, at)) = &known {
         let ttl = if resolved.is_fleeting { FLEETING_TTL } else { STEADY_TTL };
-        let fails = backend.with(|live| live.record.is_confirming());
+        let fails = backend.with(|live| live.confirm_in().is_some());
         if now.since(*at) < ttl && !(fails && resolved.is_fleeting) {
             return Some(resolved.clone());
         }
     }
     let object = backend.object();
     let lookup = async {
-        let _permit = monitor.lookups.acquire().await;
+        let _place = monitor.lookups.acquire(&backend.key.namespace, false).await;
         Box::pin(resolve(&monitor.parts.client, &object)).await
     };
     // Without a previous result there is nothing to probe meanwhile: `Duration::MAX` means no timeout.
@@ -76,6 +76,7 @@ async fn resolved(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Option<Arc<
             let resolved = Arc::new(resolved);
             let was_refused = backend.with(|live| {
                 live.resolved = Some((resolved.clone(), now));
+                (live.unresolved, live.unverified_since) = (None, None);
                 let refused = live.refused.take_if(|(reason, _)| *reason != Reason::TargetDenied);
                 refused.is_some()
             });
@@ -85,18 +86,41 @@ async fn resolved(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Option<Arc<
             Some(resolved)
         }
         Err(ResolveError::Refused(reason, message)) => {
-            refuse(monitor, backend, reason, message);
-            backend.with(|live| live.resolved = None);
-            Box::pin(investigate::investigate_if_due(monitor, backend, false)).await;
-            monitor.wake(backend);
+            refused(monitor, backend, reason, message).await;
+            None
+        }
+        Err(ResolveError::Unverified(message)) => {
+            let since = backend.with(|live| {
+                (live.resolved, live.unresolved) = (None, Some(message.clone()));
+                *live.unverified_since.get_or_insert(now)
+            });
+            if now.since(since) >= SETTLE_TIMEOUT {
+                refused(monitor, backend, Reason::TargetDenied, message).await;
+            } else {
+                monitor.wake(backend);
+            }
             None
         }
         // The lookup failed: the round probes the previous result.
         Err(ResolveError::Failed(why)) => {
             tracing::debug!(backend = %backend.key, why, "its target could not be looked up");
+            let is_news = backend.with(|live| live.unresolved.replace(why.clone()) != Some(why));
+            if known.is_none() && is_news {
+                monitor.wake(backend);
+            }
             known.map(|(resolved, _)| resolved)
         }
     }
+}
+
+/// The target is refused: nothing is dialled, and the investigation says why.
+async fn refused(monitor: &Arc<Monitor>, backend: &Arc<Backend>, reason: Reason, message: String) {
+    refuse(monitor, backend, reason, message);
+    backend.with(|live| live.resolved = None);
+    // It is no longer probed, so it is no witness of what the operator can see.
+    monitor.self_check.remove(backend);
+    Box::pin(investigate::investigate_if_due(monitor, backend, false)).await;
+    monitor.wake(backend);
 }
 
 /// Records why the target cannot be probed. A new reason makes an investigation due.
@@ -115,13 +139,15 @@ fn refuse(monitor: &Monitor, backend: &Backend, reason: Reason, message: String)
 /// was started ends by its own timeout, which may be as long as the interval: a hang is a failure, not a missed window.
 async fn probe_all(
     monitor: &Monitor,
+    backend: &Backend,
     resolved: &Resolved,
-    is_suspect: bool,
     due: Moment,
     wait: Duration,
 ) -> Option<Vec<Probed>> {
+    let is_suspect = backend.with(|live| live.record.last().is_some_and(|last| !last.passed));
     let probed = join_all(resolved.targets.iter().map(async |target: &ProbeTarget| {
-        let _permit = timeout(wait, monitor.permits.acquire(&target.host, is_suspect)).await.ok()?;
+        let permit = monitor.permits.acquire(&backend.key.namespace, &target.host, is_suspect);
+        let _permit = timeout(wait, permit).await.ok()?;
         let started_at = monitor.parts.clock.now();
         monitor.parts.metrics.probe_started(started_at.since(due));
         // Boxed, as everything large here: many rounds wait for a permit, few hold one.
@@ -135,30 +161,37 @@ async fn record_results(monitor: &Arc<Monitor>, backend: &Arc<Backend>, resolved
     for failure in probed.iter().filter_map(|(_, outcome)| outcome.result.as_ref().err()) {
         monitor.parts.metrics.probe_failed(failure.class, failure.phase);
     }
-    if let Some(message) = denied(&probed) {
-        refuse(monitor, backend, Reason::TargetDenied, message);
-    } else {
-        backend.with(|live| live.refused.take_if(|(reason, _)| *reason == Reason::TargetDenied));
-    }
+    let was_denied = match denied(&probed) {
+        Some(message) => {
+            refuse(monitor, backend, Reason::TargetDenied, message);
+            false
+        }
+        None => backend.with(|live| live.refused.take_if(|(reason, _)| *reason == Reason::TargetDenied)).is_some(),
+    };
     let health = Box::pin(health(monitor, backend, resolved)).await;
     let now = monitor.parts.clock.read();
-    let mut round = summarize(resolved, &probed, |at| now.stamp(at));
+    let mut round = summarize(resolved, &probed, now);
     if let Some((vantage, passed)) = health {
         round.passed &= passed;
         round.vantages.push(vantage);
     }
     let unreachable = !round.passed && probed.iter().all(|(_, outcome)| is_unreachable(outcome));
-    let started_at = round.started_at;
+    let probed_at = round.started_at;
     let (changed, interval) = backend.with(|live| {
-        let changed = live.record_round(round, now.moment);
+        let changed = live.record_round(round, now);
         (changed, live.object.spec.probe.interval())
     });
     let was_blind = monitor.self_check.blind_for(backend).is_some();
-    if let Some(target) = resolved.targets.first() {
-        monitor.self_check.record_round(backend, &target.host, interval, unreachable, started_at);
+    match resolved.targets.first() {
+        Some(ProbeTarget { host, .. }) => {
+            let probe = LastProbe { namespace: backend.key.namespace.clone(), host: host.clone(), interval, probed_at };
+            monitor.self_check.record_round(backend, probe, unreachable);
+        }
+        // Nothing was dialled, which says nothing about what the operator can see.
+        None => monitor.self_check.remove(backend),
     }
-    Box::pin(self_check::publish_visibility(monitor)).await;
-    if was_blind != monitor.self_check.blind_for(backend).is_some() {
+    Box::pin(connectivity::publish_visibility(monitor)).await;
+    if was_denied || was_blind != monitor.self_check.blind_for(backend).is_some() {
         // The reconcile publishes that it cannot, or can again, be judged, whatever its own record says.
         monitor.wake(backend);
     }
@@ -171,8 +204,9 @@ async fn health(monitor: &Monitor, backend: &Backend, resolved: &Resolved) -> Op
     let object = backend.object();
     let actuator = object.spec.probe.actuator.as_ref()?;
     let target = resolved.targets.first()?;
-    let request = actuator_request(&target.request, actuator);
-    let _permit = monitor.permits.acquire(&target.host, false).await;
+    let has_own_port = actuator.port.is_some_and(|port| port != i32::from(target.request.target.port));
+    let request = actuator_request(if has_own_port { &target.elsewhere } else { &target.request }, actuator);
+    let _permit = monitor.permits.acquire(&backend.key.namespace, &target.host, false).await;
     let reading = read(&monitor.prober, &request, actuator.base_path(), false).await;
     let status = reading.health.content.as_ref().and_then(|health| health.status.as_deref());
     let is_unknown = reading.health.outcome.result.is_ok() && status == Some("UNKNOWN");
@@ -196,25 +230,30 @@ fn denied(probed: &[Probed]) -> Option<String> {
     first
 }
 
-/// Whether the probe failed in resolve or connect without a byte from the far side.
+/// Whether the probe failed in resolve or connect without a packet from the far side. A refusal and a reset are packets
+/// from there: they prove that the operator can see.
 fn is_unreachable(outcome: &Outcome) -> bool {
     let failed = outcome.result.as_ref().err();
     let early = failed.is_some_and(|failure| matches!(failure.phase, Phase::Resolve | Phase::Connect));
-    early && !outcome.seen.any_byte && failed.is_some_and(|failure| failure.class != ErrorClass::Denied)
+    let is_no_packet = |class| !matches!(class, ErrorClass::Denied | ErrorClass::Refused | ErrorClass::Reset);
+    early && !outcome.seen.any_byte && failed.is_some_and(|failure| is_no_packet(failure.class))
 }
 
 /// The probes of all targets as one result: it passes when any of them does. Failures of the others are published by
-/// `WorkloadHealthy`.
-fn summarize(resolved: &Resolved, probed: &[Probed], stamp: impl Fn(Moment) -> Timestamp) -> Round {
+/// `WorkloadHealthy`. Where there was nothing to dial, it fails.
+fn summarize(resolved: &Resolved, probed: &[Probed], now: Now) -> Round {
     let passed = probed.iter().any(|(_, outcome)| outcome.result.is_ok());
     let relevant = probed.iter().filter(|(_, outcome)| outcome.result.is_ok() == passed);
     let vantages = resolved.targets.iter().zip(probed);
+    let nothing = resolved.nothing.as_ref().map(|why| nothing_to_dial(why.clone(), now.wall));
     Round {
-        started_at: probed.iter().map(|(at, _)| *at).min().unwrap_or_default(),
+        started_at: probed.iter().map(|(at, _)| *at).min().unwrap_or(now.moment),
         passed,
+        is_certain: nothing.is_some(),
         took: relevant.map(|(_, outcome)| outcome.took).max().unwrap_or_default(),
         vantages: vantages
-            .map(|(of, (at, outcome))| vantage(&of.name, &of.request, outcome, stamp(*at + outcome.took)))
+            .map(|(of, (at, outcome))| vantage(&of.name, &of.request, outcome, now.stamp(*at + outcome.took)))
+            .chain(nothing)
             .collect(),
         phases: probed
             .iter()

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::context::{Command, Monitor};
-use super::registry::Backend;
+use super::entry::Backend;
 use super::round;
-use crate::schedule::{Deadlines, turn_after};
+use crate::schedule::Deadlines;
 use crate::time::Moment;
 
 /// The age below which a new backend is probed at once: the person who created it may be waiting.
@@ -82,7 +82,7 @@ impl ProbeScheduler {
         }
         let created = backend.object().metadata.creation_timestamp.as_ref().map(|created| created.0);
         let is_fresh = created.is_some_and(|created| now.wall.duration_since(created) < FRESH);
-        let due = if is_fresh { now.moment } else { next_turn(&self.monitor, backend) };
+        let due = if is_fresh { now.moment } else { self.monitor.next_turn(backend) };
         self.set(backend, due);
     }
 
@@ -98,7 +98,7 @@ impl ProbeScheduler {
         let scheduled = self.backends.get_mut(&number)?;
         let backend = scheduled.backend.clone();
         if !monitor.parts.leadership.borrow().accepts_heartbeats() {
-            let due = next_turn(&monitor, &backend);
+            let due = monitor.next_turn(&backend);
             self.set(&backend, due);
             return None;
         }
@@ -111,10 +111,4 @@ impl ProbeScheduler {
         let next = if scheduled.again { self.monitor.parts.clock.now() } else { next };
         self.set(backend, next);
     }
-}
-
-/// The next regular turn of `backend`.
-pub(super) fn next_turn(monitor: &Monitor, backend: &Backend) -> Moment {
-    let now = monitor.parts.clock.read();
-    now.place(turn_after(now.wall, backend.object().spec.probe.interval(), backend.phase))
 }

@@ -1,56 +1,19 @@
-//! Decides whether the operator's own probes can be trusted, from the fleet's results and a check of its own
-//! connectivity. While they cannot, backends that are unreachable are not judged (`ProbeBlind`).
+//! Keeps whether the operator's own probes can be trusted, by the fleet's results and the check of its own connectivity.
+//! While they cannot, backends that are unreachable are not judged (`ProbeBlind`).
 
 use std::collections::BTreeSet;
-use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
-use super::context::Monitor;
-use super::registry::Backend;
-use crate::cluster::events::{Event, EventType, namespace_reference};
+use super::entry::Backend;
 use crate::health::availability::Availability;
-use crate::health::visibility::{Fleet, Visibility};
+use crate::health::visibility::{Fleet, LastProbe, Namespaces, Visibility};
 use crate::time::{Clock, Moment};
 
-/// The period of the connectivity check while a backend is unreachable.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// The time limit of each half of the connectivity check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 /// The shortest wait for a verdict that is held back.
 const SHORTEST_HOLD: Duration = Duration::from_millis(100);
-
-/// A check of the operator's own connectivity: the API server and DNS.
-#[derive(Clone)]
-pub struct ConnectivityCheck {
-    /// A client of the API server.
-    pub client: kube::Client,
-    /// A name that must resolve: the API server's; `None` when its URL holds an address.
-    pub name: Option<String>,
-}
-
-impl ConnectivityCheck {
-    async fn failure(&self) -> Option<String> {
-        let version = timeout(CHECK_TIMEOUT, self.client.apiserver_version());
-        match version.await {
-            Err(_) => return Some("the API server does not answer the operator".to_owned()),
-            Ok(Err(error)) if !matches!(error, kube::Error::Api(_)) => {
-                return Some("the API server cannot be reached by the operator".to_owned());
-            }
-            Ok(_) => {}
-        }
-        let name = self.name.clone()?;
-        let lookup = tokio::task::spawn_blocking(move || (name.as_str(), 443).to_socket_addrs().map(drop));
-        match timeout(CHECK_TIMEOUT, lookup).await {
-            Ok(Ok(Ok(()))) => None,
-            _ => Some("DNS does not answer the operator: the API server's own name does not resolve".to_owned()),
-        }
-    }
-}
 
 /// The state of the self check.
 pub struct SelfCheck {
@@ -58,18 +21,19 @@ pub struct SelfCheck {
     fleet: Mutex<Fleet>,
     /// The message of the last connectivity check that failed; `None` when it passed.
     connectivity_failure: Mutex<Option<String>>,
-    /// Until when a verdict on an unreachable backend is held back.
-    held_until: Mutex<Option<Moment>>,
-    /// Why visibility is lost, while it is.
-    lost: Mutex<Option<String>>,
+    /// Until when a verdict on an unreachable backend of these namespaces is held back.
+    held: Mutex<Option<(Moment, BTreeSet<Arc<str>>)>>,
+    /// Why and where visibility is lost, while it is.
+    lost: Mutex<Option<(String, Namespaces)>>,
 }
 
 /// A change of visibility.
 #[derive(Debug, PartialEq, Eq)]
-enum VisibilityChange {
+pub(super) enum VisibilityChange {
     None,
-    /// Visibility was lost, for this reason.
+    /// Visibility was lost, for this reason, or in more namespaces.
     Lost(String),
+    /// It was lost in fewer namespaces than before.
     Recovered,
 }
 
@@ -80,15 +44,14 @@ impl SelfCheck {
             clock,
             fleet: Mutex::default(),
             connectivity_failure: Mutex::default(),
-            held_until: Mutex::default(),
+            held: Mutex::default(),
             lost: Mutex::default(),
         }
     }
 
-    /// Records that a round of `backend`, started at `at`, ended. `unreachable`: it failed in resolve or connect and
-    /// received no byte.
-    pub fn record_round(&self, backend: &Backend, host: &Arc<str>, interval: Duration, unreachable: bool, at: Moment) {
-        self.fleet.lock().record_probe(backend.number, host, interval, unreachable, at);
+    /// Records that a round of `backend` ended. `unreachable`: it failed in resolve or connect and received no packet.
+    pub(super) fn record_round(&self, backend: &Backend, probe: LastProbe, unreachable: bool) {
+        self.fleet.lock().record_probe(backend.number, probe, unreachable);
     }
 
     /// Removes a deleted backend.
@@ -98,9 +61,9 @@ impl SelfCheck {
 
     /// Why `backend` cannot be judged, if so: it is unreachable while visibility is lost, or was at its last probe.
     pub fn blind_for(&self, backend: &Backend) -> Option<String> {
-        let lost = self.lost.lock().clone();
+        let why = self.lost.lock().as_ref().filter(|(_, lost)| covers(lost, backend)).map(|(why, _)| why.clone());
         let fleet = self.fleet.lock();
-        match lost {
+        match why {
             Some(why) => fleet.is_unreachable(backend.number).then_some(why),
             None => fleet
                 .awaits_probe(backend.number)
@@ -116,36 +79,51 @@ impl SelfCheck {
     /// How long a verdict of Down on `backend` is to wait, until it is clear whether visibility is lost; `None` when the
     /// verdict can be published now.
     pub fn holds_verdict(&self, backend: &Backend, availability: Availability) -> Option<Duration> {
-        let until = (*self.held_until.lock())?;
+        let held = self.held.lock();
+        let (until, _) = held.as_ref().filter(|(_, namespaces)| namespaces.contains(&backend.key.namespace))?;
         let waits = availability == Availability::Down && self.fleet.lock().is_unreachable(backend.number);
         waits.then(|| until.since(self.clock.now()).max(SHORTEST_HOLD))
     }
 
     /// Updates visibility and the time until which verdicts are held back. Returns the change of visibility.
-    fn update_visibility(&self) -> VisibilityChange {
+    pub(super) fn update_visibility(&self) -> VisibilityChange {
         let now = self.clock.now();
         let failure = self.connectivity_failure.lock().clone();
         let visibility = self.fleet.lock().visibility(failure.as_deref(), now);
-        *self.held_until.lock() = if let Visibility::Suspect(until) = &visibility { Some(*until) } else { None };
+        *self.held.lock() = match &visibility {
+            Visibility::Suspect(until, namespaces) => Some((*until, namespaces.clone())),
+            Visibility::Normal | Visibility::Lost(..) => None,
+        };
+        let next = match visibility {
+            Visibility::Lost(why, namespaces) => Some((why, namespaces)),
+            Visibility::Normal | Visibility::Suspect(..) => None,
+        };
         let mut lost = self.lost.lock();
-        match visibility {
-            Visibility::Lost(why) if lost.is_none() => {
-                *lost = Some(why.clone());
-                VisibilityChange::Lost(why)
+        let before = lost.as_ref().map(|(_, namespaces)| namespaces.clone());
+        let after = next.as_ref().map(|(_, namespaces)| namespaces.clone());
+        if before == after {
+            // Its figures change with every probe; the reason that was told stands.
+            return VisibilityChange::None;
+        }
+        *lost = next;
+        if let Some(recovered) = before.as_ref().and_then(|before| left(before, after.as_ref())) {
+            self.fleet.lock().recovered(recovered, now);
+        }
+        match (&*lost, before) {
+            (Some((why, now)), before) if before.as_ref().is_none_or(|before| is_wider(now, before)) => {
+                VisibilityChange::Lost(why.clone())
             }
-            Visibility::Lost(_) => VisibilityChange::None,
-            Visibility::Normal | Visibility::Suspect(_) if lost.take().is_some() => {
-                self.fleet.lock().recovered(now);
-                VisibilityChange::Recovered
-            }
-            Visibility::Normal | Visibility::Suspect(_) => VisibilityChange::None,
+            _ => VisibilityChange::Recovered,
         }
     }
 
-    /// Checks the connectivity if any backend is unreachable. Returns whether the result changed.
-    async fn check(&self, connectivity: &ConnectivityCheck) -> bool {
-        let is_needed = self.fleet.lock().has_unreachable();
-        let failure = if is_needed { connectivity.failure().await } else { None };
+    /// Whether any backend is unreachable: only then connectivity is checked.
+    pub(super) fn needs_check(&self) -> bool {
+        self.fleet.lock().has_unreachable()
+    }
+
+    /// Records the result of the connectivity check. Returns whether it changed.
+    pub(super) fn record_check(&self, failure: Option<String>) -> bool {
         let mut known = self.connectivity_failure.lock();
         let changed = *known != failure;
         *known = failure;
@@ -153,51 +131,27 @@ impl SelfCheck {
     }
 }
 
-/// Updates visibility. A change wakes the reconcile of every backend and is published.
-pub(super) async fn publish_visibility(monitor: &Monitor) {
-    match monitor.self_check.update_visibility() {
-        VisibilityChange::None => {}
-        VisibilityChange::Recovered => {
-            tracing::info!("visibility recovered: all backends are judged again");
-            monitor.wake_all();
-        }
-        VisibilityChange::Lost(why) => {
-            tracing::warn!(why, "visibility lost: unreachable backends are not judged");
-            monitor.wake_all();
-            publish_lost(monitor, &why).await;
-        }
+fn covers(lost: &Namespaces, backend: &Backend) -> bool {
+    lost.as_ref().is_none_or(|lost| lost.contains(&backend.key.namespace))
+}
+
+/// Whether visibility is lost in namespaces in which it was not.
+fn is_wider(now: &Namespaces, before: &Namespaces) -> bool {
+    match (now, before) {
+        (None, before) => before.is_some(),
+        (Some(_), None) => false,
+        (Some(now), Some(before)) => !now.is_subset(before),
     }
 }
 
-/// Runs the connectivity check until `stop`.
-pub async fn run(monitor: Arc<Monitor>, connectivity: ConnectivityCheck, stop: CancellationToken) {
-    let mut tick = tokio::time::interval(CHECK_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        if monitor.self_check.check(&connectivity).await {
-            publish_visibility(&monitor).await;
-        }
-    }
-}
-
-/// Publishes `ProbeBlind` about each Namespace with backends that cannot be judged.
-async fn publish_lost(monitor: &Monitor, why: &str) {
-    let at = monitor.parts.clock.read().wall;
-    let blind = monitor.backends.all().into_iter().filter(|backend| monitor.self_check.blind_for(backend).is_some());
-    let namespaces: BTreeSet<String> = blind.map(|backend| backend.key.namespace.to_string()).collect();
-    for namespace in namespaces {
-        let event = Event {
-            kind: EventType::Warning,
-            reason: "ProbeBlind",
-            action: "Judge",
-            note: format!("{why}: suspect the operator's own network before the backends; nothing is judged meanwhile"),
-            at,
-            occurrence: format!("ProbeBlind/{}", at.as_second()),
-        };
-        if monitor.parts.leadership.borrow().permit(monitor.parts.clock.now()).is_some()
-            && let Err(error) = monitor.parts.reporter.publish(&namespace_reference(namespace), &event).await
-        {
-            tracing::warn!(%error, "the event ProbeBlind was not published");
+/// The namespaces in which visibility recovered, if it did in any.
+fn left(before: &Namespaces, after: Option<&Namespaces>) -> Option<Namespaces> {
+    match (before, after) {
+        (before, None) => Some(before.clone()),
+        (_, Some(None)) => None,
+        (None, Some(Some(_))) => Some(None),
+        (Some(before), Some(Some(after))) => {
+            Some(Some(before - after)).filter(|left| left.iter().flatten().next().is_some())
         }
     }
 }

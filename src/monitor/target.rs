@@ -5,12 +5,14 @@ use std::sync::Arc;
 use kube::{Client, ResourceExt as _};
 
 use super::credentials::secrets;
-use super::request::request;
-use crate::api::{MonitoredBackend, Reason};
+use super::request::{RequestSecrets, request};
+pub use super::resolve_error::ResolveError;
+use crate::api::MonitoredBackend;
 use crate::probe::{Request, Scheme};
 use crate::view::MetricsEndpoint;
 
 mod lookup;
+mod own_service;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -31,6 +33,9 @@ pub struct ProbeTarget {
     pub name: String,
     /// The request of each probe.
     pub request: Request,
+    /// The same for other ports and for the addresses of the pods behind the target: without its credentials, unless the
+    /// Secrets that hold them name the target's host for all ports or for that of the actuator.
+    pub elsewhere: Request,
     /// The address or name that is dialled. All probes of one host share its concurrency limit.
     pub host: Arc<str>,
 }
@@ -42,25 +47,12 @@ pub struct Resolved {
     pub url: String,
     /// The page that Prometheus is to scrape; `None` unless the target speaks HTTP.
     pub scrape: Option<MetricsEndpoint>,
-    /// At least one.
+    /// At least one, unless `nothing` says why there is none.
     pub targets: Vec<ProbeTarget>,
+    /// Why there is nothing to dial now.
+    pub nothing: Option<String>,
     /// The addresses belong to pods (or to endpoints of a headless Service) and change with them.
     pub is_fleeting: bool,
-}
-
-/// Why there is nothing to probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResolveError {
-    /// The spec names an object that does not exist, or is invalid: `Accepted` is False.
-    Refused(Reason, String),
-    /// The lookup failed. The result of the previous lookup stays valid.
-    Failed(String),
-}
-
-impl ResolveError {
-    pub(super) fn target(message: impl Into<String>) -> Self {
-        Self::Refused(Reason::InvalidTarget, message.into())
-    }
 }
 
 /// Resolves the target of `backend`.
@@ -82,14 +74,22 @@ pub async fn resolve(client: &Client, backend: &MonitoredBackend) -> Result<Reso
     } else {
         return Err(ResolveError::target("spec.target names nothing to dial"));
     };
+    let actuator_port = backend.spec.probe.actuator.as_ref().and_then(|actuator| u16::try_from(actuator.port?).ok());
     let mut targets = Vec::with_capacity(found.targets.len().min(MAX_TARGETS));
     for (name, target) in found.targets.into_iter().take(MAX_TARGETS) {
+        secrets.check_host(&target.host, target.port)?;
         let host: Arc<str> = target.address.map_or_else(|| target.host.clone(), |address| address.to_string()).into();
-        let request = request(&backend.spec.probe, target, &secrets).map_err(ResolveError::target)?;
-        targets.push(ProbeTarget { name, request, host });
+        let make = |secrets: &RequestSecrets| {
+            request(&backend.spec.probe, target.clone(), secrets).map_err(ResolveError::target)
+        };
+        let elsewhere = match secrets.are_for(&target.host, actuator_port) {
+            true => make(&secrets.content)?,
+            false => make(&secrets.content.without_credentials())?,
+        };
+        targets.push(ProbeTarget { name, request: make(&secrets.content)?, elsewhere, host });
     }
     let scrape = scrape(backend, &targets);
-    Ok(Resolved { url: found.url, scrape, targets, is_fleeting: found.is_fleeting })
+    Ok(Resolved { url: found.url, scrape, targets, nothing: found.nothing, is_fleeting: found.is_fleeting })
 }
 
 /// The page that Prometheus is to scrape: the target itself, or the actuator's page when the spec has `actuator` and no

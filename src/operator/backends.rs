@@ -19,9 +19,9 @@ use crate::controller::backend::view::FleetView;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::controller::runtime::watch::Tap;
 use crate::controller::runtime::{Runtime, run};
+use crate::monitor::connectivity::{self, ConnectivityCheck};
 use crate::monitor::context::{Command, ProbeSettings};
-use crate::monitor::scheduler;
-use crate::monitor::self_check::{self, ConnectivityCheck};
+use crate::monitor::{aging, scheduler};
 use crate::probe::{Policy, Prober};
 use crate::schedule::checkpoints::Checkpoints;
 
@@ -101,7 +101,8 @@ impl BackendSubsystem {
         }
         let report = move |found| updater.update(|known| known.networks = Some(found));
         work.spawn(address_ranges::follow(client, report, work.stop.clone()));
-        work.spawn(self_check::run(context.monitor.clone(), own, work.stop.clone()));
+        work.spawn(connectivity::run(context.monitor.clone(), own, work.stop.clone()));
+        work.spawn(aging::run(context.monitor.clone(), work.stop.clone()));
     }
 }
 

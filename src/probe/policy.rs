@@ -50,7 +50,7 @@ fn net(range: &str) -> IpNet {
 pub struct Policy {
     /// Networks that an administrator allows in spite of the defaults: `--allow-network`.
     pub allow: Vec<IpNet>,
-    /// Networks that an administrator denies: `--deny-network`. Wins over `allow`.
+    /// Networks that an administrator denies: `--deny-network`. Wins over everything else.
     pub deny: Vec<IpNet>,
     /// Networks of the cluster: addresses of Nodes and the API server, their `podCIDRs`, ServiceCIDRs, `--cluster-network`.
     pub cluster: Vec<IpNet>,
@@ -71,7 +71,7 @@ impl Policy {
     }
 
     /// Checks whether `address` may be dialled at `port`. With `is_own` the address belongs to the object's own workload or
-    /// Service, which neither a range of the cluster nor `--deny-network` denies.
+    /// Service, which no range of the cluster denies. `--deny-network` always does.
     ///
     /// # Errors
     /// The range and the rule that deny it.
@@ -96,12 +96,12 @@ impl Policy {
             never(address)?;
             self.not_ourselves(address, port)?;
         }
-        // The object's own pods and Services are allowed in any network; none of them is on loopback.
-        if is_own && within(&LOOPBACK_NETS, address).is_none() {
-            return Ok(());
-        }
         if let Some(range) = within(&self.deny, address) {
             return Err(format!("{range} is denied by --deny-network"));
+        }
+        // The object's own pods and Services are allowed in any other network; none of them is on loopback.
+        if is_own && within(&LOOPBACK_NETS, address).is_none() {
+            return Ok(());
         }
         if self.of_a_person || within(&self.allow, address).is_some() {
             return Ok(());

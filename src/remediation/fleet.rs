@@ -10,13 +10,15 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::input::{BREAKER_WINDOW, Breaker, FleetContext, Limits};
-use super::policy::{is_above, is_braked};
-use super::text::format_time;
+use super::policy::is_braked;
 use member::RestartUnit;
 pub use member::{BrakedSite, InFlight, Member, ObjectId};
+use storm::Turns;
+pub use storm::{Scope, Trip};
 use workload_group::WorkloadGroup;
 
 mod member;
+mod storm;
 #[cfg(test)]
 mod tests;
 mod workload_group;
@@ -53,10 +55,23 @@ struct SiteCounts {
 /// Counts of the whole fleet.
 #[derive(Debug, Default)]
 struct Totals {
-    /// Workloads that were healthy at least once.
-    workloads: usize,
+    /// Workloads with remediation that were healthy at least once, by their namespaces.
+    workloads: HashMap<Arc<str>, usize>,
     /// Attempts.
     in_flight: usize,
+}
+
+impl Totals {
+    fn count(&mut self, namespace: &Arc<str>, before: bool, now: bool) {
+        if before == now {
+            return;
+        }
+        let count = self.workloads.entry(namespace.clone()).or_default();
+        *count = *count + usize::from(now) - usize::from(before);
+        if *count == 0 {
+            self.workloads.remove(namespace);
+        }
+    }
 }
 
 /// Attempts by the time at which they were started or claimed, the oldest first.
@@ -66,15 +81,6 @@ struct RecentAttempts {
     started: VecDeque<(Timestamp, String)>,
     /// Claims that may still have to be released.
     claims: VecDeque<(Timestamp, ObjectId, String)>,
-}
-
-/// Turns to unhealthy, counted for the breaker.
-#[derive(Debug, Default)]
-struct Turns {
-    /// When a person reset the breaker: earlier turns do not count.
-    reset_at: Option<Timestamp>,
-    /// Times and numbers of the groups that turned unhealthy recently, the oldest first.
-    by_time: BTreeSet<(Timestamp, u64)>,
 }
 
 /// The fleet. It has neither clock nor lock: the caller brings both.
@@ -92,6 +98,8 @@ pub struct FleetState {
     totals: Totals,
     recent: RecentAttempts,
     turns: Turns,
+    /// The namespaces for which the breaker is open, where it is not open for all.
+    scope: Scope,
 }
 
 impl FleetState {
@@ -108,6 +116,7 @@ impl FleetState {
             totals: Totals::default(),
             recent: RecentAttempts::default(),
             turns: Turns::default(),
+            scope: Scope::default(),
         }
     }
 
@@ -141,8 +150,13 @@ impl FleetState {
     /// The fleet as seen from one object. The object's own attempt counts in none of the figures.
     pub fn context(&mut self, id: &ObjectId, now: Timestamp) -> FleetContext {
         self.expire(now);
+        let is_in_scope = self.scope.as_ref().is_none_or(|scope| scope.contains(&id.key.namespace));
         let without_member = || FleetContext {
-            breaker: self.breaker.clone(),
+            // Open for other namespaces means closed for this one.
+            breaker: match &self.breaker {
+                Breaker::Open(_) if !is_in_scope => Breaker::Closed,
+                breaker => breaker.clone(),
+            },
             site: String::new(),
             site_unhealthy: 0,
             site_total: 0,
@@ -228,9 +242,9 @@ impl FleetState {
         &self.breaker
     }
 
-    /// Sets the state of the breaker.
-    pub fn set_breaker(&mut self, breaker: Breaker) {
-        self.breaker = breaker;
+    /// Sets the state of the breaker, and the namespaces for which it is open.
+    pub fn set_breaker(&mut self, breaker: Breaker, scope: Scope) {
+        (self.breaker, self.scope) = (breaker, scope);
     }
 
     /// Notes that a person reset the breaker at `at`: turns until then no longer count. The state of the breaker itself is
@@ -240,26 +254,13 @@ impl FleetState {
         self.expire_turns(at);
     }
 
-    /// The reason to open the breaker now, if there is one and it is not open. Workloads that have recovered meanwhile
-    /// count; those that turned unhealthy during an attempt, or were never healthy, do not.
-    pub fn breaker_trip(&mut self, now: Timestamp) -> Option<String> {
+    /// The reason to open the breaker now, or to open it for more namespaces, and for which. Workloads that have recovered
+    /// meanwhile count; those that turned unhealthy during an attempt, that were never healthy or that have no remediation,
+    /// do not.
+    pub fn breaker_trip(&mut self, now: Timestamp) -> Option<Trip> {
         self.expire_turns(now.checked_sub(BREAKER_WINDOW).unwrap_or(Timestamp::MIN));
-        let Limits { breaker_min, breaker_percent, .. } = self.limits;
-        let turned = self.turns.by_time.len();
-        if turned < breaker_min
-            || !is_above(turned, breaker_percent, self.totals.workloads)
-            || matches!(self.breaker, Breaker::Open(_))
-        {
-            return None;
-        }
-        let ((first, _), (last, _)) = (self.turns.by_time.first()?, self.turns.by_time.last()?);
-        Some(format!(
-            "{turned} of {} workloads turned unhealthy from {} to {}: at least {breaker_min} and more than {breaker_percent} % within {} minutes",
-            self.totals.workloads,
-            format_time(*first),
-            format_time(*last),
-            BREAKER_WINDOW.as_mins()
-        ))
+        let open = matches!(self.breaker, Breaker::Open(_)).then_some(&self.scope);
+        storm::trip(&self.turns.by_time, &self.totals.workloads, &self.limits, open)
     }
 }
 
@@ -297,9 +298,10 @@ impl FleetState {
 
     /// Changes a group, and its counts in each of its sites.
     fn change_group(&mut self, unit: RestartUnit, change: impl FnOnce(&mut WorkloadGroup)) {
+        let namespace = unit.namespace().clone();
         let group = self.groups.entry(unit).or_insert_with(|| {
             self.last_group += 1;
-            WorkloadGroup::new(self.last_group)
+            WorkloadGroup::new(self.last_group, namespace.clone())
         });
         let before = group.counts();
         for name in group.sites() {
@@ -316,7 +318,7 @@ impl FleetState {
             site.unhealthy += usize::from(now.is_unhealthy);
             update_brake(&self.limits, &mut self.braked, name, site);
         }
-        self.totals.workloads = self.totals.workloads - usize::from(before.is_known) + usize::from(now.is_known);
+        self.totals.count(&namespace, before.is_remediated, now.is_remediated);
     }
 
     fn remove_empty(&mut self, unit: &RestartUnit, site: &Arc<str>) {
@@ -324,7 +326,7 @@ impl FleetState {
             && let Some(group) = self.groups.remove(unit)
             && let Some(at) = group.turned
         {
-            self.turns.by_time.remove(&(at, group.number));
+            self.turns.by_time.remove(&(at, group.number, group.namespace));
         }
         if self.sites.get(site).is_some_and(|site| site.objects == 0) {
             self.sites.remove(site);
@@ -338,18 +340,22 @@ impl FleetState {
         let Some(group) = unit.and_then(|unit| self.groups.get_mut(&unit)) else { return };
         // Objects arrive in any order: one that turned before the counted one is the first.
         let is_first = group.unhealthy == 1 || group.turned.is_some_and(|known| at < known);
-        if !is_first || group.was_in_flight(at) || self.turns.reset_at.is_some_and(|reset| at <= reset) {
+        if !group.counts().is_remediated
+            || !is_first
+            || group.was_in_flight(at)
+            || self.turns.reset_at.is_some_and(|reset| at <= reset)
+        {
             return;
         }
         if let Some(other) = group.turned.replace(at) {
-            self.turns.by_time.remove(&(other, group.number));
+            self.turns.by_time.remove(&(other, group.number, group.namespace.clone()));
         }
-        self.turns.by_time.insert((at, group.number));
+        self.turns.by_time.insert((at, group.number, group.namespace.clone()));
     }
 
     /// Removes turns until `until`.
     fn expire_turns(&mut self, until: Timestamp) {
-        while self.turns.by_time.first().is_some_and(|(at, _)| *at <= until) {
+        while self.turns.by_time.first().is_some_and(|(at, ..)| *at <= until) {
             self.turns.by_time.pop_first();
         }
     }

@@ -4,10 +4,12 @@
 pub mod checkpoints;
 mod concurrency_limit;
 mod deadlines;
+mod fair_share;
 mod pulse;
 mod spread;
 
 pub use concurrency_limit::{ConcurrencyLimiter, Permit};
 pub use deadlines::Deadlines;
+pub use fair_share::FairShare;
 pub use pulse::{TICK, frozen_for};
 pub use spread::{phase_of, turn_after};

@@ -12,6 +12,9 @@ use super::{HttpProbe, MAX_PATH};
 
 /// The longest time that a probe takes when the spec names none, in seconds.
 const USUAL_TIMEOUT: i32 = 5;
+/// The longest time that a probe may take, in seconds: it holds a place that others wait for. Objects that were stored
+/// before there was a limit may name a longer one.
+pub const MAX_PROBE_TIMEOUT: i32 = 60;
 
 /// How the target is probed, and how many probes make a verdict.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +32,10 @@ pub struct ProbeSpec {
     #[serde(default = "ProbeSpec::default_interval")]
     #[schemars(range(min = 1, max = 3600))]
     pub interval_seconds: i32,
-    /// Seconds that one probe may take, all its phases together; at most intervalSeconds. Default: 5, at most
-    /// intervalSeconds.
+    /// Seconds that one probe may take, all its phases together, 1 to 60; at most intervalSeconds. Default: 5, at most
+    /// intervalSeconds. A larger value that an older version accepted counts as 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = 1, max = 60))]
     pub timeout_seconds: Option<i32>,
     /// How many probes must fail in a row before the state is Down, 1 to 100.
     #[serde(default = "ProbeSpec::default_failure_threshold")]
@@ -77,9 +80,11 @@ impl ProbeSpec {
         seconds(self.interval_seconds)
     }
 
-    /// The time that one probe may take: the one that is given, else 5 seconds, at most the interval.
+    /// The time that one probe may take: the one that is given, at most [`MAX_PROBE_TIMEOUT`], else 5 seconds, at most the
+    /// interval.
     pub fn timeout(&self) -> Duration {
-        seconds(self.timeout_seconds.unwrap_or_else(|| self.interval_seconds.min(USUAL_TIMEOUT)))
+        let given = self.timeout_seconds.map(|given| given.min(MAX_PROBE_TIMEOUT));
+        seconds(given.unwrap_or_else(|| self.interval_seconds.min(USUAL_TIMEOUT)))
     }
 }
 

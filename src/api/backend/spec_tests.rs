@@ -55,9 +55,17 @@ fn metrics_and_the_actuator_are_asked_for_by_an_empty_block() {
 
 #[test]
 fn a_probe_takes_five_seconds_at_most_and_never_more_than_its_interval_unless_it_says_so() {
-    for (interval, given, expected) in
-        [(15, None, 5), (5, None, 5), (4, None, 4), (1, None, 1), (3600, None, 5), (30, Some(20), 20), (3, Some(1), 1)]
-    {
+    for (interval, given, expected) in [
+        (15, None, 5),
+        (5, None, 5),
+        (4, None, 4),
+        (1, None, 1),
+        (3600, None, 5),
+        (30, Some(20), 20),
+        (3, Some(1), 1),
+        (3600, Some(3600), 60),
+        (90, Some(61), 60),
+    ] {
         let probe = ProbeSpec { interval_seconds: interval, timeout_seconds: given, ..ProbeSpec::default() };
         assert_eq!(probe.timeout(), Duration::from_secs(expected), "{interval} {given:?}");
         assert_eq!(probe.interval(), Duration::from_secs(u64::try_from(interval).unwrap()));

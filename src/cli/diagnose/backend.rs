@@ -19,11 +19,12 @@ use crate::cli::output;
 use crate::cluster::{PersonalClient, ask, connect_person};
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
-    PrometheusSource, Question, gather, is_in_cluster, needs_actuator, pod_probes, probe_actuator, vantage,
+    PrometheusSource, Question, gather, is_in_cluster, needs_actuator, nothing_to_dial, pod_probes, probe_actuator,
+    vantage,
 };
 use crate::diagnosis::rules::diagnose as diagnose_evidence;
 use crate::monitor::credentials::credential;
-use crate::monitor::target::{ResolveError, Resolved, resolve};
+use crate::monitor::target::{ProbeTarget, ResolveError, Resolved, of_url, resolve};
 use crate::probe::{Policy, Prober, Request};
 
 /// The lines of each log that `--logs` reads.
@@ -93,7 +94,9 @@ impl<'a> Examination<'a> {
         let prepared = self.prepared(&mut question.known).await;
         let own = match &prepared {
             Some(prepared) => {
-                self.probe(prepared.targets.iter().map(|target| (target.name.clone(), target.request.clone()))).await
+                let probes = prepared.targets.iter().map(|target| (target.name.clone(), target.request.clone()));
+                let nothing = prepared.nothing.iter().map(|why| nothing_to_dial(why.clone(), now));
+                self.probe(probes).await.into_iter().chain(nothing).collect()
             }
             None => Vec::new(),
         };
@@ -105,10 +108,10 @@ impl<'a> Examination<'a> {
         let mut evidence = gather(self.client.clone(), &self.prober, question, now).await;
         let mut more = Vec::new();
         if let Some(like) = prepared.as_ref().and_then(|prepared| prepared.targets.first()) {
-            let probes = pod_probes(&evidence, pods_port.as_deref(), &like.request).into_iter();
+            let probes = pod_probes(&evidence, pods_port.as_deref(), &like.elsewhere).into_iter();
             let is_new = |name: &str| !views.iter().any(|view| view.vantage.name == name);
             more = self.probe(probes.filter(|(name, _)| is_new(name))).await;
-            more.extend(self.probe_actuator(&mut evidence, &like.request, now).await);
+            more.extend(self.probe_actuator(&mut evidence, like, now).await);
         }
         views.extend(vantages::views(more, rest, &self.position));
         evidence.vantages = counted(&views);
@@ -132,7 +135,7 @@ impl<'a> Examination<'a> {
                 known.refused = Some((reason, message));
                 None
             }
-            Err(ResolveError::Failed(why)) => {
+            Err(ResolveError::Unverified(why) | ResolveError::Failed(why)) => {
                 self.missing.push(why);
                 None
             }
@@ -140,8 +143,8 @@ impl<'a> Examination<'a> {
     }
 
     /// Reads the actuator, when that can explain a failure and the target is dialled from here.
-    async fn probe_actuator(&self, evidence: &mut Evidence, like: &Request, now: Timestamp) -> Vec<Vantage> {
-        if !needs_actuator(evidence) || !self.position.dials(&like.target) {
+    async fn probe_actuator(&self, evidence: &mut Evidence, like: &ProbeTarget, now: Timestamp) -> Vec<Vantage> {
+        if !needs_actuator(evidence) || !self.position.dials(&like.request.target) {
             return Vec::new();
         }
         let spec = self.backend.spec.probe.actuator.as_ref();
@@ -149,7 +152,7 @@ impl<'a> Examination<'a> {
         if let Lookup::Found(pods) = &mut near.pods {
             pods.iter_mut().for_each(|pod| pod.addresses.retain(|address| self.position.reaches(*address)));
         }
-        let seen = probe_actuator(&self.prober, spec, &near, like, now).await;
+        let seen = probe_actuator(&self.prober, spec, &near, (&like.request, &like.elsewhere), now).await;
         evidence.actuator = seen.actuator;
         seen.vantages
     }
@@ -178,9 +181,10 @@ impl<'a> Examination<'a> {
         let mut bearer_token = None;
         if let Some(from) = spec.and_then(|spec| spec.bearer_token_secret_ref.as_ref()) {
             let namespace = self.backend.namespace().unwrap_or_default();
-            match credential(&self.client, &namespace, from).await {
+            let host = of_url(&url).ok()?;
+            match credential(&self.client, &namespace, from, (&host.host, host.port)).await {
                 Ok(token) => bearer_token = Some(token),
-                Err(ResolveError::Refused(_, why) | ResolveError::Failed(why)) => self.missing.push(why),
+                Err(error) => self.missing.push(error.into_message()),
             }
         }
         Some(PrometheusSource {

@@ -42,6 +42,8 @@ fn vantage(name: &str, class: Option<ErrorClass>) -> Vantage {
         missing_metrics: Vec::new(),
         broken_at: None,
         samples: None,
+        confirmed: None,
+        last_passed: None,
     }
 }
 

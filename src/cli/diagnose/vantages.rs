@@ -94,6 +94,8 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
         missing_metrics: Vec::new(),
         broken_at: None,
         samples: None,
+        confirmed: None,
+        last_passed: None,
     }
 }
 

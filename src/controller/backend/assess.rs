@@ -3,12 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{
-    BackendState, Cause, Condition, ConditionType, ConditionValue, Confidence, Diagnosis, MicroTime, MonitoredBackend,
-    Reason, RestartHelps, Truth, clip,
+    BackendState, Cause, Condition, ConditionType, ConditionValue, Confidence, Diagnosis, MAX_PROBE_TIMEOUT, MicroTime,
+    MonitoredBackend, Reason, RestartHelps, Truth, clip,
 };
 use crate::controller::remediation::Remediable as _;
 use crate::health::availability::Availability;
-use crate::monitor::registry::{Snapshot, limits};
+use crate::monitor::entry::Snapshot;
+use crate::monitor::findings::Findings;
+use crate::monitor::live::limits;
 use crate::time::Now;
 
 /// The input of an assessment.
@@ -61,19 +63,74 @@ impl Input<'_> {
     fn others(&self) -> [(ConditionType, Option<ConditionValue>); 3] {
         use ConditionType::{MetricsExposed, Scraped, WorkloadHealthy};
         let stored = |type_| ConditionValue::stored(self.backend.conditions(), type_);
-        let Some(found) = self.live.findings.as_deref().cloned() else {
-            return [MetricsExposed, Scraped, WorkloadHealthy].map(|type_| (type_, stored(type_)));
+        let (page, scraped, workload) = match self.live.findings.as_deref().cloned() {
+            Some(found) => {
+                let is_asked_for = self.backend.spec.probe.metrics.is_some();
+                // An investigation of a failure that is being confirmed concludes nothing about the page.
+                let page = found.metrics_exposed.or_else(|| stored(MetricsExposed).filter(|_| is_asked_for));
+                (page, found.scraped, found.workload_healthy)
+            }
+            None => (stored(MetricsExposed), stored(Scraped), stored(WorkloadHealthy)),
         };
-        let is_asked_for = self.backend.spec.probe.metrics.is_some();
-        // An investigation of a failure that is being confirmed concludes nothing about the page.
-        let page = found.metrics_exposed.or_else(|| stored(MetricsExposed).filter(|_| is_asked_for));
-        [(MetricsExposed, self.unless_blind(page)), (Scraped, found.scraped), (WorkloadHealthy, found.workload_healthy)]
+        let page = page.map(|page| match self.is_out_of_date() {
+            true => ConditionValue::new(Truth::Unknown, Reason::NotProbed, self.out_of_date()),
+            false => page,
+        });
+        let page = if self.live.findings.is_some() { self.unless_blind(page) } else { page };
+        [(MetricsExposed, page), (Scraped, self.unless_old(scraped)), (WorkloadHealthy, self.unless_old(workload))]
+    }
+
+    /// Whether no probe has ended for so long that the verdict counts no more.
+    pub fn is_out_of_date(&self) -> bool {
+        self.live.stands_until.is_some_and(|until| until <= self.now.moment)
+    }
+
+    /// The findings, unless they are too old.
+    fn findings(&self) -> Option<&Findings> {
+        let is_old = self.live.findings_until.is_some_and(|until| until <= self.now.moment);
+        self.live.findings.as_deref().filter(|_| !is_old)
+    }
+
+    /// Why the verdict counts no more.
+    fn out_of_date(&self) -> String {
+        let at = self.live.record.evidence_at().map(|at| self.now.stamp(at));
+        let since = at.map_or_else(
+            || "it was never probed by this leader".to_owned(),
+            |at| format!("its last probe ended at {at}"),
+        );
+        match &self.live.unresolved {
+            Some(why) => format!("{since}, and nothing is known of it since: {why}"),
+            None => format!("{since}, and nothing is known of it since: no probe found a free place or came to an end"),
+        }
+    }
+
+    /// `value`, unless the investigation that it rests on is too old.
+    fn unless_old(&self, value: Option<ConditionValue>) -> Option<ConditionValue> {
+        let is_old = self.live.findings_until.is_some_and(|until| until <= self.now.moment);
+        let message = "the last investigation is too old to say so still";
+        value.map(|value| if is_old { ConditionValue::new(Truth::Unknown, Reason::Stale, message) } else { value })
     }
 
     fn accepted(&self) -> ConditionValue {
         match &self.live.refused {
             Some((reason, message)) => ConditionValue::new(Truth::False, *reason, message.clone()),
-            None => ConditionValue::new(Truth::True, Reason::Accepted, "the spec can be acted upon"),
+            None => ConditionValue::new(Truth::True, Reason::Accepted, self.acted_upon()),
+        }
+    }
+
+    fn acted_upon(&self) -> String {
+        match self.backend.spec.probe.timeout_seconds {
+            Some(given) if given > MAX_PROBE_TIMEOUT => format!(
+                "the spec can be acted upon; spec.probe.timeoutSeconds {given} counts as {MAX_PROBE_TIMEOUT}, which is the most: correct it"
+            ),
+            _ => "the spec can be acted upon".to_owned(),
+        }
+    }
+
+    fn not_probed_yet(&self) -> String {
+        match &self.live.unresolved {
+            Some(why) => format!("it has not been probed yet: {why}"),
+            None => "it has not been probed yet".to_owned(),
         }
     }
 
@@ -92,10 +149,11 @@ impl Input<'_> {
         if let Some(why) = &self.live.blind {
             return ConditionValue::new(Truth::Unknown, Reason::ProbeBlind, why.clone());
         }
+        if self.is_out_of_date() {
+            return ConditionValue::new(Truth::Unknown, Reason::NotProbed, self.out_of_date());
+        }
         match self.live.record.availability() {
-            Availability::NotProbed => {
-                ConditionValue::new(Truth::Unknown, Reason::NotProbed, "it has not been probed yet")
-            }
+            Availability::NotProbed => ConditionValue::new(Truth::Unknown, Reason::NotProbed, self.not_probed_yet()),
             Availability::Up => self.passing(),
             Availability::Down => {
                 let failed = self.live.vantages.iter().find(|vantage| !vantage.ok);
@@ -163,7 +221,7 @@ impl Input<'_> {
 
     /// Its health page answers 200 with the status UNKNOWN.
     fn is_unsure(&self) -> bool {
-        let found = self.live.findings.as_ref().and_then(|findings| findings.diagnosis.as_ref());
+        let found = self.findings().and_then(|findings| findings.diagnosis.as_ref());
         found.is_some_and(|found| found.cause == Cause::HealthUnknown)
     }
 
@@ -187,7 +245,7 @@ impl Input<'_> {
         let mut found = match state {
             BackendState::Up => return None,
             BackendState::Unknown if self.live.blind.is_some() => self.blindness(),
-            BackendState::Pending | BackendState::Unknown if self.live.refused.is_none() => not_probed(),
+            BackendState::Pending | BackendState::Unknown if self.live.refused.is_none() => self.not_probed(),
             BackendState::Pending | BackendState::Unknown | BackendState::Down | BackendState::Degraded => {
                 self.found().unwrap_or_else(|| self.unexplained())
             }
@@ -202,7 +260,7 @@ impl Input<'_> {
 
     /// The diagnosis of the investigation.
     fn found(&self) -> Option<Diagnosis> {
-        self.live.findings.as_ref()?.diagnosis.clone()
+        self.findings()?.diagnosis.clone()
     }
 
     fn begun(&self) -> Timestamp {
@@ -219,6 +277,20 @@ impl Input<'_> {
         )
     }
 
+    fn not_probed(&self) -> Diagnosis {
+        let (message, advice) = match self.is_out_of_date() {
+            true => (
+                self.out_of_date(),
+                "look at the operator: vigie_probe_missed_windows_total counts turns without a free place (--probe-concurrency), and its log says which reads fail",
+            ),
+            false => (
+                self.not_probed_yet(),
+                "wait: the first probe comes within spec.probe.intervalSeconds of an operator that leads",
+            ),
+        };
+        plain(Cause::NotProbed, Confidence::Certain, message, advice)
+    }
+
     fn unexplained(&self) -> Diagnosis {
         let ConditionValue { reason, message, .. } = self.available();
         plain(
@@ -228,15 +300,6 @@ impl Input<'_> {
             "the evidence is still being gathered; `vigie diagnose backend` shows all of it",
         )
     }
-}
-
-fn not_probed() -> Diagnosis {
-    plain(
-        Cause::NotProbed,
-        Confidence::Certain,
-        "it has not been probed yet".to_owned(),
-        "wait: the first probe comes within spec.probe.intervalSeconds of an operator that leads",
-    )
 }
 
 fn plain(cause: Cause, confidence: Confidence, message: String, advice: &str) -> Diagnosis {

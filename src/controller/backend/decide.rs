@@ -51,7 +51,11 @@ fn compose(input: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendSta
         last_healthy_time: healthy.or_else(|| old.last_healthy_time.clone()),
         latency_milliseconds: live.latency.map(|took| millis(took.as_millis())).or(old.latency_milliseconds),
         state_since: old.state_since.clone(),
-        certificate_expiry_time: live.certificate_expires.map(Time).or_else(|| old.certificate_expiry_time.clone()),
+        certificate_expiry_time: match live.passed_at {
+            // A target that passes without TLS presents none any more.
+            Some(_) => live.certificate_expires.map(Time),
+            None => live.certificate_expires.map(Time).or_else(|| old.certificate_expiry_time.clone()),
+        },
         observed_generation: input.backend.metadata.generation.unwrap_or(0),
         transitions: old.transitions.clone(),
         remediation: old.remediation.clone(),

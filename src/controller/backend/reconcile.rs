@@ -12,7 +12,7 @@ use crate::cluster::events::Event;
 use crate::controller::remediation::{NextStep, RemediationInput};
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
-use crate::monitor::registry::{Backend, Snapshot};
+use crate::monitor::entry::{Backend, Snapshot};
 use crate::time::Now;
 
 impl ObjectEntry for Backend {
@@ -67,7 +67,7 @@ impl Kind for Context {
     }
 
     fn snapshot(&self, entry: &Arc<Backend>, _now: Now) -> Snapshot {
-        entry.snapshot(self.monitor.self_check.blind_for(entry))
+        self.monitor.snapshot(entry)
     }
 
     async fn step(&self, step: &mut Step<'_, Self>) -> Result<NextStep, ReconcileError> {

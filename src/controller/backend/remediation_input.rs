@@ -3,16 +3,24 @@
 use super::assess::{Assessment, Input};
 use crate::api::{BackendState, ConditionType, Truth, conditions};
 use crate::controller::remediation::{Remediable as _, health_of_backend, with_current};
-use crate::monitor::registry::LastScrape;
-use crate::remediation::{InsideView, Scrape, Verdict};
+use crate::monitor::findings::LastScrape;
+use crate::remediation::{InsideView, ObjectHealth, Scrape, Verdict};
 
 /// The verdict about the backend, in the terms of the remediation.
 pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     let Assessment { state, since, conditions, diagnosis } = assessment;
-    let intervals = with_current(input.backend.stored_intervals(), health_of_backend(*state), *since);
+    let health = health_of_backend(*state, diagnosis.as_ref().map(|found| found.cause));
+    // Within Degraded the cause may change without a transition: then the present health is as old as the cause.
+    let since = match diagnosis.as_ref().and_then(|found| found.since.as_ref()) {
+        Some(since) if *state == BackendState::Degraded => since.0,
+        _ => *since,
+    };
+    let intervals = with_current(input.backend.stored_intervals(), health, since);
     let is_up = matches!(state, BackendState::Up | BackendState::Degraded);
     let pods = |ok: bool| {
-        let seen = input.live.vantages.iter().filter(move |vantage| vantage.ok == ok);
+        let current = input.live.vantages.iter().filter(|_| !input.is_out_of_date());
+        // A failure that is not confirmed yet makes no pod the one to restart.
+        let seen = current.filter(move |vantage| vantage.ok == ok && vantage.confirmed != Some(false));
         seen.filter_map(|vantage| vantage.name.strip_prefix("pod/")).map(str::to_owned).collect()
     };
     let kubelet = conditions::get(conditions, ConditionType::WorkloadHealthy);
@@ -27,7 +35,7 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
             passing: pods(true),
             unready: kubelet.is_some_and(|said| said.status == Truth::False.as_str()),
         },
-        healthy_at: input.live.passed_at.filter(|_| is_up).map(|at| input.now.stamp(at)),
+        healthy_at: input.live.passed_at.filter(|_| health == ObjectHealth::Healthy).map(|at| input.now.stamp(at)),
         scrape: input.live.findings.as_ref().and_then(|found| found.last_scrape.as_ref()).map(scrape),
     }
 }

@@ -14,7 +14,7 @@ use crate::api::{
 use crate::controller::paused::is_paused;
 use crate::controller::remediation;
 use crate::controller::runtime::wake::{Guarded, reference};
-use crate::monitor::registry::{Backend, Snapshot};
+use crate::monitor::entry::Backend;
 use crate::time::Now;
 use crate::view::BackendView;
 
@@ -27,11 +27,7 @@ pub struct FleetView {
 }
 
 impl FleetView {
-    fn visit(
-        &self,
-        namespace: Option<&str>,
-        each: &mut dyn FnMut(&MonitoredBackend, &Backend, &Snapshot, &Assessment, Now),
-    ) {
+    fn visit(&self, namespace: Option<&str>, each: &mut dyn FnMut(&Input<'_>, &Backend, &Assessment)) {
         let now = self.context.clock.read();
         let stores = self.stores.read().clone();
         for object in stores.iter().flat_map(Store::state) {
@@ -40,25 +36,25 @@ impl FleetView {
                 continue;
             }
             let Some(entry) = self.context.monitor.backends.get(&Key::of(&backend.metadata)) else { continue };
-            let live = entry.snapshot(self.context.monitor.self_check.blind_for(&entry));
-            let assessment = Input { backend, live: &live, now }.assess();
-            each(backend, &entry, &live, &assessment, now);
+            let live = self.context.monitor.snapshot(&entry);
+            let input = Input { backend, live: &live, now };
+            each(&input, &entry, &input.assess());
         }
     }
 
     /// Calls `each` for every backend, of one namespace when it is given. A follower knows only the stored
     /// status.
     pub fn backends(&self, namespace: Option<&str>, follows: bool, each: &mut dyn FnMut(BackendView)) {
-        self.visit(namespace, &mut |backend, entry, live, assessment, now| {
-            let view = written(backend, now);
-            each(if follows { view } else { known(view, entry, live, assessment, now) });
+        self.visit(namespace, &mut |input, entry, assessment| {
+            let view = written(input.backend, input.now);
+            each(if follows { view } else { known(view, entry, input, assessment) });
         });
     }
 
     /// How many transitions the API server does not know yet.
     pub fn pending(&self) -> u64 {
         let mut pending = 0;
-        self.visit(None, &mut |backend, _, _, assessment, _| pending += u64::from(!is_written(backend, assessment)));
+        self.visit(None, &mut |input, _, assessment| pending += u64::from(!is_written(input.backend, assessment)));
         pending
     }
 
@@ -82,7 +78,10 @@ fn is_written(backend: &MonitoredBackend, assessment: &Assessment) -> bool {
     backend.status.as_ref().is_some_and(|status| status.state == Some(assessment.state))
 }
 
-fn known(stored: BackendView, entry: &Backend, live: &Snapshot, assessment: &Assessment, now: Now) -> BackendView {
+fn known(stored: BackendView, entry: &Backend, input: &Input<'_>, assessment: &Assessment) -> BackendView {
+    let Input { live, now, .. } = *input;
+    // The figures of a probe say nothing about now once its verdict is out of date.
+    let is_current = !input.is_out_of_date();
     let diagnosis = assessment.diagnosis.as_ref();
     let is_written = stored.written && stored.state == assessment.state;
     let scraped = conditions::get(&assessment.conditions, ConditionType::Scraped);
@@ -94,15 +93,23 @@ fn known(stored: BackendView, entry: &Backend, live: &Snapshot, assessment: &Ass
         message: diagnosis.map(|found| found.message.clone()),
         advice: diagnosis.map(|found| found.advice.clone()),
         target: live.target.clone().or(stored.target),
-        passed: live.record.last().map(|last| last.passed),
+        passed: live.record.last().filter(|_| is_current).map(|last| last.passed),
         last_probe_time: live.probed_at.map(|at| now.stamp(at)).or(stored.last_probe_time),
         latency_milliseconds: live
             .latency
             .and_then(|took| i64::try_from(took.as_millis()).ok())
             .or(stored.latency_milliseconds),
         scrape: live.scrape.clone(),
-        phases: entry.phases().into_iter().map(|(phase, took)| (phase, took.as_secs_f64())).collect(),
-        certificate_expiry_time: live.certificate_expires.or(stored.certificate_expiry_time),
+        phases: entry
+            .phases()
+            .into_iter()
+            .filter(|_| is_current)
+            .map(|(phase, took)| (phase, took.as_secs_f64()))
+            .collect(),
+        certificate_expiry_time: match live.passed_at {
+            Some(_) => live.certificate_expires,
+            None => live.certificate_expires.or(stored.certificate_expiry_time),
+        },
         state_since: if is_written { stored.state_since } else { Some(assessment.since) },
         scraped: truth(&assessment.conditions, ConditionType::Scraped),
         prometheus: scraped.map(|scraped| scraped.reason.clone()),

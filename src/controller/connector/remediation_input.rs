@@ -14,7 +14,7 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
     let Assessment { state, since, diagnosis, .. } = assessment;
     let silent = silence(input);
     // The state Offline is written before the pods are diagnosed; the silence is judged after that.
-    let health = if silent == Silence::Unwritten { ObjectHealth::Unknown } else { health_of_connector(*state) };
+    let health = if silent == Silence::Unwritten { ObjectHealth::Unknown } else { health_of_connector(*state, None) };
     let intervals = with_current(input.connector.stored_intervals(), health, *since);
     let stored = input.connector.status.as_ref().and_then(|status| status.agent.as_ref());
     let pod_uid = match &input.live.agent {

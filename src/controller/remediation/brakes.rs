@@ -13,7 +13,7 @@ use crate::cluster::events::{Event, EventType, namespace_reference};
 use crate::controller::remediation::breaker::{BreakerRecord, BreakerStore};
 use crate::leadership::WritePermit;
 use crate::remediation::Breaker;
-use crate::remediation::fleet::FleetState;
+use crate::remediation::fleet::{FleetState, Trip};
 
 /// How often the fleet is checked. Each decision about a remedy counts by itself; this check publishes events, and opens
 /// a breaker that no decision happens to run into.
@@ -39,7 +39,7 @@ impl Brakes {
                 if let Some(at) = read.reset {
                     fleet.reset(at);
                 }
-                fleet.set_breaker(breaker);
+                fleet.set_breaker(breaker, read.scope.clone());
                 drop(fleet);
                 *record.lock() = read;
             };
@@ -58,6 +58,8 @@ async fn monitor(
     let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut published: BTreeMap<String, Timestamp> = BTreeMap::new();
+    // A trip that could not be stored yet. It holds from the moment of the decision.
+    let mut unwritten: Option<(Trip, Timestamp)> = None;
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let Some(permit) = breaker_store.leadership.borrow().permit(breaker_store.clock.now()) else {
             // Another replica publishes now. When this one leads again, an engaged brake is the same occurrence or another.
@@ -65,41 +67,41 @@ async fn monitor(
             continue;
         };
         let now = breaker_store.clock.read().wall;
-        let (brakes, trips) = {
+        let brakes = {
             let mut fleet = remediator.census.fleet.lock();
-            // Without any object that enables remediation there is nothing to hold back.
-            let trips = fleet.breaker_trip(now).filter(|_| fleet.members().any(|member| member.max_attempts.is_some()));
-            if let Some(reason) = &trips {
-                // From this moment, not from the write on: no attempt begins in between.
-                fleet.set_breaker(Breaker::Open(reason.clone()));
+            if !matches!(fleet.breaker(), Breaker::Open(_)) {
+                // A person reset it meanwhile, or another client wrote it: the turns decide again.
+                unwritten = None;
             }
-            (engaged(&fleet, &published), trips)
+            if let Some(trip) = fleet.breaker_trip(now) {
+                // From this moment, not from the write on: no attempt begins in between.
+                fleet.set_breaker(Breaker::Open(trip.reason.clone()), trip.scope.clone());
+                unwritten = Some((trip, now));
+            }
+            engaged(&fleet, &published)
         };
-        if let Some(reason) = trips {
-            open_breaker(remediator, breaker_store, record, &permit, &reason, now).await;
-        }
+        unwritten = match unwritten {
+            Some((trip, at)) if !open_breaker(breaker_store, record, &permit, &trip, at).await => Some((trip, at)),
+            _ => None,
+        };
         publish(breaker_store, &brakes, &mut published).await;
     }
 }
 
-/// Writes that the breaker is open. A write that fails is tried again with the next check: the fleet is unchanged.
+/// Writes that the breaker is open. Returns whether that is stored; otherwise the next check tries again.
 async fn open_breaker(
-    remediator: &Remediator,
     breaker_store: &BreakerStore,
     record: &Mutex<BreakerRecord>,
     permit: &WritePermit,
-    reason: &str,
-    now: Timestamp,
-) {
+    trip: &Trip,
+    at: Timestamp,
+) -> bool {
     let read = record.lock().clone();
-    if let Err(error) = breaker_store.open(permit, &read, reason, now).await {
+    let written = breaker_store.open(permit, &read, trip, at).await;
+    if let Err(error) = &written {
         tracing::warn!(%error, "the breaker is open and cannot be stored yet; trying again");
-        remediator
-            .census
-            .fleet
-            .lock()
-            .set_breaker(Breaker::Unknown(format!("{reason}; it is being written down: {error}")));
     }
+    written.is_ok()
 }
 
 /// A site whose brake is engaged.

@@ -182,7 +182,7 @@ mod tests {
         let census = census();
         let asking = connector("asking", json!({ "mode": "Restart" }));
         census.upsert_stored(&asking);
-        census.fleet.lock().set_breaker(Breaker::Closed);
+        census.fleet.lock().set_breaker(Breaker::Closed, None);
         let now = Timestamp::UNIX_EPOCH;
         let breaker = |census: &Census| census.context(&mut census.fleet.lock(), &id(&asking), now).breaker;
         assert!(matches!(breaker(&census), Breaker::Unknown(_)));

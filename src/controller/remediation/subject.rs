@@ -5,8 +5,8 @@ use kube::Resource;
 use kube::core::ObjectMeta;
 
 use crate::api::{
-    BackendState, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RESTART_REQUESTED, RemediationSpec,
-    RemediationStatus, Transition, WorkloadRef,
+    BackendState, Cause, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RESTART_REQUESTED,
+    RemediationSpec, RemediationStatus, Transition, WorkloadRef,
 };
 use crate::remediation::{HealthInterval, ObjectHealth};
 
@@ -57,7 +57,9 @@ macro_rules! same_fields {
 
         fn stored_intervals(&self) -> Vec<HealthInterval> {
             let Some(status) = &self.status else { return Vec::new() };
-            intervals(&status.transitions, |word| word.parse().map_or(ObjectHealth::Unknown, $health))
+            intervals(&status.transitions, |entered| {
+                entered.to.parse().map_or(ObjectHealth::Unknown, |state| $health(state, entered.cause))
+            })
         }
 
         fn was_healthy(&self) -> bool {
@@ -88,7 +90,7 @@ impl Remediable for MonitoredBackend {
 }
 
 /// Health by the state of a connector: opens and ends incidents (docs/design/remediation.md).
-pub fn health_of_connector(state: ConnectorState) -> ObjectHealth {
+pub fn health_of_connector(state: ConnectorState, _cause: Option<Cause>) -> ObjectHealth {
     match state {
         ConnectorState::Online => ObjectHealth::Healthy,
         ConnectorState::Offline | ConnectorState::Degraded => ObjectHealth::Unhealthy,
@@ -96,17 +98,19 @@ pub fn health_of_connector(state: ConnectorState) -> ObjectHealth {
     }
 }
 
-/// Health by the state of a backend: opens and ends incidents. A backend that is Degraded is available.
-pub fn health_of_backend(state: BackendState) -> ObjectHealth {
+/// Health by the state of a backend and its cause: opens and ends incidents. A backend that is Degraded is available, and
+/// no incident, unless one of its replicas is bad: that one is replaced.
+pub fn health_of_backend(state: BackendState, cause: Option<Cause>) -> ObjectHealth {
     match state {
+        BackendState::Degraded if cause == Some(Cause::OneReplicaBad) => ObjectHealth::Unhealthy,
         BackendState::Up | BackendState::Degraded => ObjectHealth::Healthy,
         BackendState::Down => ObjectHealth::Unhealthy,
         BackendState::Pending | BackendState::Unknown => ObjectHealth::Unknown,
     }
 }
 
-fn intervals(transitions: &[Transition], health: impl Fn(&str) -> ObjectHealth) -> Vec<HealthInterval> {
-    transitions.iter().map(|entered| HealthInterval { health: health(&entered.to), since: entered.time.0 }).collect()
+fn intervals(transitions: &[Transition], health: impl Fn(&Transition) -> ObjectHealth) -> Vec<HealthInterval> {
+    transitions.iter().map(|entered| HealthInterval { health: health(entered), since: entered.time.0 }).collect()
 }
 
 /// The intervals with the present one, which may not be written yet.

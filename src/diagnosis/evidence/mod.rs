@@ -225,6 +225,12 @@ pub struct Vantage {
     pub broken_at: Option<(u64, u64)>,
     /// Number of samples on the page.
     pub samples: Option<u64>,
+    /// Of a pod that fails: whether it failed often enough in a row to be called bad. `None` where that was not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<bool>,
+    /// Of a pod: the last probe of it that passed, where that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_passed: Option<Timestamp>,
 }
 
 /// The course of the failure.

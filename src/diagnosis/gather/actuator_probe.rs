@@ -1,5 +1,5 @@
 //! Probes the actuator, under its configured or probable path, and the main port of an application whose management
-//! port is the target. Uses the target's host and credentials.
+//! port is the target. Uses the target's host, and its credentials at its own address and port.
 
 use std::collections::BTreeMap;
 
@@ -41,19 +41,23 @@ pub fn needs_actuator(evidence: &Evidence) -> bool {
         || scraped.is_some_and(|scraped| scraped.targets.iter().any(|target| target.health == "down"))
 }
 
-/// Probes the actuator and the main port with the settings of `like`, the target's request; `spec` is `probe.actuator`.
-/// Takes at most two timeouts. Does nothing for a target that does not speak HTTP.
+/// Probes the actuator and the main port with the settings of `like`: the target's request, and the one for other ports and
+/// addresses, which may lack its credentials. `spec` is `probe.actuator`. Takes at most two timeouts. Does nothing for a
+/// target that does not speak HTTP.
 pub async fn probe_actuator(
     prober: &Prober,
     spec: Option<&ActuatorProbe>,
     evidence: &Evidence,
-    like: &Request,
+    (like, elsewhere): (&Request, &Request),
     now: Timestamp,
 ) -> ActuatorResult {
-    let Some(request) = of_actuator(spec, evidence, like) else { return ActuatorResult::default() };
+    let Some(request) = of_actuator(spec, evidence, like).map(|request| credentials_of(request, like, elsewhere))
+    else {
+        return ActuatorResult::default();
+    };
     let is_bad = evidence.vantages.iter().any(|vantage| !vantage.ok);
     let base = base_path(spec, evidence);
-    let main = main_port(evidence, like);
+    let main = main_port(evidence, elsewhere);
     let (reading, main) = tokio::join!(read(prober, &request, &base, is_bad), async {
         match &main {
             Some(main) => Some(vantage("main", main, &prober.probe(main).await, now)),
@@ -104,6 +108,15 @@ fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request
         request.target.is_own = true;
     }
     Some(request)
+}
+
+/// `request` with the credentials of `like` only where it goes to the same address and port.
+fn credentials_of(mut request: Request, like: &Request, elsewhere: &Request) -> Request {
+    if (request.target.address, request.target.port) != (like.target.address, like.target.port) {
+        request.http.headers.clone_from(&elsewhere.http.headers);
+        request.tls.client.clone_from(&elsewhere.tls.client);
+    }
+    request
 }
 
 /// Whether the target is a Service without ready pods: then the actuator is probed at a pod's own address.

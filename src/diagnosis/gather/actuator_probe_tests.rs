@@ -78,7 +78,7 @@ fn request(address: SocketAddr, path: &str) -> Request {
 async fn ask(spec: Option<Value>, evidence: &Evidence, like: &Request) -> ActuatorResult {
     let spec: Option<ActuatorProbe> = spec.map(|spec| serde_json::from_value(spec).unwrap());
     let loopback = Policy { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
-    probe_actuator(&Prober::new(loopback), spec.as_ref(), evidence, like, now()).await
+    probe_actuator(&Prober::new(loopback), spec.as_ref(), evidence, (like, like), now()).await
 }
 
 fn found(beside: &ActuatorResult) -> &Actuator {

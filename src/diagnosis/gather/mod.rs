@@ -53,7 +53,7 @@ pub use policy_peers::own_pod;
 pub use prometheus::{PrometheusSource, ServerCache};
 use reader::ClusterReader;
 pub use subject::subject;
-pub use vantages::{pod_probes, vantage};
+pub use vantages::{nothing_to_dial, pod_probes, vantage};
 
 /// Reads one object by its name; a refusal names the missing permission.
 pub async fn lookup<K: NamespacedObject>(client: &Client, namespace: &str, name: &str) -> Lookup<K> {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::service;
+use crate::api::{ErrorClass, Phase};
 use crate::diagnosis::evidence::{Evidence, Pod, Vantage};
 use crate::probe::{Outcome, Request};
 
@@ -33,6 +34,34 @@ pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) 
         missing_metrics: page.map(|page| page.missing.clone()).unwrap_or_default(),
         broken_at: page.and_then(|page| page.broken_at),
         samples: page.map(|page| page.samples),
+        confirmed: None,
+        last_passed: None,
+    }
+}
+
+/// The vantage of a target of which no address is known: there is nothing that could be dialled, for the reason `why`.
+pub fn nothing_to_dial(why: String, at: Timestamp) -> Vantage {
+    Vantage {
+        name: "target".to_owned(),
+        ok: false,
+        error_class: Some(ErrorClass::Unreachable),
+        phase: Some(Phase::Resolve),
+        milliseconds: 0,
+        at,
+        message: why,
+        detail: None,
+        address: None,
+        port: None,
+        http_status: None,
+        redirects_to_login: false,
+        not_serving: false,
+        any_byte: false,
+        certificate_expires: None,
+        missing_metrics: Vec::new(),
+        broken_at: None,
+        samples: None,
+        confirmed: None,
+        last_passed: None,
     }
 }
 

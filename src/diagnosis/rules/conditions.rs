@@ -98,7 +98,8 @@ fn workload_healthy(e: &Evidence, findings: &[Finding]) -> Option<ConditionValue
     let workload = e.workload.found();
     let forbidden = e.workload.missing().or_else(|| e.pods.missing());
     let looked = workload.is_some() || e.pods.found().is_some();
-    if !looked {
+    // The probes of its pods show a bad replica, also where the cluster may not be read.
+    if !looked && findings.iter().all(|finding| finding.cause != Cause::OneReplicaBad) {
         return forbidden.map(|why| ConditionValue::new(Truth::Unknown, Reason::EvidenceForbidden, why));
     }
     if findings.iter().any(|finding| is_about_workload(finding.cause)) {

@@ -130,9 +130,12 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// A pod that may still be starting is not a bad replica.
-fn is_young(e: &Evidence, pod: &Pod) -> bool {
-    began(pod).is_none_or(|at| e.gathered_at.duration_since(at) < startup(e))
+/// A pod that may still be starting is not a bad replica. One that has passed a probe since its containers started is not
+/// starting any more.
+fn is_young(e: &Evidence, pod: &Pod, passed: Option<Timestamp>) -> bool {
+    let young =
+        |at: Timestamp| e.gathered_at.duration_since(at) < startup(e) && passed.is_none_or(|passed| passed < at);
+    began(pod).is_none_or(young)
 }
 
 /// Bad replicas, good replicas, and the first bad vantage: by probes of their own addresses, else by `Ready`.
@@ -141,12 +144,17 @@ fn bad_beside_good(e: &Evidence) -> (Vec<&str>, Vec<&str>, Option<&Vantage>) {
     let probed: Vec<(&str, &Vantage)> = pod_vantages(e).collect();
     if probed.is_empty() {
         let (good, bad): (Vec<&Pod>, Vec<&Pod>) = pods(e).into_iter().partition(|pod| pod.ready);
-        let bad = bad.into_iter().filter(|pod| !is_young(e, pod)).map(|pod| pod.name.as_str()).collect();
+        let bad = bad.into_iter().filter(|pod| !is_young(e, pod, None)).map(|pod| pod.name.as_str()).collect();
         return (bad, good.into_iter().map(|pod| pod.name.as_str()).collect(), None);
     }
     // A pod that passes but is not ready gets no traffic; it still counts as good.
     let good = probed.iter().filter(|(_, vantage)| vantage.ok).map(|(name, _)| *name).collect();
-    let bad = probed.iter().filter(|(name, vantage)| !vantage.ok && find(name).is_none_or(|pod| !is_young(e, pod)));
+    // A failure that is not confirmed yet makes a pod neither good nor bad.
+    let is_bad = |(name, vantage): &&(&str, &Vantage)| {
+        let is_confirmed = !vantage.ok && vantage.confirmed != Some(false);
+        is_confirmed && find(name).is_none_or(|pod| !is_young(e, pod, vantage.last_passed))
+    };
+    let bad = probed.iter().filter(is_bad);
     let bad: Vec<&(&str, &Vantage)> = bad.collect();
     (bad.iter().map(|(name, _)| *name).collect(), good, bad.first().map(|(_, vantage)| *vantage))
 }

@@ -6,7 +6,7 @@ use super::queries::{pod_vantages, pods, probe_fact, process_port, target, workl
 use super::response::failing_ours;
 use super::scrape_error::{failing, scrape_fact};
 use super::text::{kubectl, workload_name};
-use crate::api::{Cause, Confidence, ErrorClass};
+use crate::api::{Cause, Confidence, ErrorClass, Phase};
 use crate::diagnosis::evidence::Evidence;
 
 pub(super) fn slow(e: &Evidence) -> Option<Finding> {
@@ -60,6 +60,17 @@ fn hint(e: &Evidence) -> String {
     if let Some(pod) = newest_ended(e) {
         let describe = kubectl(e, format_args!("describe pod {}", pod.name));
         return format!("All its pods have ended and none took their place; the newest one says how: {describe}. ");
+    }
+    if target(e).is_some_and(|target| {
+        !target.ok
+            && target.address.is_none()
+            && target.phase == Some(Phase::Resolve)
+            && target.error_class == Some(ErrorClass::Unreachable)
+    }) {
+        return format!(
+            "Nothing was dialled, because no pod has an address: look at them ({}). ",
+            kubectl(e, "get pods")
+        );
     }
     match target(e).and_then(|target| target.error_class) {
         Some(ErrorClass::Refused) => {

@@ -8,10 +8,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 
+use super::own_service::{OwnService, addresses};
 use super::url::{as_url, path, scheme};
 use super::{ResolveError, TARGET};
 use crate::api::{PodsTarget, Reason, ServiceTarget, WorkloadRef};
-use crate::cluster::{CALL_TIMEOUT, CallError, within};
+use crate::cluster::{CALL_TIMEOUT, CallError, NamespacedObject, within};
 use crate::monitor::workload;
 use crate::probe::Target;
 
@@ -23,13 +24,30 @@ pub(super) struct ServiceTargets {
     pub(super) targets: Vec<(String, Target)>,
     /// The addresses belong to pods and change with them.
     pub(super) is_fleeting: bool,
+    /// Why there is nothing to dial, where there are no targets.
+    pub(super) nothing: Option<String>,
 }
 
 impl ServiceTargets {
     /// A single target, `target`.
     pub(super) fn one(url: String, target: Target) -> Self {
-        Self { url, targets: vec![(TARGET.to_owned(), target)], is_fleeting: false }
+        Self { url, targets: vec![(TARGET.to_owned(), target)], is_fleeting: false, nothing: None }
     }
+
+    fn fleeting(url: String, targets: Vec<(String, Target)>) -> Self {
+        Self { url, targets, is_fleeting: true, nothing: None }
+    }
+
+    fn nothing(url: String, why: String) -> Self {
+        Self { url, targets: Vec::new(), is_fleeting: true, nothing: Some(why) }
+    }
+}
+
+/// An endpoint of a Service.
+struct Endpoint {
+    pod: String,
+    address: IpAddr,
+    port: u16,
 }
 
 /// Looks up targets in one namespace.
@@ -53,72 +71,81 @@ impl TargetLookup<'_> {
             }
             Err(error) => return Err(ResolveError::Failed(format!("{what}: {error}"))),
         };
-        let spec = service.spec.unwrap_or_default();
+        let owned = OwnService::of(&service)?;
+        let spec = service.spec.clone().unwrap_or_default();
         let port = port_of(&spec, target)?;
-        let whole = self.target_of(&spec, target, port);
-        let url = as_url(&whole);
-        match spec.cluster_ip.as_deref() {
-            Some("None") => {
-                let port_name = port.name.clone().unwrap_or_default();
-                Ok(ServiceTargets { url, targets: self.endpoints(name, &port_name, &whole).await?, is_fleeting: true })
-            }
-            Some(address) if !address.is_empty() => {
-                let address = address.parse::<IpAddr>().ok();
-                Ok(ServiceTargets::one(url, Target { address, ..whole }))
-            }
-            _ => Ok(ServiceTargets::one(url, whole)),
-        }
-    }
-
-    /// The Service by its name, without an address.
-    fn target_of(&self, spec: &ServiceSpec, target: &ServiceTarget, port: &ServicePort) -> Target {
-        let host = match (&spec.type_, &spec.external_name) {
-            (Some(kind), Some(external)) if kind == "ExternalName" => external.clone(),
-            _ => format!("{}.{}.svc", target.name, self.namespace),
-        };
-        Target {
+        let endpoints = self.endpoints(&owned, port.name.as_deref().unwrap_or_default()).await?;
+        let whole = Target {
             scheme: scheme(target.scheme),
-            host,
+            host: format!("{name}.{}.svc", self.namespace),
             port: u16::try_from(port.port).unwrap_or(0),
             path: path(target.scheme, target.path.as_deref()),
             address: None,
-            // Endpoints of a Service without a selector are written by hand and may be any address: the policy treats it
-            // like a URL.
-            is_own: spec.selector.as_ref().is_some_and(|selector| !selector.is_empty()),
+            is_own: true,
+        };
+        let url = as_url(&whole);
+        match spec.cluster_ip.as_deref() {
+            Some("None") if endpoints.is_empty() => Ok(ServiceTargets::nothing(
+                url,
+                format!("Service {name} has no endpoint: no pod with an address is behind it"),
+            )),
+            Some("None") => {
+                let at = |endpoint: Endpoint| {
+                    let target = Target { address: Some(endpoint.address), port: endpoint.port, ..whole.clone() };
+                    (format!("pod/{}", endpoint.pod), target)
+                };
+                Ok(ServiceTargets::fleeting(url, endpoints.into_iter().map(at).collect()))
+            }
+            address => match address.and_then(|address| address.parse::<IpAddr>().ok()) {
+                Some(address) => Ok(ServiceTargets::one(url, Target { address: Some(address), ..whole })),
+                None => Err(ResolveError::Failed(format!("Service {name} has no cluster address yet"))),
+            },
         }
     }
 
-    /// Each endpoint of a headless Service, ready or not.
-    async fn endpoints(
-        &self,
-        service: &str,
-        port: &str,
-        whole: &Target,
-    ) -> Result<Vec<(String, Target)>, ResolveError> {
-        let what = format!("reading the EndpointSlices of Service {}/{service}", self.namespace);
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), self.namespace);
-        let params = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
-        let slices = within(&what, CALL_TIMEOUT, api.list(&params)).await;
-        let slices = slices.map_err(|error| ResolveError::Failed(format!("{what}: {error}")))?;
+    /// Each endpoint of `service` at the port of this name, ready or not.
+    ///
+    /// # Errors
+    /// An endpoint is none of the Service's own pods: its addresses may lead anywhere, and so may the Service.
+    async fn endpoints(&self, service: &OwnService<'_>, port: &str) -> Result<Vec<Endpoint>, ResolveError> {
+        let name = service.name;
+        let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={name}")).match_any();
+        let slices: Vec<EndpointSlice> = self.list("EndpointSlices", name, of_service).await?;
+        slices.iter().try_for_each(|slice| service.check_slice(slice))?;
+        if slices.iter().all(|slice| slice.endpoints.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let selected = ListParams::default().labels_from(&service.selector).match_any();
+        let pods: Vec<Pod> = self.list("pods", name, selected).await?;
         let mut found = Vec::new();
-        for slice in slices.items {
-            let ports = slice.ports.unwrap_or_default();
-            let number = ports.iter().find(|known| known.name.as_deref().unwrap_or_default() == port);
-            let Some(number) = number.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
-            for endpoint in slice.endpoints {
-                let Some(address) = endpoint.addresses.first().and_then(|address| address.parse().ok()) else {
-                    continue;
-                };
-                let pod = endpoint.target_ref.filter(|of| of.kind.as_deref() == Some("Pod")).and_then(|of| of.name);
-                let name = format!("pod/{}", pod.unwrap_or_else(|| format!("{address}")));
-                found.push((name, Target { address: Some(address), port: number, ..whole.clone() }));
+        for slice in &slices {
+            let mut ports = slice.ports.iter().flatten();
+            let number = ports.find(|known| known.name.as_deref().unwrap_or_default() == port);
+            let number = number.and_then(|port| u16::try_from(port.port?).ok());
+            for endpoint in &slice.endpoints {
+                let (pod, address) = service.check_endpoint(slice, endpoint, &pods)?;
+                found.extend(number.map(|port| Endpoint { pod: pod.to_owned(), address, port }));
             }
         }
-        if found.is_empty() {
-            // Without an endpoint the name is probed: it does not resolve, which is what a client sees.
-            found.push((TARGET.to_owned(), whole.clone()));
-        }
         Ok(found)
+    }
+
+    async fn list<K: NamespacedObject>(
+        &self,
+        kind: &str,
+        service: &str,
+        params: ListParams,
+    ) -> Result<Vec<K>, ResolveError> {
+        let what = format!("reading the {kind} of Service {}/{service}", self.namespace);
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
+        match within(&what, CALL_TIMEOUT, api.list(&params)).await {
+            Ok(list) => Ok(list.items),
+            Err(CallError::Forbidden(_)) => Err(ResolveError::Unverified(format!(
+                "Service {service} is not dialled, because {kind} in namespace {} may not be listed and so it is not known where the Service leads: grant list on {kind}",
+                self.namespace
+            ))),
+            Err(error) => Err(ResolveError::Failed(format!("{what}: {error}"))),
+        }
     }
 
     /// Each pod of `workload`, ready or not.
@@ -130,11 +157,11 @@ impl TargetLookup<'_> {
         let Some(reference) = workload else {
             return Err(ResolveError::target("spec.target.pods needs spec.workloadRef"));
         };
+        let display_name = format!("{} {}", reference.kind, reference.name);
         let selector = match workload::selector(self.client, self.namespace, reference).await {
             Ok(selector) => selector,
             Err(CallError::NotFound) => {
-                let message =
-                    format!("there is no {} {} in namespace {}", reference.kind, reference.name, self.namespace);
+                let message = format!("there is no {display_name} in namespace {}", self.namespace);
                 return Err(ResolveError::Refused(Reason::WorkloadNotFound, message));
             }
             Err(error) => return Err(ResolveError::Failed(error.to_string())),
@@ -153,14 +180,29 @@ impl TargetLookup<'_> {
             is_own: true,
         };
         let url = format!("{}://{}:{}{}", whole.scheme.as_str(), whole.host, port_text(&target.port), whole.path);
-        let targets: Vec<_> = pods.items.iter().filter_map(|pod| of_pod(pod, &target.port, &whole)).collect();
+        let serving: Vec<&Pod> = pods.items.iter().filter(|pod| serves(pod)).collect();
+        let addressed: Vec<(&Pod, IpAddr)> =
+            serving.iter().filter_map(|pod| Some((*pod, addresses(pod).next()?))).collect();
+        if addressed.is_empty() {
+            return Ok(ServiceTargets::nothing(url, no_address(&display_name, serving.len())));
+        }
+        let targets: Vec<_> =
+            addressed.iter().filter_map(|(pod, address)| of_pod(pod, *address, &target.port, &whole)).collect();
         if targets.is_empty() {
-            return Err(ResolveError::Failed(format!(
-                "{} {} has no pod with an address",
-                reference.kind, reference.name
+            return Err(ResolveError::target(format!(
+                "no pod of {display_name} declares a port {}, which spec.target.pods.port names",
+                port_text(&target.port)
             )));
         }
-        Ok(ServiceTargets { url, targets, is_fleeting: true })
+        Ok(ServiceTargets::fleeting(url, targets))
+    }
+}
+
+fn no_address(workload: &str, pods: usize) -> String {
+    match pods {
+        0 => format!("{workload} has no pod that runs or will run: there is nothing to dial"),
+        1 => format!("the pod of {workload} has no address yet: there is nothing to dial"),
+        _ => format!("none of the {pods} pods of {workload} has an address yet: there is nothing to dial"),
     }
 }
 
@@ -178,21 +220,24 @@ fn port_of<'a>(spec: &'a ServiceSpec, target: &ServiceTarget) -> Result<&'a Serv
     })
 }
 
-/// The target of one pod; `None` when the pod has ended, is being deleted, or has no address or no such port.
-fn of_pod(pod: &Pod, port: &IntOrString, whole: &Target) -> Option<(String, Target)> {
-    let status = pod.status.as_ref()?;
-    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    let address = status.pod_ip.as_deref()?.parse().ok()?;
-    let containers = &pod.spec.as_ref()?.containers;
-    let mut ports = containers.iter().flat_map(|container| container.ports.iter().flatten());
+/// Whether the pod serves or will: it has not ended and is not being deleted.
+fn serves(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed")) && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// The target of one pod; `None` when it has no such port.
+fn of_pod(pod: &Pod, address: IpAddr, port: &IntOrString, whole: &Target) -> Option<(String, Target)> {
+    let spec = pod.spec.as_ref()?;
+    let ports = || spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
     let number = match port {
         IntOrString::Int(number) => *number,
-        IntOrString::String(name) => ports.find(|port| port.name.as_deref() == Some(name))?.container_port,
+        IntOrString::String(name) => ports().find(|port| port.name.as_deref() == Some(name))?.container_port,
     };
+    // The address of a pod on its host's network is the node's: of its ports, those are its own that it declares.
+    let is_own = !spec.host_network.unwrap_or(false) || ports().any(|port| port.container_port == number);
     let name = format!("pod/{}", pod.name_any());
-    Some((name, Target { address: Some(address), port: u16::try_from(number).ok()?, ..whole.clone() }))
+    Some((name, Target { address: Some(address), port: u16::try_from(number).ok()?, is_own, ..whole.clone() }))
 }
 
 fn port_text(port: &IntOrString) -> String {

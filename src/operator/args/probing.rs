@@ -11,13 +11,13 @@ pub struct ProbingArgs {
     /// A network that probes may dial although it is loopback or the cluster's own; repeatable
     #[arg(long, value_name = "CIDR", env = "VIGIE_ALLOW_NETWORK", value_delimiter = ',', value_parser = values::network)]
     pub allow_network: Vec<IpNet>,
-    /// A network that probes may not dial, unless it is the object's own; repeatable, wins over --allow-network
+    /// A network that probes may not dial, the object's own Services and pods included; repeatable, wins over --allow-network
     #[arg(long, value_name = "CIDR", env = "VIGIE_DENY_NETWORK", value_delimiter = ',', value_parser = values::network)]
     pub deny_network: Vec<IpNet>,
     /// A range of the cluster's own that cannot be read from it; repeatable
     #[arg(long, value_name = "CIDR", env = "VIGIE_CLUSTER_NETWORK", value_delimiter = ',', value_parser = values::network)]
     pub cluster_network: Vec<IpNet>,
-    /// How many probes run at once, 2 to 10000; half of them at most for backends that fail
+    /// How many probes run at once, 2 to 10000; one namespace uses at most half of those that the others leave
     #[arg(long, value_name = "N", env = "VIGIE_PROBE_CONCURRENCY", default_value_t = 256,
         value_parser = clap::value_parser!(u32).range(2..=10_000))]
     pub probe_concurrency: u32,

@@ -83,10 +83,14 @@ fn what_is_none_of_the_clusters_is_allowed_public_or_private() {
 
 #[test]
 fn an_object_may_dial_its_own_wherever_that_is_but_never_what_is_never_dialled() {
-    let policy = Policy { deny: nets(&["10.0.0.0/8"]), ..cluster() };
+    let policy = cluster();
     for address in ["10.244.3.4", "10.96.0.9", "192.0.2.7", "fd00:10::5"] {
         assert_eq!(judge(&policy, address, true), Ok(()), "{address}");
         assert!(judge(&policy, address, false).is_err(), "{address}");
+        // The administrator's denial wins, also over what is the object's own.
+        let denying = Policy { deny: nets(&["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"]), ..cluster() };
+        let message = judge(&denying, address, true).expect_err(address);
+        assert!(message.contains("is denied by --deny-network"), "{message}");
     }
     // A pod that says of itself that it is at such an address is not believed.
     for address in ["169.254.169.254", "127.0.0.1", "::1", "::ffff:127.0.0.1", "fd00:ec2::254", "224.0.0.1"] {

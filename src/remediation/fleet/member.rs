@@ -71,6 +71,13 @@ pub(super) enum RestartUnit {
 }
 
 impl RestartUnit {
+    pub(super) fn namespace(&self) -> &Arc<str> {
+        match self {
+            Self::Workload(namespace, _) => namespace,
+            Self::Object(id) => &id.key.namespace,
+        }
+    }
+
     pub(super) fn of(id: &ObjectId, member: &Member) -> Self {
         match &member.workload {
             Some(reference) => Self::Workload(id.key.namespace.clone(), reference.clone()),

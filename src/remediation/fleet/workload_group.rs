@@ -15,6 +15,8 @@ pub(super) struct GroupCounts {
     pub(super) is_known: bool,
     /// At least one of its objects is unhealthy, or an attempt is in flight.
     pub(super) is_unhealthy: bool,
+    /// It is known, and at least one of its objects has remediation: it counts for the breaker.
+    pub(super) is_remediated: bool,
 }
 
 /// Whether an object counts as unhealthy. One that was never healthy does not.
@@ -27,6 +29,8 @@ pub(super) fn is_unhealthy(member: &Member) -> bool {
 pub(super) struct WorkloadGroup {
     /// Identifies the group among all groups.
     pub(super) number: u64,
+    /// The namespace of all its objects.
+    pub(super) namespace: Arc<str>,
     /// Number of objects that count as unhealthy.
     pub(super) unhealthy: usize,
     /// When the workload turned unhealthy last, outside of attempts.
@@ -43,9 +47,10 @@ pub(super) struct WorkloadGroup {
 }
 
 impl WorkloadGroup {
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64, namespace: Arc<str>) -> Self {
         Self {
             number,
+            namespace,
             unhealthy: 0,
             turned: None,
             known: 0,
@@ -103,7 +108,11 @@ impl WorkloadGroup {
 
     pub(super) fn counts(&self) -> GroupCounts {
         let is_known = self.known > 0;
-        GroupCounts { is_known, is_unhealthy: is_known && (self.unhealthy > 0 || !self.in_flight.is_empty()) }
+        GroupCounts {
+            is_known,
+            is_unhealthy: is_known && (self.unhealthy > 0 || !self.in_flight.is_empty()),
+            is_remediated: is_known && !self.budgets.is_empty(),
+        }
     }
 
     /// Whether the workload counts as unhealthy only because of the attempt of this object.

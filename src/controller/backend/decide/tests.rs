@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::remediation_input::verdict;
 use super::*;
 use crate::api::{
     Cause, Condition, ConditionType, ConditionValue, Confidence, Diagnosis, ErrorClass, Phase, Reason, RestartHelps,
@@ -13,7 +14,10 @@ use crate::api::{
 use crate::controller::connector::fake::no_remedy;
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::availability::{ProbeHistory, Sample};
-use crate::monitor::registry::{Findings, Snapshot, limits};
+use crate::monitor::entry::Snapshot;
+use crate::monitor::findings::Findings;
+use crate::monitor::live::limits;
+use crate::remediation::{InsideView, ObjectHealth};
 
 /// That moment on the wall clock, to the microsecond.
 fn wall(second: i64) -> Timestamp {
@@ -66,7 +70,10 @@ fn probed(of: &MonitoredBackend, results: &[Result<u64, ErrorClass>]) -> Snapsho
         probed_at: (last > 0).then(|| moment(last)),
         passed_at: at,
         findings: None,
+        findings_until: None,
         blind: None,
+        stands_until: None,
+        unresolved: None,
     }
 }
 
@@ -160,6 +167,123 @@ fn what_cannot_be_probed_is_never_called_up_or_down() {
 }
 
 #[test]
+fn no_verdict_and_no_figure_outlives_its_evidence() {
+    let shop = shop();
+    let page = Findings { metrics_exposed: is(Truth::True, Reason::Exposed), ..Default::default() };
+    for results in [&[OK][..], &[REFUSED, REFUSED], &[Ok(200), Ok(200)]] {
+        let live = Snapshot { stands_until: Some(moment(62)), ..found(probed(&shop, results), page.clone()) };
+        let before = stored(&shop, &at(&shop, &live, 61));
+        assert_ne!(before.status.as_ref().unwrap().state, Some(BackendState::Unknown));
+        let plan = at(&before, &live, 62);
+        assert_eq!((state(&plan), cause(&plan)), (BackendState::Unknown, Some(Cause::NotProbed)), "{results:?}");
+        for type_ in [ConditionType::Ready, ConditionType::Available, ConditionType::MetricsExposed] {
+            assert_eq!(says(&plan, type_), "Unknown/NotProbed");
+        }
+        assert!(plan.status.is_some() && plan.events.len() == 1, "it is written and told");
+        let diagnosis = plan.current.diagnosis.unwrap();
+        assert!(diagnosis.message.contains("its last probe ended at"), "{}", diagnosis.message);
+        let why = Snapshot { unresolved: Some("reading Service apps/web: 503".to_owned()), ..live };
+        let message = at(&before, &why, 62).current.diagnosis.unwrap().message;
+        assert!(message.ends_with("reading Service apps/web: 503"), "{message}");
+    }
+    let never = Snapshot { unresolved: Some("listing pods: 403".to_owned()), ..probed(&shop, &[]) };
+    let plan = at(&shop, &never, 9);
+    assert_eq!(state(&plan), BackendState::Pending);
+    assert_eq!(plan.current.diagnosis.unwrap().message, "it has not been probed yet: listing pods: 403");
+}
+
+#[test]
+fn findings_that_no_investigation_renews_are_unknown_and_explain_nothing() {
+    let shop = shop();
+    let all = Findings {
+        diagnosis: because(Cause::CrashLoop),
+        scraped: is(Truth::True, Reason::TargetUp),
+        workload_healthy: is(Truth::False, Reason::CrashLoop),
+        ..Default::default()
+    };
+    let live = Snapshot { findings_until: Some(moment(300)), ..found(probed(&shop, &[REFUSED, REFUSED]), all) };
+    let before = stored(&shop, &at(&shop, &live, 299));
+    assert_eq!(before.status.as_ref().unwrap().diagnosis.as_ref().unwrap().cause, Cause::CrashLoop);
+    // The conditions of a former leader age in the same way.
+    for live in [live.clone(), Snapshot { findings: None, ..live }] {
+        let plan = at(&before, &live, 300);
+        assert_eq!(
+            (state(&plan), cause(&plan)),
+            (BackendState::Down, Some(Cause::Unexplained)),
+            "the probes still fail"
+        );
+        for type_ in [ConditionType::Scraped, ConditionType::WorkloadHealthy] {
+            assert_eq!(says(&plan, type_), "Unknown/Stale");
+        }
+    }
+}
+
+#[test]
+fn a_timeout_above_the_limit_is_told_where_the_spec_is_accepted() {
+    let patient = backend(json!({"intervalSeconds": 3600, "timeoutSeconds": 3600}));
+    let plan = at(&patient, &probed(&patient, &[OK]), 2);
+    let accepted = conditions::get(&plan.current.conditions, ConditionType::Accepted).unwrap();
+    assert_eq!(accepted.status, "True");
+    assert!(accepted.message.contains("spec.probe.timeoutSeconds 3600 counts as 60"), "{}", accepted.message);
+}
+
+#[test]
+fn a_certificate_is_forgotten_when_the_target_passes_without_one() {
+    let shop = shop();
+    let secure = Snapshot { certificate_expires: Some(wall(90)), ..probed(&shop, &[OK]) };
+    let before = stored(&shop, &at(&shop, &secure, 2));
+    assert!(before.status.as_ref().unwrap().certificate_expiry_time.is_some());
+    assert!(
+        at(&before, &probed(&shop, &[]), 3).current.certificate_expiry_time.is_some(),
+        "not probed by this leader yet"
+    );
+    assert_eq!(at(&before, &probed(&shop, &[OK]), 3).current.certificate_expiry_time, None);
+}
+
+#[test]
+fn one_bad_replica_is_an_incident_and_begins_with_its_cause() {
+    let shop = shop();
+    let bad = |cause, reason| Findings {
+        diagnosis: because(cause),
+        workload_healthy: is(Truth::False, reason),
+        ..Default::default()
+    };
+    let verdict_at = |of: &MonitoredBackend, live: &Snapshot, second| {
+        let input = Input { backend: of, live, now: now(second) };
+        verdict(&input, &input.assess())
+    };
+    let rolling = found(probed(&shop, &[OK]), bad(Cause::RolloutInProgress, Reason::RolloutInProgress));
+    let before = stored(&shop, &at(&shop, &rolling, 5));
+    assert_eq!(verdict_at(&before, &rolling, 6).intervals[0].health, ObjectHealth::Healthy, "it serves");
+    let mut one = found(probed(&shop, &[OK]), bad(Cause::OneReplicaBad, Reason::OneReplicaBad));
+    let replica = |name: &str, class, confirmed| {
+        let seen = vantage(class, wall(1));
+        Vantage { name: name.to_owned(), confirmed, ..seen }
+    };
+    one.vantages = vec![
+        replica("pod/web-1", None, None),
+        replica("pod/web-2", Some(ErrorClass::FirstByteTimeout), Some(true)),
+        replica("pod/web-3", Some(ErrorClass::Refused), Some(false)),
+    ];
+    // The cause changes within Degraded, which is no transition.
+    let during = stored(&before, &at(&before, &one, 20));
+    for second in [20, 80] {
+        let seen = verdict_at(&during, &one, second);
+        let first = &seen.intervals[0];
+        assert_eq!(
+            (first.health, first.since.as_second()),
+            (ObjectHealth::Unhealthy, wall(20).as_second()),
+            "{seen:#?}"
+        );
+        assert_eq!(seen.healthy_at, None, "two that pass cure no third");
+        let InsideView::Pods { failing, passing, .. } = seen.inside else { panic!("{:?}", seen.inside) };
+        assert_eq!((failing, passing), (vec!["web-2".to_owned()], vec!["web-1".to_owned()]), "one failure is none");
+    }
+    let cured = verdict_at(&during, &probed(&shop, &[OK, OK]), 90);
+    assert_eq!(cured.intervals[0].health, ObjectHealth::Healthy);
+}
+
+#[test]
 fn one_failure_and_one_look_at_it_change_nothing() {
     let shop = shop();
     let page = |truth, reason| Findings { metrics_exposed: is(truth, reason), ..Default::default() };
@@ -227,7 +351,7 @@ fn a_recovery_says_how_long_it_lasted_and_how_bad_it_was() {
         let status = json!({"state": "Down", "stateSince": wall(9).to_string(), "transitions": transitions});
         let mut known = shop.clone();
         known.status = Some(serde_json::from_value(status).unwrap());
-        let mut record = ProbeHistory::resumed(crate::health::availability::Availability::Down, moment(9), false);
+        let mut record = ProbeHistory::resumed(crate::health::availability::Availability::Down, moment(9), false, None);
         record.record(Sample { at: moment(65), passed: true, took: Duration::from_millis(5) }, &limits(&shop));
         let live = Snapshot { record, probed_at: Some(moment(65)), ..probed(&shop, &[OK]) };
         at(&known, &live, 66).events[0].note.clone()

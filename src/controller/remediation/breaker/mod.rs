@@ -24,6 +24,7 @@ use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, with
 use crate::controller::runtime::watch_log::WatchErrorLog;
 use crate::leadership::{Leadership, WritePermit};
 use crate::remediation::Breaker;
+use crate::remediation::fleet::Trip;
 use crate::time::Clock;
 
 /// Interval at which failed events are published again, and a new leader checks for events to publish.
@@ -87,7 +88,7 @@ impl BreakerStore {
         }
     }
 
-    /// Opens the breaker because of `reason`, if the ConfigMap is still as `read` at the decision: a person may have reset it
+    /// Opens the breaker because of `trip`, if the ConfigMap is still as `read` at the decision: a person may have reset it
     /// since. Writes nothing when it is open.
     ///
     /// # Errors
@@ -98,10 +99,10 @@ impl BreakerStore {
         &self,
         permit: &WritePermit,
         read: &BreakerRecord,
-        reason: &str,
+        trip: &Trip,
         at: Timestamp,
     ) -> Result<(), WriteError> {
-        let Some(write) = read.open_write(&self.namespace, reason, at) else { return Ok(()) };
+        let Some(write) = read.open_write(&self.namespace, trip, at) else { return Ok(()) };
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader);
         }
@@ -118,7 +119,14 @@ impl BreakerStore {
                 within(&what, CALL_TIMEOUT, api.patch(NAME, &params, &Patch::Merge(patch))).await?;
             }
         }
-        tracing::error!(reason, "the breaker opened: nothing is restarted until a person resets it");
+        let namespaces =
+            trip.scope.as_ref().map(|scope| scope.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(","));
+        let namespaces = namespaces.unwrap_or_else(|| "all".to_owned());
+        tracing::error!(
+            reason = trip.reason,
+            namespaces,
+            "the breaker opened: nothing is restarted until a person resets it"
+        );
         Ok(())
     }
 }

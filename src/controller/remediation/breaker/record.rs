@@ -1,6 +1,7 @@
 //! Content of the breaker's ConfigMap, and the writes to it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::events::{Event, EventType};
 use crate::remediation::Breaker;
+use crate::remediation::fleet::{Scope, Trip};
 
 /// Name of the ConfigMap, in the namespace of the operator's Lease (docs/design/remediation.md). RBAC on this name controls
 /// resets.
@@ -17,6 +19,8 @@ pub const NAME: &str = "vigie-breaker";
 pub const STATE: &str = "state";
 /// Key of the ConfigMap: reason of the last opening, a sentence.
 pub const REASON: &str = "reason";
+/// Key of the ConfigMap: the namespaces for which the breaker is open, separated by commas; absent when it is open for all.
+pub const NAMESPACES: &str = "namespaces";
 /// Key of the ConfigMap: time of the last opening, RFC 3339.
 pub const OPENED: &str = "openedTime";
 /// Key of the ConfigMap: time of the last reset by a person, RFC 3339.
@@ -51,6 +55,8 @@ pub struct BreakerRecord {
     pub state: State,
     /// Reason of the last opening.
     pub reason: Option<String>,
+    /// The namespaces of the last opening.
+    pub scope: Scope,
     /// Time of the last opening.
     pub opened: Option<Timestamp>,
     /// Time of the last reset by a person, who has then dealt with what turned unhealthy before.
@@ -76,6 +82,7 @@ impl BreakerRecord {
             uid: map.metadata.uid.clone(),
             state,
             reason: value(REASON),
+            scope: value(NAMESPACES).map(|list| list.split(',').map(|one| Arc::from(one.trim())).collect()),
             opened: time(OPENED),
             reset: time(RESET),
             reset_by: value(RESET_BY),
@@ -102,14 +109,26 @@ impl BreakerRecord {
         }
     }
 
-    /// The write that opens the breaker because of `reason`; `None` when it is open, or its state is unreadable: remedies are
-    /// held back already.
-    pub fn open_write(&self, namespace: &str, reason: &str, at: Timestamp) -> Option<RecordWrite> {
-        if self.state != State::Closed {
+    /// Where nothing is restarted, unless that is everywhere.
+    fn place(&self) -> String {
+        let Some(scope) = &self.scope else { return String::new() };
+        format!(" in {}", scope.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", "))
+    }
+
+    /// The write that opens the breaker because of `trip`; `None` when it is open for all or for the same namespaces, or its
+    /// state is unreadable: remedies are held back already.
+    pub fn open_write(&self, namespace: &str, trip: &Trip, at: Timestamp) -> Option<RecordWrite> {
+        let is_wider = self.state == State::Open && self.scope.is_some() && self.scope != trip.scope;
+        if self.state != State::Closed && !is_wider {
             return None;
         }
-        let at = seconds(at);
-        let data = json!({ STATE: "Open", REASON: reason, OPENED: at });
+        let (at, reason) = (seconds(at), &trip.reason);
+        let namespaces =
+            trip.scope.as_ref().map(|scope| scope.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(","));
+        let mut data = json!({ STATE: "Open", REASON: reason, OPENED: at });
+        if namespaces.is_some() || self.scope.is_some() {
+            data[NAMESPACES] = json!(namespaces);
+        }
         Some(match &self.version {
             Some(version) => RecordWrite::Patch(patch(version, data)),
             None => RecordWrite::Create(Box::new(ConfigMap {
@@ -119,11 +138,13 @@ impl BreakerRecord {
                     labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "vigie".to_owned())])),
                     ..ObjectMeta::default()
                 },
-                data: Some(BTreeMap::from([
-                    (STATE.to_owned(), "Open".to_owned()),
-                    (REASON.to_owned(), reason.to_owned()),
-                    (OPENED.to_owned(), at),
-                ])),
+                data: Some(
+                    [("Open".to_owned(), STATE), (reason.clone(), REASON), (at, OPENED)]
+                        .into_iter()
+                        .chain(namespaces.map(|list| (list, NAMESPACES)))
+                        .map(|(value, key)| (key.to_owned(), value))
+                        .collect(),
+                ),
                 ..ConfigMap::default()
             })),
         })
@@ -132,7 +153,11 @@ impl BreakerRecord {
     /// The merge patch that resets the breaker in the name of `by`; `None` when it is closed.
     pub fn reset_patch(&self, by: &str, at: Timestamp) -> Option<Value> {
         let version = self.version.as_deref().filter(|_| self.state != State::Closed)?;
-        Some(patch(version, json!({ STATE: "Closed", RESET: seconds(at), RESET_BY: by })))
+        let mut data = json!({ STATE: "Closed", RESET: seconds(at), RESET_BY: by });
+        if self.scope.is_some() {
+            data[NAMESPACES] = Value::Null;
+        }
+        Some(patch(version, data))
     }
 
     /// The events to publish at `now`: the same occurrences each time, so that each is published once.
@@ -143,8 +168,9 @@ impl BreakerRecord {
             reason: "BreakerOpened",
             action: "HoldRemedies",
             note: format!(
-                "the breaker opened: {}; nothing is restarted until a person resets it: vigie breaker reset",
-                self.reason.as_deref().unwrap_or("no reason is given")
+                "the breaker opened: {}; nothing is restarted{} until a person resets it: vigie breaker reset",
+                self.reason.as_deref().unwrap_or("no reason is given"),
+                self.place()
             ),
             at,
             occurrence: format!("BreakerOpened/{at}"),

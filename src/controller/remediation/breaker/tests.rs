@@ -30,6 +30,32 @@ fn record(data: Value) -> BreakerRecord {
     BreakerRecord::of(&map("5", data))
 }
 
+fn trip(reason: &str, namespaces: Option<&[&str]>) -> Trip {
+    let scope = namespaces.map(|namespaces| namespaces.iter().map(|one| (*one).into()).collect());
+    Trip { reason: reason.to_owned(), scope }
+}
+
+#[test]
+fn an_opening_for_some_namespaces_is_stored_with_them_widened_and_reset_as_a_whole() {
+    let at = time("2026-01-31T12:00:00Z");
+    let write = |of: &BreakerRecord, namespaces| match of.open_write("ops", &trip("why", namespaces), at) {
+        Some(RecordWrite::Patch(patch)) => Some(patch["data"]["namespaces"].clone()),
+        Some(RecordWrite::Create(map)) => Some(json!(map.data.unwrap()["namespaces"])),
+        None => None,
+    };
+    assert_eq!(write(&BreakerRecord::default(), Some(&["shop"])), Some(json!("shop")));
+    let open =
+        record(json!({ "state": "Open", "namespaces": "bank, shop", "openedTime": OPENED, "reason": "7 of 10" }));
+    assert_eq!(open.scope, trip("", Some(&["bank", "shop"])).scope);
+    assert_eq!(write(&open, Some(&["bank", "shop"])), None, "it is open for them");
+    assert_eq!(write(&open, Some(&["bank", "mail", "shop"])), Some(json!("bank,mail,shop")));
+    assert_eq!(write(&open, None), Some(Value::Null), "for all");
+    assert_eq!(write(&BreakerRecord::of(&open_map("5")), Some(&["shop"])), None, "it is open for all");
+    assert_eq!(open.reset_patch("ann", at).unwrap()["data"]["namespaces"], Value::Null);
+    let note = &open.events(at)[0].note;
+    assert!(note.contains("nothing is restarted in bank, shop until a person resets it"), "{note}");
+}
+
 #[test]
 fn what_the_map_says_is_what_holds() {
     assert_eq!(BreakerRecord::default().breaker(), Breaker::Closed);
@@ -46,16 +72,20 @@ fn what_the_map_says_is_what_holds() {
 #[test]
 fn it_is_made_when_there_is_none_and_patched_by_its_version_when_there_is() {
     let at = time("2026-01-31T12:00:00.25Z");
-    let Some(RecordWrite::Create(made)) = BreakerRecord::default().open_write("ops", "why", at) else {
+    let Some(RecordWrite::Create(made)) = BreakerRecord::default().open_write("ops", &trip("why", None), at) else {
         panic!("it is made")
     };
     assert_eq!(BreakerRecord::of(&made).reason_since(), "since 2026-01-31T12:00:00Z: why");
     let closed = record(json!({ "state": "Closed", "resetTime": OPENED, "resetBy": "ann" }));
     let expected = json!({ "metadata": { "resourceVersion": "5" },
         "data": { "state": "Open", "reason": "why", "openedTime": OPENED } });
-    assert_eq!(closed.open_write("ops", "why", at), Some(RecordWrite::Patch(expected)));
-    assert_eq!(BreakerRecord::of(&open_map("5")).open_write("ops", "again", at), None, "since when it is open stays");
-    assert_eq!(record(json!({ "state": "open" })).open_write("ops", "why", at), None);
+    assert_eq!(closed.open_write("ops", &trip("why", None), at), Some(RecordWrite::Patch(expected)));
+    assert_eq!(
+        BreakerRecord::of(&open_map("5")).open_write("ops", &trip("again", None), at),
+        None,
+        "since when it is open stays"
+    );
+    assert_eq!(record(json!({ "state": "open" })).open_write("ops", &trip("why", None), at), None);
 }
 
 #[test]
@@ -132,7 +162,7 @@ impl Rig {
     }
 
     async fn open(&self, read: &BreakerRecord) -> Result<(), WriteError> {
-        self.breaker_store.open(&self.permit(), read, "7 of 10 workloads", time(OPENED)).await
+        self.breaker_store.open(&self.permit(), read, &trip("7 of 10 workloads", None), time(OPENED)).await
     }
 
     fn stored(&self) -> BreakerRecord {
@@ -175,7 +205,8 @@ async fn nothing_is_written_by_one_who_may_no_longer_write() {
     let short = Leadership { write_until: moment + Duration::from_micros(1), ..rig.leads.borrow().clone() };
     let permit = short.permit(moment).unwrap();
     while permit.is_current(rig.breaker_store.clock.now()) {}
-    let refused = rig.breaker_store.open(&permit, &BreakerRecord::default(), "why", time(OPENED)).await.unwrap_err();
+    let refused =
+        rig.breaker_store.open(&permit, &BreakerRecord::default(), &trip("why", None), time(OPENED)).await.unwrap_err();
     assert!(matches!(refused, WriteError::NotLeader), "{refused}");
     assert!(rig.fake.take_log().is_empty());
 }

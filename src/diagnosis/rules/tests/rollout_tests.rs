@@ -1,9 +1,9 @@
 use super::scene::*;
 use crate::api::Confidence::{Certain, Likely, Possible};
 use crate::api::RestartHelps::{No, Once};
-use crate::api::{Cause, ErrorClass, WorkloadKind};
+use crate::api::{Cause, ErrorClass, Reason, Truth, WorkloadKind};
 use crate::diagnosis::evidence::{Evidence, Lookup, Warning};
-use crate::diagnosis::rules::diagnose;
+use crate::diagnosis::rules::{conclude, diagnose};
 
 fn three(e: &mut Evidence) {
     *found(&mut e.pods) = ["web-1", "web-2", "web-3"].map(pod).to_vec();
@@ -109,6 +109,39 @@ fn one_bad_replica_needs_some_that_pass() {
 fn a_replica_that_is_still_starting_is_not_bad() {
     let e = with(replicas(&["web-2"]), |e| found(&mut e.pods)[1].containers[0].running_since = Some(ago(30)));
     assert_ne!(diagnosis(&e).cause, Cause::OneReplicaBad);
+}
+
+#[test]
+fn a_replica_that_passed_since_it_began_is_not_starting_however_young_it_is() {
+    let e = with(replicas(&["web-2"]), |e| {
+        let pods = found(&mut e.pods);
+        pods.iter_mut().for_each(|pod| pod.containers[0].running_since = Some(ago(30)));
+        e.vantages.iter_mut().filter(|one| one.name == "pod/web-2").for_each(|one| one.last_passed = Some(ago(20)));
+    });
+    expect(&e, Cause::OneReplicaBad, Certain, Once);
+    let restarted = with(e, |e| found(&mut e.pods)[1].containers[0].running_since = Some(ago(10)));
+    assert_ne!(diagnosis(&restarted).cause, Cause::OneReplicaBad, "its container began again after that");
+}
+
+#[test]
+fn a_failure_of_one_replica_that_is_not_confirmed_is_no_bad_replica() {
+    let confirmed = |of: Option<bool>| {
+        with(replicas(&["web-2"]), |e| {
+            e.vantages.iter_mut().filter(|one| one.name == "pod/web-2").for_each(|one| one.confirmed = of);
+        })
+    };
+    assert_ne!(diagnosis(&confirmed(Some(false))).cause, Cause::OneReplicaBad);
+    expect(&confirmed(Some(true)), Cause::OneReplicaBad, Certain, Once);
+}
+
+#[test]
+fn a_bad_replica_is_told_also_where_the_cluster_may_not_be_read() {
+    let e = with(replicas(&["web-2"]), |e| {
+        (e.workload, e.pods) =
+            (Lookup::Forbidden("get deployments".to_owned()), Lookup::Forbidden("list pods".to_owned()));
+    });
+    let value = conclude(&e).workload_healthy.unwrap();
+    assert_eq!((value.status, value.reason), (Truth::False, Reason::OneReplicaBad), "{value:?}");
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(super) fn passing(name: &str) -> Vantage {
         missing_metrics: Vec::new(),
         broken_at: None,
         samples: Some(40),
+        confirmed: None,
+        last_passed: None,
     }
 }
 

@@ -209,12 +209,13 @@ proptest! {
                 }
             }
             prop_assert_eq!(&state.braked, &braked);
-            prop_assert_eq!(state.totals.workloads, state.groups.values().filter(|group| group.counts().is_known).count());
+            let remediated = state.groups.values().filter(|group| group.counts().is_remediated).count();
+            prop_assert_eq!(state.totals.workloads.values().sum::<usize>(), remediated);
             prop_assert!(state.turns.by_time.len() <= state.groups.len());
         }
         (0..8).for_each(|n| state.remove(&nth(n)));
         prop_assert!(state.groups.is_empty() && state.sites.is_empty() && state.turns.by_time.is_empty());
-        prop_assert_eq!((state.totals.workloads, state.totals.in_flight), (0, 0));
+        prop_assert_eq!((state.totals.workloads.len(), state.totals.in_flight), (0, 0));
     }
 
     #[test]
