@@ -16,6 +16,7 @@ use super::token_step::{Notes, plan_token};
 use crate::api::{Connector, ConnectorState, ConnectorStatus, Key, Transition};
 use crate::cluster::events::Event;
 use crate::controller::remediation::NextStep;
+use crate::controller::runtime::kept::add_stalled;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::wake::Guarded;
 use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
@@ -127,9 +128,11 @@ impl Kind for Context {
         let token = observed.token.as_ref().map(|observed| plan_token(step, observed));
         let token_plan = token.as_ref().map(|token| &token.plan);
         let input = observed.input(step, token_plan);
-        let assessment = input.assess();
+        let mut assessment = input.assess();
         let verdict = verdict(&input, &assessment);
         let remedy = self.remediator.step(&step.permit, remediation_input(&input, &verdict)).await;
+        let generation = step.object.metadata.generation;
+        add_stalled(step.state.not_kept.as_deref(), &mut assessment.conditions, generation);
         let plan = decide(&input, assessment, &remedy, token_plan);
         self.apply(step, observed, token, plan, remedy).await
     }

@@ -91,7 +91,7 @@ impl<K: Kind> Tap<K> {
     }
 
     fn forget(&self, entry: &K::Entry) {
-        self.kind.runtime().states.remove(entry.number());
+        self.kind.runtime().forget(entry.number());
         self.kind.runtime().remediator.remove::<K::Object>(entry.key());
     }
 
