@@ -80,7 +80,7 @@ pub enum FollowUp {
     Immediate,
     /// When the step result says: there is nothing new to read.
     Scheduled,
-    /// After this time: the request was not answered, and is sent again then.
+    /// After this time: the request did not succeed, and is sent again then if it is still wanted.
     After(Duration),
 }
 
@@ -89,7 +89,7 @@ pub enum FollowUp {
 pub enum Performed {
     /// It was answered, and the cluster shows how.
     Answered,
-    /// It was not answered.
+    /// It was not answered, or the workload was changed meanwhile.
     Failed,
     /// Nothing was sent.
     Nothing,
@@ -277,7 +277,8 @@ impl Remediator {
             CallResult::Applied => Performed::Answered,
             CallResult::Stale(why) => {
                 tracing::info!(kind, %namespace, %name, attempt, reason = why, "the workload was changed meanwhile: reading it again");
-                Performed::Answered
+                // Tried after a wait all the same: a webhook may answer like that each time.
+                Performed::Failed
             }
             CallResult::Refused(why) => {
                 tracing::warn!(kind, %namespace, %name, attempt, reason = why, "the restart was refused");
