@@ -61,6 +61,10 @@ impl Context {
         observed: TokenObservation,
         planned: PlannedToken,
     ) -> Result<(), ReconcileError> {
+        if step.state.is_held_back {
+            // Another operator writes this status, and delivers this token.
+            return Ok(());
+        }
         if step.state.not_kept.as_ref().is_some_and(|lost| lost.has_token()) {
             // The hash of this token, or the request that it answers, would be forgotten, and be followed by another.
             step.state.notes.observe_at = None;

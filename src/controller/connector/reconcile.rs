@@ -1,7 +1,9 @@
 //! One reconcile step of a Connector: observe, assess, decide, apply.
 
+use std::cmp::Ordering;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::Store;
@@ -23,7 +25,7 @@ use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::registry::Registry;
 use crate::probe::Prober;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 
 /// The stores of the objects, one for each scope.
 pub type Stores = Vec<Store<Guarded<Connector>>>;
@@ -160,6 +162,21 @@ impl Kind for Context {
 
     fn note_written(&self, step: &Step<'_, Self>, written: &Connector) {
         self.registry.wrote(&step.entry, written, step.live.last_contact, self.clock.read());
+    }
+
+    fn compare_knowledge(&self, step: &Step<'_, Self>) -> Ordering {
+        let stored = step.object.status.as_ref().and_then(|status| status.last_heartbeat_time.as_ref());
+        let stored = stored.map(|time| step.now.place(time.0));
+        let heard = step.live.last_contact;
+        // A stored time is rounded.
+        let is_later = |one: Option<Moment>, other: Option<Moment>| {
+            one.is_some_and(|one| other.is_none_or(|other| one.since(other) > Duration::from_secs(1)))
+        };
+        match (is_later(heard, stored), is_later(stored, heard)) {
+            (true, _) => Ordering::Greater,
+            (_, true) => Ordering::Less,
+            _ => Ordering::Equal,
+        }
     }
 
     fn could_notice_since(&self, entry: &Entry, now: Now) -> Option<Timestamp> {

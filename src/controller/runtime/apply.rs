@@ -1,12 +1,14 @@
 //! The writes of a step that are the same for both kinds: the status or a checkpoint, the action of a remediation, the
 //! events; in this order.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::calls::CallKind;
+use super::contest;
 use super::kept::NotKept;
 use super::kind::{Kind, ObjectEntry as _, Plan, ReconcileError, Step};
 use super::retry::log_failure;
@@ -34,6 +36,10 @@ pub async fn write<K: Kind>(
 ) -> Result<Option<K::Object>, ReconcileError> {
     let runtime = kind.runtime();
     let is_checkpoint_due = runtime.states.take_checkpoint(step.entry.number(), step.permit.epoch());
+    hold_back_in_contest(kind, step, plan, remedy);
+    if step.state.is_held_back {
+        return Ok(None);
+    }
     hold_back(runtime, step, plan, remedy);
     let writes_status = plan.status.is_some();
     let result = match plan.status.take() {
@@ -49,6 +55,9 @@ pub async fn write<K: Kind>(
         }
         Err(error) => {
             let outcome_unknown = error.outcome_unknown();
+            if outcome_unknown {
+                step.state.contest.note_own(None);
+            }
             if outcome_unknown && writes_status {
                 step.state.keep_events_of_lost_write(&plan.events);
             }
@@ -56,6 +65,37 @@ pub async fn write<K: Kind>(
         }
     }
     result.map(Some)
+}
+
+/// Takes everything out of the plan while another program writes this status, unless this process has heard of the object
+/// since: then the stored status is the older one. Says so in an event.
+fn hold_back_in_contest<K: Kind>(
+    kind: &K,
+    step: &mut Step<'_, K>,
+    plan: &mut Plan<K::Status>,
+    remedy: &StepResult,
+) {
+    let runtime = kind.runtime();
+    let knowledge = kind.compare_knowledge(step);
+    let held_until = step.state.contest.held_until(knowledge == Ordering::Less, runtime.jitter);
+    let is_contest = held_until.is_some_and(|until| until > step.now.moment);
+    step.state.is_held_back = is_contest && knowledge != Ordering::Greater;
+    if step.state.is_held_back {
+        (plan.status, plan.due_at) = (None, None);
+        plan.events.clear();
+        if remedy.reserved.is_some() {
+            runtime.remediator.after_failed_write(step.object, remedy, false);
+        }
+        runtime.states.hold(step.entry.number(), CallKind::Contest, held_until.unwrap_or(step.now.moment));
+    }
+    if is_contest {
+        let event = contest::event(step.now.wall);
+        if runtime.is_first_contest(step.entry.number(), &event.occurrence) {
+            let Key { namespace, name } = step.entry.key();
+            tracing::error!(kind = K::Object::KIND, %namespace, %name, "{}", event.note);
+            plan.events.push(event);
+        }
+    }
 }
 
 /// Takes a write out of the plan that must wait, and puts one into it that must come first.
@@ -181,7 +221,8 @@ async fn write_checkpoint<K: Kind>(
 
 /// Whether the attempt in the status may be acted upon: the API server has shown in this epoch that it keeps it.
 pub fn may_act<K: Kind>(step: &Step<'_, K>) -> bool {
-    step.state.is_verified && !step.state.not_kept.as_ref().is_some_and(|lost| lost.has_remediation())
+    let is_held_back = step.state.is_held_back;
+    !is_held_back && step.state.is_verified && !step.state.not_kept.as_ref().is_some_and(|lost| lost.has_remediation())
 }
 
 /// Performs the action of the remediation on `object`. The stored status names the action, so no other replica performs it.
@@ -222,6 +263,10 @@ pub async fn publish<K: Kind>(kind: &K, step: &mut Step<'_, K>, object: &K::Obje
     {
         all.extend(K::state_event(object));
     }
+    all.retain(|event| {
+        let is_of_a_state = event.reason.parse::<K::State>().is_ok();
+        !is_of_a_state || step.state.may_publish(event.reason, step.now.moment)
+    });
     if all.is_empty() {
         return;
     }

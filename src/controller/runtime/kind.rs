@@ -1,5 +1,6 @@
 //! The parts in which Connectors and MonitoredBackends differ, and the values that one reconcile step carries.
 
+use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -101,6 +102,12 @@ pub trait Kind: Sized + Send + Sync + 'static {
 
     /// Records in the entry that the status was written with the contents of the snapshot.
     fn note_written(&self, step: &Step<'_, Self>, written: &Self::Object);
+
+    /// Compares the stored status with what this process has heard of the object: `Less` when another program has heard of
+    /// it since, `Greater` when this process has.
+    fn compare_knowledge(&self, _step: &Step<'_, Self>) -> Ordering {
+        Ordering::Equal
+    }
 
     /// Since when a transition of this object could have been noticed, on the wall clock: the lag of a transition is
     /// not counted from an earlier time.

@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod calls;
 pub mod checkpoints;
+pub mod contest;
 pub mod kept;
 pub mod kind;
 pub mod recovery;

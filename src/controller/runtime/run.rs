@@ -94,6 +94,7 @@ pub async fn reconcile<K: Kind>(kind: &K, seen: &K::Object) -> Result<Action, Re
         }
         // Each step works on the object as the step before wrote it.
         let younger = state.newer_than(seen);
+        state.note_seen(seen, now.moment);
         let mut step = Step {
             permit,
             object: younger.as_ref().unwrap_or(seen),

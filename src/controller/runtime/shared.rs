@@ -1,6 +1,6 @@
 //! The parts that the reconciles of both kinds use.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,10 @@ pub struct Runtime<K: Kind> {
     recovery: Recovery,
     /// The losses that were logged: one line for each, not for each object.
     losses: Mutex<HashSet<String>>,
+    /// The occurrence of the last event about another writer, by the numbers of entries.
+    contests: Mutex<HashMap<u64, String>>,
+    /// Between 0 and 1, another one in each process.
+    pub jitter: f64,
     calls: Semaphore,
 }
 
@@ -89,6 +93,8 @@ impl<K: Kind> Runtime<K> {
             trigger,
             recovery: Recovery::default(),
             losses: Mutex::default(),
+            contests: Mutex::default(),
+            jitter: f64::from(std::process::id() % 97) / 97.0,
             calls: Semaphore::new(CALLS_IN_FLIGHT),
         }
     }
@@ -128,8 +134,15 @@ impl<K: Kind> Runtime<K> {
         self.losses.lock().insert(not_kept.message())
     }
 
+    /// Whether a contest about an object is reported for the first time with this occurrence.
+    pub fn is_first_contest(&self, number: u64, occurrence: &str) -> bool {
+        let before = self.contests.lock().insert(number, occurrence.to_owned());
+        before.as_deref() != Some(occurrence)
+    }
+
     /// Forgets an object that was deleted.
     pub fn forget(&self, number: u64) {
+        self.contests.lock().remove(&number);
         self.states.remove(number);
         self.recovery.remove(number);
     }

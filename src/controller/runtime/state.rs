@@ -8,10 +8,17 @@ use kube::Resource as _;
 use parking_lot::Mutex;
 
 use super::calls::{CallKind, CallRetries, WriteAllowance};
+use super::contest::Contest;
 use super::kept::NotKept;
 use super::kind::Kind;
 use crate::cluster::events::Event;
 use crate::time::Moment;
+
+/// Events about one state of one object on average: one in this time.
+const EVENT_PERIOD: Duration = Duration::from_secs(60);
+
+/// Events about one state of one object at once.
+const EVENTS_AT_ONCE: u32 = 3;
 
 /// At most this many events of one object wait for their next try; the oldest are dropped first.
 const MAX_UNPUBLISHED: usize = 16;
@@ -29,11 +36,18 @@ pub struct ReconcileState<K: Kind> {
     /// The API server kept a status of this object that was written in this epoch. A definition that is older than the
     /// operator drops fields, and then nothing may be acted upon.
     pub is_verified: bool,
+    /// The writes of other programs.
+    pub contest: Contest,
+    /// Nothing may be written or done in this step: another program writes this status, and knows more.
+    pub is_held_back: bool,
     /// What the API server did not keep of the last status; `None` for almost all objects.
     pub not_kept: Option<Box<NotKept>>,
     /// Events that could not be published, for the next try; `None` for almost all objects.
     #[expect(clippy::box_collection, reason = "8 bytes for each object instead of 24")]
     unpublished: Option<Box<Vec<Event>>>,
+    /// The states whose events were published in the last minutes, and when all of them are allowed again.
+    #[expect(clippy::box_collection, reason = "8 bytes for each object instead of 24")]
+    published_states: Option<Box<Vec<(&'static str, Moment)>>>,
     /// The part that only this kind has.
     pub notes: K::Notes,
 }
@@ -45,8 +59,11 @@ impl<K: Kind> Default for ReconcileState<K> {
             latest: None,
             published: false,
             is_verified: false,
+            contest: Contest::default(),
+            is_held_back: false,
             not_kept: None,
             unpublished: None,
+            published_states: None,
             notes: K::Notes::default(),
         }
     }
@@ -55,7 +72,14 @@ impl<K: Kind> Default for ReconcileState<K> {
 impl<K: Kind> ReconcileState<K> {
     /// Keeps the object as it was written.
     pub fn keep_written(&mut self, written: &K::Object) {
+        self.contest.note_own(Some(&status_of::<K>(written)));
         self.latest = Some(Box::new(written.clone()));
+    }
+
+    /// Notes the status of an object as the watch delivered it; returns whether another program wrote it.
+    pub fn note_seen(&mut self, seen: &K::Object, now: Moment) -> bool {
+        // An older one is on its way while the own write is not.
+        self.latest.is_none() && self.contest.note_seen(&status_of::<K>(seen), now)
     }
 
     /// The object as the operator wrote it, if that is younger than `seen`.
@@ -66,6 +90,23 @@ impl<K: Kind> ReconcileState<K> {
             self.latest = None;
         }
         self.latest.as_deref().cloned()
+    }
+
+    /// Counts an event about a state, if one is allowed now: one for each state and minute, and `EVENTS_AT_ONCE` at once. An
+    /// object that alternates between two states would hide the events of all others.
+    pub fn may_publish(&mut self, state: &'static str, now: Moment) -> bool {
+        let states = self.published_states.get_or_insert_default();
+        states.retain(|(_, full_at)| *full_at > now);
+        let known = states.iter().position(|(known, _)| *known == state).unwrap_or_else(|| {
+            states.push((state, now));
+            states.len() - 1
+        });
+        let (_, full_at) = &mut states[known];
+        let is_allowed = full_at.since(now) <= EVENT_PERIOD * (EVENTS_AT_ONCE - 1);
+        if is_allowed {
+            *full_at = *full_at + EVENT_PERIOD;
+        }
+        is_allowed
     }
 
     /// Takes the events that could not be published: the caller publishes them, or keeps them again.
@@ -99,6 +140,10 @@ impl<K: Kind> ReconcileState<K> {
         }
         self.keep_unpublished(unpublished);
     }
+}
+
+fn status_of<K: Kind>(object: &K::Object) -> serde_json::Value {
+    serde_json::to_value(object).map(|mut object| object["status"].take()).unwrap_or_default()
 }
 
 /// The record of one object: the state, which a running reconcile takes out, and what others write meanwhile.
