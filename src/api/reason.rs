@@ -55,6 +55,8 @@ denials! { error_classes! causes! reasons!
             SecretNotFound,
             /// The stored status cannot be read.
             UnreadableStatus,
+            /// The API server did not keep the status that was written: its definitions are older than the operator.
+            StatusNotKept,
             /// A usable token Secret exists.
             Provisioned,
             /// The Secret's name is taken by one that is not ours.

@@ -37,7 +37,10 @@ pub enum CallError {
     },
     /// The server limits the rate of requests (429).
     #[error("the API server asks us to slow down")]
-    TooManyRequests,
+    TooManyRequests {
+        /// The wait that the server asks for; `None` when it names none.
+        retry_after: Option<Duration>,
+    },
     /// The server cannot be reached or cannot serve (5xx); with the reason.
     #[error("the API server is unavailable: {0}")]
     Unavailable(String),
@@ -61,7 +64,7 @@ impl CallError {
             Self::Forbidden(_) => "forbidden",
             Self::Invalid(_) => "invalid",
             Self::Timeout { .. } => "timeout",
-            Self::TooManyRequests => "throttled",
+            Self::TooManyRequests { .. } => "throttled",
             Self::Unavailable(_) => "unavailable",
             Self::Other { .. } => "error",
         }
@@ -73,9 +76,28 @@ impl CallError {
     /// when the RBAC is corrected; callers that must succeed in the end retry a refusal too, more slowly.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Timeout { .. } | Self::TooManyRequests | Self::Unavailable(_) => true,
+            Self::Timeout { .. } | Self::TooManyRequests { .. } | Self::Unavailable(_) => true,
             Self::Conflict | Self::NotFound | Self::AlreadyExists => false,
             Self::Forbidden(_) | Self::Invalid(_) | Self::Other { .. } => false,
+        }
+    }
+
+    /// Whether the API server refused the content of the request or the right to send it: the same request is refused
+    /// again until a person changes something.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NotFound | Self::Forbidden(_) | Self::Invalid(_) => true,
+            Self::Other { source, .. } => matches!(&**source, kube::Error::Api(status) if status.code == 400),
+            Self::Timeout { .. } | Self::TooManyRequests { .. } | Self::Unavailable(_) => false,
+            Self::Conflict | Self::AlreadyExists => false,
+        }
+    }
+
+    /// The wait that the server asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyRequests { retry_after } => *retry_after,
+            _ => None,
         }
     }
 
@@ -83,7 +105,7 @@ impl CallError {
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Unavailable(_) | Self::Other { .. } => true,
-            Self::Conflict | Self::NotFound | Self::AlreadyExists | Self::TooManyRequests => false,
+            Self::Conflict | Self::NotFound | Self::AlreadyExists | Self::TooManyRequests { .. } => false,
             Self::Forbidden(_) | Self::Invalid(_) => false,
         }
     }
@@ -97,7 +119,11 @@ impl CallError {
             kube::Error::Api(status) if status.is_not_found() => Self::NotFound,
             kube::Error::Api(status) if status.is_forbidden() => Self::Forbidden(status.message),
             kube::Error::Api(status) if status.is_invalid() => Self::Invalid(status.message),
-            kube::Error::Api(status) if status.code == 429 => Self::TooManyRequests,
+            kube::Error::Api(status) if status.code == 429 => {
+                let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
+                let retry_after = seconds.filter(|seconds| *seconds > 0).map(|it| Duration::from_secs(it.into()));
+                Self::TooManyRequests { retry_after }
+            }
             kube::Error::Api(status) if status.code >= 500 => {
                 Self::Unavailable(format!("{} ({})", status.message, status.code))
             }

@@ -58,8 +58,11 @@ pub struct Reporter {
 impl Reporter {
     /// Publishes `event` about `regarding`. An event that exists already counts as published.
     ///
+    /// An event that the API server refuses (403, 404, 422) is logged and dropped: a namespace that is being deleted, or a
+    /// missing right, refuses it again and again, and an event is news only for a while.
+    ///
     /// # Errors
-    /// The error of the API server; the caller tries again.
+    /// The error of the API server; the caller tries again, as [`super::wait_after`] says.
     pub async fn publish(&self, regarding: &ObjectReference, event: &Event) -> Result<(), CallError> {
         // An event about a Namespace is created in that Namespace.
         let namespace = match (&regarding.namespace, regarding.kind.as_deref()) {
@@ -74,6 +77,11 @@ impl Reporter {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match within(&what, CALL_TIMEOUT, api.create(&params, &body)).await {
             Ok(_) | Err(CallError::AlreadyExists) => Ok(()),
+            Err(error) if error.is_refusal() => {
+                let (reason, name) = (event.reason, regarding.name.as_deref().unwrap_or_default());
+                tracing::warn!(%namespace, name, reason, %error, "an event was refused; it is not published again");
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

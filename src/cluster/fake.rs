@@ -20,6 +20,10 @@ pub(crate) enum Mode {
     Refuses(u16, &'static str),
     /// 403 for paths that contain this, as by RBAC; normal responses for the rest.
     Forbids(&'static str),
+    /// 503 for paths that contain this; normal responses for the rest.
+    Fails(&'static str),
+    /// Normal behaviour, but the member at this JSON pointer is dropped from each write, as by a CRD that does not have it.
+    Prunes(&'static str),
     /// Normal behaviour, but writes to paths that contain this are applied and answered with a gateway's 504.
     Loses(&'static str),
 }
@@ -89,7 +93,16 @@ impl Fake {
                 self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body);
                 failure(504, "Timeout")
             }
-            Mode::Forbids(_) | Mode::Loses(_) => {
+            Mode::Fails(part) if head.uri.path().contains(part) => failure(503, "ServiceUnavailable"),
+            Mode::Prunes(member) => {
+                let mut body = body;
+                let (parent, name) = member.rsplit_once('/').expect("a pointer has a parent");
+                if let Some(Value::Object(parent)) = body.pointer_mut(parent) {
+                    parent.remove(name);
+                }
+                self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body)
+            }
+            Mode::Forbids(_) | Mode::Loses(_) | Mode::Fails(_) => {
                 self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body)
             }
         };

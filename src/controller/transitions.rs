@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Cause, Condition, ConditionType, Diagnosis, MAX_TRANSITIONS, MicroTime, Transition};
+use crate::api::{Cause, Condition, ConditionType, Diagnosis, MAX_TRANSITIONS, MicroTime, RemediationStatus, Transition};
 use crate::cluster::events::{Event, EventType};
 use crate::remediation::attempt::StepResult;
 
@@ -73,6 +73,27 @@ pub fn ended(transitions: &[Transition], well: &str, worst: &str, mild: &[&str])
     let lasted = SignedDuration::from_secs(lasted.as_secs());
     let cause = named.cause.map(|cause: Cause| format!(", {cause}")).unwrap_or_default();
     Some(format!("{lasted:#} ({}{cause})", named.to))
+}
+
+/// Clears the sentences for people in a status: the text of an error may vary with each try, and alone is no change that
+/// has to be written at once.
+pub fn clear_words(
+    conditions: &mut [Condition],
+    diagnosis: Option<&mut Diagnosis>,
+    remediation: Option<&mut RemediationStatus>,
+) {
+    conditions.iter_mut().for_each(|condition| condition.message.clear());
+    if let Some(diagnosis) = diagnosis {
+        diagnosis.message.clear();
+        diagnosis.advice.clear();
+        diagnosis.evidence.clear();
+        for other in &mut diagnosis.alternatives {
+            other.message.clear();
+        }
+    }
+    if let Some(denial) = remediation.and_then(|remediation| remediation.last_denial.as_mut()) {
+        denial.message.clear();
+    }
 }
 
 /// Replaces the `Remediating` condition by that of a remediation step.

@@ -17,6 +17,10 @@ use crate::time::Moment;
 /// still count.
 const TOO_OFTEN: u32 = 10;
 
+/// The facts of a report change at most once in an interval, after this many changes at once: a restart with another
+/// address and version is one, and a sender that alternates between two reports would cause a write with each heartbeat.
+const CHANGES_AT_ONCE: u32 = 4;
+
 /// A clock that differs by more than this many seconds is skewed (`docs/design/api.md`, `checks[]`).
 const SKEW_TOLERATED: i64 = 30;
 
@@ -59,6 +63,8 @@ pub(super) struct AgentState {
     /// `None` for agents that were never asked to restart anything.
     pub(super) restart: Option<Box<Restart>>,
     rate: Rate,
+    /// When [`CHANGES_AT_ONCE`] changes are allowed again.
+    changes_full_at: Moment,
 }
 
 impl AgentState {
@@ -76,15 +82,42 @@ impl AgentState {
     /// Records the boot id and the sequence number; true when this is the latest report of a single instance.
     ///
     /// With duplicate instances the first agent report is kept; otherwise every heartbeat would change the status.
-    pub(super) fn is_latest(&mut self, beat: &Beat<'_>, interval: Duration, now: Moment, visible: &mut bool) -> bool {
+    pub(super) fn is_latest(
+        &mut self,
+        beat: &Beat<'_>,
+        from: IpAddr,
+        (interval, now): (Duration, Moment),
+        visible: &mut bool,
+    ) -> bool {
         let had_duplicate = self.is_duplicate(interval, now);
-        let freshness = match &beat.boot_id {
-            Some(boot) => self.instances.get_or_insert_default().record(boot, beat.sequence, interval, now),
-            None => Freshness::Fresh,
-        };
+        let freshness = self.record_instance(beat, from, interval, now);
         let has_duplicate = self.is_duplicate(interval, now);
         *visible |= had_duplicate != has_duplicate;
         freshness == Freshness::Fresh && !has_duplicate
+    }
+
+    /// Records the instance that sent a heartbeat: its boot id, or without one its address.
+    ///
+    /// One sender may have several addresses. Two senders that alternate send twice as many heartbeats, so addresses that
+    /// alternate count within half the time only.
+    fn record_instance(&mut self, beat: &Beat<'_>, from: IpAddr, interval: Duration, now: Moment) -> Freshness {
+        let known = self.report.as_deref();
+        let earlier = known.filter(|known| known.boot_id.is_none()).and_then(|known| known.address);
+        if self.instances.is_none() {
+            let is_same = beat.boot_id.is_none() && earlier.is_none_or(|earlier| earlier == from);
+            if is_same {
+                return Freshness::Fresh;
+            }
+            if let Some(earlier) = earlier {
+                self.instances.get_or_insert_default().record(&without_boot_id(earlier), None, interval, now);
+            }
+        }
+        let instances = self.instances.get_or_insert_default();
+        match &beat.boot_id {
+            Some(boot) => instances.record(boot, beat.sequence, interval, now),
+            None if earlier.is_some() => instances.record(&without_boot_id(from), None, interval / 2, now),
+            None => instances.record(&without_boot_id(from), None, interval, now),
+        }
     }
 
     fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
@@ -92,31 +125,57 @@ impl AgentState {
     }
 
     /// Stores a report; true when it should be shown now rather than with the next checkpoint. The address and the exact
-    /// skew wait: behind a NAT with several addresses every heartbeat would cost a write.
-    pub(super) fn store_report(&mut self, beat: &Beat<'_>, from: IpAddr, wall: impl FnOnce() -> Timestamp) -> bool {
-        let mut visible = false;
-        let report = self.report.get_or_insert_with(|| {
-            visible = true;
-            Box::default()
-        });
-        let AgentReport { version, hostname, boot_id, pod_uid, address, clock_skew_seconds } = &mut **report;
-        visible |= replace(version, beat.version.as_deref());
-        visible |= replace(hostname, beat.hostname.as_deref());
-        visible |= replace(boot_id, beat.boot_id.as_deref());
-        visible |= replace(pod_uid, beat.pod_uid.as_deref());
-        *address = Some(from);
-        if let Some(sent_at) = beat.sent_at {
-            let skew = sent_at.duration_since(wall()).as_secs();
-            visible |= is_skewed(*clock_skew_seconds) != is_skewed(Some(skew));
-            *clock_skew_seconds = Some(skew);
+    /// skew wait: behind a NAT with several addresses every heartbeat would cost a write. A report that changes the facts too
+    /// often is not stored: the next one repeats it.
+    pub(super) fn store_report(
+        &mut self,
+        beat: &Beat<'_>,
+        from: IpAddr,
+        (interval, now): (Duration, Moment),
+        wall: impl FnOnce() -> Timestamp,
+    ) -> bool {
+        let skew = beat.sent_at.map(|sent_at| sent_at.duration_since(wall()).as_secs());
+        let visible = self.changes_facts(beat, skew);
+        if visible && !self.may_change(interval, now) {
+            return false;
         }
+        let text = |of: Option<&str>| of.map(Into::into);
+        let report = self.report.get_or_insert_default();
+        if visible {
+            report.version = text(beat.version.as_deref());
+            report.hostname = text(beat.hostname.as_deref());
+            report.boot_id = text(beat.boot_id.as_deref());
+            report.pod_uid = text(beat.pod_uid.as_deref());
+        }
+        report.address = Some(from);
+        report.clock_skew_seconds = skew.or(report.clock_skew_seconds);
         let reported = beat.checks.as_deref().unwrap_or_default();
+        // A message may count seconds, so a new message alone is shown with the next write.
         if !self.checks.as_ref().is_some_and(|known| known.is(reported)) {
-            // A message may count seconds, so a new message alone is shown with the next write.
-            visible |= !self.checks.as_ref().is_some_and(|known| known.has_outcomes_of(reported));
             self.checks = Some(Checks::of(reported));
         }
         visible
+    }
+
+    /// Whether a report differs in what is shown at once.
+    fn changes_facts(&self, beat: &Beat<'_>, skew: Option<i64>) -> bool {
+        let Some(known) = self.report.as_deref() else { return true };
+        let reported = beat.checks.as_deref().unwrap_or_default();
+        known.version.as_deref() != beat.version.as_deref()
+            || known.hostname.as_deref() != beat.hostname.as_deref()
+            || known.boot_id.as_deref() != beat.boot_id.as_deref()
+            || known.pod_uid.as_deref() != beat.pod_uid.as_deref()
+            || skew.is_some_and(|skew| is_skewed(known.clock_skew_seconds) != is_skewed(Some(skew)))
+            || !self.checks.as_ref().is_some_and(|checks| checks.has_outcomes_of(reported))
+    }
+
+    /// Counts a change of the facts, if one is allowed now (the generic cell rate algorithm).
+    fn may_change(&mut self, interval: Duration, now: Moment) -> bool {
+        let is_allowed = self.changes_full_at.since(now) <= interval * (CHANGES_AT_ONCE - 1);
+        if is_allowed {
+            self.changes_full_at = self.changes_full_at.max(now) + interval;
+        }
+        is_allowed
     }
 
     /// Whether a critical check fails, by the same judgement and from the same reports as the status. Allocates nothing.
@@ -152,10 +211,62 @@ pub fn is_skewed(seconds: Option<i64>) -> bool {
     seconds.is_some_and(|seconds| seconds.abs() > SKEW_TOLERATED)
 }
 
-fn replace(known: &mut Option<Box<str>>, reported: Option<&str>) -> bool {
-    let differs = known.as_deref() != reported;
-    if differs {
-        *known = reported.map(Into::into);
+/// The identity of a sender without a boot id. A boot id has no blank.
+fn without_boot_id(address: IpAddr) -> String {
+    format!("without boot id {address}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heartbeat::payload::parse;
+
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    /// A heartbeat at this second from the host `192.0.2.<host>`.
+    fn receive(state: &mut AgentState, second: i64, host: u8, report: &str) -> bool {
+        let body = format!(r#"{{"connector_id": "edge/paris", "token": "t"{report}}}"#);
+        let beat = parse(body.as_bytes(), None).unwrap();
+        let (from, at) = (IpAddr::from([192, 0, 2, host]), (INTERVAL, Moment::from_micros(second * 1_000_000)));
+        let mut visible = false;
+        if state.is_latest(&beat, from, at, &mut visible) {
+            visible |= state.store_report(&beat, from, at, || Timestamp::UNIX_EPOCH);
+        }
+        visible
     }
-    differs
+
+    #[test]
+    fn facts_that_alternate_change_once_in_an_interval_after_a_few() {
+        let reports = |i: i64| match i % 4 {
+            0 => r#","hostname": "a""#,
+            1 => r#","checks": [{"type": "Process", "status": "Fail"}]"#,
+            2 => "",
+            _ => r#","version": "1.0.0", "hostname": "b""#,
+        };
+        let mut state = AgentState::default();
+        // Ten minutes, four heartbeats a second.
+        let changes = (0..2400).filter(|i| receive(&mut state, i / 4, 1, reports(*i))).count();
+        assert!((20..=24).contains(&changes), "{changes}");
+        let mut calm = AgentState::default();
+        assert!(receive(&mut calm, 0, 1, reports(0)));
+        assert!(!receive(&mut calm, 30, 1, reports(0)));
+        assert!(receive(&mut calm, 31, 1, reports(1)) && receive(&mut calm, 32, 1, reports(0)), "a few at once");
+    }
+
+    #[test]
+    fn a_second_host_is_noticed_with_and_without_boot_ids() {
+        let boot = r#","boot_id": "a""#;
+        let is_noticed = |beats: &[(i64, u8, &str)]| {
+            let mut state = AgentState::default();
+            beats.iter().for_each(|(second, host, report)| drop(receive(&mut state, *second, *host, report)));
+            state.is_duplicate(INTERVAL, Moment::from_micros(beats.last().unwrap().0 * 1_000_000))
+        };
+        assert!(is_noticed(&[(0, 1, boot), (10, 2, ""), (30, 1, boot), (40, 2, ""), (60, 1, boot)]), "a thief without one");
+        assert!(is_noticed(&[(0, 2, ""), (10, 1, boot), (30, 2, ""), (40, 1, boot), (60, 2, "")]), "and the other way");
+        assert!(is_noticed(&[(0, 1, ""), (10, 2, ""), (30, 1, ""), (40, 2, "")]), "neither has one");
+        // One sender with two addresses sends no more often for that.
+        assert!(!is_noticed(&[(0, 1, ""), (30, 2, ""), (60, 1, ""), (90, 2, ""), (120, 1, ""), (150, 2, "")]));
+        assert!(!is_noticed(&[(0, 1, boot), (30, 2, boot), (31, 1, boot), (32, 2, boot), (33, 1, boot)]), "a NAT");
+        assert!(!is_noticed(&[(0, 1, ""), (30, 1, ""), (31, 2, ""), (61, 2, ""), (91, 2, "")]), "it moved");
+    }
 }

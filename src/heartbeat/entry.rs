@@ -239,9 +239,9 @@ impl Entry {
         let mut visible = generation > inner.tokens.used_generation;
         inner.tokens.used_generation = inner.tokens.used_generation.max(generation);
         let interval = inner.timing.timing().interval;
-        let is_latest = inner.agent.is_latest(beat, interval, now, &mut visible);
+        let is_latest = inner.agent.is_latest(beat, from, (interval, now), &mut visible);
         if is_latest {
-            visible |= inner.agent.store_report(beat, from, wall);
+            visible |= inner.agent.store_report(beat, from, (interval, now), wall);
         }
         if let Some(result) = &beat.restart {
             visible |= Restart::acknowledge(&mut inner.agent.restart, result);

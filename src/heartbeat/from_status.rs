@@ -59,7 +59,7 @@ pub(super) fn credentials(inner: &mut Inner, connector: &Connector, now: Now) {
             })
         })
         .collect();
-    let confirmed = if token.rotation == Rotation::Pending { token.generation - 1 } else { token.generation };
+    let confirmed = if token.rotation == Rotation::Pending { token.generation.saturating_sub(1) } else { token.generation };
     tokens.used_generation = tokens.used_generation.max(confirmed);
     tokens.as_of = Some(version.unwrap_or(0));
 }

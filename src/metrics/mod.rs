@@ -75,7 +75,39 @@ pub struct Metrics {
     probe_failures: Family<FailureLabels, Counter>,
     missed_windows: Counter,
     probe_start_lag: Histogram,
+    panics: Family<PanicLabels, Counter>,
     remedies: remedies::Remedies,
+}
+
+/// The work in which a panic is caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PanickedTask {
+    /// A step of a reconcile.
+    Reconcile,
+    /// A round of probes.
+    Probe,
+}
+
+impl PanickedTask {
+    const ALL: [Self; 2] = [Self::Reconcile, Self::Probe];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reconcile => "reconcile",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// The message of a panic.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&'static str>().copied()).unwrap_or("without a message")
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PanicLabels {
+    task: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -116,6 +148,12 @@ impl Metrics {
         let probe_start_lag = Histogram::new(LAG_BUCKETS);
         let help = "From a backend's turn to the start of its probe";
         registry.register_with_unit("vigie_probe_start_lag", help, Unit::Seconds, probe_start_lag.clone());
+        let panics = Family::<PanicLabels, Counter>::default();
+        let help = "Panics of the work on one object, a defect of vigie: the object was scheduled again";
+        registry.register("vigie_panics", help, panics.clone());
+        for task in PanickedTask::ALL {
+            drop(panics.get_or_create_owned(&PanicLabels { task: task.as_str() }));
+        }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("vigie_build", "The version of this operator", build);
         let heartbeat = |i: usize| heartbeats.get_or_create_owned(&ResultLabel { result: BeatResult::ALL[i].as_str() });
@@ -131,6 +169,7 @@ impl Metrics {
             probe_failures,
             missed_windows,
             probe_start_lag,
+            panics,
             remedies: remedies::Remedies::register(registry),
         }
     }
@@ -154,6 +193,11 @@ impl Metrics {
     /// Counts a turn of a backend that passed without a probe.
     pub fn missed_window(&self) {
         self.missed_windows.inc();
+    }
+
+    /// Counts a panic that was caught.
+    pub fn panicked(&self, task: PanickedTask) {
+        self.panics.get_or_create_owned(&PanicLabels { task: task.as_str() }).inc();
     }
 
     /// Records the time between a backend's turn and the start of its probe.

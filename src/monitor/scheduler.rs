@@ -2,8 +2,10 @@
 //! are spread evenly.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use jiff::SignedDuration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +14,8 @@ use tokio_util::task::TaskTracker;
 use super::context::{Command, Monitor};
 use super::entry::Backend;
 use super::round;
+use crate::api::Key;
+use crate::metrics::{PanickedTask, panic_text};
 use crate::schedule::Deadlines;
 use crate::time::Moment;
 
@@ -32,7 +36,7 @@ pub async fn run(monitor: Arc<Monitor>, mut commands: mpsc::UnboundedReceiver<Co
                 let Some((backend, due)) = scheduler.begin_round(number) else { continue };
                 let (monitor, done, stop) = (scheduler.monitor.clone(), done.clone(), stop.clone());
                 tasks.spawn(async move {
-                    let next = stop.run_until_cancelled(round::run(&monitor, &backend, due)).await;
+                    let next = stop.run_until_cancelled(guarded_round(&monitor, &backend, due)).await;
                     if let Some(next) = next {
                         let _ = done.send((backend, next));
                     }
@@ -42,6 +46,20 @@ pub async fn run(monitor: Arc<Monitor>, mut commands: mpsc::UnboundedReceiver<Co
     }
     tasks.close();
     tasks.wait().await;
+}
+
+/// One round. A panic in it, which is a defect, is logged and counted; the backend is probed again at its next turn.
+async fn guarded_round(monitor: &Arc<Monitor>, backend: &Arc<Backend>, due: Moment) -> Moment {
+    // Unwind safe: the locks do not poison, and a round stores its results in whole values.
+    match AssertUnwindSafe(round::run(monitor, backend, due)).catch_unwind().await {
+        Ok(next) => next,
+        Err(panic) => {
+            let (error, Key { namespace, name }) = (panic_text(&*panic), &backend.key);
+            monitor.parts.metrics.panicked(PanickedTask::Probe);
+            tracing::error!(%namespace, %name, error, "a round of probes panicked: please report this defect; probing it again at its next turn");
+            monitor.next_turn(backend)
+        }
+    }
 }
 
 /// The next turn of each backend.

@@ -76,7 +76,8 @@ impl Now {
     /// The wall-clock time of `at`, never later than this reading: a date column in the future prints `<invalid>`.
     pub fn stamp(&self, at: Moment) -> Timestamp {
         let age = self.moment.since(at);
-        self.wall - jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::ZERO)
+        let age = jiff::SignedDuration::try_from(age).unwrap_or(jiff::SignedDuration::MAX);
+        self.wall.saturating_sub(age).unwrap_or(Timestamp::MIN)
     }
 
     /// The moment at which the wall clock shows `stamp`, in the past or the future.

@@ -83,7 +83,7 @@ async fn whatever_happens_to_its_write_a_transition_is_written_once_and_told_onc
         assert_eq!((text(latest, "/to"), time(latest, "/time")), ("Offline", since), "{name}");
         let wanted = match fault {
             None => None,
-            Some(Fault::Refused(..) | Fault::Withheld | Fault::Held) => Some(None),
+            Some(Fault::Refused(..) | Fault::Withheld | Fault::Held | Fault::Reset | Fault::Varies) => Some(None),
             Some(Fault::Overtaken) => Some(Some(409)),
             Some(Fault::Lost | Fault::DoneAndWithheld) => Some(Some(200)),
         };

@@ -37,3 +37,4 @@ mod rights;
 mod storm;
 mod tls;
 mod tokens;
+mod writes;

@@ -46,6 +46,22 @@ pub(crate) enum Fault {
     Lost,
     /// The API server processes it, and the answer never comes.
     DoneAndWithheld,
+    /// It never reaches the API server, and its connection ends.
+    Reset,
+    /// It is refused with code 500, and a text that is another one each time.
+    Varies,
+}
+
+/// A kind of request that gets a fault until the test ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A status is replaced.
+    Status,
+    /// A token Secret is written.
+    Secret,
+    Event,
+    /// A Deployment is patched.
+    Restart,
 }
 
 /// A status write, or a restart, that the operator sent.
@@ -75,6 +91,12 @@ struct Book {
     /// The delay of each checkpoint.
     checkpoints_take: Duration,
     writes: Vec<Write>,
+    /// By the name of the object that the request is about.
+    lasting: Vec<(Call, String, Fault)>,
+    /// The requests of [`Call`], by the names of their objects.
+    calls: Vec<(Call, String)>,
+    /// The members that are dropped from each replaced status, as by older definitions.
+    dropped: Vec<&'static str>,
 }
 
 #[derive(Clone)]
@@ -123,6 +145,27 @@ impl Faults {
         self.book.lock().unwrap().checkpoints_take = takes;
     }
 
+    /// From now on each request of this kind about the object `name` gets `fault`.
+    pub(crate) fn begin(&self, call: Call, name: &str, fault: Fault) {
+        self.book.lock().unwrap().lasting.push((call, name.to_owned(), fault));
+    }
+
+    /// Ends all faults that last.
+    pub(crate) fn end(&self) {
+        self.book.lock().unwrap().lasting.clear();
+    }
+
+    /// The number of requests of this kind about the object `name`.
+    pub(crate) fn calls(&self, call: Call, name: &str) -> usize {
+        self.book.lock().unwrap().calls.iter().filter(|(kind, of)| (*kind, &**of) == (call, name)).count()
+    }
+
+    /// Drops the members at these JSON pointers from each status that is replaced, as an API server does whose definitions
+    /// do not have them.
+    pub(crate) fn drop_members(&self, pointers: &[&'static str]) {
+        self.book.lock().unwrap().dropped = pointers.to_vec();
+    }
+
     /// Cancels the plans that have not happened yet.
     pub(crate) fn forget_plans(&self) {
         self.book.lock().unwrap().planned.clear();
@@ -148,11 +191,36 @@ impl Faults {
         let status = head.uri.path().strip_suffix("/status").filter(|path| is_ours(path));
         let restart = Some(head.uri.path()).filter(|path| path.contains("/deployments/"));
         let object = status.or(restart).filter(|_| is_write);
-        let Some(name) = object.and_then(|path| path.rsplit('/').next()).map(str::to_owned) else {
+        let call = call(&head.method, head.uri.path());
+        if object.is_none() && call.is_none() {
             return self.forward(Request::from_parts(head, body.boxed())).await;
+        }
+        let mut bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let mut said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if let Some(call) = call {
+            let fault = self.note_call(call, &subject(call, head.uri.path(), &said));
+            match fault {
+                Some(Fault::Reset) => return Err(io::Error::other("the connection ends")),
+                Some(Fault::Withheld) => return std::future::pending().await,
+                Some(Fault::Refused(code, reason)) => return Ok(refusal(code, reason)),
+                Some(Fault::Varies) => {
+                    let number = self.book.lock().unwrap().calls.len();
+                    let text = format!("dial tcp 192.0.2.1:443: connect from 192.0.2.2:{number}: reset");
+                    return Ok(refusal(500, &text));
+                }
+                _ => {}
+            }
+        }
+        if call == Some(Call::Status) && self.drop_from(&mut said) {
+            bytes = said.to_string().into();
+            // Its length is another one.
+            let mut head = head;
+            head.headers.remove("content-length");
+            return self.forward(Request::from_parts(head, full(bytes))).await;
+        }
+        let Some(name) = object.and_then(|path| path.rsplit('/').next()).map(str::to_owned) else {
+            return self.forward(Request::from_parts(head, full(bytes))).await;
         };
-        let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        let said: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let (fault, number) = self.note(&name, text(&said, "/status/state"), remedy(&said));
         let request = Request::from_parts(head, full(bytes));
         // Runs to its end even when the operator stops waiting: the test must know the API server's result.
@@ -165,6 +233,8 @@ impl Faults {
             None => self.write(request, number).await,
             Some(Fault::Refused(code, reason)) => Ok(refusal(code, reason)),
             Some(Fault::Withheld) => std::future::pending().await,
+            Some(Fault::Reset) => Err(io::Error::other("the connection ends")),
+            Some(Fault::Varies) => Ok(refusal(500, "InternalError")),
             Some(Fault::Held) => {
                 // It never fails: the sender lives as long as the proxy.
                 let _ = self.released.subscribe().wait_for(|released| *released).await;
@@ -188,6 +258,24 @@ impl Faults {
                 Err(io::Error::other("the answer is lost"))
             }
         }
+    }
+
+    fn note_call(&self, call: Call, name: &str) -> Option<Fault> {
+        let mut book = self.book.lock().unwrap();
+        book.calls.push((call, name.to_owned()));
+        let is_it = |(kind, of, _): &&(Call, String, Fault)| (*kind, &**of) == (call, name);
+        book.lasting.iter().find(is_it).map(|(_, _, fault)| *fault)
+    }
+
+    /// Drops the members that older definitions do not have; returns whether there were any.
+    fn drop_from(&self, said: &mut Value) -> bool {
+        let dropped = self.book.lock().unwrap().dropped.clone();
+        let drop_one = |said: &mut Value, pointer: &str| {
+            let (parent, member) = pointer.rsplit_once('/').expect("a pointer has a parent");
+            let parent = said.pointer_mut(parent).and_then(Value::as_object_mut);
+            parent.is_some_and(|parent| parent.remove(member).is_some())
+        };
+        dropped.into_iter().filter(|pointer| drop_one(said, pointer)).count() > 0
     }
 
     /// Records a write; returns its fault and its number.
@@ -221,6 +309,27 @@ impl Faults {
         tokio::spawn(async move { drop(connection.await) });
         let answer = sender.send_request(request).await.map_err(io::Error::other)?;
         Ok(answer.map(|body| body.boxed()))
+    }
+}
+
+/// The kind of a request that may get a fault that lasts.
+fn call(method: &Method, path: &str) -> Option<Call> {
+    match *method {
+        Method::PUT if path.ends_with("/status") && is_ours(path) => Some(Call::Status),
+        Method::POST | Method::PUT if path.contains("/secrets") => Some(Call::Secret),
+        Method::POST if path.ends_with("/events") => Some(Call::Event),
+        Method::PATCH if path.contains("/deployments/") => Some(Call::Restart),
+        _ => None,
+    }
+}
+
+/// The name of the object that a request is about.
+fn subject(call: Call, path: &str, said: &Value) -> String {
+    let last = path.trim_end_matches("/status").rsplit('/').next().unwrap_or_default();
+    match call {
+        Call::Status | Call::Restart => last.to_owned(),
+        Call::Secret => text(said, "/metadata/name").trim_end_matches("-connector-token").to_owned(),
+        Call::Event => text(said, "/regarding/name").to_owned(),
     }
 }
 
@@ -259,7 +368,7 @@ fn full(bytes: Bytes) -> Body {
 fn refusal(code: u16, reason: &str) -> Response<Body> {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code,
-        "message": format!("the test says {reason}"),
+        "message": format!("the test says {reason}"), "details": {"name": "it", "retryAfterSeconds": 1},
     });
     let answer = Response::builder().status(code).header("content-type", "application/json").header("retry-after", "1");
     answer.body(full(status.to_string().into())).expect("its parts are constants")

@@ -23,7 +23,7 @@ impl Context {
         }
         // Before anything that may fail: the status names the action, and no other replica performs it.
         let acted = act(self, step, object, &remedy).await;
-        publish(self, step, object, plan.events).await?;
+        publish(self, step, object, plan.events).await;
         Ok(next_step(&remedy, acted, step.now.wall))
     }
 }

@@ -11,7 +11,7 @@ use crate::api::{
 };
 use crate::cluster::events::Event;
 use crate::controller::runtime::Plan;
-use crate::controller::transitions::{Entered, ended, enter, event, set_remediating};
+use crate::controller::transitions::{self, Entered, ended, enter, event, set_remediating};
 use crate::diagnosis::evidence::Vantage;
 use crate::remediation::attempt::StepResult;
 
@@ -32,7 +32,9 @@ pub fn decide(input: &Input<'_>, mut assessment: Assessment, remedy: &StepResult
     next.remediation = Some(remedy.status.clone());
     let due_at = transition(&old, &mut next, &assessment, input.now.wall);
     let events = due_at.and_then(|_| state_event(input.backend, &next)).into_iter().collect();
-    Plan { status: (!same_but_for_figures(&old, &next)).then(|| next.clone()), current: next, events, due_at }
+    let is_same = same_but_for_figures(&old, &next);
+    let is_words_only = !is_same && due_at.is_none() && same_but_for_figures(&wordless(&old), &wordless(&next));
+    Plan { status: (!is_same).then(|| next.clone()), current: next, events, due_at, is_words_only }
 }
 
 fn compose(input: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendStatus) -> MonitoredBackendStatus {
@@ -122,6 +124,13 @@ fn same_but_for_figures(old: &MonitoredBackendStatus, next: &MonitoredBackendSta
         steady
     };
     steady(old) == steady(next)
+}
+
+/// The status without its sentences for people, in which the text of an error may vary with each look.
+fn wordless(status: &MonitoredBackendStatus) -> MonitoredBackendStatus {
+    let mut wordless = status.clone();
+    transitions::clear_words(&mut wordless.conditions, wordless.diagnosis.as_mut(), wordless.remediation.as_mut());
+    wordless
 }
 
 /// The event of the newest transition.

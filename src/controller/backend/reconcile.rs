@@ -10,6 +10,7 @@ use super::remediation_input::verdict;
 use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus, Transition};
 use crate::cluster::events::Event;
 use crate::controller::remediation::{NextStep, RemediationInput};
+use crate::controller::runtime::kept::add_stalled;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
 use crate::monitor::entry::{Backend, Snapshot};
@@ -76,9 +77,11 @@ impl Kind for Context {
         if let Some(wait) = hold_verdict_for(&input, observed.suspected) {
             return Ok(NextStep::Wait(Some(wait)));
         }
-        let assessment = input.assess();
+        let mut assessment = input.assess();
         let verdict = verdict(&input, &assessment);
         let remedy = self.remediator.step(&step.permit, RemediationInput::about(step.object, &verdict)).await;
+        let generation = step.object.metadata.generation;
+        add_stalled(step.state.not_kept.as_deref(), &mut assessment.conditions, generation);
         let plan = decide(&input, assessment, &remedy);
         self.apply(step, plan, remedy).await
     }

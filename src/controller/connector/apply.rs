@@ -9,8 +9,10 @@ use super::token::Write;
 use super::token_step::{PlannedToken, TokenObservation};
 use crate::api::{Connector, ConnectorStatus, REQUESTED};
 use crate::controller::remediation::{self, NextStep, next_step};
-use crate::controller::runtime::apply::{act, publish, write};
+use crate::controller::runtime::apply::{act, may_act, publish, write};
+use crate::controller::runtime::calls::CallKind;
 use crate::controller::runtime::kind::ReconcileError;
+use crate::controller::runtime::retry::log_failure;
 use crate::controller::runtime::{Plan, Step};
 use crate::heartbeat::actions::Action;
 use crate::remediation::attempt::{Remedy, StepResult};
@@ -34,18 +36,14 @@ impl Context {
         // Before anything that may fail: the status names the action, and no other replica performs it.
         self.offer(step, object, &remedy);
         let acted = act(self, step, object, &remedy).await;
-        if let Some((observed, planned)) = observed.token.zip(token)
-            && let Err(failed) = self.provision(step, object, observed, planned).await
-        {
-            // The status has been written, and no later plan has these events: they wait for the next try.
-            step.state.keep_unpublished(plan.events);
-            return Err(failed);
+        if let Some((observed, planned)) = observed.token.zip(token) {
+            self.provision(step, object, observed, planned).await?;
         }
         if plan.due_at.is_some() {
             // A deleted Secret is noticed at a reconcile (docs/design/api.md): after a change of the state it is read.
             step.state.notes.observe_at = None;
         }
-        publish(self, step, object, plan.events).await?;
+        publish(self, step, object, plan.events).await;
         Ok(match next_step(&remedy, acted, step.now.wall) {
             NextStep::Wait(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
                 NextStep::Wait([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
@@ -54,7 +52,8 @@ impl Context {
         })
     }
 
-    /// Writes the token to its Secret, and notes when to read that again.
+    /// Writes the token to its Secret, and notes when to read that again. A Secret that cannot be read or written has its
+    /// own next try: it delays no transition.
     async fn provision(
         &self,
         step: &mut Step<'_, Self>,
@@ -62,17 +61,34 @@ impl Context {
         observed: TokenObservation,
         planned: PlannedToken,
     ) -> Result<(), ReconcileError> {
+        if step.state.is_held_back {
+            // Another operator writes this status, and delivers this token.
+            return Ok(());
+        }
+        if step.state.not_kept.as_ref().is_some_and(|lost| lost.has_token()) {
+            // The hash of this token, or the request that it answers, would be forgotten, and be followed by another.
+            step.state.notes.observe_at = None;
+            self.call_failed(&step.entry, CallKind::Secret, None);
+            return Ok(());
+        }
         let secret = planned.plan.write;
         let sooner = planned.plan.reread_after.and_then(|after| Duration::try_from(after).ok());
         let delivered = self.deliver(step, connector, &observed, &planned).await;
         let failed = delivered.err().or(observed.error.map(ReconcileError::Secret));
         match failed {
-            // The Secret stays due.
-            Some(failed) => {
+            // This replica lost its permit. The Secret stays due.
+            Some(failed @ ReconcileError::Status(_)) => {
                 step.state.notes.observe_at = None;
                 Err(failed)
             }
+            // The Secret stays due.
+            Some(failed) => {
+                step.state.notes.observe_at = None;
+                log_failure::<Self>(&step.entry, CallKind::Secret, &failed, failed.retry_after(), self);
+                Ok(())
+            }
             None => {
+                self.call_succeeded(&step.entry, CallKind::Secret);
                 // A Secret that was just written is read once more, to confirm it.
                 let sooner = if secret == Write::Nothing { sooner } else { Some(Duration::ZERO) };
                 step.state.notes.note_observation(connector, step.now.moment, sooner);
@@ -91,6 +107,7 @@ impl Context {
             }
             _ => None,
         };
+        let action = action.filter(|_| may_act(step));
         self.registry.offer(&step.entry, action);
     }
 

@@ -11,7 +11,7 @@ use crate::api::{
 };
 use crate::cluster::events::{Event, EventType};
 use crate::controller::runtime::Plan;
-use crate::controller::transitions::{Entered, ended, enter, event, set_remediating};
+use crate::controller::transitions::{self, Entered, ended, enter, event, set_remediating};
 use crate::diagnosis::connector::DUPLICATE_INSTANCE;
 use crate::heartbeat::entry::Snapshot;
 use crate::remediation::attempt::StepResult;
@@ -34,7 +34,9 @@ pub fn decide(
         events.extend(state_event(input.connector, &next));
     }
     events.extend(duplicate_event(input, &old, &next));
-    Plan { status: (!same_but_for_times(&old, &next)).then(|| next.clone()), current: next, events, due_at }
+    let is_same = same_but_for_times(&old, &next);
+    let is_words_only = !is_same && due_at.is_none() && same_but_for_times(&wordless(&old), &wordless(&next));
+    Plan { status: (!is_same).then(|| next.clone()), current: next, events, due_at, is_words_only }
 }
 
 fn compose(
@@ -135,6 +137,13 @@ fn same_but_for_times(old: &ConnectorStatus, next: &ConnectorStatus) -> bool {
         steady
     };
     steady(old) == steady(next)
+}
+
+/// The status without its sentences for people, in which the text of an error may vary with each try.
+fn wordless(status: &ConnectorStatus) -> ConnectorStatus {
+    let mut wordless = status.clone();
+    transitions::clear_words(&mut wordless.conditions, wordless.diagnosis.as_mut(), wordless.remediation.as_mut());
+    wordless
 }
 
 fn token_events(input: &Input<'_>, token: &TokenPlan) -> Vec<Event> {

@@ -1,7 +1,9 @@
 //! One reconcile step of a Connector: observe, assess, decide, apply.
 
+use std::cmp::Ordering;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::Store;
@@ -16,13 +18,14 @@ use super::token_step::{Notes, plan_token};
 use crate::api::{Connector, ConnectorState, ConnectorStatus, Key, Transition};
 use crate::cluster::events::Event;
 use crate::controller::remediation::NextStep;
+use crate::controller::runtime::kept::add_stalled;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::wake::Guarded;
 use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::registry::Registry;
 use crate::probe::Prober;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 
 /// The stores of the objects, one for each scope.
 pub type Stores = Vec<Store<Guarded<Connector>>>;
@@ -127,9 +130,11 @@ impl Kind for Context {
         let token = observed.token.as_ref().map(|observed| plan_token(step, observed));
         let token_plan = token.as_ref().map(|token| &token.plan);
         let input = observed.input(step, token_plan);
-        let assessment = input.assess();
+        let mut assessment = input.assess();
         let verdict = verdict(&input, &assessment);
         let remedy = self.remediator.step(&step.permit, remediation_input(&input, &verdict)).await;
+        let generation = step.object.metadata.generation;
+        add_stalled(step.state.not_kept.as_deref(), &mut assessment.conditions, generation);
         let plan = decide(&input, assessment, &remedy, token_plan);
         self.apply(step, observed, token, plan, remedy).await
     }
@@ -157,6 +162,21 @@ impl Kind for Context {
 
     fn note_written(&self, step: &Step<'_, Self>, written: &Connector) {
         self.registry.wrote(&step.entry, written, step.live.last_contact, self.clock.read());
+    }
+
+    fn compare_knowledge(&self, step: &Step<'_, Self>) -> Ordering {
+        let stored = step.object.status.as_ref().and_then(|status| status.last_heartbeat_time.as_ref());
+        let stored = stored.map(|time| step.now.place(time.0));
+        let heard = step.live.last_contact;
+        // A stored time is rounded.
+        let is_later = |one: Option<Moment>, other: Option<Moment>| {
+            one.is_some_and(|one| other.is_none_or(|other| one.since(other) > Duration::from_secs(1)))
+        };
+        match (is_later(heard, stored), is_later(stored, heard)) {
+            (true, _) => Ordering::Greater,
+            (_, true) => Ordering::Less,
+            _ => Ordering::Equal,
+        }
     }
 
     fn could_notice_since(&self, entry: &Entry, now: Now) -> Option<Timestamp> {

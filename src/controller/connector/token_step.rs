@@ -14,6 +14,7 @@ use crate::api::{ConditionType, ConditionValue, Connector, Rotation, Truth};
 use crate::cluster::CallError;
 use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::Step;
+use crate::controller::runtime::calls::CallKind;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::time::Moment;
 
@@ -143,6 +144,9 @@ impl Context {
         // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
         let is_going = connector.metadata.deletion_timestamp.is_some();
         if is_going || connector.is_lease() || self.registry.holder_instead_of(&step.entry).is_some() {
+            return None;
+        }
+        if !self.may_call(&step.entry, CallKind::Secret) {
             return None;
         }
         let status = connector.status.as_ref();

@@ -24,7 +24,9 @@ mod subject;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::SignedDuration;
 use kube::{Client, ResourceExt as _};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -39,13 +41,13 @@ use observe::Observations;
 use published::Published;
 
 use super::log::{self, LogSubject};
-use crate::api::{ConditionType, Key, Reason, RemediationStatus, conditions};
+use crate::api::{AttemptPhase, ConditionType, Key, REQUESTED, Reason, RemediationStatus, conditions};
 use crate::leadership::WritePermit;
 use crate::metrics::Metrics;
 use crate::remediation::attempt::{Remedy, Signals, StepResult};
 use crate::remediation::fleet::ObjectId;
 use crate::remediation::workload::{CallResult, OwnPod, RestartOrder};
-use crate::remediation::{AgentPresence, Limits, PolicyInput, RestartMeans, Verdict, attempt, workload};
+use crate::remediation::{AgentPresence, Limits, PolicyInput, RestartMeans, RestartRequest, Verdict, attempt, workload};
 use crate::time::Clock;
 
 /// How many workloads are read at once.
@@ -78,6 +80,19 @@ pub enum FollowUp {
     Immediate,
     /// When the step result says: there is nothing new to read.
     Scheduled,
+    /// After this time: the request did not succeed, and is sent again then if it is still wanted.
+    After(Duration),
+}
+
+/// The result of a request to restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Performed {
+    /// It was answered, and the cluster shows how.
+    Answered,
+    /// It was not answered, or the workload was changed meanwhile.
+    Failed,
+    /// Nothing was sent.
+    Nothing,
 }
 
 /// The input of a step of one object.
@@ -150,8 +165,12 @@ impl Remediator {
         observed: &Observations,
     ) -> StepResult {
         let RemediationInput { object, verdict, agent, .. } = *input;
-        let none = RemediationStatus::default();
-        let status = object.remediation_status().unwrap_or(&none);
+        let mut status = object.remediation_status().cloned().unwrap_or_default();
+        let request = observed.request.as_ref().filter(|request| !is_reserved_for(&status, request));
+        if let (Some(answered), None) = (&observed.request, request) {
+            status.observed_restart_request = Some(answered.annotation.clone());
+        }
+        let status = &status;
         let means = match (object.workload_ref(), agent) {
             (Some(reference), _) => RestartMeans::Workload(reference),
             (None, Some(agent)) => RestartMeans::Agent(agent),
@@ -175,7 +194,7 @@ impl Remediator {
             verdict,
             means,
             workload: &observed.workload,
-            request: observed.request.as_ref(),
+            request,
             fleet: &context,
             now,
         };
@@ -236,10 +255,10 @@ impl Remediator {
     }
 
     /// Performs a remedy after the status was written. An offer to an agent is the caller's to hand out.
-    pub async fn perform<K: Remediable>(&self, permit: &WritePermit, object: &K, remedy: &Remedy) -> FollowUp {
+    pub async fn perform<K: Remediable>(&self, permit: &WritePermit, object: &K, remedy: &Remedy) -> Performed {
         let namespace = object.namespace().unwrap_or_default();
         let called = match (remedy, object.workload_ref()) {
-            (Remedy::Offer { .. }, _) | (_, None) => return FollowUp::Scheduled,
+            (Remedy::Offer { .. }, _) | (_, None) => return Performed::Nothing,
             (Remedy::Restart { id, started, uid, generation }, Some(reference)) => {
                 let order =
                     RestartOrder { id: id.clone(), started: *started, uid: uid.clone(), generation: *generation };
@@ -255,10 +274,11 @@ impl Remediator {
         let attempt = current.map_or("", |current| &current.id);
         match called {
             // Logged with the next step, which reads it from the workload.
-            CallResult::Applied => FollowUp::Immediate,
+            CallResult::Applied => Performed::Answered,
             CallResult::Stale(why) => {
                 tracing::info!(kind, %namespace, %name, attempt, reason = why, "the workload was changed meanwhile: reading it again");
-                FollowUp::Immediate
+                // Tried after a wait all the same: a webhook may answer like that each time.
+                Performed::Failed
             }
             CallResult::Refused(why) => {
                 tracing::warn!(kind, %namespace, %name, attempt, reason = why, "the restart was refused");
@@ -266,15 +286,25 @@ impl Remediator {
                     let refusal = Refusal { attempt: current.id.clone(), reason: why };
                     self.refusals.lock().insert(id, refusal);
                 }
-                FollowUp::Immediate
+                Performed::Answered
             }
             CallResult::Retry(why) => {
                 tracing::info!(kind, %namespace, %name, attempt, reason = why, "the restart was not answered: reading the workload before repeating it");
-                FollowUp::Scheduled
+                Performed::Failed
             }
-            CallResult::NotLeader => FollowUp::Scheduled,
+            CallResult::NotLeader => Performed::Nothing,
         }
     }
+}
+
+/// Whether the reserved attempt in a stored status is the answer to a request that this status does not name as observed: a
+/// definition that is older than the operator dropped the field. The field is written again, and until it is kept nothing
+/// is restarted: else one request would restart the workload again and again.
+fn is_reserved_for(status: &RemediationStatus, request: &RestartRequest) -> bool {
+    status.current.as_ref().is_some_and(|current| {
+        let is_reserved = current.cause == REQUESTED && current.phase == AttemptPhase::Reserved;
+        is_reserved && request.at.duration_since(current.start_time.0) <= SignedDuration::from_secs(1)
+    })
 }
 
 /// A random id that no other attempt has.

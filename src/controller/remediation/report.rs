@@ -31,7 +31,12 @@ pub enum NextStep {
 /// When the next step is due because of `result`.
 pub fn next_step(result: &StepResult, follow_up: FollowUp, now: Timestamp) -> NextStep {
     let wait = result.check_again_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-    if follow_up == FollowUp::Immediate || wait == Some(Duration::ZERO) { NextStep::Now } else { NextStep::Wait(wait) }
+    match follow_up {
+        FollowUp::Immediate => NextStep::Now,
+        FollowUp::After(wait) => NextStep::Wait(Some(wait)),
+        FollowUp::Scheduled if wait == Some(Duration::ZERO) => NextStep::Now,
+        FollowUp::Scheduled => NextStep::Wait(wait),
+    }
 }
 
 /// The remediation of an object in the live view.

@@ -1,8 +1,10 @@
 //! The parts in which Connectors and MonitoredBackends differ, and the values that one reconcile step carries.
 
+use std::cmp::Ordering;
 use std::fmt::Debug;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Resource;
@@ -49,7 +51,7 @@ pub trait Kind: Sized + Send + Sync + 'static {
     /// The closed list of states.
     type State: FromStr;
     /// The status of the object.
-    type Status: Send + Sync;
+    type Status: Clone + Serialize + DeserializeOwned + Send + Sync;
     /// The part of the reconcile state that only this kind has.
     type Notes: Debug + Default + Send;
 
@@ -101,6 +103,12 @@ pub trait Kind: Sized + Send + Sync + 'static {
     /// Records in the entry that the status was written with the contents of the snapshot.
     fn note_written(&self, step: &Step<'_, Self>, written: &Self::Object);
 
+    /// Compares the stored status with what this process has heard of the object: `Less` when another program has heard of
+    /// it since, `Greater` when this process has.
+    fn compare_knowledge(&self, _step: &Step<'_, Self>) -> Ordering {
+        Ordering::Equal
+    }
+
     /// Since when a transition of this object could have been noticed, on the wall clock: the lag of a transition is
     /// not counted from an earlier time.
     fn could_notice_since(&self, _entry: &Self::Entry, _now: Now) -> Option<Timestamp> {
@@ -135,6 +143,8 @@ pub struct Plan<S> {
     pub events: Vec<Event>,
     /// When the change that is to be written became due; `None` when the state does not change.
     pub due_at: Option<Timestamp>,
+    /// Only sentences for people would change, such as the text of an error.
+    pub is_words_only: bool,
 }
 
 /// Why a reconcile failed. The controller retries it.
@@ -146,17 +156,25 @@ pub enum ReconcileError {
     /// The token Secret was not read or written.
     #[error("its token was not delivered: {0}")]
     Secret(CallError),
+    /// A step panicked, which is a defect of this program.
+    #[error("a step panicked: {0}")]
+    Panicked(String),
     /// The condition of an unreadable object was not written.
     #[error("the condition that says that it cannot be read was not written: {0}")]
     Unreadable(#[from] CallError),
-    /// An event was not published.
-    #[error("an event was not published: {0}")]
-    Event(CallError),
 }
 
 impl ReconcileError {
     /// Whether the API server may have applied the status write: no definitive answer was received.
     pub fn outcome_unknown(&self) -> bool {
         matches!(self, Self::Status(error) if error.outcome_unknown())
+    }
+
+    /// The wait that the API server asked for.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status(WriteError::Call(error)) | Self::Secret(error) | Self::Unreadable(error) => error.retry_after(),
+            Self::Status(WriteError::NotLeader) | Self::Panicked(_) => None,
+        }
     }
 }

@@ -1,8 +1,12 @@
 //! Runs the reconciles of one kind: the watch, the triggers, the steps, the writes, the retries. Generic over [`Kind`].
 
 pub mod apply;
+pub mod calls;
 pub mod checkpoints;
+pub mod contest;
+pub mod kept;
 pub mod kind;
+pub mod recovery;
 pub mod retry;
 pub mod run;
 pub mod shared;

@@ -6,19 +6,14 @@ use std::time::Duration;
 use kube::Resource as _;
 use kube::runtime::controller::Action;
 
+use super::calls::CallKind;
 use super::kind::{Kind, ObjectEntry as _, ReconcileError};
+use super::shared::Runtime;
 use super::wake::Guarded;
 use crate::api::Key;
 use crate::cluster::WriteError;
 use crate::controller::remediation::Remediable as _;
 use crate::schedule::checkpoints::Checkpointed as _;
-
-/// The first wait after a failure; it doubles up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-
-/// Transitions are retried without end. This wait is long enough not to hurt an API server in trouble, and short enough
-/// that a recovered API server soon receives what is outstanding.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// The wait after a write whose turn came later than its permit lasted.
 const AFTER_LOST_PERMIT: Duration = Duration::from_millis(200);
@@ -36,17 +31,25 @@ pub fn retry<K: Kind>(object: Arc<Guarded<K::Object>>, error: &ReconcileError, k
         // again, reconciles everything again.
         return Action::requeue(AFTER_LOST_PERMIT);
     }
-    let failures = kind.runtime().states.failed(entry.number());
+    let runtime = kind.runtime();
+    log_failure::<K>(&entry, CallKind::Status, error, error.retry_after(), runtime);
+    let now = runtime.clock.now();
+    runtime.states.write_wait(entry.number(), now).map_or_else(|| Action::requeue(Duration::ZERO), Action::requeue)
+}
+
+/// Notes that a call about an object failed, and logs the second, fourth, eighth … failure in a row as a warning.
+pub fn log_failure<K: Kind>(
+    entry: &K::Entry,
+    call: CallKind,
+    error: &dyn std::fmt::Display,
+    asked: Option<Duration>,
+    runtime: &Runtime<K>,
+) {
+    let failures = runtime.call_failed(entry, call, asked);
     let (kind, Key { namespace, name }) = (K::Object::KIND, entry.key());
     if failures.is_power_of_two() && failures > 1 {
         tracing::warn!(kind, %namespace, %name, %error, failures, "not done yet; trying again until it is");
     } else {
         tracing::debug!(kind, %namespace, %name, %error, "trying again");
     }
-    Action::requeue(wait_after(failures))
-}
-
-/// The wait until the next try, by the number of failures in a row, at least one.
-pub fn wait_after(failures: u32) -> Duration {
-    FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST_WAIT)
 }

@@ -1,9 +1,10 @@
 //! Runs the reconciles of one kind: one controller for each scope.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use kube::api::Api;
 use kube::runtime::Controller;
 use kube::runtime::controller::{Action, Config, Error as ControllerError};
@@ -11,12 +12,14 @@ use kube::runtime::reflector::Store;
 use kube::{Client, Resource as _, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
+use super::calls::CallKind;
 use super::kind::{Kind, ObjectEntry as _, ReconcileError, Step};
 use super::retry::retry;
 use super::wake::{Guarded, ReconcileRequests, reference};
 use super::watch::{Tap, watched};
 use crate::api::Key;
 use crate::controller::remediation::{NextStep, Remediable as _};
+use crate::metrics::{PanickedTask, panic_text};
 use crate::schedule::checkpoints::{Checkpointed as _, PendingWrite};
 
 /// The steps of one reconcile. Three are the most that a change of a Connector needs: the state, the intent of a
@@ -85,8 +88,13 @@ pub async fn reconcile<K: Kind>(kind: &K, seen: &K::Object) -> Result<Action, Re
         let now = runtime.clock.read();
         let Some(permit) = runtime.leadership.borrow().permit(now.moment) else { return Ok(Action::await_change()) };
         state.begin(permit.epoch());
+        // Whatever woke the object: a watch event, also of a write of its own, must not bypass the wait after a failure.
+        if let Some(wait) = runtime.states.write_wait(entry.number(), now.moment) {
+            return Ok(Action::requeue(wait));
+        }
         // Each step works on the object as the step before wrote it.
         let younger = state.newer_than(seen);
+        state.note_seen(seen, now.moment);
         let mut step = Step {
             permit,
             object: younger.as_ref().unwrap_or(seen),
@@ -95,14 +103,34 @@ pub async fn reconcile<K: Kind>(kind: &K, seen: &K::Object) -> Result<Action, Re
             now,
             state: &mut *state,
         };
-        let next = kind.step(&mut step).await?;
-        runtime.states.succeeded(entry.number());
+        let next = guarded_step(kind, &mut step).await?;
+        runtime.states.succeeded(entry.number(), CallKind::Status);
         match next {
             NextStep::Now => {}
-            NextStep::Wait(wait) => return Ok(wait.map_or_else(Action::await_change, Action::requeue)),
+            NextStep::Wait(wait) => {
+                let wait = [wait, runtime.states.next_call(entry.number(), runtime.clock.now())];
+                return Ok(wait.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue));
+            }
         }
     }
     Ok(Action::requeue(AFTER_MANY_STEPS))
+}
+
+/// One step. A panic in it, which is a defect, is logged and counted, and becomes an error: the object is reconciled
+/// again, and no other object is affected.
+async fn guarded_step<K: Kind>(kind: &K, step: &mut Step<'_, K>) -> Result<NextStep, ReconcileError> {
+    let Key { namespace, name } = step.entry.key().clone();
+    // Unwind safe: the locks do not poison, the reconcile state is written in whole values, and each step decides anew
+    // from the stored object.
+    match AssertUnwindSafe(kind.step(step)).catch_unwind().await {
+        Ok(next) => next,
+        Err(panic) => {
+            let error = panic_text(&*panic);
+            kind.runtime().metrics.panicked(PanickedTask::Reconcile);
+            tracing::error!(kind = K::Object::KIND, %namespace, %name, error, "a reconcile step panicked: please report this defect; trying again");
+            Err(ReconcileError::Panicked(error.to_owned()))
+        }
+    }
 }
 
 /// Writes the checkpoints that are outstanding, oldest first, for at most `at_most`: the last act of a leader. Returns

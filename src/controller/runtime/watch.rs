@@ -1,6 +1,7 @@
 //! The watch of one kind, with a tap: entries, timers and reconcile states come and go with the objects.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _};
@@ -14,6 +15,8 @@ use super::kind::{Kind, ObjectEntry as _};
 use super::wake::Guarded;
 use super::watch_log::WatchErrorLog;
 use crate::api::Key;
+use crate::controller::remediation::Remediable as _;
+use crate::metrics::{PanickedTask, panic_text};
 use crate::schedule::checkpoints::Checkpointed as _;
 
 /// Keeps the entries of one scope up to date.
@@ -79,6 +82,15 @@ impl<K: Kind> Tap<K> {
 
     fn applied(&self, object: &Guarded<K::Object>) {
         let Ok(object) = &object.0 else { return };
+        // Unwind safe: the locks do not poison. A defect that one object shows must not end the watch of all.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.upsert(object))) {
+            let (error, Key { namespace, name }) = (panic_text(&*panic), Key::of(object.meta()));
+            self.kind.runtime().metrics.panicked(PanickedTask::Reconcile);
+            tracing::error!(kind = K::Object::KIND, %namespace, %name, error, "taking over an object panicked: please report this defect; it stays as it was known");
+        }
+    }
+
+    fn upsert(&self, object: &K::Object) {
         if let Some(predecessor) = self.kind.upsert(object) {
             self.forget(&predecessor);
         }
@@ -91,7 +103,7 @@ impl<K: Kind> Tap<K> {
     }
 
     fn forget(&self, entry: &K::Entry) {
-        self.kind.runtime().states.remove(entry.number());
+        self.kind.runtime().forget(entry.number());
         self.kind.runtime().remediator.remove::<K::Object>(entry.key());
     }
 

@@ -1,7 +1,5 @@
 //! Whole reconciles against an API server in memory.
 
-use std::time::Duration;
-
 use kube::runtime::controller::Action;
 use tokio::sync::watch;
 
@@ -10,8 +8,10 @@ use super::*;
 use crate::api::ErrorClass;
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::connector::fake::shared;
-use crate::controller::runtime::retry::wait_after;
+use crate::controller::runtime::calls::CallKind;
+use crate::controller::runtime::retry::retry;
 use crate::controller::runtime::run;
+use crate::controller::runtime::wake::Guarded;
 use crate::leadership::Leadership;
 
 const BACKEND: &str = "/apis/vigie.dev/v1alpha1/namespaces/apps/monitoredbackends/shop";
@@ -48,6 +48,10 @@ impl Rig {
         entry.record_probe((!passed).then_some(ErrorClass::Refused), self.context.clock.read());
     }
 
+    fn guarded(&self) -> Arc<Guarded<MonitoredBackend>> {
+        Arc::new(serde_json::from_value(self.fake.object(BACKEND).unwrap()).unwrap())
+    }
+
     async fn reconcile(&self) -> Result<Action, ReconcileError> {
         run::reconcile(&*self.context, &self.object()).await
     }
@@ -67,9 +71,12 @@ async fn the_event_of_a_transition_whose_answer_was_lost_comes_with_the_next_try
     for (passes, state) in [(false, BackendState::Down), (true, BackendState::Up)] {
         rig.probe(passes);
         rig.fake.set_mode(Mode::Loses("/monitoredbackends/"));
-        rig.reconcile().await.unwrap_err();
+        let failed = rig.reconcile().await.unwrap_err();
         assert_eq!((rig.state(), rig.published()), (Some(state), 0), "it is written, and nobody knows");
         rig.fake.set_mode(Mode::Up);
+        retry(rig.guarded(), &failed, rig.context.clone());
+        assert!(rig.context.states.write_wait(0, rig.context.clock.now()).is_some(), "whatever wakes it");
+        rig.context.states.open(0);
         rig.reconcile().await.unwrap();
         assert_eq!(rig.published(), 1, "{state:?}");
         rig.reconcile().await.unwrap();
@@ -81,9 +88,12 @@ async fn the_event_of_a_transition_whose_answer_was_lost_comes_with_the_next_try
 async fn a_state_is_put_back_after_an_error_and_not_after_the_object_is_gone() {
     let rig = Rig::new();
     rig.probe(true);
-    rig.fake.set_mode(Mode::Forbids("/events"));
-    rig.reconcile().await.unwrap_err();
+    rig.fake.set_mode(Mode::Fails("/events"));
+    rig.reconcile().await.unwrap();
     rig.fake.set_mode(Mode::Up);
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.published(), 1, "one try, and no other before its time");
+    rig.context.states.open(0);
     rig.fake.take_log();
     rig.reconcile().await.unwrap();
     assert_eq!(rig.published(), 1, "the event was kept in the state");
@@ -92,11 +102,12 @@ async fn a_state_is_put_back_after_an_error_and_not_after_the_object_is_gone() {
     taken.begin(1);
     taken.published = true;
     states.mark_checkpoint(0, 1);
-    assert_eq!(states.failed(0), 1, "written beside the state that is taken out");
+    let now = rig.context.clock.now();
+    let failed = || states.failed(0, CallKind::Restart, None, now).0;
+    assert_eq!(failed(), 1, "written beside the state that is taken out");
     drop(taken);
     assert!(states.take(0).published && states.take_checkpoint(0, 1) && !states.take_checkpoint(0, 1));
-    assert_eq!(states.failed(0), 2);
-    assert_eq!(wait_after(2), Duration::from_millis(200));
+    assert_eq!(failed(), 2);
     let taken = states.take(0);
     states.remove(0);
     drop(taken);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::fake::{Ends, leader};
 use super::*;
-use crate::api::{ConditionType, ConditionValue};
+use crate::api::{ConditionType, ConditionValue, Reason, Truth};
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::run;
@@ -85,15 +85,19 @@ async fn a_new_connector_gets_its_token_in_one_go_and_then_there_is_peace() {
 async fn a_secret_that_could_not_be_read_is_read_again_with_the_next_try() {
     let rig = Rig::new(json!({ "observedGeneration": -1 }));
     rig.break_secret();
-    rig.reconcile().await.unwrap_err();
+    rig.reconcile().await.unwrap();
     assert_eq!(rig.provisioned(), "False");
     rig.fake.put(SECRET, Value::Null);
+    rig.fake.take_log();
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.fake.take_log(), Vec::<String>::new(), "whatever wakes it, it is not read before its time");
+    rig.context.states.open(0);
     rig.reconcile().await.unwrap();
     assert_eq!(rig.provisioned(), "True", "no ten minutes later");
 }
 
 #[tokio::test]
-async fn what_was_not_told_because_the_secret_failed_is_told_with_the_next_try() {
+async fn a_secret_that_fails_holds_no_event_back() {
     let hash = |token, generation| json!({ "generation": generation, "sha256": Digest::of(token).to_hex() });
     let token = json!({ "generation": 2, "rotation": "Pending", "hashes": [hash("new", 2), hash("old", 1)], "secretName": "paris-connector-token" });
     let delivered = json!({ "type": "Provisioned", "status": "True", "reason": "Provisioned", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
@@ -101,13 +105,14 @@ async fn what_was_not_told_because_the_secret_failed_is_told_with_the_next_try()
     let beat = br#"{"connector_id": "edge/paris", "token": "new"}"#;
     rig.context.registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
     rig.break_secret();
-    rig.reconcile().await.unwrap_err();
-    let confirmed = rig.connector().status.and_then(|status| status.token).unwrap();
-    assert_eq!((confirmed.rotation, rig.told()), (crate::api::Rotation::Confirmed, 0));
-    rig.fake.put(SECRET, Value::Null);
     rig.reconcile().await.unwrap();
-    // That it is online, that the token was rotated, and that its Secret had to be made anew.
-    assert_eq!(rig.told(), 3);
+    let confirmed = rig.connector().status.and_then(|status| status.token).unwrap();
+    // That it is online, and that the token was rotated.
+    assert_eq!((confirmed.rotation, rig.told()), (crate::api::Rotation::Confirmed, 2));
+    rig.fake.put(SECRET, Value::Null);
+    rig.context.states.open(0);
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.told(), 1, "that its Secret had to be made anew");
 }
 
 #[tokio::test]
@@ -146,20 +151,74 @@ async fn an_event_that_cannot_be_told_holds_no_transition_back() {
     let beat = json!({ "connector_id": "edge/paris", "token": String::from_utf8(token.0).unwrap() }).to_string();
     let receive =
         |beat: &str| rig.context.registry.receive(&parse(beat.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
-    rig.fake.set_mode(Mode::Forbids("/events"));
+    rig.fake.set_mode(Mode::Fails("/events"));
     receive(&beat);
-    rig.reconcile().await.unwrap_err();
+    rig.reconcile().await.unwrap();
     let state = |rig: &Rig| rig.connector().status.and_then(|status| status.state);
     assert_eq!(state(&rig), Some(crate::api::ConnectorState::Online));
     // The next transition does not wait for the event of the last one.
     let failing = beat.replace('}', r#","checks":[{"type":"Process","status":"Fail"}]}"#);
     receive(&failing);
-    rig.reconcile().await.unwrap_err();
+    rig.reconcile().await.unwrap();
     assert_eq!(state(&rig), Some(crate::api::ConnectorState::Degraded));
+    assert_eq!(rig.told(), 1, "one try, and no other before its time");
     rig.fake.set_mode(Mode::Up);
-    rig.fake.take_log();
+    rig.context.states.open(0);
     rig.reconcile().await.unwrap();
     assert_eq!(rig.told(), 2, "both are told in the end");
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_is_not_published_again() {
+    let rig = Rig::new(half_delivered("used"));
+    let beat = br#"{"connector_id": "edge/paris", "token": "used"}"#;
+    rig.context.registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    rig.fake.set_mode(Mode::Forbids("/events"));
+    rig.reconcile().await.unwrap();
+    assert!(rig.told() > 0);
+    rig.context.states.open(0);
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.told(), 0);
+}
+
+/// A CRD that is older than the operator: the object's revocation, or all of its token, is forgotten.
+#[tokio::test]
+async fn a_token_whose_request_is_not_kept_is_not_delivered_until_it_is() {
+    for dropped in ["/status/token/observedRevokeRequest", "/status/token"] {
+        let rig = Rig::new(json!({ "observedGeneration": -1 }));
+        rig.reconcile().await.unwrap();
+        let secret = rig.fake.object(SECRET).unwrap();
+        let mut object = rig.fake.object(CONNECTOR).unwrap();
+        object["metadata"]["annotations"] =
+            json!({ "vigie.dev/revoke-requested": jiff::Timestamp::now().to_string() });
+        rig.fake.put(CONNECTOR, object);
+        rig.fake.set_mode(Mode::Prunes(dropped));
+        rig.fake.take_log();
+        for _ in 0..20 {
+            rig.reconcile().await.unwrap();
+        }
+        let said = rig.fake.take_log();
+        let writes = said.iter().filter(|request| request.starts_with("PUT")).count();
+        assert!((1..=2).contains(&writes), "{dropped}: {said:?}");
+        assert_eq!(rig.fake.object(SECRET), Some(secret), "{dropped}");
+        rig.context.states.open(0);
+        rig.reconcile().await.unwrap();
+        let stalled = || ConditionValue::stored(rig.connector().conditions(), ConditionType::Stalled);
+        let said = stalled().unwrap();
+        assert_eq!((said.status, said.reason), (Truth::True, Reason::StatusNotKept));
+        assert!(said.message.contains("vigie crd | kubectl apply -f -"), "{said:?}");
+
+        rig.fake.set_mode(Mode::Up);
+        rig.context.states.open(0);
+        rig.reconcile().await.unwrap();
+        rig.reconcile().await.unwrap();
+        assert_eq!((rig.provisioned().as_str(), stalled()), ("True", None), "{dropped}");
+        let token = rig.connector().status.and_then(|status| status.token).unwrap();
+        let held = rig.fake.object(SECRET).unwrap()["data"]["token"].clone();
+        let held: k8s_openapi::ByteString = serde_json::from_value(held).unwrap();
+        let newest = token.hashes.iter().find(|hash| hash.not_after.is_none()).unwrap();
+        assert_eq!(newest.sha256, Digest::of(std::str::from_utf8(&held.0).unwrap()).to_hex(), "{dropped}");
+    }
 }
 
 #[tokio::test]
