@@ -7,7 +7,7 @@ use super::agent_report::is_skewed;
 use super::compact::Severities;
 use super::credentials::{Credential, Digest};
 use super::entry::{Identity, Inner, Key};
-use crate::api::{ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, conditions};
+use crate::api::{ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, TokenStatus, conditions};
 use crate::health::checks::{CheckInput, is_degraded};
 use crate::health::liveness::{Presence, PreviousVerdict, Timing};
 use crate::time::Now;
@@ -59,9 +59,25 @@ pub(super) fn credentials(inner: &mut Inner, connector: &Connector, now: Now) {
             })
         })
         .collect();
-    let confirmed = if token.rotation == Rotation::Pending { token.generation - 1 } else { token.generation };
-    tokens.used_generation = tokens.used_generation.max(confirmed);
+    // A counter that began anew, after a lost status, says nothing by the numbers of before.
+    let is_new_count = token.generation < tokens.used_generation;
+    let known = if is_new_count { 0 } else { tokens.used_generation };
+    tokens.used_generation = known.max(confirmed(token));
     tokens.as_of = Some(version.unwrap_or(0));
+}
+
+/// The youngest delivery whose token counts as used, by the status alone.
+fn confirmed(token: &TokenStatus) -> i64 {
+    match (token.rotation, &token.grace_until) {
+        (Rotation::Pending, None) => token.generation - 1,
+        // The grace belongs to tokens in use; a token without an end is pending, or not delivered yet.
+        (Rotation::Pending, Some(_)) => {
+            let ending = token.hashes.iter().filter(|hash| hash.not_after.is_some());
+            ending.map(|hash| hash.generation).max().unwrap_or(0)
+        }
+        _ if token.held_generation.is_some() => token.generation - 1,
+        _ => token.generation,
+    }
 }
 
 /// Takes over the last contact and the presence from the status.

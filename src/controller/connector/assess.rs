@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 
 use super::token::{TokenPlan, Write};
+use super::workload_step::WorkloadPresence;
 use crate::api::{
     Cause, ConditionType, ConditionValue, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition,
 };
@@ -39,14 +40,22 @@ pub struct Input<'a> {
 }
 
 /// The facts about a connector that other objects decide.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// The counts that mass silence of its site began with.
     pub mass_silence: Option<&'a str>,
     /// The older Connector that has the same connectorID.
     pub duplicate: Option<Key>,
+    /// Whether the workload exists.
+    pub workload: WorkloadPresence,
     /// A diagnosis of the pods that is newer than the one in the snapshot.
     pub pods: Option<&'a PodDiagnosis>,
+}
+
+impl Default for Facts<'_> {
+    fn default() -> Self {
+        Self { mass_silence: None, duplicate: None, workload: WorkloadPresence::Unchanged, pods: None }
+    }
 }
 
 /// The assessment of a connector.
@@ -78,19 +87,7 @@ impl<'a> Input<'a> {
         token: Option<&TokenPlan>,
         now: Now,
     ) -> Self {
-        let refused = match (facts.duplicate, token) {
-            (Some(holder), _) => {
-                let id = connector.effective_id();
-                Some((
-                    Reason::DuplicateConnectorID,
-                    format!("connectorID {id} belongs to Connector {holder}, which is older"),
-                ))
-            }
-            (None, Some(token)) => token.refused.clone(),
-            (None, None) => ConditionValue::stored(connector.conditions(), ConditionType::Accepted)
-                .filter(|value| value.status == Truth::False && value.reason != Reason::DuplicateConnectorID)
-                .map(|value| (value.reason, value.message)),
-        };
+        let refused = refused(connector, &facts, token);
         let provisioned = match token {
             Some(token) => token.provisioned.clone(),
             None if connector.is_lease() => {
@@ -108,6 +105,27 @@ impl<'a> Input<'a> {
         let (mass_silence, pods) = (facts.mass_silence, facts.pods.unwrap_or(&live.pods));
         Self { connector, live, mass_silence, refused, provisioned, delivering, retired_use, pods, now }
     }
+}
+
+/// `False` of `Accepted`: by the facts that were read now, and by the stored condition for those that were not.
+fn refused(connector: &Connector, facts: &Facts<'_>, token: Option<&TokenPlan>) -> Option<(Reason, String)> {
+    if let Some(holder) = &facts.duplicate {
+        let id = connector.effective_id();
+        let message = format!("connectorID {id} belongs to Connector {holder}, which is older");
+        return Some((Reason::DuplicateConnectorID, message));
+    }
+    let stored = ConditionValue::stored(connector.conditions(), ConditionType::Accepted)
+        .filter(|value| value.status == Truth::False && value.reason != Reason::DuplicateConnectorID)
+        .map(|value| (value.reason, value.message));
+    let (of_workload, of_token) = match stored {
+        Some((Reason::WorkloadNotFound, message)) => (Some((Reason::WorkloadNotFound, message)), None),
+        other => (None, other),
+    };
+    token.map_or(of_token, |token| token.refused.clone()).or_else(|| match &facts.workload {
+        WorkloadPresence::Unchanged => of_workload,
+        WorkloadPresence::Present => None,
+        WorkloadPresence::Missing(message) => Some((Reason::WorkloadNotFound, message.clone())),
+    })
 }
 
 impl Input<'_> {

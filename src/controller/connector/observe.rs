@@ -1,4 +1,4 @@
-//! Reads the facts for a step of a Connector: its token Secret, its pods, the mass silence of its site.
+//! Reads the facts for a step of a Connector: its token Secret, its workload and pods, the mass silence of its site.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use super::pods_step::PodsObservation;
 use super::reconcile::Context;
 use super::token::TokenPlan;
 use super::token_step::TokenObservation;
+use super::workload_step::WorkloadPresence;
 use crate::api::Key;
 use crate::controller::runtime::Step;
 
@@ -16,6 +17,7 @@ pub(super) struct Observed {
     pub(super) token: Option<TokenObservation>,
     /// The pods of a silent connector.
     pub(super) pods: PodsObservation,
+    workload: WorkloadPresence,
     mass_silence: Option<Arc<str>>,
     duplicate: Option<Key>,
 }
@@ -23,10 +25,12 @@ pub(super) struct Observed {
 impl Context {
     pub(super) async fn observe(&self, step: &mut Step<'_, Self>) -> Observed {
         let token = self.observe_token_if_due(step).await;
+        let workload = self.look_up_workload_if_due(step).await;
         let pods = self.diagnose_pods_if_due(step).await;
         Observed {
             token,
             pods,
+            workload,
             mass_silence: self.sites.mass_silence(&step.entry.identity.domain),
             duplicate: self.registry.holder_instead_of(&step.entry),
         }
@@ -39,6 +43,7 @@ impl Observed {
         let facts = Facts {
             mass_silence: self.mass_silence.as_deref(),
             duplicate: self.duplicate.clone(),
+            workload: self.workload.clone(),
             pods: self.pods.replacement(),
         };
         Input::new(step.object, &step.live, facts, token, step.now)

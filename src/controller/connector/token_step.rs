@@ -8,8 +8,9 @@ use kube::ResourceExt as _;
 
 use super::assess::{retired_use, state_of};
 use super::reconcile::Context;
-use super::secrets::{Secrets, Token};
-use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, Write, plan, was_delivered};
+use super::secrets::{SecretContent, Secrets, Token};
+use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, TokenRecord, Write, plan, was_delivered};
+use super::workload_step::WorkloadNote;
 use crate::api::{ConditionType, ConditionValue, Connector, Rotation, Truth};
 use crate::cluster::CallError;
 use crate::controller::remediation::Remediable as _;
@@ -50,6 +51,8 @@ pub struct Notes {
     pub(super) observe_at: Option<Moment>,
     /// When the pods were diagnosed last.
     pub(super) pods_diagnosed_at: Option<Moment>,
+    /// The last look at the workload.
+    pub(super) workload: Option<WorkloadNote>,
     /// The newest generation whose token reached its Secret, as this process saw; 0 before the first. The status says so a
     /// moment later, and a Secret that is deleted in that moment held a token that may be in use.
     pub(super) delivered: i64,
@@ -214,7 +217,9 @@ impl Context {
         // tokens.
         self.renew_permit(&step.permit)?;
         let found = if write == Write::Create { None } else { observed.secret.clone() };
-        let outcome = observed.secrets.write(connector, self.public_url.as_deref(), found, token).await;
+        let record = TokenRecord::of(&planned.plan.status, step.now.wall);
+        let content = SecretContent { url: self.public_url.as_deref(), record, token };
+        let outcome = observed.secrets.write(connector, found, &content).await;
         let notes = &mut step.state.notes;
         let undelivered = token.filter(|_| outcome.is_err()).cloned();
         notes.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
@@ -239,8 +244,11 @@ pub(super) fn plan_token(step: &Step<'_, Context>, observed: &TokenObservation) 
         status,
         provisioned: provisioned.as_ref(),
         // A token that was used has been delivered, whatever else is known.
-        delivered: was_delivered(provisioned.as_ref())
-            || status.is_some_and(|token| notes.delivered.max(step.live.used_generation) >= token.generation),
+        delivered: status.is_some_and(|token| {
+            let is_outstanding = token.held_generation.is_some() || !was_delivered(provisioned.as_ref());
+            let (used, newest) = (step.live.used_generation, token.generation);
+            !is_outstanding || notes.delivered == newest || used >= newest
+        }),
         revoke: annotations.and_then(|all| all.get(super::REVOKE_REQUESTED)).map(String::as_str),
         used_generation: step.live.used_generation,
         retired_use: retired_use(connector, &step.live, step.now),
