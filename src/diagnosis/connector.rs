@@ -129,7 +129,7 @@ fn refusal(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
         ),
         Reason::SecretNotFound => (
             Cause::SecretNotFound,
-            "create the Secret that spec.token.existingSecretRef names, in the same namespace, or correct the reference",
+            "create the Secret that spec.token.existingSecretRef names, in the same namespace and with the label of the message, or correct the reference; a token that was accepted before stays accepted",
         ),
         Reason::WorkloadNotFound => (Cause::WorkloadNotFound, "correct spec.workloadRef, or create the workload"),
         Reason::UnreadableStatus => {

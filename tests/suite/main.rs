@@ -36,4 +36,5 @@ mod restart;
 mod rights;
 mod storm;
 mod tls;
+mod token_delivery;
 mod tokens;

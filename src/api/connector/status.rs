@@ -243,9 +243,14 @@ pub struct TokenHash {
     /// Which delivery it was.
     #[schemars(range(min = 0))]
     pub generation: i64,
-    /// SHA-256 of the token, in 64 lower-case hexadecimal digits.
+    /// The hash of the token, in 64 lower-case hexadecimal digits.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub sha256: String,
+    /// For a token that the user brings: sha256 is its PBKDF2 with HMAC-SHA256, with so many rounds and the UID of this
+    /// object as salt. Absent: it is the plain SHA-256 of random bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub rounds: Option<i32>,
     /// When the token ended or will end; absent while no end is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,

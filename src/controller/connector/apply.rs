@@ -27,6 +27,7 @@ impl Context {
         // Before the writes: one that fails does not repeat the diagnosis.
         observed.pods.store(step);
         let pods_due_after = observed.pods.due_after();
+        let claim_due_after = observed.claim_due_at().map(|at| at.since(step.now.moment).max(Duration::from_millis(10)));
         let secret = token.as_ref().map_or(Write::Nothing, |token| token.plan.write);
         plan.events.extend(remediation::events(&remedy.events));
         let written = write(self, step, &mut plan, &remedy).await?;
@@ -48,7 +49,7 @@ impl Context {
         provisioned.and(published)?;
         Ok(match next_step(&remedy, acted, step.now.wall) {
             NextStep::Wait(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
-                NextStep::Wait([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
+                NextStep::Wait([wait, self.due_after(step), pods_due_after, claim_due_after].into_iter().flatten().min())
             }
             NextStep::Now | NextStep::Wait(_) => NextStep::Now,
         })

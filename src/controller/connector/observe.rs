@@ -8,8 +8,9 @@ use super::reconcile::Context;
 use super::token::TokenPlan;
 use super::token_step::TokenObservation;
 use super::workload_step::WorkloadPresence;
-use crate::api::Key;
 use crate::controller::runtime::Step;
+use crate::heartbeat::registry::ClaimRefusal;
+use crate::time::Moment;
 
 /// The facts that a step read, next to the snapshot of the entry.
 pub(super) struct Observed {
@@ -19,7 +20,7 @@ pub(super) struct Observed {
     pub(super) pods: PodsObservation,
     workload: WorkloadPresence,
     mass_silence: Option<Arc<str>>,
-    duplicate: Option<Key>,
+    claim: Option<ClaimRefusal>,
 }
 
 impl Context {
@@ -32,17 +33,25 @@ impl Context {
             pods,
             workload,
             mass_silence: self.sites.mass_silence(&step.entry.identity.domain),
-            duplicate: self.registry.holder_instead_of(&step.entry),
+            claim: self.registry.claim_refusal(&step.entry),
         }
     }
 }
 
 impl Observed {
+    /// When the id that this connector waits for becomes free, unless its own namespace takes it again.
+    pub(super) fn claim_due_at(&self) -> Option<Moment> {
+        match self.claim {
+            Some(ClaimRefusal::Resting(until)) => Some(until),
+            _ => None,
+        }
+    }
+
     /// The input of the assessment.
     pub(super) fn input<'a>(&'a self, step: &'a Step<'_, Context>, token: Option<&TokenPlan>) -> Input<'a> {
         let facts = Facts {
             mass_silence: self.mass_silence.as_deref(),
-            duplicate: self.duplicate.clone(),
+            claim: self.claim.clone(),
             workload: self.workload.clone(),
             pods: self.pods.replacement(),
         };

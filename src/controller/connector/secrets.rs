@@ -9,13 +9,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{Api, PostParams};
 use kube::{Resource as _, ResourceExt as _};
 
-use super::token::{OwnSecret, SecretState, TokenRecord};
+use super::token::{OwnSecret, SecretState, Supplied, TokenRecord};
 use crate::api::{Connector, SecretKeyRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
-use crate::heartbeat::credentials::Digest;
+use crate::heartbeat::credentials::{Digest, ROUNDS};
 
 /// The type of the Secrets that the operator makes.
 pub const SECRET_TYPE: &str = "vigie.dev/connector-token";
+
+/// The label that a Secret must carry before its content is taken for a connector's token (`docs/design/api.md`).
+pub const CREDENTIALS_LABEL: (&str, &str) = ("vigie.dev/connector-credentials", "true");
 
 /// The label that Velero gives to what it restores.
 const RESTORED_LABEL: &str = "velero.io/restore-name";
@@ -85,19 +88,27 @@ impl Secrets {
         Ok(SecretLookup { seen: recognise(&secret, connector, url), secret: Some(secret) })
     }
 
-    /// Reads the token that the user brings; `None` when there is no such Secret or no such key.
+    /// Reads the token that the user brings; `None` when there is no such Secret with the label and the key. Which of them is
+    /// missing is not told: that would show what any Secret of the namespace holds.
     ///
     /// # Errors
     /// The read failed.
-    pub async fn read_supplied(&self, from: &SecretKeyRef) -> Result<Option<SecretState>, CallError> {
+    pub async fn read_supplied(
+        &self,
+        connector: &Connector,
+        from: &SecretKeyRef,
+    ) -> Result<Option<SecretState>, CallError> {
         let what = format!("reading Secret {}/{}", self.namespace, from.name);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&from.name)).await {
             Ok(secret) => secret,
             Err(CallError::NotFound) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(value) = secret.data.as_ref().and_then(|data| data.get(&from.key)) else { return Ok(None) };
-        Ok(Some(SecretState::Supplied(usable(from, &value.0))))
+        let (label, wanted) = CREDENTIALS_LABEL;
+        let is_meant = secret.labels().get(label).map(String::as_str) == Some(wanted);
+        let value = secret.data.as_ref().and_then(|data| data.get(&from.key)).filter(|_| is_meant);
+        let uid = connector.metadata.uid.as_deref().unwrap_or_default();
+        Ok(value.map(|value| SecretState::Supplied(usable(from, &value.0, uid))))
     }
 
     /// Writes `content` to the Secret.
@@ -212,20 +223,18 @@ fn record(secret: &Secret) -> Option<TokenRecord> {
     TokenRecord::parse(secret.annotations().get(TokenRecord::ANNOTATION)?)
 }
 
-fn usable(from: &SecretKeyRef, value: &[u8]) -> Result<Digest, String> {
-    let place = format!("key {} of Secret {}", from.key, from.name);
-    let Ok(text) = std::str::from_utf8(value) else { return Err(format!("{place} is not UTF-8 text")) };
-    let length = text.chars().count();
-    if !(16..=256).contains(&length) {
-        return Err(format!("{place} has {length} characters; a token has 16 to 256"));
-    }
-    if let Some(at) = text.chars().position(|c| !c.is_ascii_graphic()) {
-        return Err(format!(
-            "{place} has a character that is not printable ASCII, at position {} (a line end, perhaps)",
-            at + 1
-        ));
-    }
-    Ok(Digest::of(text))
+/// The hashes of a value that can be a token. What is wrong with another is not told more closely: length and odd characters
+/// say something about the value.
+fn usable(from: &SecretKeyRef, value: &[u8], uid: &str) -> Result<Supplied, String> {
+    let text = std::str::from_utf8(value).ok();
+    let text = text.filter(|text| (16..=256).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()));
+    text.map(|text| Supplied { plain: Digest::of(text), slow: Digest::slow(text, uid, ROUNDS) }).ok_or_else(|| {
+        format!(
+            "the value under the key {} of Secret {} is no token: it must be 16 to 256 printable ASCII characters, without \
+             spaces and without a line end",
+            from.key, from.name
+        )
+    })
 }
 
 /// The labels of the Secret of the Connector `name`.
@@ -286,19 +295,125 @@ mod tests {
     }
 
     #[test]
-    fn a_brought_token_is_16_to_256_printable_characters_and_what_is_wrong_is_named() {
+    fn a_brought_token_is_16_to_256_printable_characters_and_nothing_is_told_about_another() {
         let from = SecretKeyRef { name: "mine".into(), key: "token".into() };
-        assert!(usable(&from, b"0123456789abcdef").is_ok());
-        assert!(usable(&from, &[b'x'; 256]).is_ok());
-        for (value, problem) in [
-            (&b"0123456789abcde"[..], "15 characters"),
-            (&[b'x'; 257][..], "257 characters"),
-            (&b"0123456789abcdef\n"[..], "position 17"),
-            (&[0xff; 20][..], "UTF-8"),
-            ("0123456789abcdéf".as_bytes(), "position 15"),
+        let slow = Digest::slow("0123456789abcdef", "u1", ROUNDS);
+        assert_eq!(usable(&from, b"0123456789abcdef", "u1"), Ok(Supplied { plain: Digest::of("0123456789abcdef"), slow }));
+        assert!(usable(&from, &[b'x'; 256], "u1").is_ok());
+        let mut told = Vec::new();
+        for value in [
+            &b"0123456789abcde"[..],
+            &[b'x'; 257][..],
+            &b"0123456789abcdef\n"[..],
+            &[0xff; 20][..],
+            "0123456789abcdéf".as_bytes(),
+            b"",
         ] {
-            let said = usable(&from, value).expect_err("unusable");
-            assert!(said.contains(problem) && said.contains("Secret mine"), "{said}");
+            told.push(usable(&from, value, "u1").expect_err("unusable"));
         }
+        assert!(told[0].contains("Secret mine") && told[0].contains("16 to 256"), "{}", told[0]);
+        assert!(told.iter().all(|one| *one == told[0]), "each is refused in the same words: {told:?}");
+    }
+
+    const UID: &str = "0b1f6c3e-0000-4000-8000-000000000001";
+
+    fn connector() -> Connector {
+        let meta = serde_json::json!({ "name": "paris", "namespace": "edge", "uid": UID, "creationTimestamp": "2026-03-01T00:00:00Z" });
+        serde_json::from_value(serde_json::json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {} })).unwrap()
+    }
+
+    /// The Secret as the operator writes it, and as the API server keeps it.
+    fn written() -> Secret {
+        let token = Token("vgt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned());
+        let written_time = "2026-03-01T00:00:05Z".parse().ok();
+        let record = TokenRecord { generation: 3, written_time, ..TokenRecord::default() };
+        let content = SecretContent { url: None, record, token: Some(&token) };
+        let mut secret = fill(empty("paris-connector-token", "edge"), &connector(), &content);
+        secret.metadata.creation_timestamp = serde_json::from_value("2026-03-01T00:00:05Z".into()).unwrap();
+        secret
+    }
+
+    fn own_of(secret: &Secret) -> OwnSecret {
+        match recognise(secret, &connector(), None) {
+            SecretState::Ours(own) => own,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_secret_is_ours_by_its_owner_and_a_restored_one_by_all_that_it_says() {
+        let secret = written();
+        let own = own_of(&secret);
+        assert!(own.complete && own.is_made && own.token.is_some(), "{own:?}");
+        assert_eq!(own.record.as_ref().map(|record| record.generation), Some(3));
+        // As Velero restores it: no owner, labels of its own.
+        let mut restored = secret.clone();
+        restored.metadata.owner_references = None;
+        restored.labels_mut().insert("velero.io/restore-name".to_owned(), "nightly".to_owned());
+        let found = own_of(&restored);
+        assert!(!found.complete && found.token == own.token, "its owner is to be written");
+        let content = SecretContent { url: None, record: TokenRecord::default(), token: None };
+        let mended = fill(restored.clone(), &connector(), &content);
+        assert_eq!(mended.owner_references()[0].uid, UID);
+        assert_eq!(mended.data, secret.data);
+        assert!(mended.labels().contains_key("velero.io/restore-name"));
+    }
+
+    #[test]
+    fn what_does_not_say_that_it_is_ours_is_not_touched_and_the_reason_is_named() {
+        let orphan = || {
+            let mut secret = written();
+            secret.metadata.owner_references = None;
+            secret
+        };
+        let mut typed = orphan();
+        typed.type_ = Some("Opaque".to_owned());
+        let mut unlabelled = orphan();
+        unlabelled.labels_mut().remove("vigie.dev/connector");
+        let mut of_another = orphan();
+        of_another.labels_mut().insert("vigie.dev/connector".to_owned(), "lyon".to_owned());
+        let mut other_id = orphan();
+        other_id.data.as_mut().unwrap().insert("connector_id".to_owned(), ByteString(b"edge/lyon".to_vec()));
+        let mut no_id = orphan();
+        no_id.data = None;
+        let mut managed = orphan();
+        managed.owner_references_mut().push(OwnerReference { kind: "SealedSecret".to_owned(), name: "paris".to_owned(), ..OwnerReference::default() });
+        for (secret, word) in [
+            (typed, "type Opaque"),
+            (unlabelled, "vigie.dev/connector=paris"),
+            (of_another, "vigie.dev/connector=paris"),
+            (other_id, "edge/lyon"),
+            (no_id, "edge/paris"),
+            (managed, "SealedSecret paris"),
+        ] {
+            match recognise(&secret, &connector(), None) {
+                SecretState::Foreign(why) => assert!(why.contains(word), "{word}: {why}"),
+                other => panic!("{word}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_secret_of_a_predecessor_is_waited_out_and_a_restored_copy_of_it_is_ours() {
+        let mut left = written();
+        left.owner_references_mut()[0].uid = "of the deleted one".to_owned();
+        assert!(matches!(recognise(&left, &connector(), None), SecretState::Predecessors(_)));
+        // Younger than its last write: a copy from a backup whose owner is stale.
+        let mut restored = left.clone();
+        restored.metadata.creation_timestamp = serde_json::from_value("2026-03-02T00:00:00Z".into()).unwrap();
+        assert!(own_of(&restored).token.is_some());
+        let content = SecretContent { url: None, record: TokenRecord::default(), token: None };
+        let mended = fill(restored, &connector(), &content);
+        let uids: Vec<_> = mended.metadata.owner_references.iter().flatten().map(|owner| owner.uid.as_str()).collect();
+        assert_eq!(uids, [UID], "the stale owner would have it collected");
+        // Of a version that kept no record, the label of the restore says so.
+        let mut old = left.clone();
+        old.annotations_mut().clear();
+        assert!(matches!(recognise(&old, &connector(), None), SecretState::Predecessors(_)));
+        old.labels_mut().insert(RESTORED_LABEL.to_owned(), "nightly".to_owned());
+        assert!(own_of(&old).record.is_none());
+        // With a record the label says nothing: it stays for ever, and a later predecessor is one all the same.
+        left.labels_mut().insert(RESTORED_LABEL.to_owned(), "nightly".to_owned());
+        assert!(matches!(recognise(&left, &connector(), None), SecretState::Predecessors(_)));
     }
 }

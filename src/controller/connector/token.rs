@@ -7,6 +7,7 @@ mod record;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub use self::brought::Supplied;
 pub use self::record::TokenRecord;
 use crate::api::{ConditionValue, Reason, Rotation, TokenHash, TokenSpec, TokenStatus, Truth};
 use crate::heartbeat::credentials::{Digest, MAX_CREDENTIALS};
@@ -29,8 +30,8 @@ pub enum SecretState {
     Foreign(String),
     /// The Secret of a deleted Connector of the same name; since when this Connector exists.
     Predecessors(Timestamp),
-    /// A Secret that the user brings: the hash of its value, or what is wrong with it.
-    Supplied(Result<Digest, String>),
+    /// A Secret that the user brings: the hashes of its value, or what is wrong with it.
+    Supplied(Result<Supplied, String>),
 }
 
 /// The contents of this Connector's own Secret.

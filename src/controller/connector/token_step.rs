@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 
 use super::assess::{retired_use, state_of};
 use super::reconcile::Context;
-use super::secrets::{SecretContent, Secrets, Token};
+use super::secrets::{CREDENTIALS_LABEL, SecretContent, Secrets, Token};
 use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, TokenRecord, Write, plan, was_delivered};
 use super::workload_step::WorkloadNote;
 use crate::api::{ConditionType, ConditionValue, Connector, Rotation, Truth};
@@ -145,7 +145,7 @@ impl Context {
         let (connector, live, now) = (step.object, &step.live, step.now);
         // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
         let is_going = connector.metadata.deletion_timestamp.is_some();
-        if is_going || connector.is_lease() || self.registry.holder_instead_of(&step.entry).is_some() {
+        if is_going || connector.is_lease() || self.registry.claim_refusal(&step.entry).is_some() {
             return None;
         }
         let status = connector.status.as_ref();
@@ -160,7 +160,11 @@ impl Context {
         if !step.state.notes.is_due(connector, live.used_generation, is_news, now.moment, spread) {
             return None;
         }
-        Some(self.observe_token(connector).await)
+        let observed = self.observe_token(connector).await;
+        if let SecretState::Supplied(Ok(value)) = &observed.seen {
+            self.registry.learn(&step.entry, value.slow, value.plain);
+        }
+        Some(observed)
     }
 
     /// Reads the Secret: the one that the operator makes, or the one that the user brings.
@@ -170,7 +174,7 @@ impl Context {
         let name = connector.credential_secret_name();
         let brought = connector.spec.token.existing_secret_ref.as_ref();
         let found = match brought {
-            Some(from) => secrets.read_supplied(from).await.map(|seen| (seen, None)),
+            Some(from) => secrets.read_supplied(connector, from).await.map(|seen| (seen, None)),
             None => {
                 secrets.read(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
@@ -180,7 +184,11 @@ impl Context {
             Ok((Some(seen), secret)) => ((seen, secret), None, None),
             Ok((None, _)) => {
                 let key = brought.map(|from| from.key.as_str()).unwrap_or_default();
-                let problem = format!("there is no Secret {name} with a key {key}");
+                let (label, value) = CREDENTIALS_LABEL;
+                let problem = format!(
+                    "there is no Secret {name} with the label {label}={value} and a value under the key {key}: its owner \
+                     labels it to allow its use as the token of a Connector"
+                );
                 (without(problem), Some(ReadFailure::Missing), None)
             }
             Err(error) => {

@@ -44,8 +44,8 @@ impl FleetView {
             let Some(entry) = self.registry.get(&Key::of(&connector.metadata)) else { continue };
             let live = entry.snapshot(self.registry.listening.listening_to(&entry), now.moment);
             let mass_silence = self.sites.mass_silence(&entry.identity.domain);
-            let duplicate = self.registry.holder_instead_of(&entry);
-            let facts = Facts { mass_silence: mass_silence.as_deref(), duplicate, ..Facts::default() };
+            let claim = self.registry.claim_refusal(&entry);
+            let facts = Facts { mass_silence: mass_silence.as_deref(), claim, ..Facts::default() };
             let assessment = Input::new(connector, &live, facts, None, now).assess();
             each(connector, &live, &assessment, now);
         }

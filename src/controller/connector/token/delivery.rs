@@ -45,7 +45,7 @@ impl TokenPlan {
         let grace = SignedDuration::from_secs(if was_revoked { 0 } else { request.spec.grace_seconds });
         self.end(request.now + grace, |_| true);
         let generation = self.status.generation;
-        self.status.hashes.push(TokenHash { generation, sha256: held.to_hex(), not_after: None });
+        self.status.hashes.push(TokenHash { generation, sha256: held.to_hex(), rounds: None, not_after: None });
         self.events.push(TokenEvent::Adopted);
     }
 
@@ -141,7 +141,8 @@ impl TokenPlan {
     /// The newest token stands in its Secret: from now on the grace of those before it runs. A token that was never used
     /// ends at once, and the grace that was granted before it stays as it was.
     fn delivered(&mut self, request: &PlanInput<'_>) {
-        if self.status.held_generation.take().is_none() {
+        let is_undated = self.status.rotation == Rotation::Pending && self.status.grace_until.is_none();
+        if self.status.held_generation.take().is_none() && !is_undated {
             return;
         }
         self.status.issued_time = Some(Time(whole_seconds(request.now)));
@@ -178,7 +179,7 @@ impl TokenPlan {
         }
         let generation = newest.generation;
         self.status.hashes.retain(|hash| hash.generation != generation);
-        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
+        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), rounds: None, not_after: None });
         self.status.issued_time = Some(Time(whole_seconds(request.now)));
     }
 
@@ -195,7 +196,7 @@ impl TokenPlan {
         self.status.observed_rotation_generation = request.spec.rotation_generation;
         self.status.issued_time = Some(Time(whole_seconds(request.now)));
         let generation = self.status.generation;
-        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
+        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), rounds: None, not_after: None });
     }
 
     /// What really stands in the Secret while the newest token does not, as a sentence.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::heartbeat::credentials::ROUNDS;
 
 const GRACE: i64 = 14_400;
 
@@ -139,7 +140,7 @@ impl World {
     }
 
     fn bring(&mut self, value: &str) -> TokenPlan {
-        self.seen = SecretState::Supplied(Ok(digest(value)));
+        self.seen = SecretState::Supplied(Ok(Supplied { plain: digest(value), slow: Digest::slow(value, "u1", ROUNDS) }));
         self.look()
     }
 }
@@ -506,13 +507,27 @@ fn what_the_user_brings_is_accepted_and_a_changed_value_replaces_it() {
 }
 
 #[test]
+fn the_stored_hash_of_a_brought_value_is_slow_and_the_plain_one_of_an_older_version_is_replaced() {
+    let mut world = World::new();
+    world.bring("mine");
+    assert_eq!(world.token().hashes[0].rounds, Some(10_000));
+    assert!(world.token().hashes.iter().all(|hash| hash.sha256 != digest("mine").to_hex()));
+    let token = world.status.as_mut().unwrap();
+    (token.hashes[0].sha256, token.hashes[0].rounds) = (digest("mine").to_hex(), None);
+    world.later(600).bring("mine");
+    let token = world.token();
+    assert_eq!((token.generation, token.hashes[0].rounds, token.hashes.len()), (1, Some(10_000), 1));
+    assert_eq!(world.accepted(), [1]);
+}
+
+#[test]
 fn an_unusable_value_is_named_and_the_one_before_it_stays() {
     let mut world = World::new();
     world.bring("mine");
-    world.seen = SecretState::Supplied(Err("key token of Secret mine has 3 characters".to_owned()));
+    world.seen = SecretState::Supplied(Err("the value under the key token is no token".to_owned()));
     let plan = world.later(600).look();
     assert_eq!((plan.provisioned.status, plan.provisioned.reason), (Truth::False, Reason::TokenSecretInvalid));
-    assert!(plan.provisioned.message.contains("3 characters"));
+    assert!(plan.provisioned.message.contains("no token"));
     assert_eq!(world.accepted(), [1]);
 }
 
