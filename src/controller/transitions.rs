@@ -2,7 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Cause, Condition, ConditionType, Diagnosis, MAX_TRANSITIONS, MicroTime, RemediationStatus, Transition};
+use crate::api::{
+    Cause, Condition, ConditionType, Diagnosis, MAX_TRANSITIONS, MicroTime, RemediationStatus, Transition,
+};
 use crate::cluster::events::{Event, EventType};
 use crate::remediation::attempt::StepResult;
 

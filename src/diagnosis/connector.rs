@@ -49,7 +49,7 @@ type ConnectorRule = fn(&ConnectorEvidence<'_>) -> Option<Diagnosis>;
 
 /// The order is the specification: the first that matches is the diagnosis, the others are its alternatives.
 const RULES: &[ConnectorRule] = &[
-    // Nothing else can be judged before the spec is understood.
+    // Nothing else can be judged before the spec is understood, or before there is a token.
     refused,
     unprovisioned,
     // If the operator was not listening, every silence follows from that.
@@ -61,8 +61,11 @@ const RULES: &[ConnectorRule] = &[
     pods_failing,
     silent,
     never_seen,
-    // It sends heartbeats: only its own checks remain.
+    // It sends heartbeats, so its token works: a check that it reports as failing comes before all that concerns the next
+    // token or the next restart, and its remedy with it.
     failing_check,
+    refused_but_heard,
+    unprovisioned_but_heard,
     duplicate,
     late,
     warning,
@@ -105,6 +108,19 @@ fn finding(
 }
 
 fn refused(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    refusal(evidence).filter(|_| evidence.presence == Presence::NeverSeen || !is_partial_refusal(evidence))
+}
+
+fn refused_but_heard(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    refusal(evidence).filter(|_| evidence.presence != Presence::NeverSeen && is_partial_refusal(evidence))
+}
+
+/// The spec names something that is missing, and everything else about the connector is known all the same.
+fn is_partial_refusal(evidence: &ConnectorEvidence<'_>) -> bool {
+    matches!(evidence.refused, Some((Reason::SecretNotFound | Reason::WorkloadNotFound, _)))
+}
+
+fn refusal(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
     let (reason, message) = evidence.refused?;
     let (cause, advice) = match reason {
         Reason::DuplicateConnectorID => (
@@ -113,7 +129,7 @@ fn refused(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
         ),
         Reason::SecretNotFound => (
             Cause::SecretNotFound,
-            "create the Secret that spec.token.existingSecretRef names, in the same namespace, or correct the reference",
+            "create the Secret that spec.token.existingSecretRef names, in the same namespace and with the label of the message, or correct the reference; a token that was accepted before stays accepted",
         ),
         Reason::WorkloadNotFound => (Cause::WorkloadNotFound, "correct spec.workloadRef, or create the workload"),
         Reason::UnreadableStatus => {
@@ -125,17 +141,37 @@ fn refused(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
 }
 
 fn unprovisioned(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    undelivered(evidence).filter(|_| evidence.presence == Presence::NeverSeen)
+}
+
+// While it is silent, the missing Secret matters less: a running connector has its token already.
+fn unprovisioned_but_heard(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    undelivered(evidence).filter(|_| evidence.presence == Presence::Online)
+}
+
+fn undelivered(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
     let (reason, message) = evidence.unprovisioned?;
     let (cause, advice) = match reason {
         Reason::TokenSecretConflict => (
             Cause::TokenSecretConflict,
-            format!("rename or delete the Secret {} that is in the way; vigie does not touch what it does not own", evidence.secret),
+            format!(
+                "vigie does not touch what it does not own. Keep a copy of Secret {} first: it may hold the only copy of a token in \
+                 use. If it is this Connector's, mend what the message names, and vigie takes it over with its token; if \
+                 not, delete it, and vigie makes one",
+                evidence.secret
+            ),
         ),
-        _ => (Cause::TokenSecretInvalid, "wait for the next delivery; when this stays, read the message: it names what the Secret lacks or who refused the write".to_owned()),
+        _ => (
+            Cause::TokenSecretInvalid,
+            format!(
+                "remove what refuses the write, as the message says (a quota, a webhook, a missing right; an immutable Secret \
+                 has to be deleted). It is tried again until it works. Install nothing from Secret {} before that, unless \
+                 the message says that the token in it is valid",
+                evidence.secret
+            ),
+        ),
     };
-    // A running connector has its token already, so the missing Secret matters less.
-    matches!(evidence.presence, Presence::NeverSeen | Presence::Online)
-        .then(|| finding(cause, Confidence::Certain, message.to_owned(), advice, RestartHelps::No))?
+    finding(cause, Confidence::Certain, message.to_owned(), advice, RestartHelps::No)
 }
 
 fn observer_not_listening(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
@@ -163,14 +199,20 @@ fn observer_not_listening(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis>
 
 fn token_revoked(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
     let used = evidence.retired_token_used.filter(|_| evidence.presence != Presence::Online)?;
+    let install = format!(
+        "give it the token that is in Secret {} now, and restart its agent; `vigie token show` prints it",
+        evidence.secret
+    );
+    let advice = match evidence.unprovisioned {
+        // The Secret does not hold a token to be installed.
+        Some((_, problem)) => format!("first have its new token delivered ({problem}); then {install}"),
+        None => install,
+    };
     finding(
         Cause::TokenRevoked,
         Confidence::Certain,
         format!("it beats with a token that has ended (last refused {})", stamp(Some(used))),
-        format!(
-            "give it the token that is in Secret {} now, and restart its agent; `vigie token show` prints it",
-            evidence.secret
-        ),
+        advice,
         RestartHelps::No,
     )
 }

@@ -261,7 +261,10 @@ mod tests {
             beats.iter().for_each(|(second, host, report)| drop(receive(&mut state, *second, *host, report)));
             state.is_duplicate(INTERVAL, Moment::from_micros(beats.last().unwrap().0 * 1_000_000))
         };
-        assert!(is_noticed(&[(0, 1, boot), (10, 2, ""), (30, 1, boot), (40, 2, ""), (60, 1, boot)]), "a thief without one");
+        assert!(
+            is_noticed(&[(0, 1, boot), (10, 2, ""), (30, 1, boot), (40, 2, ""), (60, 1, boot)]),
+            "a thief without one"
+        );
         assert!(is_noticed(&[(0, 2, ""), (10, 1, boot), (30, 2, ""), (40, 1, boot), (60, 2, "")]), "and the other way");
         assert!(is_noticed(&[(0, 1, ""), (10, 2, ""), (30, 1, ""), (40, 2, "")]), "neither has one");
         // One sender with two addresses sends no more often for that.

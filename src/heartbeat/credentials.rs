@@ -1,14 +1,30 @@
 //! Checks tokens by their hashes, in constant time. No token is stored.
 
+use std::num::NonZeroU32;
+
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
+use crate::api::TokenHash;
 use crate::time::Moment;
 
 /// The most hashes of one connector: current, pending, previous in grace, retired (`docs/design/api.md`).
 pub const MAX_CREDENTIALS: usize = 4;
 
-/// The SHA-256 of a token. 32 random bytes have no dictionary, so the hash is no secret and needs no salt.
+/// The rounds of the slow hash of a token that a user brings.
+pub const ROUNDS: NonZeroU32 = NonZeroU32::new(10_000).expect("it is not zero");
+
+/// The most rounds that a stored hash may ask for: more would cost a heartbeat too much time.
+const MAX_ROUNDS: u32 = 100_000;
+
+/// The rounds that a stored hash names. Numbers that no version writes give a hash that no token has.
+pub fn rounds(stored: Option<i32>) -> Option<NonZeroU32> {
+    let rounds = u32::try_from(stored?).unwrap_or(MAX_ROUNDS).clamp(1, MAX_ROUNDS);
+    NonZeroU32::new(rounds)
+}
+
+/// The hash of a token: its SHA-256, or a slow hash. 32 random bytes have no dictionary, so the SHA-256 of a token that the
+/// operator makes is no secret and needs no salt.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
@@ -16,6 +32,15 @@ impl Digest {
     /// The hash of `token`.
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// The slow hash of a token that a user brings: PBKDF2 with HMAC-SHA256, salted with the UID of its Connector. People
+    /// choose such tokens, and the status may be read by more people than the Secret.
+    pub fn slow(token: &str, uid: &str, rounds: NonZeroU32) -> Self {
+        let mut bytes = [0; 32];
+        let algorithm = ring::pbkdf2::PBKDF2_HMAC_SHA256;
+        ring::pbkdf2::derive(algorithm, rounds, uid.as_bytes(), token.as_bytes(), &mut bytes);
+        Self(bytes)
     }
 
     /// Reads 64 hexadecimal digits.
@@ -40,6 +65,15 @@ impl Digest {
     }
 }
 
+/// Whether a stored hash is that of `token`, for the Connector with this `uid`.
+pub fn is_hash_of(hash: &TokenHash, token: &str, uid: &str) -> bool {
+    let own = match rounds(hash.rounds) {
+        Some(rounds) => Digest::slow(token, uid, rounds),
+        None => Digest::of(token),
+    };
+    hash.sha256 == own.to_hex()
+}
+
 impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "sha256:{}…", &self.to_hex()[..8])
@@ -51,6 +85,8 @@ impl std::fmt::Debug for Digest {
 pub struct Credential {
     /// The hash of the token.
     pub digest: Digest,
+    /// The rounds of the hash; `None` for a SHA-256. [`check`] compares those only.
+    pub rounds: Option<NonZeroU32>,
     /// The number of its delivery.
     pub generation: i64,
     /// The end of its validity; `None` = no end.
@@ -76,7 +112,7 @@ pub fn check(credentials: &[Credential], presented: &Digest, now: Moment) -> Che
     let mut at = 0u8;
     for index in 0..MAX_CREDENTIALS {
         let (digest, exists) = match credentials.get(index) {
-            Some(credential) => (&credential.digest.0, 1),
+            Some(credential) => (&credential.digest.0, u8::from(credential.rounds.is_none())),
             None => (&[0u8; 32], 0),
         };
         let same = words(digest).ct_eq(&presented) & Choice::from(exists) & !found;
@@ -102,7 +138,7 @@ mod tests {
     use super::*;
 
     fn credential(token: &str, generation: i64, until: Option<i64>) -> Credential {
-        Credential { digest: Digest::of(token), generation, until: until.map(Moment::from_micros) }
+        Credential { digest: Digest::of(token), rounds: None, generation, until: until.map(Moment::from_micros) }
     }
 
     #[test]
@@ -119,6 +155,20 @@ mod tests {
     #[test]
     fn an_unknown_connector_accepts_nothing_not_even_a_hash_of_zeroes() {
         assert_eq!(check(&[], &Digest([0; 32]), Moment::default()), Checked::Wrong);
+    }
+
+    #[test]
+    fn a_slow_hash_depends_on_the_object_and_is_never_compared_as_a_plain_one() {
+        let slow = |token, uid| Digest::slow(token, uid, ROUNDS);
+        assert_eq!(slow("0123456789abcdef", "u1"), slow("0123456789abcdef", "u1"));
+        assert_ne!(slow("0123456789abcdef", "u1"), slow("0123456789abcdef", "u2"));
+        assert_ne!(slow("0123456789abcdef", "u1"), Digest::of("0123456789abcdef"));
+        let stored = Credential { digest: slow("x", "u1"), rounds: Some(ROUNDS), generation: 1, until: None };
+        assert_eq!(check(&[stored], &slow("x", "u1"), Moment::default()), Checked::Wrong);
+        assert_eq!(rounds(None), None);
+        assert_eq!(rounds(Some(10_000)), Some(ROUNDS));
+        assert_eq!(rounds(Some(i32::MAX)).map(NonZeroU32::get), Some(MAX_ROUNDS), "no heartbeat takes seconds");
+        assert!(rounds(Some(-1)).is_some() && rounds(Some(0)).is_some());
     }
 
     #[test]

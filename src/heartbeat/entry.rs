@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::actions::{Acknowledged, Action, Offered, Restart};
 use super::agent_report::AgentState;
 pub use super::agent_report::{AgentReport, is_skewed};
+use super::brought::Brought;
 use super::compact::{Checks, Seconds};
 use super::credentials::{Checked, Credential, Digest, check};
 use super::payload::{Beat, ReportedCheck};
@@ -42,6 +43,13 @@ pub struct Identity {
     pub lease: Option<Box<str>>,
 }
 
+impl Identity {
+    /// Whether the id begins with the name of another namespace, as the default id of a connector there does.
+    pub(super) fn is_id_of_another_namespace(&self) -> bool {
+        self.id.split_once('/').is_some_and(|(owner, _)| owner != &*self.key.namespace)
+    }
+}
+
 /// The state of one connector.
 #[derive(Debug)]
 pub struct Entry {
@@ -49,6 +57,9 @@ pub struct Entry {
     pub number: u64,
     /// The unchangeable part.
     pub identity: Identity,
+    /// It may hold its id. An id of another namespace is kept only by a connector that was served with it before that was
+    /// refused.
+    pub(super) may_hold: bool,
     pub(super) inner: Mutex<Inner>,
 }
 
@@ -83,6 +94,8 @@ pub(super) struct Tokens {
     /// The youngest delivery whose token was used.
     pub(super) used_generation: i64,
     pub(super) retired_use: Option<Moment>,
+    /// The user brings the token.
+    pub(super) brought: Option<Box<Brought>>,
 }
 
 /// A change that is visible outside this process.
@@ -128,6 +141,8 @@ pub enum HeartbeatOutcome {
     Rejected,
     /// The credentials have not been loaded.
     NotLoaded,
+    /// The token was not compared, after too many wrong ones; the seconds until it is.
+    NotCompared(u32),
 }
 
 /// A copy of the state of one connector at one moment.
@@ -168,7 +183,8 @@ impl Entry {
             agent: AgentState::default(),
             pods: PodDiagnosis::Unseen,
         };
-        Self { number, identity, inner: Mutex::new(inner) }
+        let may_hold = !identity.is_id_of_another_namespace();
+        Self { number, identity, may_hold, inner: Mutex::new(inner) }
     }
 
     /// The whole state, judged at `now`.
@@ -224,7 +240,15 @@ impl Entry {
         let IncomingBeat { beat, token, from, at: now } = received;
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        let generation = match inner.tokens.authenticate(self.identity.lease.is_some(), token, now, &mut notify) {
+        let by_lease = self.identity.lease.is_some();
+        let wait = inner.tokens.brought.as_ref().and_then(|brought| brought.wait(from, now));
+        if let Some(seconds) = wait.filter(|_| !by_lease) {
+            return HeartbeatOutcome::NotCompared(seconds);
+        }
+        inner.tokens.verify_brought(&beat.token, token, &self.identity.uid);
+        let authenticated = inner.tokens.authenticate(by_lease, token, now, &mut notify);
+        inner.tokens.count_brought(authenticated.is_ok(), from, now);
+        let generation = match authenticated {
             Ok(generation) => generation,
             Err(refused) => return refused,
         };
@@ -294,6 +318,36 @@ impl Entry {
 }
 
 impl Tokens {
+    /// Compares a token that a user brings with the stored slow hashes, once for each: after that its SHA-256 is known.
+    fn verify_brought(&mut self, text: &str, token: &Digest, uid: &str) {
+        let Some(brought) = &mut self.brought else { return };
+        let is_known = self.credentials.iter().any(|known| known.rounds.is_none() && known.digest == *token);
+        for credential in self.credentials.iter_mut().filter(|_| !is_known) {
+            let Some(rounds) = credential.rounds else { continue };
+            if Digest::slow(text, uid, rounds) == credential.digest {
+                brought.learn(credential.digest, *token);
+                (credential.digest, credential.rounds) = (*token, None);
+            }
+        }
+    }
+
+    fn count_brought(&mut self, accepted: bool, from: IpAddr, now: Moment) {
+        match &mut self.brought {
+            Some(brought) if accepted => brought.accepted(from),
+            Some(brought) => brought.failed(from, now),
+            None => {}
+        }
+    }
+
+    /// Remembers the SHA-256 of the token that stands in the user's Secret, and has this stored hash.
+    pub(super) fn learn(&mut self, stored: Digest, plain: Digest) {
+        self.brought.get_or_insert_default().learn(stored, plain);
+        let known = self.credentials.iter_mut().filter(|known| known.rounds.is_some() && known.digest == stored);
+        for credential in known {
+            (credential.digest, credential.rounds) = (plain, None);
+        }
+    }
+
     /// The delivery that the token belongs to, or the refusal. The token is compared first, so that the time of an answer
     /// does not depend on the source of the heartbeats.
     fn authenticate(
@@ -326,6 +380,7 @@ impl Inner {
         self.contact.previous = before.contact.previous;
         self.agent.inherit(&before.agent);
         let tokens = &mut self.tokens;
+        tokens.brought.clone_from(&before.tokens.brought);
         tokens.used_generation = tokens.used_generation.max(before.tokens.used_generation);
         // The watch may be behind the operator's own writes: a token that was revoked must stay revoked.
         if before.tokens.as_of > tokens.as_of {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::agent_report::is_skewed;
 use super::compact::Severities;
-use super::credentials::{Credential, Digest};
+use super::credentials::{Credential, Digest, rounds};
 use super::entry::{Identity, Inner, Key};
-use crate::api::{ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, conditions};
+use crate::api::{
+    ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, TokenStatus, conditions,
+};
 use crate::health::checks::{CheckInput, is_degraded};
 use crate::health::liveness::{Presence, PreviousVerdict, Timing};
 use crate::time::Now;
@@ -24,6 +26,13 @@ pub(super) fn identity(connector: &Connector) -> Identity {
         created: meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
         lease: connector.is_lease().then(|| connector.spec.heartbeat.lease_name.clone().unwrap_or_default().into()),
     }
+}
+
+/// Whether a connector was served before, by its status.
+pub(super) fn was_served(connector: &Connector) -> bool {
+    connector.status.as_ref().is_some_and(|status| {
+        status.last_heartbeat_time.is_some() || status.token.as_ref().is_some_and(|token| !token.hashes.is_empty())
+    })
 }
 
 /// The settings that its deadlines follow, from the spec.
@@ -48,20 +57,46 @@ pub(super) fn credentials(inner: &mut Inner, connector: &Connector, now: Now) {
     {
         return;
     }
+    let is_brought = connector.spec.token.existing_secret_ref.is_some();
+    if is_brought || token.hashes.iter().any(|hash| hash.rounds.is_some()) {
+        tokens.brought.get_or_insert_default();
+    } else {
+        tokens.brought = None;
+    }
+    let plain = |stored| tokens.brought.as_ref().and_then(|brought| brought.plain(stored));
     tokens.credentials = token
         .hashes
         .iter()
         .filter_map(|hash| {
+            let stored = Digest::from_hex(&hash.sha256)?;
+            let plain = hash.rounds.and_then(|_| plain(stored));
             Some(Credential {
-                digest: Digest::from_hex(&hash.sha256)?,
+                digest: plain.unwrap_or(stored),
+                rounds: rounds(hash.rounds.filter(|_| plain.is_none())),
                 generation: hash.generation,
                 until: hash.not_after.as_ref().map(|end| now.place(end.0)),
             })
         })
         .collect();
-    let confirmed = if token.rotation == Rotation::Pending { token.generation.saturating_sub(1) } else { token.generation };
-    tokens.used_generation = tokens.used_generation.max(confirmed);
+    // A counter that began anew, after a lost status, says nothing by the numbers of before.
+    let is_new_count = token.generation < tokens.used_generation;
+    let known = if is_new_count { 0 } else { tokens.used_generation };
+    tokens.used_generation = known.max(confirmed(token));
     tokens.as_of = Some(version.unwrap_or(0));
+}
+
+/// The youngest delivery whose token counts as used, by the status alone.
+fn confirmed(token: &TokenStatus) -> i64 {
+    match (token.rotation, &token.grace_until) {
+        (Rotation::Pending, None) => token.generation.saturating_sub(1),
+        // The grace belongs to tokens in use; a token without an end is pending, or not delivered yet.
+        (Rotation::Pending, Some(_)) => {
+            let ending = token.hashes.iter().filter(|hash| hash.not_after.is_some());
+            ending.map(|hash| hash.generation).max().unwrap_or(0)
+        }
+        _ if token.held_generation.is_some() => token.generation.saturating_sub(1),
+        _ => token.generation,
+    }
 }
 
 /// Takes over the last contact and the presence from the status.

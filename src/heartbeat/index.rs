@@ -4,8 +4,14 @@ use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::entry::{Entry, Identity, Key};
+use crate::time::Moment;
+
+/// For how long the id of a deleted holder is kept for its own namespace: an object that is deleted and created again, also
+/// by a restore, finds its id free.
+const REST: Duration = Duration::from_secs(600);
 
 /// Every connector, by each of its keys. The sets hold only the entry, which contains the keys.
 #[derive(Default)]
@@ -15,8 +21,27 @@ pub(super) struct Index {
     /// Other entries with the same id.
     rivals: HashMap<Arc<str>, Vec<Arc<Entry>>>,
     keys: HashSet<ByKey>,
+    /// The ids of deleted holders.
+    resting: HashMap<Arc<str>, Rest>,
     leases: HashMap<LeaseKey, Vec<Arc<Entry>>>,
     interner: Interner,
+}
+
+/// The rest of an id whose holder was deleted.
+struct Rest {
+    namespace: Arc<str>,
+    until: Moment,
+}
+
+/// Why a connector does not hold its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimRefusal {
+    /// Another object holds it.
+    HeldBy(Key),
+    /// It begins with the name of another namespace, and belongs there.
+    NotOwn,
+    /// Its holder, of another namespace, was deleted; until when it is kept for that namespace.
+    Resting(Moment),
 }
 
 /// Namespace and name of a Lease.
@@ -68,9 +93,10 @@ impl PartialEq for ByKey {
 
 impl Eq for ByKey {}
 
-/// The oldest holds an id; of two as old, the one whose key comes first.
-fn rank(entry: &Entry) -> (i64, &Key) {
-    (entry.identity.created, &entry.identity.key)
+/// An object of the namespace that an id begins with comes before all others. Then the oldest holds the id; of two as old,
+/// the one whose key comes first.
+fn rank(entry: &Entry) -> (bool, i64, &Key) {
+    (entry.identity.is_id_of_another_namespace(), entry.identity.created, &entry.identity.key)
 }
 
 impl Index {
@@ -110,14 +136,59 @@ impl Index {
         self.interner.share(&mut identity.domain);
     }
 
-    /// Returns the objects whose claim changed: the holder that was displaced by an older one.
-    pub(super) fn insert(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
+    /// Whether `entry` may hold its id while no other object does.
+    fn may_take(&self, entry: &Entry, now: Moment) -> bool {
+        let rest = self.resting.get(&entry.identity.id).filter(|rest| rest.namespace != entry.identity.key.namespace);
+        entry.may_hold && rest.is_none_or(|rest| now >= rest.until)
+    }
+
+    /// Why `entry` does not hold its id; `None` when it does.
+    pub(super) fn refusal(&self, entry: &Entry) -> Option<ClaimRefusal> {
+        let id = &entry.identity.id;
+        match self.holder(id) {
+            Some(holder) if holder.number == entry.number => None,
+            _ if !entry.may_hold => Some(ClaimRefusal::NotOwn),
+            Some(holder) => Some(ClaimRefusal::HeldBy(holder.identity.key.clone())),
+            None => self.resting.get(id).map(|rest| ClaimRefusal::Resting(rest.until)),
+        }
+    }
+
+    /// Gives an id whose rest is over to the first of those that wait for it.
+    pub(super) fn settle(&mut self, id: &Arc<str>, now: Moment) {
+        if self.holder(id).is_some() {
+            return;
+        }
+        let mut rivals = self.rivals.remove(id).unwrap_or_default();
+        let waiting = (0..rivals.len()).filter(|at| self.may_take(&rivals[*at], now));
+        if let Some(first) = waiting.min_by(|a, b| rank(&rivals[*a]).cmp(&rank(&rivals[*b]))) {
+            self.ids.replace(ById(rivals.swap_remove(first)));
+            self.resting.remove(id);
+        }
+        if !rivals.is_empty() {
+            self.rivals.insert(id.clone(), rivals);
+        }
+    }
+
+    fn rest(&mut self, id: &Arc<str>, namespace: &Arc<str>, now: Moment) {
+        // Removed when the map has doubled, so that the cost stays small.
+        if self.resting.len().is_power_of_two() {
+            self.resting.retain(|_, rest| rest.until > now);
+        }
+        self.resting.insert(id.clone(), Rest { namespace: namespace.clone(), until: now + REST });
+    }
+
+    /// Returns the objects whose claim changed: the holder that was displaced by one that comes before it.
+    pub(super) fn insert(&mut self, entry: &Arc<Entry>, now: Moment) -> Vec<Key> {
         self.keys.replace(ByKey(entry.clone()));
         if let Some(lease) = &entry.identity.lease {
             let of = (entry.identity.key.namespace.clone(), lease.clone());
             self.leases.entry(of).or_default().push(entry.clone());
         }
-        let wins = self.holder(&entry.identity.id).is_none_or(|holder| rank(entry) < rank(holder));
+        let comes_first = self.holder(&entry.identity.id).is_none_or(|holder| rank(entry) < rank(holder));
+        let wins = comes_first && self.may_take(entry, now);
+        if wins {
+            self.resting.remove(&entry.identity.id);
+        }
         let loser =
             if wins { self.ids.replace(ById(entry.clone())).map(|ById(loser)| loser) } else { Some(entry.clone()) };
         let Some(loser) = loser else { return Vec::new() };
@@ -126,8 +197,8 @@ impl Index {
         displaced.into_iter().collect()
     }
 
-    /// Returns the objects whose claim changed: the next holder.
-    pub(super) fn remove(&mut self, entry: &Arc<Entry>) -> Vec<Key> {
+    /// Returns the objects whose claim changed: the next holder, or all that wait while the id rests.
+    pub(super) fn remove(&mut self, entry: &Arc<Entry>, now: Moment) -> Vec<Key> {
         let Identity { key, id, .. } = &entry.identity;
         if self.get(key).is_some_and(|known| known.number == entry.number) {
             self.keys.remove(key);
@@ -142,24 +213,21 @@ impl Index {
             }
         }
         let rivals = self.rivals.remove(id).unwrap_or_default();
-        let mut rivals: Vec<_> = rivals.into_iter().filter(|rival| rival.number != entry.number).collect();
-        let mut affected = Vec::new();
-        if self.holder(id).is_some_and(|holder| holder.number == entry.number) {
-            match (0..rivals.len()).min_by(|a, b| rank(&rivals[*a]).cmp(&rank(&rivals[*b]))) {
-                Some(next) => {
-                    let next = rivals.swap_remove(next);
-                    affected.push(next.identity.key.clone());
-                    self.ids.replace(ById(next));
-                }
-                None => {
-                    self.ids.remove(&**id);
-                }
-            }
-        }
+        let rivals: Vec<_> = rivals.into_iter().filter(|rival| rival.number != entry.number).collect();
+        let waiting: Vec<Key> = rivals.iter().map(|rival| rival.identity.key.clone()).collect();
         if !rivals.is_empty() {
             self.rivals.insert(id.clone(), rivals);
         }
-        affected
+        if self.holder(id).is_none_or(|holder| holder.number != entry.number) {
+            return Vec::new();
+        }
+        self.ids.remove(&**id);
+        self.rest(id, &key.namespace, now);
+        self.settle(id, now);
+        match self.holder(id) {
+            Some(next) => vec![next.identity.key.clone()],
+            None => waiting,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod actions;
 mod agent_report;
+mod brought;
 pub mod canary;
 mod client_address;
 mod compact;

@@ -56,7 +56,7 @@ impl RateLimiter {
 }
 
 /// The network that a limit applies to: the /64 of an IPv6 address, an IPv4 address itself.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,

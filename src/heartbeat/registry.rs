@@ -14,6 +14,7 @@ use super::compact::Seconds;
 use super::credentials::{Digest, check};
 use super::entry::{Change, Entry, HeartbeatOutcome, Identity, IncomingBeat, Key};
 use super::from_status;
+pub use super::index::ClaimRefusal;
 use super::index::Index;
 use super::listening::ListeningState;
 use super::payload::Beat;
@@ -137,6 +138,7 @@ impl Registry {
         self.index.write().share(&mut identity);
         let number = self.entries.fetch_add(1, Ordering::Relaxed);
         let mut entry = Entry::new(number, identity, from_status::timing(connector));
+        entry.may_hold |= from_status::was_served(connector);
         let uid = &entry.identity.uid;
         let inner = entry.inner.get_mut();
         from_status::severities(inner, connector);
@@ -147,7 +149,7 @@ impl Registry {
             inner.inherit(&before.inner.lock());
         }
         let entry = Arc::new(entry);
-        affected.extend(self.index.write().insert(&entry));
+        affected.extend(self.index.write().insert(&entry, now.moment));
         Upserted { removed: predecessor, fresh: Some(entry), changed: true, affected }
     }
 
@@ -158,9 +160,14 @@ impl Registry {
         entry.note_written(contact, now.moment);
     }
 
+    /// Remembers the SHA-256 of the token that stands in a user's Secret, and has this stored hash.
+    pub fn learn(&self, entry: &Entry, stored: Digest, plain: Digest) {
+        entry.inner.lock().tokens.learn(stored, plain);
+    }
+
     /// Removes a connector; returns the objects whose claim to its id changed.
     pub fn remove(&self, entry: &Arc<Entry>) -> Vec<Key> {
-        self.index.write().remove(entry)
+        self.index.write().remove(entry, self.clock.now())
     }
 
     /// The entry of one object.
@@ -188,11 +195,17 @@ impl Registry {
         self.len() == 0
     }
 
-    /// The object that holds the id of `entry`, when it is another one.
-    pub fn holder_instead_of(&self, entry: &Entry) -> Option<Key> {
-        let index = self.index.read();
-        let holder = index.holder(&entry.identity.id)?;
-        (holder.number != entry.number).then(|| holder.identity.key.clone())
+    /// Why `entry` does not hold its id; `None` when it does. An id whose rest is over is given away.
+    pub fn claim_refusal(&self, entry: &Entry) -> Option<ClaimRefusal> {
+        let refusal = self.index.read().refusal(entry);
+        match refusal {
+            Some(ClaimRefusal::Resting(until)) if until <= self.clock.now() => {
+                let mut index = self.index.write();
+                index.settle(&entry.identity.id, self.clock.now());
+                index.refusal(entry)
+            }
+            other => other,
+        }
     }
 
     /// Whether any connector sends its heartbeats through a Lease.
@@ -205,7 +218,7 @@ impl Registry {
         let entries = self.index.read().users_of_lease(namespace, name);
         // A watch saw it: this proves nothing about the path to the heartbeat port, and is no load on it.
         let now = self.clock.now();
-        for entry in entries.iter().filter(|entry| self.holder_instead_of(entry).is_none()) {
+        for entry in entries.iter().filter(|entry| self.claim_refusal(entry).is_none()) {
             entry.renewed(self.listening.listening_to(entry, now), now, |change| self.notify(entry, change));
         }
     }
@@ -289,6 +302,7 @@ impl HeartbeatSink for Registry {
         match entry.process(received, self.listening.listening(now), Timestamp::now, notify) {
             HeartbeatOutcome::Rejected => Reply::Rejected { known: true },
             HeartbeatOutcome::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
+            HeartbeatOutcome::NotCompared(retry_after_seconds) => Reply::NotCompared { retry_after_seconds },
             HeartbeatOutcome::Accepted { state, too_often, action } => {
                 if !beat.dry_run {
                     self.count(now);

@@ -226,6 +226,11 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
                 );
                 responses::too_often(retry_after_seconds)
             }
+            Reply::NotCompared { retry_after_seconds } => {
+                let id = Some((&*beat.connector_id, true));
+                self.note(BeatResult::RateLimited, id, from, "did not compare a token after too many wrong ones");
+                responses::rate_limited(retry_after_seconds)
+            }
             Reply::Rejected { known } => self.refuse(&beat.connector_id, known, from),
             Reply::NotLoaded { retry_after_seconds } => {
                 let id = Some((&*beat.connector_id, true));

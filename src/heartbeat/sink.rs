@@ -29,6 +29,11 @@ pub enum Reply {
         /// Whether a connector has this id. For the log only: neither the answer nor its time reveals it.
         known: bool,
     },
+    /// A connector whose token a user brings, after too many wrong tokens: it was not compared.
+    NotCompared {
+        /// Seconds until tokens are compared again.
+        retry_after_seconds: u32,
+    },
     /// A known connector whose token hashes are not loaded yet.
     NotLoaded {
         /// Seconds until they should be loaded.

@@ -68,7 +68,7 @@ const LATECOMERS: usize = 20;
 async fn checkpoints_that_the_api_server_cannot_keep_up_with_hold_no_transition_back() {
     let world = World::new("slowcheckpoints").await;
     let token = "one-token-for-all-of-them-0123456789";
-    let secret = json!({"metadata": {"name": "shared"}, "data": {"token": ByteString(token.into())}});
+    let secret = json!({"metadata": {"name": "shared", "labels": {"vigie.dev/connector-credentials": "true"}}, "data": {"token": ByteString(token.into())}});
     let secret: Secret = serde_json::from_value(secret).unwrap();
     world.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     let faults = Faults::before(&world).await;

@@ -36,5 +36,6 @@ mod restart;
 mod rights;
 mod storm;
 mod tls;
+mod token_delivery;
 mod tokens;
 mod writes;

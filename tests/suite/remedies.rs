@@ -152,6 +152,40 @@ async fn a_person_asks_for_a_restart_and_waits_for_its_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_restarts_what_was_deployed_a_moment_ago() {
+    let world = World::new("remedy-deployed").await;
+    let operator = world.operator(&[]).await;
+    let connector = healthy(&world, &operator, "paris", json!({"unhealthyForSeconds": 3600})).await;
+    let _up = Beater::start(&[operator.beats()], &connector, seconds(2), tunnel("Pass"));
+    world.patch_deployment("paris", json!({"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}})).await;
+    world.rolled_out("paris").await;
+    let ran = world.vigie(&["restart", "connector", "paris", "-n", &world.ns, "--wait", "--timeout", "180"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(world.attempts_of("paris").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_that_does_not_exist_is_told_at_once_and_not_when_it_is_wanted() {
+    let world = World::new("remedy-typo").await;
+    let operator = world.operator(&[]).await;
+    let connector = world.connector("paris", gateway("pariss", json!({}))).await;
+    let accepted = |seen: &Value| crate::beats::said(seen, "Accepted");
+    let told =
+        |seen: &Value| seen.pointer("/status/conditions").is_some() && accepted(seen) == "False/WorkloadNotFound";
+    let seen = world.sees(SOON, "paris", "WorkloadNotFound", told).await;
+    assert_eq!(text(&seen, "/status/diagnosis/cause"), "WorkloadNotFound");
+    let message = text(crate::beats::condition(&seen, "Accepted"), "/message");
+    assert!(message.contains("Deployment pariss") && message.contains(&world.ns), "{message}");
+    // It is judged all the same, and what it reports comes first.
+    connector.beat_with(operator.beats(), &tunnel("Fail"));
+    let seen = world.state(SOON, "paris", "Degraded").await;
+    assert_eq!(text(&seen, "/status/diagnosis/cause"), "WireGuardDown");
+    assert_eq!(accepted(&seen), "False/WorkloadNotFound");
+    world.deployment("pariss", 1).await;
+    world.sees(seconds(120), "paris", "it is accepted", |seen| accepted(seen) == "True/Accepted").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exhausted_disruption_budget_is_honoured_and_named() {
     let world = World::new("remedy-pdb").await;
     let operator = world.operator(&[]).await;

@@ -112,7 +112,7 @@ fn nothing_else_was_answered(beating: Fleet) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_that_is_killed_under_thousands_of_beats_accuses_nobody() {
     let world = World::new("thousands").await;
-    let secret = json!({"metadata": {"name": "shared"}, "data": {"token": ByteString(TOKEN.into())}});
+    let secret = json!({"metadata": {"name": "shared", "labels": {"vigie.dev/connector-credentials": "true"}}, "data": {"token": ByteString(TOKEN.into())}});
     let secret: Secret = serde_json::from_value(secret).unwrap();
     world.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     let flags = ["--object-metrics", "off"];

@@ -64,7 +64,11 @@ fn generation(seen: &Value) -> i64 {
 
 fn secret(name: &str, key: &str, value: &str) -> Secret {
     Secret {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([("vigie.dev/connector-credentials".to_owned(), "true".to_owned())])),
+            ..ObjectMeta::default()
+        },
         data: Some(BTreeMap::from([(key.to_owned(), ByteString(value.as_bytes().to_vec()))])),
         ..Secret::default()
     }
@@ -74,8 +78,8 @@ fn secret(name: &str, key: &str, value: &str) -> Secret {
 async fn a_token_is_delivered_in_a_secret_that_goes_with_its_connector() {
     let world = World::new("delivery").await;
     let operator = world.operator(&["--public-url", "http://127.0.0.1:9"]).await;
-    let edge = world.connector("edge-1", json!({"connectorID": "site-a/edge-1"})).await;
-    assert_eq!(edge.id, "site-a/edge-1");
+    let edge = world.connector("edge-1", json!({"connectorID": "site-a:edge-1"})).await;
+    assert_eq!(edge.id, "site-a:edge-1");
     let found = world.api::<Secret>().get("edge-1-connector-token").await.unwrap();
     assert_eq!(found.type_.as_deref(), Some("vigie.dev/connector-token"));
     let labels = found.metadata.labels.unwrap_or_default();
@@ -270,6 +274,26 @@ async fn a_token_that_the_user_brings_is_read_and_never_written() {
     assert_eq!(said(&seen, "Stalled"), "True/SecretNotFound");
     assert!(text(crate::beats::condition(&seen, "Accepted"), "/message").contains("mine"), "{seen:#}");
 
+    // A Secret of somebody else's: it is not used, and nothing of it is told.
+    let mut other = secret("mine", "key", "precious-and-not-meant-for-this");
+    other.metadata.labels = None;
+    secrets.create(&PostParams::default(), &other).await.unwrap();
+    world.nudge("edge-1").await;
+    world
+        .sees(SOON, "edge-1", "the label is asked for, whether or not there is a Secret", |found| {
+            found["status"]["observedGeneration"] == found["metadata"]["generation"]
+                && text(crate::beats::condition(found, "Accepted"), "/message")
+                    == text(crate::beats::condition(&seen, "Accepted"), "/message")
+        })
+        .await;
+    assert!(text(crate::beats::condition(&seen, "Accepted"), "/message").contains("connector-credentials"), "{seen:#}");
+    let edge = Connector {
+        name: "edge-1".to_owned(),
+        id: format!("{}/edge-1", world.ns),
+        token: "precious-and-not-meant-for-this".to_owned(),
+    };
+    assert_ne!(status(&edge, &operator), 200);
+    secrets.delete("mine", &DeleteParams::default()).await.unwrap();
     secrets.create(&PostParams::default(), &secret("mine", "key", "too short")).await.unwrap();
     world.nudge("edge-1").await;
     world
@@ -293,6 +317,9 @@ async fn a_token_that_the_user_brings_is_read_and_never_written() {
     put(&second.token).await;
     is_refused(&edge, &operator, "a changed value replaces the old one").await;
     is_accepted(&second, &operator, "and is the token now").await;
+    let seen = world.get("edge-1").await;
+    let hashes = seen["status"]["token"]["hashes"].as_array().unwrap();
+    assert!(hashes.iter().all(|hash| hash["rounds"] == 10_000), "no plain hash of what a person chose: {hashes:?}");
     let writes: Vec<_> = world.requests().into_iter().filter(|r| r.resource == "secrets" && r.verb != "get").collect();
     assert!(writes.is_empty(), "{writes:?}");
 }

@@ -259,6 +259,11 @@ impl World {
         done.unwrap_or_else(|error| panic!("patching {name}: {error}"));
     }
 
+    /// A certificate authority, as base64 of PEM.
+    pub(crate) fn authority(&self) -> String {
+        self.cluster.server().1
+    }
+
     /// The events about one object that have this reason.
     pub(crate) async fn events(&self, about: &str, reason: &str) -> Vec<Event> {
         let events = self.api::<Event>().list(&ListParams::default()).await.expect("events are listed").items;

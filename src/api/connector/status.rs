@@ -163,7 +163,7 @@ words! {
     Rotation {
         /// None is under way.
         None,
-        /// A new token was delivered and has not been used yet.
+        /// A new token was made and has not been used yet.
         Pending,
         /// The new token was used; the old one is ending.
         Confirmed,
@@ -182,20 +182,25 @@ pub struct TokenStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub observed_rotation_generation: i64,
-    /// When the newest token was delivered.
+    /// When the newest token was delivered; while it could not be, when it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_time: Option<Time>,
     /// Name of the Secret that holds the newest token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_NAME))]
     pub secret_name: Option<String>,
-    /// None: no rotation is under way. Pending: a new token was delivered and has not been used yet. Confirmed: it was
-    /// used, and the old one is ending.
+    /// None: no rotation is under way. Pending: a new token was made and has not been used yet. Confirmed: it was used,
+    /// and the old one is ending.
     #[serde(default = "no_rotation")]
     pub rotation: Rotation,
-    /// Until when the previous token is accepted.
+    /// Until when the previous token is accepted; absent until the new one stands in its Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_until: Option<Time>,
+    /// Which token the Secret holds while the newest one could not be put there; 0 when it holds none of them. Absent
+    /// while the Secret holds the newest token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub held_generation: Option<i64>,
     /// When a retired token of this connector was last refused; written at most once a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rejected_time: Option<Time>,
@@ -223,6 +228,7 @@ impl Default for TokenStatus {
             secret_name: None,
             rotation: no_rotation(),
             grace_until: None,
+            held_generation: None,
             last_rejected_time: None,
             observed_revoke_request: None,
             hashes: Vec::new(),
@@ -237,9 +243,14 @@ pub struct TokenHash {
     /// Which delivery it was.
     #[schemars(range(min = 0))]
     pub generation: i64,
-    /// SHA-256 of the token, in 64 lower-case hexadecimal digits.
+    /// The hash of the token, in 64 lower-case hexadecimal digits.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub sha256: String,
+    /// For a token that the user brings: sha256 is its PBKDF2 with HMAC-SHA256, with so many rounds and the UID of this
+    /// object as salt. Absent: it is the plain SHA-256 of random bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub rounds: Option<i32>,
     /// When the token ended or will end; absent while no end is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Time>,

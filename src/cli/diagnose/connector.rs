@@ -39,7 +39,8 @@ pub(super) async fn diagnose(args: ConnectorArgs) -> anyhow::Result<ExitHealth> 
     };
     let lease = lookup::<Lease>(&client, &args.operator_namespace, &args.lease_name).await;
     let status = connector.status.clone().unwrap_or_default();
-    let token = token(&source, &secret, &status.token.clone().unwrap_or_default(), now);
+    let uid = connector.metadata.uid.clone().unwrap_or_default();
+    let token = token(&source, &secret, &status.token.clone().unwrap_or_default(), &uid, now);
     let subject = Subject {
         namespace: namespace.clone(),
         name: args.name.clone(),

@@ -303,23 +303,29 @@ fn a_token_is_told_of_and_never_told() {
     let status = status.status.unwrap().token.unwrap();
     let source = TokenSource::Issued { secret_name: "s".to_owned() };
     let of = |secret: &Lookup<Secret>| {
-        let token = token(&source, secret, &status, now());
+        let token = token(&source, secret, &status, "u1", now());
         assert!(!format!("{token:?}").contains("vgt_"));
         (token.lines[0].clone(), token.is_wrong)
     };
+    let slow = Digest::slow("0123456789abcdef", "u1", crate::heartbeat::credentials::ROUNDS).to_hex();
+    let hashes = json!([{"generation": 1, "sha256": slow, "rounds": 10_000}]);
+    let brought = edge(json!({"token": {"generation": 1, "hashes": hashes}})).status.unwrap().token.unwrap();
+    let works =
+        |uid| token(&source, &secret("0123456789abcdef"), &brought, uid, now()).lines[0].contains("which works");
+    assert!(works("u1") && !works("u2"), "the hash of a token that a user brings is salted with the UID");
     assert_eq!(of(&secret("vgt_new")), ("Secret s holds token number 3, which works".to_owned(), false));
     assert_eq!(of(&secret("vgt_old")), ("Secret s holds token number 2, which has ended".to_owned(), true));
     assert!(of(&secret("vgt_other")).1 && of(&secret("")).1 && of(&Lookup::Absent).1);
     let forbidden = of(&Lookup::Forbidden("RBAC does not allow to get secrets".to_owned()));
     assert_eq!(forbidden, ("Secret s was not read: RBAC does not allow to get secrets".to_owned(), false));
-    assert!(token(&TokenSource::Lease, &Lookup::NotLooked, &status, now()).lines[0].contains("Lease"));
+    assert!(token(&TokenSource::Lease, &Lookup::NotLooked, &status, "u1", now()).lines[0].contains("Lease"));
 }
 
 fn seen(status: Value, runs: Option<bool>) -> (String, ExitHealth, ConnectorState) {
     let connector = edge(status);
     let status = connector.status.clone().unwrap();
     let source = TokenSource::Issued { secret_name: "edge-1-connector-token".to_owned() };
-    let token = token(&source, &secret("vgt_x"), &Default::default(), now());
+    let token = token(&source, &secret("vgt_x"), &Default::default(), "u1", now());
     let mut workload = crashing();
     workload.subject.namespace = "gw".to_owned();
     workload.subject.name = "edge-1".to_owned();

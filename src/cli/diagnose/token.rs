@@ -7,7 +7,7 @@ use super::text::ago;
 use crate::api::{Rotation, TokenHash, TokenStatus};
 use crate::cli::token::TokenSource;
 use crate::diagnosis::evidence::Lookup;
-use crate::heartbeat::credentials::Digest;
+use crate::heartbeat::credentials::is_hash_of;
 
 /// The findings about a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,11 +31,12 @@ impl TokenSource {
     }
 }
 
-/// The findings about the token from `source`, whose Secret was looked up.
+/// The findings about the token from `source`, whose Secret was looked up, for the Connector with this `uid`.
 pub(super) fn token(
     source: &TokenSource,
     secret: &Lookup<Secret>,
     status: &TokenStatus,
+    uid: &str,
     now: Timestamp,
 ) -> TokenFindings {
     let mut token = TokenFindings::default();
@@ -44,7 +45,7 @@ pub(super) fn token(
         return token;
     };
     match secret {
-        Lookup::Found(secret) => token.read(secret, (name, key), status, now),
+        Lookup::Found(secret) => token.read(secret, (name, key), status, uid, now),
         Lookup::Absent => {
             token.is_wrong = true;
             token.lines.push(format!("Secret {name} does not exist"));
@@ -57,7 +58,10 @@ pub(super) fn token(
     }
     if status.rotation == Rotation::Pending {
         let until = status.grace_until.as_ref().map(|until| format!(" until {}", until.0)).unwrap_or_default();
-        token.lines.push(format!("a new token waits for its first use; the one before works{until}"));
+        token.lines.push(match status.held_generation {
+            Some(_) => "a new token could not be put into its Secret yet; the one before works until it is".to_owned(),
+            None => format!("a new token waits for its first use; the one before works{until}"),
+        });
     }
     if let Some(rejected) = &status.last_rejected_time {
         token.lines.push(format!("a token of it that has ended was refused {}", ago(rejected.0, now)));
@@ -66,7 +70,7 @@ pub(super) fn token(
 }
 
 impl TokenFindings {
-    fn read(&mut self, secret: &Secret, (name, key): (&str, &str), status: &TokenStatus, now: Timestamp) {
+    fn read(&mut self, secret: &Secret, (name, key): (&str, &str), status: &TokenStatus, uid: &str, now: Timestamp) {
         let data = secret.data.as_ref();
         let text = |key: &str| data.and_then(|data| std::str::from_utf8(&data.get(key)?.0).ok());
         self.url = text("url").filter(|url| !url.is_empty()).map(str::to_owned);
@@ -75,8 +79,7 @@ impl TokenFindings {
             self.lines.push(format!("Secret {name} exists and has no text under the key {key}"));
             return;
         };
-        let held = Digest::of(value).to_hex();
-        let known = status.hashes.iter().find(|known| known.sha256 == held);
+        let known = status.hashes.iter().find(|known| is_hash_of(known, value, uid));
         let has_ended = |known: &TokenHash| known.not_after.as_ref().is_some_and(|end| end.0 <= now);
         let (state, is_wrong) = match known {
             Some(known) if has_ended(known) => {

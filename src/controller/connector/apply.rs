@@ -29,6 +29,8 @@ impl Context {
         // Before the writes: one that fails does not repeat the diagnosis.
         observed.pods.store(step);
         let pods_due_after = observed.pods.due_after();
+        let claim_due_after =
+            observed.claim_due_at().map(|at| at.since(step.now.moment).max(Duration::from_millis(10)));
         let secret = token.as_ref().map_or(Write::Nothing, |token| token.plan.write);
         plan.events.extend(remediation::events(&remedy.events));
         let written = write(self, step, &mut plan, &remedy).await?;
@@ -36,18 +38,22 @@ impl Context {
         // Before anything that may fail: the status names the action, and no other replica performs it.
         self.offer(step, object, &remedy);
         let acted = act(self, step, object, &remedy).await;
-        if let Some((observed, planned)) = observed.token.zip(token) {
-            self.provision(step, object, observed, planned).await?;
-        }
+        let provisioned = match observed.token.zip(token) {
+            Some((observed, planned)) => self.provision(step, object, observed, planned).await,
+            None => Ok(()),
+        };
         if plan.due_at.is_some() {
             // A deleted Secret is noticed at a reconcile (docs/design/api.md): after a change of the state it is read.
             step.state.notes.observe_at = None;
         }
+        // The status has been written, and no later plan has these events. A Secret may be refused for days: they do not
+        // wait for it.
         publish(self, step, object, plan.events).await;
+        provisioned?;
         Ok(match next_step(&remedy, acted, step.now.wall) {
-            NextStep::Wait(wait) if secret == Write::Nothing && plan.due_at.is_none() => {
-                NextStep::Wait([wait, self.due_after(step), pods_due_after].into_iter().flatten().min())
-            }
+            NextStep::Wait(wait) if secret == Write::Nothing && plan.due_at.is_none() => NextStep::Wait(
+                [wait, self.due_after(step), pods_due_after, claim_due_after].into_iter().flatten().min(),
+            ),
             NextStep::Now | NextStep::Wait(_) => NextStep::Now,
         })
     }
@@ -111,10 +117,11 @@ impl Context {
         self.registry.offer(&step.entry, action);
     }
 
-    /// The wait until the Secret, or the end of a duplicate, is due.
+    /// The wait until the Secret, the workload, or the end of a duplicate, is due.
     fn due_after(&self, step: &Step<'_, Self>) -> Option<Duration> {
         let duplicate_until = step.live.duplicate.map(|(_, until)| until);
-        let due = [step.state.notes.observe_at, duplicate_until].into_iter().flatten().min()?;
+        let workload_at = step.state.notes.workload.as_ref().map(|note| note.look_at);
+        let due = [step.state.notes.observe_at, workload_at, duplicate_until].into_iter().flatten().min()?;
         Some(due.since(step.now.moment).max(Duration::from_millis(10)))
     }
 }

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use kube::ResourceExt as _;
 
 use super::token::{TokenPlan, Write};
+use super::workload_step::WorkloadPresence;
 use crate::api::{
-    Cause, ConditionType, ConditionValue, Connector, ConnectorState, Diagnosis, Key, Reason, Truth, condition,
+    Cause, ConditionType, ConditionValue, Connector, ConnectorState, Diagnosis, Reason, Truth, condition,
 };
 use crate::controller::remediation::Remediable as _;
 use crate::diagnosis::connector::{ConnectorEvidence, DUPLICATE_INSTANCE, diagnose};
@@ -13,6 +15,7 @@ use crate::health::checks::{self, CheckInput, Health, judge};
 use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Snapshot, is_skewed};
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
+use crate::heartbeat::registry::ClaimRefusal;
 use crate::time::Now;
 
 /// The input of an assessment.
@@ -39,14 +42,22 @@ pub struct Input<'a> {
 }
 
 /// The facts about a connector that other objects decide.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// The counts that mass silence of its site began with.
     pub mass_silence: Option<&'a str>,
-    /// The older Connector that has the same connectorID.
-    pub duplicate: Option<Key>,
+    /// Why it does not hold its connectorID.
+    pub claim: Option<ClaimRefusal>,
+    /// Whether the workload exists.
+    pub workload: WorkloadPresence,
     /// A diagnosis of the pods that is newer than the one in the snapshot.
     pub pods: Option<&'a PodDiagnosis>,
+}
+
+impl Default for Facts<'_> {
+    fn default() -> Self {
+        Self { mass_silence: None, claim: None, workload: WorkloadPresence::Unchanged, pods: None }
+    }
 }
 
 /// The assessment of a connector.
@@ -78,19 +89,7 @@ impl<'a> Input<'a> {
         token: Option<&TokenPlan>,
         now: Now,
     ) -> Self {
-        let refused = match (facts.duplicate, token) {
-            (Some(holder), _) => {
-                let id = connector.effective_id();
-                Some((
-                    Reason::DuplicateConnectorID,
-                    format!("connectorID {id} belongs to Connector {holder}, which is older"),
-                ))
-            }
-            (None, Some(token)) => token.refused.clone(),
-            (None, None) => ConditionValue::stored(connector.conditions(), ConditionType::Accepted)
-                .filter(|value| value.status == Truth::False && value.reason != Reason::DuplicateConnectorID)
-                .map(|value| (value.reason, value.message)),
-        };
+        let refused = refused(connector, &facts, token);
         let provisioned = match token {
             Some(token) => token.provisioned.clone(),
             None if connector.is_lease() => {
@@ -107,6 +106,54 @@ impl<'a> Input<'a> {
         let retired_use = retired_use(connector, live, now);
         let (mass_silence, pods) = (facts.mass_silence, facts.pods.unwrap_or(&live.pods));
         Self { connector, live, mass_silence, refused, provisioned, delivering, retired_use, pods, now }
+    }
+}
+
+/// `False` of `Accepted`: by the facts that were read now, and by the stored condition for those that were not.
+fn refused(connector: &Connector, facts: &Facts<'_>, token: Option<&TokenPlan>) -> Option<(Reason, String)> {
+    if let Some(refusal) = &facts.claim {
+        return Some(claim_refused(connector, refusal));
+    }
+    let of_claim = [Reason::DuplicateConnectorID, Reason::InvalidSpec];
+    let stored = ConditionValue::stored(connector.conditions(), ConditionType::Accepted)
+        .filter(|value| value.status == Truth::False && !of_claim.contains(&value.reason))
+        .map(|value| (value.reason, value.message));
+    let (of_workload, of_token) = match stored {
+        Some((Reason::WorkloadNotFound, message)) => (Some((Reason::WorkloadNotFound, message)), None),
+        other => (None, other),
+    };
+    token.map_or(of_token, |token| token.refused.clone()).or_else(|| match &facts.workload {
+        WorkloadPresence::Unchanged => of_workload,
+        WorkloadPresence::Present => None,
+        WorkloadPresence::Missing(message) => Some((Reason::WorkloadNotFound, message.clone())),
+    })
+}
+
+/// Why a connector does not hold its id, in words that name no object of another namespace.
+fn claim_refused(connector: &Connector, refusal: &ClaimRefusal) -> (Reason, String) {
+    let (id, namespace) = (connector.effective_id(), connector.namespace().unwrap_or_default());
+    match refusal {
+        ClaimRefusal::HeldBy(holder) if *holder.namespace == *namespace => {
+            (Reason::DuplicateConnectorID, format!("connectorID {id} belongs to Connector {holder}, which is older"))
+        }
+        ClaimRefusal::HeldBy(_) => (
+            Reason::DuplicateConnectorID,
+            format!("connectorID {id} belongs to a Connector of another namespace, which comes before this one"),
+        ),
+        ClaimRefusal::Resting(_) => (
+            Reason::DuplicateConnectorID,
+            format!(
+                "connectorID {id} belonged to a Connector of another namespace, and is kept for that namespace until ten \
+                 minutes after its deletion"
+            ),
+        ),
+        ClaimRefusal::NotOwn => (
+            Reason::InvalidSpec,
+            format!(
+                "spec.connectorID {id} begins with the name of another namespace: an id with a / begins with the namespace \
+                 of its Connector, here {namespace}/"
+            ),
+        ),
     }
 }
 

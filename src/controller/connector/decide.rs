@@ -6,8 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use super::assess::{Assessment, Input};
 use super::token::{TokenEvent, TokenPlan};
 use crate::api::{
-    AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, TokenStatus, Transition,
-    set_condition,
+    AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, Transition, set_condition,
 };
 use crate::cluster::events::{Event, EventType};
 use crate::controller::runtime::Plan;
@@ -69,9 +68,6 @@ fn compose(
     next.conditions.retain(|known| assessment.conditions.iter().any(|new| new.type_ == known.type_));
     for condition in &assessment.conditions {
         set_condition(&mut next.conditions, condition.clone(), Time(turned));
-    }
-    if connector.is_lease() {
-        next.token = None;
     }
     next
 }
@@ -147,18 +143,19 @@ fn wordless(status: &ConnectorStatus) -> ConnectorStatus {
 }
 
 fn token_events(input: &Input<'_>, token: &TokenPlan) -> Vec<Event> {
-    token.events.iter().map(|event| token_event(input, &token.status, *event)).collect()
+    token.events.iter().map(|event| token_event(input, token, *event)).collect()
 }
 
-fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Event {
+fn token_event(input: &Input<'_>, plan: &TokenPlan, event: TokenEvent) -> Event {
+    let token = &plan.status;
     let generation = token.generation;
     let secret = input.connector.credential_secret_name();
     let (kind, reason, note, of) = match event {
-        TokenEvent::Rotated => (
+        TokenEvent::Rotated(used) => (
             EventType::Normal,
             "TokenRotated",
-            format!("token {generation} was used for the first time; the one before it has ended"),
-            generation.to_string(),
+            format!("token {used} was used for the first time; the one before it has ended"),
+            used.to_string(),
         ),
         TokenEvent::Revoked => {
             let next = match input.connector.spec.token.existing_secret_ref {
@@ -173,6 +170,24 @@ fn token_event(input: &Input<'_>, token: &TokenStatus, event: TokenEvent) -> Eve
             "TokenSecretRecreated",
             format!(
                 "Secret {secret} was gone or unusable; it is delivered anew, and the old token lives on through its grace"
+            ),
+            generation.to_string(),
+        ),
+        TokenEvent::Adopted => (
+            EventType::Warning,
+            "TokenAdopted",
+            format!(
+                "the status did not know the token in Secret {secret}: after a restored backup or a lost status it is \
+                 accepted again, as token {generation}"
+            ),
+            format!("{generation}/{}", input.connector.metadata.uid.as_deref().unwrap_or_default()),
+        ),
+        TokenEvent::DeliveryFailed => (
+            EventType::Warning,
+            "TokenDeliveryFailed",
+            format!(
+                "{}; no token ends because of this, and it is tried again until it works",
+                plan.provisioned.message
             ),
             generation.to_string(),
         ),

@@ -16,6 +16,7 @@ pub mod sites;
 pub mod token;
 pub mod token_step;
 pub mod view;
+pub mod workload_step;
 
 /// Revokes every token of a Connector at once; its value is the time of the request, RFC 3339.
 pub const REVOKE_REQUESTED: &str = "vigie.dev/revoke-requested";

@@ -1,8 +1,14 @@
-//! Plans the token of a Connector: delivery, rotation with grace, revocation, a Secret that was deleted. Pure.
+//! Plans the token of a Connector: delivery, rotation with grace, revocation, a Secret that was deleted or restored. Pure.
+
+mod brought;
+mod delivery;
+mod record;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub use self::brought::Supplied;
+pub use self::record::TokenRecord;
 use crate::api::{ConditionValue, Reason, Rotation, TokenHash, TokenSpec, TokenStatus, Truth};
 use crate::heartbeat::credentials::{Digest, MAX_CREDENTIALS};
 
@@ -18,19 +24,27 @@ const PREDECESSOR_GRACE: SignedDuration = SignedDuration::from_secs(60);
 pub enum SecretState {
     /// There is no Secret.
     Absent,
-    /// The Secret of this Connector, by owner UID.
-    Ours {
-        /// The hash of its token; `None` when it has none.
-        token: Option<Digest>,
-        /// Its other keys are as they should be.
-        complete: bool,
-    },
-    /// The Secret of another owner.
-    Foreign,
+    /// The Secret of this Connector, by owner UID, or by all that it says when a restore has dropped its owner.
+    Ours(OwnSecret),
+    /// A Secret that is not of this Connector; why, as the end of a sentence about it.
+    Foreign(String),
     /// The Secret of a deleted Connector of the same name; since when this Connector exists.
     Predecessors(Timestamp),
-    /// A Secret that the user brings: the hash of its value, or what is wrong with it.
-    Supplied(Result<Digest, String>),
+    /// A Secret that the user brings: the hashes of its value, or what is wrong with it.
+    Supplied(Result<Supplied, String>),
+}
+
+/// The contents of this Connector's own Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnSecret {
+    /// The hash of its token; `None` when it has none.
+    pub token: Option<Digest>,
+    /// The token has the form of those that the operator makes, so it was not typed in by hand.
+    pub is_made: bool,
+    /// Its other keys and its owner are as they should be.
+    pub complete: bool,
+    /// The operator's record of the delivery; `None` in a Secret that an older version wrote.
+    pub record: Option<TokenRecord>,
 }
 
 /// Why the Secret was not seen.
@@ -76,12 +90,16 @@ pub struct PlanInput<'a> {
 /// An event of a token, to be published once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenEvent {
-    /// The new token was used for the first time; the old one has ended.
-    Rotated,
+    /// The token of this delivery was used for the first time; the old one has ended.
+    Rotated(i64),
     /// Every token was ended on request.
     Revoked,
     /// The Secret was gone or unusable, and is delivered again.
     Recreated,
+    /// The status did not know the token in the Secret, and knows it again.
+    Adopted,
+    /// The token could not be put into its Secret.
+    DeliveryFailed,
 }
 
 /// The write that the Secret needs.
@@ -89,7 +107,7 @@ pub enum TokenEvent {
 pub enum Write {
     /// The Secret is as it should be.
     Nothing,
-    /// Its other keys; the token stays.
+    /// Its other keys and its owner; the token stays.
     Complete,
     /// The new token, in a new Secret.
     Create,
@@ -146,11 +164,14 @@ pub fn plan(request: &PlanInput<'_>, fresh: Digest) -> TokenPlan {
     if let Some(used) = request.retired_use {
         plan.status.last_rejected_time = plan.status.last_rejected_time.max(Some(Time(whole_seconds(used))));
     }
+    if let SecretState::Ours(own) = request.seen {
+        plan.adopt(request, own);
+    }
     plan.confirm(request);
     plan.revoke(request);
     match request.seen {
         SecretState::Supplied(value) => plan.bring(request, value),
-        SecretState::Foreign => plan.conflict(request, "exists and does not belong to this Connector"),
+        SecretState::Foreign(why) => plan.conflict(request, why),
         SecretState::Predecessors(created) if request.now.duration_since(*created) > PREDECESSOR_GRACE => {
             plan.conflict(request, "belongs to a deleted Connector of the same name and was not collected");
         }
@@ -158,10 +179,10 @@ pub fn plan(request: &PlanInput<'_>, fresh: Digest) -> TokenPlan {
             plan.conflict(request, "belongs to a deleted Connector of the same name and is being collected");
             plan.reread_after = Some(SignedDuration::from_secs(2));
         }
-        SecretState::Absent => plan.deliver(request, fresh, None, Write::Create),
-        SecretState::Ours { token, complete } => {
-            plan.deliver(request, fresh, *token, Write::Replace);
-            if plan.write == Write::Nothing && !complete {
+        SecretState::Absent => plan.deliver(request, fresh, None),
+        SecretState::Ours(own) => {
+            plan.deliver(request, fresh, Some(own));
+            if plan.write == Write::Nothing && !own.complete {
                 plan.write = Write::Complete;
             }
         }
@@ -172,29 +193,6 @@ pub fn plan(request: &PlanInput<'_>, fresh: Digest) -> TokenPlan {
 }
 
 impl TokenPlan {
-    /// The first use of a pending token ends the one before it; a grace that runs may be shortened.
-    fn confirm(&mut self, request: &PlanInput<'_>) {
-        if self.status.rotation != Rotation::Pending {
-            return;
-        }
-        if request.used_generation >= self.status.generation {
-            self.status.rotation = Rotation::Confirmed;
-            self.status.grace_until = None;
-            let current = self.status.generation;
-            self.end(request.now, |hash| hash.generation < current);
-            self.events.push(TokenEvent::Rotated);
-            return;
-        }
-        let (Some(until), Some(issued)) = (&self.status.grace_until, &self.status.issued_time) else { return };
-        let allowed = issued.0 + SignedDuration::from_secs(request.spec.grace_seconds);
-        if allowed < until.0 && request.now < until.0 {
-            let until = allowed.max(request.now);
-            self.status.grace_until = Some(Time(whole_seconds(until)));
-            let current = self.status.generation;
-            self.end(until, |hash| hash.generation < current);
-        }
-    }
-
     /// Ends the tokens that have not ended, at `at` at the latest.
     fn end(&mut self, at: Timestamp, which: impl Fn(&TokenHash) -> bool) {
         for hash in self.status.hashes.iter_mut().filter(|hash| which(hash)) {
@@ -227,8 +225,8 @@ impl TokenPlan {
             self.provisioned = stored.clone();
         }
         if let (Some(last_error), true) = (request.last_error, self.write != Write::Nothing) {
-            self.provisioned.message = format!("{}: {last_error}", self.provisioned.message);
             self.has_failed = true;
+            self.report_failure(request, last_error);
         }
     }
 
@@ -251,68 +249,6 @@ impl TokenPlan {
         self.provisioned = ConditionValue::new(Truth::False, Reason::TokenSecretConflict, message);
     }
 
-    /// Plans the delivery of a token that the operator makes: the first one, a rotation, a revocation, or a Secret that lost
-    /// its token.
-    fn deliver(&mut self, request: &PlanInput<'_>, fresh: Digest, held: Option<Digest>, write: Write) {
-        let newest = self.status.hashes.iter().max_by_key(|hash| hash.generation).cloned();
-        // One that was revoked while no other could take its place is as good as none.
-        match newest.filter(|newest| !has_ended(newest, request.now)) {
-            None => self.next_generation(request, fresh),
-            Some(_) if request.spec.rotation_generation > self.status.observed_rotation_generation => {
-                self.supersede(request);
-                self.next_generation(request, fresh);
-            }
-            Some(newest) if held.is_some_and(|held| held.to_hex() == newest.sha256) => return,
-            Some(newest) if !request.delivered => self.deliver_again(request, fresh, &newest),
-            Some(_) => {
-                self.supersede(request);
-                self.next_generation(request, fresh);
-                self.events.push(TokenEvent::Recreated);
-            }
-        }
-        self.write = write;
-        self.provisioned = ConditionValue::new(
-            Truth::False,
-            Reason::TokenSecretInvalid,
-            format!("Secret {} does not hold the newest token yet", request.secret_name),
-        );
-    }
-
-    /// The status was written and the Secret was not: that token was never readable. A process that knows it tries again;
-    /// otherwise another token takes its place.
-    fn deliver_again(&mut self, request: &PlanInput<'_>, fresh: Digest, newest: &TokenHash) {
-        if request.undelivered.is_some_and(|undelivered| undelivered.to_hex() == newest.sha256) {
-            self.reuses = true;
-            return;
-        }
-        let generation = newest.generation;
-        self.status.hashes.retain(|hash| hash.generation != generation);
-        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
-        self.status.issued_time = Some(Time(whole_seconds(request.now)));
-    }
-
-    /// A token in use stays valid through its grace. A token that was never used ends at once, and the grace that was
-    /// granted before stays as it was.
-    fn supersede(&mut self, request: &PlanInput<'_>) {
-        let current = self.status.generation;
-        if self.status.rotation == Rotation::Pending {
-            self.end(request.now, |hash| hash.generation == current);
-            return;
-        }
-        let until = request.now + SignedDuration::from_secs(request.spec.grace_seconds);
-        self.end(until, |_| true);
-        self.status.rotation = Rotation::Pending;
-        self.status.grace_until = Some(Time(whole_seconds(until)));
-    }
-
-    fn next_generation(&mut self, request: &PlanInput<'_>, fresh: Digest) {
-        self.status.generation += 1;
-        self.status.observed_rotation_generation = request.spec.rotation_generation;
-        self.status.issued_time = Some(Time(whole_seconds(request.now)));
-        let generation = self.status.generation;
-        self.status.hashes.push(TokenHash { generation, sha256: fresh.to_hex(), not_after: None });
-    }
-
     /// A requested revocation that has not been honoured: once for each distinct requested time.
     fn revocation(&self, request: &PlanInput<'_>) -> Option<String> {
         let revoke_request = request.revoke?;
@@ -320,36 +256,6 @@ impl TokenPlan {
         let is_new = self.status.observed_revoke_request.as_deref() != Some(revoke_request);
         let is_now = at <= request.now + MAX_REVOKE_SKEW;
         (is_new && is_now).then(|| revoke_request.to_owned())
-    }
-
-    fn bring(&mut self, request: &PlanInput<'_>, value: &Result<Digest, String>) {
-        let digest = match value {
-            Ok(digest) => digest.to_hex(),
-            Err(problem) => {
-                self.provisioned = ConditionValue::new(Truth::False, Reason::TokenSecretInvalid, problem.clone());
-                return;
-            }
-        };
-        match self.status.hashes.iter().find(|hash| hash.sha256 == digest) {
-            Some(known) if known.not_after.is_none() => {}
-            // The operator cannot replace a token that the user brings: it waits for another value.
-            Some(_) => {
-                let problem = format!(
-                    "the value in Secret {} was revoked or replaced before: put another one there",
-                    request.secret_name
-                );
-                self.provisioned = ConditionValue::new(Truth::False, Reason::TokenSecretInvalid, problem);
-            }
-            None => {
-                self.end(request.now, |_| true);
-                self.status.generation += 1;
-                self.status.rotation = Rotation::None;
-                self.status.grace_until = None;
-                self.status.issued_time = Some(Time(whole_seconds(request.now)));
-                let generation = self.status.generation;
-                self.status.hashes.push(TokenHash { generation, sha256: digest, not_after: None });
-            }
-        }
     }
 }
 

@@ -8,8 +8,9 @@ use kube::ResourceExt as _;
 
 use super::assess::{retired_use, state_of};
 use super::reconcile::Context;
-use super::secrets::{Secrets, Token};
-use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, Write, plan, was_delivered};
+use super::secrets::{CREDENTIALS_LABEL, SecretContent, Secrets, Token};
+use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, TokenRecord, Write, plan, was_delivered};
+use super::workload_step::WorkloadNote;
 use crate::api::{ConditionType, ConditionValue, Connector, Rotation, Truth};
 use crate::cluster::CallError;
 use crate::controller::remediation::Remediable as _;
@@ -51,6 +52,8 @@ pub struct Notes {
     pub(super) observe_at: Option<Moment>,
     /// When the pods were diagnosed last.
     pub(super) pods_diagnosed_at: Option<Moment>,
+    /// The last look at the workload.
+    pub(super) workload: Option<WorkloadNote>,
     /// The newest generation whose token reached its Secret, as this process saw; 0 before the first. The status says so a
     /// moment later, and a Secret that is deleted in that moment held a token that may be in use.
     pub(super) delivered: i64,
@@ -143,7 +146,7 @@ impl Context {
         let (connector, live, now) = (step.object, &step.live, step.now);
         // One that is being deleted in the foreground waits for its Secret to go: a new one would keep it for ever.
         let is_going = connector.metadata.deletion_timestamp.is_some();
-        if is_going || connector.is_lease() || self.registry.holder_instead_of(&step.entry).is_some() {
+        if is_going || connector.is_lease() || self.registry.claim_refusal(&step.entry).is_some() {
             return None;
         }
         if !self.may_call(&step.entry, CallKind::Secret) {
@@ -161,7 +164,11 @@ impl Context {
         if !step.state.notes.is_due(connector, live.used_generation, is_news, now.moment, spread) {
             return None;
         }
-        Some(self.observe_token(connector).await)
+        let observed = self.observe_token(connector).await;
+        if let SecretState::Supplied(Ok(value)) = &observed.seen {
+            self.registry.learn(&step.entry, value.slow, value.plain);
+        }
+        Some(observed)
     }
 
     /// Reads the Secret: the one that the operator makes, or the one that the user brings.
@@ -171,7 +178,7 @@ impl Context {
         let name = connector.credential_secret_name();
         let brought = connector.spec.token.existing_secret_ref.as_ref();
         let found = match brought {
-            Some(from) => secrets.read_supplied(from).await.map(|seen| (seen, None)),
+            Some(from) => secrets.read_supplied(connector, from).await.map(|seen| (seen, None)),
             None => {
                 secrets.read(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
@@ -181,7 +188,11 @@ impl Context {
             Ok((Some(seen), secret)) => ((seen, secret), None, None),
             Ok((None, _)) => {
                 let key = brought.map(|from| from.key.as_str()).unwrap_or_default();
-                let problem = format!("there is no Secret {name} with a key {key}");
+                let (label, value) = CREDENTIALS_LABEL;
+                let problem = format!(
+                    "there is no Secret {name} with the label {label}={value} and a value under the key {key}: its owner \
+                     labels it to allow its use as the token of a Connector"
+                );
                 (without(problem), Some(ReadFailure::Missing), None)
             }
             Err(error) => {
@@ -218,7 +229,9 @@ impl Context {
         // tokens.
         self.renew_permit(&step.permit)?;
         let found = if write == Write::Create { None } else { observed.secret.clone() };
-        let outcome = observed.secrets.write(connector, self.public_url.as_deref(), found, token).await;
+        let record = TokenRecord::of(&planned.plan.status, step.now.wall);
+        let content = SecretContent { url: self.public_url.as_deref(), record, token };
+        let outcome = observed.secrets.write(connector, found, &content).await;
         let notes = &mut step.state.notes;
         let undelivered = token.filter(|_| outcome.is_err()).cloned();
         notes.note_delivery(undelivered, outcome.as_ref().err().map(ToString::to_string));
@@ -243,8 +256,11 @@ pub(super) fn plan_token(step: &Step<'_, Context>, observed: &TokenObservation) 
         status,
         provisioned: provisioned.as_ref(),
         // A token that was used has been delivered, whatever else is known.
-        delivered: was_delivered(provisioned.as_ref())
-            || status.is_some_and(|token| notes.delivered.max(step.live.used_generation) >= token.generation),
+        delivered: status.is_some_and(|token| {
+            let is_outstanding = token.held_generation.is_some() || !was_delivered(provisioned.as_ref());
+            let (used, newest) = (step.live.used_generation, token.generation);
+            !is_outstanding || notes.delivered == newest || used >= newest
+        }),
         revoke: annotations.and_then(|all| all.get(super::REVOKE_REQUESTED)).map(String::as_str),
         used_generation: step.live.used_generation,
         retired_use: retired_use(connector, &step.live, step.now),

@@ -44,8 +44,8 @@ impl FleetView {
             let Some(entry) = self.registry.get(&Key::of(&connector.metadata)) else { continue };
             let live = entry.snapshot(self.registry.listening.listening_to(&entry, now.moment), now.moment);
             let mass_silence = self.sites.mass_silence(&entry.identity.domain);
-            let duplicate = self.registry.holder_instead_of(&entry);
-            let facts = Facts { mass_silence: mass_silence.as_deref(), duplicate, pods: None };
+            let claim = self.registry.claim_refusal(&entry);
+            let facts = Facts { mass_silence: mass_silence.as_deref(), claim, ..Facts::default() };
             let assessment = Input::new(connector, &live, facts, None, now).assess();
             each(connector, &live, &assessment, now);
         }
@@ -146,7 +146,7 @@ fn written(connector: &Connector, now: Now) -> ConnectorView {
 fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorView {
     let agent = status.agent.clone().unwrap_or_default();
     let diagnosis = status.diagnosis.as_ref();
-    let rotating = status.token.as_ref().filter(|token| token.rotation == Rotation::Pending);
+    let rotating = status.token.as_ref().filter(|token| token.rotation == Rotation::Pending && !connector.is_lease());
     ConnectorView {
         namespace: connector.namespace().unwrap_or_default(),
         name: connector.name_any(),

@@ -47,7 +47,9 @@ use crate::metrics::Metrics;
 use crate::remediation::attempt::{Remedy, Signals, StepResult};
 use crate::remediation::fleet::ObjectId;
 use crate::remediation::workload::{CallResult, OwnPod, RestartOrder};
-use crate::remediation::{AgentPresence, Limits, PolicyInput, RestartMeans, RestartRequest, Verdict, attempt, workload};
+use crate::remediation::{
+    AgentPresence, Limits, PolicyInput, RestartMeans, RestartRequest, Verdict, attempt, workload,
+};
 use crate::time::Clock;
 
 /// How many workloads are read at once.

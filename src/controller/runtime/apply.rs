@@ -69,12 +69,7 @@ pub async fn write<K: Kind>(
 
 /// Takes everything out of the plan while another program writes this status, unless this process has heard of the object
 /// since: then the stored status is the older one. Says so in an event.
-fn hold_back_in_contest<K: Kind>(
-    kind: &K,
-    step: &mut Step<'_, K>,
-    plan: &mut Plan<K::Status>,
-    remedy: &StepResult,
-) {
+fn hold_back_in_contest<K: Kind>(kind: &K, step: &mut Step<'_, K>, plan: &mut Plan<K::Status>, remedy: &StepResult) {
     let runtime = kind.runtime();
     let knowledge = kind.compare_knowledge(step);
     let held_until = step.state.contest.held_until(knowledge == Ordering::Less, runtime.jitter);
@@ -99,12 +94,7 @@ fn hold_back_in_contest<K: Kind>(
 }
 
 /// Takes a write out of the plan that must wait, and puts one into it that must come first.
-fn hold_back<K: Kind>(
-    runtime: &Runtime<K>,
-    step: &mut Step<'_, K>,
-    plan: &mut Plan<K::Status>,
-    remedy: &StepResult,
-) {
+fn hold_back<K: Kind>(runtime: &Runtime<K>, step: &mut Step<'_, K>, plan: &mut Plan<K::Status>, remedy: &StepResult) {
     // A new state is written in any case.
     if plan.due_at.is_some() {
         return;
@@ -238,7 +228,10 @@ pub async fn act<K: Kind>(kind: &K, step: &Step<'_, K>, object: &K::Object, reme
     match runtime.remediator.perform(&permit, object, act).await {
         Performed::Failed => {
             runtime.call_failed(&step.entry, CallKind::Restart, None);
-            runtime.states.wait(number, CallKind::Restart, runtime.clock.now()).map_or(FollowUp::Scheduled, FollowUp::After)
+            runtime
+                .states
+                .wait(number, CallKind::Restart, runtime.clock.now())
+                .map_or(FollowUp::Scheduled, FollowUp::After)
         }
         Performed::Answered => {
             runtime.call_succeeded(&step.entry, CallKind::Restart);

@@ -95,7 +95,8 @@ impl NotKept {
             let Some((parent, name)) = pointer.rsplit_once('/') else { continue };
             let Some(Value::Object(parent)) = status.pointer_mut(parent) else { continue };
             let known = parent.entry(name.replace("~1", "/").replace("~0", "~")).or_insert(Value::Null);
-            let is_same_list = known.as_array().zip(sent.as_array()).is_some_and(|(one, other)| one.len() == other.len());
+            let is_same_list =
+                known.as_array().zip(sent.as_array()).is_some_and(|(one, other)| one.len() == other.len());
             if is_empty(known) || is_same_list {
                 known.clone_from(sent);
             }
@@ -209,7 +210,10 @@ mod tests {
 
         let whole = between(json!({ "token": { "generation": 1 } }), json!({})).unwrap();
         assert!(whole.has_token() && whole.message().contains("dropped status.token from"));
-        let item = between(json!({ "token": { "hashes": [{ "a": 1, "b": 2 }] } }), json!({ "token": { "hashes": [{ "a": 1 }] } }));
+        let item = between(
+            json!({ "token": { "hashes": [{ "a": 1, "b": 2 }] } }),
+            json!({ "token": { "hashes": [{ "a": 1 }] } }),
+        );
         assert!(item.is_some_and(|item| item.message().contains("status.token.hashes.b")));
         let shorter = between(json!({ "token": { "hashes": [1, 2] } }), json!({ "token": { "hashes": [1] } })).unwrap();
         assert!(shorter.has_token() && shorter.message().contains("another program changed status.token.hashes"));
@@ -241,7 +245,8 @@ mod tests {
 
     #[test]
     fn many_lost_fields_make_a_bounded_message() {
-        let many: serde_json::Map<String, Value> = (0..1000).map(|i| (format!("{i}{}", "x".repeat(500)), json!(1))).collect();
+        let many: serde_json::Map<String, Value> =
+            (0..1000).map(|i| (format!("{i}{}", "x".repeat(500)), json!(1))).collect();
         let lost = between(Value::Object(many), json!({})).unwrap();
         assert!(lost.message().chars().count() < 1500);
     }

@@ -173,7 +173,9 @@ impl ReconcileError {
     /// The wait that the API server asked for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Status(WriteError::Call(error)) | Self::Secret(error) | Self::Unreadable(error) => error.retry_after(),
+            Self::Status(WriteError::Call(error)) | Self::Secret(error) | Self::Unreadable(error) => {
+                error.retry_after()
+            }
             Self::Status(WriteError::NotLeader) | Self::Panicked(_) => None,
         }
     }

@@ -73,6 +73,28 @@ fn a_dry_run_is_answered_by_the_state_that_it_leaves_as_it_is() {
 }
 
 #[test]
+fn a_counter_of_deliveries_that_begins_anew_says_nothing_by_the_numbers_of_before() {
+    let coordinator = coordinator(Role::Leader);
+    let used = |version, token: Value| {
+        let status = json!({ "token": token });
+        coordinator.upsert(&connector("paris", DAY, version, json!({}), status));
+        let (registry, entry) = (&coordinator.registry, coordinator.entry("paris"));
+        entry.snapshot(registry.listening.listening_to(&entry, now), now).used_generation
+    };
+    let hash = |generation: i64, end: Value| json!({ "generation": generation, "sha256": Digest::of(&generation.to_string()).to_hex(), "notAfter": end });
+    assert_eq!(used(1, json!({ "generation": 5, "hashes": [hash(5, Value::Null)] })), 5);
+    assert_eq!(used(2, json!({ "generation": 1, "hashes": [hash(1, Value::Null)] })), 1, "the status was lost");
+    // Pending: number 2 is not delivered. Then it is, and number 1 has its grace.
+    let pending = json!({ "generation": 2, "rotation": "Pending", "heldGeneration": 1, "hashes": [hash(2, Value::Null), hash(1, Value::Null)] });
+    assert_eq!(used(3, pending), 1);
+    let graced = json!({ "generation": 2, "rotation": "Pending", "graceUntil": DAY, "hashes": [hash(2, Value::Null), hash(1, json!(DAY))] });
+    assert_eq!(used(4, graced), 1);
+    // Number 2 was never used, and number 3 is not delivered.
+    let both = json!({ "generation": 3, "rotation": "Pending", "heldGeneration": 2, "graceUntil": DAY, "hashes": [hash(3, Value::Null), hash(2, Value::Null), hash(1, json!(DAY))] });
+    assert_eq!(used(5, both), 1);
+}
+
+#[test]
 fn before_the_first_heartbeat_the_checks_that_a_predecessor_wrote_count() {
     let mut status = tokens(&[("right", 1, None)]);
     let stored = json!({ "state": "Degraded", "lastHeartbeatTime": Timestamp::now(),

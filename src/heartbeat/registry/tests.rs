@@ -148,7 +148,7 @@ fn of_two_with_one_id_the_older_holds_it_and_its_heir_takes_over() {
         |name, created, token| connector(name, created, 1, json!({ "connectorID": "gw" }), tokens(&[(token, 1, None)]));
     coordinator.upsert(&with("young", "2026-03-01T00:00:00Z", "young"));
     coordinator.upsert(&with("middle", "2026-02-01T00:00:00Z", "middle"));
-    assert!(coordinator.registry.holder_instead_of(&coordinator.entry("young")).is_some());
+    assert!(coordinator.registry.claim_refusal(&coordinator.entry("young")).is_some());
     let upserted = coordinator.upsert(&with("old", DAY, "old"));
     assert_eq!(
         upserted.affected,
@@ -169,6 +169,72 @@ fn of_two_with_one_id_the_older_holds_it_and_its_heir_takes_over() {
     assert!(
         coordinator.registry.is_empty() && matches!(coordinator.beat("gw", "young"), Reply::Rejected { known: false })
     );
+}
+
+/// A Connector in another namespace.
+fn of_tenant(namespace: &str, name: &str, created: &str, spec: Value, status: Value) -> Connector {
+    let mut object = connector(name, created, 1, spec, status);
+    (object.metadata.namespace, object.metadata.uid) =
+        (Some(namespace.to_owned()), Some(format!("{namespace}/{name}")));
+    object
+}
+
+fn key(namespace: &str, name: &str) -> Key {
+    Key { namespace: namespace.into(), name: name.into() }
+}
+
+#[test]
+fn an_id_that_begins_with_another_namespace_is_not_taken_and_one_that_was_served_gives_way() {
+    let coordinator = coordinator(Role::Leader);
+    let refusal = |key: &Key| coordinator.registry.claim_refusal(&coordinator.registry.get(key).unwrap());
+    let (thief, old_user) = (key("mallory", "thief"), key("mallory", "old-user"));
+    let id = |of: &str| json!({ "connectorID": of });
+    coordinator.upsert(&of_tenant("mallory", "thief", DAY, id("edge/paris"), json!({})));
+    assert_eq!(refusal(&thief), Some(ClaimRefusal::NotOwn));
+    // Served under an earlier version: deployed connectors keep the id that they have.
+    coordinator.upsert(&of_tenant("mallory", "old-user", DAY, id("edge/lyon"), tokens(&[("theirs", 1, None)])));
+    assert_eq!(refusal(&old_user), None);
+    assert!(is_heard(&coordinator.beat("edge/lyon", "theirs")));
+    // The namespace's own objects come first, although they are younger.
+    coordinator.upsert(&connector("paris", "2026-03-01T00:00:00Z", 1, json!({}), tokens(&[("right", 1, None)])));
+    coordinator.upsert(&connector("lyon", "2026-03-01T00:00:00Z", 1, json!({}), tokens(&[("right", 1, None)])));
+    assert_eq!((refusal(&key("edge", "paris")), refusal(&key("edge", "lyon"))), (None, None));
+    assert!(is_heard(&coordinator.beat("edge/paris", "right")) && is_heard(&coordinator.beat("edge/lyon", "right")));
+    assert_eq!(refusal(&old_user), Some(ClaimRefusal::HeldBy(key("edge", "lyon"))));
+    coordinator.registry.remove(&coordinator.entry("paris"));
+    assert_eq!(refusal(&thief), Some(ClaimRefusal::NotOwn), "also when it is free");
+    assert!(matches!(coordinator.beat("edge/paris", "x"), Reply::Rejected { known: false }));
+}
+
+#[test]
+fn the_id_of_a_deleted_holder_rests_for_its_own_namespace() {
+    let mut index = Index::default();
+    let at = |seconds: i64| Moment::from_micros(seconds * 1_000_000);
+    let mut number = 0;
+    let mut entry = |namespace: &str, name: &str| {
+        number += 1;
+        let object = of_tenant(namespace, name, DAY, json!({ "connectorID": "gw" }), json!({}));
+        Arc::new(Entry::new(number, from_status::identity(&object), from_status::timing(&object)))
+    };
+    let (holder, waits) = (entry("edge", "paris"), entry("mallory", "waits"));
+    index.insert(&holder, at(0));
+    index.insert(&waits, at(0));
+    assert_eq!(index.refusal(&waits), Some(ClaimRefusal::HeldBy(key("edge", "paris"))));
+    assert_eq!(index.remove(&holder, at(10)), [key("mallory", "waits")], "it learns that the id rests");
+    assert_eq!(index.refusal(&waits), Some(ClaimRefusal::Resting(at(610))));
+    // Another tenant that comes now waits, too; the own namespace has it at once.
+    let late = entry("mallory", "late");
+    index.insert(&late, at(20));
+    index.settle(&Arc::from("gw"), at(609));
+    assert!(index.holder("gw").is_none());
+    let again = entry("edge", "paris");
+    index.insert(&again, at(30));
+    assert_eq!(index.refusal(&again), None);
+    index.remove(&again, at(100));
+    index.settle(&Arc::from("gw"), at(699));
+    assert_eq!(index.refusal(&waits), Some(ClaimRefusal::Resting(at(700))));
+    index.settle(&Arc::from("gw"), at(700));
+    assert_eq!(index.holder("gw").map(|holder| holder.identity.key.clone()), Some(key("mallory", "late")));
 }
 
 #[test]

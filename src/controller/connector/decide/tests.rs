@@ -194,7 +194,9 @@ fn ready_names_the_first_that_fails_and_stalled_stands_only_while_accepted_is_fa
     let unprovisioned = Input { provisioned: conflict, ..case(&connector, &failing, now(900)) }.assess();
     assert_eq!(said(&unprovisioned.conditions, ConditionType::Ready), ("False".into(), "TokenSecretConflict".into()));
     assert_eq!(said(&unprovisioned.conditions, ConditionType::Stalled), Default::default());
-    assert_eq!(unprovisioned.diagnosis.map(|found| found.cause), Some(Cause::TokenSecretConflict));
+    let found = unprovisioned.diagnosis.unwrap();
+    assert_eq!(found.cause, Cause::ProcessDown, "what it reports, and the remedy for it, comes first");
+    assert!(found.alternatives.iter().any(|other| other.cause == Cause::TokenSecretConflict), "{found:?}");
     let silent = Input { mass_silence: Some("4 of 5"), ..case(&connector, &offline, now(900)) }.assess();
     assert_eq!(said(&silent.conditions, ConditionType::Ready), ("False".into(), "MassSilence".into()));
     assert_eq!(silent.diagnosis.map(|found| found.cause), Some(Cause::MassSilence));

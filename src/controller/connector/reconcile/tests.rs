@@ -189,8 +189,7 @@ async fn a_token_whose_request_is_not_kept_is_not_delivered_until_it_is() {
         rig.reconcile().await.unwrap();
         let secret = rig.fake.object(SECRET).unwrap();
         let mut object = rig.fake.object(CONNECTOR).unwrap();
-        object["metadata"]["annotations"] =
-            json!({ "vigie.dev/revoke-requested": jiff::Timestamp::now().to_string() });
+        object["metadata"]["annotations"] = json!({ "vigie.dev/revoke-requested": jiff::Timestamp::now().to_string() });
         rig.fake.put(CONNECTOR, object);
         rig.fake.set_mode(Mode::Prunes(dropped));
         rig.fake.take_log();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::heartbeat::credentials::ROUNDS;
 
 const GRACE: i64 = 14_400;
 
@@ -12,6 +13,14 @@ fn at(second: i64) -> Timestamp {
 
 fn digest(name: &str) -> Digest {
     Digest::of(name)
+}
+
+fn ours(token: Option<Digest>, complete: bool) -> SecretState {
+    SecretState::Ours(OwnSecret { token, is_made: token != Some(digest("by hand")), complete, record: None })
+}
+
+fn foreign() -> SecretState {
+    SecretState::Foreign("belongs to SealedSecret other, not to this Connector".to_owned())
 }
 
 /// One connector's token and the world around it, told step by step.
@@ -24,6 +33,8 @@ struct World {
     retired_use: Option<Timestamp>,
     undelivered: Option<Digest>,
     seen: SecretState,
+    provisioned: Option<ConditionValue>,
+    last_error: Option<String>,
     now: Timestamp,
     made: u32,
 }
@@ -39,6 +50,8 @@ impl World {
             retired_use: None,
             undelivered: None,
             seen: SecretState::Absent,
+            provisioned: None,
+            last_error: None,
             now: at(0),
             made: 0,
         }
@@ -58,15 +71,15 @@ impl World {
             spec: &self.spec,
             secret_name: "paris-connector-token",
             status: self.status.as_ref(),
-            provisioned: None,
-            delivered: self.delivered,
+            provisioned: self.provisioned.as_ref(),
+            delivered: self.delivered || self.used >= self.status.as_ref().map_or(1, |token| token.generation),
             revoke: self.revoke.as_deref(),
             used_generation: self.used,
             retired_use: self.retired_use,
             undelivered: self.undelivered,
             seen: &self.seen,
             failure: None,
-            last_error: None,
+            last_error: self.last_error.as_deref(),
             now: self.now,
         }
     }
@@ -78,7 +91,8 @@ impl World {
         let plan = plan(&self.request(), fresh);
         let stored = serde_json::to_value(&plan.status).unwrap();
         self.status = Some(serde_json::from_value(stored).unwrap());
-        self.delivered = was_delivered(Some(&plan.provisioned));
+        self.delivered = was_delivered(Some(&plan.provisioned)) && plan.status.held_generation.is_none();
+        self.provisioned = Some(plan.provisioned.clone());
         self.undelivered = matches!(plan.write, Write::Create | Write::Replace)
             .then(|| if plan.reuses { self.undelivered.unwrap() } else { fresh });
         plan
@@ -90,15 +104,23 @@ impl World {
         match plan.write {
             Write::Nothing => {}
             Write::Complete => {
-                if let SecretState::Ours { complete, .. } = &mut self.seen {
-                    *complete = true;
+                if let SecretState::Ours(own) = &mut self.seen {
+                    own.complete = true;
                 }
             }
             Write::Create | Write::Replace => {
-                self.seen = SecretState::Ours { token: self.undelivered.take(), complete: true };
+                self.seen = ours(self.undelivered.take(), true);
+                self.last_error = None;
                 assert_eq!(self.look().provisioned.status, Truth::True, "what was written is there");
             }
         }
+        plan
+    }
+
+    /// One look, and the write that it wants is refused.
+    fn fail(&mut self, why: &str) -> TokenPlan {
+        let plan = self.look();
+        self.last_error = (plan.write != Write::Nothing).then(|| why.to_owned());
         plan
     }
 
@@ -118,7 +140,8 @@ impl World {
     }
 
     fn bring(&mut self, value: &str) -> TokenPlan {
-        self.seen = SecretState::Supplied(Ok(digest(value)));
+        self.seen =
+            SecretState::Supplied(Ok(Supplied { plain: digest(value), slow: Digest::slow(value, "u1", ROUNDS) }));
         self.look()
     }
 }
@@ -134,7 +157,7 @@ fn the_first_token_is_stored_before_it_is_delivered_and_then_it_is_provisioned()
     assert_eq!((world.token().generation, world.token().rotation, world.accepted()), (1, Rotation::None, vec![1]));
     assert_eq!(world.token().secret_name.as_deref(), Some("paris-connector-token"));
     assert!(plan.events.is_empty());
-    world.seen = SecretState::Ours { token: world.undelivered, complete: true };
+    world.seen = ours(world.undelivered, true);
     let plan = world.look();
     assert_eq!(
         (plan.write, plan.provisioned.status, plan.provisioned.reason),
@@ -156,8 +179,8 @@ fn a_look_at_a_secret_in_order_changes_nothing() {
 fn other_keys_are_mended_and_the_token_stays() {
     let mut world = World::settled();
     let before = world.token().clone();
-    if let SecretState::Ours { complete, .. } = &mut world.seen {
-        *complete = false;
+    if let SecretState::Ours(own) = &mut world.seen {
+        own.complete = false;
     }
     let plan = world.deliver();
     assert_eq!((plan.write, plan.provisioned.status, &plan.status), (Write::Complete, Truth::True, &before));
@@ -179,7 +202,7 @@ fn a_rotation_lets_both_tokens_in_until_the_first_use_of_the_new_one() {
     assert_eq!((world.token().rotation, world.accepted()), (Rotation::Pending, vec![2, 1]));
     world.used = 2;
     let plan = world.later(10).look();
-    assert_eq!(plan.events, [TokenEvent::Rotated]);
+    assert_eq!(plan.events, [TokenEvent::Rotated(2)]);
     assert_eq!((world.token().rotation, world.accepted()), (Rotation::Confirmed, vec![2]));
     assert_eq!(world.token().grace_until, None);
     assert!(world.later(10).look().events.is_empty(), "told once");
@@ -257,7 +280,7 @@ fn a_rotation_that_was_used_and_raised_again_at_once_is_confirmed_first() {
     world.deliver();
     (world.used, world.spec.rotation_generation) = (2, 2);
     let plan = world.later(60).deliver();
-    assert_eq!(plan.events, [TokenEvent::Rotated]);
+    assert_eq!(plan.events, [TokenEvent::Rotated(2)]);
     assert_eq!((world.accepted(), world.token().grace_until.clone()), (vec![3, 2], Some(Time(at(60 + GRACE)))));
 }
 
@@ -330,7 +353,7 @@ fn a_token_that_may_have_reached_its_secret_is_not_handed_out_again_after_a_revo
 fn an_unknown_or_older_value_in_our_secret_counts_as_lost() {
     for held in [Some(digest("typed in by hand")), None] {
         let mut world = World::settled();
-        world.seen = SecretState::Ours { token: held, complete: true };
+        world.seen = ours(held, true);
         let plan = world.later(600).deliver();
         assert_eq!((plan.write, plan.events), (Write::Replace, vec![TokenEvent::Recreated]));
         assert_eq!(world.accepted(), [2, 1]);
@@ -340,13 +363,13 @@ fn an_unknown_or_older_value_in_our_secret_counts_as_lost() {
 #[test]
 fn a_secret_restored_from_a_backup_does_not_end_the_token_in_use() {
     let mut world = World::settled();
-    let SecretState::Ours { token: first, .. } = world.seen else { panic!("delivered") };
+    let SecretState::Ours(OwnSecret { token: first, .. }) = world.seen else { panic!("delivered") };
     world.spec.rotation_generation = 1;
     world.deliver();
     world.used = 2;
     world.later(60).look();
     assert_eq!(world.accepted(), [2]);
-    world.seen = SecretState::Ours { token: first, complete: true };
+    world.seen = ours(first, true);
     let plan = world.later(600).deliver();
     assert_eq!((plan.events, world.accepted()), (vec![TokenEvent::Recreated], vec![3, 2]));
 }
@@ -354,7 +377,7 @@ fn a_secret_restored_from_a_backup_does_not_end_the_token_in_use() {
 #[test]
 fn a_foreign_secret_is_not_touched() {
     let mut world = World::new();
-    world.seen = SecretState::Foreign;
+    world.seen = foreign();
     let plan = world.look();
     assert_eq!(
         (plan.write, plan.provisioned.status, plan.provisioned.reason),
@@ -370,7 +393,7 @@ fn a_foreign_secret_is_not_touched() {
 #[test]
 fn a_foreign_secret_that_came_and_went_does_not_end_the_token_in_use() {
     let mut world = World::settled();
-    world.seen = SecretState::Foreign;
+    world.seen = foreign();
     assert_eq!(world.later(600).look().provisioned.reason, Reason::TokenSecretConflict);
     assert_eq!(world.accepted(), [1]);
     world.seen = SecretState::Absent;
@@ -443,11 +466,9 @@ fn a_revocation_is_honoured_in_its_time_and_nonsense_never() {
 
 #[test]
 fn a_revocation_does_not_wait_for_a_secret_that_is_in_the_way() {
-    for seen in [
-        SecretState::Foreign,
-        SecretState::Predecessors(at(0)),
-        SecretState::Supplied(Err("Secret cannot be read".to_owned())),
-    ] {
+    for seen in
+        [foreign(), SecretState::Predecessors(at(0)), SecretState::Supplied(Err("Secret cannot be read".to_owned()))]
+    {
         let mut world = World::settled();
         let held = world.seen.clone();
         world.seen = seen.clone();
@@ -485,13 +506,27 @@ fn what_the_user_brings_is_accepted_and_a_changed_value_replaces_it() {
 }
 
 #[test]
+fn the_stored_hash_of_a_brought_value_is_slow_and_the_plain_one_of_an_older_version_is_replaced() {
+    let mut world = World::new();
+    world.bring("mine");
+    assert_eq!(world.token().hashes[0].rounds, Some(10_000));
+    assert!(world.token().hashes.iter().all(|hash| hash.sha256 != digest("mine").to_hex()));
+    let token = world.status.as_mut().unwrap();
+    (token.hashes[0].sha256, token.hashes[0].rounds) = (digest("mine").to_hex(), None);
+    world.later(600).bring("mine");
+    let token = world.token();
+    assert_eq!((token.generation, token.hashes[0].rounds, token.hashes.len()), (1, Some(10_000), 1));
+    assert_eq!(world.accepted(), [1]);
+}
+
+#[test]
 fn an_unusable_value_is_named_and_the_one_before_it_stays() {
     let mut world = World::new();
     world.bring("mine");
-    world.seen = SecretState::Supplied(Err("key token of Secret mine has 3 characters".to_owned()));
+    world.seen = SecretState::Supplied(Err("the value under the key token is no token".to_owned()));
     let plan = world.later(600).look();
     assert_eq!((plan.provisioned.status, plan.provisioned.reason), (Truth::False, Reason::TokenSecretInvalid));
-    assert!(plan.provisioned.message.contains("3 characters"));
+    assert!(plan.provisioned.message.contains("no token"));
     assert_eq!(world.accepted(), [1]);
 }
 
@@ -555,22 +590,24 @@ impl World {
             // Only a token that reached its Secret can be used.
             Step::UseNewest => {
                 let newest = self.status.as_ref().and_then(|token| token.hashes.first());
-                let held = matches!((&self.seen, newest), (SecretState::Ours { token: Some(held), .. }, Some(newest)) if held.to_hex() == newest.sha256);
+                let held = matches!((&self.seen, newest), (SecretState::Ours(OwnSecret { token: Some(held), .. }), Some(newest)) if held.to_hex() == newest.sha256);
                 if held {
                     self.used = self.used.max(self.token().generation);
                 }
             }
             Step::Seen(0) => self.seen = SecretState::Absent,
-            Step::Seen(1) => self.seen = SecretState::Foreign,
+            Step::Seen(1) => self.seen = foreign(),
             Step::Seen(2) => self.seen = SecretState::Predecessors(self.now),
-            Step::Seen(3) => self.seen = SecretState::Ours { token: Some(digest("by hand")), complete: false },
-            Step::Seen(4) => self.seen = SecretState::Ours { token: None, complete: true },
+            Step::Seen(3) => self.seen = ours(Some(digest("by hand")), false),
+            Step::Seen(4) => self.seen = ours(None, true),
             Step::Seen(_) => {}
             Step::Later(seconds) => drop(self.later(*seconds)),
             Step::Killed => self.undelivered = None,
         }
     }
 }
+
+mod standing;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -586,12 +623,12 @@ proptest! {
         for (step, writable) in steps {
             world.take(&step);
             let before = world.token().clone();
-            let in_the_way = !matches!(world.seen, SecretState::Absent | SecretState::Ours { .. });
+            let in_the_way = !matches!(world.seen, SecretState::Absent | SecretState::Ours(_));
             let plan = if writable && !in_the_way { world.deliver() } else { world.look() };
             let token = world.token().clone();
             let revoked = plan.events.contains(&TokenEvent::Revoked);
             let endless: Vec<_> = token.hashes.iter().filter(|hash| hash.not_after.is_none()).collect();
-            prop_assert!(endless.len() <= 1, "{token:?}");
+            prop_assert!(endless.len() <= if token.held_generation.is_some() { 3 } else { 1 }, "{token:?}");
             if let Some(newest) = endless.first() {
                 prop_assert_eq!(newest.generation, token.generation);
             } else {
@@ -606,7 +643,7 @@ proptest! {
                 ended.push(hash.sha256.clone());
             }
             // Whatever was in use lives until its grace, a first use of the next one, or a revocation ends it.
-            let confirmed = plan.events.contains(&TokenEvent::Rotated);
+            let confirmed = plan.events.iter().any(|event| matches!(event, TokenEvent::Rotated(_)));
             for old in before.hashes.iter().filter(|old| old.generation == world.used && old.not_after.as_ref().is_none_or(|end| end.0 > world.now)) {
                 let now = token.hashes.iter().find(|hash| hash.sha256 == old.sha256);
                 prop_assert!(now.is_some() || revoked, "the token in use was forgotten: {token:?}");

@@ -109,6 +109,11 @@ fn a_template_that_others_changed_a_moment_ago_is_left_to_them() {
     assert!(changed(Template { since: Some(at(NOW - 120)), ..Template::default() }).allow().is_ok());
     assert!(changed(Template::default()).allow().is_ok(), "not known");
     assert!(changed(Template { since, is_stripped: true, ..Template::default() }).allow().is_ok());
+    // A person may restart what was deployed a moment ago, once every replica has the new template.
+    let asked = |rollout| changed(Template { since, ..Template::default() }).with(|w| w.workload().rollout = rollout);
+    assert!(asked(Rollout::Complete).requested().allow().is_ok());
+    assert!(asked(Rollout::Unavailable("0 of 1".to_owned())).requested().allow().is_ok());
+    asked(Rollout::InProgress("1 of 3".to_owned())).requested().expect(Denial::RolloutInProgress, &[]);
     let with_id = |end| {
         changed(Template { since, attempt: Some("a".to_owned()), ..Template::default() })
             .with(|w| w.status.history = vec![past("a", Cause::Hung, AttemptOutcome::NotCured, NOW - 70, end)])
