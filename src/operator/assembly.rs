@@ -36,7 +36,6 @@ use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
 use crate::heartbeat::registry::{Notice, Registry};
 use crate::heartbeat::routes::{self, Options};
-use crate::http::connection_limit::WhenFull;
 use crate::http::server::{Limits, serve};
 use crate::http::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, PodLabel, identity};
@@ -275,9 +274,10 @@ impl Parts<'_> {
     fn heartbeat_port(&self, port: HeartbeatPort, tasks: &TaskGroup) {
         let HeartbeatPort { listener, connections, tls, metrics } = port;
         let trusted_proxies = self.args.heartbeat.trusted_proxy.clone();
+        let limits =
+            Limits { max_connections: connections, trusted_proxies: trusted_proxies.clone(), ..Limits::default() };
         let options = Options { trusted_proxies, counters: metrics, clock: self.context.clock };
         let router = routes::router(self.context.registry.clone(), options);
-        let limits = Limits { max_connections: connections, ..Limits::default() };
         tasks.spawn(serve(listener, router, tls, limits, tasks.stop.clone()));
         let now = self.context.clock.now();
         if self.context.registry.listening.update(now, |inputs| inputs.port_open = true) {
@@ -297,13 +297,11 @@ impl Parts<'_> {
             AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.no_retry.clone())),
         };
         let router = crate::admin::router(Admin { fleet, registry: Arc::new(exported), auth });
-        // There are few clients, and each response may contain the whole fleet. Any pod may connect, and the kubelet's
-        // probes must get through.
-        let when_full = WhenFull::EndTheOldestOfTheMost;
+        // There are few clients, and each response may contain the whole fleet.
         // The longest time that a client that reads slowly, or not at all, keeps a response in memory. It is longer than
         // the interval between two scrapes.
         let idle_timeout = Duration::from_secs(90);
-        let limits = Limits { max_connections: 256, when_full, idle_timeout, ..Limits::default() };
+        let limits = Limits { max_connections: 256, idle_timeout, ..Limits::default() };
         rest.spawn(serve(listener, router, None, limits, rest.stop.clone()));
     }
 }

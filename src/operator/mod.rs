@@ -5,18 +5,20 @@ mod assembly;
 mod backends;
 mod connectors;
 pub(crate) mod flag_values;
+mod listen;
 mod listening_coordinator;
+mod memory;
 mod rlimit;
 mod shared;
 mod shutdown;
 mod task_group;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use args::{LogFormat, RunArgs};
 use assembly::Assembly;
+use listen::listen;
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
@@ -28,10 +30,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     // The handlers are installed first, so that a SIGTERM during the start is not lost.
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let beats = bind("--listen", args.ports.listen).await?;
-    let admin = bind("--admin", args.ports.admin).await?;
-    let files = rlimit::raise();
-    let connections = rlimit::connections(files, args.probing.probe_concurrency);
+    let beats = listen("--listen", args.ports.listen)?;
+    let admin = listen("--admin", args.ports.admin)?;
+    let (files, memory) = (rlimit::raise(), memory::available());
+    let connections = rlimit::connections(files, args.probing.probe_concurrency, memory);
     let assembly = Assembly::prepare(&args).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -39,6 +41,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         admin = %admin.local_addr().context("the admin port")?,
         connections,
         files,
+        memory,
         "listening"
     );
     let running = assembly.start(beats, connections, admin)?;
@@ -53,10 +56,6 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     tracing::info!("stopped");
     anyhow::ensure!(!failed.is_cancelled(), "a task of ours panicked (above): stopped, to be started again whole");
     Ok(())
-}
-
-async fn bind(flag: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("opening {address} ({flag})"))
 }
 
 fn logging(format: LogFormat, filter: &str) -> anyhow::Result<()> {

@@ -60,12 +60,12 @@ pub struct RunArgs {
 /// The ports, and the callers of the admin port.
 #[derive(Args, Debug, Clone)]
 pub struct PortArgs {
-    /// Where connectors send their heartbeats
-    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_LISTEN", default_value = "0.0.0.0:8080",
+    /// Where connectors send their heartbeats; [::] is every address, IPv4 and IPv6
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_LISTEN", default_value = "[::]:8080",
         value_parser = values::socket)]
     pub listen: SocketAddr,
     /// Where /metrics, /livez, /readyz and the API for `vigie get` are served
-    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_ADMIN", default_value = "0.0.0.0:9090",
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_ADMIN", default_value = "[::]:9090",
         value_parser = values::socket)]
     pub admin: SocketAddr,
     /// Who may read the admin port: whoever reaches it, or whom the API server lets `get` the path
