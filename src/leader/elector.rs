@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{LeaseRecord, LeaseStep};
 use super::election::{Ask, Election};
+use super::restore::RestoreDetector;
 use super::terms::{RENEW_DEADLINE, RETRY, TERM, Terms};
 use crate::cluster::{CallError, FIELD_MANAGER, within};
 use crate::leadership::{Leadership, Role};
@@ -68,6 +69,8 @@ pub struct Elector {
     lease: Option<Lease>,
     publisher: watch::Sender<Leadership>,
     failure_log: FailureLog,
+    restore: RestoreDetector,
+    restored: CancellationToken,
 }
 
 /// The result of a wait.
@@ -103,10 +106,16 @@ struct WakeSignals {
 }
 
 impl Elector {
-    /// A contender that has not led yet, and the channel on which it publishes the leadership.
+    /// A contender that has not led yet, and the channel on which it publishes the leadership. It cancels `restored` when
+    /// the Lease proves that etcd was restored from an older copy: everything that was read before is worthless then.
     ///
     /// `lease_client` must have no retries of its own ([`crate::cluster::Clients::no_retry`]).
-    pub fn new(lease_client: kube::Client, config: ElectorConfig, clock: Clock) -> (Self, watch::Receiver<Leadership>) {
+    pub fn new(
+        lease_client: kube::Client,
+        config: ElectorConfig,
+        clock: Clock,
+        restored: CancellationToken,
+    ) -> (Self, watch::Receiver<Leadership>) {
         let (publisher, receiver) = watch::channel(Leadership::follower());
         let terms = config.terms();
         let elector = Self {
@@ -118,6 +127,8 @@ impl Elector {
             lease: None,
             publisher,
             failure_log: FailureLog::default(),
+            restore: RestoreDetector::default(),
+            restored,
         };
         (elector, receiver)
     }
@@ -160,6 +171,7 @@ impl Elector {
         self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
             Ok(lease) => {
                 self.failure_log.recovered(&self.path);
+                lease.as_ref().inspect(|lease| self.look_for_restore(lease));
                 self.election.saw(lease.as_ref().map(record_of), now);
                 self.lease = lease;
             }
@@ -176,6 +188,7 @@ impl Elector {
         self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
             Ok(lease) => {
                 self.failure_log.recovered(&self.path);
+                self.look_for_restore(&lease);
                 self.election.claimed(step, record_of(&lease), sent_at, now);
                 self.lease = Some(lease);
             }
@@ -187,6 +200,16 @@ impl Elector {
                 self.election.failed(sent_at, now);
             }
         })
+    }
+
+    fn look_for_restore(&mut self, lease: &Lease) {
+        if self.restore.saw(lease.metadata.resource_version.as_deref(), &record_of(lease)) {
+            tracing::warn!(
+                lease = %self.path,
+                "the lease is older than it was: etcd was restored from a copy; everything is read anew"
+            );
+            self.restored.cancel();
+        }
     }
 
     /// Sends one call, which is not polled before.

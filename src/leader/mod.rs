@@ -10,6 +10,7 @@ mod decide;
 mod election;
 mod elector;
 mod pod_label;
+mod restore;
 #[cfg(test)]
 mod simulation;
 mod terms;

@@ -93,13 +93,13 @@ impl Assembly {
     /// Starts every task. The heartbeat port keeps at most `connections` at once.
     pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
         let Self { args, clients, pod, lease_namespace, registry, notices, tls, clock } = self;
-        let failed = CancellationToken::new();
+        let [failed, restored] = std::array::from_fn(|_| CancellationToken::new());
         let [heartbeat_port, work, election_tasks, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease.lease_name.clone(), me.clone());
-        let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock);
+        let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock, restored.clone());
         let remediator = Arc::new(remediator(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let runtime = Arc::new(runtime::Shared {
             client: clients.no_retry.clone(),
@@ -135,7 +135,7 @@ impl Assembly {
         parts.election(leadership, pod.as_ref(), &rest);
         parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &heartbeat_port);
         parts.admin_port(admin, fleet, exported, &rest);
-        Ok(Running { heartbeat_port, work, election: election_tasks, rest, failed, successors, context, known })
+        Ok(Running { heartbeat_port, work, election: election_tasks, rest, failed, restored, successors, context, known })
     }
 }
 
@@ -294,7 +294,10 @@ impl Parts<'_> {
     ) {
         let auth = match self.args.ports.admin_auth {
             AdminAuth::Off => None,
-            AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.no_retry.clone())),
+            AdminAuth::Kubernetes => {
+                let audiences = self.args.ports.admin_auth_audience.clone();
+                Some(Authenticator::new(self.clients.no_retry.clone(), audiences))
+            }
         };
         let router = crate::admin::router(Admin { fleet, registry: Arc::new(exported), auth });
         // There are few clients, and each response may contain the whole fleet.

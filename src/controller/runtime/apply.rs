@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Resource as _, ResourceExt as _};
 
 use super::kind::{Kind, ObjectEntry as _, Plan, ReconcileError, Step};
+use super::trim::trim;
 use crate::cluster::events::{Event, REPUBLISH_WINDOW};
+use crate::cluster::{CallError, WriteError};
 use crate::controller::log;
 use crate::controller::remediation::{self, FollowUp, Remediable as _};
 use crate::remediation::attempt::StepResult;
@@ -27,17 +29,21 @@ pub async fn write<K: Kind>(
     let runtime = kind.runtime();
     let is_checkpoint_due = runtime.states.take_checkpoint(step.entry.number(), step.permit.epoch());
     let writes_status = plan.status.is_some();
-    let result = match plan.status.take() {
+    let mut result = match plan.status.take() {
         Some(status) => write_status(kind, step, plan, status, remedy).await,
         None if is_checkpoint_due => write_checkpoint(kind, step, &plan.current).await,
         None => return Ok(None),
     };
-    match &result {
+    match &mut result {
         Ok(written) => {
+            trim(written.meta_mut());
             kind.note_written(step, written);
             step.state.keep_written(written);
         }
         Err(error) => {
+            if matches!(error, ReconcileError::Status(WriteError::Call(CallError::Conflict))) {
+                step.state.forget_written();
+            }
             let outcome_unknown = error.outcome_unknown();
             if outcome_unknown && writes_status {
                 step.state.keep_events_of_lost_write(&plan.events);

@@ -6,6 +6,7 @@ mod remediation;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
@@ -71,6 +72,12 @@ pub struct PortArgs {
     /// Who may read the admin port: whoever reaches it, or whom the API server lets `get` the path
     #[arg(long, value_enum, value_name = "WHO", env = "VIGIE_ADMIN_AUTH", default_value_t)]
     pub admin_auth: AdminAuth,
+    /// With --admin-auth kubernetes: an audience for which a token must be issued; repeatable [default: the API server's]
+    ///
+    /// A token for this audience alone is of no use at the API server, so a scraper that sends it gives nothing else away.
+    #[arg(long, value_name = "AUDIENCE", env = "VIGIE_ADMIN_AUTH_AUDIENCE", value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new())]
+    pub admin_auth_audience: Vec<String>,
 }
 
 /// The Lease that replicas elect a leader by.
