@@ -29,8 +29,10 @@ impl ProxyEnvironment {
         let named = if server.scheme_str() == Some("http") { &self.http } else { &self.https };
         let named = named.as_deref()?;
         let except = self.except.clone().unwrap_or_default();
+        // The matcher does not apply the wildcard to addresses.
+        let excepts_all = except.split(',').any(|one| one.trim() == "*");
         let matcher = Matcher::builder().all("http://proxy.invalid").no(except).build();
-        let is_excepted = is_local(server) || matcher.intercept(server).is_none();
+        let is_excepted = is_local(server) || excepts_all || matcher.intercept(server).is_none();
         (!is_excepted).then_some(named)
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{LeaseRecord, LeaseStep};
 use super::election::{Ask, Election};
+use super::failure_log::FailureLog;
 use super::restore::RestoreDetector;
 use super::terms::{RENEW_DEADLINE, RETRY, TERM, Terms};
 use crate::cluster::{CallError, FIELD_MANAGER, within};
@@ -25,9 +26,6 @@ const FROZEN_FOR: Duration = Duration::from_secs(2);
 /// The limit of each call that gives the Lease back: they must fit into the 10 s after a SIGTERM, beside the flush of the
 /// checkpoints.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The interval between log lines about a failure that lasts.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The name of the Lease, the identity of this process, and the durations of the election.
 #[derive(Clone, Debug)]
@@ -370,32 +368,6 @@ fn log_change(lease: &str, old: &Leadership, new: &Leadership) {
             tracing::info!(lease, holder, "following");
         }
         _ => {}
-    }
-}
-
-/// Logs a failure that lasts: when it begins, and then once a minute.
-#[derive(Default)]
-struct FailureLog {
-    logged_at: Option<Moment>,
-}
-
-impl FailureLog {
-    fn failed(&mut self, verb: &str, lease: &str, error: &CallError, now: Moment) {
-        if self.logged_at.is_some_and(|logged_at| now.since(logged_at) < LOG_EVERY) {
-            return;
-        }
-        self.logged_at = Some(now);
-        if let CallError::Forbidden(reason) = error {
-            tracing::warn!(lease, "may not {verb} the lease; grant get, create and update on leases there: {reason}");
-        } else {
-            tracing::warn!(lease, %error, "could not {verb} the lease");
-        }
-    }
-
-    fn recovered(&mut self, lease: &str) {
-        if self.logged_at.take().is_some() {
-            tracing::info!(lease, "the lease can be read or written again");
-        }
     }
 }
 

@@ -245,13 +245,22 @@ async fn a_lease_that_goes_backwards_is_reported_by_the_leader_and_by_a_follower
     let copy = fake.object(PATH).unwrap();
     let mut follower = start(&fake, "other", PATIENT);
     follower.until("following", |seen| seen.holder.as_deref() == Some("me")).await;
-    // A renewal, so that the copy is older.
-    let is_newer = async {
-        while fake.object(PATH) == Some(copy.clone()) {
+    // Other clients write, so that the copy is much older than the version that both have seen.
+    for _ in 0..10_000 {
+        fake.put("/api/v1/namespaces/ns/configmaps/other", json!({ "metadata": { "name": "other" } }));
+    }
+    let version = |object: Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let both_saw_it = async {
+        while fake.object(PATH).map(version) < Some(10_000) {
             tokio::task::yield_now().await;
         }
+        fake.take_log();
+        // Only a follower reads a Lease that is renewed.
+        while fake.take_log().iter().filter(|request| request.starts_with("GET")).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     };
-    tokio::time::timeout(Duration::from_secs(10), is_newer).await.expect("it renews");
+    tokio::time::timeout(Duration::from_secs(10), both_saw_it).await.expect("one renews, and one reads");
     assert!(!leader.restored.is_cancelled() && !follower.restored.is_cancelled());
     fake.restore(PATH, copy);
     for contender in [&leader, &follower] {

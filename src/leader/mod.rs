@@ -9,6 +9,7 @@
 mod decide;
 mod election;
 mod elector;
+mod failure_log;
 mod pod_label;
 mod restore;
 #[cfg(test)]

@@ -11,6 +11,10 @@ use tokio::net::TcpListener;
 /// A shorter queue drops connections when a large fleet reconnects at once, and each is repeated only after a second.
 const BACKLOG: i32 = 4096;
 
+/// The bytes that the kernel keeps of a connection before they are read: a whole request. Without a limit it grows the buffer
+/// of a client that sends on to megabytes, which count as memory of the container.
+const RECEIVE_BUFFER: usize = 32 * 1024;
+
 /// Opens `address`, which `flag` names. `[::]` is every address of both families, and every IPv4 address on a machine
 /// without IPv6.
 pub(super) fn listen(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -31,6 +35,8 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // A port whose last connections are not quite closed can be opened again.
     socket.set_reuse_address(true)?;
+    // Inherited by every connection.
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -30,17 +30,17 @@ pub(super) fn raise() -> u64 {
 
 /// The share of the memory that the connections of the heartbeat port may take at most, as a divisor: the rest is for the
 /// objects, the probes and the reconciles.
-const MEMORY_SHARE: u64 = 4;
+const MEMORY_SHARE: u64 = 3;
 /// The memory of one connection in bytes at its worst: a request whose head and body are as long as they may be and do not
-/// arrive completely (`docs/performance.md` has the measurement). An idle connection takes less than half.
-const PER_CONNECTION: u64 = 64 * 1024;
+/// arrive completely (`docs/performance.md` has the measurements).
+const PER_CONNECTION: u64 = 80 * 1024;
 /// The fewest connections, however little memory there is.
 const MIN_CONNECTIONS: u64 = 256;
 
 /// The number of connections that the heartbeat port keeps at once, at most [`MAX_CONNECTIONS`].
 ///
 /// Of `files`, enough are left for `probes` at once and for the rest: without a free file the operator cannot renew the
-/// Lease; at least half are for connections. Of `memory` in bytes, they take a quarter at most: otherwise a client that opens
+/// Lease; at least half are for connections. Of `memory` in bytes, they take a third at most: otherwise a client that opens
 /// connections and never completes a request could end the process.
 pub(super) fn connections(files: u64, probes: u32, memory: Option<u64>) -> usize {
     let by_files = files.saturating_sub(OTHERS + u64::from(probes)).max(files / 2);
@@ -74,8 +74,8 @@ mod tests {
         for (memory, expected) in [
             (1, 256),
             (64 * MI_B, 256),
-            (512 * MI_B, 2_048),
-            (1024 * MI_B, 4_096),
+            (512 * MI_B, 2_184),
+            (1024 * MI_B, 4_369),
             (4096 * MI_B, MAX_CONNECTIONS),
             (u64::MAX, MAX_CONNECTIONS),
         ] {

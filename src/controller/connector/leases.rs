@@ -77,12 +77,16 @@ impl Drop for Watch<'_> {
     }
 }
 
-async fn watch_leases(api: Api<Lease>, of_nodes: bool, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
+/// The Leases to watch; `of_nodes`: also those of nodes.
+fn config(of_nodes: bool) -> watcher::Config {
     let config = watcher::Config::default();
-    let config = if of_nodes { config } else { config.fields(&format!("metadata.namespace!={NODE_LEASES}")) };
+    if of_nodes { config } else { config.fields(&format!("metadata.namespace!={NODE_LEASES}")) }
+}
+
+async fn watch_leases(api: Api<Lease>, of_nodes: bool, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
     let mut seen = LastRenewals::default();
     let mut state = Watch { registry, moved, broken: false };
-    let mut events = watch(api, config).backoff(crate::cluster::WatchBackoff::default()).boxed();
+    let mut events = watch(api, config(of_nodes)).backoff(crate::cluster::WatchBackoff::default()).boxed();
     loop {
         match events.try_next().await {
             Ok(Some(event)) => {
@@ -140,6 +144,12 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn the_leases_of_nodes_are_watched_only_when_one_is_used() {
+        assert_eq!(config(false).field_selector.as_deref(), Some("metadata.namespace!=kube-node-lease"));
+        assert_eq!(config(true).field_selector, None);
+    }
 
     #[test]
     fn a_changed_renew_time_is_a_beat_and_the_first_sight_is_none() {
