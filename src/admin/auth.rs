@@ -288,8 +288,11 @@ impl AnswerCache {
         if self.0.len() < CACHE_CAPACITY {
             return;
         }
-        let victim =
-            self.0.iter().min_by_key(|(_, cached)| (cached.answer.is_ok(), cached.known_until)).map(|(key, _)| key.clone());
+        let victim = self
+            .0
+            .iter()
+            .min_by_key(|(_, cached)| (cached.answer.is_ok(), cached.known_until))
+            .map(|(key, _)| key.clone());
         if let Some(key) = victim {
             self.0.remove(&key);
         }

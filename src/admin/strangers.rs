@@ -115,7 +115,8 @@ mod tests {
     fn a_flood_from_many_addresses_is_bounded_and_nothing_of_it_is_kept() {
         let now = Instant::now();
         let mut strangers = Strangers::new(now);
-        let of_all = |strangers: &mut Strangers, now| (0..=255).map(|last| admitted(strangers, client(last), 20, now)).sum();
+        let of_all =
+            |strangers: &mut Strangers, now| (0..=255).map(|last| admitted(strangers, client(last), 20, now)).sum();
         let first: u32 = of_all(&mut strangers, now);
         assert_eq!(first, OF_ALL.burst);
         let next: u32 = of_all(&mut strangers, now + Duration::from_secs(1));

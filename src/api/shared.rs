@@ -203,7 +203,10 @@ mod tests {
     #[test]
     fn a_text_from_outside_reads_as_it_is_written() {
         assert_eq!(clip("ok \u{202e}derb\u{202c}", 64), "ok \u{fffd}derb\u{fffd}");
-        assert_eq!(printable("a\u{1b}[2J\r\n\tb\u{2066}\u{feff}\u{2028}"), "a\u{fffd}[2J\u{fffd}\n\tb\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!(
+            printable("a\u{1b}[2J\r\n\tb\u{2066}\u{feff}\u{2028}"),
+            "a\u{fffd}[2J\u{fffd}\n\tb\u{fffd}\u{fffd}\u{fffd}"
+        );
         for text in ["déjà vu 日本 עברית عربى", "👩\u{200d}💻", "a\nb\tc"] {
             assert_eq!((printable(text), clip(text, 64)), (text.into(), text.to_owned()));
         }

@@ -224,9 +224,8 @@ fn user(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
 
 /// The cluster of `context`, or of the current one; an empty one when there is none.
 fn cluster(kubeconfig: &Kubeconfig, context: Option<&str>) -> Cluster {
-    let cluster = named_context(kubeconfig, context).and_then(|context| {
-        kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.clone()
-    });
+    let cluster = named_context(kubeconfig, context)
+        .and_then(|context| kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.clone());
     cluster.unwrap_or_default()
 }
 

@@ -88,7 +88,11 @@ mod tests {
             (Some(""), "https://api.example.com", proxy_url, "", Some("http://192.0.2.9:3128/")),
         ] {
             let found = proxy(of_cluster, &server.parse().unwrap(), &environment(https, except)).unwrap();
-            assert_eq!(found.map(|uri| uri.to_string()).as_deref(), expected, "{of_cluster:?} {server} {https:?} {except:?}");
+            assert_eq!(
+                found.map(|uri| uri.to_string()).as_deref(),
+                expected,
+                "{of_cluster:?} {server} {https:?} {except:?}"
+            );
         }
         let bad = proxy(None, &"https://api.example.com".parse().unwrap(), &environment("http://a b", ""));
         bad.expect_err("a URL has no spaces");

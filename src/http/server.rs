@@ -206,13 +206,7 @@ impl Server {
         }
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        socket: TcpStream,
-        peer: SocketAddr,
-        stop: CancellationToken,
-        held: Held,
-    ) {
+    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, held: Held) {
         tokio::select! {
             () = held.slot.evicted() => tracing::debug!(%peer, "ended a connection for a new one"),
             () = self.serve(socket, peer, &held.phase, stop) => {}

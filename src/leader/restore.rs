@@ -63,7 +63,8 @@ mod tests {
             ("an older copy whose counter caught up", vec![("700", held("me", 0, 9)), ("701", held("me", 0, 4))], true),
         ] {
             let mut detector = RestoreDetector::default();
-            let proofs: Vec<bool> = answers.iter().map(|(version, record)| detector.saw(Some(version), record)).collect();
+            let proofs: Vec<bool> =
+                answers.iter().map(|(version, record)| detector.saw(Some(version), record)).collect();
             assert_eq!(proofs, [false, expected], "{what}");
         }
     }

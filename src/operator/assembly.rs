@@ -135,7 +135,17 @@ impl Assembly {
         parts.election(leadership, pod.as_ref(), &rest);
         parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &heartbeat_port);
         parts.admin_port(admin, fleet, exported, &rest);
-        Ok(Running { heartbeat_port, work, election: election_tasks, rest, failed, restored, successors, context, known })
+        Ok(Running {
+            heartbeat_port,
+            work,
+            election: election_tasks,
+            rest,
+            failed,
+            restored,
+            successors,
+            context,
+            known,
+        })
     }
 }
 

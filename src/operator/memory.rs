@@ -63,7 +63,10 @@ mod tests {
         for (files, expected) in [
             (&[][..], None),
             (&[machine], Some(24_683_520 * 1024)),
-            (&[machine, ("/proc/self/cgroup", "0::/\n"), ("/sys/fs/cgroup/memory.max", "536870912\n")], Some(512 * MI_B)),
+            (
+                &[machine, ("/proc/self/cgroup", "0::/\n"), ("/sys/fs/cgroup/memory.max", "536870912\n")],
+                Some(512 * MI_B),
+            ),
             (&[machine, v2, ("/sys/fs/cgroup/kubepods/pod1/vigie/memory.max", "268435456\n")], Some(256 * MI_B)),
             (&[machine, v2, ("/sys/fs/cgroup/kubepods/pod1/memory.max", "134217728\n")], Some(128 * MI_B)),
             // The path is that on the node, and the container sees only its own cgroup.

@@ -73,7 +73,8 @@ mod tests {
     fn connections_leave_memory_for_everything_else() {
         for (memory, expected) in [
             (1, 256),
-            (64 * MI_B, 256),
+            (32 * MI_B, 256),
+            (64 * MI_B, 273),
             (512 * MI_B, 2_184),
             (1024 * MI_B, 4_369),
             (4096 * MI_B, MAX_CONNECTIONS),

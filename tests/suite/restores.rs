@@ -76,7 +76,7 @@ async fn a_restored_etcd_is_read_anew_and_nothing_of_the_time_after_the_copy_is_
     beater.stop();
     // A token that is revoked now is not heard, although its hash was read with a higher version before.
     assert_eq!(edge.status(operator.beats()), 200);
-    world.vigie(&["token", "revoke", "edge-1", "-n", &world.ns]).ok();
+    world.vigie(&["token", "revoke", "edge-1", "-n", &world.ns, "--yes"]).ok();
     eventually(SOON, "the revoked token is refused", async || match edge.status(operator.beats()) {
         401 => Ok(()),
         status => Err(status.to_string()),

@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn a_megabyte_of_metadata_leaves_the_own_annotations() {
         let much = "x".repeat(250_000);
-        let labels: serde_json::Map<String, Value> = (0..5_000).map(|i| (format!("l{i}"), json!("x".repeat(60)))).collect();
+        let labels: serde_json::Map<String, Value> =
+            (0..5_000).map(|i| (format!("l{i}"), json!("x".repeat(60)))).collect();
         let meta = trimmed(json!({
             "name": "paris", "namespace": "edge", "uid": "u", "resourceVersion": "7", "generation": 2,
             "annotations": {
@@ -76,7 +77,10 @@ mod tests {
         let annotations = meta.annotations.as_ref().unwrap();
         assert_eq!(annotations["vigie.dev/paused-until"], "2026-11-01T10:00:00Z");
         assert_eq!(annotations["vigie.dev/restart-requested"].len(), 256);
-        assert_eq!((meta.name.as_deref(), meta.resource_version.as_deref(), meta.generation), (Some("paris"), Some("7"), Some(2)));
+        assert_eq!(
+            (meta.name.as_deref(), meta.resource_version.as_deref(), meta.generation),
+            (Some("paris"), Some("7"), Some(2))
+        );
     }
 
     #[test]
