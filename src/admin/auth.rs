@@ -2,11 +2,12 @@
 //! (SubjectAccessReview on the nonResourceURL), as for its own `/metrics`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
 use k8s_openapi::api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::{Api, PostParams};
 use parking_lot::Mutex;
@@ -15,7 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use super::refusal;
+use super::strangers::Strangers;
 use crate::cluster::describe;
+use crate::http::client_network::client_network;
 
 /// The header for the token of a caller behind the API server's service proxy, which removes `Authorization`.
 pub const FORWARDED_TOKEN: &str = "x-vigie-token";
@@ -36,7 +39,7 @@ const SLOT_TIMEOUT: Duration = Duration::from_secs(3);
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many unknown callers are reviewed at once: a flood of wrong tokens must not become a flood at the API server.
 const UNKNOWN_CALLERS: usize = 8;
-/// How many callers that were allowed before are reviewed at once. Separate from [`UNKNOWN_CALLERS`], so a flood of unknown
+/// How many callers with a token that was allowed before are reviewed at once. Separate from [`UNKNOWN_CALLERS`], so a flood of unknown
 /// tokens cannot delay callers that were allowed before.
 const KNOWN_CALLERS: usize = 4;
 
@@ -49,6 +52,8 @@ pub enum AuthError {
     Forbidden,
     /// The API server could not be asked; the text is the reason.
     Unavailable(String),
+    /// Too many unknown tokens were sent; one more is reviewed after so many seconds.
+    TooMany(u64),
 }
 
 impl IntoResponse for AuthError {
@@ -71,6 +76,15 @@ impl IntoResponse for AuthError {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
                 response
             }
+            Self::TooMany(seconds) => {
+                let message = format!(
+                    "too many tokens that were not allowed before were sent; this one was not reviewed: try again in \
+                     {seconds} s"
+                );
+                let mut response = refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", &message);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                response
+            }
         }
     }
 }
@@ -78,34 +92,42 @@ impl IntoResponse for AuthError {
 /// Authenticates and authorizes callers through the API server, and caches the answers.
 pub struct Authenticator {
     client: kube::Client,
+    /// The audiences of which a token must have one; none = those of the API server.
+    audiences: Vec<String>,
     cache: Mutex<AnswerCache>,
+    strangers: Mutex<Strangers>,
     unknown_slots: Semaphore,
     known_slots: Semaphore,
 }
 
 impl Authenticator {
-    /// An authenticator; `client` needs the right to create TokenReviews and SubjectAccessReviews.
-    pub fn new(client: kube::Client) -> Self {
+    /// An authenticator; `client` needs the right to create TokenReviews and SubjectAccessReviews. With `audiences`, only
+    /// tokens for one of them are accepted.
+    pub fn new(client: kube::Client, audiences: Vec<String>) -> Self {
         let [unknown_slots, known_slots] = [UNKNOWN_CALLERS, KNOWN_CALLERS].map(Semaphore::new);
-        Self { client, cache: Mutex::default(), unknown_slots, known_slots }
+        let strangers = Mutex::new(Strangers::new(Instant::now()));
+        Self { client, audiences, cache: Mutex::default(), strangers, unknown_slots, known_slots }
     }
 
-    /// Whether the bearer of `token` may `get` `path`.
+    /// Whether the bearer of `token` may `get` `path`; `from` is the address of the caller.
     ///
     /// # Errors
     /// The reason of the refusal; [`AuthError::Unavailable`] when the API server gives no answer within five seconds, or no
-    /// review slot becomes free within three.
-    pub async fn allow(&self, token: Option<&str>, path: &str) -> Result<(), AuthError> {
+    /// review slot becomes free within three; [`AuthError::TooMany`] without a review.
+    pub async fn allow(&self, token: Option<&str>, path: &str, from: IpAddr) -> Result<(), AuthError> {
         let token = token.ok_or(AuthError::Unauthenticated)?;
-        let key = key(token, path);
-        let was_allowed = {
+        let (key, from) = (CallerKey::of(token, path), client_network(from));
+        let is_known = {
             let cache = self.cache.lock();
             if let Some(answer) = cache.get(&key, Instant::now()) {
                 return answer;
             }
-            cache.was_allowed(&key, Instant::now())
+            cache.is_known(&key.token, Instant::now())
         };
-        let slots = if was_allowed { &self.known_slots } else { &self.unknown_slots };
+        if !is_known && let Err(wait) = self.strangers.lock().admit(from, Instant::now()) {
+            return Err(AuthError::TooMany(wait.as_secs_f64().ceil() as u64));
+        }
+        let slots = if is_known { &self.known_slots } else { &self.unknown_slots };
         // A caller that gets no slot was not reviewed. That is no outage, so the cached answer is not used.
         let Ok(Ok(_slot)) = timeout(SLOT_TIMEOUT, slots.acquire()).await else {
             return Err(AuthError::Unavailable("too many others are being asked about".to_owned()));
@@ -114,6 +136,9 @@ impl Authenticator {
             Ok(answer) => answer,
             Err(_) => Err(AuthError::Unavailable(format!("no answer within {} s", REVIEW_TIMEOUT.as_secs()))),
         };
+        if answer.is_ok() {
+            self.strangers.lock().vouch(from, Instant::now());
+        }
         let mut cache = self.cache.lock();
         if matches!(answer, Err(AuthError::Unavailable(_))) && cache.was_allowed(&key, Instant::now()) {
             return Ok(());
@@ -135,11 +160,19 @@ impl Authenticator {
     }
 
     async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, AuthError> {
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: None };
+        let asked = (!self.audiences.is_empty()).then(|| self.audiences.clone());
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: asked };
         let review = TokenReview { spec, ..Default::default() };
         let reviews = Api::<TokenReview>::all(self.client.clone());
         let review = reviews.create(&PostParams::default(), &review).await.map_err(unavailable)?;
-        Ok(review.status.filter(|status| status.authenticated == Some(true)).and_then(|status| status.user))
+        let status = review.status.filter(|status| status.authenticated == Some(true));
+        Ok(status.filter(|status| self.is_for_us(status)).and_then(|status| status.user))
+    }
+
+    /// Whether the token has one of the audiences. An authenticator that does not know audiences names none in its answer.
+    fn is_for_us(&self, status: &TokenReviewStatus) -> bool {
+        let answered = status.audiences.as_deref().unwrap_or_default();
+        self.audiences.is_empty() || answered.iter().any(|audience| self.audiences.contains(audience))
     }
 }
 
@@ -176,11 +209,25 @@ pub(super) fn token_of(headers: &HeaderMap) -> Option<&str> {
     bearer.or_else(forwarded).filter(|token| !token.is_empty())
 }
 
-type CallerKey = [u8; 32];
+type TokenHash = [u8; 32];
 
-/// The cache key. Only a hash of the token is stored; a header holds no NUL, so the separator is unambiguous.
-fn key(token: &str, path: &str) -> CallerKey {
-    Sha256::new().chain_update(token).chain_update([0]).chain_update(path).finalize().into()
+/// The cache key. Only a hash of the token is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CallerKey {
+    token: TokenHash,
+    /// Empty for a token that no path is given to.
+    path: Box<str>,
+}
+
+impl CallerKey {
+    fn of(token: &str, path: &str) -> Self {
+        Self { token: Sha256::digest(token).into(), path: path.into() }
+    }
+
+    /// The key of the answer that holds for every path.
+    fn of_every_path(&self) -> Self {
+        Self { token: self.token, path: Box::default() }
+    }
 }
 
 /// Recent answers of the API server. `Unavailable` is not cached.
@@ -197,7 +244,9 @@ struct CachedAnswer {
 
 impl AnswerCache {
     fn get(&self, key: &CallerKey, now: Instant) -> Option<Result<(), AuthError>> {
-        self.0.get(key).filter(|cached| now < cached.fresh_until).map(|cached| cached.answer.clone())
+        let of_every_path = key.of_every_path();
+        let cached = [key, &of_every_path].map(|key| self.0.get(key).filter(|cached| now < cached.fresh_until));
+        cached.into_iter().flatten().next().map(|cached| cached.answer.clone())
     }
 
     /// Whether the last review allowed this caller.
@@ -205,11 +254,24 @@ impl AnswerCache {
         self.0.get(key).is_some_and(|cached| cached.answer.is_ok() && now < cached.known_until)
     }
 
+    /// Whether this token was allowed to get any path.
+    fn is_known(&self, token: &TokenHash, now: Instant) -> bool {
+        let allowed = |cached: &CachedAnswer| cached.answer.is_ok() && now < cached.known_until;
+        self.0.iter().any(|(key, cached)| key.token == *token && allowed(cached))
+    }
+
     fn put(&mut self, key: CallerKey, answer: &Result<(), AuthError>, now: Instant) {
         let (fresh_for, known_for) = match answer {
             Ok(()) => (ALLOWED_TTL, ALLOWED_OUTAGE_TTL),
             Err(AuthError::Unauthenticated | AuthError::Forbidden) => (REFUSED_TTL, REFUSED_TTL),
-            Err(AuthError::Unavailable(_)) => return,
+            Err(AuthError::Unavailable(_) | AuthError::TooMany(_)) => return,
+        };
+        // A token that is not authenticated gets no path at all.
+        let key = if *answer == Err(AuthError::Unauthenticated) {
+            self.0.retain(|known, _| known.token != key.token);
+            key.of_every_path()
+        } else {
+            key
         };
         if self.0.len() >= CACHE_CAPACITY && !self.0.contains_key(&key) {
             self.evict(now);
@@ -226,8 +288,11 @@ impl AnswerCache {
         if self.0.len() < CACHE_CAPACITY {
             return;
         }
-        let victim =
-            self.0.iter().min_by_key(|(_, cached)| (cached.answer.is_ok(), cached.known_until)).map(|(key, _)| *key);
+        let victim = self
+            .0
+            .iter()
+            .min_by_key(|(_, cached)| (cached.answer.is_ok(), cached.known_until))
+            .map(|(key, _)| key.clone());
         if let Some(key) = victim {
             self.0.remove(&key);
         }
@@ -235,72 +300,5 @@ impl AnswerCache {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_forgotten_after_its_time() {
-        let (mut answers, now) = (AnswerCache::default(), Instant::now());
-        answers.put([1; 32], &Ok(()), now);
-        answers.put([2; 32], &Err(AuthError::Forbidden), now);
-        answers.put([3; 32], &Err(AuthError::Unavailable("gone".into())), now);
-        let at = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(answers.get(&[1; 32], at(59)), Some(Ok(())));
-        assert_eq!(answers.get(&[1; 32], at(60)), None);
-        assert_eq!(answers.get(&[2; 32], at(9)), Some(Err(AuthError::Forbidden)));
-        assert_eq!(answers.get(&[2; 32], at(10)), None);
-        assert_eq!(answers.get(&[3; 32], now), None);
-    }
-
-    #[test]
-    fn who_was_allowed_is_remembered_for_while_nobody_can_be_asked_and_who_was_not_is_not() {
-        let (mut answers, now) = (AnswerCache::default(), Instant::now());
-        answers.put([1; 32], &Ok(()), now);
-        answers.put([2; 32], &Err(AuthError::Forbidden), now);
-        let at = |seconds| now + Duration::from_secs(seconds);
-        assert!(answers.was_allowed(&[1; 32], at(3599)));
-        assert!(!answers.was_allowed(&[1; 32], at(3600)));
-        assert!(!answers.was_allowed(&[2; 32], at(1)));
-        // A refusal replaces the positive answer.
-        answers.put([1; 32], &Err(AuthError::Forbidden), at(61));
-        assert!(!answers.was_allowed(&[1; 32], at(62)));
-    }
-
-    #[test]
-    fn a_flood_of_wrong_tokens_does_not_push_out_an_allowed_caller() {
-        let (mut answers, now) = (AnswerCache::default(), Instant::now());
-        let scraper = key("scraper", "/metrics");
-        answers.put(scraper, &Ok(()), now);
-        for i in 0..3 * CACHE_CAPACITY {
-            answers.put(key(&i.to_string(), "/metrics"), &Err(AuthError::Unauthenticated), now);
-        }
-        assert_eq!(answers.0.len(), CACHE_CAPACITY);
-        assert_eq!(answers.get(&scraper, now), Some(Ok(())));
-    }
-
-    #[test]
-    fn the_right_to_read_our_api_is_not_the_one_that_every_user_has_to_discover_kubernetes() {
-        assert_eq!(non_resource_url("/api/v1/connectors"), "/vigie/api/v1/connectors");
-        assert_eq!(non_resource_url("/apis"), "/vigie/apis");
-        assert_eq!(non_resource_url("/metrics"), "/metrics");
-        assert_eq!(non_resource_url("/apiary"), "/apiary");
-    }
-
-    #[test]
-    fn a_token_is_read_from_either_header_and_authorization_wins() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(token_of(&headers), None);
-        headers.insert(FORWARDED_TOKEN, HeaderValue::from_static("forwarded"));
-        assert_eq!(token_of(&headers), Some("forwarded"));
-        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("bearer direct"));
-        assert_eq!(token_of(&headers), Some("direct"));
-        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic abc"));
-        assert_eq!(token_of(&headers), Some("forwarded"));
-    }
-
-    #[test]
-    fn one_callers_answer_is_not_anothers() {
-        assert_ne!(key("a", "/metrics"), key("a", "/api/v1/connectors"));
-        assert_ne!(key("a", "/metrics"), key("b", "/metrics"));
-    }
-}
+#[path = "auth_cache_tests.rs"]
+mod tests;

@@ -2,10 +2,12 @@
 
 mod auth;
 mod lists;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,6 +28,7 @@ use tokio::time::timeout;
 
 pub use auth::{AuthError, Authenticator, FORWARDED_TOKEN};
 
+use crate::http::server::ConnectionInfo;
 use crate::metrics;
 use crate::view::{Fleet, Role};
 
@@ -36,6 +39,9 @@ const LARGE_ANSWERS: usize = 2;
 const SLOT_TIMEOUT: Duration = Duration::from_secs(8);
 /// The size of one body frame of a large text, in bytes.
 const FRAME_SIZE: usize = 64 * 1024;
+
+/// The address of a caller without a connection, as in tests that call the routes in-process.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The parts of the admin port.
 pub struct Admin {
@@ -159,7 +165,8 @@ impl HttpBody for LargeBody {
 async fn authorize(State(shared): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
     let Some(auth) = &shared.auth else { return next.run(request).await };
     let token = auth::token_of(request.headers());
-    match auth.allow(token, request.uri().path()).await {
+    let from = request.extensions().get::<ConnectionInfo>().map_or(NO_ADDRESS, |connection| connection.peer.ip());
+    match auth.allow(token, request.uri().path(), from).await {
         Ok(()) => next.run(request).await,
         Err(denied) => denied.into_response(),
     }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::shared::clip;
+use super::shared::{clip, printable};
 use super::words::words;
 use super::{ConditionType, Reason};
 
@@ -66,7 +66,7 @@ pub fn condition(
         type_: type_.as_str().to_owned(),
         status: status.as_str().to_owned(),
         reason: reason.as_str().to_owned(),
-        message: clip(message, MAX_CONDITION_MESSAGE),
+        message: clip(printable(&message.into()), MAX_CONDITION_MESSAGE),
         observed_generation: Some(generation),
         last_transition_time: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
     }

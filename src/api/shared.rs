@@ -1,5 +1,7 @@
 //! The types that both kinds share, and the limits of their fields.
 
+use std::borrow::Cow;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,21 @@ pub const MAX_EVIDENCE: usize = 16;
 /// How many other explanations a diagnosis keeps.
 pub const MAX_ALTERNATIVES: usize = 8;
 
-/// Cuts `text` to `max` characters; the API server counts `maxLength` in characters, too.
+/// Whether a character changes how the text around it is shown, or shows nothing: marks of the direction of writing, which
+/// can make a text read as another one, separators of lines, and characters without width. Controls are none of these.
+pub fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The text as people may read it: U+FFFD replaces every control except line ends and tabs, and every deceptive character.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_deceptive(c);
+    if text.contains(is_bad) { text.replace(is_bad, "\u{fffd}").into() } else { text.into() }
+}
+
+/// Cuts `text` to `max` characters; the API server counts `maxLength` in characters, too. U+FFFD replaces its deceptive
+/// characters.
 ///
 /// The API server refuses a whole status, and with it a transition, for one text that is one character too long. So every
 /// text from outside is cut before it is stored.
@@ -33,7 +49,7 @@ pub fn clip(text: impl Into<String>, max: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(max) {
         text.truncate(end);
     }
-    text
+    if text.contains(is_deceptive) { text.replace(is_deceptive, "\u{fffd}") } else { text }
 }
 
 /// The schema of a word from a set that grows with versions.
@@ -182,5 +198,17 @@ mod tests {
         assert_eq!(clip("déjà", 4), "déjà");
         assert_eq!(clip("", 4), "");
         assert_eq!(clip("x", 0), "");
+    }
+
+    #[test]
+    fn a_text_from_outside_reads_as_it_is_written() {
+        assert_eq!(clip("ok \u{202e}derb\u{202c}", 64), "ok \u{fffd}derb\u{fffd}");
+        assert_eq!(
+            printable("a\u{1b}[2J\r\n\tb\u{2066}\u{feff}\u{2028}"),
+            "a\u{fffd}[2J\u{fffd}\n\tb\u{fffd}\u{fffd}\u{fffd}"
+        );
+        for text in ["déjà vu 日本 עברית عربى", "👩\u{200d}💻", "a\nb\tc"] {
+            assert_eq!((printable(text), clip(text, 64)), (text.into(), text.to_owned()));
+        }
     }
 }

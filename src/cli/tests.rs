@@ -25,10 +25,7 @@ fn clap_finds_no_fault_with_the_definitions() {
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let args = run("").unwrap();
-    assert_eq!(
-        (args.ports.listen.to_string(), args.ports.admin.to_string()),
-        ("0.0.0.0:8080".into(), "0.0.0.0:9090".into())
-    );
+    assert_eq!((args.ports.listen.to_string(), args.ports.admin.to_string()), ("[::]:8080".into(), "[::]:9090".into()));
     assert_eq!((args.writes.status_writes_per_second, args.writes.checkpoint_seconds), (10, 60));
     assert_eq!((args.lease.lease_name.as_str(), args.lease.lease_namespace), ("vigie", None));
     assert_eq!((args.ports.admin_auth, args.object_metrics), (AdminAuth::Off, ObjectMetrics::Auto));

@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use hyper::header::{HeaderValue, USER_AGENT};
-use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Cluster, Config, Context, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use thiserror::Error;
+
+use super::connect_proxy::{ProxyEnvironment, proxy};
 
 /// How long a connection may take to open (TCP and TLS). Above it an address is black-holed rather than slow, and a
 /// call has no more than [`super::CALL_TIMEOUT`] anyway.
@@ -74,6 +76,12 @@ pub enum ConnectError {
         /// The error of the file, the context or the cluster.
         reason: Box<KubeconfigError>,
     },
+    /// A proxy was named, by the kubeconfig or the environment, that is no URL.
+    #[error("cannot use {from}: the proxy is no URL (proxy-url of the cluster, else HTTPS_PROXY or HTTP_PROXY)")]
+    Proxy {
+        /// The file and the context.
+        from: String,
+    },
     /// A context was named, and there is no file to find it in.
     #[error("cannot use the context {0:?}: no kubeconfig is named, and the home directory is not known")]
     NoFileOfContext(String),
@@ -97,13 +105,14 @@ struct Environment {
     kubeconfig: Option<OsString>,
     /// The home directory.
     home: Option<PathBuf>,
+    proxies: ProxyEnvironment,
 }
 
 impl Environment {
     fn of_process() -> Self {
         // An empty HOME would make the default file one of the working directory.
         let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
-        Self { kubeconfig: std::env::var_os("KUBECONFIG"), home }
+        Self { kubeconfig: std::env::var_os("KUBECONFIG"), home, proxies: ProxyEnvironment::of_process() }
     }
 }
 
@@ -160,7 +169,7 @@ impl KubeconfigSource {
         }
     }
 
-    async fn load(self, context: Option<&str>) -> Result<LoadedConfig, ConnectError> {
+    async fn load(self, context: Option<&str>, proxies: &ProxyEnvironment) -> Result<LoadedConfig, ConnectError> {
         let from = self.describe(context);
         let read = match &self {
             Self::Flag(file) | Self::Home(file) => Kubeconfig::read_from(file),
@@ -175,13 +184,22 @@ impl KubeconfigSource {
         let options = KubeConfigOptions { context: context.map(str::to_owned), cluster: None, user: None };
         let loaded = match read {
             Ok(kubeconfig) => {
-                let user = user(&kubeconfig, context);
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.map(|config| (config, user))
+                let (user, cluster) = (user(&kubeconfig, context), cluster(&kubeconfig, context));
+                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+                config.map(|config| (config, user, cluster))
             }
             Err(error) => Err(error),
         };
         match loaded {
-            Ok((config, user)) => Ok(LoadedConfig { config, from, user, is_of_pod: false }),
+            Ok((mut config, user, cluster)) => {
+                let named = cluster.proxy_url.as_deref();
+                config.proxy_url = proxy(named, &config.cluster_url, proxies)
+                    .map_err(|_| ConnectError::Proxy { from: from.clone() })?;
+                // Read again when it changes, as the file of a token is. Data in the kubeconfig itself wins over a file.
+                let has_data = cluster.certificate_authority_data.is_some_and(|data| !data.is_empty());
+                config.root_cert_file = cluster.certificate_authority.filter(|_| !has_data).map(PathBuf::from);
+                Ok(LoadedConfig { config, from, user, is_of_pod: false })
+            }
             Err(error) => Err(ConnectError::Kubeconfig { from, reason: Box::new(error) }),
         }
     }
@@ -193,11 +211,22 @@ fn is_absent(file: &Path) -> bool {
     found.is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
 }
 
+/// The context of this name, or the current one.
+fn named_context<'a>(kubeconfig: &'a Kubeconfig, context: Option<&str>) -> Option<&'a Context> {
+    let context = context.or(kubeconfig.current_context.as_deref())?;
+    kubeconfig.contexts.iter().find(|named| named.name == context)?.context.as_ref()
+}
+
 /// The name of the user of `context`, or of the current one.
 fn user(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
-    let context = context.or(kubeconfig.current_context.as_deref())?;
-    let named = kubeconfig.contexts.iter().find(|named| named.name == context)?;
-    named.context.as_ref()?.user.clone()
+    named_context(kubeconfig, context)?.user.clone()
+}
+
+/// The cluster of `context`, or of the current one; an empty one when there is none.
+fn cluster(kubeconfig: &Kubeconfig, context: Option<&str>) -> Cluster {
+    let cluster = named_context(kubeconfig, context)
+        .and_then(|context| kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.clone());
+    cluster.unwrap_or_default()
 }
 
 /// A configuration that was read.
@@ -214,7 +243,7 @@ impl LoadedConfig {
     /// Reads the configuration of the cluster that `named` and the environment name.
     async fn of(named: &ConnectionArgs, environment: &Environment) -> Result<Self, ConnectError> {
         let context = named.context.as_deref();
-        let mut loaded = KubeconfigSource::choose(named, environment)?.load(context).await?;
+        let mut loaded = KubeconfigSource::choose(named, environment)?.load(context, &environment.proxies).await?;
         tune(&mut loaded.config);
         Ok(loaded)
     }

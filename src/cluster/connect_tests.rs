@@ -21,7 +21,7 @@ impl Home {
     }
 
     fn environment(&self, kubeconfig: &str) -> Environment {
-        Environment { kubeconfig: Some(kubeconfig.into()), home: Some(self.0.clone()) }
+        Environment { kubeconfig: Some(kubeconfig.into()), home: Some(self.0.clone()), ..Environment::default() }
     }
 }
 

@@ -11,6 +11,7 @@ use kube::api::{Api, PostParams};
 use sha2::{Digest as _, Sha256};
 
 use super::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
+use crate::api::printable;
 
 /// The longest note that the API server accepts, in bytes of UTF-8 (events.k8s.io: 1 kB).
 const NOTE: usize = 1024;
@@ -96,7 +97,7 @@ impl Reporter {
             },
             action: Some((*action).to_owned()),
             reason: Some((*reason).to_owned()),
-            note: Some(clip_bytes(note, NOTE)),
+            note: Some(clip_bytes(&printable(note), NOTE)),
             type_: Some(
                 match kind {
                     EventType::Normal => "Normal",

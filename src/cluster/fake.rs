@@ -74,6 +74,14 @@ impl Fake {
         }
     }
 
+    /// Stores an object as it was, with the versions of that time, as a restore of etcd does.
+    pub(crate) fn restore(&self, path: &str, object: Value) {
+        let mut state = self.0.lock();
+        let version = object["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+        state.version = version.expect("the copy of an object has its version");
+        state.objects.insert(path.to_owned(), object);
+    }
+
     async fn serve(self, request: Request<Body>) -> Result<Response<Body>, std::convert::Infallible> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.expect("a body in memory can be read").to_bytes();

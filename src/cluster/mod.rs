@@ -3,6 +3,7 @@
 pub mod address_ranges;
 mod call;
 mod connect;
+mod connect_proxy;
 pub mod endpoints;
 pub mod events;
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use super::credentials::Digest;
-use super::rate_limit::{WINDOW, network};
+use super::rate_limit::WINDOW;
+use crate::http::client_network::client_network;
 use crate::time::Moment;
 
 /// Wrong tokens that are compared within a minute, from the address of the last right one and from all others.
@@ -49,18 +50,19 @@ impl Brought {
     /// The seconds until a token from this address is compared again; `None` when it is compared now. Failures from other
     /// addresses never keep out the address of the last right token.
     pub(super) fn wait(&self, from: IpAddr, now: Moment) -> Option<u32> {
-        if self.known == Some(network(from)) { self.from_known.wait(now) } else { self.from_others.wait(now) }
+        if self.known == Some(client_network(from)) { self.from_known.wait(now) } else { self.from_others.wait(now) }
     }
 
     /// Counts a wrong token.
     pub(super) fn failed(&mut self, from: IpAddr, now: Moment) {
-        let failures = if self.known == Some(network(from)) { &mut self.from_known } else { &mut self.from_others };
+        let failures =
+            if self.known == Some(client_network(from)) { &mut self.from_known } else { &mut self.from_others };
         failures.add(now);
     }
 
     /// Notes where the right token came from.
     pub(super) fn accepted(&mut self, from: IpAddr) {
-        let network = network(from);
+        let network = client_network(from);
         if self.known != Some(network) {
             self.known = Some(network);
             self.from_known = Failures::default();

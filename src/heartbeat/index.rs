@@ -125,6 +125,11 @@ impl Index {
         !self.leases.is_empty()
     }
 
+    /// Whether any connector sends its heartbeats through a Lease of this namespace.
+    pub(super) fn has_leases_in(&self, namespace: &str) -> bool {
+        self.leases.keys().any(|(of, _)| **of == *namespace)
+    }
+
     /// The connectors that send their heartbeats through this Lease.
     pub(super) fn users_of_lease(&self, namespace: &str, name: &str) -> Vec<Arc<Entry>> {
         self.leases.get(&(Arc::from(namespace), Box::from(name))).cloned().unwrap_or_default()

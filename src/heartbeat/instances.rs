@@ -12,11 +12,36 @@ const SWITCHES: u8 = 3;
 /// How many intervals the alternation may take, and how long it is remembered after the last one.
 const WITHIN: u32 = 3;
 
+/// A heartbeat is overtaken only by one that was received within this many intervals: networks do not hold one back for
+/// longer. Later a lower number is that of a counter that began anew.
+const OVERTAKEN_WITHIN: u32 = 2;
+
+/// This many heartbeats in a row may be overtaken. More lower numbers mean that the counter began anew: otherwise one
+/// heartbeat with a large number would hide all later reports.
+const OVERTAKEN_IN_A_ROW: u8 = 2;
+
 /// One boot of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Boot {
     id: u64,
     sequence: Option<u64>,
+    /// When the heartbeat with this sequence number was received.
+    heard_at: Moment,
+    /// The overtaken heartbeats since.
+    overtaken: u8,
+}
+
+impl Boot {
+    /// Whether `new`, of the same boot, was sent before the latest heartbeat; counts it then.
+    fn overtakes(&mut self, new: &Self, interval: Duration) -> bool {
+        let is_lower = matches!((self.sequence, new.sequence), (Some(known), Some(new)) if new <= known);
+        let in_time = new.heard_at.since(self.heard_at) < interval * OVERTAKEN_WITHIN;
+        let overtakes = is_lower && in_time && self.overtaken < OVERTAKEN_IN_A_ROW;
+        if overtakes {
+            self.overtaken += 1;
+        }
+        overtakes
+    }
 }
 
 /// The last two boot ids. Ids are kept as hashes: the only cost of a collision is a missed warning.
@@ -35,24 +60,23 @@ pub struct Instances {
 pub enum Freshness {
     /// No later heartbeat was received.
     Fresh,
-    /// A later heartbeat was received before: it counts as contact and changes nothing.
+    /// A later heartbeat was received shortly before: it counts as contact and changes nothing.
     Overtaken,
 }
 
 impl Instances {
     /// Records a heartbeat.
     pub fn record(&mut self, boot: &str, sequence: Option<u64>, interval: Duration, now: Moment) -> Freshness {
-        let heard = Boot { id: hash(boot), sequence };
-        let overtaken = |known: &Boot| matches!((known.sequence, sequence), (Some(known), Some(new)) if new <= known);
+        let heard = Boot { id: hash(boot), sequence, heard_at: now, overtaken: 0 };
         match (&mut self.current, &mut self.previous) {
             (Some(current), _) if current.id == heard.id => {
-                if overtaken(current) {
+                if current.overtakes(&heard, interval) {
                     return Freshness::Overtaken;
                 }
                 *current = heard;
             }
             (_, Some(previous)) if previous.id == heard.id => {
-                if overtaken(previous) {
+                if previous.overtakes(&heard, interval) {
                     return Freshness::Overtaken;
                 }
                 self.switch(heard, true, interval, now);
@@ -143,15 +167,56 @@ mod tests {
         assert_eq!(two.duplicate_since(INTERVAL, at(200)), None);
     }
 
+    /// Records heartbeats of one boot at these seconds with these numbers; returns which of them were overtaken.
+    fn overtaken(of: &[(i64, u64)]) -> Vec<usize> {
+        let mut instances = Instances::default();
+        let freshness = |(second, sequence): &(i64, u64)| {
+            instances.record("a", Some(*sequence), INTERVAL, at(*second)) == Freshness::Overtaken
+        };
+        let answers: Vec<bool> = of.iter().map(freshness).collect();
+        (0..answers.len()).filter(|i| answers[*i]).collect()
+    }
+
     #[test]
-    fn a_beat_that_was_overtaken_changes_nothing() {
+    fn a_beat_that_was_overtaken_changes_no_more_than_the_count_of_such() {
         let mut instances = Instances::default();
         assert_eq!(instances.record("a", Some(5), INTERVAL, at(0)), Freshness::Fresh);
         assert_eq!(instances.record("a", Some(4), INTERVAL, at(1)), Freshness::Overtaken);
         assert_eq!(instances.record("b", Some(1), INTERVAL, at(2)), Freshness::Fresh);
         let before = instances;
         assert_eq!(instances.record("a", Some(5), INTERVAL, at(3)), Freshness::Overtaken);
-        assert_eq!(instances, before);
+        assert_eq!((instances.current, instances.switches), (before.current, before.switches));
         assert_eq!(instances.record("a", Some(6), INTERVAL, at(4)), Freshness::Fresh);
+    }
+
+    #[test]
+    fn a_counter_that_began_anew_in_the_same_boot_hides_two_reports_at_most() {
+        const LARGEST: u64 = u64::MAX;
+        for (beats, expected) in [
+            (&[(0, 5), (1, 6), (2, 4)][..], &[2][..]),
+            (&[(0, 5), (30, 0), (60, 1), (90, 2)], &[1]),
+            (&[(0, LARGEST), (5, 1), (10, 2), (15, 3), (20, 4)], &[1, 2]),
+            (&[(0, LARGEST), (59, 1)], &[1]),
+            (&[(0, LARGEST), (60, 1), (61, 2)], &[]),
+            // The same number again and again is no counter.
+            (&[(0, 7), (5, 7), (10, 7), (15, 7), (20, 7), (25, 7), (30, 7)], &[1, 2, 4, 5]),
+            // After a fresh one the count begins again: those that the network held back come singly.
+            (&[(0, 5), (1, 4), (2, 3), (3, 6), (4, 2), (5, 1), (6, 7)], &[1, 2, 4, 5]),
+            // A counter that went back to a number counts from there.
+            (&[(0, 900), (1, 3), (2, 4), (3, 5), (4, 4), (5, 6)], &[1, 2, 4]),
+        ] {
+            assert_eq!(overtaken(beats), expected, "{beats:?}");
+        }
+    }
+
+    #[test]
+    fn the_counter_of_the_boot_before_may_begin_anew_too() {
+        let mut instances = Instances::default();
+        instances.record("a", Some(u64::MAX), INTERVAL, at(0));
+        instances.record("b", Some(1), INTERVAL, at(1));
+        let answers = [2, 3, 4].map(|second| instances.record("a", Some(1), INTERVAL, at(second)));
+        assert_eq!(answers, [Freshness::Overtaken, Freshness::Overtaken, Freshness::Fresh]);
+        instances.record("b", Some(2), INTERVAL, at(5));
+        assert_eq!(instances.record("a", Some(1), INTERVAL, at(500)), Freshness::Fresh);
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 pub use super::json::BadBeat;
 use super::json::{self, Field, Shape, Value};
-use crate::api::CheckOutcome;
+use crate::api::{CheckOutcome, is_deceptive};
 
 /// Longest `connector_id`, in bytes (`docs/design/api.md`).
 pub const MAX_ID: usize = 128;
@@ -36,8 +36,8 @@ const NEVER_A_TOKEN: &str = "\0 longer than any token \0 longer than any token";
 
 /// One heartbeat. It borrows from the request every text that needs no change.
 ///
-/// Texts other than the id and the token are cut to their maximum length, and spaces replace their control characters;
-/// empty texts count as absent.
+/// Texts other than the id and the token are cut to their maximum length, and spaces replace their control characters and
+/// those that change how the text around them is shown; empty texts count as absent.
 pub struct Beat<'a> {
     /// The sender's id: 1 to 128 characters of `[A-Za-z0-9._/:-]`.
     pub connector_id: Cow<'a, str>,
@@ -224,12 +224,14 @@ fn read_words<'a>(field: &str, value: Value<'a>, longest: usize) -> Result<Optio
     Ok(read_text(field, value)?.map(|text| tidy(text, longest)).filter(|text| !text.is_empty()))
 }
 
-/// Cuts `text` to `longest` characters and replaces its control characters by spaces, because it is printed on terminals.
+/// Cuts `text` to `longest` characters and replaces its control characters and those that change how the text around them
+/// is shown by spaces, because it is printed on terminals and in messages.
 fn tidy(text: Cow<'_, str>, longest: usize) -> Cow<'_, str> {
-    if text.len() <= longest && !text.chars().any(char::is_control) {
+    let is_bad = |c: char| c.is_control() || is_deceptive(c);
+    if text.len() <= longest && !text.chars().any(is_bad) {
         return text;
     }
-    Cow::Owned(text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect())
+    Cow::Owned(text.chars().take(longest).map(|c| if is_bad(c) { ' ' } else { c }).collect())
 }
 
 fn read_sequence(value: Value<'_>) -> Result<Option<u64>, BadBeat> {

@@ -3,9 +3,10 @@
 //! Clients can invent the identifiers of both, so both use a fixed number of slots.
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::http::client_network::client_network;
 use crate::time::Moment;
 
 /// Failed attempts of one address and id within [`WINDOW`] before the answer is to wait (`docs/design/api.md`).
@@ -51,15 +52,7 @@ impl RateLimiter {
     ///
     /// An IPv6 address counts as its /64, because one host owns all of it.
     pub fn refuse(&mut self, from: IpAddr, id: &str, now: Moment) -> RateDecision {
-        self.attempts.get((network(from), id), now).add(now)
-    }
-}
-
-/// The network that a limit applies to: the /64 of an IPv6 address, an IPv4 address itself.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
+        self.attempts.get((client_network(from), id), now).add(now)
     }
 }
 

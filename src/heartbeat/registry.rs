@@ -213,6 +213,11 @@ impl Registry {
         self.index.read().has_leases()
     }
 
+    /// Whether any connector sends its heartbeats through a Lease of this namespace.
+    pub fn uses_leases_in(&self, namespace: &str) -> bool {
+        self.index.read().has_leases_in(namespace)
+    }
+
     /// Counts a renewal of a Lease as contact of the connectors that use it.
     pub fn lease_renewed(&self, namespace: &str, name: &str) {
         let entries = self.index.read().users_of_lease(namespace, name);

@@ -36,9 +36,42 @@ pub(super) enum Phase {
     Idle,
 }
 
+/// A request that has not been received and answered after this time stalls: an honest one takes as long as the slowest
+/// network between, and one on which the bytes come singly much longer.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
+/// How little a connection serves its client, compared when one of several has to end; the greatest ends first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Uselessness {
+    /// A request is being received or answered, for so long.
+    Working(Duration),
+    /// No request since so long.
+    Idle(Duration),
+    /// A request that stalls for so long.
+    Stalled(Duration),
+}
+
 impl ConnectionPhase {
     pub(super) fn new() -> Self {
         Self { opened: Instant::now(), packed: Arc::new(AtomicU64::new(Phase::Head as u64)) }
+    }
+
+    /// A phase that was entered `ago`.
+    #[cfg(test)]
+    pub(super) fn entered(phase: Phase, ago: Duration) -> Self {
+        let opened = Instant::now().checked_sub(ago).expect("the machine runs for longer");
+        Self { opened, packed: Arc::new(AtomicU64::new(phase as u64)) }
+    }
+
+    /// How little the connection serves its client.
+    pub(super) fn uselessness(&self) -> Uselessness {
+        let since = Duration::from_millis(self.packed.load(Ordering::Relaxed) >> 2);
+        let lasts = self.opened.elapsed().saturating_sub(since);
+        match self.phase() {
+            Phase::Idle => Uselessness::Idle(lasts),
+            Phase::Head | Phase::Busy if lasts >= STALLED_AFTER => Uselessness::Stalled(lasts),
+            Phase::Head | Phase::Busy => Uselessness::Working(lasts),
+        }
     }
 
     pub(super) fn enter(&self, phase: Phase) {

@@ -5,35 +5,37 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-/// The treatment of a new connection when all slots are taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It waits in the kernel's backlog until another connection ends. For a port whose clients have few addresses, those
-    /// of an Ingress or a load balancer: there the address with the most connections carries the most clients.
-    Wait,
-    /// It gets a slot at once: the oldest connection of the address that has the most ends. A client with few connections
-    /// is served however many another client holds; an attacker needs as many addresses as there are slots to shut it
-    /// out.
-    EndTheOldestOfTheMost,
-}
+use super::client_network::client_network;
+use super::connection::ConnectionPhase;
+
+/// A trusted proxy counts as this many clients: it carries the connections of many, and an attacker has only its own.
+const CLIENTS_OF_A_PROXY: usize = 16;
+
+/// The connections of one client that are compared before one of them ends. The oldest come first, so the connections of
+/// an attacker that fills the slots are among them; the bound keeps a flood from costing a scan for each connection.
+const COMPARED: usize = 1024;
 
 /// The connection slots of one port.
+///
+/// When all are taken, a new connection still gets one at once: the client with the most connections gives one up. A
+/// client with few connections is served however many another client holds; an attacker needs as many addresses as there
+/// are slots to shut it out.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
-    max: usize,
     free: Arc<Semaphore>,
-    /// The connections of each address, for [`WhenFull::EndTheOldestOfTheMost`].
-    holders: Option<Arc<Mutex<Holders>>>,
+    holders: Arc<Mutex<Holders>>,
 }
 
 impl ConnectionLimiter {
-    pub(super) fn new(max: usize, when_full: WhenFull) -> Self {
-        let holders = (when_full == WhenFull::EndTheOldestOfTheMost).then(Arc::default);
-        Self { max, free: Arc::new(Semaphore::new(max)), holders }
+    /// `max` slots; the `trusted` proxies may hold more of them than other clients.
+    pub(super) fn new(max: usize, trusted: Vec<IpNet>) -> Self {
+        let holders = Holders { taken: 0, trusted, by_client: HashMap::new() };
+        Self { free: Arc::new(Semaphore::new(max)), holders: Arc::new(Mutex::new(holders)) }
     }
 
     /// Whether all slots are taken.
@@ -41,35 +43,15 @@ impl ConnectionLimiter {
         self.free.available_permits() == 0
     }
 
-    /// Whether more than three quarters of the slots are taken.
-    pub(super) fn is_scarce(&self) -> bool {
-        self.free.available_permits() < self.max.div_ceil(4)
-    }
-
-    /// Whether a slot is taken before a connection is accepted.
-    pub(super) fn waits_before_accept(&self) -> bool {
-        self.holders.is_none()
-    }
-
-    /// Waits for a slot for a connection whose address is not known yet.
-    pub(super) async fn any(&self) -> ConnectionSlot {
-        ConnectionSlot { permit: self.permit().await, held: None }
-    }
-
     /// A slot for a connection from this address. When all are taken, another connection is ended; this one waits until that
     /// has ended.
-    pub(super) async fn of(&self, address: IpAddr) -> ConnectionSlot {
-        let Some(holders) = &self.holders else { return self.any().await };
-        // On a socket for both families an IPv4 address appears as a mapped IPv6 address.
-        let held = Held::new(holders, address.to_canonical());
+    pub(super) async fn of(&self, address: IpAddr, phase: ConnectionPhase) -> ConnectionSlot {
+        let held = Held::new(&self.holders, client_network(address), phase);
         if self.is_full() {
-            holders.lock().evict_one();
+            self.holders.lock().evict_one();
         }
-        ConnectionSlot { permit: self.permit().await, held: Some(held) }
-    }
-
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
+        let permit = Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed");
+        ConnectionSlot { permit, held }
     }
 }
 
@@ -78,16 +60,13 @@ impl ConnectionLimiter {
 pub(super) struct ConnectionSlot {
     #[expect(dead_code, reason = "it is held")]
     permit: OwnedSemaphorePermit,
-    held: Option<Held>,
+    held: Held,
 }
 
 impl ConnectionSlot {
     /// Completes when the connection has to end for another one.
     pub(super) async fn evicted(&self) {
-        match &self.held {
-            Some(held) => held.evicted.cancelled().await,
-            None => std::future::pending().await,
-        }
+        self.held.evicted.cancelled().await;
     }
 }
 
@@ -95,80 +74,117 @@ impl ConnectionSlot {
 #[derive(Debug)]
 struct Held {
     holders: Arc<Mutex<Holders>>,
-    address: IpAddr,
+    client: IpAddr,
     number: u64,
     evicted: CancellationToken,
 }
 
 impl Held {
-    fn new(holders: &Arc<Mutex<Holders>>, address: IpAddr) -> Self {
-        let (number, evicted) = holders.lock().enter(address);
-        Self { holders: Arc::clone(holders), address, number, evicted }
+    fn new(holders: &Arc<Mutex<Holders>>, client: IpAddr, phase: ConnectionPhase) -> Self {
+        let (number, evicted) = holders.lock().enter(client, phase);
+        Self { holders: Arc::clone(holders), client, number, evicted }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.holders.lock().leave(self.address, self.number);
+        self.holders.lock().leave(self.client, self.number);
     }
 }
 
-/// The connections of each address, in the order in which they were opened.
+/// One open connection.
+#[derive(Debug)]
+struct Open {
+    phase: ConnectionPhase,
+    evicted: CancellationToken,
+}
+
+/// The connections of one client, in the order in which they were opened.
 #[derive(Debug, Default)]
+struct Client {
+    is_proxy: bool,
+    open: BTreeMap<u64, Open>,
+}
+
+impl Client {
+    /// The number that is compared between clients.
+    fn weight(&self) -> usize {
+        if self.is_proxy { self.open.len().div_ceil(CLIENTS_OF_A_PROXY) } else { self.open.len() }
+    }
+
+    /// The connection that serves its client least: one whose request stalls, then the longest idle one, then the oldest.
+    fn least_useful(&self) -> Option<u64> {
+        let compared = self.open.iter().take(COMPARED);
+        compared.max_by_key(|(number, open)| (open.phase.uselessness(), Reverse(**number))).map(|(number, _)| *number)
+    }
+}
+
+/// The connections of each client.
+#[derive(Debug)]
 struct Holders {
     taken: u64,
-    by_address: HashMap<IpAddr, BTreeMap<u64, CancellationToken>>,
+    trusted: Vec<IpNet>,
+    by_client: HashMap<IpAddr, Client>,
 }
 
 impl Holders {
-    fn enter(&mut self, address: IpAddr) -> (u64, CancellationToken) {
+    fn enter(&mut self, address: IpAddr, phase: ConnectionPhase) -> (u64, CancellationToken) {
         let (number, evicted) = (self.taken, CancellationToken::new());
         self.taken += 1;
-        self.by_address.entry(address).or_default().insert(number, evicted.clone());
+        let trusted = &self.trusted;
+        let client = self.by_client.entry(address).or_insert_with(|| Client {
+            is_proxy: trusted.iter().any(|network| network.contains(&address)),
+            open: BTreeMap::new(),
+        });
+        client.open.insert(number, Open { phase, evicted: evicted.clone() });
         (number, evicted)
     }
 
     fn leave(&mut self, address: IpAddr, number: u64) {
-        if let Some(slots) = self.by_address.get_mut(&address) {
-            slots.remove(&number);
-            if slots.is_empty() {
-                self.by_address.remove(&address);
+        if let Some(client) = self.by_client.get_mut(&address) {
+            client.open.remove(&number);
+            if client.open.is_empty() {
+                self.by_client.remove(&address);
             }
         }
     }
 
-    /// Ends the oldest connection of the address that has the most, the new connection included; among several such
-    /// addresses, the one with the oldest connection.
+    /// Ends the least useful connection of the client that has the most, the new connection included; among several such
+    /// clients, of the one with the oldest connection.
     fn evict_one(&mut self) {
-        let oldest = |slots: &BTreeMap<u64, _>| slots.first_key_value().map(|(number, _)| Reverse(*number));
-        let most = self.by_address.iter().max_by_key(|(_, slots)| (slots.len(), oldest(slots)));
-        let Some((&address, slots)) = most else { return };
-        let Some((&number, evicted)) = slots.first_key_value() else { return };
-        evicted.cancel();
+        let oldest = |client: &Client| client.open.first_key_value().map(|(number, _)| Reverse(*number));
+        let most = self.by_client.iter().max_by_key(|(_, client)| (client.weight(), oldest(client)));
+        let Some((&address, client)) = most else { return };
+        let Some(number) = client.least_useful() else { return };
+        client.open[&number].evicted.cancel();
         self.leave(address, number);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::http::connection::Phase;
 
     fn address(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
     }
 
     fn is_evicted(slot: &ConnectionSlot) -> bool {
-        slot.held.as_ref().is_some_and(|held| held.evicted.is_cancelled())
+        slot.held.evicted.is_cancelled()
     }
 
-    /// Opens a connection for each of `takers` in turn; returns the takers whose connections are still open.
-    async fn left(max: usize, takers: &[u8]) -> Vec<u8> {
-        let limiter = ConnectionLimiter::new(max, WhenFull::EndTheOldestOfTheMost);
+    /// Opens a connection for each of `takers` in turn, all of them in the same phase; returns the takers whose connections
+    /// are still open.
+    async fn left(max: usize, trusted: &[IpNet], takers: &[u8]) -> Vec<u8> {
+        let limiter = ConnectionLimiter::new(max, trusted.to_vec());
         let mut open: Vec<(u8, ConnectionSlot)> = Vec::new();
         for &taker in takers {
-            let mut asked = std::pin::pin!(limiter.of(address(taker)));
+            let mut asked = std::pin::pin!(limiter.of(address(taker), ConnectionPhase::new()));
             let at_once = asked.as_mut().now_or_never();
             open.retain(|(_, slot)| !is_evicted(slot));
             let slot = match at_once {
@@ -182,49 +198,75 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_address_that_has_the_most_gives_up_its_oldest() {
+    async fn the_client_that_has_the_most_gives_up_its_oldest() {
         for (takers, expected) in [
             (&[1, 1, 1, 1][..], &[1, 1, 1, 1][..]),
             (&[1, 1, 1, 1, 2], &[1, 1, 1, 2]),
-            // An address that fills all slots by itself ends its own connections.
+            // A client that fills all slots by itself ends its own connections.
             (&[2, 1, 1, 1, 1, 1, 1], &[2, 1, 1, 1]),
             (&[1, 1, 2, 2, 3], &[1, 2, 2, 3]),
             (&[1, 2, 3, 4, 5], &[2, 3, 4, 5]),
             (&[1, 2, 3, 4, 4], &[1, 2, 3, 4]),
         ] {
-            assert_eq!(left(4, takers).await, expected, "{takers:?}");
+            assert_eq!(left(4, &[], takers).await, expected, "{takers:?}");
         }
     }
 
     #[tokio::test]
-    async fn an_address_is_the_same_on_a_socket_that_takes_both_families() {
-        let limiter = ConnectionLimiter::new(2, WhenFull::EndTheOldestOfTheMost);
-        let _first = limiter.of(address(1)).await;
-        let _second = limiter.of(IpAddr::V6(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped())).await;
-        assert_eq!(limiter.holders.as_ref().unwrap().lock().by_address.len(), 1);
+    async fn a_trusted_proxy_keeps_its_connections_and_others_keep_a_few_beside_it() {
+        let proxy = ["192.0.2.1/32".parse().unwrap()];
+        assert_eq!(left(4, &proxy, &[1, 1, 2, 2, 3]).await, [1, 1, 2, 3], "a proxy with two is not more than a client");
+        assert_eq!(left(4, &[], &[1, 1, 2, 2, 3]).await, [1, 2, 2, 3], "what is not trusted is a client like others");
+        let mut takers = vec![1; 40];
+        takers.extend([2, 2]);
+        let kept = left(40, &proxy, &takers).await;
+        assert_eq!(kept.iter().filter(|taker| **taker == 2).count(), 2, "a proxy with all slots makes room: {kept:?}");
+    }
+
+    fn since(phase: Phase, age: u64) -> ConnectionPhase {
+        ConnectionPhase::entered(phase, Duration::from_secs(age))
     }
 
     #[tokio::test]
-    async fn nothing_is_kept_of_who_left_and_nobody_loses_a_slot_while_there_are_more() {
-        let limiter = ConnectionLimiter::new(4, WhenFull::EndTheOldestOfTheMost);
+    async fn of_one_client_the_connection_ends_that_serves_it_least() {
+        for (phases, expected) in [
+            (&[since(Phase::Idle, 60), since(Phase::Head, 3), since(Phase::Busy, 0)][..], 1),
+            (&[since(Phase::Idle, 60), since(Phase::Busy, 3), since(Phase::Head, 0)], 1),
+            (&[since(Phase::Head, 0), since(Phase::Idle, 5), since(Phase::Idle, 60)], 2),
+            (&[since(Phase::Busy, 0), since(Phase::Idle, 0), since(Phase::Head, 0)], 1),
+            (&[since(Phase::Head, 3), since(Phase::Head, 9), since(Phase::Busy, 5)], 1),
+        ] {
+            let limiter = ConnectionLimiter::new(phases.len(), Vec::new());
+            let mut open = Vec::new();
+            for phase in phases {
+                open.push(limiter.of(address(1), phase.clone()).await);
+            }
+            let _ = limiter.of(address(2), ConnectionPhase::new()).now_or_never();
+            let evicted: Vec<usize> = (0..open.len()).filter(|i| is_evicted(&open[*i])).collect();
+            assert_eq!(evicted, [expected], "{phases:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_addresses_of_one_host_are_one_client() {
+        let limiter = ConnectionLimiter::new(8, Vec::new());
+        let mut open = Vec::new();
+        let mapped = IpAddr::V6(std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped());
+        for one in [address(1), mapped, "2001:db8::1".parse().unwrap(), "2001:db8::ffff:1".parse().unwrap()] {
+            open.push(limiter.of(one, ConnectionPhase::new()).await);
+        }
+        assert_eq!(limiter.holders.lock().by_client.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_of_closed_connections_and_none_ends_while_slots_are_free() {
+        let limiter = ConnectionLimiter::new(4, Vec::new());
         let mut open = Vec::new();
         for last in 1..=4 {
-            open.push(limiter.of(address(last)).await);
+            open.push(limiter.of(address(last), ConnectionPhase::new()).await);
         }
         assert!(limiter.is_full() && !open.iter().any(is_evicted));
         drop(open);
-        assert!(!limiter.is_scarce());
-        assert!(limiter.holders.as_ref().unwrap().lock().by_address.is_empty());
-    }
-
-    #[tokio::test]
-    async fn where_a_newcomer_waits_nobody_loses_a_slot() {
-        let limiter = ConnectionLimiter::new(1, WhenFull::Wait);
-        assert!(limiter.waits_before_accept());
-        let first = limiter.of(address(1)).await;
-        let mut second = std::pin::pin!(limiter.of(address(2)));
-        assert!(second.as_mut().now_or_never().is_none() && !is_evicted(&first));
-        drop(first);
-        second.await;
+        assert!(!limiter.is_full() && limiter.holders.lock().by_client.is_empty());
     }
 }

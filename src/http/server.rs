@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,16 +23,16 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::connection::{ConnectionPhase, LingeringStream, Phase, PhaseStream};
-use super::connection_limit::{ConnectionLimiter, ConnectionSlot, WhenFull};
+use super::connection_limit::{ConnectionLimiter, ConnectionSlot};
 use super::tls::{RELOAD_INTERVAL, TlsFiles};
 
 /// Longest head of a request, in bytes (`docs/design/api.md`). hyper answers 431 to a longer one, and to more than 100 headers.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 /// Size of the read buffer of a connection, in bytes: a whole head, and room to find its end.
-const MAX_READ_AHEAD: usize = MAX_HEAD + 8 * 1024;
+const MAX_READ_AHEAD: usize = MAX_HEAD + 1024;
 /// How long the body of a request may take to arrive (`docs/design/api.md`).
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept when connections run out.
+/// How long an idle connection is kept when files run out.
 const IDLE_WHEN_SCARCE: Duration = Duration::from_secs(5);
 /// The pause after a failed accept. The usual reason, no file descriptors left, lasts until a connection ends.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
@@ -44,17 +45,17 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 /// The limits of one port.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The number of connections that are open at once.
+    /// The number of connections that are open at once. One more ends a connection of the client that has the most.
     pub max_connections: usize,
-    /// The treatment of more connections.
-    pub when_full: WhenFull,
+    /// Proxies whose connections are those of many clients.
+    pub trusted_proxies: Vec<IpNet>,
     /// The limit of the TLS handshake.
     pub handshake_timeout: Duration,
     /// The limit of the head of a request, from its first byte; of the first request, from the start of the connection.
     pub header_timeout: Duration,
     /// The limit of the body of a request.
     pub body_timeout: Duration,
-    /// The limit between two requests, unless connections are scarce.
+    /// The limit between two requests, unless files run out.
     pub idle_timeout: Duration,
     /// How long a closed connection still reads.
     pub linger: Duration,
@@ -66,7 +67,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: MAX_CONNECTIONS,
-            when_full: WhenFull::Wait,
+            trusted_proxies: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
             body_timeout: BODY_TIMEOUT,
@@ -147,7 +148,7 @@ impl Server {
         let mut http = http1::Builder::new();
         // `ConnectionPhase` measures the time of the head.
         http.header_read_timeout(None).max_header_size(MAX_HEAD).max_buf_size(MAX_READ_AHEAD);
-        let slots = ConnectionLimiter::new(limits.max_connections, limits.when_full);
+        let slots = ConnectionLimiter::new(limits.max_connections, limits.trusted_proxies.clone());
         let (full, failed) = Default::default();
         Self { router, tls, limits, http, slots, failing: AtomicBool::new(false), full, failed }
     }
@@ -164,10 +165,10 @@ impl Server {
             while open.try_join_next().is_some_and(reaped) {}
             self.failing.store(accepted.as_ref().is_err_and(is_own_failure), Ordering::Relaxed);
             match accepted {
-                Ok((socket, peer, slot)) => {
+                Ok((socket, peer, held)) => {
                     // A child token, because all connections would contend for the lock of one token.
                     let stop = stop.child_token();
-                    open.spawn(Arc::clone(self).connection(socket, peer, stop, slot));
+                    open.spawn(Arc::clone(self).connection(socket, peer, stop, held));
                 }
                 Err(error) if is_own_failure(&error) => {
                     if self.failed.due() {
@@ -180,69 +181,62 @@ impl Server {
         }
     }
 
-    /// The next connection and its slot.
-    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, ConnectionSlot)> {
-        if self.slots.waits_before_accept() {
-            self.warn_when_full("more wait until one ends");
-            let slot = self.slots.any().await;
-            let (socket, peer) = listener.accept().await?;
-            return Ok((socket, peer, slot));
-        }
+    /// The next connection, its phase and its slot.
+    async fn next(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr, Held)> {
         let (socket, peer) = listener.accept().await?;
-        self.warn_when_full("each new one ends the oldest of the address that has the most");
-        let slot = self.slots.of(peer.ip()).await;
-        Ok((socket, peer, slot))
-    }
-
-    fn warn_when_full(&self, consequence: &str) {
         if self.slots.is_full() && self.full.due() {
             let max = self.limits.max_connections;
-            tracing::warn!(max, "the maximum number of connections is open; {consequence}");
+            tracing::warn!(
+                max,
+                "the maximum number of connections is open; each new one ends one of the address that has the most"
+            );
         }
+        let phase = ConnectionPhase::new();
+        let slot = self.slots.of(peer.ip(), phase.clone()).await;
+        Ok((socket, peer, Held { phase, slot }))
     }
 
-    /// The limit between two requests: shorter when other connections may wait for a slot.
+    /// The limit between two requests: shorter when connections cannot be accepted. One that is accepted gets a slot at
+    /// once, and needs no shorter limit.
     fn idle_timeout(&self) -> Duration {
-        // A new connection that gets a slot at once needs no shorter limit.
-        let scarce = self.slots.waits_before_accept() && self.slots.is_scarce();
-        if scarce || self.failing.load(Ordering::Relaxed) {
+        if self.failing.load(Ordering::Relaxed) {
             self.limits.idle_timeout.min(IDLE_WHEN_SCARCE)
         } else {
             self.limits.idle_timeout
         }
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        socket: TcpStream,
-        peer: SocketAddr,
-        stop: CancellationToken,
-        slot: ConnectionSlot,
-    ) {
+    async fn connection(self: Arc<Self>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken, held: Held) {
         tokio::select! {
-            () = slot.evicted() => tracing::debug!(%peer, "ended a connection for a new one"),
-            () = self.serve(socket, peer, stop) => {}
+            () = held.slot.evicted() => tracing::debug!(%peer, "ended a connection for a new one"),
+            () = self.serve(socket, peer, &held.phase, stop) => {}
         }
     }
 
-    async fn serve(&self, socket: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+    async fn serve(&self, socket: TcpStream, peer: SocketAddr, phase: &ConnectionPhase, stop: CancellationToken) {
         // A response is one small write; waiting to fill a packet would only delay it.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
         let socket = LingeringStream::new(socket, self.limits.linger);
-        let Some(files) = &self.tls else { return self.serve_http(socket, peer, stop).await };
+        let Some(files) = &self.tls else { return self.serve_http(socket, peer, phase, stop).await };
         let handshake = TlsAcceptor::from(files.config()).accept(socket);
         match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
-            Ok(Ok(stream)) => self.serve_http(stream, peer, stop).await,
+            Ok(Ok(stream)) => self.serve_http(stream, peer, phase, stop).await,
             Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
             Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
         }
     }
 
     /// Answers the requests of one connection until either end closes it.
-    async fn serve_http(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr, stop: CancellationToken) {
-        let phase = ConnectionPhase::new();
+    async fn serve_http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: SocketAddr,
+        phase: &ConnectionPhase,
+        stop: CancellationToken,
+    ) {
+        phase.enter(Phase::Head);
         let context = ConnectionInfo { peer, opened: Instant::now(), body_timeout: self.limits.body_timeout };
         let service = service_fn(|mut request: hyper::Request<Incoming>| {
             phase.enter(Phase::Busy);
@@ -282,6 +276,12 @@ impl Server {
             }
         }
     }
+}
+
+/// The slot of a connection, and the phase by which it is compared with others.
+struct Held {
+    phase: ConnectionPhase,
+    slot: ConnectionSlot,
 }
 
 /// Whether an accept failed because of this process, not because of the connection.

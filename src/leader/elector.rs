@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{LeaseRecord, LeaseStep};
 use super::election::{Ask, Election};
+use super::failure_log::FailureLog;
+use super::restore::RestoreDetector;
 use super::terms::{RENEW_DEADLINE, RETRY, TERM, Terms};
 use crate::cluster::{CallError, FIELD_MANAGER, within};
 use crate::leadership::{Leadership, Role};
@@ -24,9 +26,6 @@ const FROZEN_FOR: Duration = Duration::from_secs(2);
 /// The limit of each call that gives the Lease back: they must fit into the 10 s after a SIGTERM, beside the flush of the
 /// checkpoints.
 const GIVE_BACK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The interval between log lines about a failure that lasts.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// The name of the Lease, the identity of this process, and the durations of the election.
 #[derive(Clone, Debug)]
@@ -68,6 +67,8 @@ pub struct Elector {
     lease: Option<Lease>,
     publisher: watch::Sender<Leadership>,
     failure_log: FailureLog,
+    restore: RestoreDetector,
+    restored: CancellationToken,
 }
 
 /// The result of a wait.
@@ -103,10 +104,16 @@ struct WakeSignals {
 }
 
 impl Elector {
-    /// A contender that has not led yet, and the channel on which it publishes the leadership.
+    /// A contender that has not led yet, and the channel on which it publishes the leadership. It cancels `restored` when
+    /// the Lease proves that etcd was restored from an older copy: everything that was read before is worthless then.
     ///
     /// `lease_client` must have no retries of its own ([`crate::cluster::Clients::no_retry`]).
-    pub fn new(lease_client: kube::Client, config: ElectorConfig, clock: Clock) -> (Self, watch::Receiver<Leadership>) {
+    pub fn new(
+        lease_client: kube::Client,
+        config: ElectorConfig,
+        clock: Clock,
+        restored: CancellationToken,
+    ) -> (Self, watch::Receiver<Leadership>) {
         let (publisher, receiver) = watch::channel(Leadership::follower());
         let terms = config.terms();
         let elector = Self {
@@ -118,6 +125,8 @@ impl Elector {
             lease: None,
             publisher,
             failure_log: FailureLog::default(),
+            restore: RestoreDetector::default(),
+            restored,
         };
         (elector, receiver)
     }
@@ -160,6 +169,7 @@ impl Elector {
         self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
             Ok(lease) => {
                 self.failure_log.recovered(&self.path);
+                lease.as_ref().inspect(|lease| self.look_for_restore(lease));
                 self.election.saw(lease.as_ref().map(record_of), now);
                 self.lease = lease;
             }
@@ -176,6 +186,7 @@ impl Elector {
         self.call(call, signals).await.map(|Answer { result, sent_at, now }| match result {
             Ok(lease) => {
                 self.failure_log.recovered(&self.path);
+                self.look_for_restore(&lease);
                 self.election.claimed(step, record_of(&lease), sent_at, now);
                 self.lease = Some(lease);
             }
@@ -187,6 +198,16 @@ impl Elector {
                 self.election.failed(sent_at, now);
             }
         })
+    }
+
+    fn look_for_restore(&mut self, lease: &Lease) {
+        if self.restore.saw(lease.metadata.resource_version.as_deref(), &record_of(lease)) {
+            tracing::warn!(
+                lease = %self.path,
+                "the lease is older than it was: etcd was restored from a copy; everything is read anew"
+            );
+            self.restored.cancel();
+        }
     }
 
     /// Sends one call, which is not polled before.
@@ -347,32 +368,6 @@ fn log_change(lease: &str, old: &Leadership, new: &Leadership) {
             tracing::info!(lease, holder, "following");
         }
         _ => {}
-    }
-}
-
-/// Logs a failure that lasts: when it begins, and then once a minute.
-#[derive(Default)]
-struct FailureLog {
-    logged_at: Option<Moment>,
-}
-
-impl FailureLog {
-    fn failed(&mut self, verb: &str, lease: &str, error: &CallError, now: Moment) {
-        if self.logged_at.is_some_and(|logged_at| now.since(logged_at) < LOG_EVERY) {
-            return;
-        }
-        self.logged_at = Some(now);
-        if let CallError::Forbidden(reason) = error {
-            tracing::warn!(lease, "may not {verb} the lease; grant get, create and update on leases there: {reason}");
-        } else {
-            tracing::warn!(lease, %error, "could not {verb} the lease");
-        }
-    }
-
-    fn recovered(&mut self, lease: &str) {
-        if self.logged_at.take().is_some() {
-            tracing::info!(lease, "the lease can be read or written again");
-        }
     }
 }
 

@@ -18,6 +18,7 @@ struct Running {
     seen: watch::Receiver<Leadership>,
     stop: CancellationToken,
     froze: Arc<Notify>,
+    restored: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -29,10 +30,11 @@ fn start(fake: &Fake, identity: &str, deadline: Duration) -> Running {
         retry: Duration::from_millis(10),
         ..ElectorConfig::new("ns".to_owned(), "vigie".to_owned(), identity.to_owned())
     };
-    let (elector, seen) = Elector::new(fake.client(), config, Clock::default());
+    let restored = CancellationToken::new();
+    let (elector, seen) = Elector::new(fake.client(), config, Clock::default(), restored.clone());
     let (stop, froze) = (CancellationToken::new(), Arc::new(Notify::new()));
     let task = tokio::spawn(elector.run(stop.clone(), Arc::clone(&froze)));
-    Running { seen, stop, froze, task }
+    Running { seen, stop, froze, restored, task }
 }
 
 /// Long enough that a loaded machine does not miss it.
@@ -233,4 +235,37 @@ async fn a_follower_leaves_without_touching_the_lease() {
     running.end().await;
     let sent = fake.take_log();
     assert!(sent.iter().all(|asked| asked.starts_with("GET")), "{sent:?}");
+}
+
+#[tokio::test]
+async fn a_lease_that_goes_backwards_is_reported_by_the_leader_and_by_a_follower() {
+    let fake = Fake::new();
+    let mut leader = start(&fake, "me", PATIENT);
+    leader.until_it_is(Role::Leader).await;
+    let copy = fake.object(PATH).unwrap();
+    let mut follower = start(&fake, "other", PATIENT);
+    follower.until("following", |seen| seen.holder.as_deref() == Some("me")).await;
+    // Other clients write, so that the copy is much older than the version that both have seen.
+    for _ in 0..10_000 {
+        fake.put("/api/v1/namespaces/ns/configmaps/other", json!({ "metadata": { "name": "other" } }));
+    }
+    let version = |object: Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let both_saw_it = async {
+        while fake.object(PATH).map(version) < Some(10_000) {
+            tokio::task::yield_now().await;
+        }
+        fake.take_log();
+        // Only a follower reads a Lease that is renewed.
+        while fake.take_log().iter().filter(|request| request.starts_with("GET")).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), both_saw_it).await.expect("one renews, and one reads");
+    assert!(!leader.restored.is_cancelled() && !follower.restored.is_cancelled());
+    fake.restore(PATH, copy);
+    for contender in [&leader, &follower] {
+        tokio::time::timeout(Duration::from_secs(10), contender.restored.cancelled()).await.expect("it noticed");
+    }
+    leader.end().await;
+    follower.end().await;
 }

@@ -9,7 +9,9 @@
 mod decide;
 mod election;
 mod elector;
+mod failure_log;
 mod pod_label;
+mod restore;
 #[cfg(test)]
 mod simulation;
 mod terms;

@@ -36,7 +36,6 @@ use crate::heartbeat::canary;
 use crate::heartbeat::entry::Entry;
 use crate::heartbeat::registry::{Notice, Registry};
 use crate::heartbeat::routes::{self, Options};
-use crate::http::connection_limit::WhenFull;
 use crate::http::server::{Limits, serve};
 use crate::http::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, PodLabel, identity};
@@ -94,13 +93,13 @@ impl Assembly {
     /// Starts every task. The heartbeat port keeps at most `connections` at once.
     pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
         let Self { args, clients, pod, lease_namespace, registry, notices, tls, clock } = self;
-        let failed = CancellationToken::new();
+        let [failed, restored] = std::array::from_fn(|_| CancellationToken::new());
         let [heartbeat_port, work, election_tasks, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease.lease_name.clone(), me.clone());
-        let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock);
+        let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock, restored.clone());
         let remediator = Arc::new(remediator(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
         let runtime = Arc::new(runtime::Shared {
             client: clients.no_retry.clone(),
@@ -136,7 +135,17 @@ impl Assembly {
         parts.election(leadership, pod.as_ref(), &rest);
         parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &heartbeat_port);
         parts.admin_port(admin, fleet, exported, &rest);
-        Ok(Running { heartbeat_port, work, election: election_tasks, rest, failed, successors, context, known })
+        Ok(Running {
+            heartbeat_port,
+            work,
+            election: election_tasks,
+            rest,
+            failed,
+            restored,
+            successors,
+            context,
+            known,
+        })
     }
 }
 
@@ -275,9 +284,10 @@ impl Parts<'_> {
     fn heartbeat_port(&self, port: HeartbeatPort, tasks: &TaskGroup) {
         let HeartbeatPort { listener, connections, tls, metrics } = port;
         let trusted_proxies = self.args.heartbeat.trusted_proxy.clone();
+        let limits =
+            Limits { max_connections: connections, trusted_proxies: trusted_proxies.clone(), ..Limits::default() };
         let options = Options { trusted_proxies, counters: metrics, clock: self.context.clock };
         let router = routes::router(self.context.registry.clone(), options);
-        let limits = Limits { max_connections: connections, ..Limits::default() };
         tasks.spawn(serve(listener, router, tls, limits, tasks.stop.clone()));
         let now = self.context.clock.now();
         if self.context.registry.listening.update(now, |inputs| inputs.port_open = true) {
@@ -294,16 +304,17 @@ impl Parts<'_> {
     ) {
         let auth = match self.args.ports.admin_auth {
             AdminAuth::Off => None,
-            AdminAuth::Kubernetes => Some(Authenticator::new(self.clients.no_retry.clone())),
+            AdminAuth::Kubernetes => {
+                let audiences = self.args.ports.admin_auth_audience.clone();
+                Some(Authenticator::new(self.clients.no_retry.clone(), audiences))
+            }
         };
         let router = crate::admin::router(Admin { fleet, registry: Arc::new(exported), auth });
-        // There are few clients, and each response may contain the whole fleet. Any pod may connect, and the kubelet's
-        // probes must get through.
-        let when_full = WhenFull::EndTheOldestOfTheMost;
+        // There are few clients, and each response may contain the whole fleet.
         // The longest time that a client that reads slowly, or not at all, keeps a response in memory. It is longer than
         // the interval between two scrapes.
         let idle_timeout = Duration::from_secs(90);
-        let limits = Limits { max_connections: 256, when_full, idle_timeout, ..Limits::default() };
+        let limits = Limits { max_connections: 256, idle_timeout, ..Limits::default() };
         rest.spawn(serve(listener, router, None, limits, rest.stop.clone()));
     }
 }

@@ -28,17 +28,31 @@ pub(super) fn raise() -> u64 {
     }
 }
 
-/// The number of connections that the heartbeat port keeps at once, so that of `files` enough are left for `probes` at once
-/// and for the rest: without a free file the operator cannot renew the Lease. At least half of `files`, at most
-/// [`MAX_CONNECTIONS`].
-pub(super) fn connections(files: u64, probes: u32) -> usize {
-    let left = files.saturating_sub(OTHERS + u64::from(probes)).max(files / 2);
-    usize::try_from(left).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
+/// The share of the memory that the connections of the heartbeat port may take at most, as a divisor: the rest is for the
+/// objects, the probes and the reconciles.
+const MEMORY_SHARE: u64 = 3;
+/// The memory of one connection in bytes at its worst: a request whose head and body are as long as they may be and do not
+/// arrive completely (`docs/performance.md` has the measurements).
+const PER_CONNECTION: u64 = 80 * 1024;
+/// The fewest connections, however little memory there is.
+const MIN_CONNECTIONS: u64 = 256;
+
+/// The number of connections that the heartbeat port keeps at once, at most [`MAX_CONNECTIONS`].
+///
+/// Of `files`, enough are left for `probes` at once and for the rest: without a free file the operator cannot renew the
+/// Lease; at least half are for connections. Of `memory` in bytes, they take a third at most: otherwise a client that opens
+/// connections and never completes a request could end the process.
+pub(super) fn connections(files: u64, probes: u32, memory: Option<u64>) -> usize {
+    let by_files = files.saturating_sub(OTHERS + u64::from(probes)).max(files / 2);
+    let by_memory = memory.map_or(u64::MAX, |bytes| (bytes / MEMORY_SHARE / PER_CONNECTION).max(MIN_CONNECTIONS));
+    usize::try_from(by_files.min(by_memory)).unwrap_or(usize::MAX).min(MAX_CONNECTIONS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MI_B: u64 = 1024 * 1024;
 
     #[test]
     fn connections_leave_files_for_everything_else() {
@@ -51,8 +65,24 @@ mod tests {
             (1_024, 256, 512),
             (64, 10_000, 32),
         ] {
-            assert_eq!(connections(files, probes), expected, "{files} files, {probes} probes");
+            assert_eq!(connections(files, probes, None), expected, "{files} files, {probes} probes");
         }
+    }
+
+    #[test]
+    fn connections_leave_memory_for_everything_else() {
+        for (memory, expected) in [
+            (1, 256),
+            (32 * MI_B, 256),
+            (64 * MI_B, 273),
+            (512 * MI_B, 2_184),
+            (1024 * MI_B, 4_369),
+            (4096 * MI_B, MAX_CONNECTIONS),
+            (u64::MAX, MAX_CONNECTIONS),
+        ] {
+            assert_eq!(connections(WANTED, 256, Some(memory)), expected, "{memory} bytes");
+        }
+        assert_eq!(connections(512, 256, Some(u64::MAX)), 256, "files are as scarce as before");
     }
 
     #[test]

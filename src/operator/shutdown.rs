@@ -25,6 +25,15 @@ const HAND_OVER_UNTIL: Duration = Duration::from_secs(8);
 /// busy node is later (measured: 2.6 s, at a load of 8 on two cores).
 const ENDPOINT_PROPAGATION: Duration = Duration::from_secs(4);
 
+/// Why the operator stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The process ends.
+    ForGood,
+    /// etcd was restored from an older copy: the same process starts everything again.
+    ToStartAnew,
+}
+
 /// The running tasks, in the order in which they are stopped.
 pub(super) struct Running {
     /// The heartbeat port.
@@ -37,6 +46,8 @@ pub(super) struct Running {
     pub(super) rest: TaskGroup,
     /// Cancelled when a task of any of these panicked.
     pub(super) failed: CancellationToken,
+    /// Cancelled when etcd was restored from an older copy.
+    pub(super) restored: CancellationToken,
     /// With a heartbeat Service: the endpoints to wait for before the heartbeat port is closed.
     pub(super) successors: Option<Successors>,
     pub(super) context: Arc<Context>,
@@ -49,18 +60,21 @@ impl Running {
     /// With a heartbeat Service, a leader keeps its port open until another replica is an endpoint, and answers 503 with
     /// Retry-After: connections to a port that is closed earlier would be refused. Until then heartbeats are still routed
     /// to this pod, also while it is terminating.
-    pub(super) async fn stop(self) {
+    ///
+    /// To start anew, it waits for no other replica, because all of them do the same; and it writes no checkpoints, because
+    /// they would be based on versions that do not exist any more.
+    pub(super) async fn stop(self, ending: Ending) {
         let began = tokio::time::Instant::now();
         let Self { heartbeat_port, work, election, rest, successors, context, known, .. } = self;
         let led = context.leadership.borrow().role != Role::Follower;
-        let successors = successors.filter(|_| led);
+        let successors = successors.filter(|_| led && ending == Ending::ForGood);
         let close = async {
             if successors.is_none() {
                 heartbeat_port.end("the heartbeat port", STOP_WORK).await;
             }
         };
         tokio::join!(close, work.end("the controllers", STOP_WORK));
-        if context.leadership.borrow().permit(context.clock.now()).is_some() {
+        if ending == Ending::ForGood && context.leadership.borrow().permit(context.clock.now()).is_some() {
             let stores = known.stores.read().clone();
             let flushed = run::flush(&*context, &stores, FLUSH).await;
             tracing::info!(flushed, "wrote the last contacts that were not written yet");

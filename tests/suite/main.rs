@@ -33,6 +33,7 @@ mod quiet;
 mod reach;
 mod remedies;
 mod restart;
+mod restores;
 mod rights;
 mod storm;
 mod tls;

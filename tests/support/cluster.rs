@@ -44,6 +44,11 @@ impl Cluster {
         Arc::new(cluster)
     }
 
+    /// The directory of its data, logs and keys.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Runs `tests/cluster/cluster` for this one.
     pub(crate) fn command(&self, args: &[&str]) -> Ran {
         run(&mut self.script(args))

@@ -5,8 +5,13 @@ use super::*;
 type Server = mock::Handle<Request<KubeBody>, Response<KubeBody>>;
 
 fn guarded() -> (Router, Server) {
+    guarded_for(&[])
+}
+
+fn guarded_for(audiences: &[&str]) -> (Router, Server) {
     let (service, server) = mock::pair();
-    let auth = Authenticator::new(kube::Client::new(service, "default"));
+    let audiences = audiences.iter().map(|&audience| audience.to_owned()).collect();
+    let auth = Authenticator::new(kube::Client::new(service, "default"), audiences);
     (admin(facts(Role::Leader, true), Some(auth)), server)
 }
 
@@ -124,7 +129,7 @@ async fn a_flood_of_unknown_tokens_neither_delays_nor_keeps_in_who_was_let_in_be
     let mut server = cluster.await.unwrap();
     // The cached answer is no longer fresh, and unknown callers hold all of their slots: their reviews are not answered.
     tokio::time::advance(std::time::Duration::from_secs(61)).await;
-    let strangers: Vec<_> = (0..20)
+    let strangers: Vec<_> = (0..15)
         .map(|number| {
             let router = router.clone();
             tokio::spawn(async move { ask(&router, Method::GET, "/metrics", Some(&format!("wrong-{number}"))).await.0 })
@@ -145,4 +150,63 @@ async fn a_flood_of_unknown_tokens_neither_delays_nor_keeps_in_who_was_let_in_be
         assert_eq!(stranger.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
     }
     drop(held);
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_not_reviewed_one_for_one_and_a_known_one_reads_all_the_same() {
+    let (router, mut server) = guarded();
+    let reviews = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = reviews.clone();
+    tokio::spawn(async move {
+        while let Some((request, send)) = server.next_request().await {
+            let is_token = request.uri().path() == TOKEN_REVIEWS;
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let mut review: Value = serde_json::from_slice(&body).unwrap();
+            let is_good = review["spec"]["token"] == "secret";
+            counted.fetch_add(u32::from(is_token && !is_good), std::sync::atomic::Ordering::Relaxed);
+            review["status"] = json!({"authenticated": is_good, "allowed": true, "user": {"username": "prometheus"}});
+            send.send_response(Response::new(KubeBody::from(serde_json::to_vec(&review).unwrap())));
+        }
+    });
+    assert_eq!(ask(&router, Method::GET, "/metrics", Some("secret")).await.0, StatusCode::OK);
+    let mut refused = 0;
+    for number in 0..500 {
+        let (status, headers, text) = ask(&router, Method::GET, "/metrics", Some(&format!("wrong-{number}"))).await;
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            assert!(headers.contains_key(header::RETRY_AFTER) && text.contains("try again in"), "{text}");
+            refused += 1;
+        }
+    }
+    let reviewed = reviews.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(reviewed < 100 && reviewed + refused == 500, "{reviewed} reviews, {refused} refusals");
+    // Also a path that this token has not asked for yet.
+    for path in ["/metrics", "/api/v1/connectors", "/api/v1/backends"] {
+        assert_eq!(ask(&router, Method::GET, path, Some("secret")).await.0, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn with_an_audience_only_a_token_for_it_reads() {
+    for (answered, expected) in [
+        (json!(["vigie"]), StatusCode::OK),
+        (json!(["https://kubernetes.default.svc"]), StatusCode::UNAUTHORIZED),
+        // An authenticator that does not know audiences would let every token in.
+        (Value::Null, StatusCode::UNAUTHORIZED),
+    ] {
+        let (router, mut server) = guarded_for(&["vigie", "monitoring"]);
+        let cluster = tokio::spawn(async move {
+            let status = json!({"authenticated": true, "user": {"username": "prometheus"}, "audiences": answered});
+            let spec = reply(&mut server, TOKEN_REVIEWS, status).await;
+            if expected == StatusCode::OK {
+                reply(&mut server, ACCESS_REVIEWS, json!({"allowed": true})).await;
+            }
+            spec["audiences"].clone()
+        });
+        assert_eq!(ask(&router, Method::GET, "/metrics", Some("secret")).await.0, expected);
+        assert_eq!(cluster.await.unwrap(), json!(["vigie", "monitoring"]));
+    }
+    let (router, mut server) = guarded();
+    let cluster = tokio::spawn(async move { reply(&mut server, TOKEN_REVIEWS, json!({"authenticated": false})).await });
+    ask(&router, Method::GET, "/metrics", Some("secret")).await;
+    assert_eq!(cluster.await.unwrap()["audiences"], Value::Null, "by default those of the API server");
 }

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::api::is_deceptive;
+
 /// Spaces between columns, as kubectl.
 const GAP: usize = 3;
 
@@ -37,13 +39,12 @@ pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
 /// Escapes untrusted text for a terminal: control characters, which can move the cursor or worse, and marks that change
 /// the direction of writing.
 pub(super) fn harmless(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '\n' => safe.push('\n'),
             '\t' => safe.push(' '),
-            c if c.is_control() || turns(c) => safe.extend(c.escape_unicode()),
+            c if c.is_control() || is_deceptive(c) => safe.extend(c.escape_unicode()),
             c => safe.push(c),
         }
     }

@@ -154,7 +154,7 @@ new-shop   Pending   Unknown   <none>               <none>    <never>      0    
     #[test]
     fn wide_adds_the_advice_with_its_spaces_and_cannot_move_the_cursor() {
         let mut view = down();
-        view.advice = Some("set A\x1b[2J\nto b".to_owned());
+        view.advice = Some("set A\x1b[2J\u{202e}to b".to_owned());
         let table = render(&[view], true, true, noon());
         let header = "AGE   ADVICE           PROMETHEUS    TARGET                                              SITE";
         let row = "2d    set A_[2J_to b   StaleTarget   http://shop.gateways.svc:8081/actuator/prometheus   lyon";

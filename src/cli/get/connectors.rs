@@ -234,9 +234,9 @@ gateways    edge-longer-name   Offline   False   HeartbeatExpired   2h          
     #[test]
     fn what_an_agent_says_cannot_move_the_cursor() {
         let mut view = edge_1();
-        view.version = Some("1\x1b[2J\n2".to_owned());
+        view.version = Some("1\x1b[2J\n\u{202e}2".to_owned());
         let text = render(&[view], false, false, noon());
-        assert!(text.contains("1_[2J_2"), "{text}");
+        assert!(text.contains("1_[2J__2"), "{text}");
         assert_eq!(text.lines().count(), 2);
     }
 }

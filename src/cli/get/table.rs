@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::kind::ListedKind;
+use crate::api::is_deceptive;
 
 /// Spaces between columns, as kubectl.
 const GAP: usize = 3;
@@ -53,12 +54,12 @@ fn row<V: ListedKind>(view: &V, with_namespace: bool, wide: bool, now: Timestamp
 
 /// Untrusted text as one word that is safe for a terminal: an agent may report any version, escape sequences included.
 pub(super) fn said(text: Option<&str>) -> Cow<'_, str> {
-    clean(text, |c| c.is_control() || c.is_whitespace())
+    clean(text, |c| c.is_control() || c.is_whitespace() || is_deceptive(c))
 }
 
 /// The same as several words.
 pub(super) fn sentence(text: Option<&str>) -> Cow<'_, str> {
-    clean(text, char::is_control)
+    clean(text, |c| c.is_control() || is_deceptive(c))
 }
 
 fn clean(text: Option<&str>, is_bad: fn(char) -> bool) -> Cow<'_, str> {

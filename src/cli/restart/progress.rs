@@ -214,7 +214,7 @@ fn time(of: &Value, pointer: &str) -> Option<Timestamp> {
     text(of, pointer)?.parse().ok()
 }
 
-/// One line without control characters: it may contain text of an agent.
+/// One line without control characters and marks that change how it is shown: it may contain text of an agent.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || crate::api::is_deceptive(c) { ' ' } else { c }).collect()
 }

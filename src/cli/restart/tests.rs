@@ -137,7 +137,7 @@ fn a_request_lapses_after_ten_minutes_but_not_one_that_led_to_an_attempt() {
 #[test]
 fn nothing_that_an_agent_said_is_obeyed_by_a_terminal() {
     let mut said = attempt("Requested", ASKED, "Refused", false);
-    said["message"] = "no\u{1b}[31m unit\n".into();
+    said["message"] = "no\u{1b}[31m unit\u{202e}".into();
     let object = backend(json!({ "remediation": { "observedRestartRequest": ASKED, "history": [said] } }));
     let Progress::Finished { text, .. } = step(&object, 50) else { panic!("it is over") };
     assert!(text.ends_with("; no [31m unit "), "{text:?}");

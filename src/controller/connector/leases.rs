@@ -18,6 +18,10 @@ use crate::heartbeat::registry::Registry;
 /// The period of the check whether any Connector uses a Lease.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// The namespace of the Leases that the kubelets renew, one for each node every 10 s: most of the traffic of a watch. They
+/// are left out unless a Connector uses one.
+const NODE_LEASES: &str = "kube-node-lease";
+
 /// Watches the Leases of one scope while a Connector uses one; until `stop`. `moved` is called when the watch broke or
 /// recovered: silence of Leases does not count in between.
 pub async fn run(api: Api<Lease>, registry: Arc<Registry>, moved: impl Fn() + Send + Sync, stop: CancellationToken) {
@@ -27,17 +31,19 @@ pub async fn run(api: Api<Lease>, registry: Arc<Registry>, moved: impl Fn() + Se
             () = tokio::time::sleep(CHECK_EVERY) => {}
         }
         if registry.uses_leases() {
+            let of_nodes = registry.uses_leases_in(NODE_LEASES);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = watch_leases(api.clone(), &registry, &moved) => {}
-                () = unused(&registry) => {}
+                () = watch_leases(api.clone(), of_nodes, &registry, &moved) => {}
+                () = changed(&registry, of_nodes) => {}
             }
         }
     }
 }
 
-async fn unused(registry: &Registry) {
-    while registry.uses_leases() {
+/// Completes when another watch is needed, or none.
+async fn changed(registry: &Registry, of_nodes: bool) {
+    while registry.uses_leases() && registry.uses_leases_in(NODE_LEASES) == of_nodes {
         tokio::time::sleep(CHECK_EVERY).await;
     }
 }
@@ -71,12 +77,16 @@ impl Drop for Watch<'_> {
     }
 }
 
-async fn watch_leases(api: Api<Lease>, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
-    // The kubelets renew one Lease for each node every 10 s: most of the traffic, and of no use here.
-    let config = watcher::Config::default().fields("metadata.namespace!=kube-node-lease");
+/// The Leases to watch; `of_nodes`: also those of nodes.
+fn config(of_nodes: bool) -> watcher::Config {
+    let config = watcher::Config::default();
+    if of_nodes { config } else { config.fields(&format!("metadata.namespace!={NODE_LEASES}")) }
+}
+
+async fn watch_leases(api: Api<Lease>, of_nodes: bool, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
     let mut seen = LastRenewals::default();
     let mut state = Watch { registry, moved, broken: false };
-    let mut events = watch(api, config).backoff(crate::cluster::WatchBackoff::default()).boxed();
+    let mut events = watch(api, config(of_nodes)).backoff(crate::cluster::WatchBackoff::default()).boxed();
     loop {
         match events.try_next().await {
             Ok(Some(event)) => {
@@ -134,6 +144,12 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn the_leases_of_nodes_are_watched_only_when_one_is_used() {
+        assert_eq!(config(false).field_selector.as_deref(), Some("metadata.namespace!=kube-node-lease"));
+        assert_eq!(config(true).field_selector, None);
+    }
 
     #[test]
     fn a_changed_renew_time_is_a_beat_and_the_first_sight_is_none() {

@@ -13,8 +13,10 @@ use super::kept::NotKept;
 use super::kind::{Kind, ObjectEntry as _, Plan, ReconcileError, Step};
 use super::retry::log_failure;
 use super::shared::Runtime;
+use super::trim::trim;
 use crate::api::Key;
 use crate::cluster::events::{Event, REPUBLISH_WINDOW};
+use crate::cluster::{CallError, WriteError};
 use crate::controller::log;
 use crate::controller::remediation::{self, FollowUp, Performed, Remediable as _};
 use crate::remediation::attempt::StepResult;
@@ -42,18 +44,22 @@ pub async fn write<K: Kind>(
     }
     hold_back(runtime, step, plan, remedy);
     let writes_status = plan.status.is_some();
-    let result = match plan.status.take() {
+    let mut result = match plan.status.take() {
         Some(status) => write_status(kind, step, plan, status, remedy).await,
         None if is_checkpoint_due => write_checkpoint(kind, step, &plan.current).await,
         None => return Ok(None),
     };
-    match &result {
+    match &mut result {
         Ok(written) => {
             runtime.call_succeeded(&step.entry, CallKind::Status);
+            trim(written.meta_mut());
             kind.note_written(step, written);
             step.state.keep_written(written);
         }
         Err(error) => {
+            if matches!(error, ReconcileError::Status(WriteError::Call(CallError::Conflict))) {
+                step.state.forget_written();
+            }
             let outcome_unknown = error.outcome_unknown();
             if outcome_unknown {
                 step.state.contest.note_own(None);

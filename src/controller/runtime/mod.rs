@@ -11,6 +11,7 @@ pub mod retry;
 pub mod run;
 pub mod shared;
 pub mod state;
+mod trim;
 pub mod wake;
 pub mod watch;
 pub mod watch_log;

@@ -12,6 +12,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 
 use super::kind::{Kind, ObjectEntry as _};
+use super::trim::trim;
 use super::wake::Guarded;
 use super::watch_log::WatchErrorLog;
 use crate::api::Key;
@@ -29,6 +30,10 @@ pub struct Tap<K: Kind> {
     pub filled: Arc<dyn Fn() + Send + Sync>,
 }
 
+/// The objects of one page of a list. An object may have more than a megabyte, of which [`trim`] leaves little, and a page
+/// is in memory as a whole before.
+const PAGE_SIZE: u32 = 100;
+
 /// One item of the stream that drives the reconciles.
 type Watched<K> = Result<Guarded<<K as Kind>::Object>, watcher::Error>;
 
@@ -40,10 +45,9 @@ pub fn watched<K: Kind>(
     let (reader, writer) = store::<Guarded<K::Object>>();
     let mut listed = HashSet::new();
     let mut errors = WatchErrorLog::of(&K::Object::plural(&()));
-    let stream = watch(api, watcher::Config::default())
+    let stream = watch(api, watcher::Config::default().page_size(PAGE_SIZE))
         .backoff(crate::cluster::WatchBackoff::default())
-        // The managed fields are half of a stored object, and the operator does not read them.
-        .modify(|object| object.meta_mut().managed_fields = None)
+        .modify(|object| trim(object.meta_mut()))
         .reflect(writer)
         .inspect(move |event| match event {
             Ok(event) => {

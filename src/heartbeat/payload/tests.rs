@@ -91,6 +91,8 @@ fn a_token_too_long_to_exist_is_replaced_by_one_that_is_always_wrong() {
 fn texts_are_cut_and_cleaned() {
     let body = with("hostname", json!("a\nb\u{1b}[31m"));
     assert_eq!(parse(body.as_bytes(), None).unwrap().hostname.as_deref(), Some("a b [31m"));
+    let body = with("hostname", json!("edge\u{202e}1-\u{2066}a\u{feff}"));
+    assert_eq!(parse(body.as_bytes(), None).unwrap().hostname.as_deref(), Some("edge 1- a "));
     let body = with("version", json!("é".repeat(200)));
     assert_eq!(parse(body.as_bytes(), None).unwrap().version.unwrap(), "é".repeat(128));
     let body = with("checks", json!([{"type": "a", "status": "Warn", "message": "x\r\n".repeat(200)}]));
@@ -208,7 +210,7 @@ fn a_printed_beat_shows_no_token() {
 prop_compose! {
     fn any_beat()(
         id in "[A-Za-z0-9._/:-]{1,128}",
-        texts in proptest::collection::vec(proptest::option::of("[^\\p{Cc}]{1,100}"), 5),
+        texts in proptest::collection::vec(proptest::option::of("[^\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}]{1,100}"), 5),
         sequence in any::<Option<u64>>(),
         sent_at in proptest::option::of(-1_000_000_000i64..4_000_000_000),
         checks in proptest::option::of(proptest::collection::btree_map("[A-Za-z0-9_-]{1,64}", 0usize..4, 0..8)),

@@ -79,6 +79,7 @@ fn a_counter_of_deliveries_that_begins_anew_says_nothing_by_the_numbers_of_befor
         let status = json!({ "token": token });
         coordinator.upsert(&connector("paris", DAY, version, json!({}), status));
         let (registry, entry) = (&coordinator.registry, coordinator.entry("paris"));
+        let now = registry.clock().now();
         entry.snapshot(registry.listening.listening_to(&entry, now), now).used_generation
     };
     let hash = |generation: i64, end: Value| json!({ "generation": generation, "sha256": Digest::of(&generation.to_string()).to_hex(), "notAfter": end });

@@ -271,6 +271,7 @@ fn a_lease_is_heard_by_its_renewals_and_refuses_http() {
     let spec = json!({ "heartbeat": { "source": "Lease", "leaseName": "gw" } });
     coordinator.upsert(&connector("paris", DAY, 1, spec, tokens(&[("right", 1, None)])));
     assert!(coordinator.registry.uses_leases());
+    assert!(coordinator.registry.uses_leases_in("edge") && !coordinator.registry.uses_leases_in("kube-node-lease"));
     assert!(matches!(coordinator.beat("edge/paris", "right"), Reply::Rejected { .. }));
     coordinator.registry.lease_renewed("edge", "another");
     assert_eq!(coordinator.presence("paris"), Presence::NeverSeen);

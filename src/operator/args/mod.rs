@@ -6,6 +6,7 @@ mod remediation;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
@@ -60,17 +61,23 @@ pub struct RunArgs {
 /// The ports, and the callers of the admin port.
 #[derive(Args, Debug, Clone)]
 pub struct PortArgs {
-    /// Where connectors send their heartbeats
-    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_LISTEN", default_value = "0.0.0.0:8080",
+    /// Where connectors send their heartbeats; [::] is every address, IPv4 and IPv6
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_LISTEN", default_value = "[::]:8080",
         value_parser = values::socket)]
     pub listen: SocketAddr,
     /// Where /metrics, /livez, /readyz and the API for `vigie get` are served
-    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_ADMIN", default_value = "0.0.0.0:9090",
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_ADMIN", default_value = "[::]:9090",
         value_parser = values::socket)]
     pub admin: SocketAddr,
     /// Who may read the admin port: whoever reaches it, or whom the API server lets `get` the path
     #[arg(long, value_enum, value_name = "WHO", env = "VIGIE_ADMIN_AUTH", default_value_t)]
     pub admin_auth: AdminAuth,
+    /// With --admin-auth kubernetes: an audience for which a token must be issued; repeatable [default: the API server's]
+    ///
+    /// A token for this audience alone is of no use at the API server, so a scraper that sends it gives nothing else away.
+    #[arg(long, value_name = "AUDIENCE", env = "VIGIE_ADMIN_AUTH_AUDIENCE", value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new())]
+    pub admin_auth_audience: Vec<String>,
 }
 
 /// The Lease that replicas elect a leader by.
