@@ -17,10 +17,13 @@ N ?= 200
 CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
 
+# How long `make fuzz` runs each target, in seconds: with eight targets an hour.
+FUZZ_SECONDS ?= 450
+
 # What `make watch` runs at each change: check, unit or clippy of bacon.toml.
 JOB ?= unit
 
-.PHONY: help demo demo-down test unit watch e2e suite test-one real chaos bench lint generate build image cluster-up cluster-down cluster-status
+.PHONY: help demo demo-down test unit watch e2e suite test-one real chaos fuzz upgrade bench lint generate build image cluster-up cluster-down cluster-status
 
 ## Show this help
 help:
@@ -78,6 +81,15 @@ real:
 chaos:
 	@scripts/prerequisites rust cc go curl
 	@scripts/chaos $(PROFILE) $(N)
+
+## Fuzz what parses bytes from outside, FUZZ_SECONDS for each target: an hour; TARGET=beat fuzz one
+fuzz:
+	@scripts/fuzz $(FUZZ_SECONDS) $(TARGET)
+
+## The operator of an earlier commit under today's definitions: make upgrade FROM=v0.1.0; by default the last that changed them
+upgrade:
+	@scripts/prerequisites rust cc go curl
+	@scripts/upgrade '$(FROM)'
 
 ## Measure; takes long, and needs an otherwise idle machine
 bench:

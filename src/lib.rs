@@ -4,6 +4,10 @@
 
 #![cfg_attr(test, recursion_limit = "256")]
 
+// By this name the fuzz targets use the library, here as in their own package.
+#[cfg(test)]
+extern crate self as vigie;
+
 pub mod admin;
 pub mod api;
 #[cfg(test)]
@@ -12,6 +16,8 @@ pub mod cli;
 pub mod cluster;
 pub mod controller;
 pub mod diagnosis;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod health;
 pub mod heartbeat;
 pub mod http;

@@ -34,8 +34,7 @@ pub(super) async fn diagnose(args: BackendArgs) -> anyhow::Result<ExitHealth> {
     let (evidence, views, operator) = match &args.from {
         Some(file) => {
             let evidence = saved::read(file)?;
-            let view = |vantage: &Vantage| VantageView { from: "saved", vantage: vantage.clone(), counts: true };
-            let views = evidence.vantages.iter().map(view).collect();
+            let views = saved_views(&evidence);
             let when = format!("(this was seen {})", ago(evidence.gathered_at, Timestamp::now()));
             (evidence, views, Some(when))
         }
@@ -57,6 +56,12 @@ pub(super) async fn diagnose(args: BackendArgs) -> anyhow::Result<ExitHealth> {
         output::print(&text)?;
     }
     Ok(report.health())
+}
+
+/// The vantages of saved evidence: all of them count.
+pub(super) fn saved_views(evidence: &Evidence) -> Vec<VantageView> {
+    let view = |vantage: &Vantage| VantageView { from: "saved", vantage: vantage.clone(), counts: true };
+    evidence.vantages.iter().map(view).collect()
 }
 
 /// One examination of a backend in a cluster.

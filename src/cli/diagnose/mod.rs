@@ -22,6 +22,17 @@ pub(super) enum ExitHealth {
     Unwell,
 }
 
+/// The reports about saved evidence, as text and as JSON: those of `vigie diagnose backend --from`.
+///
+/// # Errors
+/// When `saved` is no evidence.
+pub fn explain_saved(saved: &[u8]) -> anyhow::Result<(String, serde_json::Value)> {
+    let evidence = saved::parse("the evidence", saved)?;
+    let views = backend::saved_views(&evidence);
+    let report = report::Report { evidence: &evidence, views: &views, operator: None };
+    Ok((report.text(evidence.gathered_at), report.json()))
+}
+
 /// Diagnoses one object and prints the report.
 ///
 /// # Errors

@@ -28,7 +28,11 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Evidence> {
     parse(&name, &text)
 }
 
-fn parse(name: &str, text: &[u8]) -> anyhow::Result<Evidence> {
+/// The evidence in `text`, which was read from `name`.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn parse(name: &str, text: &[u8]) -> anyhow::Result<Evidence> {
     if text.len() as u64 > LARGEST {
         bail!("{name} is larger than {} MiB: evidence is not", LARGEST >> 20);
     }
