@@ -39,4 +39,5 @@ mod storm;
 mod tls;
 mod token_delivery;
 mod tokens;
+mod upgrade;
 mod writes;

@@ -74,6 +74,27 @@ impl Cluster {
         let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         let crds = crds.to_str().expect("the checkout's path is text");
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", crds]).ok();
+        self.are_established(crds);
+    }
+
+    /// Replaces the CRDs by those in `file`. The objects of the replaced ones are deleted with them. Only for a cluster of
+    /// the test's own.
+    pub(crate) fn replace_definitions(&self, file: &Path) {
+        let file = file.to_str().expect("the file's path is text");
+        let kinds = ["crd", "connectors.vigie.dev", "monitoredbackends.vigie.dev"];
+        self.kubectl(&[&["delete", "--ignore-not-found", "--timeout=60s"], &kinds[..]].concat()).ok();
+        self.kubectl(&["create", "-f", file]).ok();
+        self.are_established(file);
+    }
+
+    /// Changes the CRDs to those in `file`; the objects stay. Only for a cluster of the test's own.
+    pub(crate) fn definitions(&self, file: &Path) {
+        let file = file.to_str().expect("the file's path is text");
+        self.kubectl(&["replace", "-f", file]).ok();
+        self.are_established(file);
+    }
+
+    fn are_established(&self, crds: &str) {
         // Repeated: kubectl wait gives up on a definition that is too new to have conditions.
         let began = Instant::now();
         while self.kubectl(&["wait", "--for=condition=Established", "--timeout=5s", "-f", crds]).code != 0 {

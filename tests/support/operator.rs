@@ -23,6 +23,8 @@ pub(crate) struct Flags {
     pub(crate) all: Vec<String>,
     pub(crate) env: Vec<(&'static str, String)>,
     pub(crate) log: PathBuf,
+    /// Another binary than the built one.
+    pub(crate) binary: Option<PathBuf>,
     pub(crate) beats: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -189,6 +191,11 @@ impl Operator {
         self.flags.all.drain(at..at + 2);
     }
 
+    /// Another binary for the next start; `None` for the built one.
+    pub(crate) fn change_binary(&mut self, binary: Option<PathBuf>) {
+        self.flags.binary = binary;
+    }
+
     /// Starts it again with the same parameters, after it ended.
     pub(crate) async fn restart(&mut self) {
         self.kill();
@@ -218,7 +225,8 @@ fn spawn(flags: &Flags) -> Child {
     let log = File::options().create(true).append(true).open(&flags.log).expect("the log can be written");
     // As containers often start: with a soft limit of open files for programs that use `select`.
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_vigie")]);
+    let binary = flags.binary.clone().unwrap_or_else(|| env!("CARGO_BIN_EXE_vigie").into());
+    command.args(["-c", "ulimit -Sn 1024 && exec \"$0\" \"$@\""]).arg(binary);
     for (name, _) in std::env::vars_os() {
         // The operator must not inherit vigie variables from the environment of the test run.
         if name.to_string_lossy().starts_with("VIGIE_") {

@@ -168,7 +168,7 @@ impl World {
             let _ = std::fs::remove_file(&log);
         }
         let env = env.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        Operator::start(Flags { all, env, log, beats, admin }, proxy).await
+        Operator::start(Flags { all, env, log, binary: None, beats, admin }, proxy).await
     }
 
     /// The operator's kubeconfig: only its own token, and a server whose certificate is verified if it speaks TLS.
