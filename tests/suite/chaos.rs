@@ -13,6 +13,7 @@ use crate::support::world::SOON;
 use crate::support::{Operator, World, eventually, seconds, text};
 
 mod kills;
+mod mix;
 
 /// Disables the brakes: these tests cover many single attempts.
 const UNBRAKED: [&str; 8] = [

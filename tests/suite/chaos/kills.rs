@@ -21,7 +21,7 @@ const PATIENTS: usize = 8;
 const PATIENCE: Duration = seconds(10);
 
 /// The count from the environment variable, else the default.
-fn wanted(variable: &str, default: usize) -> usize {
+pub(super) fn wanted(variable: &str, default: usize) -> usize {
     std::env::var(variable).ok().and_then(|n| n.parse().ok()).unwrap_or(default)
 }
 
