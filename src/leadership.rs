@@ -1,7 +1,9 @@
 //! The role of this replica in the election, and the permit that every write requires.
 
 use std::fmt;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::time::Moment;
@@ -117,6 +119,42 @@ impl WritePermit {
     /// The [`Leadership::epoch`] in which it was given.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+}
+
+/// Whether the pod of this process has the label by which the heartbeat Service finds the leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LabelState {
+    /// This replica does not lead, or does not know its pod.
+    #[default]
+    NotWanted,
+    /// It leads, and its pod had the label when it was last looked at.
+    Set,
+    /// It leads, and its pod has no label, so no heartbeat arrives by the Service. The log has the reason.
+    Missing,
+}
+
+/// The state of the label, as the attempts to set it found it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct LeaderLabel(Arc<Mutex<LabelState>>);
+
+impl LeaderLabel {
+    /// The current state.
+    pub fn get(&self) -> LabelState {
+        *self.0.lock()
+    }
+
+    /// Stores what an attempt found.
+    pub fn set(&self, state: LabelState) {
+        *self.0.lock() = state;
+    }
+
+    /// The pods could not be read. A label that was set is still there.
+    pub fn not_seen(&self) {
+        let mut state = self.0.lock();
+        if *state != LabelState::Set {
+            *state = LabelState::Missing;
+        }
     }
 }
 

@@ -102,6 +102,7 @@ impl Fleet for One {
             synced: true,
             listening_since: Some(Timestamp::UNIX_EPOCH),
             reachable: Some(true),
+            pod_labelled: Some(true),
             status_write_pending: 0,
             checkpoint_staleness: 0.0,
             connectors: 1,

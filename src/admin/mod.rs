@@ -87,8 +87,14 @@ fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({"error": {"code": code, "message": message}}))).into_response()
 }
 
+/// The answer of a leader whose pod lacks its label. The reason is in the log only, because every client may ask.
+const UNLABELLED: &str = "ok, but no heartbeat arrives by the Service: this replica leads, and its pod lacks the label \
+                          vigie.dev/role=leader; its log has the reason\n";
+
 async fn readyz(State(shared): State<Arc<AdminState>>) -> Response {
     match readiness(shared.fleet.role()) {
+        // Ready all the same: another replica would have the same trouble, and a rollout must be able to bring the cure.
+        Ok(()) if shared.fleet.lacks_label() => UNLABELLED.into_response(),
         Ok(()) => "ok\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }

@@ -32,6 +32,10 @@ impl Fleet for Fake {
         (self.facts.leader, self.facts.synced)
     }
 
+    fn lacks_label(&self) -> bool {
+        self.facts.pod_labelled == Some(false)
+    }
+
     fn facts(&self) -> OperatorFacts {
         self.walks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.facts.clone()
@@ -73,6 +77,7 @@ fn facts(leader: Role, synced: bool) -> OperatorFacts {
         synced,
         listening_since: None,
         reachable: None,
+        pod_labelled: None,
         status_write_pending: 0,
         checkpoint_staleness: 0.0,
         connectors: 3,
@@ -119,6 +124,11 @@ async fn alive_is_not_ready_and_says_why() {
     for ready in [facts(Role::Follower, true), facts(Role::Leader, true), facts(Role::Uncertain, false)] {
         assert_eq!(get_from(&admin(ready, None), "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
     }
+    let unlabelled = OperatorFacts { pod_labelled: Some(false), ..facts(Role::Leader, true) };
+    let (status, text) = get_from(&admin(unlabelled, None), "/readyz").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(text.starts_with("ok, but no heartbeat arrives by the Service: this replica leads"), "{text}");
+    assert!(text.contains("vigie.dev/role=leader"), "{text}");
 }
 
 #[tokio::test]

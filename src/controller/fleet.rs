@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::connector::view::split_domain;
 use super::remediation::Remediator;
 use super::{backend, connector};
+use crate::leadership::{LabelState, LeaderLabel};
 use crate::remediation::Breaker;
 use crate::view::{BackendView, ConnectorView, Fleet, OperatorFacts, Role};
 
@@ -16,6 +17,8 @@ pub struct CombinedFleet {
     pub backends: Arc<backend::view::FleetView>,
     /// The remedies of both kinds.
     pub remediator: Arc<Remediator>,
+    /// Whether the pod of this process has the leader's label.
+    pub label: LeaderLabel,
 }
 
 impl Fleet for CombinedFleet {
@@ -31,8 +34,17 @@ impl Fleet for CombinedFleet {
         self.connectors.role()
     }
 
+    fn lacks_label(&self) -> bool {
+        self.label.get() == LabelState::Missing
+    }
+
     fn facts(&self) -> OperatorFacts {
         let mut facts = self.connectors.facts();
+        facts.pod_labelled = match self.label.get() {
+            LabelState::NotWanted => None,
+            LabelState::Set => Some(true),
+            LabelState::Missing => Some(false),
+        };
         if facts.leader != Role::Follower {
             facts.status_write_pending += self.backends.pending();
         }

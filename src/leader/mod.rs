@@ -11,6 +11,8 @@ mod election;
 mod elector;
 mod failure_log;
 mod pod_label;
+#[cfg(test)]
+mod pod_label_tests;
 mod restore;
 #[cfg(test)]
 mod simulation;

@@ -151,6 +151,7 @@ fn encode_facts(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::
         synced: _,
         listening_since,
         reachable,
+        pod_labelled,
         status_write_pending,
         checkpoint_staleness,
         connectors: _,
@@ -174,6 +175,11 @@ fn encode_facts(encoder: &mut DescriptorEncoder, facts: &OperatorFacts) -> fmt::
     if let Some(reachable) = reachable {
         let help = "Whether the public URL leads to us; absent when it is not asked.";
         single(encoder, "vigie_reachable", help, None, &u32::from(*reachable))?;
+    }
+    if let Some(labelled) = pod_labelled {
+        let help =
+            "Whether the leader's pod has the label by which the heartbeat Service finds it; absent for a follower.";
+        single(encoder, "vigie_leader_pod_labelled", help, None, &u32::from(*labelled))?;
     }
     Ok(())
 }

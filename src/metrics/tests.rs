@@ -64,6 +64,7 @@ fn few(views: Vec<ConnectorView>) -> Arc<Few> {
         synced: true,
         listening_since: Some("2026-11-22T11:00:00Z".parse().unwrap()),
         reachable: None,
+        pod_labelled: Some(true),
         status_write_pending: 2,
         checkpoint_staleness: 12.5,
         connectors: 0,
@@ -192,6 +193,11 @@ fn the_facts_are_those_of_this_instant() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
+    assert!(text.contains("vigie_leader_pod_labelled 1\n"));
+    fleet.facts.lock().pod_labelled = Some(false);
+    assert!(scrape(&fleet, ObjectMetrics::Auto).contains("vigie_leader_pod_labelled 0\n"));
+    fleet.facts.lock().pod_labelled = None;
+    assert!(!scrape(&fleet, ObjectMetrics::Auto).contains("vigie_leader_pod_labelled"));
     fleet.facts.lock().reachable = Some(false);
     assert!(scrape(&fleet, ObjectMetrics::Auto).contains("vigie_reachable 0\n"));
 }

@@ -39,7 +39,7 @@ use crate::heartbeat::routes::{self, Options};
 use crate::http::server::{Limits, serve};
 use crate::http::tls::TlsFiles;
 use crate::leader::{Elector, ElectorConfig, PodLabel, identity};
-use crate::leadership::Leadership;
+use crate::leadership::{LeaderLabel, Leadership};
 use crate::metrics::{Metrics, register_fleet};
 use crate::schedule::checkpoints::WriteBudget;
 use crate::time::Clock;
@@ -121,7 +121,8 @@ impl Assembly {
         let context = Arc::new(of_connectors(&shared, &registry, prober, trigger, commands.clone()));
         let known = Arc::new(known_connectors(&context, args.reachability.public_url.is_some()));
         let (connectors, backends) = (known.clone(), subsystem.known.clone());
-        let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remediator });
+        let label = LeaderLabel::default();
+        let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remediator, label: label.clone() });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let coordinator = ListeningCoordinator::new(registry.clone(), commands);
         let parts =
@@ -132,7 +133,7 @@ impl Assembly {
         parts.scheduler(notices, commands_received, &work);
         let successors = parts.reachability(pod.as_ref(), &rest)?;
         election_tasks.spawn(elector.run(election_tasks.stop.clone(), coordinator.froze.clone()));
-        parts.election(leadership, pod.as_ref(), &rest);
+        parts.election(leadership, pod.as_ref(), label, &rest);
         parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &heartbeat_port);
         parts.admin_port(admin, fleet, exported, &rest);
         Ok(Running {
@@ -272,11 +273,17 @@ impl Parts<'_> {
         }
     }
 
-    fn election(&self, leadership: watch::Receiver<Leadership>, pod: Option<&Pod>, rest: &TaskGroup) {
+    fn election(
+        &self,
+        leadership: watch::Receiver<Leadership>,
+        pod: Option<&Pod>,
+        label: LeaderLabel,
+        rest: &TaskGroup,
+    ) {
         rest.spawn(self.coordinator.clone().follow_election(leadership.clone(), rest.stop.clone()));
         rest.spawn(self.coordinator.clone().run_pulse(rest.stop.clone()));
         if let Some(pod) = pod {
-            let label = PodLabel::new(self.clients.no_retry.clone(), &pod.namespace, &pod.name);
+            let label = PodLabel::new(self.clients.no_retry.clone(), &pod.namespace, &pod.name, label);
             rest.spawn(label.run(leadership, rest.stop.clone()));
         }
     }

@@ -16,6 +16,9 @@ pub struct OperatorFacts {
     pub listening_since: Option<Timestamp>,
     /// Whether our public URL leads to us, by the canary; none when there is no canary.
     pub reachable: Option<bool>,
+    /// Whether the leader's pod has the label by which the heartbeat Service finds it; none for a follower, and outside of a
+    /// pod.
+    pub pod_labelled: Option<bool>,
     /// Transitions that the API server does not know yet.
     pub status_write_pending: u64,
     /// The age of the oldest last contact or probe that is not yet written, in seconds.
@@ -47,6 +50,11 @@ pub trait Fleet: Send + Sync + 'static {
     /// The role of this replica, and whether every store has been filled from the API server. The cost does not depend on the
     /// size of the fleet: the kubelet calls `/readyz` every few seconds, and every client may.
     fn role(&self) -> (Role, bool);
+
+    /// Whether this replica leads and its pod lacks the label by which the heartbeat Service finds it.
+    fn lacks_label(&self) -> bool {
+        false
+    }
 
     /// The state of the operator itself. Walks the whole fleet.
     fn facts(&self) -> OperatorFacts;

@@ -5,6 +5,7 @@
 
 mod asking;
 mod operator;
+mod stamps;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -105,8 +106,16 @@ fn forbidden() -> Vec<(&'static str, Patch<Value>, &'static str)> {
         ),
         ("all annotations", operations(json!([{"op": "remove", "path": TEMPLATE}])), "example.com/kept"),
         ("a field that was not there", merge(json!({"minReadySeconds": 7})), "spec.minReadySeconds"),
-        ("a label", Patch::Merge(json!({"metadata": {"labels": {"b": "c"}}})), "metadata.labels"),
-        ("an annotation", Patch::Merge(json!({"metadata": {"annotations": {"b": "c"}}})), "metadata.annotations.b"),
+        (
+            "a label of the cluster's",
+            Patch::Merge(json!({"metadata": {"labels": {"app.kubernetes.io/name": "c"}}})),
+            "metadata.labels.app.kubernetes.io/name",
+        ),
+        (
+            "an annotation of the cluster's",
+            Patch::Merge(json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": "7"}}})),
+            "metadata.annotations.deployment.kubernetes.io/revision",
+        ),
         (
             "an annotation taken out",
             Patch::Merge(json!({"metadata": {"annotations": {"example.com/team": null}}})),
@@ -287,11 +296,28 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
     held.string_data =
         serde_json::from_value(json!({"token": "fedcba9876543210", "connector_id": "a", "url": "b"})).unwrap();
     let held = ours.replace("edge", &params, &held).await.expect("a token is renewed");
+    // It records the delivery, and takes over a Secret of a Connector that was deleted.
+    let successor = world.create("edge-2", json!({})).await.metadata.uid;
+    let mut taken = serde_json::to_value(&held).unwrap();
+    merge(
+        &mut taken,
+        &json!({"metadata": {
+            "annotations": {"vigie.dev/token-record": "1"},
+            "labels": {"vigie.dev/connector": "edge-2", "app.kubernetes.io/managed-by": "vigie"},
+            "ownerReferences": [{
+                "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "name": "edge-2", "uid": successor,
+                "controller": true,
+            }],
+        }}),
+    );
+    let dry = PostParams { dry_run: true, ..Default::default() };
+    let taken = serde_json::from_value::<Secret>(taken).unwrap();
+    ours.replace("edge", &dry, &taken).await.expect("a Secret is taken over");
     let mut cases = Vec::new();
     for (what, more) in [
-        ("metadata.labels", json!({"metadata": {"labels": {"b": "c"}}})),
+        ("metadata.labels.vigie.dev/b", json!({"metadata": {"labels": {"vigie.dev/b": "c"}}})),
         ("metadata.finalizers", json!({"metadata": {"finalizers": ["example.com/b"]}})),
-        ("metadata.ownerReferences", json!({"metadata": owner("Connector", "vigie.dev/v1alpha2")})),
+        ("metadata.ownerReferences", json!({"metadata": with_another(&connector)})),
         ("immutable", json!({"immutable": true})),
         ("data.other", json!({"data": {"other": "b3RoZXI="}})),
     ] {
@@ -307,6 +333,94 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
     // A Secret of another type is refused, even when its owner is a Connector.
     let made = world.api::<Secret>().create(&params, &secret("mine", "Opaque", connector)).await.unwrap();
     assert!(refusal(ours.replace("mine", &params, &made).await).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_vigie_makes_holds_a_token_and_nothing_for_other_programs() {
+    let world = World::new("admit-keys").await;
+    let policies = world.enforce().await;
+    let uid = world.create("edge", json!({})).await.metadata.uid;
+    let owned = json!({"ownerReferences": [
+        {"apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "name": "edge", "uid": uid, "controller": true},
+    ]});
+    let made = |more: &Value| {
+        let mut made = serde_json::to_value(secret("edge", "vigie.dev/connector-token", owned.clone())).unwrap();
+        merge(&mut made, more);
+        serde_json::from_value::<Secret>(made).unwrap()
+    };
+    let dry = PostParams { dry_run: true, ..Default::default() };
+    let ours = policies.ours::<Secret>();
+    for (what, more) in [
+        ("data..dockerconfigjson", json!({"stringData": {".dockerconfigjson": "{}"}})),
+        ("data.tls.key", json!({"stringData": {"tls.key": "x", "url": "https://vigie.example.com"}})),
+        ("metadata.finalizers", json!({"metadata": {"finalizers": ["example.com/b"]}})),
+        ("immutable", json!({"immutable": true})),
+    ] {
+        let refused = refusal(ours.create(&dry, &made(&more)).await);
+        let refused = refused.unwrap_or_else(|answer| panic!("{what}: {answer}"));
+        assert!(refused.ends_with(&format!("/edge would have {what}")), "{what}: {refused}");
+    }
+    let whole = json!({"stringData": {"connector_id": "a", "url": "https://vigie.example.com"}});
+    ours.create(&dry, &made(&whole)).await.expect("a token's own keys are admitted");
+
+    // In the namespaces of the cluster itself it makes none.
+    let place = Elsewhere(&world, format!("kube-{}", world.ns));
+    let kubectl = |args: &[&str]| world.cluster.kubectl(&[&["-n", &place.1], args].concat()).ok();
+    kubectl(&["create", "namespace", &place.1]);
+    kubectl(&["create", "role", "tokens", "--verb=create", "--resource=secrets"]);
+    let account = format!("--serviceaccount={}:{}", world.ns, ACCOUNTS[0]);
+    kubectl(&["create", "rolebinding", "tokens", "--role=tokens", &account]);
+    let there: Api<Secret> = Api::namespaced(policies.vigie.clone(), &place.1);
+    eventually(SOON, "the policy refuses it", async || {
+        let said = refusal(there.create(&dry, &made(&json!({}))).await)?;
+        if said.contains("begin with kube-") { Ok(()) } else { Err(said) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vigie_evicts_a_pod_by_its_uid_and_none_of_the_cluster_itself() {
+    let world = World::new("admit-evict").await;
+    let policies = world.enforce().await;
+    let uid = world.api::<Pod>().get(HEEDED).await.unwrap().metadata.uid.unwrap();
+    for options in [
+        json!({}),
+        json!({"preconditions": {"resourceVersion": "1"}}),
+        json!({"preconditions": {"uid": uid}, "gracePeriodSeconds": 0}),
+        json!({"preconditions": {"uid": uid}, "propagationPolicy": "Orphan"}),
+    ] {
+        let refused = refusal(policies.evict(HEEDED, &options).await);
+        let refused = refused.unwrap_or_else(|answer| panic!("{options}: {answer}"));
+        assert!(refused.starts_with("vigie evicts a pod by its UID"), "{options}: {refused}");
+    }
+    policies.evict(HEEDED, &json!({"preconditions": {"uid": uid}})).await.expect("this is how a remedy does it");
+
+    let place = Elsewhere(&world, format!("kube-{}", world.ns));
+    let kubectl = |args: &[&str]| world.cluster.kubectl(&[&["-n", &place.1], args].concat()).ok();
+    kubectl(&["create", "namespace", &place.1]);
+    kubectl(&["create", "role", "evict", "--verb=create", "--resource=pods/eviction"]);
+    let account = format!("--serviceaccount={}:{}", world.ns, ACCOUNTS[0]);
+    kubectl(&["create", "rolebinding", "evict", "--role=evict", &account]);
+    let there: Api<Pod> = Api::namespaced(policies.vigie.clone(), &place.1);
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "proxy"},
+        "deleteOptions": {"preconditions": {"uid": uid}},
+    });
+    eventually(SOON, "the policy refuses it", async || {
+        let sent: Result<Value, _> =
+            there.create_subresource("eviction", "proxy", &PostParams::default(), &eviction).await;
+        let said = refusal(sent)?;
+        if said.ends_with("begin with kube-") { Ok(()) } else { Err(said) }
+    })
+    .await;
+}
+
+/// These owners, and one of another kind, with which the Secret would be deleted.
+fn with_another(owners: &Value) -> Value {
+    let mut all = owners.clone();
+    let another = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "b", "uid": "b"});
+    all["ownerReferences"].as_array_mut().expect("they are a list").push(another);
+    all
 }
 
 /// Merges as a merge patch does.
@@ -328,11 +442,12 @@ async fn with_vigies_token_a_pod_changes_its_role_alone_and_the_breaker_is_opene
     let params = PatchParams::default();
     let pods = policies.ours::<Pod>();
     let image = json!({"spec": {"containers": [{"name": "app", "image": "example.com/evil:1"}]}});
-    let gate = json!({"metadata": {"annotations": {"b": "c"}, "labels": {"vigie.dev/role": "leader"}}});
+    let network = "k8s.ovn.org/pod-networks";
+    let network = json!({"metadata": {"annotations": {network: "c"}, "labels": {"vigie.dev/role": "leader"}}});
     for (what, patch, changes) in [
         ("an image", Patch::Strategic(image), "spec"),
         ("its end", Patch::Merge(json!({"spec": {"activeDeadlineSeconds": 1}})), "spec"),
-        ("an annotation", Patch::Merge(gate), "metadata.annotations"),
+        ("an annotation of the network's", Patch::Merge(network), "metadata.annotations.k8s.ovn.org/pod-networks"),
         ("a label", Patch::Merge(json!({"metadata": {"labels": {"app": "shop"}}})), "metadata.labels.app"),
     ] {
         let refused = refusal(pods.patch(HEEDED, &params, &patch).await);

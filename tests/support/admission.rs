@@ -123,6 +123,14 @@ impl Policies<'_> {
         self.world.cluster.kubectl(&["apply", "-f", file.to_str().expect("its name is text")]).ok();
     }
 
+    /// Evicts a pod, as vigie.
+    pub(crate) async fn evict(&self, pod: &str, options: &Value) -> Result<Status, kube::Error> {
+        let eviction = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}, "deleteOptions": options,
+        });
+        self.ours::<Pod>().create_subresource("eviction", pod, &PostParams::default(), &eviction).await
+    }
+
     /// An API of this world's namespace, as vigie.
     pub(crate) fn ours<K>(&self) -> Api<K>
     where
@@ -141,7 +149,7 @@ impl Policies<'_> {
         }}))
         .unwrap();
         self.world.api().create(&PostParams::default(), &pod).await.expect("a Pod is made");
-        let labelled = Patch::Merge(json!({"metadata": {"labels": {"not": "ours"}}}));
+        let labelled = Patch::Merge(json!({"metadata": {"labels": {"vigie.dev/not": "ours"}}}));
         let secret: Secret = serde_json::from_value(json!({"metadata": {"name": HEEDED}})).unwrap();
         let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": HEEDED}})).unwrap();
         let connector = serde_json::from_value(json!({
@@ -153,6 +161,7 @@ impl Policies<'_> {
         eventually(SOON, "the policies are heeded", async || {
             refusal(self.ours::<Deployment>().patch(HEEDED, &dry_patch, &labelled).await)?;
             refusal(self.ours::<Pod>().patch(HEEDED, &dry_patch, &labelled).await)?;
+            refusal(self.evict(HEEDED, &json!({"dryRun": ["All"]})).await)?;
             refusal(self.ours::<Secret>().create(&dry, &secret).await)?;
             refusal(self.ours::<ConfigMap>().create(&dry, &map).await)?;
             refusal(connectors.create(&dry, &connector).await)

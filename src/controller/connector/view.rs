@@ -89,6 +89,7 @@ impl FleetView {
             synced,
             listening_since: self.registry.listening.listening(now.moment).since.map(|at| now.stamp(at)),
             reachable: self.has_canary.then_some(inputs.canary_failing_since.is_none()),
+            pod_labelled: None,
             status_write_pending: pending,
             checkpoint_staleness: self.checkpoints.staleness().as_secs_f64(),
             connectors: self.registry.len(),

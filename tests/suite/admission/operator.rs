@@ -35,7 +35,7 @@ async fn the_policies_are_checked_without_a_warning() {
     let world = World::new("admit-types").await;
     let policies = world.enforce().await;
     let names: Vec<String> = policies.all().await.iter().map(ResourceExt::name_any).collect();
-    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(names.len(), 6, "{names:?}");
     for name in names {
         let said = warnings(&world, &name).await;
         assert!(said.is_empty(), "{name}: {said:#?}");
@@ -61,7 +61,7 @@ async fn they_are_rendered_unless_the_server_says_that_it_has_none() {
         // Helm reports an error when no template is rendered.
         assert_eq!(ran.code == 0, is_rendered, "{how:?}: {ran:?}");
         assert!(is_rendered || ran.stderr.contains("could not find template"), "{how:?}: {ran:?}");
-        assert_eq!(ran.stdout.matches("kind: ValidatingAdmissionPolicy\n").count(), if is_rendered { 5 } else { 0 });
+        assert_eq!(ran.stdout.matches("kind: ValidatingAdmissionPolicy\n").count(), if is_rendered { 6 } else { 0 });
     }
     let everywhere = world.rendered(&[]).ok();
     assert!(!everywhere.contains("namespaceSelector"), "without namespaces the policies match all: {everywhere}");
@@ -162,7 +162,7 @@ fn labelling(world: &World) -> [Value; 2] {
     let name = format!("labelling-{}", world.ns);
     let here = json!({"matchLabels": {"kubernetes.io/metadata.name": world.ns}});
     let vigie = format!("request.userInfo.username == 'system:serviceaccount:{}:vigie'", world.ns);
-    let label = "Object{metadata: Object.metadata{labels: {'example.com/seen': 'yes'}}}";
+    let label = "Object{metadata: Object.metadata{labels: {'istio.io/seen': 'yes'}}}";
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy", "metadata": {"name": name},
         "spec": {
