@@ -190,7 +190,8 @@ fn named(e: &Evidence, actuator: &Actuator, names: &[&str]) -> Finding {
     let first = kind(names.first().copied().unwrap_or_default());
     let listed = some(names, 4);
     let status = |name: &str| actuator.components.as_ref().and_then(|all| all.get(name)).map(String::as_str);
-    let is_custom = names.iter().all(|name| status(name) == Some("CUSTOM"));
+    let is_custom =
+        word(actuator) != Some(HealthWord::Custom) && names.iter().all(|name| status(name) == Some("CUSTOM"));
     let because = match word(actuator) {
         Some(HealthWord::Custom) => format!("its health has a status of its own because of component {listed}"),
         Some(HealthWord::OutOfService) => format!("its health is OUT_OF_SERVICE because of component {listed}"),

@@ -147,65 +147,65 @@ fn pull_error(e: &Evidence, pod: &Pod, (reason, said): (&str, &str), image: &str
     named(said, image).or_else(attempts)
 }
 
-/// What is wrong, and the advice.
-fn told(e: &Evidence, pod: &Pod, image: &str, error: Option<PullError>) -> (String, String) {
+/// The meaning of the error, as part of a sentence.
+fn meaning(error: Option<PullError>) -> &'static str {
+    match error {
+        Some(PullError::InvalidName) => "its name is not valid",
+        Some(PullError::NeverPulled) => "imagePullPolicy is Never and the node has no such image",
+        Some(PullError::Signature) => "the node does not accept its signature",
+        Some(PullError::Platform) => "it exists, but not for the architecture of the node",
+        Some(PullError::RateLimit) => "the registry limits how many pulls it answers",
+        Some(PullError::Disk) => "the disk of the node is full",
+        Some(PullError::Certificate) => "the node does not accept the certificate of the registry",
+        Some(PullError::PlainHttp) => "the registry speaks plain HTTP, and the node HTTPS",
+        Some(PullError::UnknownHost) => "the name of its registry does not exist for the node",
+        Some(PullError::Unreachable) => "the registry cannot be reached from the node, or fails",
+        Some(PullError::Credentials) => "the registry wants other credentials",
+        Some(PullError::NotFound) => "the registry has no such image",
+        None => "the node cannot get it",
+    }
+}
+
+fn advice(e: &Evidence, pod: &Pod, image: &str, error: Option<PullError>) -> String {
     let node = pod.node.as_deref().unwrap_or("?");
-    let (why, advice) = match error {
-        Some(PullError::InvalidName) => {
-            ("its name is not valid", format!("Correct the image name {image} in the pod template"))
+    match error {
+        Some(PullError::InvalidName) => format!("Correct the image name {image} in the pod template"),
+        Some(PullError::NeverPulled) => format!("Load {image} onto the node, or let it be pulled"),
+        Some(PullError::Signature) => {
+            format!("Sign {image} as the signature policy of node {node} wants, or correct that policy")
         }
-        Some(PullError::NeverPulled) => (
-            "imagePullPolicy is Never and the node has no such image",
-            format!("Load {image} onto the node, or let it be pulled"),
+        Some(PullError::Platform) => format!(
+            "Build and push {image} for the architecture of node {node} (`kubectl get node {node} -o jsonpath={{.status.nodeInfo.architecture}}`, `docker buildx build --platform`), or let the pod run on nodes of its own one (nodeSelector kubernetes.io/arch)"
         ),
-        Some(PullError::Signature) => (
-            "the node does not accept its signature",
-            format!("Sign {image} as the signature policy of node {node} wants, or correct that policy"),
-        ),
-        Some(PullError::Platform) => (
-            "it exists, but not for the architecture of the node",
-            format!("Build and push {image} for the architecture of node {node} (`kubectl get node {node} -o jsonpath={{.status.nodeInfo.architecture}}`, `docker buildx build --platform`), or let the pod run on nodes of its own one (nodeSelector kubernetes.io/arch)"),
-        ),
-        Some(PullError::RateLimit) => (
-            "the registry limits how many pulls it answers",
-            "Pull with credentials (imagePullSecrets), or through a mirror or a cache of the registry. The kubelet tries again by itself".to_owned(),
-        ),
-        Some(PullError::Disk) => (
-            "the disk of the node is full",
-            format!("Free space on node {node} (unused images, logs), or enlarge its disk: `kubectl describe node {node}`"),
-        ),
-        Some(PullError::Certificate) => (
-            "the node does not accept the certificate of the registry",
-            format!("Install the authority of the registry's certificate in the container runtime of node {node}, or renew the certificate"),
-        ),
-        Some(PullError::PlainHttp) => (
-            "the registry speaks plain HTTP, and the node HTTPS",
-            format!("Serve the registry with TLS, or declare it as an insecure one in the container runtime of node {node}"),
-        ),
-        Some(PullError::UnknownHost) => (
-            "the name of its registry does not exist for the node",
-            format!("Correct the registry in the image name {image}, or look at the DNS that the node uses"),
-        ),
-        Some(PullError::Unreachable) => (
-            "the registry cannot be reached from the node, or fails",
-            format!("Check the path from node {node} to the registry: DNS, proxy, firewall; and the registry itself"),
-        ),
-        Some(PullError::Credentials) => (
-            "the registry wants other credentials",
-            "Check imagePullSecrets of the pod and that the image name is right: registries say so of private and of missing images alike".to_owned(),
-        ),
-        Some(PullError::NotFound) => {
-            ("the registry has no such image", format!("Correct the tag or digest of {image}, or push it"))
+        Some(PullError::RateLimit) => {
+            "Pull with credentials (imagePullSecrets), or through a mirror or a cache of the registry. The kubelet tries again by itself".to_owned()
         }
-        None => ("the node cannot get it", format!("Read the kubelet's words: {}", describe(e, pod))),
-    };
-    (why.to_owned(), advice)
+        Some(PullError::Disk) => {
+            format!("Free space on node {node} (unused images, logs), or enlarge its disk: `kubectl describe node {node}`")
+        }
+        Some(PullError::Certificate) => format!(
+            "Install the authority of the registry's certificate in the container runtime of node {node}, or renew the certificate"
+        ),
+        Some(PullError::PlainHttp) => format!(
+            "Serve the registry with TLS, or declare it as an insecure one in the container runtime of node {node}"
+        ),
+        Some(PullError::UnknownHost) => {
+            format!("Correct the registry in the image name {image}, or look at the DNS that the node uses")
+        }
+        Some(PullError::Unreachable) => format!(
+            "Check the path from node {node} to the registry: DNS, proxy, firewall; and the registry itself"
+        ),
+        Some(PullError::Credentials) => "Check imagePullSecrets of the pod and that the image name is right: registries say so of private and of missing images alike".to_owned(),
+        Some(PullError::NotFound) => format!("Correct the tag or digest of {image}, or push it"),
+        None => format!("Read the kubelet's words: {}", describe(e, pod)),
+    }
 }
 
 pub(super) fn image_pull_failed(e: &Evidence) -> Option<Finding> {
     let (pod, container, reason, said, affected) = first_waiting(e, IMAGE)?;
     let image = &container.image;
-    let (why, advice) = told(e, pod, image, pull_error(e, pod, (reason, said), image));
+    let error = pull_error(e, pod, (reason, said), image);
+    let why = meaning(error);
     Some(
         Finding::new(
             Cause::ImagePullFailed,
@@ -214,7 +214,7 @@ pub(super) fn image_pull_failed(e: &Evidence) -> Option<Finding> {
                 whose(pod, container),
                 how_many(e, affected)
             ),
-            advice,
+            advice(e, pod, image, error),
         )
         .fact(format!("{} waits: {reason}", whose(pod, container)))
         .facts(unfinished_rollout(e)),

@@ -229,7 +229,7 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
     if exposure.includes == Some(true) {
         return None;
     }
-    let base = actuator(e).and_then(|actuator| actuator.base_status);
+    let missing_path = missing.path.clone();
     let says = listed.clone().unwrap_or_else(|| "the /actuator list was not read".to_owned());
     let merge = if exposure.includes.is_none() { ", merged with its present value" } else { "" };
     let finding = Finding::new(
@@ -244,27 +244,32 @@ pub(super) fn endpoint_not_exposed(e: &Evidence) -> Option<Finding> {
     .facts(listed)
     .fact(exposure.now)
     .facts(rollout_fact(e));
-    // Not exposed, disabled and without a registry look the same in the list; settings known to be absent decide.
+    exposure_confidence(e, &links, &missing_path, finding).map(|finding| finding.needs(&e.pods))
+}
+
+/// Not exposed, disabled and without a registry look the same in the list; settings known to be absent decide. `None`
+/// where nothing shows that this is Spring.
+fn exposure_confidence(e: &Evidence, links: &ActuatorLinks, path: &str, finding: Finding) -> Option<Finding> {
+    const OTHERS: &[&str] = &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT];
     let include = setting(e, INCLUDE);
-    let finding = match links {
+    let base = actuator(e).and_then(|actuator| actuator.base_status);
+    Some(match links {
         // The application's own properties may expose it, and are not seen: then its registry is missing.
         ActuatorLinks::OnlyHealth if include.is().is_none_or(|now| items(now).next().is_none()) => {
-            let finding = finding.at_most(Confidence::Likely);
-            less_certain(e, finding, &[INCLUDE, ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT])
+            less_certain(e, less_certain(e, finding.at_most(Confidence::Likely), &[INCLUDE]), OTHERS)
         }
-        ActuatorLinks::OnlyHealth => less_certain(e, finding, &[ENABLED, ENABLED_BY_DEFAULT, ACCESS, ACCESS_DEFAULT]),
+        ActuatorLinks::OnlyHealth => less_certain(e, finding, OTHERS),
         ActuatorLinks::Others(_) | ActuatorLinks::OnlySelf => finding.at_most(Confidence::Likely),
-        // Nothing shows that this is Spring: any 404 looks like this.
+        // Any 404 looks like this.
         ActuatorLinks::Unread | ActuatorLinks::Names
-            if base.is_none() && include == Setting::Absent && !missing.path.contains("/actuator") =>
+            if base.is_none() && include == Setting::Absent && !path.contains("/actuator") =>
         {
             return None;
         }
         ActuatorLinks::Unread | ActuatorLinks::Names => {
             finding.at_most(Confidence::Likely).lacking("the /actuator list")
         }
-    };
-    Some(finding.needs(&e.pods))
+    })
 }
 
 pub(super) fn registry_missing(e: &Evidence) -> Option<Finding> {

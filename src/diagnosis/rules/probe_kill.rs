@@ -66,9 +66,11 @@ fn probe(container: &Container, warning: &Warning) -> Option<&'static str> {
         "Killing" => (note.contains("failed liveness probe"), note.contains("failed startup probe")),
         _ => (note.starts_with("Liveness probe"), note.starts_with("Startup probe")),
     };
-    match (liveness && container.probes.1, startup && container.probes.0) {
-        (true, _) => Some("liveness"),
-        (_, true) => Some("startup"),
+    // Without such a probe the event is about another pod of this name.
+    let has_probe = container.probes.0 || container.probes.1;
+    match (liveness, startup) {
+        (true, _) if has_probe => Some("liveness"),
+        (_, true) if has_probe => Some("startup"),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use super::response::failing_ours;
 use super::scrape_error::{failing, scrape_fact};
 use super::text::{kubectl, workload_name};
 use crate::api::{Cause, Confidence, ErrorClass, Phase};
-use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::evidence::{Evidence, Vantage};
 
 pub(super) fn slow(e: &Evidence) -> Option<Finding> {
     // The measured time is left out: it changes with each probe, and the same state must give the same text.
@@ -25,7 +25,9 @@ pub(super) fn slow(e: &Evidence) -> Option<Finding> {
 /// One fact for each failure.
 fn wrong(e: &Evidence) -> Vec<String> {
     let mut facts: Vec<String> = failing_ours(e).map(probe_fact).collect();
-    facts.extend(pod_vantages(e).filter(|(_, vantage)| !vantage.ok).map(|(_, vantage)| probe_fact(vantage)));
+    // A failure that is not confirmed yet is no fault.
+    let fails = |vantage: &Vantage| !vantage.ok && vantage.confirmed != Some(false);
+    facts.extend(pod_vantages(e).filter(|(_, vantage)| fails(vantage)).map(|(_, vantage)| probe_fact(vantage)));
     facts.extend(failing(e).into_iter().map(|(target, why)| scrape_fact(target, why)));
     if let Some(workload) = workload(e).filter(|workload| workload.ready < workload.wanted) {
         facts.push(format!("{}: {} of {} ready", workload_name(e), workload.ready, workload.wanted));
