@@ -277,7 +277,7 @@ fn two_releases_whose_names_and_namespaces_join_alike_have_policies_of_their_own
         of_kind(&objects, "ValidatingAdmissionPolicy").into_iter().map(identity).collect()
     };
     let (one, other) = (of("vigie-a", "b"), of("vigie", "a-b"));
-    assert!(one.len() == 5 && one.is_disjoint(&other), "{one:?} and {other:?}");
+    assert!(one.len() == 6 && one.is_disjoint(&other), "{one:?} and {other:?}");
 }
 
 #[test]
