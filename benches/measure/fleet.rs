@@ -42,7 +42,7 @@ pub(crate) fn connector(i: usize, past: Past, now: Timestamp) -> Connector {
     connector.metadata.generation = Some(1);
     connector.metadata.resource_version = Some((1_000 + i).to_string());
     connector.metadata.creation_timestamp = Some(Time(created));
-    let hash = TokenHash { generation: 1, sha256: Digest::of(&token(i)).to_hex(), not_after: None };
+    let hash = TokenHash { generation: 1, sha256: Digest::of(&token(i)).to_hex(), rounds: None, not_after: None };
     connector.status = Some(ConnectorStatus {
         state: Some(past.state),
         last_heartbeat_time: Some(MicroTime(now - past.heard_ago)),
