@@ -26,5 +26,5 @@ pub use limits::Limits;
 pub use outcome::{Failure, Outcome, Page, ProbeObservations, Spent, shown};
 pub use policy::Policy;
 pub use prober::Prober;
-pub use request::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
+pub use request::{BodyReader, HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
 pub use resolve::{Resolve, SystemResolver, Unresolved};
