@@ -58,6 +58,9 @@ pub struct PrometheusSource {
     pub bearer_token: Option<String>,
     /// The administrator configured it, not the object: its address may be anywhere in the cluster.
     pub is_administrators: bool,
+    /// The Service in its URL may be looked up in any namespace: the administrator named it, or the caller's own rights are
+    /// used. Otherwise only in the namespace of the object, which could else learn by vigie's rights of pods elsewhere.
+    pub is_looked_up_anywhere: bool,
     /// Its recent answers, shared between concurrent queries.
     pub cache: Arc<ServerCache>,
 }
@@ -65,7 +68,7 @@ pub struct PrometheusSource {
 // By hand: the token must not be printed.
 impl std::fmt::Debug for PrometheusSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url, job, instance, bearer_token: _, is_administrators: _, cache: _ } = self;
+        let Self { url, job, instance, .. } = self;
         f.debug_struct("Source").field("url", url).field("job", job).field("instance", instance).finish_non_exhaustive()
     }
 }
