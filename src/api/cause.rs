@@ -126,6 +126,8 @@ macro_rules! causes {
                 StillStarting,
                 /// It runs, and never began to listen.
                 NeverStartedListening,
+                /// Its host, outside the cluster, refuses: nothing accepts connections on the port.
+                NothingListens,
                 /// Something that it depends on is down.
                 DependencyDown,
                 /// Its disk is full.
@@ -140,6 +142,8 @@ macro_rules! causes {
                 MainPortDead,
                 /// It accepts connections and answers nothing.
                 Hung,
+                /// Its host, outside the cluster, does not answer at all.
+                HostSilent,
                 /// Only its metrics page is too slow.
                 SlowMetrics,
                 /// The metrics endpoint is disabled.
@@ -176,6 +180,8 @@ macro_rules! causes {
                 NotScraped,
                 /// Prometheus has not scraped it yet.
                 NotYetScraped,
+                /// Prometheus fails before it reaches the backend: its host, its credentials or its proxy.
+                PrometheusCannotScrape,
                 /// Prometheus is down, or cannot be asked.
                 PrometheusDown,
             }
@@ -198,6 +204,8 @@ macro_rules! causes {
                 SchemeMismatch,
                 /// It wants a client certificate.
                 ClientCertificateRequired,
+                /// The TLS handshake fails: versions, ciphers, or a name.
+                TLSHandshakeFailed,
                 /// It answers more slowly than it should.
                 Slow,
                 /// Never probed.

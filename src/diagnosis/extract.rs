@@ -1,22 +1,23 @@
 //! Extracts from termination messages and logs the parts that may be shown (docs/design/probes-and-diagnosis.md, "What
 //! may be shown").
 //!
-//! An allow-list, not a filter: the class of an exception, the `Description` and `Action` of Spring's failure analysis
-//! without the values of properties, and a host with its port. The rest of a termination message is never shown,
-//! because every reader of the object would see it.
+//! An allow-list, not a filter: the class of an exception, the known words of the `Description` and `Action` of Spring's
+//! failure analysis, and a host with its port. The rest of a termination message is never shown, because every reader of
+//! the object would see it.
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 use crate::api::clip;
 
 mod clean;
 mod kind;
+mod prose;
 #[cfg(test)]
 mod tests;
 
-pub use kind::ExtractSubject;
+pub use kind::{ExtractSubject, Refusal};
 
 /// Maximum length of a summary, in characters.
 pub const MAX_SUMMARY: usize = 512;
@@ -95,7 +96,7 @@ fn spring(lines: &[&str]) -> (Option<String>, Option<String>) {
     let body = &lines[begin + 1..action.unwrap_or(lines.len())];
     let (kept, values) = clean::without_values(body);
     let part = |text: String, most: usize| {
-        let text = clean::text(&text, &values);
+        let text = prose::shown(&clean::without_quotes(&text, &values));
         (!text.is_empty()).then(|| shortened(&text, most))
     };
     let advice = action.map(|at| first_paragraph(&lines[at + 1..]));
@@ -173,10 +174,11 @@ fn endpoint(lines: &[&str]) -> Option<String> {
         )
         .expect("a constant pattern")
     });
-    let about = lines.iter().filter(|line| ABOUT.is_match(line)).map(|line| clean::text(line, &[]));
+    let about = lines.iter().filter(|line| ABOUT.is_match(line)).map(|line| clean::line(line));
     let mut found = None;
     for line in about {
-        let pair = POSTGRES.captures(&line).or_else(|| PAIR.captures_iter(&line).find(|pair| is_host(&pair[1])));
+        let is_place = |pair: &Captures<'_>| is_host(&pair[1]) && is_address(&line, pair);
+        let pair = POSTGRES.captures(&line).or_else(|| PAIR.captures_iter(&line).find(is_place));
         if let Some(pair) = pair.filter(|pair| pair[2].parse::<u16>().is_ok()) {
             found = Some(format!("{}:{}", &pair[1], &pair[2]));
         } else if let Some(host) = ALONE.captures(&line) {
@@ -184,6 +186,35 @@ fn endpoint(lines: &[&str]) -> Option<String> {
         }
     }
     found
+}
+
+/// Distinguishes a host and a port from a user and a password of digits: it has a dot or is an address, stands in a URL or
+/// behind a word about a connection, or the port is a database's.
+fn is_address(line: &str, pair: &Captures<'_>) -> bool {
+    const PORTS: [&str; 10] = ["5432", "3306", "1521", "1433", "27017", "6379", "5672", "9042", "26257", "9092"];
+    const BEFORE: [&str; 12] = [
+        "to",
+        "at",
+        "host",
+        "server",
+        "connect",
+        "connecting",
+        "tcp",
+        "broker",
+        "node",
+        "address",
+        "econnrefused",
+        "from",
+    ];
+    let (host, port) = (&pair[1], &pair[2]);
+    let before = pair.get(1).map_or("", |host| &line[..host.start()]);
+    let word = before.split_whitespace().next_back().unwrap_or_default().to_lowercase();
+    host.contains('.')
+        || host.starts_with('[')
+        || host == "localhost"
+        || before.ends_with("//")
+        || PORTS.contains(&port)
+        || BEFORE.contains(&word.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
 }
 
 /// Distinguishes a host from a time of day, a date and a line of source.

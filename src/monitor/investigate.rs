@@ -17,7 +17,7 @@ use super::target::{ProbeTarget, of_url};
 use crate::api::MonitoredBackend;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
-    PrometheusSource, Question, gather, needs_actuator, own_pod, pod_probes, probe_actuator, vantage,
+    PrometheusSource, Question, gather, is_same_service, needs_actuator, own_pod, pod_probes, probe_actuator, vantage,
 };
 use crate::diagnosis::rules::{conclude, diagnose};
 use crate::health::availability::Availability;
@@ -283,7 +283,10 @@ async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<Prom
         }
         _ => None,
     };
+    let administrators = monitor.prometheus_url.as_deref();
+    let is_looked_up_anywhere = is_administrators || administrators.is_some_and(|own| is_same_service(own, &url));
     Some(PrometheusSource {
+        is_looked_up_anywhere,
         url,
         job: spec.and_then(|spec| spec.job.clone()),
         instance: spec.and_then(|spec| spec.instance.clone()),

@@ -158,6 +158,9 @@ fn headers(request: &Request) -> Result<HeaderMap, String> {
         // As Prometheus does. A probe without a metrics page requests an uncompressed body.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
     }
+    if request.http.reader.is_some() {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
     let host = HeaderValue::from_str(&authority(&request.target)).map_err(|_| "the host cannot be sent".to_owned())?;
     headers.insert(header::HOST, host);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

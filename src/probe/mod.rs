@@ -25,6 +25,6 @@ mod trace;
 pub use limits::Limits;
 pub use outcome::{Failure, Outcome, Page, ProbeObservations, Spent, shown};
 pub use policy::Policy;
-pub use prober::Prober;
-pub use request::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
+pub use prober::{Prober, source_address};
+pub use request::{BodyReader, HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
 pub use resolve::{Resolve, SystemResolver, Unresolved};

@@ -172,11 +172,16 @@ impl Prober {
 /// Whether `address` belongs to this machine. The kernel's source address for packets to an own address is that address.
 /// Nothing is sent.
 pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
+    source_address(address) == Some(address.to_canonical())
+}
+
+/// The kernel's source address for packets to `address`; `None` without a route. Nothing is sent.
+pub fn source_address(address: IpAddr) -> Option<IpAddr> {
     let any: SocketAddr = if address.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     let from = UdpSocket::bind(any).and_then(|socket| {
         // Any port will do: only the address matters.
         socket.connect((address, 9))?;
         socket.local_addr()
     });
-    from.is_ok_and(|from| from.ip().to_canonical() == address.to_canonical())
+    from.ok().map(|from| from.ip().to_canonical())
 }

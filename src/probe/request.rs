@@ -77,6 +77,15 @@ pub enum Method {
     Head,
 }
 
+/// Receives the body of an expected answer while it arrives, so that the answer need not be kept as a whole.
+pub trait BodyReader: Send + Sync {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// Why the body is refused, as a sentence. The rest of it is not read.
+    fn take(&self, bytes: &[u8]) -> Result<(), String>;
+}
+
 /// The HTTP request and what is required of its answer. `Debug` shows no value of a header.
 #[derive(Clone)]
 pub struct HttpOptions {
@@ -100,6 +109,9 @@ pub struct HttpOptions {
     /// The largest body that is not a metrics page, in bytes, uncompressed; a larger one is `BodyTooLarge`. Default
     /// [`HttpOptions::MOST_BODY`].
     pub most_body: u64,
+    /// Receives the body. The request then asks for an uncompressed one (`Accept-Encoding: identity`), and a compressed
+    /// one is refused unread: a few kilobytes of gzip may expand to gigabytes.
+    pub reader: Option<Arc<dyn BodyReader>>,
 }
 
 impl HttpOptions {
@@ -123,6 +135,7 @@ impl Default for HttpOptions {
             keep_body: false,
             most_kept: Self::KEPT_BODY,
             most_body: Self::MOST_BODY,
+            reader: None,
         }
     }
 }
@@ -155,6 +168,7 @@ impl fmt::Debug for HttpOptions {
             keep_body,
             most_kept,
             most_body,
+            reader,
         } = self;
         let headers: Vec<&str> = headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("HttpOptions")
@@ -167,6 +181,7 @@ impl fmt::Debug for HttpOptions {
             .field("keep_body", keep_body)
             .field("most_kept", most_kept)
             .field("most_body", most_body)
+            .field("reader", &reader.is_some())
             .finish()
     }
 }

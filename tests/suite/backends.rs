@@ -76,7 +76,7 @@ fn faults(target: &Misbehave) -> Vec<Fault> {
         class,
     };
     vec![
-        Fault { url: format!("http://127.0.0.1:{}/", free_port()), ..down("refused", "", "Unexplained", "Refused") },
+        Fault { url: format!("http://127.0.0.1:{}/", free_port()), ..down("refused", "", "NothingListens", "Refused") },
         down("unavailable", "/status/503/metrics", "ServerError", "HTTPStatus"),
         down("unauthorized", "/auth/bearer/metrics", "AuthenticationRequired", "HTTPStatus"),
         down("limited", "/status/429/metrics", "RateLimited", "HTTPStatus"),

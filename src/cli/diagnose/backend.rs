@@ -198,6 +198,7 @@ impl<'a> Examination<'a> {
             instance: spec.and_then(|spec| spec.instance.clone()),
             bearer_token,
             is_administrators: is_given,
+            is_looked_up_anywhere: true,
             cache: Arc::default(),
         })
     }

@@ -11,48 +11,7 @@ const MOST: usize = 8;
 pub(super) fn commands(evidence: &Evidence, cause: Cause) -> Vec<String> {
     let mut commands = Vec::new();
     let next = Next { evidence, ns: &evidence.subject.namespace };
-    match cause {
-        Cause::InvalidTarget | Cause::TargetDenied | Cause::SecretNotFound | Cause::UnreadableStatus => {
-            commands.push(format!("kubectl -n {} get monitoredbackend {} -o yaml", next.ns, evidence.subject.name));
-        }
-        Cause::RolloutInProgress
-        | Cause::RolloutStuck
-        | Cause::BadSinceRollout
-        | Cause::ScaledToZero
-        | Cause::WorkloadNotFound => next.about_workload(&mut commands, cause),
-        Cause::ServiceSelectsNothing | Cause::ServicePortMismatch | Cause::NoReadyEndpoints => {
-            next.about_service(&mut commands);
-            next.about_pods(&mut commands);
-        }
-        Cause::EndpointNotExposed
-        | Cause::EndpointDisabled
-        | Cause::WrongPath
-        | Cause::RegistryMissing
-        | Cause::WrongPort
-        | Cause::BoundToLoopback => {
-            next.about_settings(&mut commands);
-            next.probe(&mut commands);
-        }
-        Cause::BlockedByNetworkPolicy
-        | Cause::BlockedForPrometheus
-        | Cause::RejectedForPrometheus
-        | Cause::StaleTarget
-        | Cause::NotScraped
-        | Cause::NotYetScraped
-        | Cause::PrometheusDown => {
-            next.about_prometheus(&mut commands);
-        }
-        Cause::DNSNotFound | Cause::DNSBroken => commands.push(format!("nslookup {}", evidence.subject.host)),
-        Cause::CertificateExpired
-        | Cause::CertificateUntrusted
-        | Cause::CertificateWrongName
-        | Cause::SchemeMismatch
-        | Cause::ClientCertificateRequired => next.about_tls(&mut commands),
-        _ => {
-            next.about_pods(&mut commands);
-            next.probe(&mut commands);
-        }
-    }
+    next.about(&mut commands, cause);
     commands.dedup();
     commands.truncate(MOST);
     commands
@@ -64,6 +23,71 @@ struct Next<'a> {
 }
 
 impl Next<'_> {
+    fn about(&self, commands: &mut Vec<String>, cause: Cause) {
+        match cause {
+            Cause::InvalidTarget | Cause::TargetDenied | Cause::SecretNotFound | Cause::UnreadableStatus => {
+                commands.push(format!(
+                    "kubectl -n {} get monitoredbackend {} -o yaml",
+                    self.ns, self.evidence.subject.name
+                ));
+            }
+            Cause::RolloutInProgress
+            | Cause::RolloutStuck
+            | Cause::BadSinceRollout
+            | Cause::ScaledToZero
+            | Cause::WorkloadNotFound => self.about_workload(commands, cause),
+            Cause::ServiceSelectsNothing | Cause::ServicePortMismatch | Cause::NoReadyEndpoints => {
+                self.about_service(commands);
+                self.about_pods(commands);
+            }
+            Cause::EndpointNotExposed
+            | Cause::EndpointDisabled
+            | Cause::WrongPath
+            | Cause::RegistryMissing
+            | Cause::WrongPort
+            | Cause::BoundToLoopback => {
+                self.about_settings(commands);
+                self.probe(commands);
+            }
+            _ => self.about_network(commands, cause),
+        }
+    }
+
+    /// Causes on the way to the process, and the others.
+    fn about_network(&self, commands: &mut Vec<String>, cause: Cause) {
+        match cause {
+            Cause::BlockedByNetworkPolicy
+            | Cause::BlockedForPrometheus
+            | Cause::RejectedForPrometheus
+            | Cause::StaleTarget
+            | Cause::NotScraped
+            | Cause::NotYetScraped
+            | Cause::PrometheusCannotScrape
+            | Cause::PrometheusDown => {
+                self.about_prometheus(commands);
+            }
+            Cause::NothingListens => {
+                commands.push(format!("ssh {} ss -ltnp   # what listens there", quoted(&self.evidence.subject.host)));
+                self.probe(commands);
+            }
+            Cause::HostSilent => {
+                commands.push(format!("ping -c 3 {}", quoted(&self.evidence.subject.host)));
+                self.probe(commands);
+            }
+            Cause::DNSNotFound | Cause::DNSBroken => commands.push(format!("nslookup {}", self.evidence.subject.host)),
+            Cause::CertificateExpired
+            | Cause::CertificateUntrusted
+            | Cause::CertificateWrongName
+            | Cause::SchemeMismatch
+            | Cause::ClientCertificateRequired
+            | Cause::TLSHandshakeFailed => self.about_tls(commands),
+            _ => {
+                self.about_pods(commands);
+                self.probe(commands);
+            }
+        }
+    }
+
     fn workload(&self) -> Option<String> {
         let WorkloadRef { kind, name } = self.evidence.subject.workload.as_ref()?;
         Some(format!("{}/{name}", kind.as_str().to_lowercase()))

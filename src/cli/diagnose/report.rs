@@ -9,7 +9,7 @@ use super::text::{ago, columns, harmless, indented, list, section};
 use super::vantages::VantageView;
 use crate::api::{BackendState, Cause, Diagnosis, RestartHelps, Truth};
 use crate::diagnosis::evidence::{Evidence, Lookup, Prometheus};
-use crate::diagnosis::rules::{conclude, diagnose};
+use crate::diagnosis::rules::{as_read_in_a_report, conclude, diagnose};
 
 /// The lines of a log or of a termination message that are shown.
 const MOST_LINES: usize = 30;
@@ -26,7 +26,9 @@ pub(super) struct Report<'a> {
 impl Report<'_> {
     /// The diagnosis; unlike the operator's, it may be made without any vantage that counts.
     fn diagnosis(&self) -> Option<Diagnosis> {
-        diagnose(self.evidence)
+        let diagnosis = diagnose(self.evidence)?;
+        let advice = as_read_in_a_report(&diagnosis.advice, &self.evidence.subject);
+        Some(Diagnosis { advice, ..diagnosis })
     }
 
     pub(super) fn health(&self) -> ExitHealth {

@@ -34,6 +34,7 @@ fn vantage(name: &str, class: Option<ErrorClass>) -> Vantage {
         detail: None,
         address: None,
         port: Some(8081),
+        source: None,
         http_status: None,
         redirects_to_login: false,
         not_serving: false,

@@ -85,6 +85,7 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
         detail: None,
         address: None,
         port: None,
+        source: None,
         http_status: status_in(&of.message),
         redirects_to_login: false,
         not_serving: false,

@@ -205,6 +205,9 @@ pub struct Vantage {
     pub address: Option<IpAddr>,
     /// The port that was dialled.
     pub port: Option<u16>,
+    /// The local address from which it was dialled; known where the connection failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
     /// The status of the HTTP answer.
     pub http_status: Option<u16>,
     /// The answer redirects, probably to a login page.

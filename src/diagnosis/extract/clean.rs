@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::{NoExpand, Regex};
 
 /// Replaces redacted text.
-const REDACTED: &str = "…";
+pub(super) const REDACTED: &str = "…";
 
 /// A Description without its `Value:` lines, and those values.
 ///
@@ -44,8 +44,8 @@ fn pieces(value: &str) -> Vec<String> {
     pieces
 }
 
-/// The text in one line, printable, without values, user info and queries of URLs, and probable secrets.
-pub(super) fn text(text: &str, values: &[String]) -> String {
+/// The text without values: those of properties, and those that a sentence quotes.
+pub(super) fn without_quotes(text: &str, values: &[String]) -> String {
     static QUOTED_VALUE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r#"(?is)(\bvalue:?\s+|\binput string:\s*)("[^"]*"?|'[^']*'?|\[[^\]]*\]?)"#)
             .expect("a constant pattern")
@@ -66,6 +66,12 @@ pub(super) fn text(text: &str, values: &[String]) -> String {
             text = replace_everywhere(&text, value);
         }
     }
+    text
+}
+
+/// A line in which a host is looked for, printable, without user info and queries of URLs, and probable secrets. Never
+/// shown itself.
+pub(super) fn line(text: &str) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut hide_next = false;
     for word in text.split_whitespace() {
@@ -130,7 +136,7 @@ fn precedes_secret(word: &str) -> bool {
 }
 
 /// The scheme, the host and the port of a URL.
-fn url(word: &str) -> String {
+pub(super) fn url(word: &str) -> String {
     let Some((before, rest)) = word.split_once("://") else { return REDACTED.to_owned() };
     let scheme = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !"+.:-".contains(c)).next().unwrap_or_default();
     let authority = &rest[..rest.find(['/', '?', '#', ';']).unwrap_or(rest.len())];

@@ -4,6 +4,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+mod refusal;
+
+pub use refusal::Refusal;
+
 /// The subject of a termination message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExtractSubject {
@@ -13,8 +17,8 @@ pub enum ExtractSubject {
     PortInUse(Option<u16>),
     /// A database (or a broker) that cannot be reached.
     DatabaseUnreachable,
-    /// A database that refuses: credentials, schema, migration.
-    DatabaseRefuses,
+    /// A database that answers and refuses.
+    DatabaseRefuses(Refusal),
     /// No known pattern matches.
     #[default]
     Other,
@@ -29,9 +33,11 @@ pub(super) fn classify(text: &str, has_analysis: bool) -> ExtractSubject {
     if has_analysis || is_configuration(text) {
         return ExtractSubject::Configuration;
     }
-    // Refusals first: a database that answers "password authentication failed" was reached.
-    if database_refuses(text) {
-        return ExtractSubject::DatabaseRefuses;
+    // Refusals first: a database that answers "password authentication failed" was reached. A migration that cannot
+    // connect is a connection problem, not a failed migration.
+    let refusal = refusal::of(text).filter(|refusal| refusal.proves_an_answer() || !is_unreachable(text));
+    if let Some(refusal) = refusal {
+        return ExtractSubject::DatabaseRefuses(refusal);
     }
     if database_unreachable(text) { ExtractSubject::DatabaseUnreachable } else { ExtractSubject::Other }
 }
@@ -67,32 +73,6 @@ fn is_configuration(text: &str) -> bool {
     CONFIGURATION.is_match(text)
 }
 
-fn database_refuses(text: &str) -> bool {
-    static REFUSES: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"(?x)
-            password\ authentication\ failed | Access\ denied\ for\ user | Login\ failed\ for\ user
-            | no\ pg_hba\.conf\ entry | FATAL:\ (?:database|role)\ | Unknown\ database | ORA-0(?:1017|28000)
-            | too\ many\ (?:clients|connections) | MongoSecurityException | AuthenticationFailed
-            | NOAUTH\ Authentication | WRONGPASS | ACCESS_REFUSED
-            | Flyway\w*Exception | FlywaySql | LiquibaseException | liquibase\.exception | Schema-validation:
-            | relation\ .{1,80}\ does\ not\ exist | (?i:migration)\ .{0,80}\ failed
-            ",
-        )
-        .expect("a constant pattern")
-    });
-    // A migration that cannot connect is a connection problem, not a failed migration.
-    REFUSES.is_match(text) && (is_credentials(text) || !is_unreachable(text))
-}
-
-fn is_credentials(text: &str) -> bool {
-    static CREDENTIALS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"password authentication failed|Access denied for user|Login failed for user|pg_hba|FATAL: |Unknown database|ORA-01017|WRONGPASS|NOAUTH|ACCESS_REFUSED")
-            .expect("a constant pattern")
-    });
-    CREDENTIALS.is_match(text)
-}
-
 fn is_unreachable(text: &str) -> bool {
     static UNREACHABLE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -116,7 +96,7 @@ fn database_unreachable(text: &str) -> bool {
             | RedisConnection\w*Exception | RedisConnectionError | redis\.exceptions\.ConnectionError
             | Unable\ to\ connect\ to\ Redis | AmqpConnectException | AMQPConnectionError
             | psycopg2?\.OperationalError | sqlalchemy\.exc\.OperationalError | SequelizeConnection\w*Error
-            | ORA-12\d{3} | SQLSTATE\[08 | SQLSTATE\[HY000\]\ \[2002\]
+            | ORA-(?:12170|12203|12224|12500|1253[3-7]|1254[1-7]|12560|12571|0311[34]|03135) | SQLSTATE\[08 | SQLSTATE\[HY000\]\ \[2002\]
             ",
         )
         .expect("a constant pattern")

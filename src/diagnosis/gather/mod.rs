@@ -60,6 +60,11 @@ pub async fn lookup<K: NamespacedObject>(client: &Client, namespace: &str, name:
     ClusterReader::new(client.clone()).get(namespace, name).await
 }
 
+/// Whether two URLs name the same Service of the cluster.
+pub fn is_same_service(one: &str, other: &str) -> bool {
+    prometheus::service_of(one).is_some_and(|service| prometheus::service_of(other) == Some(service))
+}
+
 /// Whether a URL names a Service of the cluster: such a name resolves only inside the cluster.
 pub fn is_in_cluster(url: &str) -> bool {
     prometheus::service_of(url).is_some()
@@ -152,7 +157,7 @@ pub async fn gather(client: Client, prober: &Prober, question: Question, now: Ti
         ask_prometheus(prober, source.as_ref(), &evidence, (&related.addresses, pods_port), now),
     );
     let listed = policies.found().map(Vec::as_slice).unwrap_or_default();
-    let prometheus_pods = objects.prometheus_pods(source.as_ref().map(|source| source.url.as_str()), listed).await;
+    let prometheus_pods = objects.prometheus_pods(source.as_ref(), listed).await;
     evidence.gathered_at = now;
     evidence.nodes_not_ready = nodes;
     evidence.events = events;

@@ -12,7 +12,7 @@ use kube::api::ListParams;
 use super::namespace_reader::NamespaceReader;
 use super::network_policies::{self, Peer};
 use super::reader::ClusterReader;
-use super::{prometheus, service};
+use super::{PrometheusSource, prometheus, service};
 use crate::diagnosis::evidence::{Evidence, Lookup, Pod, PodNetworkPolicy, Prometheus};
 
 /// Maximum number of NetworkPolicies of a namespace.
@@ -40,8 +40,21 @@ impl NamespaceReader<'_> {
 
     /// The pods behind the Service in Prometheus' URL, if it names one. Their labels, and those of their namespace, are
     /// read only if policies in `all` need them.
-    pub(super) async fn prometheus_pods(&self, url: Option<&str>, all: &[NetworkPolicy]) -> PrometheusPods {
-        let Some((name, namespace)) = url.and_then(prometheus::service_of) else { return PrometheusPods::default() };
+    pub(super) async fn prometheus_pods(
+        &self,
+        source: Option<&PrometheusSource>,
+        all: &[NetworkPolicy],
+    ) -> PrometheusPods {
+        let service = source.and_then(|source| Some((source, prometheus::service_of(&source.url)?)));
+        let Some((source, (name, namespace))) = service else { return PrometheusPods::default() };
+        if !source.is_looked_up_anywhere && namespace != self.namespace {
+            // Named only where it matters: policies that may bar Prometheus.
+            let why = format!(
+                "the pods of Service {name} in namespace {namespace}: spec.prometheus.url names a Service of another namespace, which is looked up for the operator's --prometheus-url alone; spec.prometheus.sourceCIDR names their addresses"
+            );
+            let missing = if all.is_empty() { Vec::new() } else { vec![why] };
+            return PrometheusPods { missing, ..PrometheusPods::default() };
+        }
         let params = ListParams::default().labels(&format!("kubernetes.io/service-name={name}"));
         let slices: Lookup<Vec<EndpointSlice>> = self.reader.list(&namespace, &params).await;
         let mut missing: Vec<String> = slices.missing().map(str::to_owned).into_iter().collect();

@@ -6,7 +6,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::mapping_tests::crashing;
-use super::{Question, gather};
+use super::{PrometheusSource, Question, gather, is_same_service};
 use crate::api::{MonitoredBackend, MonitoredBackendSpec, WorkloadKind, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
 use crate::probe::{Policy, Prober};
@@ -194,4 +194,47 @@ async fn where_no_pod_lives_the_newest_that_ended_are_read_among_hundreds() {
     assert_eq!(evidence.service.found().unwrap().selected, Some(300));
     // Their node is looked at, because nothing else tells.
     assert_eq!(evidence.nodes_not_ready.found().unwrap().get("node-1"), Some(&None));
+}
+
+/// Evidence with a NetworkPolicy, and the paths that were read.
+async fn seen_with_prometheus(source: PrometheusSource) -> (Evidence, Vec<String>) {
+    let paths = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let seen = paths.clone();
+    let client = server(move |path, query| {
+        seen.lock().push(path.to_owned());
+        match path {
+            _ if path.contains("/namespaces/monitoring/") => list(json!([])),
+            _ if path.ends_with("/networkpolicies") => list(json!([{"metadata": {"name": "p"}, "spec": {}}])),
+            _ => shop(path, query),
+        }
+    });
+    let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    let backend = MonitoredBackend::new("web", MonitoredBackendSpec::default());
+    let mut question = Question::about(&backend, Some(source), now);
+    question.known.subject = subject();
+    // Nothing is dialled: the evidence is about the API server.
+    question.known.refused = Some((crate::api::Reason::InvalidTarget, String::new()));
+    let evidence = gather(client, &Prober::new(Policy::default()), question, now).await;
+    let paths = paths.lock().clone();
+    (evidence, paths)
+}
+
+#[tokio::test]
+async fn the_prometheus_of_an_object_is_looked_up_in_its_own_namespace_only() {
+    let of = |url: &str, is_looked_up_anywhere| PrometheusSource {
+        url: url.to_owned(),
+        is_looked_up_anywhere,
+        ..Default::default()
+    };
+    let elsewhere = "http://prometheus.monitoring.svc:9090";
+    let (evidence, paths) = seen_with_prometheus(of(elsewhere, false)).await;
+    assert!(!paths.iter().any(|path| path.contains("monitoring")), "{paths:?}");
+    assert!(evidence.missing.iter().any(|why| why.contains("spec.prometheus.sourceCIDR")), "{:?}", evidence.missing);
+    let (_, paths) = seen_with_prometheus(of(elsewhere, true)).await;
+    assert!(paths.iter().any(|path| path.contains("/namespaces/monitoring/endpointslices")), "{paths:?}");
+    let (evidence, _) = seen_with_prometheus(of("http://prometheus.shop.svc:9090", false)).await;
+    assert_eq!(evidence.missing, Vec::<String>::new());
+    assert!(is_same_service(elsewhere, "https://prometheus.monitoring.svc.cluster.local/p"));
+    assert!(!is_same_service(elsewhere, "http://prometheus.shop.svc:9090"));
+    assert!(!is_same_service("http://192.0.2.1", "http://192.0.2.1"));
 }

@@ -1,11 +1,13 @@
 //! Converts probe outcomes to vantages, and builds the probes of pods at their own addresses.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 
 use super::service;
 use crate::api::{ErrorClass, Phase};
 use crate::diagnosis::evidence::{Evidence, Pod, Vantage};
-use crate::probe::{Outcome, Request};
+use crate::probe::{Failure, Outcome, Request, source_address};
 
 /// Maximum number of pods that are probed: enough to distinguish one bad pod from all.
 const MAX: usize = 20;
@@ -26,6 +28,7 @@ pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) 
         detail: failure.and_then(|failure| failure.detail.clone()),
         address: seen.address.map(|address| address.ip()).or(request.target.address),
         port: Some(request.target.port),
+        source: source(failure, seen.address.map(|address| address.ip()).or(request.target.address)),
         http_status: seen.http_status,
         redirects_to_login: seen.redirects_to_login,
         not_serving: seen.not_serving,
@@ -52,6 +55,7 @@ pub fn nothing_to_dial(why: String, at: Timestamp) -> Vantage {
         detail: None,
         address: None,
         port: None,
+        source: None,
         http_status: None,
         redirects_to_login: false,
         not_serving: false,
@@ -63,6 +67,13 @@ pub fn nothing_to_dial(why: String, at: Timestamp) -> Vantage {
         confirmed: None,
         last_passed: None,
     }
+}
+
+/// The local address of packets to this one, where a firewall may have to admit it.
+fn source(failure: Option<&Failure>, to: Option<IpAddr>) -> Option<IpAddr> {
+    let silent = [ErrorClass::Refused, ErrorClass::ConnectTimeout, ErrorClass::Unreachable];
+    failure.filter(|failure| silent.contains(&failure.class))?;
+    source_address(to?)
 }
 
 fn passed(outcome: &Outcome) -> String {

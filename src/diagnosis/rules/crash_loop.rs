@@ -2,15 +2,14 @@
 
 use super::containers::{affected, how_many, is_killed_for_memory, last_log, last_words, state, whose};
 use super::probe_kill::{killed_by_probe, probe_fails_too};
-use super::queries::{beside_each_other, ends, suspects, unfinished_rollout, vantage, waiting};
-use super::text::stamp;
+use super::queries::{beside_each_other, ends, suspects, unfinished_rollout, waiting};
 use super::{Finding, is_explained_before};
 use crate::api::{Cause, Confidence};
 use crate::diagnosis::evidence::{Container, Ended, Evidence, Pod};
 use crate::diagnosis::extract::{Extract, ExtractSubject};
 
 /// The first container that ended with an error, and whose last message is of this kind.
-fn last_message_of_kind(
+pub(super) fn last_message_of_kind(
     e: &Evidence,
     of: impl Fn(ExtractSubject) -> bool,
 ) -> Option<(&Pod, &Container, &Ended, Extract)> {
@@ -59,41 +58,6 @@ pub(super) fn crash_loop_config(e: &Evidence) -> Option<Finding> {
         .facts(words.exception.map(|class| format!("exception: {class}")))
         .facts(unfinished_rollout(e)),
     )
-}
-
-pub(super) fn crash_loop_database(e: &Evidence) -> Option<Finding> {
-    let (pod, container, end, words) = last_message_of_kind(e, |kind| {
-        matches!(kind, ExtractSubject::DatabaseUnreachable | ExtractSubject::DatabaseRefuses)
-    })?;
-    let at = words.endpoint.as_deref().map(|endpoint| format!(" {endpoint}")).unwrap_or_default();
-    let logs = last_log(e, pod, container);
-    let (what, advice) = if words.kind == ExtractSubject::DatabaseRefuses {
-        (
-            format!("its database{at} refuses it"),
-            format!("Correct the credentials, the database's name or the migration that its last words name: {logs}"),
-        )
-    } else {
-        (
-            format!("it cannot reach its database{at}"),
-            format!(
-                "Bring the database{at} back, or correct its address; check that the pod may reach it (DNS, NetworkPolicy, firewall). The kubelet starts it again by itself. Its last words: {logs}"
-            ),
-        )
-    };
-    let class = words.exception.as_deref().map(|class| format!(" ({class})")).unwrap_or_default();
-    let finding = Finding::new(
-        Cause::CrashLoopDatabase,
-        format!("{} ends at start, {what}{class}", whose(pod, container)),
-        advice,
-    )
-    .fact(state(pod, container, end))
-    .facts(unfinished_rollout(e));
-    // If the database answers again, a restart avoids the kubelet's back-off of up to five minutes.
-    let again = vantage(e, "dependency").filter(|seen| seen.ok && end.ended.is_none_or(|ended| seen.at > ended));
-    Some(match again {
-        Some(seen) => finding.fact(format!("the database{at} answers again since {}", stamp(seen.at))).restart_once(),
-        None => finding,
-    })
 }
 
 fn is_clean(end: &Ended) -> bool {

@@ -6,7 +6,7 @@ use super::Finding;
 use super::queries::{pods, probe_fact, target};
 use super::response::{prometheus_only, with_class};
 use super::rollout::rollout_fact;
-use super::scrape_error::{ScrapeError, scrape_fact};
+use super::scrape_error::{ScrapeError, Unfit, scrape_fact};
 use super::settings::{application, setting, setting_fact};
 use super::text::{kubectl, kubectl_name, stamp, url, value};
 use crate::api::{Cause, Confidence, ErrorClass};
@@ -89,7 +89,31 @@ pub(super) fn certificate_expired(e: &Evidence) -> Option<Finding> {
     Some(with_renewal(e, finding.fact(fact)))
 }
 
+/// A property for which Prometheus refuses the certificate, although its chain may be right.
+fn unfit_certificate(e: &Evidence) -> Option<Finding> {
+    let refused = |why| matches!(why, ScrapeError::UnfitCertificate(unfit) if unfit != Unfit::NoAlternativeName);
+    let (scraped, why) = prometheus_only(e, refused)?;
+    let advice = match why {
+        ScrapeError::UnfitCertificate(Unfit::Signature) => {
+            "Issue the certificate and its authorities anew, signed with SHA-256: Go, and so Prometheus, refuses SHA-1 and MD5"
+        }
+        ScrapeError::UnfitCertificate(Unfit::KeyUsage) => {
+            "Issue the certificate anew with the extended key usage serverAuth (cert-manager: usages: [server auth])"
+        }
+        _ => {
+            "Read lastError of the target in Prometheus (Status, Targets): it names what is wrong with the certificate; issue it anew, or correct tls_config of the job"
+        }
+    };
+    let message = format!("Prometheus refuses the certificate of {}: {}", url(&scraped.url), why.text());
+    let finding = Finding::new(Cause::CertificateUntrusted, message, advice).fact(scrape_fact(scraped, why));
+    Some(if why == ScrapeError::UnfitCertificate(Unfit::Other) { finding.at_most(Confidence::Likely) } else { finding })
+}
+
 pub(super) fn certificate_untrusted(e: &Evidence) -> Option<Finding> {
+    untrusted_authority(e).or_else(|| unfit_certificate(e))
+}
+
+fn untrusted_authority(e: &Evidence) -> Option<Finding> {
     let (ours, name, fact) = failure(e, ErrorClass::TLSUnknownAuthority, ScrapeError::UnknownAuthority)?;
     let advice = match ours {
         Some(_) => "Name its authority in spec.probe.http.tls.caSecretRef, or have it show the whole chain",
@@ -103,7 +127,32 @@ pub(super) fn certificate_untrusted(e: &Evidence) -> Option<Finding> {
     Some(with_renewal(e, finding.fact(fact)))
 }
 
+/// The server has no certificate with the name that Prometheus asks for.
+fn nameless_certificate(e: &Evidence) -> Option<Finding> {
+    let nameless = [ScrapeError::UnrecognizedName, ScrapeError::UnfitCertificate(Unfit::NoAlternativeName)];
+    let (scraped, why) = prometheus_only(e, |why| nameless.contains(&why))?;
+    let at = url(&scraped.url);
+    let finding = match why {
+        ScrapeError::UnrecognizedName => Finding::new(
+            Cause::CertificateWrongName,
+            format!("{at} knows no certificate for the name that Prometheus asks for"),
+            "Let Prometheus ask by a name that the server knows: server_name in tls_config of the job",
+        )
+        .at_most(Confidence::Likely),
+        _ => Finding::new(
+            Cause::CertificateWrongName,
+            format!("the certificate of {at} names its host in the Common Name alone, which Prometheus does not read"),
+            "Issue the certificate anew with the host as subjectAltName (DNS or IP)",
+        ),
+    };
+    Some(finding.fact(scrape_fact(scraped, why)))
+}
+
 pub(super) fn certificate_wrong_name(e: &Evidence) -> Option<Finding> {
+    other_name(e).or_else(|| nameless_certificate(e))
+}
+
+fn other_name(e: &Evidence) -> Option<Finding> {
     let (ours, name, fact) = failure(e, ErrorClass::TLSNameMismatch, ScrapeError::WrongName)?;
     let advice = match ours {
         Some(_) => "Aim at a name that stands in it, or set spec.probe.http.tls.serverName to one",
@@ -168,6 +217,11 @@ pub(super) fn client_certificate_required(e: &Evidence) -> Option<Finding> {
         let advice = "Give Prometheus one: tls_config.cert_file and key_file of the job";
         return Some(Finding::new(Cause::ClientCertificateRequired, message, advice).fact(scrape_fact(scraped, why)));
     }
+    if let Some((scraped, why)) = prometheus_only(e, |why| why == ScrapeError::ClientCertificateRefused) {
+        let message = format!("{} refuses the client certificate of Prometheus", url(&scraped.url));
+        let advice = "Give Prometheus a client certificate that has not expired and that an authority of the server signed: cert_file and key_file in tls_config of the job; lastError of the target names the alert";
+        return Some(Finding::new(Cause::ClientCertificateRequired, message, advice).fact(scrape_fact(scraped, why)));
+    }
     let sidecar = pods(e).into_iter().flat_map(|pod| pod.init.iter().chain(&pod.containers));
     let sidecar = sidecar.map(|c| c.name.as_str()).find(|name| matches!(*name, "istio-proxy" | "linkerd-proxy"))?;
     let reset = with_class(e, ErrorClass::Reset)?;
@@ -181,4 +235,36 @@ pub(super) fn client_certificate_required(e: &Evidence) -> Option<Finding> {
         .fact(probe_fact(reset))
         .fact(format!("container {sidecar}")),
     )
+}
+
+pub(super) fn tls_handshake_failed(e: &Evidence) -> Option<Finding> {
+    if let Some(vantage) = with_class(e, ErrorClass::TLSHandshake) {
+        let why = if vantage.message.is_empty() { String::new() } else { format!(": {}", vantage.message) };
+        return Some(
+            Finding::new(
+                Cause::TLSHandshakeFailed,
+                format!("the TLS handshake with {} fails on port {}{why}", host(e), e.subject.port),
+                "Compare TLS versions and ciphers of the server with TLS 1.2 and 1.3 (`openssl s_client -connect HOST:PORT`); a server with several names may want another one (spec.probe.http.tls.serverName), and a server that asks for a client certificate may end the handshake like this",
+            )
+            .at_most(Confidence::Likely)
+            .fact(probe_fact(vantage))
+            .facts(rollout_fact(e)),
+        );
+    }
+    let (scraped, why) = prometheus_only(e, |why| matches!(why, ScrapeError::Handshake(_)))?;
+    let at = url(&scraped.url);
+    let finding = match why {
+        ScrapeError::Handshake(true) => Finding::new(
+            Cause::TLSHandshakeFailed,
+            format!("Prometheus and {at} have no TLS version in common"),
+            "Switch TLS 1.2 or newer on in the server, or lower min_version in tls_config of the job",
+        ),
+        _ => Finding::new(
+            Cause::TLSHandshakeFailed,
+            format!("{at} ends the TLS handshake with Prometheus"),
+            "Compare versions and ciphers of both sides, and tls_config of the job: the server may want a client certificate (cert_file and key_file) or another name (server_name); its log names the reason",
+        )
+        .at_most(Confidence::Likely),
+    };
+    Some(finding.fact(scrape_fact(scraped, why)))
 }

@@ -8,10 +8,12 @@ mod config_missing;
 mod container_start;
 mod containers;
 mod crash_loop;
+mod crash_loop_database;
 mod dns_tls;
 mod ended_pods;
 mod finding;
 mod health;
+mod host;
 mod image_pull;
 mod metrics_endpoint;
 mod metrics_page;
@@ -19,6 +21,7 @@ mod out_of_memory;
 mod probe_kill;
 mod process;
 mod prometheus;
+mod prometheus_own;
 mod queries;
 mod response;
 mod rollout;
@@ -36,6 +39,7 @@ mod wrong_path;
 
 pub use conditions::{BackendConditions, conclude};
 pub use finding::Finding;
+pub use text::as_read_in_a_report;
 
 /// A pure function that returns a finding if the evidence matches.
 pub type Rule = fn(&Evidence) -> Option<Finding>;
@@ -63,7 +67,7 @@ pub const RULES: &[(Cause, Rule)] = &[
     // Configuration beats the database, because a process without configuration names both.
     (Cause::OutOfMemory, out_of_memory::out_of_memory),
     (Cause::CrashLoopConfig, crash_loop::crash_loop_config),
-    (Cause::CrashLoopDatabase, crash_loop::crash_loop_database),
+    (Cause::CrashLoopDatabase, crash_loop_database::crash_loop_database),
     (Cause::CrashLoopKilledByLiveness, probe_kill::crash_loop_killed_by_liveness),
     (Cause::ExitedCleanly, crash_loop::exited_cleanly),
     (Cause::CrashLoop, crash_loop::crash_loop),
@@ -86,6 +90,8 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::WrongPort, process::wrong_port),
     (Cause::StillStarting, process::still_starting),
     (Cause::NeverStartedListening, process::never_started_listening),
+    // Outside the cluster nothing more is known of the process.
+    (Cause::NothingListens, host::nothing_listens),
     // It answers and reports the fault itself: faults of dependencies before its own, because a restart spreads the
     // former.
     (Cause::DependencyDown, health::dependency_down),
@@ -96,6 +102,7 @@ pub const RULES: &[(Cause, Rule)] = &[
     // No answer, compared with a second probe: a part of it is dead, all of it hangs, or one page is slow.
     (Cause::MainPortDead, process::main_port_dead),
     (Cause::Hung, timeouts::hung),
+    (Cause::HostSilent, host::host_silent),
     (Cause::SlowMetrics, timeouts::slow_metrics),
     // The metrics page answers 404: a setting that is known beats one that is known to be missing, and that beats
     // another path.
@@ -112,14 +119,15 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::ServerError, response::server_error),
     (Cause::RateLimited, response::rate_limited),
     // vigie's probe passes: the fault is between Prometheus and the backend. A wrong address before a blocked path, a
-    // NetworkPolicy that can be named before a firewall that cannot, a drop before a refusal, and a missing target
-    // last.
+    // NetworkPolicy that can be named before a firewall that cannot, a drop before a refusal, a missing target, and
+    // faults of Prometheus itself last.
     (Cause::StaleTarget, prometheus::stale_target),
     (Cause::BlockedByNetworkPolicy, prometheus::blocked_by_network_policy),
     (Cause::BlockedForPrometheus, prometheus::blocked_for_prometheus),
     (Cause::RejectedForPrometheus, prometheus::rejected_for_prometheus),
     (Cause::NotScraped, prometheus::not_scraped),
     (Cause::NotYetScraped, prometheus::not_yet_scraped),
+    (Cause::PrometheusCannotScrape, prometheus_own::prometheus_cannot_scrape),
     (Cause::PrometheusDown, prometheus::prometheus_down),
     // Names and certificates: no rule above matches their failures.
     (Cause::DNSNotFound, dns_tls::dns_not_found),
@@ -129,6 +137,8 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::CertificateWrongName, dns_tls::certificate_wrong_name),
     (Cause::SchemeMismatch, dns_tls::scheme_mismatch),
     (Cause::ClientCertificateRequired, dns_tls::client_certificate_required),
+    // Last of TLS: each of the above is a known reason for it.
+    (Cause::TLSHandshakeFailed, dns_tls::tls_handshake_failed),
     // No failure: the backend is only slow, or only new.
     (Cause::Slow, unexplained::slow),
     (Cause::NotProbed, spec::not_probed),

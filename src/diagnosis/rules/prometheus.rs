@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::Finding;
 use super::queries::{own_page, passes, pods, port_of, probe_fact, reaches_port, target};
-use super::scrape_error::{ScrapeError, failing_with, is_stale, scrape_fact};
+use super::scrape_error::{Limit, ScrapeError, failing_with, is_stale, scrape_fact};
 use super::text::{list, some, stamp, url};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Lookup, PodNetworkPolicy, ScrapeTarget};
@@ -137,7 +137,29 @@ pub(super) fn blocked_by_network_policy(e: &Evidence) -> Option<Finding> {
     )
 }
 
+/// The connection is made, and the larger packets of a handshake do not arrive.
+fn handshake_blocked(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) = failing_with(e, |why| why == ScrapeError::HandshakeTimeout).filter(|_| passes(e))?;
+    Some(
+        Finding::new(
+            Cause::BlockedForPrometheus,
+            format!(
+                "Prometheus connects to {} and the TLS handshake does not end, while it answers us: packets are lost on the way",
+                url(&scraped.url)
+            ),
+            "Look between Prometheus and the target for a smaller MTU (a tunnel or VPN that drops large packets without ICMP) and for a firewall that inspects TLS; is the port a TLS port at all?",
+        )
+        .at_most(Confidence::Likely)
+        .fact(scrape_fact(scraped, why))
+        .facts(target(e).map(probe_fact)),
+    )
+}
+
 pub(super) fn blocked_for_prometheus(e: &Evidence) -> Option<Finding> {
+    dropped_for_prometheus(e).or_else(|| handshake_blocked(e))
+}
+
+fn dropped_for_prometheus(e: &Evidence) -> Option<Finding> {
     let (scraped, why) = failing_with(e, |why| matches!(why, ScrapeError::Timeout(_))).filter(|_| passes(e))?;
     let ours = target(e)?;
     let finding = Finding::new(
@@ -169,7 +191,26 @@ pub(super) fn blocked_for_prometheus(e: &Evidence) -> Option<Finding> {
     })
 }
 
+/// The other side ends the HTTP/2 connection or the stream.
+fn http2_ended(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) = failing_with(e, |why| why == ScrapeError::Http2).filter(|_| passes(e))?;
+    Some(
+        Finding::new(
+            Cause::RejectedForPrometheus,
+            format!("{} ends Prometheus' HTTP/2 connection with an error while it answers us", url(&scraped.url)),
+            "Read the log of the backend or of the proxy in front of it at the time of a scrape; enable_http2: false in the job of Prometheus shows whether HTTP/1.1 works",
+        )
+        .at_most(Confidence::Likely)
+        .fact(scrape_fact(scraped, why))
+        .facts(target(e).map(probe_fact)),
+    )
+}
+
 pub(super) fn rejected_for_prometheus(e: &Evidence) -> Option<Finding> {
+    turned_away(e).or_else(|| http2_ended(e))
+}
+
+fn turned_away(e: &Evidence) -> Option<Finding> {
     let rejected = |why| matches!(why, ScrapeError::Refused | ScrapeError::NoRoute | ScrapeError::Reset);
     let (scraped, why) = failing_with(e, rejected).filter(|_| passes(e))?;
     let port = port_of(&scraped.url).unwrap_or(e.subject.port);
@@ -197,9 +238,26 @@ pub(super) fn rejected_for_prometheus(e: &Evidence) -> Option<Finding> {
     })
 }
 
+/// `target_limit`: Prometheus scrapes no target of the job.
+fn over_target_limit(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) = failing_with(e, |why| why == ScrapeError::Limit(Limit::Targets)).filter(|_| passes(e))?;
+    let job = super::text::value(&scraped.job);
+    Some(
+        Finding::new(
+            Cause::NotScraped,
+            format!("Prometheus scrapes no target of job {job}: the job has more targets than its target_limit"),
+            format!("Raise target_limit of job {job} in Prometheus, or drop targets of it by relabel_configs"),
+        )
+        .fact(scrape_fact(scraped, why)),
+    )
+}
+
 pub(super) fn not_scraped(e: &Evidence) -> Option<Finding> {
     if !passes(e) {
         return None;
+    }
+    if let Some(finding) = over_target_limit(e) {
+        return Some(finding);
     }
     let dropped = match &e.prometheus {
         Lookup::Absent => false,

@@ -3,8 +3,8 @@
 use super::health::{is_health_bad, is_health_page, says_unwell};
 use super::queries::{fails, own_page, pod_vantages, probe_fact, target, vantage};
 use super::rollout::rollout_fact;
-use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
-use super::text::{some, url, value};
+use super::scrape_error::{Limit, ScrapeError, failing_with, scrape_fact};
+use super::text::{diagnose_command, some, url, value};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, ScrapeTarget, Vantage};
@@ -55,15 +55,26 @@ pub(super) fn authentication_required(e: &Evidence) -> Option<Finding> {
             .facts(rollout_fact(e)),
         );
     }
-    let (scraped, why) = prometheus_only(e, |why| matches!(why, ScrapeError::Status(401 | 403)))?;
-    Some(
-        Finding::new(
+    let login = |why| matches!(why, ScrapeError::Status(401 | 403) | ScrapeError::Redirected(true));
+    let (scraped, why) = prometheus_only(e, login)?;
+    let (at, advice) = (
+        url(&scraped.url),
+        "Give Prometheus' scrape configuration basic_auth or authorization, or permit the metrics page in the application's security",
+    );
+    let finding = match why {
+        ScrapeError::Status(_) => Finding::new(
             Cause::AuthenticationRequired,
-            format!("Prometheus gets {} from {}: it has no credentials, or wrong ones", why.text(), url(&scraped.url)),
-            "Give Prometheus' scrape configuration basic_auth or authorization, or permit the metrics page in the application's security",
+            format!("Prometheus gets {} from {at}: it has no credentials, or wrong ones", why.text()),
+            advice,
+        ),
+        _ => Finding::new(
+            Cause::AuthenticationRequired,
+            format!("{at} redirects Prometheus to a login on another host, which Prometheus cannot reach"),
+            advice,
         )
-        .fact(scrape_fact(scraped, why)),
-    )
+        .at_most(Confidence::Likely),
+    };
+    Some(finding.fact(scrape_fact(scraped, why)))
 }
 
 pub(super) fn not_metrics(e: &Evidence) -> Option<Finding> {
@@ -82,6 +93,9 @@ pub(super) fn not_metrics(e: &Evidence) -> Option<Finding> {
         let message = format!("what Prometheus gets from {} is no metrics page: {}", url(&scraped.url), why.text());
         return Some(Finding::new(Cause::NotMetrics, message, ADVICE).fact(scrape_fact(scraped, why)));
     }
+    if let Some(finding) = redirects_prometheus(e) {
+        return Some(finding);
+    }
     let empty = |target: &&ScrapeTarget| target.health == "up" && target.samples == Some(0);
     let scraped = e.prometheus.found()?.targets.iter().find(empty)?;
     Some(
@@ -95,6 +109,24 @@ pub(super) fn not_metrics(e: &Evidence) -> Option<Finding> {
     )
 }
 
+/// A redirect that leads Prometheus to no page. Its target is the backend's word, and is not shown.
+fn redirects_prometheus(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) =
+        prometheus_only(e, |why| matches!(why, ScrapeError::Redirected(false) | ScrapeError::RedirectLoop))?;
+    let at = url(&scraped.url);
+    let (message, advice) = match why {
+        ScrapeError::RedirectLoop => (
+            format!("{at} redirects Prometheus in a circle"),
+            "Correct the redirect (a trailing slash, http to https and back, a login that wants a cookie), or metrics_path and scheme of the job",
+        ),
+        _ => (
+            format!("{at} redirects Prometheus to another host or port, and that request fails"),
+            "Let Prometheus ask for the page itself: correct metrics_path, scheme and port of the job, or the redirect; lastError of the target in Prometheus (Status, Targets) names where it leads",
+        ),
+    };
+    Some(Finding::new(Cause::NotMetrics, message, advice).at_most(Confidence::Likely).fact(scrape_fact(scraped, why)))
+}
+
 pub(super) fn malformed_metrics(e: &Evidence) -> Option<Finding> {
     let broken = with_class(e, ErrorClass::Exposition).and_then(|page| Some((page, page.broken_at?)));
     if let Some((page, (line, offset))) = broken {
@@ -103,23 +135,33 @@ pub(super) fn malformed_metrics(e: &Evidence) -> Option<Finding> {
                 Cause::MalformedMetrics,
                 format!("its metrics page cannot be parsed: line {line}, at byte {offset}"),
                 format!(
-                    "Correct the collector that writes line {line}; `vigie diagnose backend {} -n {}` shows the line",
-                    e.subject.name, e.subject.namespace
+                    "Correct the collector that writes line {line}; {} shows the line",
+                    diagnose_command(&e.subject)
                 ),
             )
             .fact(probe_fact(page))
             .facts(rollout_fact(e)),
         );
     }
-    let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::Malformed)?;
-    Some(
-        Finding::new(
-            Cause::MalformedMetrics,
-            format!("Prometheus cannot parse the page at {}", url(&scraped.url)),
+    let broken = [ScrapeError::Malformed, ScrapeError::Compressed, ScrapeError::CutOff];
+    let (scraped, why) = prometheus_only(e, |why| broken.contains(&why))?;
+    let at = url(&scraped.url);
+    let (message, advice) = match why {
+        ScrapeError::Compressed => (
+            format!("the page at {at} reaches Prometheus compressed in a way that it does not read"),
+            "Let the server, or the proxy in front of it, obey Accept-Encoding: Prometheus reads gzip alone, once, and only with its Content-Encoding; zstd and br are not read",
+        ),
+        ScrapeError::CutOff => (
+            format!("the page at {at} ends in the middle when Prometheus reads it"),
+            "Look at what ends the connection: a timeout or a size limit of a proxy in between, or the backend itself (its log at the time of a scrape)",
+        ),
+        _ => (
+            format!("Prometheus cannot parse the page at {at}"),
             "Read lastError of the target in Prometheus (Status, Targets): it quotes the line",
-        )
-        .fact(scrape_fact(scraped, why)),
-    )
+        ),
+    };
+    let finding = Finding::new(Cause::MalformedMetrics, message, advice).fact(scrape_fact(scraped, why));
+    Some(if why == ScrapeError::Malformed { finding } else { finding.at_most(Confidence::Likely) })
 }
 
 pub(super) fn too_large(e: &Evidence) -> Option<Finding> {
@@ -132,10 +174,22 @@ pub(super) fn too_large(e: &Evidence) -> Option<Finding> {
                 .fact(probe_fact(page)),
         );
     }
-    let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::TooLarge)?;
-    let message =
-        format!("Prometheus drops the page at {}: a limit of its scrape configuration is exceeded", url(&scraped.url));
-    Some(Finding::new(Cause::TooLarge, message, ADVICE).fact(scrape_fact(scraped, why)))
+    // `target_limit` counts the targets of a job, whatever their pages are like.
+    let of_page = |why| matches!(why, ScrapeError::Limit(limit) if limit != Limit::Targets);
+    let (scraped, why) = prometheus_only(e, of_page)?;
+    let message = format!("Prometheus drops the page at {}: {}", url(&scraped.url), why.text());
+    let advice = match why {
+        ScrapeError::Limit(Limit::Labels) => {
+            "Take labels off the series, or shorten their names and values; or raise label_limit, label_name_length_limit or label_value_length_limit of the job"
+        }
+        ScrapeError::Limit(Limit::Body) => {
+            "Cut the number of series (labels with many values), or raise body_size_limit of the job; a restart shrinks the page for a while and hides it"
+        }
+        _ => {
+            "Cut the number of series (labels with many values), or raise sample_limit of the job; a restart shrinks the page for a while and hides it"
+        }
+    };
+    Some(Finding::new(Cause::TooLarge, message, advice).fact(scrape_fact(scraped, why)))
 }
 
 pub(super) fn metric_missing(e: &Evidence) -> Option<Finding> {
@@ -197,16 +251,19 @@ pub(super) fn server_error(e: &Evidence) -> Option<Finding> {
 }
 
 fn prometheus_gets_errors(e: &Evidence) -> Option<Finding> {
-    let (scraped, why) = prometheus_only(e, |why| matches!(why, ScrapeError::Status(500..)))?;
-    Some(
-        Finding::new(
-            Cause::ServerError,
+    let broken = |why| matches!(why, ScrapeError::Status(500..) | ScrapeError::BadHead);
+    let (scraped, why) = prometheus_only(e, broken)?;
+    let (message, advice) = match why {
+        ScrapeError::BadHead => (
+            format!("the answer of {} breaks the rules of HTTP, and Prometheus refuses it", url(&scraped.url)),
+            "Correct the header or status line that lastError of the target in Prometheus (Status, Targets) names: in the backend, or in a proxy in front of it; another protocol than HTTP on this port looks the same",
+        ),
+        _ => (
             format!("Prometheus gets {} from {}", why.text(), url(&scraped.url)),
             "Read the backend's log at the time of a scrape, or that of the gateway that Prometheus goes through",
-        )
-        .at_most(Confidence::Likely)
-        .fact(scrape_fact(scraped, why)),
-    )
+        ),
+    };
+    Some(Finding::new(Cause::ServerError, message, advice).at_most(Confidence::Likely).fact(scrape_fact(scraped, why)))
 }
 
 pub(super) fn rate_limited(e: &Evidence) -> Option<Finding> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::api::{WorkloadKind, WorkloadRef, clip};
-use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::evidence::{Evidence, Subject};
 
 /// Maximum length of the value of a setting, in characters.
 const LONGEST_VALUE: usize = 128;
@@ -29,6 +29,19 @@ pub(super) fn workload_name(evidence: &Evidence) -> String {
 /// A kubectl command in the namespace of the subject, in backticks.
 pub(super) fn kubectl(evidence: &Evidence, rest: impl std::fmt::Display) -> String {
     format!("`kubectl -n {} {rest}`", evidence.subject.namespace)
+}
+
+/// The command that shows all of the evidence, in backticks.
+pub(super) fn diagnose_command(subject: &Subject) -> String {
+    format!("`vigie diagnose backend {} -n {}`", subject.name, subject.namespace)
+}
+
+/// The advice as `vigie diagnose` prints it: without the advice to run `vigie diagnose`.
+pub fn as_read_in_a_report(advice: &str, subject: &Subject) -> String {
+    let command = diagnose_command(subject);
+    advice
+        .replace(&format!("Look at all that was seen: {command}"), "Look at all that was seen, below")
+        .replace(&format!("{command} shows the line"), "the line stands below")
 }
 
 /// The command that goes back to the previous template; `None` when there is no workload or no previous template.

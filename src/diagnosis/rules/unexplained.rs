@@ -5,7 +5,7 @@ use super::ended_pods::newest_ended;
 use super::queries::{pod_vantages, pods, probe_fact, process_port, target, workload};
 use super::response::failing_ours;
 use super::scrape_error::{failing, scrape_fact};
-use super::text::{kubectl, workload_name};
+use super::text::{diagnose_command, kubectl, workload_name};
 use crate::api::{Cause, Confidence, ErrorClass, Phase};
 use crate::diagnosis::evidence::{Evidence, Vantage};
 
@@ -99,7 +99,7 @@ pub(super) fn unexplained(e: &Evidence) -> Option<Finding> {
     let wrong = wrong(e);
     let first = wrong.first()?;
     let message = format!("no known cause fits what was seen: {first}");
-    let command = format!("`vigie diagnose backend {} -n {}`", e.subject.name, e.subject.namespace);
+    let command = diagnose_command(&e.subject);
     Some(
         Finding::new(Cause::Unexplained, message, format!("{}Look at all that was seen: {command}", hint(e)))
             .at_most(Confidence::Possible)

@@ -103,11 +103,23 @@ impl Answer<'_> {
         let kept = if http.keep_body { http.most_kept } else { 0 };
         let asserts = http.body_matches.is_some() || http.body_not_matches.is_some();
         let wanted = if asserts { usize::try_from(http.most_body).unwrap_or(usize::MAX) } else { kept };
-        let sink = Sink::new(http.most_body, wanted, trace);
+        self.refuse_compressed(trace)?;
+        let sink = Sink::new(http.most_body, wanted, trace).feeding(http.reader.as_deref());
         let (text, result) = body::read(self.request, self.headers, self.body, sink).await;
         let verdict = result.and_then(|()| matches(self.request, &text, trace));
         keep(self.request, text, trace);
         verdict
+    }
+
+    /// A [`BodyReader`](crate::probe::BodyReader) asked for an uncompressed body.
+    fn refuse_compressed(&self, trace: &ProbeTrace) -> Result<(), Failure> {
+        let coding = self.headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |coding| coding.as_bytes());
+        let is_plain = coding.is_empty() || coding.trim_ascii().eq_ignore_ascii_case(b"identity");
+        if self.request.http.reader.is_none() || is_plain {
+            return Ok(());
+        }
+        let message = "the answer is compressed (Content-Encoding), although an uncompressed one was asked for";
+        Err(trace.failure(ErrorClass::NotHTTP, message).with_detail(coding))
     }
 
     /// The failure of an unexpected status. The body is read for its detail; an error while reading it does not change the

@@ -10,13 +10,14 @@ use hyper::header::{self, HeaderMap};
 use super::failure;
 use crate::api::ErrorClass;
 use crate::probe::trace::ProbeTrace;
-use crate::probe::{Failure, Request};
+use crate::probe::{BodyReader, Failure, Request};
 
 /// Receives the uncompressed bytes of a body.
 pub(super) struct Sink<'a> {
     limit: u64,
     kept: usize,
     text: Vec<u8>,
+    reader: Option<&'a dyn BodyReader>,
     trace: &'a mut ProbeTrace,
     failed: Option<Failure>,
 }
@@ -25,7 +26,12 @@ impl<'a> Sink<'a> {
     /// Creates a sink that fails beyond `limit` bytes and keeps the first `kept`. The reader of a metrics page gets all of
     /// them.
     pub(super) fn new(limit: u64, kept: usize, trace: &'a mut ProbeTrace) -> Self {
-        Self { limit, kept, text: Vec::new(), trace, failed: None }
+        Self { limit, kept, text: Vec::new(), reader: None, trace, failed: None }
+    }
+
+    /// Gives all bytes to this reader, too.
+    pub(super) fn feeding(self, reader: Option<&'a dyn BodyReader>) -> Self {
+        Self { reader, ..self }
     }
 
     fn too_large(&self) -> Failure {
@@ -45,6 +51,8 @@ impl Write for Sink<'_> {
         let wanted = self.kept.saturating_sub(self.text.len()).min(taken.len());
         self.text.extend_from_slice(&taken[..wanted]);
         let fed = self.trace.page.as_mut().map_or(Ok(()), |page| page.feed(taken));
+        let read = self.reader.map_or(Ok(()), |reader| reader.take(taken));
+        let fed = fed.and_then(|()| read.map_err(|why| self.trace.failure(ErrorClass::Assertion, why)));
         self.failed = match fed {
             Err(failure) => Some(failure),
             Ok(()) if taken.len() < bytes.len() => Some(self.too_large()),

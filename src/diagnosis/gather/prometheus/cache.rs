@@ -1,7 +1,7 @@
 //! The last answers of each Prometheus. Its lists cover all targets at once, so a thousand backends that are examined
 //! at the same time share one request.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::PrometheusSource;
-use super::client::{InstantVector, PrometheusClient};
-use super::targets::{JobInstance, Targets};
+use super::client::{ListQuestion, PrometheusClient};
+use super::list::{Budget, Entry, Fit, List};
+use super::targets::{Active, Dropped, VectorSample};
 
 /// How long an answer, or an error, is shared. Shorter than any usual scrape interval, and than the time between the
 /// first and the second examination of a failing backend.
@@ -20,32 +21,70 @@ const SHARED_FOR: Duration = Duration::from_secs(10);
 /// Query for targets whose last scrape had no samples. The filter keeps the answer short in a healthy fleet.
 const WITHOUT_SAMPLES: &str = "/api/v1/query?query=scrape_samples_scraped%20%3D%3D%200";
 
+/// Memory of the lists of the administrator's Prometheus: about 60,000 targets.
+const ADMINISTRATORS_BUDGET: usize = 32 << 20;
+/// Memory of the lists of all servers that objects name. Separate: no object can displace the administrator's lists.
+const OBJECTS_BUDGET: usize = 16 << 20;
+
 /// The recent answers of each Prometheus server.
-#[derive(Default)]
 pub struct ServerCache {
-    active: ResponseCache<Targets>,
-    dropped: ResponseCache<Targets>,
-    empty: ResponseCache<HashSet<JobInstance>>,
+    active: ResponseCache<List<Active>>,
+    dropped: ResponseCache<List<Dropped>>,
+    empty: ResponseCache<List<VectorSample>>,
+    administrators: Arc<Budget>,
+    objects: Arc<Budget>,
+}
+
+impl Default for ServerCache {
+    fn default() -> Self {
+        Self::with_budgets(ADMINISTRATORS_BUDGET, OBJECTS_BUDGET)
+    }
 }
 
 impl ServerCache {
-    /// The active targets, and the time of the request.
-    pub(super) async fn active(&self, client: &PrometheusClient<'_>) -> Answer<Targets> {
-        self.active.ask(client, async || client.get("/api/v1/targets?state=active").await).await
+    /// A cache with these budgets, in bytes, for the administrator's Prometheus and for all others.
+    pub(super) fn with_budgets(administrators: usize, objects: usize) -> Self {
+        Self {
+            active: Default::default(),
+            dropped: Default::default(),
+            empty: Default::default(),
+            administrators: Arc::new(Budget::new(administrators)),
+            objects: Arc::new(Budget::new(objects)),
+        }
+    }
+
+    /// The active targets, and the time of the request. Those that `fits` accepts are among them.
+    pub(super) async fn active(
+        &self,
+        client: &PrometheusClient<'_>,
+        fits: impl Fn(&Active) -> Fit + Send + Sync + 'static,
+    ) -> Answer<List<Active>> {
+        let question = ListQuestion { path: "/api/v1/targets?state=active", list: "activeTargets", fits };
+        self.active.ask(client, client.list(question, self.budget(client))).await
     }
 
     /// The targets dropped by relabelling.
-    pub(super) async fn dropped(&self, client: &PrometheusClient<'_>) -> Answer<Targets> {
-        self.dropped.ask(client, async || client.get("/api/v1/targets?state=dropped").await).await
+    pub(super) async fn dropped(
+        &self,
+        client: &PrometheusClient<'_>,
+        fits: impl Fn(&Dropped) -> Fit + Send + Sync + 'static,
+    ) -> Answer<List<Dropped>> {
+        let question = ListQuestion { path: "/api/v1/targets?state=dropped", list: "droppedTargets", fits };
+        self.dropped.ask(client, client.list(question, self.budget(client))).await
     }
 
     /// The targets whose last scrape had no samples.
-    pub(super) async fn empty(&self, client: &PrometheusClient<'_>) -> Answer<HashSet<JobInstance>> {
-        let ask = async || {
-            let vector: InstantVector = client.get(WITHOUT_SAMPLES).await?;
-            Ok(vector.result.into_iter().map(|sample| (sample.metric.job, sample.metric.instance)).collect())
-        };
-        self.empty.ask(client, ask).await
+    pub(super) async fn empty(
+        &self,
+        client: &PrometheusClient<'_>,
+        fits: impl Fn(&VectorSample) -> Fit + Send + Sync + 'static,
+    ) -> Answer<List<VectorSample>> {
+        let question = ListQuestion { path: WITHOUT_SAMPLES, list: "result", fits };
+        self.empty.ask(client, client.list(question, self.budget(client))).await
+    }
+
+    fn budget(&self, client: &PrometheusClient<'_>) -> Arc<Budget> {
+        if client.source.is_administrators { self.administrators.clone() } else { self.objects.clone() }
     }
 }
 
@@ -72,8 +111,12 @@ impl<T> Default for ResponseCache<T> {
     }
 }
 
-impl<T> ResponseCache<T> {
-    async fn ask(&self, client: &PrometheusClient<'_>, ask: impl AsyncFnOnce() -> Result<T, String>) -> Answer<T> {
+impl<T: Entry> ResponseCache<List<T>> {
+    async fn ask(
+        &self,
+        client: &PrometheusClient<'_>,
+        ask: impl Future<Output = Result<List<T>, String>>,
+    ) -> Answer<List<T>> {
         let slot = self.slot(client.source);
         // Held during the request: concurrent callers wait for the same answer, and send their own request if it was
         // cancelled.
@@ -81,12 +124,17 @@ impl<T> ResponseCache<T> {
         if let Some((_, answer)) = slot.as_ref().filter(|(at, _)| is_shared(*at)) {
             return answer.clone();
         }
-        let answer = ask().await.map(|said| (Arc::new(said), client.now));
-        *slot = Some((Instant::now(), answer.clone()));
+        // The old answer gives its memory back before the new one takes its own.
+        *slot = None;
+        let answer = ask.await.map(|said| (Arc::new(said), client.now));
+        // A list that is not whole answers one question only.
+        if answer.as_ref().map_or(true, |(list, _)| list.is_whole()) {
+            *slot = Some((Instant::now(), answer.clone()));
+        }
         answer
     }
 
-    fn slot(&self, source: &PrometheusSource) -> Arc<CacheSlot<T>> {
+    fn slot(&self, source: &PrometheusSource) -> Arc<CacheSlot<List<T>>> {
         let PrometheusSource { url, bearer_token, is_administrators, .. } = source;
         let key =
             CacheKey { url: url.clone(), bearer_token: bearer_token.clone(), is_administrators: *is_administrators };

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::PrometheusSource;
 use super::cache::ServerCache;
 use super::client::PrometheusClient;
+use super::list::Fit;
 use crate::probe::{Policy, Prober};
 
 /// A Prometheus without targets that counts requests, and answers each when a permit is released.
@@ -52,7 +53,7 @@ impl Server {
     async fn ask(&self, source: &PrometheusSource) -> Result<usize, String> {
         let now = Timestamp::UNIX_EPOCH;
         let asker = PrometheusClient { prober: &self.prober, source, now };
-        source.cache.active(&asker).await.map(|(targets, _)| targets.active_targets.len())
+        source.cache.active(&asker, |_| Fit::Sure).await.map(|(targets, _)| targets.len())
     }
 
     fn asked(&self) -> usize {

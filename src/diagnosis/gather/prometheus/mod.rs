@@ -5,12 +5,16 @@ mod cache;
 mod cache_tests;
 mod client;
 mod duration;
+#[cfg(test)]
+mod hostile_tests;
+mod list;
+mod splitter;
 mod targets;
 #[cfg(test)]
 mod tests;
 mod url;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +27,9 @@ use crate::diagnosis::evidence::{Evidence, Lookup, Prometheus};
 use crate::probe::Prober;
 pub use cache::ServerCache;
 use client::PrometheusClient;
-use targets::Active;
+use list::Fit;
 pub(super) use targets::TargetMatcher;
+use targets::{Active, JobInstance, VectorSample};
 pub(super) use url::{host_and_port, without_secrets};
 
 /// Time limit of one request: a list of thousands of targets has megabytes.
@@ -34,8 +39,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time limit to resolve the host name of another target.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum size of an answer in bytes: about 20,000 targets.
-const MAX_ANSWER: usize = 32 << 20;
+/// Maximum size of an answer in bytes: about 20,000 targets. It bounds time, not memory: an answer is read entry by
+/// entry while it arrives.
+const MAX_ANSWER: u64 = 32 << 20;
 /// Maximum number of host names that are resolved.
 const MAX_NAMES: usize = 8;
 
@@ -52,6 +58,9 @@ pub struct PrometheusSource {
     pub bearer_token: Option<String>,
     /// The administrator configured it, not the object: its address may be anywhere in the cluster.
     pub is_administrators: bool,
+    /// The Service in its URL may be looked up in any namespace: the administrator named it, or the caller's own rights are
+    /// used. Otherwise only in the namespace of the object, which could else learn by vigie's rights of pods elsewhere.
+    pub is_looked_up_anywhere: bool,
     /// Its recent answers, shared between concurrent queries.
     pub cache: Arc<ServerCache>,
 }
@@ -59,7 +68,7 @@ pub struct PrometheusSource {
 // By hand: the token must not be printed.
 impl std::fmt::Debug for PrometheusSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url, job, instance, bearer_token: _, is_administrators: _, cache: _ } = self;
+        let Self { url, job, instance, .. } = self;
         f.debug_struct("Source").field("url", url).field("job", job).field("instance", instance).finish_non_exhaustive()
     }
 }
@@ -84,34 +93,55 @@ async fn query(
     mut matcher: TargetMatcher,
     now: Timestamp,
 ) -> Lookup<Prometheus> {
-    let (of, cache) = (PrometheusClient { prober, source, now }, &source.cache);
+    let (client, cache) = (PrometheusClient { prober, source, now }, &source.cache);
     // The probe used one address of a name; Prometheus may scrape any of them.
-    let (active, own) = tokio::join!(cache.active(&of), resolve(prober, matcher.names.clone()));
-    let (active, asked_at) = match active {
-        Ok(said) => said,
+    matcher.addresses.extend(resolve(prober, matcher.names.clone()).await.into_values().flatten());
+    let matcher = Arc::new(matcher);
+    let fits = matcher.clone();
+    let (candidates, asked_at, oversized) = match cache.active(&client, move |target| fits.fit(target)).await {
+        // Copied, so that the whole list is not held during the requests that follow.
+        Ok((list, asked_at)) => (list.own(&|target| matcher.fit(target)), asked_at, list.oversized),
         Err(why) => return Lookup::Failed(why),
     };
-    matcher.addresses.extend(own.into_values().flatten());
-    let resolved = resolve(prober, matcher.unresolved_hosts(&active.active_targets)).await;
-    let matched = matcher.select(&active.active_targets, &resolved);
-    let mut dropped = false;
-    if matched.active.is_empty() && matched.stale.is_empty() {
-        // The list of dropped targets can be far longer than the active one: it is requested only when it can explain
-        // something.
-        dropped = cache.dropped(&of).await.is_ok_and(|(all, _)| matcher.is_dropped(&all.dropped_targets));
+    let resolved = resolve(prober, matcher.unresolved_hosts(&candidates)).await;
+    let matched = matcher.select(&candidates, &resolved);
+    let is_unknown = matched.active.is_empty() && matched.stale.is_empty();
+    if is_unknown && oversized > 0 {
+        let url = without_secrets(&source.url);
+        return Lookup::Failed(format!(
+            "asking Prometheus at {url}: {oversized} entries of its list are too large to be read, and no other entry is this backend"
+        ));
     }
-    let mut empty = None;
-    if matched.active.iter().any(|target| target.is_up()) {
-        empty = cache.empty(&of).await.ok();
-    }
-    let is_empty = |target: &Active| empty.as_ref().is_some_and(|(empty, _)| empty.contains(&target.entry()));
+    // The list of dropped targets can be far longer than the active one: it is requested only when it can explain
+    // something.
+    let dropped = is_unknown && is_dropped(&client, &matcher).await;
+    let empty = without_samples(&client, &matched.active).await;
     Lookup::Found(Prometheus {
-        targets: matched.active.iter().map(|target| target.to_evidence(is_empty(target))).collect(),
+        targets: matched.active.iter().map(|target| target.to_evidence(empty.contains(&target.labels))).collect(),
         dropped,
         stale: matched.stale.iter().map(|target| target.to_evidence(false)).collect(),
         addresses: Vec::new(),
         asked_at: Some(asked_at),
     })
+}
+
+/// Whether relabelling dropped a target with the backend's address.
+async fn is_dropped(client: &PrometheusClient<'_>, matcher: &Arc<TargetMatcher>) -> bool {
+    let fits = matcher.clone();
+    let list = client.source.cache.dropped(client, move |target| fits.fit_dropped(target)).await;
+    list.is_ok_and(|(list, _)| !list.own(&|target| matcher.fit_dropped(target)).is_empty())
+}
+
+/// Those of these targets whose last scrape had no samples.
+async fn without_samples(client: &PrometheusClient<'_>, targets: &[&Active]) -> HashSet<JobInstance> {
+    let own: HashSet<JobInstance> =
+        targets.iter().filter(|target| target.is_up()).map(|target| target.labels.clone()).collect();
+    if own.is_empty() {
+        return HashSet::new();
+    }
+    let fits = move |sample: &VectorSample| if own.contains(&sample.metric) { Fit::Sure } else { Fit::No };
+    let list = client.source.cache.empty(client, fits.clone()).await;
+    list.map(|(list, _)| list.own(&fits).into_iter().map(|sample| sample.metric).collect()).unwrap_or_default()
 }
 
 /// The addresses of names; names that cannot be resolved are left out.

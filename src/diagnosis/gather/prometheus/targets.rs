@@ -1,12 +1,15 @@
 //! Prometheus' list of targets, and the matching of its entries to a backend.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::duration::milliseconds;
+use super::list::{Entry, Fit};
 use super::url::{host_and_port, without_secrets};
 use crate::diagnosis::evidence::ScrapeTarget;
 
@@ -19,32 +22,27 @@ const MAX_ERROR: usize = 512;
 /// Label prefix of every service discovery of Prometheus; a static list sets no such label.
 const DISCOVERED: &str = "__meta_";
 
-type Labels = BTreeMap<String, String>;
-
 /// The labels `job` and `instance` of a target.
-pub(super) type JobInstance = (String, String);
-
-/// The used part of the answer to `/api/v1/targets`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Targets {
-    #[serde(deserialize_with = "or_none")]
-    pub(super) active_targets: Vec<Active>,
-    #[serde(deserialize_with = "or_none")]
-    pub(super) dropped_targets: Vec<Dropped>,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
+pub(super) struct JobInstance {
+    pub(super) job: String,
+    pub(super) instance: String,
 }
 
-/// Go writes a nil slice as `null`.
-fn or_none<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
+/// A sample of the answer to an instant query.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct VectorSample {
+    pub(super) metric: JobInstance,
 }
 
-/// An active target.
+/// The used part of an active target. A target has up to hundreds of labels, which are read and dropped.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Active {
-    pub(super) labels: Labels,
-    discovered_labels: Labels,
+    pub(super) labels: JobInstance,
+    #[serde(rename = "discoveredLabels")]
+    discovered: Discovered,
     scrape_url: String,
     last_error: String,
     last_scrape: Option<Timestamp>,
@@ -55,10 +53,97 @@ pub(super) struct Active {
 }
 
 /// A target dropped by relabelling.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Dropped {
-    discovered_labels: Labels,
+    #[serde(rename = "discoveredLabels")]
+    discovered: Discovered,
+}
+
+/// The used part of the labels before relabelling.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Discovered {
+    address: String,
+    /// A service discovery gave the target.
+    is_discovered: bool,
+    /// Namespace and name of the backend for which vigie's own list (`/sd/prometheus`) gave it.
+    listed_for: Option<(String, String)>,
+}
+
+impl<'de> Deserialize<'de> for Discovered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(DiscoveredVisitor)
+    }
+}
+
+struct DiscoveredVisitor;
+
+impl<'de> Visitor<'de> for DiscoveredVisitor {
+    type Value = Discovered;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("labels")
+    }
+
+    /// Go writes a nil map as `null`.
+    fn visit_unit<E>(self) -> Result<Discovered, E> {
+        Ok(Discovered::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut labels: A) -> Result<Discovered, A::Error> {
+        let mut found = Discovered::default();
+        let (mut from, mut namespace, mut name) = (String::new(), None, None);
+        while let Some(label) = labels.next_key::<String>()? {
+            found.is_discovered |= label.starts_with(DISCOVERED);
+            match label.as_str() {
+                "__address__" => found.address = labels.next_value()?,
+                "__meta_url" => from = labels.next_value()?,
+                "namespace" => namespace = Some(labels.next_value()?),
+                "name" => name = Some(labels.next_value()?),
+                _ => drop(labels.next_value::<IgnoredAny>()?),
+            }
+        }
+        let is_ours = from.split('?').next().is_some_and(|from| from.ends_with("/sd/prometheus"));
+        found.listed_for = namespace.zip(name).filter(|_| is_ours);
+        Ok(found)
+    }
+}
+
+impl Entry for Active {
+    fn text_bytes(&self) -> usize {
+        let Self { labels, discovered, scrape_url, last_error, health, scrape_interval, scrape_timeout, .. } = self;
+        let texts = [scrape_url, last_error, health, scrape_interval, scrape_timeout];
+        texts.iter().map(|text| text.len()).sum::<usize>() + labels.text_bytes() + discovered.text_bytes()
+    }
+
+    fn shortened(self) -> Self {
+        Self { last_error: crate::api::clip(without_secrets(&self.last_error), MAX_ERROR), ..self }
+    }
+}
+
+impl Entry for Dropped {
+    fn text_bytes(&self) -> usize {
+        self.discovered.text_bytes()
+    }
+}
+
+impl Entry for VectorSample {
+    fn text_bytes(&self) -> usize {
+        self.metric.text_bytes()
+    }
+}
+
+impl JobInstance {
+    fn text_bytes(&self) -> usize {
+        self.job.len() + self.instance.len()
+    }
+}
+
+impl Discovered {
+    fn text_bytes(&self) -> usize {
+        let listed = self.listed_for.as_ref().map_or(0, |(namespace, name)| namespace.len() + name.len());
+        self.address.len() + listed
+    }
 }
 
 /// Matches Prometheus' targets to one backend.
@@ -125,9 +210,29 @@ impl TargetMatcher {
         self.job.is_some() || self.instance.is_some()
     }
 
-    fn has_labels(&self, labels: &Labels) -> bool {
-        let fits = |wanted: &Option<String>, name: &str| wanted.is_none() || labels.get(name) == wanted.as_ref();
-        fits(&self.job, "job") && fits(&self.instance, "instance")
+    fn has_labels(&self, labels: &JobInstance) -> bool {
+        let fits = |wanted: &Option<String>, label: &str| wanted.as_ref().is_none_or(|wanted| wanted == label);
+        fits(&self.job, &labels.job) && fits(&self.instance, &labels.instance)
+    }
+
+    /// Whether [`TargetMatcher::select`] may choose the entry, before names of other hosts are resolved.
+    pub(super) fn fit(&self, target: &Active) -> Fit {
+        let matched = host_and_port(&target.scrape_url)
+            .map_or(AddressMatch::OtherHost, |(host, port)| self.match_address(&host, port, &BTreeMap::new()));
+        match matched {
+            _ if self.is_labelled() && !self.has_labels(&target.labels) => Fit::No,
+            AddressMatch::HostAndPort => Fit::Sure,
+            AddressMatch::Host => Fit::Maybe,
+            AddressMatch::OtherHost | AddressMatch::Unresolved if self.is_labelled() => Fit::Maybe,
+            AddressMatch::OtherHost | AddressMatch::Unresolved => Fit::No,
+        }
+    }
+
+    /// Whether relabelling dropped this target with the backend's address.
+    pub(super) fn fit_dropped(&self, target: &Dropped) -> Fit {
+        let (host, port) = host_and_port(&format!("http://{}/", target.discovered.address)).unwrap_or_default();
+        let is_own = self.match_address(&host, port, &BTreeMap::new()) == AddressMatch::HostAndPort;
+        if is_own { Fit::Sure } else { Fit::No }
     }
 
     /// Unknown host names of entries with the wanted labels: the caller resolves them before [`TargetMatcher::select`].
@@ -179,16 +284,7 @@ impl TargetMatcher {
     /// Whether vigie's own list (`/sd/prometheus`) gave it to Prometheus for another backend.
     fn belongs_to_another(&self, target: &Active) -> bool {
         let (namespace, name) = &self.backend;
-        target.listed_for().is_some_and(|of| of != (namespace, name))
-    }
-
-    /// Whether relabelling dropped a target with the backend's address.
-    pub(super) fn is_dropped(&self, dropped: &[Dropped]) -> bool {
-        dropped.iter().any(|target| {
-            let address = target.discovered_labels.get("__address__").map(String::as_str).unwrap_or_default();
-            let (host, port) = host_and_port(&format!("http://{address}/")).unwrap_or_default();
-            self.match_address(&host, port, &BTreeMap::new()) == AddressMatch::HostAndPort
-        })
+        target.discovered.listed_for.as_ref().is_some_and(|(of, called)| (of, called) != (namespace, name))
     }
 }
 
@@ -198,26 +294,12 @@ impl Active {
         self.health == "up"
     }
 
-    /// Namespace and name of the backend for which vigie's own list (`/sd/prometheus`) gave it.
-    fn listed_for(&self) -> Option<(&str, &str)> {
-        let label = |name: &str| self.discovered_labels.get(name).map(String::as_str);
-        let from = label("__meta_url")?.split('?').next()?;
-        from.ends_with("/sd/prometheus").then_some((label("namespace")?, label("name")?))
-    }
-
-    /// Its labels `job` and `instance`.
-    pub(super) fn entry(&self) -> JobInstance {
-        let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
-        (label("job"), label("instance"))
-    }
-
     /// The entry as evidence. An interval or a timeout that Prometheus does not report is 0. The number of samples is
     /// known only when it is 0.
     pub(super) fn to_evidence(&self, is_empty: bool) -> ScrapeTarget {
-        let label = |name: &str| self.labels.get(name).cloned().unwrap_or_default();
         ScrapeTarget {
             url: without_secrets(&self.scrape_url),
-            job: label("job"),
+            job: self.labels.job.clone(),
             health: self.health.clone(),
             last_error: crate::api::clip(without_secrets(&self.last_error), MAX_ERROR),
             // Year 1 means that it was never scraped.
@@ -226,7 +308,7 @@ impl Active {
             interval_milliseconds: milliseconds(&self.scrape_interval).unwrap_or(0),
             timeout_milliseconds: milliseconds(&self.scrape_timeout).unwrap_or(0),
             samples: is_empty.then_some(0),
-            is_discovered: self.discovered_labels.keys().any(|label| label.starts_with(DISCOVERED)),
+            is_discovered: self.discovered.is_discovered,
         }
     }
 }

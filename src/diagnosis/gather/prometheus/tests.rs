@@ -8,7 +8,8 @@ use axum::http::HeaderMap;
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::targets::{Active, Matched, TargetMatcher, Targets};
+use super::list::Fit;
+use super::targets::{Active, Matched, TargetMatcher};
 use super::url::without_secrets;
 use super::{PrometheusSource, ask, service_of};
 use crate::diagnosis::evidence::Lookup;
@@ -27,8 +28,7 @@ fn entry(url: &str, job: &str, health: &str) -> Value {
 }
 
 fn read(entries: &[Value]) -> Vec<Active> {
-    let targets: Targets = serde_json::from_value(json!({"activeTargets": entries, "droppedTargets": null})).unwrap();
-    targets.active_targets
+    serde_json::from_value(entries.into()).unwrap()
 }
 
 fn matcher() -> TargetMatcher {
@@ -132,13 +132,13 @@ fn another_name_for_the_same_address_is_the_same() {
 
 #[test]
 fn a_dropped_target_is_known_by_its_address() {
-    let targets = |address: &str| {
-        let dropped = json!({"droppedTargets": [{"discoveredLabels": {"__address__": address, "job": "apps"}}]});
-        serde_json::from_value::<Targets>(dropped).unwrap()
+    let fit = |address: &str| {
+        let dropped = json!({"discoveredLabels": {"__address__": address, "job": "apps"}});
+        matcher().fit_dropped(&serde_json::from_value(dropped).unwrap())
     };
-    assert!(matcher().is_dropped(&targets("192.0.2.1:8081").dropped_targets));
-    assert!(!matcher().is_dropped(&targets("192.0.2.1:8080").dropped_targets));
-    assert!(!matcher().is_dropped(&targets("192.0.2.99:8081").dropped_targets));
+    assert_eq!(fit("192.0.2.1:8081"), Fit::Sure);
+    assert_eq!(fit("192.0.2.1:8080"), Fit::No);
+    assert_eq!(fit("192.0.2.99:8081"), Fit::No);
 }
 
 #[test]

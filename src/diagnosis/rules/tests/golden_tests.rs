@@ -61,7 +61,7 @@ fn recorded_evidence_gives_the_recorded_diagnosis() {
 
 #[test]
 fn what_prometheus_really_said_becomes_the_facts_that_were_played() {
-    use crate::diagnosis::rules::scrape_error::ScrapeError;
+    use crate::diagnosis::rules::scrape_error::{Limit, ScrapeError};
 
     let errors = include_str!("../../../../tests/golden/prometheus/errors.json");
     let errors: std::collections::BTreeMap<String, Vec<String>> = serde_json::from_str(errors).unwrap();
@@ -80,15 +80,19 @@ fn what_prometheus_really_said_becomes_the_facts_that_were_played() {
             "tls-expired" => &[ScrapeError::Expired],
             "tls-unknown-authority" => &[ScrapeError::UnknownAuthority],
             "tls-wrong-name" | "tls-wrong-name-by-name" => &[ScrapeError::WrongName],
-            "tls-to-plain-port" | "not-http" => &[ScrapeError::Scheme],
+            "tls-to-plain-port" => &[ScrapeError::Scheme],
+            "not-http" => &[ScrapeError::BadHead],
             "tls-client-certificate" => &[ScrapeError::ClientCertificate, ScrapeError::Reset],
             "spring-not-exposed" | "status-404" => &[ScrapeError::Status(404)],
             "status-401" | "wrong-password" => &[ScrapeError::Status(401)],
             "status-429" => &[ScrapeError::Status(429)],
             "status-503" => &[ScrapeError::Status(503)],
             "plain-to-tls-port" => &[ScrapeError::Status(400)],
-            "body-size-limit" | "sample-limit" | "label-limit" => &[ScrapeError::TooLarge],
-            "redirect-login" | "invalid-utf8" | "gzip-broken" | "half-answer" => &[ScrapeError::Malformed],
+            "body-size-limit" => &[ScrapeError::Limit(Limit::Body)],
+            "sample-limit" => &[ScrapeError::Limit(Limit::Samples)],
+            "label-limit" => &[ScrapeError::Limit(Limit::Labels)],
+            "half-answer" => &[ScrapeError::CutOff],
+            "redirect-login" | "invalid-utf8" | "gzip-broken" => &[ScrapeError::Malformed],
             malformed if malformed.starts_with("malformed-") => &[ScrapeError::Malformed],
             _ => return None,
         })

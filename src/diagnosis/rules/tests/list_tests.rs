@@ -108,11 +108,12 @@ fn a_refusal_that_nothing_explains_is_no_firewall_and_a_timeout_is_no_refusal() 
             e.subject.workload = None;
         })
     };
-    let refused = expect_cause(&bare(ErrorClass::Refused), Cause::Unexplained);
+    let unnamed = |class| with(bare(class), |e| e.subject.host = String::new());
+    let refused = expect_cause(&unnamed(ErrorClass::Refused), Cause::Unexplained);
     says(&refused.advice, &["nothing listens on port 8081"]);
     assert!(!refused.advice.contains("firewall") && !refused.message.contains("firewall"));
     says(
-        &expect_cause(&bare(ErrorClass::ConnectTimeout), Cause::Unexplained).advice,
+        &expect_cause(&unnamed(ErrorClass::ConnectTimeout), Cause::Unexplained).advice,
         &["drop TCP 8081", "security group"],
     );
 }

@@ -87,11 +87,15 @@ fn names_that_do_not_resolve_are_told_apart() {
     expect(&bad(ErrorClass::DNSNotFound), Cause::DNSNotFound, Certain, No);
     expect(&bad(ErrorClass::DNSFailure), Cause::DNSBroken, Certain, No);
     expect(&bad(ErrorClass::DNSTimeout), Cause::DNSBroken, Certain, No);
-    let get = "Get \"http://web.shop.svc:8081/actuator/prometheus\": dial tcp: lookup web.shop.svc on 10.96.0.10:53: ";
-    says(&expect_cause(&only_prometheus(&format!("{get}no such host")), Cause::DNSNotFound).advice, &["Prometheus"]);
-    expect_cause(&only_prometheus(&format!("{get}server misbehaving")), Cause::DNSBroken);
+    let scraped_by_name = |error: &str| {
+        let url = "http://web.shop.svc:8081/actuator/prometheus";
+        let said = format!("Get \"{url}\": dial tcp: lookup web.shop.svc on 10.96.0.10:53: {error}");
+        with(only_prometheus(&said), |e| prometheus_of(e).targets[0].url = url.to_owned())
+    };
+    says(&expect_cause(&scraped_by_name("no such host"), Cause::DNSNotFound).advice, &["Prometheus"]);
+    expect_cause(&scraped_by_name("server misbehaving"), Cause::DNSBroken);
     // A resolver that does not answer drops no packets of the scrape.
-    expect_cause(&only_prometheus(&format!("{get}read udp: i/o timeout")), Cause::DNSBroken);
+    expect_cause(&scraped_by_name("read udp: i/o timeout"), Cause::DNSBroken);
 }
 
 #[test]
@@ -104,7 +108,7 @@ fn certificates_are_told_apart() {
         e.vantages[0].detail = Some("received fatal alert: CertificateRequired".to_owned());
     });
     expect(&wants, Cause::ClientCertificateRequired, Certain, No);
-    expect_cause(&bad(ErrorClass::TLSHandshake), Cause::Unexplained);
+    expect_cause(&bad(ErrorClass::TLSHandshake), Cause::TLSHandshakeFailed);
     for (error, cause) in [
         (
             "x509: certificate has expired or is not yet valid: current time 2026 is after 2025",

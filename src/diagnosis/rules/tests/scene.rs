@@ -36,6 +36,7 @@ pub(super) fn passing(name: &str) -> Vantage {
         detail: None,
         address: Some("10.1.0.7".parse().unwrap()),
         port: Some(8081),
+        source: None,
         http_status: Some(200),
         redirects_to_login: false,
         not_serving: false,
