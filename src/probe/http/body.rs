@@ -12,6 +12,10 @@ use crate::api::ErrorClass;
 use crate::probe::trace::ProbeTrace;
 use crate::probe::{Failure, Request};
 
+/// After how many uncompressed bytes a body lets other tasks run. A metrics page of this size is parsed within a
+/// millisecond.
+const BETWEEN_PAUSES: u64 = 128 << 10;
+
 /// Receives the uncompressed bytes of a body.
 pub(super) struct Sink<'a> {
     limit: u64,
@@ -66,12 +70,19 @@ enum Coding<'a> {
 
 impl<'a> Coding<'a> {
     fn of(headers: &HeaderMap, sink: Sink<'a>) -> Self {
-        let coding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |coding| coding.as_bytes());
         // Another compression was not requested; the bytes are taken as they are.
-        if coding.trim_ascii().eq_ignore_ascii_case(b"gzip") {
+        if is_gzip(coding(headers), sink.trace.page.is_some()) {
             Self::Gzip(Box::new(MultiGzDecoder::new(sink)), false)
         } else {
             Self::Plain(sink)
+        }
+    }
+
+    /// The most bytes that are taken at once. Compressed ones may become a thousand times as many.
+    fn part_bytes(&self) -> usize {
+        match self {
+            Self::Plain(_) => 64 << 10,
+            Self::Gzip(..) => 256,
         }
     }
 
@@ -109,6 +120,30 @@ impl<'a> Coding<'a> {
     }
 }
 
+fn coding(headers: &HeaderMap) -> &[u8] {
+    headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |coding| coding.as_bytes()).trim_ascii()
+}
+
+/// Whether a body of this coding is decompressed. For a metrics page Prometheus decides, which compares the word as it is
+/// written.
+fn is_gzip(coding: &[u8], is_page: bool) -> bool {
+    coding == b"gzip" || !is_page && (coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"))
+}
+
+/// The coding of a body that is taken as it came, if it is none of plain text: a known word, or that it is unknown.
+pub(super) fn unread_coding(headers: &HeaderMap, is_page: bool) -> Option<&'static str> {
+    const KNOWN: [&str; 7] = ["br", "zstd", "deflate", "x-gzip", "compress", "x-compress", "snappy"];
+    let coding = coding(headers);
+    if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") || is_gzip(coding, is_page) {
+        return None;
+    }
+    if coding.eq_ignore_ascii_case(b"gzip") {
+        return Some("gzip in capitals");
+    }
+    let known = KNOWN.into_iter().find(|known| coding.eq_ignore_ascii_case(known.as_bytes()));
+    Some(known.unwrap_or("of an unknown name"))
+}
+
 /// Reads `body` into `sink`. Returns the kept bytes, and whether the body was read to its end.
 pub(super) async fn read(
     request: &Request,
@@ -127,10 +162,18 @@ async fn fill(request: &Request, mut body: Incoming, coding: &mut Coding<'_>) ->
     if matches!(coding, Coding::Plain(sink) if announced > sink.limit) && coding.sink().kept == 0 {
         return Err(coding.sink().too_large());
     }
+    let mut paused_at = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| failure::in_the_body(&error, request, coding.sink().trace))?;
-        if let Some(bytes) = frame.data_ref() {
-            coding.take(bytes)?;
+        let bytes = frame.data_ref().map_or(&b""[..], |bytes| bytes);
+        for part in bytes.chunks(coding.part_bytes()) {
+            coding.take(part)?;
+            let read = coding.sink().trace.seen.body_bytes;
+            if read - paused_at >= BETWEEN_PAUSES {
+                paused_at = read;
+                // A page is parsed while it is read. Other tasks run in between, and the timeout of the probe is kept.
+                tokio::task::yield_now().await;
+            }
         }
     }
     coding.end()
