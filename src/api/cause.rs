@@ -198,6 +198,10 @@ macro_rules! causes {
                 SchemeMismatch,
                 /// It wants a client certificate.
                 ClientCertificateRequired,
+                /// TLS cannot be set up with it.
+                HandshakeFailed,
+                /// It answers in a way that the probe does not expect.
+                UnexpectedAnswer,
                 /// It answers more slowly than it should.
                 Slow,
                 /// Never probed.

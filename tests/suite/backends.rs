@@ -80,7 +80,7 @@ fn faults(target: &Misbehave) -> Vec<Fault> {
         down("unavailable", "/status/503/metrics", "ServerError", "HTTPStatus"),
         down("unauthorized", "/auth/bearer/metrics", "AuthenticationRequired", "HTTPStatus"),
         down("limited", "/status/429/metrics", "RateLimited", "HTTPStatus"),
-        down("elsewhere", "/redirect/other-host/metrics", "Unexplained", "HTTPStatus"),
+        down("elsewhere", "/redirect/other-host/metrics", "UnexpectedAnswer", "HTTPStatus"),
         down("login", "/redirect/login/metrics", "AuthenticationRequired", "ContentType"),
         down("html", "/html/metrics", "NotMetrics", "ContentType"),
         down("broken", "/exposition/broken;kind=bad-value;line=4/metrics", "MalformedMetrics", "Exposition"),
@@ -98,7 +98,7 @@ fn faults(target: &Misbehave) -> Vec<Fault> {
             ..down("unsure", "/healthz", "HealthUnknown", "Assertion")
         },
         down("closed", "/close/metrics", "Unexplained", "Reset"),
-        down("gibberish", "/not-http/metrics", "SchemeMismatch", "NotHTTP"),
+        down("gibberish", "/not-http/metrics", "UnexpectedAnswer", "NotHTTP"),
         Fault { url: format!("https://{}/metrics", target.main), ..down("tls", "", "SchemeMismatch", "NotTLS") },
         Fault {
             probe: json!({"metrics": {"required": ["misbehave_requests_total"]}}),

@@ -47,7 +47,8 @@ pub(super) fn commands(evidence: &Evidence, cause: Cause) -> Vec<String> {
         | Cause::CertificateUntrusted
         | Cause::CertificateWrongName
         | Cause::SchemeMismatch
-        | Cause::ClientCertificateRequired => next.about_tls(&mut commands),
+        | Cause::ClientCertificateRequired
+        | Cause::HandshakeFailed => next.about_tls(&mut commands),
         _ => {
             next.about_pods(&mut commands);
             next.probe(&mut commands);

@@ -29,6 +29,7 @@ pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) 
         http_status: seen.http_status,
         redirects_to_login: seen.redirects_to_login,
         not_serving: seen.not_serving,
+        grpc_status: seen.grpc_status,
         any_byte: seen.any_byte,
         certificate_expires: seen.certificate_expires,
         missing_metrics: page.map(|page| page.missing.clone()).unwrap_or_default(),

@@ -31,6 +31,7 @@ mod spec;
 mod tests;
 mod text;
 mod timeouts;
+mod unexpected;
 mod unexplained;
 mod wrong_path;
 
@@ -129,6 +130,9 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::CertificateWrongName, dns_tls::certificate_wrong_name),
     (Cause::SchemeMismatch, dns_tls::scheme_mismatch),
     (Cause::ClientCertificateRequired, dns_tls::client_certificate_required),
+    (Cause::HandshakeFailed, dns_tls::handshake_failed),
+    // It answers, and no rule above knows the answer: its status and its form are told, with what they mean.
+    (Cause::UnexpectedAnswer, unexpected::unexpected_answer),
     // No failure: the backend is only slow, or only new.
     (Cause::Slow, unexplained::slow),
     (Cause::NotProbed, spec::not_probed),
