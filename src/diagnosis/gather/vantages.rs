@@ -56,6 +56,7 @@ pub fn nothing_to_dial(why: String, at: Timestamp) -> Vantage {
         http_status: None,
         redirects_to_login: false,
         not_serving: false,
+        grpc_status: None,
         any_byte: false,
         certificate_expires: None,
         missing_metrics: Vec::new(),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 
 use super::failure;
@@ -156,7 +156,10 @@ pub(super) async fn read(
     (std::mem::take(&mut coding.sink().text), result)
 }
 
-async fn fill(request: &Request, mut body: Incoming, coding: &mut Coding<'_>) -> Result<(), Failure> {
+async fn fill<B>(request: &Request, mut body: B, coding: &mut Coding<'_>) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     // Compressed or not, the body is at least as large as announced (except for the overhead of gzip on an empty body).
     let announced = body.size_hint().lower();
     if matches!(coding, Coding::Plain(sink) if announced > sink.limit) && coding.sink().kept == 0 {
@@ -177,4 +180,50 @@ async fn fill(request: &Request, mut body: Incoming, coding: &mut Coding<'_>) ->
         }
     }
     coding.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::probe::fake::scrape;
+    use crate::probe::{MetricsOptions, page};
+
+    /// How often other tasks can run while a body that arrived at once is read.
+    fn turns(headers: &HeaderMap, body: Vec<u8>) -> (usize, u64) {
+        let options = MetricsOptions::default();
+        let mut trace = ProbeTrace::begin();
+        trace.page = Some(page::Reader::new(Some("text/plain"), &options).unwrap());
+        let request = scrape("127.0.0.1:9".parse().unwrap());
+        let mut coding = Coding::of(headers, Sink::new(options.most_bytes, 0, &mut trace));
+        let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
+        let mut turns = 1;
+        {
+            let mut work = pin!(fill(&request, body, &mut coding));
+            while let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                turns += 1;
+            }
+        }
+        drop(coding);
+        (turns, trace.seen.body_bytes)
+    }
+
+    #[test]
+    fn other_tasks_run_while_a_large_page_is_parsed() {
+        let page = b"a 1\n".repeat(1 << 20);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&page).unwrap();
+        let compressed = encoder.finish().unwrap();
+        assert!(compressed.len() < 32 << 10, "a thousandth: {}", compressed.len());
+        let gzip = [(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"))].into_iter().collect();
+        for (headers, body) in [(HeaderMap::new(), page.clone()), (gzip, compressed)] {
+            let (turns, read) = turns(&headers, body);
+            // A limit of samples ends the page after 500,000 of four bytes.
+            assert!(read >= 1 << 20 && turns as u64 >= read / (512 << 10), "{turns} turns for {read} bytes");
+        }
+    }
 }
