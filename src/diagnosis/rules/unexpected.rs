@@ -68,6 +68,19 @@ fn is_left(status: u16) -> bool {
     !matches!(status, 401 | 403 | 404 | 429 | 500..)
 }
 
+/// Causes that explain the answer: what it says counts, not its status.
+const EXPLAINED: &[Cause] = &[
+    Cause::DependencyDown,
+    Cause::DiskFull,
+    Cause::LivenessBroken,
+    Cause::OutOfService,
+    Cause::HealthUnknown,
+    Cause::AuthenticationRequired,
+    Cause::ServerError,
+    Cause::RateLimited,
+    Cause::SchemeMismatch,
+];
+
 /// The beginnings of messages about the expressions of the spec.
 const ABOUT_BODY: [&str; 3] = ["the body ", "bodyMatches ", "bodyNotMatches "];
 
@@ -90,8 +103,7 @@ pub(super) fn is_large_head(vantage: &Vantage) -> bool {
 
 pub(super) fn unexpected_answer(e: &Evidence) -> Option<Finding> {
     let vantage = failing_ours(e).find(|vantage| is_unexpected(e, vantage))?;
-    let explained = [Cause::AuthenticationRequired, Cause::ServerError, Cause::RateLimited, Cause::SchemeMismatch];
-    if matches_any(e, &explained) {
+    if matches_any(e, EXPLAINED) {
         return None;
     }
     let (what, advice) = match (vantage.error_class, vantage.http_status) {

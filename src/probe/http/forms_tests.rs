@@ -56,6 +56,7 @@ async fn answers_that_go_and_curl_accept_pass() {
 async fn an_answer_that_comes_before_the_request_is_read() {
     let (client, mut server) = tokio::io::duplex(4096);
     server.write_all(&page("")).await.unwrap();
+    let (client, _) = crate::probe::stream::RecordedStream::new(client);
     let (mut sender, connection) = http1::handshake(TokioIo::new(client)).await.unwrap();
     let message = HttpRequest::new(Empty::<Bytes>::new());
     let answered = drive(connection, async move { sender.send_request(message).await.map(|answer| answer.status()) });
