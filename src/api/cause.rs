@@ -206,6 +206,8 @@ macro_rules! causes {
                 ClientCertificateRequired,
                 /// The TLS handshake fails: versions, ciphers, or a name.
                 TLSHandshakeFailed,
+                /// It answers in a way that the probe does not expect.
+                UnexpectedAnswer,
                 /// It answers more slowly than it should.
                 Slow,
                 /// Never probed.

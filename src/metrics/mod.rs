@@ -74,6 +74,7 @@ pub struct Metrics {
     transition_lag: Histogram,
     probe_failures: Family<FailureLabels, Counter>,
     missed_windows: Counter,
+    blocked_tasks: Counter,
     probe_start_lag: Histogram,
     panics: Family<PanicLabels, Counter>,
     remedies: remedies::Remedies,
@@ -154,6 +155,9 @@ impl Metrics {
         for task in PanickedTask::ALL {
             drop(panics.get_or_create_owned(&PanicLabels { task: task.as_str() }));
         }
+        let blocked_tasks = Counter::default();
+        let help = "Times at which a task kept its thread for a second or longer, so that other tasks waited";
+        registry.register("vigie_blocked_tasks", help, blocked_tasks.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("vigie_build", "The version of this operator", build);
         let heartbeat = |i: usize| heartbeats.get_or_create_owned(&ResultLabel { result: BeatResult::ALL[i].as_str() });
@@ -168,6 +172,7 @@ impl Metrics {
             transition_lag,
             probe_failures,
             missed_windows,
+            blocked_tasks,
             probe_start_lag,
             panics,
             remedies: remedies::Remedies::register(registry),
@@ -198,6 +203,11 @@ impl Metrics {
     /// Counts a panic that was caught.
     pub fn panicked(&self, task: PanickedTask) {
         self.panics.get_or_create_owned(&PanicLabels { task: task.as_str() }).inc();
+    }
+
+    /// Counts a task that kept its thread for too long.
+    pub fn task_blocked(&self) {
+        self.blocked_tasks.inc();
     }
 
     /// Records the time between a backend's turn and the start of its probe.

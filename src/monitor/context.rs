@@ -14,7 +14,7 @@ use crate::diagnosis::gather::ServerCache;
 use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
-use crate::schedule::{ConcurrencyLimiter, FairShare, turn_after};
+use crate::schedule::{ConcurrencyLimiter, FairShare, Watchdog, turn_after};
 use crate::time::{Clock, Moment};
 
 /// The number of objects that are read at once for investigations, and as many for the resolution of targets; over HTTP/1.1
@@ -45,6 +45,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Publishes events.
     pub reporter: Reporter,
+    /// Notices a task that keeps its thread.
+    pub watchdog: Watchdog,
     /// Requests the reconcile of a backend.
     pub wake: Box<dyn Fn(&Key) + Send + Sync>,
 }

@@ -1,15 +1,10 @@
 //! Makes the request of a probe from a spec. Pure: the caller has read the Secrets and resolved the target.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use regex::bytes::{Regex, RegexBuilder};
-
 use crate::api::{ActuatorProbe, HttpMethod, HttpProbe, ProbeSpec};
 use crate::probe::request::Pem;
-use crate::probe::{HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};
-
-/// The size limit of a compiled regular expression, in bytes: enough for any that a person writes, too small to do harm.
-const MAX_REGEX_BYTES: usize = 1 << 20;
+use crate::probe::{HttpOptions, Method, MetricsOptions, Pattern, Request, Scheme, Target, TlsOptions};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 /// The content of the Secrets that a spec names.
 #[derive(Clone, Default)]
@@ -33,6 +28,34 @@ impl RequestSecrets {
     }
 }
 
+/// The compiled regular expressions of a spec.
+#[derive(Clone, Debug, Default)]
+pub struct Patterns {
+    /// `spec.probe.http.bodyMatches`.
+    pub body_matches: Option<Pattern>,
+    /// `spec.probe.http.bodyNotMatches`.
+    pub body_not_matches: Option<Pattern>,
+}
+
+impl Patterns {
+    /// Compiles the regular expressions of `http`, outside the tasks of the runtime.
+    ///
+    /// # Errors
+    /// The field of the spec whose expression cannot be used, why, and what to do.
+    pub async fn compile(http: &HttpProbe) -> Result<Self, String> {
+        Ok(Self {
+            body_matches: pattern("bodyMatches", http.body_matches.as_ref()).await?,
+            body_not_matches: pattern("bodyNotMatches", http.body_not_matches.as_ref()).await?,
+        })
+    }
+}
+
+async fn pattern(field: &str, expression: Option<&String>) -> Result<Option<Pattern>, String> {
+    let Some(expression) = expression else { return Ok(None) };
+    let compiled = Pattern::compile(expression.clone()).await;
+    compiled.map(Some).map_err(|why| format!("spec.probe.http.{field} {why}"))
+}
+
 impl std::fmt::Debug for RequestSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RequestSecrets(…)")
@@ -40,13 +63,10 @@ impl std::fmt::Debug for RequestSecrets {
 }
 
 /// Makes the request of a probe of `target`.
-///
-/// # Errors
-/// The field of the spec that is invalid, and why.
-pub fn request(spec: &ProbeSpec, target: Target, secrets: &RequestSecrets) -> Result<Request, String> {
+pub fn request(spec: &ProbeSpec, target: Target, secrets: &RequestSecrets, patterns: &Patterns) -> Request {
     let http = &spec.http;
     let tls = http.tls.as_ref();
-    Ok(Request {
+    Request {
         target,
         timeout: spec.timeout(),
         http: HttpOptions {
@@ -56,8 +76,8 @@ pub fn request(spec: &ProbeSpec, target: Target, secrets: &RequestSecrets) -> Re
             },
             headers: headers(http, secrets),
             expected_status: http.expected_status.iter().filter_map(|status| u16::try_from(*status).ok()).collect(),
-            body_matches: regex("bodyMatches", http.body_matches.as_deref())?,
-            body_not_matches: regex("bodyNotMatches", http.body_not_matches.as_deref())?,
+            body_matches: patterns.body_matches.clone(),
+            body_not_matches: patterns.body_not_matches.clone(),
             follow_redirects: http.follow_redirects,
             ..HttpOptions::default()
         },
@@ -71,7 +91,7 @@ pub fn request(spec: &ProbeSpec, target: Target, secrets: &RequestSecrets) -> Re
             .metrics
             .as_ref()
             .map(|metrics| MetricsOptions { required: metrics.required.clone(), ..MetricsOptions::default() }),
-    })
+    }
 }
 
 /// Makes the request to the actuator from the `request` to the target, by `spec.probe.actuator`: at the same address, or
@@ -96,17 +116,6 @@ fn headers(http: &HttpProbe, secrets: &RequestSecrets) -> Vec<(String, String)> 
     };
     headers.extend(authorization.map(|value| ("Authorization".to_owned(), value)));
     headers
-}
-
-fn regex(field: &str, pattern: Option<&str>) -> Result<Option<Regex>, String> {
-    let Some(pattern) = pattern else { return Ok(None) };
-    let built = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
-    // The message of `regex` spans lines, with a marker under the position; its last line is the error.
-    built.map(Some).map_err(|error| {
-        let message = error.to_string();
-        let last = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        format!("spec.probe.http.{field} is no regular expression: {last}")
-    })
 }
 
 #[cfg(test)]
@@ -143,7 +152,7 @@ mod tests {
             basic_auth: Some(("ops".to_owned(), "pass".to_owned())),
             ..RequestSecrets::default()
         };
-        let made = request(&spec, target(), &secrets).unwrap();
+        let made = request(&spec, target(), &secrets, &Patterns::default());
         assert_eq!(made.timeout.as_secs(), 3);
         assert_eq!(made.http.method, Method::Head);
         let headers: Vec<_> = made.http.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -159,7 +168,8 @@ mod tests {
     fn an_actuator_on_a_port_of_its_own_is_asked_over_http() {
         let like = |scheme| Target { scheme, ..target() };
         let asked = |scheme, port| {
-            let request = request(&ProbeSpec::default(), like(scheme), &RequestSecrets::default()).unwrap();
+            let request =
+                request(&ProbeSpec::default(), like(scheme), &RequestSecrets::default(), &Patterns::default());
             let target = actuator_request(&request, &ActuatorProbe { base_path: None, port }).target;
             (target.scheme, target.port)
         };
@@ -167,10 +177,18 @@ mod tests {
         assert_eq!(asked(Scheme::Https, None), (Scheme::Https, 80));
     }
 
-    #[test]
-    fn an_expression_that_does_not_compile_is_named_with_its_field() {
-        let spec = spec(serde_json::json!({ "http": { "bodyNotMatches": "(" } }));
-        let message = request(&spec, target(), &RequestSecrets::default()).unwrap_err();
-        assert_eq!(message, "spec.probe.http.bodyNotMatches is no regular expression: unclosed group");
+    #[tokio::test]
+    async fn an_expression_that_cannot_be_used_is_named_with_its_field() {
+        let refused =
+            async |http| Patterns::compile(&spec(serde_json::json!({ "http": http })).http).await.unwrap_err();
+        assert_eq!(
+            refused(serde_json::json!({ "bodyNotMatches": "(" })).await,
+            "spec.probe.http.bodyNotMatches is no regular expression: unclosed group"
+        );
+        let large = refused(serde_json::json!({ "bodyMatches": "[ab]*a[ab]{10000}c" })).await;
+        assert!(
+            large.starts_with("spec.probe.http.bodyMatches is too large: compiled it has more than 288 KiB"),
+            "{large}"
+        );
     }
 }

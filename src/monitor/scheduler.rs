@@ -36,7 +36,9 @@ pub async fn run(monitor: Arc<Monitor>, mut commands: mpsc::UnboundedReceiver<Co
                 let Some((backend, due)) = scheduler.begin_round(number) else { continue };
                 let (monitor, done, stop) = (scheduler.monitor.clone(), done.clone(), stop.clone());
                 tasks.spawn(async move {
-                    let next = stop.run_until_cancelled(guarded_round(&monitor, &backend, due)).await;
+                    let task = format!("the round of MonitoredBackend {}", backend.key);
+                    let round = monitor.parts.watchdog.watch(task.into(), guarded_round(&monitor, &backend, due));
+                    let next = stop.run_until_cancelled(round).await;
                     if let Some(next) = next {
                         let _ = done.send((backend, next));
                     }

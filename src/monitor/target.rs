@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::{Client, ResourceExt as _};
 
 use super::credentials::secrets;
-use super::request::{RequestSecrets, request};
+use super::request::{Patterns, RequestSecrets, request};
 pub use super::resolve_error::ResolveError;
 use crate::api::MonitoredBackend;
 use crate::probe::{Request, Scheme};
@@ -75,18 +75,17 @@ pub async fn resolve(client: &Client, backend: &MonitoredBackend) -> Result<Reso
         return Err(ResolveError::target("spec.target names nothing to dial"));
     };
     let actuator_port = backend.spec.probe.actuator.as_ref().and_then(|actuator| u16::try_from(actuator.port?).ok());
+    let patterns = Patterns::compile(&backend.spec.probe.http).await.map_err(ResolveError::target)?;
     let mut targets = Vec::with_capacity(found.targets.len().min(MAX_TARGETS));
     for (name, target) in found.targets.into_iter().take(MAX_TARGETS) {
         secrets.check_host(&target.host, target.port)?;
         let host: Arc<str> = target.address.map_or_else(|| target.host.clone(), |address| address.to_string()).into();
-        let make = |secrets: &RequestSecrets| {
-            request(&backend.spec.probe, target.clone(), secrets).map_err(ResolveError::target)
-        };
+        let make = |secrets: &RequestSecrets| request(&backend.spec.probe, target.clone(), secrets, &patterns);
         let elsewhere = match secrets.are_for(&target.host, actuator_port) {
-            true => make(&secrets.content)?,
-            false => make(&secrets.content.without_credentials())?,
+            true => make(&secrets.content),
+            false => make(&secrets.content.without_credentials()),
         };
-        targets.push(ProbeTarget { name, request: make(&secrets.content)?, elsewhere, host });
+        targets.push(ProbeTarget { name, request: make(&secrets.content), elsewhere, host });
     }
     let scrape = scrape(backend, &targets);
     Ok(Resolved { url: found.url, scrape, targets, nothing: found.nothing, is_fleeting: found.is_fleeting })

@@ -19,6 +19,7 @@ use super::listening_coordinator::{ListeningCoordinator, messages};
 use super::shared::{Pod, SharedParts, register_stores};
 use super::shutdown::{Running, Successors};
 use super::task_group::TaskGroup;
+use super::watchdog;
 use crate::admin::{Admin, Authenticator};
 use crate::api::Connector;
 use crate::cluster::events::Reporter;
@@ -101,6 +102,7 @@ impl Assembly {
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock, restored.clone());
         let remediator = Arc::new(remediator(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
+        let watchdog = watchdog::start(clock, &metrics, &rest);
         let runtime = Arc::new(runtime::Shared {
             client: clients.no_retry.clone(),
             writer: StatusWriter::new(clock, metrics.clone()),
@@ -108,6 +110,7 @@ impl Assembly {
             leadership: leadership.clone(),
             clock,
             metrics: metrics.clone(),
+            watchdog,
             remediator: remediator.clone(),
             unreadable: Unreadable::new(clients.no_retry.clone(), leadership.clone(), clock),
         });

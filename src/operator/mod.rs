@@ -13,6 +13,7 @@ mod rlimit;
 mod shared;
 mod shutdown;
 mod task_group;
+mod watchdog;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};

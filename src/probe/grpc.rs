@@ -1,24 +1,25 @@
 //! Probes with the gRPC health protocol (grpc.health.v1): one `Check`.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http2;
-use hyper::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
-use hyper::rt::Executor;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Uri, http};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::background::{AbortOnDrop, Tasks};
 use super::http::{authority, drive};
 use super::stream::Received;
 use super::tls::{self, Protocol};
@@ -53,17 +54,19 @@ pub(super) async fn probe(prober: &Prober, request: &Request, trace: &mut ProbeT
     let origin: Uri =
         origin.parse().map_err(|_| trace.failure(ErrorClass::Internal, "the host is no host of a URL"))?;
     let connection_service = HttpConnection { sender, head: head.clone() };
-    let mut client = HealthClient::with_origin(connection_service, origin).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let mut client = HealthClient::with_origin(connection_service, origin)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate);
     let service = request.target.path.trim_start_matches('/').to_owned();
     let checked = drive(connection, client.check(HealthCheckRequest { service: service.clone() })).await;
     trace.enter_body();
-    let seen = head.seen.lock().take();
-    trace.seen.http_status = seen.as_ref().map(|(status, _)| *status);
+    trace.seen.http_status = head.seen.lock().as_ref().map(|(status, _)| *status);
     let failed = head.error.lock().take();
     match (checked, failed) {
         (_, Some(error)) => Err(transport(&error, request, &raw, trace)),
         (Ok(answer), None) => serving(answer.into_inner().status, &service, trace),
-        (Err(status), None) => Err(refused(&status, seen, &service, request, &raw, trace)),
+        (Err(status), None) => Err(refused(&status, &head, &service, request, &raw, trace)),
     }
 }
 
@@ -71,6 +74,7 @@ fn serving(status: i32, service: &str, trace: &mut ProbeTrace) -> Result<(), Fai
     let answer = match ServingStatus::try_from(status) {
         Ok(ServingStatus::Serving) => return Ok(()),
         Ok(ServingStatus::ServiceUnknown) => {
+            trace.seen.grpc_status = Some(Code::NotFound as i32);
             return Err(trace.failure(ErrorClass::GRPCStatus, no_such_service(service)));
         }
         Ok(status) => status.as_str_name().to_owned(),
@@ -84,17 +88,19 @@ fn no_such_service(service: &str) -> String {
     format!("the health service knows no service {service:?} (SERVICE_UNKNOWN or NOT_FOUND)")
 }
 
-/// The failure of an answer that is no health status: a gRPC status, or not gRPC at all.
+/// The failure of an answer that is no health status: a gRPC status, or not gRPC at all. `status` may be made by the client
+/// itself: only a status that the server sent is told as its own.
 fn refused(
     status: &Status,
-    seen: Option<(u16, ResponseKind)>,
+    head: &Head,
     service: &str,
     request: &Request,
     raw: &Received,
-    trace: &ProbeTrace,
+    trace: &mut ProbeTrace,
 ) -> Failure {
     let body = tls::in_chain::<hyper::Error>(status);
-    let (class, message) = match seen {
+    let sent = *head.sent_status.lock();
+    let (class, message) = match head.seen.lock().take() {
         None => return transport_of(body, request, raw, trace),
         Some((http, kind)) if http != 200 && kind != ResponseKind::Grpc => {
             (ErrorClass::HTTPStatus, format!("the HTTP status is {http} where gRPC answers 200"))
@@ -102,22 +108,54 @@ fn refused(
         Some((_, ResponseKind::Other)) => {
             (ErrorClass::ContentType, "what answers speaks HTTP/2, and no gRPC".to_owned())
         }
+        Some((_, ResponseKind::Grpc)) if sent.is_some_and(|sent| sent != 0) => {
+            trace.seen.grpc_status = sent;
+            (ErrorClass::GRPCStatus, code(status.code(), service))
+        }
         Some((_, ResponseKind::Grpc)) if body.is_some() => {
             (ErrorClass::Reset, "the connection ended within the answer".to_owned())
         }
-        Some((_, ResponseKind::Grpc)) => (ErrorClass::GRPCStatus, code(status.code(), service)),
+        Some((_, ResponseKind::Grpc)) => (ErrorClass::ContentType, unreadable(status.code()).to_owned()),
     };
     trace.failure(class, message).with_detail(status.message().as_bytes())
 }
 
-fn code(code: Code, service: &str) -> String {
+/// Why the client itself cannot read an answer.
+const fn unreadable(code: Code) -> &'static str {
     match code {
-        Code::Unimplemented => "it has no health service (grpc.health.v1.Health is UNIMPLEMENTED)".to_owned(),
-        Code::NotFound => no_such_service(service),
-        Code::Unauthenticated => "the health service wants credentials (UNAUTHENTICATED)".to_owned(),
-        Code::PermissionDenied => "the health service refuses us (PERMISSION_DENIED)".to_owned(),
-        code => format!("the health service answers with gRPC status {}: {}", i32::from(code), code.description()),
+        Code::Unimplemented => {
+            "its answer cannot be read: it is compressed in a way that was not offered (gzip, deflate and identity were)"
+        }
+        Code::OutOfRange | Code::ResourceExhausted => {
+            "its answer cannot be read: it is larger than one of a health service"
+        }
+        _ => "its answer cannot be read: it is not one of a health service, or ends without a gRPC status",
     }
+}
+
+/// The sentence for a gRPC status that the server sent.
+fn code(code: Code, service: &str) -> String {
+    let (name, what) = match code {
+        Code::NotFound => return no_such_service(service),
+        Code::Unimplemented => return "it has no health service (grpc.health.v1.Health is UNIMPLEMENTED)".to_owned(),
+        Code::Unauthenticated => ("UNAUTHENTICATED", "it wants credentials, and a gRPC probe has none"),
+        Code::PermissionDenied => ("PERMISSION_DENIED", "it refuses this caller"),
+        Code::Unavailable => ("UNAVAILABLE", "it, or a proxy before it, has no instance that takes the request"),
+        Code::ResourceExhausted => ("RESOURCE_EXHAUSTED", "a limit of requests, connections or memory is reached"),
+        Code::DeadlineExceeded => ("DEADLINE_EXCEEDED", "a time limit of its own, or of a proxy before it, has passed"),
+        Code::Internal => ("INTERNAL", "an error of its own"),
+        Code::Unknown => ("UNKNOWN", "an error of its own, without a kind"),
+        Code::Cancelled => ("CANCELLED", "it, or a proxy before it, cancelled the request"),
+        Code::Aborted => ("ABORTED", "it gave up the request"),
+        Code::FailedPrecondition => ("FAILED_PRECONDITION", "it is not in a state in which it can answer"),
+        Code::InvalidArgument => {
+            ("INVALID_ARGUMENT", "it does not accept the request, perhaps the name of the service")
+        }
+        Code::OutOfRange | Code::AlreadyExists | Code::DataLoss | Code::Ok => {
+            return format!("the health service answers with gRPC status {}: {}", i32::from(code), code.description());
+        }
+    };
+    format!("the health service answers {name}: {what}")
 }
 
 /// The failure of a connection that ended before an answer.
@@ -157,6 +195,8 @@ enum ResponseKind {
 struct Head {
     received: Arc<Received>,
     seen: Mutex<Option<(u16, ResponseKind)>>,
+    /// The gRPC status that the server sent, in its headers or trailers.
+    sent_status: Mutex<Option<i32>>,
     error: Mutex<Option<hyper::Error>>,
 }
 
@@ -167,7 +207,7 @@ struct HttpConnection {
 }
 
 impl tower::Service<http::Request<tonic::body::Body>> for HttpConnection {
-    type Response = http::Response<Incoming>;
+    type Response = http::Response<UnsyncBoxBody<Bytes, hyper::Error>>;
     type Error = Status;
     type Future = BoxFuture<'static, Result<Self::Response, Status>>;
 
@@ -183,7 +223,15 @@ impl tower::Service<http::Request<tonic::body::Body>> for HttpConnection {
         async move {
             let response = sent.await.map_err(|error| head.connection_failed(error))?;
             head.record(&response);
-            Ok(response)
+            Ok(response.map(|body| {
+                let body = body.map_frame(move |frame| {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        head.record_status(trailers);
+                    }
+                    frame
+                });
+                body.boxed_unsync()
+            }))
         }
         .boxed()
     }
@@ -195,30 +243,18 @@ impl Head {
         let content_type = response.headers().get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         let is_grpc = content_type.starts_with(b"application/grpc") || response.headers().contains_key("grpc-status");
         let kind = if is_grpc { ResponseKind::Grpc } else { ResponseKind::Other };
+        self.record_status(response.headers());
         *self.seen.lock() = Some((response.status().as_u16(), kind));
+    }
+
+    fn record_status(&self, headers: &HeaderMap) {
+        let sent = headers.get("grpc-status").and_then(|status| status.to_str().ok()?.trim().parse().ok());
+        let mut known = self.sent_status.lock();
+        *known = sent.or(*known);
     }
 
     fn connection_failed(&self, error: hyper::Error) -> Status {
         *self.error.lock() = Some(error);
         Status::unknown("the connection broke")
-    }
-}
-
-/// The background tasks of HTTP/2.
-#[derive(Clone, Default)]
-struct Tasks(Arc<Mutex<JoinSet<()>>>);
-
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
-    fn execute(&self, task: F) {
-        self.0.lock().spawn(task);
-    }
-}
-
-/// Aborts the tasks when it is dropped.
-struct AbortOnDrop(Tasks);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.0.lock().abort_all();
     }
 }

@@ -1,28 +1,35 @@
-//! HTTP/1.1, one connection for each hop.
+//! HTTP/1.1, and HTTP/2 where a server speaks nothing else: one connection for each hop.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
 use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Request as HttpRequest, Uri};
+use hyper::{Request as HttpRequest, Response, Uri};
 use hyper_util::rt::TokioIo;
 
+use super::background::{AbortOnDrop, Tasks};
+use super::stream::Stream;
 use super::tls::Protocol;
 use super::trace::ProbeTrace;
-use super::{Failure, HttpOptions, Method, Prober, Request, Target, page};
+use super::{Failure, HttpOptions, Limits, Method, Prober, Request, Target, page};
 use crate::api::{ErrorClass, Phase};
 
 mod answer;
 mod body;
+mod cookies;
 mod failure;
+#[cfg(test)]
+mod forms_tests;
 mod redirect;
 #[cfg(test)]
 mod tests;
+
+use cookies::Cookies;
 
 /// The `User-Agent` of every probe.
 pub(super) const USER_AGENT: &str = concat!("vigie/", env!("CARGO_PKG_VERSION"));
@@ -54,11 +61,18 @@ enum Hop {
 /// Probes `http` and `https`.
 pub(super) async fn probe(prober: &Prober, request: &Request, trace: &mut ProbeTrace) -> Result<(), Failure> {
     let mut path = request.target.path.clone();
+    let mut cookies = Cookies::default();
     loop {
-        match hop(prober, request, &path, trace).await? {
+        match hop(prober, request, (&path, &mut cookies), trace).await? {
             Hop::Passed => return Ok(()),
             Hop::Redirected(_) if trace.seen.redirects >= HttpOptions::MOST_REDIRECTS => {
-                let message = format!("more than {} redirects", HttpOptions::MOST_REDIRECTS);
+                let cookie = match request.metrics {
+                    Some(_) if !cookies.is_empty() => {
+                        ": it sets a cookie and redirects until the cookie comes back, and Prometheus returns none"
+                    }
+                    _ => "",
+                };
+                let message = format!("more than {} redirects{cookie}", HttpOptions::MOST_REDIRECTS);
                 return Err(trace.failure(ErrorClass::RedirectLimit, message));
             }
             Hop::Redirected(to) => path = to,
@@ -68,23 +82,84 @@ pub(super) async fn probe(prober: &Prober, request: &Request, trace: &mut ProbeT
     }
 }
 
-async fn hop(prober: &Prober, request: &Request, path: &str, trace: &mut ProbeTrace) -> Result<Hop, Failure> {
-    let stream = prober.open(request, Protocol::Http1, trace).await?;
+async fn hop(
+    prober: &Prober,
+    request: &Request,
+    (path, cookies): (&str, &mut Cookies),
+    trace: &mut ProbeTrace,
+) -> Result<Hop, Failure> {
+    let (stream, protocol) = open(prober, request, trace).await?;
     trace.enter(Phase::FirstByte);
-    let message = message(request, path).map_err(|why| trace.failure(ErrorClass::Internal, why))?;
-    let mut builder = http1::Builder::new();
-    builder.max_headers(prober.limits.headers).max_buf_size(prober.limits.head_bytes.max(MIN_BUFFER));
-    let (mut sender, connection) = builder
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| failure::before_the_head(&error, request, trace))?;
-    drive(connection, async {
-        let response = sender.send_request(message).await;
+    // Prometheus returns no cookies.
+    let returned = if request.metrics.is_some() { &Cookies::default() } else { &*cookies };
+    let message = message(request, path, protocol, returned);
+    let message = message.map_err(|why| trace.failure(ErrorClass::Internal, why))?;
+    let limits = prober.limits;
+    let failed = |error: &hyper::Error, trace: &mut ProbeTrace| failure::before_the_head(error, request, limits, trace);
+    match protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            // Headers that are folded, and blanks before a colon: Go's and curl's clients accept both.
+            builder
+                .allow_obsolete_multiline_headers_in_responses(true)
+                .allow_spaces_after_header_name_in_responses(true)
+                .max_headers(limits.headers)
+                .max_buf_size(limits.head_bytes.max(MIN_BUFFER));
+            let opened = builder.handshake(TokioIo::new(stream)).await;
+            let (mut sender, connection) = opened.map_err(|error| failed(&error, trace))?;
+            let exchange = Exchange { request, path, cookies, limits };
+            drive(connection, exchange.run(async move { sender.send_request(message).await }, trace)).await
+        }
+        Protocol::Http2 => {
+            let tasks = Tasks::default();
+            let _abort = AbortOnDrop(tasks.clone());
+            let mut builder = http2::Builder::new(tasks);
+            builder.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
+            let opened = builder.handshake(TokioIo::new(stream)).await;
+            let (mut sender, connection) = opened.map_err(|error| failed(&error, trace))?;
+            let exchange = Exchange { request, path, cookies, limits };
+            drive(connection, exchange.run(async move { sender.send_request(message).await }, trace)).await
+        }
+    }
+}
+
+/// Opens a connection for HTTP/1.1. A server that refuses it within TLS (ALPN) and speaks HTTP/2 is asked again with that.
+async fn open(
+    prober: &Prober,
+    request: &Request,
+    trace: &mut ProbeTrace,
+) -> Result<(Box<dyn Stream>, Protocol), Failure> {
+    match prober.open(request, Protocol::Http1, trace).await {
+        Err(_) if trace.protocol_refused => {
+            trace.protocol_refused = false;
+            trace.enter_next_connection();
+            Ok((prober.open(request, Protocol::Http2, trace).await?, Protocol::Http2))
+        }
+        opened => Ok((opened?, Protocol::Http1)),
+    }
+}
+
+/// One request and its answer.
+struct Exchange<'a> {
+    request: &'a Request,
+    path: &'a str,
+    cookies: &'a mut Cookies,
+    limits: Limits,
+}
+
+impl Exchange<'_> {
+    async fn run(
+        self,
+        sent: impl Future<Output = hyper::Result<Response<Incoming>>>,
+        trace: &mut ProbeTrace,
+    ) -> Result<Hop, Failure> {
+        let Self { request, path, cookies, limits } = self;
+        let response = sent.await;
         trace.enter_body();
-        let response = response.map_err(|error| failure::before_the_head(&error, request, trace))?;
+        let response = response.map_err(|error| failure::before_the_head(&error, request, limits, trace))?;
+        cookies.keep(response.headers(), &request.target, path);
         answer::judge(request, path, response, trace).await
-    })
-    .await
+    }
 }
 
 /// Runs `exchange` and polls its `connection` in the same task. Both end together.
@@ -92,20 +167,16 @@ pub(super) async fn drive<T>(connection: impl Future, exchange: impl Future<Outp
     let (mut connection, mut exchange) = (pin!(connection), pin!(exchange));
     let mut open = true;
     poll_fn(|cx| {
+        // First the exchange: the connection must know the request before it reads an answer, which may be there already.
+        if let Poll::Ready(done) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
         // An error of the connection is returned by the exchange.
         if open && connection.as_mut().poll(cx).is_ready() {
             open = false;
         }
-        let polled = exchange.as_mut().poll(cx);
-        // The connection does the exchange's new work in the same turn.
-        if polled.is_pending() && open && connection.as_mut().poll(cx).is_ready() {
-            open = false;
-            return exchange.as_mut().poll(cx);
-        }
-        match polled {
-            Poll::Ready(done) => Poll::Ready(done),
-            Poll::Pending => Poll::Pending,
-        }
+        // The exchange takes what the connection has read in the same turn.
+        exchange.as_mut().poll(cx)
     })
     .await
 }
@@ -122,13 +193,32 @@ fn is_head(request: &Request) -> bool {
     request.http.method == Method::Head && request.metrics.is_none()
 }
 
-fn message(request: &Request, path: &str) -> Result<HttpRequest<Empty<Bytes>>, String> {
-    let path: PathAndQuery = path.parse().map_err(|_| "the path cannot be sent: it is no path of a URL".to_owned())?;
+fn message(
+    request: &Request,
+    path: &str,
+    protocol: Protocol,
+    cookies: &Cookies,
+) -> Result<HttpRequest<Empty<Bytes>>, String> {
+    let path_query: PathAndQuery =
+        path.parse().map_err(|_| "the path cannot be sent: it is no path of a URL".to_owned())?;
     let method = if is_head(request) { hyper::Method::HEAD } else { hyper::Method::GET };
     let mut message = HttpRequest::new(Empty::new());
     *message.method_mut() = method;
-    *message.uri_mut() = Uri::from(path);
-    *message.headers_mut() = headers(request)?;
+    let mut headers = headers(request)?;
+    if let Some(value) = cookies.header(path, headers.get(header::COOKIE)) {
+        headers.insert(header::COOKIE, value);
+    }
+    *message.uri_mut() = match protocol {
+        Protocol::Http1 => Uri::from(path_query),
+        Protocol::Http2 => {
+            // HTTP/2 has the host in `:authority`, and no headers about the connection.
+            headers.remove(header::HOST);
+            headers.remove(header::CONNECTION);
+            let uri = Uri::builder().scheme("https").authority(authority(&request.target)).path_and_query(path_query);
+            uri.build().map_err(|_| "the host is no host of a URL".to_owned())?
+        }
+    };
+    *message.headers_mut() = headers;
     Ok(message)
 }
 

@@ -21,7 +21,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         // Five seconds is the default timeout of resolv.conf; 64 KiB of headers is more than servers of any kind send.
-        Self { resolve: Duration::from_secs(5), head_bytes: 64 << 10, headers: 256 }
+        // Go and curl have no limit near the number of headers that servers send.
+        Self { resolve: Duration::from_secs(5), head_bytes: 64 << 10, headers: 1024 }
     }
 }
 

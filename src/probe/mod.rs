@@ -3,6 +3,7 @@
 //! Knows nothing of Kubernetes: a [`Request`] says what to probe, an [`Outcome`] what was learned.
 
 pub mod actuator;
+mod background;
 mod connect;
 #[cfg(test)]
 mod fake;
@@ -12,6 +13,7 @@ mod limits;
 mod literal;
 pub mod outcome;
 pub mod page;
+mod pattern;
 pub mod policy;
 mod prober;
 pub mod request;
@@ -24,6 +26,7 @@ mod trace;
 
 pub use limits::Limits;
 pub use outcome::{Failure, Outcome, Page, ProbeObservations, Spent, shown};
+pub use pattern::Pattern;
 pub use policy::Policy;
 pub use prober::{Prober, source_address};
 pub use request::{BodyReader, HttpOptions, Method, MetricsOptions, Request, Scheme, Target, TlsOptions};

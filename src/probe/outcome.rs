@@ -97,6 +97,8 @@ pub struct ProbeObservations {
     pub redirects: usize,
     /// A redirect, followed or not, leads to a login page by its path.
     pub redirects_to_login: bool,
+    /// The gRPC status that the server sent, or that its answer SERVICE_UNKNOWN means, unless it is 0.
+    pub grpc_status: Option<i32>,
     /// The gRPC health service answered NOT_SERVING.
     pub not_serving: bool,
     /// The bytes of the body that were read, uncompressed.

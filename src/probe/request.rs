@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::bytes::Regex;
+use super::Pattern;
 
 /// The protocol of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,9 +96,9 @@ pub struct HttpOptions {
     /// Statuses that pass; empty means any of 200 to 299.
     pub expected_status: Vec<u16>,
     /// The body must match this expression.
-    pub body_matches: Option<Regex>,
+    pub body_matches: Option<Pattern>,
     /// The body must not match this expression.
-    pub body_not_matches: Option<Regex>,
+    pub body_not_matches: Option<Pattern>,
     /// Follow up to [`HttpOptions::MOST_REDIRECTS`] redirects on the same host and port.
     pub follow_redirects: bool,
     /// Keep the first [`HttpOptions::most_kept`] bytes of the body in the outcome, whatever its status. The reader of an

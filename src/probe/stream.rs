@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -53,24 +53,48 @@ impl Received {
     }
 }
 
-/// A stream that records what it receives.
+/// A stream that records what it receives. It reads only after the first write: some servers answer before they were
+/// asked, and hyper takes bytes that come before the request as a broken protocol. Go's and curl's clients read them as the
+/// answer.
 #[derive(Debug)]
 pub(super) struct RecordedStream<S> {
     inner: S,
     received: Arc<Received>,
+    has_written: bool,
+    /// The reader that waits for the first write.
+    reader: Option<Waker>,
 }
 
 impl<S> RecordedStream<S> {
     pub(super) fn new(inner: S) -> (Self, Arc<Received>) {
         let received = Arc::<Received>::default();
-        (Self { inner, received: received.clone() }, received)
+        (Self { inner, received: received.clone(), has_written: false, reader: None }, received)
+    }
+}
+
+impl<S> RecordedStream<S> {
+    fn begin_reading(&mut self) {
+        self.has_written = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for RecordedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.has_written {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        match ready!(Pin::new(&mut self.inner).poll_read(cx, buf)) {
+            // The connection ended without the last message of TLS (close_notify), which many servers leave out. Go's and
+            // curl's clients take it as the end of the answer; HTTP itself notices an answer that is cut off before the
+            // length that it announced, or before its last chunk.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(())),
+            result => result?,
+        }
         self.received.record(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
@@ -78,6 +102,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RecordedStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for RecordedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.begin_reading();
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
@@ -94,6 +119,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for RecordedStream<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.begin_reading();
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 

@@ -10,7 +10,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, Error, RootCertStore};
 use tokio_rustls::client::TlsStream;
 
 use super::literal;
@@ -171,9 +171,12 @@ fn server_name(target: &Target, options: &TlsOptions) -> Result<ServerName<'stat
     if let Some(address) = literal::address(name) {
         return Ok(ServerName::IpAddress(address.into()));
     }
+    let wrong = || "the name to verify is no name of a host".to_owned();
+    // A certificate has names in other scripts in punycode.
+    let ascii = if name.is_ascii() { name.to_owned() } else { idna::domain_to_ascii(name).map_err(|_| wrong())? };
     // A trailing dot is part of a DNS name, but not of the name in a certificate.
-    let name = name.strip_suffix('.').unwrap_or(name);
-    ServerName::try_from(name.to_owned()).map_err(|_| "the name to verify is no name of a host".to_owned())
+    let name = ascii.strip_suffix('.').unwrap_or(&ascii);
+    ServerName::try_from(name.to_owned()).map_err(|_| wrong())
 }
 
 /// Performs the TLS handshake over `stream`. Records the presented certificate and a request for a client certificate in
@@ -199,5 +202,8 @@ pub(super) async fn encrypt<S: Stream>(
     trace.handshake = Some(handshake);
     let result = connector.connect(name, stream).await;
     trace.observe_connection();
+    trace.protocol_refused = result.as_ref().is_err_and(|error| {
+        matches!(in_chain(error), Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+    });
     result.map_err(|error: io::Error| failure(&error, trace, options.server_name.as_deref().unwrap_or(&target.host)))
 }

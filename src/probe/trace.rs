@@ -20,6 +20,8 @@ use crate::api::{ErrorClass, Phase};
 pub(super) struct Handshake {
     /// The beginning and the end of the validity of the presented certificate.
     pub(super) validity: Option<(Timestamp, Timestamp)>,
+    /// What in the presented certificates is not accepted, as the rest of a sentence.
+    pub(super) fault: Option<String>,
     /// The server requested a client certificate, and there was none to present.
     pub(super) client_wanted: bool,
 }
@@ -42,8 +44,12 @@ pub(super) struct ProbeTrace {
     pub(super) handshake: Option<Arc<Mutex<Handshake>>>,
     /// The decrypted bytes of the answer on this connection. Its first byte begins the answer.
     pub(super) answer: Option<Arc<Received>>,
+    /// The server refused the protocol that was offered within TLS.
+    pub(super) protocol_refused: bool,
     /// The failure that is certain already, while the rest of the answer is read for its detail.
     pub(super) judged: Option<Failure>,
+    /// The body was read and waits for its match with the expressions of the spec, or is being matched.
+    pub(super) is_matching: bool,
     /// The reader of a metrics page, once the page has begun.
     pub(super) page: Option<page::Reader>,
 }
@@ -61,7 +67,9 @@ impl ProbeTrace {
             wire: None,
             handshake: None,
             answer: None,
+            protocol_refused: false,
             judged: None,
+            is_matching: false,
             page: None,
         }
     }
@@ -127,6 +135,13 @@ impl ProbeTrace {
             Phase::FirstByte => {
                 self.failure(ErrorClass::FirstByteTimeout, format!("connected, but no byte of an answer came {within}"))
             }
+            Phase::Body if self.is_matching => self.failure(
+                ErrorClass::BodyTimeout,
+                format!(
+                    "the answer came and was not matched with bodyMatches and bodyNotMatches {within}: the expressions of \
+                     other probes were first"
+                ),
+            ),
             Phase::Body => self.failure(
                 ErrorClass::BodyTimeout,
                 format!("the answer began and did not end {within}; {} bytes of its body came", self.seen.body_bytes),

@@ -1,5 +1,5 @@
 //! Timing, generic over what is scheduled: deadlines, phases within an interval, concurrency limits, checkpoints, and
-//! the detection of times at which the process did not run.
+//! the detection of times at which the process, or one of its tasks, did not run.
 
 pub mod checkpoints;
 mod concurrency_limit;
@@ -7,9 +7,11 @@ mod deadlines;
 mod fair_share;
 mod pulse;
 mod spread;
+mod watchdog;
 
 pub use concurrency_limit::{ConcurrencyLimiter, Permit};
 pub use deadlines::Deadlines;
 pub use fair_share::FairShare;
 pub use pulse::{TICK, frozen_for};
 pub use spread::{phase_of, turn_after};
+pub use watchdog::{Blocked, WATCH_EVERY, Watchdog};

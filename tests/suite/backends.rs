@@ -80,7 +80,7 @@ fn faults(target: &Misbehave) -> Vec<Fault> {
         down("unavailable", "/status/503/metrics", "ServerError", "HTTPStatus"),
         down("unauthorized", "/auth/bearer/metrics", "AuthenticationRequired", "HTTPStatus"),
         down("limited", "/status/429/metrics", "RateLimited", "HTTPStatus"),
-        down("elsewhere", "/redirect/other-host/metrics", "Unexplained", "HTTPStatus"),
+        down("elsewhere", "/redirect/other-host/metrics", "UnexpectedAnswer", "HTTPStatus"),
         down("login", "/redirect/login/metrics", "AuthenticationRequired", "ContentType"),
         down("html", "/html/metrics", "NotMetrics", "ContentType"),
         down("broken", "/exposition/broken;kind=bad-value;line=4/metrics", "MalformedMetrics", "Exposition"),
@@ -98,7 +98,7 @@ fn faults(target: &Misbehave) -> Vec<Fault> {
             ..down("unsure", "/healthz", "HealthUnknown", "Assertion")
         },
         down("closed", "/close/metrics", "Unexplained", "Reset"),
-        down("gibberish", "/not-http/metrics", "SchemeMismatch", "NotHTTP"),
+        down("gibberish", "/not-http/metrics", "UnexpectedAnswer", "NotHTTP"),
         Fault { url: format!("https://{}/metrics", target.main), ..down("tls", "", "SchemeMismatch", "NotTLS") },
         Fault {
             probe: json!({"metrics": {"required": ["misbehave_requests_total"]}}),
@@ -158,11 +158,16 @@ async fn a_target_that_is_not_there_is_refused_with_its_name() {
     world.api::<Service>().create(&PostParams::default(), &service).await.unwrap();
     let _operator = world.operator(&[]).await;
     let pods = json!({"target": {"pods": {"port": 80}}, "workloadRef": {"kind": "Deployment", "name": "no-such"}});
+    let costly = json!({
+        "target": {"url": "http://192.0.2.1/"},
+        "probe": {"http": {"bodyMatches": "[ab]*a[ab]{10000}c"}},
+    });
     let cases = [
         ("service", json!({"target": {"service": {"name": "no-such", "port": 80}}}), "InvalidTarget", "no-such"),
         ("number", json!({"target": {"service": {"name": "orders", "port": 81}}}), "InvalidTarget", "web 8080"),
         ("port", json!({"target": {"service": {"name": "orders", "port": "admin"}}}), "InvalidTarget", "admin"),
         ("workload", pods, "WorkloadNotFound", "no-such"),
+        ("expression", costly, "InvalidTarget", "spec.probe.http.bodyMatches is too large"),
     ];
     for (name, spec, _, _) in &cases {
         world.backend(name, spec.clone()).await;

@@ -55,13 +55,13 @@ pub struct HttpProbe {
     #[schemars(length(max = 32), inner(range(min = 100, max = 599)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub expected_status: Vec<i32>,
-    /// A regular expression (syntax of Rust's regex crate) that the first MiB of the body must match somewhere. One that
-    /// cannot be compiled makes the condition Accepted False.
+    /// A regular expression (syntax of Rust's regex crate, without look-around; `\b` knows ASCII words) that the body,
+    /// at most 1 MiB, must match somewhere. One that cannot be compiled, or takes more than 288 KiB then, makes the
+    /// condition Accepted False. One that needs too much work on a body fails the probe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub body_matches: Option<String>,
-    /// A regular expression (syntax of Rust's regex crate) that the first MiB of the body must match nowhere. One that
-    /// cannot be compiled makes the condition Accepted False.
+    /// A regular expression that the body must match nowhere. The rules of bodyMatches hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub body_not_matches: Option<String>,

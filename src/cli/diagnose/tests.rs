@@ -38,6 +38,7 @@ fn vantage(name: &str, class: Option<ErrorClass>) -> Vantage {
         http_status: None,
         redirects_to_login: false,
         not_serving: false,
+        grpc_status: None,
         any_byte: class.is_none_or(|class| class == ErrorClass::HTTPStatus),
         certificate_expires: None,
         missing_metrics: Vec::new(),

@@ -89,6 +89,7 @@ fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {
         http_status: status_in(&of.message),
         redirects_to_login: false,
         not_serving: false,
+        grpc_status: None,
         // The status does not contain the response; a pass, or a failure of the response, shows that there was one.
         any_byte: of.ok || of.error_class.is_some_and(|class| ANSWERED.contains(&class)),
         certificate_expires: None,

@@ -8,7 +8,7 @@ use crate::cli::Usage;
 use crate::diagnosis::evidence::{Evidence, Lookup};
 use crate::diagnosis::gather::{Question, actuator, vantage};
 use crate::diagnosis::rules::diagnose;
-use crate::monitor::request::{RequestSecrets, actuator_request, request};
+use crate::monitor::request::{Patterns, RequestSecrets, actuator_request, request};
 use crate::probe::actuator::{self as spring, Reading};
 use crate::probe::{Failure, Outcome, Policy, Prober, Request, Scheme, Target};
 
@@ -61,7 +61,8 @@ pub(super) async fn run(
     target: Target,
     secrets: &RequestSecrets,
 ) -> anyhow::Result<ProbeRun> {
-    let request = request(&spec, target, secrets).map_err(Usage)?;
+    let patterns = Patterns::compile(&spec.http).await.map_err(Usage)?;
+    let request = request(&spec, target, secrets, &patterns);
     let prober = Prober::new(Policy::of_a_person(args.allow_network.clone(), args.deny_network.clone()));
     let outcome = prober.probe(&request).await;
     let actuator = read_actuator(&prober, &request, &spec, &outcome).await;

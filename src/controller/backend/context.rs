@@ -26,6 +26,7 @@ impl Context {
             leadership: runtime.leadership.clone(),
             metrics: runtime.metrics.clone(),
             reporter: runtime.reporter.clone(),
+            watchdog: runtime.watchdog.clone(),
             wake: Box::new(move |key| trigger.wake(key)),
         };
         let (monitor, commands) = Monitor::new(parts, settings);

@@ -23,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::probe::{Policy, Prober};
 use crate::remediation::Limits;
 use crate::remediation::attempt::StepResult;
+use crate::schedule::Watchdog;
 use crate::schedule::checkpoints::Checkpoints;
 use crate::time::Clock;
 
@@ -52,6 +53,7 @@ pub(in crate::controller) fn shared(fake: &Fake) -> (Arc<Shared>, watch::Sender<
         leadership: leadership.clone(),
         clock,
         metrics: metrics.clone(),
+        watchdog: Watchdog::new(clock),
         remediator: Arc::new(Remediator::new(fake.client(), clock, metrics, Limits::default(), census, None)),
         unreadable: Unreadable::new(fake.client(), leadership, clock),
     };

@@ -67,7 +67,10 @@ pub fn controller<K: Kind>(
 
 async fn reconcile_guarded<K: Kind>(object: Arc<Guarded<K::Object>>, kind: Arc<K>) -> Result<Action, ReconcileError> {
     match &object.0 {
-        Ok(object) => reconcile(&*kind, object).await,
+        Ok(object) => {
+            let task = format!("the reconcile of {} {}", K::Object::KIND, Key::of(object.meta()));
+            kind.runtime().watchdog.watch(task.into(), reconcile(&*kind, object)).await
+        }
         Err(invalid) => {
             kind.runtime().unreadable.mark::<K::Object>(&invalid.metadata, &invalid.error, K::UNKNOWN).await?;
             Ok(Action::await_change())

@@ -22,6 +22,7 @@ use crate::controller::remediation::Remediator;
 use crate::controller::unreadable::Unreadable;
 use crate::leadership::{Leadership, WritePermit};
 use crate::metrics::Metrics;
+use crate::schedule::Watchdog;
 use crate::schedule::checkpoints::{Checkpointed as _, Checkpoints};
 use crate::time::Clock;
 
@@ -43,6 +44,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The metrics of the operator.
     pub metrics: Arc<Metrics>,
+    /// Notices a task that keeps its thread.
+    pub watchdog: Watchdog,
     /// Remediation, with limits over both kinds.
     pub remediator: Arc<Remediator>,
     /// Marks objects whose status cannot be read.

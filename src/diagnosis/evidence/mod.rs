@@ -216,6 +216,9 @@ pub struct Vantage {
     /// The gRPC health service says that it does not serve.
     #[serde(default)]
     pub not_serving: bool,
+    /// The gRPC status that the far side sent, unless it is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_status: Option<i32>,
     /// At least one byte was received.
     #[serde(default)]
     pub any_byte: bool,

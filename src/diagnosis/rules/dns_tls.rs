@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::Finding;
 use super::queries::{pods, probe_fact, target};
-use super::response::{prometheus_only, with_class};
+use super::response::{is_grpc, prometheus_only, with_class};
 use super::rollout::rollout_fact;
 use super::scrape_error::{ScrapeError, Unfit, scrape_fact};
 use super::settings::{application, setting, setting_fact};
@@ -181,18 +181,18 @@ pub(super) fn scheme_mismatch(e: &Evidence) -> Option<Finding> {
     let is_plain = !e.subject.scheme.ends_with('s');
     // Tomcat answers 400 to plain HTTP on a TLS port.
     let refused = target(e).filter(|target| !target.ok && target.http_status == Some(400) && ssl.is_some());
-    if let Some(vantage) = with_class(e, ErrorClass::NotHTTP).or(refused).filter(|_| is_plain) {
+    // Only bytes of TLS, or the words of a TLS server, prove it: other bytes are another protocol, or broken HTTP.
+    let speaks_tls = with_class(e, ErrorClass::NotHTTP).filter(|vantage| vantage.message.contains("speaks TLS"));
+    if let Some(vantage) = speaks_tls.or(refused).filter(|_| is_plain) {
+        let secure = if is_grpc(e) { "grpcs" } else { "https" };
         let finding = Finding::new(
             Cause::SchemeMismatch,
-            format!("port {} of {} speaks TLS, or another protocol than HTTP", e.subject.port, host(e)),
-            "Use https in spec.target (and scheme: https in Prometheus), or correct the port",
+            format!("port {} of {} speaks TLS", e.subject.port, host(e)),
+            format!("Use {secure} in spec.target (and scheme: https in Prometheus), or correct the port"),
         )
         .fact(probe_fact(vantage))
         .facts(rollout_fact(e));
-        return Some(match ssl.and_then(|name| setting_fact(e, name)) {
-            Some(fact) => finding.fact(fact),
-            None => finding.at_most(Confidence::Likely),
-        });
+        return Some(finding.facts(ssl.and_then(|name| setting_fact(e, name))));
     }
     let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::Scheme)?;
     let message = format!("Prometheus asks {} with the wrong scheme: {}", url(&scraped.url), why.text());
@@ -237,19 +237,11 @@ pub(super) fn client_certificate_required(e: &Evidence) -> Option<Finding> {
     )
 }
 
+/// A handshake that fails for another reason than the certificate's time, authority or name: that of the probe, then that
+/// of Prometheus.
 pub(super) fn tls_handshake_failed(e: &Evidence) -> Option<Finding> {
     if let Some(vantage) = with_class(e, ErrorClass::TLSHandshake) {
-        let why = if vantage.message.is_empty() { String::new() } else { format!(": {}", vantage.message) };
-        return Some(
-            Finding::new(
-                Cause::TLSHandshakeFailed,
-                format!("the TLS handshake with {} fails on port {}{why}", host(e), e.subject.port),
-                "Compare TLS versions and ciphers of the server with TLS 1.2 and 1.3 (`openssl s_client -connect HOST:PORT`); a server with several names may want another one (spec.probe.http.tls.serverName), and a server that asks for a client certificate may end the handshake like this",
-            )
-            .at_most(Confidence::Likely)
-            .fact(probe_fact(vantage))
-            .facts(rollout_fact(e)),
-        );
+        return handshake_of_probe(e, vantage);
     }
     let (scraped, why) = prometheus_only(e, |why| matches!(why, ScrapeError::Handshake(_)))?;
     let at = url(&scraped.url);
@@ -267,4 +259,30 @@ pub(super) fn tls_handshake_failed(e: &Evidence) -> Option<Finding> {
         .at_most(Confidence::Likely),
     };
     Some(finding.fact(scrape_fact(scraped, why)))
+}
+
+fn handshake_of_probe(e: &Evidence, vantage: &Vantage) -> Option<Finding> {
+    if client_certificate_required(e).is_some() {
+        return None;
+    }
+    let says = |words: &[&str]| words.iter().any(|word| vantage.message.contains(word));
+    let advice = if says(&["RSA key", "signature algorithm", "version 1", "cannot be read", "for servers", "extension"])
+    {
+        "Issue the certificate anew: X.509 version 3, an RSA key of 2048 to 8192 bits or P-256, P-384 or Ed25519, signed with SHA-256 or better, for server authentication"
+    } else if says(&["alert 40", "no server of that name"]) {
+        "Set spec.probe.http.tls.serverName to a name that it serves (an address sends no name), then compare what it offers: `openssl s_client` shows protocol, cipher and kind of key"
+    } else if says(&["ALPN"]) {
+        "Let the port offer http/1.1 or h2 (gRPC: h2) within TLS, or correct the port"
+    } else if says(&["TLS 1.2", "offers nothing"]) {
+        "Let it speak TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3: older versions, CBC ciphers and RSA key exchange are not accepted (docs/backends.md)"
+    } else {
+        "Look at the TLS settings of the server or of the proxy in front, and at their log at the time of a probe"
+    };
+    let message = if vantage.message.is_empty() {
+        format!("TLS cannot be set up with {}", host(e))
+    } else {
+        format!("TLS cannot be set up with {}: {}", host(e), vantage.message)
+    };
+    let finding = Finding::new(Cause::TLSHandshakeFailed, message, advice).fact(probe_fact(vantage));
+    Some(with_renewal(e, finding.facts(rollout_fact(e))))
 }

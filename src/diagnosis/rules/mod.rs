@@ -34,6 +34,7 @@ mod spec;
 mod tests;
 mod text;
 mod timeouts;
+mod unexpected;
 mod unexplained;
 mod wrong_path;
 
@@ -139,6 +140,8 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::ClientCertificateRequired, dns_tls::client_certificate_required),
     // Last of TLS: each of the above is a known reason for it.
     (Cause::TLSHandshakeFailed, dns_tls::tls_handshake_failed),
+    // It answers, and no rule above knows the answer: its status and its form are told, with what they mean.
+    (Cause::UnexpectedAnswer, unexpected::unexpected_answer),
     // No failure: the backend is only slow, or only new.
     (Cause::Slow, unexplained::slow),
     (Cause::NotProbed, spec::not_probed),

@@ -5,6 +5,7 @@ use super::queries::{fails, own_page, pod_vantages, probe_fact, target, vantage}
 use super::rollout::rollout_fact;
 use super::scrape_error::{Limit, ScrapeError, failing_with, scrape_fact};
 use super::text::{diagnose_command, some, url, value};
+use super::unexpected::is_large_head;
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, ScrapeTarget, Vantage};
@@ -37,7 +38,31 @@ pub(super) fn prometheus_only(
     failing_with(e, holds).filter(|_| !fails(e))
 }
 
+/// Whether the target is asked with gRPC.
+pub(super) fn is_grpc(e: &Evidence) -> bool {
+    e.subject.scheme.starts_with("grpc")
+}
+
+/// The first failing vantage whose gRPC status is one of `statuses`.
+fn with_grpc_status<'a>(e: &'a Evidence, statuses: &[i32]) -> Option<&'a Vantage> {
+    failing_ours(e).find(|vantage| vantage.grpc_status.is_some_and(|status| statuses.contains(&status)))
+}
+
+/// UNAUTHENTICATED and PERMISSION_DENIED.
+fn grpc_authentication_required(e: &Evidence) -> Option<Finding> {
+    let vantage = with_grpc_status(e, &[16, 7])?;
+    let finding = Finding::new(
+        Cause::AuthenticationRequired,
+        format!("{}: a gRPC probe sends no credentials", vantage.message),
+        "Except grpc.health.v1.Health from authentication (the interceptor of the server, or the policy of the mesh), as the kubelet's gRPC probes need it too",
+    );
+    Some(finding.fact(probe_fact(vantage)).facts(rollout_fact(e)))
+}
+
 pub(super) fn authentication_required(e: &Evidence) -> Option<Finding> {
+    if let Some(finding) = grpc_authentication_required(e) {
+        return Some(finding);
+    }
     let login = || failing_ours(e).find(|vantage| vantage.redirects_to_login);
     let ours = with_status(e, |status| matches!(status, 401 | 403)).map(|(vantage, _)| vantage).or_else(login);
     if let Some(vantage) = ours {
@@ -79,7 +104,12 @@ pub(super) fn authentication_required(e: &Evidence) -> Option<Finding> {
 
 pub(super) fn not_metrics(e: &Evidence) -> Option<Finding> {
     const ADVICE: &str = "Correct the path or the target: something else answers there (a web page, an Ingress' default backend, a JSON endpoint). Prometheus 3 also wants a Content-Type, or fallback_scrape_protocol";
-    if let Some(page) = with_class(e, ErrorClass::ContentType) {
+    if let Some(page) = with_class(e, ErrorClass::ContentType).filter(|_| !is_grpc(e)) {
+        if page.message.contains("Content-Encoding") {
+            let advice = "Turn that compression off for this page, or have the server heed Accept-Encoding: a proxy or a filter that compresses every answer is the usual cause";
+            let finding = Finding::new(Cause::NotMetrics, page.message.clone(), advice);
+            return Some(finding.fact(probe_fact(page)));
+        }
         return Some(
             Finding::new(
                 Cause::NotMetrics,
@@ -127,8 +157,18 @@ fn redirects_prometheus(e: &Evidence) -> Option<Finding> {
     Some(Finding::new(Cause::NotMetrics, message, advice).at_most(Confidence::Likely).fact(scrape_fact(scraped, why)))
 }
 
+/// Whether the page as a whole is in another form (HTML, JSON, gzip, UTF-16), rather than broken in one line.
+fn is_another_form(page: &Vantage) -> bool {
+    ["what begins like this", "a byte order mark"].iter().any(|words| page.message.contains(words))
+}
+
 pub(super) fn malformed_metrics(e: &Evidence) -> Option<Finding> {
     let broken = with_class(e, ErrorClass::Exposition).and_then(|page| Some((page, page.broken_at?)));
+    if let Some((page, _)) = broken.filter(|(page, _)| is_another_form(page)) {
+        let advice = "Correct what serves the page, not a collector: it must send the text of the page as it is, in UTF-8, with its Content-Type";
+        let finding = Finding::new(Cause::MalformedMetrics, page.message.clone(), advice);
+        return Some(finding.fact(probe_fact(page)).facts(rollout_fact(e)));
+    }
     if let Some((page, (line, offset))) = broken {
         return Some(
             Finding::new(
@@ -167,7 +207,8 @@ pub(super) fn malformed_metrics(e: &Evidence) -> Option<Finding> {
 pub(super) fn too_large(e: &Evidence) -> Option<Finding> {
     const ADVICE: &str = "Cut the number of series (labels with many values), or raise the limit; a restart shrinks the page for a while and hides it";
     let samples = || with_class(e, ErrorClass::Exposition).filter(|page| page.broken_at.is_none());
-    if let Some(page) = with_class(e, ErrorClass::BodyTooLarge).or_else(samples) {
+    let body = with_class(e, ErrorClass::BodyTooLarge).filter(|answer| !is_large_head(answer));
+    if let Some(page) = body.or_else(samples) {
         let count = page.samples.map(|samples| format!(" ({samples} samples read)")).unwrap_or_default();
         return Some(
             Finding::new(Cause::TooLarge, format!("its answer exceeds a limit of size or samples{count}"), ADVICE)
@@ -207,7 +248,26 @@ pub(super) fn metric_missing(e: &Evidence) -> Option<Finding> {
     )
 }
 
+/// UNAVAILABLE, INTERNAL, UNKNOWN, DEADLINE_EXCEEDED, ABORTED and DATA_LOSS.
+fn grpc_error(e: &Evidence) -> Option<Finding> {
+    let vantage = with_grpc_status(e, &[14, 13, 2, 4, 10, 15])?;
+    let advice = match vantage.grpc_status {
+        Some(14) => {
+            "Look at what stands between first (a proxy or mesh without a healthy instance), then at the log of the server: it answers UNAVAILABLE while it starts and while it stops"
+        }
+        Some(4) => {
+            "Find out what its health check waits for (a database, another service), or raise the time limit of the proxy in front"
+        }
+        _ => "Read its log at the time of a probe; the exception is there",
+    };
+    let finding = Finding::new(Cause::ServerError, vantage.message.clone(), advice).at_most(Confidence::Likely);
+    Some(finding.fact(probe_fact(vantage)).facts(rollout_fact(e)))
+}
+
 pub(super) fn server_error(e: &Evidence) -> Option<Finding> {
+    if let Some(finding) = grpc_error(e) {
+        return Some(finding);
+    }
     let (vantage, status) = match with_status(e, |status| status >= 500) {
         Some(found) => found,
         None => return prometheus_gets_errors(e),
@@ -267,6 +327,12 @@ fn prometheus_gets_errors(e: &Evidence) -> Option<Finding> {
 }
 
 pub(super) fn rate_limited(e: &Evidence) -> Option<Finding> {
+    // RESOURCE_EXHAUSTED.
+    if let Some(vantage) = with_grpc_status(e, &[8]) {
+        let advice = "Raise spec.probe.intervalSeconds, or the limit (requests in a time, streams of a connection, memory) that the server or the proxy in front has";
+        let finding = Finding::new(Cause::RateLimited, vantage.message.clone(), advice);
+        return Some(finding.at_most(Confidence::Likely).fact(probe_fact(vantage)));
+    }
     if let Some((vantage, _)) = with_status(e, |status| status == 429) {
         return Some(
             Finding::new(

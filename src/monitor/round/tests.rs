@@ -18,6 +18,7 @@ use crate::leadership::Leadership;
 use crate::metrics::Metrics;
 use crate::monitor::context::{Parts, ProbeSettings, READS_AT_ONCE};
 use crate::probe::{Failure, Policy, Spent};
+use crate::schedule::Watchdog;
 use crate::time::Clock;
 
 fn monitor(client: kube::Client) -> Arc<Monitor> {
@@ -27,6 +28,7 @@ fn monitor(client: kube::Client) -> Arc<Monitor> {
         clock: Clock::default(),
         leadership: watch::channel(Leadership::follower()).1,
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
+        watchdog: Watchdog::new(Clock::default()),
         wake: Box::new(|_| {}),
     };
     let settings = ProbeSettings {

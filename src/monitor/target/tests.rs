@@ -80,6 +80,8 @@ fn a_url_is_understood_in_all_its_forms() {
         ("https://[2001:db8::7]", "https://[2001:db8::7]:443/"),
         ("tcp://db.example.com:5432", "tcp://db.example.com:5432"),
         ("grpcs://api.example.com:443/shop.Cart", "grpcs://api.example.com:443/shop.Cart"),
+        ("http://m\u{fc}nchen.example.com/x", "http://xn--mnchen-3ya.example.com:80/x"),
+        ("http://my_shop.example.com/", "http://my_shop.example.com:80/"),
     ] {
         let target = of_url(url).unwrap();
         assert_eq!(as_url(&target), expected);

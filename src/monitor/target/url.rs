@@ -33,7 +33,15 @@ pub fn of_url(url: &str) -> Result<Target, String> {
         Scheme::Http | Scheme::Https => format!("/{path_query}"),
         Scheme::Tcp | Scheme::Grpc | Scheme::Grpcs => path_query.trim_start_matches('/').to_owned(),
     };
-    Ok(Target { scheme, host: host.to_owned(), port, path, address: None, is_own: false })
+    Ok(Target { scheme, host: ascii_host(host)?, port, path, address: None, is_own: false })
+}
+
+/// The host as names are looked up and sent: one in another script in punycode.
+fn ascii_host(host: &str) -> Result<String, String> {
+    if host.is_ascii() {
+        return Ok(host.to_owned());
+    }
+    idna::domain_to_ascii(host).map_err(|_| "spec.target.url: its host is no name that punycode can hold".to_owned())
 }
 
 /// Formats a target as a URL without credentials.

@@ -185,7 +185,7 @@ async fn reading(
     let http = HttpOptions {
         headers: vec![("authorization".to_owned(), "Bearer right".to_owned())],
         expected_status: vec![418],
-        body_matches: Some(regex::bytes::Regex::new("never").unwrap()),
+        body_matches: Some(crate::probe::Pattern::new("never").unwrap()),
         ..HttpOptions::default()
     };
     let like = Request {

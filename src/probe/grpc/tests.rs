@@ -64,12 +64,84 @@ async fn what_does_not_serve_says_why() {
     assert_eq!(failure.message, "the health service says NOT_SERVING");
     let failure = failed(&check(address, "shop.Card").await, ErrorClass::GRPCStatus, Phase::Body);
     assert!(failure.message.contains("knows no service \"shop.Card\""), "{failure:?}");
-    for (code, words) in [("12", "UNIMPLEMENTED"), ("5", "NOT_FOUND"), ("16", "UNAUTHENTICATED"), ("14", "status 14")] {
+    for (code, words) in [
+        ("12", "UNIMPLEMENTED"),
+        ("5", "NOT_FOUND"),
+        ("16", "UNAUTHENTICATED"),
+        ("14", "UNAVAILABLE"),
+        ("8", "RESOURCE_EXHAUSTED"),
+        ("4", "DEADLINE_EXCEEDED"),
+        ("7", "PERMISSION_DENIED"),
+        ("13", "INTERNAL"),
+        ("15", "status 15"),
+    ] {
         let headers =
             vec![("content-type", "application/grpc"), ("grpc-status", code), ("grpc-message", "c4n4ry s3cret")];
-        let failure = failed(&check(saying(200, headers.leak()).await, "").await, ErrorClass::GRPCStatus, Phase::Body);
+        let outcome = check(saying(200, headers.leak()).await, "").await;
+        let failure = failed(&outcome, ErrorClass::GRPCStatus, Phase::Body);
         assert!(failure.message.contains(words), "{failure:?}");
         assert_eq!(failure.detail.as_deref(), Some("c4n4ry s3cret"));
+        assert_eq!(outcome.seen.grpc_status, code.parse().ok());
+    }
+}
+
+/// A gRPC server that answers SERVING, compressed or not, with the last frame of trailers or without.
+async fn answering(encoding: &'static str, message: Vec<u8>, with_status: bool) -> SocketAddr {
+    serve(move |stream| {
+        let message = message.clone();
+        async move {
+            let service = service_fn(move |_| {
+                let message = message.clone();
+                async move {
+                    let mut frame = vec![u8::from(encoding != "identity")];
+                    frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+                    frame.extend(message);
+                    let trailers = with_status.then(|| {
+                        Ok::<_, std::convert::Infallible>(
+                            [("grpc-status".parse().unwrap(), HeaderValue::from_static("0"))].into_iter().collect(),
+                        )
+                    });
+                    let body = http_body_util::Full::new(hyper::body::Bytes::from(frame));
+                    let body = body.with_trailers(std::future::ready(trailers));
+                    let head = http::Response::builder().header("content-type", "application/grpc");
+                    head.header("grpc-encoding", encoding).body(body)
+                }
+            });
+            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_is_compressed_is_read() {
+    use std::io::Write;
+    // HealthCheckResponse { status: SERVING }
+    let serving = [8, 1];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&serving).unwrap();
+    let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    deflate.write_all(&serving).unwrap();
+    for (encoding, message) in
+        [("identity", serving.to_vec()), ("gzip", gzip.finish().unwrap()), ("deflate", deflate.finish().unwrap())]
+    {
+        passed(&check(answering(encoding, message, true).await, "").await);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_we_cannot_read_is_not_told_as_an_error_of_the_server() {
+    let large = vec![0; 2 * MAX_MESSAGE_BYTES];
+    for (encoding, message, words) in [
+        ("snappy", vec![8, 1], "compressed in a way that was not offered"),
+        ("identity", large, "larger than one of a health service"),
+        ("identity", b"\xffc4n4ry".to_vec(), "not one of a health service"),
+        ("gzip", b"c4n4ry".to_vec(), "cannot be read"),
+    ] {
+        let outcome = check(answering(encoding, message, true).await, "").await;
+        let failure = failed(&outcome, ErrorClass::ContentType, Phase::Body);
+        assert!(failure.message.contains(words), "{failure:?}");
+        assert_eq!(outcome.seen.grpc_status, None, "{failure:?}");
     }
 }
 
@@ -132,7 +204,7 @@ async fn silence_and_an_end_are_told_apart() {
 async fn a_broken_or_endless_answer_is_no_pass() {
     // 200, gRPC, and no message or trailers that could be read.
     let address = saying(200, &[("content-type", "application/grpc")]).await;
-    failed(&check(address, "").await, ErrorClass::GRPCStatus, Phase::Body);
+    failed(&check(address, "").await, ErrorClass::ContentType, Phase::Body);
 }
 
 #[tokio::test]

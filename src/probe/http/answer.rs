@@ -8,11 +8,15 @@ use super::body::{self, Sink};
 use super::redirect::{self, Location};
 use super::{Hop, is_head};
 use crate::api::ErrorClass;
+use crate::probe::pattern::{self, Match};
 use crate::probe::trace::ProbeTrace;
-use crate::probe::{Failure, MetricsOptions, Request, page};
+use crate::probe::{Failure, HttpOptions, MetricsOptions, Request, page};
 
 /// How much of the body of an unexpected answer is read for the detail, in bytes.
 const DETAIL_BYTES: usize = 4 << 10;
+
+/// How much of the body before the end of a match is shown in the detail, in bytes.
+const BEFORE_MATCH_END: usize = 128;
 
 /// Judges the answer to a request for `path`.
 pub(super) async fn judge(
@@ -88,13 +92,41 @@ struct Answer<'a> {
 impl Answer<'_> {
     /// Requires a page that Prometheus can scrape.
     async fn page(self, options: &MetricsOptions, trace: &mut ProbeTrace) -> Result<(), Failure> {
+        if let Some(what) = refused_by_prometheus(self.headers, trace) {
+            let message = format!("Prometheus refuses this answer: {what}");
+            return Err(trace.failure(ErrorClass::NotHTTP, message));
+        }
         let content_type = self.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         trace.page = Some(page::Reader::new(content_type, options)?);
-        body::read(self.request, self.headers, self.body, Sink::new(options.most_bytes, 0, trace)).await.1?;
-        let Some(reader) = trace.page.take() else { return Ok(()) };
-        let (page, result) = reader.finish();
-        trace.seen.page = Some(page);
-        result
+        let sink = Sink::new(options.most_bytes, 0, trace);
+        let read = body::read(self.request, self.headers, self.body, sink).await.1;
+        let read = match (read, trace.page.take()) {
+            (Ok(()), Some(reader)) => {
+                let (page, result) = reader.finish();
+                trace.seen.page = Some(page);
+                result
+            }
+            (read, reader) => {
+                trace.page = reader;
+                read
+            }
+        };
+        read.map_err(|failure| match body::unread_coding(self.headers, true) {
+            Some(coding) if failure.class == ErrorClass::Exposition => {
+                // The place where the parser stopped is no line of the page.
+                if let Some(reader) = trace.page.take() {
+                    trace.seen.page = Some(reader.page().clone());
+                }
+                if let Some(page) = &mut trace.seen.page {
+                    page.broken_at = None;
+                }
+                let message = format!(
+                    "the page is sent with the Content-Encoding {coding}; Prometheus asks for gzip, and reads nothing else"
+                );
+                Failure { message, class: ErrorClass::ContentType, ..failure }
+            }
+            _ => failure,
+        })
     }
 
     /// Requires a body that matches the spec.
@@ -106,7 +138,17 @@ impl Answer<'_> {
         self.refuse_compressed(trace)?;
         let sink = Sink::new(http.most_body, wanted, trace).feeding(http.reader.as_deref());
         let (text, result) = body::read(self.request, self.headers, self.body, sink).await;
-        let verdict = result.and_then(|()| matches(self.request, &text, trace));
+        let (text, verdict) = match result {
+            Ok(()) if asserts => matches(self.request, text, trace).await,
+            result => (text, result),
+        };
+        let verdict = verdict.map_err(|failure| match body::unread_coding(self.headers, false) {
+            Some(coding) if failure.class == ErrorClass::Assertion => {
+                let message = format!("{} (it is sent with the Content-Encoding {coding}, uninvited)", failure.message);
+                Failure { message, ..failure }
+            }
+            _ => failure,
+        });
         keep(self.request, text, trace);
         verdict
     }
@@ -154,6 +196,19 @@ impl Answer<'_> {
     }
 }
 
+/// What Prometheus' client refuses in an answer, and this one does not.
+fn refused_by_prometheus(headers: &HeaderMap, trace: &ProbeTrace) -> Option<&'static str> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Some("its Transfer-Encoding is another one than chunked");
+    }
+    if headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length.as_bytes().contains(&b',')) {
+        return Some("its Content-Length is a list");
+    }
+    let first = trace.answer.as_ref().map(|answer| answer.first()).unwrap_or_default();
+    first.starts_with(b"\r").then_some("an empty line stands before its status")
+}
+
 /// Whether the text is that of a common server that was asked in plain HTTP on a TLS port: Go, nginx, Tomcat (and so
 /// Spring Boot), Apache, Jetty.
 fn wants_tls(text: &[u8]) -> bool {
@@ -174,14 +229,37 @@ fn keep(request: &Request, mut text: Vec<u8>, trace: &mut ProbeTrace) {
     }
 }
 
-fn matches(request: &Request, text: &[u8], trace: &ProbeTrace) -> Result<(), Failure> {
-    let http = &request.http;
-    if http.body_matches.as_ref().is_some_and(|must| !must.is_match(text)) {
-        return Err(trace.failure(ErrorClass::Assertion, "the body does not match bodyMatches").with_detail(text));
-    }
-    if let Some(found) = http.body_not_matches.as_ref().and_then(|must_not| must_not.find(text)) {
-        let message = format!("the body matches bodyNotMatches, at byte {}", found.start());
-        return Err(trace.failure(ErrorClass::Assertion, message).with_detail(found.as_bytes()));
-    }
-    Ok(())
+/// Checks the body against the expressions of the spec. Returns the body again.
+async fn matches(request: &Request, text: Vec<u8>, trace: &mut ProbeTrace) -> (Vec<u8>, Result<(), Failure>) {
+    let HttpOptions { body_matches, body_not_matches, .. } = &request.http;
+    trace.is_matching = true;
+    let found = pattern::find_all([body_matches.clone(), body_not_matches.clone()], text).await;
+    trace.is_matching = false;
+    let (text, [must, must_not]) = match found {
+        Ok(found) => found,
+        Err(why) => return (Vec::new(), Err(trace.failure(ErrorClass::Internal, why))),
+    };
+    let given_up = |field: &str, at: usize| {
+        format!(
+            "{field} was given up at byte {at} of the body: too much work. It has repetitions that overlap, such as \
+             [ab]*a[ab]{{100}}: write a simpler expression"
+        )
+    };
+    let failed = match (must, must_not) {
+        (Match::GivenUpAt(at), _) => Some((given_up("bodyMatches", at), None)),
+        (Match::None, _) if body_matches.is_some() => {
+            Some(("the body does not match bodyMatches".to_owned(), Some(0..text.len())))
+        }
+        (_, Match::GivenUpAt(at)) => Some((given_up("bodyNotMatches", at), None)),
+        (_, Match::EndsAt(end)) => {
+            let message = format!("the body matches bodyNotMatches, up to byte {end}");
+            Some((message, Some(end.saturating_sub(BEFORE_MATCH_END)..end)))
+        }
+        (_, Match::None) => None,
+    };
+    let verdict = failed.map_or(Ok(()), |(message, shown)| {
+        let failure = trace.failure(ErrorClass::Assertion, message);
+        Err(shown.map_or(failure.clone(), |shown| failure.with_detail(&text[shown])))
+    });
+    (text, verdict)
 }

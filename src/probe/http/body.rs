@@ -4,13 +4,17 @@ use std::io::{self, Write};
 
 use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 
 use super::failure;
 use crate::api::ErrorClass;
 use crate::probe::trace::ProbeTrace;
 use crate::probe::{BodyReader, Failure, Request};
+
+/// After how many uncompressed bytes a body lets other tasks run. A metrics page of this size is parsed within a
+/// millisecond.
+const BETWEEN_PAUSES: u64 = 128 << 10;
 
 /// Receives the uncompressed bytes of a body.
 pub(super) struct Sink<'a> {
@@ -74,12 +78,19 @@ enum Coding<'a> {
 
 impl<'a> Coding<'a> {
     fn of(headers: &HeaderMap, sink: Sink<'a>) -> Self {
-        let coding = headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |coding| coding.as_bytes());
         // Another compression was not requested; the bytes are taken as they are.
-        if coding.trim_ascii().eq_ignore_ascii_case(b"gzip") {
+        if is_gzip(coding(headers), sink.trace.page.is_some()) {
             Self::Gzip(Box::new(MultiGzDecoder::new(sink)), false)
         } else {
             Self::Plain(sink)
+        }
+    }
+
+    /// The most bytes that are taken at once. Compressed ones may become a thousand times as many.
+    fn part_bytes(&self) -> usize {
+        match self {
+            Self::Plain(_) => 64 << 10,
+            Self::Gzip(..) => 256,
         }
     }
 
@@ -117,6 +128,30 @@ impl<'a> Coding<'a> {
     }
 }
 
+fn coding(headers: &HeaderMap) -> &[u8] {
+    headers.get(header::CONTENT_ENCODING).map_or(&b""[..], |coding| coding.as_bytes()).trim_ascii()
+}
+
+/// Whether a body of this coding is decompressed. For a metrics page Prometheus decides, which compares the word as it is
+/// written.
+fn is_gzip(coding: &[u8], is_page: bool) -> bool {
+    coding == b"gzip" || !is_page && (coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"))
+}
+
+/// The coding of a body that is taken as it came, if it is none of plain text: a known word, or that it is unknown.
+pub(super) fn unread_coding(headers: &HeaderMap, is_page: bool) -> Option<&'static str> {
+    const KNOWN: [&str; 7] = ["br", "zstd", "deflate", "x-gzip", "compress", "x-compress", "snappy"];
+    let coding = coding(headers);
+    if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") || is_gzip(coding, is_page) {
+        return None;
+    }
+    if coding.eq_ignore_ascii_case(b"gzip") {
+        return Some("gzip in capitals");
+    }
+    let known = KNOWN.into_iter().find(|known| coding.eq_ignore_ascii_case(known.as_bytes()));
+    Some(known.unwrap_or("of an unknown name"))
+}
+
 /// Reads `body` into `sink`. Returns the kept bytes, and whether the body was read to its end.
 pub(super) async fn read(
     request: &Request,
@@ -129,17 +164,74 @@ pub(super) async fn read(
     (std::mem::take(&mut coding.sink().text), result)
 }
 
-async fn fill(request: &Request, mut body: Incoming, coding: &mut Coding<'_>) -> Result<(), Failure> {
+async fn fill<B>(request: &Request, mut body: B, coding: &mut Coding<'_>) -> Result<(), Failure>
+where
+    B: Body<Data = Bytes, Error = hyper::Error> + Unpin,
+{
     // Compressed or not, the body is at least as large as announced (except for the overhead of gzip on an empty body).
     let announced = body.size_hint().lower();
     if matches!(coding, Coding::Plain(sink) if announced > sink.limit) && coding.sink().kept == 0 {
         return Err(coding.sink().too_large());
     }
+    let mut paused_at = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| failure::in_the_body(&error, request, coding.sink().trace))?;
-        if let Some(bytes) = frame.data_ref() {
-            coding.take(bytes)?;
+        let bytes = frame.data_ref().map_or(&b""[..], |bytes| bytes);
+        for part in bytes.chunks(coding.part_bytes()) {
+            coding.take(part)?;
+            let read = coding.sink().trace.seen.body_bytes;
+            if read - paused_at >= BETWEEN_PAUSES {
+                paused_at = read;
+                // A page is parsed while it is read. Other tasks run in between, and the timeout of the probe is kept.
+                tokio::task::yield_now().await;
+            }
         }
     }
     coding.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::probe::fake::scrape;
+    use crate::probe::{MetricsOptions, page};
+
+    /// How often other tasks can run while a body that arrived at once is read.
+    fn turns(headers: &HeaderMap, body: Vec<u8>) -> (usize, u64) {
+        let options = MetricsOptions::default();
+        let mut trace = ProbeTrace::begin();
+        trace.page = Some(page::Reader::new(Some("text/plain"), &options).unwrap());
+        let request = scrape("127.0.0.1:9".parse().unwrap());
+        let mut coding = Coding::of(headers, Sink::new(options.most_bytes, 0, &mut trace));
+        let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
+        let mut turns = 1;
+        {
+            let mut work = pin!(fill(&request, body, &mut coding));
+            while let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                turns += 1;
+            }
+        }
+        drop(coding);
+        (turns, trace.seen.body_bytes)
+    }
+
+    #[test]
+    fn other_tasks_run_while_a_large_page_is_parsed() {
+        let page = b"a 1\n".repeat(1 << 20);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(&page).unwrap();
+        let compressed = encoder.finish().unwrap();
+        assert!(compressed.len() < 32 << 10, "a thousandth: {}", compressed.len());
+        let gzip = [(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"))].into_iter().collect();
+        for (headers, body) in [(HeaderMap::new(), page.clone()), (gzip, compressed)] {
+            let (turns, read) = turns(&headers, body);
+            // A limit of samples ends the page after 500,000 of four bytes.
+            assert!(read >= 1 << 20 && turns as u64 >= read / (512 << 10), "{turns} turns for {read} bytes");
+        }
+    }
 }

@@ -6,10 +6,10 @@ use hyper::Error;
 
 use crate::api::{ErrorClass, Phase};
 use crate::probe::trace::ProbeTrace;
-use crate::probe::{Failure, Request, tls};
+use crate::probe::{Failure, Limits, Request, tls};
 
 /// The failure of an error before the head of an answer was read.
-pub(super) fn before_the_head(error: &Error, request: &Request, trace: &mut ProbeTrace) -> Failure {
+pub(super) fn before_the_head(error: &Error, request: &Request, limits: Limits, trace: &mut ProbeTrace) -> Failure {
     if let Some(failure) = of_tls(error, request, trace) {
         return failure;
     }
@@ -23,13 +23,22 @@ pub(super) fn before_the_head(error: &Error, request: &Request, trace: &mut Prob
     }
     trace.enter_body();
     if error.is_parse_too_large() {
-        return Failure::new(ErrorClass::BodyTooLarge, Phase::Body, "the head of the answer exceeds the limit");
+        let message = format!(
+            "the head of the answer has more than {} header lines, or more than {} bytes",
+            limits.headers, limits.head_bytes
+        );
+        return Failure::new(ErrorClass::BodyTooLarge, Phase::Body, message);
     }
     let message = match first.as_slice() {
-        [0x15, 3, ..] => "the port speaks TLS, and was asked in plain HTTP",
-        [b'H', b'T', b'T', b'P', b'/', ..] if error.is_incomplete_message() => "the answer ended within its head",
-        [b'H', b'T', b'T', b'P', b'/', ..] => "the head of the answer is no valid HTTP",
-        _ => "what answers does not speak HTTP",
+        [0x15, 3, ..] => "the port speaks TLS, and was asked in plain HTTP".to_owned(),
+        // The length of a frame, then its type: a server of HTTP/2 begins with a settings frame.
+        [0, _, _, 4, ..] => "the port speaks HTTP/2 alone, and was asked with HTTP/1.1".to_owned(),
+        [b'H', b'T', b'T', b'P', b'/', ..] if error.is_incomplete_message() => {
+            "the answer ended within its head".to_owned()
+        }
+        // The words of the parser, which quote no byte of the answer.
+        [b'H', b'T', b'T', b'P', b'/', ..] => format!("the head of the answer is no valid HTTP: {error}"),
+        _ => "what answers does not speak HTTP".to_owned(),
     };
     Failure::new(ErrorClass::NotHTTP, Phase::Body, message).with_detail(&first)
 }

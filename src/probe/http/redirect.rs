@@ -15,8 +15,8 @@ pub(super) enum Location {
 
 /// Resolves `location` from the answer to a request for `path` of `target` (RFC 3986, section 5.2).
 pub(super) fn read(location: &[u8], target: &Target, path: &str) -> Location {
-    let Ok(location) = std::str::from_utf8(location) else { return Location::Elsewhere("something that is no URL") };
-    let location = location.split('#').next().unwrap_or_default().trim();
+    let Some(location) = escaped(location) else { return Location::Elsewhere("something that is no URL") };
+    let location = location.split('#').next().unwrap_or_default();
     let scheme = target.scheme.as_str();
     if has_scheme(location) {
         absolute(location, target)
@@ -25,6 +25,22 @@ pub(super) fn read(location: &[u8], target: &Target, path: &str) -> Location {
     } else {
         relative(location, path)
     }
+}
+
+/// The location with every byte escaped that a URL must not have, as Go and curl do: blanks and characters of other
+/// scripts are common there. `None` when it has a control character.
+fn escaped(location: &[u8]) -> Option<String> {
+    let mut escaped = String::new();
+    for byte in location.trim_ascii() {
+        match byte {
+            0..0x20 | 0x7F => return None,
+            b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | 0x80.. => {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+            byte => escaped.push(char::from(*byte)),
+        }
+    }
+    Some(escaped)
 }
 
 /// Whether `location` begins with a scheme: a letter, then letters, digits, `+`, `-`, `.`, then a colon.
@@ -145,6 +161,10 @@ mod tests {
             ("http://example.com:8080", "/"),
             ("HTTP://EXAMPLE.com.:8080/b?c", "/b?c"),
             ("//example.com:8080/b", "/b"),
+            (" /b c?d e ", "/b%20c?d%20e"),
+            ("m\u{e9}trics", "/a/m%C3%A9trics"),
+            ("http://example.com:8080/b c<d>", "/b%20c%3Cd%3E"),
+            ("/b%20c%C3", "/b%20c%C3"),
             ("b:80/c".trim_start_matches("b:80/"), "/a/c"),
         ];
         for (location, expected) in cases {
@@ -174,7 +194,7 @@ mod tests {
                 assert_eq!(found, Location::Elsewhere(expected), "{location}");
             }
         }
-        assert_eq!(read(b"/\xff", &here, "/"), Location::Elsewhere("something that is no URL"));
+        assert_eq!(read(b"/a\x01b", &here, "/"), Location::Elsewhere("something that is no URL"));
         let secure = target(Scheme::Https, "example.com", 443);
         assert_eq!(read(b"http://example.com/", &secure, "/"), Location::Elsewhere("plain http on this host"));
         let six = target(Scheme::Http, "::1", 80);

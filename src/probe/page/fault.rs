@@ -29,6 +29,14 @@ faults! {
     Markup => "what begins like this is HTML or XML, and no metrics page",
     /// The first line begins as JSON does.
     Json => "what begins like this is JSON, and no metrics page",
+    /// A JSON document that is one text: the page was serialised once more.
+    JsonText => "what begins like this is a text in JSON: the page must be sent as it is, not serialised as JSON",
+    /// Compressed, and no header says so.
+    Gzip => "what begins like this is gzip, and no Content-Encoding says so",
+    /// U+FEFF.
+    ByteOrderMark => "a byte order mark stands before the first line: the page must begin without one",
+    /// The encoding of Windows' own programs.
+    Utf16 => "what begins like this is UTF-16: a metrics page is UTF-8",
     /// Neither a name nor a comment.
     NoName => "a line must begin with the name of a metric",
     /// Prometheus 2 refuses such a line, Prometheus 3 makes the blank a part of the name.

@@ -15,6 +15,8 @@ mod content_type;
 mod cursor;
 mod excerpt;
 mod fault;
+#[cfg(test)]
+mod golden_tests;
 mod labels;
 mod lines;
 mod number;
@@ -226,6 +228,10 @@ impl PageState {
         }
         let specific = match line.bytes.trim_ascii() {
             _ if line.offset > 0 => fault,
+            [0x1F, 0x8B, ..] => Fault::Gzip,
+            [0xEF, 0xBB, 0xBF, ..] => Fault::ByteOrderMark,
+            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Fault::Utf16,
+            [b'"', ..] => Fault::JsonText,
             [b'<', ..] => Fault::Markup,
             [b'[', ..] | [b'{'] => Fault::Json,
             [b'{', ..] if line.bytes.get(at) == Some(&b':') => Fault::Json,

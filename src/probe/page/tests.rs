@@ -84,7 +84,7 @@ fn a_broken_line_of_the_text_format_is_named_with_its_place() {
         (b"[]", Json, 1, 0),
         (b"a 1\n{\"a\" b=\"c\"} 1\n", Equal, 2, 9),
         (b"a 1\n\n1a 1\n", NoName, 3, 5),
-        (b"\xef\xbb\xbfa 1\n", NoName, 1, 0),
+        (b"\xef\xbb\xbfa 1\n", ByteOrderMark, 1, 0),
         (b"a 1\n b 1\n", LeadingBlank, 2, 4),
         (b"a 1\n\0\n", Nul, 2, 4),
         (b"a\n", NoValue, 1, 1),

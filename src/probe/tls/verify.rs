@@ -13,7 +13,9 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::certificate::Version;
+use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
+use x509_cert::der::{Decode, Reader, SliceReader};
 
 use crate::probe::trace::Handshake;
 
@@ -27,9 +29,41 @@ pub(super) fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, T
     Some((begins?, ends?))
 }
 
-/// A check of the server's certificate before the inner verifier; `None` leaves the verdict to the inner verifier.
+/// The fewest bits of an RSA key that are accepted.
+const MIN_RSA_BITS: usize = 2048;
+
+/// What in the presented certificates webpki does not accept and does not name, as the rest of a sentence.
+fn fault(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Option<String> {
+    let own = Certificate::from_der(end_entity).ok()?;
+    if own.tbs_certificate().version() != Version::V3 {
+        return Some(
+            " is of X.509 version 1 or 2: only version 3 is accepted, with the names of its host in subjectAltName"
+                .to_owned(),
+        );
+    }
+    let others = intermediates.iter().filter_map(|one| Certificate::from_der(one).ok());
+    let keys = std::iter::once(own).chain(others).filter_map(|one| rsa_bits(&one));
+    let weak = keys.filter(|bits| *bits < MIN_RSA_BITS).min()?;
+    Some(format!(", or one that signed it, has an RSA key of {weak} bits: fewer than {MIN_RSA_BITS} are not accepted"))
+}
+
+/// The bits of the modulus of an RSA key; `None` for another key.
+fn rsa_bits(certificate: &Certificate) -> Option<usize> {
+    const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+    let key = certificate.tbs_certificate().subject_public_key_info();
+    let bytes = key.subject_public_key.as_bytes().filter(|_| key.algorithm.oid == RSA)?;
+    let mut reader = SliceReader::new(bytes).ok()?;
+    let bits = reader.sequence(|reader| {
+        let modulus = UintRef::decode(reader)?;
+        let _exponent = UintRef::decode(reader)?;
+        Ok::<_, x509_cert::der::Error>(8 * modulus.as_bytes().len())
+    });
+    bits.ok()
+}
+
+/// A check of the server's certificate, and of those sent with it, before the inner verifier; `None` leaves the verdict to the inner verifier.
 type CertificateCheck =
-    dyn Fn(&CertificateDer<'_>, &ServerName<'_>, UnixTime) -> Option<Result<(), Error>> + Send + Sync;
+    dyn Fn(&[&[CertificateDer<'_>]; 2], &ServerName<'_>, UnixTime) -> Option<Result<(), Error>> + Send + Sync;
 
 /// A verifier that runs a check first, and delegates everything else to an inner verifier.
 pub(super) struct CheckedVerifier {
@@ -40,8 +74,10 @@ pub(super) struct CheckedVerifier {
 impl CheckedVerifier {
     /// Records the validity of the certificate in `handshake` and delegates the verdict. Made for one connection.
     pub(super) fn recording(inner: Arc<dyn ServerCertVerifier>, handshake: Arc<Mutex<Handshake>>) -> Self {
-        let check = move |certificate: &CertificateDer<'_>, _: &ServerName<'_>, _| {
-            handshake.lock().validity = validity(certificate);
+        let check = move |[own, others]: &[&[CertificateDer<'_>]; 2], _: &ServerName<'_>, _| {
+            let mut handshake = handshake.lock();
+            handshake.validity = validity(&own[0]);
+            handshake.fault = fault(&own[0], others);
             None
         };
         Self { inner, check: Box::new(check) }
@@ -51,7 +87,8 @@ impl CheckedVerifier {
     /// a self-signed certificate marked as an authority, as `openssl req -x509` makes it; other clients that are given
     /// that certificate accept it.
     pub(super) fn trusting(inner: Arc<WebPkiServerVerifier>, trusted: Vec<CertificateDer<'static>>) -> Self {
-        let check = move |certificate: &CertificateDer<'_>, name: &ServerName<'_>, now| {
+        let check = move |[own, _]: &[&[CertificateDer<'_>]; 2], name: &ServerName<'_>, now| {
+            let certificate = &own[0];
             let is_trusted = trusted.iter().any(|trusted| trusted.as_ref() == certificate.as_ref());
             is_trusted.then(|| verify_itself(certificate, name, now))
         };
@@ -82,7 +119,7 @@ impl ServerCertVerifier for CheckedVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match (self.check)(end_entity, server_name, now) {
+        match (self.check)(&[std::slice::from_ref(end_entity), intermediates], server_name, now) {
             Some(verdict) => verdict.map(|()| ServerCertVerified::assertion()),
             None => self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
         }
@@ -191,5 +228,27 @@ impl ResolvesClientCert for RecordingClientCert {
 impl fmt::Debug for RecordingClientCert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RecordingClientCert")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    fn certificate(name: &str) -> CertificateDer<'static> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/certificates");
+        CertificateDer::from_pem_file(folder.join(name)).unwrap()
+    }
+
+    #[test]
+    fn short_keys_and_old_versions_are_found_in_the_whole_chain() {
+        let [short, long, old] = ["rsa1024.pem", "rsa2048.pem", "version1.pem"].map(certificate);
+        assert!(fault(&short, &[]).unwrap().contains("an RSA key of 1024 bits"));
+        assert_eq!(fault(&long, &[]), None);
+        assert!(fault(&long, &[long.clone(), short]).unwrap().contains("1024 bits"));
+        assert!(fault(&old, &[]).unwrap().contains("version 1"));
+        assert_eq!(fault(&CertificateDer::from(b"no certificate".to_vec()), &[]), None);
     }
 }

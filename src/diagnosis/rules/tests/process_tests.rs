@@ -312,7 +312,7 @@ fn what_says_that_it_does_not_serve_is_out_of_service() {
         })
     };
     says(&expect(&grpc(true), Cause::OutOfService, Likely, No).message, &["NOT_SERVING"]);
-    expect_cause(&grpc(false), Cause::Unexplained);
+    expect_cause(&grpc(false), Cause::UnexpectedAnswer);
 }
 
 #[test]

@@ -82,6 +82,118 @@ fn too_many_questions_are_no_error_of_the_server() {
     expect(&status(429), Cause::RateLimited, Certain, No);
 }
 
+/// A target that fails with this class and message.
+fn says_so(class: ErrorClass, message: &str) -> Evidence {
+    with(bad(class), |e| e.vantages[0].message = message.to_owned())
+}
+
+fn grpc(class: ErrorClass, message: &str, grpc_status: Option<i32>) -> Evidence {
+    with(says_so(class, message), |e| {
+        (e.subject.scheme, e.subject.wants_metrics, e.subject.path) = ("grpc".to_owned(), false, String::new());
+        e.vantages[0].grpc_status = grpc_status;
+        e.actuator = Lookup::NotLooked;
+    })
+}
+
+#[test]
+fn each_status_that_refuses_a_request_says_what_it_means() {
+    for (code, words) in [
+        (204, "expectedStatus"),
+        (304, "cache"),
+        (400, "a header of spec.probe.http.headers"),
+        (405, "spec.probe.http.method"),
+        (406, "Accept"),
+        (407, "past the proxy"),
+        (408, "holds requests back"),
+        (410, "page that replaced it"),
+        (418, "expectedStatus"),
+        (421, "tls.serverName"),
+        (426, "WebSocket"),
+        (431, "SERVER_MAXHTTPREQUESTHEADERSIZE"),
+        (464, "target group"),
+    ] {
+        let d = expect(&status(code), Cause::UnexpectedAnswer, Likely, No);
+        says(&d.message, &[&format!("it answers {code}: ")]);
+        says(&d.advice, &[words]);
+    }
+    let host = with(status(400), |e| e.subject.host = "my_shop.example.com".to_owned());
+    says(&expect_cause(&host, Cause::UnexpectedAnswer).message, &["my_shop.example.com", "underscore"]);
+    let elsewhere = with(status(302), |e| {
+        e.vantages[0].message = "status 302 redirects to another host".to_owned();
+    });
+    says(&expect_cause(&elsewhere, Cause::UnexpectedAnswer).message, &["redirects to another host"]);
+    expect_cause(&bad(ErrorClass::RedirectLimit), Cause::UnexpectedAnswer);
+    let given_up = says_so(ErrorClass::Assertion, "bodyMatches was given up at byte 4805 of the body: too much work");
+    says(&expect_cause(&given_up, Cause::UnexpectedAnswer).message, &["given up"]);
+}
+
+#[test]
+fn a_head_that_is_too_large_is_no_page_with_too_many_series() {
+    let head = says_so(
+        ErrorClass::BodyTooLarge,
+        "the head of the answer has more than 1024 header lines, or more than 65536 bytes",
+    );
+    let d = expect_cause(&head, Cause::UnexpectedAnswer);
+    assert!(!d.advice.contains("series"), "{d:?}");
+    says(&d.advice, &["headers"]);
+}
+
+#[test]
+fn a_page_in_another_form_is_not_blamed_on_a_collector() {
+    let page = with(
+        says_so(ErrorClass::Exposition, "the metrics page is broken in line 1, at byte 0: a byte order mark stands …"),
+        |e| e.vantages[0].broken_at = Some((1, 0)),
+    );
+    says(&expect(&page, Cause::MalformedMetrics, Certain, No).advice, &["not a collector"]);
+    let coded = says_so(ErrorClass::ContentType, "the page is sent with the Content-Encoding br; Prometheus …");
+    let d = expect(&coded, Cause::NotMetrics, Certain, No);
+    says(&d.message, &["Content-Encoding br"]);
+    says(&d.advice, &["compression"]);
+}
+
+#[test]
+fn each_grpc_status_has_a_cause() {
+    for (code, cause, words) in [
+        (16, Cause::AuthenticationRequired, "Except grpc.health.v1.Health"),
+        (7, Cause::AuthenticationRequired, "Except grpc.health.v1.Health"),
+        (8, Cause::RateLimited, "the limit"),
+        (14, Cause::ServerError, "stands between"),
+        (4, Cause::ServerError, "waits for"),
+        (13, Cause::ServerError, "log"),
+        (2, Cause::ServerError, "log"),
+        (5, Cause::UnexpectedAnswer, "register this name"),
+        (12, Cause::UnexpectedAnswer, "Register the health service"),
+        (9, Cause::UnexpectedAnswer, "log"),
+    ] {
+        let d = expect_cause(&grpc(ErrorClass::GRPCStatus, "the health service answers so", Some(code)), cause);
+        says(&d.message, &["the health service answers so"]);
+        says(&d.advice, &[words]);
+    }
+    let unset = grpc(ErrorClass::GRPCStatus, "the health service says UNKNOWN", None);
+    says(&expect_cause(&unset, Cause::UnexpectedAnswer).advice, &["set SERVING"]);
+    let web = grpc(ErrorClass::ContentType, "what answers speaks HTTP/2, and no gRPC", None);
+    says(&expect_cause(&web, Cause::UnexpectedAnswer).advice, &["use http"]);
+    let old = grpc(ErrorClass::NotHTTP, "what answers speaks HTTP/1, and no HTTP/2", None);
+    let d = expect_cause(&old, Cause::UnexpectedAnswer);
+    says(&d.advice, &["use http in spec.target"]);
+    assert!(!d.advice.contains("https"), "{d:?}");
+}
+
+#[test]
+fn a_handshake_that_fails_says_how() {
+    for (message, words) in [
+        ("it refused the handshake (TLS alert 40): …", "tls.serverName"),
+        ("it speaks neither TLS 1.2 nor 1.3", "TLS 1.3"),
+        ("its certificate, or one that signed it, has an RSA key of 1024 bits: …", "Issue the certificate anew"),
+        ("it does not speak the protocol that is asked for within TLS (ALPN)", "http/1.1 or h2"),
+        ("", "TLS settings"),
+    ] {
+        let d = expect(&says_so(ErrorClass::TLSHandshake, message), Cause::TLSHandshakeFailed, Certain, No);
+        says(&d.message, &["TLS cannot be set up with web.shop.svc", message]);
+        says(&d.advice, &[words]);
+    }
+}
+
 #[test]
 fn names_that_do_not_resolve_are_told_apart() {
     expect(&bad(ErrorClass::DNSNotFound), Cause::DNSNotFound, Certain, No);
@@ -140,10 +252,24 @@ fn the_wrong_scheme_is_said_from_both_sides() {
     let https = with(bad(ErrorClass::NotTLS), |e| e.subject.scheme = "https".to_owned());
     says(&expect(&https, Cause::SchemeMismatch, Certain, No).advice, &["Use http in spec.target"]);
     let ssl = |e: &mut Evidence| set(e, "SERVER_SSL_ENABLED", "true");
-    expect(&with(bad(ErrorClass::NotHTTP), ssl), Cause::SchemeMismatch, Certain, No);
-    expect(&bad(ErrorClass::NotHTTP), Cause::SchemeMismatch, Likely, No);
+    let tls = says_so(ErrorClass::NotHTTP, "the port speaks TLS, and was asked in plain HTTP");
+    says(&expect(&tls, Cause::SchemeMismatch, Certain, No).advice, &["Use https in spec.target"]);
+    let grpc = with(tls, |e| e.subject.scheme = "grpc".to_owned());
+    says(&expect(&grpc, Cause::SchemeMismatch, Certain, No).advice, &["Use grpcs in spec.target"]);
     expect(&with(status(400), ssl), Cause::SchemeMismatch, Certain, No);
-    expect_cause(&status(400), Cause::Unexplained);
+    expect_cause(&status(400), Cause::UnexpectedAnswer);
+    // Bytes that are not TLS say nothing about the scheme.
+    for (message, words) in [
+        ("the head of the answer is no valid HTTP: invalid HTTP header parsed", "the server itself, or a proxy"),
+        ("what answers does not speak HTTP", "Correct the port"),
+        ("the port speaks HTTP/2 alone, and was asked with HTTP/1.1", "Use grpc"),
+        ("the body is said to be gzip and is not", "Correct what writes the answer"),
+    ] {
+        let d = expect_cause(&says_so(ErrorClass::NotHTTP, message), Cause::UnexpectedAnswer);
+        assert_eq!(d.message, message);
+        says(&d.advice, &[words]);
+        assert!(!d.advice.contains("https"), "{d:?}");
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub(super) fn passing(name: &str) -> Vantage {
         http_status: Some(200),
         redirects_to_login: false,
         not_serving: false,
+        grpc_status: None,
         any_byte: true,
         certificate_expires: None,
         missing_metrics: Vec::new(),
