@@ -11,9 +11,9 @@ use crate::controller::connector::fake::shared;
 use crate::controller::runtime::calls::CallKind;
 use crate::controller::runtime::retry::retry;
 use crate::controller::runtime::run;
-use crate::metrics::PanickedTask;
 use crate::controller::runtime::wake::Guarded;
 use crate::leadership::Leadership;
+use crate::metrics::PanickedTask;
 
 const BACKEND: &str = "/apis/vigie.dev/v1alpha1/namespaces/apps/monitoredbackends/shop";
 

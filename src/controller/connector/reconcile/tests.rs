@@ -10,11 +10,11 @@ use crate::cluster::fake::{Fake, Mode};
 use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::calls::CallKind;
 use crate::controller::runtime::run;
-use crate::metrics::PanickedTask;
 use crate::controller::runtime::state::TakenState;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::HeartbeatSink as _;
+use crate::metrics::PanickedTask;
 
 const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";
 const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
@@ -291,7 +291,9 @@ async fn a_step_that_panics_is_counted_and_its_object_is_scheduled_again() {
 #[tokio::test]
 async fn an_operator_that_knows_less_than_another_writer_holds_back_and_says_so() {
     let rig = Rig::new(half_delivered("used"));
-    rig.context.registry.receive(&parse(br#"{"connector_id": "edge/paris", "token": "used"}"#, None).unwrap(), [192, 0, 2, 1].into());
+    rig.context
+        .registry
+        .receive(&parse(br#"{"connector_id": "edge/paris", "token": "used"}"#, None).unwrap(), [192, 0, 2, 1].into());
     rig.reconcile().await.unwrap();
     // The other one hears it now.
     let heard = |ahead: i64| {
