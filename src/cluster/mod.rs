@@ -25,7 +25,7 @@ pub use call::{CALL_TIMEOUT, CallError, describe, within};
 pub use connect::{Clients, ConnectError, ConnectionArgs, PersonalClient, connect, connect_person};
 pub use permission::Permission;
 pub use person::ask;
-pub use retry_wait::{LONGEST_WAIT, wait_after};
+pub use retry_wait::{LONGEST_WAIT, PROBE_INTERVAL, Retry, wait_after};
 pub use status_writer::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};
 pub use watch_backoff::WatchBackoff;
 pub use workloads::{NamespacedObject, WorkloadObject};

@@ -258,7 +258,9 @@ mod tests {
         let boot = r#","boot_id": "a""#;
         let is_noticed = |beats: &[(i64, u8, &str)]| {
             let mut state = AgentState::default();
-            beats.iter().for_each(|(second, host, report)| drop(receive(&mut state, *second, *host, report)));
+            for (second, host, report) in beats {
+                receive(&mut state, *second, *host, report);
+            }
             state.is_duplicate(INTERVAL, Moment::from_micros(beats.last().unwrap().0 * 1_000_000))
         };
         assert!(

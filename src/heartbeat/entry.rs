@@ -264,9 +264,7 @@ impl Entry {
         inner.tokens.used_generation = inner.tokens.used_generation.max(generation);
         let interval = inner.timing.timing().interval;
         let is_latest = inner.agent.is_latest(beat, from, (interval, now), &mut visible);
-        if is_latest {
-            visible |= inner.agent.store_report(beat, from, (interval, now), wall);
-        }
+        visible |= is_latest && inner.agent.store_report(beat, from, (interval, now), wall);
         if let Some(result) = &beat.restart {
             visible |= Restart::acknowledge(&mut inner.agent.restart, result);
         }

@@ -210,6 +210,12 @@ impl Metrics {
         self.blocked_tasks.inc();
     }
 
+    /// The number of panics that were caught.
+    #[cfg(test)]
+    pub(crate) fn panics(&self, task: PanickedTask) -> u64 {
+        self.panics.get_or_create_owned(&PanicLabels { task: task.as_str() }).get()
+    }
+
     /// Records the time between a backend's turn and the start of its probe.
     pub fn probe_started(&self, lag: Duration) {
         self.probe_start_lag.observe(lag.as_secs_f64());

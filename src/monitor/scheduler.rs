@@ -51,7 +51,7 @@ pub async fn run(monitor: Arc<Monitor>, mut commands: mpsc::UnboundedReceiver<Co
 }
 
 /// One round. A panic in it, which is a defect, is logged and counted; the backend is probed again at its next turn.
-async fn guarded_round(monitor: &Arc<Monitor>, backend: &Arc<Backend>, due: Moment) -> Moment {
+pub(super) async fn guarded_round(monitor: &Arc<Monitor>, backend: &Arc<Backend>, due: Moment) -> Moment {
     // Unwind safe: the locks do not poison, and a round stores its results in whole values.
     match AssertUnwindSafe(round::run(monitor, backend, due)).catch_unwind().await {
         Ok(next) => next,

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::args::RunArgs;
 use super::shared::{Pod, SharedParts};
 use crate::api::Connector;
-use crate::cluster::Clients;
 use crate::cluster::events::namespace_reference;
+use crate::cluster::{Clients, Retry};
 use crate::controller::connector::deadlines::{Command, SiteEvent};
 use crate::controller::connector::reconcile::Context;
 use crate::controller::connector::view::FleetView;
@@ -95,11 +95,12 @@ pub(super) async fn publish_site_events(
 ) {
     while let Some(Some(SiteEvent { namespace, event })) = stop.run_until_cancelled(events.recv()).await {
         let regarding = namespace_reference(&*namespace);
+        let mut retry = Retry::default();
         // Only a leader publishes. After a failover the next leader finds the event itself.
         while context.leadership.borrow().permit(context.clock.now()).is_some() {
             let Err(error) = context.reporter.publish(&regarding, &event).await else { break };
             tracing::debug!(%error, "the event of a site was not published; trying again");
-            if stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
+            if stop.run_until_cancelled(tokio::time::sleep(retry.failed(&error, context.clock.now()))).await.is_none() {
                 return;
             }
         }

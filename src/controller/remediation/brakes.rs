@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Remediator;
 use crate::cluster::events::{Event, EventType, namespace_reference};
+use crate::cluster::{Retry, WriteError};
 use crate::controller::remediation::breaker::{BreakerRecord, BreakerStore};
 use crate::leadership::WritePermit;
 use crate::remediation::Breaker;
 use crate::remediation::fleet::{FleetState, Trip};
+use crate::time::Moment;
 
 /// How often the fleet is checked. Each decision about a remedy counts by itself; this check publishes events, and opens
 /// a breaker that no decision happens to run into.
@@ -60,6 +62,7 @@ async fn monitor(
     let mut published: BTreeMap<String, Timestamp> = BTreeMap::new();
     // A trip that could not be stored yet. It holds from the moment of the decision.
     let mut unwritten: Option<(Trip, Timestamp)> = None;
+    let (mut opening, mut publishing) = (Retry::default(), Retry::default());
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let Some(permit) = breaker_store.leadership.borrow().permit(breaker_store.clock.now()) else {
             // Another replica publishes now. When this one leads again, an engaged brake is the same occurrence or another.
@@ -80,28 +83,40 @@ async fn monitor(
             }
             engaged(&fleet, &published)
         };
-        unwritten = match unwritten {
-            Some((trip, at)) if !open_breaker(breaker_store, record, &permit, &trip, at).await => Some((trip, at)),
-            _ => None,
-        };
-        publish(breaker_store, &brakes, &mut published).await;
+        let moment = breaker_store.clock.now();
+        if let Some((trip, at)) = unwritten.take_if(|_| opening.is_due(moment)) {
+            let opened = open_breaker(breaker_store, record, &permit, &trip, at).await;
+            unwritten = note_opened(opened, &mut opening, moment).then_some((trip, at));
+        }
+        if publishing.is_due(moment) {
+            publish(breaker_store, &brakes, &mut published, &mut publishing).await;
+        }
     }
 }
 
-/// Writes that the breaker is open. Returns whether that is stored; otherwise the next check tries again.
+/// Writes that the breaker is open.
 async fn open_breaker(
     breaker_store: &BreakerStore,
     record: &Mutex<BreakerRecord>,
     permit: &WritePermit,
     trip: &Trip,
     at: Timestamp,
-) -> bool {
+) -> Result<(), WriteError> {
     let read = record.lock().clone();
-    let written = breaker_store.open(permit, &read, trip, at).await;
-    if let Err(error) = &written {
-        tracing::warn!(%error, "the breaker is open and cannot be stored yet; trying again");
+    breaker_store.open(permit, &read, trip, at).await
+}
+
+/// Notes the result of that write; returns whether a later check has to try it again.
+fn note_opened(opened: Result<(), WriteError>, opening: &mut Retry, now: Moment) -> bool {
+    let Err(error) = opened else {
+        opening.succeeded();
+        return false;
+    };
+    if let WriteError::Call(error) = &error {
+        opening.failed(error, now);
     }
-    written.is_ok()
+    tracing::warn!(%error, "the breaker is open and cannot be stored yet; trying again");
+    true
 }
 
 /// A site whose brake is engaged.
@@ -132,13 +147,17 @@ fn engaged(fleet: &FleetState, published: &BTreeMap<String, Timestamp>) -> Vec<E
 }
 
 /// Publishes an event about the Namespace for each brake that has engaged, once.
-async fn publish(breaker_store: &BreakerStore, engaged: &[EngagedBrake], published: &mut BTreeMap<String, Timestamp>) {
+async fn publish(
+    breaker_store: &BreakerStore,
+    engaged: &[EngagedBrake],
+    published: &mut BTreeMap<String, Timestamp>,
+    publishing: &mut Retry,
+) {
     published.retain(|site, _| engaged.iter().any(|engaged| engaged.domain == *site));
     for EngagedBrake { domain, unhealthy, total, since } in engaged {
         if published.contains_key(domain) {
             continue;
         }
-        tracing::warn!(site = domain, unhealthy, total, "the brake is engaged: nothing new is restarted in this site");
         let namespace = domain.split('/').next().unwrap_or_default();
         let regarding = namespace_reference(namespace);
         let event = Event {
@@ -152,8 +171,21 @@ async fn publish(breaker_store: &BreakerStore, engaged: &[EngagedBrake], publish
             occurrence: format!("BrakeEngaged/{domain}/{since}"),
         };
         match breaker_store.reporter.publish(&regarding, &event).await {
-            Ok(()) => drop(published.insert(domain.clone(), *since)),
-            Err(error) => tracing::debug!(%error, "publishing the event of a brake failed; trying again"),
+            Ok(()) => {
+                tracing::warn!(
+                    site = domain,
+                    unhealthy,
+                    total,
+                    "the brake is engaged: nothing new is restarted in this site"
+                );
+                publishing.succeeded();
+                published.insert(domain.clone(), *since);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "publishing the event of a brake failed; trying again");
+                publishing.failed(&error, breaker_store.clock.now());
+                return;
+            }
         }
     }
 }

@@ -253,19 +253,20 @@ pub async fn act<K: Kind>(kind: &K, step: &Step<'_, K>, object: &K::Object, reme
 /// published is kept for its next try, with all that follow.
 pub async fn publish<K: Kind>(kind: &K, step: &mut Step<'_, K>, object: &K::Object, events: Vec<Event>) {
     let runtime = kind.runtime();
-    // In the order in which they happened.
-    let mut all = step.state.take_unpublished();
-    all.extend(events);
+    let mut news = events;
     if !std::mem::replace(&mut step.state.published, true)
         && let Some(latest) = K::transitions(object).first()
         && step.now.wall.duration_since(latest.time.0) < REPUBLISH_WINDOW
     {
-        all.extend(K::state_event(object));
+        news.extend(K::state_event(object));
     }
-    all.retain(|event| {
+    news.retain(|event| {
         let is_of_a_state = event.reason.parse::<K::State>().is_ok();
         !is_of_a_state || step.state.may_publish(event.reason, step.now.moment)
     });
+    // In the order in which they happened.
+    let mut all = step.state.take_unpublished();
+    all.extend(news);
     if all.is_empty() {
         return;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::wait_after;
+use crate::cluster::{PROBE_INTERVAL, wait_after};
 use crate::time::Moment;
 
 /// The kinds of calls that are retried independently: a Secret that cannot be written delays no transition.
@@ -25,10 +25,6 @@ pub enum CallKind {
 }
 
 const KINDS: usize = 7;
-
-/// A kind of call in a namespace is tried at least this often while it fails, by one of the objects that wait for it; the
-/// others wait longer. When it succeeds, the others are tried. No object is tried more often because of that.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(12);
 
 /// Writes of one status on average: one in this time. A heartbeat that alternates between two reports, or a second
 /// operator, causes no more.
@@ -68,7 +64,8 @@ impl CallRetries {
         self.0[call as usize] = Tries::default();
     }
 
-    /// The same kind of call succeeded for another object: the next try is due, unless the last one was just made.
+    /// The same kind of call succeeded for another object: the next try is due, but no sooner than [`PROBE_INTERVAL`] after
+    /// the last one, which may have failed for a reason of its own.
     pub fn shorten(&mut self, call: CallKind) {
         let tries = &mut self.0[call as usize];
         tries.not_before = tries.not_before.min(tries.last + PROBE_INTERVAL);

@@ -1,4 +1,5 @@
-//! Notices that calls work again: one object tries often on behalf of all that wait for the same kind of call.
+//! Notices that calls work again: one object tries often on behalf of all that wait for the same kind of call in its
+//! namespace, so that the others may wait for a minute and still are well within seconds after the fault.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,8 +7,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::calls::{CallKind, PROBE_INTERVAL};
+use super::calls::CallKind;
 use crate::api::Key;
+use crate::cluster::PROBE_INTERVAL;
 use crate::time::Moment;
 
 /// A kind of call in one namespace: a missing right, a quota, a webhook and a namespace that is being deleted concern one

@@ -125,7 +125,12 @@ async fn guarded_step<K: Kind>(kind: &K, step: &mut Step<'_, K>) -> Result<NextS
     let Key { namespace, name } = step.entry.key().clone();
     // Unwind safe: the locks do not poison, the reconcile state is written in whole values, and each step decides anew
     // from the stored object.
-    match AssertUnwindSafe(kind.step(step)).catch_unwind().await {
+    let work = async {
+        #[cfg(test)]
+        assert!(!kind.runtime().panics.load(std::sync::atomic::Ordering::Relaxed), "a defect of a step");
+        kind.step(step).await
+    };
+    match AssertUnwindSafe(work).catch_unwind().await {
         Ok(next) => next,
         Err(panic) => {
             let error = panic_text(&*panic);

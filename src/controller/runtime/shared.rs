@@ -79,6 +79,9 @@ pub struct Runtime<K: Kind> {
     contests: Mutex<HashMap<u64, String>>,
     /// Between 0 and 1, another one in each process.
     pub jitter: f64,
+    /// Whether the next steps panic.
+    #[cfg(test)]
+    pub panics: std::sync::atomic::AtomicBool,
     calls: Semaphore,
 }
 
@@ -95,6 +98,8 @@ impl<K: Kind> Runtime<K> {
             checkpoints,
             trigger,
             recovery: Recovery::default(),
+            #[cfg(test)]
+            panics: Default::default(),
             losses: Mutex::default(),
             contests: Mutex::default(),
             jitter: f64::from(std::process::id() % 97) / 97.0,

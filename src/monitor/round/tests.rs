@@ -10,18 +10,22 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::*;
-use crate::api::{Cause, MonitoredBackend};
+use crate::api::{Cause, Key, MonitoredBackend};
 use crate::cluster::events::Reporter;
 use crate::cluster::fake::{Fake, Mode};
 use crate::health::availability::Availability;
 use crate::leadership::Leadership;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PanickedTask};
 use crate::monitor::context::{Parts, ProbeSettings, READS_AT_ONCE};
 use crate::probe::{Failure, Policy, Spent};
 use crate::schedule::Watchdog;
 use crate::time::Clock;
 
 fn monitor(client: kube::Client) -> Arc<Monitor> {
+    monitor_that_wakes(client, Box::new(|_| {}))
+}
+
+fn monitor_that_wakes(client: kube::Client, wake: Box<dyn Fn(&Key) + Send + Sync>) -> Arc<Monitor> {
     let parts = Parts {
         reporter: Reporter { client: client.clone(), instance: "vigie-0".to_owned() },
         client,
@@ -29,7 +33,7 @@ fn monitor(client: kube::Client) -> Arc<Monitor> {
         leadership: watch::channel(Leadership::follower()).1,
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
         watchdog: Watchdog::new(Clock::default()),
-        wake: Box::new(|_| {}),
+        wake,
     };
     let settings = ProbeSettings {
         pod: None,
@@ -254,4 +258,14 @@ fn a_refusal_and_a_reset_are_packets_from_the_far_side() {
     assert!(failed(ErrorClass::ConnectTimeout, Phase::Connect) && failed(ErrorClass::DNSTimeout, Phase::Resolve));
     assert!(!failed(ErrorClass::Refused, Phase::Connect) && !failed(ErrorClass::Reset, Phase::Connect));
     assert!(!failed(ErrorClass::FirstByteTimeout, Phase::FirstByte));
+}
+
+#[tokio::test]
+async fn a_round_that_panics_is_counted_and_has_a_next_turn() {
+    let monitor = monitor_that_wakes(Fake::new().client(), Box::new(|_| panic!("a defect")));
+    let backend = backend(&monitor, json!({ "service": { "name": "missing", "port": 8080 } }));
+    let now = monitor.parts.clock.now();
+    let next = super::super::scheduler::guarded_round(&monitor, &backend, now).await;
+    assert!(next > now);
+    assert_eq!(monitor.parts.metrics.panics(PanickedTask::Probe), 1);
 }

@@ -13,6 +13,7 @@ use crate::controller::runtime::retry::retry;
 use crate::controller::runtime::run;
 use crate::controller::runtime::wake::Guarded;
 use crate::leadership::Leadership;
+use crate::metrics::PanickedTask;
 
 const BACKEND: &str = "/apis/vigie.dev/v1alpha1/namespaces/apps/monitoredbackends/shop";
 
@@ -112,4 +113,21 @@ async fn a_state_is_put_back_after_an_error_and_not_after_the_object_is_gone() {
     states.remove(0);
     drop(taken);
     assert!(!states.take(0).published);
+}
+
+#[tokio::test]
+async fn a_step_that_panics_is_counted_and_its_object_is_scheduled_again() {
+    let rig = Rig::new();
+    let panics = |is_on| rig.context.panics.store(is_on, std::sync::atomic::Ordering::Relaxed);
+    panics(true);
+    let failed = rig.reconcile().await.unwrap_err();
+    assert_eq!(failed.to_string(), "a step panicked: a defect of a step");
+    assert_eq!(rig.context.metrics.panics(PanickedTask::Reconcile), 1);
+    let number = rig.context.entries()[0].number;
+    rig.context.call_failed(&rig.context.entries()[0], CallKind::Status, failed.retry_after());
+    assert!(rig.context.states.write_wait(number, rig.context.clock.now()).is_some());
+    panics(false);
+    rig.context.states.open(number);
+    rig.reconcile().await.unwrap();
+    assert!(rig.fake.take_log().iter().any(|request| request.starts_with("PUT")), "its status is written");
 }

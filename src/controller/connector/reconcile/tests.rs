@@ -8,11 +8,13 @@ use super::*;
 use crate::api::{ConditionType, ConditionValue, Reason, Truth};
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::remediation::Remediable as _;
+use crate::controller::runtime::calls::CallKind;
 use crate::controller::runtime::run;
 use crate::controller::runtime::state::TakenState;
 use crate::heartbeat::credentials::Digest;
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::HeartbeatSink as _;
+use crate::metrics::PanickedTask;
 
 const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";
 const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
@@ -266,4 +268,54 @@ async fn a_token_that_we_put_into_its_secret_counts_as_delivered_before_the_stat
     rig.reconcile().await.unwrap();
     let token = rig.connector().status.and_then(|status| status.token).unwrap();
     assert_eq!((token.generation, token.hashes.len()), (2, 2), "whoever read it may be using it");
+}
+
+#[tokio::test]
+async fn a_step_that_panics_is_counted_and_its_object_is_scheduled_again() {
+    let rig = Rig::new(json!({ "observedGeneration": -1 }));
+    let panics = |is_on| rig.context.panics.store(is_on, std::sync::atomic::Ordering::Relaxed);
+    panics(true);
+    let failed = rig.reconcile().await.unwrap_err();
+    assert_eq!(failed.to_string(), "a step panicked: a defect of a step");
+    assert_eq!(rig.context.metrics.panics(PanickedTask::Reconcile), 1);
+    let number = rig.context.entries()[0].number;
+    rig.context.call_failed(&rig.context.entries()[0], CallKind::Status, failed.retry_after());
+    assert!(rig.context.states.write_wait(number, rig.context.clock.now()).is_some());
+    panics(false);
+    rig.context.states.open(number);
+    rig.reconcile().await.unwrap();
+    assert!(rig.fake.take_log().iter().any(|request| request.starts_with("PUT")), "its status is written");
+}
+
+/// Another operator, whose Lease is another one, writes the same status.
+#[tokio::test]
+async fn an_operator_that_knows_less_than_another_writer_holds_back_and_says_so() {
+    let rig = Rig::new(half_delivered("used"));
+    rig.context
+        .registry
+        .receive(&parse(br#"{"connector_id": "edge/paris", "token": "used"}"#, None).unwrap(), [192, 0, 2, 1].into());
+    rig.reconcile().await.unwrap();
+    // The other one hears it now.
+    let heard = |ahead: i64| {
+        let mut object = rig.fake.object(CONNECTOR).unwrap();
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+        object["status"]["lastHeartbeatTime"] = json!(at.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string());
+        object["status"]["state"] = json!("Late");
+        rig.fake.put(CONNECTOR, object);
+    };
+    heard(10);
+    rig.fake.take_log();
+    rig.reconcile().await.unwrap();
+    let said = rig.fake.take_log();
+    assert!(said.iter().all(|request| !request.starts_with("PUT") && !request.starts_with("PATCH")), "{said:?}");
+    let events = said.iter().filter(|request| request.starts_with("POST") && request.contains("/events")).count();
+    assert_eq!(events, 1, "{said:?}");
+    heard(11);
+    rig.reconcile().await.unwrap();
+    assert_eq!(rig.fake.take_log(), Vec::<String>::new(), "said once");
+    // This one has heard it since: what is stored is older, and it goes on.
+    heard(-20);
+    rig.reconcile().await.unwrap();
+    let state = rig.connector().status.and_then(|status| status.state);
+    assert_eq!(state, Some(crate::api::ConnectorState::Online));
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use record::{BreakerRecord, NAME, State};
 
 use crate::cluster::events::Reporter;
-use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, WatchBackoff, WriteError, within};
+use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, Retry, WatchBackoff, WriteError, within};
 use crate::controller::runtime::watch_log::WatchErrorLog;
 use crate::leadership::{Leadership, WritePermit};
 use crate::remediation::Breaker;
@@ -57,6 +57,7 @@ impl BreakerStore {
         on_change(watch_state.breaker(), BreakerRecord::default());
         let mut published = HashSet::new();
         let mut again = tokio::time::interval(PUBLISH_RETRY);
+        let mut publishing = Retry::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -68,12 +69,20 @@ impl BreakerStore {
                     }
                 }
             }
-            self.publish_events(&watch_state.record, &mut published, self.clock.read().wall).await;
+            if publishing.is_due(self.clock.now()) {
+                self.publish_events(&watch_state.record, &mut published, &mut publishing, self.clock.read().wall).await;
+            }
         }
     }
 
     /// Publishes the opening and the reset, unless they are in `published`. Failed events are tried again at the next call.
-    async fn publish_events(&self, record: &BreakerRecord, published: &mut HashSet<String>, now: Timestamp) {
+    async fn publish_events(
+        &self,
+        record: &BreakerRecord,
+        published: &mut HashSet<String>,
+        publishing: &mut Retry,
+        now: Timestamp,
+    ) {
         let events = record.events(now);
         published.retain(|occurrence| events.iter().any(|event| event.occurrence == *occurrence));
         for event in events {
@@ -82,8 +91,15 @@ impl BreakerStore {
                 continue;
             }
             match self.reporter.publish(&record.reference(&self.namespace), &event).await {
-                Ok(()) => drop(published.insert(event.occurrence)),
-                Err(error) => tracing::debug!(%error, "publishing an event of the breaker failed; trying again"),
+                Ok(()) => {
+                    publishing.succeeded();
+                    published.insert(event.occurrence);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "publishing an event of the breaker failed; trying again");
+                    publishing.failed(&error, self.clock.now());
+                    return;
+                }
             }
         }
     }

@@ -217,17 +217,17 @@ async fn events_are_told_once_by_the_leader_and_again_until_they_are() {
     let (mut published, record) = (HashSet::new(), BreakerRecord::of(&open_map("5")));
     let leading = rig.leads.borrow().clone();
     rig.leads.send_replace(Leadership::follower());
-    rig.breaker_store.publish_events(&record, &mut published, time(OPENED)).await;
+    rig.breaker_store.publish_events(&record, &mut published, &mut Retry::default(), time(OPENED)).await;
     assert!(rig.fake.take_log().is_empty(), "a follower is silent");
     rig.leads.send_replace(leading);
     for (mode, told_to) in [(Mode::Refuses(503, "ServiceUnavailable"), 1), (Mode::Up, 1), (Mode::Up, 0)] {
         rig.fake.set_mode(mode);
-        rig.breaker_store.publish_events(&record, &mut published, time(OPENED)).await;
+        rig.breaker_store.publish_events(&record, &mut published, &mut Retry::default(), time(OPENED)).await;
         let asked = rig.fake.take_log();
         assert_eq!(asked.len(), told_to, "{mode:?}: {asked:?}");
         assert!(asked.iter().all(|line| line.starts_with("POST /apis/events.k8s.io/v1/namespaces/ops/events")));
     }
     // Another process, or the same one after a restart.
-    rig.breaker_store.publish_events(&record, &mut HashSet::new(), time(OPENED)).await;
+    rig.breaker_store.publish_events(&record, &mut HashSet::new(), &mut Retry::default(), time(OPENED)).await;
     assert_eq!(rig.fake.take_log().len(), 1, "the API server knows it by its name: AlreadyExists is success");
 }
