@@ -46,7 +46,7 @@ impl ConnectionLimiter {
     /// A slot for a connection from this address. When all are taken, another connection is ended; this one waits until that
     /// has ended.
     pub(super) async fn of(&self, address: IpAddr, phase: ConnectionPhase) -> ConnectionSlot {
-        let held = Held::new(&self.holders, client_network(address), phase);
+        let held = Held::new(&self.holders, address.to_canonical(), phase);
         if self.is_full() {
             self.holders.lock().evict_one();
         }
@@ -80,8 +80,8 @@ struct Held {
 }
 
 impl Held {
-    fn new(holders: &Arc<Mutex<Holders>>, client: IpAddr, phase: ConnectionPhase) -> Self {
-        let (number, evicted) = holders.lock().enter(client, phase);
+    fn new(holders: &Arc<Mutex<Holders>>, address: IpAddr, phase: ConnectionPhase) -> Self {
+        let (client, number, evicted) = holders.lock().enter(address, phase);
         Self { holders: Arc::clone(holders), client, number, evicted }
     }
 }
@@ -128,23 +128,24 @@ struct Holders {
 }
 
 impl Holders {
-    fn enter(&mut self, address: IpAddr, phase: ConnectionPhase) -> (u64, CancellationToken) {
+    /// Records a connection from `address`; returns its client, its number and the token that ends it.
+    fn enter(&mut self, address: IpAddr, phase: ConnectionPhase) -> (IpAddr, u64, CancellationToken) {
         let (number, evicted) = (self.taken, CancellationToken::new());
         self.taken += 1;
-        let trusted = &self.trusted;
-        let client = self.by_client.entry(address).or_insert_with(|| Client {
-            is_proxy: trusted.iter().any(|network| network.contains(&address)),
-            open: BTreeMap::new(),
-        });
-        client.open.insert(number, Open { phase, evicted: evicted.clone() });
-        (number, evicted)
+        let is_proxy = self.trusted.iter().any(|network| network.contains(&address));
+        // Proxies may share a network with each other, and with other hosts.
+        let client = if is_proxy { address } else { client_network(address) };
+        let entry = self.by_client.entry(client).or_default();
+        entry.is_proxy = is_proxy;
+        entry.open.insert(number, Open { phase, evicted: evicted.clone() });
+        (client, number, evicted)
     }
 
-    fn leave(&mut self, address: IpAddr, number: u64) {
-        if let Some(client) = self.by_client.get_mut(&address) {
-            client.open.remove(&number);
-            if client.open.is_empty() {
-                self.by_client.remove(&address);
+    fn leave(&mut self, client: IpAddr, number: u64) {
+        if let Some(entry) = self.by_client.get_mut(&client) {
+            entry.open.remove(&number);
+            if entry.open.is_empty() {
+                self.by_client.remove(&client);
             }
         }
     }
@@ -245,6 +246,22 @@ mod tests {
             let evicted: Vec<usize> = (0..open.len()).filter(|i| is_evicted(&open[*i])).collect();
             assert_eq!(evicted, [expected], "{phases:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_trusted_proxy_is_known_by_its_own_address_in_either_family() {
+        let trusted = ["2001:db8::5/128", "192.0.2.9/32"].map(|network| network.parse().unwrap());
+        let limiter = ConnectionLimiter::new(8, trusted.to_vec());
+        let mut open = Vec::new();
+        for address in ["2001:db8::5", "2001:db8::6", "::ffff:192.0.2.9", "192.0.2.10"] {
+            open.push(limiter.of(address.parse().unwrap(), ConnectionPhase::new()).await);
+        }
+        let holders = limiter.holders.lock();
+        let mut proxies: Vec<_> =
+            holders.by_client.iter().filter(|(_, client)| client.is_proxy).map(|(at, _)| at.to_string()).collect();
+        proxies.sort();
+        assert_eq!(proxies, ["192.0.2.9", "2001:db8::5"]);
+        assert_eq!(holders.by_client.len(), 4);
     }
 
     #[tokio::test]

@@ -212,6 +212,43 @@ async fn with_admin_auth_only_those_read_whom_the_api_server_lets() {
     kubectl(&["delete", "clusterrole", &read]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_an_audience_a_token_for_the_api_server_is_none_for_vigie() {
+    let world = World::new("audience").await;
+    let kubectl = |args: &[&str]| world.cluster.kubectl(args).ok();
+    let ask = format!("{}-ask", world.ns);
+    let account = format!("--serviceaccount={}:vigie", world.ns);
+    kubectl(&["create", "serviceaccount", "reader", "-n", &world.ns]);
+    kubectl(&["create", "clusterrolebinding", &ask, "--clusterrole=system:auth-delegator", &account]);
+    let review =
+        json!({"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]});
+    world.heeded("vigie", &rule(review)).await;
+    let operator = world.operator(&["--admin-auth", "kubernetes", "--admin-auth-audience", "vigie"]).await;
+    let token = |audience: &str| {
+        let created = kubectl(&["create", "token", "reader", "-n", &world.ns, "--audience", audience]);
+        created.trim().to_owned()
+    };
+    // 403: the API server knows the caller, which has no right to read.
+    for (audience, expected) in [("vigie", 403), ("https://kubernetes.default.svc", 401), ("vault", 401)] {
+        let answer = get_as(operator.admin(), "/metrics", Some(&token(audience))).unwrap();
+        assert_eq!(answer.status, expected, "{audience}: {answer:?}");
+    }
+    assert_eq!(get_as(operator.admin(), "/metrics", Some(&world.account_token("reader").await)).unwrap().status, 401);
+    // Wrong tokens become no more than a few reviews.
+    let before = reviews(&world);
+    let answers =
+        (0..200).map(|number| get_as(operator.admin(), "/metrics", Some(&format!("wrong-{number}"))).unwrap());
+    let refused = answers.filter(|answer| answer.status == 429 && answer.header("retry-after").is_some()).count();
+    let asked = reviews(&world) - before;
+    assert!(asked + refused >= 200 && refused > 100, "{asked} reviews, {refused} refusals");
+    kubectl(&["delete", "clusterrolebinding", &ask]);
+}
+
+/// The TokenReviews of this test's operator so far.
+fn reviews(world: &World) -> usize {
+    world.requests().iter().filter(|request| request.resource == "tokenreviews").count()
+}
+
 /// Kills its process when it is dropped.
 struct Process(Child);
 

@@ -16,7 +16,6 @@ use super::shared::Runtime;
 use super::trim::trim;
 use crate::api::Key;
 use crate::cluster::events::{Event, REPUBLISH_WINDOW};
-use crate::cluster::{CallError, WriteError};
 use crate::controller::log;
 use crate::controller::remediation::{self, FollowUp, Performed, Remediable as _};
 use crate::remediation::attempt::StepResult;
@@ -57,9 +56,6 @@ pub async fn write<K: Kind>(
             step.state.keep_written(written);
         }
         Err(error) => {
-            if matches!(error, ReconcileError::Status(WriteError::Call(CallError::Conflict))) {
-                step.state.forget_written();
-            }
             let outcome_unknown = error.outcome_unknown();
             if outcome_unknown {
                 step.state.contest.note_own(None);

@@ -82,11 +82,6 @@ impl<K: Kind> ReconcileState<K> {
         self.latest.is_none() && self.contest.note_seen(&status_of::<K>(seen), now)
     }
 
-    /// Forgets the object as the operator wrote it: the API server has another one.
-    pub fn forget_written(&mut self) {
-        self.latest = None;
-    }
-
     /// The object as the operator wrote it, if that is younger than `seen`.
     pub fn newer_than(&mut self, seen: &K::Object) -> Option<K::Object> {
         let version = |of: &K::Object| of.meta().resource_version.as_deref()?.parse::<u64>().ok();
