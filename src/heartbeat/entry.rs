@@ -3,7 +3,6 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -11,20 +10,17 @@ use parking_lot::Mutex;
 use super::actions::{Acknowledged, Action, Offered, Restart};
 use super::agent_report::AgentState;
 pub use super::agent_report::{AgentReport, is_skewed};
-use super::brought::Brought;
 use super::compact::{Checks, Seconds};
-use super::credentials::{Checked, Credential, Digest, check};
+use super::credentials::Digest;
 use super::payload::{Beat, ReportedCheck};
 use super::pod_diagnosis::PodDiagnosis;
+use super::tokens::{Authentication, Tokens};
 use crate::api::ConnectorState;
 pub use crate::api::Key;
 use crate::health::checks::state;
 use crate::health::liveness::{Known, Listening, Presence, PreviousVerdict, Timing, Verdict, judge};
 use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
 use crate::time::Moment;
-
-/// The use of a retired token is recorded at most this often.
-const REJECTION_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The part of an entry that never changes: a connector with another UID, id or site gets another entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,19 +79,6 @@ pub(super) struct Contact {
     /// When this process wrote it.
     pub(super) written_at: Moment,
     pub(super) was_mass_silent: bool,
-}
-
-/// The tokens of one connector, and their use.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tokens {
-    pub(super) credentials: Box<[Credential]>,
-    /// The resourceVersion that the credentials were read from; `None` = never loaded.
-    pub(super) as_of: Option<u64>,
-    /// The youngest delivery whose token was used.
-    pub(super) used_generation: i64,
-    pub(super) retired_use: Option<Moment>,
-    /// The user brings the token.
-    pub(super) brought: Option<Box<Brought>>,
 }
 
 /// A change that is visible outside this process.
@@ -237,18 +220,10 @@ impl Entry {
         wall: impl FnOnce() -> Timestamp,
         mut notify: impl FnMut(Change),
     ) -> HeartbeatOutcome {
-        let IncomingBeat { beat, token, from, at: now } = received;
+        let IncomingBeat { beat, from, at: now, .. } = received;
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        let by_lease = self.identity.lease.is_some();
-        let wait = inner.tokens.brought.as_ref().and_then(|brought| brought.wait(from, now));
-        if let Some(seconds) = wait.filter(|_| !by_lease) {
-            return HeartbeatOutcome::NotCompared(seconds);
-        }
-        inner.tokens.verify_brought(&beat.token, token, &self.identity.uid);
-        let authenticated = inner.tokens.authenticate(by_lease, token, now, &mut notify);
-        inner.tokens.count_brought(authenticated.is_ok(), from, now);
-        let generation = match authenticated {
+        let generation = match self.authenticate(inner, &received, &mut notify) {
             Ok(generation) => generation,
             Err(refused) => return refused,
         };
@@ -278,6 +253,34 @@ impl Entry {
             notify(Change::Facts);
         }
         HeartbeatOutcome::Accepted { state: state(presence, inner.agent.is_degraded()), too_often, action }
+    }
+
+    /// The delivery that the token of a heartbeat belongs to, or the refusal.
+    fn authenticate(
+        &self,
+        inner: &mut Inner,
+        received: &IncomingBeat<'_, '_>,
+        notify: &mut impl FnMut(Change),
+    ) -> Result<i64, HeartbeatOutcome> {
+        let (tokens, now) = (&mut inner.tokens, received.at);
+        let by_lease = self.identity.lease.is_some();
+        let wait = tokens.brought.as_ref().and_then(|brought| brought.wait(received.from, now));
+        if let Some(seconds) = wait.filter(|_| !by_lease) {
+            return Err(HeartbeatOutcome::NotCompared(seconds));
+        }
+        tokens.verify_brought(&received.beat.token, received.token, &self.identity.uid);
+        let authentication = tokens.authenticate(by_lease, received.token, now);
+        tokens.count_brought(matches!(authentication, Authentication::Accepted(_)), received.from, now);
+        match authentication {
+            Authentication::Accepted(generation) => Ok(generation),
+            Authentication::NotLoaded => Err(HeartbeatOutcome::NotLoaded),
+            Authentication::Rejected { is_news } => {
+                if is_news {
+                    notify(Change::Facts);
+                }
+                Err(HeartbeatOutcome::Rejected)
+            }
+        }
     }
 
     /// Counts a renewal of its Lease as contact.
@@ -312,62 +315,6 @@ impl Entry {
         let mut inner = self.inner.lock();
         inner.contact.written = contact;
         inner.contact.written_at = now;
-    }
-}
-
-impl Tokens {
-    /// Compares a token that a user brings with the stored slow hashes, once for each: after that its SHA-256 is known.
-    fn verify_brought(&mut self, text: &str, token: &Digest, uid: &str) {
-        let Some(brought) = &mut self.brought else { return };
-        let is_known = self.credentials.iter().any(|known| known.rounds.is_none() && known.digest == *token);
-        for credential in self.credentials.iter_mut().filter(|_| !is_known) {
-            let Some(rounds) = credential.rounds else { continue };
-            if Digest::slow(text, uid, rounds) == credential.digest {
-                brought.learn(credential.digest, *token);
-                (credential.digest, credential.rounds) = (*token, None);
-            }
-        }
-    }
-
-    fn count_brought(&mut self, accepted: bool, from: IpAddr, now: Moment) {
-        match &mut self.brought {
-            Some(brought) if accepted => brought.accepted(from),
-            Some(brought) => brought.failed(from, now),
-            None => {}
-        }
-    }
-
-    /// Remembers the SHA-256 of the token that stands in the user's Secret, and has this stored hash.
-    pub(super) fn learn(&mut self, stored: Digest, plain: Digest) {
-        self.brought.get_or_insert_default().learn(stored, plain);
-        let known = self.credentials.iter_mut().filter(|known| known.rounds.is_some() && known.digest == stored);
-        for credential in known {
-            (credential.digest, credential.rounds) = (plain, None);
-        }
-    }
-
-    /// The delivery that the token belongs to, or the refusal. The token is compared first, so that the time of an answer
-    /// does not depend on the source of the heartbeats.
-    fn authenticate(
-        &mut self,
-        by_lease: bool,
-        token: &Digest,
-        now: Moment,
-        notify: &mut impl FnMut(Change),
-    ) -> Result<i64, HeartbeatOutcome> {
-        match check(&self.credentials, token, now) {
-            _ if by_lease => Err(HeartbeatOutcome::Rejected),
-            Checked::Accepted(generation) => Ok(generation),
-            Checked::Retired => {
-                if self.retired_use.is_none_or(|noted| now.since(noted) >= REJECTION_INTERVAL) {
-                    self.retired_use = Some(now);
-                    notify(Change::Facts);
-                }
-                Err(HeartbeatOutcome::Rejected)
-            }
-            Checked::Wrong if self.as_of.is_none() => Err(HeartbeatOutcome::NotLoaded),
-            Checked::Wrong => Err(HeartbeatOutcome::Rejected),
-        }
     }
 }
 

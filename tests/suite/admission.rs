@@ -330,6 +330,13 @@ async fn with_vigies_token_no_secret_is_written_but_a_connectors_token() {
         let refused = refused.unwrap_or_else(|answer| panic!("{what}: {answer}"));
         assert!(refused.ends_with(&format!("this would change {what}")), "{what}: {refused}");
     }
+    // A restored token Secret has no owner: vigie gives it one, and writes its record.
+    let restored = world.api::<Secret>().create(&params, &secret("restored", token, json!({}))).await.unwrap();
+    let mut taken = serde_json::to_value(&restored).unwrap();
+    merge(&mut taken, &json!({"metadata": connector.clone()}));
+    merge(&mut taken, &json!({"metadata": {"annotations": {"vigie.dev/token-record": "{}"}}}));
+    let taken: Secret = serde_json::from_value(taken).unwrap();
+    ours.replace("restored", &params, &taken).await.expect("a restored token Secret is taken over");
     // A Secret of another type is refused, even when its owner is a Connector.
     let made = world.api::<Secret>().create(&params, &secret("mine", "Opaque", connector)).await.unwrap();
     assert!(refusal(ours.replace("mine", &params, &made).await).is_ok());

@@ -312,7 +312,13 @@ async fn a_connector_restored_from_a_backup_with_its_secret_keeps_its_token() {
     .await;
     // And it goes with it, and does not come back: a new object has a new token.
     world.connectors().delete("edge-1", &DeleteParams::default()).await.unwrap();
-    let new = world.connector("edge-1", without_grace()).await;
+    world.create("edge-1", without_grace()).await;
+    world
+        .sees(SOON, "edge-1", "the new one is provisioned", |seen| {
+            seen.pointer("/status/conditions").is_some() && said(seen, "Provisioned") == "True/Provisioned"
+        })
+        .await;
+    let new = world.installed("edge-1").await;
     assert_ne!(new.token, edge.token);
     assert_eq!(edge.status(operator.beats()), 401);
 }

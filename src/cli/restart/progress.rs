@@ -71,7 +71,9 @@ pub(super) fn progress(object: &Value, requested_at: Timestamp, now: Timestamp) 
         return over;
     }
     if let Some(current) = object.pointer("/status/remediation/current").filter(|current| !current.is_null()) {
-        return Progress::Waiting(Some(under_way(current, is_honoured(object, requested_at))));
+        let doing = under_way(current, is_honoured(object, requested_at));
+        let failed = failed_try(object).filter(|_| text(current, "/phase") == Some("Reserved"));
+        return Progress::Waiting(Some(failed.map_or(doing, |why| format!("Reserved: {why}"))));
     }
     if object.pointer("/spec/remediation").is_none_or(Value::is_null) {
         return Progress::failed(format!("not restarted: {}", objection(object).unwrap_or_default()));
@@ -147,6 +149,14 @@ fn under_way(current: &Value, is_honoured: bool) -> String {
         None => String::new(),
     };
     format!("{phase}: {doing}{whose}")
+}
+
+/// The message of `Remediating` about a try of the attempt that failed and is repeated.
+fn failed_try(object: &Value) -> Option<String> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    let remediating = conditions.iter().find(|condition| condition["type"] == "Remediating")?;
+    let message = text(remediating, "/message").filter(|message| message.contains("was tried, and was not done"))?;
+    Some(plain(message))
 }
 
 /// How long a denial lasts.

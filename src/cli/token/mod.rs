@@ -48,7 +48,7 @@ pub(super) async fn rotate(args: TokenChange) -> anyhow::Result<()> {
     if !args.wait {
         return Ok(());
     }
-    let done = |object: &Value| source::observed_rotation(object) >= generation;
+    let done = |object: &Value| source::observed_rotation(object) >= generation && source::is_in_secret(object);
     let object = target.wait(args.timeout, done).await?;
     let until = object.pointer("/status/token/graceUntil").and_then(Value::as_str);
     let until = until.map_or_else(String::new, |until| format!("; the old one works until {until} at most"));
@@ -92,7 +92,9 @@ pub(super) async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     ))?;
     if args.change.wait {
         let before = source::delivered(&before);
-        target.wait(args.change.timeout, |object| source::delivered(object) > before).await?;
+        target
+            .wait(args.change.timeout, |object| source::delivered(object) > before && source::is_in_secret(object))
+            .await?;
         output::print("the new token is there\n")?;
     }
     Ok(())
@@ -212,18 +214,25 @@ impl TokenTarget {
     }
 
     async fn wait(&self, seconds: u32, done: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let mut problem = None;
         let poll = async {
             loop {
                 let object = self.read().await?.data;
                 if done(&object) {
                     return anyhow::Ok(object);
                 }
+                problem = source::delivery_problem(&object);
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         match tokio::time::timeout(Duration::from_secs(seconds.into()), poll).await {
             Ok(found) => found,
-            Err(_) => bail!("it is asked for, and the operator has not done it within {seconds} s: does it run?"),
+            Err(_) => match problem {
+                Some(problem) => {
+                    bail!("it is asked for, and the new token was not delivered within {seconds} s: {problem}")
+                }
+                None => bail!("it is asked for, and the operator has not done it within {seconds} s: does it run?"),
+            },
         }
     }
 }

@@ -59,6 +59,18 @@ pub(super) fn delivered(connector: &Value) -> i64 {
     connector.pointer("/status/token/generation").and_then(Value::as_i64).unwrap_or(0)
 }
 
+/// Whether the newest token is in its Secret.
+pub(super) fn is_in_secret(connector: &Value) -> bool {
+    connector.pointer("/status/token/heldGeneration").is_none() && delivery_problem(connector).is_none()
+}
+
+/// The message of the condition `Provisioned` while it is False.
+pub(super) fn delivery_problem(connector: &Value) -> Option<String> {
+    let conditions = connector.pointer("/status/conditions").and_then(Value::as_array)?;
+    let provisioned = conditions.iter().find(|condition| condition["type"] == "Provisioned")?;
+    (provisioned["status"] == "False").then(|| provisioned["message"].as_str().unwrap_or_default().to_owned())
+}
+
 /// The seconds for which the old token is valid beside the new one.
 pub(super) fn grace_seconds(connector: &Value) -> i64 {
     let given = connector.pointer("/spec/token/graceSeconds").and_then(Value::as_i64);
@@ -80,6 +92,19 @@ mod tests {
         assert_eq!(of(json!({"spec": spec, "status": {"token": {"secretName": "is"}}})), "is");
         assert_eq!(of(json!({"spec": spec})), "asked");
         assert_eq!(of(json!({"spec": {}})), "edge-1-connector-token");
+    }
+
+    #[test]
+    fn a_token_that_could_not_be_delivered_is_not_there_and_the_condition_says_why() {
+        let of = |token: Value, status: &str| {
+            let provisioned = json!({"type": "Provisioned", "status": status, "message": "exceeded quota"});
+            json!({"status": {"token": token, "conditions": [provisioned]}})
+        };
+        assert!(is_in_secret(&of(json!({"generation": 2}), "True")));
+        let failing = of(json!({"generation": 2, "heldGeneration": 1}), "False");
+        assert!(!is_in_secret(&failing));
+        assert_eq!(delivery_problem(&failing).as_deref(), Some("exceeded quota"));
+        assert!(!is_in_secret(&of(json!({"generation": 2, "heldGeneration": 1}), "True")));
     }
 
     #[test]

@@ -38,18 +38,14 @@ impl Context {
         // Before anything that may fail: the status names the action, and no other replica performs it.
         self.offer(step, object, &remedy);
         let acted = act(self, step, object, &remedy).await;
-        let provisioned = match observed.token.zip(token) {
-            Some((observed, planned)) => self.provision(step, object, observed, planned).await,
-            None => Ok(()),
-        };
+        if let Some((observed, planned)) = observed.token.zip(token) {
+            self.provision(step, object, observed, planned).await?;
+        }
         if plan.due_at.is_some() {
             // A deleted Secret is noticed at a reconcile (docs/design/api.md): after a change of the state it is read.
             step.state.notes.observe_at = None;
         }
-        // The status has been written, and no later plan has these events. A Secret may be refused for days: they do not
-        // wait for it.
         publish(self, step, object, plan.events).await;
-        provisioned?;
         Ok(match next_step(&remedy, acted, step.now.wall) {
             NextStep::Wait(wait) if secret == Write::Nothing && plan.due_at.is_none() => NextStep::Wait(
                 [wait, self.due_after(step), pods_due_after, claim_due_after].into_iter().flatten().min(),

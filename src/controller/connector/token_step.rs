@@ -229,7 +229,10 @@ impl Context {
         // tokens.
         self.renew_permit(&step.permit)?;
         let found = if write == Write::Create { None } else { observed.secret.clone() };
-        let record = TokenRecord::of(&planned.plan.status, step.now.wall);
+        let mut record = TokenRecord::of(&planned.plan.status, step.now.wall);
+        if token.is_some() {
+            record.issued_time = record.written_time;
+        }
         let content = SecretContent { url: self.public_url.as_deref(), record, token };
         let outcome = observed.secrets.write(connector, found, &content).await;
         let notes = &mut step.state.notes;

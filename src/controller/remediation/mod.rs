@@ -59,7 +59,7 @@ const READS_AT_ONCE: usize = 8;
 pub struct Remediator {
     /// The fleet, counted for brake and breaker.
     pub census: Census,
-    /// The attempt that the API server refused for good, with the reason.
+    /// The attempt that the API server refused, with the reason, for good or until the next try.
     refusals: Mutex<HashMap<ObjectId, Refusal>>,
     published: Published,
     client: Client,
@@ -73,6 +73,8 @@ pub struct Remediator {
 struct Refusal {
     attempt: String,
     reason: String,
+    /// The same request would be refused again.
+    is_final: bool,
 }
 
 /// When the next step follows a restart that was performed.
@@ -215,7 +217,8 @@ impl Remediator {
         let refusal = refusals.get(id).filter(|refusal| refusal.attempt == current.id);
         let acknowledged = input.acknowledged.filter(|answer| answer.attempt == current.id);
         Signals {
-            refused: refusal.map(|refusal| refusal.reason.clone()),
+            refused: refusal.filter(|refusal| refusal.is_final).map(|refusal| refusal.reason.clone()),
+            failed_try: refusal.filter(|refusal| !refusal.is_final).map(|refusal| refusal.reason.clone()),
             handed_out: input.handed_out == Some(&current.id),
             acknowledged: acknowledged.map(|answer| (answer.succeeded, answer.message.to_owned())),
         }
@@ -285,13 +288,17 @@ impl Remediator {
             CallResult::Refused(why) => {
                 tracing::warn!(kind, %namespace, %name, attempt, reason = why, "the restart was refused");
                 if let Some(current) = current {
-                    let refusal = Refusal { attempt: current.id.clone(), reason: why };
+                    let refusal = Refusal { attempt: current.id.clone(), reason: why, is_final: true };
                     self.refusals.lock().insert(id, refusal);
                 }
                 Performed::Answered
             }
             CallResult::Retry(why) => {
                 tracing::info!(kind, %namespace, %name, attempt, reason = why, "the restart was not answered: reading the workload before repeating it");
+                if let Some(current) = current {
+                    let refusal = Refusal { attempt: current.id.clone(), reason: why, is_final: false };
+                    self.refusals.lock().insert(id, refusal);
+                }
                 Performed::Failed
             }
             CallResult::NotLeader => Performed::Nothing,

@@ -79,7 +79,8 @@ impl InProgress<'_> {
             return self.end(AttemptOutcome::Refused, false, format!("{description} was refused: {why}"));
         }
         if self.is_expired() {
-            return self.end(AttemptOutcome::Abandoned, false, format!("{description} was not begun in time"));
+            let why = self.signals.failed_try.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            return self.end(AttemptOutcome::Abandoned, false, format!("{description} was not begun in time{why}"));
         }
         if !self.is_requested() && self.input.verdict.health() == ObjectHealth::Healthy {
             let message = format!("{description} was not begun: it is healthy again by itself");
@@ -113,11 +114,11 @@ impl InProgress<'_> {
             // A workload that cannot be read now is not touched now.
             (Target::Pod { .. } | Target::Rollout, _) => None,
         };
-        let result = StepResult::in_progress(
-            self.input.status.clone(),
-            format!("{description} begins"),
-            after(self.now(), STEP_INTERVAL),
-        );
+        let message = match &self.signals.failed_try {
+            Some(why) => format!("{description} was tried, and was not done: {why}; it is tried again"),
+            None => format!("{description} begins"),
+        };
+        let result = StepResult::in_progress(self.input.status.clone(), message, after(self.now(), STEP_INTERVAL));
         StepResult { remedy, ..result }
     }
 

@@ -15,6 +15,8 @@ pub(super) const STEP_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 pub struct Signals {
     /// The API server's final refusal of this attempt.
     pub refused: Option<String>,
+    /// Why the last try of this attempt failed, where another one may succeed.
+    pub failed_try: Option<String>,
     /// The agent was given the action.
     pub handed_out: bool,
     /// The agent's answer: whether it restarted its unit, and its message.

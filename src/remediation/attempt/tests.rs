@@ -267,6 +267,21 @@ fn what_changed_between_decision_and_act_is_not_touched() {
 }
 
 #[test]
+fn a_try_that_fails_is_repeated_and_its_reason_is_shown() {
+    let mut failing = world();
+    failing.step();
+    failing.signals.failed_try = Some("failed calling webhook \"dead.example.com\"".to_owned());
+    let again = failing.step();
+    assert!(again.remedy.is_some(), "it is tried again");
+    assert!(again.condition.message.contains("failed calling webhook"), "{}", again.condition.message);
+    failing.now = 100_000;
+    let ended = failing.step();
+    assert_eq!(ended.ended, Some(AttemptOutcome::Abandoned));
+    let past = &ended.status.history[0];
+    assert!(past.message.contains("not begun in time: failed calling webhook"), "{}", past.message);
+}
+
+#[test]
 fn what_cannot_be_seen_now_is_waited_for_and_not_touched() {
     let mut world = world();
     world.step();

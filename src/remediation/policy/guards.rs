@@ -112,14 +112,10 @@ pub(super) fn rolling(input: &PolicyInput<'_>) -> Option<Objection> {
     objection(format!("a rollout of {} is under way: {figures}", workload.display_name))
 }
 
-/// Another party changed the template within `unhealthyForSeconds`. A person's request passes once that rollout is over:
-/// every replica has the newest template and no old one is left.
+/// Another party changed the template within `unhealthyForSeconds`.
 pub(super) fn restarted_by_others(input: &PolicyInput<'_>) -> Option<Objection> {
     let seconds = input.spec?.unhealthy_for_seconds;
     let workload = workload(input).filter(|workload| !is_of_own_attempt(input, workload))?;
-    if input.request.is_some() && !matches!(workload.rollout, Rollout::InProgress(_)) {
-        return None;
-    }
     let since = workload.template.since?;
     let until = since.checked_add(SignedDuration::from_secs(seconds.into())).ok()?;
     (input.now < until).then(|| Objection {

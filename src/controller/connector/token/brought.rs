@@ -47,7 +47,7 @@ impl TokenPlan {
             }
             None => {
                 self.end(request.now, |_| true);
-                self.status.generation += 1;
+                self.status.generation = self.status.generation.saturating_add(1);
                 self.status.rotation = Rotation::None;
                 self.status.grace_until = None;
                 self.status.issued_time = Some(Time(whole_seconds(request.now)));

@@ -102,7 +102,7 @@ impl TokenPlan {
         match newest.filter(|newest| !has_ended(newest, request.now)) {
             None => self.next_generation(request, fresh),
             Some(newest) if held.is_some_and(|held| held.to_hex() == newest.sha256) => {
-                self.delivered(request);
+                self.delivered(request, own);
                 if !rotates {
                     return;
                 }
@@ -140,12 +140,15 @@ impl TokenPlan {
 
     /// The newest token stands in its Secret: from now on the grace of those before it runs. A token that was never used
     /// ends at once, and the grace that was granted before it stays as it was.
-    fn delivered(&mut self, request: &PlanInput<'_>) {
+    fn delivered(&mut self, request: &PlanInput<'_>, own: Option<&OwnSecret>) {
         let is_undated = self.status.rotation == Rotation::Pending && self.status.grace_until.is_none();
         if self.status.held_generation.take().is_none() && !is_undated {
             return;
         }
-        self.status.issued_time = Some(Time(whole_seconds(request.now)));
+        let record =
+            own.and_then(|own| own.record.as_ref()).filter(|record| record.generation == self.status.generation);
+        let written = record.and_then(|record| record.issued_time).filter(|at| *at <= request.now);
+        self.status.issued_time = Some(Time(whole_seconds(written.unwrap_or(request.now))));
         if self.status.rotation != Rotation::Pending {
             return;
         }
@@ -192,7 +195,7 @@ impl TokenPlan {
     }
 
     fn next_generation(&mut self, request: &PlanInput<'_>, fresh: Digest) {
-        self.status.generation += 1;
+        self.status.generation = self.status.generation.saturating_add(1);
         self.status.observed_rotation_generation = request.spec.rotation_generation;
         self.status.issued_time = Some(Time(whole_seconds(request.now)));
         let generation = self.status.generation;

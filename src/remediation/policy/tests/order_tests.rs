@@ -12,6 +12,7 @@ const PASSED: &[Denial] = &[
     Denial::PodsHealthy,
     Denial::GaveUp,
     Denial::NeverHealthy,
+    Denial::RecentlyRestartedByOthers,
     Denial::SiteBrake,
 ];
 
