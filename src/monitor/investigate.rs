@@ -64,10 +64,10 @@ fn time_limit(backend: &Backend) -> Duration {
     READ_TIMEOUT + 2 * backend.object().spec.probe.timeout()
 }
 
-/// Whether a backend that is Up fails and the failure is not confirmed: findings would be published before the verdict,
-/// and a single failure may mean nothing.
+/// Whether a backend that is Up, or one of its replicas, fails and the failure is not confirmed: findings would be
+/// published before the verdict, and a single failure may mean nothing.
 fn is_unconfirmed(live: &Live) -> bool {
-    live.record.is_confirming() && live.record.availability() == Availability::Up
+    live.confirm_in().is_some() && live.record.availability() == Availability::Up
 }
 
 /// Whether a replica is known to be bad, whatever the target as a whole does.
