@@ -25,7 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct AddressRanges {
     /// Addresses of Nodes and of the API server, `podCIDRs`, ServiceCIDRs.
     pub ranges: BTreeSet<IpNet>,
-    /// The resources that RBAC does not allow to read.
+    /// The resources that RBAC does not allow to read, or that do not tell their ranges.
     pub forbidden: Vec<&'static str>,
 }
 
@@ -38,13 +38,25 @@ pub async fn read(client: &Client) -> Result<AddressRanges, CallError> {
     let all = ListParams::default();
     let nodes: Api<Node> = Api::all(client.clone());
     match within("listing Nodes", CALL_TIMEOUT, nodes.list(&all)).await {
-        Ok(nodes) => nodes.items.iter().for_each(|node| found.ranges.extend(of_node(node))),
+        Ok(nodes) => {
+            nodes.items.iter().for_each(|node| found.ranges.extend(of_node(node)));
+            // Some network plugins assign the addresses of pods themselves.
+            let has_range = |node: &Node| {
+                node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some() || spec.pod_cidrs.is_some())
+            };
+            if !nodes.items.iter().any(has_range) {
+                found.forbidden.push("podCIDRs of Nodes");
+            }
+        }
         Err(CallError::Forbidden(_)) => found.forbidden.push("nodes"),
         Err(error) => return Err(error),
     }
     let services: Api<ServiceCIDR> = Api::all(client.clone());
     match within("listing ServiceCIDRs", CALL_TIMEOUT, services.list(&all)).await {
         Ok(cidrs) => {
+            if cidrs.items.is_empty() {
+                found.forbidden.push("servicecidrs.networking.k8s.io");
+            }
             let specs = cidrs.items.into_iter().filter_map(|cidr| cidr.spec);
             found.ranges.extend(specs.flat_map(|spec| spec.cidrs.unwrap_or_default()).filter_map(|cidr| net(&cidr)));
         }
@@ -150,6 +162,15 @@ mod tests {
         let expected = ["10.88.0.0/24", "10.96.0.0/12", "192.0.2.1/32", "192.0.2.10/32", "fd00:88::/64"];
         assert_eq!(texts(&found), expected);
         assert!(found.forbidden.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_does_not_tell_its_ranges_is_not_taken_for_one_that_has_none() {
+        let fake = fake();
+        fake.put("/api/v1/nodes/node-1", json!({ "metadata": { "name": "node-1" }, "spec": {} }));
+        fake.put("/apis/networking.k8s.io/v1/servicecidrs/kubernetes", json!(null));
+        let found = read(&fake.client()).await.unwrap();
+        assert_eq!(found.forbidden, ["podCIDRs of Nodes", "servicecidrs.networking.k8s.io"]);
     }
 
     #[tokio::test]

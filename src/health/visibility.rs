@@ -2,8 +2,7 @@
 //! from any of them, the cause is the operator's own network and not theirs (`docs/design/probes-and-diagnosis.md`,
 //! `ProbeBlind`). Pure.
 //!
-//! Namespaces are counted first, and each counts once: a tenant may have any number of backends that cannot be reached,
-//! and they must not make the outage of a stranger unknown.
+//! Namespaces are counted first, and each counts once: a tenant must not make the outage of a stranger unknown.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;

@@ -34,14 +34,17 @@ const FIRST_WAITS: [u64; 4] = [5, 10, 20, 40];
 /// Investigates `backend` if that is due. Wakes its reconcile when the findings changed, or when `changed`: the caller
 /// has recorded a change already.
 pub(super) async fn investigate_if_due(monitor: &Arc<Monitor>, backend: &Arc<Backend>, changed: bool) {
-    let now = monitor.parts.clock.now();
-    let is_due =
-        |live: &Live| live.investigate_at.is_some_and(|at| at <= now) && (!is_unconfirmed(live) || any_is_bad(live));
+    // Read each time: the look at the replicas makes an investigation due at its own end.
+    let is_due = |live: &Live| {
+        let is_time = live.investigate_at.is_some_and(|at| at <= monitor.parts.clock.now());
+        is_time && (!is_unconfirmed(live) || any_is_bad(live))
+    };
     let mut changed = changed;
     if !backend.with(|live| is_due(live)) && backend.with(|live| awaits_replicas(live)) {
         within_limit(backend, confirm_replicas(monitor, backend)).await;
     }
     if backend.with(|live| is_due(live)) {
+        let now = monitor.parts.clock.now();
         let findings = within_limit(backend, investigate(monitor, backend)).await;
         changed |= store(monitor, backend, findings, now);
     }
@@ -64,10 +67,10 @@ fn time_limit(backend: &Backend) -> Duration {
     READ_TIMEOUT + 2 * backend.object().spec.probe.timeout()
 }
 
-/// Whether a backend that is Up fails and the failure is not confirmed: findings would be published before the verdict,
-/// and a single failure may mean nothing.
+/// Whether a backend that is Up, or one of its replicas, fails and the failure is not confirmed: findings would be
+/// published before the verdict, and a single failure may mean nothing.
 fn is_unconfirmed(live: &Live) -> bool {
-    live.record.is_confirming() && live.record.availability() == Availability::Up
+    live.confirm_in().is_some() && live.record.availability() == Availability::Up
 }
 
 /// Whether a replica is known to be bad, whatever the target as a whole does.

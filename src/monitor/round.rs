@@ -70,35 +70,14 @@ async fn resolved(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Option<Arc<
     // Without a previous result there is nothing to probe meanwhile: `Duration::MAX` means no timeout.
     let wait = if known.is_some() { LOOKUP_TIMEOUT } else { Duration::MAX };
     let late = || ResolveError::Failed("the API server takes too long".to_owned());
-    let found = timeout(wait, lookup).await.unwrap_or_else(|_| Err(late()));
-    match found {
-        Ok(resolved) => {
-            let resolved = Arc::new(resolved);
-            let was_refused = backend.with(|live| {
-                live.resolved = Some((resolved.clone(), now));
-                (live.unresolved, live.unverified_since) = (None, None);
-                let refused = live.refused.take_if(|(reason, _)| *reason != Reason::TargetDenied);
-                refused.is_some()
-            });
-            if was_refused {
-                monitor.wake(backend);
-            }
-            Some(resolved)
-        }
+    match timeout(wait, lookup).await.unwrap_or_else(|_| Err(late())) {
+        Ok(resolved) => Some(accepted(monitor, backend, resolved, now)),
         Err(ResolveError::Refused(reason, message)) => {
             refused(monitor, backend, reason, message).await;
             None
         }
         Err(ResolveError::Unverified(message)) => {
-            let since = backend.with(|live| {
-                (live.resolved, live.unresolved) = (None, Some(message.clone()));
-                *live.unverified_since.get_or_insert(now)
-            });
-            if now.since(since) >= SETTLE_TIMEOUT {
-                refused(monitor, backend, Reason::TargetDenied, message).await;
-            } else {
-                monitor.wake(backend);
-            }
+            unverified(monitor, backend, message, now).await;
             None
         }
         // The lookup failed: the round probes the previous result.
@@ -110,6 +89,33 @@ async fn resolved(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Option<Arc<
             }
             known.map(|(resolved, _)| resolved)
         }
+    }
+}
+
+/// Keeps a target that was resolved at `now`.
+fn accepted(monitor: &Monitor, backend: &Backend, resolved: Resolved, now: Moment) -> Arc<Resolved> {
+    let resolved = Arc::new(resolved);
+    let was_refused = backend.with(|live| {
+        live.resolved = Some((resolved.clone(), now));
+        (live.unresolved, live.unverified_since) = (None, None);
+        live.refused.take_if(|(reason, _)| *reason != Reason::TargetDenied).is_some()
+    });
+    if was_refused {
+        monitor.wake(backend);
+    }
+    resolved
+}
+
+/// Nothing is dialled while the objects of the target contradict each other, and it is refused when that lasts.
+async fn unverified(monitor: &Arc<Monitor>, backend: &Arc<Backend>, message: String, now: Moment) {
+    let since = backend.with(|live| {
+        (live.resolved, live.unresolved) = (None, Some(message.clone()));
+        *live.unverified_since.get_or_insert(now)
+    });
+    if now.since(since) >= SETTLE_TIMEOUT {
+        refused(monitor, backend, Reason::TargetDenied, message).await;
+    } else {
+        monitor.wake(backend);
     }
 }
 

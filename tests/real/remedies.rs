@@ -200,20 +200,38 @@ async fn of_three_replicas_only_the_bad_one_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backend_that_still_serves_is_not_touched_until_a_person_asks_and_then_one_pod_is() {
+async fn of_three_replicas_that_are_probed_one_by_one_the_bad_one_is_replaced_while_the_others_serve() {
+    let world = place::world("remedy-one-of-pods").await;
+    let operator = world.operator(&[]).await;
+    let app = App::misbehave("shop", &[]).spec(json!({"replicas": 3}));
+    app.deploy(&world).await;
+    // The pods are young, and no startupSeconds says how long a start takes: they have answered, so they have started.
+    let spec = cared_for(&app, app.at_pods("/metrics"), json!({"metrics": {}, "failureThreshold": 3}));
+    world.backend("shop", spec).await;
+    let before = running(&world, "shop", 3).await;
+    world.backend_is(SOON, "shop", "Up", "").await;
+    post(&before[0], CONTROL, "/_/hang?port=main");
+    let bad = explained(&world, "shop", "Degraded", "OneReplicaBad", &["2 of 3 pass"]).await;
+    assert_eq!(condition(&bad, "Ready"), ("False", "OneReplicaBad"), "{bad:#}");
+    let cured = is_cured(&world, &operator, "monitoredbackend", "shop", "Up").await;
+    assert_eq!(text(last_attempt(&cured), "/cause"), "OneReplicaBad", "{cured:#}");
+    only_this_was_replaced(&world, &before, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_replica_is_left_alone_for_as_long_as_the_spec_says_and_replaced_at_once_when_a_person_asks() {
     let world = place::world("remedy-asked").await;
     let operator = world.operator(&[]).await;
     let app = App::misbehave("shop", &[]).spec(json!({"replicas": 3}));
     app.deploy(&world).await;
     let mut spec = cared_for(&app, app.at_pods("/metrics"), json!({"metrics": {}}));
-    spec["startupSeconds"] = json!(2);
+    spec["remediation"]["unhealthyForSeconds"] = json!(3600);
     world.backend("shop", spec).await;
     let before = running(&world, "shop", 3).await;
     world.backend_is(SOON, "shop", "Up", "").await;
     post(&before[0], CONTROL, "/_/hang?port=main");
-    // Two of three serve: this is Degraded, and no incident.
-    let bad = explained(&world, "shop", "Degraded", "OneReplicaBad", &["2 of 3 pass"]).await;
-    assert_eq!(remediating(&bad), ("False", "Idle"), "{bad:#}");
+    let waits = |found: &Value| remediating(found) == ("False", "NotLongEnough");
+    world.sees_backend(2 * SOON, "shop", "it waits", waits).await;
     nothing_more(&world, 0).await;
 
     let asked = world.vigie(&["restart", "backend", "shop", "-n", &world.ns, "--wait"]);

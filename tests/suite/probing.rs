@@ -1,6 +1,7 @@
 //! The addresses that probes may dial, the data they may send and show, and the case that no probe gets an answer.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -98,6 +99,60 @@ async fn what_is_denied_is_never_dialled_in_whatever_notation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_service_leads_a_probe_anywhere_but_to_its_own_pods() {
+    let world = World::new("backend-service").await;
+    let target = Misbehave::start();
+    let operator = world.operator(&LOCAL).await;
+    let port = target.main.port();
+    let ports = json!([{"name": "http", "port": port}]);
+    let external = |more: Value| {
+        let mut spec = json!({"type": "ExternalName", "externalName": "localhost", "ports": ports});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let headless = json!({"clusterIP": "None", "selector": {"app": "none"}, "ports": ports});
+    for (name, spec) in [
+        ("external", external(json!({}))),
+        ("external-selecting", external(json!({"selector": {"app": "none"}}))),
+        ("by-hand", json!({"ports": ports})),
+        ("forged", headless.clone()),
+        ("forged-well", headless),
+    ] {
+        let service = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+        let made: Service = world.api::<Service>().create(&PostParams::default(), &service).await.unwrap();
+        // The second one claims the writer and the owner, too.
+        let mut labels = json!({"kubernetes.io/service-name": name});
+        let mut metadata = json!({"name": format!("{name}-1")});
+        if name == "forged-well" {
+            labels["endpointslice.kubernetes.io/managed-by"] = json!("endpointslice-controller.k8s.io");
+            metadata["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Service", "name": name, "uid": made.metadata.uid, "controller": true}]);
+        }
+        metadata["labels"] = labels;
+        // The API server itself refuses loopback and link-local addresses here.
+        let slice = serde_json::from_value(json!({
+            "metadata": metadata, "addressType": "IPv4", "ports": [{"name": "http", "port": port}],
+            "endpoints": [{"addresses": ["192.0.2.10"], "conditions": {"ready": true}}],
+        }));
+        world.api::<EndpointSlice>().create(&PostParams::default(), &slice.unwrap()).await.unwrap();
+        let spec = json!({"target": {"service": {"name": name, "port": "http"}}, "probe": {"intervalSeconds": 2, "timeoutSeconds": 1}});
+        world.backend(name, spec).await;
+    }
+    for (name, why) in [
+        ("external", "ExternalName"),
+        ("external-selecting", "ExternalName"),
+        ("by-hand", "no selector"),
+        ("forged", "was not written by Kubernetes' endpointslice controller"),
+        ("forged-well", "is no pod of namespace"),
+    ] {
+        let down = world.backend_is(SOON, name, "Down", "TargetDenied").await;
+        assert_eq!(condition(&down, "Accepted"), ("False", "TargetDenied"), "{down:#}");
+        assert!(text(&down, "/status/diagnosis/message").contains(why), "{down:#}");
+    }
+    assert_eq!(target.connections(), 0, "none of them was dialled");
+    assert_eq!(get(operator.admin(), "/sd/prometheus").unwrap().json(), json!([]), "nor told to Prometheus");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_flag_opens_the_metadata_service_and_no_redirect_leads_there() {
     let world = World::new("backend-metadata").await;
     let target = Misbehave::start();
@@ -161,10 +216,11 @@ async fn when_all_go_dark_at_once_it_is_us_and_one_alone_is_an_outage() {
     let _operator = world.operator(&LOCAL).await;
     // A high failure threshold: a loaded machine must still have seen all of them fail by then.
     let probe = json!({"intervalSeconds": 2, "failureThreshold": 30});
-    let mut names = Vec::new();
+    let (mut names, mut addresses) = (Vec::new(), Vec::new());
     for (number, address) in targets.iter().flat_map(|target| [Some(target.main), target.management]).enumerate() {
         let name = format!("shop-{number}");
         let address = address.expect("it has a management port");
+        addresses.push(address.to_string());
         world.backend(&name, probed(&format!("http://{address}/healthz"), probe.clone())).await;
         names.push(name);
     }
@@ -176,6 +232,9 @@ async fn when_all_go_dark_at_once_it_is_us_and_one_alone_is_an_outage() {
     for target in &targets {
         target.command("refuse");
     }
+    // A refusal is a packet from there, and proves that the operator can see. Where packets vanish, it may be the operator.
+    let holes: Vec<Misbehave> =
+        addresses.iter().map(|address| Misbehave::with(&["--listen", "127.0.0.1:0", "--blackhole", address])).collect();
     for name in &names {
         let blind = world.backend_is(SOON, name, "Unknown", "ProbeBlind").await;
         assert_eq!(condition(&blind, "Available"), ("Unknown", "ProbeBlind"), "{blind:#}");
@@ -183,6 +242,7 @@ async fn when_all_go_dark_at_once_it_is_us_and_one_alone_is_an_outage() {
     }
     let told = world.event(SOON, &world.ns, "ProbeBlind").await;
     assert_eq!(told.regarding.and_then(|about| about.kind).as_deref(), Some("Namespace"));
+    drop(holes);
     for target in &targets {
         target.command("open");
     }

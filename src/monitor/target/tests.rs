@@ -288,7 +288,7 @@ async fn credentials_go_to_the_hosts_that_their_secret_names_and_by_default_to_n
         );
     }
     put(Some("[2001:db8::7]:8443, 2001:db8::8"));
-    assert_eq!(sent("https://[2001:db8::7]:8443/").await.0, true);
+    assert!(sent("https://[2001:db8::7]:8443/").await.0);
     assert_eq!(sent("https://[2001:db8::8]/").await, (true, true));
 }
 
