@@ -179,6 +179,7 @@ fn parts(clock: Clock, leadership: watch::Receiver<Leadership>) -> Parts {
         clock,
         leadership,
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
+        watchdog: vigie::schedule::Watchdog::new(clock),
         wake: Box::new(|_| {}),
     }
 }
