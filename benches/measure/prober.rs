@@ -19,6 +19,7 @@ use vigie::metrics::Metrics;
 use vigie::monitor::context::{Monitor, Parts, ProbeSettings};
 use vigie::monitor::{scheduler, target};
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
+use vigie::schedule::Watchdog;
 use vigie::time::Clock;
 
 use crate::targets;
@@ -179,6 +180,7 @@ fn parts(clock: Clock, leadership: watch::Receiver<Leadership>) -> Parts {
         clock,
         leadership,
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
+        watchdog: Watchdog::new(clock),
         wake: Box::new(|_| {}),
     }
 }
