@@ -204,6 +204,7 @@ async fn one_replica_that_hangs_is_found_within_the_failure_threshold_whichever_
                 assert_eq!(judged(&monitor, &backend), (Availability::Up, None, Vec::new()), "{way}: after {round}");
             }
         }
+        eprintln!("DEBUG {way} {:#?}", monitor.snapshot(&backend).findings.as_ref().and_then(|f| f.diagnosis.clone()));
         let bad = vec!["pod/web-1".to_owned()];
         assert_eq!(judged(&monitor, &backend), (Availability::Up, Some(Cause::OneReplicaBad), bad), "{way}");
     }

@@ -193,7 +193,7 @@ where
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::{Context, Waker};
 
     use http_body_util::Full;
 
@@ -212,7 +212,7 @@ mod tests {
         let mut turns = 1;
         {
             let mut work = pin!(fill(&request, body, &mut coding));
-            while let Poll::Pending = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            while work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
                 turns += 1;
             }
         }
