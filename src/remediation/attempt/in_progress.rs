@@ -114,12 +114,17 @@ impl InProgress<'_> {
             // A workload that cannot be read now is not touched now.
             (Target::Pod { .. } | Target::Rollout, _) => None,
         };
-        let message = match &self.signals.failed_try {
-            Some(why) => format!("{description} was tried, and was not done: {why}; it is tried again"),
-            None => format!("{description} begins"),
-        };
+        let message = self.begins(&description);
         let result = StepResult::in_progress(self.input.status.clone(), message, after(self.now(), STEP_INTERVAL));
         StepResult { remedy, ..result }
+    }
+
+    /// The sentence of the condition while the restart is to be performed.
+    fn begins(&self, description: &str) -> String {
+        match &self.signals.failed_try {
+            Some(why) => format!("{description} was tried, and was not done: {why}; it is tried again"),
+            None => format!("{description} begins"),
+        }
     }
 
     /// Ends the attempt when the workload differs from the one that it was decided for.
