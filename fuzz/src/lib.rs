@@ -14,8 +14,11 @@ use vigie::probe::actuator::{HealthPage, Links};
 use vigie::probe::page::Reader;
 use vigie::probe::{MetricsOptions, Scheme, Target};
 
+/// The function of a target: it takes any bytes, and panics at a finding.
+pub type Run = fn(&[u8]);
+
 /// The targets, by name: each has a folder in `corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Run); 8] = [
     ("actuator_pages", actuator_pages),
     ("beat", beat),
     ("grpc_answer", grpc_answer),

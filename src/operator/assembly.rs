@@ -17,7 +17,7 @@ use super::backends::{BackendSubsystem, own_ports};
 use super::connectors::{brakes, known_connectors, of_connectors, publish_site_events, remediator};
 use super::listening_coordinator::{ListeningCoordinator, messages};
 use super::shared::{Pod, SharedParts, register_stores};
-use super::shutdown::{Running, Successors};
+use super::shutdown::{Running, Successors, Tasks};
 use super::task_group::TaskGroup;
 use super::watchdog;
 use crate::admin::{Admin, Authenticator};
@@ -95,14 +95,15 @@ impl Assembly {
     pub(super) fn start(self, beats: TcpListener, connections: usize, admin: TcpListener) -> anyhow::Result<Running> {
         let Self { args, clients, pod, lease_namespace, registry, notices, tls, clock } = self;
         let [failed, restored] = std::array::from_fn(|_| CancellationToken::new());
-        let [heartbeat_port, work, election_tasks, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
+        let tasks = Tasks::new(&failed);
+        let work = &tasks.work;
         let mut exported = prometheus_client::registry::Registry::default();
         let metrics = Arc::new(Metrics::register(&mut exported));
         let me = identity(pod.as_ref().map(|pod| pod.name.as_str()));
         let election = ElectorConfig::new(lease_namespace.clone(), args.lease.lease_name.clone(), me.clone());
         let (elector, leadership) = Elector::new(clients.no_retry.clone(), election, clock, restored.clone());
         let remediator = Arc::new(remediator(&args, &clients, clock, &metrics, &leadership, pod.as_ref()));
-        let watchdog = watchdog::start(clock, &metrics, &rest);
+        let watchdog = watchdog::start(clock, &metrics, &tasks.rest);
         let runtime = Arc::new(runtime::Shared {
             client: clients.no_retry.clone(),
             writer: StatusWriter::new(clock, metrics.clone()),
@@ -130,26 +131,16 @@ impl Assembly {
         let coordinator = ListeningCoordinator::new(registry.clone(), commands);
         let parts =
             Parts { args: &args, clients: &clients, context: &context, coordinator: &coordinator, known: &known };
-        parts.controllers(scopes, &work);
-        parts.checkpoints(&shared, subsystem.known.context.clone(), &lease_namespace, &work);
-        subsystem.start(|| messages(coordinator.reconcile_all.subscribe()), &work);
-        parts.scheduler(notices, commands_received, &work);
-        let successors = parts.reachability(pod.as_ref(), &rest)?;
-        election_tasks.spawn(elector.run(election_tasks.stop.clone(), coordinator.froze.clone()));
-        parts.election(leadership, pod.as_ref(), label, &rest);
-        parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &heartbeat_port);
-        parts.admin_port(admin, fleet, exported, &rest);
-        Ok(Running {
-            heartbeat_port,
-            work,
-            election: election_tasks,
-            rest,
-            failed,
-            restored,
-            successors,
-            context,
-            known,
-        })
+        parts.controllers(scopes, work);
+        parts.checkpoints(&shared, subsystem.known.context.clone(), &lease_namespace, work);
+        subsystem.start(|| messages(coordinator.reconcile_all.subscribe()), work);
+        parts.scheduler(notices, commands_received, work);
+        let successors = parts.reachability(pod.as_ref(), &tasks.rest)?;
+        tasks.election.spawn(elector.run(tasks.election.stop.clone(), coordinator.froze.clone()));
+        parts.election(leadership, pod.as_ref(), label, &tasks.rest);
+        parts.heartbeat_port(HeartbeatPort { listener: beats, connections, tls, metrics }, &tasks.heartbeat_port);
+        parts.admin_port(admin, fleet, exported, &tasks.rest);
+        Ok(Running { tasks, failed, restored, successors, context, known })
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum Ending {
 }
 
 /// The running tasks, in the order in which they are stopped.
-pub(super) struct Running {
+pub(super) struct Tasks {
     /// The heartbeat port.
     pub(super) heartbeat_port: TaskGroup,
     /// Watches, reconciles, deadlines, checkpoints.
@@ -44,6 +44,19 @@ pub(super) struct Running {
     pub(super) election: TaskGroup,
     /// Label, pulse, admin port.
     pub(super) rest: TaskGroup,
+}
+
+impl Tasks {
+    /// No tasks yet. A panic in one of them cancels `failed`.
+    pub(super) fn new(failed: &CancellationToken) -> Self {
+        let [heartbeat_port, work, election, rest] = std::array::from_fn(|_| TaskGroup::new(failed.clone()));
+        Self { heartbeat_port, work, election, rest }
+    }
+}
+
+/// A running operator.
+pub(super) struct Running {
+    pub(super) tasks: Tasks,
     /// Cancelled when a task of any of these panicked.
     pub(super) failed: CancellationToken,
     /// Cancelled when etcd was restored from an older copy.
@@ -65,7 +78,7 @@ impl Running {
     /// they would be based on versions that do not exist any more.
     pub(super) async fn stop(self, ending: Ending) {
         let began = tokio::time::Instant::now();
-        let Self { heartbeat_port, work, election, rest, successors, context, known, .. } = self;
+        let Self { tasks: Tasks { heartbeat_port, work, election, rest }, successors, context, known, .. } = self;
         let led = context.leadership.borrow().role != Role::Follower;
         let successors = successors.filter(|_| led && ending == Ending::ForGood);
         let close = async {

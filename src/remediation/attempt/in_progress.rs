@@ -100,7 +100,14 @@ impl InProgress<'_> {
                 format!("{description} was called back ({reason}): {message}"),
             );
         }
-        let remedy = match (self.target(), self.input.workload) {
+        let message = self.begins(&description);
+        let result = StepResult::in_progress(self.input.status.clone(), message, after(self.now(), STEP_INTERVAL));
+        StepResult { remedy: self.remedy(), ..result }
+    }
+
+    /// The remedy of this attempt; `None` while the workload cannot be read: it is not touched then.
+    fn remedy(&self) -> Option<Remedy> {
+        match (self.target(), self.input.workload) {
             (Target::Agent, _) => {
                 Some(Remedy::Offer { id: self.attempt.id.clone(), not_after: self.attempt.not_after.0 })
             }
@@ -111,12 +118,8 @@ impl InProgress<'_> {
                 uid: workload.uid.clone(),
                 generation: workload.generation,
             }),
-            // A workload that cannot be read now is not touched now.
             (Target::Pod { .. } | Target::Rollout, _) => None,
-        };
-        let message = self.begins(&description);
-        let result = StepResult::in_progress(self.input.status.clone(), message, after(self.now(), STEP_INTERVAL));
-        StepResult { remedy, ..result }
+        }
     }
 
     /// The sentence of the condition while the restart is to be performed.
