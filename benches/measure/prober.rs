@@ -19,7 +19,6 @@ use vigie::metrics::Metrics;
 use vigie::monitor::context::{Monitor, Parts, ProbeSettings};
 use vigie::monitor::{scheduler, target};
 use vigie::probe::{HttpOptions, Policy, Prober, Request, TlsOptions};
-use vigie::schedule::Watchdog;
 use vigie::time::Clock;
 
 use crate::targets;
