@@ -10,6 +10,7 @@ mod support;
 
 mod admin;
 mod admission;
+mod adversary;
 mod api;
 mod backends;
 mod beats;

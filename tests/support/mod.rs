@@ -1,6 +1,7 @@
 //! The harness: a real cluster, the built binary, real HTTP. Each test has a [`World`] of its own.
 
 pub(crate) mod admission;
+pub(crate) mod attacks;
 pub(crate) mod audit;
 pub(crate) mod backends;
 pub(crate) mod beats;
