@@ -68,6 +68,9 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// `Ready` is True.
     pub ready: bool,
+    /// When `Ready` changed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_changed: Option<Timestamp>,
     /// `PodScheduled` is False: reason and message of the scheduler.
     pub unscheduled: Option<(String, String)>,
     /// The hash or the revision of its template.

@@ -32,6 +32,7 @@ pub(super) fn pod(pod: &v1::Pod, maps: &ConfigMaps) -> Pod {
         node: spec.node_name.clone(),
         addresses: addresses(&status),
         ready: condition("Ready").is_some_and(|condition| condition.status == "True"),
+        ready_changed: condition("Ready").and_then(|condition| time(condition.last_transition_time.as_ref())),
         unscheduled: unscheduled
             .map(|condition| (condition.reason.clone().unwrap_or_default(), message(condition.message.as_deref()))),
         revision: REVISIONS.iter().find_map(|label| labels.get(*label)).cloned(),

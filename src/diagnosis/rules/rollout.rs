@@ -130,12 +130,22 @@ pub(super) fn rollout_stuck(e: &Evidence) -> Option<Finding> {
     )
 }
 
-/// A pod that may still be starting is not a bad replica. One that has passed a probe since its containers started is not
-/// starting any more.
+/// A pod that may still be starting is not a bad replica. One that has passed a probe since its containers started, the
+/// operator's or the kubelet's readiness probe, is not starting any more.
 fn is_young(e: &Evidence, pod: &Pod, passed: Option<Timestamp>) -> bool {
-    let young =
-        |at: Timestamp| e.gathered_at.duration_since(at) < startup(e) && passed.is_none_or(|passed| passed < at);
+    let young = |at: Timestamp| {
+        let has_passed = passed.is_some_and(|passed| passed >= at) || was_ready_since(pod, at);
+        e.gathered_at.duration_since(at) < startup(e) && !has_passed
+    };
     began(pod).is_none_or(young)
+}
+
+/// Whether a readiness probe passed since the containers began at `at`. Without one a pod is Ready when it runs. `Ready`
+/// becomes False with the start of the containers, and a later change to False means that it was True in between.
+fn was_ready_since(pod: &Pod, at: Timestamp) -> bool {
+    let has_readiness = pod.containers.iter().any(|container| container.probes.2);
+    // Both times have a resolution of one second.
+    has_readiness && pod.ready_changed.is_some_and(|changed| changed > at + SignedDuration::from_secs(1))
 }
 
 /// Bad replicas, good replicas, and the first bad vantage: by probes of their own addresses, else by `Ready`.

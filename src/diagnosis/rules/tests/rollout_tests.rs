@@ -124,6 +124,20 @@ fn a_replica_that_passed_since_it_began_is_not_starting_however_young_it_is() {
 }
 
 #[test]
+fn a_replica_that_was_ready_since_it_began_is_not_starting_however_young_it_is() {
+    let young = |ready_changed: i64, has_probe: bool| {
+        with(replicas(&["web-2"]), |e| {
+            let pod = &mut found(&mut e.pods)[1];
+            pod.containers[0].running_since = Some(ago(30));
+            (pod.ready, pod.ready_changed, pod.containers[0].probes.2) = (false, Some(ago(ready_changed)), has_probe);
+        })
+    };
+    expect(&young(10, true), Cause::OneReplicaBad, Certain, Once);
+    assert_ne!(diagnosis(&young(30, true)).cause, Cause::OneReplicaBad, "it has not been Ready yet");
+    assert_ne!(diagnosis(&young(10, false)).cause, Cause::OneReplicaBad, "Ready means nothing without a probe");
+}
+
+#[test]
 fn a_failure_of_one_replica_that_is_not_confirmed_is_no_bad_replica() {
     let confirmed = |of: Option<bool>| {
         with(replicas(&["web-2"]), |e| {
