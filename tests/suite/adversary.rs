@@ -44,9 +44,8 @@ impl Victim {
     async fn settled(cluster: std::sync::Arc<Cluster>) -> Self {
         let world = World::on(cluster, "victim").await;
         world.exchange_rights_for_those_of_the_cluster().await;
-        let operator = world
-            .operator_of_all_namespaces(&["--allow-network", "127.0.0.0/8", "--admin-auth", "kubernetes"])
-            .await;
+        let operator =
+            world.operator_of_all_namespaces(&["--allow-network", "127.0.0.0/8", "--admin-auth", "kubernetes"]).await;
         let mut beaters = Vec::new();
         for number in 0..EDGES {
             let edge = world.connector(&format!("edge-{number}"), quick()).await;
@@ -95,8 +94,7 @@ impl Victim {
     /// The times of the answers to all beats so far, in order.
     fn latencies(&self) -> Vec<Duration> {
         let beats = self.beaters.iter().flat_map(|(_, beater)| beater.beats());
-        let mut all: Vec<Duration> =
-            beats.map(|beat| beat.answered.duration_since(beat.sent).unsigned_abs()).collect();
+        let mut all: Vec<Duration> = beats.map(|beat| beat.answered.duration_since(beat.sent).unsigned_abs()).collect();
         all.sort_unstable();
         all
     }
@@ -133,7 +131,9 @@ impl Attack {
             tenant.backend(&format!("lied-to-{number}"), spec).await;
         }
         tenant.forge_endpoints(&forbidden);
-        tenant.backend("forged", json!({"target": {"service": {"name": "forged", "port": 80}}, "probe": {"http": {}}})).await;
+        tenant
+            .backend("forged", json!({"target": {"service": {"name": "forged", "port": 80}}, "probe": {"http": {}}}))
+            .await;
         Self { tenant, silent, _liars: vec![long, headers, targets], forbidden }
     }
 }

@@ -138,11 +138,9 @@ async fn pods_that_do_not_run_are_told_apart() {
 /// Makes a pod of the Deployment that ended with this reason, as the kubelet leaves one that it evicted.
 async fn leftover(world: &World, like: &Pod, name: &str, reason: &str) {
     let mut pod = like.clone();
-    pod.metadata = serde_json::from_value(json!({
-        "name": name, "labels": like.metadata.labels, "ownerReferences": like.metadata.owner_references,
-        "annotations": {"cluster.vigie.dev/play": "true"},
-    }))
-    .unwrap();
+    // Before it has ended it belongs to nothing: the ReplicaSet would delete one replica too many.
+    let metadata = json!({"name": name, "annotations": {"cluster.vigie.dev/play": "true"}});
+    pod.metadata = serde_json::from_value(metadata).unwrap();
     pod.status = None;
     world.api::<Pod>().create(&PostParams::default(), &pod).await.expect("a pod is made");
     let status = json!({"status": {
@@ -155,6 +153,11 @@ async fn leftover(world: &World, like: &Pod, name: &str, reason: &str) {
     }});
     let written = world.api::<Pod>().patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await;
     written.expect("the status of a pod is written");
+    let owned = json!({"metadata": {
+        "labels": like.metadata.labels, "ownerReferences": like.metadata.owner_references,
+    }});
+    let written = world.api::<Pod>().patch(name, &PatchParams::default(), &Patch::Merge(&owned)).await;
+    written.expect("an ended pod gets an owner");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,11 +53,7 @@ pub(crate) struct Flood {
 
 impl Flood {
     /// Starts `senders` that send the request that `next` returns for a running number.
-    pub(crate) fn start(
-        to: SocketAddr,
-        senders: usize,
-        next: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn start(to: SocketAddr, senders: usize, next: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let (sent, next) = (Arc::new(AtomicU64::new(0)), Arc::new(next));
         let mut all = JoinSet::new();
         for _ in 0..senders {
