@@ -2,8 +2,8 @@
 //!
 //! A task that computes for seconds keeps its thread of the runtime. Timeouts within it do not end it, and tasks that
 //! wait for that thread do not run: heartbeats, `/livez` and the renewal of the Lease among them. The watchdog is asked
-//! by a thread of its own, so that it also works while no task runs. [`Pulse`](super::Pulse) asks the other question:
-//! whether the whole process stood still.
+//! by a thread of its own, so that it also works while no task runs. The pulse ([`frozen_for`](super::frozen_for))
+//! asks the other question: whether the whole process stood still.
 
 use std::collections::BTreeMap;
 use std::pin::pin;

@@ -144,7 +144,9 @@ impl Drop for Liar {
 }
 
 async fn serve(mut client: TcpStream, lie: Lie) -> std::io::Result<()> {
-    client.read(&mut [0; 4096]).await?;
+    if client.read(&mut [0; 4096]).await? == 0 {
+        return Ok(());
+    }
     match lie {
         Lie::Silence => std::future::pending().await,
         Lie::LongText => {

@@ -61,7 +61,7 @@ pub struct RunArgs {
 /// The ports, and the callers of the admin port.
 #[derive(Args, Debug, Clone)]
 pub struct PortArgs {
-    /// Where connectors send their heartbeats; [::] is every address, IPv4 and IPv6
+    /// Where connectors send their heartbeats; the default is every address, IPv4 and IPv6
     #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_LISTEN", default_value = "[::]:8080",
         value_parser = values::socket)]
     pub listen: SocketAddr,
