@@ -364,11 +364,12 @@ fn full(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed()
 }
 
-/// An error in the API server's format.
+/// An error in the API server's format. Its details name no object, as those of a failed test of a JSON patch (422) and of an
+/// unknown kind (404).
 fn refusal(code: u16, reason: &str) -> Response<Body> {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code,
-        "message": format!("the test says {reason}"), "details": {"name": "it", "retryAfterSeconds": 1},
+        "message": format!("the test says {reason}"), "details": {"retryAfterSeconds": 1},
     });
     let answer = Response::builder().status(code).header("content-type", "application/json").header("retry-after", "1");
     answer.body(full(status.to_string().into())).expect("its parts are constants")
