@@ -252,6 +252,7 @@ async fn a_field_that_the_api_server_does_not_keep_is_not_acted_upon_again_and_a
         "/remediation",
         "/token/observedRevokeRequest",
         "/token/observedRotationGeneration",
+        "/token/heldGeneration",
         "/token/hashes",
         "/token",
     ];
@@ -267,7 +268,7 @@ async fn a_field_that_the_api_server_does_not_keep_is_not_acted_upon_again_and_a
 }
 
 impl Trial {
-    /// A request for a restart and a revocation, while a field of the status is dropped: each is executed at most once, and
+    /// A request for a restart, a rotation and a revocation, while a field of the status is dropped: each is executed at most once, and
     /// the operator says why it did not.
     async fn is_not_repeated(&self, field: &str) {
         let Self { world, operator, .. } = self;
@@ -290,7 +291,8 @@ impl Trial {
         }
         let now = jiff::Timestamp::now().to_string();
         let asked = json!({"vigie.dev/restart-requested": now, "vigie.dev/revoke-requested": now});
-        world.patch("paris", json!({"metadata": {"annotations": asked}})).await;
+        let rotated = json!({"token": {"rotationGeneration": 1}});
+        world.patch("paris", json!({"metadata": {"annotations": asked}, "spec": rotated})).await;
         self.watch(field).await;
         eventually(SOON, &format!("{field}: it is said"), async || names_the_definitions(world, operator, false).await)
             .await;

@@ -33,13 +33,19 @@ impl Context {
             observed.claim_due_at().map(|at| at.since(step.now.moment).max(Duration::from_millis(10)));
         let secret = token.as_ref().map_or(Write::Nothing, |token| token.plan.write);
         plan.events.extend(remediation::events(&remedy.events));
+        let had_status = plan.status.is_some();
         let written = write(self, step, &mut plan, &remedy).await?;
+        let is_withheld = had_status && written.is_none() && step.state.not_kept.is_some();
         let object = written.as_ref().unwrap_or(step.object);
         // Before anything that may fail: the status names the action, and no other replica performs it.
         self.offer(step, object, &remedy);
         let acted = act(self, step, object, &remedy).await;
         if let Some((observed, planned)) = observed.token.zip(token) {
-            self.provision(step, object, observed, planned).await?;
+            if is_withheld {
+                self.put_off(step);
+            } else {
+                self.provision(step, object, observed, planned).await?;
+            }
         }
         if plan.due_at.is_some() {
             // A deleted Secret is noticed at a reconcile (docs/design/api.md): after a change of the state it is read.
@@ -52,6 +58,15 @@ impl Context {
             ),
             NextStep::Now | NextStep::Wait(_) => NextStep::Now,
         })
+    }
+
+    /// Reads the Secret again when the status may be written: its plan, and the hash of a new token, are not stored yet.
+    fn put_off(&self, step: &mut Step<'_, Self>) {
+        step.state.notes.observe_at = None;
+        let (number, now) = (step.entry.number, self.clock.now());
+        if let Some(wait) = self.states.wait(number, CallKind::Verification, now) {
+            self.states.hold(number, CallKind::Secret, now + wait);
+        }
     }
 
     /// Writes the token to its Secret, and notes when to read that again. A Secret that cannot be read or written has its

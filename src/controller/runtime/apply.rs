@@ -102,7 +102,7 @@ fn hold_back<K: Kind>(runtime: &Runtime<K>, step: &mut Step<'_, K>, plan: &mut P
         return;
     }
     let is_lossy = step.state.not_kept.is_some();
-    if is_lossy && !runtime.may_call(&step.entry, CallKind::Verification) {
+    if is_lossy && !is_news::<K>(step, plan) && !runtime.may_call(&step.entry, CallKind::Verification) {
         // What the API server dropped would be written again, and its events published again, at each reconcile.
         plan.status = None;
         plan.events.clear();
@@ -126,6 +126,13 @@ fn hold_back<K: Kind>(runtime: &Runtime<K>, step: &mut Step<'_, K>, plan: &mut P
     if is_words && plan.status.is_some() {
         runtime.states.hold(step.entry.number(), CallKind::Words, runtime.clock.now() + WORDS_INTERVAL);
     }
+}
+
+/// Whether the plan changes a part of the status that the API server keeps, and that a token or a restart follows from.
+fn is_news<K: Kind>(step: &Step<'_, K>, plan: &Plan<K::Status>) -> bool {
+    let (Some(not_kept), Some(status)) = (&step.state.not_kept, &plan.status) else { return false };
+    let json = |status: &K::Status| serde_json::to_value(status).unwrap_or_default();
+    not_kept.is_news(&json(&plan.current), &json(status))
 }
 
 /// Puts what the API server dropped into a status that was decided without it.
@@ -161,12 +168,16 @@ async fn write_status<K: Kind>(
             log::transition(log::LogSubject { kind: K::Object::KIND, key: step.entry.key() }, latest);
         }
     }
-    if is_kept(kind, step, &object, &written) {
-        runtime.remediator.after_write(step.object, remedy);
-    } else {
+    let is_kept = is_kept(kind, step, &object, &written);
+    let lost = step.state.not_kept.as_ref().filter(|_| !is_kept);
+    if lost.is_some_and(|lost| lost.has_events()) {
         // Events of what was lost would be published with each try.
         plan.events.retain(|event| event.reason.parse::<K::State>().is_ok());
+    }
+    if lost.is_some_and(|lost| lost.has_remediation()) {
         runtime.remediator.after_failed_write(step.object, remedy, false);
+    } else {
+        runtime.remediator.after_write(step.object, remedy);
     }
     Ok(written)
 }
@@ -179,8 +190,8 @@ fn is_kept<K: Kind>(kind: &K, step: &mut Step<'_, K>, sent: &K::Object, written:
     let Some(not_kept) = NotKept::between(&sent, &json(written)) else {
         let before = step.state.not_kept.take();
         step.state.not_kept = before.clone().and_then(|before| before.after_kept(&sent)).map(Box::new);
-        step.state.is_verified = step.state.not_kept.is_none();
-        if before.is_some() && step.state.is_verified {
+        step.state.is_verified = !step.state.not_kept.as_ref().is_some_and(|lost| lost.has_remediation());
+        if before.is_some() && step.state.not_kept.is_none() {
             tracing::info!(kind = K::Object::KIND, key = %step.entry.key(), "the API server keeps the status again");
             runtime.call_succeeded(&step.entry, CallKind::Verification);
             runtime.states.succeeded(step.entry.number(), CallKind::Secret);
@@ -192,6 +203,7 @@ fn is_kept<K: Kind>(kind: &K, step: &mut Step<'_, K>, sent: &K::Object, written:
         let Key { namespace, name } = step.entry.key();
         tracing::error!(kind = K::Object::KIND, %namespace, %name, "{}", not_kept.message());
     }
+    step.state.is_verified = !not_kept.has_remediation();
     step.state.not_kept = Some(Box::new(not_kept));
     false
 }

@@ -8,6 +8,14 @@ use serde_json::Value;
 
 use crate::api::{Condition, ConditionType, Reason, Truth, clip, condition};
 
+/// Fields of the token that say what happened: a token is made once without them, too.
+const FACTS_OF_TOKEN: [&str; 4] = [
+    "status.token.heldGeneration",
+    "status.token.issuedTime",
+    "status.token.lastRejectedTime",
+    "status.token.secretName",
+];
+
 /// At most this many fields are named.
 const MAX_FIELDS: usize = 6;
 
@@ -28,6 +36,7 @@ pub struct NotKept {
     sent: Vec<(String, Value)>,
     has_remediation: bool,
     has_token: bool,
+    has_facts: bool,
 }
 
 /// Where a comparison is.
@@ -70,13 +79,16 @@ impl NotKept {
                 }
             }
             _ if sent == answered || is_empty(sent) && is_empty(answered) => {}
-            _ => self.note(at, sent, is_empty(answered)),
+            _ => self.note(at, sent, is_absent(answered)),
         }
     }
 
     fn note(&mut self, at: &Place<'_>, sent: &Value, is_dropped: bool) {
-        self.has_remediation |= at.path.starts_with("status.remediation");
-        self.has_token |= at.path.starts_with("status.token");
+        let is_remediation = at.path.starts_with("status.remediation");
+        let is_token = at.path.starts_with("status.token");
+        self.has_remediation |= is_remediation;
+        self.has_token |= is_token && !FACTS_OF_TOKEN.contains(&&*at.path);
+        self.has_facts |= !is_remediation && !is_token;
         let fields = if is_dropped { &mut self.dropped } else { &mut self.changed };
         let path = clip(&*at.path, MAX_FIELD);
         if fields.len() < MAX_FIELDS && !fields.contains(&path) {
@@ -97,7 +109,7 @@ impl NotKept {
             let known = parent.entry(name.replace("~1", "/").replace("~0", "~")).or_insert(Value::Null);
             let is_same_list =
                 known.as_array().zip(sent.as_array()).is_some_and(|(one, other)| one.len() == other.len());
-            if is_empty(known) || is_same_list {
+            if is_empty(known) || is_unset(known) || is_same_list {
                 known.clone_from(sent);
             }
         }
@@ -112,7 +124,7 @@ impl NotKept {
             parent.is_none_or(is_empty)
                 || status.pointer(pointer).is_some_and(|value| match (value, lost) {
                     (Value::Array(value), Value::Array(lost)) => value == lost || value.len() != lost.len(),
-                    _ => !is_empty(value),
+                    _ => !is_empty(value) && !is_unset(value),
                 })
         };
         self.sent.retain(|lost| !is_shown(lost));
@@ -127,6 +139,24 @@ impl NotKept {
     /// Whether the token that was written may be delivered.
     pub fn has_token(&self) -> bool {
         self.has_token
+    }
+
+    /// Whether an event that follows from the status could follow from it again.
+    pub fn has_events(&self) -> bool {
+        self.has_remediation || self.has_token || self.has_facts
+    }
+
+    /// Whether `next` differs from `current` in the token or the remediation, and the API server keeps that part: such a
+    /// status is written without delay, because what follows from it happens once.
+    pub fn is_news(&self, current: &Value, next: &Value) -> bool {
+        let restored = |status: &Value| {
+            let mut status = status.clone();
+            self.restore(&mut status);
+            status
+        };
+        let (current, next) = (restored(current), restored(next));
+        let differs = |part: &str| current.get(part) != next.get(part);
+        !self.has_token && differs("token") || !self.has_remediation && differs("remediation")
     }
 
     /// What is wrong, and what to do.
@@ -146,7 +176,13 @@ impl NotKept {
                 self.changed.join(", ")
             ));
         }
-        sentences.push("until then nothing that was lost is acted upon: no restart, no token".to_owned());
+        let until = match (self.has_remediation, self.has_token) {
+            (true, true) => "until then nothing that was lost is acted upon: no restart, no token",
+            (true, false) => "until then nothing that was lost is acted upon: no restart",
+            (false, true) => "until then nothing that was lost is acted upon: no token",
+            (false, false) => "restarts and tokens do not depend on it",
+        };
+        sentences.push(until.to_owned());
         sentences.join("; ")
     }
 
@@ -173,6 +209,16 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(all) => all.is_empty(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
+}
+
+/// A number that the operator reads where the field is absent.
+fn is_unset(value: &Value) -> bool {
+    value.as_i64().is_some_and(|number| number <= 0)
+}
+
+/// Whether an answer, read with the defaults of the operator, may have come without the field.
+fn is_absent(answered: &Value) -> bool {
+    is_empty(answered) || is_unset(answered) || matches!(answered.as_str(), Some("" | "None"))
 }
 
 #[cfg(test)]
@@ -241,6 +287,44 @@ mod tests {
         let mut empty = json!({ "remediation": {} });
         whole.restore(&mut empty);
         assert_eq!(empty, json!({ "remediation": { "current": 1 } }));
+    }
+
+    #[test]
+    fn only_what_a_lost_field_protects_is_withheld() {
+        for (field, withholds) in [
+            ("heldGeneration", false),
+            ("issuedTime", false),
+            ("observedRotationGeneration", true),
+            ("observedRevokeRequest", true),
+            ("hashes", true),
+        ] {
+            let lost = between(json!({ "token": { field: 1 } }), json!({ "token": {} })).unwrap();
+            assert_eq!((lost.has_token(), lost.has_events(), lost.has_remediation()), (withholds, withholds, false));
+            assert_eq!(lost.message().contains("no token"), withholds, "{field}");
+        }
+        let fact = between(json!({ "agent": { "address": "a" } }), json!({})).unwrap();
+        assert!(fact.has_events() && !fact.has_token() && !fact.has_remediation());
+    }
+
+    #[test]
+    fn a_dropped_number_that_is_read_as_its_default_was_dropped() {
+        let sent = json!({ "token": { "observedRotationGeneration": 1 } });
+        let stored = json!({ "token": { "observedRotationGeneration": 0 } });
+        let lost = between(sent.clone(), stored.clone()).unwrap();
+        assert!(lost.message().contains("older than this operator") && !lost.message().contains("webhook"));
+        let mut again = stored;
+        lost.restore(&mut again);
+        assert_eq!(again, sent);
+    }
+
+    #[test]
+    fn a_token_is_news_while_only_a_fact_is_lost() {
+        let status = |generation: i64| json!({ "token": { "generation": generation } });
+        let lost = between(json!({ "token": { "heldGeneration": 1 } }), json!({ "token": {} })).unwrap();
+        assert!(lost.is_news(&status(1), &status(2)));
+        assert!(!lost.is_news(&status(1), &json!({ "token": { "generation": 1, "heldGeneration": 1 } })));
+        let hashes = between(json!({ "token": { "hashes": [1] } }), json!({ "token": {} })).unwrap();
+        assert!(!hashes.is_news(&status(1), &status(2)));
     }
 
     #[test]
