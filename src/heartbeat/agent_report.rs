@@ -17,9 +17,10 @@ use crate::time::Moment;
 /// still count.
 const TOO_OFTEN: u32 = 10;
 
-/// The facts of a report change at most once in an interval, after this many changes at once: a restart with another
-/// address and version is one, and a sender that alternates between two reports would cause a write with each heartbeat.
-const CHANGES_AT_ONCE: u32 = 4;
+/// The facts of a report change at most once in an interval, after this many changes at once: a sender that alternates
+/// between two reports would cause a write with each heartbeat. A first report, and each of the seven known checks that
+/// fails after another, are such changes.
+const CHANGES_AT_ONCE: u32 = 8;
 
 /// A clock that differs by more than this many seconds is skewed (`docs/design/api.md`, `checks[]`).
 const SKEW_TOLERATED: i64 = 30;
@@ -39,6 +40,38 @@ pub struct AgentReport {
     pub address: Option<IpAddr>,
     /// The agent's clock minus the operator's, in whole seconds.
     pub clock_skew_seconds: Option<i64>,
+}
+
+/// A report that changes the facts too often to be shown at once.
+#[derive(Clone, Debug)]
+struct Deferred {
+    report: AgentReport,
+    checks: Checks,
+}
+
+/// When a report is shown in the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Now.
+    Immediately,
+    /// With the next write for another reason.
+    WithNextWrite,
+    /// Once the facts may change again, unless another report comes before.
+    Later,
+}
+
+impl AgentReport {
+    fn of(beat: &Beat<'_>, from: IpAddr, clock_skew_seconds: Option<i64>) -> Self {
+        let text = |of: Option<&str>| of.map(Into::into);
+        Self {
+            version: text(beat.version.as_deref()),
+            hostname: text(beat.hostname.as_deref()),
+            boot_id: text(beat.boot_id.as_deref()),
+            pod_uid: text(beat.pod_uid.as_deref()),
+            address: Some(from),
+            clock_skew_seconds,
+        }
+    }
 }
 
 /// The number of heartbeats in the last minute.
@@ -65,6 +98,8 @@ pub(super) struct AgentState {
     rate: Rate,
     /// When [`CHANGES_AT_ONCE`] changes are allowed again.
     changes_full_at: Moment,
+    /// The latest report, while it waits for that.
+    deferred: Option<Box<Deferred>>,
 }
 
 impl AgentState {
@@ -76,7 +111,7 @@ impl AgentState {
 
     /// Forgets the reports: another leader has written newer ones to the status.
     pub(super) fn forget_reports(&mut self) {
-        (self.report, self.checks, self.restart) = (None, None, None);
+        (self.report, self.checks, self.restart, self.deferred) = (None, None, None, None);
     }
 
     /// Records the boot id and the sequence number; true when this is the latest report of a single instance.
@@ -124,37 +159,52 @@ impl AgentState {
         self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
     }
 
-    /// Stores a report; true when it should be shown now rather than with the next checkpoint. The address and the exact
-    /// skew wait: behind a NAT with several addresses every heartbeat would cost a write. A report that changes the facts too
-    /// often is not stored: the next one repeats it.
+    /// Stores a report. The address and the exact skew are shown with the next write: behind a NAT with several addresses
+    /// every heartbeat would cost a write. A report that changes the facts too often is deferred.
     pub(super) fn store_report(
         &mut self,
         beat: &Beat<'_>,
         from: IpAddr,
         (interval, now): (Duration, Moment),
         wall: impl FnOnce() -> Timestamp,
-    ) -> bool {
+    ) -> Shown {
         let skew = beat.sent_at.map(|sent_at| sent_at.duration_since(wall()).as_secs());
-        let visible = self.changes_facts(beat, skew);
-        if visible && !self.may_change(interval, now) {
-            return false;
-        }
-        let text = |of: Option<&str>| of.map(Into::into);
-        let report = self.report.get_or_insert_default();
-        if visible {
-            report.version = text(beat.version.as_deref());
-            report.hostname = text(beat.hostname.as_deref());
-            report.boot_id = text(beat.boot_id.as_deref());
-            report.pod_uid = text(beat.pod_uid.as_deref());
-        }
-        report.address = Some(from);
-        report.clock_skew_seconds = skew.or(report.clock_skew_seconds);
+        let is_change = self.changes_facts(beat, skew);
         let reported = beat.checks.as_deref().unwrap_or_default();
+        if is_change && !self.may_change(interval, now) {
+            let known_skew = self.report.as_deref().and_then(|known| known.clock_skew_seconds);
+            let report = AgentReport::of(beat, from, skew.or(known_skew));
+            self.deferred = Some(Box::new(Deferred { report, checks: Checks::of(reported) }));
+            return Shown::Later;
+        }
+        self.deferred = None;
+        let report = self.report.get_or_insert_default();
+        if is_change {
+            **report = AgentReport::of(beat, from, skew.or(report.clock_skew_seconds));
+        } else {
+            report.address = Some(from);
+            report.clock_skew_seconds = skew.or(report.clock_skew_seconds);
+        }
         // A message may count seconds, so a new message alone is shown with the next write.
         if !self.checks.as_ref().is_some_and(|known| known.is(reported)) {
             self.checks = Some(Checks::of(reported));
         }
-        visible
+        if is_change { Shown::Immediately } else { Shown::WithNextWrite }
+    }
+
+    /// Stores the deferred report if the facts may change again; true when it did.
+    pub(super) fn store_deferred(&mut self, interval: Duration, now: Moment) -> bool {
+        if self.deferred.is_none() || !self.may_change(interval, now) {
+            return false;
+        }
+        let Some(deferred) = self.deferred.take() else { return false };
+        (self.report, self.checks) = (Some(Box::new(deferred.report)), Some(deferred.checks));
+        true
+    }
+
+    /// When the deferred report can be stored.
+    pub(super) fn deferred_until(&self, interval: Duration) -> Option<Moment> {
+        self.deferred.as_ref().map(|_| self.changes_full_at - interval * (CHANGES_AT_ONCE - 1))
     }
 
     /// Whether a report differs in what is shown at once.
@@ -230,7 +280,7 @@ mod tests {
         let (from, at) = (IpAddr::from([192, 0, 2, host]), (INTERVAL, Moment::from_micros(second * 1_000_000)));
         let mut visible = false;
         if state.is_latest(&beat, from, at, &mut visible) {
-            visible |= state.store_report(&beat, from, at, || Timestamp::UNIX_EPOCH);
+            visible |= state.store_report(&beat, from, at, || Timestamp::UNIX_EPOCH) == Shown::Immediately;
         }
         visible
     }
@@ -246,11 +296,34 @@ mod tests {
         let mut state = AgentState::default();
         // Ten minutes, four heartbeats a second.
         let changes = (0..2400).filter(|i| receive(&mut state, i / 4, 1, reports(*i))).count();
-        assert!((20..=24).contains(&changes), "{changes}");
+        assert!((20..=28).contains(&changes), "{changes}");
         let mut calm = AgentState::default();
         assert!(receive(&mut calm, 0, 1, reports(0)));
         assert!(!receive(&mut calm, 30, 1, reports(0)));
         assert!(receive(&mut calm, 31, 1, reports(1)) && receive(&mut calm, 32, 1, reports(0)), "a few at once");
+    }
+
+    #[test]
+    fn the_last_of_too_many_changes_is_stored_when_the_facts_may_change_again() {
+        let failing = |check: i64| format!(r#","checks": [{{"type": "Check{check}", "status": "Fail"}}]"#);
+        let mut state = AgentState::default();
+        let at_once = i64::from(CHANGES_AT_ONCE);
+        for check in 0..at_once {
+            assert!(receive(&mut state, 0, 1, &failing(check)));
+        }
+        assert_eq!(state.deferred_until(INTERVAL), None);
+        assert!(!receive(&mut state, 0, 1, &failing(at_once)) && !receive(&mut state, 1, 1, &failing(at_once + 1)));
+        let until = state.deferred_until(INTERVAL).unwrap();
+        assert_eq!(until, Moment::default() + INTERVAL, "the next change is allowed an interval after those at once");
+        assert!(!state.store_deferred(INTERVAL, until - Duration::from_micros(1)));
+        assert!(state.is_degraded() && state.checks.as_ref().unwrap().to_vec()[0].type_.ends_with('7'));
+        assert!(state.store_deferred(INTERVAL, until));
+        assert!(state.checks.as_ref().unwrap().to_vec()[0].type_.ends_with('9'), "the last one, not the one before");
+        assert!(!state.store_deferred(INTERVAL, until + INTERVAL), "once");
+        assert_eq!(state.deferred_until(INTERVAL), None);
+        // A report that agrees with the stored one again leaves nothing to store.
+        assert!(!receive(&mut state, 30, 1, &failing(0)) && state.deferred_until(INTERVAL).is_some());
+        assert!(!receive(&mut state, 31, 1, &failing(at_once + 1)) && state.deferred_until(INTERVAL).is_none());
     }
 
     #[test]

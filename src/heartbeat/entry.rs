@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::actions::{Acknowledged, Action, Offered, Restart};
-use super::agent_report::AgentState;
 pub use super::agent_report::{AgentReport, is_skewed};
+use super::agent_report::{AgentState, Shown};
 use super::compact::{Checks, Seconds};
 use super::credentials::Digest;
 use super::payload::{Beat, ReportedCheck};
@@ -95,6 +95,8 @@ pub enum Change {
     },
     /// The checks, the agent report, or the use of a new or a retired token.
     Facts,
+    /// None yet: the facts will change at the next deadline, which is a new one.
+    Deferred,
 }
 
 /// One heartbeat as it was received.
@@ -208,7 +210,7 @@ impl Entry {
 
     /// Judges at `now` and stores the verdict. Calls `notify` while the entry is still locked, so that changes are
     /// published in the order in which they happened.
-    pub(super) fn evaluate(&self, listening: Listening, now: Moment, notify: impl FnOnce(Change)) -> Verdict {
+    pub(super) fn evaluate(&self, listening: Listening, now: Moment, notify: impl FnMut(Change)) -> Verdict {
         self.inner.lock().evaluate(listening, now, notify)
     }
 
@@ -239,7 +241,13 @@ impl Entry {
         inner.tokens.used_generation = inner.tokens.used_generation.max(generation);
         let interval = inner.timing.timing().interval;
         let is_latest = inner.agent.is_latest(beat, from, (interval, now), &mut visible);
-        visible |= is_latest && inner.agent.store_report(beat, from, (interval, now), wall);
+        if is_latest {
+            match inner.agent.store_report(beat, from, (interval, now), wall) {
+                Shown::Immediately => visible = true,
+                Shown::WithNextWrite => {}
+                Shown::Later => notify(Change::Deferred),
+            }
+        }
         if let Some(result) = &beat.restart {
             visible |= Restart::acknowledge(&mut inner.agent.restart, result);
         }
@@ -339,8 +347,14 @@ impl Inner {
         judge(&self.timing.timing(), &Known { last_contact: last, previous, listening }, now)
     }
 
-    pub(super) fn evaluate(&mut self, listening: Listening, now: Moment, notify: impl FnOnce(Change)) -> Verdict {
-        let verdict = self.judge(listening, now);
+    pub(super) fn evaluate(&mut self, listening: Listening, now: Moment, mut notify: impl FnMut(Change)) -> Verdict {
+        let interval = self.timing.timing().interval;
+        if self.agent.store_deferred(interval, now) {
+            notify(Change::Facts);
+        }
+        let mut verdict = self.judge(listening, now);
+        verdict.next_check_at =
+            [verdict.next_check_at, self.agent.deferred_until(interval)].into_iter().flatten().min();
         let from = self.contact.previous.presence;
         if from != verdict.presence {
             self.contact.previous = PreviousVerdict { presence: verdict.presence, since: verdict.since };

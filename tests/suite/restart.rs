@@ -1,5 +1,7 @@
 //! Thousands of senders, and an operator that is killed while they beat.
 
+use std::num::NonZeroU32;
+
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -56,6 +58,15 @@ async fn remembered(world: &World, operator: &Operator) -> [Value; 2] {
     found
 }
 
+/// The hash that an operator stores of the token that the user brings: it is salted with the UID of each object.
+fn slow_hash(uid: &str, rounds: &Value) -> String {
+    let rounds = rounds.as_u64().and_then(|rounds| u32::try_from(rounds).ok()).and_then(NonZeroU32::new);
+    let rounds = rounds.expect("the hash of a token that the user brings has rounds");
+    let mut hash = [0; 32];
+    ring::pbkdf2::derive(ring::pbkdf2::PBKDF2_HMAC_SHA256, rounds, uid.as_bytes(), TOKEN.as_bytes(), &mut hash);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Creates one that was heard just now, or longer ago than its limit, with the status that an operator would have
 /// written.
 async fn create(world: &World, number: usize, remembered: &Value) {
@@ -65,6 +76,8 @@ async fn create(world: &World, number: usize, remembered: &Value) {
     status["connectorID"] = edge.id.into();
     let age = if number < STRICT { seconds(90) } else { seconds(0) };
     status["lastHeartbeatTime"] = (Timestamp::now() - age).to_string().into();
+    let uid = made.metadata.uid.as_deref().expect("a stored object has a UID");
+    status["token"]["hashes"][0]["sha256"] = slow_hash(uid, &status["token"]["hashes"][0]["rounds"]).into();
     let mut object: DynamicObject = made;
     object.data["status"] = status;
     let written = world.connectors().replace_status(&edge.name, &PostParams::default(), &object).await;

@@ -122,12 +122,21 @@ impl DeadlineScheduler {
     }
 
     fn changed(&mut self, entry: &Arc<Entry>, change: Change) {
-        if let Change::Presence { from, to, since } = change {
-            self.count(entry, to, since);
-            if from != to && !has_deadline(to) {
-                self.deadlines.set(entry.number, None);
-            } else if self.tracked.contains_key(&entry.number) {
-                self.evaluate(entry);
+        match change {
+            Change::Facts => {}
+            Change::Deferred => {
+                if self.tracked.contains_key(&entry.number) {
+                    self.evaluate(entry);
+                }
+                return;
+            }
+            Change::Presence { from, to, since } => {
+                self.count(entry, to, since);
+                if from != to && !has_deadline(to) {
+                    self.deadlines.set(entry.number, None);
+                } else if self.tracked.contains_key(&entry.number) {
+                    self.evaluate(entry);
+                }
             }
         }
         (self.sinks.wake)(entry);

@@ -107,7 +107,11 @@ impl Rig {
     }
 
     async fn beat(&self, name: &str) {
-        let body = json!({ "connector_id": format!("edge/{name}"), "token": name }).to_string();
+        self.report(name, json!([])).await;
+    }
+
+    async fn report(&self, name: &str, checks: Value) {
+        let body = json!({ "connector_id": format!("edge/{name}"), "token": name, "checks": checks }).to_string();
         let reply = self.registry.receive(&parse(body.as_bytes(), None).unwrap(), FROM);
         assert!(matches!(reply, Reply::Accepted { .. }));
         self.rest().await;
@@ -173,6 +177,25 @@ async fn beats_that_change_nothing_wake_nobody() {
         rig.beat("paris").await;
     }
     assert_eq!(rig.woken(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_too_many_reports_wakes_an_interval_later_without_another_beat() {
+    let rig = Rig::start();
+    rig.beating(&["paris"]).await;
+    for check in 0..50 {
+        rig.report("paris", json!([{ "type": format!("Check{check}"), "status": "Fail" }])).await;
+    }
+    // The report of `beating` was the first of the eight at once.
+    assert_eq!(rig.woken(), times(&[("paris", 0); 7]));
+    rig.until(89).await;
+    assert_eq!(rig.woken(), times(&[("paris", 30)]), "the last one");
+    let entry = rig.entry("paris");
+    let now = rig.registry.clock().now();
+    let live = entry.snapshot(rig.registry.listening.listening_to(&entry, now), now);
+    assert_eq!(live.checks.unwrap()[0].type_, "Check49");
+    rig.until(7200).await;
+    assert_eq!(rig.woken(), times(&[("paris", 90), ("paris", 300)]), "its other deadlines are the same");
 }
 
 #[tokio::test(start_paused = true)]
