@@ -183,7 +183,7 @@ async fn beats_that_change_nothing_wake_nobody() {
 async fn the_last_of_too_many_reports_wakes_an_interval_later_without_another_beat() {
     let rig = Rig::start();
     rig.beating(&["paris"]).await;
-    for check in 0..50 {
+    for check in 0..15 {
         rig.report("paris", json!([{ "type": format!("Check{check}"), "status": "Fail" }])).await;
     }
     // The report of `beating` was the first of the eight at once.
@@ -193,7 +193,7 @@ async fn the_last_of_too_many_reports_wakes_an_interval_later_without_another_be
     let entry = rig.entry("paris");
     let now = rig.registry.clock().now();
     let live = entry.snapshot(rig.registry.listening.listening_to(&entry, now), now);
-    assert_eq!(live.checks.unwrap()[0].type_, "Check49");
+    assert_eq!(live.checks.unwrap()[0].type_, "Check14");
     rig.until(7200).await;
     assert_eq!(rig.woken(), times(&[("paris", 90), ("paris", 300)]), "its other deadlines are the same");
 }
