@@ -161,7 +161,7 @@ async fn a_steady_fleet_writes_its_checkpoints_within_the_budget_and_nothing_els
     let allowed = BUDGET as f64 * (seconds + 1.5);
     assert!(writes <= allowed, "{writes} writes in {seconds} s, {allowed} are allowed");
     // The speed of an API server that serves other tests at the same time is not promised; only progress is.
-    assert!(writes >= BUDGET as f64 * seconds / 5.0, "{writes} writes in {seconds} s: the budget is there to be used");
+    assert!(writes >= BUDGET as f64 * seconds / 10.0, "{writes} writes in {seconds} s: the budget is there to be used");
     assert!(operator.scrape().sum("vigie_checkpoint_staleness_seconds", &[]) > 0.0);
     all_heard(beating);
 }

@@ -31,7 +31,7 @@ const LONG: std::time::Duration = seconds(75);
 const MAX_TRIES: usize = 12;
 
 /// The longest wait until the next try, a try that hangs, and a margin for a busy machine.
-const HEALED: std::time::Duration = seconds(45);
+const HEALED: std::time::Duration = seconds(90);
 
 fn is_final(fault: Fault) -> bool {
     matches!(fault, Fault::Refused(403 | 404 | 422, _))
