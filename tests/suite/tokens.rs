@@ -276,7 +276,7 @@ async fn a_token_that_the_user_brings_is_read_and_never_written() {
     assert_eq!(said(&seen, "Stalled"), "True/SecretNotFound");
     assert!(text(crate::beats::condition(&seen, "Accepted"), "/message").contains("mine"), "{seen:#}");
 
-    // A Secret of somebody else's: it is not used, and nothing of it is told.
+    // A Secret without the label: it is not used, and no message describes it.
     let mut other = secret("mine", "key", "precious-and-not-meant-for-this");
     other.metadata.labels = None;
     secrets.create(&PostParams::default(), &other).await.unwrap();

@@ -141,7 +141,7 @@ mod tests {
     fn twenty_writes_are_allowed_at_once_and_then_one_in_three_seconds() {
         let mut writes = WriteAllowance::default();
         let mut made = 0;
-        // Somebody asks for a write every 20 ms.
+        // A write is requested every 20 ms.
         for now in (0..120_000).step_by(20) {
             if writes.wait(at(now)).is_none() {
                 writes.spend(at(now));

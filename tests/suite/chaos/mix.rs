@@ -258,7 +258,7 @@ impl Storm {
     }
 }
 
-/// A webhook that nobody serves: every write of a status and of a Secret is refused.
+/// A webhook without a server: every write of a status and of a Secret is refused.
 fn webhook() -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
