@@ -9,7 +9,7 @@ pub use far_side::{grpc_answer, http_answer, prometheus_answer};
 use vigie::api::{ErrorClass, MAX_ALTERNATIVES, MAX_EVIDENCE, MAX_MESSAGE};
 use vigie::cli::diagnose::explain_saved;
 use vigie::diagnosis::extract::{MAX_SUMMARY, extract, start_error};
-use vigie::heartbeat::payload::{self, MAX_CHECKS, MAX_ID, MAX_TOKEN};
+use vigie::heartbeat::payload::{self, AgentBeat, MAX_BACKENDS, MAX_CHECKS, MAX_GAPS, MAX_ID, MAX_RESTARTS, MAX_TOKEN};
 use vigie::probe::actuator::{HealthPage, Links};
 use vigie::probe::page::Reader;
 use vigie::probe::{MetricsOptions, Scheme, Target};
@@ -59,9 +59,34 @@ pub fn beat(data: &[u8]) {
         let message = check.message.as_deref().unwrap_or("none");
         assert!(message.chars().count() <= 256 && !message.chars().any(char::is_control), "{message:?}");
     }
-    if let Some(restart) = &beat.restart {
+    for restart in beat.restart_results() {
         assert!((1..=63).contains(&restart.id.len()));
         assert!(restart.message.as_ref().is_none_or(|message| message.chars().count() <= 1024));
+        assert!(restart.target.as_ref().is_none_or(|unit| (1..=255).contains(&unit.len()) && !unit.starts_with('-')));
+    }
+    beat.agent.iter().for_each(|agent| agent_beat(agent));
+}
+
+/// The fields that only an agent sends.
+fn agent_beat(agent: &AgentBeat) {
+    let (gaps, backends) = (agent.gaps.as_deref().unwrap_or_default(), agent.backends.as_deref().unwrap_or_default());
+    assert!(agent.restarts.len() <= MAX_RESTARTS && gaps.len() <= MAX_GAPS && backends.len() <= MAX_BACKENDS);
+    let written = serde_json::to_value((&agent.paused, gaps, backends)).expect("it is plain data");
+    assert!(!holds_control(&written), "{written}");
+    for (at, backend) in backends.iter().enumerate() {
+        assert!(backends[..at].iter().all(|other| other.name != backend.name), "twice: {}", backend.name);
+        assert!((1..=63).contains(&backend.name.len()) && backend.text_len() <= 1024, "{backend:?}");
+    }
+}
+
+fn holds_control(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::String(text) => text.chars().any(char::is_control),
+        serde_json::Value::Array(items) => items.iter().any(holds_control),
+        serde_json::Value::Object(members) => {
+            members.iter().any(|(name, value)| name.chars().any(char::is_control) || holds_control(value))
+        }
+        _ => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The custom resources, and the closed sets of words that they share.
 
+pub mod agent;
 pub mod backend;
 pub mod cause;
 pub mod conditions;
@@ -13,6 +14,7 @@ pub mod words;
 
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 
+pub use agent::*;
 pub use backend::*;
 pub use cause::*;
 pub use conditions::*;

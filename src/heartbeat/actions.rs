@@ -123,7 +123,7 @@ impl Restart {
 
     /// Stores the agent's answer; true when it changed. A new message alone is not a change: it may count seconds.
     pub(super) fn acknowledge(slot: &mut Option<Box<Self>>, answer: &RestartResult) -> bool {
-        let RestartResult { id, result, message } = answer;
+        let RestartResult { target: _, id, result, message } = answer;
         let restart = slot.get_or_insert_default();
         let asked = restart.offered.as_ref().map(|offered| &*offered.action.id);
         let before = restart.acknowledged.as_ref();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn restart_result(id: &str, result: RestartOutcome, message: &str) -> RestartResult {
-        RestartResult { id: id.to_owned(), result, message: Some(message.to_owned()) }
+        RestartResult { target: None, id: id.to_owned(), result, message: Some(message.to_owned()) }
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub(super) enum Shape {
     Object(&'static [Field]),
     /// The fields of each object of a list, for the first objects up to this number; the rest is only counted.
     List(&'static [Field], usize),
+    /// The scalars of a list, the first ones up to this number; the rest is only counted.
+    Scalars(usize),
+    /// The names and scalars of an object whose names are free: the first ones, and one more than this number.
+    Map(usize),
 }
 
 /// The value of a field, as far as its [`Shape`] asks for it.
@@ -69,6 +73,8 @@ pub(super) enum Value<'a> {
     List(Vec<Value<'a>>, usize),
     /// One value for each field of the shape; none for `Shape::Plain`.
     Object(Vec<Value<'a>>),
+    /// The kept members, in the order of the body.
+    Map(Vec<(Cow<'a, str>, Value<'a>)>),
 }
 
 impl Value<'_> {
@@ -81,17 +87,25 @@ impl Value<'_> {
             Self::Whole(_) | Self::Number => "a number",
             Self::Text(_) => "a string",
             Self::List(..) => "a list",
-            Self::Object(_) => "an object",
+            Self::Object(_) | Self::Map(_) => "an object",
         }
     }
 }
 
-/// Reads `body`, one JSON object, into one value for each of `fields`.
+/// The values of the fields that most bodies do not have: one for each of them, or none when the body has none.
+pub(super) type RareValues<'a> = Vec<Value<'a>>;
+
+/// Reads `body`, one JSON object, into one value for each of `fields`. The values of `rare` fields cost nothing in a body
+/// without them.
 ///
 /// # Errors
 ///
 /// When it is not one JSON object, or a known object in it has a field twice.
-pub(super) fn read<'a, const N: usize>(body: &'a [u8], fields: &'static [Field; N]) -> Result<[Value<'a>; N], BadBeat> {
+pub(super) fn read<'a, const N: usize>(
+    body: &'a [u8],
+    fields: &'static [Field; N],
+    rare: &'static [Field],
+) -> Result<([Value<'a>; N], RareValues<'a>), BadBeat> {
     let text = std::str::from_utf8(body)
         .map_err(|e| BadBeat::not_json(format!("the body is not UTF-8 from byte {} on", e.valid_up_to())))?;
     // Checked first, because serde's own error for a wrong kind would contain the value.
@@ -104,7 +118,7 @@ pub(super) fn read<'a, const N: usize>(body: &'a [u8], fields: &'static [Field; 
         Some(_) => return Err(BadBeat::not_json("the body is not a JSON object")),
     }
     let mut from = serde_json::Deserializer::from_str(text);
-    from.deserialize_map(BodyVisitor(fields)).and_then(|values| from.end().map(|()| values)).map_err(|error| {
+    from.deserialize_map(BodyVisitor(fields, rare)).and_then(|values| from.end().map(|()| values)).map_err(|error| {
         if error.is_data() {
             BadBeat::duplicate(error.to_string())
         } else {
@@ -114,31 +128,37 @@ pub(super) fn read<'a, const N: usize>(body: &'a [u8], fields: &'static [Field; 
 }
 
 /// Visits the object of the body into an array: a plain heartbeat needs no allocation.
-struct BodyVisitor<const N: usize>(&'static [Field; N]);
+struct BodyVisitor<const N: usize>(&'static [Field; N], &'static [Field]);
 
 impl<'de, const N: usize> Visitor<'de> for BodyVisitor<N> {
-    type Value = [Value<'de>; N];
+    type Value = ([Value<'de>; N], RareValues<'de>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let mut values = [const { Value::Missing }; N];
-        read_fields(map, self.0, &mut values)?;
-        Ok(values)
+        let (mut values, mut rare) = ([const { Value::Missing }; N], Vec::new());
+        read_fields(map, (self.0, &mut values), (self.1, &mut rare))?;
+        Ok((values, rare))
     }
 }
 
-/// Reads the known fields of an object into `values`, skips the unknown ones, and refuses duplicates.
+/// Reads the known fields of an object into values, skips the unknown ones, and refuses duplicates.
 fn read_fields<'de, A: MapAccess<'de>>(
     mut map: A,
-    fields: &'static [Field],
-    values: &mut [Value<'de>],
+    (fields, values): (&'static [Field], &mut [Value<'de>]),
+    (rare, rare_values): (&'static [Field], &mut RareValues<'de>),
 ) -> Result<(), A::Error> {
     let mut unknown: Vec<Cow<'de, str>> = Vec::new();
     while let Some(FieldName(key)) = map.next_key()? {
-        let known = fields.iter().zip(&mut *values).find(|(field, _)| field.name == key);
+        let mut known = fields.iter().zip(&mut *values).find(|(field, _)| field.name == key);
+        if known.is_none()
+            && let Some(at) = rare.iter().position(|field| field.name == key)
+        {
+            rare_values.resize_with(rare.len(), || Value::Missing);
+            known = Some((&rare[at], &mut rare_values[at]));
+        }
         match known {
             Some((field, value @ Value::Missing)) => *value = map.next_value_seed(field.shape)?,
             Some((field, _)) => return Err(de::Error::custom(format_args!("field {:?} is there twice", field.name))),
@@ -154,6 +174,21 @@ fn read_fields<'de, A: MapAccess<'de>>(
         return Err(de::Error::custom("an unknown field is there twice"));
     }
     Ok(())
+}
+
+/// Reads the first members of an object with free names: `most` and one more, so that too many are noticed.
+fn read_map<'de, A: MapAccess<'de>>(mut map: A, most: usize) -> Result<Value<'de>, A::Error> {
+    let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::new();
+    while let Some(FieldName(key)) = map.next_key()? {
+        let value = map.next_value_seed(Shape::Plain)?;
+        if members.iter().any(|(known, _)| *known == key) {
+            return Err(de::Error::custom("a name of a map is there twice"));
+        }
+        if members.len() <= most {
+            members.push((key, value));
+        }
+    }
+    Ok(Value::Map(members))
 }
 
 /// The name of a field. serde's own `Cow` would copy it.
@@ -216,7 +251,8 @@ impl<'de> Visitor<'de> for Shape {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let (item, keep) = match self {
             Self::List(fields, keep) => (Self::Object(fields), keep),
-            Self::Plain | Self::Object(_) => (Self::Plain, 0),
+            Self::Scalars(keep) => (Self::Plain, keep),
+            Self::Plain | Self::Object(_) | Self::Map(_) => (Self::Plain, 0),
         };
         let (mut items, mut count) = (Vec::new(), 0);
         while let Some(value) = seq.next_element_seed(item)? {
@@ -229,14 +265,18 @@ impl<'de> Visitor<'de> for Shape {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let Self::Object(fields) = self else {
-            while map.next_key::<FieldName<'_>>()?.is_some() {
-                map.next_value_seed(Self::Plain)?;
+        let fields = match self {
+            Self::Object(fields) => fields,
+            Self::Map(most) => return read_map(map, most),
+            Self::Plain | Self::List(..) | Self::Scalars(_) => {
+                while map.next_key::<FieldName<'_>>()?.is_some() {
+                    map.next_value_seed(Self::Plain)?;
+                }
+                return Ok(Value::Object(Vec::new()));
             }
-            return Ok(Value::Object(Vec::new()));
         };
         let mut values: Vec<_> = fields.iter().map(|_| Value::Missing).collect();
-        read_fields(map, fields, &mut values)?;
+        read_fields(map, (fields, &mut values), (&[], &mut Vec::new()))?;
         Ok(Value::Object(values))
     }
 }

@@ -7,9 +7,12 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+pub use self::agent::{AgentBeat, MAX_BACKENDS, MAX_GAPS, MAX_RESTARTS};
 pub use super::json::BadBeat;
 use super::json::{self, Field, Shape, Value};
 use crate::api::{CheckOutcome, is_deceptive};
+
+mod agent;
 
 /// Longest `connector_id`, in bytes (`docs/design/api.md`).
 pub const MAX_ID: usize = 128;
@@ -25,6 +28,8 @@ const MAX_MESSAGE: usize = 256;
 const MAX_RESTART_ID: usize = 63;
 /// The message of a restart is cut to this many characters, as in a status.
 const MAX_RESTART_MESSAGE: usize = 1024;
+/// Longest name of a unit, in bytes, as in `agentRef.unit`.
+const MAX_UNIT: usize = 255;
 /// A DNS name (`hostname`, `node_name`) is cut to this many characters: RFC 1035 allows no more.
 const MAX_DNS_NAME: usize = 253;
 /// Any other text is cut to this many characters.
@@ -63,13 +68,28 @@ pub struct Beat<'a> {
     pub restart: Option<RestartResult>,
     /// Authenticate and answer, but do not count as contact.
     pub dry_run: bool,
+    /// The fields that only an agent sends; `None` when the heartbeat has none of them.
+    pub agent: Option<Box<AgentBeat>>,
+}
+
+impl Beat<'_> {
+    /// Whether an agent sent it on behalf of the connector (`agent: true`), and not the connector itself.
+    pub fn is_of_agent(&self) -> bool {
+        self.agent.as_deref().is_some_and(|agent| agent.is_agent)
+    }
+
+    /// The results of restarts that it reports: `restart` and `restarts`.
+    pub fn restart_results(&self) -> impl Iterator<Item = &RestartResult> {
+        let more = self.agent.as_deref().map(|agent| agent.restarts.as_slice()).unwrap_or_default();
+        self.restart.iter().chain(more)
+    }
 }
 
 /// Prints everything except the token, because the text may end up in a log.
 impl fmt::Debug for Beat<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connector_id, token: _, boot_id, sequence, version, hostname, pod_uid, node_name, .. } = self;
-        let Self { sent_at, checks, restart, dry_run, .. } = self;
+        let Self { sent_at, checks, restart, dry_run, agent, .. } = self;
         f.debug_struct("Beat")
             .field("connector_id", connector_id)
             .field("boot_id", boot_id)
@@ -82,6 +102,7 @@ impl fmt::Debug for Beat<'_> {
             .field("checks", checks)
             .field("restart", restart)
             .field("dry_run", dry_run)
+            .field("agent", agent)
             .finish_non_exhaustive()
     }
 }
@@ -100,6 +121,8 @@ pub struct ReportedCheck {
 /// The result of a restart that the operator asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartResult {
+    /// The unit that was to be restarted; `None` = the sender's own.
+    pub target: Option<String>,
     /// The id of the restart, as the operator sent it.
     pub id: String,
     /// Whether the unit was restarted.
@@ -126,6 +149,7 @@ pub enum RestartOutcome {
 ///
 /// When the body is not one JSON object, or a field occurs twice, is missing or is invalid; the message names the field.
 pub fn parse<'a>(body: &'a [u8], bearer: Option<&'a str>) -> Result<Beat<'a>, BadBeat> {
+    let (values, rare) = json::read(body, &FIELDS, &agent::FIELDS)?;
     let [
         connector_id,
         token,
@@ -139,20 +163,21 @@ pub fn parse<'a>(body: &'a [u8], bearer: Option<&'a str>) -> Result<Beat<'a>, Ba
         checks,
         restart,
         dry_run,
-    ] = json::read(body, &FIELDS)?;
+    ] = values;
     Ok(Beat {
         connector_id: read_id(connector_id)?,
         token: read_token(token, bearer)?,
         boot_id: read_words("boot_id", boot_id, MAX_TEXT)?,
-        sequence: read_sequence(sequence)?,
+        sequence: read_whole("sequence", sequence)?,
         version: read_words("version", version, MAX_TEXT)?,
         hostname: read_words("hostname", hostname, MAX_DNS_NAME)?,
         pod_uid: read_words("pod_uid", pod_uid, MAX_TEXT)?,
         node_name: read_words("node_name", node_name, MAX_DNS_NAME)?,
         sent_at: read_time(sent_at)?,
         checks: read_checks(checks)?,
-        restart: read_restart(restart)?,
-        dry_run: read_flag(dry_run)?,
+        restart: read_restart("restart", restart)?,
+        dry_run: read_flag("dry_run", dry_run)?.unwrap_or(false),
+        agent: agent::read(rare)?,
     })
 }
 
@@ -175,7 +200,7 @@ const FIELDS: [Field; 12] = [
     plain("dry_run"),
 ];
 const CHECK_FIELDS: [Field; 3] = [plain("type"), plain("status"), plain("message")];
-const RESTART_FIELDS: [Field; 3] = [plain("id"), plain("result"), plain("message")];
+const RESTART_FIELDS: [Field; 4] = [plain("target"), plain("id"), plain("result"), plain("message")];
 
 fn read_text<'a>(field: &str, value: Value<'a>) -> Result<Option<Cow<'a, str>>, BadBeat> {
     match value {
@@ -234,20 +259,20 @@ fn tidy(text: Cow<'_, str>, longest: usize) -> Cow<'_, str> {
     Cow::Owned(text.chars().take(longest).map(|c| if is_bad(c) { ' ' } else { c }).collect())
 }
 
-fn read_sequence(value: Value<'_>) -> Result<Option<u64>, BadBeat> {
+fn read_whole(field: &str, value: Value<'_>) -> Result<Option<u64>, BadBeat> {
     match value {
         Value::Missing | Value::Null => Ok(None),
-        Value::Whole(sequence) => Ok(Some(sequence)),
-        Value::Number => Err(BadBeat::invalid("sequence", "a whole number ≥ 0 and below 2^64, written in digits")),
-        other => Err(BadBeat::mistyped("sequence", "a whole number ≥ 0", &other)),
+        Value::Whole(number) => Ok(Some(number)),
+        Value::Number => Err(BadBeat::invalid(field, "a whole number ≥ 0 and below 2^64, written in digits")),
+        other => Err(BadBeat::mistyped(field, "a whole number ≥ 0", &other)),
     }
 }
 
-fn read_flag(value: Value<'_>) -> Result<bool, BadBeat> {
+fn read_flag(field: &str, value: Value<'_>) -> Result<Option<bool>, BadBeat> {
     match value {
-        Value::Missing | Value::Null => Ok(false),
-        Value::Bool(flag) => Ok(flag),
-        other => Err(BadBeat::mistyped("dry_run", "true or false", &other)),
+        Value::Missing | Value::Null => Ok(None),
+        Value::Bool(flag) => Ok(Some(flag)),
+        other => Err(BadBeat::mistyped(field, "true or false", &other)),
     }
 }
 
@@ -294,27 +319,40 @@ fn read_check(i: usize, item: Value<'_>) -> Result<ReportedCheck, BadBeat> {
     Ok(ReportedCheck { type_: type_.into_owned(), status, message })
 }
 
-fn read_restart(value: Value<'_>) -> Result<Option<RestartResult>, BadBeat> {
+fn read_restart(field: &str, value: Value<'_>) -> Result<Option<RestartResult>, BadBeat> {
     if matches!(value, Value::Missing | Value::Null) {
         return Ok(None);
     }
-    let [id, result, message] = members("restart", value)?;
-    let id = read_text("restart.id", id)?.ok_or_else(|| BadBeat::missing("restart.id"))?;
-    if !is_made_of(&id, MAX_RESTART_ID, b"._/:-") {
-        return Err(BadBeat::invalid("restart.id", "1 to 63 characters of A-Z a-z 0-9 . _ / : -"));
+    let [target, id, result, message] = members(field, value)?;
+    let [target_name, id_name, result_name, message_name] =
+        ["target", "id", "result", "message"].map(|member| format!("{field}.{member}"));
+    let target = read_text(&target_name, target)?;
+    if target.as_deref().is_some_and(|target| !is_unit(target)) {
+        return Err(BadBeat::invalid(&target_name, UNIT_RULE));
     }
-    let result = read_text("restart.result", result)?.ok_or_else(|| BadBeat::missing("restart.result"))?;
+    let id = read_text(&id_name, id)?.ok_or_else(|| BadBeat::missing(&id_name))?;
+    if !is_made_of(&id, MAX_RESTART_ID, b"._/:-") {
+        return Err(BadBeat::invalid(&id_name, "1 to 63 characters of A-Z a-z 0-9 . _ / : -"));
+    }
+    let result = read_text(&result_name, result)?.ok_or_else(|| BadBeat::missing(&result_name))?;
     let result = match &*result {
         "Succeeded" => RestartOutcome::Succeeded,
         "Failed" => RestartOutcome::Failed,
-        _ => return Err(BadBeat::invalid("restart.result", "Succeeded or Failed")),
+        _ => return Err(BadBeat::invalid(&result_name, "Succeeded or Failed")),
     };
-    let message = read_words("restart.message", message, MAX_RESTART_MESSAGE)?.map(Cow::into_owned);
-    Ok(Some(RestartResult { id: id.into_owned(), result, message }))
+    let message = read_words(&message_name, message, MAX_RESTART_MESSAGE)?.map(Cow::into_owned);
+    Ok(Some(RestartResult { target: target.map(Cow::into_owned), id: id.into_owned(), result, message }))
+}
+
+const UNIT_RULE: &str = r"1 to 255 characters of A-Z a-z 0-9 : _ . \ @ -, and no - at the start";
+
+/// Whether `text` can be the name of a unit, by the pattern of `agentRef.unit`.
+fn is_unit(text: &str) -> bool {
+    is_made_of(text, MAX_UNIT, br":_.\@-") && !text.starts_with('-')
 }
 
 /// The fields of a nested object.
-fn members<'a>(field: &str, value: Value<'a>) -> Result<[Value<'a>; 3], BadBeat> {
+fn members<'a, const N: usize>(field: &str, value: Value<'a>) -> Result<[Value<'a>; N], BadBeat> {
     match value {
         Value::Object(values) => values.try_into().map_err(|_| BadBeat::invalid(field, "an object")),
         other => Err(BadBeat::mistyped(field, "an object", &other)),

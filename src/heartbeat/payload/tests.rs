@@ -28,7 +28,7 @@ fn the_founding_beat_is_borrowed_whole() {
 fn everything_an_agent_may_say_is_read() {
     let body = json!({
         "connector_id": "a", "token": "t", "boot_id": "b", "sequence": u64::MAX, "version": "1.2", "hostname": "h",
-        "pod_uid": "u", "node_name": "n", "sent_at": "2026-01-31T12:00:00+01:00", "dry_run": true, "gaps": [[1, {}]],
+        "pod_uid": "u", "node_name": "n", "sent_at": "2026-01-31T12:00:00+01:00", "dry_run": true, "later": [[1, {}]],
         "checks": [{"type": "NATRules", "status": "Fail", "message": "none", "new": 1}, {"type": "x-1", "status": "Pass"}],
         "restart": {"id": "r/1", "result": "Failed", "message": null},
     });
@@ -48,7 +48,7 @@ fn everything_an_agent_may_say_is_read() {
         ReportedCheck { type_: "NATRules".into(), status: CheckOutcome::Fail, message: Some("none".into()) }
     );
     assert_eq!(checks[1], ReportedCheck { type_: "x-1".into(), status: CheckOutcome::Pass, message: None });
-    let restart = RestartResult { id: "r/1".into(), result: RestartOutcome::Failed, message: None };
+    let restart = RestartResult { target: None, id: "r/1".into(), result: RestartOutcome::Failed, message: None };
     assert_eq!(beat.restart, Some(restart));
 }
 
@@ -139,7 +139,7 @@ fn a_field_that_is_there_twice_is_refused_wherever_it_is() {
         assert!(bad.message.contains(named), "{bad:?}");
     }
     // What is ignored is ignored, however it looks inside.
-    assert!(parse(br#"{"connector_id":"a","token":"t","backends":[{"x":1,"x":2}]}"#, None).is_ok());
+    assert!(parse(br#"{"connector_id":"a","token":"t","later":[{"x":1,"x":2}]}"#, None).is_ok());
 }
 
 #[test]
