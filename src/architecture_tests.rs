@@ -220,6 +220,17 @@ fn clocks_are_read_only_where_it_is_explained() {
 }
 
 #[test]
+fn slow_hashes_are_computed_on_blocking_threads_or_by_a_command() {
+    let places = ["heartbeat/credentials.rs", "heartbeat/slow_hash.rs"];
+    let program = program();
+    let others = program.iter().filter(|source| !places.contains(&source.path.as_str()));
+    let mut found = mentions(others, &["Digest::slow(", "pbkdf2"]);
+    let commands = |source: &&Source| !places.contains(&source.path.as_str()) && !source.path.starts_with("cli/");
+    found.extend(mentions(program.iter().filter(commands), &["is_hash_of("]));
+    none(found, "a slow hash on a thread of the runtime keeps heartbeats waiting: use `heartbeat::slow_hash`");
+}
+
+#[test]
 fn only_main_ends_the_process() {
     let found =
         mentions(program().iter().filter(|source| source.path != "main.rs"), &["process::exit", "process::abort"]);

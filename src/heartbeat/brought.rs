@@ -55,9 +55,17 @@ impl Brought {
 
     /// Counts a wrong token.
     pub(super) fn failed(&mut self, from: IpAddr, now: Moment) {
-        let failures =
-            if self.known == Some(client_network(from)) { &mut self.from_known } else { &mut self.from_others };
-        failures.add(now);
+        self.failures(from).add(now);
+    }
+
+    /// Takes back one that was counted as wrong before it was compared.
+    pub(super) fn take_back(&mut self, from: IpAddr) {
+        let failures = self.failures(from);
+        failures.count = failures.count.saturating_sub(1);
+    }
+
+    fn failures(&mut self, from: IpAddr) -> &mut Failures {
+        if self.known == Some(client_network(from)) { &mut self.from_known } else { &mut self.from_others }
     }
 
     /// Notes where the right token came from.

@@ -17,6 +17,12 @@ pub const ROUNDS: NonZeroU32 = NonZeroU32::new(10_000).expect("it is not zero");
 /// The most rounds that a stored hash may ask for: more would cost a heartbeat too much time.
 const MAX_ROUNDS: u32 = 100_000;
 
+#[cfg(test)]
+thread_local! {
+    /// The slow hashes that this thread has computed.
+    pub(crate) static SLOW_HASHES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// The rounds that a stored hash names. Numbers that no version writes give a hash that no token has.
 pub fn rounds(stored: Option<i32>) -> Option<NonZeroU32> {
     let rounds = u32::try_from(stored?).unwrap_or(MAX_ROUNDS).clamp(1, MAX_ROUNDS);
@@ -35,8 +41,11 @@ impl Digest {
     }
 
     /// The slow hash of a token that a user brings: PBKDF2 with HMAC-SHA256, salted with the UID of its Connector. People
-    /// choose such tokens, and the status may be read by more people than the Secret.
+    /// choose such tokens, and the status may be read by more people than the Secret. It takes milliseconds: the operator
+    /// computes it on blocking threads only ([`slow_hash`](super::slow_hash)).
     pub fn slow(token: &str, uid: &str, rounds: NonZeroU32) -> Self {
+        #[cfg(test)]
+        SLOW_HASHES.with(|count| count.set(count.get() + 1));
         let mut bytes = [0; 32];
         let algorithm = ring::pbkdf2::PBKDF2_HMAC_SHA256;
         ring::pbkdf2::derive(algorithm, rounds, uid.as_bytes(), token.as_bytes(), &mut bytes);

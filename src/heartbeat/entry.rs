@@ -14,6 +14,7 @@ use super::compact::{Checks, Seconds};
 use super::credentials::Digest;
 use super::payload::{Beat, ReportedCheck};
 use super::pod_diagnosis::PodDiagnosis;
+use super::slow_hash::{Compared, Comparison};
 use super::tokens::{Authentication, Tokens};
 use crate::api::ConnectorState;
 pub use crate::api::Key;
@@ -108,6 +109,8 @@ pub(super) struct IncomingBeat<'a, 'b> {
     pub(super) from: IpAddr,
     /// When it was received.
     pub(super) at: Moment,
+    /// The result of the comparison of its token with slow hashes, when that was done.
+    pub(super) compared: Option<&'a Compared>,
 }
 
 /// The result of a heartbeat.
@@ -126,6 +129,8 @@ pub enum HeartbeatOutcome {
     Rejected,
     /// The credentials have not been loaded.
     NotLoaded,
+    /// The token is to be compared with slow hashes first.
+    Uncompared(Box<Comparison>),
     /// The token was not compared, after too many wrong ones; the seconds until it is.
     NotCompared(u32),
 }
@@ -272,13 +277,11 @@ impl Entry {
     ) -> Result<i64, HeartbeatOutcome> {
         let (tokens, now) = (&mut inner.tokens, received.at);
         let by_lease = self.identity.lease.is_some();
-        let wait = tokens.brought.as_ref().and_then(|brought| brought.wait(received.from, now));
-        if let Some(seconds) = wait.filter(|_| !by_lease) {
-            return Err(HeartbeatOutcome::NotCompared(seconds));
+        if !by_lease && tokens.brought.is_some() {
+            tokens.compare_brought(&self.identity, received)?;
         }
-        tokens.verify_brought(&received.beat.token, received.token, &self.identity.uid);
         let authentication = tokens.authenticate(by_lease, received.token, now);
-        tokens.count_brought(matches!(authentication, Authentication::Accepted(_)), received.from, now);
+        tokens.count_brought(matches!(authentication, Authentication::Accepted(_)), received);
         match authentication {
             Authentication::Accepted(generation) => Ok(generation),
             Authentication::NotLoaded => Err(HeartbeatOutcome::NotLoaded),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::payload::Beat;
 use super::routes::{Acceptance, BeatMetrics, BeatResult, HeartbeatSink, Options, Reply, router};
+use super::slow_hash::Compared;
 use crate::api::ConnectorState;
 use crate::http::server::{Limits, serve};
 use crate::http::tls::TlsFiles;
@@ -48,6 +49,10 @@ impl HeartbeatSink for Fake {
             ("loading", _) => Reply::NotLoaded { retry_after_seconds: 2 },
             (id, _) => Reply::Rejected { known: id != "strange" },
         }
+    }
+
+    fn receive_compared(&self, beat: &Beat<'_>, from: IpAddr, _: &Compared) -> Reply {
+        self.receive(beat, from)
     }
 }
 

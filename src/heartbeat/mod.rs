@@ -22,4 +22,5 @@ pub mod registry;
 mod responses;
 pub mod routes;
 pub mod sink;
+pub mod slow_hash;
 mod tokens;

@@ -19,6 +19,7 @@ use super::index::Index;
 use super::listening::ListeningState;
 use super::payload::Beat;
 use super::sink::{Acceptance, HeartbeatSink, Reply};
+use super::slow_hash::Compared;
 use crate::api::{Connector, ConnectorState};
 use crate::health::liveness::next_heartbeat;
 use crate::leadership::Role;
@@ -298,15 +299,26 @@ impl HeartbeatSink for Registry {
     }
 
     fn receive(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
+        self.process(beat, from, None)
+    }
+
+    fn receive_compared(&self, beat: &Beat<'_>, from: IpAddr, compared: &Compared) -> Reply {
+        self.process(beat, from, Some(compared))
+    }
+}
+
+impl Registry {
+    fn process(&self, beat: &Beat<'_>, from: IpAddr, compared: Option<&Compared>) -> Reply {
         let token = Digest::of(&beat.token);
         let entry = self.index.read().holder(&beat.connector_id).cloned();
         let Some(entry) = entry else { return self.unknown(beat, &token, self.clock.now()) };
         let now = self.clock.now();
-        let received = IncomingBeat { beat, token: &token, from, at: now };
+        let received = IncomingBeat { beat, token: &token, from, at: now, compared };
         let notify = |change| self.notify(&entry, change);
         match entry.process(received, self.listening.listening(now), Timestamp::now, notify) {
             HeartbeatOutcome::Rejected => Reply::Rejected { known: true },
             HeartbeatOutcome::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
+            HeartbeatOutcome::Uncompared(comparison) => Reply::Uncompared(comparison),
             HeartbeatOutcome::NotCompared(retry_after_seconds) => Reply::NotCompared { retry_after_seconds },
             HeartbeatOutcome::Accepted { state, too_often, action } => {
                 if !beat.dry_run {
@@ -326,6 +338,8 @@ impl HeartbeatSink for Registry {
 
 #[cfg(test)]
 mod actions_tests;
+#[cfg(test)]
+mod brought_tests;
 #[cfg(test)]
 mod state_tests;
 #[cfg(test)]

@@ -199,7 +199,7 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
             return responses::not_accepting(reason, &message, retry_after_seconds);
         }
         let answer = match payload::parse(&body, bearer(head.headers.get(header::AUTHORIZATION))) {
-            Ok(beat) => self.judge(&beat, from),
+            Ok(beat) => self.judge(&beat, from).await,
             Err(bad) => {
                 self.note(BeatResult::Malformed, None, from, format!("refused a malformed beat: {}", bad.message));
                 responses::malformed(&bad)
@@ -210,8 +210,21 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
         if must_reconnect { responses::closing(answer) } else { answer }
     }
 
-    fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {
-        match self.sink.receive(beat, from) {
+    /// The reply to a heartbeat. A token that a user brings may have to be compared first, which takes long.
+    async fn receive(&self, beat: &Beat<'_>, from: IpAddr) -> Reply {
+        let comparison = match self.sink.receive(beat, from) {
+            Reply::Uncompared(comparison) => comparison,
+            reply => return reply,
+        };
+        let compared = comparison.run().await;
+        match self.sink.receive_compared(beat, from, &compared) {
+            Reply::Uncompared(_) => Reply::NotLoaded { retry_after_seconds: 1 },
+            reply => reply,
+        }
+    }
+
+    async fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {
+        match self.receive(beat, from).await {
             Reply::Accepted { state, next_heartbeat_seconds, action } => {
                 let result = if beat.dry_run { BeatResult::DryRun } else { BeatResult::Accepted };
                 self.options.counters.counted(result);
@@ -232,6 +245,7 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
                 responses::rate_limited(retry_after_seconds)
             }
             Reply::Rejected { known } => self.refuse(&beat.connector_id, known, from),
+            Reply::Uncompared(_) => responses::not_loaded(1),
             Reply::NotLoaded { retry_after_seconds } => {
                 let id = Some((&*beat.connector_id, true));
                 self.note(BeatResult::NotLoaded, id, from, "put off a connector whose token hashes are not loaded yet");

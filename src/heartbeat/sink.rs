@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::actions::Action;
 use super::payload::Beat;
+use super::slow_hash::{Compared, Comparison};
 use crate::api::ConnectorState;
 
 /// The registry's reply to a heartbeat.
@@ -34,6 +35,8 @@ pub enum Reply {
         /// Seconds until tokens are compared again.
         retry_after_seconds: u32,
     },
+    /// A token that is to be compared with slow hashes, before it is received again by [`HeartbeatSink::receive_compared`].
+    Uncompared(Box<Comparison>),
     /// A known connector whose token hashes are not loaded yet.
     NotLoaded {
         /// Seconds until they should be loaded.
@@ -68,4 +71,6 @@ pub trait HeartbeatSink: Send + Sync + 'static {
     fn acceptance(&self) -> Acceptance;
     /// Processes a heartbeat from `from`, in memory only.
     fn receive(&self, beat: &Beat<'_>, from: IpAddr) -> Reply;
+    /// Processes the heartbeat that was answered [`Reply::Uncompared`], and never answers that again.
+    fn receive_compared(&self, beat: &Beat<'_>, from: IpAddr, compared: &Compared) -> Reply;
 }

@@ -1,10 +1,12 @@
 //! The tokens of one connector in memory, and what their use tells.
 
-use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::brought::Brought;
 use super::credentials::{Checked, Credential, Digest, check};
+use super::entry::{HeartbeatOutcome, Identity, IncomingBeat};
+use super::slow_hash::{Compared, Comparison};
 use crate::time::Moment;
 
 /// The use of a retired token is recorded at most this often.
@@ -38,24 +40,60 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Compares a token that a user brings with the stored slow hashes, once for each: after that its SHA-256 is known.
-    pub(super) fn verify_brought(&mut self, text: &str, token: &Digest, uid: &str) {
-        let Some(brought) = &mut self.brought else { return };
-        let is_known = self.credentials.iter().any(|known| known.rounds.is_none() && known.digest == *token);
-        for credential in self.credentials.iter_mut().filter(|_| !is_known) {
-            let Some(rounds) = credential.rounds else { continue };
-            if Digest::slow(text, uid, rounds) == credential.digest {
-                brought.learn(credential.digest, *token);
-                (credential.digest, credential.rounds) = (*token, None);
+    /// Learns from the comparison of a token that a user brings with the stored slow hashes, or asks for it.
+    ///
+    /// The token counts as wrong from the moment at which its comparison is asked for: otherwise many tokens that are sent at
+    /// once would all be compared.
+    pub(super) fn compare_brought(
+        &mut self,
+        identity: &Identity,
+        received: &IncomingBeat<'_, '_>,
+    ) -> Result<(), HeartbeatOutcome> {
+        let IncomingBeat { beat, token, from, at: now, compared } = *received;
+        match compared {
+            Some(Compared { found: Some(found), .. }) => self.learn(*found, *token),
+            Some(_) => {}
+            None => {
+                if let Some(seconds) = self.brought.as_ref().and_then(|brought| brought.wait(from, now)) {
+                    return Err(HeartbeatOutcome::NotCompared(seconds));
+                }
             }
         }
+        let stored = self.uncompared(token, compared);
+        let Some(brought) = self.brought.as_mut().filter(|_| !stored.is_empty()) else { return Ok(()) };
+        if compared.is_some() {
+            // No place was free in time, or the stored hashes changed meanwhile.
+            brought.take_back(from);
+            return Err(HeartbeatOutcome::NotLoaded);
+        }
+        brought.failed(from, now);
+        let (namespace, uid) = (identity.key.namespace.clone(), identity.uid.clone());
+        let comparison = Comparison { namespace, token: beat.token.clone().into_owned(), uid, stored };
+        Err(HeartbeatOutcome::Uncompared(Box::new(comparison)))
     }
 
-    pub(super) fn count_brought(&mut self, accepted: bool, from: IpAddr, now: Moment) {
+    /// The slow hashes that a token is still to be compared with: none when its SHA-256 is known.
+    fn uncompared(&self, token: &Digest, compared: Option<&Compared>) -> Vec<(Digest, NonZeroU32)> {
+        if self.credentials.iter().any(|known| known.rounds.is_none() && known.digest == *token) {
+            return Vec::new();
+        }
+        let was_compared = |stored: &Digest| compared.is_some_and(|compared| compared.stored.contains(stored));
+        let slow = self.credentials.iter().filter_map(|known| Some((known.digest, known.rounds?)));
+        slow.filter(|(stored, _)| !was_compared(stored)).collect()
+    }
+
+    /// Counts a token that was judged. One that was compared with slow hashes was counted as wrong in advance.
+    pub(super) fn count_brought(&mut self, accepted: bool, received: &IncomingBeat<'_, '_>) {
+        let (from, now, was_counted) = (received.from, received.at, received.compared.is_some());
         match &mut self.brought {
-            Some(brought) if accepted => brought.accepted(from),
-            Some(brought) => brought.failed(from, now),
-            None => {}
+            Some(brought) if accepted => {
+                if was_counted {
+                    brought.take_back(from);
+                }
+                brought.accepted(from);
+            }
+            Some(brought) if !was_counted => brought.failed(from, now),
+            _ => {}
         }
     }
 

@@ -12,7 +12,8 @@ use kube::{Resource as _, ResourceExt as _};
 use super::token::{OwnSecret, SecretState, Supplied, TokenRecord};
 use crate::api::{Connector, SecretKeyRef};
 use crate::cluster::{CALL_TIMEOUT, CallError, FIELD_MANAGER, within};
-use crate::heartbeat::credentials::{Digest, ROUNDS};
+use crate::heartbeat::credentials::Digest;
+use crate::heartbeat::slow_hash::slow_hash;
 
 /// The type of the Secrets that the operator makes.
 pub const SECRET_TYPE: &str = "vigie.dev/connector-token";
@@ -51,6 +52,13 @@ impl Token {
     pub fn digest(&self) -> Digest {
         Digest::of(&self.0)
     }
+
+    /// Its hashes, as a token that a user brings; `None` only while the process ends.
+    pub async fn supplied(self, namespace: &str, uid: &str) -> Option<Supplied> {
+        let plain = self.digest();
+        let slow = slow_hash(&namespace.into(), self.0, uid.to_owned()).await?;
+        Some(Supplied { plain, slow })
+    }
 }
 
 /// The Secrets of one namespace.
@@ -88,16 +96,12 @@ impl Secrets {
         Ok(SecretLookup { seen: recognise(&secret, connector, url), secret: Some(secret) })
     }
 
-    /// Reads the token that the user brings; `None` when there is no such Secret with the label and the key. Which of them is
+    /// Reads the token that the user brings, or why it is none; `None` when there is no such Secret with the label and the key. Which of them is
     /// missing is not told: that would show what any Secret of the namespace holds.
     ///
     /// # Errors
     /// The read failed.
-    pub async fn read_supplied(
-        &self,
-        connector: &Connector,
-        from: &SecretKeyRef,
-    ) -> Result<Option<SecretState>, CallError> {
+    pub async fn read_supplied(&self, from: &SecretKeyRef) -> Result<Option<Result<Token, String>>, CallError> {
         let what = format!("reading Secret {}/{}", self.namespace, from.name);
         let secret = match within(&what, CALL_TIMEOUT, self.api.get(&from.name)).await {
             Ok(secret) => secret,
@@ -107,8 +111,7 @@ impl Secrets {
         let (label, wanted) = CREDENTIALS_LABEL;
         let is_meant = secret.labels().get(label).map(String::as_str) == Some(wanted);
         let value = secret.data.as_ref().and_then(|data| data.get(&from.key)).filter(|_| is_meant);
-        let uid = connector.metadata.uid.as_deref().unwrap_or_default();
-        Ok(value.map(|value| SecretState::Supplied(usable(from, &value.0, uid))))
+        Ok(value.map(|value| usable(from, &value.0)))
     }
 
     /// Writes `content` to the Secret.
@@ -225,12 +228,12 @@ fn record(secret: &Secret) -> Option<TokenRecord> {
     TokenRecord::parse(secret.annotations().get(TokenRecord::ANNOTATION)?)
 }
 
-/// The hashes of a value that can be a token. What is wrong with another is not told more closely: length and odd characters
+/// A value that can be a token. What is wrong with another is not told more closely: length and odd characters
 /// say something about the value.
-fn usable(from: &SecretKeyRef, value: &[u8], uid: &str) -> Result<Supplied, String> {
+fn usable(from: &SecretKeyRef, value: &[u8]) -> Result<Token, String> {
     let text = std::str::from_utf8(value).ok();
     let text = text.filter(|text| (16..=256).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()));
-    text.map(|text| Supplied { plain: Digest::of(text), slow: Digest::slow(text, uid, ROUNDS) }).ok_or_else(|| {
+    text.map(|text| Token(text.to_owned())).ok_or_else(|| {
         format!(
             "the value under the key {} of Secret {} is no token: it must be 16 to 256 printable ASCII characters, without \
              spaces and without a line end",

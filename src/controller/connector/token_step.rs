@@ -11,7 +11,7 @@ use super::reconcile::Context;
 use super::secrets::{CREDENTIALS_LABEL, SecretContent, Secrets, Token};
 use super::token::{PlanInput, ReadFailure, SecretState, TokenPlan, TokenRecord, Write, plan, was_delivered};
 use super::workload_step::WorkloadNote;
-use crate::api::{ConditionType, ConditionValue, Connector, Rotation, Truth};
+use crate::api::{ConditionType, ConditionValue, Connector, Rotation, SecretKeyRef, Truth};
 use crate::cluster::CallError;
 use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::Step;
@@ -173,13 +173,14 @@ impl Context {
 
     /// Reads the Secret: the one that the operator makes, or the one that the user brings.
     async fn observe_token(&self, connector: &Connector) -> TokenObservation {
-        let secrets = Secrets::new(self.client.clone(), &connector.namespace().unwrap_or_default());
-        let _permit = self.call_permit().await;
+        let namespace = connector.namespace().unwrap_or_default();
+        let secrets = Secrets::new(self.client.clone(), &namespace);
         let name = connector.credential_secret_name();
         let brought = connector.spec.token.existing_secret_ref.as_ref();
         let found = match brought {
-            Some(from) => secrets.read_supplied(connector, from).await.map(|seen| (seen, None)),
+            Some(from) => self.read_supplied(connector, &secrets, from).await.map(|seen| (seen, None)),
             None => {
+                let _permit = self.call_permit().await;
                 secrets.read(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
         };
@@ -201,6 +202,29 @@ impl Context {
             }
         };
         TokenObservation { error, failure, seen, secret, secrets, fresh: Token::random() }
+    }
+
+    /// Reads the token that the user brings, and hashes it. No call waits for the hashing.
+    async fn read_supplied(
+        &self,
+        connector: &Connector,
+        secrets: &Secrets,
+        from: &SecretKeyRef,
+    ) -> Result<Option<SecretState>, CallError> {
+        let permit = self.call_permit().await;
+        let Some(value) = secrets.read_supplied(from).await? else { return Ok(None) };
+        drop(permit);
+        let value = match value {
+            Ok(token) => {
+                let uid = connector.metadata.uid.as_deref().unwrap_or_default();
+                let hashed = token.supplied(&connector.namespace().unwrap_or_default(), uid).await;
+                // The operator ends.
+                Ok(hashed
+                    .ok_or_else(|| CallError::Timeout { what: format!("hashing the value in Secret {}", from.name) })?)
+            }
+            Err(problem) => Err(problem),
+        };
+        Ok(Some(SecretState::Supplied(value)))
     }
 
     /// Writes the token to the Secret as planned. Its hash is stored already: from now on it is accepted.

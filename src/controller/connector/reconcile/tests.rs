@@ -11,7 +11,7 @@ use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::calls::CallKind;
 use crate::controller::runtime::run;
 use crate::controller::runtime::state::TakenState;
-use crate::heartbeat::credentials::Digest;
+use crate::heartbeat::credentials::{Digest, ROUNDS, SLOW_HASHES};
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::HeartbeatSink as _;
 use crate::metrics::PanickedTask;
@@ -81,6 +81,28 @@ async fn a_new_connector_gets_its_token_in_one_go_and_then_there_is_peace() {
     rig.fake.take_log();
     rig.reconcile().await.unwrap();
     assert_eq!(rig.fake.take_log(), Vec::<String>::new(), "not even a look, before ten minutes are over");
+}
+
+#[tokio::test]
+async fn a_token_that_a_user_brings_is_hashed_on_a_blocking_thread_and_accepted_at_once() {
+    let rig = Rig::new(json!({ "observedGeneration": -1 }));
+    let mut connector = rig.fake.object(CONNECTOR).unwrap();
+    connector["spec"] = json!({ "token": { "existingSecretRef": { "name": "mine", "key": "token" } } });
+    rig.fake.put(CONNECTOR, connector);
+    rig.context.registry.upsert(&rig.connector(), rig.context.clock.read());
+    let labels = json!({ "vigie.dev/connector-credentials": "true" });
+    let meta = json!({ "name": "mine", "namespace": "edge", "labels": labels });
+    let data = json!({ "token": "MDEyMzQ1Njc4OWFiY2RlZg==" });
+    rig.fake.put("/api/v1/namespaces/edge/secrets/mine", json!({ "metadata": meta, "data": data }));
+    let on_this_thread = SLOW_HASHES.get();
+    rig.reconcile().await.unwrap();
+    assert_eq!(SLOW_HASHES.get(), on_this_thread, "reconciles run where heartbeats are heard");
+    assert_eq!(rig.provisioned(), "True");
+    let stored = rig.connector().status.unwrap().token.unwrap().hashes.remove(0);
+    assert_eq!(stored.sha256, Digest::slow("0123456789abcdef", "u1", ROUNDS).to_hex());
+    let beat = br#"{"connector_id": "edge/paris", "token": "0123456789abcdef"}"#;
+    let reply = rig.context.registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+    assert!(matches!(reply, crate::heartbeat::routes::Reply::Accepted { .. }), "it need not be compared: {reply:?}");
 }
 
 #[tokio::test]

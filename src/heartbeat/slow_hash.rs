@@ -1,0 +1,79 @@
+//! Computes the slow hashes of tokens that users bring, on blocking threads.
+//!
+//! One takes milliseconds. After a restart, each connector whose token a user brings needs one: a thread of the runtime that
+//! computed a thousand of them would hear no heartbeat for more than a second.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use super::credentials::{Digest, ROUNDS};
+use crate::schedule::FairShare;
+
+/// Hashes that are computed at once, in the whole process: as many as regular expressions that are matched. Namespaces share
+/// them, so that the first heartbeats or the wrong tokens of one do not delay those of another.
+static PLACES: LazyLock<FairShare> = LazyLock::new(|| FairShare::new(2));
+
+/// The longest wait of a heartbeat for its comparison. Clients wait for an answer for 5 s or longer.
+const WAIT: Duration = Duration::from_secs(4);
+
+/// The token of one heartbeat, and the stored slow hashes that it is to be compared with.
+#[derive(Clone)]
+pub struct Comparison {
+    pub(super) namespace: Arc<str>,
+    pub(super) token: String,
+    pub(super) uid: Box<str>,
+    pub(super) stored: Vec<(Digest, NonZeroU32)>,
+}
+
+/// The result of a comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Compared {
+    /// The stored hashes that the token was compared with.
+    pub(super) stored: Vec<Digest>,
+    /// The one that is the token's.
+    pub(super) found: Option<Digest>,
+}
+
+impl std::fmt::Debug for Comparison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Comparison").field("stored", &self.stored).finish_non_exhaustive()
+    }
+}
+
+impl Comparison {
+    /// Compares the token with one stored hash after the other, until one is its own. When no place becomes free in time, it
+    /// was compared with none. A dropped future gives its place in the queue away.
+    pub async fn run(self) -> Compared {
+        let Self { namespace, token, uid, stored } = self;
+        let compare = move || {
+            let mut compared = Compared::default();
+            for (hash, rounds) in stored {
+                compared.stored.push(hash);
+                if Digest::slow(&token, &uid, rounds) == hash {
+                    compared.found = Some(hash);
+                    break;
+                }
+            }
+            compared
+        };
+        let in_time = tokio::time::timeout(WAIT, in_a_place(&namespace, compare)).await;
+        in_time.ok().flatten().unwrap_or_default()
+    }
+}
+
+/// The slow hash of the token of the Connector with this `uid`, as it is stored; `None` only while the process ends.
+pub async fn slow_hash(namespace: &Arc<str>, token: String, uid: String) -> Option<Digest> {
+    in_a_place(namespace, move || Digest::slow(&token, &uid, ROUNDS)).await
+}
+
+/// Runs `work` on a blocking thread when `namespace` has a place. The place is free again when the work has ended, also when
+/// nothing waits for it any longer.
+async fn in_a_place<T: Send + 'static>(namespace: &Arc<str>, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let place = PLACES.acquire(namespace, false).await;
+    let done = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        work()
+    });
+    done.await.ok()
+}
