@@ -138,7 +138,8 @@ impl TokenPlan {
         self.status.hashes.iter().find(|hash| hash.sha256 == held)
     }
 
-    /// The newest token stands in its Secret: from now on the grace of those before it runs. A token that was never used
+    /// The newest token stands in its Secret: since that was written, the grace of those before it runs, as it does for
+    /// [`TokenPlan::confirm`]. A token that was never used
     /// ends at once, and the grace that was granted before it stays as it was.
     fn delivered(&mut self, request: &PlanInput<'_>, own: Option<&OwnSecret>) {
         let is_undated = self.status.rotation == Rotation::Pending && self.status.grace_until.is_none();
@@ -148,12 +149,13 @@ impl TokenPlan {
         let record =
             own.and_then(|own| own.record.as_ref()).filter(|record| record.generation == self.status.generation);
         let written = record.and_then(|record| record.issued_time).filter(|at| *at <= request.now);
-        self.status.issued_time = Some(Time(whole_seconds(written.unwrap_or(request.now))));
+        let issued = whole_seconds(written.unwrap_or(request.now));
+        self.status.issued_time = Some(Time(issued));
         if self.status.rotation != Rotation::Pending {
             return;
         }
         let (newest, used) = (self.status.generation, request.used_generation);
-        let until = request.now + SignedDuration::from_secs(request.spec.grace_seconds);
+        let until = (issued + SignedDuration::from_secs(request.spec.grace_seconds)).max(request.now);
         self.end(until, |hash| hash.generation < newest && hash.generation <= used);
         self.end(request.now, |hash| hash.generation < newest && hash.generation > used);
         let before = self.status.hashes.iter().filter(|hash| hash.generation < newest && !has_ended(hash, request.now));
