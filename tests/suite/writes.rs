@@ -1,15 +1,16 @@
 //! Writes that fail for long, or that the API server does not keep: no loop, and all is well soon after the fault.
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::remedies::healthy;
+use crate::remedies::{gateway, healthy, tunnel};
+use crate::support::audit::Request;
 use crate::support::backends::{condition, probed};
 use crate::support::faults::{Call, Fault, Faults};
 use crate::support::workloads::last_attempt;
 use crate::support::world::SOON;
-use crate::support::{Misbehave, World, eventually, never, seconds, text};
+use crate::support::{Beater, Misbehave, World, eventually, never, quick, seconds, text};
 
 /// Every way in which a call fails for long.
 const FAULTS: [(&str, Fault); 9] = [
@@ -177,6 +178,118 @@ async fn a_restart_that_fails_for_long_is_tried_now_and_then_and_happens_once() 
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eviction_that_fails_for_long_is_tried_now_and_then_and_happens_once() {
+    let world = World::new("evict-refused").await;
+    let faults = Faults::before(&world).await;
+    let flags = ["--brake-min", "1000", "--breaker-min", "1000", "--max-in-flight", "20"];
+    let operator = world.operator_through(&faults, &flags).await;
+    let pods = async |name: &str| {
+        let of = ListParams::default().labels(&format!("app={name}"));
+        let found = world.api::<Pod>().list(&of).await.unwrap().items;
+        found.into_iter().filter_map(|pod| pod.metadata.uid).collect::<Vec<_>>()
+    };
+    let mut cases = Vec::new();
+    for (name, fault) in FAULTS {
+        world.deployment(name, 2).await;
+        let mut spec = gateway(name, json!({"verifyWithinSeconds": 600}));
+        spec["site"] = json!(name);
+        let connector = world.connector(name, spec).await;
+        connector.beat_with(operator.beats(), &tunnel("Pass"));
+        world.state(SOON, name, "Online").await;
+        faults.begin(Call::Eviction, name, fault);
+        let uid = pods(name).await.remove(0);
+        let mut beat = tunnel("Fail");
+        beat["pod_uid"] = json!(uid);
+        cases.push((name, fault, uid, Beater::start(&[operator.beats()], &connector, seconds(10), beat)));
+    }
+    let tries = |name: &str| faults.calls(Call::Eviction, name);
+    for (name, _, _, _) in &cases {
+        eventually(SOON, &format!("{name} is tried"), async || match tries(name) {
+            0 => Err("never".to_owned()),
+            _ => Ok(()),
+        })
+        .await;
+    }
+    never(LONG, "an eviction is repeated in a loop", async || {
+        let most = cases.iter().map(|(name, _, _, _)| (tries(name), *name)).max();
+        most.filter(|(tries, _)| *tries > MAX_TRIES).map(|most| format!("{most:?}"))
+    })
+    .await;
+    faults.end();
+    for (name, _, uid, _) in cases.iter().filter(|(_, fault, _, _)| !is_final(*fault)) {
+        eventually(HEALED, &format!("the pod of {name} is evicted"), async || {
+            if pods(name).await.contains(uid) { Err(format!("{:#}", world.get(name).await)) } else { Ok(()) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_breaker_that_cannot_be_stored_holds_is_tried_now_and_then_and_is_stored_in_seconds() {
+    let world = World::new("breaker-refused").await;
+    let faults = Faults::before(&world).await;
+    let operator = world.operator_through(&faults, &["--brake-min", "1000", "--max-in-flight", "1"]).await;
+    let mut all = Vec::new();
+    for number in 0..6 {
+        let name = format!("gw-{number}");
+        all.push(healthy(&world, &operator, &name, json!({"unhealthyForSeconds": 5})).await);
+    }
+    let tries = || faults.calls(Call::Breaker, "vigie-breaker");
+    faults.begin(Call::Breaker, "vigie-breaker", FAULTS[0].1);
+    let _down: Vec<_> =
+        all.iter().map(|each| Beater::start(&[operator.beats()], each, seconds(2), tunnel("Fail"))).collect();
+    eventually(seconds(60), "the breaker opens", async || if tries() > 0 { Ok(()) } else { Err("no".to_owned()) }).await;
+    let (began, touched) = (std::time::Instant::now(), world.touches().len());
+    for (name, fault) in FAULTS {
+        faults.end();
+        faults.begin(Call::Breaker, "vigie-breaker", fault);
+        let before = tries();
+        eventually(seconds(45), &format!("{name}: it is tried again"), async || {
+            if tries() > before { Ok(()) } else { Err(format!("{before}")) }
+        })
+        .await;
+    }
+    let (tries, minutes) = (tries(), began.elapsed().as_secs_f64() / 60.0);
+    assert!(tries as f64 <= MAX_TRIES as f64 * (minutes + 1.0), "{tries} tries in {minutes} minutes");
+    faults.end();
+    eventually(HEALED, "the breaker is stored", async || {
+        let ran = world.vigie(&["breaker", "show", "--operator-namespace", &world.ns]);
+        if ran.code == 3 { Ok(()) } else { Err(format!("{ran:?}")) }
+    })
+    .await;
+    assert_eq!(world.touches().len(), touched, "nothing is restarted from the moment at which it opened");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_operators_with_two_leases_the_one_that_hears_nothing_reports_no_connector_offline_and_says_so() {
+    let world = World::new("two-leases").await;
+    let hears = world.operator(&[]).await;
+    let edge = world.connector("edge-1", quick()).await;
+    let beater = Beater::start(&[hears.beats()], &edge, seconds(1), Value::Null);
+    world.state(SOON, "edge-1", "Online").await;
+    let mut second = world.replica(&["--lease-name", "another"]).await;
+    second.hearing().await;
+    let from = world.requests().len();
+    world.event(seconds(240), "edge-1", "AnotherWriter").await;
+    let writes = |from: usize| {
+        let ours = |request: &&Request| request.resource == "connectors/status" && request.verb != "get";
+        world.requests().iter().skip(from).filter(ours).count()
+    };
+    let contested = world.requests().len();
+    never(seconds(60), "it is not Online, or is written in a loop", async || {
+        let state = text(&world.get("edge-1").await, "/status/state").to_owned();
+        let writes = writes(contested);
+        (state != "Online" || writes > 30).then(|| format!("{state}, {writes} writes"))
+    })
+    .await;
+    assert!(writes(from) <= 60, "{} writes", writes(from));
+    assert_eq!(world.events("edge-1", "Offline").await.len(), 0, "it was heard all the time");
+    second.signal("TERM");
+    second.ended(seconds(30)).await;
+    assert!(beater.stop().iter().all(|beat| beat.status() == Some(200)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

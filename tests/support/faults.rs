@@ -62,6 +62,10 @@ pub(crate) enum Call {
     Event,
     /// A Deployment is patched.
     Restart,
+    /// A pod of a Deployment is evicted.
+    Eviction,
+    /// The ConfigMap of the breaker is written.
+    Breaker,
 }
 
 /// A status write, or a restart, that the operator sent.
@@ -319,6 +323,8 @@ fn call(method: &Method, path: &str) -> Option<Call> {
         Method::POST | Method::PUT if path.contains("/secrets") => Some(Call::Secret),
         Method::POST if path.ends_with("/events") => Some(Call::Event),
         Method::PATCH if path.contains("/deployments/") => Some(Call::Restart),
+        Method::POST if path.ends_with("/eviction") => Some(Call::Eviction),
+        Method::POST | Method::PATCH if path.contains("/configmaps") => Some(Call::Breaker),
         _ => None,
     }
 }
@@ -330,6 +336,12 @@ fn subject(call: Call, path: &str, said: &Value) -> String {
         Call::Status | Call::Restart => last.to_owned(),
         Call::Secret => text(said, "/metadata/name").trim_end_matches("-connector-token").to_owned(),
         Call::Event => text(said, "/regarding/name").to_owned(),
+        Call::Breaker => "vigie-breaker".to_owned(),
+        Call::Eviction => {
+            // The Deployment of the pod: its name without the hashes of the ReplicaSet and of the pod.
+            let pod = path.trim_end_matches("/eviction").rsplit('/').next().unwrap_or_default();
+            pod.rsplitn(3, '-').nth(2).unwrap_or(pod).to_owned()
+        }
     }
 }
 
