@@ -10,18 +10,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::call::{CALL_TIMEOUT, CallError, within};
 use crate::leadership::WritePermit;
+use crate::schedule::{FairShare, Place};
 use crate::time::Clock;
 
 /// The field manager in `metadata.managedFields`; without one the API server records `unknown`.
 pub const FIELD_MANAGER: &str = "vigie";
 
 /// Transitions in flight at once: measured, an API server gives no more writes per second beyond 8 to 32
-/// (`docs/design/liveness.md`, "Last contact in etcd").
-const TRANSITIONS_IN_FLIGHT: usize = 16;
+/// (`docs/design/liveness.md`, "Last contact in etcd"). Namespaces share them: one alone has 16 in flight, and the next one
+/// finds a free place however many objects of the first change at once.
+const TRANSITIONS_IN_FLIGHT: usize = 32;
 
 /// Checkpoints in flight at once. They have slots of their own, so that a transition never waits for a checkpoint.
 const CHECKPOINTS_IN_FLIGHT: usize = 4;
@@ -87,7 +89,7 @@ impl WriteError {
 pub struct StatusWriter {
     clock: Clock,
     metrics: Arc<dyn WriteMetrics>,
-    transitions: Arc<Semaphore>,
+    transitions: FairShare,
     checkpoints: Arc<Semaphore>,
 }
 
@@ -97,7 +99,7 @@ impl StatusWriter {
         Self {
             clock,
             metrics,
-            transitions: Arc::new(Semaphore::new(TRANSITIONS_IN_FLIGHT)),
+            transitions: FairShare::new(TRANSITIONS_IN_FLIGHT),
             checkpoints: Arc::new(Semaphore::new(CHECKPOINTS_IN_FLIGHT)),
         }
     }
@@ -123,7 +125,7 @@ impl StatusWriter {
         fenced(&what, object.meta().resource_version.as_deref().unwrap_or_default())?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let call = async { api.replace_status(&name, &params, object).await };
-        self.send(reason, permit, &what, call).await
+        self.send(reason, (permit, api.namespace()), &what, call).await
     }
 
     /// Merges `status_patch` into the status of one object, if it still has `resource_version`.
@@ -149,21 +151,24 @@ impl StatusWriter {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(patch);
         let call = async { api.patch_status(name, &params, &patch).await };
-        self.send(WriteReason::Checkpoint, permit, &what, call).await
+        self.send(WriteReason::Checkpoint, (permit, api.namespace()), &what, call).await
     }
 
     async fn send<T>(
         &self,
         reason: WriteReason,
-        permit: &WritePermit,
+        (permit, namespace): (&WritePermit, Option<&str>),
         what: &str,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, WriteError> {
-        let slots = match reason {
-            WriteReason::Checkpoint => &self.checkpoints,
-            WriteReason::Transition | WriteReason::Remedy => &self.transitions,
+        let _slot = match reason {
+            WriteReason::Checkpoint => {
+                Slot::Checkpoint(self.checkpoints.acquire().await.expect("the semaphore is never closed"))
+            }
+            WriteReason::Transition | WriteReason::Remedy => {
+                Slot::Transition(self.transitions.acquire(&namespace.unwrap_or_default().into(), false).await)
+            }
         };
-        let _slot = slots.acquire().await.expect("the semaphores are never closed");
         // Checked again: the wait for the slot may have outlasted the permit.
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader);
@@ -173,6 +178,12 @@ impl StatusWriter {
         sent.result = result.as_ref().map_or_else(CallError::result_label, |_| "ok");
         Ok(result?)
     }
+}
+
+/// A slot of a write, until it is dropped.
+enum Slot<'a> {
+    Checkpoint(#[expect(dead_code, reason = "held until it is dropped")] SemaphorePermit<'a>),
+    Transition(#[expect(dead_code, reason = "held until it is dropped")] Place),
 }
 
 /// A request that was sent. It is counted when it is dropped, so that a request of a cancelled task is counted too.
@@ -201,6 +212,7 @@ fn fenced(what: &str, resource_version: &str) -> Result<(), WriteError> {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use k8s_openapi::api::core::v1::Pod;
     use parking_lot::Mutex;
     use std::time::Duration;
@@ -247,6 +259,12 @@ mod tests {
 
         fn counted(&self) -> Vec<(WriteReason, &'static str)> {
             std::mem::take(&mut *self.counted.0.lock())
+        }
+
+        /// Takes all slots that this namespace may have.
+        fn all_slots_of(&self, namespace: &str) -> Vec<Place> {
+            let take = || self.writer.transitions.acquire(&namespace.into(), false).now_or_never();
+            std::iter::from_fn(take).collect()
         }
 
         async fn pod(&self) -> Pod {
@@ -337,7 +355,7 @@ mod tests {
     async fn a_permit_that_runs_out_in_the_queue_sends_nothing() {
         let fixture = fixture();
         let pod = fixture.pod().await;
-        let slots = Arc::clone(&fixture.writer.transitions).acquire_many_owned(16).await.unwrap();
+        let slots = fixture.all_slots_of("ns");
         let short = fixture.permit(Duration::from_millis(20));
         let write = fixture.writer.replace(WriteReason::Transition, &short, &fixture.api, &pod);
         tokio::pin!(write);
@@ -347,6 +365,23 @@ mod tests {
         drop(slots);
         assert!(matches!(write.await, Err(WriteError::NotLeader)));
         assert!(fixture.fake.take_log().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_namespace_that_changes_without_end_delays_no_transition_of_another() {
+        let fixture = fixture();
+        let (pod, permit) = (fixture.pod().await, fixture.permit(LONG));
+        let flapping = fixture.all_slots_of("flapping");
+        assert_eq!(flapping.len(), TRANSITIONS_IN_FLIGHT / 2, "as many as an API server needs");
+        let flapping_object = Api::<Pod>::namespaced(fixture.fake.client(), "flapping");
+        let mut queue: Vec<_> = (0..1_000)
+            .map(|_| Box::pin(fixture.writer.replace(WriteReason::Transition, &permit, &flapping_object, &pod)))
+            .collect();
+        assert!(queue.iter_mut().all(|write| write.now_or_never().is_none()));
+        fixture.writer.replace(WriteReason::Transition, &permit, &fixture.api, &pod).await.unwrap();
+        fixture.writer.replace(WriteReason::Remedy, &permit, &fixture.api, &pod).await.unwrap_err();
+        assert!(queue.iter_mut().all(|write| write.now_or_never().is_none()), "they still wait");
+        assert_eq!(fixture.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Remedy, "conflict")]);
     }
 
     #[tokio::test]

@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::credentials::{Digest, ROUNDS};
 use crate::schedule::FairShare;
 
-/// Hashes that are computed at once, in the whole process: as many as regular expressions that are matched. Namespaces share
-/// them, so that the first heartbeats or the wrong tokens of one do not delay those of another.
-static PLACES: LazyLock<FairShare> = LazyLock::new(|| FairShare::new(2));
+/// Hashes that are computed at once, in the whole process. Namespaces share the places, so that the first heartbeats or the
+/// wrong tokens of one do not delay those of another: one alone has two of them.
+static PLACES: LazyLock<FairShare> = LazyLock::new(|| FairShare::new(4));
 
 /// The longest wait of a heartbeat for its comparison. Clients wait for an answer for 5 s or longer.
 const WAIT: Duration = Duration::from_secs(4);

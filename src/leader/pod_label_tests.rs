@@ -198,3 +198,35 @@ fn what_we_do_not_know_leaves_the_label_as_it_is() {
         assert_eq!(Want::of(&leadership), want, "{leadership:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_is_refused_for_long_is_tried_a_few_times_a_minute_and_set_soon_after() {
+    let modes = [
+        Mode::Refuses(403, "Forbidden"),
+        Mode::Refuses(404, "NotFound"),
+        Mode::Refuses(409, "Conflict"),
+        Mode::Refuses(422, "Invalid"),
+        Mode::Refuses(429, "TooManyRequests"),
+        Mode::Refuses(500, "InternalError"),
+        Mode::Hangs,
+    ];
+    for mode in modes {
+        let fake = Fake::new();
+        pod(&fake, "a", None, false);
+        let leader = Leadership { role: Role::Leader, write_until: Moment::default(), ..Leadership::follower() };
+        let (_sender, receiver) = watch::channel(leader);
+        let stop = CancellationToken::new();
+        fake.set_mode(mode);
+        let task = tokio::spawn(label(&fake, "a").run(receiver, stop.clone()));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        fake.take_log();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let tries = fake.take_log();
+        assert!((1..=3).contains(&tries.len()), "{mode:?}: {tries:?}");
+        fake.set_mode(Mode::Up);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert!(leads(&fake, "a"), "{mode:?}: one wait after the fault, and the time limit of a call");
+        stop.cancel();
+        task.await.unwrap();
+    }
+}

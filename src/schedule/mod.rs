@@ -11,7 +11,7 @@ mod watchdog;
 
 pub use concurrency_limit::{ConcurrencyLimiter, Permit};
 pub use deadlines::Deadlines;
-pub use fair_share::FairShare;
+pub use fair_share::{FairShare, Place};
 pub use pulse::{TICK, frozen_for};
 pub use spread::{phase_of, turn_after};
 pub use watchdog::{Blocked, WATCH_EVERY, Watchdog};

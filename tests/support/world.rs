@@ -149,9 +149,10 @@ impl World {
         let kubeconfig = self.dir.join(format!("kubeconfig-{number}"));
         let config = self.kubeconfig(ACCOUNTS[number.min(1)], cluster).await;
         write_private(&kubeconfig, &config);
-        let mut all: Vec<String> = ["--namespace", &self.ns, "--lease-namespace", &self.ns, "--lease-name", "vigie"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut all: Vec<String> = ["--namespace", &self.ns, "--lease-namespace", &self.ns].map(str::to_owned).to_vec();
+        if !flags.contains(&"--lease-name") {
+            all.extend(["--lease-name", "vigie"].map(str::to_owned));
+        }
         let [beats, admin] = ["--listen", "--admin"].map(|port| {
             let given = flags.iter().skip_while(|flag| **flag != port).nth(1);
             let address = given.map(|given| given.parse().expect("it has an address and a port"));

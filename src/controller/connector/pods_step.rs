@@ -87,7 +87,7 @@ impl Context {
             workload: Some(workload),
             ..Subject::default()
         };
-        let _permit = self.call_permit().await;
+        let _permit = self.call_permit(&subject.namespace.as_str().into()).await;
         let question = Question::about_workload(subject, now.wall);
         let gathered = gather(self.client.clone(), &self.prober, question, now.wall);
         let evidence = tokio::time::timeout(DIAGNOSIS_TIMEOUT, gathered).await;

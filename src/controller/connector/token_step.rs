@@ -180,7 +180,7 @@ impl Context {
         let found = match brought {
             Some(from) => self.read_supplied(connector, &secrets, from).await.map(|seen| (seen, None)),
             None => {
-                let _permit = self.call_permit().await;
+                let _permit = self.call_permit(&namespace.as_str().into()).await;
                 secrets.read(connector, self.public_url.as_deref()).await.map(|found| (Some(found.seen), found.secret))
             }
         };
@@ -211,13 +211,14 @@ impl Context {
         secrets: &Secrets,
         from: &SecretKeyRef,
     ) -> Result<Option<SecretState>, CallError> {
-        let permit = self.call_permit().await;
+        let namespace = connector.namespace().unwrap_or_default();
+        let permit = self.call_permit(&namespace.as_str().into()).await;
         let Some(value) = secrets.read_supplied(from).await? else { return Ok(None) };
         drop(permit);
         let value = match value {
             Ok(token) => {
                 let uid = connector.metadata.uid.as_deref().unwrap_or_default();
-                let hashed = token.supplied(&connector.namespace().unwrap_or_default(), uid).await;
+                let hashed = token.supplied(&namespace, uid).await;
                 // The operator ends.
                 Ok(hashed
                     .ok_or_else(|| CallError::Timeout { what: format!("hashing the value in Secret {}", from.name) })?)
@@ -247,7 +248,7 @@ impl Context {
             Write::Complete => None,
             Write::Create | Write::Replace => Some(&planned.token),
         };
-        let _permit = self.call_permit().await;
+        let _permit = self.call_permit(&step.entry.identity.key.namespace).await;
         // The permit of the step may have run out while this call waited, without another replica having led. To fail
         // then would put the object at the end of the same queue, and a fleet that is created at once would never get its
         // tokens.

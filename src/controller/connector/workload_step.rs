@@ -113,7 +113,7 @@ impl Context {
         let namespace = connector.namespace().unwrap_or_default();
         let what = format!("reading {kind} {namespace}/{name}");
         let client = self.client.clone();
-        let _permit = self.call_permit().await;
+        let _permit = self.call_permit(&namespace.as_str().into()).await;
         match kind {
             WorkloadKind::Deployment => {
                 let api: Api<Deployment> = Api::namespaced(client, &namespace);

@@ -282,7 +282,7 @@ pub async fn publish<K: Kind>(kind: &K, step: &mut Step<'_, K>, object: &K::Obje
         return step.state.keep_unpublished(all);
     }
     let regarding = ObjectReference { resource_version: None, ..object.object_ref(&()) };
-    let _permit = runtime.call_permit().await;
+    let _permit = runtime.call_permit(&step.entry.key().namespace).await;
     let mut all = all.into_iter();
     while let Some(event) = all.next() {
         if let Err(error) = runtime.reporter.publish(&regarding, &event).await {

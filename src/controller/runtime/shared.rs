@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::api::Api;
 use kube::{Client, ResourceExt as _};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::calls::CallKind;
 use super::kept::NotKept;
@@ -22,13 +22,13 @@ use crate::controller::remediation::Remediator;
 use crate::controller::unreadable::Unreadable;
 use crate::leadership::{Leadership, WritePermit};
 use crate::metrics::Metrics;
-use crate::schedule::Watchdog;
 use crate::schedule::checkpoints::{Checkpointed as _, Checkpoints};
+use crate::schedule::{FairShare, Place, Watchdog};
 use crate::time::Clock;
 
 /// The number of calls about Secrets, pods and events in flight at once, for each kind: over HTTP/1.1 each call opens a
-/// connection, and a fleet that is created at once would open thousands.
-const CALLS_IN_FLIGHT: usize = 16;
+/// connection, and a fleet that is created at once would open thousands. Namespaces share them: one alone has 16 in flight.
+const CALLS_IN_FLIGHT: usize = 32;
 
 /// The parts that the reconciles of both kinds share.
 pub struct Shared {
@@ -82,7 +82,7 @@ pub struct Runtime<K: Kind> {
     /// Whether the next steps panic.
     #[cfg(test)]
     pub panics: std::sync::atomic::AtomicBool,
-    calls: Semaphore,
+    calls: FairShare,
 }
 
 impl<K: Kind> Runtime<K> {
@@ -103,13 +103,13 @@ impl<K: Kind> Runtime<K> {
             losses: Mutex::default(),
             contests: Mutex::default(),
             jitter: f64::from(std::process::id() % 97) / 97.0,
-            calls: Semaphore::new(CALLS_IN_FLIGHT),
+            calls: FairShare::new(CALLS_IN_FLIGHT),
         }
     }
 
-    /// Waits for the permission to make a call about a Secret, pods or an event.
-    pub async fn call_permit(&self) -> SemaphorePermit<'_> {
-        self.calls.acquire().await.expect("it is never closed")
+    /// Waits for the permission to make a call about a Secret, pods or an event of this namespace.
+    pub async fn call_permit(&self, namespace: &Arc<str>) -> Place {
+        self.calls.acquire(namespace, false).await
     }
 
     /// Notes that a call about an object failed: no such call is made before its next try, whatever wakes the object.
