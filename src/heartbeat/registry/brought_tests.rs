@@ -1,5 +1,7 @@
 //! Tokens that users bring: compared on blocking threads, a few at a time, and a few wrong ones a minute.
 
+use std::num::NonZeroU32;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
@@ -7,12 +9,15 @@ use tower::ServiceExt as _;
 
 use super::tests::{DAY, Town, connector, coordinator};
 use super::*;
-use crate::heartbeat::credentials::{ROUNDS, SLOW_HASHES};
+use crate::heartbeat::credentials::SLOW_HASHES;
 use crate::heartbeat::fake::{Fake, options};
 use crate::heartbeat::payload::parse;
 use crate::heartbeat::routes::router;
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// So few that no comparison takes long.
+const ROUNDS: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// A Connector whose tokens a user brings: the slow hashes of `held`, the newest first.
 fn brought(name: &str, version: u32, held: &[&str]) -> Connector {
