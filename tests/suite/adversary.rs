@@ -1,6 +1,7 @@
 //! One tenant, one stolen token and two strangers attack an operator at once. Meanwhile the connectors and backends of
 //! another namespace keep their true states, every beat of theirs is heard, and the operator stays below the memory limit of
-//! the chart. `VIGIE_SIEGE_SECONDS` and `VIGIE_SIEGE_CONNECTIONS` make it longer and larger.
+//! the chart. `VIGIE_SIEGE_SECONDS` and `VIGIE_SIEGE_CONNECTIONS` make it longer and larger; `VIGIE_SIEGE_OPERATOR` is a
+//! program that is started in place of the operator, such as a script that enters a cgroup first.
 
 use std::time::Duration;
 
@@ -44,8 +45,13 @@ impl Victim {
     async fn settled(cluster: std::sync::Arc<Cluster>) -> Self {
         let world = World::on(cluster, "victim").await;
         world.exchange_rights_for_those_of_the_cluster().await;
-        let operator =
+        let mut operator =
             world.operator_of_all_namespaces(&["--allow-network", "127.0.0.0/8", "--admin-auth", "kubernetes"]).await;
+        if let Some(other) = std::env::var_os("VIGIE_SIEGE_OPERATOR") {
+            operator.change_binary(Some(other.into()));
+            operator.restart().await;
+            operator.hearing().await;
+        }
         let mut beaters = Vec::new();
         for number in 0..EDGES {
             let edge = world.connector(&format!("edge-{number}"), quick()).await;
@@ -253,6 +259,8 @@ async fn nothing_that_a_tenant_or_a_stranger_does_blinds_or_stops_others() {
         println!("{name}: {} beats, p50 {:?}, p99 {:?}", all.len(), at(0.5), at(0.99));
     }
     println!("peak of memory: {} KiB", victim.peak_memory());
+    let log = victim.operator.log();
+    println!("{}", log.lines().find(|line| line.contains("listening version")).unwrap_or_default());
     drop((floods, half_open));
     assert_eq!(victim.lie(), None);
 }

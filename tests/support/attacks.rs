@@ -6,12 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 /// Between two connections of one attacker that was refused: an attacker may be fast, and must not starve the machine.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How many connections an attacker opens each second at most, for the same reason: more at once only overflow the queue of
+/// the kernel.
+const OPENED_EACH_SECOND: u64 = 1000;
+
+/// The address of the attacker that holds connections: another one than that of the senders that are attacked.
+const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// Connections whose request never ends; a connection that the server closes is opened again.
 #[derive(Debug)]
@@ -22,13 +29,15 @@ impl HalfOpen {
     pub(crate) fn start(to: SocketAddr, connections: usize, pad: usize) -> Self {
         let head = format!("POST /api/connector/heartbeat HTTP/1.1\r\nHost: vigie\r\nX-Pad: {}", "x".repeat(pad));
         let head: Arc<str> = head.into();
+        let pause = PAUSE.max(Duration::from_secs(connections as u64 / OPENED_EACH_SECOND));
         let mut all = JoinSet::new();
-        for _ in 0..connections {
+        for number in 0..connections as u64 {
             let head = head.clone();
             all.spawn(async move {
+                sleep(Duration::from_millis(number * 1000 / OPENED_EACH_SECOND)).await;
                 loop {
                     hold(to, head.as_bytes()).await;
-                    sleep(PAUSE).await;
+                    sleep(pause).await;
                 }
             });
         }
@@ -38,10 +47,16 @@ impl HalfOpen {
 
 /// Keeps one connection with a half-sent request until the server closes it.
 async fn hold(to: SocketAddr, head: &[u8]) {
-    let Ok(mut stream) = TcpStream::connect(to).await else { return };
+    let Ok(mut stream) = connect_from(STRANGER.into(), to).await else { return };
     if stream.write_all(head).await.is_ok() {
         let _ = stream.read(&mut [0; 512]).await;
     }
+}
+
+async fn connect_from(from: IpAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(from, 0))?;
+    socket.connect(to).await
 }
 
 /// Whole requests without a pause, each over a connection of its own.

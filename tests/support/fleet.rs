@@ -13,10 +13,17 @@ use super::Connector;
 use super::beats::Beaten;
 use super::http::{Session, beat_request};
 
+/// Answers so far.
+#[derive(Debug, Default)]
+struct Counts {
+    heard: AtomicU64,
+    unauthorized: AtomicU64,
+}
+
 /// Beats for many connectors, each every `interval`, until it is dropped.
 pub(crate) struct Fleet {
     stop: Arc<AtomicBool>,
-    heard: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     threads: Vec<JoinHandle<Vec<Beaten>>>,
 }
 
@@ -32,20 +39,25 @@ impl Fleet {
     }
 
     fn run(to: SocketAddr, edges: &[Connector], interval: Duration, connections: usize, header: &'static str) -> Self {
-        let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
         let share = edges.chunks(edges.len().div_ceil(connections));
         let threads = share.map(|edges| {
             let bodies: Vec<_> = edges.iter().map(|edge| beat_request(&edge.body(&Value::Null), header)).collect();
-            let (stop, heard) = (stop.clone(), heard.clone());
-            std::thread::spawn(move || beat(to, &bodies, interval, &stop, &heard))
+            let (stop, counts) = (stop.clone(), counts.clone());
+            std::thread::spawn(move || beat(to, &bodies, interval, &stop, &counts))
         });
         let threads = threads.collect();
-        Self { stop, heard, threads }
+        Self { stop, counts, threads }
     }
 
     /// Number of beats that were answered 200 so far.
     pub(crate) fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Relaxed)
+        self.counts.heard.load(Ordering::Relaxed)
+    }
+
+    /// Number of beats that were answered 401 so far.
+    pub(crate) fn unauthorized(&self) -> u64 {
+        self.counts.unauthorized.load(Ordering::Relaxed)
     }
 
     /// Stops it; returns the beats that were not answered 200, in their order.
@@ -63,7 +75,7 @@ impl Drop for Fleet {
     }
 }
 
-fn beat(to: SocketAddr, bodies: &[Vec<u8>], interval: Duration, stop: &AtomicBool, heard: &AtomicU64) -> Vec<Beaten> {
+fn beat(to: SocketAddr, bodies: &[Vec<u8>], interval: Duration, stop: &AtomicBool, counts: &Counts) -> Vec<Beaten> {
     let mut wrong = Vec::new();
     let mut session = None;
     let began = Instant::now();
@@ -78,9 +90,12 @@ fn beat(to: SocketAddr, bodies: &[Vec<u8>], interval: Duration, stop: &AtomicBoo
         let answer = exchange(&mut session, to, &bodies[beat % bodies.len()]);
         match answer {
             Ok(answer) if answer.status == 200 => {
-                heard.fetch_add(1, Ordering::Relaxed);
+                counts.heard.fetch_add(1, Ordering::Relaxed);
             }
             answer => {
+                if answer.as_ref().is_ok_and(|answer| answer.status == 401) {
+                    counts.unauthorized.fetch_add(1, Ordering::Relaxed);
+                }
                 let answer = answer.map_err(|error| error.to_string());
                 wrong.push(Beaten { sent, answered: Timestamp::now(), answer });
             }

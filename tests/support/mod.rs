@@ -19,6 +19,7 @@ pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod rights;
 pub(crate) mod wait;
+pub(crate) mod wall_clock;
 pub(crate) mod workloads;
 pub(crate) mod world;
 

@@ -179,6 +179,11 @@ impl Operator {
         self.flags.all.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
+    /// Adds variables to its environment for the next start.
+    pub(crate) fn add_environment(&mut self, more: impl IntoIterator<Item = (&'static str, String)>) {
+        self.flags.env.extend(more);
+    }
+
     /// Changes the value of a flag for the next start.
     pub(crate) fn change_flag(&mut self, flag: &str, value: &str) {
         let at = self.flags.all.iter().position(|known| known == flag).expect("it has this flag");

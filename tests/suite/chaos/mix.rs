@@ -1,6 +1,7 @@
-//! Everything at once: two hundred connectors beat while the operator is killed and frozen, its requests fail, webhooks and a
-//! quota refuse its writes, the definitions go back a version, and etcd is restored. Each second it is asked whether what must
-//! never be is so: a connector that beats and is Offline, a restart too many, a token that is refused, writes without end.
+//! Everything at once: two hundred connectors beat and backends answer while the operator is killed and frozen, its requests
+//! fail, webhooks and a quota refuse its writes, its wall clock is stepped, the definitions go back a version, and etcd is
+//! restored. Each second it is asked whether what must never be is so: a connector that beats and is Offline, a backend that
+//! answers and is Down, a restart too many, a token that is refused or replaced, writes without end.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -15,17 +17,23 @@ use serde_json::{Value, json};
 use super::kills::wanted;
 use crate::remedies::{gateway, tunnel};
 use crate::support::audit::Request;
+use crate::support::backends::probed;
 use crate::support::cluster::Cluster;
 use crate::support::faults::{ANY, Fault, Faults};
 use crate::support::fleet::Fleet;
 use crate::support::http::get;
 use crate::support::proxy::Way;
+use crate::support::wall_clock::{WallClock, is_ahead};
 use crate::support::world::SOON;
-use crate::support::{Beater, Connector, Operator, World, eventually, quick, seconds, text};
+use crate::support::{Beater, Connector, Misbehave, Operator, World, eventually, quick, seconds, text};
 use crate::upgrade::{is_rolled_out, stands_still};
 
 /// Number of connectors that beat throughout.
 const FLEET: usize = 200;
+/// Number of backends that answer throughout.
+const BACKENDS: usize = 5;
+/// How far the wall clock is stepped: further than any age that the operator compares.
+const STEP: SignedDuration = SignedDuration::from_hours(30);
 /// Most writes of one object within one disturbance and the time to recover from it. A loop makes hundreds.
 const MOST_WRITES: usize = 60;
 
@@ -38,33 +46,50 @@ enum Disturbance {
     Faulty,
     WebhookRefuses,
     QuotaIsFull,
+    ClockAhead,
+    ClockBehind,
     OlderDefinitions,
     EtcdRestored,
 }
 
 impl Disturbance {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Killed,
         Self::Faulty,
         Self::QuotaIsFull,
+        Self::ClockAhead,
         Self::CutOff,
         Self::WebhookRefuses,
         Self::Frozen,
+        Self::ClockBehind,
         Self::OlderDefinitions,
         Self::EtcdRestored,
     ];
 }
+
+/// The number of writes to each object, by resource and name.
+type Writes = BTreeMap<(String, String), usize>;
 
 struct Storm {
     cluster: Arc<Cluster>,
     world: World,
     faults: Faults,
     operator: Operator,
+    clock: WallClock,
     /// Requests for a restart so far.
     requests: usize,
     kills: usize,
     /// How long each disturbance lasts.
     lasts: Duration,
+}
+
+/// What beats and answers throughout.
+struct Senders {
+    fleet: Fleet,
+    gateway: Beater,
+    /// The names of the Secrets, and their tokens.
+    tokens: BTreeMap<String, String>,
+    _far_side: Misbehave,
 }
 
 /// The directory of etcd's data, and where its copy is kept.
@@ -86,8 +111,40 @@ impl Storm {
         let world = World::on(cluster.clone(), "mix").await;
         world.may_lead_by((0..kills).map(|kill| format!("vigie-{kill}"))).await;
         let faults = Faults::before(&world).await;
-        let operator = world.operator_through(&faults, &super::UNBRAKED).await;
-        Self { cluster, world, faults, operator, requests: 0, kills: 0, lasts }
+        let flags = [&super::UNBRAKED[..], &["--allow-network", "127.0.0.0/8"]].concat();
+        let mut operator = world.operator_through(&faults, &flags).await;
+        let clock = WallClock::of(&world);
+        operator.add_environment(clock.environment());
+        operator.restart().await;
+        operator.hearing().await;
+        Self { cluster, world, faults, operator, clock, requests: 0, kills: 0, lasts }
+    }
+
+    /// Starts all that beats and answers.
+    async fn senders(&self) -> Senders {
+        let edges = self.connectors().await;
+        stands_still(&self.world, "paris").await;
+        let paris = self.world.connector("paris", gateway("paris", json!({}))).await;
+        let far_side = Misbehave::start();
+        for number in 0..BACKENDS {
+            self.world.backend(&format!("web-{number}"), probed(&far_side.url("/health"), json!({}))).await;
+        }
+        let to = self.operator.beats();
+        let fleet = Fleet::start(to, &edges, seconds(4), 8);
+        let gateway = Beater::start(&[to], &paris, seconds(2), tunnel("Pass"));
+        let secret = |edge: &Connector| (format!("{}-connector-token", edge.name), edge.token.clone());
+        let tokens = edges.iter().chain([&paris]).map(secret).collect();
+        Senders { fleet, gateway, tokens, _far_side: far_side }
+    }
+
+    /// The token Secrets.
+    async fn secrets(&self) -> Result<Vec<Secret>, String> {
+        let (secrets, all) = (self.world.api::<Secret>(), ListParams::default());
+        let secrets = tokio::time::timeout(seconds(5), secrets.list(&all)).await;
+        let secrets = secrets.map_err(|_| "no answer".to_owned())?;
+        let mut secrets = secrets.map_err(|error| error.to_string())?.items;
+        secrets.retain(|secret| secret.type_.as_deref() == Some("vigie.dev/connector-token"));
+        Ok(secrets)
     }
 
     /// The connectors, with their tokens.
@@ -96,15 +153,10 @@ impl Storm {
         let made = stream::iter(&names).map(|name| self.world.create(name, quick())).buffer_unordered(16);
         made.for_each(async |_| {}).await;
         let secrets = eventually(seconds(300), "every connector has its token", async || {
-            let secrets = self.world.api::<Secret>().list(&ListParams::default()).await;
-            let mut secrets = secrets.map_err(|error| error.to_string())?.items;
-            secrets.retain(|secret| secret.type_.as_deref() == Some("vigie.dev/connector-token"));
+            let secrets = self.secrets().await?;
             if secrets.len() >= FLEET { Ok(secrets) } else { Err(format!("{} of {FLEET}", secrets.len())) }
         })
         .await;
-        let key = |secret: &Secret, key: &str| {
-            String::from_utf8(secret.data.as_ref().expect("it has data")[key].0.clone()).expect("it is text")
-        };
         let known = |secret: &Secret| Connector {
             name: secret.metadata.name.as_deref().unwrap_or_default().trim_end_matches("-connector-token").to_owned(),
             id: key(secret, "connector_id"),
@@ -120,13 +172,29 @@ impl Storm {
         self.world.patch("paris", json!({"metadata": {"annotations": {"vigie.dev/restart-requested": now}}})).await;
     }
 
+    /// Kills the operator. A killed process leads no more; with a Lease of another name the next need not wait for its end.
+    async fn kill(&mut self) {
+        self.operator.kill();
+        self.operator.change_flag("--lease-name", &format!("vigie-{}", self.kills));
+        self.kills += 1;
+        self.operator.restart().await;
+    }
+
+    /// Steps the wall clock of the operator.
+    async fn step_clock(&self, ahead: SignedDuration) {
+        self.clock.set_ahead(ahead);
+        eventually(SOON, "the operator reads the clock that was set", async || is_ahead(self.operator.admin(), ahead))
+            .await;
+    }
+
     async fn disturb(&mut self, by: Disturbance) {
         match by {
-            Disturbance::Killed => {
-                self.operator.kill();
-                self.operator.change_flag("--lease-name", &format!("vigie-{}", self.kills));
-                self.kills += 1;
-                self.operator.restart().await;
+            Disturbance::Killed => self.kill().await,
+            Disturbance::ClockAhead => self.step_clock(STEP).await,
+            // As after a loss of power: the process starts before the clock is right.
+            Disturbance::ClockBehind => {
+                self.step_clock(-STEP).await;
+                self.kill().await;
             }
             Disturbance::Frozen => {
                 self.operator.signal("STOP");
@@ -160,6 +228,7 @@ impl Storm {
     async fn relieve(&mut self, from: Disturbance) {
         match from {
             Disturbance::Killed | Disturbance::Frozen => {}
+            Disturbance::ClockAhead | Disturbance::ClockBehind => self.step_clock(SignedDuration::ZERO).await,
             Disturbance::CutOff => self.operator.proxy.set(Way::Open),
             Disturbance::Faulty => self.faults.forget_plans(),
             Disturbance::WebhookRefuses => {
@@ -187,39 +256,53 @@ impl Storm {
     }
 
     /// Asks each second, for this long.
-    async fn hold(&self, during: Duration, what: &str) {
+    async fn hold(&self, senders: &Senders, before: &Writes, what: &str) {
         let began = Instant::now();
-        while began.elapsed() < during {
-            self.nobody_is_offline(what).await;
-            let restarts = self.world.touches().into_iter().filter(Request::is_success).count();
-            assert!(restarts <= self.requests, "{what}: {} requests, and {restarts} restarts", self.requests);
+        while began.elapsed() < self.lasts {
+            self.all_is_well(senders, before, what).await;
             tokio::time::sleep(seconds(1)).await;
         }
     }
 
-    /// In the cluster, as far as it answers, and in the operator's own view.
-    async fn nobody_is_offline(&self, what: &str) {
-        let all = self.world.connectors();
-        let listed = tokio::time::timeout(seconds(5), all.list(&ListParams::default())).await;
-        for one in listed.ok().and_then(Result::ok).into_iter().flat_map(|list| list.items) {
-            assert_ne!(
-                text(&one.data, "/status/state"),
-                "Offline",
-                "{what}: {:?} beats: {:#}",
-                one.metadata.name,
-                one.data
-            );
+    async fn all_is_well(&self, senders: &Senders, before: &Writes, what: &str) {
+        self.nothing_alive_is_dead(what).await;
+        let restarts = self.world.touches().into_iter().filter(Request::is_success).count();
+        assert!(restarts <= self.requests, "{what}: {} requests, and {restarts} restarts", self.requests);
+        assert_eq!(senders.fleet.unauthorized(), 0, "{what}: tokens that were good are refused");
+        let refused = senders.gateway.beats().into_iter().find(|beat| beat.status() == Some(401));
+        assert!(refused.is_none(), "{what}: a token that was good is refused: {refused:?}");
+        for secret in self.secrets().await.into_iter().flatten() {
+            let name = secret.metadata.name.clone().unwrap_or_default();
+            assert_eq!(senders.tokens.get(&name), Some(&key(&secret, "token")), "{what}: {name} has another token");
         }
-        let Ok(answer) = get(self.operator.admin(), "/api/v1/connectors") else { return };
-        if answer.status == 200 {
-            let offline =
-                answer.json()["items"].as_array().into_iter().flatten().find(|one| one["state"] == "Offline").cloned();
-            assert!(offline.is_none(), "{what}: it beats: {offline:?}");
+        for (object, count) in self.writes() {
+            let more = count - before.get(&object).copied().unwrap_or_default();
+            assert!(more <= MOST_WRITES, "{what}: {more} writes of {object:?}");
+        }
+    }
+
+    /// In the cluster, as far as it answers, and in the operator's own view.
+    async fn nothing_alive_is_dead(&self, what: &str) {
+        let asked = [(self.world.connectors(), "Offline"), (self.world.backends(), "Down")];
+        for (all, dead) in asked {
+            let listed = tokio::time::timeout(seconds(5), all.list(&ListParams::default())).await;
+            for one in listed.ok().and_then(Result::ok).into_iter().flat_map(|list| list.items) {
+                let state = text(&one.data, "/status/state");
+                assert_ne!(state, dead, "{what}: {:?} is alive: {:#}", one.metadata.name, one.data);
+            }
+        }
+        for (path, dead) in [("connectors", "Offline"), ("backends", "Down")] {
+            let Ok(answer) = get(self.operator.admin(), &format!("/api/v1/{path}")) else { return };
+            if answer.status == 200 {
+                let items = answer.json()["items"].as_array().cloned().unwrap_or_default();
+                let found = items.into_iter().find(|one| text(one, "/state") == dead);
+                assert!(found.is_none(), "{what}: it is alive: {found:?}");
+            }
         }
     }
 
     /// Writes by the operator to each object.
-    fn writes(&self) -> BTreeMap<(String, String), usize> {
+    fn writes(&self) -> Writes {
         let is_counted = |request: &Request| {
             ["create", "update", "patch"].contains(&&*request.verb)
                 && !["leases", "events"].contains(&&*request.resource)
@@ -232,30 +315,32 @@ impl Storm {
     }
 
     /// One disturbance, from its beginning to the recovery.
-    async fn pass(&mut self, by: Disturbance) {
+    async fn pass(&mut self, by: Disturbance, senders: &Senders) {
         println!("{by:?}");
         let before = self.writes();
         self.ask_for_a_restart().await;
         self.disturb(by).await;
-        self.hold(self.lasts, &format!("{by:?}")).await;
+        self.hold(senders, &before, &format!("{by:?}")).await;
         self.relieve(by).await;
         let what = format!("after {by:?}");
-        eventually(2 * SOON, &format!("{what}: all are Online, and nothing is left to write"), async || {
+        eventually(2 * SOON, &format!("{what}: all are well, and nothing is left to write"), async || {
             is_rolled_out(&self.world, "paris").await;
-            self.nobody_is_offline(&what).await;
+            self.nothing_alive_is_dead(&what).await;
             let Ok(answer) = get(self.operator.admin(), "/metrics") else { return Err("no answer".to_owned()) };
             let scrape = crate::support::metrics::Scrape(answer.body);
             let online = scrape.sum("vigie_connectors", &["state=\"Online\""]);
+            let up = scrape.sum("vigie_backends", &["state=\"Up\""]);
             let pending = scrape.sum("vigie_status_write_pending", &[]);
-            let is_well = online == (FLEET + 1) as f64 && pending == 0.0;
-            if is_well { Ok(()) } else { Err(format!("{online} Online, {pending} pending")) }
+            let is_well = online == (FLEET + 1) as f64 && up == BACKENDS as f64 && pending == 0.0;
+            if is_well { Ok(()) } else { Err(format!("{online} Online, {up} Up, {pending} pending")) }
         })
         .await;
-        for (object, count) in self.writes() {
-            let more = count - before.get(&object).copied().unwrap_or_default();
-            assert!(more <= MOST_WRITES, "{what}: {more} writes of {object:?}");
-        }
+        self.all_is_well(senders, &before, &what).await;
     }
+}
+
+fn key(secret: &Secret, key: &str) -> String {
+    String::from_utf8(secret.data.as_ref().expect("it has data")[key].0.clone()).expect("it is text")
 }
 
 /// A webhook without a server: every write of a status and of a Secret is refused.
@@ -267,7 +352,7 @@ fn webhook() -> Value {
             "name": "dead.example.com", "clientConfig": {"url": "https://127.0.0.1:9/x"},
             "rules": [{
                 "apiGroups": ["", "apps", "vigie.dev"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
-                "resources": ["secrets", "deployments", "connectors/status"],
+                "resources": ["secrets", "deployments", "connectors/status", "monitoredbackends/status"],
             }],
             "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 2,
         }],
@@ -286,25 +371,20 @@ fn quota() -> Value {
 async fn through_every_disturbance_nobody_who_beats_is_offline_and_nothing_is_done_twice() {
     let rounds = wanted("VIGIE_MIX_ROUNDS", 1);
     let lasts = seconds(wanted("VIGIE_MIX_SECONDS", 6) as u64);
-    let mut storm = Storm::begin(lasts, rounds).await;
-    let edges = storm.connectors().await;
-    stands_still(&storm.world, "paris").await;
-    let paris = storm.world.connector("paris", gateway("paris", json!({}))).await;
-    let to = storm.operator.beats();
-    let fleet = Fleet::start(to, &edges, seconds(4), 8);
-    let gateway = Beater::start(&[to], &paris, seconds(2), tunnel("Pass"));
+    // Two disturbances kill the operator.
+    let mut storm = Storm::begin(lasts, 2 * rounds).await;
+    let senders = storm.senders().await;
     for round in 0..rounds {
         println!("round {}", round + 1);
         for by in Disturbance::ALL {
-            storm.pass(by).await;
+            storm.pass(by, &senders).await;
         }
     }
-    assert!(fleet.heard() > FLEET as u64, "the fleet was heard");
-    let refused = fleet.stop().into_iter().find(|beat| beat.status() == Some(401));
+    assert!(senders.fleet.heard() > FLEET as u64, "the fleet was heard");
+    let refused = senders.fleet.stop().into_iter().find(|beat| beat.status() == Some(401));
     assert!(refused.is_none(), "a token that was good is refused: {refused:?}");
-    assert!(!gateway.stop().iter().any(|beat| beat.status() == Some(401)));
-    for edge in &edges {
-        let now = storm.world.installed(&edge.name).await;
-        assert_eq!(now.token, edge.token, "{}: nobody asked for another token", edge.name);
+    for (name, token) in &senders.tokens {
+        let now = storm.world.installed(name.trim_end_matches("-connector-token")).await;
+        assert_eq!(now.token, *token, "{name}: nobody asked for another token");
     }
 }
