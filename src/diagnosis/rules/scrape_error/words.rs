@@ -186,6 +186,15 @@ fn of_connection(rest: &str) -> ScrapeError {
     of_socket(rest)
 }
 
+/// Whether no connection was opened in time; the last words are those of vmagent.
+fn is_connect_timeout(rest: &str) -> bool {
+    const DIALLED: [&str; 4] =
+        ["i/o timeout", "connection timed out", "operation timed out", "connected host has failed to respond"];
+    let bare = rest.trim_end_matches('.');
+    let is_dialled = rest.starts_with("dial ") && DIALLED.iter().any(|word| bare.ends_with(word));
+    is_dialled || bare.ends_with("dialing to the given TCP address timed out")
+}
+
 /// The errors of Linux, and those of Windows in parentheses of Go's `connectex` and `wsarecv`.
 fn of_socket(rest: &str) -> ScrapeError {
     let bare = rest.trim_end_matches('.');
@@ -205,11 +214,7 @@ fn of_socket(rest: &str) -> ScrapeError {
         "to an unreachable host",
     ]) {
         ScrapeError::NoRoute
-    } else if rest.starts_with("dial ")
-        && ends(&["i/o timeout", "connection timed out", "operation timed out", "connected host has failed to respond"])
-    {
-        ScrapeError::Timeout(true)
-    } else if ends(&["dialing to the given TCP address timed out"]) {
+    } else if is_connect_timeout(rest) {
         ScrapeError::Timeout(true)
     } else if has(&["context deadline exceeded", "awaiting response headers", "Client.Timeout", "http2: timeout"])
         || ends(&["i/o timeout", "connection timed out", "connected host has failed to respond"])
