@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Client;
@@ -20,12 +20,16 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// The wait after a failed read.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// The number of objects of one page. Only their addresses are kept.
+const PAGE: u32 = 500;
+
 /// The ranges of one read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRanges {
-    /// Addresses of Nodes and of the API server, `podCIDRs`, ServiceCIDRs.
+    /// Addresses of Nodes and of the API server, `podCIDRs`, ServiceCIDRs; where the cluster does not tell its ranges, the
+    /// address of each pod and Service.
     pub ranges: BTreeSet<IpNet>,
-    /// The resources that RBAC does not allow to read, or that do not tell their ranges.
+    /// The resources that RBAC does not allow to read: addresses of the cluster stay unknown without them.
     pub forbidden: Vec<&'static str>,
 }
 
@@ -45,24 +49,28 @@ pub async fn read(client: &Client) -> Result<AddressRanges, CallError> {
                 node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some() || spec.pod_cidrs.is_some())
             };
             if !nodes.items.iter().any(has_range) {
-                found.forbidden.push("podCIDRs of Nodes");
+                add_each(client, &mut found, "pods", of_pod).await?;
             }
         }
-        Err(CallError::Forbidden(_)) => found.forbidden.push("nodes"),
+        Err(CallError::Forbidden(_)) => {
+            found.forbidden.push("nodes");
+            add_each(client, &mut found, "pods", of_pod).await?;
+        }
         Err(error) => return Err(error),
     }
     let services: Api<ServiceCIDR> = Api::all(client.clone());
     match within("listing ServiceCIDRs", CALL_TIMEOUT, services.list(&all)).await {
         Ok(cidrs) => {
             if cidrs.items.is_empty() {
-                found.forbidden.push("servicecidrs.networking.k8s.io");
+                add_each(client, &mut found, "services", of_service).await?;
             }
             let specs = cidrs.items.into_iter().filter_map(|cidr| cidr.spec);
             found.ranges.extend(specs.flat_map(|spec| spec.cidrs.unwrap_or_default()).filter_map(|cidr| net(&cidr)));
         }
-        Err(CallError::Forbidden(_)) => found.forbidden.push("servicecidrs.networking.k8s.io"),
         // Kubernetes before 1.33 has no ServiceCIDRs.
-        Err(CallError::NotFound) => found.forbidden.push("servicecidrs.networking.k8s.io"),
+        Err(CallError::NotFound | CallError::Forbidden(_)) => {
+            add_each(client, &mut found, "services", of_service).await?;
+        }
         Err(error) => return Err(error),
     }
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
@@ -76,6 +84,50 @@ pub async fn read(client: &Client) -> Result<AddressRanges, CallError> {
         Err(error) => return Err(error),
     }
     Ok(found)
+}
+
+/// Adds the addresses of each object of this kind, page by page: the cluster does not tell the range that they are from.
+async fn add_each<K>(
+    client: &Client,
+    found: &mut AddressRanges,
+    kind: &'static str,
+    addresses: fn(&K) -> Vec<IpNet>,
+) -> Result<(), CallError>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let mut page = ListParams::default().limit(PAGE);
+    loop {
+        match within(&format!("listing {kind}"), CALL_TIMEOUT, api.list(&page)).await {
+            Ok(listed) => {
+                found.ranges.extend(listed.items.iter().flat_map(addresses));
+                match listed.metadata.continue_.filter(|next| !next.is_empty()) {
+                    Some(next) => page = page.continue_token(&next),
+                    None => return Ok(()),
+                }
+            }
+            Err(CallError::Forbidden(_)) => {
+                found.forbidden.push(kind);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The addresses of a pod that still holds them. Those of its host are a Node's.
+fn of_pod(pod: &Pod) -> Vec<IpNet> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let has_ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let all = status.pod_ips.iter().flatten().map(|one| one.ip.as_str()).chain(status.pod_ip.as_deref());
+    all.filter(|_| !has_ended).filter_map(net).collect()
+}
+
+fn of_service(service: &Service) -> Vec<IpNet> {
+    let Some(spec) = &service.spec else { return Vec::new() };
+    let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    all.filter_map(|one| net(one)).collect()
 }
 
 fn of_node(node: &Node) -> Vec<IpNet> {
@@ -103,7 +155,7 @@ pub async fn follow(client: Client, report: impl Fn(AddressRanges), stop: Cancel
                 if !found.forbidden.is_empty() && logged != Some(&found.forbidden) {
                     tracing::warn!(
                         unread = found.forbidden.join(", "),
-                        "not all of the cluster's ranges can be read: name them with --cluster-network, or probes may be aimed at them"
+                        "not all addresses of the cluster can be read: name its ranges with --cluster-network, or probes may be aimed at them"
                     );
                 }
                 if known.as_ref() != Some(&found) {
@@ -170,7 +222,29 @@ mod tests {
         fake.put("/api/v1/nodes/node-1", json!({ "metadata": { "name": "node-1" }, "spec": {} }));
         fake.put("/apis/networking.k8s.io/v1/servicecidrs/kubernetes", json!(null));
         let found = read(&fake.client()).await.unwrap();
-        assert_eq!(found.forbidden, ["podCIDRs of Nodes", "servicecidrs.networking.k8s.io"]);
+        assert_eq!(
+            (texts(&found), &found.forbidden),
+            (vec!["192.0.2.1/32".to_owned()], &Vec::new()),
+            "it has no objects"
+        );
+        let pod = |phase: &str, ips: serde_json::Value| {
+            json!({ "metadata": { "name": phase.to_lowercase(), "namespace": "bank" },
+                "spec": { "containers": [] }, "status": { "phase": phase, "podIPs": ips } })
+        };
+        let dual = json!([{ "ip": "198.51.100.7" }, { "ip": "2001:db8::7" }]);
+        fake.put("/api/v1/pods/running", pod("Running", dual));
+        fake.put("/api/v1/pods/succeeded", pod("Succeeded", json!([{ "ip": "198.51.100.8" }])));
+        for (name, ip) in [("ledger", "203.0.113.5"), ("headless", "None")] {
+            fake.put(
+                &format!("/api/v1/services/{name}"),
+                json!({ "metadata": { "name": name, "namespace": "bank" }, "spec": { "clusterIP": ip, "clusterIPs": [ip] } }),
+            );
+        }
+        let found = read(&fake.client()).await.unwrap();
+        let each = ["192.0.2.1/32", "198.51.100.7/32", "203.0.113.5/32", "2001:db8::7/128"];
+        assert_eq!((texts(&found), found.forbidden), (each.map(str::to_owned).to_vec(), Vec::new()));
+        fake.set_mode(Mode::Forbids("/pods"));
+        assert_eq!(read(&fake.client()).await.unwrap().forbidden, ["pods"]);
     }
 
     #[tokio::test]

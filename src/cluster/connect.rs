@@ -123,8 +123,8 @@ enum KubeconfigSource {
     Flag(PathBuf),
     /// The files of `KUBECONFIG`, merged: the first file that sets a value wins.
     ///
-    /// Each of them has to be readable. kubectl skips a missing one; then the current context would be that of the next
-    /// file, which is another cluster.
+    /// Files that do not exist are skipped while another one does, as kubectl does. One that exists and cannot be read or
+    /// understood is an error.
     Environment(Vec<PathBuf>),
     /// `~/.kube/config`.
     Home(PathBuf),
@@ -143,7 +143,8 @@ impl KubeconfigSource {
         let files = std::env::split_paths(environment.kubeconfig.as_deref().unwrap_or_default());
         let files: Vec<PathBuf> = files.filter(|file| !file.as_os_str().is_empty()).collect();
         if !files.is_empty() {
-            return Ok(Self::Environment(files));
+            let (missing, present): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(|file| is_absent(file));
+            return Ok(Self::Environment(if present.is_empty() { missing } else { present }));
         }
         let default = environment.home.as_ref().map(|home| home.join(".kube").join("config"));
         match (default, &named.context) {

@@ -83,8 +83,8 @@ async fn nothing_that_is_named_or_exists_is_passed_over() {
     for (named, set, part) in [
         (flags(Some("no/such/kubeconfig"), Some("there")), good.to_owned(), "no/such/kubeconfig, context there: "),
         (flags(None, None), "/no/such/kubeconfig".to_owned(), "/no/such/kubeconfig (from KUBECONFIG): "),
-        // kubectl would use the context of the second file.
-        (flags(None, None), format!("/no/such/kubeconfig:{good}"), "/no/such/kubeconfig, "),
+        (flags(None, None), format!("/no/such/kubeconfig:{}", broken.display()), "broken (from KUBECONFIG): "),
+        (flags(None, None), "/no/such/a:/no/such/b".to_owned(), "/no/such/a, /no/such/b (from KUBECONFIG): "),
         (flags(None, None), empty.display().to_string(), "empty (from KUBECONFIG): failed to determine"),
         (flags(None, None), broken.display().to_string(), "broken (from KUBECONFIG): "),
         (flags(None, None), home.0.display().to_string(), "(from KUBECONFIG): "),
@@ -121,6 +121,9 @@ async fn of_several_files_the_first_that_says_something_wins() {
         (format!("https://{server}:6443/"), namespace.to_owned(), user.to_owned())
     };
     assert_eq!(found(None).await, expected("192.0.2.1", "gateways", "ann-a"));
+    let gone = home.environment(&format!("/no/such/kubeconfig:{}:/no/such/either", b.display()));
+    let loaded = LoadedConfig::of(&flags(None, None), &gone).await.unwrap();
+    assert_eq!(loaded.user.as_deref(), Some("ann-b"), "files that do not exist are skipped, as with kubectl");
     assert_eq!(found(Some("b")).await, expected("192.0.2.2", "default", "ann-b"), "an empty namespace is none");
 }
 

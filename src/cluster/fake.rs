@@ -152,7 +152,7 @@ impl State {
             return (200, json!({ "metadata": {}, "items": self.select(path, selector) }));
         }
         if method == "GET"
-            && ["nodes", "servicecidrs", "pods", "poddisruptionbudgets", "endpointslices"]
+            && ["nodes", "servicecidrs", "pods", "services", "poddisruptionbudgets", "endpointslices"]
                 .iter()
                 .any(|plural| path.ends_with(&format!("/{plural}")))
         {

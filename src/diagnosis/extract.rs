@@ -230,6 +230,9 @@ fn is_host(text: &str) -> bool {
 const START_ERRORS: &[(&str, &str)] = &[
     ("runAsNonRoot and image will run as root", ""),
     ("non-numeric user", ""),
+    ("breaks non-root policy", "its runAsUser contradicts runAsNonRoot"),
+    ("invalid environment variable name", "a name in env or envFrom is not one that an environment variable may have"),
+    ("services have not yet been read", "the kubelet could not read the Services in time"),
     ("container init was OOM-killed", "it was killed for memory before its command ran (memory limit too low)"),
     ("unable to apply cgroup configuration", "the node cannot apply its resource limits (cgroup)"),
     ("PostStartHook failed", "its postStart hook failed"),
@@ -237,12 +240,21 @@ const START_ERRORS: &[(&str, &str)] = &[
     ("failed to sync configmap cache", "the kubelet could not read a ConfigMap in time"),
     ("failed to reserve container name", "the runtime is still creating it from an earlier attempt"),
     ("context deadline exceeded", "the runtime on its node did not create it in time"),
+    ("apparmor", "its AppArmor profile cannot be used on the node"),
+    ("seccomp", "its seccomp profile cannot be used on the node"),
+    ("unable to find user", "the image lacks the user that runAsUser or the image itself names"),
+    ("unable to find group", "the image lacks the group that runAsGroup or the image itself names"),
+    ("unable to apply caps", "the node cannot grant its capabilities"),
+    ("chdir to cwd", "its working directory cannot be entered"),
+    ("failed to stat ", "a file or directory that it mounts is missing on the node"),
+    ("lstat /dev/", "a device that it wants is missing on the node"),
     ("not a directory", ""),
     ("read-only file system", ""),
     ("exec format error", ""),
     ("no such file or directory", ""),
     ("permission denied", ""),
     ("no command specified", ""),
+    ("No command specified", "neither the image nor the pod template names a command"),
     ("device or resource busy", ""),
 ];
 
@@ -272,7 +284,9 @@ pub fn exec_error(text: &str) -> Option<String> {
         Regex::new(&format!("(?i){begin}{command}{error}")).expect("a constant pattern")
     });
     let last = tail(text).lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    let exec = EXEC.captures(last)?;
+    // dumb-init names the command without the word exec.
+    let last = last.strip_prefix("[dumb-init] ").map_or_else(|| last.to_owned(), |rest| format!("exec {rest}"));
+    let exec = EXEC.captures(&last)?;
     let command = exec.get(1).map(|command| format!(" {}", command.as_str())).unwrap_or_default();
     Some(format!("its command{command}: {}", exec[2].to_lowercase()))
 }

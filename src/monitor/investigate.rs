@@ -13,7 +13,7 @@ use super::credentials::credential;
 use super::entry::Backend;
 use super::findings::{Findings, LastScrape};
 use super::live::{Live, STEADY_WAIT, is_replica, limits};
-use super::target::{ProbeTarget, of_url};
+use super::target::{ProbeTarget, ResolveError, of_url};
 use crate::api::MonitoredBackend;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
@@ -160,7 +160,10 @@ async fn investigate(monitor: &Arc<Monitor>, backend: &Arc<Backend>) -> Findings
 
 async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &MonitoredBackend) -> Evidence {
     let now = monitor.parts.clock.read();
-    let prometheus = prometheus(monitor, object).await;
+    let (prometheus, without_token) = match prometheus(monitor, object).await {
+        Ok(source) => (source, None),
+        Err(why) => (None, Some(why)),
+    };
     let mut question = Question::about(object, prometheus, now.wall);
     let pods_port = question.pods_port.clone();
     let target = backend.with(|live| {
@@ -193,6 +196,9 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
         let _place = monitor.investigations.acquire(&backend.key.namespace, false).await;
         gather(monitor.parts.client.clone(), &monitor.prober, question, now.wall).await
     };
+    if let Some(why) = without_token {
+        evidence.prometheus = Lookup::Failed(format!("spec.prometheus.bearerTokenSecretRef: {}", why.into_message()));
+    }
     if let (true, Some(target)) = (is_bad, target) {
         let seen = probe_pods_and_actuator(monitor, backend, &mut evidence, pods_port.as_deref(), &target).await;
         backend.with(|live| live.investigated = seen);
@@ -272,23 +278,26 @@ async fn probe_pods(
 }
 
 /// The Prometheus to ask about `object`: that of its spec, or the one of the operator's flags.
-async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<PrometheusSource> {
+///
+/// # Errors
+/// Its token cannot be had: without it Prometheus would only answer that it wants one.
+async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Result<Option<PrometheusSource>, ResolveError> {
     let spec = object.spec.prometheus.as_ref();
     let own = spec.and_then(|spec| spec.url.clone());
     let is_administrators = own.is_none();
-    let url = own.or_else(|| monitor.prometheus_url.clone())?;
+    let Some(url) = own.or_else(|| monitor.prometheus_url.clone()) else { return Ok(None) };
     let bearer_token = match spec.and_then(|spec| spec.bearer_token_secret_ref.as_ref()) {
         // A tenant's token is sent to the tenant's Prometheus and to no other.
         Some(from) if !is_administrators => {
             let namespace = object.namespace().unwrap_or_default();
-            let of = of_url(&url).ok()?;
-            credential(&monitor.parts.client, &namespace, from, (&of.host, of.port)).await.ok()
+            let Ok(of) = of_url(&url) else { return Ok(None) };
+            Some(credential(&monitor.parts.client, &namespace, from, (&of.host, of.port)).await?)
         }
         _ => None,
     };
     let administrators = monitor.prometheus_url.as_deref();
     let is_looked_up_anywhere = is_administrators || administrators.is_some_and(|own| is_same_service(own, &url));
-    Some(PrometheusSource {
+    Ok(Some(PrometheusSource {
         is_looked_up_anywhere,
         url,
         job: spec.and_then(|spec| spec.job.clone()),
@@ -296,7 +305,7 @@ async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Option<Prom
         bearer_token,
         is_administrators,
         cache: monitor.servers.clone(),
-    })
+    }))
 }
 
 /// The last scrape of Prometheus, for the verification of a restart. A Prometheus that cannot be asked, or does not know

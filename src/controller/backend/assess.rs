@@ -114,7 +114,33 @@ impl Input<'_> {
     fn accepted(&self) -> ConditionValue {
         match &self.live.refused {
             Some((reason, message)) => ConditionValue::new(Truth::False, *reason, message.clone()),
-            None => ConditionValue::new(Truth::True, Reason::Accepted, self.acted_upon()),
+            None => match self.missing_workload() {
+                Some(message) => ConditionValue::new(Truth::False, Reason::WorkloadNotFound, message),
+                None => ConditionValue::new(Truth::True, Reason::Accepted, self.acted_upon()),
+            },
+        }
+    }
+
+    /// The sentence about a workload that the spec names beside a URL or a Service and that does not exist. The target is
+    /// probed all the same; nothing could be restarted.
+    fn missing_workload(&self) -> Option<String> {
+        self.backend.spec.workload_ref.as_ref()?;
+        match self.findings() {
+            Some(found) => {
+                let found = found.diagnosis.as_ref()?;
+                let of_others = || {
+                    let other = found.alternatives.iter().find(|other| other.cause == Cause::WorkloadNotFound);
+                    other.map(|other| other.message.clone())
+                };
+                (found.cause == Cause::WorkloadNotFound).then(|| found.message.clone()).or_else(of_others)
+            }
+            // Until the first investigation, the stored condition about this spec stands.
+            None => {
+                let stored = ConditionValue::stored(self.backend.conditions(), ConditionType::Accepted)?;
+                let observed = self.backend.status.as_ref().map(|status| status.observed_generation);
+                let is_current = observed == self.backend.metadata.generation;
+                (is_current && stored.reason == Reason::WorkloadNotFound).then_some(stored.message)
+            }
         }
     }
 
@@ -211,6 +237,7 @@ impl Input<'_> {
             Truth::True
                 if self.live.record.is_slow()
                     || self.is_unsure()
+                    || self.missing_workload().is_some()
                     || others.iter().any(|(_, value)| is_false(value)) =>
             {
                 BackendState::Degraded

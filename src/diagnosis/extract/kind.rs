@@ -63,6 +63,9 @@ fn is_configuration(text: &str) -> bool {
             | Failed\ to\ bind\ properties | ConfigurationPropertiesBindException | properties\.bind\.BindException
             | Could\ not\ resolve\ placeholder | InvalidConfigDataPropertyException | ConfigDataResourceNotFoundException
             | UnsatisfiedDependencyException(?-u:\b).*NoSuchBeanDefinitionException
+            | validation\ errors?\ for\ \w*(?:Settings|Config)\w*\b | (?s:os\.environ.{0,200}KeyError:\ )
+            | nginx:\ \[emerg\]\ (?:"|unknown|invalid|unexpected|host\ not\ found|cannot\ load|no\ |duplicate|conflicting)
+            | value:\ NotPresent\b | (?i:required\ key\ \w+\ missing\ value)
             | must\ start\ with\ "jdbc" | Failed\ to\ load\ (?:driver\ )?class | claims\ to\ not\ accept\ jdbcUrl
             | (?i:(?:missing|required)\ (?:required\ )?(?:environment\ variable|configuration))
             | (?i:environment\ variable\ \S{1,80}\ (?:is\ )?(?:not\ set|required|missing|must\ be\ set))
@@ -95,6 +98,8 @@ fn database_unreachable(text: &str) -> bool {
             | MongoTimeoutException | MongoSocket\w+Exception | MongoNetworkError | MongoServerSelectionError
             | RedisConnection\w*Exception | RedisConnectionError | redis\.exceptions\.ConnectionError
             | Unable\ to\ connect\ to\ Redis | AmqpConnectException | AMQPConnectionError
+            | Can't\ reach\ database\ server\ at | network-related\ or\ instance-specific\ error | value:\ PoolTimedOut
+            | DisconnectNonTransientConnectionException | Timed\ out\ waiting\ for\ a\ node\ assignment
             | psycopg2?\.OperationalError | sqlalchemy\.exc\.OperationalError | SequelizeConnection\w*Error
             | ORA-(?:12170|12203|12224|12500|1253[3-7]|1254[1-7]|12560|12571|0311[34]|03135) | SQLSTATE\[08 | SQLSTATE\[HY000\]\ \[2002\]
             ",

@@ -73,10 +73,13 @@ pub(super) fn config_missing(e: &Evidence) -> Option<Finding> {
     Some(if missing_object(said).is_some() { finding } else { finding.at_most(Confidence::Likely) })
 }
 
-/// `CreateContainerConfigError` also means an unsatisfiable security context, a bad subPath, or a kubelet that could not
-/// read an object in time.
+/// `CreateContainerConfigError` also means an unsatisfiable security context, a bad subPath, a name that no environment
+/// variable may have, or a kubelet that could not read an object in time. A message that names neither a ConfigMap nor a
+/// Secret nor a key is about something else.
 pub(super) fn is_other_config_error(said: &str) -> bool {
-    ["runAsNonRoot", "run as root", "non-numeric user", "subPath", "failed to sync "]
-        .iter()
-        .any(|word| said.contains(word))
+    const OTHER: [&str; 5] = ["runAsNonRoot", "run as root", "non-numeric user", "subPath", "failed to sync "];
+    const OBJECTS: [&str; 3] = ["configmap", "secret", "key"];
+    let lower = said.to_lowercase();
+    let names_none = !said.trim().is_empty() && !OBJECTS.iter().any(|word| lower.contains(word));
+    names_none || OTHER.iter().any(|word| said.contains(word))
 }

@@ -35,7 +35,11 @@ fn waits_to_start(pod: &Pod) -> Option<StartFailure<'_>> {
     };
     let waiting = pod.containers.iter().filter_map(|container| Some((container, container.waiting.as_ref()?)));
     let (container, (reason, said)) = waiting.into_iter().find(cannot_start)?;
-    let why = extract::start_error(said).unwrap_or_else(|| "the container cannot be created".to_owned());
+    let why = match reason.as_str() {
+        // The message holds the words of the hook's own command.
+        "PostStartHookError" => "its postStart hook failed".to_owned(),
+        _ => extract::start_error(said).unwrap_or_else(|| "the container cannot be created".to_owned()),
+    };
     Some(StartFailure { pod, container, fact: reason.clone(), why })
 }
 

@@ -34,6 +34,9 @@ enum PullError {
     PlainHttp,
     UnknownHost,
     Unreachable,
+    Unpacking,
+    Format,
+    ShortName,
     Credentials,
     NotFound,
 }
@@ -55,6 +58,11 @@ const WORDS: &[(PullError, &[&str])] = &[
     // Registries name the missing login as the reason of the limit.
     (PullError::RateLimit, &["toomanyrequests", "too many requests", "rate limit", "qps exceeded"]),
     (PullError::Disk, &["no space left on device", "disk quota exceeded"]),
+    (PullError::ShortName, &["short-name", "short name mode", "no unqualified-search registries"]),
+    (
+        PullError::Format,
+        &["is no longer supported", "not implemented: media type", "unsupported manifest", "unsupported media type"],
+    ),
     (PullError::PlainHttp, &["server gave http response to https client"]),
     // No registry was contacted yet: before anything that a registry says.
     (PullError::UnknownHost, &["no such host", "server misbehaving", "temporary failure in name resolution"]),
@@ -79,6 +87,17 @@ const WORDS: &[(PullError, &[&str])] = &[
             "internal server error",
         ],
     ),
+    // The image is on its way: what the node lacks for a layer is no image that the registry lacks.
+    (
+        PullError::Unpacking,
+        &[
+            "failed to extract layer",
+            "failed to register layer",
+            "read-only file system",
+            "input/output error",
+            "unexpected commit digest",
+        ],
+    ),
     (PullError::Certificate, &["x509:", "failed to verify certificate", "tls: "]),
     (
         PullError::Credentials,
@@ -91,6 +110,7 @@ const WORDS: &[(PullError, &[&str])] = &[
             "no basic auth credentials",
             "insufficient_scope",
             "invalid username/password",
+            "image pull secret",
         ],
     ),
     (
@@ -160,6 +180,9 @@ fn meaning(error: Option<PullError>) -> &'static str {
         Some(PullError::PlainHttp) => "the registry speaks plain HTTP, and the node HTTPS",
         Some(PullError::UnknownHost) => "the name of its registry does not exist for the node",
         Some(PullError::Unreachable) => "the registry cannot be reached from the node, or fails",
+        Some(PullError::Unpacking) => "the node cannot unpack it",
+        Some(PullError::Format) => "its manifest has a format that the runtime of the node does not read",
+        Some(PullError::ShortName) => "its name lacks the registry",
         Some(PullError::Credentials) => "the registry wants other credentials",
         Some(PullError::NotFound) => "the registry has no such image",
         None => "the node cannot get it",
@@ -194,6 +217,16 @@ fn advice(e: &Evidence, pod: &Pod, image: &str, error: Option<PullError>) -> Str
         }
         Some(PullError::Unreachable) => format!(
             "Check the path from node {node} to the registry: DNS, proxy, firewall; and the registry itself"
+        ),
+        Some(PullError::Unpacking) => format!(
+            "Look at the disk and the container runtime of node {node}: a disk that is read-only or broken, a tool that the runtime lacks. If other nodes cannot unpack it either, push {image} again: {}",
+            describe(e, pod)
+        ),
+        Some(PullError::Format) => format!(
+            "Build and push {image} again with a present tool (docker buildx, buildah), or convert it (`skopeo copy --format oci`)"
+        ),
+        Some(PullError::ShortName) => format!(
+            "Write the registry in front of the image name {image} in the pod template, as docker.io/library/NAME; node {node} is not set up to search for it"
         ),
         Some(PullError::Credentials) => "Check imagePullSecrets of the pod and that the image name is right: registries say so of private and of missing images alike".to_owned(),
         Some(PullError::NotFound) => format!("Correct the tag or digest of {image}, or push it"),

@@ -218,11 +218,21 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
     let all = pods(e);
     let bad: Vec<&Pod> =
         all.into_iter().filter(|pod| own(&pod.name).map_or(!pod.ready || fails(e), |vantage| !vantage.ok)).collect();
-    let starting = bad.iter().all(|pod| is_young(e, pod) && may_be_starting(pod) && !has_served(e, pod));
-    let answers = closest(e).iter().any(|vantage| !vantage.ok && vantage.any_byte) || answers(e);
+    let own_of_bad = || bad.iter().filter_map(|pod| own(&pod.name));
+    // The target passes and a pod fails at its own address: what the target and its actuator answer says nothing of it.
+    let alone = !fails(e) && own_of_bad().any(|vantage| vantage.confirmed != Some(false));
+    let served = |pod: &Pod| match own(&pod.name).filter(|_| alone) {
+        Some(vantage) => vantage.last_passed.is_some_and(|passed| began(pod).is_some_and(|began| passed >= began)),
+        None => has_served(e, pod),
+    };
+    let starting = bad.iter().all(|pod| is_young(e, pod) && may_be_starting(pod) && !served(pod));
+    let answers = match alone {
+        true => own_of_bad().any(|vantage| vantage.any_byte),
+        false => closest(e).iter().any(|vantage| !vantage.ok && vantage.any_byte) || answers(e),
+    };
     let pending_startup = bad.iter().any(|pod| pod.containers.iter().any(|c| c.started == Some(false)));
-    let health_says = actuator(e).is_some_and(|actuator| actuator.health.is_some());
-    if !(fails(e) || lacks) || bad.is_empty() || !starting || (answers && !pending_startup) || health_says {
+    let health_says = !alone && actuator(e).is_some_and(|actuator| actuator.health.is_some());
+    if !(fails(e) || lacks || alone) || bad.is_empty() || !starting || (answers && !pending_startup) || health_says {
         return None;
     }
     let pod = bad.first()?;
@@ -231,17 +241,23 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
     let what = if running { "runs" } else { "is being created" };
     let until = stamp(at.checked_add(startup(e)).unwrap_or(jiff::Timestamp::MAX));
     let before = ended_before(pod);
+    // Ready without a readiness probe: the Service sends it requests from the first moment.
+    let is_sent_requests = alone && pod.ready && pod.containers.iter().all(|container| !container.probes.2);
+    let probe = match is_sent_requests {
+        true => " With a readinessProbe its Service would send it no requests until then",
+        false => "",
+    };
     let again = before.as_ref().map(|ended| format!(" ({ended})")).unwrap_or_default();
     Some(
         Finding::new(
             Cause::StillStarting,
             format!("pod {} {what} since {} and does not answer yet{again}; it has until {until}", pod.name, stamp(at)),
-            format!("Wait until {until}; a restart would only begin anew. If it needs longer, raise spec.startupSeconds or its startupProbe's budget"),
+            format!("Wait until {until}; a restart would only begin anew. If it needs longer, raise spec.startupSeconds or its startupProbe's budget.{probe}").trim_end_matches('.').to_owned(),
         )
         .facts(before)
         .at_most(Confidence::Likely)
         .fact(format!("budget for starting: {} s", e.subject.startup_seconds))
-        .facts(closest(e).first().map(|vantage| probe_fact(vantage)))
+        .facts(own(&pod.name).or_else(|| closest(e).first().copied()).map(probe_fact))
         .facts(rollout_fact(e)),
     )
 }

@@ -19,7 +19,8 @@ pub(super) fn prometheus_cannot_scrape(e: &Evidence) -> Option<Finding> {
     .fact(scrape_fact(scraped, why))
     .facts(target(e).map(probe_fact));
     // A firewall on the way may be answered in the same words.
-    Some(if fault == OwnFault::Forbidden { finding.at_most(Confidence::Likely) } else { finding })
+    let is_sure = !matches!(fault, OwnFault::Forbidden | OwnFault::Cancelled);
+    Some(if is_sure { finding } else { finding.at_most(Confidence::Likely) })
 }
 
 fn advice(fault: OwnFault) -> &'static str {
@@ -47,6 +48,9 @@ fn advice(fault: OwnFault) -> &'static str {
         }
         OwnFault::OAuth2 => {
             "Correct oauth2 in the scrape configuration (client_id, client_secret_file, token_url, scopes), and look at the log of the token service"
+        }
+        OwnFault::Cancelled => {
+            "Wait for the next scrape: a reload of the configuration, or a stop, ends a scrape that runs. If it stays so, look for what reloads Prometheus again and again (prometheus_config_last_reload_success_timestamp_seconds)"
         }
     }
 }

@@ -162,7 +162,9 @@ fn bad_beside_good(e: &Evidence) -> (Vec<&str>, Vec<&str>, Option<&Vantage>) {
     // A failure that is not confirmed yet makes a pod neither good nor bad.
     let is_bad = |(name, vantage): &&(&str, &Vantage)| {
         let is_confirmed = !vantage.ok && vantage.confirmed != Some(false);
-        is_confirmed && find(name).is_none_or(|pod| !is_young(e, pod, vantage.last_passed))
+        // One that answers has started, well or not.
+        let is_starting = |pod| !vantage.any_byte && is_young(e, pod, vantage.last_passed);
+        is_confirmed && find(name).is_none_or(|pod| !is_starting(pod))
     };
     let bad = probed.iter().filter(is_bad);
     let bad: Vec<&(&str, &Vantage)> = bad.collect();
@@ -183,7 +185,17 @@ pub(super) fn one_replica_bad(e: &Evidence) -> Option<Finding> {
         format!("pod {}{how} fails while {} of {} pass", some(&bad, 3), good.len(), good.len() + bad.len()),
         format!("Replace that pod only: {}; the others are well", kubectl(e, format_args!("delete pod {first}"))),
     );
-    let finding = if answers_health { finding.lacking("the body of its health page") } else { finding.restart_once() };
+    let passed = vantage.and_then(|vantage| vantage.last_passed);
+    let is_young = pods(e).into_iter().any(|pod| pod.name == *first && is_young(e, pod, passed));
+    let finding = match (answers_health, is_young) {
+        (true, _) => finding.lacking("the body of its health page"),
+        // A server may answer errors until all of it is up.
+        (false, true) => finding.at_most(Confidence::Likely).fact(format!(
+            "it runs for less than {} s and has not passed yet: it may still be starting",
+            e.subject.startup_seconds
+        )),
+        (false, false) => finding.restart_once(),
+    };
     Some(match vantage {
         Some(vantage) => finding.fact(probe_fact(vantage)).fact(format!("passing: pod {}", some(&good, 4))),
         None => finding.fact(format!("pod {} is not Ready", some(&bad, 4))).lacking("the pods at their own addresses"),

@@ -52,7 +52,7 @@ pub(super) enum ScrapeError {
     RedirectLoop,
     /// The status of the answer.
     Status(u16),
-    /// The head of the answer breaks the rules of HTTP.
+    /// The head of the answer, or the chunks of its body, break the rules of HTTP.
     BadHead,
     /// The content type is not one of a metrics page.
     ContentType,
@@ -115,6 +115,8 @@ pub(super) enum OwnFault {
     CredentialFile,
     /// Its token service does not give it a token.
     OAuth2,
+    /// It ended the scrape itself.
+    Cancelled,
 }
 
 impl ScrapeError {
@@ -147,14 +149,14 @@ impl ScrapeError {
             Self::Redirected(_) => "it redirects to another host, and that fails",
             Self::RedirectLoop => "it redirects in a circle",
             Self::Status(status) => return format!("HTTP status {status}"),
-            Self::BadHead => "the head of the answer breaks the rules of HTTP",
+            Self::BadHead => "the answer breaks the rules of HTTP",
             Self::ContentType => "unsupported content type",
             Self::Limit(Limit::Body) => "body_size_limit is exceeded",
             Self::Limit(Limit::Samples) => "sample_limit is exceeded",
             Self::Limit(Limit::Labels) => "a limit of labels is exceeded",
             Self::Limit(Limit::Targets) => "target_limit of its job is exceeded",
             Self::Malformed => "the page cannot be parsed",
-            Self::Compressed => "the page is compressed in a way that was not asked for",
+            Self::Compressed => "the page is compressed in a way that it cannot read",
             Self::CutOff => "the page ends in the middle",
             Self::Own(fault) => fault.text(),
             Self::Other => "an error that is not known here",
@@ -185,6 +187,7 @@ impl OwnFault {
             Self::Memory => "its own host has no memory for the connection",
             Self::CredentialFile => "it cannot read a file of its credentials or certificates",
             Self::OAuth2 => "its token service gives it no token",
+            Self::Cancelled => "it ended the scrape itself",
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Finding;
 use super::process::thread_dump;
 use super::queries::{actuator, answers, closest, fails, is_target, own_page, pods, probe_fact, target, vantage};
+use super::response::prometheus_only;
 use super::rollout::rollout_fact;
 use super::scrape_error::{ScrapeError, failing_with, scrape_fact};
 use super::text::url;
@@ -67,15 +68,24 @@ pub(super) fn hung(e: &Evidence) -> Option<Finding> {
     Some(if found.is_empty() && e.pods == Lookup::NotLooked { finding.lacking("its pods") } else { finding })
 }
 
+const SLOW_ADVICE: &str = "Find out what makes the page slow (a gauge that asks a database, too many series), or raise scrape_timeout in Prometheus and timeoutSeconds here";
+
+/// The page begins and does not end in time for Prometheus, and vigie does not probe it: no filter is on the way.
+fn slow_for_prometheus(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) = prometheus_only(e, |why| why == ScrapeError::SlowBody)?;
+    let message = format!("Prometheus gets the beginning of {} and not its end in time", url(&scraped.url));
+    let finding = Finding::new(Cause::SlowMetrics, message, SLOW_ADVICE).fact(scrape_fact(scraped, why));
+    Some(finding.at_most(Confidence::Likely))
+}
+
 pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
-    let page = own_page(e)?;
+    let Some(page) = own_page(e) else { return slow_for_prometheus(e) };
     let slow = matches!(page.error_class, Some(ErrorClass::FirstByteTimeout | ErrorClass::BodyTimeout));
     let health_answers = || {
         let health_page = vantage(e, "health").is_some_and(|health| health.ok);
         let itself = !is_target(page) && target(e).is_some_and(|target| target.ok);
         health_page || itself || answers(e)
     };
-    let advice = "Find out what makes the page slow (a gauge that asks a database, too many series), or raise scrape_timeout in Prometheus and timeoutSeconds here";
     if !page.ok && slow && health_answers() {
         return Some(
             Finding::new(
@@ -84,7 +94,7 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
                     "only its metrics page is too slow: no answer within {} s while its health answers",
                     page.milliseconds / 1000
                 ),
-                advice,
+                SLOW_ADVICE,
             )
             .fact(probe_fact(page))
             .facts(rollout_fact(e)),
@@ -100,7 +110,7 @@ pub(super) fn slow_metrics(e: &Evidence) -> Option<Finding> {
         Finding::new(
             Cause::SlowMetrics,
             format!("its metrics page takes longer than Prometheus waits{waits}, or about as long"),
-            advice,
+            SLOW_ADVICE,
         )
         .fact(probe_fact(page))
         .fact(scrape_fact(scraped, why))

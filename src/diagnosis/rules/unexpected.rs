@@ -1,9 +1,10 @@
 //! Answers that no other rule explains: the far side answers, and not as a probe is to be answered.
 
 use super::queries::probe_fact;
-use super::response::{failing_ours, is_grpc};
+use super::response::{failing_ours, is_grpc, prometheus_only};
 use super::rollout::rollout_fact;
-use super::text::value;
+use super::scrape_error::{ScrapeError, scrape_fact};
+use super::text::{url, value};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
 use crate::diagnosis::evidence::{Evidence, Vantage};
@@ -102,7 +103,9 @@ pub(super) fn is_large_head(vantage: &Vantage) -> bool {
 }
 
 pub(super) fn unexpected_answer(e: &Evidence) -> Option<Finding> {
-    let vantage = failing_ours(e).find(|vantage| is_unexpected(e, vantage))?;
+    let Some(vantage) = failing_ours(e).find(|vantage| is_unexpected(e, vantage)) else {
+        return prometheus_gets_another(e);
+    };
     if matches_any(e, EXPLAINED) {
         return None;
     }
@@ -125,6 +128,21 @@ pub(super) fn unexpected_answer(e: &Evidence) -> Option<Finding> {
     };
     let finding = Finding::new(Cause::UnexpectedAnswer, what, advice).fact(probe_fact(vantage)).facts(rollout_fact(e));
     Some(finding.at_most(Confidence::Likely))
+}
+
+/// Prometheus gets a status that no other rule explains, while it is answered well from vigie.
+fn prometheus_gets_another(e: &Evidence) -> Option<Finding> {
+    let (scraped, why) = prometheus_only(e, |why| matches!(why, ScrapeError::Status(status) if is_left(status)))?;
+    let ScrapeError::Status(status) = why else { return None };
+    let meaning = MEANINGS.iter().find(|(known, ..)| *known == status).map(|(_, what, _)| format!(": {what}"));
+    let redirect = || (300..400).contains(&status).then(|| ": a redirect that it does not follow".to_owned());
+    let told = meaning.or_else(redirect).unwrap_or_default();
+    let finding = Finding::new(
+        Cause::UnexpectedAnswer,
+        format!("Prometheus gets {} from {}{told}", why.text(), url(&scraped.url)),
+        "Compare the request of Prometheus with vigie's, which is answered well: metrics_path, params, scheme, headers, proxy_url and follow_redirects of the job. A page of metrics is answered with 200",
+    );
+    Some(finding.at_most(Confidence::Likely).fact(scrape_fact(scraped, why)))
 }
 
 /// The message of the vantage, which every reader may see.

@@ -218,6 +218,29 @@ fn findings_that_no_investigation_renews_are_unknown_and_explain_nothing() {
     }
 }
 
+/// Beside a URL, where the target is probed all the same.
+#[test]
+fn a_workload_that_does_not_exist_is_told_while_the_target_passes() {
+    let mut shop = shop();
+    let reference = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "typo"});
+    shop.spec.workload_ref = Some(serde_json::from_value(reference).unwrap());
+    let live = probed(&shop, &[OK]);
+    let seen = |cause| Findings { diagnosis: because(cause), ..Findings::default() };
+    let plan = at(&shop, &found(live.clone(), seen(Cause::WorkloadNotFound)), 2);
+    assert_eq!(says(&plan, ConditionType::Accepted), "False/WorkloadNotFound");
+    assert_eq!(says(&plan, ConditionType::Ready), "False/WorkloadNotFound");
+    assert_eq!(says(&plan, ConditionType::Available), "True/ProbePassed", "it is probed all the same");
+    assert_eq!((state(&plan), cause(&plan)), (BackendState::Degraded, Some(Cause::WorkloadNotFound)));
+    // Another leader has not investigated yet: what is stored about this spec stands.
+    let before = stored(&shop, &plan);
+    assert_eq!(says(&at(&before, &live, 3), ConditionType::Accepted), "False/WorkloadNotFound");
+    let mut corrected = before.clone();
+    corrected.metadata.generation = Some(4);
+    assert_eq!(says(&at(&corrected, &live, 3), ConditionType::Accepted), "True/Accepted");
+    let plan = at(&before, &found(live, Findings::default()), 4);
+    assert_eq!((says(&plan, ConditionType::Accepted), state(&plan)), ("True/Accepted".to_owned(), BackendState::Up));
+}
+
 #[test]
 fn a_timeout_above_the_limit_is_told_where_the_spec_is_accepted() {
     let patient = backend(json!({"intervalSeconds": 3600, "timeoutSeconds": 3600}));

@@ -50,7 +50,7 @@ impl Refusal {
 const WORDS: &[(Refusal, &str)] = &[
     (
         Refusal::Connections,
-        r"(?i)too many (?:database )?(?:clients|connections)|remaining connection slots|max_user_connections|max number of clients reached|connection limit exceeded|MaxClientsInSessionMode|no more connections allowed|ORA-000(?:18|20)\b|ORA-125(?:16|18|19|20)\b|\bSQLSTATE:? ?\[?53300|(?:maximum|max\.?) (?:number of )?(?:client |user )?connections (?:reached|exceeded)|maximum number of sessions",
+        r"(?i)too many (?:database )?(?:clients|connections)|remaining connection slots|max_user_connections|max number of clients reached|connection limit exceeded|MaxClientsInSessionMode|no more connections allowed|ORA-000(?:18|20)\b|ORA-125(?:16|18|19|20)\b|\bSQLSTATE:? ?\[?53300|(?:maximum|max\.?) (?:number of )?(?:client |user )?connections (?:reached|exceeded)|maximum number of sessions|ORA-02391\b|(?:session|request|login) limit for the (?:database|elastic pool) is",
     ),
     (
         Refusal::Starting,
@@ -58,7 +58,7 @@ const WORDS: &[(Refusal, &str)] = &[
     ),
     (
         Refusal::Encryption,
-        r"(?i)no pg_hba\.conf entry [^\n]*(?:no encryption|SSL off|SSL on)|server does not support SSL|require_secure_transport|insecure transport are prohibited|ORA-12(?:650|660)\b",
+        r"(?i)no pg_hba\.conf entry [^\n]*(?:no encryption|SSL off|SSL on)|server does not support SSL|SSL is not enabled on the server|require_secure_transport|insecure transport are prohibited|ORA-12(?:650|660)\b",
     ),
     (
         Refusal::Host,
@@ -66,7 +66,7 @@ const WORDS: &[(Refusal, &str)] = &[
     ),
     (
         Refusal::Certificate,
-        r"(?i)could not establish a secure connection to SQL Server|PSQLException: SSL error|requires a valid client certificate|ORA-28(?:759|860|862|864|865|868)\b|(?s)CommunicationsException.{0,2000}(?:SSLHandshakeException|PKIX path|CertPathValidator)",
+        r"(?i)could not establish a secure connection to SQL Server|certificate chain was issued by an authority that is not trusted|PSQLException: SSL error|requires a valid client certificate|ORA-28(?:759|860|862|864|865|868)\b|(?s)CommunicationsException.{0,2000}(?:SSLHandshakeException|PKIX path|CertPathValidator)",
     ),
     (
         Refusal::PublicKey,
@@ -82,11 +82,11 @@ const WORDS: &[(Refusal, &str)] = &[
     ),
     (
         Refusal::Name,
-        r#"(?i)FATAL: +database \S+ does not exist|\bdatabase "[^"\n]{1,63}" does not exist|Unknown database|ORA-125(?:04|05|14|21)\b|Cannot open database|database \S+ is not (?:currently )?available|Error:? 4060\b|NOT_FOUND - no vhost|vhost \S+ not found"#,
+        r#"(?i)FATAL: +database \S+ does not exist|(?:FATAL|ERROR): +no such database|\bdatabase "[^"\n]{1,63}" does not exist|Unknown database|ORA-125(?:04|05|14|21)\b|Cannot open database|database \S+ is not (?:currently )?available|Error:? 4060\b|NOT_FOUND - no vhost|vhost \S+ not found"#,
     ),
     (
         Refusal::Credentials,
-        r"(?i)password authentication failed|no password supplied|Access denied for user|Login failed for user|Error:? 18456\b|ORA-0?1(?:005|017|045)\b|\bWRONGPASS\b|\bNOAUTH\b|\bNOPERM\b|ERR invalid password|invalid username-password pair|Client sent AUTH, but no password|FATAL: +role |peer authentication failed|MongoSecurityException|AuthenticationFailed|\bACCESS_REFUSED\b|SaslAuthenticationException|SQLSTATE:? ?\[?28|user name or password is (?:incorrect|invalid)",
+        r"(?i)password authentication failed|no password supplied|Access denied for user|Login failed for user|Error:? 18456\b|ORA-0?1(?:005|017|045)\b|\bWRONGPASS\b|\bNOAUTH\b|\bNOPERM\b|ERR invalid password|invalid username-password pair|Client sent AUTH, but no password|FATAL: +role |peer authentication failed|MongoSecurityException|AuthenticationFailed|\bACCESS_REFUSED\b|SaslAuthenticationException|SQLSTATE:? ?\[?28|user name or password is (?:incorrect|invalid)|SqlInvalidAuthorizationSpecException|User ID or Password invalid|ORA-28009\b",
     ),
     (Refusal::TimeZone, r"(?i)server time ?zone value|serverTimezone"),
     (
@@ -100,7 +100,7 @@ const WORDS: &[(Refusal, &str)] = &[
     // The server's own words, whatever they are.
     (
         Refusal::Other,
-        r"message from server: |Listener refused the connection|MongoCommandException|RedisCommandExecutionException|com\.microsoft\.sqlserver\.jdbc\.SQLServerException: The (?:server|database)",
+        r"message from server: |PSQLException: ERROR: |Listener refused the connection|MongoCommandException|RedisCommandExecutionException|com\.microsoft\.sqlserver\.jdbc\.SQLServerException: The (?:server|database)",
     ),
 ];
 

@@ -9,10 +9,10 @@ use super::{Limit, OwnFault, ScrapeError, Unfit};
 use crate::diagnosis::rules::queries::{path_of, port_of};
 
 /// Texts before the URL of a failed request.
-const REQUEST: [&str; 3] = ["Get ", "error when scraping ", "cannot scrape target "];
+const REQUEST: [&str; 4] = ["Get ", "error when scraping ", "cannot scrape target ", "cannot perform request to "];
 
 /// Errors of Prometheus' parsers (model/textparse), and of its reader for a truncated page.
-const BROKEN: [&str; 21] = [
+const BROKEN: [&str; 20] = [
     "expected ",
     "is not a valid start token",
     "invalid UTF-8",
@@ -21,7 +21,6 @@ const BROKEN: [&str; 21] = [
     "# EOF",
     "unsupported character",
     "parse",
-    "gzip: ",
     "EOF",
     "invalid sample",
     "invalid metric",
@@ -57,6 +56,10 @@ pub(super) fn classify(error: &str, target: &str) -> ScrapeError {
     }
     // An error without the request in front is about the body: the answer had begun.
     let Some((url, rest)) = request(error) else { return of_body(error) };
+    // vmagent quotes the error of Go's client, which begins with the request once more.
+    if rest.starts_with("Get ") && request(rest).is_some() {
+        return classify(rest, target);
+    }
     if rest.contains("stopped after ") && rest.ends_with(" redirects") {
         return ScrapeError::RedirectLoop;
     }
@@ -101,12 +104,16 @@ fn own_fault(rest: &str) -> Option<OwnFault> {
     if PROXY_STATUS.contains(&rest) {
         return Some(OwnFault::ProxyRefuses);
     }
-    if begins(&["oauth2: "]) || rest.contains("unable to read oauth2") {
+    // A token is asked for with POST, a page is not.
+    if begins(&["oauth2: ", "Post "]) || rest.contains("unable to read oauth2") {
         return Some(OwnFault::OAuth2);
     }
     let file = ["unable to read ", "unable to load ", "unable to use specified ", "unable to parse ", "error reading "];
     if begins(&file) || begins(&["open /", "read /", "stat /", "tls: failed to find any PEM data"]) {
         return Some(OwnFault::CredentialFile);
+    }
+    if rest == "context canceled" {
+        return Some(OwnFault::Cancelled);
     }
     if !begins(&["dial "]) {
         return None;
@@ -122,6 +129,8 @@ fn own_fault(rest: &str) -> Option<OwnFault> {
         "address already in use",
         "is normally permitted",
         "the requested address is not valid in its context",
+        "no suitable address found",
+        "no suitable address",
     ]) {
         Some(OwnFault::NoSourceAddress)
     } else if ends(&["no buffer space available", "cannot allocate memory", "because a queue was full"]) {
@@ -168,8 +177,7 @@ fn of_connection(rest: &str) -> ScrapeError {
     if let Some(tls) = of_tls(rest) {
         return tls;
     }
-    if has(&["http2: server sent GOAWAY", "stream error: ", "http2: client connection lost", "http2: frame too large"])
-    {
+    if has(&["http2: ", "stream error: "]) && !has(&["http2: timeout"]) {
         return ScrapeError::Http2;
     }
     if has(&["transport connection broken", "server response headers exceeded", "malformed HTTP"]) {
@@ -178,12 +186,23 @@ fn of_connection(rest: &str) -> ScrapeError {
     of_socket(rest)
 }
 
+/// Whether no connection was opened in time; the last words are those of vmagent.
+fn is_connect_timeout(rest: &str) -> bool {
+    const DIALLED: [&str; 4] =
+        ["i/o timeout", "connection timed out", "operation timed out", "connected host has failed to respond"];
+    let bare = rest.trim_end_matches('.');
+    let is_dialled = rest.starts_with("dial ") && DIALLED.iter().any(|word| bare.ends_with(word));
+    is_dialled || bare.ends_with("dialing to the given TCP address timed out")
+}
+
 /// The errors of Linux, and those of Windows in parentheses of Go's `connectex` and `wsarecv`.
 fn of_socket(rest: &str) -> ScrapeError {
     let bare = rest.trim_end_matches('.');
     let has = |words: &[&str]| words.iter().any(|word| rest.contains(word));
     let ends = |words: &[&str]| words.iter().any(|word| bare.ends_with(word));
-    if ends(&["connection refused", "actively refused it"]) {
+    if ends(&["while reading body)"]) {
+        ScrapeError::SlowBody
+    } else if ends(&["connection refused", "actively refused it"]) {
         ScrapeError::Refused
     } else if ends(&[
         "no route to host",
@@ -195,9 +214,7 @@ fn of_socket(rest: &str) -> ScrapeError {
         "to an unreachable host",
     ]) {
         ScrapeError::NoRoute
-    } else if rest.starts_with("dial ")
-        && ends(&["i/o timeout", "connection timed out", "operation timed out", "connected host has failed to respond"])
-    {
+    } else if is_connect_timeout(rest) {
         ScrapeError::Timeout(true)
     } else if has(&["context deadline exceeded", "awaiting response headers", "Client.Timeout", "http2: timeout"])
         || ends(&["i/o timeout", "connection timed out", "connected host has failed to respond"])
@@ -306,6 +323,8 @@ fn of_body(error: &str) -> ScrapeError {
         ScrapeError::Http2
     } else if is_compressed(error) {
         ScrapeError::Compressed
+    } else if has(&["chunked ", "chunk length"]) {
+        ScrapeError::BadHead
     } else if has(&BROKEN) {
         ScrapeError::Malformed
     } else {
@@ -313,9 +332,12 @@ fn of_body(error: &str) -> ScrapeError {
     }
 }
 
-/// Whether the page begins with the first byte of a compressed one: `(` of zstd, or that of gzip, which is not decoded
-/// twice.
+/// Whether Go cannot decompress the page, or it begins with the first byte of a compressed one: `(` of zstd, or that of
+/// gzip, which is not decoded twice.
 fn is_compressed(error: &str) -> bool {
+    if ["gzip: invalid ", "flate: "].iter().any(|begin| error.starts_with(begin)) {
+        return true;
+    }
     ["(", "\\x1f"]
         .iter()
         .any(|first| error.starts_with(&format!("expected a valid start token, got \"{first}\" (\"INVALID\")")))

@@ -92,7 +92,8 @@ fn what_prometheus_really_said_becomes_the_facts_that_were_played() {
             "sample-limit" => &[ScrapeError::Limit(Limit::Samples)],
             "label-limit" => &[ScrapeError::Limit(Limit::Labels)],
             "half-answer" => &[ScrapeError::CutOff],
-            "redirect-login" | "invalid-utf8" | "gzip-broken" => &[ScrapeError::Malformed],
+            "redirect-login" | "invalid-utf8" => &[ScrapeError::Malformed],
+            "gzip-broken" => &[ScrapeError::Compressed],
             malformed if malformed.starts_with("malformed-") => &[ScrapeError::Malformed],
             _ => return None,
         })

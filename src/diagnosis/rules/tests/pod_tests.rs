@@ -102,7 +102,11 @@ fn missing_configuration_names_the_object_and_the_key() {
         says(&d.message, &[words]);
         assert!(d.alternatives.iter().all(|other| other.cause != Cause::ContainerCannotStart), "{d:?}");
     }
-    expect(&waiting("CreateContainerConfigError", "something else"), Cause::ConfigMissing, Likely, No);
+    for unnamed in ["", "a key of its environment is missing"] {
+        expect(&waiting("CreateContainerConfigError", unnamed), Cause::ConfigMissing, Likely, No);
+    }
+    let other = waiting("CreateContainerConfigError", "something else");
+    says(&expect_cause(&other, Cause::ContainerCannotStart).advice, &["kubectl -n shop describe pod web-1"]);
     // The same reason also means a bad security context, which is not missing configuration.
     let root = waiting("CreateContainerConfigError", "container has runAsNonRoot and image will run as root");
     says(&expect_cause(&root, Cause::ContainerCannotStart).message, &["runAsNonRoot"]);

@@ -2,7 +2,7 @@ use super::scene::*;
 use crate::api::Confidence::{Certain, Likely, Possible};
 use crate::api::RestartHelps::{No, Once};
 use crate::api::{Cause, ErrorClass, Reason, Truth, WorkloadKind};
-use crate::diagnosis::evidence::{Evidence, Lookup, Warning};
+use crate::diagnosis::evidence::{Actuator, Evidence, Lookup, Warning};
 use crate::diagnosis::rules::{conclude, diagnose};
 
 fn three(e: &mut Evidence) {
@@ -109,6 +109,40 @@ fn one_bad_replica_needs_some_that_pass() {
 fn a_replica_that_is_still_starting_is_not_bad() {
     let e = with(replicas(&["web-2"]), |e| found(&mut e.pods)[1].containers[0].running_since = Some(ago(30)));
     assert_ne!(diagnosis(&e).cause, Cause::OneReplicaBad);
+}
+
+/// Behind a Service whose other pods pass, a young one without a readiness probe fails at its own address.
+#[test]
+fn a_starting_replica_that_is_sent_requests_is_shown_and_not_replaced() {
+    let young = |class: ErrorClass, any_byte: bool, confirmed: Option<bool>| {
+        with(replicas(&["web-2"]), |e| {
+            let target = e.vantages.iter_mut().find(|one| one.name == "target").unwrap();
+            (target.ok, target.error_class) = (true, None);
+            e.history.bad_since = None;
+            let pod = &mut found(&mut e.pods)[1];
+            (pod.containers[0].running_since, pod.containers[0].probes.2) = (Some(ago(30)), false);
+            let own = e.vantages.iter_mut().find(|one| one.name == "pod/web-2").unwrap();
+            (own.error_class, own.any_byte, own.confirmed) = (Some(class), any_byte, confirmed);
+        })
+    };
+    let e = young(ErrorClass::Refused, false, Some(true));
+    let d = expect(&e, Cause::StillStarting, Likely, No);
+    says(&d.message, &["pod web-2"]);
+    says(&d.advice, &["readinessProbe"]);
+    let workload = conclude(&e).workload_healthy.unwrap();
+    assert_eq!((workload.status, workload.reason), (Truth::False, Reason::StillStarting));
+    // The actuator answers through the target, from another pod.
+    let reading = Actuator { health: Some("UP".to_owned()), health_status: Some(200), ..actuator() };
+    expect_cause(&with(e, |e| e.actuator = Lookup::Found(reading)), Cause::StillStarting);
+    expect_cause(&young(ErrorClass::FirstByteTimeout, false, Some(true)), Cause::StillStarting);
+    assert_eq!(diagnose(&young(ErrorClass::Refused, false, Some(false))), None, "one failure is no verdict");
+    // It answers: it has started, and answers badly.
+    let d = expect(&young(ErrorClass::HTTPStatus, true, Some(true)), Cause::OneReplicaBad, Likely, No);
+    says(&d.evidence.join("\n"), &["may still be starting"]);
+    let old = with(young(ErrorClass::Refused, false, Some(true)), |e| {
+        found(&mut e.pods)[1].containers[0].running_since = Some(ago(301));
+    });
+    expect(&old, Cause::OneReplicaBad, Certain, Once);
 }
 
 #[test]
