@@ -20,6 +20,11 @@ const CLIENTS_OF_A_PROXY: usize = 16;
 /// an attacker that fills the slots are among them; the bound keeps a flood from costing a scan for each connection.
 const COMPARED: usize = 1024;
 
+/// When all slots are taken, up to one in this many is freed at once, so that a flood of new connections waits for the end
+/// of an older one only once for each such batch, and the port's backlog does not overflow meanwhile. Only a client that
+/// holds more than a batch gives up more than one.
+const SLOTS_OF_A_BATCH: usize = 64;
+
 /// The connection slots of one port.
 ///
 /// When all are taken, a new connection still gets one at once: the client with the most connections gives one up. A
@@ -29,13 +34,16 @@ const COMPARED: usize = 1024;
 pub(super) struct ConnectionLimiter {
     free: Arc<Semaphore>,
     holders: Arc<Mutex<Holders>>,
+    /// The number of connections that end when all slots are taken.
+    batch: usize,
 }
 
 impl ConnectionLimiter {
     /// `max` slots; the `trusted` proxies may hold more of them than other clients.
     pub(super) fn new(max: usize, trusted: Vec<IpNet>) -> Self {
         let holders = Holders { taken: 0, trusted, by_client: HashMap::new() };
-        Self { free: Arc::new(Semaphore::new(max)), holders: Arc::new(Mutex::new(holders)) }
+        let batch = max / SLOTS_OF_A_BATCH + 1;
+        Self { free: Arc::new(Semaphore::new(max)), holders: Arc::new(Mutex::new(holders)), batch }
     }
 
     /// Whether all slots are taken.
@@ -43,12 +51,17 @@ impl ConnectionLimiter {
         self.free.available_permits() == 0
     }
 
-    /// A slot for a connection from this address. When all are taken, another connection is ended; this one waits until that
-    /// has ended.
+    /// A slot for a connection from this address. When all are taken, a batch of other connections is ended; this one waits
+    /// until the first of them has ended.
     pub(super) async fn of(&self, address: IpAddr, phase: ConnectionPhase) -> ConnectionSlot {
         let held = Held::new(&self.holders, address.to_canonical(), phase);
         if self.is_full() {
-            self.holders.lock().evict_one();
+            let mut holders = self.holders.lock();
+            let mut least = 0;
+            for _ in 0..self.batch {
+                holders.evict_one(least);
+                least = self.batch;
+            }
         }
         let permit = Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed");
         ConnectionSlot { permit, held }
@@ -151,11 +164,11 @@ impl Holders {
     }
 
     /// Ends the least useful connection of the client that has the most, the new connection included; among several such
-    /// clients, of the one with the oldest connection.
-    fn evict_one(&mut self) {
+    /// clients, of the one with the oldest connection. None ends when that client has `least` connections or fewer.
+    fn evict_one(&mut self, least: usize) {
         let oldest = |client: &Client| client.open.first_key_value().map(|(number, _)| Reverse(*number));
         let most = self.by_client.iter().max_by_key(|(_, client)| (client.weight(), oldest(client)));
-        let Some((&address, client)) = most else { return };
+        let Some((&address, client)) = most.filter(|(_, client)| client.open.len() > least) else { return };
         let Some(number) = client.least_useful() else { return };
         client.open[&number].evicted.cancel();
         self.leave(address, number);
@@ -262,6 +275,25 @@ mod tests {
         proxies.sort();
         assert_eq!(proxies, ["192.0.2.9", "2001:db8::5"]);
         assert_eq!(holders.by_client.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_flood_waits_once_for_each_batch_and_others_lose_one_connection_at_most() {
+        let max = 10 * SLOTS_OF_A_BATCH;
+        let still_open = |attacker: usize| async move {
+            let limiter = ConnectionLimiter::new(max, Vec::new());
+            let mut open = Vec::new();
+            for i in 0..max {
+                let client = if i < attacker { 1 } else { 2 + (i % 200) as u8 };
+                open.push(limiter.of(address(client), ConnectionPhase::new()).await);
+            }
+            assert!(limiter.of(address(1), ConnectionPhase::new()).now_or_never().is_none());
+            let kept = |slots: &[ConnectionSlot]| slots.iter().filter(|slot| !is_evicted(slot)).count();
+            (kept(&open[..attacker]), kept(&open[attacker..]))
+        };
+        assert_eq!(still_open(300).await, (300 - 11, max - 300), "one batch, all of the attacker");
+        assert_eq!(still_open(15).await, (15 - 5, max - 15), "a client with no more than a batch gives up no more");
+        assert_eq!(still_open(0).await, (0, max - 1), "no client has many");
     }
 
     #[tokio::test]
