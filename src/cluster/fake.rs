@@ -16,6 +16,8 @@ pub(crate) enum Mode {
     Up,
     /// No response.
     Hangs,
+    /// No response for paths that contain this; normal responses for the rest.
+    HangsAt(&'static str),
     /// This code and reason for every request.
     Refuses(u16, &'static str),
     /// 403 for paths that contain this, as by RBAC; normal responses for the rest.
@@ -95,6 +97,7 @@ impl Fake {
         let (code, answer) = match mode {
             Mode::Up => self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body),
             Mode::Hangs => std::future::pending().await,
+            Mode::HangsAt(part) if head.uri.path().contains(part) => std::future::pending().await,
             Mode::Refuses(code, reason) => failure(code, reason),
             Mode::Forbids(part) if head.uri.path().contains(part) => failure(403, "Forbidden"),
             Mode::Loses(part) if head.method != "GET" && head.uri.path().contains(part) => {
@@ -110,7 +113,7 @@ impl Fake {
                 }
                 self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body)
             }
-            Mode::Forbids(_) | Mode::Loses(_) | Mode::Fails(_) => {
+            Mode::HangsAt(_) | Mode::Forbids(_) | Mode::Loses(_) | Mode::Fails(_) => {
                 self.0.lock().answer(head.method.as_str(), head.uri.path(), head.uri.query(), body)
             }
         };

@@ -21,7 +21,6 @@ use super::shutdown::{Running, Successors, Tasks};
 use super::task_group::TaskGroup;
 use super::watchdog;
 use crate::admin::{Admin, Authenticator};
-use crate::api::Connector;
 use crate::cluster::events::Reporter;
 use crate::cluster::{Clients, StatusWriter, connect, endpoints};
 use crate::controller::connector::deadlines::{Command, DeadlineScheduler, Sinks};
@@ -164,7 +163,7 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     /// Starts one controller for each watched namespace, or one for all namespaces.
-    fn controllers(&self, scopes: Vec<Scope<Connector>>, work: &TaskGroup) {
+    fn controllers(&self, scopes: Vec<Scope>, work: &TaskGroup) {
         let mut stores = Vec::new();
         let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
         for (scope, woken) in scopes {

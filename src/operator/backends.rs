@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::shared::{SharedParts, register_stores};
 use super::task_group::TaskGroup;
-use crate::api::MonitoredBackend;
 use crate::cluster::address_ranges::AddressRanges;
 use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{address_ranges, own_addresses};
@@ -29,7 +28,7 @@ use crate::schedule::checkpoints::Checkpoints;
 pub(super) struct BackendSubsystem {
     pub(super) known: Arc<FleetView>,
     context: Arc<Context>,
-    scopes: Vec<Scope<MonitoredBackend>>,
+    scopes: Vec<Scope>,
     commands: mpsc::UnboundedReceiver<Command>,
     policy: Policy,
     own: ConnectivityCheck,

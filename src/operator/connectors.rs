@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::RunArgs;
 use super::shared::{Pod, SharedParts};
-use crate::api::Connector;
 use crate::cluster::events::namespace_reference;
 use crate::cluster::{Clients, Retry};
 use crate::controller::connector::deadlines::{Command, SiteEvent};
@@ -32,7 +31,7 @@ pub(super) fn of_connectors(
     shared: &SharedParts<'_>,
     registry: &Arc<Registry>,
     prober: Arc<Prober>,
-    trigger: ReconcileTrigger<Connector>,
+    trigger: ReconcileTrigger,
     commands: mpsc::UnboundedSender<Command>,
 ) -> Context {
     let period = Duration::from_secs(shared.args.writes.checkpoint_seconds.into());

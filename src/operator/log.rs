@@ -9,7 +9,7 @@ use crate::api::is_deceptive;
 
 /// Starts the log; `filter` is the value of `--log`.
 pub(super) fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    // kube opens a span around every reconcile and logs every failed request; the operator logs both itself.
+    // kube logs every failed request; the operator logs it itself.
     let filter =
         if filter.contains("kube") { filter.to_owned() } else { format!("{filter},kube_runtime=warn,kube_client=off") };
     let filter = tracing_subscriber::EnvFilter::builder().parse(filter).context("--log")?;

@@ -4,6 +4,7 @@
 pub mod checkpoints;
 mod concurrency_limit;
 mod deadlines;
+mod fair_queue;
 mod fair_share;
 mod pulse;
 mod spread;
@@ -11,6 +12,7 @@ mod watchdog;
 
 pub use concurrency_limit::{ConcurrencyLimiter, Permit};
 pub use deadlines::Deadlines;
+pub use fair_queue::{FairQueue, Namespaced};
 pub use fair_share::{FairShare, Place};
 pub use pulse::{TICK, frozen_for};
 pub use spread::{phase_of, turn_after};

@@ -35,7 +35,7 @@ pub(in crate::controller) struct Ends {
     pub(in crate::controller) _leadership: watch::Sender<Leadership>,
     pub(in crate::controller) _notices: mpsc::UnboundedReceiver<Notice>,
     pub(in crate::controller) commands: mpsc::UnboundedReceiver<Command>,
-    pub(in crate::controller) scopes: Vec<Scope<Connector>>,
+    pub(in crate::controller) scopes: Vec<Scope>,
 }
 
 /// The shared parts of a leader.

@@ -20,8 +20,8 @@ const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
 /// The pause between two reports that the budget is too small.
 const SHORTFALL_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The share of the reconciles of a kind that checkpoints may use. When the API server is slower than the budget of
-/// checkpoints, they would use all, and kube does not serve its queue in turn: a transition could wait without end.
+/// The share of the reconciles of a kind that checkpoints may use: half of those that one namespace alone has. When the API
+/// server is slower than the budget of checkpoints, they would use all, and a transition would wait behind them.
 const fn checkpoints_at_once<K: Kind>() -> usize {
     K::RECONCILES_AT_ONCE as usize / 4
 }

@@ -55,7 +55,7 @@ pub trait Kind: Sized + Send + Sync + 'static {
     /// The part of the reconcile state that only this kind has.
     type Notes: Debug + Default + Send;
 
-    /// The number of reconciles that run at once.
+    /// The number of reconciles that run at once in each scope. Namespaces share them: one alone has half.
     const RECONCILES_AT_ONCE: u16;
     /// The state of an object whose stored form cannot be read.
     const UNKNOWN: &'static str;

@@ -6,6 +6,7 @@ pub mod checkpoints;
 pub mod contest;
 pub mod kept;
 pub mod kind;
+pub mod queue;
 pub mod recovery;
 pub mod retry;
 pub mod run;

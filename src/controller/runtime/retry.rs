@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Resource as _;
-use kube::runtime::controller::Action;
 
 use super::calls::CallKind;
 use super::kind::{Kind, ObjectEntry as _, ReconcileError};
+use super::queue::Action;
 use super::shared::Runtime;
 use super::wake::Guarded;
 use crate::api::Key;

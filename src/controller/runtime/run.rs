@@ -1,19 +1,19 @@
-//! Runs the reconciles of one kind: one controller for each scope.
+//! Runs the reconciles of one kind: one controller for each scope, from its watch and its requests to its queue.
 
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use kube::api::Api;
-use kube::runtime::Controller;
-use kube::runtime::controller::{Action, Config, Error as ControllerError};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource as _, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::calls::CallKind;
 use super::kind::{Kind, ObjectEntry as _, ReconcileError, Step};
+use super::queue::{self, Action};
 use super::retry::retry;
 use super::wake::{Guarded, ReconcileRequests, reference};
 use super::watch::{Tap, watched};
@@ -37,32 +37,37 @@ pub fn controller<K: Kind>(
     client: &Client,
     scope: Option<&str>,
     tap: Tap<K>,
-    requests: ReconcileRequests<K::Object>,
+    mut requests: ReconcileRequests,
     all: impl futures::Stream<Item = ()> + Send + 'static,
     stop: CancellationToken,
 ) -> (Store<Guarded<K::Object>>, impl Future<Output = ()> + Send + 'static) {
     let api = scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let kind = tap.kind.clone();
-    let (reader, stream) = watched(api, tap);
-    let requests =
-        futures::stream::unfold(
-            requests,
-            |mut requests| async move { requests.recv().await.map(|next| (next, requests)) },
-        );
-    let running = Controller::for_stream(stream, reader.clone())
-        .with_config(Config::default().concurrency(K::RECONCILES_AT_ONCE))
-        .reconcile_on(requests)
-        .reconcile_all_on(all)
-        .graceful_shutdown_on(stop.cancelled_owned())
-        .run(reconcile_guarded, retry, kind)
-        .for_each(|outcome| {
-            if let Err(ControllerError::QueueError(error)) = outcome {
-                // The tap of the watch logs its failures.
-                tracing::debug!(%error, "the queue of reconciles");
-            }
-            std::future::ready(())
-        });
-    (reader, running)
+    let (store, touched) = watched(api, tap);
+    // The tap of the watch logs its failures.
+    let touched = touched.filter_map(|object| ready(object.ok().map(|object| Key::of(object.meta()))));
+    let woken = stream::poll_fn(move |context| requests.poll_recv(context));
+    let reader = store.clone();
+    let every = all.flat_map(move |()| stream::iter(reader.state()).map(|object| Key::of(object.meta())));
+    let known = kind.clone();
+    // The key of the entry is in memory already: an object that waits needs no text of its own.
+    let requests = stream::select(touched, stream::select(woken, every))
+        .map(move |key| known.entry(&key).map_or(key, |entry| entry.key().clone()));
+    let reader = store.clone();
+    let filled = async move {
+        // It fails when the watch is gone, and then the store stays as it is.
+        let _ = reader.wait_until_ready().await;
+    };
+    let reader = store.clone();
+    let reconcile = move |key| reconcile_newest(reader.clone(), kind.clone(), key);
+    (store, queue::run(K::RECONCILES_AT_ONCE.into(), filled, requests, reconcile, stop))
+}
+
+/// Reconciles an object as it is when its turn comes, which may be later than its request.
+async fn reconcile_newest<K: Kind>(store: Store<Guarded<K::Object>>, kind: Arc<K>, key: Key) -> Action {
+    let Some(object) = store.get(&reference(&key)) else { return Action::await_change() };
+    let reconciled = reconcile_guarded(object.clone(), kind.clone()).await;
+    reconciled.unwrap_or_else(|error| retry(object, &error, kind))
 }
 
 async fn reconcile_guarded<K: Kind>(object: Arc<Guarded<K::Object>>, kind: Arc<K>) -> Result<Action, ReconcileError> {
@@ -172,3 +177,6 @@ pub async fn flush<K: Kind>(kind: &K, stores: &[Store<Guarded<K::Object>>], at_m
     let _ = tokio::time::timeout(at_most, all).await;
     written.into_inner()
 }
+
+#[cfg(test)]
+mod tests;

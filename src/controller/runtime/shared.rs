@@ -71,7 +71,7 @@ pub struct Runtime<K: Kind> {
     /// The queue of checkpoints.
     pub checkpoints: Arc<Checkpoints<K::Entry>>,
     /// Requests reconciles.
-    pub trigger: ReconcileTrigger<K::Object>,
+    pub trigger: ReconcileTrigger,
     recovery: Recovery,
     /// The losses that were logged: one line for each, not for each object.
     losses: Mutex<HashSet<String>>,
@@ -87,11 +87,7 @@ pub struct Runtime<K: Kind> {
 
 impl<K: Kind> Runtime<K> {
     /// A runtime without objects.
-    pub fn new(
-        shared: Arc<Shared>,
-        checkpoints: Arc<Checkpoints<K::Entry>>,
-        trigger: ReconcileTrigger<K::Object>,
-    ) -> Self {
+    pub fn new(shared: Arc<Shared>, checkpoints: Arc<Checkpoints<K::Entry>>, trigger: ReconcileTrigger) -> Self {
         Self {
             shared,
             states: ReconcileStates::default(),

@@ -13,21 +13,21 @@ use crate::api::Key;
 pub type Guarded<K> = DeserializeGuard<K>;
 
 /// The receiving end of the requests of one scope.
-pub type ReconcileRequests<K> = mpsc::UnboundedReceiver<ObjectRef<Guarded<K>>>;
+pub type ReconcileRequests = mpsc::UnboundedReceiver<Key>;
 
 /// A namespace, or all of them, and the requests for it.
-pub type Scope<K> = (Option<String>, ReconcileRequests<K>);
+pub type Scope = (Option<String>, ReconcileRequests);
 
 /// Requests the reconcile of one object from the controller of its scope.
 #[derive(Clone)]
-pub struct ReconcileTrigger<K: Resource<DynamicType = ()> + 'static> {
-    all: Option<mpsc::UnboundedSender<ObjectRef<Guarded<K>>>>,
-    by_namespace: HashMap<String, mpsc::UnboundedSender<ObjectRef<Guarded<K>>>>,
+pub struct ReconcileTrigger {
+    all: Option<mpsc::UnboundedSender<Key>>,
+    by_namespace: HashMap<String, mpsc::UnboundedSender<Key>>,
 }
 
-impl<K: Resource<DynamicType = ()> + 'static> ReconcileTrigger<K> {
+impl ReconcileTrigger {
     /// A sender for each scope, and the receiving ends in the order of the scopes. No namespaces: one scope for all.
-    pub fn new(namespaces: &[String]) -> (Self, Vec<Scope<K>>) {
+    pub fn new(namespaces: &[String]) -> (Self, Vec<Scope>) {
         let mut trigger = Self { all: None, by_namespace: HashMap::new() };
         if namespaces.is_empty() {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -47,12 +47,12 @@ impl<K: Resource<DynamicType = ()> + 'static> ReconcileTrigger<K> {
     pub fn wake(&self, key: &Key) {
         if let Some(sender) = self.all.as_ref().or_else(|| self.by_namespace.get(&*key.namespace)) {
             // The controller is gone only while the process ends.
-            let _ = sender.send(reference(key));
+            let _ = sender.send(key.clone());
         }
     }
 }
 
-/// The reference by which a controller knows an object.
+/// The reference by which a store knows an object.
 pub fn reference<K: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<Guarded<K>> {
     ObjectRef::new(&key.name).within(&key.namespace)
 }

@@ -1,6 +1,5 @@
 //! Whole reconciles against an API server in memory.
 
-use kube::runtime::controller::Action;
 use tokio::sync::watch;
 
 use super::super::fake::{backend, context};
@@ -9,6 +8,7 @@ use crate::api::ErrorClass;
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::connector::fake::shared;
 use crate::controller::runtime::calls::CallKind;
+use crate::controller::runtime::queue::Action;
 use crate::controller::runtime::retry::retry;
 use crate::controller::runtime::run;
 use crate::controller::runtime::wake::Guarded;

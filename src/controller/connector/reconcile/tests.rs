@@ -1,6 +1,5 @@
 //! Whole steps against an API server in memory: what was left undone is done by the next try.
 
-use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
 use super::super::fake::{Ends, leader};
@@ -9,6 +8,7 @@ use crate::api::{ConditionType, ConditionValue, Reason, Truth};
 use crate::cluster::fake::{Fake, Mode};
 use crate::controller::remediation::Remediable as _;
 use crate::controller::runtime::calls::CallKind;
+use crate::controller::runtime::queue::Action;
 use crate::controller::runtime::run;
 use crate::controller::runtime::state::TakenState;
 use crate::heartbeat::credentials::{Digest, ROUNDS, SLOW_HASHES};

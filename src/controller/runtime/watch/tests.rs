@@ -64,7 +64,7 @@ impl Rig {
     /// The objects whose reconcile was requested since the last call.
     fn woken(&mut self) -> Vec<String> {
         let (_, requests) = &mut self.ends.scopes[0];
-        std::iter::from_fn(|| requests.try_recv().ok()).map(|object| object.name).collect()
+        std::iter::from_fn(|| requests.try_recv().ok()).map(|key| key.name.to_string()).collect()
     }
 
     /// Sets a mark in the reconcile state of an entry; returns whether one was there.
