@@ -10,11 +10,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use thiserror::Error;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::call::{CALL_TIMEOUT, CallError, within};
 use crate::leadership::WritePermit;
-use crate::schedule::{FairShare, Place};
+use crate::schedule::FairShare;
 use crate::time::Clock;
 
 /// The field manager in `metadata.managedFields`; without one the API server records `unknown`.
@@ -25,8 +24,10 @@ pub const FIELD_MANAGER: &str = "vigie";
 /// finds a free place however many objects of the first change at once.
 const TRANSITIONS_IN_FLIGHT: usize = 32;
 
-/// Checkpoints in flight at once. They have slots of their own, so that a transition never waits for a checkpoint.
-const CHECKPOINTS_IN_FLIGHT: usize = 4;
+/// Checkpoints in flight at once. They have slots of their own, so that a transition never waits for a checkpoint. One
+/// namespace alone has 4 in flight: where its writes take long, as behind a slow admission webhook, an object of another
+/// one would wait with its checkpoint, and its next transition behind that.
+const CHECKPOINTS_IN_FLIGHT: usize = 8;
 
 /// The reason of a status write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,7 +91,7 @@ pub struct StatusWriter {
     clock: Clock,
     metrics: Arc<dyn WriteMetrics>,
     transitions: FairShare,
-    checkpoints: Arc<Semaphore>,
+    checkpoints: FairShare,
 }
 
 impl StatusWriter {
@@ -100,7 +101,7 @@ impl StatusWriter {
             clock,
             metrics,
             transitions: FairShare::new(TRANSITIONS_IN_FLIGHT),
-            checkpoints: Arc::new(Semaphore::new(CHECKPOINTS_IN_FLIGHT)),
+            checkpoints: FairShare::new(CHECKPOINTS_IN_FLIGHT),
         }
     }
 
@@ -161,14 +162,11 @@ impl StatusWriter {
         what: &str,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, WriteError> {
-        let _slot = match reason {
-            WriteReason::Checkpoint => {
-                Slot::Checkpoint(self.checkpoints.acquire().await.expect("the semaphore is never closed"))
-            }
-            WriteReason::Transition | WriteReason::Remedy => {
-                Slot::Transition(self.transitions.acquire(&namespace.unwrap_or_default().into(), false).await)
-            }
+        let slots = match reason {
+            WriteReason::Checkpoint => &self.checkpoints,
+            WriteReason::Transition | WriteReason::Remedy => &self.transitions,
         };
+        let _slot = slots.acquire(&namespace.unwrap_or_default().into(), false).await;
         // Checked again: the wait for the slot may have outlasted the permit.
         if !permit.is_current(self.clock.now()) {
             return Err(WriteError::NotLeader);
@@ -178,12 +176,6 @@ impl StatusWriter {
         sent.result = result.as_ref().map_or_else(CallError::result_label, |_| "ok");
         Ok(result?)
     }
-}
-
-/// A slot of a write, until it is dropped.
-enum Slot<'a> {
-    Checkpoint(#[expect(dead_code, reason = "held until it is dropped")] SemaphorePermit<'a>),
-    Transition(#[expect(dead_code, reason = "held until it is dropped")] Place),
 }
 
 /// A request that was sent. It is counted when it is dropped, so that a request of a cancelled task is counted too.
@@ -220,6 +212,7 @@ mod tests {
     use super::super::fake::{Fake, Mode};
     use super::*;
     use crate::leadership::{Leadership, Role};
+    use crate::schedule::Place;
 
     const PATH: &str = "/api/v1/namespaces/ns/pods/a";
 
@@ -339,7 +332,7 @@ mod tests {
             let (writer, api, permit) = (fixture.writer.clone(), fixture.api.clone(), long.clone());
             hanging.spawn(async move { writer.checkpoint(&permit, &api, "a", "1", json!({})).await.map(drop) });
         }
-        while fixture.writer.checkpoints.available_permits() > 0 {
+        while fixture.writer.checkpoints.acquire(&"ns".into(), false).now_or_never().is_some() {
             tokio::task::yield_now().await;
         }
         fixture.fake.set_mode(Mode::Up);
@@ -348,7 +341,7 @@ mod tests {
         while hanging.join_next().await.is_some() {}
         let counted = fixture.counted();
         let abandoned = counted.iter().filter(|(_, result)| *result == "abandoned").count();
-        assert_eq!(abandoned, CHECKPOINTS_IN_FLIGHT, "{counted:?}");
+        assert_eq!(abandoned, CHECKPOINTS_IN_FLIGHT / 2, "{counted:?}");
     }
 
     #[tokio::test]
@@ -382,6 +375,20 @@ mod tests {
         fixture.writer.replace(WriteReason::Remedy, &permit, &fixture.api, &pod).await.unwrap_err();
         assert!(queue.iter_mut().all(|write| write.now_or_never().is_none()), "they still wait");
         assert_eq!(fixture.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Remedy, "conflict")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_whose_checkpoints_hang_delays_no_checkpoint_of_another() {
+        let fixture = fixture();
+        let (pod, permit) = (fixture.pod().await, fixture.permit(LONG));
+        fixture.fake.set_mode(Mode::HangsAt("/namespaces/slow/"));
+        let slow = Api::<Pod>::namespaced(fixture.fake.client(), "slow");
+        let begin = |_| Box::pin(fixture.writer.checkpoint(&permit, &slow, "a", "1", json!({})));
+        let mut hanging: Vec<_> = (0..20).map(begin).collect();
+        assert!(hanging.iter_mut().all(|write| write.now_or_never().is_none()));
+        let version = pod.metadata.resource_version.unwrap();
+        let written = fixture.writer.checkpoint(&permit, &fixture.api, "a", &version, json!({ "message": "new" }));
+        tokio::time::timeout(Duration::from_secs(1), written).await.expect("it waits for no other namespace").unwrap();
     }
 
     #[tokio::test]
