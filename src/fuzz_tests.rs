@@ -40,4 +40,4 @@ macro_rules! replays {
     };
 }
 
-replays!(actuator_pages beat grpc_answer http_answer last_words page prometheus_answer saved_evidence);
+replays!(actuator_pages beat grpc_answer host_answers http_answer last_words page prometheus_answer saved_evidence);

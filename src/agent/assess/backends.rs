@@ -108,7 +108,7 @@ fn of_container(report: &mut BackendReport, container: &ContainerFacts) {
 
 /// A word of systemd or Docker.
 fn text(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| clip(text, MAX_WORD))
+    (!text.is_empty()).then(|| clip(text.replace(char::is_control, "\u{fffd}"), MAX_WORD))
 }
 
 /// Leaves out what is least needed until the texts are short enough: names without a value, then addresses, then lines.

@@ -14,6 +14,8 @@ pub(super) struct Finding {
 
 impl Finding {
     fn new(outcome: CheckOutcome, message: impl Into<String>) -> Self {
+        // The names in it come from the host. A heartbeat with a control character is refused.
+        let message = message.into().replace(char::is_control, "\u{fffd}");
         Self { outcome, message: clip(message, MAX_MESSAGE) }
     }
 

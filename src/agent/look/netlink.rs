@@ -142,7 +142,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// A text that ends with a zero byte.
 pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    super::clean(String::from_utf8_lossy(&bytes[..end]), 64)
 }
 
 #[cfg(test)]

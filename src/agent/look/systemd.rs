@@ -61,7 +61,7 @@ pub fn parse(text: &str, monotonic_micros: u64) -> Vec<Shown> {
 }
 
 fn unit(block: &BTreeMap<&str, &str>, monotonic_micros: u64) -> Shown {
-    let text = |name: &str| crate::api::clip(block.get(name).copied().unwrap_or_default(), 64);
+    let text = |name: &str| super::clean(block.get(name).copied().unwrap_or_default(), 64);
     let number = |name: &str| block.get(name).and_then(|value| value.parse::<u64>().ok());
     let status = number("ExecMainStatus").and_then(|status| u32::try_from(status).ok());
     let exit = match (number("ExecMainCode"), status) {

@@ -251,6 +251,10 @@ fn a_container_that_is_gone_is_told_with_the_command_that_brings_it_back() {
     let report = scene.look();
     assert_eq!(report.backends[0].state, TargetState::Absent);
     assert_eq!(report.backends[0].message.as_deref(), Some(known));
+    for hostile in ["/srv; rm -rf /", "/srv/$(id)", "/srv\n\u{1b}[2J"] {
+        scene.set("/targets/compose:orders:backend", json!({"seen": {"absent": {"directory": hostile}}}));
+        assert_eq!(verdict(&mut scene).1, unknown, "no part of a command to copy");
+    }
 }
 
 #[test]

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::agent::facts::ContainerFacts;
-use crate::agent::look::environment;
-use crate::api::clip;
+use crate::agent::look::{clean, environment};
 
 /// The labels of docker compose.
 pub(super) const PROJECT: &str = "com.docker.compose.project";
@@ -43,7 +42,7 @@ impl Listed {
 
     /// The directory of its compose project.
     pub fn directory(&self) -> Option<String> {
-        self.label(DIRECTORY).map(|directory| clip(directory, MAX_TEXT))
+        self.label(DIRECTORY).map(|directory| clean(directory, MAX_TEXT))
     }
 }
 
@@ -57,8 +56,7 @@ pub fn listed(body: &[u8]) -> Result<Vec<Listed>, String> {
 
 /// The container of a service that is told: of several the first that does not run.
 pub fn of_service<'a>(listed: &'a [Listed], service: &str) -> Option<&'a Listed> {
-    let is_it =
-        |one: &&Listed| one.label(SERVICE) == Some(service) && !one.label(ONE_OFF).is_some_and(|is| is == "True");
+    let is_it = |one: &&Listed| one.label(SERVICE) == Some(service) && one.label(ONE_OFF).is_none_or(|is| is != "True");
     let runs = |one: &&Listed| one.state.as_deref() == Some("running");
     let all: Vec<&Listed> = listed.iter().filter(is_it).collect();
     all.iter().find(|one| !runs(one)).or(all.first()).copied()
@@ -171,7 +169,7 @@ pub struct Container {
 pub fn inspected(body: &[u8], wall: Timestamp) -> Result<Container, String> {
     let Inspected { id, name, restart_count, state, host_config, config, network_settings } =
         serde_json::from_slice(body).map_err(|error| format!("the description of a container: {error}"))?;
-    let text = |text: Option<String>| clip(text.unwrap_or_default(), MAX_TEXT);
+    let text = |text: Option<String>| clean(text.unwrap_or_default(), MAX_TEXT);
     // Docker writes the year 1 for never.
     let time = |text: &Option<String>| {
         text.as_deref().and_then(|text| text.parse().ok()).filter(|time: &Timestamp| time.as_second() > 0)
@@ -184,23 +182,27 @@ pub fn inspected(body: &[u8], wall: Timestamp) -> Result<Container, String> {
     let directory = labels.as_ref().and_then(|labels| labels.get(DIRECTORY)?.clone());
     let policy = host_config.and_then(|host| host.restart_policy?.name).filter(|name| !name.is_empty());
     let facts = ContainerFacts {
-        id: clip(id, MAX_TEXT),
-        name: clip(name.as_deref().unwrap_or_default().trim_start_matches('/'), MAX_TEXT),
-        health: state.health.and_then(|health| health.status).filter(|status| !matches!(&**status, "" | "none")),
+        id: clean(id, MAX_TEXT),
+        name: clean(name.as_deref().unwrap_or_default().trim_start_matches('/'), MAX_TEXT),
+        health: state
+            .health
+            .and_then(|health| health.status)
+            .filter(|status| !matches!(&**status, "" | "none"))
+            .map(|status| clean(status, MAX_TEXT)),
         exit_code: state.exit_code.unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
-        error: state.error.filter(|error| !error.is_empty()).map(|error| clip(error, MAX_TEXT)),
+        error: state.error.filter(|error| !error.is_empty()).map(|error| clean(error, MAX_TEXT)),
         restarts: restart_count.unwrap_or_default(),
         started_at: text(state.started_at),
         since_seconds: changed.and_then(|at| u64::try_from(wall.duration_since(at).as_secs()).ok()),
-        policy: clip(policy.unwrap_or_else(|| "no".to_owned()), MAX_TEXT),
+        policy: clean(policy.unwrap_or_else(|| "no".to_owned()), MAX_TEXT),
         stopped_on_purpose: None,
-        directory: directory.map(|directory| clip(directory, MAX_TEXT)),
+        directory: directory.map(|directory| clean(directory, MAX_TEXT)),
         listens: Vec::new(),
         published: network_settings.and_then(|network| network.ports).map(published).unwrap_or_default(),
         environment: environment::of(environment.unwrap_or_default()),
         words: None,
-        status: clip(state.status, MAX_TEXT),
+        status: clean(state.status, MAX_TEXT),
     };
     Ok(Container { facts, pid: state.pid.unwrap_or_default(), started, finished, has_terminal })
 }
@@ -213,7 +215,7 @@ fn published(ports: BTreeMap<String, Option<Vec<Port>>>) -> Vec<String> {
             let ip = host_ip.filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned());
             let ip = if ip.contains(':') { format!("[{ip}]") } else { ip };
             let port = host_port.unwrap_or_default();
-            all.push(clip(format!("{ip}:{port}->{inside}"), 64));
+            all.push(clean(format!("{ip}:{port}->{inside}"), 64));
         }
     }
     all.truncate(MAX_PORTS);
