@@ -79,8 +79,8 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Judges one look. A new verdict counts when a second look confirms it; that of Process counts at once, and so does
-    /// the first verdict of all.
+    /// Judges one look. A new verdict counts when a second look confirms it; that of Process counts at once, unless it is
+    /// that it could not be looked at, and so does the first verdict of all.
     pub fn update(&mut self, config: &Config, facts: &Facts, own: &Own<'_>, now: Now) -> Report {
         self.targets.update(facts, own, now);
         self.peers.update(facts, now.moment);
@@ -103,9 +103,11 @@ impl Assessment {
             CheckType::ControlPlane => own.attempts.judge(now.moment),
             CheckType::ClockSkew => clock_skew(own.clock_offset_seconds),
         };
-        let finding = match type_ {
-            CheckType::Process => finding,
-            _ => self.settled.entry(type_).or_default().settle(finding),
+        let settled = self.settled.entry(type_).or_default();
+        let finding = match (type_, finding.outcome) {
+            // What could not be looked at once is not news about the process.
+            (CheckType::Process, CheckOutcome::Pass | CheckOutcome::Warn | CheckOutcome::Fail) => settled.tell(finding),
+            _ => settled.settle(finding),
         };
         let Finding { outcome, message } = finding;
         let is_bad = matches!(outcome, CheckOutcome::Warn | CheckOutcome::Fail);

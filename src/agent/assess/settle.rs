@@ -23,4 +23,10 @@ impl Settled {
             }
         }
     }
+
+    /// Tells a verdict that needs no second look.
+    pub(super) fn tell(&mut self, finding: Finding) -> Finding {
+        (self.told, self.waiting) = (Some(finding.clone()), None);
+        finding
+    }
 }

@@ -164,6 +164,23 @@ fn a_verdict_needs_two_looks_except_that_of_the_process() {
 }
 
 #[test]
+fn one_look_that_fails_changes_no_verdict() {
+    let mut scene = Scene::well();
+    scene.set("/targets/ztna-connector.service/seen/unit/active", json!("failed"));
+    let process = |report: Report| report.checks.into_iter().find(|check| check.type_ == CheckType::Process).unwrap();
+    assert_eq!(process(scene.look()).outcome, CheckOutcome::Fail);
+    let seen = scene.facts.clone();
+    for _ in 0..2 {
+        scene.set("/targets/ztna-connector.service", json!({"blind": "systemctl did not answer within 2 s"}));
+        assert_eq!(process(scene.look()).outcome, CheckOutcome::Fail);
+        scene.facts = seen.clone();
+        assert_eq!(process(scene.look()).outcome, CheckOutcome::Fail);
+    }
+    scene.set("/targets/ztna-connector.service", json!({"blind": "systemctl did not answer within 2 s"}));
+    assert_eq!(scene.settled(CheckType::Process).0, CheckOutcome::Unknown);
+}
+
+#[test]
 fn what_could_not_be_looked_at_is_unknown_with_the_reason() {
     for (path, type_) in [
         ("/targets/ztna-connector.service", CheckType::Process),

@@ -15,6 +15,10 @@ use crate::time::Clock;
 /// The cause that was found in the log of each target, with the run that it belongs to.
 pub(super) type Words = BTreeMap<String, (String, Option<String>)>;
 
+/// Docker or Podman, in the words of a look that found no answer.
+const ENGINE: &str = "the container engine";
+const HANGS: &str = "the container engine did not answer";
+
 /// Looks at all targets.
 pub(super) async fn look(config: &Config, words: &mut Words, clock: &Clock) -> BTreeMap<String, Look<TargetFacts>> {
     let mut found = BTreeMap::new();
@@ -27,8 +31,14 @@ pub(super) async fn look(config: &Config, words: &mut Words, clock: &Clock) -> B
         })
         .collect();
     found.extend(of_systemd(&units, words).await);
+    let mut hanging: Option<String> = None;
     for target in targets.into_iter().filter(|target| !matches!(target, Target::Unit(_))) {
-        let facts = limited("the container engine", container(&config.docker_socket, target, words, clock)).await;
+        // An engine that hangs is asked once: each question costs its whole limit.
+        let facts = match &hanging {
+            Some(why) => Err(String::clone(why)),
+            None => container(&config.docker_socket, target, words, clock).await,
+        };
+        hanging = hanging.or_else(|| facts.as_ref().err().filter(|why| why.starts_with(HANGS)).cloned());
         found.insert(target.to_string(), facts.into());
     }
     words.retain(|name, _| found.contains_key(name));
@@ -59,7 +69,7 @@ async fn of_systemd(names: &[&str], words: &mut Words) -> BTreeMap<String, Look<
 }
 
 async fn container(socket: &Path, target: &Target, words: &mut Words, clock: &Clock) -> Result<TargetFacts, String> {
-    let container = match docker::find(socket, target, clock).await? {
+    let container = match limited(ENGINE, docker::find(socket, target, clock)).await? {
         Found::Nowhere(facts) => return Ok(facts),
         Found::Here(container) => container,
     };
@@ -84,8 +94,8 @@ async fn cause(
     {
         return cause.clone();
     }
-    // Without the log the state is told all the same; the next look tries again.
-    let cause = extract(&limited("the log", log).await.ok()?).summary();
+    // Without the log the state is told all the same. It is not read again: a large journal would cost the limit each time.
+    let cause = limited("the log", log).await.ok().and_then(|log| extract(&log).summary());
     words.insert(name.to_owned(), (run, cause.clone()));
     cause
 }
