@@ -4,6 +4,7 @@
 //! It is two processes of one binary. The agent talks to the operator and has no privilege; the helper reads the host and
 //! restarts units, and has no network.
 
+pub mod actions;
 pub mod assess;
 pub mod config;
 pub mod facts;
