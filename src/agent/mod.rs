@@ -6,6 +6,11 @@
 
 pub mod actions;
 pub mod assess;
+pub mod beats;
 pub mod config;
 pub mod facts;
+pub mod helper;
+pub mod local_probe;
 pub mod look;
+mod notify;
+pub mod pause;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+#[cfg(target_os = "linux")]
+use super::agent::args::AgentArgs;
 use super::breaker::BreakerCommand;
 use super::diagnose::args::DiagnoseCommand;
 use super::probe::args::ProbeArgs;
@@ -53,6 +55,9 @@ pub enum Command {
     Token(TokenCommand),
     /// Asks the operator to restart what a connector or a backend stands for, and says what came of it
     Restart(RestartArgs),
+    /// Runs the agent on the host of a connector or of a backend, and says how it does
+    #[cfg(target_os = "linux")]
+    Agent(Box<AgentArgs>),
     /// Shows or resets the breaker, which holds back every restart once too much turned unhealthy at once
     #[command(subcommand)]
     Breaker(BreakerCommand),

@@ -1,5 +1,7 @@
 //! The command line: parsing, dispatch, and exit codes.
 
+#[cfg(target_os = "linux")]
+pub mod agent;
 pub mod args;
 pub mod breaker;
 pub mod crd;
@@ -78,6 +80,8 @@ fn is_plugin(called: &Path) -> bool {
 fn execute(command: Command) -> anyhow::Result<()> {
     let mut runtime = match command {
         Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        #[cfg(target_os = "linux")]
+        Command::Agent(_) => tokio::runtime::Builder::new_current_thread(),
         Command::Breaker(_)
         | Command::Crd
         | Command::Diagnose(_)
@@ -100,6 +104,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             diagnose::ExitHealth::Well => Ok(()),
             diagnose::ExitHealth::Unwell => Err(Unwell.into()),
         },
+        #[cfg(target_os = "linux")]
+        Command::Agent(args) => agent::agent(*args).await,
         Command::Breaker(command) => breaker::breaker(command).await,
         Command::Restart(args) => restart::restart(args).await,
         Command::Run(args) => crate::operator::run(*args).await,
