@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::ledger::{Disk, Ledger};
-use super::{ACT_LIMIT, Outcome, Phase, Progress, Record, Run, Seen, State, Step, next};
+use super::{ACT_LIMIT, Asked, Outcome, Phase, Progress, Record, Run, Seen, State, Step, next};
 use crate::agent::config::{Config, Target};
 use crate::time::{Clock, Moment};
 
@@ -87,7 +87,7 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
     pub fn recover(self: &Arc<Self>) {
         let open: Vec<String> = self.ledger.lock().open_records().map(|record| record.id.clone()).collect();
         for id in open {
-            self.work_on(id, None);
+            self.work_on(id, Asked::No);
         }
     }
 
@@ -111,7 +111,9 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         if let Some(fault) = self.ledger.lock().fault() {
             return Answer::Settled(fault);
         }
-        if self.ledger.lock().open_records().any(|record| record.target == request.target) {
+        if let Some(other) = self.other(&request.target) {
+            // The operator has given that one up. What is not begun is not begun any more.
+            self.work_on(other, Asked::Superseded);
             return Answer::Busy;
         }
         if now > request.not_after {
@@ -126,16 +128,21 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         }
         let seen = self.host.observe(&request.target, None).await;
         self.active.lock().remove(&request.id);
-        if self.ledger.lock().open_records().any(|record| record.target == request.target) {
+        if self.other(&request.target).is_some() {
             return Answer::Busy;
         }
         match self.record(&request, seen, local) {
             Ok(()) => {
-                self.work_on(request.id, Some(now));
+                self.work_on(request.id, Asked::At(now));
                 Answer::Pending
             }
             Err(outcome) => Answer::Settled(outcome),
         }
+    }
+
+    /// The id of a restart of this target that is not over.
+    fn other(&self, target: &Target) -> Option<String> {
+        self.ledger.lock().open_records().find(|record| record.target == *target).map(|record| record.id.clone())
     }
 
     fn known(self: &Arc<Self>, request: &Request, now: Timestamp) -> Option<Answer> {
@@ -143,7 +150,7 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         if let Phase::Done(outcome) = phase {
             return Some(Answer::Settled(outcome));
         }
-        self.work_on(request.id.clone(), Some(now));
+        self.work_on(request.id.clone(), Asked::At(now));
         Some(Answer::Pending)
     }
 
@@ -183,21 +190,21 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         (!is_created).then(|| Outcome::refused(format!("{target} does not exist, so it cannot be restarted; {create}")))
     }
 
-    fn work_on(self: &Arc<Self>, id: String, asked_at: Option<Timestamp>) {
+    fn work_on(self: &Arc<Self>, id: String, asked: Asked) {
         if self.active.lock().insert(id.clone()) {
             let engine = Arc::clone(self);
             tokio::spawn(async move {
-                engine.carry_out(&id, asked_at).await;
+                engine.carry_out(&id, asked).await;
                 engine.active.lock().remove(&id);
             });
         }
     }
 
     /// Goes on with one restart until it is over, or needs the operator.
-    async fn carry_out(&self, id: &str, asked_at: Option<Timestamp>) {
+    async fn carry_out(&self, id: &str, asked: Asked) {
         let began = self.clock.now();
         let (mut acted, mut proven): (Option<Moment>, Option<(Run, Moment)>) = (None, None);
-        let mut progress = Progress { asked_at, ..Progress::default() };
+        let mut progress = Progress { asked, ..Progress::default() };
         loop {
             let Some(record) = self.ledger.lock().find(id).cloned() else { return };
             let seen = self.host.observe(&record.target, record.before.as_ref()).await;

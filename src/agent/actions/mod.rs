@@ -131,6 +131,18 @@ pub struct Record {
     pub phase: Phase,
 }
 
+/// Whether the operator asks for a restart now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// It does not.
+    #[default]
+    No,
+    /// It does, and its clock shows this.
+    At(Timestamp),
+    /// It asks for another restart of the same target instead.
+    Superseded,
+}
+
 /// What the helper knows of a restart beside its record. A crash forgets it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -142,8 +154,8 @@ pub struct Progress {
     pub proven_for: Duration,
     /// How long this process has been at it.
     pub watched_for: Duration,
-    /// The corrected clock, if the operator asks for this restart now.
-    pub asked_at: Option<Timestamp>,
+    /// Whether the operator asks for this restart now.
+    pub asked: Asked,
     /// The error of the last act.
     pub act_error: Option<String>,
 }
@@ -240,11 +252,15 @@ fn unchanged_by_act(record: &Record, progress: &Progress) -> Step {
 
 /// The step where nothing may be begun now; `None` = it may be.
 fn refused_by_time(record: &Record, progress: &Progress, local: Timestamp) -> Option<Step> {
-    let is_late = match progress.asked_at {
-        Some(now) => now > record.not_after,
+    let is_late = match progress.asked {
+        Asked::At(now) => now > record.not_after,
+        Asked::Superseded => {
+            let message = "the operator asks for another restart of the same target; this one was not begun";
+            return Some(done(Outcome::refused(message)));
+        }
         // The clock of the host may be wrong, so only the operator's clock says "late" before the slack is over.
-        None if local.saturating_sub(CLOCK_SLACK).is_ok_and(|earliest| earliest > record.not_after) => true,
-        None => return Some(Step::Rest),
+        Asked::No if local.saturating_sub(CLOCK_SLACK).is_ok_and(|earliest| earliest > record.not_after) => true,
+        Asked::No => return Some(Step::Rest),
     };
     let not_after = record.not_after;
     let late = || Outcome::refused(format!("too late: it was to begin before {not_after}; nothing was restarted"));

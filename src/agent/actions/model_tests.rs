@@ -234,6 +234,51 @@ fn what_is_asked_for_again_after_it_became_late_was_not_done_and_is_said_so() {
 }
 
 #[test]
+fn a_container_that_was_stopped_for_a_restart_is_started_also_when_the_operator_never_asks_again() {
+    let mut stopped = 0;
+    for death in 0..24 {
+        let world = Shared(Arc::new(Mutex::new(World { is_running: true, dies_at: Some(death), ..World::default() })));
+        let now = Timestamp::now();
+        if live(&world, &request(false, now + SignedDuration::from_mins(10), now)).is_some() {
+            continue;
+        }
+        {
+            let mut world = world.0.lock();
+            stopped += u32::from(!world.is_running);
+            (world.dies_at, world.is_dead, world.step) = (None, false, 0);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let engine = Engine::new(world.clone(), Ledger::open(world.clone()), config(), Clock::default());
+            engine.recover();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        });
+        let world = world.0.lock();
+        assert!(world.is_running, "death at {death}: the container was left stopped");
+        assert!(world.runs <= 1);
+    }
+    assert!(stopped > 0, "it died with the container stopped at some step");
+}
+
+#[test]
+fn a_restart_that_was_given_up_before_it_began_does_not_block_the_next() {
+    let world = Shared(Arc::new(Mutex::new(World { is_unit: true, is_running: true, ..World::default() })));
+    let now = Timestamp::now();
+    let first = request(true, now + SignedDuration::from_mins(10), now);
+    world.0.lock().dies_at = Some(2);
+    assert_eq!(live(&world, &first), None);
+    {
+        let mut world = world.0.lock();
+        (world.dies_at, world.is_dead, world.step) = (None, false, 0);
+    }
+    let outcome = live(&world, &Request { id: "r-2".to_owned(), ..first.clone() }).expect("it does not die");
+    assert!(outcome.succeeded, "{outcome:?}");
+    let outcome = live(&world, &first).expect("it does not die");
+    assert!(!outcome.acted && outcome.message.contains("not begun"), "{outcome:?}");
+    assert_eq!(world.0.lock().runs, 1);
+}
+
+#[test]
 fn without_a_disk_nothing_is_restarted() {
     let now = Timestamp::now();
     let request = request(true, now + SignedDuration::from_mins(10), now);

@@ -40,15 +40,17 @@ fn message(step: Step) -> String {
 fn an_unchanged_run_is_restarted_only_while_the_operator_asks() {
     let unit = record("1", "a.service", 0);
     let idle = Progress::default();
-    let asked = Progress { asked_at: Some(at(10)), ..Progress::default() };
+    let asked = Progress { asked: Asked::At(at(10)), ..Progress::default() };
     let running = seen("a", State::Running);
     assert_eq!(next(&unit, &running, &asked, at(10)), Step::Restart);
     assert_eq!(next(&unit, &running, &idle, at(10)), Step::Rest);
     // Without the operator's clock an hour of slack passes before it is called late.
     assert_eq!(next(&unit, &running, &idle, at(4199)), Step::Rest);
     assert!(message(next(&unit, &running, &idle, at(4201))).starts_with("too late"));
-    let late = Progress { asked_at: Some(at(601)), ..Progress::default() };
+    let late = Progress { asked: Asked::At(at(601)), ..Progress::default() };
     assert!(message(next(&unit, &running, &late, at(-3000))).starts_with("too late"));
+    let superseded = Progress { asked: Asked::Superseded, ..Progress::default() };
+    assert!(message(next(&unit, &running, &superseded, at(10))).contains("another restart of the same target"));
     let job = Seen { has_job: true, ..running };
     assert_eq!(next(&unit, &job, &asked, at(10)), Step::Wait, "a job of systemd is waited for");
 }
@@ -56,7 +58,7 @@ fn an_unchanged_run_is_restarted_only_while_the_operator_asks() {
 #[test]
 fn a_run_that_systemd_has_replaced_is_not_replaced_again() {
     let unit = record("1", "a.service", 0);
-    let asked = Progress { asked_at: Some(at(10)), ..Progress::default() };
+    let asked = Progress { asked: Asked::At(at(10)), ..Progress::default() };
     let step = next(&unit, &seen("b", State::Running), &asked, at(10));
     assert_eq!(step, Step::Record(Phase::Started { run: run("b"), by_us: false }));
     let gone = Seen { run: None, state: down(), has_job: false };
@@ -66,7 +68,7 @@ fn a_run_that_systemd_has_replaced_is_not_replaced_again() {
 #[test]
 fn a_container_is_stopped_and_started_in_two_recorded_steps() {
     let mut container = record("1", "container:a", 0);
-    let asked = Progress { asked_at: Some(at(10)), ..Progress::default() };
+    let asked = Progress { asked: Asked::At(at(10)), ..Progress::default() };
     let running = seen("a", State::Running);
     assert_eq!(next(&container, &running, &asked, at(10)), Step::Record(Phase::Stopping));
     container.phase = Phase::Stopping;
@@ -82,7 +84,7 @@ fn a_container_is_stopped_and_started_in_two_recorded_steps() {
     // A container that was down when it was asked for is only started.
     container.phase = Phase::Intent;
     container.was_running = false;
-    let asked = Progress { asked_at: Some(at(10)), ..Progress::default() };
+    let asked = Progress { asked: Asked::At(at(10)), ..Progress::default() };
     assert_eq!(next(&container, &seen("a", down()), &asked, at(10)), Step::Start);
 }
 

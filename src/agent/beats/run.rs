@@ -1,9 +1,11 @@
 //! The loop of the agent: one thread, which waits for a look, an answer, a timer or a signal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior};
@@ -32,6 +34,8 @@ const LOOK_LIMIT: Duration = Duration::from_secs(15);
 const RESTART_LIMIT: Duration = Duration::from_secs(40);
 /// How often the journal is written without any change.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
+/// How long systemd may take to say whether the host shuts down.
+const STATE_LIMIT: Duration = Duration::from_millis(500);
 /// How long the last heartbeat may take.
 const LAST_BEAT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -241,10 +245,7 @@ impl Running {
     /// Says goodbye, if that is quick.
     async fn stop(mut self) {
         notify::stopping();
-        let reason = match is_shutting_down() {
-            true => StopReason::Shutdown,
-            false => StopReason::Stop,
-        };
+        let reason = stop_reason(&self.options.runtime).await;
         let (body, _) = self.agent.body(&self.stamp(), Some(reason));
         // A heartbeat that is under way has the connection: this one has its own.
         let mut link = self.link.take().unwrap_or_else(|| Link::new(&self.agent.config, self.clock));
@@ -267,7 +268,14 @@ fn chance() -> f64 {
     f64::from(number) / f64::from(u32::MAX)
 }
 
-/// systemd forbids logins as the first thing of a shutdown.
-fn is_shutting_down() -> bool {
-    std::path::Path::new("/run/nologin").exists()
+/// Why the agent stops. An update or a removal leaves its word in the file `stopping`.
+async fn stop_reason(runtime: &Path) -> StopReason {
+    if let Ok(word) = std::fs::read_to_string(runtime.join("stopping")) {
+        return StopReason::of(word.trim());
+    }
+    let asked = Command::new("systemctl").arg("is-system-running").stdin(Stdio::null()).kill_on_drop(true).output();
+    match tokio::time::timeout(STATE_LIMIT, asked).await {
+        Ok(Ok(printed)) if printed.stdout.starts_with(b"stopping") => StopReason::Shutdown,
+        _ => StopReason::Stop,
+    }
 }
