@@ -10,6 +10,7 @@ pub mod beats;
 pub mod config;
 pub mod facts;
 pub mod helper;
+pub mod install;
 pub mod local_probe;
 pub mod look;
 mod notify;

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use super::agent::args::AgentArgs;
 use super::breaker::BreakerCommand;
 use super::diagnose::args::DiagnoseCommand;
+use super::install_command::InstallCommandArgs;
 use super::probe::args::ProbeArgs;
 use super::restart::args::RestartArgs;
 use crate::cluster::ConnectionArgs;
@@ -58,6 +59,8 @@ pub enum Command {
     /// Runs the agent on the host of a connector or of a backend, and says how it does
     #[cfg(target_os = "linux")]
     Agent(Box<AgentArgs>),
+    /// Prints the script that installs the agent on the host of a connector
+    InstallCommand(Box<InstallCommandArgs>),
     /// Shows or resets the breaker, which holds back every restart once too much turned unhealthy at once
     #[command(subcommand)]
     Breaker(BreakerCommand),

@@ -7,6 +7,7 @@ pub mod breaker;
 pub mod crd;
 pub mod diagnose;
 mod get;
+pub mod install_command;
 mod output;
 pub mod probe;
 pub mod restart;
@@ -86,6 +87,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         | Command::Crd
         | Command::Diagnose(_)
         | Command::Get(_)
+        | Command::InstallCommand(_)
         | Command::Probe(_)
         | Command::Restart(_)
         | Command::Token(_) => tokio::runtime::Builder::new_current_thread(),
@@ -110,6 +112,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Restart(args) => restart::restart(args).await,
         Command::Run(args) => crate::operator::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
+        Command::InstallCommand(args) => install_command::print(*args).await,
         Command::Get(args) => get::get(args).await,
         Command::Probe(args) => probe::probe(*args).await,
         Command::Token(TokenCommand::Show(args)) => token::show(args).await,

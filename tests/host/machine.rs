@@ -137,6 +137,17 @@ impl Machine {
             .ok();
     }
 
+    /// Copies the program under test to `to`, without its debug information.
+    pub(crate) fn copy_vigie(&self, to: &str) {
+        static STRIPPED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+        let stripped = STRIPPED.get_or_init(|| {
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vigie");
+            run(Command::new("strip").args(["--strip-debug", "-o"]).arg(&path).arg(env!("CARGO_BIN_EXE_vigie"))).ok();
+            path
+        });
+        self.copy(stripped, to);
+    }
+
     /// Installs a unit and starts it.
     pub(crate) fn unit(&self, name: &str, content: &str) {
         self.write(&format!("/etc/systemd/system/{name}"), content);

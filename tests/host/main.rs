@@ -12,4 +12,5 @@ mod support;
 #[allow(dead_code)]
 mod machine;
 
+mod install;
 mod machines;

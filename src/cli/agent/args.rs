@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
+use super::install::{InstallArgs, UninstallArgs};
 use crate::agent::config::{DEFAULT_PATH, Target};
 use crate::agent::helper::SOCKET;
 use crate::agent::pause;
@@ -61,6 +62,10 @@ pub enum AgentCommand {
     Pause(PauseArgs),
     /// Reads a new token from stdin, replaces the file and restarts the agent
     Token,
+    /// Installs the agent on this host, or updates it
+    Install(Box<InstallArgs>),
+    /// Stops the agent and removes it from this host
+    Uninstall(UninstallArgs),
     /// Runs the privileged half, as vigie-agent-helper.service does
     #[command(hide = true)]
     Helper(HelperArgs),

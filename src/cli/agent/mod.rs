@@ -2,6 +2,7 @@
 
 pub mod args;
 mod check;
+mod install;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,8 @@ pub(super) async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         Some(AgentCommand::Status) => status::print(&runtime_dir),
         Some(AgentCommand::Logs(logs)) => print_log(&helper_socket, logs).await,
         Some(AgentCommand::Pause(pause)) => pause_restarts(pause),
+        Some(AgentCommand::Install(args)) => install::install(*args).await,
+        Some(AgentCommand::Uninstall(args)) => install::uninstall(&args),
         Some(AgentCommand::Token) => replace_token(&read()?),
     }
 }
