@@ -41,9 +41,7 @@ fn the_units_are_valid_and_their_exposure_is_at_most_two() {
             let words =
                 security.lines().find_map(|line| line.split_once("exposure level for ")).expect("it says a level").1;
             let level: f64 = words.split_whitespace().nth(1).expect("unit and level").parse().expect("a number");
-            // The old ones lack directives that were added later.
-            let most = if systemd < 247 { 2.6 } else { 2.0 };
-            assert!(level <= most, "{unit} for {systemd}: {level}\n{security}");
+            assert!(level <= 2.0, "{unit} for {systemd}: {level}\n{security}");
         }
     }
 }
