@@ -11,6 +11,8 @@ PROFILE ?= simulated
 E2E_THREADS ?= 16
 # The tests with real pods start JVMs.
 REAL_THREADS ?= 6
+# Each test of the agent boots a machine of its own.
+HOST_THREADS ?= 4
 # Number of kills by `make chaos`.
 N ?= 200
 
@@ -23,7 +25,7 @@ FUZZ_SECONDS ?= 450
 # What `make watch` runs at each change: check, unit or clippy of bacon.toml.
 JOB ?= unit
 
-.PHONY: help demo demo-down test unit watch e2e suite test-one real chaos fuzz upgrade bench lint generate build image cluster-up cluster-down cluster-status
+.PHONY: help demo demo-down test unit watch e2e suite test-one real host chaos fuzz upgrade bench lint generate build image cluster-up cluster-down cluster-status
 
 ## Show this help
 help:
@@ -32,8 +34,8 @@ help:
 	  /^[a-z0-9-]+:/ && text { split($$1, name, ":"); printf "  make %-16s %s\n", name[1], text } \
 	  { text = "" }' Makefile
 	@printf '\nDEMO_EXIT=1 make demo runs through and takes everything down; CLUSTER=mine make demo uses your own\n'
-	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=16 and REAL_THREADS=6 are how many tests\n'
-	@printf 'run at once; VIGIE_REAL=required fails where real pods cannot run.\n'
+	@printf 'cluster; PROFILE=simulated is the cluster to start; E2E_THREADS=16, REAL_THREADS=6 and HOST_THREADS=4 are how\n'
+	@printf 'many tests run at once; VIGIE_REAL=required and VIGIE_HOST=required fail where those tests cannot run.\n'
 
 ## The main job, with narration, on a cluster of its own; stays up for experiments
 demo:
@@ -43,8 +45,8 @@ demo:
 demo-down:
 	@scripts/demo down
 
-## Everything that must hold before a change lands: unit, e2e and real
-test: unit e2e real
+## Everything that must hold before a change lands: unit, e2e, real and host
+test: unit e2e real host
 
 ## Tests beside the code; need no cluster
 unit:
@@ -76,6 +78,11 @@ suite:
 real:
 	@scripts/prerequisites rust cc go curl
 	@scripts/e2e-real $(REAL_THREADS)
+
+## Black-box tests of the agent on a real systemd, Docker and WireGuard, as root; a machine that cannot says so
+host:
+	@scripts/prerequisites rust cc go curl
+	@scripts/host $(HOST_THREADS)
 
 ## Kill the operator N times, and check in the API server's audit log that every attempt restarted once; 4 s for each
 chaos:

@@ -40,4 +40,6 @@ macro_rules! replays {
     };
 }
 
-replays!(actuator_pages beat grpc_answer http_answer last_words page prometheus_answer saved_evidence);
+replays!(
+    actuator_pages beat grpc_answer helper_request host_answers http_answer last_words page prometheus_answer saved_evidence
+);

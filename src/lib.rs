@@ -9,6 +9,8 @@
 extern crate self as vigie;
 
 pub mod admin;
+#[cfg(target_os = "linux")]
+pub mod agent;
 pub mod api;
 #[cfg(test)]
 mod architecture_tests;

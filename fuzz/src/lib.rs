@@ -3,8 +3,12 @@
 //! Each target takes any bytes. A panic is a finding: of the parser, or of an assertion here.
 
 mod far_side;
+mod helper;
+mod host;
 
 pub use far_side::{grpc_answer, http_answer, prometheus_answer};
+pub use helper::helper_request;
+pub use host::host_answers;
 
 use vigie::api::{ErrorClass, MAX_ALTERNATIVES, MAX_EVIDENCE, MAX_MESSAGE};
 use vigie::cli::diagnose::explain_saved;
@@ -18,10 +22,12 @@ use vigie::probe::{MetricsOptions, Scheme, Target};
 pub type Run = fn(&[u8]);
 
 /// The targets, by name: each has a folder in `corpus`.
-pub const TARGETS: [(&str, Run); 8] = [
+pub const TARGETS: [(&str, Run); 10] = [
     ("actuator_pages", actuator_pages),
     ("beat", beat),
     ("grpc_answer", grpc_answer),
+    ("helper_request", helper_request),
+    ("host_answers", host_answers),
     ("http_answer", http_answer),
     ("last_words", last_words),
     ("page", page),

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+#[cfg(target_os = "linux")]
+use super::agent::args::AgentArgs;
 use super::breaker::BreakerCommand;
 use super::diagnose::args::DiagnoseCommand;
+use super::install_command::InstallCommandArgs;
 use super::probe::args::ProbeArgs;
 use super::restart::args::RestartArgs;
 use crate::cluster::ConnectionArgs;
@@ -53,6 +56,11 @@ pub enum Command {
     Token(TokenCommand),
     /// Asks the operator to restart what a connector or a backend stands for, and says what came of it
     Restart(RestartArgs),
+    /// Runs the agent on the host of a connector or of a backend, and says how it does
+    #[cfg(target_os = "linux")]
+    Agent(Box<AgentArgs>),
+    /// Prints the script that installs the agent on the host of a connector
+    InstallCommand(Box<InstallCommandArgs>),
     /// Shows or resets the breaker, which holds back every restart once too much turned unhealthy at once
     #[command(subcommand)]
     Breaker(BreakerCommand),

@@ -1,10 +1,13 @@
 //! The command line: parsing, dispatch, and exit codes.
 
+#[cfg(target_os = "linux")]
+pub mod agent;
 pub mod args;
 pub mod breaker;
 pub mod crd;
 pub mod diagnose;
 mod get;
+pub mod install_command;
 mod output;
 pub mod probe;
 pub mod restart;
@@ -78,10 +81,13 @@ fn is_plugin(called: &Path) -> bool {
 fn execute(command: Command) -> anyhow::Result<()> {
     let mut runtime = match command {
         Command::Run(_) => tokio::runtime::Builder::new_multi_thread(),
+        #[cfg(target_os = "linux")]
+        Command::Agent(_) => tokio::runtime::Builder::new_current_thread(),
         Command::Breaker(_)
         | Command::Crd
         | Command::Diagnose(_)
         | Command::Get(_)
+        | Command::InstallCommand(_)
         | Command::Probe(_)
         | Command::Restart(_)
         | Command::Token(_) => tokio::runtime::Builder::new_current_thread(),
@@ -100,10 +106,13 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
             diagnose::ExitHealth::Well => Ok(()),
             diagnose::ExitHealth::Unwell => Err(Unwell.into()),
         },
+        #[cfg(target_os = "linux")]
+        Command::Agent(args) => agent::agent(*args).await,
         Command::Breaker(command) => breaker::breaker(command).await,
         Command::Restart(args) => restart::restart(args).await,
         Command::Run(args) => crate::operator::run(*args).await,
         Command::Crd => Ok(crd::print(&mut std::io::stdout().lock())?),
+        Command::InstallCommand(args) => install_command::print(*args).await,
         Command::Get(args) => get::get(args).await,
         Command::Probe(args) => probe::probe(*args).await,
         Command::Token(TokenCommand::Show(args)) => token::show(args).await,

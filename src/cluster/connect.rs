@@ -11,7 +11,7 @@ use hyper::header::{HeaderValue, USER_AGENT};
 use kube::config::{Cluster, Config, Context, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use thiserror::Error;
 
-use super::connect_proxy::{ProxyEnvironment, proxy};
+use crate::http::proxy::{ProxyEnvironment, proxy};
 
 /// How long a connection may take to open (TCP and TLS). Above it an address is black-holed rather than slow, and a
 /// call has no more than [`super::CALL_TIMEOUT`] anyway.

@@ -3,7 +3,6 @@
 pub mod address_ranges;
 mod call;
 mod connect;
-mod connect_proxy;
 pub mod endpoints;
 pub mod events;
 #[cfg(test)]

@@ -311,7 +311,7 @@ fn duplicate(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
 }
 
 fn fault_finding(fault: &FailedCheck) -> Option<Diagnosis> {
-    let (what, advice, restart_helps) = fault_text(fault.cause).unwrap_or((
+    let (what, advice, restart_helps) = known_fault(fault.cause).unwrap_or((
         "a check of a type that this version does not know is not passing",
         "read what the agent says about it; a newer vigie may know more",
         RestartHelps::No,
@@ -326,8 +326,8 @@ fn fault_finding(fault: &FailedCheck) -> Option<Diagnosis> {
     )
 }
 
-/// Meaning of a failing check, advice, and whether a restart can help.
-fn fault_text(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)> {
+/// Meaning of a failing check, advice, and whether a restart can help. An agent prints the same words on its host.
+pub fn known_fault(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)> {
     Some(match cause {
         Cause::ProcessDown => (
             "its process does not run",
@@ -336,7 +336,7 @@ fn fault_text(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)
         ),
         Cause::WireGuardDown => (
             "its WireGuard interface is missing or down",
-            "bring the interface up (wg-quick up, or restart the agent)",
+            "bring the interface up (wg-quick up, or restart the connector's unit)",
             RestartHelps::Yes,
         ),
         Cause::HandshakeStale => (
@@ -346,7 +346,7 @@ fn fault_text(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)
         ),
         Cause::RouteMissing => (
             "a route to the overlay is missing",
-            "restart the agent, which sets the routes up, then look for what removes them (ip route)",
+            "restart the connector's unit, which sets the routes up, then look for what removes them (ip route)",
             RestartHelps::Once,
         ),
         Cause::IPForwardingOff => (
@@ -356,7 +356,7 @@ fn fault_text(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)
         ),
         Cause::NATRulesMissing => (
             "the NAT rules are missing",
-            "restart the agent, which sets the rules up, then look for what flushes them (nft list ruleset)",
+            "restart the connector's unit, which sets the rules up, then look for what flushes them (nft list ruleset)",
             RestartHelps::Once,
         ),
         Cause::ControlPlaneUnreachable => (

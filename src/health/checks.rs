@@ -130,6 +130,11 @@ fn rank(type_: &str) -> usize {
     CheckType::ALL.iter().position(|known| known.as_str() == type_).unwrap_or(CheckType::ALL.len())
 }
 
+/// The cause that a failing check of this type leads to.
+pub fn cause_of(type_: CheckType) -> Cause {
+    words(type_.as_str()).0
+}
+
 fn words(type_: &str) -> (Cause, Reason) {
     match type_.parse() {
         Ok(CheckType::Process) => (Cause::ProcessDown, Reason::ProcessDown),

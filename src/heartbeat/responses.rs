@@ -89,7 +89,30 @@ pub(super) fn too_slow() -> Response {
 
 /// 404.
 pub(super) fn not_found() -> Response {
-    error(StatusCode::NOT_FOUND, "not_found", "there is /api/health and /api/connector/heartbeat, and nothing else")
+    error(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "there is /api/health, /api/connector/heartbeat and /api/agent/linux-x86_64, and nothing else",
+    )
+}
+
+/// 200 with the binary of the agent.
+pub(super) fn binary(body: Body, length: u64) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// 503 while as many downloads as may run are running.
+pub(super) fn downloads_busy() -> Response {
+    later(StatusCode::SERVICE_UNAVAILABLE, "busy", "others download the agent at this moment", 5)
+}
+
+/// 404 where this operator has no binary for hosts.
+pub(super) fn no_binary(why: &str) -> Response {
+    error(StatusCode::NOT_FOUND, "no_binary", &format!("{why}: install the agent from a --download-url"))
 }
 
 /// 405 where only `allowed` is.

@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::extract::Query;
+use axum::http::request::Parts;
 use axum::http::{Method, Request, header};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
+use super::agent_binary::{self, AgentBinary, NotServed};
 use super::client_address::{bearer, client};
 use super::payload::{BadBeat, Beat};
 use super::rate_limit::{LogLimiter, RateDecision, RateLimiter};
@@ -115,6 +118,12 @@ impl fmt::Debug for Options {
 /// heartbeat.
 const RECONNECT_AFTER: Duration = Duration::from_secs(15);
 
+/// The query of [`agent_binary::PATH`].
+#[derive(serde::Deserialize)]
+struct ConnectorQuery {
+    connector_id: String,
+}
+
 /// The routes as a service, which tests can call in-process.
 ///
 /// A request without the [`ConnectionInfo`] extension counts as one from 0.0.0.0.
@@ -129,7 +138,8 @@ fn router_with_log<H: HeartbeatSink>(
     log: impl Fn(LogLine<'_>) + Send + Sync + 'static,
 ) -> Router {
     let (failures, log_limiter) = Default::default();
-    let port = Arc::new(HeartbeatEndpoint { sink, options, failures, log_limiter, log: Box::new(log) });
+    let binary = AgentBinary::of_this_process();
+    let port = Arc::new(HeartbeatEndpoint { sink, options, binary, failures, log_limiter, log: Box::new(log) });
     Router::new().fallback_service(tower::service_fn(move |request| {
         let port = Arc::clone(&port);
         async move { Ok::<_, Infallible>(port.answer(request).await) }
@@ -139,6 +149,7 @@ fn router_with_log<H: HeartbeatSink>(
 struct HeartbeatEndpoint<H> {
     sink: Arc<H>,
     options: Options,
+    binary: Option<AgentBinary>,
     failures: Mutex<RateLimiter>,
     log_limiter: Mutex<LogLimiter>,
     log: Box<dyn Fn(LogLine<'_>) + Send + Sync>,
@@ -167,6 +178,8 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
                 responses::health(&self.sink.acceptance())
             }
             "/api/health" => responses::not_allowed("GET, HEAD"),
+            agent_binary::PATH if request.method() == Method::GET => self.agent(request.into_parts().0).await,
+            agent_binary::PATH => responses::not_allowed("GET"),
             _ => responses::not_found(),
         }
     }
@@ -220,6 +233,36 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
         match self.sink.receive_compared(beat, from, &compared) {
             Reply::Uncompared(_) => Reply::NotLoaded { retry_after_seconds: 1 },
             reply => reply,
+        }
+    }
+
+    /// The binary of the agent, for a sender that may beat for a connector: the same checks and limits as those of a dry run.
+    async fn agent(self: &Arc<Self>, head: Parts) -> Response {
+        if let Acceptance::No { reason, message, retry_after_seconds } = self.sink.acceptance() {
+            return responses::not_accepting(reason, &message, retry_after_seconds);
+        }
+        let query = Query::<ConnectorQuery>::try_from_uri(&head.uri);
+        let id = query.map(|Query(query)| query.connector_id).unwrap_or_default();
+        let connection = head.extensions.get::<ConnectionInfo>();
+        let from = client(connection.map(|c| c.peer), &head.headers, &self.options.trusted_proxies);
+        let body = serde_json::json!({"connector_id": id, "dry_run": true}).to_string();
+        let allowed = match payload::parse(body.as_bytes(), bearer(head.headers.get(header::AUTHORIZATION))) {
+            Ok(beat) => self.judge(&beat, from).await,
+            Err(bad) => return responses::malformed(&bad),
+        };
+        if !allowed.status().is_success() {
+            return allowed;
+        }
+        let Some(binary) = &self.binary else {
+            return responses::no_binary("this operator is built for another platform");
+        };
+        match binary.download().await {
+            Ok((body, length)) => responses::binary(body, length),
+            Err(NotServed::Busy) => responses::downloads_busy(),
+            Err(NotServed::Unreadable(error)) => {
+                tracing::warn!(%error, "the binary of the agent cannot be served: this process cannot read its own executable");
+                responses::no_binary("this operator cannot read its own executable")
+            }
         }
     }
 

@@ -4,5 +4,6 @@ pub(crate) mod client;
 pub mod client_network;
 pub mod connection;
 pub mod connection_limit;
+pub(crate) mod proxy;
 pub mod server;
 pub mod tls;

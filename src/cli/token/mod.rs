@@ -32,9 +32,15 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// When there is none, or the user may not read it.
 pub(super) async fn show(args: TokenArgs) -> anyhow::Result<()> {
-    let target = TokenTarget::of(&args).await?;
-    let token = target.token().await?;
-    output::print(&format!("{token}\n"))
+    output::print(&format!("{}\n", read(&args).await?))
+}
+
+/// The token of a connector.
+///
+/// # Errors
+/// When there is none, or the user may not read it.
+pub(super) async fn read(args: &TokenArgs) -> anyhow::Result<String> {
+    TokenTarget::of(args).await?.token().await
 }
 
 /// Requests a new token and prints the next steps.

@@ -208,3 +208,43 @@ async fn the_log_gets_one_line_for_each_connector_and_reason_and_never_a_token()
     assert_eq!(log.len(), 6, "{log:?}");
     assert_eq!(count("and-wrong"), 0, "{log:?}");
 }
+
+const AGENT: &str = "/api/agent/linux-x86_64";
+
+fn agent_of(id: &str, token: &str) -> axum::http::request::Builder {
+    let request = Request::get(format!("{AGENT}?connector_id={id}"));
+    if token.is_empty() { request } else { request.header("authorization", format!("Bearer {token}")) }
+}
+
+#[tokio::test]
+async fn the_binary_of_the_agent_is_this_executable_for_a_connector_with_its_token() {
+    let fake = Arc::new(Fake::default());
+    let request = agent_of("known", "right").body(Body::empty()).unwrap();
+    let response = tower::ServiceExt::oneshot(port(&fake), request).await.unwrap();
+    let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()[header::CONTENT_LENGTH], own.len().to_string());
+    assert!(response.into_body().collect().await.unwrap().to_bytes() == own);
+    assert!(fake.heard.lock().is_empty(), "a download is no heartbeat");
+}
+
+#[tokio::test]
+async fn without_a_good_token_no_binary_is_served_and_the_limit_of_failures_counts() {
+    let fake = Arc::new(Fake::default());
+    let router = port(&fake);
+    let get = async |id, token| ask(&router, "192.0.2.1:9", agent_of(id, token), "").await;
+    let refused = get("known", "SECRET-and-wrong").await;
+    let strange = get("strange", "SECRET-and-wrong").await;
+    assert_eq!((refused.status, strange.status), (401, 401));
+    assert_eq!(refused.body, strange.body);
+    assert_eq!(get("known", "").await.status, 400);
+    assert_eq!(get("", "right").await.status, 400);
+    for _ in 0..20 {
+        get("known", "SECRET-and-wrong").await;
+    }
+    assert_eq!(get("known", "SECRET-and-wrong").await.status, 429);
+    assert_eq!(ask(&router, "192.0.2.1:9", Request::post(AGENT), "").await.status, 405);
+    *fake.acceptance.lock() =
+        Some(Acceptance::No { reason: "not_leader", message: String::new(), retry_after_seconds: 2 });
+    assert_eq!(get("known", "right").await.status, 503);
+}

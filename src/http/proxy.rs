@@ -1,21 +1,21 @@
-//! The proxy between this process and the API server, chosen as kubectl does.
+//! The proxy between this process and a server, chosen as kubectl does.
 
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
 /// The environment of the process, as far as it names proxies.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ProxyEnvironment {
+pub(crate) struct ProxyEnvironment {
     /// `HTTPS_PROXY`.
-    pub(super) https: Option<String>,
+    pub(crate) https: Option<String>,
     /// `HTTP_PROXY`.
-    pub(super) http: Option<String>,
+    pub(crate) http: Option<String>,
     /// `NO_PROXY`.
-    pub(super) except: Option<String>,
+    pub(crate) except: Option<String>,
 }
 
 impl ProxyEnvironment {
-    pub(super) fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let either = |name: &str| named(name).or_else(|| named(&name.to_ascii_lowercase()));
         Self { https: either("HTTPS_PROXY"), http: either("HTTP_PROXY"), except: either("NO_PROXY") }
@@ -37,17 +37,18 @@ impl ProxyEnvironment {
     }
 }
 
-/// The proxy for `server`: the `proxy-url` of the cluster in the kubeconfig, else that of the environment.
+/// The proxy for `server`: the one that is configured for it (for a cluster its `proxy-url` in the kubeconfig), else that of
+/// the environment.
 ///
 /// # Errors
 /// The proxy is no URL.
-pub(super) fn proxy(
-    of_cluster: Option<&str>,
+pub(crate) fn proxy(
+    configured: Option<&str>,
     server: &Uri,
     environment: &ProxyEnvironment,
 ) -> Result<Option<Uri>, hyper::http::uri::InvalidUri> {
-    let of_cluster = of_cluster.filter(|url| !url.is_empty());
-    let Some(named) = of_cluster.or_else(|| environment.proxy(server)) else { return Ok(None) };
+    let configured = configured.filter(|url| !url.is_empty());
+    let Some(named) = configured.or_else(|| environment.proxy(server)) else { return Ok(None) };
     // A proxy in the environment may be a host and a port alone.
     let url = if named.contains("://") { named.to_owned() } else { format!("http://{named}") };
     url.parse().map(Some)
@@ -70,7 +71,7 @@ mod tests {
             except: Some(except.to_owned()),
         };
         let proxy_url = "http://192.0.2.9:3128";
-        for (of_cluster, server, https, except, expected) in [
+        for (configured, server, https, except, expected) in [
             (None, "https://api.example.com:6443", "", "", None),
             (None, "https://api.example.com:6443", proxy_url, "", Some("http://192.0.2.9:3128/")),
             (None, "https://api.example.com:6443", "192.0.2.9:3128", "", Some("http://192.0.2.9:3128/")),
@@ -87,11 +88,11 @@ mod tests {
             (Some("socks5://192.0.2.1:1080"), "https://127.0.0.1:6443", "", "*", Some("socks5://192.0.2.1:1080/")),
             (Some(""), "https://api.example.com", proxy_url, "", Some("http://192.0.2.9:3128/")),
         ] {
-            let found = proxy(of_cluster, &server.parse().unwrap(), &environment(https, except)).unwrap();
+            let found = proxy(configured, &server.parse().unwrap(), &environment(https, except)).unwrap();
             assert_eq!(
                 found.map(|uri| uri.to_string()).as_deref(),
                 expected,
-                "{of_cluster:?} {server} {https:?} {except:?}"
+                "{configured:?} {server} {https:?} {except:?}"
             );
         }
         let bad = proxy(None, &"https://api.example.com".parse().unwrap(), &environment("http://a b", ""));

@@ -1,0 +1,271 @@
+//! Carries restarts out: looks, asks [`next`], does it, and looks again.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::ledger::{Disk, Ledger};
+use super::{ACT_LIMIT, Asked, Outcome, Phase, Progress, Record, Run, Seen, State, Step, next};
+use crate::agent::config::{Config, Target};
+use crate::time::{Clock, Moment};
+
+/// How long to wait between two looks at a target.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The hands of the helper.
+pub trait Host: Send + Sync + 'static {
+    /// The state of a target. Where several containers could be meant, the one of `run` is.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    fn observe(&self, target: &Target, run: Option<&Run>) -> impl Future<Output = Result<Seen, String>> + Send;
+
+    /// Restarts a unit without waiting for it, or creates an absent service.
+    ///
+    /// # Errors
+    /// It was refused.
+    fn restart(&self, target: &Target) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Stops the container of this run.
+    ///
+    /// # Errors
+    /// It was refused, or the answer was lost.
+    fn stop(&self, run: &Run) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Starts the container of this run.
+    ///
+    /// # Errors
+    /// As [`Host::stop`].
+    fn start(&self, run: &Run) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// A restart that the operator asks for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The id of the restart.
+    pub id: String,
+    /// What is restarted.
+    pub target: Target,
+    /// The last moment at which it may begin.
+    pub not_after: Timestamp,
+    /// The clock of the operator, as far as the agent knows it; `None` = that of the host is right.
+    pub now: Option<Timestamp>,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is over.
+    Settled(Outcome),
+    /// It is under way.
+    Pending,
+    /// Another restart of the same target is under way: ask again later.
+    Busy,
+}
+
+/// Everything that restarts need.
+pub struct Engine<H, D> {
+    host: H,
+    ledger: Mutex<Ledger<D>>,
+    config: Arc<Config>,
+    clock: Clock,
+    /// The ids that a task is at work on.
+    active: Mutex<BTreeSet<String>>,
+}
+
+impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
+    /// An engine over the records of `ledger`.
+    pub fn new(host: H, ledger: Ledger<D>, config: Arc<Config>, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { host, ledger: Mutex::new(ledger), config, clock, active: Mutex::default() })
+    }
+
+    /// Continues what was under way when the helper ended, as far as that needs no operator.
+    pub fn recover(self: &Arc<Self>) {
+        let open: Vec<String> = self.ledger.lock().open_records().map(|record| record.id.clone()).collect();
+        for id in open {
+            self.work_on(id, Asked::No);
+        }
+    }
+
+    /// The last record of each target, for the report.
+    pub fn latest(&self) -> Vec<Record> {
+        let mut ledger = self.ledger.lock();
+        ledger.catch_up();
+        ledger.latest().into_iter().cloned().collect()
+    }
+
+    /// Answers a request, and begins what it asks for.
+    pub async fn ask(self: &Arc<Self>, request: Request) -> Answer {
+        let local = self.clock.read().wall;
+        let now = request.now.unwrap_or(local);
+        if let Some(answer) = self.known(&request, now) {
+            return answer;
+        }
+        if !self.config.restart.contains(&request.target) {
+            return Answer::Settled(Outcome::refused("not allowed by restart: in /etc/vigie/agent.yaml"));
+        }
+        if let Some(fault) = self.ledger.lock().fault() {
+            return Answer::Settled(fault);
+        }
+        if let Some(other) = self.other(&request.target) {
+            // The operator has given that one up. What is not begun is not begun any more.
+            self.work_on(other, Asked::Superseded);
+            return Answer::Busy;
+        }
+        if now > request.not_after {
+            return Answer::Settled(Outcome::refused(format!(
+                "too late: it was to begin before {}",
+                request.not_after
+            )));
+        }
+        // It counts before the look: a second request that comes meanwhile finds it.
+        if !self.active.lock().insert(request.id.clone()) {
+            return Answer::Pending;
+        }
+        let seen = self.host.observe(&request.target, None).await;
+        self.active.lock().remove(&request.id);
+        if self.other(&request.target).is_some() {
+            return Answer::Busy;
+        }
+        match self.record(&request, seen, local) {
+            Ok(()) => {
+                self.work_on(request.id, Asked::At(now));
+                Answer::Pending
+            }
+            Err(outcome) => Answer::Settled(outcome),
+        }
+    }
+
+    /// The id of a restart of this target that is not over.
+    fn other(&self, target: &Target) -> Option<String> {
+        self.ledger.lock().open_records().find(|record| record.target == *target).map(|record| record.id.clone())
+    }
+
+    fn known(self: &Arc<Self>, request: &Request, now: Timestamp) -> Option<Answer> {
+        let phase = self.ledger.lock().find(&request.id)?.phase.clone();
+        if let Phase::Done(outcome) = phase {
+            return Some(Answer::Settled(outcome));
+        }
+        self.work_on(request.id.clone(), Asked::At(now));
+        Some(Answer::Pending)
+    }
+
+    /// Writes the intent; or the outcome, where there is nothing to begin.
+    fn record(&self, request: &Request, seen: Result<Seen, String>, local: Timestamp) -> Result<(), Outcome> {
+        let Request { id, target, not_after, now: _ } = request;
+        let mut ledger = self.ledger.lock();
+        if let Some(full) = ledger.is_full(local) {
+            return Err(full);
+        }
+        let refusal = ledger.refusal(target, local).or_else(|| match &seen {
+            Err(error) => Some(Outcome::refused(format!("it cannot be looked at, so it is not restarted: {error}"))),
+            Ok(Seen { state: State::Absent { command }, .. }) => self.absent(target, command.as_deref()),
+            Ok(_) => None,
+        });
+        let (before, is_running) = match seen {
+            Ok(Seen { run, state, .. }) => (run, matches!(state, State::Running | State::Changing)),
+            Err(_) => (None, false),
+        };
+        let record = Record {
+            id: id.clone(),
+            target: target.clone(),
+            not_after: *not_after,
+            recorded_at: local,
+            before,
+            was_running: is_running,
+            phase: refusal.clone().map_or(Phase::Intent, Phase::Done),
+        };
+        let written = ledger.add(record, local).map_err(|error| not_recorded(&error));
+        refusal.map_or(written, Err)
+    }
+
+    fn absent(&self, target: &Target, command: Option<&str>) -> Option<Outcome> {
+        let is_created = matches!(target, Target::Compose { .. }) && self.config.compose_up && command.is_some();
+        let create =
+            command.map_or_else(|| "create it, then ask again".to_owned(), |line| format!("create it: {line}"));
+        (!is_created).then(|| Outcome::refused(format!("{target} does not exist, so it cannot be restarted; {create}")))
+    }
+
+    fn work_on(self: &Arc<Self>, id: String, asked: Asked) {
+        if self.active.lock().insert(id.clone()) {
+            let engine = Arc::clone(self);
+            tokio::spawn(async move {
+                engine.carry_out(&id, asked).await;
+                engine.active.lock().remove(&id);
+            });
+        }
+    }
+
+    /// Goes on with one restart until it is over, or needs the operator.
+    async fn carry_out(&self, id: &str, asked: Asked) {
+        let began = self.clock.now();
+        let (mut acted, mut proven): (Option<Moment>, Option<(Run, Moment)>) = (None, None);
+        let mut progress = Progress { asked, ..Progress::default() };
+        loop {
+            let Some(record) = self.ledger.lock().find(id).cloned() else { return };
+            let seen = self.host.observe(&record.target, record.before.as_ref()).await;
+            let now = self.clock.now();
+            progress.watched_for = now.since(began);
+            progress.acted_for = acted.map(|at| now.since(at));
+            let step = match seen {
+                Ok(seen) => {
+                    let is_same = |(run, _): &(Run, Moment)| seen.run.as_ref() == Some(run);
+                    if seen.state != State::Running || !proven.as_ref().is_some_and(is_same) {
+                        proven = seen.run.clone().filter(|_| seen.state == State::Running).map(|run| (run, now));
+                    }
+                    progress.proven_for = proven.as_ref().map_or(Duration::ZERO, |(_, since)| now.since(*since));
+                    next(&record, &seen, &progress, self.clock.read().wall)
+                }
+                Err(error) => unseen(&record, &error, &progress),
+            };
+            match step {
+                Step::Rest => return,
+                Step::Record(phase) => {
+                    self.ledger.lock().set(id, phase);
+                    continue;
+                }
+                Step::Wait => {}
+                act => {
+                    acted.get_or_insert(now);
+                    progress.act_error = self.act(&record, &act).await.err();
+                    progress.has_started |= act == Step::Start;
+                    continue;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn act(&self, record: &Record, act: &Step) -> Result<(), String> {
+        match (act, &record.before) {
+            (Step::Restart, _) => self.host.restart(&record.target).await,
+            (Step::Stop, Some(run)) => self.host.stop(run).await,
+            (Step::Start, Some(run)) => self.host.start(run).await,
+            (Step::Stop | Step::Start | Step::Record(_) | Step::Wait | Step::Rest, _) => Ok(()),
+        }
+    }
+}
+
+/// The step where the target cannot be looked at. A container that is stopped is not left alone.
+fn unseen(record: &Record, error: &str, progress: &Progress) -> Step {
+    if progress.watched_for <= ACT_LIMIT || record.phase == Phase::Stopping {
+        return Step::Wait;
+    }
+    let message = format!("its outcome is not known, because it cannot be looked at: {error}");
+    let has_begun = progress.acted_for.is_some() || record.phase != Phase::Intent;
+    match has_begun {
+        true => Step::Record(Phase::Done(Outcome::failed(message))),
+        false => Step::Rest,
+    }
+}
+
+fn not_recorded(error: &io::Error) -> Outcome {
+    Outcome::refused(format!(
+        "the intent could not be written to actions.json, so that nothing was restarted: {error}; see the disk of \
+         /var/lib/vigie-agent-helper"
+    ))
+}

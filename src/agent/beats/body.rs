@@ -1,0 +1,238 @@
+//! The body of a heartbeat.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::HostIdentity;
+use crate::agent::assess::{CheckReport, Report};
+use crate::agent::config::Config;
+use crate::api::{AgentGap, AgentPause, BackendReport, StopReason, clip};
+
+/// Longest body that the operator reads, in bytes.
+pub const MAX_BODY: usize = 16 << 10;
+/// Longest message of a check, and of a restart, in characters.
+const MAX_CHECK_MESSAGE: usize = 256;
+const MAX_RESTART_MESSAGE: usize = 1024;
+/// Most outcomes of restarts in one heartbeat.
+const MOST_RESTARTS: usize = 8;
+
+/// The outcome of a restart, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RestartReport {
+    /// What was to be restarted.
+    pub target: String,
+    /// The id that the operator gave it.
+    pub id: String,
+    /// `Succeeded` or `Failed`.
+    pub result: &'static str,
+    /// The outcome in a sentence.
+    pub message: String,
+}
+
+/// A heartbeat. Its token is in a header.
+#[derive(Clone, Debug, Serialize)]
+pub struct Beat<'a> {
+    /// The id of the connector.
+    pub connector_id: String,
+    /// An agent sends it.
+    pub agent: bool,
+    /// Identifies the start of the host.
+    pub boot_id: &'a str,
+    /// The version of the agent.
+    pub version: &'static str,
+    /// The name of the host.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub hostname: &'a str,
+    /// When it is sent, by the clock of the host.
+    pub sent_at: Timestamp,
+    /// The checks of the configuration; absent before the first look, which says nothing about them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Vec<Check>>,
+    /// Identifies the parameters that the agent received last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_generation: Option<u64>,
+    /// The outcome of one restart: every operator reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<&'a RestartReport>,
+    /// The outcomes of several restarts.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub restarts: &'a [RestartReport],
+    /// Restarts are paused on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<&'a AgentPause>,
+    /// It is the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
+    /// The times in which the operator did not hear the agent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<AgentGap>,
+    /// The backends of the configuration.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<BackendReport>,
+    /// It is only tried.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// Why the agent stops.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Stopping {
+    /// The reason.
+    pub reason: StopReason,
+}
+
+/// One check.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    #[serde(rename = "type")]
+    type_: &'static str,
+    status: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    message: String,
+}
+
+/// The checks of a report.
+pub fn checks(report: &Report) -> Vec<Check> {
+    let told = |check: &CheckReport| Check {
+        type_: check.type_.as_str(),
+        status: check.outcome.as_str(),
+        message: one_line(&check.message, MAX_CHECK_MESSAGE),
+    };
+    report.checks.iter().map(told).collect()
+}
+
+/// A text as the operator accepts it: without controls, and not too long.
+fn one_line(text: &str, max: usize) -> String {
+    clip(text.replace(|c: char| c.is_control(), " "), max)
+}
+
+impl RestartReport {
+    /// The outcome of a restart.
+    pub fn new(target: String, id: String, succeeded: bool, message: &str) -> Self {
+        let result = if succeeded { "Succeeded" } else { "Failed" };
+        Self { target, id, result, message: one_line(message, MAX_RESTART_MESSAGE) }
+    }
+}
+
+/// The fields for outcomes: one goes where every operator reads it, several where newer ones do.
+pub fn outcomes(all: &[RestartReport]) -> (Option<&RestartReport>, &[RestartReport]) {
+    match all {
+        [one] => (Some(one), &[]),
+        several => (None, &several[..several.len().min(MOST_RESTARTS)]),
+    }
+}
+
+/// A heartbeat that is only tried.
+pub fn trial(config: &Config, host: &HostIdentity, now: Timestamp) -> Vec<u8> {
+    json(Beat {
+        connector_id: config.connector.to_string(),
+        agent: true,
+        boot_id: &host.boot_id,
+        version: env!("CARGO_PKG_VERSION"),
+        hostname: &host.hostname,
+        sent_at: now,
+        checks: None,
+        config_generation: None,
+        restart: None,
+        restarts: &[],
+        paused: None,
+        stopping: None,
+        gaps: Vec::new(),
+        backends: Vec::new(),
+        dry_run: true,
+    })
+}
+
+/// The heartbeat as JSON. Details of backends are left out until it fits.
+pub fn json(mut beat: Beat<'_>) -> Vec<u8> {
+    let cuts: [fn(&mut BackendReport); 3] = [
+        |backend| backend.environment.clear(),
+        |backend| backend.words = None,
+        |backend| {
+            backend.listens.clear();
+            backend.published.clear();
+            backend.message = None;
+        },
+    ];
+    let written = |beat: &Beat<'_>| serde_json::to_vec(beat).unwrap_or_default();
+    let mut body = written(&beat);
+    for cut in cuts {
+        if body.len() <= MAX_BODY {
+            break;
+        }
+        beat.backends.iter_mut().for_each(cut);
+        body = written(&beat);
+    }
+    body
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::api::{CheckOutcome, CheckType};
+
+    pub(in crate::agent::beats) fn plain() -> Beat<'static> {
+        Beat {
+            connector_id: "gateways/edge-1".to_owned(),
+            agent: true,
+            boot_id: "b",
+            version: "1",
+            hostname: "h",
+            sent_at: Timestamp::UNIX_EPOCH,
+            checks: Some(Vec::new()),
+            config_generation: None,
+            restart: None,
+            restarts: &[],
+            paused: None,
+            stopping: None,
+            gaps: Vec::new(),
+            backends: Vec::new(),
+            dry_run: false,
+        }
+    }
+
+    #[test]
+    fn a_plain_heartbeat_has_no_field_that_says_nothing() {
+        let body = String::from_utf8(json(plain())).unwrap();
+        let expected = r#"{"connector_id":"gateways/edge-1","agent":true,"boot_id":"b","version":"1","hostname":"h","sent_at":"1970-01-01T00:00:00Z","checks":[]}"#;
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn texts_have_one_line_and_their_length() {
+        let long = CheckReport {
+            type_: CheckType::Process,
+            outcome: CheckOutcome::Fail,
+            message: format!("a\nb\u{1b}{}", "x".repeat(300)),
+            advice: None,
+        };
+        let told = checks(&Report { checks: vec![long], backends: Vec::new() });
+        assert_eq!(told[0].message.chars().count(), 256);
+        assert!(told[0].message.starts_with("a b x"));
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_too_long_loses_the_least_first() {
+        let backend = |name: String| -> BackendReport {
+            let report = serde_json::json!({"name": name, "state": "Exited", "words": "w".repeat(512),
+                "environment": {"N".repeat(2000): null}, "message": "m"});
+            serde_json::from_value(report).unwrap()
+        };
+        let backends: Vec<_> = (0..8).map(|at| backend(format!("b{at}"))).collect();
+        let body = json(Beat { backends, ..plain() });
+        assert!(body.len() <= MAX_BODY);
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert!(body["backends"][0].get("environment").is_none());
+        assert_eq!(body["backends"][7]["words"], "w".repeat(512));
+    }
+
+    #[test]
+    fn one_outcome_is_told_to_every_operator_and_several_to_newer_ones() {
+        let report = |id: &str| RestartReport::new("a.service".into(), id.into(), true, "done");
+        let one = [report("1")];
+        assert!(matches!(outcomes(&one), (Some(_), [])));
+        let many: Vec<_> = (0..9).map(|at| report(&at.to_string())).collect();
+        assert!(matches!(outcomes(&many), (None, several) if several.len() == 8));
+        assert!(matches!(outcomes(&[]), (None, [])));
+    }
+}

@@ -1,0 +1,75 @@
+//! The token: from systemd's credential, else from a file. It is in no log and in no error.
+
+use std::path::{Path, PathBuf};
+
+/// The file of the token, unless tokenFile: names another one. systemd gives it to the agent as a credential.
+pub const DEFAULT_FILE: &str = "/etc/vigie/agent.token";
+/// Lengths that the operator accepts, in characters.
+const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
+
+/// The place of the token: the folder of credentials that systemd gives, else the file of the configuration.
+///
+/// # Errors
+/// There is none.
+pub fn place(credentials: Option<&Path>, token_file: Option<&Path>) -> Result<PathBuf, String> {
+    let of_systemd = credentials.map(|folder| folder.join("token")).filter(|path| path.exists());
+    let usual = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
+    let of_file = of_systemd.or_else(|| token_file.map(Path::to_path_buf));
+    of_file.or_else(usual).ok_or_else(|| {
+        format!(
+            "there is no token: systemd gives no credential \"token\", tokenFile: in /etc/vigie/agent.yaml is not set, and \
+             {DEFAULT_FILE} does not exist"
+        )
+    })
+}
+
+/// Reads the token, without the white space around it.
+///
+/// # Errors
+/// It cannot be read, or it is no token.
+pub fn read(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("the token in {}: {error}", path.display()))?;
+    checked(&text).map(str::to_owned).map_err(|error| format!("the token in {}: {error}", path.display()))
+}
+
+/// The token in `text`.
+///
+/// # Errors
+/// It is no token.
+pub fn checked(text: &str) -> Result<&str, String> {
+    let token = text.trim();
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("it has other characters than the visible ones of ASCII".to_owned());
+    }
+    match LENGTH.contains(&token.len()) {
+        true => Ok(token),
+        false => Err(format!("a token has {} to {} characters", LENGTH.start(), LENGTH.end())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_around_a_token_is_dropped_and_no_error_shows_it() {
+        let token = "0123456789abcdef0123456789abcdef";
+        assert_eq!(checked(&format!("\u{feff}{token}")).unwrap_err().find("0123"), None);
+        assert_eq!(checked(&format!(" {token}\r\n")), Ok(token));
+        for bad in ["", "short", "0123456789abcdef 0123456789abcdef", &"x".repeat(257)] {
+            assert!(!checked(bad).unwrap_err().contains("0123"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_credential_of_systemd_comes_before_the_file() {
+        let folder = std::env::temp_dir().join(format!("vigie-token-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = Path::new("/etc/vigie/token");
+        assert_eq!(place(Some(&folder), Some(file)).as_deref(), Ok(file));
+        std::fs::write(folder.join("token"), "x").unwrap();
+        assert_eq!(place(Some(&folder), Some(file)), Ok(folder.join("token")));
+
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

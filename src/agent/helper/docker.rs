@@ -1,0 +1,175 @@
+//! Containers of Docker and Podman, as restarts need them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::Value;
+
+use crate::agent::actions::{Run, Seen, State};
+use crate::agent::config::Target;
+use crate::agent::look::command::output;
+use crate::agent::look::docker::client::{Answer, escaped, request};
+
+/// Bytes of an answer that are read.
+const MAX_ANSWER: usize = 4 << 20;
+/// How long a look may take.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a stop or a start may take: a container has its own time to stop, of 10 s unless it says otherwise.
+const ACT: Duration = Duration::from_secs(110);
+const PROJECT: &str = "com.docker.compose.project";
+const SERVICE: &str = "com.docker.compose.service";
+const ONE_OFF: &str = "com.docker.compose.oneoff";
+const DIRECTORY: &str = "com.docker.compose.project.working_dir";
+
+/// The state of the container of a target: of several the one of `run`, else the first that does not run.
+pub(super) async fn observe(socket: &Path, target: &Target, run: Option<&Run>) -> Result<Seen, String> {
+    let id = match target {
+        Target::Container(name) => name.clone(),
+        Target::Compose { project, service } => {
+            let listed = of_project(socket, project).await?;
+            match of_service(&listed, service, run) {
+                Some(id) => id.to_owned(),
+                None => return Ok(absent(directory(&listed), Some(service))),
+            }
+        }
+        Target::Unit(name) => return Err(format!("{name} is no container")),
+    };
+    let answer = ask(socket, Method::GET, &format!("/containers/{id}/json"), LOOK).await?;
+    match answer.status {
+        200 => parse(&json(&answer)?),
+        404 => Ok(absent(None, None)),
+        _ => Err(complaint(&answer)),
+    }
+}
+
+/// Stops a container. One that is stopped already is fine.
+pub(super) async fn stop(socket: &Path, run: &Run) -> Result<(), String> {
+    act(socket, &format!("/containers/{}/stop", run.id)).await
+}
+
+/// Starts a container. One that runs already is fine.
+pub(super) async fn start(socket: &Path, run: &Run) -> Result<(), String> {
+    act(socket, &format!("/containers/{}/start", run.id)).await
+}
+
+/// Creates the container of an absent service, in the folder that the other containers of its project name.
+pub(super) async fn create(socket: &Path, project: &str, service: &str) -> Result<(), String> {
+    let listed = of_project(socket, project).await?;
+    let folder =
+        directory(&listed).ok_or("no container of its project is left that names the folder of the project")?;
+    let host = format!("unix://{}", socket.display());
+    let arguments = ["--host", &host, "compose", "--project-name", project, "--project-directory", folder];
+    let up = ["up", "--detach", "--no-build", "--pull", "never", service];
+    let arguments: Vec<&str> = arguments.into_iter().chain(up).collect();
+    let result = tokio::time::timeout(ACT, output("docker", &arguments, MAX_ANSWER as u64)).await;
+    result.unwrap_or_else(|_| Err("docker compose did not end in time".to_owned())).map(|_| ())
+}
+
+async fn act(socket: &Path, path: &str) -> Result<(), String> {
+    let answer = ask(socket, Method::POST, path, ACT).await?;
+    match answer.status {
+        200..=299 | 304 => Ok(()),
+        _ => Err(complaint(&answer)),
+    }
+}
+
+async fn ask(socket: &Path, method: Method, path: &str, limit: Duration) -> Result<Answer, String> {
+    let result = tokio::time::timeout(limit, request(socket, method, path, MAX_ANSWER)).await;
+    result.unwrap_or_else(|_| Err(format!("{} did not answer within {} s", socket.display(), limit.as_secs())))
+}
+
+async fn of_project(socket: &Path, project: &str) -> Result<Vec<Value>, String> {
+    let filter = serde_json::json!({ "label": [format!("{PROJECT}={project}")] }).to_string();
+    let path = format!("/containers/json?all=true&filters={}", escaped(&filter));
+    let answer = ask(socket, Method::GET, &path, LOOK).await?;
+    match (answer.status, json(&answer)?) {
+        (200, Value::Array(listed)) => Ok(listed),
+        _ => Err(complaint(&answer)),
+    }
+}
+
+fn label<'a>(listed: &'a Value, name: &str) -> Option<&'a str> {
+    listed.get("Labels")?.get(name)?.as_str()
+}
+
+fn directory(listed: &[Value]) -> Option<&str> {
+    listed.iter().find_map(|one| label(one, DIRECTORY))
+}
+
+fn of_service<'a>(listed: &'a [Value], service: &str, run: Option<&Run>) -> Option<&'a str> {
+    let is_it = |one: &&Value| label(one, SERVICE) == Some(service) && label(one, ONE_OFF) != Some("True");
+    let id = |one: &'a Value| one["Id"].as_str();
+    let all: Vec<&Value> = listed.iter().filter(is_it).collect();
+    let of_run = all.iter().find(|one| run.is_some_and(|run| id(one) == Some(&run.id)));
+    let stopped = || all.iter().find(|one| one["State"] != "running");
+    of_run.or_else(stopped).or(all.first()).and_then(|one| id(one))
+}
+
+fn absent(directory: Option<&str>, service: Option<&str>) -> Seen {
+    let command =
+        directory.zip(service).map(|(folder, service)| format!("cd {folder} && docker compose up -d {service}"));
+    Seen { run: None, state: State::Absent { command }, has_job: false }
+}
+
+fn json(answer: &Answer) -> Result<Value, String> {
+    serde_json::from_slice(&answer.body)
+        .map_err(|error| format!("the container engine answers {}: {error}", answer.status))
+}
+
+fn complaint(answer: &Answer) -> String {
+    let message = json(answer).ok().and_then(|body| Some(body.get("message")?.as_str()?.to_owned()));
+    format!("the container engine answers {}: {}", answer.status, message.unwrap_or_default())
+}
+
+fn parse(inspected: &Value) -> Result<Seen, String> {
+    let state = &inspected["State"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (Some(id), Some(started_at), Some(status)) =
+        (text(&inspected["Id"]), text(&state["StartedAt"]), state["Status"].as_str())
+    else {
+        return Err("the container engine describes a container without Id, StartedAt and Status".to_owned());
+    };
+    let code = state["ExitCode"].as_i64().unwrap_or_default();
+    let error = state["Error"].as_str().filter(|error| !error.is_empty()).map(|error| format!(": {error}"));
+    let oom = if state["OOMKilled"] == true { ", out of memory" } else { "" };
+    let state = match status {
+        "running" | "paused" => State::Running,
+        "removing" | "stopping" => State::Changing,
+        _ => State::Down { ended: format!("exit code {code}{oom}{}", error.unwrap_or_default()) },
+    };
+    Ok(Seen { run: Some(Run { id, started_at }), state, has_job: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_of_a_container_is_its_id_and_its_start() {
+        let running = json!({"Id": "c1", "State": {"Status": "running", "StartedAt": "2026-01-31T12:00:00.5Z"}});
+        let seen = parse(&running).unwrap();
+        assert_eq!(seen.run, Some(Run { id: "c1".into(), started_at: "2026-01-31T12:00:00.5Z".into() }));
+        assert_eq!(seen.state, State::Running);
+        let dead = json!({"Id": "c1", "State": {"Status": "exited", "StartedAt": "x", "ExitCode": 137, "OOMKilled": true,
+            "Error": "e"}});
+        assert_eq!(parse(&dead).unwrap().state, State::Down { ended: "exit code 137, out of memory: e".into() });
+        let restarting = json!({"Id": "c1", "State": {"Status": "restarting", "StartedAt": "x", "ExitCode": 1}});
+        assert!(matches!(parse(&restarting).unwrap().state, State::Down { .. }));
+        assert!(parse(&json!({"message": "x"})).is_err());
+    }
+
+    #[test]
+    fn of_several_containers_of_a_service_the_one_that_was_recorded_is_meant() {
+        let one = |id: &str, service: &str, state: &str| json!({"Id": id, "State": state, "Labels": {SERVICE: service, DIRECTORY: "/srv/orders"}});
+        let listed = [one("a", "db", "running"), one("b", "web", "running"), one("c", "web", "exited")];
+        assert_eq!(of_service(&listed, "web", None), Some("c"));
+        let run = Run { id: "b".into(), started_at: String::new() };
+        assert_eq!(of_service(&listed, "web", Some(&run)), Some("b"));
+        assert_eq!(of_service(&listed, "mail", None), None);
+        let State::Absent { command } = absent(directory(&listed), Some("mail")).state else { panic!("it is absent") };
+        assert_eq!(command.as_deref(), Some("cd /srv/orders && docker compose up -d mail"));
+    }
+}

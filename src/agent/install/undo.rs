@@ -1,0 +1,113 @@
+//! Files that are written, and written back when the installation fails.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The files that were changed, with what was there before.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    done: Vec<(PathBuf, Option<(Vec<u8>, u32)>)>,
+    folders: Vec<PathBuf>,
+}
+
+impl Changes {
+    /// Whether nothing was changed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.done.is_empty()
+    }
+
+    /// Creates a folder, which is removed again when the installation fails.
+    pub(super) fn folder(&mut self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir(path)?;
+        self.folders.push(path.to_owned());
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+    }
+
+    /// Writes `content` to `path`, unless it is there already with this mode. A reader sees the old file or the new one.
+    /// Returns whether it wrote.
+    pub(super) fn write(&mut self, path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+        let before = read(path)?;
+        if before.as_ref().is_some_and(|(old, old_mode)| old == content && *old_mode == mode) {
+            return Ok(false);
+        }
+        self.done.push((path.to_owned(), before));
+        replace(path, content, mode)?;
+        Ok(true)
+    }
+
+    /// Writes back what was there before. A file that cannot be written back is named.
+    pub(super) fn undo(self) -> Vec<String> {
+        let restore = |(path, before): (PathBuf, Option<(Vec<u8>, u32)>)| {
+            let restored = match before {
+                Some((content, mode)) => replace(&path, &content, mode),
+                None => fs::remove_file(&path),
+            };
+            restored.err().map(|error| format!("{}: {error}", path.display()))
+        };
+        let failed = self.done.into_iter().rev().filter_map(restore).collect();
+        // One that is not empty was used by others meanwhile.
+        self.folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
+        failed
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<(Vec<u8>, u32)>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some((content, fs::metadata(path)?.permissions().mode() & 0o7777))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.new"));
+    let written = write_new(&temporary, content, mode).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let _ = fs::remove_file(path);
+    // Never readable by others, not even for a moment.
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_installation_leaves_files_and_folders_as_they_were() {
+        let root = std::env::temp_dir().join(format!("vigie-undo-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let (old, new) = (root.join("old"), root.join("folder/new"));
+        fs::write(&old, "before").unwrap();
+        fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+
+        let mut changes = Changes::default();
+        assert!(!changes.write(&old, b"before", 0o640).unwrap(), "the same content and mode is no change");
+        assert!(changes.is_empty());
+        changes.folder(&root.join("folder")).unwrap();
+        assert!(changes.write(&old, b"after", 0o600).unwrap());
+        assert!(changes.write(&new, b"secret", 0o600).unwrap());
+        assert_eq!(fs::metadata(&new).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read(&old).unwrap(), b"after");
+
+        assert_eq!(changes.undo(), Vec::<String>::new());
+        assert_eq!(fs::read(&old).unwrap(), b"before");
+        assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "neither the new file nor its folder nor a temporary one");
+        fs::remove_dir_all(root).unwrap();
+    }
+}
