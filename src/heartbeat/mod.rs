@@ -1,7 +1,10 @@
 //! Receives heartbeats: the routes of the public port, credentials, and the registry of last contacts.
 
 pub mod actions;
+pub mod agent_config;
 mod agent_report;
+mod agent_side;
+mod agent_state;
 mod brought;
 pub mod canary;
 mod client_address;
@@ -23,4 +26,5 @@ mod responses;
 pub mod routes;
 pub mod sink;
 pub mod slow_hash;
+mod snapshot;
 mod tokens;
