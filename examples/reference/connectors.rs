@@ -1,8 +1,8 @@
 //! The diagnoses of connectors: one sample for each cause and each advice.
 
 use jiff::Timestamp;
-use vigie::api::{Cause, CheckType, Diagnosis, Reason};
-use vigie::diagnosis::connector::{ConnectorEvidence, diagnose};
+use vigie::api::{Cause, CheckOutcome, CheckType, Diagnosis, Reason};
+use vigie::diagnosis::connector::{ConnectorEvidence, ConnectorSilence, diagnose};
 use vigie::health::checks::FailedCheck;
 use vigie::health::liveness::Presence;
 
@@ -24,12 +24,24 @@ fn well<'a>() -> ConnectorEvidence<'a> {
         lease: None,
         secret: "edge-1-connector-token",
         host: Some("edge-1.example.com"),
+        silence: None,
+        stopping: None,
     }
 }
 
 /// 2026-11-05T10:00:00Z: any time works.
 fn contact() -> Timestamp {
     Timestamp::constant(1_793_872_800, 0)
+}
+
+/// The agent is heard, and the connector itself is not.
+fn silence() -> ConnectorSilence<'static> {
+    ConnectorSilence {
+        last_heartbeat: contact(),
+        host: Some("edge-1.example.com"),
+        unit: Some("ztna-connector.service"),
+        process: Some(CheckOutcome::Pass),
+    }
 }
 
 /// The diagnosis of every sample.
@@ -84,6 +96,7 @@ fn contact_samples() -> Vec<ConnectorEvidence<'static>> {
         unknown(Reason::ObserverUnreachable),
         ConnectorEvidence { retired_token_used: Some(contact()), ..offline() },
         ConnectorEvidence { duplicate: true, ..well() },
+        ConnectorEvidence { silence: Some(silence()), ..well() },
     ]
 }
 

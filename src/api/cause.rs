@@ -18,6 +18,8 @@ macro_rules! causes {
                 HeartbeatExpired,
                 /// Silent past `lateAfterSeconds`.
                 HeartbeatLate,
+                /// Silent past its deadline, while its agent is heard.
+                ConnectorSilent,
                 /// Silent together with most of its site.
                 MassSilence,
                 /// We were not listening.

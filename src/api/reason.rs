@@ -81,6 +81,8 @@ denials! { error_classes! causes! reasons!
             ChecksPassed,
             /// Only warnings fail.
             Warnings,
+            /// Silent past its deadline, while its agent is heard.
+            ConnectorSilent,
         }
         {
             /// The agent reports no checks.

@@ -2,9 +2,13 @@
 
 use jiff::Timestamp;
 
-use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason, RestartHelps, clip};
+use self::silence::connector_silent;
+pub use self::silence::{ConnectorSilence, stop_text};
+use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason, RestartHelps, StopReason, clip};
 use crate::health::checks::FailedCheck;
 use crate::health::liveness::Presence;
+
+mod silence;
 
 /// The message about two instances that share a token: in the `Healthy` condition, the diagnosis and the event.
 pub const DUPLICATE_INSTANCE: &str = "two instances beat in turn with this connector's token";
@@ -43,6 +47,10 @@ pub struct ConnectorEvidence<'a> {
     pub secret: &'a str,
     /// The host name that it reported last.
     pub host: Option<&'a str>,
+    /// The connector itself is silent, while its agent is heard.
+    pub silence: Option<ConnectorSilence<'a>>,
+    /// The reason that its agent gave for stopping, in its last heartbeat.
+    pub stopping: Option<StopReason>,
 }
 
 type ConnectorRule = fn(&ConnectorEvidence<'_>) -> Option<Diagnosis>;
@@ -61,6 +69,8 @@ const RULES: &[ConnectorRule] = &[
     pods_failing,
     silent,
     never_seen,
+    // It hangs, or does not run: then what else its agent reports follows from that.
+    connector_silent,
     // It sends heartbeats, so its token works: a check that it reports as failing comes before all that concerns the next
     // token or the next restart, and its remedy with it.
     failing_check,
@@ -249,10 +259,12 @@ fn silent(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
             evidence.connector_id
         ),
     };
+    let stopping = evidence.stopping.map(|reason| format!("; {}", stop_text(reason))).unwrap_or_default();
+    let since = stamp(evidence.last_contact);
     finding(
         Cause::HeartbeatExpired,
         Confidence::Certain,
-        format!("no heartbeat since {}; the limit is {} s", stamp(evidence.last_contact), evidence.offline_after),
+        format!("no heartbeat since {since}; the limit is {} s{stopping}", evidence.offline_after),
         advice,
         RestartHelps::Once,
     )

@@ -164,5 +164,12 @@ pub fn next_heartbeat(timing: &Timing, load: f64, hash: u64) -> u32 {
     wanted.clamp(1.0, most.as_secs_f64().max(1.0)) as u32
 }
 
+/// The heartbeat interval that an agent is asked for while an incident is open that it may be asked to end, in whole
+/// seconds: an action reaches it within this time.
+pub fn next_during_incident(timing: &Timing) -> u32 {
+    const DURING_INCIDENT: u32 = 5;
+    u32::try_from(timing.interval.as_secs()).unwrap_or(u32::MAX).clamp(1, DURING_INCIDENT)
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,52 +1,47 @@
-//! What the agent of one connector reports about itself, and how often.
+//! The reports of one sender about itself: the connector, or the agent that beats beside it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::actions::{Action, Restart};
-use super::compact::{Checks, Severities};
+use super::compact::Checks;
 use super::instances::{Freshness, Instances};
 use super::payload::Beat;
-use crate::health::checks;
 use crate::time::Moment;
-
-/// A connector that sends more than this many times its own rate over a minute is asked to slow down; its heartbeats
-/// still count.
-const TOO_OFTEN: u32 = 10;
 
 /// The facts of a report change at most once in an interval, after this many changes at once: a sender that alternates
 /// between two reports would cause a write with each heartbeat. A first report, and each of the seven known checks that
 /// fails after another, are such changes.
-const CHANGES_AT_ONCE: u32 = 8;
+pub(super) const CHANGES_AT_ONCE: u32 = 8;
 
 /// A clock that differs by more than this many seconds is skewed (`docs/design/api.md`, `checks[]`).
 const SKEW_TOLERATED: i64 = 30;
 
-/// The latest report of an agent about itself.
+/// The latest report of a sender about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct AgentReport {
-    /// The agent's version.
+    /// The sender's version.
     pub version: Option<Box<str>>,
-    /// The name of the agent's host.
+    /// The name of the sender's host.
     pub hostname: Option<Box<str>>,
-    /// Changes with each start of the agent.
+    /// Changes with each start of the sender.
     pub boot_id: Option<Box<str>>,
-    /// The UID of the agent's pod.
+    /// The UID of the sender's pod.
     pub pod_uid: Option<Box<str>>,
     /// The source address of its heartbeats.
     pub address: Option<IpAddr>,
-    /// The agent's clock minus the operator's, in whole seconds.
+    /// The sender's clock minus the operator's, in whole seconds.
     pub clock_skew_seconds: Option<i64>,
+    /// Its last heartbeat had no boot id.
+    pub is_unnamed: bool,
 }
 
-/// A report that changes the facts too often to be shown at once.
+/// A report that changes the facts too often to be shown at once. Checks that it does not mention are unchanged.
 #[derive(Clone, Debug)]
 struct Deferred {
     report: AgentReport,
-    checks: Checks,
+    checks: Option<Checks>,
 }
 
 /// When a report is shown in the status.
@@ -61,57 +56,78 @@ pub(super) enum Shown {
 }
 
 impl AgentReport {
-    fn of(beat: &Beat<'_>, from: IpAddr, clock_skew_seconds: Option<i64>) -> Self {
-        let text = |of: Option<&str>| of.map(Into::into);
+    /// The report in a heartbeat. A fact that it does not mention stays as it is known.
+    fn of(beat: &Beat<'_>, from: IpAddr, skew: Option<i64>, known: Option<&Self>) -> Self {
+        let nothing = Self::default();
+        let known = known.unwrap_or(&nothing);
+        let text =
+            |said: Option<&str>, known: &Option<Box<str>>| said.map(Into::into).or_else(|| known.as_ref().cloned());
         Self {
-            version: text(beat.version.as_deref()),
-            hostname: text(beat.hostname.as_deref()),
-            boot_id: text(beat.boot_id.as_deref()),
-            pod_uid: text(beat.pod_uid.as_deref()),
+            version: text(beat.version.as_deref(), &known.version),
+            hostname: text(beat.hostname.as_deref(), &known.hostname),
+            boot_id: text(beat.boot_id.as_deref(), &known.boot_id),
+            pod_uid: text(beat.pod_uid.as_deref(), &known.pod_uid),
             address: Some(from),
-            clock_skew_seconds,
+            clock_skew_seconds: skew.or(known.clock_skew_seconds),
+            is_unnamed: beat.boot_id.is_none(),
+        }
+    }
+
+    /// The facts of this report, and those of `other` that it lacks.
+    pub(super) fn or(&self, other: &Self) -> Self {
+        let text = |one: &Option<Box<str>>, other: &Option<Box<str>>| one.as_ref().or(other.as_ref()).cloned();
+        Self {
+            version: text(&self.version, &other.version),
+            hostname: text(&self.hostname, &other.hostname),
+            boot_id: text(&self.boot_id, &other.boot_id),
+            pod_uid: text(&self.pod_uid, &other.pod_uid),
+            address: self.address.or(other.address),
+            clock_skew_seconds: self.clock_skew_seconds.or(other.clock_skew_seconds),
+            is_unnamed: self.is_unnamed,
         }
     }
 }
 
-/// The number of heartbeats in the last minute.
+/// Limits how often the facts change (the generic cell rate algorithm).
 #[derive(Clone, Copy, Debug, Default)]
-struct Rate {
-    began: Moment,
-    beats: u32,
+pub(super) struct ChangeLimit {
+    /// When [`CHANGES_AT_ONCE`] changes are allowed again.
+    full_at: Moment,
 }
 
-/// Everything that one agent reported to this process.
+impl ChangeLimit {
+    /// Counts a change of the facts, if one is allowed now.
+    fn allows(&mut self, interval: Duration, now: Moment) -> bool {
+        let is_allowed = self.full_at.since(now) <= interval * (CHANGES_AT_ONCE - 1);
+        if is_allowed {
+            self.full_at = self.full_at.max(now) + interval;
+        }
+        is_allowed
+    }
+
+    /// When the next change is allowed.
+    fn allowed_at(self, interval: Duration) -> Moment {
+        self.full_at - interval * (CHANGES_AT_ONCE - 1)
+    }
+}
+
+/// Everything that one sender reported to this process.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AgentState {
-    /// `None` until this process has accepted a heartbeat, as `checks`.
+pub(super) struct Sender {
+    /// `None` until this process has accepted a heartbeat of this sender.
     pub(super) report: Option<Box<AgentReport>>,
+    /// `None` until this process has received checks of this sender.
     pub(super) checks: Option<Checks>,
-    pub(super) severities: Severities,
-    /// Whether the stored status, judged by `severities`, is that of a degraded connector. Counts until this process has
-    /// accepted a heartbeat.
-    pub(super) is_stored_degraded: bool,
-    /// `None` for agents that send no boot id.
+    /// `None` for senders without a boot id.
     pub(super) instances: Option<Box<Instances>>,
-    /// `None` for agents that were never asked to restart anything.
-    pub(super) restart: Option<Box<Restart>>,
-    rate: Rate,
-    /// When [`CHANGES_AT_ONCE`] changes are allowed again.
-    changes_full_at: Moment,
-    /// The latest report, while it waits for that.
+    /// The latest report, while it waits for the limit of changes.
     deferred: Option<Box<Deferred>>,
 }
 
-impl AgentState {
-    /// Takes over the state of a former entry of the same connector, except for what the spec and the status give.
-    pub(super) fn inherit(&mut self, before: &Self) {
-        let (severities, is_stored_degraded) = (self.severities, self.is_stored_degraded);
-        *self = Self { severities, is_stored_degraded, ..before.clone() };
-    }
-
+impl Sender {
     /// Forgets the reports: another leader has written newer ones to the status.
     pub(super) fn forget_reports(&mut self) {
-        (self.report, self.checks, self.restart, self.deferred) = (None, None, None, None);
+        (self.report, self.checks, self.deferred) = (None, None, None);
     }
 
     /// Records the boot id and the sequence number; true when this is the latest report of a single instance.
@@ -137,7 +153,7 @@ impl AgentState {
     /// alternate count within half the time only.
     fn record_instance(&mut self, beat: &Beat<'_>, from: IpAddr, interval: Duration, now: Moment) -> Freshness {
         let known = self.report.as_deref();
-        let earlier = known.filter(|known| known.boot_id.is_none()).and_then(|known| known.address);
+        let earlier = known.filter(|known| known.is_unnamed).and_then(|known| known.address);
         if self.instances.is_none() {
             let is_same = beat.boot_id.is_none() && earlier.is_none_or(|earlier| earlier == from);
             if is_same {
@@ -155,7 +171,7 @@ impl AgentState {
         }
     }
 
-    fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
+    pub(super) fn is_duplicate(&self, interval: Duration, now: Moment) -> bool {
         self.instances.as_deref().is_some_and(|instances| instances.duplicate_since(interval, now).is_some())
     }
 
@@ -166,93 +182,65 @@ impl AgentState {
         beat: &Beat<'_>,
         from: IpAddr,
         (interval, now): (Duration, Moment),
+        changes: &mut ChangeLimit,
         wall: impl FnOnce() -> Timestamp,
     ) -> Shown {
         let skew = beat.sent_at.map(|sent_at| sent_at.duration_since(wall()).as_secs());
         let is_change = self.changes_facts(beat, skew);
-        let reported = beat.checks.as_deref().unwrap_or_default();
-        if is_change && !self.may_change(interval, now) {
-            let known_skew = self.report.as_deref().and_then(|known| known.clock_skew_seconds);
-            let report = AgentReport::of(beat, from, skew.or(known_skew));
-            self.deferred = Some(Box::new(Deferred { report, checks: Checks::of(reported) }));
+        if is_change && !changes.allows(interval, now) {
+            let report = AgentReport::of(beat, from, skew, self.report.as_deref());
+            self.deferred = Some(Box::new(Deferred { report, checks: beat.checks.as_deref().map(Checks::of) }));
             return Shown::Later;
         }
         self.deferred = None;
         let report = self.report.get_or_insert_default();
         if is_change {
-            **report = AgentReport::of(beat, from, skew.or(report.clock_skew_seconds));
+            **report = AgentReport::of(beat, from, skew, Some(report));
         } else {
             report.address = Some(from);
             report.clock_skew_seconds = skew.or(report.clock_skew_seconds);
+            report.is_unnamed = beat.boot_id.is_none();
         }
         // A message may count seconds, so a new message alone is shown with the next write.
-        if !self.checks.as_ref().is_some_and(|known| known.is(reported)) {
+        if let Some(reported) = beat.checks.as_deref()
+            && !self.checks.as_ref().is_some_and(|known| known.is(reported))
+        {
             self.checks = Some(Checks::of(reported));
         }
         if is_change { Shown::Immediately } else { Shown::WithNextWrite }
     }
 
     /// Stores the deferred report if the facts may change again; true when it did.
-    pub(super) fn store_deferred(&mut self, interval: Duration, now: Moment) -> bool {
-        if self.deferred.is_none() || !self.may_change(interval, now) {
+    pub(super) fn store_deferred(&mut self, changes: &mut ChangeLimit, interval: Duration, now: Moment) -> bool {
+        if self.deferred.is_none() || !changes.allows(interval, now) {
             return false;
         }
         let Some(deferred) = self.deferred.take() else { return false };
-        (self.report, self.checks) = (Some(Box::new(deferred.report)), Some(deferred.checks));
+        let Deferred { report, checks } = *deferred;
+        self.report = Some(Box::new(report));
+        self.checks = checks.or(self.checks.take());
         true
     }
 
     /// When the deferred report can be stored.
-    pub(super) fn deferred_until(&self, interval: Duration) -> Option<Moment> {
-        self.deferred.as_ref().map(|_| self.changes_full_at - interval * (CHANGES_AT_ONCE - 1))
+    pub(super) fn deferred_until(&self, changes: ChangeLimit, interval: Duration) -> Option<Moment> {
+        self.deferred.as_ref().map(|_| changes.allowed_at(interval))
     }
 
-    /// Whether a report differs in what is shown at once.
+    /// Whether a report differs in what is shown at once. What it does not mention does not differ.
     fn changes_facts(&self, beat: &Beat<'_>, skew: Option<i64>) -> bool {
         let Some(known) = self.report.as_deref() else { return true };
-        let reported = beat.checks.as_deref().unwrap_or_default();
-        known.version.as_deref() != beat.version.as_deref()
-            || known.hostname.as_deref() != beat.hostname.as_deref()
-            || known.boot_id.as_deref() != beat.boot_id.as_deref()
-            || known.pod_uid.as_deref() != beat.pod_uid.as_deref()
+        let differs =
+            |said: Option<&str>, known: &Option<Box<str>>| said.is_some_and(|said| known.as_deref() != Some(said));
+        differs(beat.version.as_deref(), &known.version)
+            || differs(beat.hostname.as_deref(), &known.hostname)
+            || differs(beat.boot_id.as_deref(), &known.boot_id)
+            || differs(beat.pod_uid.as_deref(), &known.pod_uid)
             || skew.is_some_and(|skew| is_skewed(known.clock_skew_seconds) != is_skewed(Some(skew)))
-            || !self.checks.as_ref().is_some_and(|checks| checks.has_outcomes_of(reported))
-    }
-
-    /// Counts a change of the facts, if one is allowed now (the generic cell rate algorithm).
-    fn may_change(&mut self, interval: Duration, now: Moment) -> bool {
-        let is_allowed = self.changes_full_at.since(now) <= interval * (CHANGES_AT_ONCE - 1);
-        if is_allowed {
-            self.changes_full_at = self.changes_full_at.max(now) + interval;
-        }
-        is_allowed
-    }
-
-    /// Whether a critical check fails, by the same judgement and from the same reports as the status. Allocates nothing.
-    pub(super) fn is_degraded(&self) -> bool {
-        let Some(checks) = &self.checks else { return self.is_stored_degraded };
-        let skew = self.report.as_deref().and_then(|report| report.clock_skew_seconds);
-        checks::is_degraded(|type_| self.severities.get(type_), checks.reports(), is_skewed(skew))
-    }
-
-    /// The action for the answer to a heartbeat; `is_first` becomes true when it is handed out for the first time.
-    pub(super) fn hand_out(&mut self, now: Moment, is_first: &mut bool) -> Option<Arc<Action>> {
-        let is_degraded = self.is_degraded();
-        let (action, first) = self.restart.as_mut()?.hand_out(is_degraded, now)?;
-        *is_first |= first;
-        Some(action)
-    }
-
-    /// Counts a heartbeat; above the limit, gives the seconds that are left of the minute.
-    pub(super) fn exceeds_rate(&mut self, interval: Duration, now: Moment) -> Option<u32> {
-        const MINUTE: Duration = Duration::from_secs(60);
-        if now.since(self.rate.began) >= MINUTE {
-            self.rate = Rate { began: now, beats: 0 };
-        }
-        self.rate.beats = self.rate.beats.saturating_add(1);
-        let expected = (60 / interval.as_secs().max(1)).max(1) as u32;
-        let left = MINUTE.saturating_sub(now.since(self.rate.began)).as_secs() as u32;
-        (self.rate.beats > expected.saturating_mul(TOO_OFTEN)).then_some(left.max(1))
+            || beat
+                .checks
+                .as_deref()
+                .is_some_and(|reported| !self.checks.as_ref().is_some_and(|checks| checks.has_outcomes_of(reported)))
     }
 }
 
@@ -264,87 +252,4 @@ pub fn is_skewed(seconds: Option<i64>) -> bool {
 /// The identity of a sender without a boot id. A boot id has no blank.
 fn without_boot_id(address: IpAddr) -> String {
     format!("without boot id {address}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::heartbeat::payload::parse;
-
-    const INTERVAL: Duration = Duration::from_secs(30);
-
-    /// A heartbeat at this second from the host `192.0.2.<host>`.
-    fn receive(state: &mut AgentState, second: i64, host: u8, report: &str) -> bool {
-        let body = format!(r#"{{"connector_id": "edge/paris", "token": "t"{report}}}"#);
-        let beat = parse(body.as_bytes(), None).unwrap();
-        let (from, at) = (IpAddr::from([192, 0, 2, host]), (INTERVAL, Moment::from_micros(second * 1_000_000)));
-        let mut visible = false;
-        if state.is_latest(&beat, from, at, &mut visible) {
-            visible |= state.store_report(&beat, from, at, || Timestamp::UNIX_EPOCH) == Shown::Immediately;
-        }
-        visible
-    }
-
-    #[test]
-    fn facts_that_alternate_change_once_in_an_interval_after_a_few() {
-        let reports = |i: i64| match i % 4 {
-            0 => r#","hostname": "a""#,
-            1 => r#","checks": [{"type": "Process", "status": "Fail"}]"#,
-            2 => "",
-            _ => r#","version": "1.0.0", "hostname": "b""#,
-        };
-        let mut state = AgentState::default();
-        // Ten minutes, four heartbeats a second.
-        let changes = (0..2400).filter(|i| receive(&mut state, i / 4, 1, reports(*i))).count();
-        assert!((20..=28).contains(&changes), "{changes}");
-        let mut calm = AgentState::default();
-        assert!(receive(&mut calm, 0, 1, reports(0)));
-        assert!(!receive(&mut calm, 30, 1, reports(0)));
-        assert!(receive(&mut calm, 31, 1, reports(1)) && receive(&mut calm, 32, 1, reports(0)), "a few at once");
-    }
-
-    #[test]
-    fn the_last_of_too_many_changes_is_stored_when_the_facts_may_change_again() {
-        let failing = |check: i64| format!(r#","checks": [{{"type": "Check{check}", "status": "Fail"}}]"#);
-        let mut state = AgentState::default();
-        let at_once = i64::from(CHANGES_AT_ONCE);
-        for check in 0..at_once {
-            assert!(receive(&mut state, 0, 1, &failing(check)));
-        }
-        assert_eq!(state.deferred_until(INTERVAL), None);
-        assert!(!receive(&mut state, 0, 1, &failing(at_once)) && !receive(&mut state, 1, 1, &failing(at_once + 1)));
-        let until = state.deferred_until(INTERVAL).unwrap();
-        assert_eq!(until, Moment::default() + INTERVAL, "the next change is allowed an interval after those at once");
-        assert!(!state.store_deferred(INTERVAL, until - Duration::from_micros(1)));
-        assert!(state.is_degraded() && state.checks.as_ref().unwrap().to_vec()[0].type_.ends_with('7'));
-        assert!(state.store_deferred(INTERVAL, until));
-        assert!(state.checks.as_ref().unwrap().to_vec()[0].type_.ends_with('9'), "the last one, not the one before");
-        assert!(!state.store_deferred(INTERVAL, until + INTERVAL), "once");
-        assert_eq!(state.deferred_until(INTERVAL), None);
-        // A report that agrees with the stored one again leaves nothing to store.
-        assert!(!receive(&mut state, 30, 1, &failing(0)) && state.deferred_until(INTERVAL).is_some());
-        assert!(!receive(&mut state, 31, 1, &failing(at_once + 1)) && state.deferred_until(INTERVAL).is_none());
-    }
-
-    #[test]
-    fn a_second_host_is_noticed_with_and_without_boot_ids() {
-        let boot = r#","boot_id": "a""#;
-        let is_noticed = |beats: &[(i64, u8, &str)]| {
-            let mut state = AgentState::default();
-            for (second, host, report) in beats {
-                receive(&mut state, *second, *host, report);
-            }
-            state.is_duplicate(INTERVAL, Moment::from_micros(beats.last().unwrap().0 * 1_000_000))
-        };
-        assert!(
-            is_noticed(&[(0, 1, boot), (10, 2, ""), (30, 1, boot), (40, 2, ""), (60, 1, boot)]),
-            "a thief without one"
-        );
-        assert!(is_noticed(&[(0, 2, ""), (10, 1, boot), (30, 2, ""), (40, 1, boot), (60, 2, "")]), "and the other way");
-        assert!(is_noticed(&[(0, 1, ""), (10, 2, ""), (30, 1, ""), (40, 2, "")]), "neither has one");
-        // One sender with two addresses sends no more often for that.
-        assert!(!is_noticed(&[(0, 1, ""), (30, 2, ""), (60, 1, ""), (90, 2, ""), (120, 1, ""), (150, 2, "")]));
-        assert!(!is_noticed(&[(0, 1, boot), (30, 2, boot), (31, 1, boot), (32, 2, boot), (33, 1, boot)]), "a NAT");
-        assert!(!is_noticed(&[(0, 1, ""), (30, 1, ""), (31, 2, ""), (61, 2, ""), (91, 2, "")]), "it moved");
-    }
 }

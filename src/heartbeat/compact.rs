@@ -75,8 +75,9 @@ impl Checks {
         Self(reported.iter().map(StoredCheck::of).collect())
     }
 
-    pub(super) fn to_vec(&self) -> Vec<ReportedCheck> {
-        self.0.iter().map(StoredCheck::to_reported).collect()
+    /// Whether a check of this type is among them.
+    pub(super) fn has(&self, type_: &str) -> bool {
+        self.0.iter().any(|check| check.name() == type_)
     }
 
     /// The same for the judgement, without a copy.
@@ -119,10 +120,6 @@ impl StoredCheck {
     fn message(&self) -> Option<&str> {
         self.words.as_ref()?.message.as_deref()
     }
-
-    fn to_reported(&self) -> ReportedCheck {
-        ReportedCheck { type_: self.name().to_owned(), status: self.status, message: self.message().map(str::to_owned) }
-    }
 }
 
 #[cfg(test)]
@@ -151,8 +148,11 @@ mod tests {
             check("FromTheFuture", CheckOutcome::Warn, None),
             check("Another", CheckOutcome::Unknown, Some("why")),
         ];
-        assert_eq!(Checks::of(&reported).to_vec(), reported);
-        assert_eq!(Checks::of(&[]).to_vec(), []);
+        let kept = Checks::of(&reported);
+        let back: Vec<_> = kept.reports().map(|kept| check(kept.type_, kept.outcome, kept.message)).collect();
+        assert_eq!(back, reported);
+        assert!(kept.has("NATRules") && kept.has("Another") && !kept.has("OverlayRoute"));
+        assert_eq!(Checks::of(&[]).reports().count(), 0);
     }
 
     #[test]

@@ -7,14 +7,18 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::actions::{Acknowledged, Action, Offered, Restart};
+use super::actions::Action;
+use super::agent_config::AgentConfig;
+use super::agent_report::Shown;
 pub use super::agent_report::{AgentReport, is_skewed};
-use super::agent_report::{AgentState, Shown};
-use super::compact::{Checks, Seconds};
+pub use super::agent_side::{AgentSaid, ContactVerdicts};
+use super::agent_state::AgentState;
+use super::compact::Seconds;
 use super::credentials::Digest;
-use super::payload::{Beat, ReportedCheck};
+use super::payload::Beat;
 use super::pod_diagnosis::PodDiagnosis;
 use super::slow_hash::{Compared, Comparison};
+pub use super::snapshot::Snapshot;
 use super::tokens::{Authentication, Tokens};
 use crate::api::ConnectorState;
 pub use crate::api::Key;
@@ -67,7 +71,7 @@ pub(super) struct Inner {
     pub(super) tokens: Tokens,
     pub(super) agent: AgentState,
     /// Filled by the reconcile while the connector is Offline.
-    pods: PodDiagnosis,
+    pub(super) pods: PodDiagnosis,
 }
 
 /// The last contact, and the part of it that the stored status has.
@@ -113,6 +117,17 @@ pub(super) struct IncomingBeat<'a, 'b> {
     pub(super) compared: Option<&'a Compared>,
 }
 
+/// What an answer tells an agent. A connector without an agent is told nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// The actions that the agent is asked to do, at most one for each target.
+    pub actions: Vec<Arc<Action>>,
+    /// The parameters of its checks, when it does not have them yet.
+    pub config: Option<Arc<AgentConfig>>,
+    /// A restart may be asked for at any time: the agent beats more often.
+    pub is_expected: bool,
+}
+
 /// The result of a heartbeat.
 #[derive(Clone, Debug)]
 pub enum HeartbeatOutcome {
@@ -122,8 +137,8 @@ pub enum HeartbeatOutcome {
         state: ConnectorState,
         /// The connector exceeded its rate: the seconds that are left of the minute.
         too_often: Option<u32>,
-        /// The action that the agent is asked to do.
-        action: Option<Arc<Action>>,
+        /// What the sender is told.
+        told: Told,
     },
     /// The token is not accepted.
     Rejected,
@@ -133,35 +148,6 @@ pub enum HeartbeatOutcome {
     Uncompared(Box<Comparison>),
     /// The token was not compared, after too many wrong ones; the seconds until it is.
     NotCompared(u32),
-}
-
-/// A copy of the state of one connector at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The settings that its deadlines follow.
-    pub timing: Timing,
-    /// When the last authenticated heartbeat was received.
-    pub last_contact: Option<Moment>,
-    /// The verdict at that moment.
-    pub verdict: Verdict,
-    /// The youngest delivery whose token was used; 0 = none.
-    pub used_generation: i64,
-    /// When a retired token was used last.
-    pub retired_use: Option<Moment>,
-    /// Since when two hosts send heartbeats with one token, and until when that is remembered.
-    pub duplicate: Option<(Moment, Moment)>,
-    /// The agent report; `None` until this process accepted a heartbeat.
-    pub agent: Option<AgentReport>,
-    /// The reported checks, in the order of the report; `None` until this process accepted a heartbeat.
-    pub checks: Option<Vec<ReportedCheck>>,
-    /// The restart that the agent is offered.
-    pub offered: Option<Offered>,
-    /// The agent's last answer about a restart that it was asked for.
-    pub restarted: Option<Acknowledged>,
-    /// The diagnosis of its pods.
-    pub pods: PodDiagnosis,
-    /// The last contact in the stored status.
-    pub written: Option<Moment>,
 }
 
 impl Entry {
@@ -175,30 +161,6 @@ impl Entry {
         };
         let may_hold = !identity.is_id_of_another_namespace();
         Self { number, identity, may_hold, inner: Mutex::new(inner) }
-    }
-
-    /// The whole state, judged at `now`.
-    pub fn snapshot(&self, listening: Listening, now: Moment) -> Snapshot {
-        let inner = self.inner.lock();
-        let Inner { timing, contact, tokens, agent, pods } = &*inner;
-        let timing = timing.timing();
-        Snapshot {
-            timing,
-            last_contact: contact.last,
-            verdict: inner.judge(listening, now),
-            used_generation: tokens.used_generation,
-            retired_use: tokens.retired_use,
-            duplicate: agent.instances.as_deref().and_then(|instances| {
-                let since = instances.duplicate_since(timing.interval, now)?;
-                Some((since, instances.duplicate_until(timing.interval)))
-            }),
-            agent: agent.report.as_deref().cloned(),
-            checks: agent.checks.as_ref().map(Checks::to_vec),
-            offered: agent.restart.as_ref().and_then(|restart| restart.offered()).cloned(),
-            restarted: agent.restart.as_ref().and_then(|restart| restart.acknowledged()).cloned(),
-            pods: pods.clone(),
-            written: contact.written,
-        }
     }
 
     /// The contact that a checkpoint would write to the status.
@@ -239,8 +201,12 @@ impl Entry {
             return HeartbeatOutcome::Accepted {
                 state: state(presence, inner.agent.is_degraded()),
                 too_often: None,
-                action: None,
+                told: Told::default(),
             };
+        }
+        let is_of_agent = beat.is_of_agent();
+        if is_of_agent {
+            inner.side();
         }
         let mut visible = generation > inner.tokens.used_generation;
         inner.tokens.used_generation = inner.tokens.used_generation.max(generation);
@@ -253,19 +219,17 @@ impl Entry {
                 Shown::Later => notify(Change::Deferred),
             }
         }
-        if let Some(result) = &beat.restart {
-            visible |= Restart::acknowledge(&mut inner.agent.restart, result);
-        }
-        let presence = inner.record_contact(listening, now, &mut notify).presence;
+        visible |= inner.hear_agent(beat, is_latest, now);
+        let presence = inner.record_contact(is_of_agent, listening, now, &mut notify).presence;
         let too_often = inner.agent.exceeds_rate(interval, now);
-        // `is_latest` is false for an overtaken heartbeat and for duplicate instances. No action is handed out then, nor in
-        // answer to a heartbeat that exceeds the rate.
+        // `is_latest` is false for an overtaken heartbeat and for duplicate instances. Nothing is told then, nor in answer
+        // to a heartbeat that exceeds the rate.
         let may_act = is_latest && too_often.is_none();
-        let action = if may_act { inner.agent.hand_out(now, &mut visible) } else { None };
+        let told = if may_act { inner.tell(beat, now, &mut visible) } else { Told::default() };
         if visible {
             notify(Change::Facts);
         }
-        HeartbeatOutcome::Accepted { state: state(presence, inner.agent.is_degraded()), too_often, action }
+        HeartbeatOutcome::Accepted { state: state(presence, inner.agent.is_degraded()), too_often, told }
     }
 
     /// The delivery that the token of a heartbeat belongs to, or the refusal.
@@ -296,7 +260,7 @@ impl Entry {
 
     /// Counts a renewal of its Lease as contact.
     pub(super) fn renewed(&self, listening: Listening, now: Moment, mut notify: impl FnMut(Change)) {
-        self.inner.lock().record_contact(listening, now, &mut notify);
+        self.inner.lock().record_contact(false, listening, now, &mut notify);
     }
 
     /// A hash of the id.
@@ -345,7 +309,7 @@ impl Inner {
         }
     }
 
-    fn judge(&self, listening: Listening, now: Moment) -> Verdict {
+    pub(super) fn judge(&self, listening: Listening, now: Moment) -> Verdict {
         let Contact { last, previous, .. } = self.contact;
         judge(&self.timing.timing(), &Known { last_contact: last, previous, listening }, now)
     }
@@ -355,9 +319,10 @@ impl Inner {
         if self.agent.store_deferred(interval, now) {
             notify(Change::Facts);
         }
+        let of_contacts = self.evaluate_contacts(listening, now, &mut notify);
         let mut verdict = self.judge(listening, now);
-        verdict.next_check_at =
-            [verdict.next_check_at, self.agent.deferred_until(interval)].into_iter().flatten().min();
+        let due = [verdict.next_check_at, of_contacts, self.agent.deferred_until(interval)];
+        verdict.next_check_at = due.into_iter().flatten().min();
         let from = self.contact.previous.presence;
         if from != verdict.presence {
             self.contact.previous = PreviousVerdict { presence: verdict.presence, since: verdict.since };
@@ -366,10 +331,35 @@ impl Inner {
         verdict
     }
 
-    fn record_contact(&mut self, listening: Listening, now: Moment, notify: &mut impl FnMut(Change)) -> Verdict {
+    /// Judges the contacts of the connector itself and of its agent. Returns when silence alone changes one of them.
+    fn evaluate_contacts(
+        &mut self,
+        listening: Listening,
+        now: Moment,
+        notify: &mut impl FnMut(Change),
+    ) -> Option<Moment> {
+        let side = self.agent.side.as_mut().filter(|side| side.contacts.agent.is_some())?;
+        let (verdicts, is_news) = side.contacts.evaluate(&self.timing.timing(), listening, now);
+        if is_news {
+            notify(Change::Facts);
+        }
+        [verdicts.own.next_check_at, verdicts.agent.next_check_at].into_iter().flatten().min()
+    }
+
+    fn record_contact(
+        &mut self,
+        is_of_agent: bool,
+        listening: Listening,
+        now: Moment,
+        notify: &mut impl FnMut(Change),
+    ) -> Verdict {
+        if let Some(side) = &mut self.agent.side {
+            side.contacts.heard(is_of_agent, now);
+        }
         let Contact { last, previous, .. } = &mut self.contact;
         if previous.presence == Presence::Online {
             *last = Some(last.map_or(now, |last| last.max(now)));
+            self.evaluate_contacts(listening, now, notify);
             return self.judge(listening, now);
         }
         *last = Some(now);

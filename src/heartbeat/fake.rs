@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::entry::Told;
 use super::payload::Beat;
 use super::routes::{Acceptance, BeatMetrics, BeatResult, HeartbeatSink, Options, Reply, router};
 use super::slow_hash::Compared;
@@ -43,7 +44,7 @@ impl HeartbeatSink for Fake {
         }
         match (&*beat.connector_id, &*beat.token) {
             ("known", "right") => {
-                Reply::Accepted { state: ConnectorState::Online, next_heartbeat_seconds: 30, action: None }
+                Reply::Accepted { state: ConnectorState::Online, next_heartbeat_seconds: 30, told: Told::default() }
             }
             ("often", "right") => Reply::TooOften { retry_after_seconds: 7 },
             ("loading", _) => Reply::NotLoaded { retry_after_seconds: 2 },

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::agent_report::is_skewed;
-use super::compact::Severities;
+use super::agent_config::AgentConfig;
+use super::agent_report::{AgentReport, is_skewed};
+use super::agent_side::{Contacts, established};
+use super::compact::{Checks, Severities};
 use super::credentials::{Credential, Digest, rounds};
 use super::entry::{Identity, Inner, Key};
+use super::payload::ReportedCheck;
 use crate::api::{
-    ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation, TokenStatus, conditions,
+    AgentPause, AgentStatus, CheckStatus, ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation,
+    StopReason, TokenStatus, conditions,
 };
 use crate::health::checks::{CheckInput, is_degraded};
 use crate::health::liveness::{Presence, PreviousVerdict, Timing};
@@ -108,13 +112,59 @@ pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
         contact.previous = PreviousVerdict { presence: Presence::NeverSeen, since: now.moment };
         return;
     };
-    let written = status.last_heartbeat_time.as_ref().map(|time| now.moment_of(time.0));
+    let written = status.last_contact().map(|at| now.moment_of(at));
     contact.written = written;
     contact.last = contact.last.max(written);
     contact.previous = previous_verdict(status, now);
     contact.written_at = written.unwrap_or(now.moment);
     contact.was_mass_silent = conditions::get(&status.conditions, ConditionType::Online)
         .is_some_and(|online| online.reason == Reason::MassSilence.as_str());
+    adopt_agent(inner, status, now);
+}
+
+/// Takes over the contact and the reports of an agent that was heard beside the connector.
+fn adopt_agent(inner: &mut Inner, status: &ConnectorStatus, now: Now) {
+    let Some(agent) = &status.agent else { return };
+    let Some(seen) = &agent.last_seen_time else { return };
+    let seen = now.moment_of(seen.0);
+    let own = status.last_heartbeat_time.as_ref().filter(|_| agent.is_connector_heard()).map(|at| now.moment_of(at.0));
+    let silent = conditions::get(&status.conditions, ConditionType::Healthy)
+        .filter(|healthy| healthy.reason == Reason::ConnectorSilent.as_str());
+    let own_before = match silent {
+        Some(healthy) => {
+            PreviousVerdict { presence: Presence::Offline, since: now.moment_of(healthy.last_transition_time.0) }
+        }
+        None => established(own),
+    };
+    let side = inner.side();
+    side.contacts = Contacts { own, own_before, agent: Some(seen), agent_before: established(Some(seen)) };
+    side.sender.report = Some(Box::new(report(agent)));
+    side.sender.checks = Some(Checks::of(&status.checks.iter().map(reported).collect::<Vec<_>>()));
+    side.said.stopping = agent.stopping.as_deref().map(StopReason::of);
+    side.said.paused = agent.paused.as_ref().map(|paused| AgentPause {
+        by: paused.by.clone(),
+        reason: paused.reason.clone(),
+        seconds: None,
+    });
+    side.said.paused_until =
+        agent.paused.as_ref().and_then(|paused| paused.until.as_ref()).map(|until| now.place(until.0));
+}
+
+fn report(agent: &AgentStatus) -> AgentReport {
+    let text = |of: &Option<String>| of.as_deref().map(Into::into);
+    AgentReport {
+        version: text(&agent.version),
+        hostname: text(&agent.hostname),
+        boot_id: text(&agent.boot_id),
+        pod_uid: text(&agent.pod_uid),
+        address: agent.address.as_ref().and_then(|address| address.parse().ok()),
+        clock_skew_seconds: agent.clock_skew_seconds,
+        is_unnamed: agent.boot_id.is_none(),
+    }
+}
+
+fn reported(check: &CheckStatus) -> ReportedCheck {
+    ReportedCheck { type_: check.type_.clone(), status: check.status, message: check.message.clone() }
 }
 
 fn previous_verdict(status: &ConnectorStatus, now: Now) -> PreviousVerdict {
@@ -129,12 +179,17 @@ fn previous_verdict(status: &ConnectorStatus, now: Now) -> PreviousVerdict {
 }
 
 /// Takes over the severities of checks from the spec, and judges the stored reports by them: the status does the same
-/// until this process has accepted a heartbeat.
+/// until this process has accepted a heartbeat. The parameters of the checks are kept for the agent.
 pub(super) fn severities(inner: &mut Inner, connector: &Connector) {
     inner.agent.severities = Severities::of(|type_| connector.spec.severity_of(type_));
     let status = connector.status.as_ref();
     let checks = status.map(|status| status.checks.as_slice()).unwrap_or_default();
     let reports = checks.iter().map(|check| CheckInput { type_: &check.type_, outcome: check.status, message: None });
     let skew = status.and_then(|status| status.agent.as_ref()?.clock_skew_seconds);
-    inner.agent.is_stored_degraded = is_degraded(|type_| inner.agent.severities.get(type_), reports, is_skewed(skew));
+    inner.agent.is_stored_degraded = is_degraded(|type_| inner.agent.severities.get(type_), reports, false);
+    inner.agent.is_stored_skewed = is_skewed(skew);
+    let config = AgentConfig::of(&connector.spec.checks);
+    if config.is_some() || inner.agent.side.is_some() {
+        inner.side().config = config;
+    }
 }

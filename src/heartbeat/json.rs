@@ -95,8 +95,23 @@ impl Value<'_> {
 /// The values of the fields that most bodies do not have: one for each of them, or none when the body has none.
 pub(super) type RareValues<'a> = Vec<Value<'a>>;
 
-/// Reads `body`, one JSON object, into one value for each of `fields`. The values of `rare` fields cost nothing in a body
-/// without them.
+/// The fields that most bodies do not have, and where their values go.
+pub(super) struct Rare<'r, 'a> {
+    pub(super) fields: &'static [Field],
+    pub(super) values: &'r mut RareValues<'a>,
+}
+
+impl<'a> Rare<'_, 'a> {
+    /// The field of this name, and the place of its value.
+    fn find(&mut self, name: &str) -> Option<(&'static Field, &mut Value<'a>)> {
+        let at = self.fields.iter().position(|field| field.name == name)?;
+        self.values.resize_with(self.fields.len(), || Value::Missing);
+        Some((&self.fields[at], &mut self.values[at]))
+    }
+}
+
+/// Reads `body`, one JSON object, into one value for each of `fields`. The `rare` fields cost nothing in a body without
+/// them.
 ///
 /// # Errors
 ///
@@ -104,8 +119,8 @@ pub(super) type RareValues<'a> = Vec<Value<'a>>;
 pub(super) fn read<'a, const N: usize>(
     body: &'a [u8],
     fields: &'static [Field; N],
-    rare: &'static [Field],
-) -> Result<([Value<'a>; N], RareValues<'a>), BadBeat> {
+    rare: Rare<'_, 'a>,
+) -> Result<[Value<'a>; N], BadBeat> {
     let text = std::str::from_utf8(body)
         .map_err(|e| BadBeat::not_json(format!("the body is not UTF-8 from byte {} on", e.valid_up_to())))?;
     // Checked first, because serde's own error for a wrong kind would contain the value.
@@ -128,44 +143,36 @@ pub(super) fn read<'a, const N: usize>(
 }
 
 /// Visits the object of the body into an array: a plain heartbeat needs no allocation.
-struct BodyVisitor<const N: usize>(&'static [Field; N], &'static [Field]);
+struct BodyVisitor<'r, 'de, const N: usize>(&'static [Field; N], Rare<'r, 'de>);
 
-impl<'de, const N: usize> Visitor<'de> for BodyVisitor<N> {
-    type Value = ([Value<'de>; N], RareValues<'de>);
+impl<'de, const N: usize> Visitor<'de> for BodyVisitor<'_, 'de, N> {
+    type Value = [Value<'de>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let (mut values, mut rare) = ([const { Value::Missing }; N], Vec::new());
-        read_fields(map, (self.0, &mut values), (self.1, &mut rare))?;
-        Ok((values, rare))
+        let mut values = [const { Value::Missing }; N];
+        read_fields(map, self.0, &mut values, self.1)?;
+        Ok(values)
     }
 }
 
-/// Reads the known fields of an object into values, skips the unknown ones, and refuses duplicates.
+/// Reads the known fields of an object into `values`, skips the unknown ones, and refuses duplicates.
 fn read_fields<'de, A: MapAccess<'de>>(
     mut map: A,
-    (fields, values): (&'static [Field], &mut [Value<'de>]),
-    (rare, rare_values): (&'static [Field], &mut RareValues<'de>),
+    fields: &'static [Field],
+    values: &mut [Value<'de>],
+    mut rare: Rare<'_, 'de>,
 ) -> Result<(), A::Error> {
     let mut unknown: Vec<Cow<'de, str>> = Vec::new();
     while let Some(FieldName(key)) = map.next_key()? {
-        let mut known = fields.iter().zip(&mut *values).find(|(field, _)| field.name == key);
-        if known.is_none()
-            && let Some(at) = rare.iter().position(|field| field.name == key)
-        {
-            rare_values.resize_with(rare.len(), || Value::Missing);
-            known = Some((&rare[at], &mut rare_values[at]));
-        }
+        let known = fields.iter().zip(&mut *values).find(|(field, _)| field.name == key);
         match known {
             Some((field, value @ Value::Missing)) => *value = map.next_value_seed(field.shape)?,
-            Some((field, _)) => return Err(de::Error::custom(format_args!("field {:?} is there twice", field.name))),
-            None => {
-                map.next_value_seed(Shape::Plain)?;
-                unknown.push(key);
-            }
+            Some((field, _)) => return Err(twice(field)),
+            None => unknown.extend(read_rare(&mut map, key, &mut rare)?),
         }
     }
     // Sorted, because a body has room for thousands of keys. The error names no key, because it may contain a token.
@@ -174,6 +181,30 @@ fn read_fields<'de, A: MapAccess<'de>>(
         return Err(de::Error::custom("an unknown field is there twice"));
     }
     Ok(())
+}
+
+/// Reads the value of a rare field; gives back the name of a field that is not known at all, after its value.
+#[cold]
+#[inline(never)]
+fn read_rare<'de, A: MapAccess<'de>>(
+    map: &mut A,
+    key: Cow<'de, str>,
+    rare: &mut Rare<'_, 'de>,
+) -> Result<Option<Cow<'de, str>>, A::Error> {
+    match rare.find(&key) {
+        Some((field, value @ Value::Missing)) => *value = map.next_value_seed(field.shape)?,
+        Some((field, _)) => return Err(twice(field)),
+        None => {
+            map.next_value_seed(Shape::Plain)?;
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+#[cold]
+fn twice<E: de::Error>(field: &Field) -> E {
+    E::custom(format_args!("field {:?} is there twice", field.name))
 }
 
 /// Reads the first members of an object with free names: `most` and one more, so that too many are noticed.
@@ -276,7 +307,7 @@ impl<'de> Visitor<'de> for Shape {
             }
         };
         let mut values: Vec<_> = fields.iter().map(|_| Value::Missing).collect();
-        read_fields(map, (fields, &mut values), (&[], &mut Vec::new()))?;
+        read_fields(map, fields, &mut values, Rare { fields: &[], values: &mut Vec::new() })?;
         Ok(Value::Object(values))
     }
 }

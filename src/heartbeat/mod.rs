@@ -2,7 +2,10 @@
 
 pub mod actions;
 mod agent_binary;
+pub mod agent_config;
 mod agent_report;
+mod agent_side;
+mod agent_state;
 mod brought;
 pub mod canary;
 mod client_address;
@@ -24,4 +27,5 @@ mod responses;
 pub mod routes;
 pub mod sink;
 pub mod slow_hash;
+mod snapshot;
 mod tokens;

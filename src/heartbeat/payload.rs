@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 pub use self::agent::{AgentBeat, MAX_BACKENDS, MAX_GAPS, MAX_RESTARTS};
 pub use super::json::BadBeat;
-use super::json::{self, Field, Shape, Value};
+use super::json::{self, Field, Rare, Shape, Value};
 use crate::api::{CheckOutcome, is_deceptive};
 
 mod agent;
@@ -149,7 +149,7 @@ pub enum RestartOutcome {
 ///
 /// When the body is not one JSON object, or a field occurs twice, is missing or is invalid; the message names the field.
 pub fn parse<'a>(body: &'a [u8], bearer: Option<&'a str>) -> Result<Beat<'a>, BadBeat> {
-    let (values, rare) = json::read(body, &FIELDS, &agent::FIELDS)?;
+    let mut of_agent = Vec::new();
     let [
         connector_id,
         token,
@@ -163,7 +163,7 @@ pub fn parse<'a>(body: &'a [u8], bearer: Option<&'a str>) -> Result<Beat<'a>, Ba
         checks,
         restart,
         dry_run,
-    ] = values;
+    ] = json::read(body, &FIELDS, Rare { fields: &agent::FIELDS, values: &mut of_agent })?;
     Ok(Beat {
         connector_id: read_id(connector_id)?,
         token: read_token(token, bearer)?,
@@ -177,7 +177,7 @@ pub fn parse<'a>(body: &'a [u8], bearer: Option<&'a str>) -> Result<Beat<'a>, Ba
         checks: read_checks(checks)?,
         restart: read_restart("restart", restart)?,
         dry_run: read_flag("dry_run", dry_run)?.unwrap_or(false),
-        agent: agent::read(rare)?,
+        agent: if of_agent.is_empty() { None } else { agent::read(of_agent)? },
     })
 }
 

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
-use super::actions::{Action, Restart};
+use super::actions::Offer;
 use super::compact::Seconds;
 use super::credentials::{Digest, check};
-use super::entry::{Change, Entry, HeartbeatOutcome, Identity, IncomingBeat, Key};
+use super::entry::{Change, Entry, HeartbeatOutcome, Identity, IncomingBeat, Key, Told};
 use super::from_status;
 pub use super::index::ClaimRefusal;
 use super::index::Index;
@@ -21,7 +21,7 @@ use super::payload::Beat;
 use super::sink::{Acceptance, HeartbeatSink, Reply};
 use super::slow_hash::Compared;
 use crate::api::{Connector, ConnectorState};
-use crate::health::liveness::next_heartbeat;
+use crate::health::liveness::{next_during_incident, next_heartbeat};
 use crate::leadership::Role;
 use crate::time::{Clock, Moment, Now};
 
@@ -234,10 +234,10 @@ impl Registry {
         entry.evaluate(self.listening.listening_to(entry, now), now, |change| self.notify(entry, change))
     }
 
-    /// Offers `action` to the agent of `entry` from its next heartbeat on, or withdraws the offer. The same action again
-    /// changes nothing.
-    pub fn offer(&self, entry: &Entry, action: Option<Action>) {
-        Restart::offer(&mut entry.inner.lock().agent.restart, action);
+    /// Offers the agent of `entry` a restart from its next heartbeat on, or withdraws the offer: of the unit behind a
+    /// MonitoredBackend, or with `None` of the connector's own. The same action again changes nothing.
+    pub fn offer(&self, entry: &Entry, backend: Option<&str>, offer: Offer) {
+        entry.inner.lock().offer(backend, offer);
     }
 
     /// When the last heartbeat of any connector was accepted.
@@ -273,7 +273,8 @@ impl Registry {
         let dummy = check(&[], token, now);
         debug_assert_eq!(dummy, super::credentials::Checked::Wrong);
         if beat.connector_id == self.canary.id && *token == self.canary.digest {
-            return Reply::Accepted { state: ConnectorState::Online, next_heartbeat_seconds: 10, action: None };
+            let told = Told::default();
+            return Reply::Accepted { state: ConnectorState::Online, next_heartbeat_seconds: 10, told };
         }
         Reply::Rejected { known: false }
     }
@@ -320,7 +321,7 @@ impl Registry {
             HeartbeatOutcome::NotLoaded => Reply::NotLoaded { retry_after_seconds: 1 },
             HeartbeatOutcome::Uncompared(comparison) => Reply::Uncompared(comparison),
             HeartbeatOutcome::NotCompared(retry_after_seconds) => Reply::NotCompared { retry_after_seconds },
-            HeartbeatOutcome::Accepted { state, too_often, action } => {
+            HeartbeatOutcome::Accepted { state, too_often, told } => {
                 if !beat.dry_run {
                     self.count(now);
                 }
@@ -330,7 +331,12 @@ impl Registry {
                 let load = f64::from_bits(self.load.load(Ordering::Relaxed));
                 // Spread only under load, when intervals are stretched.
                 let spread = if load > 1.0 { entry.hash() } else { 0 };
-                Reply::Accepted { state, next_heartbeat_seconds: next_heartbeat(&entry.timing(), load, spread), action }
+                let timing = entry.timing();
+                let next_heartbeat_seconds = match told.is_expected && load <= 1.0 {
+                    true => next_during_incident(&timing),
+                    false => next_heartbeat(&timing, load, spread),
+                };
+                Reply::Accepted { state, next_heartbeat_seconds, told }
             }
         }
     }
@@ -338,6 +344,8 @@ impl Registry {
 
 #[cfg(test)]
 mod actions_tests;
+#[cfg(test)]
+mod agents_tests;
 #[cfg(test)]
 mod brought_tests;
 #[cfg(test)]

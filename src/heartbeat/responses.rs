@@ -4,22 +4,28 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
-use super::actions::Action;
+use super::entry::Told;
 use super::payload::BadBeat;
 use super::sink::Acceptance;
 use crate::api::ConnectorState;
 
-/// `{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}`, with `action` in the list.
-pub(super) fn heard(state: ConnectorState, next_heartbeat_seconds: u32, action: Option<&Action>) -> Response {
+/// `{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}`, with the actions in the list, and
+/// `"config":{…}` when there is one.
+pub(super) fn heard(state: ConnectorState, next_heartbeat_seconds: u32, told: &Told) -> Response {
     let mut digits = [0; 10];
     let seconds = decimal(next_heartbeat_seconds, &mut digits);
-    let parts: [&[u8]; 7] = [
+    let actions = told.actions.iter().map(|action| action.json()).collect::<Vec<_>>().join(",");
+    let (before_config, config) = told.config.as_deref().map_or(("", ""), |config| (r#","config":"#, config.json()));
+    let parts: [&[u8]; 10] = [
         br#"{"status":"ok","state":""#,
         state.as_str().as_bytes(),
         br#"","next_heartbeat_seconds":"#,
         seconds,
-        br#","actions":"#,
-        action.map_or("[]", Action::json).as_bytes(),
+        br#","actions":["#,
+        actions.as_bytes(),
+        b"]",
+        before_config.as_bytes(),
+        config.as_bytes(),
         b"}",
     ];
     // One allocation of the exact length: `concat` measures first, and `Bytes` takes ownership.

@@ -268,10 +268,10 @@ impl<H: HeartbeatSink> HeartbeatEndpoint<H> {
 
     async fn judge(self: &Arc<Self>, beat: &Beat<'_>, from: IpAddr) -> Response {
         match self.receive(beat, from).await {
-            Reply::Accepted { state, next_heartbeat_seconds, action } => {
+            Reply::Accepted { state, next_heartbeat_seconds, told } => {
                 let result = if beat.dry_run { BeatResult::DryRun } else { BeatResult::Accepted };
                 self.options.counters.counted(result);
-                responses::heard(state, next_heartbeat_seconds, action.as_deref())
+                responses::heard(state, next_heartbeat_seconds, &told)
             }
             Reply::TooOften { retry_after_seconds } => {
                 self.note(

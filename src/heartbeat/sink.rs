@@ -1,9 +1,8 @@
 //! The interface between the public port and the registry.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use super::actions::Action;
+use super::entry::Told;
 use super::payload::Beat;
 use super::slow_hash::{Compared, Comparison};
 use crate::api::ConnectorState;
@@ -17,8 +16,8 @@ pub enum Reply {
         state: ConnectorState,
         /// Seconds until the next heartbeat is due.
         next_heartbeat_seconds: u32,
-        /// The action that the agent is asked to do.
-        action: Option<Arc<Action>>,
+        /// What the answer tells an agent.
+        told: Told,
     },
     /// Accepted, from a valid connector far above its rate.
     TooOften {

@@ -1,5 +1,6 @@
 //! The status of a Connector. It holds no secret and no unbounded list.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,8 +36,8 @@ pub struct ConnectorStatus {
     /// The heartbeat limits in force, the computed ones included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<EffectiveHeartbeat>,
-    /// When the last authenticated heartbeat was received, by our clock. Exact at every change of state, else as old
-    /// as the last checkpoint.
+    /// When the last authenticated heartbeat of the connector itself was received, by our clock; of its agent, where only
+    /// that was ever heard. Exact at every change of state, else as old as the last checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_heartbeat_time: Option<MicroTime>,
     /// When it was last seen heard in time with no critical check failing.
@@ -137,6 +138,52 @@ pub struct AgentStatus {
     /// How many seconds its clock is ahead of ours; negative when it is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_skew_seconds: Option<i64>,
+    /// When the last heartbeat was received that vigie's agent sent for the connector. Absent: the connector has no such
+    /// agent, and beats alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_time: Option<MicroTime>,
+    /// The connector itself was heard, too. From then on its own silence counts, also while its agent is heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connector_heard: Option<bool>,
+    /// Restarts are paused on the agent's host, by a person there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<AgentPaused>,
+    /// The reason that the agent gave in its last heartbeat for stopping: Shutdown, Stop, Update or Uninstall.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub stopping: Option<String>,
+}
+
+impl AgentStatus {
+    /// Whether the connector itself was heard beside its agent.
+    pub fn is_connector_heard(&self) -> bool {
+        self.connector_heard == Some(true)
+    }
+}
+
+/// A pause of restarts on the host of an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentPaused {
+    /// The person who paused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_NAME))]
+    pub by: Option<String>,
+    /// Why it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_MESSAGE))]
+    pub reason: Option<String>,
+    /// When the pause ends by itself. Without it the pause lasts until the agent says that it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+impl ConnectorStatus {
+    /// The last contact, of the connector itself or of its agent.
+    pub fn last_contact(&self) -> Option<Timestamp> {
+        let seen = self.agent.as_ref().and_then(|agent| agent.last_seen_time.as_ref());
+        self.last_heartbeat_time.as_ref().into_iter().chain(seen).map(|time| time.0).max()
+    }
 }
 
 /// The last result of one check.

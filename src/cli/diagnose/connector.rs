@@ -15,11 +15,12 @@ use super::args::{ConnectorArgs, Format};
 use super::report::{cluster, missing};
 use super::text::{ago, columns, harmless, indented, list, section};
 use super::token::{TokenFindings, token};
-use crate::api::{Connector, ConnectorState, ConnectorStatus, Diagnosis};
+use crate::api::{AgentPaused, AgentStatus, Connector, ConnectorState, ConnectorStatus, Diagnosis, StopReason};
 use crate::cli::get::resource;
 use crate::cli::output;
 use crate::cli::token::TokenSource;
 use crate::cluster::{PersonalClient, ask, connect_person};
+use crate::diagnosis::connector::stop_text;
 use crate::diagnosis::evidence::{Evidence, Lookup, Subject};
 use crate::diagnosis::gather::{Question, gather, lookup};
 use crate::probe::{Policy, Prober};
@@ -106,6 +107,11 @@ fn operator(lease: &Lookup<Lease>, name: &str, now: Timestamp) -> Operator {
     }
 }
 
+/// Whether a reported name can stand in a command.
+fn is_host_name(name: &str) -> bool {
+    !name.starts_with('-') && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
+
 /// The report on a connector.
 pub(super) struct ConnectorReport<'a> {
     pub(super) connector: &'a Connector,
@@ -121,7 +127,7 @@ impl ConnectorReport<'_> {
     pub(super) fn state(&self, now: Timestamp) -> (ConnectorState, Option<String>) {
         let written = self.status.state.unwrap_or(ConnectorState::Pending);
         let offline_after = i64::from(self.connector.spec.heartbeat.effective().offline_after_seconds);
-        let last = self.status.last_heartbeat_time.as_ref().map(|time| time.0);
+        let last = self.status.last_contact();
         let is_heard = matches!(written, ConnectorState::Online | ConnectorState::Late | ConnectorState::Degraded);
         let is_old = last.is_some_and(|last| now.duration_since(last).as_secs() > offline_after);
         if self.operator.runs == Some(false) && is_heard && is_old {
@@ -207,12 +213,39 @@ impl ConnectorReport<'_> {
             let part = |part: &Option<String>| part.clone().unwrap_or_else(|| "?".to_owned());
             let who = format!("{} on {} from {}", part(&agent.version), part(&agent.hostname), part(&agent.address));
             row("agent", who);
+            self.agent_rows(agent, now, &mut row);
         }
         for check in &self.status.checks {
             let said = check.message.as_ref().map(|said| format!(": {said}")).unwrap_or_default();
             row(&harmless(&check.type_), format!("{}{said}", check.status));
         }
         columns(&rows, "  ")
+    }
+
+    /// The agent's own contact, and what it says about its host.
+    fn agent_rows(&self, agent: &AgentStatus, now: Timestamp, row: &mut impl FnMut(&str, String)) {
+        let Some(seen) = &agent.last_seen_time else { return };
+        row("agent heard", format!("{}, {}", seen.0, ago(seen.0, now)));
+        if !agent.is_connector_heard() {
+            row("connector", "never heard itself: its agent beats for it".to_owned());
+        }
+        if let Some(AgentPaused { by, reason, until }) = &agent.paused {
+            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            let until = until.as_ref().map(|until| format!(" until {}", until.0)).unwrap_or_default();
+            let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            row("restarts", format!("paused on its host{by}{until}{reason}"));
+        }
+        if let Some(reason) = &agent.stopping {
+            row("last words", stop_text(StopReason::of(reason)).to_owned());
+        }
+    }
+
+    /// The agent's own log of the connector's unit.
+    fn agent_log(&self) -> Option<String> {
+        let agent = self.status.agent.as_ref().filter(|agent| agent.last_seen_time.is_some())?;
+        let host = agent.hostname.as_deref().filter(|host| is_host_name(host)).unwrap_or("HOST");
+        let of_agent = self.connector.spec.agent_ref.as_ref().and_then(|agent| agent.unit.as_deref());
+        Some(format!("ssh {host} vigie agent logs {}", of_agent.unwrap_or("TARGET")))
     }
 
     /// Commands, the test by hand first.
@@ -228,6 +261,7 @@ impl ConnectorReport<'_> {
             commands.push(format!("kubectl -n {ns} describe pod {}", pod.name));
             commands.push(format!("kubectl -n {ns} logs {} --tail=50", pod.name));
         }
+        commands.extend(self.agent_log());
         if let Some(unit) = self.connector.spec.agent_ref.as_ref().and_then(|agent| agent.unit.as_ref()) {
             commands.push(format!("journalctl -u {unit} -n 50   # on its host"));
         }

@@ -375,3 +375,35 @@ fn an_online_that_nobody_would_have_turned_is_not_believed() {
     let (_, health, state) = seen(online("2026-11-22T11:59:00.000000Z"), Some(false));
     assert_eq!((health, state), (ExitHealth::Well, ConnectorState::Online));
 }
+
+#[test]
+fn a_connector_with_an_agent_is_told_with_the_agents_view_and_its_log() {
+    let silent = json!({
+        "state": "Degraded", "connectorID": "gw/edge-1", "lastHeartbeatTime": "2026-11-22T10:00:00.000000Z",
+        "agent": {
+            "version": "1.4.2", "hostname": "gate", "address": "192.0.2.7", "lastSeenTime": "2026-11-22T11:59:30.000000Z",
+            "connectorHeard": true, "stopping": "Update",
+            "paused": {"by": "ops", "reason": "kernel update", "until": "2026-11-22T14:00:00Z"},
+        },
+    });
+    let (text, ..) = seen(silent.clone(), Some(true));
+    for part in [
+        "2026-11-22T11:59:30Z, 30 s ago\n",
+        "paused on its host by ops until 2026-11-22T14:00:00Z: kernel update",
+        "its agent said last that it makes place for another version",
+        "  ssh gate vigie agent logs TARGET\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    // The agent is heard: without an operator that is no old status.
+    assert_eq!(seen(silent.clone(), Some(false)).2, ConnectorState::Degraded);
+    let mut alone = silent;
+    alone["agent"]["connectorHeard"] = json!(null);
+    alone["agent"]["hostname"] = json!("gate; reboot");
+    let (text, ..) = seen(alone, Some(true));
+    assert!(text.contains("never heard itself: its agent beats for it"), "{text}");
+    assert!(
+        text.contains("  ssh HOST vigie agent logs TARGET\n"),
+        "a name that a sender chose is no part of a command"
+    );
+}

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::observe::Observed;
 use super::reconcile::Context;
+use super::silence::target;
 use super::token::Write;
 use super::token_step::{PlannedToken, TokenObservation};
-use crate::api::{Connector, ConnectorStatus, REQUESTED};
+use crate::api::{Connector, ConnectorState, ConnectorStatus, REQUESTED, RemediationMode};
 use crate::controller::remediation::{self, NextStep, next_step};
 use crate::controller::runtime::apply::{act, may_act, publish, write};
 use crate::controller::runtime::calls::CallKind;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::retry::log_failure;
 use crate::controller::runtime::{Plan, Step};
-use crate::heartbeat::actions::Action;
+use crate::heartbeat::actions::{Action, Offer};
 use crate::remediation::attempt::{Remedy, StepResult};
 
 impl Context {
@@ -116,16 +117,22 @@ impl Context {
 
     /// Offers the action of the remediation to the agent, or withdraws the offer, now that it is written.
     fn offer(&self, step: &Step<'_, Self>, connector: &Connector, remedy: &StepResult) {
-        let Some(agent) = &connector.spec.agent_ref else { return };
+        if connector.spec.agent_ref.is_none() {
+            return;
+        }
         let is_requested = remedy.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);
         let action = match &remedy.remedy {
             Some(Remedy::Offer { id, not_after }) => {
-                Some(Action::new(id, agent.unit.as_deref(), *not_after, is_requested, self.clock.read()))
+                Some(Action::new(id, target(connector), *not_after, is_requested, self.clock.read()))
             }
             _ => None,
         };
-        let action = action.filter(|_| may_act(step));
-        self.registry.offer(&step.entry, action);
+        // The state is the written one: an action follows from it as soon as the policy allows it.
+        let state = connector.status.as_ref().and_then(|status| status.state);
+        let is_bad = matches!(state, Some(ConnectorState::Degraded | ConnectorState::Offline));
+        let mode = connector.spec.remediation.as_ref().map(|remediation| remediation.mode);
+        let is_expected = is_bad && connector.spec.workload_ref.is_none() && mode == Some(RemediationMode::Restart);
+        self.registry.offer(&step.entry, None, Offer { action: action.filter(|_| may_act(step)), is_expected });
     }
 
     /// The wait until the Secret, the workload, or the end of a duplicate, is due.

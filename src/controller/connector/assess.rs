@@ -77,7 +77,7 @@ pub struct Assessment {
 
 /// The state of a connector. It needs nothing that has to be read.
 pub fn state_of(connector: &Connector, live: &Snapshot) -> ConnectorState {
-    checks::state(live.verdict.presence, health(connector, live).is_degraded())
+    checks::state(live.verdict.presence, is_degraded(&health(connector, live), live))
 }
 
 impl<'a> Input<'a> {
@@ -165,7 +165,7 @@ impl Input<'_> {
         let online = self.online();
         let heard = matches!(presence, Presence::Online | Presence::Late);
         let healthy = self.healthy(heard, &health);
-        let state = checks::state(presence, health.is_degraded());
+        let state = checks::state(presence, is_degraded(&health, self.live));
         let ready = ready(self.refused.as_ref(), &self.provisioned, &online, &healthy);
         Assessment {
             state,
@@ -187,7 +187,7 @@ impl Input<'_> {
     /// same moment again would give another timestamp each time.
     pub fn last_contact(&self) -> Option<Timestamp> {
         let contact = self.live.last_contact?;
-        let stored = || Some(self.connector.status.as_ref()?.last_heartbeat_time.as_ref()?.0);
+        let stored = || self.connector.status.as_ref()?.last_contact();
         let is_stored = self.live.written == Some(contact);
         Some(stored().filter(|at| is_stored && *at <= self.now.wall).unwrap_or_else(|| self.now.stamp(contact)))
     }
@@ -197,7 +197,8 @@ impl Input<'_> {
         let is_heard = |state| matches!(state, ConnectorState::Online | ConnectorState::Degraded);
         let before = self.connector.status.as_ref().and_then(|status| status.state);
         if before.is_some_and(|before| before != state && is_heard(before) && is_heard(state)) {
-            return self.now.wall;
+            let silent = self.live.connector_silence().filter(|_| state == ConnectorState::Degraded);
+            return silent.map_or(self.now.wall, |(since, _)| self.now.stamp(since));
         }
         self.now.stamp(self.live.verdict.since)
     }
@@ -242,12 +243,25 @@ impl Input<'_> {
                 (truth, reason) = (Truth::True, Reason::Warnings);
             }
         }
+        if let Some(silence) = self.connector_silence() {
+            reports.insert(0, silence.message());
+            if truth != Truth::False || reason != Reason::ProcessDown {
+                (truth, reason) = (Truth::False, Reason::ConnectorSilent);
+            }
+        }
         let message = match reason {
             Reason::NotReported => "its beats carry no checks".to_owned(),
             Reason::ChecksPassed => "every reported check passes".to_owned(),
             _ => reports.join("; "),
         };
         ConditionValue { status: truth, reason, message }
+    }
+
+    /// The host name that was reported last.
+    pub(super) fn host(&self) -> Option<&str> {
+        let status = self.connector.status.as_ref();
+        let stored = || status.and_then(|status| status.agent.as_ref()).and_then(|agent| agent.hostname.as_deref());
+        self.live.agent.as_ref().and_then(|agent| agent.hostname.as_deref()).or_else(stored)
     }
 
     fn accepted(&self) -> ConditionValue {
@@ -276,10 +290,6 @@ impl Input<'_> {
         let connector_id = self.connector.effective_id();
         let secret = self.connector.credential_secret_name();
         let status = self.connector.status.as_ref();
-        let host = match &self.live.agent {
-            Some(agent) => agent.hostname.as_deref(),
-            None => status.and_then(|status| status.agent.as_ref()).and_then(|agent| agent.hostname.as_deref()),
-        };
         let contact = self.last_contact();
         let ConditionValue { status: truth, reason, message } = &self.provisioned;
         let mut found = diagnose(&ConnectorEvidence {
@@ -298,7 +308,9 @@ impl Input<'_> {
             pods: self.pods.why(),
             lease: self.connector.spec.heartbeat.lease_name.as_deref().filter(|_| self.connector.is_lease()),
             secret: &secret,
-            host,
+            host: self.host(),
+            silence: self.connector_silence(),
+            stopping: self.live.said.stopping,
         })?;
         let known = status.and_then(|status| status.diagnosis.as_ref()).filter(|known| known.cause == found.cause);
         found.since = match known {
@@ -311,6 +323,10 @@ impl Input<'_> {
     /// Since when a cause holds that was not diagnosed before.
     fn begun(&self, cause: Cause) -> Timestamp {
         match cause {
+            Cause::ConnectorSilent => {
+                let since = self.live.connector_silence().map(|(since, _)| since);
+                since.map_or(self.now.wall, |since| self.now.stamp(since))
+            }
             Cause::HeartbeatExpired | Cause::HeartbeatLate | Cause::ObserverRestarted | Cause::ObserverUnreachable => {
                 self.now.stamp(self.live.verdict.since)
             }
@@ -344,10 +360,13 @@ fn health(connector: &Connector, live: &Snapshot) -> Health {
 }
 
 fn skew(connector: &Connector, live: &Snapshot) -> Option<i64> {
-    match &live.agent {
-        Some(agent) => agent.clock_skew_seconds,
-        None => connector.status.as_ref()?.agent.as_ref()?.clock_skew_seconds,
-    }
+    let stored = || connector.status.as_ref()?.agent.as_ref()?.clock_skew_seconds;
+    live.agent.as_ref().and_then(|agent| agent.clock_skew_seconds).or_else(stored)
+}
+
+/// A critical check fails, or the connector is silent while its agent is heard.
+fn is_degraded(health: &Health, live: &Snapshot) -> bool {
+    health.is_degraded() || live.connector_silence().is_some()
 }
 
 /// Ready = Accepted ∧ Provisioned ∧ Online ∧ Healthy ≠ False; else the first failing one's reason.

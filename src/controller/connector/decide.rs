@@ -6,14 +6,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use super::assess::{Assessment, Input};
 use super::token::{TokenEvent, TokenPlan};
 use crate::api::{
-    AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, MAX_CHECKS, Transition, set_condition,
+    AgentGap, AgentPaused, AgentStatus, CheckStatus, Connector, ConnectorState, ConnectorStatus, GapKind, MAX_CHECKS,
+    Transition, set_condition,
 };
 use crate::cluster::events::{Event, EventType};
 use crate::controller::runtime::Plan;
 use crate::controller::transitions::{self, Entered, ended, enter, event, set_remediating};
 use crate::diagnosis::connector::DUPLICATE_INSTANCE;
-use crate::heartbeat::entry::Snapshot;
 use crate::remediation::attempt::StepResult;
+use crate::time::{Moment, Now};
 
 /// Decides what to write. `remedy` is the result of the remediation step. `token` is `None` for a Lease source, and while the Secret is not due.
 pub fn decide(
@@ -30,7 +31,7 @@ pub fn decide(
     let due_at = transition(&old, &mut next, &assessment, input.now.wall);
     let mut events = token.map(|token| token_events(input, token)).unwrap_or_default();
     if due_at.is_some() {
-        events.extend(state_event(input.connector, &next));
+        events.extend(state_event(input.connector, &next).map(|event| with_gap(event, input, &next)));
     }
     events.extend(duplicate_event(input, &old, &next));
     let is_same = same_but_for_times(&old, &next);
@@ -45,17 +46,17 @@ fn compose(
     token: Option<&TokenPlan>,
 ) -> ConnectorStatus {
     let connector = input.connector;
-    let contact = input.last_contact().map(MicroTime);
+    let contact = connector_contact(input).map(MicroTime);
     let well = matches!(assessment.state, ConnectorState::Online);
     let mut next = ConnectorStatus {
         state: Some(assessment.state),
         connector_id: Some(connector.effective_id()),
         heartbeat: Some(connector.spec.heartbeat.effective()),
         last_heartbeat_time: contact.clone().or_else(|| old.last_heartbeat_time.clone()),
-        last_healthy_time: if well { contact.map(|at| Time(at.0)) } else { old.last_healthy_time.clone() },
+        last_healthy_time: if well { input.last_contact().map(Time) } else { old.last_healthy_time.clone() },
         state_since: old.state_since.clone(),
         observed_generation: connector.metadata.generation.unwrap_or(0),
-        agent: agent(input.live).or_else(|| old.agent.clone()),
+        agent: agent(input, old.agent.as_ref()),
         checks: checks(input, old),
         diagnosis: assessment.diagnosis.clone(),
         token: token.map(|plan| plan.status.clone()).or_else(|| old.token.clone()),
@@ -85,16 +86,46 @@ fn transition(
     enter(&mut next.state_since, &mut next.transitions, &entered, now)
 }
 
-fn agent(live: &Snapshot) -> Option<AgentStatus> {
-    let agent = live.agent.as_ref()?;
+/// The time at which the wall clock will show a moment that is still to come.
+fn ahead(now: Now, at: Moment) -> Timestamp {
+    now.wall.saturating_add(at.since(now.moment)).unwrap_or(now.wall)
+}
+
+/// The last heartbeat of the connector itself; of its agent, where only that was ever heard.
+fn connector_contact(input: &Input<'_>) -> Option<Timestamp> {
+    match input.live.contacts.and_then(|contacts| contacts.own_contact) {
+        Some(own) => Some(input.now.stamp(own)),
+        None => input.last_contact(),
+    }
+}
+
+/// The facts that were reported. What was not reported since this process started stands as it is stored.
+fn agent(input: &Input<'_>, stored: Option<&AgentStatus>) -> Option<AgentStatus> {
+    let Some(agent) = &input.live.agent else { return stored.cloned() };
+    let known = stored.cloned().unwrap_or_default();
     let text = |of: &Option<Box<str>>| of.as_deref().map(str::to_owned);
+    let facts = AgentStatus {
+        version: text(&agent.version).or(known.version),
+        hostname: text(&agent.hostname).or(known.hostname),
+        boot_id: text(&agent.boot_id).or(known.boot_id),
+        address: agent.address.map(|address| address.to_string()).or(known.address),
+        pod_uid: text(&agent.pod_uid).or(known.pod_uid),
+        clock_skew_seconds: agent.clock_skew_seconds.or(known.clock_skew_seconds),
+        ..AgentStatus::default()
+    };
+    let Some(contacts) = &input.live.contacts else { return Some(facts) };
+    let said = &input.live.said;
+    let pause = said.pause(input.now.moment);
     Some(AgentStatus {
-        version: text(&agent.version),
-        hostname: text(&agent.hostname),
-        boot_id: text(&agent.boot_id),
-        address: agent.address.map(|address| address.to_string()),
-        pod_uid: text(&agent.pod_uid),
-        clock_skew_seconds: agent.clock_skew_seconds,
+        last_seen_time: contacts.agent_contact.map(|at| MicroTime(input.now.stamp(at))),
+        connector_heard: contacts.own_contact.map(|_| true),
+        paused: pause.map(|pause| AgentPaused {
+            by: pause.by.clone(),
+            reason: pause.reason.clone(),
+            until: said.paused_until.map(|until| Time(ahead(input.now, until))),
+        }),
+        stopping: said.stopping.map(|reason| reason.as_str().to_owned()),
+        ..facts
     })
 }
 
@@ -122,6 +153,10 @@ fn same_but_for_times(old: &ConnectorStatus, next: &ConnectorStatus) -> bool {
         if let Some(agent) = &mut steady.agent {
             agent.address = None;
             agent.clock_skew_seconds = None;
+            agent.last_seen_time = None;
+            if let Some(paused) = &mut agent.paused {
+                paused.until = None;
+            }
         }
         for check in &mut steady.checks {
             check.message = None;
@@ -227,6 +262,48 @@ fn recovery(connector: &Connector, next: &ConnectorStatus, latest: &Transition) 
     }
 }
 
+/// The event of a recovery, with what the agent says about the time in which it was not heard. The gap explains the silence
+/// and changes nothing about it.
+fn with_gap(event: Event, input: &Input<'_>, next: &ConnectorStatus) -> Event {
+    let offline = next.transitions.get(1).filter(|before| before.to == ConnectorState::Offline.as_str());
+    let is_recovery = next.transitions.first().is_some_and(|latest| latest.to == ConnectorState::Online.as_str());
+    let (Some(offline), Some((gaps, heard_at)), true) = (offline, &input.live.said.gaps, is_recovery) else {
+        return event;
+    };
+    let ended = |gap: &&AgentGap| {
+        let ago = std::time::Duration::from_secs(gap.ended_seconds_ago.min(MOST_SECONDS_AGO));
+        input.now.stamp(*heard_at - ago)
+    };
+    // One that ended before it turned Offline explains another silence.
+    let gap = gaps.iter().filter(|gap| ended(gap) >= offline.time.0).max_by_key(|gap| gap.lasted_seconds);
+    match gap {
+        Some(gap) => Event { note: format!("{}: {}", event.note, gap_text(gap)), ..event },
+        None => event,
+    }
+}
+
+/// A gap that ended longer ago than a year is not of this silence.
+const MOST_SECONDS_AGO: u64 = 366 * 86_400;
+
+/// A gap in a sentence: `back after 412 s: it ran and could not reach us (ConnectTimeout)`.
+fn gap_text(gap: &AgentGap) -> String {
+    let seconds = gap.lasted_seconds;
+    let why = match gap.kind {
+        GapKind::Unreachable => {
+            let error = gap.error_class.as_ref().map(|class| format!(" ({class})")).unwrap_or_default();
+            format!("it ran and could not reach us{error}")
+        }
+        GapKind::NotRunning => "its agent did not run while its host was up".to_owned(),
+        GapKind::HostDown => "its host was down".to_owned(),
+        GapKind::Unknown => return format!("back after {seconds} s"),
+    };
+    let failing = match gap.failing.as_slice() {
+        [] => String::new(),
+        failing => format!("; meanwhile failed: {}", failing.join(", ")),
+    };
+    format!("back after {seconds} s: {why}{failing}")
+}
+
 fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorStatus) -> Option<Event> {
     let (since, _) = input.live.duplicate?;
     let is_reported = |status: &ConnectorStatus| {
@@ -247,5 +324,7 @@ fn duplicate_event(input: &Input<'_>, old: &ConnectorStatus, next: &ConnectorSta
     })
 }
 
+#[cfg(test)]
+mod agent_tests;
 #[cfg(test)]
 mod tests;

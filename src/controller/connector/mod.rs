@@ -12,6 +12,7 @@ mod pods_step;
 pub mod reconcile;
 pub mod remediation_input;
 pub mod secrets;
+mod silence;
 pub mod sites;
 pub mod token;
 pub mod token_step;

@@ -165,8 +165,8 @@ impl Kind for Context {
     }
 
     fn compare_knowledge(&self, step: &Step<'_, Self>) -> Ordering {
-        let stored = step.object.status.as_ref().and_then(|status| status.last_heartbeat_time.as_ref());
-        let stored = stored.map(|time| step.now.place(time.0));
+        let stored = step.object.status.as_ref().and_then(ConnectorStatus::last_contact);
+        let stored = stored.map(|at| step.now.place(at));
         let heard = step.live.last_contact;
         // A stored time is rounded.
         let is_later = |one: Option<Moment>, other: Option<Moment>| {

@@ -1,6 +1,6 @@
 //! The input of the remediation of a Connector.
 
-use crate::api::{Confidence, Connector, ConnectorState, Diagnosis};
+use crate::api::{AgentPause, Confidence, Connector, ConnectorState, Diagnosis};
 use crate::controller::connector::assess::{Assessment, Input};
 use crate::controller::remediation::{
     Acknowledgement, Remediable as _, RemediationInput, health_of_connector, with_current,
@@ -62,15 +62,27 @@ fn unsure(found: Diagnosis) -> Diagnosis {
     Diagnosis { confidence: Confidence::Possible, message, ..found }
 }
 
+/// The pause of restarts on the host of the agent.
+fn paused(input: &Input<'_>) -> Option<String> {
+    let AgentPause { by, reason, seconds: _ } = input.live.said.pause(input.now.moment)?;
+    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    Some(format!("restarts are paused on the host of its agent{by}{reason}"))
+}
+
 /// The request for the remediation step.
 pub fn remediation_input<'a>(input: &Input<'a>, verdict: &'a Verdict) -> RemediationInput<'a, Connector> {
     let offered = input.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
-    let is_heard = input.live.verdict.presence == Presence::Online;
+    let presence = input.live.contacts.map_or(input.live.verdict, |contacts| contacts.agent).presence;
+    let is_heard = presence == Presence::Online;
+    let current = input.connector.remediation_status().and_then(|status| status.current.as_ref());
+    let answer = |id: &str| input.live.restarted.iter().find(|answer| *answer.id == *id);
     RemediationInput {
         object: input.connector,
         verdict,
         agent: input.connector.spec.agent_ref.is_some().then_some(AgentPresence { is_heard }),
-        acknowledged: input.live.restarted.as_ref().map(|answer| Acknowledgement {
+        paused: input.connector.spec.workload_ref.is_none().then(|| paused(input)).flatten(),
+        acknowledged: current.and_then(|current| answer(&current.id)).map(|answer| Acknowledgement {
             attempt: &answer.id,
             succeeded: answer.succeeded,
             message: answer.message.as_deref().unwrap_or_default(),

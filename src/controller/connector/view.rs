@@ -120,15 +120,17 @@ fn known(connector: &Connector, live: &Snapshot, assessment: &Assessment, now: N
     view.state = assessment.state;
     view.ready = truth(&assessment.conditions, ConditionType::Ready);
     view.health = conditions::get(&assessment.conditions, ConditionType::Healthy).map(|healthy| healthy.reason.clone());
-    view.last_heartbeat_time = live.last_contact.map(|at| now.stamp(at)).or(view.last_heartbeat_time);
+    view.last_heartbeat_time = live.connector_contact().map(|at| now.stamp(at)).or(view.last_heartbeat_time);
     view.state_since = if is_written { stored_since } else { Some(assessment.since) };
     view.cause = assessment.diagnosis.as_ref().map(|found| found.cause);
     view.message = assessment.diagnosis.as_ref().map(|found| found.message.clone());
     view.advice = assessment.diagnosis.as_ref().map(|found| found.advice.clone());
     view.written = is_written;
     if let Some(agent) = &live.agent {
-        view.version = agent.version.as_deref().map(str::to_owned);
-        view.hostname = agent.hostname.as_deref().map(str::to_owned);
+        // What was not reported since the start of this process stands as it is stored.
+        let text = |said: &Option<Box<str>>| said.as_deref().map(str::to_owned);
+        view.version = text(&agent.version).or(view.version);
+        view.hostname = text(&agent.hostname).or(view.hostname);
         view.address = agent.address.map(|address| address.to_string());
     }
     if let Some(checks) = &live.checks {

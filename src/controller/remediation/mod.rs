@@ -107,6 +107,8 @@ pub struct RemediationInput<'a, K> {
     pub verdict: &'a Verdict,
     /// The agent that would restart it, where the spec names one.
     pub agent: Option<AgentPresence>,
+    /// Restarts are paused on the agent's host: a sentence.
+    pub paused: Option<String>,
     /// The agent's answer about an attempt.
     pub acknowledged: Option<Acknowledgement<'a>>,
     /// The attempt whose action the agent was given.
@@ -127,7 +129,7 @@ pub struct Acknowledgement<'a> {
 impl<'a, K> RemediationInput<'a, K> {
     /// The input of an object without an agent.
     pub fn about(object: &'a K, verdict: &'a Verdict) -> Self {
-        Self { object, verdict, agent: None, acknowledged: None, handed_out: None }
+        Self { object, verdict, agent: None, paused: None, acknowledged: None, handed_out: None }
     }
 }
 
@@ -194,7 +196,7 @@ impl Remediator {
             namespace: &id.key.namespace,
             spec: object.remediation(),
             status,
-            paused: observed.paused.as_deref(),
+            paused: observed.paused.as_deref().or(input.paused.as_deref()),
             verdict,
             means,
             workload: &observed.workload,

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt as _;
 
+use super::super::actions::Action;
 use super::super::entry::Snapshot;
 use super::super::routes::{BeatMetrics, BeatResult, Options, router};
 use super::tests::{DAY, Town, connector, coordinator, tokens};
@@ -29,6 +30,10 @@ fn action(registry: &Registry, id: &str) -> Action {
     let now = registry.clock().read();
     let not_after = now.wall + jiff::SignedDuration::from_mins(10);
     Action::new(id, Some("wg-gateway.service"), not_after, false, now)
+}
+
+fn asked(action: Action) -> Offer {
+    Offer { action: Some(action), is_expected: true }
 }
 
 fn body(more: Value) -> Value {
@@ -69,7 +74,7 @@ async fn an_agent_is_asked_until_it_answers_and_its_answer_is_kept() {
 
     let offered = action(&registry, "a1");
     let not_after = offered.not_after;
-    registry.offer(&entry, Some(offered));
+    registry.offer(&entry, None, asked(offered));
     assert!(snapshot(&registry, &entry).offered.unwrap().handed_at.is_none());
     let asked = format!(
         r#"{{"status":"ok","state":"Degraded","next_heartbeat_seconds":30,"actions":[{{"id":"a1","type":"Restart","target":"wg-gateway.service","notAfter":"{not_after}"}}]}}"#
@@ -83,13 +88,13 @@ async fn an_agent_is_asked_until_it_answers_and_its_answer_is_kept() {
     let answer = sick_and(json!({ "restart": { "id": "a1", "result": "Failed", "message": "no such unit" } }));
     assert!(post(&registry, answer).await.1.ends_with(NOTHING));
     assert!(post(&registry, sick()).await.1.ends_with(NOTHING), "answered is answered");
-    let restarted = snapshot(&registry, &entry).restarted.unwrap();
+    let [restarted] = &snapshot(&registry, &entry).restarted[..] else { panic!("one answer") };
     assert_eq!(
         (&*restarted.id, restarted.succeeded, restarted.message.as_deref()),
         ("a1", false, Some("no such unit"))
     );
 
-    registry.offer(&entry, None);
+    registry.offer(&entry, None, Offer::default());
     assert!(snapshot(&registry, &entry).offered.is_none());
 }
 
@@ -106,7 +111,7 @@ async fn neither_the_beat_that_ends_the_incident_nor_a_dry_run_is_asked_anything
     let Town { registry, .. } = paris();
     let registry = Arc::new(registry);
     let entry = registry.get(&Key { namespace: "edge".into(), name: "paris".into() }).unwrap();
-    registry.offer(&entry, Some(action(&registry, "a1")));
+    registry.offer(&entry, None, asked(action(&registry, "a1")));
     assert!(post(&registry, json!({})).await.1.ends_with(NOTHING), "Online by this beat");
     assert!(post(&registry, sick_and(json!({ "dry_run": true }))).await.1.ends_with(NOTHING));
     let warning = json!({ "checks": [{ "type": "ControlPlane", "status": "Fail" }] });
@@ -114,7 +119,7 @@ async fn neither_the_beat_that_ends_the_incident_nor_a_dry_run_is_asked_anything
     assert!(snapshot(&registry, &entry).offered.unwrap().handed_at.is_none());
     let mut requested = action(&registry, "a2");
     requested.is_requested = true;
-    registry.offer(&entry, Some(requested));
+    registry.offer(&entry, None, asked(requested));
     assert!(post(&registry, json!({})).await.1.contains(r#""id":"a2""#), "a person may restart what is well");
 }
 
@@ -122,12 +127,12 @@ async fn neither_the_beat_that_ends_the_incident_nor_a_dry_run_is_asked_anything
 fn a_beat_that_was_overtaken_is_asked_nothing_and_its_answer_counts() {
     let coordinator = paris();
     let entry = coordinator.entry("paris");
-    let offer = |id| coordinator.registry.offer(&entry, Some(action(&coordinator.registry, id)));
+    let offer = |id| coordinator.registry.offer(&entry, None, asked(action(&coordinator.registry, id)));
     let say = |sequence: u64, more: Value| {
         let mut beat = sick_and(json!({ "boot_id": "b", "sequence": sequence }));
         beat.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         match coordinator.say(body(beat)) {
-            Reply::Accepted { action, .. } => action.map(|action| action.id.to_string()),
+            Reply::Accepted { told, .. } => told.actions.first().map(|action| action.id.to_string()),
             other => panic!("{other:?}"),
         }
     };
@@ -135,7 +140,7 @@ fn a_beat_that_was_overtaken_is_asked_nothing_and_its_answer_counts() {
     assert_eq!(say(2, json!({})).as_deref(), Some("a1"));
     assert_eq!(say(1, json!({ "restart": { "id": "a1", "result": "Succeeded" } })), None);
     assert_eq!(say(3, json!({})), None, "the result in its request counts");
-    assert!(snapshot(&coordinator.registry, &entry).restarted.unwrap().succeeded);
+    assert!(snapshot(&coordinator.registry, &entry).restarted[0].succeeded);
 }
 
 #[test]
@@ -144,7 +149,7 @@ fn the_first_handing_out_and_the_answer_are_told_once_each() {
     let entry = coordinator.entry("paris");
     coordinator.say(body(sick()));
     coordinator.changes();
-    coordinator.registry.offer(&entry, Some(action(&coordinator.registry, "a1")));
+    coordinator.registry.offer(&entry, None, asked(action(&coordinator.registry, "a1")));
     coordinator.say(body(sick()));
     assert_eq!(coordinator.changes(), 1, "handed out");
     coordinator.say(body(sick()));
@@ -160,11 +165,11 @@ fn the_first_handing_out_and_the_answer_are_told_once_each() {
 fn what_was_offered_before_another_led_is_not_handed_out_after() {
     let coordinator = paris();
     let entry = coordinator.entry("paris");
-    coordinator.registry.offer(&entry, Some(action(&coordinator.registry, "a1")));
+    coordinator.registry.offer(&entry, None, asked(action(&coordinator.registry, "a1")));
     let lead =
         |role| coordinator.registry.listening.update(coordinator.registry.clock().now(), |inputs| inputs.role = role);
     lead(Role::Follower);
     coordinator.upsert(&connector("paris", DAY, 2, json!({ "agentRef": {} }), tokens(&[("right", 1, None)])));
     lead(Role::Leader);
-    assert!(matches!(coordinator.say(body(sick())), Reply::Accepted { action: None, .. }));
+    assert!(matches!(coordinator.say(body(sick())), Reply::Accepted { told, .. } if told.actions.is_empty()));
 }

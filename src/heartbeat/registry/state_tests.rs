@@ -103,7 +103,8 @@ fn before_the_first_heartbeat_the_checks_that_a_predecessor_wrote_count() {
     status.as_object_mut().unwrap().extend(stored.as_object().unwrap().clone());
     let answer = answers("{}", status.clone());
     assert_eq!(answer(json!({ "dry_run": true })), ConnectorState::Degraded);
-    assert_eq!(answer(json!({})), ConnectorState::Online, "it reports no check: what was stored no longer counts");
+    assert_eq!(answer(json!({})), ConnectorState::Degraded, "it says nothing about checks: what was stored stands");
+    assert_eq!(answer(json!({ "checks": [] })), ConnectorState::Online, "it has no checks");
     status["checks"] = json!([]);
     status["agent"] = json!({ "clockSkewSeconds": 3600 });
     assert_eq!(answers(SKEW_IS_CRITICAL, status)(json!({ "dry_run": true })), ConnectorState::Degraded);

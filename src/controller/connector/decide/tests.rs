@@ -16,14 +16,14 @@ use crate::controller::connector::fake::no_remedy;
 use crate::controller::connector::remediation_input::verdict;
 use crate::controller::test_clock::{START, moment, now};
 use crate::health::liveness::{Gap, Presence, Timing, Verdict, reason};
-use crate::heartbeat::entry::AgentReport;
+use crate::heartbeat::entry::{AgentReport, AgentSaid, Snapshot};
 use crate::heartbeat::payload::ReportedCheck;
 use crate::heartbeat::pod_diagnosis::PodDiagnosis;
 use crate::remediation::ObjectHealth;
 use crate::remediation::attempt::StepResult;
 use crate::time::Now;
 
-fn connector(spec: Value) -> Connector {
+pub(super) fn connector(spec: Value) -> Connector {
     let meta = json!({ "name": "paris", "namespace": "edge", "uid": "u1", "generation": 3, "resourceVersion": "7" });
     serde_json::from_value(
         json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": spec }),
@@ -32,7 +32,7 @@ fn connector(spec: Value) -> Connector {
 }
 
 /// As the API server keeps it and gives it back.
-fn stored(connector: &Connector, status: &ConnectorStatus) -> Connector {
+pub(super) fn stored(connector: &Connector, status: &ConnectorStatus) -> Connector {
     let mut next = connector.clone();
     next.status = Some(status.clone());
     serde_json::from_value(serde_json::to_value(next).unwrap()).unwrap()
@@ -59,8 +59,10 @@ fn live(presence: Presence, since: i64) -> Snapshot {
         duplicate: None,
         agent: None,
         checks: None,
+        contacts: None,
+        said: AgentSaid::default(),
         offered: None,
-        restarted: None,
+        restarted: Vec::new(),
         written: None,
     }
 }
@@ -76,7 +78,7 @@ fn checked(mut live: Snapshot, checks: &[(&str, CheckOutcome)]) -> Snapshot {
     live
 }
 
-fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a> {
+pub(super) fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a> {
     Input {
         connector,
         live,
@@ -95,7 +97,7 @@ fn case<'a>(connector: &'a Connector, live: &'a Snapshot, now: Now) -> Input<'a>
 }
 
 /// The plan while neither a remediation nor a token is decided.
-fn decided(input: &Input<'_>) -> Plan<ConnectorStatus> {
+pub(super) fn decided(input: &Input<'_>) -> Plan<ConnectorStatus> {
     decided_with(input, None)
 }
 
