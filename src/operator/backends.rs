@@ -58,7 +58,7 @@ impl BackendSubsystem {
             pod: own_pod.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
         };
         let runtime = Runtime::new(runtime.clone(), Arc::new(Checkpoints::new(period)), trigger);
-        let (context, commands) = Context::new(runtime, settings);
+        let (context, commands) = Context::new(runtime, settings, Box::new(|_, _| None));
         let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());

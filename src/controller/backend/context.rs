@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::controller::runtime::Runtime;
+use crate::monitor::agent::AgentReader;
 use crate::monitor::context::{Command, Monitor, Parts, ProbeSettings};
 
 /// The context of the reconciles of MonitoredBackends.
@@ -18,7 +19,11 @@ pub struct Context {
 
 impl Context {
     /// A context without backends, and the receiving end of the commands for the probe scheduler.
-    pub fn new(runtime: Runtime<Self>, settings: ProbeSettings) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+    pub fn new(
+        runtime: Runtime<Self>,
+        settings: ProbeSettings,
+        agents: Box<AgentReader>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let trigger = runtime.trigger.clone();
         let parts = Parts {
             client: runtime.client.clone(),
@@ -28,6 +33,7 @@ impl Context {
             reporter: runtime.reporter.clone(),
             watchdog: runtime.watchdog.clone(),
             wake: Box::new(move |key| trigger.wake(key)),
+            agents,
         };
         let (monitor, commands) = Monitor::new(parts, settings);
         (Arc::new(Self { runtime, monitor }), commands)

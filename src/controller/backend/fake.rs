@@ -16,7 +16,7 @@ use crate::schedule::checkpoints::Checkpoints;
 pub(in crate::controller) fn context(shared: Arc<Shared>) -> Arc<Context> {
     let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
     let settings = ProbeSettings { policy: Policy::default(), probe_concurrency: 2, prometheus_url: None, pod: None };
-    Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings).0
+    Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings, Box::new(|_, _| None)).0
 }
 
 /// A MonitoredBackend `shop` in the namespace `apps`, which is Down after one failed probe.

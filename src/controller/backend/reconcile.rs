@@ -104,6 +104,7 @@ impl Kind for Context {
             "lastHealthyTime": current.last_healthy_time,
             "latencyMilliseconds": current.latency_milliseconds,
             "vantages": current.vantages,
+            "agent": current.agent,
             "diagnosis": current.diagnosis,
             "conditions": current.conditions,
         })
