@@ -1,7 +1,7 @@
 //! The input of the remediation of a MonitoredBackend.
 
 use super::assess::{Assessment, Input};
-use crate::api::{BackendState, ConditionType, Truth, conditions};
+use crate::api::{BackendState, ConditionType, TargetState, Truth, conditions};
 use crate::controller::remediation::{Remediable as _, health_of_backend, with_current};
 use crate::monitor::findings::LastScrape;
 use crate::remediation::{InsideView, ObjectHealth, Scrape, Verdict};
@@ -36,8 +36,15 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
             unready: kubelet.is_some_and(|said| said.status == Truth::False.as_str()),
         },
         healthy_at: input.live.passed_at.filter(|_| health == ObjectHealth::Healthy).map(|at| input.now.stamp(at)),
+        is_stopped_on_purpose: is_stopped_on_purpose(input),
         scrape: input.live.findings.as_ref().and_then(|found| found.last_scrape.as_ref()).map(scrape),
     }
+}
+
+/// Whether the agent says that the unit was stopped on purpose and does not run.
+fn is_stopped_on_purpose(input: &Input<'_>) -> bool {
+    let view = input.live.agent.as_ref().and_then(|agent| agent.evidence.view.as_ref());
+    view.is_some_and(|view| view.stopped_on_purpose && view.state != TargetState::Running)
 }
 
 fn scrape(last: &LastScrape) -> Scrape {
