@@ -133,6 +133,7 @@ impl AgentProbe {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "the macro that defines the words derives no default")]
 impl Default for TargetState {
     fn default() -> Self {
         Self::Unknown

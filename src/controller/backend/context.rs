@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::agents;
 use crate::controller::runtime::Runtime;
-use crate::monitor::agent::AgentReader;
+use crate::heartbeat::registry::Registry;
 use crate::monitor::context::{Command, Monitor, Parts, ProbeSettings};
 
 /// The context of the reconciles of MonitoredBackends.
@@ -15,6 +16,8 @@ pub struct Context {
     pub runtime: Runtime<Self>,
     /// Probes and investigates the backends.
     pub monitor: Arc<Monitor>,
+    /// The Connectors, whose agents look after backends.
+    pub registry: Arc<Registry>,
 }
 
 impl Context {
@@ -22,7 +25,7 @@ impl Context {
     pub fn new(
         runtime: Runtime<Self>,
         settings: ProbeSettings,
-        agents: Box<AgentReader>,
+        registry: Arc<Registry>,
     ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let trigger = runtime.trigger.clone();
         let parts = Parts {
@@ -33,10 +36,13 @@ impl Context {
             reporter: runtime.reporter.clone(),
             watchdog: runtime.watchdog.clone(),
             wake: Box::new(move |key| trigger.wake(key)),
-            agents,
+            agents: {
+                let registry = registry.clone();
+                Box::new(move |backend, now| agents::read(&registry, backend, now))
+            },
         };
         let (monitor, commands) = Monitor::new(parts, settings);
-        (Arc::new(Self { runtime, monitor }), commands)
+        (Arc::new(Self { runtime, monitor, registry }), commands)
     }
 }
 
