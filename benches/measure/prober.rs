@@ -181,6 +181,7 @@ fn parts(clock: Clock, leadership: watch::Receiver<Leadership>) -> Parts {
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
         watchdog: vigie::schedule::Watchdog::new(clock),
         wake: Box::new(|_| {}),
+        agents: Box::new(|_, _| None),
     }
 }
 

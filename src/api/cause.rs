@@ -114,6 +114,10 @@ macro_rules! causes {
                 ContainerStopped,
                 /// Its process is stopped, says the local agent.
                 ProcessStopped,
+                /// Its container does not exist on its host, says the local agent.
+                ContainerAbsent,
+                /// It ended, and its host starts it again, says the local agent.
+                RestartingLocally,
                 /// The Service selects no pod.
                 ServiceSelectsNothing,
                 /// The Service names a port that its pods do not have.
@@ -128,6 +132,8 @@ macro_rules! causes {
                 StillStarting,
                 /// It runs, and never began to listen.
                 NeverStartedListening,
+                /// It answers on its host, says the local agent, and not from here.
+                BlockedBeforeHost,
                 /// Its host, outside the cluster, refuses: nothing accepts connections on the port.
                 NothingListens,
                 /// Something that it depends on is down.

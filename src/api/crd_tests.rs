@@ -183,5 +183,5 @@ fn every_rule_names_its_field() {
         }
         counted.push(rules.len());
     }
-    assert_eq!(counted, [14, 24]);
+    assert_eq!(counted, [15, 24]);
 }

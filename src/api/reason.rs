@@ -51,6 +51,8 @@ denials! { error_classes! causes! reasons!
             DuplicateConnectorID,
             /// `workloadRef` names nothing.
             WorkloadNotFound,
+            /// `agentRef` names no Connector.
+            AgentNotFound,
             /// A Secret that the spec names does not exist, or lacks the key.
             SecretNotFound,
             /// The stored status cannot be read.

@@ -86,8 +86,13 @@ pub struct WorkloadRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRef {
-    /// Name of the unit that the agent restarts, for example wireguard-connector.service. Without it the agent
-    /// restarts the unit that it was installed for.
+    /// Name of the Connector whose agent looks after this backend, in the same namespace. A MonitoredBackend needs it; a
+    /// Connector has none, for it is its own agent that restarts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_NAME))]
+    pub name: Option<String>,
+    /// Name of the unit that the agent restarts: NAME.service, container:NAME or compose:PROJECT:SERVICE. Without it the
+    /// agent restarts the unit that its own configuration names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     // No leading dash: on the agent's side this becomes an argument of a command.
     #[schemars(length(max = 255), regex(pattern = r"^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*$"))]

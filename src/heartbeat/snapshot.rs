@@ -81,4 +81,12 @@ impl Entry {
             written: contact.written,
         }
     }
+
+    /// The restart of the unit behind a MonitoredBackend that the agent is offered, and its answer about this attempt.
+    pub fn restart_of(&self, backend: &str, attempt: &str) -> (Option<Offered>, Option<Acknowledged>) {
+        let inner = self.inner.lock();
+        let Some(restarts) = inner.agent.side.as_deref().map(|side| &side.restarts) else { return (None, None) };
+        let answer = restarts.answers().iter().find(|answer| *answer.id == *attempt);
+        (restarts.offered(Some(backend)).cloned(), answer.cloned())
+    }
 }

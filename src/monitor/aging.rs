@@ -1,11 +1,12 @@
 //! Wakes the reconcile of each backend whose verdict or findings go out of date: nothing else happens to a backend that is
-//! not probed.
+//! not probed. Reads what the agents on the hosts of backends say.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::agent;
 use super::context::Monitor;
 
 /// How often that is asked. The reads of this process are exact; the stored status follows within this time.
@@ -22,9 +23,10 @@ pub async fn run(monitor: Arc<Monitor>, stop: CancellationToken) {
     }
 }
 
-fn wake_all_that_turned(monitor: &Monitor) {
+fn wake_all_that_turned(monitor: &Arc<Monitor>) {
     let (now, leads_since) = (monitor.parts.clock.now(), monitor.leads_since());
     for backend in monitor.backends.all() {
+        agent::read(monitor, &backend);
         if backend.turned_out_of_date(now, leads_since) {
             monitor.wake(&backend);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
+use super::agent::AgentReader;
 use super::entry::{Backend, Snapshot};
 use super::registry::{Backends, Upserted};
 use super::self_check::SelfCheck;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub watchdog: Watchdog,
     /// Requests the reconcile of a backend.
     pub wake: Box<dyn Fn(&Key) + Send + Sync>,
+    /// Reads the agent on the host of a backend.
+    pub agents: Box<AgentReader>,
 }
 
 /// Probes and investigates backends.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+use super::agent::AgentReading;
 use super::findings::Findings;
 use super::live::Live;
 #[cfg(test)]
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub scrape: Option<MetricsEndpoint>,
     /// The results of the last round and of the last investigation.
     pub vantages: Vec<Vantage>,
+    /// The agent on its host.
+    pub agent: Option<AgentReading>,
     /// The duration of the last round that passed.
     pub latency: Option<Duration>,
     /// The expiry of the certificate that was presented last.
@@ -99,6 +102,7 @@ impl Backend {
             target: live.resolved.as_ref().map(|(resolved, _)| resolved.url.clone()),
             scrape: live.resolved.as_ref().and_then(|(resolved, _)| resolved.scrape.clone()),
             vantages: live.vantages.iter().chain(&live.investigated).cloned().collect(),
+            agent: live.agent.clone(),
             latency: live.latency,
             certificate_expires: live.certificate_expires,
             probed_at: live.probed_at,

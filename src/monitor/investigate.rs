@@ -170,6 +170,7 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
         let known = &mut question.known;
         known.refused = live.refused.clone();
         known.vantages = live.vantages.clone();
+        known.agent = live.agent.as_ref().map(|agent| agent.evidence.clone());
         let limits = limits(&live.object);
         let millis = |of: Duration| u64::try_from(of.as_millis()).unwrap_or(u64::MAX);
         known.history = History {

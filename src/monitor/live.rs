@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::agent::AgentReading;
 use super::findings::Findings;
 use super::target::Resolved;
 use crate::api::{BackendState, Cause, MonitoredBackend, Phase, Reason};
@@ -42,6 +43,8 @@ pub(super) struct Live {
     pub(super) phases: Vec<(Phase, Duration)>,
     /// The results of the probes that the last investigation made: each pod at its own address, and the actuator.
     pub(super) investigated: Vec<Vantage>,
+    /// The agent on its host, as it was read last.
+    pub(super) agent: Option<AgentReading>,
     /// The duration of the last round that passed.
     pub(super) latency: Option<Duration>,
     /// The expiry of the certificate that was presented last.
@@ -90,6 +93,7 @@ impl Live {
             vantages: Vec::new(),
             phases: Vec::new(),
             investigated: Vec::new(),
+            agent: None,
             latency: None,
             certificate_expires: None,
             probed_at: None,

@@ -1,6 +1,7 @@
 //! Probes MonitoredBackends: schedules the rounds, resolves targets, and judges the results. The counterpart of
 //! `heartbeat` for backends.
 
+pub mod agent;
 pub mod aging;
 pub mod connectivity;
 pub mod context;

@@ -116,7 +116,8 @@ impl Assembly {
         });
         let own_pod = pod.as_ref().map(|pod| pod.with_service(&args));
         let shared = SharedParts { args: &args, clients: &clients, runtime, own_pod };
-        let subsystem = BackendSubsystem::new(&shared, own_ports(&[beats.local_addr()?, admin.local_addr()?]));
+        let own_ports = own_ports(&[beats.local_addr()?, admin.local_addr()?]);
+        let subsystem = BackendSubsystem::new(&shared, own_ports, &registry);
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
         let prober = subsystem.known.context.monitor.prober.clone();
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);

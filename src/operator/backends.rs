@@ -18,6 +18,7 @@ use crate::controller::backend::view::FleetView;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::controller::runtime::watch::Tap;
 use crate::controller::runtime::{Runtime, run};
+use crate::heartbeat::registry::Registry;
 use crate::monitor::connectivity::{self, ConnectivityCheck};
 use crate::monitor::context::{Command, ProbeSettings};
 use crate::monitor::{aging, scheduler};
@@ -37,7 +38,7 @@ pub(super) struct BackendSubsystem {
 }
 
 impl BackendSubsystem {
-    pub(super) fn new(shared: &SharedParts<'_>, own_ports: Vec<u16>) -> Self {
+    pub(super) fn new(shared: &SharedParts<'_>, own_ports: Vec<u16>, registry: &Arc<Registry>) -> Self {
         let SharedParts { args, clients, ref runtime, ref own_pod } = *shared;
         let probing = &args.probing;
         let policy = Policy {
@@ -57,7 +58,7 @@ impl BackendSubsystem {
             pod: own_pod.as_ref().map(|ours| (ours.namespace.clone(), ours.pod.clone())),
         };
         let runtime = Runtime::new(runtime.clone(), Arc::new(Checkpoints::new(period)), trigger);
-        let (context, commands) = Context::new(runtime, settings);
+        let (context, commands) = Context::new(runtime, settings, registry.clone());
         let known = Arc::new(FleetView { context: context.clone(), stores: RwLock::default() });
         let host = clients.server_host.clone();
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::input::{BREAKER_WINDOW, Breaker, FleetContext, Limits};
 use super::policy::is_braked;
 use member::RestartUnit;
-pub use member::{BrakedSite, InFlight, Member, ObjectId};
+pub use member::{AgentUnit, BrakedSite, InFlight, Member, ObjectId};
 use storm::Turns;
 pub use storm::{Scope, Trip};
 use workload_group::WorkloadGroup;

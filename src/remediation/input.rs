@@ -45,6 +45,8 @@ pub struct Verdict {
     pub healthy_at: Option<Timestamp>,
     /// Prometheus' last scrape; `None` where no Prometheus is configured for the object.
     pub scrape: Option<Scrape>,
+    /// The agent says that its unit was stopped on purpose.
+    pub is_stopped_on_purpose: bool,
 }
 
 impl Verdict {

@@ -12,6 +12,7 @@ mod admin;
 mod admission;
 mod adversary;
 mod api;
+mod backend_agent;
 mod backends;
 mod beats;
 mod budget;

@@ -119,7 +119,7 @@ pub struct MonitoredBackendSpec {
     /// restart. Excludes agentRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload_ref: Option<WorkloadRef>,
-    /// Says that a local agent looks after this backend and restarts it. Excludes workloadRef.
+    /// Says that the agent of a Connector looks after this backend on its host, and restarts it. Excludes workloadRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_ref: Option<AgentRef>,
     /// When and how the workload is restarted. Absent: never.

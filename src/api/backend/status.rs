@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::MAX_URL;
+use super::{AgentView, MAX_URL};
 use crate::api::shared::{MAX_MESSAGE, MAX_TRANSITIONS, open_word};
 use crate::api::{BackendState, Diagnosis, ErrorClass, Phase, RemediationStatus, Transition, conditions};
 
@@ -38,11 +38,14 @@ pub struct MonitoredBackendStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
     /// The last result of each probe: target; health and metrics where they are asked for; when the verdict is bad, pod/NAME
-    /// for each pod.
+    /// for each pod; agent, the word of the agent on its host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_VANTAGES))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub vantages: Vec<VantageStatus>,
+    /// The unit behind the backend, as the agent on its host reported it last; absent while that agent is not heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentView>,
     /// When the last probe ended, by our clock. Exact at every change of state, else as old as the last checkpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_probe_time: Option<MicroTime>,
@@ -85,6 +88,7 @@ impl Default for MonitoredBackendStatus {
             target: None,
             diagnosis: None,
             vantages: Vec::new(),
+            agent: None,
             last_probe_time: None,
             last_healthy_time: None,
             latency_milliseconds: None,
@@ -102,8 +106,8 @@ impl Default for MonitoredBackendStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VantageStatus {
-    /// Which probe: target, health, metrics, main (the target's port where health is asked for at another one), or
-    /// pod/NAME for a pod by its own address.
+    /// Which probe: target, health, metrics, main (the target's port where health is asked for at another one), pod/NAME
+    /// for a pod by its own address, or agent for the unit as the agent on its host sees it.
     #[schemars(length(min = 1, max = MAX_VANTAGE_NAME))]
     pub name: String,
     /// Whether it passed.

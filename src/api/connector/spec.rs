@@ -82,6 +82,9 @@ use crate::api::words::words;
     validation = Rule::new("!(has(self.workloadRef) && has(self.agentRef))")
         .message("spec.agentRef and spec.workloadRef exclude each other")
         .field_path(".agentRef"),
+    validation = Rule::new("!(has(self.agentRef) && has(self.agentRef.name))")
+        .message("spec.agentRef.name is for MonitoredBackends: a Connector is restarted by its own agent")
+        .field_path(".agentRef.name"),
     validation = Rule::new("!(self.heartbeat.source == 'Lease' && has(self.agentRef))")
         .message("spec.agentRef needs spec.heartbeat.source HTTP: actions ride in the answers to HTTP heartbeats")
         .field_path(".agentRef"),

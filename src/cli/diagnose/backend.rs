@@ -109,6 +109,7 @@ impl<'a> Examination<'a> {
         let (about_own, rest): (Vec<_>, Vec<_>) = theirs.drain(..).partition(known);
         let mut views = vantages::views(own, about_own, &self.position);
         question.known.vantages = counted(&views);
+        question.known.agent = vantages::agent_of_operator(&status);
         question.known.history = history(&self.backend, &status, &views, now);
         let mut evidence = gather(self.client.clone(), &self.prober, question, now).await;
         let mut more = Vec::new();

@@ -3,6 +3,7 @@
 use crate::api::{Cause, WorkloadRef};
 use crate::diagnosis::evidence::{Evidence, Pod};
 use crate::diagnosis::gather::is_in_cluster;
+use crate::diagnosis::rules::agent_log_command;
 
 /// The most commands of a report: more would be a manual.
 const MOST: usize = 8;
@@ -24,6 +25,9 @@ struct Next<'a> {
 
 impl Next<'_> {
     fn about(&self, commands: &mut Vec<String>, cause: Cause) {
+        if let Some(view) = self.evidence.agent.as_ref().and_then(|agent| agent.view.as_ref()) {
+            commands.push(agent_log_command(view));
+        }
         match cause {
             Cause::InvalidTarget | Cause::TargetDenied | Cause::SecretNotFound | Cause::UnreadableStatus => {
                 commands.push(format!(

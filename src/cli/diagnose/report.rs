@@ -9,7 +9,7 @@ use super::text::{ago, columns, harmless, indented, list, section};
 use super::vantages::VantageView;
 use crate::api::{BackendState, Cause, Diagnosis, RestartHelps, Truth};
 use crate::diagnosis::evidence::{Evidence, Lookup, Prometheus};
-use crate::diagnosis::rules::{as_read_in_a_report, conclude, diagnose};
+use crate::diagnosis::rules::{agent_in_words, as_read_in_a_report, conclude, diagnose};
 
 /// The lines of a log or of a termination message that are shown.
 const MOST_LINES: usize = 30;
@@ -50,6 +50,7 @@ impl Report<'_> {
             "state": state(self.evidence),
             "diagnosis": diagnosis,
             "vantages": views.collect::<Vec<_>>(),
+            "agent": self.evidence.agent.as_ref().and_then(|agent| agent.view.as_ref()),
             "missing": missing(self.evidence),
             "commands": self.commands(diagnosis.as_ref()),
             "operator": self.operator,
@@ -65,6 +66,7 @@ impl Report<'_> {
         }
         text.push_str(&section("SEEN", &self.table(now)));
         text.push_str(&section("IN THE CLUSTER", &cluster(evidence)));
+        text.push_str(&section("ON ITS HOST", &on_its_host(evidence)));
         if let Some(diagnosis) = &diagnosis {
             text.push_str(&section("EVIDENCE", &list(&diagnosis.evidence)));
             let others = diagnosis.alternatives.iter();
@@ -169,7 +171,9 @@ pub(super) fn missing(evidence: &Evidence) -> Vec<String> {
         of(&evidence.prometheus),
         of(&evidence.actuator),
     ];
-    let mut missing: Vec<String> = lookups.into_iter().flatten().chain(evidence.missing.clone()).collect();
+    let of_agent = evidence.agent.as_ref().and_then(|agent| agent.missing.clone());
+    let mut missing: Vec<String> =
+        lookups.into_iter().flatten().chain(of_agent).chain(evidence.missing.clone()).collect();
     let mut seen = std::collections::BTreeSet::new();
     missing.retain(|why| seen.insert(why.clone()));
     missing
@@ -209,6 +213,35 @@ pub(super) fn cluster(evidence: &Evidence) -> String {
     if let Some(seen) = evidence.prometheus.found() {
         prometheus(seen).into_iter().for_each(|seen| row("Prometheus".to_owned(), seen));
     }
+    columns(&rows, "  ")
+}
+
+/// The unit behind it, as the agent on its host sees it.
+fn on_its_host(evidence: &Evidence) -> String {
+    let Some(view) = evidence.agent.as_ref().and_then(|agent| agent.view.as_ref()) else { return String::new() };
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let mut row = |what: &str, seen: String| rows.push(vec![what.to_owned(), harmless(&seen).replace('\n', " ")]);
+    row("unit", agent_in_words(view));
+    if let Some(probe) = &view.probe {
+        let class = probe.error_class.map_or("fails", |class| class.as_str());
+        let status = probe.status.map(|status| format!(", status {status}")).unwrap_or_default();
+        row("probed there", format!("{}{status}", if probe.ok { "passes" } else { class }));
+    }
+    let mut all = |what: &str, entries: &[String]| {
+        if !entries.is_empty() {
+            row(what, entries.join(", "));
+        }
+    };
+    all("listens on", &view.listens);
+    all("published", &view.published);
+    let set = view.environment.iter().flatten().map(|set| match &set.value {
+        Some(value) => format!("{}={value}", set.name),
+        None => format!("{} (not read)", set.name),
+    });
+    let set: Vec<String> = set.collect();
+    all("environment", &set);
+    all("said last", view.words.as_slice());
+    all("agent says", view.message.as_slice());
     columns(&rows, "  ")
 }
 

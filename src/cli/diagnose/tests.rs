@@ -9,7 +9,7 @@ use super::commands::commands;
 use super::report::{Report, state};
 use super::text::{ago, columns, harmless};
 use super::token::token;
-use super::vantages::{NetworkPosition, VantageView, of_operator, views};
+use super::vantages::{NetworkPosition, VantageView, agent_of_operator, of_operator, views};
 use super::{ExitHealth, connector};
 use crate::api::{BackendState, Cause, Connector, ConnectorState, ErrorClass, MonitoredBackendStatus, Phase};
 use crate::cli::token::TokenSource;
@@ -374,6 +374,43 @@ fn an_online_that_nobody_would_have_turned_is_not_believed() {
     assert_eq!(seen(old, Some(true)).2, ConnectorState::Online);
     let (_, health, state) = seen(online("2026-11-22T11:59:00.000000Z"), Some(false));
     assert_eq!((health, state), (ExitHealth::Well, ConnectorState::Online));
+}
+
+#[test]
+fn the_view_of_the_agent_is_told_with_the_command_for_its_log() {
+    let saved = include_str!("../../diagnosis/rules/golden/agent-container-stopped.json");
+    let (text, health) = told(&serde_json::from_str(saved).unwrap());
+    assert_eq!(health, ExitHealth::Unwell);
+    for part in [
+        "is Down: ContainerStopped (certain)\n",
+        "A restart may help, once.",
+        "\nON ITS HOST\n",
+        "is Exited since 2026-11-05T09:58:50Z (exit 137, restart policy no)",
+        "published",
+        "0.0.0.0:8081->8081/tcp",
+        "\nRUN NEXT\n  ssh vm-7 vigie agent logs compose:shop:orders\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn the_word_of_the_agent_in_a_status_is_no_probe_and_becomes_its_view() {
+    let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+    let status = |agent: Value| -> MonitoredBackendStatus {
+        serde_json::from_value(json!({
+            "observedGeneration": 1, "lastProbeTime": "2026-11-22T11:59:50.000000Z", "agent": agent,
+            "vantages": [{"name": "target", "ok": false}, {"name": "agent", "ok": false, "message": "its agent is silent"}],
+        }))
+        .unwrap()
+    };
+    let seen = status(json!({"connector": "vm-7", "state": "Exited"}));
+    let names: Vec<String> = of_operator(&seen, 15, now).into_iter().map(|vantage| vantage.name).collect();
+    assert_eq!(names, ["target"]);
+    let agent = agent_of_operator(&seen).unwrap();
+    assert_eq!((agent.view.unwrap().state, agent.missing), (crate::api::TargetState::Exited, None));
+    let silent = agent_of_operator(&status(Value::Null)).unwrap();
+    assert_eq!((silent.view, silent.missing.as_deref()), (None, Some("its agent is silent")));
 }
 
 #[test]

@@ -6,11 +6,14 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{ErrorClass, MonitoredBackendStatus, VantageStatus};
-use crate::diagnosis::evidence::Vantage;
+use crate::diagnosis::evidence::{Agent, Vantage};
 use crate::probe::Target;
 
 /// The age up to which a vantage of the operator counts as current, at least.
 const FRESH: SignedDuration = SignedDuration::from_mins(2);
+
+/// The vantage of the agent on the host: no probe, and so none of the vantages by which the rules judge.
+const AGENT: &str = "agent";
 
 /// Failures of a response: the target sent something.
 const ANSWERED: [ErrorClass; 10] = [
@@ -70,7 +73,14 @@ pub(super) fn of_operator(status: &MonitoredBackendStatus, interval_seconds: i64
         let at = of.time.as_ref().map(|time| time.0).max(last.filter(|_| !of.name.starts_with("pod/")))?;
         (now.duration_since(at) <= fresh).then(|| vantage(of, at))
     };
-    status.vantages.iter().filter_map(seen).collect()
+    status.vantages.iter().filter(|of| of.name != AGENT).filter_map(seen).collect()
+}
+
+/// The word of the agent on the host, as the operator wrote it last.
+pub(super) fn agent_of_operator(status: &MonitoredBackendStatus) -> Option<Agent> {
+    let word = status.vantages.iter().find(|of| of.name == AGENT)?;
+    let missing = status.agent.is_none().then(|| word.message.clone());
+    Some(Agent { view: status.agent.clone(), missing, ..Agent::default() })
 }
 
 fn vantage(of: &VantageStatus, at: Timestamp) -> Vantage {

@@ -51,7 +51,7 @@ impl Input<'_> {
         ];
         values.extend(others.into_iter().filter_map(|(type_, other)| Some((type_, other?))));
         values.push((ConditionType::Remediating, self.remediating()));
-        if let Some((reason, message)) = &self.live.refused {
+        if let Some((reason, message)) = self.not_accepted() {
             values.push((ConditionType::Stalled, ConditionValue::new(Truth::True, *reason, message)));
         }
         let generation = self.backend.metadata.generation.unwrap_or(0);
@@ -111,8 +111,14 @@ impl Input<'_> {
         value.map(|value| if is_old { ConditionValue::new(Truth::Unknown, Reason::Stale, message) } else { value })
     }
 
+    /// Why the spec cannot be acted upon: the target cannot be probed, or no agent is named by `spec.agentRef`. The latter
+    /// stops no probe.
+    fn not_accepted(&self) -> Option<&(Reason, String)> {
+        self.live.refused.as_ref().or_else(|| self.live.agent.as_ref()?.unresolved.as_ref())
+    }
+
     fn accepted(&self) -> ConditionValue {
-        match &self.live.refused {
+        match self.not_accepted() {
             Some((reason, message)) => ConditionValue::new(Truth::False, *reason, message.clone()),
             None => match self.missing_workload() {
                 Some(message) => ConditionValue::new(Truth::False, Reason::WorkloadNotFound, message),

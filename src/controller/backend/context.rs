@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::agents;
 use crate::controller::runtime::Runtime;
+use crate::heartbeat::registry::Registry;
 use crate::monitor::context::{Command, Monitor, Parts, ProbeSettings};
 
 /// The context of the reconciles of MonitoredBackends.
@@ -14,11 +16,17 @@ pub struct Context {
     pub runtime: Runtime<Self>,
     /// Probes and investigates the backends.
     pub monitor: Arc<Monitor>,
+    /// The Connectors, whose agents look after backends.
+    pub registry: Arc<Registry>,
 }
 
 impl Context {
     /// A context without backends, and the receiving end of the commands for the probe scheduler.
-    pub fn new(runtime: Runtime<Self>, settings: ProbeSettings) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+    pub fn new(
+        runtime: Runtime<Self>,
+        settings: ProbeSettings,
+        registry: Arc<Registry>,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
         let trigger = runtime.trigger.clone();
         let parts = Parts {
             client: runtime.client.clone(),
@@ -28,9 +36,13 @@ impl Context {
             reporter: runtime.reporter.clone(),
             watchdog: runtime.watchdog.clone(),
             wake: Box::new(move |key| trigger.wake(key)),
+            agents: {
+                let registry = registry.clone();
+                Box::new(move |backend, now| agents::read(&registry, backend, now))
+            },
         };
         let (monitor, commands) = Monitor::new(parts, settings);
-        (Arc::new(Self { runtime, monitor }), commands)
+        (Arc::new(Self { runtime, monitor, registry }), commands)
     }
 }
 

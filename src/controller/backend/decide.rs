@@ -6,14 +6,20 @@ use jiff::Timestamp;
 
 use super::assess::{Assessment, Input};
 use crate::api::{
-    BackendState, MAX_MESSAGE, MAX_URL, MAX_VANTAGE_NAME, MAX_VANTAGES, MicroTime, MonitoredBackend,
-    MonitoredBackendStatus, Time, VantageStatus, clip, set_condition,
+    AgentView, BackendState, MAX_MESSAGE, MAX_URL, MAX_VANTAGE_NAME, MAX_VANTAGES, MicroTime, MonitoredBackend,
+    MonitoredBackendStatus, TargetState, Time, VantageStatus, clip, set_condition,
 };
 use crate::cluster::events::Event;
 use crate::controller::runtime::Plan;
 use crate::controller::transitions::{self, Entered, ended, enter, event, set_remediating};
-use crate::diagnosis::evidence::Vantage;
+use crate::diagnosis::evidence::{Agent, Vantage};
+use crate::diagnosis::rules::agent_in_words;
+use crate::monitor::agent::AgentReading;
+use crate::monitor::entry::Snapshot;
 use crate::remediation::attempt::StepResult;
+
+/// The vantage of the agent on the host of the backend.
+const AGENT: &str = "agent";
 
 /// The wait while the verdict is held back: it may be the operator that cannot see. `suspected` is the wait of the
 /// self-check. A state that is written already stands.
@@ -46,9 +52,10 @@ fn compose(input: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendSta
         target: live.target.clone().map(|url| clip(url, MAX_URL)).or_else(|| old.target.clone()),
         diagnosis: assessment.diagnosis.clone(),
         vantages: match live.probed_at {
-            Some(_) => live.vantages.iter().take(MAX_VANTAGES).map(vantage).collect(),
+            Some(_) => vantages(live),
             None => old.vantages.clone(),
         },
+        agent: agent(input, old),
         last_probe_time: live.probed_at.map(|at| MicroTime(stamp(at))).or_else(|| old.last_probe_time.clone()),
         last_healthy_time: healthy.or_else(|| old.last_healthy_time.clone()),
         latency_milliseconds: live.latency.map(|took| millis(took.as_millis())).or(old.latency_milliseconds),
@@ -69,6 +76,43 @@ fn compose(input: &Input<'_>, assessment: &Assessment, old: &MonitoredBackendSta
         set_condition(&mut next.conditions, condition.clone(), Time(turned));
     }
     next
+}
+
+/// The agent's view. Until this process has heard it, that of the former leader stands.
+fn agent(input: &Input<'_>, old: &MonitoredBackendStatus) -> Option<AgentView> {
+    input.backend.spec.agent_ref.as_ref()?;
+    match &input.live.agent {
+        Some(reading) if reading.has_spoken || !reading.is_heard => reading.evidence.view.clone(),
+        Some(_) | None => old.agent.clone(),
+    }
+}
+
+/// The probes, and the word of the agent.
+fn vantages(live: &Snapshot) -> Vec<VantageStatus> {
+    let of_agent = live.agent.as_ref().and_then(of_agent);
+    let room = MAX_VANTAGES - usize::from(of_agent.is_some());
+    live.vantages.iter().take(room).map(vantage).chain(of_agent).collect()
+}
+
+/// The word of the agent as a vantage: whether the unit runs, and answers where the agent probes it.
+fn of_agent(reading: &AgentReading) -> Option<VantageStatus> {
+    let (ok, probe, message) = match &reading.evidence {
+        Agent { view: Some(view), .. } => {
+            let answers = view.probe.as_ref().is_none_or(|probe| probe.ok);
+            (view.state == TargetState::Running && answers, view.probe.as_ref(), agent_in_words(view))
+        }
+        Agent { missing: Some(why), .. } => (false, None, why.clone()),
+        Agent { .. } => return None,
+    };
+    Some(VantageStatus {
+        name: AGENT.to_owned(),
+        ok,
+        error_class: probe.filter(|probe| !probe.ok).and_then(|probe| probe.error_class),
+        phase: probe.filter(|probe| !probe.ok).and_then(|probe| probe.phase),
+        milliseconds: None,
+        time: None,
+        message: clip(message, MAX_MESSAGE),
+    })
 }
 
 fn millis(of: u128) -> i64 {
@@ -105,6 +149,9 @@ fn same_but_for_figures(old: &MonitoredBackendStatus, next: &MonitoredBackendSta
     let steady = |status: &MonitoredBackendStatus| {
         let mut steady = status.clone();
         (steady.last_probe_time, steady.last_healthy_time, steady.latency_milliseconds) = (None, None, None);
+        // An agent reports each step of a crash loop; the cause that follows from it is what is written.
+        steady.agent = None;
+        steady.vantages.retain(|vantage| vantage.name != AGENT);
         for vantage in &mut steady.vantages {
             (vantage.milliseconds, vantage.time) = (None, None);
             vantage.message.clear();

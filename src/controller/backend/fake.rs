@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use crate::controller::runtime::wake::ReconcileTrigger;
 use crate::controller::runtime::{Runtime, Shared};
+use crate::heartbeat::registry::Registry;
 use crate::monitor::context::ProbeSettings;
 use crate::probe::Policy;
 use crate::schedule::checkpoints::Checkpoints;
@@ -16,7 +17,8 @@ use crate::schedule::checkpoints::Checkpoints;
 pub(in crate::controller) fn context(shared: Arc<Shared>) -> Arc<Context> {
     let checkpoints = Arc::new(Checkpoints::new(Duration::from_secs(60)));
     let settings = ProbeSettings { policy: Policy::default(), probe_concurrency: 2, prometheus_url: None, pod: None };
-    Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings).0
+    let (registry, _) = Registry::new(shared.clock, &[7; 32]);
+    Context::new(Runtime::new(shared, checkpoints, ReconcileTrigger::new(&[]).0), settings, Arc::new(registry)).0
 }
 
 /// A MonitoredBackend `shop` in the namespace `apps`, which is Down after one failed probe.

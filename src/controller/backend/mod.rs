@@ -1,5 +1,6 @@
 //! MonitoredBackends: from probes and evidence to status and events.
 
+pub mod agents;
 mod apply;
 pub mod assess;
 pub mod context;

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::agents::{self, AgentSignals, Notes};
 use super::context::Context;
 use super::decide::{decide, hold_verdict_for, state_event};
-use super::remediation_input::verdict;
+use super::remediation_input::{remediation_input, verdict};
 use crate::api::{BackendState, Key, MonitoredBackend, MonitoredBackendStatus, Transition};
 use crate::cluster::events::Event;
-use crate::controller::remediation::{NextStep, RemediationInput};
+use crate::controller::remediation::NextStep;
 use crate::controller::runtime::kept::add_stalled;
 use crate::controller::runtime::kind::ReconcileError;
 use crate::controller::runtime::{Kind, ObjectEntry, Runtime, Step};
@@ -32,7 +33,7 @@ impl Kind for Context {
     type Snapshot = Snapshot;
     type State = BackendState;
     type Status = MonitoredBackendStatus;
-    type Notes = ();
+    type Notes = Notes;
 
     const RECONCILES_AT_ONCE: u16 = 64;
     const UNKNOWN: &'static str = BackendState::Unknown.as_str();
@@ -64,6 +65,7 @@ impl Kind for Context {
     }
 
     fn remove(&self, entry: &Arc<Backend>) {
+        agents::withdraw(&self.registry, &entry.object());
         self.monitor.remove(entry);
     }
 
@@ -79,7 +81,8 @@ impl Kind for Context {
         }
         let mut assessment = input.assess();
         let verdict = verdict(&input, &assessment);
-        let remedy = self.remediator.step(&step.permit, RemediationInput::about(step.object, &verdict)).await;
+        let signals = AgentSignals::read(&self.registry, step.object);
+        let remedy = self.remediator.step(&step.permit, remediation_input(&input, &verdict, &signals)).await;
         let generation = step.object.metadata.generation;
         add_stalled(step.state.not_kept.as_deref(), &mut assessment.conditions, generation);
         let plan = decide(&input, assessment, &remedy);
@@ -104,6 +107,7 @@ impl Kind for Context {
             "lastHealthyTime": current.last_healthy_time,
             "latencyMilliseconds": current.latency_milliseconds,
             "vantages": current.vantages,
+            "agent": current.agent,
             "diagnosis": current.diagnosis,
             "conditions": current.conditions,
         })

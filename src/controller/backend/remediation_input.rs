@@ -1,10 +1,13 @@
 //! The input of the remediation of a MonitoredBackend.
 
+use super::agents::AgentSignals;
 use super::assess::{Assessment, Input};
-use crate::api::{BackendState, ConditionType, Truth, conditions};
-use crate::controller::remediation::{Remediable as _, health_of_backend, with_current};
+use crate::api::{BackendState, ConditionType, MonitoredBackend, TargetState, Truth, conditions};
+use crate::controller::remediation::{
+    Acknowledgement, Remediable as _, RemediationInput, health_of_backend, with_current,
+};
 use crate::monitor::findings::LastScrape;
-use crate::remediation::{InsideView, ObjectHealth, Scrape, Verdict};
+use crate::remediation::{AgentPresence, InsideView, ObjectHealth, Scrape, Verdict};
 
 /// The verdict about the backend, in the terms of the remediation.
 pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
@@ -36,8 +39,34 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
             unready: kubelet.is_some_and(|said| said.status == Truth::False.as_str()),
         },
         healthy_at: input.live.passed_at.filter(|_| health == ObjectHealth::Healthy).map(|at| input.now.stamp(at)),
+        is_stopped_on_purpose: is_stopped_on_purpose(input),
         scrape: input.live.findings.as_ref().and_then(|found| found.last_scrape.as_ref()).map(scrape),
     }
+}
+
+/// The request for the remediation step.
+pub fn remediation_input<'a>(
+    input: &Input<'a>,
+    verdict: &'a Verdict,
+    signals: &'a AgentSignals,
+) -> RemediationInput<'a, MonitoredBackend> {
+    let is_heard = input.live.agent.as_ref().is_some_and(|agent| agent.is_heard);
+    RemediationInput {
+        agent: input.backend.spec.agent_ref.is_some().then_some(AgentPresence { is_heard }),
+        acknowledged: signals.answer.as_ref().map(|answer| Acknowledgement {
+            attempt: &answer.id,
+            succeeded: answer.succeeded,
+            message: answer.message.as_deref().unwrap_or_default(),
+        }),
+        handed_out: signals.handed_out.as_deref(),
+        ..RemediationInput::about(input.backend, verdict)
+    }
+}
+
+/// Whether the agent says that the unit was stopped on purpose and does not run.
+fn is_stopped_on_purpose(input: &Input<'_>) -> bool {
+    let view = input.live.agent.as_ref().and_then(|agent| agent.evidence.view.as_ref());
+    view.is_some_and(|view| view.stopped_on_purpose && view.state != TargetState::Running)
 }
 
 fn scrape(last: &LastScrape) -> Scrape {

@@ -30,6 +30,7 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
         inside: InsideView::Heartbeats { pod_uid: pod_uid.map(str::to_owned) },
         healthy_at: input.last_contact().filter(|_| *state == ConnectorState::Online),
         scrape: None,
+        is_stopped_on_purpose: false,
     }
 }
 

@@ -134,6 +134,7 @@ fn member<K: Remediable>(object: &K, intervals: &[HealthInterval]) -> Member {
     Member {
         site: object.domain().into(),
         workload: object.workload_ref().cloned(),
+        unit: object.agent_unit(),
         health: intervals.first().map_or(ObjectHealth::Unknown, |interval| interval.health),
         unhealthy_since: unhealthy_since(intervals),
         was_healthy: object.was_healthy(),

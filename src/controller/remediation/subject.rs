@@ -5,9 +5,10 @@ use kube::Resource;
 use kube::core::ObjectMeta;
 
 use crate::api::{
-    BackendState, Cause, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RESTART_REQUESTED,
+    AgentRef, BackendState, Cause, Condition, Connector, ConnectorState, MonitoredBackend, Paused, RESTART_REQUESTED,
     RemediationSpec, RemediationStatus, Transition, WorkloadRef,
 };
+use crate::remediation::fleet::AgentUnit;
 use crate::remediation::{HealthInterval, ObjectHealth};
 
 /// A kind with remediation.
@@ -20,6 +21,8 @@ pub trait Remediable: Resource<DynamicType = ()> {
     fn remediation_status(&self) -> Option<&RemediationStatus>;
     /// `spec.workloadRef`.
     fn workload_ref(&self) -> Option<&WorkloadRef>;
+    /// The unit that `spec.agentRef` names; `None` where only the agent's own configuration names it.
+    fn agent_unit(&self) -> Option<AgentUnit>;
     /// `spec.paused`.
     fn paused(&self) -> Option<&Paused>;
     /// The failure domain, `<namespace>/<site>`.
@@ -73,6 +76,10 @@ impl Remediable for Connector {
 
     same_fields!(health_of_connector);
 
+    fn agent_unit(&self) -> Option<AgentUnit> {
+        agent_unit(self.metadata.name.as_deref()?, self.spec.agent_ref.as_ref()?)
+    }
+
     fn domain(&self) -> String {
         Self::domain(self)
     }
@@ -83,10 +90,19 @@ impl Remediable for MonitoredBackend {
 
     same_fields!(health_of_backend);
 
+    fn agent_unit(&self) -> Option<AgentUnit> {
+        let agent = self.spec.agent_ref.as_ref()?;
+        agent_unit(agent.name.as_deref()?, agent)
+    }
+
     fn domain(&self) -> String {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         format!("{namespace}/{}", self.spec.site.as_deref().unwrap_or_default())
     }
+}
+
+fn agent_unit(connector: &str, agent: &AgentRef) -> Option<AgentUnit> {
+    Some(AgentUnit { connector: connector.into(), unit: agent.unit.as_deref()?.into() })
 }
 
 /// Health by the state of a connector: opens and ends incidents (docs/design/remediation.md).

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{ErrorClass, Phase, Reason, WorkloadRef};
+use crate::api::{AgentView, ErrorClass, Phase, Reason, WorkloadRef};
 
 mod cluster;
 
@@ -332,8 +332,16 @@ pub struct Actuator {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Agent {
-    /// It reports that the container is stopped.
+    /// It reports that the container is stopped; only in evidence that was saved before `view` existed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub container_stopped: bool,
-    /// It reports that the process is stopped.
+    /// It reports that the process is stopped; only in evidence that was saved before `view` existed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub process_stopped: bool,
+    /// The unit as it sees it; `None` when it said nothing about this backend, or too long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<AgentView>,
+    /// Why there is no view, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }

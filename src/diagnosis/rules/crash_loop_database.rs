@@ -55,7 +55,7 @@ fn reachable_again<'a>(e: &'a Evidence, end: &Ended) -> Option<&'a Vantage> {
 }
 
 /// Why the database refuses.
-fn reason(refusal: Refusal) -> &'static str {
+pub(super) fn reason(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Connections => "all its connections are in use",
         Refusal::Starting => "it is starting, stopping or recovering",
@@ -74,7 +74,7 @@ fn reason(refusal: Refusal) -> &'static str {
     }
 }
 
-fn advice(refusal: Refusal) -> &'static str {
+pub(super) fn advice(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::Connections => {
             "Free connections of the database or raise its limit (max_connections, processes, maxclients), or make the pools smaller: replicas times pool size must stay below it. Restarts ask for still more connections; the kubelet starts it again by itself"

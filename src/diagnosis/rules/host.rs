@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use super::Finding;
+use super::agent::{failing_view, state_fact, unit};
+use super::agent_reach::is_told_apart;
 use super::queries::{answers, fails, pods, probe_fact, target};
 use super::text::{url, value};
-use crate::api::{Cause, Confidence, ErrorClass};
+use crate::api::{AgentView, Cause, Confidence, ErrorClass, TargetState};
 use crate::diagnosis::evidence::{Evidence, Vantage};
 
 /// The failing target, if nothing in the cluster is known to stand behind it, and no other page of it answers.
@@ -24,7 +26,7 @@ fn is_scraped(e: &Evidence) -> bool {
     targets.filter(|target| target.health == "up").any(|target| super::queries::port_of(&target.url) == Some(port(e)))
 }
 
-fn port(e: &Evidence) -> u16 {
+pub(super) fn port(e: &Evidence) -> u16 {
     target(e).and_then(|target| target.port).unwrap_or(e.subject.port)
 }
 
@@ -36,8 +38,23 @@ fn is_in_cluster(host: &str) -> bool {
 pub(super) fn nothing_listens(e: &Evidence) -> Option<Finding> {
     let (target, host) = lone_target(e, &[ErrorClass::Refused])?;
     let port = port(e);
-    if is_scraped(e) {
+    // The agent's view of a unit that does not run is the better word.
+    let view = failing_view(e).filter(|view| view.state != TargetState::Unknown);
+    if is_scraped(e) || view.is_some_and(|view| view.state != TargetState::Running || is_told_apart(view)) {
         return None;
+    }
+    if let Some(view) = view {
+        return Some(
+            Finding::new(
+                Cause::NothingListens,
+                format!("nothing accepts connections on port {port} of {host}, while {} runs: it listens on another port or address, or no more", unit(view)),
+                format!("Look on {host} where it listens (`ss -ltnp`, `docker ps`); a probe of the agent's own (`probe:` in its configuration) would tell"),
+            )
+            .at_most(Confidence::Likely)
+            .restart_once()
+            .fact(state_fact(view))
+            .fact(probe_fact(target)),
+        );
     }
     if is_in_cluster(&host) {
         let namespace = host.split('.').nth(1).unwrap_or_default();
@@ -61,8 +78,22 @@ pub(super) fn nothing_listens(e: &Evidence) -> Option<Finding> {
     )
     .at_most(Confidence::Likely)
     .fact(probe_fact(target))
-    .fact("not seen: its process or container, because nothing of vigie runs on its host");
+    .fact(format!("not seen: its process or container, because {}", unseen(e)));
     Some(if e.subject.has_agent { finding.restart_once() } else { finding })
+}
+
+/// Why the process is not seen.
+fn unseen(e: &Evidence) -> String {
+    let agent = e.agent.as_ref();
+    if let Some(view) = agent.and_then(|agent| agent.view.as_ref()) {
+        let why = view.message.as_deref().map(|why| format!(": {}", value(why))).unwrap_or_default();
+        return format!("the agent could not look at {}{why}", unit(view));
+    }
+    match agent.and_then(|agent| agent.missing.as_deref()) {
+        Some(why) => why.to_owned(),
+        None if e.subject.has_agent => "its agent has said nothing about it".to_owned(),
+        None => "nothing of vigie runs on its host".to_owned(),
+    }
 }
 
 /// Prometheus reaches the port: the process listens, and something turns vigie away.
@@ -84,6 +115,10 @@ pub(super) fn host_silent(e: &Evidence) -> Option<Finding> {
     }
     let (target, host) = lone_target(e, &[ErrorClass::ConnectTimeout, ErrorClass::Unreachable])?;
     let port = port(e);
+    // The host of an agent that is heard is not down.
+    if let Some(view) = failing_view(e) {
+        return Some(silent_beside_its_agent(e, target, &host, view));
+    }
     let what = match target.error_class {
         Some(ErrorClass::Unreachable) => "no way leads to it, or the host is down",
         _ => "a security group or firewall drops the packets, or the host is down",
@@ -113,8 +148,24 @@ pub(super) fn host_silent(e: &Evidence) -> Option<Finding> {
         .at_most(Confidence::Possible)
         .fact(probe_fact(target))
         .facts(target.source.map(|source| format!("vigie asks from {source}")))
-        .fact("not seen: anything else of this host"),
+        .fact(match e.subject.has_agent {
+            true => format!("not seen: its process or container, because {}", unseen(e)),
+            false => "not seen: anything else of this host".to_owned(),
+        }),
     )
+}
+
+fn silent_beside_its_agent(e: &Evidence, target: &Vantage, host: &str, view: &AgentView) -> Finding {
+    let port = port(e);
+    let from = source(target);
+    Finding::new(
+        Cause::HostSilent,
+        format!("{host} does not answer on port {port} while its agent is heard: the packets are dropped on the way, or {host} is another host"),
+        format!("Allow TCP {port} from {from} in the security group or firewall of {host}, and the way back"),
+    )
+    .at_most(Confidence::Likely)
+    .fact(state_fact(view))
+    .fact(probe_fact(target))
 }
 
 fn scraped_fact(e: &Evidence) -> Option<String> {
@@ -126,7 +177,7 @@ fn scraped_fact(e: &Evidence) -> Option<String> {
 }
 
 /// vigie's address for a firewall rule.
-fn source(target: &Vantage) -> String {
+pub(super) fn source(target: &Vantage) -> String {
     match target.source {
         Some(source) => format!(
             "{} (vigie's address; where the cluster translates pod addresses, that of its node or its NAT gateway)",

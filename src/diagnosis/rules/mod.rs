@@ -3,6 +3,9 @@
 use crate::api::{Cause, Diagnosis, MAX_ALTERNATIVES, RestartHelps};
 use crate::diagnosis::evidence::Evidence;
 
+mod agent;
+mod agent_crash;
+mod agent_reach;
 pub mod conditions;
 mod config_missing;
 mod container_start;
@@ -38,6 +41,7 @@ mod unexpected;
 mod unexplained;
 mod wrong_path;
 
+pub use agent::{agent_in_words, agent_log_command};
 pub use conditions::{BackendConditions, conclude};
 pub use finding::Finding;
 pub use text::as_read_in_a_report;
@@ -66,12 +70,15 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::InitContainerFailing, container_start::init_container_failing),
     // Containers that ran and ended: the word of the kernel and of the process beats a guess from an exit code.
     // Configuration beats the database, because a process without configuration names both.
-    (Cause::OutOfMemory, out_of_memory::out_of_memory),
-    (Cause::CrashLoopConfig, crash_loop::crash_loop_config),
-    (Cause::CrashLoopDatabase, crash_loop_database::crash_loop_database),
+    // Outside the cluster the agent on the host says so.
+    (Cause::OutOfMemory, |e| out_of_memory::out_of_memory(e).or_else(|| agent_crash::out_of_memory(e))),
+    (Cause::CrashLoopConfig, |e| crash_loop::crash_loop_config(e).or_else(|| agent_crash::crash_loop_config(e))),
+    (Cause::CrashLoopDatabase, |e| {
+        crash_loop_database::crash_loop_database(e).or_else(|| agent_crash::crash_loop_database(e))
+    }),
     (Cause::CrashLoopKilledByLiveness, probe_kill::crash_loop_killed_by_liveness),
     (Cause::ExitedCleanly, crash_loop::exited_cleanly),
-    (Cause::CrashLoop, crash_loop::crash_loop),
+    (Cause::CrashLoop, |e| crash_loop::crash_loop(e).or_else(|| agent_crash::crash_loop(e))),
     // No pod has a reason of its own: then the rollout, and the comparison of the replicas.
     (Cause::RolloutInProgress, rollout::rollout_in_progress),
     (Cause::RolloutStuck, rollout::rollout_stuck),
@@ -80,17 +87,23 @@ pub const RULES: &[(Cause, Rule)] = &[
     // One observation does not explain an intermittent failure.
     (Cause::Flapping, rollout::flapping),
     // Outside a cluster the local agent takes the kubelet's part.
-    (Cause::ContainerStopped, service::container_stopped),
-    (Cause::ProcessStopped, service::process_stopped),
+    (Cause::ContainerStopped, agent::container_stopped),
+    (Cause::ProcessStopped, agent::process_stopped),
+    (Cause::ContainerAbsent, agent::container_absent),
+    (Cause::RestartingLocally, agent_crash::restarting_locally),
     // The path from the Service to its pods: an address without endpoints refuses, whatever the process does.
     (Cause::ServiceSelectsNothing, service::service_selects_nothing),
     (Cause::ServicePortMismatch, service::service_port_mismatch),
     (Cause::NoReadyEndpoints, service::no_ready_endpoints),
     // Refused by the host of the process: it listens elsewhere, not yet, or never did. Never a firewall.
-    (Cause::BoundToLoopback, process::bound_to_loopback),
-    (Cause::WrongPort, process::wrong_port),
-    (Cause::StillStarting, process::still_starting),
-    (Cause::NeverStartedListening, process::never_started_listening),
+    (Cause::BoundToLoopback, |e| agent_reach::bound_to_loopback(e).or_else(|| process::bound_to_loopback(e))),
+    (Cause::WrongPort, |e| process::wrong_port(e).or_else(|| agent_reach::wrong_port(e))),
+    (Cause::StillStarting, |e| process::still_starting(e).or_else(|| agent::still_starting(e))),
+    (Cause::NeverStartedListening, |e| {
+        process::never_started_listening(e).or_else(|| agent_reach::never_started_listening(e))
+    }),
+    // It answers on its host: then the path to it is the fault, and no restart cures a path.
+    (Cause::BlockedBeforeHost, agent_reach::blocked_before_host),
     // Outside the cluster nothing more is known of the process.
     (Cause::NothingListens, host::nothing_listens),
     // It answers and reports the fault itself: faults of dependencies before its own, because a restart spreads the
@@ -101,7 +114,7 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::OutOfService, health::out_of_service),
     (Cause::HealthUnknown, health::health_unknown),
     // No answer, compared with a second probe: a part of it is dead, all of it hangs, or one page is slow.
-    (Cause::MainPortDead, process::main_port_dead),
+    (Cause::MainPortDead, |e| process::main_port_dead(e).or_else(|| agent_reach::stopped_listening(e))),
     (Cause::Hung, timeouts::hung),
     (Cause::HostSilent, host::host_silent),
     (Cause::SlowMetrics, timeouts::slow_metrics),

@@ -1,10 +1,8 @@
-//! Rules about the Service and its endpoints, and about stops that the local agent reports.
+//! Rules about the Service and its endpoints.
 
 use std::collections::BTreeMap;
 
-use super::queries::{
-    closest, fails, is_without_endpoints, passes, pod_vantages, pods, probe_fact, target, vantage, workload,
-};
+use super::queries::{closest, fails, is_without_endpoints, pod_vantages, pods, probe_fact, target, vantage, workload};
 use super::text::{kubectl, some, workload_name};
 use super::{Finding, matches_any};
 use crate::api::{Cause, Confidence, ErrorClass};
@@ -12,34 +10,6 @@ use crate::diagnosis::evidence::{Evidence, Pod, Service};
 
 /// Labels by which controllers distinguish the revisions of a workload (apps/v1).
 const REVISIONS: &[&str] = &["pod-template-hash", "controller-revision-hash", "pod-template-generation"];
-
-pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
-    e.agent.as_ref().filter(|agent| agent.container_stopped && !passes(e))?;
-    Some(
-        Finding::new(
-            Cause::ContainerStopped,
-            "the local agent says that its container is stopped",
-            "Start the container on its host, and read why it stopped (docker logs or podman logs, journalctl)",
-        )
-        .restart_once()
-        .fact("agent: container stopped")
-        .facts(target(e).map(probe_fact)),
-    )
-}
-
-pub(super) fn process_stopped(e: &Evidence) -> Option<Finding> {
-    e.agent.as_ref().filter(|agent| agent.process_stopped && !passes(e))?;
-    Some(
-        Finding::new(
-            Cause::ProcessStopped,
-            "the local agent says that its process is stopped",
-            "Start the process on its host, and read why it stopped (journalctl -u UNIT)",
-        )
-        .restart_once()
-        .fact("agent: process stopped")
-        .facts(target(e).map(probe_fact)),
-    )
-}
 
 /// The Service of the target, while our probe fails.
 fn failing_service(e: &Evidence) -> Option<&Service> {

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use super::Finding;
+use super::agent::unit;
 use super::queries::{pods, process_port};
 use super::text::{set_env, value};
-use crate::api::Confidence;
+use crate::api::{AgentView, Confidence};
 use crate::diagnosis::evidence::{Container, EnvValue, Evidence, Pod};
 
 /// The state of one setting.
@@ -84,8 +85,31 @@ fn spelled<'a>(container: Option<&'a Container>, name: &'a str) -> &'a str {
     if first == name || alike.any(|other| other == name) { name } else { first }
 }
 
+/// The agent's view, where no pod is known: the environment of the process is that of the unit.
+fn local(e: &Evidence) -> Option<&AgentView> {
+    e.agent.as_ref()?.view.as_ref().filter(|_| application(e).is_none())
+}
+
+/// The state of the setting `name` in the environment that the agent read.
+fn local_setting<'a>(view: &'a AgentView, name: &str) -> Setting<'a> {
+    let Some(values) = &view.environment else {
+        return Setting::Unknown(format!("{name} (the environment of {})", unit(view)));
+    };
+    let value = |is_it: &dyn Fn(&str) -> bool| values.iter().find(|set| is_it(&set.name))?.value.as_deref();
+    match value(&|set| set == name).or_else(|| value(&|set| bare(set) == bare(name))) {
+        Some(value) => Setting::Is(value),
+        None if values.iter().any(|set| gives(&set.name, name)) => {
+            Setting::Unknown(format!("{name} (its value was not read)"))
+        }
+        None => Setting::Absent,
+    }
+}
+
 /// The state of the setting `name` of the application.
 pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
+    if let Some(view) = local(e) {
+        return local_setting(view, name);
+    }
     let Some(container) = application(e) else {
         let why = e.pods.missing().unwrap_or("the environment of its process");
         return Setting::Unknown(format!("{name} ({why})"));
@@ -106,6 +130,9 @@ pub(super) fn setting<'a>(e: &'a Evidence, name: &str) -> Setting<'a> {
 
 /// `NAME=value` and its source, as a fact.
 pub(super) fn setting_fact(e: &Evidence, name: &str) -> Option<String> {
+    if let Some(view) = local(e) {
+        return Some(format!("{name}={} in the environment of {}", value(local_setting(view, name).is()?), unit(view)));
+    }
     let container = application(e)?;
     let is = setting(e, name);
     let source = container.value_sources.get(name).map(|source| format!(" (from {source})")).unwrap_or_default();
@@ -115,6 +142,9 @@ pub(super) fn setting_fact(e: &Evidence, name: &str) -> Option<String> {
 
 /// Advice to set the variable: at its present source, or by a command.
 pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
+    if let Some(view) = local(e) {
+        return how_to_set_locally(view, name, new);
+    }
     let container = application(e);
     let source = container.and_then(|container| container.value_sources.get(name));
     let name = spelled(container, name);
@@ -127,6 +157,28 @@ pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
                 None => format!("set {assignment} in its environment"),
             }
         }
+    }
+}
+
+/// Advice to set the variable on the agent's host.
+fn how_to_set_locally(view: &AgentView, name: &str, new: &str) -> String {
+    let where_ = unit(view);
+    match view.unit.as_deref() {
+        Some(unit) if unit.starts_with("compose:") => {
+            let service = unit.rsplit(':').next().unwrap_or_default();
+            format!(
+                "set {name}={new} in the environment of {where_}: in its compose file, then `docker compose up -d {service}`"
+            )
+        }
+        Some(unit) if unit.starts_with("container:") => {
+            format!(
+                "set {name}={new} in the environment of {where_}: create the container again with `-e {name}={new}`"
+            )
+        }
+        Some(unit) => format!(
+            "set {name}={new} in the environment of {where_}: `systemctl edit {unit}` ([Service] Environment={name}={new}), then restart it"
+        ),
+        None => format!("set {name}={new} in its environment"),
     }
 }
 

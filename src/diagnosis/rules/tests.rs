@@ -1,5 +1,6 @@
 //! Each cause: evidence that matches, evidence that just does not, and its rank.
 
+mod agent_tests;
 mod conditions_tests;
 mod corpus_tests;
 mod ended_pod_tests;

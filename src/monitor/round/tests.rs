@@ -34,6 +34,7 @@ fn monitor_that_wakes(client: kube::Client, wake: Box<dyn Fn(&Key) + Send + Sync
         metrics: Arc::new(Metrics::register(&mut prometheus_client::registry::Registry::default())),
         watchdog: Watchdog::new(Clock::default()),
         wake,
+        agents: Box::new(|_, _| None),
     };
     let settings = ProbeSettings {
         pod: None,

@@ -73,6 +73,7 @@ fn world() -> World {
             inside: InsideView::Pods { failing: vec!["web-1".to_owned()], passing: Vec::new(), unready: false },
             healthy_at: None,
             scrape: None,
+            is_stopped_on_purpose: false,
         },
         workload: WorkloadLookup::Found(Box::new(workload())),
         agent: None,

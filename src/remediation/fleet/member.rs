@@ -27,8 +27,10 @@ impl std::fmt::Display for ObjectId {
 pub struct Member {
     /// The failure domain, `<namespace>/<site>`.
     pub site: Arc<str>,
-    /// The workload that would be restarted; an object without one is counted by itself.
+    /// The workload that would be restarted; an object with neither this nor a unit is counted by itself.
     pub workload: Option<WorkloadRef>,
+    /// The unit that an agent would restart.
+    pub unit: Option<AgentUnit>,
     /// Health as evaluated in this epoch of leadership, until then as stored.
     pub health: ObjectHealth,
     /// When it turned unhealthy, while it is unhealthy ([`crate::remediation::history::unhealthy_since`]).
@@ -41,6 +43,15 @@ pub struct Member {
     pub attempts: i32,
     /// `maxAttempts`; `None` without `spec.remediation`.
     pub max_attempts: Option<i32>,
+}
+
+/// A unit on the host of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AgentUnit {
+    /// Name of the Connector whose agent it is, in the namespace of the object.
+    pub connector: Arc<str>,
+    /// Name of the unit.
+    pub unit: Arc<str>,
 }
 
 /// An attempt in progress.
@@ -67,21 +78,23 @@ pub struct BrakedSite {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RestartUnit {
     Workload(Arc<str>, WorkloadRef),
+    Agent(Arc<str>, AgentUnit),
     Object(ObjectId),
 }
 
 impl RestartUnit {
     pub(super) fn namespace(&self) -> &Arc<str> {
         match self {
-            Self::Workload(namespace, _) => namespace,
+            Self::Workload(namespace, _) | Self::Agent(namespace, _) => namespace,
             Self::Object(id) => &id.key.namespace,
         }
     }
 
     pub(super) fn of(id: &ObjectId, member: &Member) -> Self {
-        match &member.workload {
-            Some(reference) => Self::Workload(id.key.namespace.clone(), reference.clone()),
-            None => Self::Object(id.clone()),
+        match (&member.workload, &member.unit) {
+            (Some(reference), _) => Self::Workload(id.key.namespace.clone(), reference.clone()),
+            (None, Some(unit)) => Self::Agent(id.key.namespace.clone(), unit.clone()),
+            (None, None) => Self::Object(id.clone()),
         }
     }
 }

@@ -21,6 +21,7 @@ fn healthy(site: &str) -> Member {
     Member {
         site: format!("shop/{site}").into(),
         workload: None,
+        unit: None,
         health: ObjectHealth::Healthy,
         unhealthy_since: None,
         was_healthy: true,
@@ -59,6 +60,22 @@ fn site(state: &mut FleetState, name: &str, bad: usize, all: usize) {
 fn figures(state: &mut FleetState, name: &str) -> (usize, usize) {
     let context = state.context(&id(name), at(0));
     (context.site_unhealthy, context.site_total)
+}
+
+#[test]
+fn objects_with_one_unit_of_an_agent_are_counted_once_and_locked_together() {
+    let unit = |unit: &str, member: Member| Member {
+        unit: Some(AgentUnit { connector: "edge-1".into(), unit: unit.into() }),
+        ..member
+    };
+    let mut state = state();
+    state.upsert(&id("page"), unit("container:orders", flying(unhealthy("a", -100), "a1", 0)));
+    state.upsert(&id("health"), unit("container:orders", unhealthy("a", -100)));
+    state.upsert(&id("other"), unit("container:billing", healthy("a")));
+    assert_eq!(figures(&mut state, "other"), (1, 2));
+    let held_by = |state: &mut FleetState, name: &str| state.context(&id(name), at(1)).held_by;
+    assert_eq!(held_by(&mut state, "health").map(|(_, attempt)| attempt), Some("a1".to_owned()));
+    assert_eq!(held_by(&mut state, "other"), None);
 }
 
 #[test]

@@ -62,8 +62,17 @@ impl WorkloadGroup {
     }
 
     pub(super) fn add(&mut self, id: &ObjectId, member: &Member) {
-        let Member { site, workload: _, health: _, unhealthy_since: _, was_healthy, in_flight, attempts, max_attempts } =
-            member;
+        let Member {
+            site,
+            workload: _,
+            unit: _,
+            health: _,
+            unhealthy_since: _,
+            was_healthy,
+            in_flight,
+            attempts,
+            max_attempts,
+        } = member;
         *self.sites.entry(site.clone()).or_default() += 1;
         self.known += usize::from(*was_healthy);
         self.unhealthy += usize::from(is_unhealthy(member));
@@ -81,6 +90,7 @@ impl WorkloadGroup {
         let Member {
             site,
             workload: _,
+            unit: _,
             health: _,
             unhealthy_since: _,
             was_healthy,

@@ -12,6 +12,9 @@ use crate::remediation::text::format_time;
 /// it and the operator has gathered evidence again (5 s after the first time).
 const SETTLES: i32 = 10;
 
+/// Seconds. A unit that was stopped on purpose is started no sooner: the person may still be at work on its host.
+const MEANT: i32 = 600;
+
 /// The object is healthy, or its health is not known.
 pub(super) fn not_unhealthy(input: &PolicyInput<'_>) -> Option<Objection> {
     match input.verdict.health() {
@@ -30,15 +33,19 @@ pub(super) fn not_long_enough(input: &PolicyInput<'_>) -> Option<Objection> {
     }
     let asked = input.spec?.unhealthy_for_seconds;
     let is_fresh_end = input.verdict.diagnosis.as_ref().is_some_and(|found| found.cause == Cause::MainPortDead);
-    let seconds = if is_fresh_end { asked.max(SETTLES) } else { asked };
+    let (least, what) = match input.verdict.is_stopped_on_purpose {
+        true => (MEANT, "what a stop on purpose is left alone, in s"),
+        false if is_fresh_end => (SETTLES, "what this cause takes to be told from a crash, in s"),
+        false => (0, ""),
+    };
+    let seconds = asked.max(least);
     let intervals = &input.verdict.intervals;
     let missing = SignedDuration::from_secs(seconds.into()) - unhealthy_duration(intervals, input.now);
     if missing <= SignedDuration::ZERO {
         return None;
     }
     let since = unhealthy_since(intervals).unwrap_or(input.now);
-    let of =
-        if seconds == asked { "unhealthyForSeconds" } else { "what this cause takes to be told from a crash, in s" };
+    let of = if seconds == asked { "unhealthyForSeconds" } else { what };
     Some(Objection {
         message: format!(
             "unhealthy since {}, which is not yet {of} ({seconds}) of time in which it was known to be",

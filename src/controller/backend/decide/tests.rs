@@ -71,6 +71,7 @@ fn probed(of: &MonitoredBackend, results: &[Result<u64, ErrorClass>]) -> Snapsho
         passed_at: at,
         findings: None,
         findings_until: None,
+        agent: None,
         blind: None,
         stands_until: None,
         unresolved: None,

@@ -17,7 +17,7 @@ fn through_service(class: ErrorClass) -> Evidence {
 #[test]
 fn the_local_agent_is_believed_while_our_probe_fails() {
     let says_stopped = |e: &mut Evidence, container: bool| {
-        e.agent = Some(Agent { container_stopped: container, process_stopped: !container });
+        e.agent = Some(Agent { container_stopped: container, process_stopped: !container, ..Agent::default() });
     };
     expect(&with(refused(), |e| says_stopped(e, true)), Cause::ContainerStopped, Certain, Once);
     expect(&with(refused(), |e| says_stopped(e, false)), Cause::ProcessStopped, Certain, Once);

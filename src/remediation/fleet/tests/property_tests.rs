@@ -29,7 +29,10 @@ fn members() -> impl Strategy<Value = Member> {
         (0..3_u8, prop::option::of(0..4_u8), healths(), any::<bool>(), any::<bool>(), 0..4, prop::option::of(0..4));
     parts.prop_map(|(site, workload, health, was_healthy, is_in_flight, attempts, max_attempts)| Member {
         site: format!("shop/{site}").into(),
-        workload: workload.and_then(|n| web(&format!("web-{n}"))),
+        workload: workload.filter(|n| *n > 0).and_then(|n| web(&format!("web-{n}"))),
+        unit: workload
+            .filter(|n| *n == 0)
+            .map(|_| AgentUnit { connector: "edge-1".into(), unit: "container:orders".into() }),
         health,
         unhealthy_since: (health == ObjectHealth::Unhealthy).then(|| at(i64::from(attempts))),
         was_healthy,
@@ -109,6 +112,7 @@ fn decide(context: &FleetContext, asked: bool, now: i64) -> bool {
         inside: InsideView::Heartbeats { pod_uid: None },
         healthy_at: None,
         scrape: None,
+        is_stopped_on_purpose: false,
     };
     let request = RestartRequest { annotation: String::new(), at: at(now) };
     let input = PolicyInput {

@@ -35,6 +35,22 @@ fn a_closed_port_is_looked_at_again_before_it_is_told_from_a_crash() {
 }
 
 #[test]
+fn a_stop_on_purpose_is_left_alone_for_ten_minutes_and_then_ended() {
+    let stopped = |seconds: i64, asked| {
+        world().with(|w| {
+            w.spec().unhealthy_for_seconds = asked;
+            w.verdict.is_stopped_on_purpose = true;
+            w.verdict.intervals = intervals(&[(ObjectHealth::Healthy, 0), (ObjectHealth::Unhealthy, NOW - seconds)]);
+        })
+    };
+    let denied = stopped(599, 120).expect(Denial::NotLongEnough, &["a stop on purpose", "(600)"]);
+    assert_eq!(denied.check_again_at, Some(at(NOW + 1)));
+    assert!(stopped(600, 120).allow().is_ok());
+    stopped(700, 900).expect(Denial::NotLongEnough, &["unhealthyForSeconds (900)"]);
+    assert!(stopped(1, 120).requested().allow().is_ok(), "a person may know better");
+}
+
+#[test]
 fn what_is_not_known_to_be_unhealthy_is_not_restarted_by_itself() {
     for (health, word) in [(ObjectHealth::Unknown, "not known"), (ObjectHealth::Healthy, "is healthy")] {
         let now = world().with(|w| {
