@@ -92,10 +92,7 @@ fn read_rule(words: &[String]) -> Rule {
                 value();
                 None
             }
-            "--mark" => {
-                value();
-                Some(Condition::Mark)
-            }
+            "--mark" => Some(value()).map(|_| Condition::Mark),
             // The first packet of a connection is new: for it this is no condition at all.
             "--state" | "--ctstate" => {
                 let meets_new = value().split(',').any(|state| state == "NEW") != not;
