@@ -25,9 +25,12 @@ const DECISIONS: [(&str, &str); 4] = [
 ];
 
 /// The files that read a clock, and why each does not take the time as an argument.
-const CLOCK_READERS: [(&str, &str); 22] = [
+const CLOCK_READERS: [(&str, &str); 25] = [
     ("controller/runtime/queue.rs", "When a retry is due."),
     ("admin/auth.rs", "How long an answer of the API server about a caller's token is used."),
+    ("agent/install/apply.rs", "How long an installation waits for the first heartbeat."),
+    ("cli/agent/mod.rs", "The command line dates the end of a pause."),
+    ("cli/agent/status.rs", "The command line prints ages."),
     ("cli/breaker/mod.rs", "The command line stamps what it writes."),
     ("cli/diagnose/backend.rs", "The command line judges and prints ages at the time of the call."),
     ("cli/diagnose/connector.rs", "As above."),

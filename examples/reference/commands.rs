@@ -21,7 +21,8 @@ fn section(page: &mut String, path: &str, command: &Command) {
     *page += &format!("\n## {path}\n\n");
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     *page += &paragraphs(&about);
-    let commands: Vec<&Command> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+    let commands: Vec<&Command> =
+        command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()).collect();
     if commands.is_empty() {
         flags(page, command);
     } else {

@@ -1,6 +1,8 @@
 //! The connection to the operator: kept, replaced after any error and every 15 minutes, so that DNS is asked again.
 
 mod connect;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -178,7 +180,8 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
         StatusCode::NOT_FOUND => "; see url: in /etc/vigie/agent.yaml",
         _ => "",
     };
-    let message = format!("the operator answers {}: {said}{hint}", status.as_u16());
+    let colon = if said.is_empty() { "" } else { ": " };
+    let message = format!("the operator answers {}{colon}{said}{hint}", status.as_u16());
     let retry_after = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let setback = match (status, retry_after) {
         (_, Some(seconds)) => Setback::RetryAfter(Duration::from_secs(seconds)),
@@ -191,33 +194,4 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let text = headers.get(header::DATE)?.to_str().ok()?;
     jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_says_what_to_do_and_when() {
-        let mut headers = HeaderMap::new();
-        let body = br#"{"error":{"code":"unauthorized","message":"unknown connector"}}"#;
-        let failure = refusal(StatusCode::UNAUTHORIZED, &headers, body);
-        assert_eq!(failure.setback, Setback::Unauthorized);
-        assert!(failure.message.contains("401: unknown connector; give it the right token"), "{}", failure.message);
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
-        let failure = refusal(StatusCode::SERVICE_UNAVAILABLE, &headers, b"<html>");
-        assert_eq!(failure.setback, Setback::RetryAfter(Duration::from_secs(7)));
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("soon"));
-        assert_eq!(refusal(StatusCode::BAD_GATEWAY, &headers, b"").setback, Setback::Other);
-    }
-
-    #[test]
-    fn the_date_of_an_answer_is_the_clock_of_the_operator() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(date(&headers), None);
-        headers.insert(header::DATE, HeaderValue::from_static("Sat, 31 Jan 2026 12:00:00 GMT"));
-        assert_eq!(date(&headers), Some("2026-01-31T12:00:00Z".parse().unwrap()));
-        headers.insert(header::DATE, HeaderValue::from_static("yesterday"));
-        assert_eq!(date(&headers), None);
-    }
 }

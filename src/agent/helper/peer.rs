@@ -56,7 +56,7 @@ mod tests {
         let helper = "0::/system.slice/vigie-agent-helper.service\n";
         for (theirs, expected) in [
             ("0::/system.slice/vigie-agent.service\n", true),
-            ("4:memory:/x\n1:name=systemd:/system.slice/vigie-agent.service\n0::/other\n", true),
+            ("4:memory:/x\n0::/system.slice/vigie-agent.service\n", true),
             ("0::/system.slice/other.service\n", false),
             ("0::/system.slice/vigie-agent.service/inner\n", false),
             ("0::/user.slice/user-1000.slice/user@1000.service/system.slice/vigie-agent.service\n", false),
@@ -65,6 +65,8 @@ mod tests {
         ] {
             assert_eq!(is_of_agent(helper, theirs), expected, "{theirs}");
         }
+        let both = |unit: &str| format!("4:memory:/x\n1:name=systemd:/system.slice/{unit}\n0::/system.slice/{unit}\n");
+        assert!(is_of_agent(&both("vigie-agent-helper.service"), &both("vigie-agent.service")));
         let nested = "1:name=systemd:/lxc/a/system.slice/vigie-agent-helper.service\n";
         assert!(is_of_agent(nested, "1:name=systemd:/lxc/a/system.slice/vigie-agent.service\n"));
         assert!(!is_of_agent(nested, "1:name=systemd:/lxc/b/system.slice/vigie-agent.service\n"));

@@ -1,5 +1,8 @@
 //! Answers on the socket.
 
+#[cfg(test)]
+mod tests;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
