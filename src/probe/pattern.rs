@@ -314,6 +314,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn expressions_run_beside_the_runtime_and_few_at_once() {
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Arc::new(parking_lot::Mutex::new(wait));
+        let (began, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let mut works: Vec<_> = (0..2 * PLACES)
+            .map(|_| {
+                let (wait, began) = (wait.clone(), began.clone());
+                Box::pin(in_a_place(move |_| {
+                    let _ = began.send(std::thread::current().id());
+                    wait.lock().recv().is_ok()
+                }))
+            })
+            .collect();
+        for _ in 0..PLACES {
+            let thread = loop {
+                assert!(works.iter_mut().all(|work| futures::FutureExt::now_or_never(work).is_none()));
+                if let Ok(thread) = begins.try_recv() {
+                    break thread;
+                }
+                tokio::task::yield_now().await;
+            };
+            assert_ne!(thread, std::thread::current().id());
+        }
+        assert_eq!(FREE_PLACES.available_permits(), 0);
+        assert!(works.iter_mut().all(|work| futures::FutureExt::now_or_never(work).is_none()));
+        assert!(begins.try_recv().is_err(), "the others wait for a place");
+        drop(release);
+        futures::future::join_all(works).await;
+    }
+
+    #[tokio::test]
     async fn a_place_is_free_again_after_its_caller_has_gone() {
         for _ in 0..3 * PLACES {
             let work = find_all([Some(Pattern::new("c").unwrap())], noise(1 << 10));
