@@ -129,6 +129,21 @@ async fn a_port_of_its_own_is_asked_in_a_pod() {
 }
 
 #[tokio::test]
+async fn a_port_of_the_node_is_not_asked_as_that_of_an_actuator() {
+    let (address, server) = spring().await;
+    let port = address.port();
+    let like = Request { timeout: Duration::from_secs(2), ..request("127.0.0.2:1".parse().unwrap(), "/health") };
+    let spec = json!({"port": port, "basePath": "/shop/actuator"});
+    for (declared, expected) in [(port, Some(200)), (1, None)] {
+        let mut seen = evidence("/health", &[], &[declared]);
+        seen.pods = seen.pods.map(|pods| pods.into_iter().map(|pod| Pod { host_network: true, ..pod }).collect());
+        let beside = ask(Some(spec.clone()), &seen, &like).await;
+        assert_eq!(found(&beside).base_status, expected, "it declares {declared}");
+    }
+    server.abort();
+}
+
+#[tokio::test]
 async fn the_main_port_is_dialled_beside_a_management_port_that_is_the_target() {
     let (address, server) = spring().await;
     // The target is the management port 8081; the main one is declared, and open.
