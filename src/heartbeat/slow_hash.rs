@@ -89,6 +89,8 @@ mod tests {
     #[tokio::test]
     async fn the_hashes_of_one_namespace_are_computed_beside_the_runtime_and_delay_no_other_namespace() {
         let (busy, other): (Arc<str>, Arc<str>) = ("hashes-without-end".into(), "hashes-one".into());
+        let elsewhere = in_a_place(&busy, || std::thread::current().id()).await.expect("the process goes on");
+        assert_ne!(elsewhere, std::thread::current().id());
         let (release, wait) = mpsc::channel::<()>();
         let wait = Arc::new(parking_lot::Mutex::new(wait));
         let mut hashing: Vec<_> = (0..20)

@@ -315,6 +315,8 @@ mod tests {
 
     #[tokio::test]
     async fn expressions_run_beside_the_runtime_and_few_at_once() {
+        let elsewhere = in_a_place(|_| std::thread::current().id()).await.unwrap();
+        assert_ne!(elsewhere, std::thread::current().id());
         let (release, wait) = std::sync::mpsc::channel::<()>();
         let wait = Arc::new(parking_lot::Mutex::new(wait));
         let (began, mut begins) = tokio::sync::mpsc::unbounded_channel();
@@ -322,20 +324,16 @@ mod tests {
             .map(|_| {
                 let (wait, began) = (wait.clone(), began.clone());
                 Box::pin(in_a_place(move |_| {
-                    let _ = began.send(std::thread::current().id());
+                    let _ = began.send(());
                     wait.lock().recv().is_ok()
                 }))
             })
             .collect();
         for _ in 0..PLACES {
-            let thread = loop {
+            while begins.try_recv().is_err() {
                 assert!(works.iter_mut().all(|work| futures::FutureExt::now_or_never(work).is_none()));
-                if let Ok(thread) = begins.try_recv() {
-                    break thread;
-                }
                 tokio::task::yield_now().await;
-            };
-            assert_ne!(thread, std::thread::current().id());
+            }
         }
         assert_eq!(FREE_PLACES.available_permits(), 0);
         assert!(works.iter_mut().all(|work| futures::FutureExt::now_or_never(work).is_none()));
