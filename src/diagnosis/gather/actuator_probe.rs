@@ -101,7 +101,8 @@ fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request
             Some(address) => (request.target.address, request.target.is_own) = (Some(*address), true),
             None => request.target.is_own &= serving(evidence).next().is_none(),
         }
-    } else if let Some((pod, port)) = own.filter(|(pod, port)| leads_nowhere(evidence) && service::owns_port(pod, *port))
+    } else if let Some((pod, port)) =
+        own.filter(|(pod, port)| leads_nowhere(evidence) && service::owns_port(pod, *port))
         && let Some(address) = pod.addresses.first()
     {
         request.target.port = port;

@@ -116,7 +116,8 @@ fn a_report_that_changes_too_often_wakes_nothing_before_its_time_and_is_not_lost
     let mut coordinator = coordinator(Role::Leader);
     coordinator.upsert(&connector("paris", DAY, 1, json!({}), tokens(&[("right", 1, None)])));
     let beat = |coordinator: &super::tests::Town, host: u32| {
-        let reply = coordinator.say(json!({ "connector_id": "edge/paris", "token": "right", "hostname": format!("host-{host}") }));
+        let reply = coordinator
+            .say(json!({ "connector_id": "edge/paris", "token": "right", "hostname": format!("host-{host}") }));
         assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
     };
     (0..8).for_each(|host| beat(&coordinator, host));
