@@ -371,8 +371,12 @@ mod tests {
             .map(|_| Box::pin(fixture.writer.replace(WriteReason::Transition, &permit, &flapping_object, &pod)))
             .collect();
         assert!(queue.iter_mut().all(|write| write.now_or_never().is_none()));
-        fixture.writer.replace(WriteReason::Transition, &permit, &fixture.api, &pod).await.unwrap();
-        fixture.writer.replace(WriteReason::Remedy, &permit, &fixture.api, &pod).await.unwrap_err();
+        let write = |reason| {
+            let write = fixture.writer.replace(reason, &permit, &fixture.api, &pod);
+            tokio::time::timeout(Duration::from_secs(30), write)
+        };
+        write(WriteReason::Transition).await.expect("it has a free place").unwrap();
+        write(WriteReason::Remedy).await.expect("it has a free place").unwrap_err();
         assert!(queue.iter_mut().all(|write| write.now_or_never().is_none()), "they still wait");
         assert_eq!(fixture.counted(), [(WriteReason::Transition, "ok"), (WriteReason::Remedy, "conflict")]);
     }

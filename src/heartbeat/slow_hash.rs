@@ -77,3 +77,34 @@ async fn in_a_place<T: Send + 'static>(namespace: &Arc<str>, work: impl FnOnce()
     });
     done.await.ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_hashes_of_one_namespace_are_computed_beside_the_runtime_and_delay_no_other_namespace() {
+        let (busy, other): (Arc<str>, Arc<str>) = ("hashes-without-end".into(), "hashes-one".into());
+        let elsewhere = in_a_place(&busy, || std::thread::current().id()).await.expect("the process goes on");
+        assert_ne!(elsewhere, std::thread::current().id());
+        let (release, wait) = mpsc::channel::<()>();
+        let wait = Arc::new(parking_lot::Mutex::new(wait));
+        let mut hashing: Vec<_> = (0..20)
+            .map(|_| {
+                let (busy, wait) = (busy.clone(), wait.clone());
+                Box::pin(async move { in_a_place(&busy, move || wait.lock().recv().is_ok()).await })
+            })
+            .collect();
+        assert!(hashing.iter_mut().all(|hash| hash.now_or_never().is_none()), "each waits or is computed elsewhere");
+        let hash = slow_hash(&other, "0123456789abcdef".to_owned(), "u1".to_owned());
+        let found = tokio::time::timeout(Duration::from_secs(30), hash).await.expect("it has a place");
+        assert_eq!(found, Some(Digest::slow("0123456789abcdef", "u1", ROUNDS)));
+        assert!(hashing.iter_mut().all(|hash| hash.now_or_never().is_none()), "they still wait");
+        drop(release);
+        futures::future::join_all(hashing).await;
+    }
+}

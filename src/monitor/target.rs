@@ -61,7 +61,8 @@ pub struct Resolved {
 /// The spec is refused, or the lookup failed.
 pub async fn resolve(client: &Client, backend: &MonitoredBackend) -> Result<Resolved, ResolveError> {
     let namespace = backend.namespace().unwrap_or_default();
-    let lookup = TargetLookup { client, namespace: &namespace };
+    let actuator_port = backend.spec.probe.actuator.as_ref().and_then(|actuator| u16::try_from(actuator.port?).ok());
+    let lookup = TargetLookup { client, namespace: &namespace, actuator_port };
     let secrets = secrets(client, &namespace, &backend.spec.probe.http).await?;
     let target = &backend.spec.target;
     let found = if let Some(url) = &target.url {
@@ -74,7 +75,6 @@ pub async fn resolve(client: &Client, backend: &MonitoredBackend) -> Result<Reso
     } else {
         return Err(ResolveError::target("spec.target names nothing to dial"));
     };
-    let actuator_port = backend.spec.probe.actuator.as_ref().and_then(|actuator| u16::try_from(actuator.port?).ok());
     let patterns = Patterns::compile(&backend.spec.probe.http).await.map_err(ResolveError::target)?;
     let mut targets = Vec::with_capacity(found.targets.len().min(MAX_TARGETS));
     for (name, target) in found.targets.into_iter().take(MAX_TARGETS) {

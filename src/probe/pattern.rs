@@ -314,6 +314,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn expressions_run_beside_the_runtime_and_few_at_once() {
+        let elsewhere = in_a_place(|_| std::thread::current().id()).await.unwrap();
+        assert_ne!(elsewhere, std::thread::current().id());
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Arc::new(parking_lot::Mutex::new(wait));
+        let (began, mut begins) = tokio::sync::mpsc::unbounded_channel();
+        let mut works: Vec<_> = (0..2 * PLACES)
+            .map(|_| {
+                let (wait, began) = (wait.clone(), began.clone());
+                Box::pin(in_a_place(move |_| {
+                    let _ = began.send(());
+                    wait.lock().recv().is_ok()
+                }))
+            })
+            .collect();
+        for _ in 0..PLACES {
+            while begins.try_recv().is_err() {
+                assert!(works.iter_mut().all(|work| futures::FutureExt::now_or_never(work).is_none()));
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(FREE_PLACES.available_permits(), 0);
+        assert!(works.iter_mut().all(|work| futures::FutureExt::now_or_never(work).is_none()));
+        assert!(begins.try_recv().is_err(), "the others wait for a place");
+        drop(release);
+        futures::future::join_all(works).await;
+    }
+
+    #[tokio::test]
     async fn a_place_is_free_again_after_its_caller_has_gone() {
         for _ in 0..3 * PLACES {
             let work = find_all([Some(Pattern::new("c").unwrap())], noise(1 << 10));

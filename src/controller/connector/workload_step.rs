@@ -141,7 +141,23 @@ fn taken_over(connector: &Connector, reference: u64, look_at: Moment) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn after_a_takeover_the_look_is_put_off_only_where_the_present_spec_was_judged_and_nothing_was_missing() {
+        let connector = |generation: i64, reason: &str| {
+            let accepted = json!({ "type": "Accepted", "status": "True", "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+            let object = json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": { "name": "paris", "generation": 2 },
+                "spec": {}, "status": { "observedGeneration": generation, "conditions": [accepted] } });
+            serde_json::from_value::<Connector>(object).unwrap()
+        };
+        let is_put_off = |connector: &Connector| taken_over(connector, 7, Moment::default()).is_some();
+        assert!(is_put_off(&connector(2, "Accepted")));
+        assert!(!is_put_off(&connector(1, "Accepted")), "the spec of now was not judged");
+        assert!(!is_put_off(&connector(2, "WorkloadNotFound")), "it may have been created");
+    }
 
     #[test]
     fn a_missing_workload_is_looked_up_soon_and_then_once_a_minute() {

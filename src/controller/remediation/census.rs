@@ -174,6 +174,11 @@ mod tests {
         let asking = connector("asking", json!({ "mode": "Restart" }));
         census.upsert_stored(&asking);
         assert_eq!(census.fleet.lock().members().count(), 2);
+        let attempts = [&watched, &asking].map(|object| member(object, &[]).max_attempts);
+        assert!(
+            attempts[0].is_none() && attempts[1].is_some(),
+            "the breaker counts those with remediation: {attempts:?}"
+        );
         census.remove::<Connector>(&Key::of(&watched.metadata));
         assert_eq!(census.fleet.lock().members().count(), 1);
     }

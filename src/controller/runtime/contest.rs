@@ -99,8 +99,10 @@ mod tests {
         assert!(!contest.note_seen(&json!({ "state": "Offline" }), at(2)));
         assert!(contest.note_seen(&json!({ "state": "Edited" }), at(3)));
         assert_eq!(contest.held_until(false, 0.0), None);
-        assert!(contest.note_seen(&json!({ "state": "Restored" }), at(1000)));
-        assert_eq!(contest.held_until(false, 0.0), None);
+        for second in [1000, 2000, 3000] {
+            assert!(contest.note_seen(&json!({ "restored": second }), at(second)));
+            assert_eq!(contest.held_until(false, 0.0), None);
+        }
     }
 
     #[test]

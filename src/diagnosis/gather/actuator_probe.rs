@@ -96,11 +96,13 @@ fn of_actuator(spec: Option<&ActuatorProbe>, evidence: &Evidence, like: &Request
     let own = serving(evidence).next().and_then(|pod| Some((pod, service::pod_port(evidence, None, pod)?)));
     if let Some(port) = port.filter(|port| *port != like.target.port && own.is_none_or(|(_, own)| own != *port)) {
         request.target.port = port;
-        if let Some(address) = serving(evidence).find_map(|pod| pod.addresses.first()) {
-            request.target.address = Some(*address);
-            request.target.is_own = true;
+        // At the address of a pod on its host's network, a port that it does not declare is the node's.
+        match serving(evidence).find(|pod| service::owns_port(pod, port)).and_then(|pod| pod.addresses.first()) {
+            Some(address) => (request.target.address, request.target.is_own) = (Some(*address), true),
+            None => request.target.is_own &= serving(evidence).next().is_none(),
         }
-    } else if let Some((pod, port)) = own.filter(|_| leads_nowhere(evidence))
+    } else if let Some((pod, port)) =
+        own.filter(|(pod, port)| leads_nowhere(evidence) && service::owns_port(pod, *port))
         && let Some(address) = pod.addresses.first()
     {
         request.target.port = port;

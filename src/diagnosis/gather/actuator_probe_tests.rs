@@ -129,6 +129,31 @@ async fn a_port_of_its_own_is_asked_in_a_pod() {
 }
 
 #[tokio::test]
+async fn a_port_of_the_node_is_not_asked_as_that_of_an_actuator() {
+    let (address, server) = spring().await;
+    let port = address.port();
+    let like = Request { timeout: Duration::from_secs(2), ..request("127.0.0.2:1".parse().unwrap(), "/health") };
+    let spec = json!({"port": port, "basePath": "/shop/actuator"});
+    for (declared, expected) in [(port, Some(200)), (1, None)] {
+        let mut seen = evidence("/health", &[], &[declared]);
+        seen.pods = seen.pods.map(|pods| pods.into_iter().map(|pod| Pod { host_network: true, ..pod }).collect());
+        let beside = ask(Some(spec.clone()), &seen, &like).await;
+        assert_eq!(found(&beside).base_status, expected, "it declares {declared}");
+    }
+    // Nor at the address of the target itself, which is the node's.
+    let mut seen = evidence("/health", &[], &[8080]);
+    seen.subject.wants_actuator = true;
+    seen.pods = seen.pods.map(|pods| pods.into_iter().map(|pod| Pod { host_network: true, ..pod }).collect());
+    let mut of_node = request("192.0.2.1:8080".parse().unwrap(), "/health");
+    of_node.target.is_own = true;
+    let cluster = Policy { cluster: vec!["192.0.2.0/24".parse().unwrap()], ..Default::default() };
+    let actuator = serde_json::from_value(json!({"port": 10_250})).unwrap();
+    let beside = probe_actuator(&Prober::new(cluster), Some(&actuator), &seen, (&of_node, &of_node), now()).await;
+    assert_eq!(beside.vantages[0].error_class, Some(ErrorClass::Denied));
+    server.abort();
+}
+
+#[tokio::test]
 async fn the_main_port_is_dialled_beside_a_management_port_that_is_the_target() {
     let (address, server) = spring().await;
     // The target is the management port 8081; the main one is declared, and open.

@@ -73,3 +73,23 @@ fn ended(state: v1::ContainerStateTerminated) -> Ended {
         message: state.message.map(|message| crate::api::clip(message, MAX_TERMINATION_MESSAGE)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_numbers_of_a_startup_probe_give_a_budget() {
+        let most = u64::from(i32::MAX.unsigned_abs());
+        let mut probe = v1::Probe {
+            initial_delay_seconds: Some(i32::MAX),
+            period_seconds: Some(i32::MAX),
+            failure_threshold: Some(i32::MAX),
+            ..Default::default()
+        };
+        assert_eq!(startup_budget(&probe), most + most * most);
+        probe.period_seconds = Some(-1);
+        assert_eq!(startup_budget(&probe), most + 10 * most);
+        assert_eq!(startup_budget(&v1::Probe::default()), 30);
+    }
+}

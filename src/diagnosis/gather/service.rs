@@ -102,6 +102,13 @@ pub(super) fn port_of(pod: &Pod, port: &str) -> Option<u16> {
     port.parse().ok().or_else(|| declared().find(|(name, _)| name.as_deref() == Some(port)).map(|(_, number)| *number))
 }
 
+/// Whether a port of the pod's address is its own. The address of a pod on its host's network is the node's: of its ports,
+/// those are the pod's own that it declares.
+pub(super) fn owns_port(pod: &Pod, port: u16) -> bool {
+    let mut declared = pod.containers.iter().flat_map(|container| &container.ports);
+    !pod.host_network || declared.any(|(_, number)| *number == port)
+}
+
 /// The port of a pod that the target leads to.
 pub(super) fn pod_port(evidence: &Evidence, pods_port: Option<&str>, pod: &Pod) -> Option<u16> {
     let of_service = evidence.service.found().and_then(|service| service.port.as_ref()).map(|(_, port)| port.as_str());

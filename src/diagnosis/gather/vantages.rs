@@ -89,13 +89,14 @@ fn passed(outcome: &Outcome) -> String {
 /// The probes of the pods, each with the name of its vantage: as `like`, the target's request, but at the pod's own
 /// address and port.
 ///
-/// Pods without an address, pods that ended or are being deleted, and pods with an unknown port are left out.
+/// Pods without an address, pods that ended or are being deleted, and pods with an unknown port are left out, and so are
+/// pods on their host's network that do not declare the port: there it is the node's.
 pub fn pod_probes(evidence: &Evidence, pods_port: Option<&str>, like: &Request) -> Vec<(String, Request)> {
     let serves = |pod: &&Pod| !pod.deleting && !matches!(pod.phase.as_str(), "Succeeded" | "Failed");
     let pods = evidence.pods.found().into_iter().flatten().filter(serves);
     let probe = |pod: &Pod| {
         let address = *pod.addresses.first()?;
-        let port = port(evidence, pods_port, pod)?;
+        let port = port(evidence, pods_port, pod).filter(|port| service::owns_port(pod, *port))?;
         let mut request = like.clone();
         request.target.address = Some(address);
         request.target.port = port;

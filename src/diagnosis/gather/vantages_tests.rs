@@ -147,6 +147,25 @@ fn pods_behind_a_url_are_asked_where_they_can_be_meant() {
 }
 
 #[test]
+fn a_port_of_the_node_is_not_asked_as_one_of_a_pod_on_its_network() {
+    let mut on_host = pod("a", "192.0.2.1", &[("http", 8080)]);
+    on_host.host_network = true;
+    let mut declares_none = pod("b", "192.0.2.2", &[]);
+    declares_none.host_network = true;
+    let mut of_pods = evidence(json!({"target": {"pods": {"port": 10_250}}}));
+    of_pods.pods = Lookup::Found(vec![on_host.clone()]);
+    assert_eq!(dialled(&of_pods, Some("10250"), &request("")), []);
+    assert_eq!(dialled(&of_pods, Some("8080"), &request("")).len(), 1);
+    let mut of_url = evidence(json!({"target": {"url": "http://web.example.com:10250"}}));
+    of_url.pods = Lookup::Found(vec![declares_none.clone()]);
+    assert_eq!(dialled(&of_url, None, &request("web.example.com")), []);
+    let mut of_service = evidence(json!({"target": {"service": {"name": "web", "port": 80}}}));
+    of_service.service = Lookup::Found(Service { port: Some((80, "10250".to_owned())), ..Default::default() });
+    of_service.pods = Lookup::Found(vec![on_host, declares_none]);
+    assert_eq!(dialled(&of_service, None, &request("web.shop.svc")), []);
+}
+
+#[test]
 fn a_target_of_pods_has_no_host_but_theirs() {
     let mut seen = evidence(json!({"target": {"pods": {"port": "http"}}}));
     seen.pods = Lookup::Found(vec![pod("a", "2001:db8::1", &[("http", 8080)])]);

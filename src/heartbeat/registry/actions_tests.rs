@@ -61,6 +61,20 @@ async fn post(registry: &Arc<Registry>, more: Value) -> (u16, String) {
     (status, String::from_utf8(answer.into()).unwrap())
 }
 
+#[tokio::test]
+async fn an_agent_that_sends_too_often_is_handed_no_action() {
+    let Town { registry, .. } = paris();
+    let registry = Arc::new(registry);
+    let entry = registry.get(&Key { namespace: "edge".into(), name: "paris".into() }).unwrap();
+    let mut status = 200;
+    while status == 200 {
+        status = post(&registry, sick()).await.0;
+    }
+    registry.offer(&entry, Some(action(&registry, "a1")));
+    assert_eq!(post(&registry, sick()).await.0, 429);
+    assert!(snapshot(&registry, &entry).offered.unwrap().handed_at.is_none(), "it was not in the answer");
+}
+
 fn snapshot(registry: &Registry, entry: &Entry) -> Snapshot {
     entry.snapshot(registry.listening.listening(registry.clock().now()), registry.clock().now())
 }

@@ -1,5 +1,7 @@
 //! The state in an answer is the state that the status has.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -108,4 +110,27 @@ fn before_the_first_heartbeat_the_checks_that_a_predecessor_wrote_count() {
     status["checks"] = json!([]);
     status["agent"] = json!({ "clockSkewSeconds": 3600 });
     assert_eq!(answers(SKEW_IS_CRITICAL, status)(json!({ "dry_run": true })), ConnectorState::Degraded);
+}
+
+#[test]
+fn a_report_that_changes_too_often_wakes_nothing_before_its_time_and_is_not_lost() {
+    let mut coordinator = coordinator(Role::Leader);
+    coordinator.upsert(&connector("paris", DAY, 1, json!({}), tokens(&[("right", 1, None)])));
+    let beat = |coordinator: &super::tests::Town, host: u32| {
+        let reply = coordinator
+            .say(json!({ "connector_id": "edge/paris", "token": "right", "hostname": format!("host-{host}") }));
+        assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
+    };
+    (0..8).for_each(|host| beat(&coordinator, host));
+    let facts = coordinator.noticed().iter().filter(|change| **change == Change::Facts).count();
+    assert_eq!(facts, 8);
+    (8..18).for_each(|host| beat(&coordinator, host));
+    assert_eq!(coordinator.noticed(), [Change::Deferred; 10]);
+    let (entry, now) = (coordinator.entry("paris"), coordinator.registry.clock().now());
+    let at = now + Duration::from_secs(40);
+    let listening = coordinator.registry.listening.listening_to(&entry, at);
+    let mut noticed = Vec::new();
+    entry.evaluate(listening, at, |change| noticed.push(change));
+    assert!(noticed.contains(&Change::Facts), "{noticed:?}");
+    assert_eq!(entry.snapshot(listening, at).agent.unwrap().hostname.as_deref(), Some("host-17"));
 }

@@ -68,7 +68,12 @@ impl Town {
     }
 
     pub(super) fn changes(&mut self) -> usize {
-        std::iter::from_fn(|| self.notices.try_recv().ok()).count()
+        self.noticed().len()
+    }
+
+    /// The changes since this was asked last.
+    pub(super) fn noticed(&mut self) -> Vec<Change> {
+        std::iter::from_fn(|| self.notices.try_recv().ok()).map(|notice| notice.change).collect()
     }
 }
 

@@ -255,6 +255,32 @@ async fn a_replica_that_follows_takes_over_what_the_leader_wrote_and_not_what_it
     assert_eq!((live.record.availability(), live.probed_at, live.passed_at), (Availability::Down, None, None));
 }
 
+#[tokio::test]
+async fn a_token_for_prometheus_that_cannot_be_read_is_named_in_scraped() {
+    let server = Fake::new();
+    let monitor = monitor(server.client());
+    let token = json!({ "name": "prometheus", "key": "token" });
+    let spec = json!({ "target": { "url": "http://127.77.0.9:1/" },
+        "prometheus": { "url": "http://192.0.2.8:9090", "bearerTokenSecretRef": token } });
+    let backend = backend_of(&monitor, spec);
+    let label = |value: &str| json!({ "name": "prometheus", "namespace": "shop", "labels": { "vigie.dev/probe-credentials": value } });
+    let cases = [
+        (serde_json::Value::Null, "there is no Secret prometheus in namespace shop"),
+        (json!({ "metadata": label("false"), "data": { "token": "eA==" } }), "Secret prometheus is not for probes"),
+        (json!({ "metadata": label("true"), "data": { "tokens": "eA==" } }), "Secret prometheus has no key token"),
+    ];
+    for (secret, why) in cases {
+        server.put("/api/v1/namespaces/shop/secrets/prometheus", secret);
+        backend.with(|live| live.investigate_from(monitor.parts.clock.now()));
+        run(&monitor, &backend, monitor.parts.clock.now()).await;
+        let found = monitor.snapshot(&backend).findings.expect("it was investigated");
+        let scraped = found.scraped.as_ref().expect("a Prometheus is configured");
+        assert_eq!(scraped.status, crate::api::Truth::Unknown, "{scraped:?}");
+        assert!(scraped.message.contains("spec.prometheus.bearerTokenSecretRef: "), "{scraped:?}");
+        assert!(scraped.message.contains(why), "{scraped:?}");
+    }
+}
+
 #[test]
 fn a_refusal_and_a_reset_are_packets_from_the_far_side() {
     let failed = |class, phase| {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{ContainerPort, Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::{Api, ListParams};
@@ -12,9 +12,12 @@ use super::own_service::{OwnService, addresses};
 use super::url::{as_url, path, scheme};
 use super::{ResolveError, TARGET};
 use crate::api::{PodsTarget, Reason, ServiceTarget, WorkloadRef};
-use crate::cluster::{CALL_TIMEOUT, CallError, NamespacedObject, within};
+use crate::cluster::{CALL_TIMEOUT, CallError, LIVING_PODS, NamespacedObject, within};
 use crate::monitor::workload;
 use crate::probe::Target;
+
+/// The most pods of a workload that are listed. Far fewer are probed; those without an address do not count among them.
+const MAX_LISTED: u32 = 200;
 
 /// The addresses behind one spec.
 pub(super) struct ServiceTargets {
@@ -48,12 +51,18 @@ struct Endpoint {
     pod: String,
     address: IpAddr,
     port: u16,
+    /// The port is the pod's own, and not one of its node.
+    is_own: bool,
+    /// So is the port of the actuator, if the spec names one.
+    owns_actuator: bool,
 }
 
 /// Looks up targets in one namespace.
 pub(super) struct TargetLookup<'a> {
     pub(super) client: &'a Client,
     pub(super) namespace: &'a str,
+    /// `spec.probe.actuator.port`, which is dialled at the same addresses.
+    pub(super) actuator_port: Option<u16>,
 }
 
 impl TargetLookup<'_> {
@@ -91,13 +100,18 @@ impl TargetLookup<'_> {
             )),
             Some("None") => {
                 let at = |endpoint: Endpoint| {
-                    let target = Target { address: Some(endpoint.address), port: endpoint.port, ..whole.clone() };
+                    let is_own = endpoint.is_own && endpoint.owns_actuator;
+                    let target =
+                        Target { address: Some(endpoint.address), port: endpoint.port, is_own, ..whole.clone() };
                     (format!("pod/{}", endpoint.pod), target)
                 };
                 Ok(ServiceTargets::fleeting(url, endpoints.into_iter().map(at).collect()))
             }
             address => match address.and_then(|address| address.parse::<IpAddr>().ok()) {
-                Some(address) => Ok(ServiceTargets::one(url, Target { address: Some(address), ..whole })),
+                Some(address) => {
+                    let is_own = endpoints.iter().all(|endpoint| endpoint.is_own);
+                    Ok(ServiceTargets::one(url, Target { address: Some(address), is_own, ..whole }))
+                }
                 None => Err(ResolveError::Failed(format!("Service {name} has no cluster address yet"))),
             },
         }
@@ -115,7 +129,7 @@ impl TargetLookup<'_> {
         if slices.iter().all(|slice| slice.endpoints.is_empty()) {
             return Ok(Vec::new());
         }
-        let selected = ListParams::default().labels_from(&service.selector).match_any();
+        let selected = ListParams::default().labels_from(&service.selector).fields(LIVING_PODS).match_any();
         let pods: Vec<Pod> = self.list("pods", name, selected).await?;
         let mut found = Vec::new();
         for slice in &slices {
@@ -124,7 +138,13 @@ impl TargetLookup<'_> {
             let number = number.and_then(|port| u16::try_from(port.port?).ok());
             for endpoint in &slice.endpoints {
                 let (pod, address) = service.check_endpoint(slice, endpoint, &pods)?;
-                found.extend(number.map(|port| Endpoint { pod: pod.to_owned(), address, port }));
+                found.extend(number.map(|port| Endpoint {
+                    pod: pod.name_any(),
+                    address,
+                    port,
+                    is_own: owns_port(pod, port),
+                    owns_actuator: self.actuator_port.is_none_or(|port| owns_port(pod, port)),
+                }));
             }
         }
         Ok(found)
@@ -168,7 +188,7 @@ impl TargetLookup<'_> {
         };
         let what = format!("listing the pods of {} {}/{}", reference.kind, self.namespace, reference.name);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
-        let params = ListParams::default().labels_from(&selector);
+        let params = ListParams::default().labels_from(&selector).fields(LIVING_PODS).limit(MAX_LISTED);
         let pods = within(&what, CALL_TIMEOUT, api.list(&params)).await;
         let pods = pods.map_err(|error| ResolveError::Failed(format!("{what}: {error}")))?;
         let whole = Target {
@@ -186,8 +206,11 @@ impl TargetLookup<'_> {
         if addressed.is_empty() {
             return Ok(ServiceTargets::nothing(url, no_address(&display_name, serving.len())));
         }
-        let targets: Vec<_> =
-            addressed.iter().filter_map(|(pod, address)| of_pod(pod, *address, &target.port, &whole)).collect();
+        let at = |(pod, address): &(&Pod, IpAddr)| {
+            let is_own = self.actuator_port.is_none_or(|port| owns_port(pod, port));
+            of_pod(pod, *address, &target.port, &Target { is_own, ..whole.clone() })
+        };
+        let targets: Vec<_> = addressed.iter().filter_map(at).collect();
         if targets.is_empty() {
             return Err(ResolveError::target(format!(
                 "no pod of {display_name} declares a port {}, which spec.target.pods.port names",
@@ -228,16 +251,25 @@ fn serves(pod: &Pod) -> bool {
 
 /// The target of one pod; `None` when it has no such port.
 fn of_pod(pod: &Pod, address: IpAddr, port: &IntOrString, whole: &Target) -> Option<(String, Target)> {
-    let spec = pod.spec.as_ref()?;
-    let ports = || spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
     let number = match port {
         IntOrString::Int(number) => *number,
-        IntOrString::String(name) => ports().find(|port| port.name.as_deref() == Some(name))?.container_port,
+        IntOrString::String(name) => ports(pod).find(|port| port.name.as_deref() == Some(name))?.container_port,
     };
-    // The address of a pod on its host's network is the node's: of its ports, those are its own that it declares.
-    let is_own = !spec.host_network.unwrap_or(false) || ports().any(|port| port.container_port == number);
-    let name = format!("pod/{}", pod.name_any());
-    Some((name, Target { address: Some(address), port: u16::try_from(number).ok()?, is_own, ..whole.clone() }))
+    let port = u16::try_from(number).ok()?;
+    let is_own = whole.is_own && owns_port(pod, port);
+    Some((format!("pod/{}", pod.name_any()), Target { address: Some(address), port, is_own, ..whole.clone() }))
+}
+
+/// The ports that a pod declares.
+fn ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
+    pod.spec.iter().flat_map(|spec| &spec.containers).flat_map(|container| container.ports.iter().flatten())
+}
+
+/// Whether a port of the pod's address is its own. The address of a pod on its host's network is the node's: of its ports,
+/// those are the pod's own that it declares.
+fn owns_port(pod: &Pod, number: u16) -> bool {
+    let is_on_host = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
+    !is_on_host || ports(pod).any(|port| port.container_port == i32::from(number))
 }
 
 fn port_text(port: &IntOrString) -> String {

@@ -73,17 +73,17 @@ impl<'a> OwnService<'a> {
         )))
     }
 
-    /// The pod and the address of an endpoint.
+    /// The pod among `pods`, and the address, of an endpoint.
     ///
     /// # Errors
     /// The address is not that of the pod which the endpoint names. That may be because one of the two was read before the
     /// other had changed.
-    pub(super) fn check_endpoint<'e>(
+    pub(super) fn check_endpoint<'p>(
         &self,
         slice: &EndpointSlice,
-        endpoint: &'e Endpoint,
-        pods: &[Pod],
-    ) -> Result<(&'e str, IpAddr), ResolveError> {
+        endpoint: &Endpoint,
+        pods: &'p [Pod],
+    ) -> Result<(&'p Pod, IpAddr), ResolveError> {
         let text = endpoint.addresses.first().map(String::as_str).unwrap_or_default();
         let refuse = |why: String| {
             format!(
@@ -103,8 +103,8 @@ impl<'a> OwnService<'a> {
         let listed = endpoint.addresses.iter().map(|text| text.parse::<IpAddr>());
         let mut listed =
             listed.map(|parsed| parsed.ok().filter(|one| pod.is_some_and(|pod| addresses(pod).any(|own| own == *one))));
-        match listed.next().flatten().filter(|_| listed.all(|one| one.is_some())) {
-            Some(address) => Ok((name, address)),
+        match pod.zip(listed.next().flatten().filter(|_| listed.all(|one| one.is_some()))) {
+            Some(found) => Ok(found),
             None => Err(ResolveError::Unverified(refuse(format!("is not the address of pod {name}")))),
         }
     }

@@ -243,6 +243,20 @@ async fn of_a_node_a_pod_on_its_network_owns_the_ports_that_it_declares() {
     for (port, is_own) in [(8080, true), (10_250, false)] {
         let resolved = resolve(&fake.client(), &to_pods(json!(port))).await.unwrap();
         assert_eq!(resolved.targets[0].request.target.is_own, is_own, "{port}");
+        // The actuator's port is dialled at the same address.
+        let mut with_actuator = to_pods(json!(8080));
+        with_actuator.spec.probe.actuator = serde_json::from_value(json!({ "port": port })).unwrap();
+        let resolved = resolve(&fake.client(), &with_actuator).await.unwrap();
+        assert_eq!(resolved.targets[0].request.target.is_own, is_own, "actuator at {port}");
+        assert_eq!(resolved.targets[0].elsewhere.target.is_own, is_own, "actuator at {port}");
+        for spec in [cluster_ip(), headless()] {
+            service(&fake, spec.clone());
+            let mut of_node = slice(&[("web-a", "192.0.2.10")]);
+            of_node["ports"][0]["port"] = json!(port);
+            put_slice(&fake, of_node);
+            let resolved = resolve(&fake.client(), &to_service(json!(80))).await.unwrap();
+            assert_eq!(resolved.targets[0].request.target.is_own, is_own, "{port} behind {spec}");
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whole reconciles against an API server in memory.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 use super::super::fake::{backend, context};
@@ -76,7 +78,10 @@ async fn the_event_of_a_transition_whose_answer_was_lost_comes_with_the_next_try
         assert_eq!((rig.state(), rig.published()), (Some(state), 0), "it is written, and nobody knows");
         rig.fake.set_mode(Mode::Up);
         retry(rig.guarded(), &failed, rig.context.clone());
-        assert!(rig.context.states.write_wait(0, rig.context.clock.now()).is_some(), "whatever wakes it");
+        rig.context.states.hold(0, CallKind::Status, rig.context.clock.now() + Duration::from_secs(60));
+        rig.fake.take_log();
+        rig.reconcile().await.unwrap();
+        assert_eq!(rig.fake.take_log(), Vec::<String>::new(), "whatever wakes it");
         rig.context.states.open(0);
         rig.reconcile().await.unwrap();
         assert_eq!(rig.published(), 1, "{state:?}");
@@ -113,6 +118,26 @@ async fn a_state_is_put_back_after_an_error_and_not_after_the_object_is_gone() {
     states.remove(0);
     drop(taken);
     assert!(!states.take(0).published);
+}
+
+#[tokio::test]
+async fn a_wait_that_the_server_asks_for_is_kept_and_the_first_success_wakes_the_others() {
+    let rig = Rig::new();
+    let mut second = rig.fake.object(BACKEND).unwrap();
+    (second["metadata"]["name"], second["metadata"]["uid"]) = (json!("cart"), json!("u2"));
+    rig.context.upsert(&serde_json::from_value(second).unwrap());
+    let mut entries = rig.context.entries();
+    entries.sort_by_key(|entry| entry.number);
+    let wait = |entry: &Backend| rig.context.states.write_wait(entry.number, rig.context.clock.now());
+    rig.context.call_failed(&entries[0], CallKind::Status, Some(Duration::from_secs(30)));
+    assert!(wait(&entries[0]).is_some_and(|wait| wait > Duration::from_secs(20)), "{:?}", wait(&entries[0]));
+    for _ in 0..9 {
+        rig.context.call_failed(&entries[1], CallKind::Status, None);
+    }
+    assert!(wait(&entries[1]).is_some_and(|wait| wait > Duration::from_secs(50)), "{:?}", wait(&entries[1]));
+    rig.context.call_succeeded(&entries[0], CallKind::Status);
+    assert_eq!(wait(&entries[0]), None);
+    assert!(wait(&entries[1]).is_some_and(|wait| wait <= Duration::from_secs(12)), "{:?}", wait(&entries[1]));
 }
 
 #[tokio::test]

@@ -106,6 +106,43 @@ async fn a_token_that_a_user_brings_is_hashed_on_a_blocking_thread_and_accepted_
 }
 
 #[tokio::test]
+async fn a_workload_that_does_not_exist_is_named_until_it_does_and_looked_up_when_that_is_due() {
+    let rig = Rig::new(json!({ "observedGeneration": -1 }));
+    let names = |name: &str| {
+        let mut connector = rig.fake.object(CONNECTOR).unwrap();
+        connector["spec"] = json!({ "workloadRef": { "kind": "Deployment", "name": name } });
+        rig.fake.put(CONNECTOR, connector);
+        rig.context.registry.upsert(&rig.connector(), rig.context.clock.read());
+    };
+    let exists = |name: &str| {
+        let meta = json!({ "name": name, "namespace": "edge", "uid": name });
+        rig.fake.put(&format!("/apis/apps/v1/namespaces/edge/deployments/{name}"), json!({ "metadata": meta }));
+    };
+    let accepted = || {
+        let found = ConditionValue::stored(rig.connector().conditions(), ConditionType::Accepted).unwrap();
+        (found.status, found.reason)
+    };
+    let looked = || rig.fake.take_log().iter().filter(|request| request.contains("/deployments/")).count();
+    let missing = (Truth::False, Reason::WorkloadNotFound);
+    names("wg-gatway");
+    rig.reconcile().await.unwrap();
+    assert_eq!((accepted(), looked()), (missing, 1));
+    rig.reconcile().await.unwrap();
+    assert_eq!((accepted(), looked()), (missing, 0), "it stays so until the next look");
+    // Another name is looked up at once.
+    exists("wg-gateway");
+    names("wg-gateway");
+    rig.reconcile().await.unwrap();
+    assert_eq!((accepted().0, looked()), (Truth::True, 1));
+    rig.reconcile().await.unwrap();
+    assert_eq!((accepted().0, looked()), (Truth::True, 0));
+    state(&rig.context, 0).notes.workload.as_mut().unwrap().look_at = rig.context.clock.now();
+    rig.fake.put("/apis/apps/v1/namespaces/edge/deployments/wg-gateway", Value::Null);
+    rig.reconcile().await.unwrap();
+    assert_eq!((accepted(), looked()), (missing, 1));
+}
+
+#[tokio::test]
 async fn a_secret_that_could_not_be_read_is_read_again_with_the_next_try() {
     let rig = Rig::new(json!({ "observedGeneration": -1 }));
     rig.break_secret();

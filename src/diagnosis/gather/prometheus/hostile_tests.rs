@@ -85,7 +85,7 @@ async fn an_answer_that_is_compressed_unasked_is_refused_unread() {
 async fn of_a_list_that_is_too_long_to_keep_the_own_entries_are_found() {
     let strangers = r#"{"scrapeUrl":"http://192.0.2.99:8081/metrics","health":"up"},{},"#.repeat(20_000);
     let source = serve(list(&format!("{strangers}{OWN},{OWN},{{}}")), None).await;
-    let source = PrometheusSource { cache: Arc::new(ServerCache::with_budgets(0, 1 << 20)), ..source };
+    let source = PrometheusSource { cache: Arc::new(ServerCache::with_budgets(64 << 20, 1 << 20)), ..source };
     let Lookup::Found(seen) = asked(&source).await else { panic!("not found") };
     assert_eq!((seen.targets.len(), seen.stale.len()), (2, 0));
     let (prober, matcher) = (prober(), matcher());
@@ -93,7 +93,11 @@ async fn of_a_list_that_is_too_long_to_keep_the_own_entries_are_found() {
     let (kept, _) = source.cache.active(&client, move |target| matcher.fit(target)).await.unwrap();
     assert_eq!((kept.len(), kept.is_whole()), (2, false), "the next question is asked anew, and keeps as little");
     let (all, _) = source.cache.active(&client, |_| Fit::Sure).await.unwrap();
-    assert!(all.len() <= 200, "{}", all.len());
+    assert_eq!((all.len(), all.is_whole()), (200, false), "the answer to one question is none to another");
+    let administrators = PrometheusSource { is_administrators: true, ..source.clone() };
+    let client = PrometheusClient { source: &administrators, ..client };
+    let (all, _) = source.cache.active(&client, |_| Fit::Sure).await.unwrap();
+    assert_eq!((all.len(), all.is_whole()), (40_003, true), "no object takes of the administrator's budget");
 }
 
 #[tokio::test]

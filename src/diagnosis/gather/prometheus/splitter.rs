@@ -248,8 +248,21 @@ mod tests {
         ] {
             assert_eq!(split(text, 5), Err(UNREADABLE.to_owned()), "{text}");
         }
-        let deep = format!("{{\"data\":{{\"activeTargets\":[{}", "[".repeat(1000));
-        assert_eq!(split(&deep, 64), Err(UNREADABLE.to_owned()));
+        for depth in [1000, MAX_DEPTH + 1] {
+            let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            let texts = [
+                format!(r#"{{"data":{{"activeTargets":[{deep}]}}}}"#),
+                format!(r#"{{"x":{deep},"data":{{"activeTargets":[]}}}}"#),
+            ];
+            texts.iter().for_each(|text| assert_eq!(split(text, 64), Err(UNREADABLE.to_owned()), "{depth}"));
+        }
+    }
+
+    #[test]
+    fn of_a_long_text_around_the_list_nothing_is_kept() {
+        let mut splitter = ElementSplitter::new("activeTargets");
+        splitter.take(format!(r#"{{"{}"#, "x".repeat(1 << 20)).as_bytes(), |_| Ok(())).unwrap();
+        assert_eq!((splitter.word.len(), splitter.element.len()), (MAX_KEY, 0));
     }
 
     #[test]

@@ -128,7 +128,7 @@ fn own_fault(rest: &str) -> Option<OwnFault> {
         "address family not supported by protocol",
         "address already in use",
         "is normally permitted",
-        "the requested address is not valid in its context",
+        "requested address is not valid in its context",
         "no suitable address found",
         "no suitable address",
     ]) {
@@ -344,55 +344,4 @@ fn is_compressed(error: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_words_of_prometheus_become_facts() {
-        let get = "Get \"http://10.0.0.1:8081/actuator/prometheus\": ";
-        let cases = [
-            ("context deadline exceeded", ScrapeError::Timeout(false)),
-            ("dial tcp 10.0.0.1:8081: i/o timeout", ScrapeError::Timeout(true)),
-            ("dial tcp 10.0.0.1:8081: connect: connection refused", ScrapeError::Refused),
-            ("dial tcp 10.0.0.1:8081: connect: no route to host", ScrapeError::NoRoute),
-            ("read tcp 10.0.0.2:1->10.0.0.1:8081: read: connection reset by peer", ScrapeError::Reset),
-            ("EOF", ScrapeError::Reset),
-            ("dial tcp: lookup web on 10.96.0.10:53: no such host", ScrapeError::NoSuchHost),
-            ("dial tcp: lookup web on 10.96.0.10:53: read udp: i/o timeout", ScrapeError::Resolver),
-            ("dial tcp: lookup web on 10.96.0.10:53: server misbehaving", ScrapeError::Resolver),
-            ("x509: certificate has expired or is not yet valid: current time …", ScrapeError::Expired),
-            (
-                "tls: failed to verify certificate: x509: certificate signed by unknown authority",
-                ScrapeError::UnknownAuthority,
-            ),
-            ("x509: certificate is valid for a.example.com, not b.example.com", ScrapeError::WrongName),
-            (
-                "x509: cannot validate certificate for 10.0.0.1 because it doesn't contain any IP SANs",
-                ScrapeError::WrongName,
-            ),
-            ("remote error: tls: certificate required", ScrapeError::ClientCertificate),
-            ("http: server gave HTTP response to HTTPS client", ScrapeError::Scheme),
-            (
-                "net/http: HTTP/1.x transport connection broken: malformed HTTP response \"\\x15\\x03\"",
-                ScrapeError::Scheme,
-            ),
-        ];
-        for (error, fact) in cases {
-            assert_eq!(ScrapeError::of(&format!("{get}{error}")), fact, "{error}");
-        }
-        for (error, fact) in [
-            ("server returned HTTP status 404 Not Found", ScrapeError::Status(404)),
-            ("server returned HTTP status 503 ", ScrapeError::Status(503)),
-            ("received unsupported Content-Type \"text/html\"", ScrapeError::ContentType),
-            ("non-compliant scrape target sending blank Content-Type and no fallback", ScrapeError::ContentType),
-            ("body size limit exceeded", ScrapeError::Limit(Limit::Body)),
-            ("sample limit exceeded", ScrapeError::Limit(Limit::Samples)),
-            ("expected value after metric, got \"x\" (\"INVALID\") while parsing: \"x y\"", ScrapeError::Malformed),
-            ("\"INVALID\" is not a valid start token", ScrapeError::Malformed),
-            ("data does not end with # EOF", ScrapeError::Malformed),
-            ("something new", ScrapeError::Other),
-        ] {
-            assert_eq!(ScrapeError::of(error), fact, "{error}");
-        }
-    }
-}
+mod tests;

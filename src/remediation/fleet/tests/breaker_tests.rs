@@ -193,6 +193,10 @@ fn a_stranger_whose_one_workload_fails_beside_a_storm_is_still_restarted() {
     let trip = tenants(&[("greedy", 10, 10), ("shop", 1, 1)]).breaker_trip(at(100)).unwrap();
     assert_eq!(trip.scope, Some(["greedy".into()].into()));
     assert_eq!(tenants(&[("a", 4, 4), ("b", 1, 0)]).breaker_trip(at(100)), None, "four are no storm");
+    let mut some = vec![("a", 5, 5), ("b", 5, 5)];
+    some.extend(["c", "d", "e", "f"].map(|namespace| (namespace, 1, 0)));
+    let trip = tenants(&some).breaker_trip(at(100)).unwrap();
+    assert_eq!(trip.scope, Some(["a".into()].into()), "two of six namespaces are not most of the fleet");
     let five = ["a", "b", "c", "d", "e"].map(|namespace| (namespace, 2, 2));
     assert_eq!(tenants(&five).breaker_trip(at(100)).unwrap().scope, None);
 }
