@@ -57,9 +57,8 @@ pub async fn install(install: Install) -> anyhow::Result<String> {
     match done {
         Ok(text) => Ok(text),
         Err(error) => {
-            let was_there = Path::new(UNITS).join(AGENT).exists() && !changes.is_empty();
+            let state = if changes.is_empty() { "nothing was changed" } else { "the host is as it was before" };
             put_back(changes, user_is_new);
-            let state = if was_there { "the host is as it was before" } else { "nothing was changed" };
             Err(error.context(format!("the agent is not installed, and {state}")))
         }
     }
@@ -180,20 +179,22 @@ fn last_words(unit: &str) -> String {
 }
 
 fn put_back(changes: Changes, user_is_new: bool) {
-    if changes.is_empty() {
-        return;
+    let wrote = !changes.is_empty();
+    if wrote {
+        let _ = run("systemctl", &["stop", AGENT, HELPER]);
+        let _ = run("systemctl", &["disable", "--quiet", AGENT, HELPER]);
     }
-    let _ = run("systemctl", &["stop", AGENT, HELPER]);
-    let _ = run("systemctl", &["disable", "--quiet", AGENT, HELPER]);
     for left in changes.undo() {
-        tracing::error!("it cannot be put back: {left}");
+        eprintln!("it cannot be put back: {left}");
     }
-    let _ = run("systemctl", &["daemon-reload"]);
-    let _ = run("systemctl", &["reset-failed", AGENT, HELPER]);
-    if Path::new(UNITS).join(AGENT).exists() {
-        let _ = run("systemctl", &["enable", "--quiet", "--now", HELPER, AGENT]);
-    } else {
-        STATE.iter().for_each(|path| drop(remove(Path::new(path))));
+    if wrote {
+        let _ = run("systemctl", &["daemon-reload"]);
+        let _ = run("systemctl", &["reset-failed", AGENT, HELPER]);
+        if Path::new(UNITS).join(AGENT).exists() {
+            let _ = run("systemctl", &["enable", "--quiet", "--now", HELPER, AGENT]);
+        } else {
+            STATE.iter().for_each(|path| drop(remove(Path::new(path))));
+        }
     }
     if user_is_new {
         let _ = run("userdel", &[USER]);
