@@ -70,7 +70,7 @@ async fn an_agent_that_sends_too_often_is_handed_no_action() {
     while status == 200 {
         status = post(&registry, sick()).await.0;
     }
-    registry.offer(&entry, Some(action(&registry, "a1")));
+    registry.offer(&entry, None, asked(action(&registry, "a1")));
     assert_eq!(post(&registry, sick()).await.0, 429);
     assert!(snapshot(&registry, &entry).offered.unwrap().handed_at.is_none(), "it was not in the answer");
 }
