@@ -5,10 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// A file's content and mode; `None` when there was no file.
+type Before = Option<(Vec<u8>, u32)>;
+
 /// The files that were changed, with what was there before.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    done: Vec<(PathBuf, Option<(Vec<u8>, u32)>)>,
+    done: Vec<(PathBuf, Before)>,
     folders: Vec<PathBuf>,
 }
 
@@ -42,7 +45,7 @@ impl Changes {
 
     /// Writes back what was there before. A file that cannot be written back is named.
     pub(super) fn undo(self) -> Vec<String> {
-        let restore = |(path, before): (PathBuf, Option<(Vec<u8>, u32)>)| {
+        let restore = |(path, before): (PathBuf, Before)| {
             let restored = match before {
                 Some((content, mode)) => replace(&path, &content, mode),
                 None => fs::remove_file(&path),
@@ -56,7 +59,7 @@ impl Changes {
     }
 }
 
-fn read(path: &Path) -> io::Result<Option<(Vec<u8>, u32)>> {
+fn read(path: &Path) -> io::Result<Before> {
     match fs::read(path) {
         Ok(content) => Ok(Some((content, fs::metadata(path)?.permissions().mode() & 0o7777))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

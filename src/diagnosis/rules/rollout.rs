@@ -145,7 +145,7 @@ fn is_young(e: &Evidence, pod: &Pod, passed: Option<Timestamp>) -> bool {
 fn was_ready_since(pod: &Pod, at: Timestamp) -> bool {
     let has_readiness = pod.containers.iter().any(|container| container.probes.2);
     // Both times have a resolution of one second.
-    has_readiness && pod.ready_changed.is_some_and(|changed| changed > at + SignedDuration::from_secs(1))
+    has_readiness && pod.ready_changed.is_some_and(|changed| changed.duration_since(at) > SignedDuration::from_secs(1))
 }
 
 /// Bad replicas, good replicas, and the first bad vantage: by probes of their own addresses, else by `Ready`.

@@ -1,6 +1,6 @@
 //! The plan for a token that the operator makes: what the Secret holds decides which tokens may end.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{OwnSecret, PlanInput, SecretState, TokenEvent, TokenPlan, Write, has_ended, whole_seconds};
@@ -69,7 +69,7 @@ impl TokenPlan {
             self.confirmed(request, pending);
         }
         let (Some(until), Some(issued)) = (&self.status.grace_until, &self.status.issued_time) else { return };
-        let allowed = issued.0 + SignedDuration::from_secs(request.spec.grace_seconds);
+        let allowed = plus_grace(issued.0, request);
         if allowed < until.0 && request.now < until.0 {
             let until = allowed.max(request.now);
             self.status.grace_until = Some(Time(whole_seconds(until)));
@@ -155,7 +155,7 @@ impl TokenPlan {
             return;
         }
         let (newest, used) = (self.status.generation, request.used_generation);
-        let until = (issued + SignedDuration::from_secs(request.spec.grace_seconds)).max(request.now);
+        let until = plus_grace(issued, request).max(request.now);
         self.end(until, |hash| hash.generation < newest && hash.generation <= used);
         self.end(request.now, |hash| hash.generation < newest && hash.generation > used);
         let before = self.status.hashes.iter().filter(|hash| hash.generation < newest && !has_ended(hash, request.now));
@@ -249,6 +249,11 @@ impl TokenPlan {
         let known = told.and_then(|told| told.strip_suffix(&after)).filter(|known| same_words(known, error));
         self.provisioned.message = format!("{before}{}{after}", known.unwrap_or(error));
     }
+}
+
+/// The end of the grace of a token that was issued at this time; a stored time may be the last that there is.
+fn plus_grace(issued: Timestamp, request: &PlanInput<'_>) -> Timestamp {
+    issued.saturating_add(SignedDuration::from_secs(request.spec.grace_seconds)).unwrap_or(Timestamp::MAX)
 }
 
 /// Whether two texts differ in numbers alone.
