@@ -25,7 +25,7 @@ const DECISIONS: [(&str, &str); 4] = [
 ];
 
 /// The files that read a clock, and why each does not take the time as an argument.
-const CLOCK_READERS: [(&str, &str); 25] = [
+const CLOCK_READERS: [(&str, &str); 26] = [
     ("controller/runtime/queue.rs", "When a retry is due."),
     ("admin/auth.rs", "How long an answer of the API server about a caller's token is used."),
     ("agent/install/apply.rs", "How long an installation waits for the first heartbeat."),
@@ -45,6 +45,7 @@ const CLOCK_READERS: [(&str, &str); 25] = [
     ("http/connection.rs", "How long a connection takes for each phase of a request."),
     ("heartbeat/registry.rs", "Stamps a beat only when something of it is stored."),
     ("heartbeat/routes.rs", "The age of a connection."),
+    ("heartbeat/agent_binary.rs", "How long a download has taken."),
     ("http/server.rs", "The timers of a connection, and one log line a minute."),
     ("leader/pod_label.rs", "How long the pass over the pods has taken."),
     ("probe/connect.rs", "When the next address is dialled."),

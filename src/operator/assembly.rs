@@ -119,10 +119,9 @@ impl Assembly {
         let own_ports = own_ports(&[beats.local_addr()?, admin.local_addr()?]);
         let subsystem = BackendSubsystem::new(&shared, own_ports, &registry);
         work.spawn(brakes(&shared, &lease_namespace).run(work.stop.clone()));
-        let prober = subsystem.known.context.monitor.prober.clone();
         let (trigger, scopes) = ReconcileTrigger::new(&args.namespace);
         let (commands, commands_received) = mpsc::unbounded_channel();
-        let context = Arc::new(of_connectors(&shared, &registry, prober, trigger, commands.clone()));
+        let context = Arc::new(of_connectors(&shared, &registry, subsystem.prober(), trigger, commands.clone()));
         let known = Arc::new(known_connectors(&context, args.reachability.public_url.is_some()));
         let (connectors, backends) = (known.clone(), subsystem.known.clone());
         let label = LeaderLabel::default();

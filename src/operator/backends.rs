@@ -38,6 +38,11 @@ pub(super) struct BackendSubsystem {
 }
 
 impl BackendSubsystem {
+    /// What dials the targets.
+    pub(super) fn prober(&self) -> Arc<Prober> {
+        Arc::clone(&self.known.context.monitor.prober)
+    }
+
     pub(super) fn new(shared: &SharedParts<'_>, own_ports: Vec<u16>, registry: &Arc<Registry>) -> Self {
         let SharedParts { args, clients, ref runtime, ref own_pod } = *shared;
         let probing = &args.probing;

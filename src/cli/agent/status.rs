@@ -25,6 +25,23 @@ pub(super) fn print(folder: &Path) -> anyhow::Result<()> {
     if is_well { Ok(()) } else { Err(Unwell.into()) }
 }
 
+/// A line for each check, backend, gap and restart.
+fn describe_lists(text: &mut String, status: &Status) {
+    for (type_, outcome, message) in &status.checks {
+        let _ = writeln!(text, "check       {type_}  {outcome}  {message}");
+    }
+    for backend in &status.backends {
+        let said = backend.message.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "backend     {}  {}  {said}", backend.name, backend.state);
+    }
+    for gap in &status.gaps {
+        let _ = writeln!(text, "not told    {} for {} s", gap.kind, gap.lasted_seconds);
+    }
+    for (target, id, result, message) in &status.restarts {
+        let _ = writeln!(text, "not told    restart of {target} ({id})  {result}  {message}");
+    }
+}
+
 /// The text, and whether all is well with the agent itself.
 pub(super) fn describe(status: &Status, now: Timestamp) -> (String, bool) {
     let ago = |at: Timestamp| now.duration_since(at).as_secs().max(0);
@@ -58,19 +75,7 @@ pub(super) fn describe(status: &Status, now: Timestamp) -> (String, bool) {
         generation => format!("the file, then spec.checks[] (generation {generation}), then the defaults"),
     };
     let _ = writeln!(text, "parameters  by {of}");
-    for (type_, outcome, message) in &status.checks {
-        let _ = writeln!(text, "check       {type_}  {outcome}  {message}");
-    }
-    for backend in &status.backends {
-        let said = backend.message.as_deref().unwrap_or_default();
-        let _ = writeln!(text, "backend     {}  {}  {said}", backend.name, backend.state);
-    }
-    for gap in &status.gaps {
-        let _ = writeln!(text, "not told    {} for {} s", gap.kind, gap.lasted_seconds);
-    }
-    for (target, id, result, message) in &status.restarts {
-        let _ = writeln!(text, "not told    restart of {target} ({id})  {result}  {message}");
-    }
+    describe_lists(&mut text, status);
     if let Some(paused) = &status.paused {
         let (by, reason) = (paused.by.as_deref().unwrap_or("?"), paused.reason.as_deref().unwrap_or("?"));
         let left = paused.seconds.map_or_else(String::new, |seconds| format!(", for {seconds} s more"));
