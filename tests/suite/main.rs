@@ -11,6 +11,7 @@ mod support;
 mod admin;
 mod admission;
 mod adversary;
+mod agents;
 mod api;
 mod backend_agent;
 mod backends;
