@@ -151,15 +151,19 @@ async fn in_a_pod_no_command_uses_the_pods_cluster_in_place_of_the_one_that_is_n
         &["breaker", "reset"],
         &["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
     ];
-    let missing_first = format!("/nonexistent/kubeconfig:{}", world.cluster.kubeconfig().display());
     for args in commands {
-        for kubeconfig in ["/nonexistent/kubeconfig", &missing_first, "/dev/null"] {
+        for kubeconfig in ["/nonexistent/kubeconfig", "/nonexistent/one:/nonexistent/two", "/dev/null"] {
             let ran = in_a_pod("20", kubeconfig, args);
             assert_eq!(ran.code, 1, "{args:?} with {kubeconfig}: {ran:?}");
             assert!(ran.stderr.contains("cannot use kubeconfig /"), "{args:?} with {kubeconfig}: {}", ran.stderr);
             assert!(pods_own.accept().is_err(), "{args:?} with {kubeconfig} asked the pod's own cluster");
         }
     }
+    // As with kubectl, a file that does not exist is passed over where another one of the list does.
+    let missing_first = format!("/nonexistent/kubeconfig:{}", world.cluster.kubeconfig().display());
+    let ran = in_a_pod("20", &missing_first, &["get", "-n", &world.ns]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(pods_own.accept().is_err(), "the cluster of the second file is named");
     // Where nothing is named, the pod's own cluster is meant.
     in_a_pod("2", "", &["token", "show", "edge-1"]);
     pods_own.accept().expect("the pod's own cluster is asked");

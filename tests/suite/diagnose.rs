@@ -121,7 +121,9 @@ async fn pods_that_do_not_run_are_told_apart() {
         |reason: &str| json!({"waiting": {"reason": reason, "message": format!("{reason}: it is not there")}});
     play(&world, waiting("ImagePullBackOff"), json!({})).await;
     assert_eq!(cause(&world), "ImagePullFailed");
-    play(&world, waiting("CreateContainerConfigError"), json!({})).await;
+    let missing =
+        json!({"waiting": {"reason": "CreateContainerConfigError", "message": "configmap \"settings\" not found"}});
+    play(&world, missing, json!({})).await;
     assert_eq!(cause(&world), "ConfigMissing");
     let words = "***************************\nAPPLICATION FAILED TO START\n***************************\n\nDescription:\n\n\
                  Failed to configure a DataSource: 'url' attribute is not specified\n\nAction:\n\nConsider the following\n";

@@ -301,7 +301,8 @@ async fn under_older_definitions_nothing_is_restarted_and_no_token_is_made_and_a
     let world = World::new("older-definitions").await;
     let faults = Faults::before(&world).await;
     let target = Misbehave::start();
-    let operator = world.operator_through(&faults, &["--allow-network", "127.0.0.0/8"]).await;
+    let operator =
+        world.operator_through(&faults, &["--allow-network", "127.0.0.0/8", "--max-in-flight-per-site", "10"]).await;
     let edge = healthy(&world, &operator, "paris", json!({})).await;
     world.deployment("shop", 1).await;
     let mut backend = probed(&target.url("/metrics"), json!({"metrics": {}}));

@@ -24,6 +24,13 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Whether it reads the cluster's own addresses, which probes must not dial. That needs rights in the whole cluster.
+    pub(crate) fn reads_addresses(&self) -> bool {
+        let lists = ["/api/v1/pods?", "/api/v1/services?"];
+        ["nodes", "servicecidrs", "endpointslices"].contains(&&*self.resource)
+            || lists.iter().any(|list| self.uri.starts_with(list))
+    }
+
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.code)
     }

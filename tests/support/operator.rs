@@ -1,6 +1,7 @@
 //! One process of the built operator.
 
 use std::fs::File;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -137,10 +138,15 @@ impl Operator {
 
     /// One connector in its own API.
     pub(crate) fn view(&self, name: &str) -> Option<Value> {
-        let answer = http::get(self.admin(), "/api/v1/connectors").expect("the admin port answers");
+        self.try_view(name).expect("the admin port answers")
+    }
+
+    /// One connector in its own API, of an operator that may be starting again.
+    pub(crate) fn try_view(&self, name: &str) -> io::Result<Option<Value>> {
+        let answer = http::get(self.admin(), "/api/v1/connectors")?;
         assert_eq!(answer.status, 200, "{answer:?}");
         let items = answer.json()["items"].as_array().cloned().unwrap_or_default();
-        items.into_iter().find(|item| text(item, "/name") == name)
+        Ok(items.into_iter().find(|item| text(item, "/name") == name))
     }
 
     /// Waits until its own API gives this state.
