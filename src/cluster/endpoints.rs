@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::watch;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio_util::sync::CancellationToken;
 
 /// Watches the EndpointSlices of `service` until `stop`, and reports whether one of them has a ready endpoint whose pod name
@@ -23,7 +23,7 @@ pub async fn follow(
     let mut slices: HashMap<String, bool> = HashMap::new();
     let mut listed: HashMap<String, bool> = HashMap::new();
     let mut failing = false;
-    let mut events = watch(api, config).backoff(crate::cluster::WatchBackoff::default()).boxed();
+    let mut events = watch(api, config).boxed();
     while let Some(event) = stop.run_until_cancelled(events.try_next()).await {
         match event {
             Ok(Some(Event::Init)) => listed.clear(),

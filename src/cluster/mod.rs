@@ -13,6 +13,7 @@ mod person;
 mod retry_wait;
 pub mod revisions;
 mod status_writer;
+mod watch;
 mod watch_backoff;
 mod workloads;
 
@@ -26,5 +27,6 @@ pub use permission::Permission;
 pub use person::ask;
 pub use retry_wait::{LONGEST_WAIT, PROBE_INTERVAL, Retry, wait_after};
 pub use status_writer::{FIELD_MANAGER, StatusWriter, WriteError, WriteMetrics, WriteReason};
-pub use watch_backoff::WatchBackoff;
+pub use watch::watch;
+use watch_backoff::WatchBackoff;
 pub use workloads::{NamespacedObject, WorkloadObject};

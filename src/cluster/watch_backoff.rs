@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// The waits between the attempts of one watch.
 #[derive(Clone, Debug)]
-pub struct WatchBackoff {
+pub(super) struct WatchBackoff {
     next: Duration,
 }
 

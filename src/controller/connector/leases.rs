@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt as _;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::cluster::watch;
 use crate::heartbeat::registry::Registry;
 
 /// The period of the check whether any Connector uses a Lease.
@@ -86,7 +86,7 @@ fn config(of_nodes: bool) -> watcher::Config {
 async fn watch_leases(api: Api<Lease>, of_nodes: bool, registry: &Registry, moved: &(dyn Fn() + Send + Sync)) {
     let mut seen = LastRenewals::default();
     let mut state = Watch { registry, moved, broken: false };
-    let mut events = watch(api, config(of_nodes)).backoff(crate::cluster::WatchBackoff::default()).boxed();
+    let mut events = watch(api, config(of_nodes)).boxed();
     loop {
         match events.try_next().await {
             Ok(Some(event)) => {

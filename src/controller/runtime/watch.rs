@@ -7,15 +7,16 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt as _};
 use kube::Resource as _;
 use kube::api::Api;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{Store, store};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 
 use super::kind::{Kind, ObjectEntry as _};
 use super::trim::trim;
 use super::wake::Guarded;
 use super::watch_log::WatchErrorLog;
 use crate::api::Key;
+use crate::cluster::watch;
 use crate::controller::remediation::Remediable as _;
 use crate::metrics::{PanickedTask, panic_text};
 use crate::schedule::checkpoints::Checkpointed as _;
@@ -46,7 +47,6 @@ pub fn watched<K: Kind>(
     let mut listed = HashSet::new();
     let mut errors = WatchErrorLog::of(&K::Object::plural(&()));
     let stream = watch(api, watcher::Config::default().page_size(PAGE_SIZE))
-        .backoff(crate::cluster::WatchBackoff::default())
         .modify(|object| trim(object.meta_mut()))
         .reflect(writer)
         .inspect(move |event| match event {

@@ -13,14 +13,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use tokio::sync::watch::Receiver;
 use tokio_util::sync::CancellationToken;
 
 pub use record::{BreakerRecord, NAME, State};
 
 use crate::cluster::events::Reporter;
-use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, Retry, WatchBackoff, WriteError, within};
+use crate::cluster::{CALL_TIMEOUT, FIELD_MANAGER, Retry, WriteError, watch, within};
 use crate::controller::runtime::watch_log::WatchErrorLog;
 use crate::leadership::{Leadership, WritePermit};
 use crate::remediation::Breaker;
@@ -52,7 +51,7 @@ impl BreakerStore {
     pub async fn follow(self, on_change: impl Fn(Breaker, BreakerRecord) + Send, stop: CancellationToken) {
         let config = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut events = watch(api, config).backoff(WatchBackoff::default()).boxed();
+        let mut events = watch(api, config).boxed();
         let mut watch_state = WatchState::of(&self.namespace);
         on_change(watch_state.breaker(), BreakerRecord::default());
         let mut published = HashSet::new();
