@@ -16,7 +16,7 @@ use super::WatchBackoff;
 /// may be silent for minutes, and an API server that starts again may accept a call and never answer it.
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Watches the objects of `api` by `config`: after a failure again with the waits of [`WatchBackoff`], and anew when a list
+/// Watches the objects of `api` by `config`: after a failure again with the waits of `WatchBackoff`, and anew when a list
 /// does not continue within 20 s. It never ends by itself.
 pub fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
 where
