@@ -282,7 +282,7 @@ fn after_a_restart_of_the_operator_the_status_alone_says_who_was_heard() {
     for second in (0..2000).step_by(30) {
         assert_eq!(alone.agent(second).0, ConnectorState::Online, "{second}");
     }
-    // A status of an operator that knew no agents says nothing about who was heard.
+    // A status of an operator that knew no agents says nothing about which of the two was heard.
     let mut old = edge(json!({}), json!({ "state": "Online", "lastHeartbeatTime": "1969-12-31T23:57:00.000000Z" }));
     for second in (0..2000).step_by(30) {
         assert_eq!(old.agent(second).0, ConnectorState::Online, "{second}");

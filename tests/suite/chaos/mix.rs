@@ -385,6 +385,6 @@ async fn through_every_disturbance_nobody_who_beats_is_offline_and_nothing_is_do
     assert!(refused.is_none(), "a token that was good is refused: {refused:?}");
     for (name, token) in &senders.tokens {
         let now = storm.world.installed(name.trim_end_matches("-connector-token")).await;
-        assert_eq!(now.token, *token, "{name}: nobody asked for another token");
+        assert_eq!(now.token, *token, "{name}: no other token was asked for");
     }
 }

@@ -47,7 +47,7 @@ fn other_keys_are_mended_and_the_token_stays() {
 fn a_secret_that_never_came_to_be_is_delivered_under_its_own_generation() {
     let mut world = World::new();
     world.look();
-    world.undelivered = None; // The one who made it was killed.
+    world.undelivered = None; // The leader that made it was killed.
     let plan = world.later(5).look();
     assert_eq!((plan.write, plan.reuses, plan.events), (Write::Create, false, vec![]));
     assert_eq!((world.token().generation, world.token().hashes.len()), (1, 1));
