@@ -10,10 +10,10 @@ pub use far_side::{grpc_answer, http_answer, prometheus_answer};
 pub use helper::helper_request;
 pub use host::host_answers;
 
-use vigie::api::{ErrorClass, MAX_ALTERNATIVES, MAX_EVIDENCE, MAX_MESSAGE};
+use vigie::api::{ErrorClass, MAX_ALTERNATIVES, MAX_BACKENDS, MAX_EVIDENCE, MAX_GAPS, MAX_MESSAGE, MAX_RESTARTS};
 use vigie::cli::diagnose::explain_saved;
 use vigie::diagnosis::extract::{MAX_SUMMARY, extract, start_error};
-use vigie::heartbeat::payload::{self, AgentBeat, MAX_BACKENDS, MAX_CHECKS, MAX_GAPS, MAX_ID, MAX_RESTARTS, MAX_TOKEN};
+use vigie::heartbeat::payload::{self, AgentBeat, MAX_CHECKS, MAX_ID, MAX_TOKEN};
 use vigie::probe::actuator::{HealthPage, Links};
 use vigie::probe::page::Reader;
 use vigie::probe::{MetricsOptions, Scheme, Target};

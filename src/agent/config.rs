@@ -14,14 +14,12 @@ use serde::Deserialize;
 
 pub use target::Target;
 
-use crate::api::{CheckSpec, CheckType, Key, is_dns_label};
+use crate::api::{CheckSpec, CheckType, Key, MAX_BACKENDS, is_dns_label};
 
 /// The place of the configuration.
 pub const DEFAULT_PATH: &str = "/etc/vigie/agent.yaml";
 /// Longest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 256 << 10;
-/// Most backends: as many as a heartbeat may have.
-const MAX_BACKENDS: usize = 8;
 /// Most targets that may be restarted.
 const MAX_RESTART: usize = 16;
 /// The socket of Docker. Podman's is `/run/podman/podman.sock`.

@@ -7,6 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::words::words;
 
+/// Longest heartbeat, in bytes (`docs/design/api.md`).
+pub const MAX_BEAT: usize = 16 * 1024;
+/// Longest message of a check in a heartbeat, in characters.
+pub const MAX_CHECK_MESSAGE: usize = 256;
+/// Most results of restarts in one heartbeat: one for each target.
+pub const MAX_RESTARTS: usize = 8;
+/// Most gaps in one heartbeat.
+pub const MAX_GAPS: usize = 8;
+/// Most backends in one heartbeat.
+pub const MAX_BACKENDS: usize = 8;
+/// Most bytes of text about one backend in a heartbeat.
+pub const MAX_BACKEND_TEXT: usize = 1024;
+
 words! {
     /// The state of a unit, as the agent on its host sees it.
     TargetState {

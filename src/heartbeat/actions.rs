@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::payload::{MAX_RESTARTS, RestartOutcome, RestartResult};
+use super::payload::{RestartOutcome, RestartResult};
+use crate::api::MAX_RESTARTS;
 use crate::time::{Moment, Now};
 
 /// A restart that an agent is asked for. The agent executes an id once, however often it receives it.

@@ -7,10 +7,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-pub use self::agent::{AgentBeat, MAX_BACKENDS, MAX_GAPS, MAX_RESTARTS};
+pub use self::agent::AgentBeat;
 pub use super::json::BadBeat;
 use super::json::{self, Field, Rare, Shape, Value};
-use crate::api::{CheckOutcome, is_deceptive};
+use crate::api::{CheckOutcome, MAX_CHECK_MESSAGE, MAX_MESSAGE, is_deceptive};
 
 mod agent;
 
@@ -22,12 +22,8 @@ pub const MAX_TOKEN: usize = 256;
 pub const MAX_CHECKS: usize = 32;
 /// Longest name of a check's type, in bytes.
 const MAX_CHECK_TYPE: usize = 64;
-/// The message of a check is cut to this many characters.
-const MAX_MESSAGE: usize = 256;
 /// Longest id of a restart, in bytes: the longest value of a label, because an attempt's id is one elsewhere.
 const MAX_RESTART_ID: usize = 63;
-/// The message of a restart is cut to this many characters, as in a status.
-const MAX_RESTART_MESSAGE: usize = 1024;
 /// Longest name of a unit, in bytes, as in `agentRef.unit`.
 const MAX_UNIT: usize = 255;
 /// A DNS name (`hostname`, `node_name`) is cut to this many characters: RFC 1035 allows no more.
@@ -315,7 +311,7 @@ fn read_check(i: usize, item: Value<'_>) -> Result<ReportedCheck, BadBeat> {
     }
     let status = read_text(&status_name, status)?.ok_or_else(|| BadBeat::missing(&status_name))?;
     let status = status.parse().map_err(|_| BadBeat::invalid(&status_name, "Pass, Warn, Fail or Unknown"))?;
-    let message = read_words(&message_name, message, MAX_MESSAGE)?.map(Cow::into_owned);
+    let message = read_words(&message_name, message, MAX_CHECK_MESSAGE)?.map(Cow::into_owned);
     Ok(ReportedCheck { type_: type_.into_owned(), status, message })
 }
 
@@ -340,7 +336,7 @@ fn read_restart(field: &str, value: Value<'_>) -> Result<Option<RestartResult>, 
         "Failed" => RestartOutcome::Failed,
         _ => return Err(BadBeat::invalid(&result_name, "Succeeded or Failed")),
     };
-    let message = read_words(&message_name, message, MAX_RESTART_MESSAGE)?.map(Cow::into_owned);
+    let message = read_words(&message_name, message, MAX_MESSAGE)?.map(Cow::into_owned);
     Ok(Some(RestartResult { target: target.map(Cow::into_owned), id: id.into_owned(), result, message }))
 }
 

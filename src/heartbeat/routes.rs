@@ -26,11 +26,9 @@ use super::payload::{BadBeat, Beat};
 use super::rate_limit::{LogLimiter, RateDecision, RateLimiter};
 pub use super::sink::{Acceptance, HeartbeatSink, Reply};
 use super::{payload, responses};
+use crate::api::MAX_BEAT;
 use crate::http::server::{BODY_TIMEOUT, ConnectionInfo};
 use crate::time::Clock;
-
-/// Longest body of a request, in bytes (`docs/design/api.md`).
-pub const MAX_BODY: usize = 16 * 1024;
 
 /// The result of a heartbeat request, for `vigie_heartbeats_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -354,10 +352,10 @@ enum BodyError {
     Broken,
 }
 
-/// Reads a body of at most [`MAX_BODY`] bytes within `time_limit`. A body that arrives in one piece is not copied.
+/// Reads a body of at most [`MAX_BEAT`] bytes within `time_limit`. A body that arrives in one piece is not copied.
 async fn read(body: Body, time_limit: Duration) -> Result<Bytes, BodyError> {
     // Before the body is polled: a client that sends "Expect: 100-continue" then need not send it.
-    if axum::body::HttpBody::size_hint(&body).lower() > MAX_BODY as u64 {
+    if axum::body::HttpBody::size_hint(&body).lower() > MAX_BEAT as u64 {
         return Err(BodyError::TooLarge);
     }
     tokio::time::timeout(time_limit, collect(body)).await.unwrap_or(Err(BodyError::TooSlow))
@@ -369,7 +367,7 @@ async fn collect(mut body: Body) -> Result<Bytes, BodyError> {
     while let Some(frame) = body.frame().await {
         // Trailers are ignored.
         let Ok(piece) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-        if whole.len() + pieces.len() + piece.len() > MAX_BODY {
+        if whole.len() + pieces.len() + piece.len() > MAX_BEAT {
             return Err(BodyError::TooLarge);
         }
         if whole.is_empty() && pieces.is_empty() {

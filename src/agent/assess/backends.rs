@@ -6,10 +6,8 @@ use super::process::{of_target, unanswered, unit_was_stopped};
 use super::target::Targets;
 use crate::agent::config::BackendConfig;
 use crate::agent::facts::{ContainerFacts, Exit, Facts, Look, TargetFacts, UnitFacts};
-use crate::api::{BackendReport, CheckOutcome, TargetState, clip};
+use crate::api::{BackendReport, CheckOutcome, MAX_BACKEND_TEXT, TargetState, clip};
 
-/// Most bytes of text about one backend in a heartbeat.
-const MAX_TEXT: usize = 1024;
 /// Longest word of systemd or Docker, in characters.
 const MAX_WORD: usize = 32;
 
@@ -113,7 +111,7 @@ fn text(text: &str) -> Option<String> {
 
 /// Leaves out what is least needed until the texts are short enough: names without a value, then addresses, then lines.
 fn bounded(mut report: BackendReport) -> BackendReport {
-    while report.text_len() > MAX_TEXT {
+    while report.text_len() > MAX_BACKEND_TEXT {
         let plain = report.environment.iter().rev().find(|(_, value)| value.is_none());
         if let Some(name) = plain.map(|(name, _)| name.clone()) {
             report.environment.remove(&name);

@@ -1,9 +1,6 @@
 //! The verdict of one look.
 
-use crate::api::{CheckOutcome, clip};
-
-/// Longest message of a check in a heartbeat, in characters.
-const MAX_MESSAGE: usize = 256;
+use crate::api::{CheckOutcome, MAX_CHECK_MESSAGE, clip};
 
 /// The verdict of one look, and its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +13,7 @@ impl Finding {
     fn new(outcome: CheckOutcome, message: impl Into<String>) -> Self {
         // The names in it come from the host. A heartbeat with a control character is refused.
         let message = message.into().replace(char::is_control, "\u{fffd}");
-        Self { outcome, message: clip(message, MAX_MESSAGE) }
+        Self { outcome, message: clip(message, MAX_CHECK_MESSAGE) }
     }
 
     pub(super) fn pass(message: impl Into<String>) -> Self {

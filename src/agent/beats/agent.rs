@@ -138,12 +138,6 @@ impl Agent {
         let (restart, restarts) = outcomes(&told);
         let is_blind = self.helper_fault.is_some();
         let beat = Beat {
-            connector_id: self.config.connector.to_string(),
-            agent: true,
-            boot_id: &self.host.boot_id,
-            version: env!("CARGO_PKG_VERSION"),
-            hostname: &self.host.hostname,
-            sent_at: now.wall,
             checks: self.report.as_ref().map(checks),
             config_generation: Some(self.parameters.generation).filter(|generation| *generation != 0),
             restart,
@@ -157,7 +151,7 @@ impl Agent {
                 .filter(|_| !is_blind)
                 .map(|report| report.backends.clone())
                 .unwrap_or_default(),
-            dry_run: false,
+            ..Beat::new(&self.config, &self.host, now.wall)
         };
         let ids = restart.into_iter().chain(restarts).map(|report| report.id.clone()).collect();
         (super::body::json(beat), ids)

@@ -6,15 +6,9 @@ use serde::Serialize;
 use super::HostIdentity;
 use crate::agent::assess::{CheckReport, Report};
 use crate::agent::config::Config;
-use crate::api::{AgentGap, AgentPause, BackendReport, StopReason, clip};
-
-/// Longest body that the operator reads, in bytes.
-pub const MAX_BODY: usize = 16 << 10;
-/// Longest message of a check, and of a restart, in characters.
-const MAX_CHECK_MESSAGE: usize = 256;
-const MAX_RESTART_MESSAGE: usize = 1024;
-/// Most outcomes of restarts in one heartbeat.
-const MOST_RESTARTS: usize = 8;
+use crate::api::{
+    AgentGap, AgentPause, BackendReport, MAX_BEAT, MAX_CHECK_MESSAGE, MAX_MESSAGE, MAX_RESTARTS, StopReason, clip,
+};
 
 /// The outcome of a restart, for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +104,7 @@ impl RestartReport {
     /// The outcome of a restart.
     pub fn new(target: String, id: String, succeeded: bool, message: &str) -> Self {
         let result = if succeeded { "Succeeded" } else { "Failed" };
-        Self { target, id, result, message: one_line(message, MAX_RESTART_MESSAGE) }
+        Self { target, id, result, message: one_line(message, MAX_MESSAGE) }
     }
 }
 
@@ -118,29 +112,36 @@ impl RestartReport {
 pub fn outcomes(all: &[RestartReport]) -> (Option<&RestartReport>, &[RestartReport]) {
     match all {
         [one] => (Some(one), &[]),
-        several => (None, &several[..several.len().min(MOST_RESTARTS)]),
+        several => (None, &several[..several.len().min(MAX_RESTARTS)]),
+    }
+}
+
+impl<'a> Beat<'a> {
+    /// A heartbeat that says which agent sends it, and nothing else.
+    pub fn new(config: &Config, host: &'a HostIdentity, now: Timestamp) -> Self {
+        Self {
+            connector_id: config.connector.to_string(),
+            agent: true,
+            boot_id: &host.boot_id,
+            version: env!("CARGO_PKG_VERSION"),
+            hostname: &host.hostname,
+            sent_at: now,
+            checks: None,
+            config_generation: None,
+            restart: None,
+            restarts: &[],
+            paused: None,
+            stopping: None,
+            gaps: Vec::new(),
+            backends: Vec::new(),
+            dry_run: false,
+        }
     }
 }
 
 /// A heartbeat that is only tried.
 pub fn trial(config: &Config, host: &HostIdentity, now: Timestamp) -> Vec<u8> {
-    json(Beat {
-        connector_id: config.connector.to_string(),
-        agent: true,
-        boot_id: &host.boot_id,
-        version: env!("CARGO_PKG_VERSION"),
-        hostname: &host.hostname,
-        sent_at: now,
-        checks: None,
-        config_generation: None,
-        restart: None,
-        restarts: &[],
-        paused: None,
-        stopping: None,
-        gaps: Vec::new(),
-        backends: Vec::new(),
-        dry_run: true,
-    })
+    json(Beat { dry_run: true, ..Beat::new(config, host, now) })
 }
 
 /// The heartbeat as JSON. Details of backends are left out until it fits.
@@ -157,7 +158,7 @@ pub fn json(mut beat: Beat<'_>) -> Vec<u8> {
     let written = |beat: &Beat<'_>| serde_json::to_vec(beat).unwrap_or_default();
     let mut body = written(&beat);
     for cut in cuts {
-        if body.len() <= MAX_BODY {
+        if body.len() <= MAX_BEAT {
             break;
         }
         beat.backends.iter_mut().for_each(cut);
@@ -220,7 +221,7 @@ pub(super) mod tests {
         };
         let backends: Vec<_> = (0..8).map(|at| backend(format!("b{at}"))).collect();
         let body = json(Beat { backends, ..plain() });
-        assert!(body.len() <= MAX_BODY);
+        assert!(body.len() <= MAX_BEAT);
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert!(body["backends"][0].get("environment").is_none());
         assert_eq!(body["backends"][7]["words"], "w".repeat(512));

@@ -6,10 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::assess::Attempt;
-use crate::api::{AgentGap, GapKind};
+use crate::api::{AgentGap, GapKind, MAX_GAPS};
 
-/// Most gaps in one heartbeat.
-const MOST_GAPS: usize = 8;
 /// Most ids of restarts whose outcome was received.
 const MOST_TOLD: usize = 64;
 /// An agent that was away for less was restarted.
@@ -99,7 +97,7 @@ impl Journal {
 
     fn push(&mut self, gap: Past) {
         self.past.push(gap);
-        let surplus = self.past.len().saturating_sub(MOST_GAPS);
+        let surplus = self.past.len().saturating_sub(MAX_GAPS);
         self.past.drain(..surplus);
     }
 
@@ -132,7 +130,7 @@ impl Journal {
             failing: why.failing,
         });
         let told: Vec<AgentGap> = told.collect();
-        told[told.len().saturating_sub(MOST_GAPS)..].to_vec()
+        told[told.len().saturating_sub(MAX_GAPS)..].to_vec()
     }
 
     /// A heartbeat with all gaps and with the outcomes of these restarts was received. True when the file must be written.
@@ -236,7 +234,7 @@ mod tests {
         for _ in 0..20 {
             journal.push(Past { kind: GapKind::NotRunning, ended: now.clone(), lasted: 1, why: Trouble::default() });
         }
-        assert_eq!(journal.gaps(&now, 30).len(), MOST_GAPS);
+        assert_eq!(journal.gaps(&now, 30).len(), MAX_GAPS);
     }
 
     #[test]

@@ -191,24 +191,11 @@ mod tests {
 
     #[test]
     fn a_gateway_gets_every_check_and_a_host_without_tunnel_none_of_the_tunnels() {
-        use CheckType::{
-            ClockSkew, ControlPlane, IPForwarding, NATRules, OverlayRoute, Process, WireGuardHandshake,
-            WireGuardInterface,
-        };
+        use CheckType::{ClockSkew, ControlPlane, Process};
         let tunnel = Tunnel { interface: "wg1".into(), networks: BTreeSet::from(["100.64.0.0/10".to_owned()]) };
         let gateway = Found { tunnel: Some(tunnel), forwards: true, translates: true };
         let config = Config::parse(&configuration(&wanted(), &gateway, None), "agent.yaml").unwrap();
-        let all = [
-            Process,
-            WireGuardInterface,
-            WireGuardHandshake,
-            OverlayRoute,
-            IPForwarding,
-            NATRules,
-            ControlPlane,
-            ClockSkew,
-        ];
-        assert_eq!(types(&config), all);
+        assert_eq!(types(&config), CheckType::ALL);
         assert_eq!(config.checks[3].interface_name.as_deref(), Some("wg1"));
         assert_eq!(config.checks[3].overlay_cidrs, ["100.64.0.0/10".parse().unwrap()]);
 

@@ -5,19 +5,14 @@ use std::collections::BTreeMap;
 
 use super::super::json::{Field, RareValues, Shape, Value};
 use super::{
-    BadBeat, MAX_CHECK_TYPE, MAX_CHECKS, MAX_MESSAGE, MAX_TEXT, RESTART_FIELDS, RestartResult, is_made_of, is_unit,
-    members, plain, read_flag, read_restart, read_text, read_whole, read_words,
+    BadBeat, MAX_CHECK_TYPE, MAX_CHECKS, MAX_TEXT, RESTART_FIELDS, RestartResult, is_made_of, is_unit, members, plain,
+    read_flag, read_restart, read_text, read_whole, read_words,
 };
-use crate::api::{AgentGap, AgentPause, BackendReport, GapKind, LocalProbe, StopReason, TargetState};
+use crate::api::{
+    AgentGap, AgentPause, BackendReport, GapKind, LocalProbe, MAX_BACKEND_TEXT, MAX_BACKENDS, MAX_CHECK_MESSAGE,
+    MAX_GAPS, MAX_RESTARTS, StopReason, TargetState,
+};
 
-/// Most results of restarts in one heartbeat: one for each target.
-pub const MAX_RESTARTS: usize = 8;
-/// Most gaps in one heartbeat.
-pub const MAX_GAPS: usize = 8;
-/// Most backends in one heartbeat.
-pub const MAX_BACKENDS: usize = 8;
-/// Most bytes of text about one backend.
-const MAX_BACKEND: usize = 1024;
 /// Longest name of a MonitoredBackend, in bytes.
 const MAX_BACKEND_NAME: usize = 63;
 /// Most addresses, and most published ports, of one backend.
@@ -141,7 +136,7 @@ fn read_pause(value: Value<'_>) -> Result<Option<AgentPause>, BadBeat> {
     let [by, reason, seconds] = members("paused", value)?;
     Ok(Some(AgentPause {
         by: owned("paused.by", by, MAX_TEXT)?,
-        reason: owned("paused.reason", reason, MAX_MESSAGE)?,
+        reason: owned("paused.reason", reason, MAX_CHECK_MESSAGE)?,
         seconds: read_whole("paused.seconds", seconds)?,
     }))
 }
@@ -228,11 +223,11 @@ fn read_backend(field: &str, value: Value<'_>) -> Result<BackendReport, BadBeat>
         probe: read_probe(&of("probe"), probe)?,
         environment: read_environment(&of("environment"), environment)?,
         words: owned(&of("words"), words, MAX_LOG)?,
-        message: owned(&of("message"), message, MAX_MESSAGE)?,
+        message: owned(&of("message"), message, MAX_CHECK_MESSAGE)?,
     };
     match report.text_len() {
-        length if length > MAX_BACKEND => {
-            Err(BadBeat::invalid(field, &format!("at most {MAX_BACKEND} bytes of text, not {length}")))
+        length if length > MAX_BACKEND_TEXT => {
+            Err(BadBeat::invalid(field, &format!("at most {MAX_BACKEND_TEXT} bytes of text, not {length}")))
         }
         _ => Ok(report),
     }
@@ -280,7 +275,7 @@ fn read_environment(field: &str, value: Value<'_>) -> Result<BTreeMap<String, Op
     };
     let read = |(name, value)| {
         let name = super::tidy(name, MAX_TEXT).into_owned();
-        Ok((name, owned(field, value, MAX_MESSAGE)?))
+        Ok((name, owned(field, value, MAX_CHECK_MESSAGE)?))
     };
     members.into_iter().map(read).collect()
 }

@@ -1,8 +1,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::api::MAX_BEAT;
 use crate::heartbeat::fake::{BEAT, Served, body, post, post_and_stay, read_all, read_one, start, status};
-use crate::heartbeat::routes::MAX_BODY;
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -81,7 +81,7 @@ async fn what_the_contract_allows_is_heard() {
         ("a query", raw("POST /api/connector/heartbeat?a=b HTTP/1.1", BEAT), "200", ""),
         ("15 KiB of headers", with_header(15 * 1024), "200", ""),
         ("100 headers", with_headers(100), "200", ""),
-        ("a body that just fits", post(&of_length(MAX_BODY)), "200", ""),
+        ("a body that just fits", post(&of_length(MAX_BEAT)), "200", ""),
         ("health", raw("GET /api/health HTTP/1.1", ""), "200", r#""status":"ok""#),
         ("HEAD of health", raw("HEAD /api/health HTTP/1.1", ""), "200", "content-length: 30\r\n"),
     ])
@@ -94,10 +94,10 @@ async fn what_is_too_large_is_told_so() {
         ("17 KiB of headers", with_header(17 * 1024), "431", ""),
         ("a megabyte of headers", with_header(1024 * 1024), "431", ""),
         ("101 headers", with_headers(101), "431", ""),
-        ("a body over 16 KiB", post(&of_length(MAX_BODY + 1)), "413", "too_large"),
+        ("a body over 16 KiB", post(&of_length(MAX_BEAT + 1)), "413", "too_large"),
         ("10 MiB", post(&"x".repeat(10 * 1024 * 1024)), "413", "too_large"),
         ("over 16 KiB in chunks", chunked(&vec![&*"x".repeat(1024); 17]), "413", "too_large"),
-        ("over 16 KiB in one chunk", chunked(&[&of_length(MAX_BODY + 1)]), "413", "too_large"),
+        ("over 16 KiB in one chunk", chunked(&[&of_length(MAX_BEAT + 1)]), "413", "too_large"),
         ("too much, asking first", edited(lying("20000\r\nExpect: 100-continue"), BEAT, ""), "413", "too_large"),
         ("a length that says too much", lying("16385"), "413", "too_large"),
     ])
