@@ -34,7 +34,7 @@ pub fn host_answers(data: &[u8]) {
         }
         b'C' => {
             let containers = parse::listed(answer).unwrap_or_default();
-            let _ = parse::of_service(&containers, "backend");
+            let _ = parse::of_service(&containers, "backend", None);
         }
         b'E' => {
             let _ = parse::was_stopped(answer, wall);

@@ -9,7 +9,9 @@ use serde_json::Value;
 use crate::agent::actions::{Run, Seen, State};
 use crate::agent::config::Target;
 use crate::agent::look::command::output;
-use crate::agent::look::docker::client::{Answer, escaped, request};
+use crate::agent::look::docker::client::{Answer, request};
+use crate::agent::look::docker::list_of_project;
+use crate::agent::look::docker::parse::{Listed, listed, of_service};
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 4 << 20;
@@ -17,10 +19,6 @@ const MAX_ANSWER: usize = 4 << 20;
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a stop or a start may take: a container has its own time to stop, of 10 s unless it says otherwise.
 const ACT: Duration = Duration::from_secs(110);
-const PROJECT: &str = "com.docker.compose.project";
-const SERVICE: &str = "com.docker.compose.service";
-const ONE_OFF: &str = "com.docker.compose.oneoff";
-const DIRECTORY: &str = "com.docker.compose.project.working_dir";
 
 /// The state of the container of a target: of several the one of `run`, else the first that does not run.
 pub(super) async fn observe(socket: &Path, target: &Target, run: Option<&Run>) -> Result<Seen, String> {
@@ -28,9 +26,9 @@ pub(super) async fn observe(socket: &Path, target: &Target, run: Option<&Run>) -
         Target::Container(name) => name.clone(),
         Target::Compose { project, service } => {
             let listed = of_project(socket, project).await?;
-            match of_service(&listed, service, run) {
-                Some(id) => id.to_owned(),
-                None => return Ok(absent(directory(&listed), Some(service))),
+            match of_service(&listed, service, run.map(|run| &*run.id)) {
+                Some(one) => one.id.clone(),
+                None => return Ok(absent(folder(&listed), Some(service))),
             }
         }
         Target::Unit(name) => return Err(format!("{name} is no container")),
@@ -56,8 +54,7 @@ pub(super) async fn start(socket: &Path, run: &Run) -> Result<(), String> {
 /// Creates the container of an absent service, in the folder that the other containers of its project name.
 pub(super) async fn create(socket: &Path, project: &str, service: &str) -> Result<(), String> {
     let listed = of_project(socket, project).await?;
-    let folder =
-        directory(&listed).ok_or("no container of its project is left that names the folder of the project")?;
+    let folder = folder(&listed).ok_or("no container of its project is left that names the folder of the project")?;
     let host = format!("unix://{}", socket.display());
     let arguments = ["--host", &host, "compose", "--project-name", project, "--project-directory", folder];
     let up = ["up", "--detach", "--no-build", "--pull", "never", service];
@@ -79,31 +76,17 @@ async fn ask(socket: &Path, method: Method, path: &str, limit: Duration) -> Resu
     result.unwrap_or_else(|_| Err(format!("{} did not answer within {} s", socket.display(), limit.as_secs())))
 }
 
-async fn of_project(socket: &Path, project: &str) -> Result<Vec<Value>, String> {
-    let filter = serde_json::json!({ "label": [format!("{PROJECT}={project}")] }).to_string();
-    let path = format!("/containers/json?all=true&filters={}", escaped(&filter));
-    let answer = ask(socket, Method::GET, &path, LOOK).await?;
-    match (answer.status, json(&answer)?) {
-        (200, Value::Array(listed)) => Ok(listed),
+async fn of_project(socket: &Path, project: &str) -> Result<Vec<Listed>, String> {
+    let answer = ask(socket, Method::GET, &list_of_project(project), LOOK).await?;
+    match answer.status {
+        200 => listed(&answer.body),
         _ => Err(complaint(&answer)),
     }
 }
 
-fn label<'a>(listed: &'a Value, name: &str) -> Option<&'a str> {
-    listed.get("Labels")?.get(name)?.as_str()
-}
-
-fn directory(listed: &[Value]) -> Option<&str> {
-    listed.iter().find_map(|one| label(one, DIRECTORY))
-}
-
-fn of_service<'a>(listed: &'a [Value], service: &str, run: Option<&Run>) -> Option<&'a str> {
-    let is_it = |one: &&Value| label(one, SERVICE) == Some(service) && label(one, ONE_OFF) != Some("True");
-    let id = |one: &'a Value| one["Id"].as_str();
-    let all: Vec<&Value> = listed.iter().filter(is_it).collect();
-    let of_run = all.iter().find(|one| run.is_some_and(|run| id(one) == Some(&run.id)));
-    let stopped = || all.iter().find(|one| one["State"] != "running");
-    of_run.or_else(stopped).or(all.first()).and_then(|one| id(one))
+/// The directory of a compose project, which its containers name.
+fn folder(listed: &[Listed]) -> Option<&str> {
+    listed.iter().find_map(Listed::folder)
 }
 
 fn absent(directory: Option<&str>, service: Option<&str>) -> Seen {
@@ -163,13 +146,17 @@ mod tests {
 
     #[test]
     fn of_several_containers_of_a_service_the_one_that_was_recorded_is_meant() {
-        let one = |id: &str, service: &str, state: &str| json!({"Id": id, "State": state, "Labels": {SERVICE: service, DIRECTORY: "/srv/orders"}});
-        let listed = [one("a", "db", "running"), one("b", "web", "running"), one("c", "web", "exited")];
-        assert_eq!(of_service(&listed, "web", None), Some("c"));
-        let run = Run { id: "b".into(), started_at: String::new() };
-        assert_eq!(of_service(&listed, "web", Some(&run)), Some("b"));
-        assert_eq!(of_service(&listed, "mail", None), None);
-        let State::Absent { command } = absent(directory(&listed), Some("mail")).state else { panic!("it is absent") };
+        let one = |id: &str, service: &str, state: &str| {
+            json!({"Id": id, "State": state, "Labels": {"com.docker.compose.service": service,
+                "com.docker.compose.project.working_dir": "/srv/orders"}})
+        };
+        let all = [one("a", "db", "running"), one("b", "web", "running"), one("c", "web", "exited")];
+        let all = listed(json!(all).to_string().as_bytes()).unwrap();
+        let of = |service, known| of_service(&all, service, known).map(|one| &*one.id);
+        assert_eq!(of("web", None), Some("c"));
+        assert_eq!(of("web", Some("b")), Some("b"));
+        assert_eq!(of("mail", None), None);
+        let State::Absent { command } = absent(folder(&all), Some("mail")).state else { panic!("it is absent") };
         assert_eq!(command.as_deref(), Some("cd /srv/orders && docker compose up -d mail"));
     }
 }

@@ -77,8 +77,8 @@ fn never_is_no_time_and_null_is_nothing() {
 #[test]
 fn a_service_is_its_first_container_that_does_not_run() {
     let listed = parse::listed(CONTAINERS).unwrap();
-    assert!(parse::of_service(&listed, "backend").is_some());
-    assert!(parse::of_service(&listed, "gone").is_none());
+    assert!(parse::of_service(&listed, "backend", None).is_some());
+    assert!(parse::of_service(&listed, "gone", None).is_none());
     assert_eq!(listed.iter().find_map(parse::Listed::directory).as_deref(), Some("/srv/orders"));
     let labels =
         |one_off: &str| serde_json::json!({"com.docker.compose.service": "a", "com.docker.compose.oneoff": one_off});
@@ -89,8 +89,8 @@ fn a_service_is_its_first_container_that_does_not_run() {
         {"Id": "4", "State": "exited", "Labels": null},
     ]);
     let listed = parse::listed(list.to_string().as_bytes()).unwrap();
-    assert_eq!(parse::of_service(&listed, "a").map(|one| &*one.id), Some("3"));
-    assert_eq!(parse::of_service(&listed[..2], "a").map(|one| &*one.id), Some("1"));
+    assert_eq!(parse::of_service(&listed, "a", None).map(|one| &*one.id), Some("3"));
+    assert_eq!(parse::of_service(&listed[..2], "a", None).map(|one| &*one.id), Some("1"));
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) async fn find(socket: &Path, target: &Target, clock: &Clock) -> Resul
         Target::Container(name) => name.clone(),
         Target::Compose { project, service } => {
             let listed = of_project(socket, project).await?;
-            match parse::of_service(&listed, service) {
+            match parse::of_service(&listed, service, None) {
                 Some(one) => one.id.clone(),
                 None => {
                     let directory = listed.iter().find_map(Listed::directory);
@@ -56,9 +56,13 @@ pub(super) async fn find(socket: &Path, target: &Target, clock: &Clock) -> Resul
 }
 
 async fn of_project(socket: &Path, project: &str) -> Result<Vec<Listed>, String> {
+    parse::listed(&well(get(socket, &list_of_project(project), MAX_ANSWER).await?, socket)?.body)
+}
+
+/// The path of the list of all containers of a compose project.
+pub(in crate::agent) fn list_of_project(project: &str) -> String {
     let filter = serde_json::json!({ "label": [format!("{}={project}", parse::PROJECT)] }).to_string();
-    let path = format!("/containers/json?all=true&filters={}", escaped(&filter));
-    parse::listed(&well(get(socket, &path, MAX_ANSWER).await?, socket)?.body)
+    format!("/containers/json?all=true&filters={}", escaped(&filter))
 }
 
 /// Whether a container that has ended was stopped by a command.

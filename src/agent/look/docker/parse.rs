@@ -40,9 +40,14 @@ impl Listed {
         self.labels.as_ref()?.get(name)?.as_deref()
     }
 
-    /// The directory of its compose project.
+    /// The directory of its compose project, as its label has it.
+    pub fn folder(&self) -> Option<&str> {
+        self.label(DIRECTORY)
+    }
+
+    /// The directory of its compose project, for messages.
     pub fn directory(&self) -> Option<String> {
-        self.label(DIRECTORY).map(|directory| clean(directory, MAX_TEXT))
+        self.folder().map(|directory| clean(directory, MAX_TEXT))
     }
 }
 
@@ -54,12 +59,13 @@ pub fn listed(body: &[u8]) -> Result<Vec<Listed>, String> {
     serde_json::from_slice(body).map_err(|error| format!("the list of containers: {error}"))
 }
 
-/// The container of a service that is told: of several the first that does not run.
-pub fn of_service<'a>(listed: &'a [Listed], service: &str) -> Option<&'a Listed> {
+/// The container of a service: of several the one with the id `known`, else the first that does not run.
+pub fn of_service<'a>(listed: &'a [Listed], service: &str, known: Option<&str>) -> Option<&'a Listed> {
     let is_it = |one: &&Listed| one.label(SERVICE) == Some(service) && one.label(ONE_OFF).is_none_or(|is| is != "True");
     let runs = |one: &&Listed| one.state.as_deref() == Some("running");
     let all: Vec<&Listed> = listed.iter().filter(is_it).collect();
-    all.iter().find(|one| !runs(one)).or(all.first()).copied()
+    let is_known = |one: &&&Listed| known == Some(&*one.id);
+    all.iter().find(is_known).or_else(|| all.iter().find(|one| !runs(one))).or(all.first()).copied()
 }
 
 #[derive(Deserialize)]
