@@ -9,6 +9,7 @@ pub mod assess;
 pub mod beats;
 pub mod config;
 pub mod facts;
+pub mod file;
 pub mod helper;
 pub mod install;
 pub mod local_probe;

@@ -91,6 +91,11 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         }
     }
 
+    /// Whether there is a record of this id.
+    pub fn knows(&self, id: &str) -> bool {
+        self.ledger.lock().find(id).is_some()
+    }
+
     /// The last record of each target, for the report.
     pub fn latest(&self) -> Vec<Record> {
         let mut ledger = self.ledger.lock();

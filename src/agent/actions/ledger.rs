@@ -1,7 +1,7 @@
 //! The records of restarts on disk, and the limits that follow from them.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Phase, Record};
 use crate::agent::config::Target;
+use crate::agent::file::{Rights, replace};
 
 /// Most records that are kept.
 pub const MOST_RECORDS: usize = 64;
@@ -49,11 +50,7 @@ impl Disk for StateFile {
     }
 
     fn save(&self, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.0.with_extension("json.new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.0)?;
+        replace(&self.0, bytes, Rights::own(0o600))?;
         File::open(self.0.parent().unwrap_or(Path::new("/")))?.sync_all()
     }
 }

@@ -57,11 +57,6 @@ impl Schedule {
         self.interval
     }
 
-    /// How many heartbeats failed since the last that was received.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// Something changed that the operator must learn at once.
     pub fn hurry(&mut self) {
         self.is_urgent = true;

@@ -28,8 +28,10 @@ use crate::time::Clock;
 
 /// How long a request may take to arrive, and its answer to be taken.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Most requests at once.
+/// Most requests of the agent and of root at once.
 const MOST_CONNECTIONS: usize = 16;
+/// Most requests of strangers at once: they keep no place from the agent.
+const MOST_STRANGERS: usize = 4;
 
 /// The places that the helper uses.
 #[derive(Clone, Debug)]
@@ -75,7 +77,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     notify::ready("it answers");
     tracing::info!(socket = %socket.display(), "the helper answers");
     let mut pet = tokio::time::interval(notify::PET_EVERY);
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let [places, of_strangers] = [MOST_CONNECTIONS, MOST_STRANGERS].map(|most| Arc::new(Semaphore::new(most)));
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -83,10 +85,13 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             // The runtime of the helper turns, so it can answer.
             _ = pet.tick() => notify::pet(),
             accepted = listener.accept() => {
-                let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else { continue };
+                let Ok((stream, _)) = accepted else { continue };
+                let peer = identify(&stream, helper.agent_user);
+                let places = if peer == Peer::Stranger { &of_strangers } else { &places };
+                let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
                 let helper = Arc::clone(&helper);
                 tokio::spawn(async move {
-                    helper.serve(stream).await;
+                    helper.serve(stream, peer).await;
                     drop(place);
                 });
             }
@@ -107,8 +112,7 @@ fn listen(socket: &std::path::Path) -> std::io::Result<UnixListener> {
 }
 
 impl Helper {
-    async fn serve(&self, mut stream: UnixStream) {
-        let peer = identify(&stream, self.agent_user);
+    async fn serve(&self, mut stream: UnixStream, peer: Peer) {
         let reply = match tokio::time::timeout(DEADLINE, read_line(&mut stream)).await {
             Ok(Ok(line)) => self.answer(peer, &line).await,
             Ok(Err(error)) => Reply::Refused(error),
@@ -146,7 +150,7 @@ impl Helper {
 
     async fn restart(&self, request: Request) -> Reply {
         tracing::info!(id = request.id, target = %request.target, "the operator asks for a restart");
-        let is_begun = self.engine.latest().iter().any(|record| record.id == request.id);
+        let is_begun = self.engine.knows(&request.id);
         let paused = pause::current(&self.pause, self.clock.read().wall).filter(|_| !is_begun);
         if let Some(paused) = paused {
             let by = paused.by.unwrap_or_default();

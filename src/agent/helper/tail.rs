@@ -9,6 +9,7 @@ use super::docker;
 use crate::agent::config::Target;
 use crate::agent::look::command::output;
 use crate::agent::look::docker::client::request;
+use crate::agent::look::docker::parse::without_heads;
 
 /// Most bytes of a log.
 const MAX_LOG: usize = 4 << 20;
@@ -41,19 +42,6 @@ async fn of_container(socket: &Path, target: &Target, lines: u32) -> Result<Vec<
         200 => Ok(without_heads(&answer.body)),
         status => Err(format!("the container engine answers {status}")),
     }
-}
-
-/// The text of a log: without a terminal each piece has a head of 8 bytes, the stream and the length.
-fn without_heads(log: &[u8]) -> Vec<u8> {
-    let (mut rest, mut text) = (log, Vec::new());
-    while let [0..=2, 0, 0, 0, a, b, c, d, after @ ..] = rest {
-        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        let (piece, later) = after.split_at(length.min(after.len()));
-        text.extend_from_slice(piece);
-        rest = later;
-    }
-    text.extend_from_slice(rest);
-    text
 }
 
 #[cfg(test)]

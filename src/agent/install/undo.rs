@@ -1,12 +1,14 @@
 //! Files that are written, and written back when the installation fails.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// A file's content and mode; `None` when there was no file.
-type Before = Option<(Vec<u8>, u32)>;
+use crate::agent::file::{Rights, replace};
+
+/// A file's content and rights; `None` when there was no file.
+type Before = Option<(Vec<u8>, Rights)>;
 
 /// The files that were changed, with what was there before.
 #[derive(Debug, Default)]
@@ -35,11 +37,11 @@ impl Changes {
     /// Returns whether it wrote.
     pub(super) fn write(&mut self, path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
         let before = read(path)?;
-        if before.as_ref().is_some_and(|(old, old_mode)| old == content && *old_mode == mode) {
+        if before.as_ref().is_some_and(|(old, rights)| old == content && rights.mode == mode) {
             return Ok(false);
         }
         self.done.push((path.to_owned(), before));
-        replace(path, content, mode)?;
+        replace(path, content, Rights::own(mode))?;
         Ok(true)
     }
 
@@ -47,7 +49,7 @@ impl Changes {
     pub(super) fn undo(self) -> Vec<String> {
         let restore = |(path, before): (PathBuf, Before)| {
             let restored = match before {
-                Some((content, mode)) => replace(&path, &content, mode),
+                Some((content, rights)) => replace(&path, &content, rights),
                 None => fs::remove_file(&path),
             };
             restored.err().map(|error| format!("{}: {error}", path.display()))
@@ -61,33 +63,16 @@ impl Changes {
 
 fn read(path: &Path) -> io::Result<Before> {
     match fs::read(path) {
-        Ok(content) => Ok(Some((content, fs::metadata(path)?.permissions().mode() & 0o7777))),
+        Ok(content) => Ok(Some((content, Rights::of(&fs::metadata(path)?)))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.new"));
-    let written = write_new(&temporary, content, mode).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let _ = fs::remove_file(path);
-    // Never readable by others, not even for a moment.
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -97,6 +82,9 @@ mod tests {
         let (old, new) = (root.join("old"), root.join("folder/new"));
         fs::write(&old, "before").unwrap();
         fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+        // Only root can give a file away: before systemd 247 the token belongs to the group of the agent.
+        let group = if rustix::process::geteuid().is_root() { 65_532 } else { rustix::process::getegid().as_raw() };
+        std::os::unix::fs::chown(&old, None, Some(group)).unwrap();
 
         let mut changes = Changes::default();
         assert!(!changes.write(&old, b"before", 0o640).unwrap(), "the same content and mode is no change");
@@ -110,6 +98,7 @@ mod tests {
         assert_eq!(changes.undo(), Vec::<String>::new());
         assert_eq!(fs::read(&old).unwrap(), b"before");
         assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::metadata(&old).unwrap().gid(), group, "its group reads it again");
         assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "neither the new file nor its folder nor a temporary one");
         fs::remove_dir_all(root).unwrap();
     }

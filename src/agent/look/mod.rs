@@ -56,7 +56,7 @@ impl Looker {
         }
         let network = facts.network.as_ref().and_then(|network| network.seen().ok());
         if let Some(network) = network.filter(|_| asks(&tunnels)) {
-            facts.tunnels = peers(network);
+            facts.tunnels = peers(network).await;
         }
         if asks(&[CheckType::IPForwarding]) {
             let names = network.map(|network| forwarders(network, config)).unwrap_or_default();
@@ -70,12 +70,14 @@ impl Looker {
 }
 
 /// The peers of each WireGuard interface.
-fn peers(network: &Network) -> BTreeMap<String, Look<Vec<super::facts::Peer>>> {
+async fn peers(network: &Network) -> BTreeMap<String, Look<Vec<super::facts::Peer>>> {
     let mut found = BTreeMap::new();
     for link in &network.links {
         let peers = match (link.kind.as_deref(), wireguard::socket_of(&link.name)) {
             (Some("wireguard"), _) => wireguard::of_kernel(&link.name),
-            (Some("tun"), Some(socket)) => wireguard::of_userspace(&socket),
+            (Some("tun"), Some(socket)) => {
+                limited(&socket.display().to_string(), wireguard::of_userspace(&socket)).await
+            }
             _ => continue,
         };
         found.insert(link.name.clone(), peers.into());

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::docker::parse;
 use super::firewall::{iptables, nft, reachable};
-use super::{environment, listeners, systemd, wireguard};
+use super::{environment, limited, listeners, systemd, wireguard};
 use crate::agent::facts::{Action, Chain, Condition, Exit, Family, Hook, Rule};
 
 const SHOW: &str = include_str!("recorded/systemctl-show.txt");
@@ -261,4 +261,15 @@ fn bad_output_is_an_error_or_nothing_and_never_a_panic() {
     let unit = systemd::parse(&huge, 0).remove(0);
     assert_eq!((unit.main_pid, unit.facts.exit), (0, None));
     assert!(systemd::parse(&format!("Result={}\n", "x".repeat(1 << 20)), 0)[0].facts.result.len() == 64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_userspace_tunnel_that_never_answers_keeps_no_thread_and_is_named() {
+    let socket = std::env::temp_dir().join(format!("vigie-uapi-{}.sock", std::process::id()));
+    let _ = std::fs::remove_file(&socket);
+    let silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let answer = limited("wg0.sock", wireguard::of_userspace(&socket)).await;
+    assert_eq!(answer.unwrap_err(), "wg0.sock did not answer within 2 s");
+    drop(silent);
+    std::fs::remove_file(socket).unwrap();
 }

@@ -3,14 +3,13 @@
 //! Both answers hold the private key of the interface and the keys that it shares with peers. They are skipped while the
 //! answer is taken apart, and are part of no value that leaves this file.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 
 use super::netlink::{Netlink, attribute, attributes, dump, get, u16_at, u32_at, u64_at};
 use crate::agent::facts::Peer;
@@ -21,7 +20,6 @@ const SOCKETS: &str = "/run/wireguard";
 const MAX_PEERS: usize = 256;
 /// Most bytes of a userspace answer.
 const MAX_ANSWER: u64 = 4 << 20;
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The socket of the userspace interface `name`, if there is one.
 pub(super) fn socket_of(name: &str) -> Option<PathBuf> {
@@ -86,19 +84,15 @@ fn endpoint(bytes: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// The peers of the userspace interface behind `socket`.
-pub(super) fn of_userspace(socket: &Path) -> Result<Vec<Peer>, String> {
-    let said = |error: std::io::Error| match error.kind() {
-        ErrorKind::WouldBlock => format!("{}: no answer within {} s", socket.display(), PATIENCE.as_secs()),
-        _ => format!("{}: {error}", socket.display()),
-    };
-    let mut stream = UnixStream::connect(socket).map_err(said)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(said)?;
-    stream.write_all(b"get=1\n\n").map_err(said)?;
+/// The peers of the userspace interface behind `socket`. A process that hangs never answers: the caller limits the time.
+pub(super) async fn of_userspace(socket: &Path) -> Result<Vec<Peer>, String> {
+    let said = |error: std::io::Error| format!("{}: {error}", socket.display());
+    let mut stream = UnixStream::connect(socket).await.map_err(said)?;
+    stream.write_all(b"get=1\n\n").await.map_err(said)?;
     let mut answer = Vec::new();
     let mut reader = BufReader::new(stream.take(MAX_ANSWER));
     // The far side keeps the connection open: the answer ends with an empty line.
-    while reader.read_until(b'\n', &mut answer).map_err(said)? > 1 {}
+    while reader.read_until(b'\n', &mut answer).await.map_err(said)? > 1 {}
     userspace(&String::from_utf8_lossy(&answer)).map_err(|error| format!("{}: {error}", socket.display()))
 }
 

@@ -7,8 +7,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::io::{IsTerminal, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use jiff::Timestamp;
 use self::args::{AgentArgs, AgentCommand, HelperArgs, LogsArgs, PauseArgs};
 use super::{Usage, output};
 use crate::agent::config::Config;
+use crate::agent::file::{self, Rights};
 use crate::agent::helper::protocol::{Ask, Reply};
 use crate::agent::helper::{self, client};
 use crate::agent::pause::Pause;
@@ -99,21 +99,8 @@ fn pause_restarts(args: PauseArgs) -> anyhow::Result<()> {
 
 /// Replaces a file in one step. It keeps its owner and its rights; a new one is its owner's alone.
 fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let doing = || format!("writing {}", path.display());
-    let temporary = path.with_extension("new");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&temporary)?;
-        let before = std::fs::metadata(path).ok();
-        let mode = before.as_ref().map_or(0o600, |before| before.mode() & 0o7777);
-        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-        if let Some(before) = before {
-            std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        }
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().with_context(doing)
+    let rights = std::fs::metadata(path).map_or(Rights::own(0o600), |before| Rights::of(&before));
+    file::replace(path, bytes, rights).with_context(|| format!("writing {}", path.display()))
 }
 
 fn replace_token(config: &Config) -> anyhow::Result<()> {

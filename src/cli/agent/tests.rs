@@ -3,6 +3,8 @@ use std::time::Duration;
 use clap::Parser;
 use jiff::Timestamp;
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
 use super::*;
 use crate::agent::assess::{Attempt, CheckReport, Report};
 use crate::agent::beats::link::Failure;

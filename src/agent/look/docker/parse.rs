@@ -255,17 +255,23 @@ pub fn was_stopped(events: &[u8], finished: Timestamp) -> Option<bool> {
     Some(actions[begin..].iter().any(|(action, _)| action == "kill" || action == "stop"))
 }
 
-/// The text of a log whose pieces have headers of 8 bytes: the stream, and the length of the piece.
+/// The text of a log. Without a terminal each piece has a head of 8 bytes: the stream, and the length of the piece.
 pub fn log_text(body: &[u8], has_terminal: bool) -> String {
     if has_terminal {
         return String::from_utf8_lossy(body).into_owned();
     }
-    let (mut rest, mut text) = (body, Vec::new());
-    while let Some((header, after)) = rest.split_first_chunk::<8>() {
-        let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-        let length = usize::try_from(length).unwrap_or(usize::MAX).min(after.len());
-        text.extend_from_slice(&after[..length]);
-        rest = &after[length..];
+    String::from_utf8_lossy(&without_heads(body)).into_owned()
+}
+
+/// A log without the heads of its pieces. Where no head is, the text goes on as it is.
+pub fn without_heads(log: &[u8]) -> Vec<u8> {
+    let (mut rest, mut text) = (log, Vec::new());
+    while let [0..=2, 0, 0, 0, a, b, c, d, after @ ..] = rest {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        let (piece, later) = after.split_at(length.min(after.len()));
+        text.extend_from_slice(piece);
+        rest = later;
     }
-    String::from_utf8_lossy(&text).into_owned()
+    text.extend_from_slice(rest);
+    text
 }
