@@ -33,11 +33,23 @@ impl Script<'_> {
             ("@SHA256@", quoted(self.sha256)),
             ("@PROTOCOL@", protocol.to_owned()),
             ("@ARGUMENTS@", arguments.join(" ")),
-            // Last: nothing is replaced in it.
             ("@TOKEN@", quoted(self.token.unwrap_or_default())),
         ];
-        values.into_iter().fold(include_str!("script.sh").to_owned(), |text, (name, value)| text.replace(name, &value))
+        filled(include_str!("script.sh"), &values)
     }
+}
+
+/// The template with the value in each place. A value may contain the name of a place, as text: a unit comes from the spec of
+/// an object, and must not draw the token out of its quotes.
+fn filled(template: &str, values: &[(&str, String)]) -> String {
+    let (mut rest, mut text) = (template, String::new());
+    let first = |rest: &str| values.iter().filter_map(|(name, value)| Some((rest.find(name)?, *name, value))).min();
+    while let Some((at, name, value)) = first(rest) {
+        text.push_str(&rest[..at]);
+        text.push_str(value);
+        rest = &rest[at + name.len()..];
+    }
+    text + rest
 }
 
 /// One word of bash.
@@ -82,6 +94,14 @@ pub(super) mod tests {
         assert!(text.contains(r"'--url' 'https://vigie.example.com/it'\''s'"), "{text}");
         assert!(text.contains(r#"local vigie_token='a'\''b"c\d@URL@'"#), "{text}");
         assert_eq!(text.matches('@').count(), 2 + text.matches("[@]").count(), "only those of the token");
+    }
+
+    #[test]
+    fn a_value_that_names_another_place_is_text() {
+        let arguments = ["--unit".to_owned(), "x@TOKEN@y.service".to_owned()];
+        let text = script(&arguments, Some("$(touch /tmp/owned)")).text();
+        assert!(text.contains("'--unit' 'x@TOKEN@y.service'"), "{text}");
+        assert_eq!(text.matches("$(touch /tmp/owned)").count(), 1, "the token stands in its own place alone");
     }
 
     #[test]
