@@ -117,7 +117,9 @@ impl Context {
 
     /// Offers the action of the remediation to the agent, or withdraws the offer, now that it is written.
     fn offer(&self, step: &Step<'_, Self>, connector: &Connector, remedy: &StepResult) {
+        // The spec may have named an agent before, which still beats and would go on to expect a restart.
         if connector.spec.agent_ref.is_none() {
+            self.registry.offer(&step.entry, None, Offer::default());
             return;
         }
         let is_requested = remedy.status.current.as_ref().is_some_and(|current| current.cause == REQUESTED);

@@ -378,3 +378,24 @@ async fn an_operator_that_knows_less_than_another_writer_holds_back_and_says_so(
     let state = rig.connector().status.and_then(|status| status.state);
     assert_eq!(state, Some(crate::api::ConnectorState::Online));
 }
+
+#[tokio::test]
+async fn an_agent_that_the_spec_names_no_more_is_asked_for_nothing() {
+    use crate::heartbeat::actions::Offer;
+    use crate::heartbeat::routes::Reply;
+    let token = json!({ "generation": 1, "hashes": [{ "generation": 1, "sha256": Digest::of("t").to_hex() }], "secretName": "paris-connector-token" });
+    let rig = Rig::new(json!({ "observedGeneration": 1, "token": token }));
+    let registry = &rig.context.registry;
+    let entry = registry.get(&crate::api::Key { namespace: "edge".into(), name: "paris".into() }).unwrap();
+    // As while the spec named it, during an incident.
+    registry.offer(&entry, None, Offer { action: None, is_expected: true });
+    let is_expected = || {
+        let beat = br#"{"connector_id": "edge/paris", "token": "t", "agent": true}"#;
+        let reply = registry.receive(&parse(beat, None).unwrap(), std::net::Ipv4Addr::LOCALHOST.into());
+        let Reply::Accepted { told, .. } = reply else { panic!("{reply:?}") };
+        told.is_expected
+    };
+    assert!(is_expected());
+    rig.reconcile().await.unwrap();
+    assert!(!is_expected(), "it would be asked to beat every 5 s without end");
+}
