@@ -45,9 +45,10 @@ fn restarted<K: 'static>(
                 continue;
             };
             match &next {
-                Some(Ok(Event::Init | Event::InitApply(_)) | Err(_)) => is_listing = true,
+                Some(Ok(Event::Init | Event::InitApply(_))) => is_listing = true,
                 Some(Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))) => is_listing = false,
-                None => {}
+                // A watch that failed goes on where it was, or begins with a list, which says so.
+                Some(Err(_)) | None => {}
             }
             return next.map(|event| (event, ((events, is_listing), start)));
         }
@@ -60,6 +61,20 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_failed_and_goes_on_in_silence_lists_nothing_anew() {
+        let started = Arc::new(AtomicUsize::new(0));
+        let count = started.clone();
+        let mut events = Box::pin(restarted(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            let failed = Err(watcher::Error::NoResourceVersion);
+            let events: Vec<Result<Event<u8>, watcher::Error>> = vec![Ok(Event::Init), Ok(Event::InitDone), failed];
+            stream::iter(events).chain(stream::pending()).boxed()
+        }));
+        let silent = tokio::time::timeout(100 * LIST_TIMEOUT, async { while events.next().await.is_some() {} }).await;
+        assert!(silent.is_err() && started.load(Ordering::Relaxed) == 1);
+    }
 
     /// Three watches: the list of the first one hangs after an object, that of the second one at once.
     #[tokio::test(start_paused = true)]
