@@ -1,6 +1,6 @@
 //! The configuration that an answer carries to an agent: the parameters of `spec.checks[]`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Map, Value, json};
 
@@ -24,7 +24,8 @@ impl AgentConfig {
 
     /// The configuration without any parameter.
     pub(super) fn empty() -> Arc<Self> {
-        Arc::new(Self::with(&[]))
+        static EMPTY: LazyLock<Arc<AgentConfig>> = LazyLock::new(|| Arc::new(AgentConfig::with(&[])));
+        Arc::clone(&EMPTY)
     }
 
     fn with(checks: &[Value]) -> Self {

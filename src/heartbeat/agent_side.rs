@@ -58,11 +58,6 @@ impl ContactVerdicts {
     pub fn is_agent_heard(&self) -> bool {
         matches!(self.agent.presence, Presence::Online | Presence::Late)
     }
-
-    /// Whether the agent was heard before, and is silent.
-    pub fn is_agent_silent(&self) -> bool {
-        self.agent.presence == Presence::Offline
-    }
 }
 
 impl Contacts {
@@ -201,8 +196,8 @@ impl Inner {
     }
 
     /// What the answer to a heartbeat tells its sender; `is_first` becomes true when an action is sent for the first time.
-    pub(super) fn tell(&mut self, beat: &Beat<'_>, now: Moment, is_first: &mut bool) -> Told {
-        let is_degraded = self.agent.is_degraded();
+    /// `is_degraded`: a critical check fails.
+    pub(super) fn tell(&mut self, beat: &Beat<'_>, is_degraded: bool, now: Moment, is_first: &mut bool) -> Told {
         let is_of_agent = beat.is_of_agent();
         let Some(side) = &mut self.agent.side else { return Told::default() };
         // While an agent beats beside the connector, the connector itself is not asked.

@@ -225,11 +225,12 @@ impl Entry {
         // `is_latest` is false for an overtaken heartbeat and for duplicate instances. Nothing is told then, nor in answer
         // to a heartbeat that exceeds the rate.
         let may_act = is_latest && too_often.is_none();
-        let told = if may_act { inner.tell(beat, now, &mut visible) } else { Told::default() };
+        let is_degraded = inner.agent.is_degraded();
+        let told = if may_act { inner.tell(beat, is_degraded, now, &mut visible) } else { Told::default() };
         if visible {
             notify(Change::Facts);
         }
-        HeartbeatOutcome::Accepted { state: state(presence, inner.agent.is_degraded()), too_often, told }
+        HeartbeatOutcome::Accepted { state: state(presence, is_degraded), too_often, told }
     }
 
     /// The delivery that the token of a heartbeat belongs to, or the refusal.

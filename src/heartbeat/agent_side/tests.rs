@@ -58,7 +58,11 @@ fn both_silent_is_not_the_silence_of_the_connector_alone() {
     let beats = [(0, true), (0, false), (100, true)];
     let verdicts = heard(&beats, 1000);
     assert!(verdicts[300..400].iter().all(ContactVerdicts::is_connector_silent));
-    assert!(verdicts[400..].iter().all(|verdicts| !verdicts.is_connector_silent() && verdicts.is_agent_silent()));
+    assert!(
+        verdicts[400..]
+            .iter()
+            .all(|verdicts| !verdicts.is_connector_silent() && verdicts.agent.presence == Presence::Offline)
+    );
 }
 
 #[test]
@@ -121,7 +125,7 @@ proptest! {
         let is_past = |last: Option<u64>| last.map(|last| until >= last + OFFLINE);
         let verdicts = contacts.judge(&timing(), listening(0), at(until));
         prop_assert_eq!(verdicts.is_connector_silent(), is_past(last(false)) == Some(true) && is_past(last(true)) == Some(false));
-        prop_assert_eq!(verdicts.is_agent_silent(), is_past(last(true)) == Some(true));
+        prop_assert_eq!(verdicts.agent.presence == Presence::Offline, is_past(last(true)) == Some(true));
         prop_assert_eq!((verdicts.own_contact, verdicts.agent_contact), (last(false).map(at), last(true).map(at)));
     }
 }
