@@ -17,6 +17,12 @@ pub const MAX_RESTARTS: usize = 8;
 pub const MAX_GAPS: usize = 8;
 /// Most backends in one heartbeat.
 pub const MAX_BACKENDS: usize = 8;
+/// Most addresses, and most published ports, of one backend.
+pub const MAX_ADDRESSES: usize = 16;
+/// Most environment variables of one backend.
+pub const MAX_ENVIRONMENT: usize = 32;
+/// Longest name of a unit, in bytes, as in `agentRef.unit`.
+pub const MAX_UNIT: usize = 255;
 /// Most bytes of text about one backend in a heartbeat.
 pub const MAX_BACKEND_TEXT: usize = 1024;
 

@@ -58,18 +58,18 @@ pub(super) enum Shown {
 impl AgentReport {
     /// The report in a heartbeat. A fact that it does not mention stays as it is known.
     fn of(beat: &Beat<'_>, from: IpAddr, skew: Option<i64>, known: Option<&Self>) -> Self {
-        let nothing = Self::default();
-        let known = known.unwrap_or(&nothing);
-        let text =
-            |said: Option<&str>, known: &Option<Box<str>>| said.map(Into::into).or_else(|| known.as_ref().cloned());
-        Self {
-            version: text(beat.version.as_deref(), &known.version),
-            hostname: text(beat.hostname.as_deref(), &known.hostname),
-            boot_id: text(beat.boot_id.as_deref(), &known.boot_id),
-            pod_uid: text(beat.pod_uid.as_deref(), &known.pod_uid),
+        let said = Self {
+            version: beat.version.as_deref().map(Into::into),
+            hostname: beat.hostname.as_deref().map(Into::into),
+            boot_id: beat.boot_id.as_deref().map(Into::into),
+            pod_uid: beat.pod_uid.as_deref().map(Into::into),
             address: Some(from),
-            clock_skew_seconds: skew.or(known.clock_skew_seconds),
+            clock_skew_seconds: skew,
             is_unnamed: beat.boot_id.is_none(),
+        };
+        match known {
+            Some(known) => said.or(known),
+            None => said,
         }
     }
 

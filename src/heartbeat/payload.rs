@@ -10,7 +10,7 @@ use jiff::Timestamp;
 pub use self::agent::AgentBeat;
 pub use super::json::BadBeat;
 use super::json::{self, Field, Rare, Shape, Value};
-use crate::api::{CheckOutcome, MAX_CHECK_MESSAGE, MAX_MESSAGE, is_deceptive};
+use crate::api::{CheckOutcome, MAX_CHECK_MESSAGE, MAX_MESSAGE, MAX_UNIT, is_deceptive};
 
 mod agent;
 
@@ -24,8 +24,6 @@ pub const MAX_CHECKS: usize = 32;
 const MAX_CHECK_TYPE: usize = 64;
 /// Longest id of a restart, in bytes: the longest value of a label, because an attempt's id is one elsewhere.
 const MAX_RESTART_ID: usize = 63;
-/// Longest name of a unit, in bytes, as in `agentRef.unit`.
-const MAX_UNIT: usize = 255;
 /// A DNS name (`hostname`, `node_name`) is cut to this many characters: RFC 1035 allows no more.
 const MAX_DNS_NAME: usize = 253;
 /// Any other text is cut to this many characters.
@@ -322,10 +320,7 @@ fn read_restart(field: &str, value: Value<'_>) -> Result<Option<RestartResult>, 
     let [target, id, result, message] = members(field, value)?;
     let [target_name, id_name, result_name, message_name] =
         ["target", "id", "result", "message"].map(|member| format!("{field}.{member}"));
-    let target = read_text(&target_name, target)?;
-    if target.as_deref().is_some_and(|target| !is_unit(target)) {
-        return Err(BadBeat::invalid(&target_name, UNIT_RULE));
-    }
+    let target = read_unit(&target_name, target)?;
     let id = read_text(&id_name, id)?.ok_or_else(|| BadBeat::missing(&id_name))?;
     if !is_made_of(&id, MAX_RESTART_ID, b"._/:-") {
         return Err(BadBeat::invalid(&id_name, "1 to 63 characters of A-Z a-z 0-9 . _ / : -"));
@@ -337,10 +332,18 @@ fn read_restart(field: &str, value: Value<'_>) -> Result<Option<RestartResult>, 
         _ => return Err(BadBeat::invalid(&result_name, "Succeeded or Failed")),
     };
     let message = read_words(&message_name, message, MAX_MESSAGE)?.map(Cow::into_owned);
-    Ok(Some(RestartResult { target: target.map(Cow::into_owned), id: id.into_owned(), result, message }))
+    Ok(Some(RestartResult { target, id: id.into_owned(), result, message }))
 }
 
 const UNIT_RULE: &str = r"1 to 255 characters of A-Z a-z 0-9 : _ . \ @ -, and no - at the start";
+
+fn read_unit(field: &str, value: Value<'_>) -> Result<Option<String>, BadBeat> {
+    let unit = read_text(field, value)?.map(Cow::into_owned);
+    if unit.as_deref().is_some_and(|unit| !is_unit(unit)) {
+        return Err(BadBeat::invalid(field, UNIT_RULE));
+    }
+    Ok(unit)
+}
 
 /// Whether `text` can be the name of a unit, by the pattern of `agentRef.unit`.
 fn is_unit(text: &str) -> bool {

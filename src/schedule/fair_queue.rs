@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::fair_share::{Held, may_take};
+
 /// A key that belongs to a namespace.
 pub trait Namespaced {
     /// The namespace.
@@ -85,9 +87,8 @@ impl<K: Namespaced + Clone + Eq + Hash> FairQueue<K> {
     /// Takes a place for the key whose turn it is, until [`FairQueue::done`]; `None` when no key waits, or none may run.
     pub fn pop(&mut self) -> Option<K> {
         let (held, _, _) = self.next.first()?;
-        // The rule of `FairShare`: half of the places that the others leave. A namespace that holds more may take none
-        // either.
-        if *held >= self.places - self.taken {
+        // A namespace that holds more may take none either.
+        if !may_take(self.places, self.taken, Held { all: *held, suspects: 0 }, false) {
             return None;
         }
         let (_, _, namespace) = self.next.pop_first()?;

@@ -24,9 +24,9 @@ struct Places {
 
 /// The places that one namespace holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Held {
-    all: usize,
-    suspects: usize,
+pub(super) struct Held {
+    pub(super) all: usize,
+    pub(super) suspects: usize,
 }
 
 /// The callers of one namespace that wait, by their tickets: the lowest has waited for the longest time.
@@ -64,7 +64,7 @@ struct Ticket {
 }
 
 /// Whether a namespace that holds `held` of `all` places may take another one, when `taken` are taken in all.
-fn may_take(all: usize, taken: usize, held: Held, is_suspect: bool) -> bool {
+pub(super) fn may_take(all: usize, taken: usize, held: Held, is_suspect: bool) -> bool {
     let others = taken - held.all;
     let share = all.saturating_sub(others).div_ceil(2);
     let free = share.saturating_sub(held.all);

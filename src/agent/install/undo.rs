@@ -1,9 +1,8 @@
 //! Files that are written, and written back when the installation fails.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use crate::agent::file::{Rights, replace};
 

@@ -5,21 +5,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::shared::{MAX_MESSAGE, MAX_NAME, MAX_WORD, open_word};
-use crate::api::{ErrorClass, Phase, TargetState};
+use crate::api::{ErrorClass, MAX_ADDRESSES, MAX_ENVIRONMENT, MAX_UNIT, Phase, TargetState};
 
-/// How many addresses, and how many published ports, a view keeps: the limit of a heartbeat.
-pub const MAX_ADDRESSES: usize = 16;
 /// The longest address, in characters.
 const MAX_ADDRESS: usize = 128;
-/// How many environment variables a view keeps: the limit of a heartbeat.
-const MAX_ENVIRONMENT: usize = 32;
 /// The longest name, and the longest value, of an environment variable, in characters.
 const MAX_VARIABLE_NAME: usize = 128;
 const MAX_VALUE: usize = 256;
 /// The longest last words, in characters.
 const MAX_LAST_WORDS: usize = 512;
-/// The longest name of a unit, in characters, as in `agentRef.unit`.
-const MAX_UNIT: usize = 255;
 
 /// The unit behind the backend, as the agent on its host reported it last. The agent's words are evidence for the cause;
 /// only probes make a backend Up.

@@ -123,7 +123,7 @@ fn reading(name: &str, agent: &AgentRef, live: &Snapshot, now: Now) -> AgentRead
     };
     // Late, it still counts as a witness, and is asked for nothing.
     let is_heard = contacts.agent.presence == Presence::Online;
-    if !matches!(contacts.agent.presence, Presence::Online | Presence::Late) {
+    if !contacts.is_agent_heard() {
         let last = contacts.agent_contact.map(|at| now.stamp(at)).unwrap_or(now.wall);
         let last = last.round(jiff::Unit::Second).unwrap_or(last);
         return without_view(false, format!("{who} has been silent since {last}"));

@@ -21,7 +21,7 @@ pub struct ConnectorSilence<'a> {
 impl ConnectorSilence<'_> {
     /// The silence in a sentence: for the `Healthy` condition and the diagnosis.
     pub fn message(&self) -> String {
-        let host = self.host.map(|host| format!(" on {host}")).unwrap_or_default();
+        let host = self.on_host();
         let unit = self.unit.unwrap_or("its process");
         let process = match self.process {
             Some(CheckOutcome::Pass | CheckOutcome::Warn) => format!(" and says {unit} is active"),
@@ -32,6 +32,10 @@ impl ConnectorSilence<'_> {
         let since = stamp(Some(self.last_heartbeat));
         format!("its agent{host} beats{process}; the connector itself has been silent since {since}")
     }
+
+    fn on_host(&self) -> String {
+        self.host.map(|host| format!(" on {host}")).unwrap_or_default()
+    }
 }
 
 pub(super) fn connector_silent(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
@@ -41,7 +45,7 @@ pub(super) fn connector_silent(evidence: &ConnectorEvidence<'_>) -> Option<Diagn
         return None;
     }
     let unit = silence.unit.unwrap_or("the connector's unit");
-    let host = silence.host.map(|host| format!(" on {host}")).unwrap_or_default();
+    let host = silence.on_host();
     finding(
         Cause::ConnectorSilent,
         Confidence::Certain,

@@ -72,6 +72,16 @@ pub(super) fn start(view: &AgentView) -> String {
     }
 }
 
+/// Whether the agent's own probe of the unit is answered.
+pub(super) fn answers_locally(view: &AgentView) -> bool {
+    view.probe.as_ref().is_some_and(|probe| probe.is_answered())
+}
+
+/// ` (exit 137)`, or nothing.
+pub(super) fn code_in_brackets(view: &AgentView) -> String {
+    code(view).map(|code| format!(" ({code})")).unwrap_or_default()
+}
+
 pub(super) fn code(view: &AgentView) -> Option<String> {
     view.exit_code.map(|code| format!("exit {code}"))
 }
@@ -131,7 +141,7 @@ fn at(view: &AgentView) -> String {
 /// Whether the agent contradicts itself: the unit is said to be gone, and a probe of it is answered. Then another process
 /// may have its port, and nothing follows for certain.
 fn weighed(view: &AgentView, finding: Finding) -> Finding {
-    let answered = view.probe.as_ref().is_some_and(|probe| probe.is_answered());
+    let answered = answers_locally(view);
     let finding = finding.fact(state_fact(view));
     match local_probe_fact(view).filter(|_| answered) {
         Some(fact) => finding.at_most(Confidence::Possible).fact(fact),
@@ -168,7 +178,7 @@ pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
         return Some(finding);
     }
     let view = failing_view(e).filter(|view| matches!(view.state, Exited | Created | Paused))?;
-    let code = code(view).map(|code| format!(" ({code})")).unwrap_or_default();
+    let code = code_in_brackets(view);
     let (since, at) = (since(began(view)), at(view));
     let what = match view.state {
         Created => "was created and never started".to_owned(),
@@ -205,7 +215,7 @@ pub(super) fn process_stopped(e: &Evidence) -> Option<Finding> {
     if !matches!(view.state, Failed | Inactive) {
         return None;
     }
-    let code = code(view).map(|code| format!(" ({code})")).unwrap_or_default();
+    let code = code_in_brackets(view);
     let since = since(began(view));
     let given_up = match view.restarts {
         Some(restarts) if view.state == Failed && restarts > 0 => {
@@ -265,9 +275,8 @@ pub(super) fn still_starting(e: &Evidence) -> Option<Finding> {
         TargetState::Running => began(view).is_some() && is_young(e, view, startup(e)),
         _ => false,
     };
-    let is_answered = view.probe.as_ref().is_some_and(|probe| probe.is_answered());
     let any_byte = target(e).is_some_and(|target| target.any_byte);
-    if !starting || is_answered || any_byte || has_served(e, view) {
+    if !starting || answers_locally(view) || any_byte || has_served(e, view) {
         return None;
     }
     let until = began(view).and_then(|at| at.checked_add(startup(e)).ok());

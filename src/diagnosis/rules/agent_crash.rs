@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 
 use super::agent::{
-    began, code, colon, failing_view, finished, has_served, host, is_container, is_young, logs, start, unit, words,
+    answers_locally, began, code, code_in_brackets, colon, failing_view, finished, has_served, host, is_container,
+    is_young, logs, start, unit, words,
 };
 use super::crash_loop_database::{advice as database_advice, reason as database_reason};
 use super::rollout::startup;
@@ -38,10 +39,11 @@ pub(super) fn out_of_memory(e: &Evidence) -> Option<Finding> {
     if !(ended || (view.state == Running && is_young(e, view, startup(e)))) {
         return None;
     }
-    let (raise, start) = match is_container(view) {
-        true => ("mem_limit, or deploy.resources.limits.memory, in the compose file", start(view)),
-        false => ("MemoryMax= of the unit", start(view)),
+    let raise = match is_container(view) {
+        true => "mem_limit, or deploy.resources.limits.memory, in the compose file",
+        false => "MemoryMax= of the unit",
     };
+    let start = start(view);
     let finding = Finding::new(
         Cause::OutOfMemory,
         format!("{} was killed for memory{}", unit(view), since(began(view))),
@@ -60,7 +62,7 @@ fn is_looping(e: &Evidence, view: &AgentView) -> bool {
     let about_to_end = || is_young(e, view, BETWEEN_CRASHES) && began(view).is_some() && !has_served(e, view);
     many && match view.state {
         Restarting => true,
-        Running | Activating => about_to_end() && !view.probe.as_ref().is_some_and(|probe| probe.is_answered()),
+        Running | Activating => about_to_end() && !answers_locally(view),
         _ => false,
     }
 }
@@ -136,7 +138,7 @@ pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
 
 pub(super) fn restarting_locally(e: &Evidence) -> Option<Finding> {
     let view = failing_view(e).filter(|view| view.state == TargetState::Restarting && !is_looping(e, view))?;
-    let code = code(view).map(|code| format!(" ({code})")).unwrap_or_default();
+    let code = code_in_brackets(view);
     let finding = Finding::new(
         Cause::RestartingLocally,
         format!("{} ended{code} and its host starts it again{}", unit(view), colon(words(view))),

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::Finding;
 use super::agent::{
-    began, failing_view, has_served, host, is_container, is_young, local_probe_fact, logs, state_fact, unit,
+    answers_locally, began, failing_view, has_served, host, is_container, is_young, local_probe_fact, logs, state_fact,
+    unit,
 };
 use super::host::source;
 use super::queries::{probe_fact, process_port, target};
@@ -90,10 +91,6 @@ fn unreached<'a>(e: &'a Evidence, classes: &[ErrorClass]) -> Option<(&'a AgentVi
     let view = failing_view(e).filter(|view| view.state == TargetState::Running)?;
     let target = target(e).filter(|target| target.error_class.is_some_and(|class| classes.contains(&class)))?;
     Some((view, target))
-}
-
-fn answers_locally(view: &AgentView) -> bool {
-    view.probe.as_ref().is_some_and(|probe| probe.is_answered())
 }
 
 fn is_refused_locally(view: &AgentView) -> bool {

@@ -5,20 +5,16 @@ use std::collections::BTreeMap;
 
 use super::super::json::{Field, RareValues, Shape, Value};
 use super::{
-    BadBeat, MAX_CHECK_TYPE, MAX_CHECKS, MAX_TEXT, RESTART_FIELDS, RestartResult, is_made_of, is_unit, members, plain,
-    read_flag, read_restart, read_text, read_whole, read_words,
+    BadBeat, MAX_CHECK_TYPE, MAX_CHECKS, MAX_TEXT, RESTART_FIELDS, RestartResult, is_made_of, members, plain,
+    read_flag, read_restart, read_text, read_unit, read_whole, read_words,
 };
 use crate::api::{
-    AgentGap, AgentPause, BackendReport, GapKind, LocalProbe, MAX_BACKEND_TEXT, MAX_BACKENDS, MAX_CHECK_MESSAGE,
-    MAX_GAPS, MAX_RESTARTS, StopReason, TargetState,
+    AgentGap, AgentPause, BackendReport, GapKind, LocalProbe, MAX_ADDRESSES, MAX_BACKEND_TEXT, MAX_BACKENDS,
+    MAX_CHECK_MESSAGE, MAX_ENVIRONMENT, MAX_GAPS, MAX_RESTARTS, StopReason, TargetState,
 };
 
 /// Longest name of a MonitoredBackend, in bytes.
 const MAX_BACKEND_NAME: usize = 63;
-/// Most addresses, and most published ports, of one backend.
-const MAX_ADDRESSES: usize = 16;
-/// Most environment variables of one backend.
-const MAX_ENVIRONMENT: usize = 32;
 /// Longest word of a closed set, in bytes, also of a newer version.
 const MAX_WORD: usize = 63;
 /// The lines of a log are cut to this many characters.
@@ -238,14 +234,6 @@ fn read_name(field: &str, value: Value<'_>) -> Result<String, BadBeat> {
     let name = read_text(field, value)?.ok_or_else(|| BadBeat::missing(field))?;
     let is_name = is_made_of(&name, MAX_BACKEND_NAME, b".-") && !name.bytes().any(|b| b.is_ascii_uppercase());
     if is_name { Ok(name.into_owned()) } else { Err(BadBeat::invalid(field, "1 to 63 characters of a-z 0-9 . -")) }
-}
-
-fn read_unit(field: &str, value: Value<'_>) -> Result<Option<String>, BadBeat> {
-    let unit = read_text(field, value)?.map(Cow::into_owned);
-    if unit.as_deref().is_some_and(|unit| !is_unit(unit)) {
-        return Err(BadBeat::invalid(field, super::UNIT_RULE));
-    }
-    Ok(unit)
 }
 
 fn read_probe(field: &str, value: Value<'_>) -> Result<Option<LocalProbe>, BadBeat> {
