@@ -1,7 +1,6 @@
 //! The agent's configuration: `/etc/vigie/agent.yaml`, in the words of the custom resource. Both halves read it; the file is
 //! root's, and it alone says what is looked at and what may be restarted.
 
-mod target;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +11,7 @@ use hyper::Uri;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-pub use target::Target;
-
-use crate::api::{CheckSpec, CheckType, Key, MAX_BACKENDS, is_dns_label};
+use crate::api::{CheckSpec, CheckType, Key, MAX_BACKENDS, Target, is_dns_label};
 
 /// The place of the configuration.
 pub const DEFAULT_PATH: &str = "/etc/vigie/agent.yaml";

@@ -1,6 +1,7 @@
 //! The custom resources, and the closed sets of words that they share.
 
 pub mod agent;
+mod agent_target;
 pub mod backend;
 pub mod cause;
 pub mod conditions;
@@ -15,6 +16,7 @@ pub mod words;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 
 pub use agent::*;
+pub use agent_target::Target;
 pub use backend::*;
 pub use cause::*;
 pub use conditions::*;

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::ledger::{Disk, Ledger};
 use super::{ACT_LIMIT, Asked, Outcome, Phase, Progress, Record, Run, Seen, State, Step, next};
-use crate::agent::config::{Config, Target};
+use crate::agent::config::Config;
+use crate::api::Target;
 use crate::time::{Clock, Moment};
 
 /// How long to wait between two looks at a target.

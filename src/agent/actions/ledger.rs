@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Phase, Record};
-use crate::agent::config::Target;
 use crate::agent::file::{Rights, replace};
+use crate::api::Target;
 
 /// Most records that are kept.
 pub const MOST_RECORDS: usize = 64;

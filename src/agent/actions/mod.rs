@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::config::Target;
+use crate::api::Target;
 
 /// How long the new run must last before a restart counts as a success.
 pub const PROVEN_AFTER: Duration = Duration::from_secs(5);

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::engine::{Answer, Engine, Host, Request};
 use super::ledger::{Disk, Ledger};
 use super::{Outcome, Phase, Run, Seen, State};
-use crate::agent::config::{Config, Target};
+use crate::agent::config::Config;
+use crate::api::Target;
 use crate::time::Clock;
 
 /// The host: it lives on when the helper dies.

@@ -6,9 +6,8 @@ use super::finding::Finding;
 use super::host::{Host, seen};
 use super::target::{Known, LOOP, Targets};
 use super::words::{clock_time, times};
-use crate::agent::config::Target;
 use crate::agent::facts::{ContainerFacts, Exit, Facts, TargetFacts, UnitFacts};
-use crate::api::{CheckOutcome, LocalProbe};
+use crate::api::{CheckOutcome, LocalProbe, Target};
 
 /// The check of a unit or container, with the probe of its endpoint.
 pub(super) fn judge(host: &Host<'_>, targets: &Targets, probes: &BTreeMap<String, LocalProbe>) -> Finding {

@@ -13,10 +13,10 @@ use super::schedule::Schedule;
 use crate::agent::actions::Outcome;
 use crate::agent::actions::engine::Request;
 use crate::agent::assess::{Assessment, Attempts, CheckReport, Own, Report};
-use crate::agent::config::{Config, Target};
+use crate::agent::config::Config;
 use crate::agent::facts::Facts;
 use crate::agent::helper::protocol::{Reply, Restarted};
-use crate::api::{AgentPause, CheckOutcome, LocalProbe, StopReason};
+use crate::api::{AgentPause, CheckOutcome, LocalProbe, StopReason, Target};
 use crate::time::Now;
 
 /// Seconds by which the clock of the host may differ from the operator's without being corrected: an answer takes time.

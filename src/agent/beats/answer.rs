@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::agent::config::Target;
-use crate::api::CheckSpec;
+use crate::api::{CheckSpec, Target};
 
 /// Most actions that are read.
 const MOST_ACTIONS: usize = 16;

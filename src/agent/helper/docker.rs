@@ -7,11 +7,11 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::agent::actions::{Run, Seen, State};
-use crate::agent::config::Target;
 use crate::agent::look::command::output;
 use crate::agent::look::docker::client::{Answer, request};
 use crate::agent::look::docker::list_of_project;
 use crate::agent::look::docker::parse::{Listed, listed, of_service};
+use crate::api::Target;
 
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 4 << 20;

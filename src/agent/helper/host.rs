@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{docker, systemd};
 use crate::agent::actions::engine::Host;
 use crate::agent::actions::{Run, Seen};
-use crate::agent::config::Target;
+use crate::api::Target;
 
 /// This host.
 pub(super) struct ThisHost {

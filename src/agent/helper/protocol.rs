@@ -5,9 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::actions::engine::Request;
 use crate::agent::actions::{Outcome, Phase, Record};
-use crate::agent::config::Target;
 use crate::agent::facts::Facts;
-use crate::api::{AgentPause, CheckSpec};
+use crate::api::{AgentPause, CheckSpec, Target};
 
 /// Longest request, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use hyper::Method;
 
 use super::docker;
-use crate::agent::config::Target;
 use crate::agent::look::command::output;
 use crate::agent::look::docker::client::request;
 use crate::agent::look::docker::parse::without_heads;
+use crate::api::Target;
 
 /// Most bytes of a log.
 const MAX_LOG: usize = 4 << 20;

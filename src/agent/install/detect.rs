@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::agent::config::Target;
+use crate::api::Target;
 
 /// What the installer is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

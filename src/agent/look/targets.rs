@@ -7,8 +7,9 @@ use super::docker::parse::Container;
 use super::docker::{self, Found};
 use super::systemd::{self, Shown};
 use super::{limited, listeners};
-use crate::agent::config::{Config, Target};
+use crate::agent::config::Config;
 use crate::agent::facts::{Look, TargetFacts};
+use crate::api::Target;
 use crate::diagnosis::extract::extract;
 use crate::time::Clock;
 

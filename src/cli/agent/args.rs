@@ -6,9 +6,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use super::install::{InstallArgs, UninstallArgs};
-use crate::agent::config::{DEFAULT_PATH, Target};
+use crate::agent::config::DEFAULT_PATH;
 use crate::agent::helper::SOCKET;
 use crate::agent::pause;
+use crate::api::Target;
 
 /// The folder of the helper's state.
 const HELPER_STATE: &str = "/var/lib/vigie-agent-helper";

@@ -6,9 +6,10 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::agent::beats::token::checked;
-use crate::agent::config::{BadConfig, DEFAULT_PATH, Target};
+use crate::agent::config::{BadConfig, DEFAULT_PATH};
 use crate::agent::install::detect::{Found, Wanted, configuration, legacy_iptables};
 use crate::agent::install::{self, BINARY, Install, Removed, units};
+use crate::api::Target;
 use crate::cli::{Usage, output};
 use crate::operator::flag_values as values;
 

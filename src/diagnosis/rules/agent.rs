@@ -8,7 +8,7 @@ use super::Finding;
 use super::queries::{fails, passes, probe_fact, target};
 use super::rollout::startup;
 use super::text::{since, stamp, value};
-use crate::api::{AgentView, Cause, Confidence, TargetState};
+use crate::api::{AgentView, Cause, Confidence, Target, TargetState};
 use crate::diagnosis::evidence::Evidence;
 
 /// The agent's view, while the probe of the target fails.
@@ -16,27 +16,28 @@ pub(super) fn failing_view(e: &Evidence) -> Option<&AgentView> {
     e.agent.as_ref()?.view.as_ref().filter(|_| fails(e))
 }
 
+/// The unit, if its name has one of the three forms.
+pub(super) fn unit_of(view: &AgentView) -> Option<Target> {
+    view.unit.as_deref()?.parse().ok()
+}
+
 pub(super) fn is_container(view: &AgentView) -> bool {
-    match view.unit.as_deref() {
-        Some(unit) => unit.starts_with("container:") || unit.starts_with("compose:"),
+    match unit_of(view) {
+        Some(unit) => !matches!(unit, Target::Unit(_)),
+        None if view.unit.is_some() => false,
         None => matches!(view.state, TargetState::Exited | TargetState::Created | TargetState::Paused),
     }
 }
 
-/// Project and service of a compose unit.
-fn compose(view: &AgentView) -> Option<(&str, &str)> {
-    view.unit.as_deref()?.strip_prefix("compose:")?.split_once(':')
-}
-
 /// `container orders on vm-7`.
 pub(super) fn unit(view: &AgentView) -> String {
-    let unit = match (view.unit.as_deref(), compose(view)) {
-        (_, Some((project, service))) => format!("the container of service {service} (compose project {project})"),
-        (Some(unit), None) => match unit.strip_prefix("container:") {
-            Some(name) => format!("container {name}"),
-            None => format!("unit {unit}"),
-        },
-        (None, None) => "its unit".to_owned(),
+    let unit = match (unit_of(view), view.unit.as_deref()) {
+        (Some(Target::Compose { project, service }), _) => {
+            format!("the container of service {service} (compose project {project})")
+        }
+        (Some(Target::Container(name)), _) => format!("container {name}"),
+        (Some(Target::Unit(_)) | None, Some(unit)) => format!("unit {unit}"),
+        (_, None) => "its unit".to_owned(),
     };
     format!("{unit} on {}", host(view))
 }
@@ -62,13 +63,11 @@ pub(super) fn logs(view: &AgentView) -> String {
 
 /// The command that starts it.
 pub(super) fn start(view: &AgentView) -> String {
-    match (view.unit.as_deref(), compose(view)) {
-        (_, Some((project, service))) => format!("`docker compose -p {project} start {service}`"),
-        (Some(unit), None) => match unit.strip_prefix("container:") {
-            Some(name) => format!("`docker start {name}`"),
-            None => format!("`systemctl start {unit}`"),
-        },
-        (None, None) => "`docker start NAME` or `systemctl start UNIT`".to_owned(),
+    match (unit_of(view), view.unit.as_deref()) {
+        (Some(Target::Compose { project, service }), _) => format!("`docker compose -p {project} start {service}`"),
+        (Some(Target::Container(name)), _) => format!("`docker start {name}`"),
+        (Some(Target::Unit(_)) | None, Some(unit)) => format!("`systemctl start {unit}`"),
+        (_, None) => "`docker start NAME` or `systemctl start UNIT`".to_owned(),
     }
 }
 
@@ -186,10 +185,11 @@ pub(super) fn container_stopped(e: &Evidence) -> Option<Finding> {
         _ if view.stopped_on_purpose => format!("was stopped on purpose{code}{at}"),
         _ => format!("has ended{code}{at}{}", colon(words(view))),
     };
-    let start = match (view.state, view.unit.as_deref().and_then(|unit| unit.strip_prefix("container:")), compose(view))
-    {
-        (Paused, Some(name), _) => format!("`docker unpause {name}`"),
-        (Paused, _, Some((project, service))) => format!("`docker compose -p {project} unpause {service}`"),
+    let start = match (view.state, unit_of(view)) {
+        (Paused, Some(Target::Container(name))) => format!("`docker unpause {name}`"),
+        (Paused, Some(Target::Compose { project, service })) => {
+            format!("`docker compose -p {project} unpause {service}`")
+        }
         _ => start(view),
     };
     let policy = match view.policy.as_deref() {
@@ -252,12 +252,12 @@ fn saved_stop(e: &Evidence, cause: Cause) -> Option<Finding> {
 pub(super) fn container_absent(e: &Evidence) -> Option<Finding> {
     let view = failing_view(e).filter(|view| view.state == TargetState::Absent && is_container(view))?;
     let host = host(view);
-    let (create, told) = match compose(view) {
-        Some((project, service)) => {
+    let (create, told) = match unit_of(view) {
+        Some(Target::Compose { project, service }) => {
             let create = format!("`docker compose -p {project} up -d {service}` in the directory of its compose file");
             (create, view.message.as_deref().filter(|message| message.contains("docker compose")))
         }
-        None => ("`docker run …` as it was created before".to_owned(), None),
+        _ => ("`docker run …` as it was created before".to_owned(), None),
     };
     let told = told.map(|message| format!(" ({})", value(message))).unwrap_or_default();
     let finding = Finding::new(

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use super::Finding;
-use super::agent::unit;
+use super::agent::{unit, unit_of};
 use super::queries::{pods, process_port};
 use super::text::{set_env, value};
-use crate::api::{AgentView, Confidence};
+use crate::api::{AgentView, Confidence, Target};
 use crate::diagnosis::evidence::{Container, EnvValue, Evidence, Pod};
 
 /// The state of one setting.
@@ -163,22 +163,19 @@ pub(super) fn how_to_set(e: &Evidence, name: &str, new: &str) -> String {
 /// Advice to set the variable on the agent's host.
 fn how_to_set_locally(view: &AgentView, name: &str, new: &str) -> String {
     let where_ = unit(view);
-    match view.unit.as_deref() {
-        Some(unit) if unit.starts_with("compose:") => {
-            let service = unit.rsplit(':').next().unwrap_or_default();
-            format!(
-                "set {name}={new} in the environment of {where_}: in its compose file, then `docker compose up -d {service}`"
-            )
-        }
-        Some(unit) if unit.starts_with("container:") => {
+    match (unit_of(view), view.unit.as_deref()) {
+        (Some(Target::Compose { service, .. }), _) => format!(
+            "set {name}={new} in the environment of {where_}: in its compose file, then `docker compose up -d {service}`"
+        ),
+        (Some(Target::Container(_)), _) => {
             format!(
                 "set {name}={new} in the environment of {where_}: create the container again with `-e {name}={new}`"
             )
         }
-        Some(unit) => format!(
+        (Some(Target::Unit(_)) | None, Some(unit)) => format!(
             "set {name}={new} in the environment of {where_}: `systemctl edit {unit}` ([Service] Environment={name}={new}), then restart it"
         ),
-        None => format!("set {name}={new} in its environment"),
+        (_, None) => format!("set {name}={new} in its environment"),
     }
 }
 

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use self::client::{Answer, escaped, request};
 use self::parse::{Container, Listed};
-use crate::agent::config::Target;
 use crate::agent::facts::TargetFacts;
+use crate::api::Target;
 use crate::time::Clock;
 
 /// Bytes of an answer that are read: a list, and the description of one container.

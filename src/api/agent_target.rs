@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest target, in bytes, as in `spec.agentRef.unit`.
-const MAX_TARGET: usize = 255;
+use super::MAX_UNIT;
 
 /// What is looked after: `NAME.service`, `container:NAME` or `compose:PROJECT:SERVICE`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,8 +39,8 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is neither NAME.service nor container:NAME nor compose:PROJECT:SERVICE");
-        if text.len() > MAX_TARGET {
-            return Err(format!("a target of {} bytes is longer than {MAX_TARGET}", text.len()));
+        if text.len() > MAX_UNIT {
+            return Err(format!("a target of {} bytes is longer than {MAX_UNIT}", text.len()));
         }
         let target = match text.split(':').collect::<Vec<_>>()[..] {
             ["container", name] if is_docker_name(name) => Self::Container(name.to_owned()),
