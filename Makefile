@@ -19,8 +19,8 @@ N ?= 200
 CLUSTER_COMMAND := tests/cluster/cluster
 CARGO_TEST := cargo test --locked --quiet
 
-# How long `make fuzz` runs each target, in seconds: with eight targets an hour.
-FUZZ_SECONDS ?= 450
+# How long `make fuzz` runs each target, in seconds: with ten targets an hour.
+FUZZ_SECONDS ?= 360
 
 # What `make watch` runs at each change: check, unit or clippy of bacon.toml.
 JOB ?= unit

@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use hyper::header::{HeaderValue, USER_AGENT};
+use kube::client::ClientBuilder;
 use kube::config::{Cluster, Config, Context, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use thiserror::Error;
+use tower::timeout::TimeoutLayer;
 
 use crate::http::proxy::{ProxyEnvironment, proxy};
 
@@ -19,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the peer may take no bytes from us before the connection is given up; our largest request is some kB.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the head of the answer to a watch or to a page of a list may take. A watch may be silent after it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The flags that name a cluster.
 #[derive(Args, Debug, Clone, Default)]
@@ -34,8 +39,12 @@ pub struct ConnectionArgs {
 /// The operator's clients for one cluster. Each has connections of its own.
 #[derive(Clone)]
 pub struct Clients {
-    /// For reads and watches: repeats a call that is answered 429, 503 or 504, up to 15 times.
-    pub retrying: kube::Client,
+    /// For watches and lists: sends each request once, and waits [`HEAD_TIMEOUT`] for the head of its answer. Its users
+    /// repeat what failed.
+    ///
+    /// An API server that starts answers 429 until its caches are filled. With kube's own retries the next request could
+    /// come two minutes later, and a call that is accepted and never answered would be waited for without end.
+    pub watching: kube::Client,
     /// Sends each request once: for the Lease and for **every write**.
     ///
     /// kube's built-in retries go on for up to 164 s, out of sight: a renewal would miss its deadline in them, a write
@@ -249,11 +258,17 @@ impl LoadedConfig {
         Ok(loaded)
     }
 
-    fn client(&self, default_retry: bool) -> Result<kube::Client, ConnectError> {
-        let mut config = self.config.clone();
-        config.default_retry = default_retry;
-        kube::Client::try_from(config)
-            .map_err(|error| ConnectError::Client { from: self.from.clone(), reason: Box::new(error) })
+    fn client(&self) -> Result<kube::Client, ConnectError> {
+        kube::Client::try_from(self.config.clone()).map_err(|error| self.no_client(error))
+    }
+
+    fn watching(&self) -> Result<kube::Client, ConnectError> {
+        let builder = ClientBuilder::try_from(self.config.clone()).map_err(|error| self.no_client(error))?;
+        Ok(builder.with_layer(&TimeoutLayer::new(HEAD_TIMEOUT)).build())
+    }
+
+    fn no_client(&self, error: kube::Error) -> ConnectError {
+        ConnectError::Client { from: self.from.clone(), reason: Box::new(error) }
     }
 }
 
@@ -266,9 +281,9 @@ impl LoadedConfig {
 /// When the first of these that is named or exists cannot be used, or none of them is found.
 pub async fn connect(named: &ConnectionArgs) -> Result<Clients, ConnectError> {
     let loaded = LoadedConfig::of(named, &Environment::of_process()).await?;
-    let (retrying, no_retry) = (loaded.client(true)?, loaded.client(false)?);
+    let (watching, no_retry) = (loaded.watching()?, loaded.client()?);
     let server_host = loaded.config.cluster_url.host().map(|host| host.trim_matches(['[', ']']).to_owned());
-    Ok(Clients { retrying, no_retry, default_namespace: loaded.config.default_namespace, server_host })
+    Ok(Clients { watching, no_retry, default_namespace: loaded.config.default_namespace, server_host })
 }
 
 /// Finds the cluster as [`connect`] does, and makes the client of a command.
@@ -277,13 +292,14 @@ pub async fn connect(named: &ConnectionArgs) -> Result<Clients, ConnectError> {
 /// As [`connect`].
 pub async fn connect_person(named: &ConnectionArgs) -> Result<PersonalClient, ConnectError> {
     let loaded = LoadedConfig::of(named, &Environment::of_process()).await?;
-    let (client, LoadedConfig { config, user, is_of_pod, .. }) = (loaded.client(false)?, loaded);
+    let (client, LoadedConfig { config, user, is_of_pod, .. }) = (loaded.client()?, loaded);
     Ok(PersonalClient { client, default_namespace: config.default_namespace, user, is_of_pod })
 }
 
 fn tune(config: &mut Config) {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
+    config.default_retry = false;
     // No read timeout: it would cut watches. Every other call has a limit of its own.
     let user_agent = HeaderValue::from_static(concat!("vigie/", env!("CARGO_PKG_VERSION")));
     config.headers.push((USER_AGENT, user_agent));

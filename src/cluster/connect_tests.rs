@@ -1,3 +1,5 @@
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 
 /// A home directory of one test's own.
@@ -135,4 +137,49 @@ fn requests_carry_our_user_agent_and_open_connections_in_bounded_time() {
     assert_eq!(name, USER_AGENT);
     assert_eq!(value, concat!("vigie/", env!("CARGO_PKG_VERSION")));
     assert_eq!((config.connect_timeout, config.read_timeout), (Some(CONNECT_TIMEOUT), None));
+}
+
+/// An API server that answers 429 to the first request, and accepts the others without an answer.
+#[tokio::test]
+async fn a_watch_is_sent_once_and_ends_when_its_head_does_not_come() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let home = Home::new("watching");
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let file = home.write("server", &kubeconfig("server", &server, ""));
+    let clients = connect(&flags(file.to_str(), None)).await.unwrap();
+    let (heard, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            if heard.is_closed() {
+                return;
+            }
+            if open.is_empty() {
+                let head = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
+            open.push(stream);
+            heard.send(()).unwrap();
+        }
+    });
+    let api: kube::Api<k8s_openapi::api::core::v1::ConfigMap> = kube::Api::namespaced(clients.watching, "ops");
+    let watch = async || api.watch(&kube::api::WatchParams::default(), "1").await.map(drop);
+    let first = tokio::time::timeout(Duration::from_secs(30), watch()).await;
+    let error = first.expect("it is not repeated out of sight").unwrap_err();
+    assert!(matches!(&error, kube::Error::Api(status) if status.code == 429), "{error:?}");
+    assert_eq!(requests.len(), 1);
+    requests.recv().await.unwrap();
+
+    let hanging = async {
+        requests.recv().await.unwrap();
+        tokio::time::pause();
+        tokio::time::sleep(10 * HEAD_TIMEOUT).await;
+    };
+    let error = tokio::select! {
+        ended = watch() => ended.unwrap_err(),
+        () = hanging => unreachable!("it does not end"),
+    };
+    assert!(matches!(error, kube::Error::Service(_)), "{error:?}");
 }

@@ -16,12 +16,19 @@ use super::WatchBackoff;
 /// may be silent for minutes, and an API server that starts again may accept a call and never answer it.
 const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long one call of a watch lasts, in seconds; the next one goes on where it ended. An API server that starts, or to
+/// which a definition is applied, may replace the storage of a kind and leave a watch of the old one open without events:
+/// for so long at most is a change not seen.
+const WATCH_SECONDS: u32 = 60;
+
 /// Watches the objects of `api` by `config`: after a failure again with the waits of `WatchBackoff`, and anew when a list
-/// does not continue within 20 s. It never ends by itself.
+/// does not continue within 20 s. It never ends by itself. `api` is of `Clients::watching`, by which a call that is not
+/// answered ends.
 pub fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send
 where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
 {
+    let config = config.timeout(WATCH_SECONDS);
     restarted(move || watcher(api.clone(), config.clone()).backoff(WatchBackoff::default()).boxed())
 }
 

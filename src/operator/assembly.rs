@@ -174,12 +174,12 @@ impl Parts<'_> {
             };
             let all = messages(self.coordinator.reconcile_all.subscribe());
             let (store, driven) =
-                run::controller(&self.clients.retrying, scope.as_deref(), tap, woken, all, work.stop.clone());
+                run::controller(&self.clients.watching, scope.as_deref(), tap, woken, all, work.stop.clone());
             stores.push(store);
             work.spawn(driven);
             let leases = match &scope {
-                Some(namespace) => Api::namespaced(self.clients.retrying.clone(), namespace),
-                None => Api::all(self.clients.retrying.clone()),
+                Some(namespace) => Api::namespaced(self.clients.watching.clone(), namespace),
+                None => Api::all(self.clients.watching.clone()),
             };
             let coordinator = self.coordinator.clone();
             let moved = move || coordinator.listening_moved();
@@ -253,7 +253,7 @@ impl Parts<'_> {
                         coordinator.listening_moved();
                     }
                 };
-                let api = Api::namespaced(self.clients.retrying.clone(), &pod.namespace);
+                let api = Api::namespaced(self.clients.watching.clone(), &pod.namespace);
                 let successors = Successors { api: api.clone(), service: service.clone(), pod: pod.name.clone() };
                 let (service, pod, stop) = (service.clone(), pod.name.clone(), rest.stop.clone());
                 rest.spawn(async move { endpoints::follow(api, &service, |name| name == pod, on_change, stop).await });

@@ -69,7 +69,7 @@ impl BackendSubsystem {
         let name = host.filter(|host| host.parse::<IpAddr>().is_err());
         let own = ConnectivityCheck { client: clients.no_retry.clone(), name };
         let own_pod = own_pod.clone();
-        Self { known, context, scopes, commands, policy, own, client: clients.retrying.clone(), own_pod }
+        Self { known, context, scopes, commands, policy, own, client: clients.watching.clone(), own_pod }
     }
 
     /// Starts the tasks; `all` makes streams whose items request the reconcile of every object.

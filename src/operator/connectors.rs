@@ -77,7 +77,7 @@ pub(super) fn remediator(
 pub(super) fn brakes(shared: &SharedParts<'_>, namespace: &str) -> Brakes {
     let runtime = &shared.runtime;
     let breaker_store = BreakerStore {
-        client: runtime.client.clone(),
+        client: shared.clients.watching.clone(),
         namespace: namespace.to_owned(),
         reporter: runtime.reporter.clone(),
         leadership: runtime.leadership.clone(),

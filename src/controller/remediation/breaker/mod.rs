@@ -32,7 +32,7 @@ const PUBLISH_RETRY: Duration = Duration::from_secs(5);
 /// Reads and writes the ConfigMap of the breaker.
 #[derive(Clone)]
 pub struct BreakerStore {
-    /// A client that sends each request once.
+    /// `Clients::watching`; it sends each request once, writes too.
     pub client: kube::Client,
     /// The namespace of the operator's Lease.
     pub namespace: String,
