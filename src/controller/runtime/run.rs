@@ -1,6 +1,5 @@
 //! Runs the reconciles of one kind: one controller for each scope, from its watch and its requests to its queue.
 
-use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,8 +43,6 @@ pub fn controller<K: Kind>(
     let api = scope.map_or_else(|| Api::all(client.clone()), |namespace| Api::namespaced(client.clone(), namespace));
     let kind = tap.kind.clone();
     let (store, touched) = watched(api, tap);
-    // The tap of the watch logs its failures.
-    let touched = touched.filter_map(|object| ready(object.ok().map(|object| Key::of(object.meta()))));
     let woken = stream::poll_fn(move |context| requests.poll_recv(context));
     let reader = store.clone();
     let every = all.flat_map(move |()| stream::iter(reader.state()).map(|object| Key::of(object.meta())));

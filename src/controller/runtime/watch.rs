@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, StreamExt as _, stream};
 use kube::Resource as _;
 use kube::api::Api;
 use kube::runtime::WatchStreamExt as _;
@@ -35,40 +35,55 @@ pub struct Tap<K: Kind> {
 /// is in memory as a whole before.
 const PAGE_SIZE: u32 = 100;
 
-/// One item of the stream that drives the reconciles.
-type Watched<K> = Result<Guarded<<K as Kind>::Object>, watcher::Error>;
-
-/// Watches one scope; the stream feeds the store, the tap and the reconciles.
+/// Watches one scope: keeps its store and its entries up to date, and requests the reconciles.
 pub fn watched<K: Kind>(
     api: Api<Guarded<K::Object>>,
     tap: Tap<K>,
-) -> (Store<Guarded<K::Object>>, impl Stream<Item = Watched<K>> + Send + 'static) {
+) -> (Store<Guarded<K::Object>>, impl Stream<Item = Key> + Send + 'static) {
+    let events = watch(api, watcher::Config::default().page_size(PAGE_SIZE));
+    requests(events.modify(|object| trim(object.meta_mut())), tap)
+}
+
+/// The store that `events` fill, and the key of each object to reconcile.
+///
+/// The store takes the objects of a list when the list ends. Only then are their reconciles requested: an earlier one would
+/// find the object of before, or none, and no later event would come.
+fn requests<K: Kind>(
+    events: impl Stream<Item = Result<Event<Guarded<K::Object>>, watcher::Error>> + Send + 'static,
+    tap: Tap<K>,
+) -> (Store<Guarded<K::Object>>, impl Stream<Item = Key> + Send + 'static) {
     let (reader, writer) = store::<Guarded<K::Object>>();
     let mut listed = HashSet::new();
     let mut errors = WatchErrorLog::of(&K::Object::plural(&()));
-    let stream = watch(api, watcher::Config::default().page_size(PAGE_SIZE))
-        .modify(|object| trim(object.meta_mut()))
-        .reflect(writer)
-        .inspect(move |event| match event {
+    let requests = events.reflect(writer).flat_map(move |event| {
+        let requested = match &event {
             Ok(event) => {
                 errors.recovered();
-                tap.handle(event, &mut listed);
+                tap.handle(event, &mut listed)
             }
-            Err(error) => errors.failed(error),
-        })
-        .applied_objects();
-    (reader, stream)
+            Err(error) => {
+                errors.failed(error);
+                Vec::new()
+            }
+        };
+        stream::iter(requested)
+    });
+    (reader, requests)
 }
 
 impl<K: Kind> Tap<K> {
-    fn handle(&self, event: &Event<Guarded<K::Object>>, listed: &mut HashSet<Key>) {
+    /// Updates the entries; returns the keys of the objects to reconcile.
+    fn handle(&self, event: &Event<Guarded<K::Object>>, listed: &mut HashSet<Key>) -> Vec<Key> {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
                 listed.insert(Key::of(object.meta()));
                 self.applied(object);
             }
-            Event::Apply(object) => self.applied(object),
+            Event::Apply(object) => {
+                self.applied(object);
+                return vec![Key::of(object.meta())];
+            }
             Event::Delete(object) => {
                 // An object created again under the same name may be there already: only the deleted one is removed.
                 let entry = self.kind.entry(&Key::of(object.meta()));
@@ -77,11 +92,14 @@ impl<K: Kind> Tap<K> {
                 }
             }
             Event::InitDone => {
-                self.remove_unlisted(&std::mem::take(listed));
+                let listed = std::mem::take(listed);
+                self.remove_unlisted(&listed);
                 self.kind.runtime().remediator.census.scope_listed();
                 (self.filled)();
+                return listed.into_iter().collect();
             }
         }
+        Vec::new()
     }
 
     fn applied(&self, object: &Guarded<K::Object>) {

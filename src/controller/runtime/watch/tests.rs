@@ -34,7 +34,7 @@ fn rig() -> Rig {
 
 impl Rig {
     fn see(&mut self, event: Event<Guarded>) {
-        self.tap.handle(&event, &mut self.listed);
+        drop(self.tap.handle(&event, &mut self.listed));
     }
 
     fn list(&mut self, objects: Vec<Guarded>) {
@@ -86,6 +86,37 @@ async fn a_list_fills_the_registry_and_says_that_it_did() {
     assert!(rig.entry("a").is_some() && rig.entry("b").is_some());
     assert_eq!(rig.commands(), ["upsert a/u1", "upsert b/u1"]);
     assert_eq!(rig.filled.load(Ordering::Relaxed), 1);
+}
+
+/// A reconcile works on the object in the store: one that is requested earlier would be lost with the change.
+#[tokio::test]
+async fn an_object_of_a_list_is_reconciled_when_the_store_has_it() {
+    let Rig { tap, ends: _ends, .. } = rig();
+    let spec = |name: &str| json!({ "displayName": name });
+    let seen = |name: &str, uid: &str, text: &str| guarded(&connector(name, uid, spec(text), json!({})));
+    let events = vec![
+        Event::Init,
+        Event::InitApply(seen("a", "u1", "first")),
+        Event::InitDone,
+        Event::Apply(seen("a", "u1", "second")),
+        // Listed anew after a watch that failed: a was changed meanwhile, and b was made.
+        Event::Init,
+        Event::InitApply(seen("a", "u1", "third")),
+        Event::InitApply(seen("b", "u2", "new")),
+        Event::InitDone,
+    ];
+    let (store, requests) = requests(stream::iter(events.into_iter().map(Ok)), tap);
+    let mut requests = Box::pin(requests);
+    let mut reconciled = Vec::new();
+    while let Some(key) = requests.next().await {
+        let objects = store.state();
+        let of_key = objects.iter().filter_map(|object| object.0.as_ref().ok());
+        let found = of_key.into_iter().find(|object| Key::of(object.meta()) == key);
+        reconciled.push((key.name.to_string(), found.and_then(|object| object.spec.display_name.clone())));
+    }
+    reconciled[2..].sort();
+    let of = |name: &str, text: &str| (name.to_owned(), Some(text.to_owned()));
+    assert_eq!(reconciled, [of("a", "first"), of("a", "second"), of("a", "third"), of("b", "new")]);
 }
 
 #[tokio::test]
