@@ -5,6 +5,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 mod refusal;
+#[cfg(test)]
+mod tests;
+mod words;
 
 pub use refusal::Refusal;
 
@@ -24,102 +27,113 @@ pub enum ExtractSubject {
     Other,
 }
 
-/// The order matters: Spring's failure analysis means configuration, whatever its reason mentions; and a DataSource
-/// that was never configured does not mean that the database is down.
+/// What the text is about. `has_analysis` says that it holds a failure analysis of Spring.
 pub(super) fn classify(text: &str, has_analysis: bool) -> ExtractSubject {
-    if let Some(port) = port_in_use(text) {
-        return ExtractSubject::PortInUse(port);
+    static WORDS: LazyLock<Words> = LazyLock::new(Words::new);
+    WORDS.subject(text, has_analysis)
+}
+
+/// The compiled tables of words.
+#[derive(Clone)]
+struct Words {
+    in_use: Regex,
+    port: Regex,
+    configuration: Regex,
+    unset: Regex,
+    unreachable: Regex,
+    no_database: Regex,
+    names: Regex,
+    ports: Regex,
+    frames: Regex,
+    refusals: refusal::Words,
+}
+
+impl Words {
+    fn new() -> Self {
+        Self {
+            in_use: compiled("(?i)", words::IN_USE),
+            port: compiled("(?i)", words::PORT),
+            configuration: compiled("", words::CONFIGURATION),
+            unset: compiled("(?i)", words::UNSET),
+            unreachable: compiled("(?i)", words::UNREACHABLE),
+            no_database: compiled("", words::NO_DATABASE),
+            names: compiled("(?i)", words::NAMES),
+            ports: compiled("", words::PORTS),
+            frames: compiled("", words::FRAMES),
+            refusals: refusal::Words::new(),
+        }
     }
-    if has_analysis || is_configuration(text) {
-        return ExtractSubject::Configuration;
+
+    /// The order matters: Spring's failure analysis means configuration, whatever its reason mentions; and a DataSource
+    /// that was never configured does not mean that the database is down.
+    fn subject(&self, text: &str, has_analysis: bool) -> ExtractSubject {
+        if let Some(port) = self.port_in_use(text) {
+            return ExtractSubject::PortInUse(port);
+        }
+        if has_analysis || self.is_configuration(text) {
+            return ExtractSubject::Configuration;
+        }
+        // Refusals first: a database that answers "password authentication failed" was reached. A migration that cannot
+        // connect is a connection problem, not a failed migration.
+        let refusal = self.refusals.refusal(text);
+        let refusal = refusal.filter(|refusal| refusal.proves_an_answer() || !self.unreachable.is_match(text));
+        if let Some(refusal) = refusal {
+            return ExtractSubject::DatabaseRefuses(refusal);
+        }
+        if self.is_database_unreachable(text) { ExtractSubject::DatabaseUnreachable } else { ExtractSubject::Other }
     }
-    // Refusals first: a database that answers "password authentication failed" was reached. A migration that cannot
-    // connect is a connection problem, not a failed migration.
-    let refusal = refusal::of(text).filter(|refusal| refusal.proves_an_answer() || !is_unreachable(text));
-    if let Some(refusal) = refusal {
-        return ExtractSubject::DatabaseRefuses(refusal);
+
+    fn port_in_use(&self, text: &str) -> Option<Option<u16>> {
+        let mut said = text.lines().filter(|line| self.in_use.is_match(line)).peekable();
+        said.peek()?;
+        let number = |line: &str| {
+            let found = self.port.captures(line)?;
+            found.iter().skip(1).flatten().next()?.as_str().parse().ok()
+        };
+        Some(said.find_map(number))
     }
-    if database_unreachable(text) { ExtractSubject::DatabaseUnreachable } else { ExtractSubject::Other }
+
+    fn is_configuration(&self, text: &str) -> bool {
+        let lacks = |line: &str| self.unset.is_match(line) && !line.contains("default");
+        self.configuration.is_match(text) || text.lines().any(lacks)
+    }
+
+    fn is_database_unreachable(&self, text: &str) -> bool {
+        // A plain network error is about a database if it says so, or if it names a database's default port.
+        let is_about =
+            |line: &str| self.ports.is_match(line) || (self.names.is_match(line) && !names_a_web_address(line));
+        // The tail of a stack trace lacks its first lines: then the frames identify the client.
+        let in_frames = || self.unreachable.is_match(text) && self.frames.is_match(text);
+        self.no_database.is_match(text)
+            || text.lines().any(|line| self.unreachable.is_match(line) && is_about(line))
+            || in_frames()
+    }
+
+    /// Each compiled table, to be tried without one of its alternatives.
+    #[cfg(test)]
+    fn tables(&mut self) -> Vec<&mut Regex> {
+        let mut tables = vec![
+            &mut self.in_use,
+            &mut self.port,
+            &mut self.configuration,
+            &mut self.unset,
+            &mut self.unreachable,
+            &mut self.no_database,
+            &mut self.names,
+            &mut self.ports,
+            &mut self.frames,
+        ];
+        tables.extend(self.refusals.tables());
+        tables
+    }
 }
 
-fn port_in_use(text: &str) -> Option<Option<u16>> {
-    static IN_USE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"(?i)Port ([0-9]{1,5}) was already in use|listen tcp[46]? \S*:([0-9]{1,5}): bind: address already|EADDRINUSE(?:[^0-9\n]*([0-9]{1,5}))?|address already in use(?:[^0-9\n]*([0-9]{1,5}))?|bind[^\n]{0,80}:([0-9]{1,5}): [^\n]{0,40}address already in use",
-        )
-        .expect("a constant pattern")
-    });
-    let found = IN_USE.captures(text)?;
-    let port = found.iter().skip(1).flatten().next().and_then(|port| port.as_str().parse().ok());
-    Some(port)
+/// Whether the line names a URL of HTTP: then the peer is a web service, such as the one that keeps the password of the
+/// database.
+fn names_a_web_address(line: &str) -> bool {
+    line.contains("http://") || line.contains("https://")
 }
 
-fn is_configuration(text: &str) -> bool {
-    static CONFIGURATION: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r#"(?x)
-            APPLICATION\ FAILED\ TO\ START
-            | Failed\ to\ configure\ a\ DataSource | Failed\ to\ determine\ a\ suitable\ driver\ class
-            | Failed\ to\ bind\ properties | ConfigurationPropertiesBindException | properties\.bind\.BindException
-            | Could\ not\ resolve\ placeholder | InvalidConfigDataPropertyException | ConfigDataResourceNotFoundException
-            | UnsatisfiedDependencyException(?-u:\b).*NoSuchBeanDefinitionException
-            | validation\ errors?\ for\ \w*(?:Settings|Config)\w*\b | (?s:os\.environ.{0,200}KeyError:\ )
-            | nginx:\ \[emerg\]\ (?:"|unknown|invalid|unexpected|host\ not\ found|cannot\ load|no\ |duplicate|conflicting)
-            | value:\ NotPresent\b | (?i:required\ key\ \w+\ missing\ value)
-            | must\ start\ with\ "jdbc" | Failed\ to\ load\ (?:driver\ )?class | claims\ to\ not\ accept\ jdbcUrl
-            | (?i:(?:missing|required)\ (?:required\ )?(?:environment\ variable|configuration))
-            | (?i:environment\ variable\ \S{1,80}\ (?:is\ )?(?:not\ set|required|missing|must\ be\ set))
-            "#,
-        )
-        .expect("a constant pattern")
-    });
-    CONFIGURATION.is_match(text)
-}
-
-fn is_unreachable(text: &str) -> bool {
-    static UNREACHABLE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"(?i)connection (?:to \S+ )?refused|ECONNREFUSED|connect timed out|connection timed out|connection attempt failed|communications link failure|unknown ?host|no such host|ENOTFOUND|could not translate host|no route to host|unreachable|i/o timeout|could not connect|unable to connect|failed to connect|ETIMEDOUT|EAI_AGAIN",
-        )
-        .expect("a constant pattern")
-    });
-    UNREACHABLE.is_match(text)
-}
-
-fn database_unreachable(text: &str) -> bool {
-    // Messages that only database clients write.
-    static SURE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"(?x)
-            Communications\ link\ failure | CommunicationsException | HikariPool-\d+\ -\ (?:Exception|Connection\ is\ not)
-            | PSQLException:\ (?:Connection\ to|The\ connection\ attempt) | CannotGetJdbcConnectionException
-            | Unable\ to\ obtain\ connection\ from\ database | Unable\ to\ determine\ Dialect\ without\ JDBC
-            | SQL(?:NonTransient|Transient|Recoverable)\w*Exception | Cannot\ create\ PoolableConnectionFactory
-            | MongoTimeoutException | MongoSocket\w+Exception | MongoNetworkError | MongoServerSelectionError
-            | RedisConnection\w*Exception | RedisConnectionError | redis\.exceptions\.ConnectionError
-            | Unable\ to\ connect\ to\ Redis | AmqpConnectException | AMQPConnectionError
-            | Can't\ reach\ database\ server\ at | network-related\ or\ instance-specific\ error | value:\ PoolTimedOut
-            | DisconnectNonTransientConnectionException | Timed\ out\ waiting\ for\ a\ node\ assignment
-            | psycopg2?\.OperationalError | sqlalchemy\.exc\.OperationalError | SequelizeConnection\w*Error
-            | ORA-(?:12170|12203|12224|12500|1253[3-7]|1254[1-7]|12560|12571|0311[34]|03135) | SQLSTATE\[08 | SQLSTATE\[HY000\]\ \[2002\]
-            ",
-        )
-        .expect("a constant pattern")
-    });
-    // A plain network error is about a database if it says so, or if it names a database's default port.
-    static HINT: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"(?i)\b(?:jdbc|sql|postgres\w*|mysql|mariadb|mongo\w*|redis|oracle|database|datasource|hikari|pgx|rabbitmq|amqp|cassandra)\b|:(?:5432|3306|1521|1433|27017|6379|5672|9042|26257)\b",
-        )
-        .expect("a constant pattern")
-    });
-    // The tail of a stack trace lacks its first lines: then the frames identify the client.
-    static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(
-            r"at (?:app//)?(?:com\.zaxxer\.hikari|org\.postgresql|com\.mysql|org\.mariadb|oracle\.(?:jdbc|net)|com\.microsoft\.sqlserver|com\.mongodb|io\.lettuce|redis\.clients|com\.rabbitmq|com\.datastax|org\.springframework\.jdbc)\.",
-        )
-        .expect("a constant pattern")
-    });
-    let in_frames = || is_unreachable(text) && FRAME.is_match(text);
-    SURE.is_match(text) || text.lines().any(|line| is_unreachable(line) && HINT.is_match(line)) || in_frames()
+fn compiled(flags: &str, words: &[&str]) -> Regex {
+    Regex::new(&format!("{flags}{}", words.join("|"))).expect("a constant pattern")
 }

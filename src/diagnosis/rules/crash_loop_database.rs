@@ -65,6 +65,7 @@ pub(super) fn reason(refusal: Refusal) -> &'static str {
         Refusal::PublicKey => "the driver may not request its public key",
         Refusal::Method => "the driver does not know its way of authentication",
         Refusal::Account => "the account is locked, or its password has expired",
+        Refusal::Rights => "the account lacks a right",
         Refusal::Credentials => "the user or the password is not accepted",
         Refusal::Name => "it has no database or service of this name",
         Refusal::TimeZone => "the driver does not know its time zone",
@@ -86,7 +87,7 @@ pub(super) fn advice(refusal: Refusal) -> &'static str {
             "Admit the address of the pods in the database: pg_hba.conf, the host part of the MySQL account (FLUSH HOSTS where it is blocked), the firewall rules of the service, or bind and protected-mode of Redis"
         }
         Refusal::Encryption => {
-            "Make both sides agree on TLS: sslmode, useSSL, encrypt or ssl in the connection URL, and ssl, hostssl in pg_hba.conf or require_secure_transport in the database"
+            "Make both sides agree on TLS: sslmode, useSSL, encrypt or ssl in the connection URL, and ssl, hostssl in pg_hba.conf or require_secure_transport in the database. PostgreSQL also answers \"no encryption\" where pg_hba.conf does not admit the client's address at all"
         }
         Refusal::Certificate => {
             "Give the driver the authority of the database's certificate (trust store, sslrootcert), or the database one that the driver trusts; a database that asks for a client certificate needs it in the connection settings"
@@ -99,6 +100,9 @@ pub(super) fn advice(refusal: Refusal) -> &'static str {
         }
         Refusal::Account => {
             "Unlock the account or set its password anew in the database, then in the Secret that the pods use"
+        }
+        Refusal::Rights => {
+            "Grant the account the right that the last words name, on the database, schema, table, queue or topic that they name; user and password are accepted"
         }
         Refusal::Credentials => {
             "Correct user and password in the Secret that the pods use, or in the database; a Secret read through the environment takes effect with the next rollout"
