@@ -44,10 +44,22 @@ pub(super) fn of_target(target: &Target, facts: &Facts, targets: &Targets) -> Fi
 }
 
 fn unit(name: &str, facts: &UnitFacts, known: &Known) -> Finding {
+    let runs = matches!(&*facts.active, "active" | "reloading" | "refreshing");
     match &*facts.load {
+        "loaded" | "merged" => {}
+        // Its file was removed, masked or broken while it ran.
+        "masked" if runs => {
+            return Finding::warn(format!(
+                "{name} runs, and is masked, so it does not start again: systemctl unmask {name}"
+            ));
+        }
+        load if runs => {
+            return Finding::warn(format!(
+                "{name} runs, and cannot be started again ({load}): systemctl status {name}"
+            ));
+        }
         "not-found" => return Finding::fail(format!("{name} does not exist on this host: systemctl status {name}")),
         "masked" => return Finding::fail(format!("{name} is masked: systemctl unmask {name}")),
-        "loaded" | "merged" => {}
         load => return Finding::fail(format!("{name} cannot be loaded ({load}): systemctl status {name}")),
     }
     let (since, cause, end) = (since(known), because(facts.words.as_deref()), unit_end(facts));

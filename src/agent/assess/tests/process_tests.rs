@@ -66,6 +66,16 @@ fn a_unit_is_judged_by_its_state() {
         ),
         (json!({"load": "masked", "active": "inactive"}), Fail, "is masked: systemctl unmask ztna-connector.service"),
         (
+            json!({"load": "masked"}),
+            Warn,
+            "runs, and is masked, so it does not start again: systemctl unmask ztna-connector.service",
+        ),
+        (
+            json!({"load": "not-found"}),
+            Warn,
+            "runs, and cannot be started again (not-found): systemctl status ztna-connector.service",
+        ),
+        (
             json!({"load": "bad-setting", "active": "inactive"}),
             Fail,
             "cannot be loaded (bad-setting): systemctl status ztna-connector.service",
@@ -319,6 +329,7 @@ fn a_unit_behind_a_backend_is_told_too() {
         (json!({"active": "activating", "sub": "auto-restart"}), TargetState::Restarting, None, None),
         (json!({"sub": "start-pre"}), TargetState::Activating, None, None),
         (json!({"load": "not-found", "active": "inactive"}), TargetState::Absent, None, None),
+        (json!({"active": "active", "sub": "running"}), TargetState::Running, None, None),
     ] {
         for (field, value) in fields.as_object().unwrap() {
             scene.set(&format!("{UNIT}/{field}"), value.clone());
