@@ -1,4 +1,5 @@
-# Run by kernel.sh: two kernel WireGuard interfaces named wg0 in two network namespaces, joined by a veth.
+# Run by kernel.sh with the program vigie: two kernel WireGuard interfaces named wg0 in two network namespaces, joined by a
+# veth. Prints what `vigie agent check` says of them when they are well, when they break, and when they are well again.
 set -e
 # The overlay address and the wire are as in the tests of the test machines.
 mkdir -p /run/netns
@@ -23,11 +24,46 @@ ip route add 100.64.0.0/10 dev wg0
 ip -n peer addr add 100.64.0.2/32 dev wg0
 ip -n peer link set wg0 up
 ip -n peer route add 100.64.0.1/32 dev wg0
-for attempt in $(seq 100); do
-  set -- $(wg show wg0 latest-handshakes)
-  [ "$2" = 0 ] || break
-  sleep 0.2
-done
-[ "$2" != 0 ] || { echo "no handshake"; exit 1; }
+
+# Waits until the last handshake is another one than $1.
+shake_hands() {
+  for attempt in $(seq 150); do
+    set -- "$1" $(wg show wg0 latest-handshakes)
+    [ "$3" = "$1" ] || { echo "handshake at $3" && return; }
+    sleep 0.2
+  done
+  echo "no handshake"
+  exit 1
+}
+
+cat >/tmp/agent.yaml <<EOF
+url: http://127.0.0.1:1
+allowInsecure: true
+connector: gateways/edge-1
+tokenFile: /tmp/token
+checks: [{type: WireGuardInterface}, {type: WireGuardHandshake}]
+EOF
+# No operator is there, so the exit code is never 0.
+look() {
+  echo "== $1"
+  /files/vigie agent check --config /tmp/agent.yaml || [ $? = 3 ]
+}
+
+shake_hands 0
 ping -c 1 -W 5 100.64.0.2
-echo "handshake at $2"
+look well
+
+# The wire is cut, and an hour passes.
+ip -n peer link set peer down
+set -- $(wg show wg0 latest-handshakes)
+date -s "@$(($(date +%s) + 3600))" >/dev/null
+look silent
+ip link set wg0 down
+look down
+ip -n peer link set peer up
+ip link set wg0 up
+shake_hands "$2"
+look 'well again'
+
+ip link del wg0
+look gone

@@ -12,5 +12,6 @@ mod support;
 #[allow(dead_code)]
 mod machine;
 
+mod checks;
 mod install;
 mod machines;

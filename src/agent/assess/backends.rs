@@ -55,7 +55,7 @@ fn empty(name: &str, unit: &str) -> BackendReport {
 
 fn of_unit(report: &mut BackendReport, unit: &UnitFacts) {
     report.state = match (&*unit.load, &*unit.active, &*unit.sub) {
-        ("not-found", ..) => TargetState::Absent,
+        ("not-found", "inactive" | "failed", _) => TargetState::Absent,
         (_, "failed", _) => TargetState::Failed,
         (_, "inactive" | "deactivating", _) => TargetState::Inactive,
         (_, "activating", "auto-restart") => TargetState::Restarting,

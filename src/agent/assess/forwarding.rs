@@ -38,11 +38,10 @@ pub(super) fn judge(host: &Host<'_>) -> Finding {
         }
     }
     match dropped(host, &uplinks) {
-        Some(chain) => Finding::warn(format!(
+        Some((chain, command)) => Finding::warn(format!(
             "forwarding is on, but {chain} drops what it does not name, and nothing in it accepts packets from {}: add \
-             iptables -I FORWARD -i {} -j ACCEPT (with Docker: DOCKER-USER)",
+             {command}",
             host.interface(),
-            host.interface()
         )),
         None => Finding::pass("forwarding is on"),
     }
@@ -56,15 +55,30 @@ fn uplinks<'a>(host: &Host<'a>) -> BTreeSet<&'a str> {
     names.filter(|name| *name != host.interface()).collect()
 }
 
-/// The chain that drops packets from the tunnel to the uplink. What cannot be seen drops nothing.
-fn dropped(host: &Host<'_>, uplinks: &BTreeSet<&str>) -> Option<String> {
+/// The chain that drops packets from the tunnel to the uplink, and the command that lets them pass. What cannot be seen
+/// drops nothing.
+fn dropped(host: &Host<'_>, uplinks: &BTreeSet<&str>) -> Option<(String, String)> {
     let firewall = host.facts.firewall.as_ref()?;
     let (tunnel, overlays) = (host.interface(), host.overlays());
     let ways: Vec<&str> = uplinks.iter().copied().collect();
-    let looks = [Some(&firewall.nft), firewall.legacy.as_ref()].into_iter().flatten();
-    let chains: Vec<_> = looks.filter_map(|look| look.seen().ok()).collect();
+    let looks = [(Some(&firewall.nft), ""), (firewall.legacy.as_ref(), "-legacy")];
+    let chains: Vec<_> = looks.into_iter().filter_map(|(look, kind)| Some((look?.seen().ok()?, kind))).collect();
     overlays.iter().find_map(|overlay| {
         let packets = Packets { overlay, all_overlays: &overlays, tunnel, ways: &ways };
-        chains.iter().find_map(|chains| drops(chains, packets))
+        chains.iter().find_map(|(chains, kind)| {
+            let chain = drops(chains, packets)?;
+            let command = accepting(&chain, kind, tunnel);
+            Some((chain, command))
+        })
     })
+}
+
+/// The command that adds a rule to a chain. One in another table would not help: packets pass all of them.
+fn accepting(chain: &str, kind: &str, tunnel: &str) -> String {
+    let tool = match chain {
+        "ip filter FORWARD" | "iptables filter FORWARD" => "iptables",
+        "ip6 filter FORWARD" | "ip6tables filter FORWARD" => "ip6tables",
+        _ => return format!("nft insert rule {chain} iifname {tunnel} accept"),
+    };
+    format!("{tool}{kind} -I FORWARD -i {tunnel} -j ACCEPT (with Docker: DOCKER-USER)")
 }

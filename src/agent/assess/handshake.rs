@@ -9,8 +9,14 @@ use super::words::{bytes, duration};
 use crate::agent::facts::{Facts, Peer};
 use crate::time::Moment;
 
-/// In so many looks in a row a peer was sent to and nothing came back: then it should have answered.
-const UNANSWERED: u32 = 3;
+/// A peer that is sent data, or asked for a handshake, answers within 10 seconds. WireGuard itself takes a peer that is
+/// silent for 15 seconds for gone, and asks for a new handshake.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Bytes of a keepalive. It is never answered.
+const KEEPALIVE: u64 = 32;
+/// WireGuard uses no session that is older than 180 seconds: the next packet after that asks for a handshake, and asks
+/// again after 5 seconds. So long, and one keepalive longer, a handshake may lie back in a tunnel that is well.
+const SESSION: u64 = 180 + 5;
 /// How long a peer that never had a handshake may take for its first one.
 const FIRST_HANDSHAKE: Duration = Duration::from_secs(30);
 
@@ -22,9 +28,11 @@ struct Known {
     /// The age of its last handshake when this one was first seen, and when that was. Afterwards the clock of the host may
     /// be set without making the handshake older.
     handshake: Option<(u64, Moment)>,
-    /// Bytes sent to it when something last came from it.
+    /// Bytes sent to it when something last came from it, and when that was seen.
     sent_at_last_answer: u64,
-    unanswered: u32,
+    answered_at: Moment,
+    /// When it was first seen that it was sent more since then than keepalives.
+    unanswered_since: Option<Moment>,
 }
 
 /// The memory of all peers, by interface and key.
@@ -52,7 +60,14 @@ impl Peers {
 impl Known {
     fn new(peer: &Peer, now: Moment) -> Self {
         let peer = Peer { handshake: None, ..peer.clone() };
-        Self { sent_at_last_answer: peer.sent, peer, first_seen: now, handshake: None, unanswered: 0 }
+        Self {
+            sent_at_last_answer: peer.sent,
+            peer,
+            first_seen: now,
+            handshake: None,
+            answered_at: now,
+            unanswered_since: None,
+        }
     }
 
     fn update(&mut self, peer: &Peer, wall_seconds: u64, now: Moment) {
@@ -62,10 +77,22 @@ impl Known {
         }
         // Counters that fall are those of a new interface.
         if peer.received != before.received || peer.sent < before.sent {
-            (self.unanswered, self.sent_at_last_answer) = (0, peer.sent);
-        } else if peer.sent > before.sent {
-            self.unanswered = self.unanswered.saturating_add(1);
+            (self.sent_at_last_answer, self.answered_at, self.unanswered_since) = (peer.sent, now, None);
+        } else if peer.sent - self.sent_at_last_answer > self.keepalives(now) {
+            self.unanswered_since.get_or_insert(now);
         }
+    }
+
+    /// Most bytes of keepalives that may have been sent since something came from it. Without an interval it is the one
+    /// that answers data.
+    fn keepalives(&self, now: Moment) -> u64 {
+        let passed = now.since(self.answered_at).as_secs();
+        KEEPALIVE * (2 + passed.checked_div(self.peer.keepalive.into()).unwrap_or(0))
+    }
+
+    /// Whether it has not answered what every peer answers.
+    fn is_silent(&self, now: Moment) -> bool {
+        self.unanswered_since.is_some_and(|since| now.since(since) >= ANSWER_WITHIN)
     }
 
     /// Seconds since the last handshake.
@@ -73,17 +100,20 @@ impl Known {
         self.handshake.map(|(age, at)| age.saturating_add(now.since(at).as_secs()))
     }
 
+    /// Whether its last handshake is older than `most` seconds. A younger one than a tunnel that is well may have is no
+    /// fault by its age alone.
     fn is_stale(&self, most: u64, now: Moment) -> bool {
         match self.age(now) {
-            Some(age) => age > most,
+            Some(age) if self.is_silent(now) => age > most,
+            Some(age) => age > most.max(SESSION + u64::from(self.peer.keepalive)),
             None => now.since(self.first_seen) >= FIRST_HANDSHAKE,
         }
     }
 
     /// Whether silence of this peer is a fault: it is sent keepalives, or other packets that it does not answer.
-    fn should_answer(&self) -> bool {
+    fn should_answer(&self, now: Moment) -> bool {
         let is_sent_to = self.peer.keepalive != 0 && self.peer.endpoint.is_some();
-        is_sent_to || self.unanswered >= UNANSWERED
+        is_sent_to || self.is_silent(now)
     }
 
     fn tell(&self, now: Moment) -> String {
@@ -120,7 +150,7 @@ pub(super) fn judge(host: &Host<'_>, peers: &Peers, now: Moment) -> Finding {
     }
     let all: Vec<&Known> = peers.0.iter().filter(|((of, _), _)| of == name).map(|(_, known)| known).collect();
     let most = host.handshake_age();
-    let expected = || all.iter().filter(|peer| peer.should_answer());
+    let expected = || all.iter().filter(|peer| peer.should_answer(now));
     let stale: Vec<_> = expected().filter(|peer| peer.is_stale(most, now)).collect();
     match (stale.first(), expected().count()) {
         (Some(first), 1) => Finding::fail(format!("{}: {CAUSES}", first.tell(now))),

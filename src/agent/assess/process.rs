@@ -15,11 +15,22 @@ pub(super) fn judge(host: &Host<'_>, targets: &Targets, probes: &BTreeMap<String
         return Finding::unknown("no unit is configured");
     };
     let finding = of_target(target, host.facts, targets);
-    let runs = matches!(finding.outcome, CheckOutcome::Pass | CheckOutcome::Warn);
+    let is_well = matches!(finding.outcome, CheckOutcome::Pass | CheckOutcome::Warn);
+    let facts = host.facts.targets.get(&target.to_string()).and_then(|look| look.seen().ok());
+    let runs = is_well && facts.is_some_and(is_running);
     let failed = host.check.probe.as_ref().filter(|url| runs && targets.has_failed(url));
     match failed.and_then(|url| Some((url, probes.get(url)?))) {
         Some((url, probe)) => Finding::fail(unanswered(&target.to_string(), url, probe)),
         None => finding,
+    }
+}
+
+/// Whether it can answer: it is not about to start or to stop, and does not wait to be restarted.
+fn is_running(facts: &TargetFacts) -> bool {
+    match facts {
+        TargetFacts::Unit(unit) => matches!(&*unit.active, "active" | "reloading" | "refreshing"),
+        TargetFacts::Container(container) => container.status == "running",
+        TargetFacts::Absent { .. } => false,
     }
 }
 
@@ -44,10 +55,22 @@ pub(super) fn of_target(target: &Target, facts: &Facts, targets: &Targets) -> Fi
 }
 
 fn unit(name: &str, facts: &UnitFacts, known: &Known) -> Finding {
+    let runs = matches!(&*facts.active, "active" | "reloading" | "refreshing");
     match &*facts.load {
+        "loaded" | "merged" => {}
+        // Its file was removed, masked or broken while it ran.
+        "masked" if runs => {
+            return Finding::warn(format!(
+                "{name} runs, and is masked, so it does not start again: systemctl unmask {name}"
+            ));
+        }
+        load if runs => {
+            return Finding::warn(format!(
+                "{name} runs, and cannot be started again ({load}): systemctl status {name}"
+            ));
+        }
         "not-found" => return Finding::fail(format!("{name} does not exist on this host: systemctl status {name}")),
         "masked" => return Finding::fail(format!("{name} is masked: systemctl unmask {name}")),
-        "loaded" | "merged" => {}
         load => return Finding::fail(format!("{name} cannot be loaded ({load}): systemctl status {name}")),
     }
     let (since, cause, end) = (since(known), because(facts.words.as_deref()), unit_end(facts));
@@ -56,6 +79,10 @@ fn unit(name: &str, facts: &UnitFacts, known: &Known) -> Finding {
     }
     match (&*facts.active, &*facts.sub) {
         ("failed", _) => Finding::fail(format!("{name} failed ({end}){since}{}{cause}", restarted(facts.restarts))),
+        ("inactive", _) if never_ran(facts) => Finding::fail(format!(
+            "{name} was not started since the boot: a condition of it does not hold, or a unit that it requires failed: \
+             systemctl status {name}"
+        )),
         ("inactive", _) if unit_was_stopped(facts) => {
             Finding::fail(format!("{name} is stopped on purpose{since}: systemctl start {name}"))
         }
@@ -76,7 +103,14 @@ fn unit(name: &str, facts: &UnitFacts, known: &Known) -> Finding {
 /// Whether a person stopped the unit: systemd starts one with this setting again, except for a stop.
 pub(super) fn unit_was_stopped(facts: &UnitFacts) -> bool {
     let is_off = facts.load == "masked" || matches!(&*facts.file_state, "disabled" | "masked" | "masked-runtime");
-    facts.active == "inactive" && facts.result == "success" && (facts.policy == "always" || is_off)
+    let is_kept = facts.policy == "always" && !never_ran(facts);
+    facts.active == "inactive" && facts.result == "success" && (is_kept || is_off)
+}
+
+/// Whether an enabled unit was not started since the boot, because a condition or a dependency failed. systemd keeps such
+/// a unit in memory, and with it the id of its last run.
+fn never_ran(facts: &UnitFacts) -> bool {
+    facts.active == "inactive" && facts.file_state == "enabled" && facts.invocation.is_empty()
 }
 
 fn unit_end(facts: &UnitFacts) -> String {

@@ -19,6 +19,7 @@ const STOPPED: &[u8] = include_bytes!("recorded/events-stop.jsonl");
 const OOM_EVENTS: &[u8] = include_bytes!("recorded/events-oom.jsonl");
 const LOG: &[u8] = include_bytes!("recorded/container.log");
 const NFT_SETS: &[u8] = include_bytes!("recorded/nft-sets.json");
+const NFT_VMAP: &[u8] = include_bytes!("recorded/nft-vmap.json");
 const NFT_IPTABLES: &[u8] = include_bytes!("recorded/nft-iptables.json");
 const NFT_DOCKER: &[u8] = include_bytes!("recorded/nft-docker.json");
 const LEGACY: &[u8] = include_bytes!("recorded/iptables-legacy.txt");
@@ -149,6 +150,29 @@ fn nft_shows_sets_ranges_jumps_and_policies() {
     let forward = one(&chains, "forward");
     assert!(forward.drops && forward.hook == Some(Hook::Forward));
     assert_eq!(forward.rules[0], Rule { conditions: vec![Condition::Established], action: Action::Accept });
+}
+
+#[test]
+fn each_element_of_a_verdict_map_is_a_rule() {
+    let chains = reachable(nft::parse(NFT_VMAP).unwrap()).unwrap();
+    let out = |name: &str| vec![Condition::Out { of: vec![name.to_owned()], not: false }];
+    assert_eq!(
+        one(&chains, "post").rules,
+        [
+            Rule { conditions: out("eth1"), action: Action::Jump("own".into()) },
+            Rule { conditions: out("eth2"), action: Action::Goto("out".into()) },
+            Rule { conditions: out("eth0"), action: Action::Jump("out".into()) },
+        ]
+    );
+    assert_eq!(one(&chains, "out").rules[0].action, Action::Translate);
+    let forward = &one(&chains, "f").rules;
+    let established =
+        [Action::Drop, Action::Accept, Action::Accept].map(|action| (vec![Condition::Established], action));
+    let told: Vec<_> = forward.iter().map(|rule| (rule.conditions.clone(), rule.action.clone())).collect();
+    assert_eq!(told[..3], established);
+    assert_eq!(told[3], (vec![Condition::Other("concat".into())], Action::Accept));
+    let tunnel = vec![Condition::In { of: vec!["wg0".into()], not: false }];
+    assert_eq!(told[4..], [(tunnel, Action::Jump("fromwg".into()))]);
 }
 
 #[test]

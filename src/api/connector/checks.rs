@@ -89,8 +89,9 @@ pub struct CheckSpec {
             .message("spec.checks[].overlayCIDRs must be networks in CIDR notation, for example 100.64.0.0/10"),
     )]
     pub overlay_cidrs: Vec<String>,
-    /// For WireGuardHandshake: how many seconds old the last handshake may be, 30 to 86400. Default: 210, because
-    /// WireGuard renews a session in use every 120 seconds and gives it up after 180.
+    /// For WireGuardHandshake: how many seconds old the last handshake may be, 30 to 86400. Default: 210. A WireGuard
+    /// tunnel that is well renews its session after 120 seconds at the earliest, and 185 plus PersistentKeepalive at the
+    /// latest. Below that a handshake that is too old fails only when the peer leaves packets unanswered, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 86400))]
     pub max_handshake_age_seconds: Option<i32>,

@@ -37,15 +37,23 @@ pub(super) struct Tried {
 pub(super) async fn check(config: Config, socket: &Path, format: CheckOutput) -> anyhow::Result<()> {
     let clock = Clock::default();
     let facts = look(&config, socket).await?;
-    let probes = LocalProbes::default().run(&config).await;
+    let prober = LocalProbes::default();
+    let mut probes = prober.run(&config).await;
     let tried = try_beat(&config, clock).await;
     let mut attempts = Attempts::default();
     let now = clock.read();
     attempts.record(now.moment, tried.result.as_ref().err().map(|failure| failure.attempt.clone()));
     let date = tried.result.as_ref().ok().and_then(|received| received.date);
     let clock_offset_seconds = date.map(|date| now.wall.duration_since(date).as_secs());
+    let mut assessment = Assessment::default();
     let own = Own { probes: &probes, attempts: &attempts, clock_offset_seconds };
-    let report = Assessment::default().update(&config, &facts, &own, now);
+    let mut report = assessment.update(&config, &facts, &own, now);
+    if probes.values().any(|probe| !probe.ok) {
+        // A probe counts as failed when it has failed twice, as in the agent.
+        probes = prober.run(&config).await;
+        let own = Own { probes: &probes, attempts: &attempts, clock_offset_seconds };
+        report = assessment.update(&config, &facts, &own, now);
+    }
     match format {
         CheckOutput::Text => output::print(&text(&report, &tried))?,
         CheckOutput::Json => output::print(&format!("{:#}\n", as_json(&report, &tried)))?,

@@ -2,7 +2,7 @@
 # tests/support/machine/kernel.sh SCRIPT [FILE...]: runs SCRIPT, by busybox's sh, as root of a virtual machine with a
 # Linux that has WireGuard and netfilter as modules, all loaded. On PATH are busybox, ip and wg; each FILE is in /files,
 # with the libraries that it needs. Its standard output and error are printed, and its exit status is this one's. QEMU
-# computes the processor, so that this runs where there is no /dev/kvm. It ends by itself after two minutes, and when
+# computes the processor, so that this runs where there is no /dev/kvm. It ends by itself after ten minutes, and when
 # standard input ends.
 set -euo pipefail
 script=${1:?a script to run in the virtual machine}
@@ -62,7 +62,7 @@ chmod +x "$initrd/init"
 (cd "$initrd" && find . | "$root/bin/busybox" cpio -o -H newc 2>/dev/null) | gzip -1 >"$work/initrd.gz"
 
 exec 3<&0
-QEMU_MODULE_DIR=$root/usr/lib/x86_64-linux-gnu/qemu setpriv --pdeathsig KILL timeout --signal KILL 120 "${loader[@]}" "$root/usr/bin/qemu-system-x86_64" -M pc -accel tcg -m 512 \
+QEMU_MODULE_DIR=$root/usr/lib/x86_64-linux-gnu/qemu setpriv --pdeathsig KILL timeout --signal KILL 600 "${loader[@]}" "$root/usr/bin/qemu-system-x86_64" -M pc -accel tcg -m 512 \
   -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" -nodefaults -display none -no-reboot \
   -chardev "file,id=console,path=$work/console" -serial chardev:console \
   -kernel "$root/boot/vmlinuz-$version" -initrd "$work/initrd.gz" -append 'console=ttyS0 quiet panic=-1 loglevel=1' \

@@ -60,11 +60,32 @@ fn a_unit_is_judged_by_its_state() {
             "does not run (exit 0) since 07:59:05 UTC: systemctl start ztna-connector.service",
         ),
         (
+            json!({"active": "inactive", "sub": "dead", "invocation": "", "since_seconds": null}),
+            Fail,
+            "was not started since the boot: a condition of it does not hold, or a unit that it requires failed: \
+             systemctl status ztna-connector.service",
+        ),
+        (
+            json!({"active": "inactive", "sub": "dead", "invocation": "", "since_seconds": null, "file_state": "static"}),
+            Fail,
+            "is stopped on purpose: systemctl start ztna-connector.service",
+        ),
+        (
             json!({"load": "not-found", "active": "inactive"}),
             Fail,
             "does not exist on this host: systemctl status ztna-connector.service",
         ),
         (json!({"load": "masked", "active": "inactive"}), Fail, "is masked: systemctl unmask ztna-connector.service"),
+        (
+            json!({"load": "masked"}),
+            Warn,
+            "runs, and is masked, so it does not start again: systemctl unmask ztna-connector.service",
+        ),
+        (
+            json!({"load": "not-found"}),
+            Warn,
+            "runs, and cannot be started again (not-found): systemctl status ztna-connector.service",
+        ),
         (
             json!({"load": "bad-setting", "active": "inactive"}),
             Fail,
@@ -164,6 +185,17 @@ fn a_process_that_runs_and_does_not_answer_fails_at_the_second_probe() {
     assert_eq!(message, "ztna-connector.service runs, and does not answer: FirstByteTimeout on 127.0.0.1:9000/");
     scene.set(&format!("{UNIT}/active"), json!("failed"));
     assert!(verdict(&mut scene).1.contains("failed"), "the cause before its consequence");
+    for (active, sub, message) in [
+        ("activating", "auto-restart", "ended (success), and systemd restarts it by itself"),
+        ("activating", "start", "is starting (start)"),
+        ("deactivating", "stop-sigterm", "is stopping (stop-sigterm)"),
+    ] {
+        scene.set(&format!("{UNIT}/active"), json!(active));
+        scene.set(&format!("{UNIT}/sub"), json!(sub));
+        let (outcome, told) = verdict(&mut scene);
+        assert!(outcome == Warn && told.contains(message), "it does not run: {told}");
+    }
+    scene.set(&format!("{UNIT}/sub"), json!("running"));
     scene.set(&format!("{UNIT}/active"), json!("active"));
     scene.probes.insert(url, probe(true));
     assert_eq!(verdict(&mut scene).0, Pass);
@@ -313,12 +345,14 @@ fn a_unit_behind_a_backend_is_told_too() {
             None,
         ),
         (json!({"active": "inactive", "result": "success", "exit": null}), TargetState::Inactive, None, Some(true)),
-        (json!({"policy": "on-failure"}), TargetState::Inactive, None, Some(false)),
+        (json!({"invocation": ""}), TargetState::Inactive, None, Some(false)),
+        (json!({"policy": "on-failure", "invocation": "a"}), TargetState::Inactive, None, Some(false)),
         (json!({"file_state": "disabled"}), TargetState::Inactive, None, Some(true)),
         (json!({"result": "exit-code"}), TargetState::Inactive, None, Some(false)),
         (json!({"active": "activating", "sub": "auto-restart"}), TargetState::Restarting, None, None),
         (json!({"sub": "start-pre"}), TargetState::Activating, None, None),
         (json!({"load": "not-found", "active": "inactive"}), TargetState::Absent, None, None),
+        (json!({"active": "active", "sub": "running"}), TargetState::Running, None, None),
     ] {
         for (field, value) in fields.as_object().unwrap() {
             scene.set(&format!("{UNIT}/{field}"), value.clone());

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{START, Scene};
-use crate::api::CheckOutcome::{Fail, Pass, Unknown, Warn};
+use crate::api::CheckOutcome::{self, Fail, Pass, Unknown, Warn};
 use crate::api::CheckType::{IPForwarding, NATRules, OverlayRoute, WireGuardHandshake, WireGuardInterface};
 
 const LINK: &str = "/network/seen/links/2";
@@ -113,6 +113,119 @@ fn without_keepalives_silence_is_a_fault_only_when_packets_are_not_answered() {
     );
     scene.set(&format!("{PEER}/received"), json!(9_000));
     scene.expect(WireGuardHandshake, Warn, idle);
+}
+
+/// A tunnel over time: what is sent and received in each second.
+struct Traffic {
+    scene: Scene,
+    second: u64,
+    sent: u64,
+    received: u64,
+    handshake: u64,
+}
+
+impl Traffic {
+    fn new(keepalive: u64, most: Option<u32>) -> Self {
+        let mut scene = Scene::well();
+        scene.config.checks[2].max_handshake_age_seconds = most;
+        scene.set(&format!("{PEER}/keepalive"), json!(keepalive));
+        Self { scene, second: 0, sent: 4096, received: 4096, handshake: 0 }
+    }
+
+    fn shake_hands(&mut self) {
+        (self.sent, self.received, self.handshake) = (self.sent + 148, self.received + 92, self.second);
+    }
+
+    /// The verdict after a look, every 5 seconds.
+    fn second(&mut self) -> Option<(CheckOutcome, String)> {
+        self.second += 1;
+        if !self.second.is_multiple_of(5) {
+            return None;
+        }
+        for (name, value) in [("sent", self.sent), ("received", self.received), ("handshake", START + self.handshake)] {
+            self.scene.set(&format!("{PEER}/{name}"), json!(value));
+        }
+        let report = self.scene.look();
+        let check = report.checks.into_iter().find(|check| check.type_ == WireGuardHandshake).unwrap();
+        Some((check.outcome, check.message))
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_well_never_fails_however_the_age_is_set() {
+    // Seconds between keepalives, and between handshakes: an end that began the last one asks again after 120 seconds,
+    // another one after 180, both when the next keepalive is due.
+    for (keepalive, handshakes) in [(25, 145), (25, 209), (1, 121), (10, 190), (60, 240), (300, 300)] {
+        for most in [None, Some(30), Some(120), Some(180)] {
+            let mut tunnel = Traffic::new(keepalive, most);
+            for second in 1..1_200 {
+                if second % handshakes == 0 {
+                    tunnel.shake_hands();
+                } else if second % keepalive == 0 {
+                    tunnel.sent += 32;
+                }
+                if let Some((outcome, message)) = tunnel.second() {
+                    assert_eq!(outcome, Pass, "{keepalive} {handshakes} {most:?} {second}: {message}");
+                }
+            }
+        }
+    }
+    // Data in one direction is answered by a keepalive after 10 seconds.
+    for keepalive in [0, 25] {
+        let mut tunnel = Traffic::new(keepalive, Some(30));
+        for second in 1..600 {
+            tunnel.sent += 1_200;
+            match second {
+                _ if second % 120 == 0 => tunnel.shake_hands(),
+                _ if second % 10 == 0 => tunnel.received += 32,
+                _ => {}
+            }
+            if let Some((outcome, message)) = tunnel.second() {
+                assert_eq!(outcome, Pass, "{keepalive} {second}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_leaves_packets_unanswered_fails_as_soon_as_its_handshake_is_older_than_is_allowed() {
+    // When data is sent every second, and when there are only keepalives until the session ends and handshakes are
+    // asked for every 5 seconds.
+    for (has_data, most, earliest, latest) in
+        [(true, None, 211, 220), (true, Some(60), 61, 70), (true, Some(30), 31, 40), (false, Some(60), 150, 175)]
+    {
+        let mut tunnel = Traffic::new(25, most);
+        let failed = (1..400).find_map(|second| {
+            tunnel.sent += match second {
+                _ if has_data => 128,
+                ..145 => {
+                    if second % 25 == 0 {
+                        32
+                    } else {
+                        0
+                    }
+                }
+                _ => {
+                    if second % 5 == 0 {
+                        148
+                    } else {
+                        0
+                    }
+                }
+            };
+            let (outcome, message) = tunnel.second()?;
+            (outcome == Fail).then_some((second, message))
+        });
+        let (second, message) = failed.unwrap();
+        assert!((earliest..=latest).contains(&second), "{has_data} {most:?}: {second} {message}");
+        assert!(
+            message.ends_with("received nothing: UDP filtered, or the peer's key or endpoint changed"),
+            "{message}"
+        );
+        tunnel.shake_hands();
+        let well = (0..10).filter_map(|_| tunnel.second()).last().unwrap();
+        assert_eq!(well.0, Pass, "{well:?}");
+    }
 }
 
 #[test]

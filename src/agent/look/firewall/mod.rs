@@ -42,13 +42,27 @@ async fn nftables() -> Result<Vec<Chain>, String> {
 
 async fn legacy((v4, v6): (bool, bool)) -> Result<Vec<Chain>, String> {
     let mut chains = Vec::new();
-    if v4 {
-        chains.extend(iptables::parse(&output("iptables-legacy-save", &[], MAX_OUTPUT).await?, Family::V4));
-    }
-    if v6 {
-        chains.extend(iptables::parse(&output("ip6tables-legacy-save", &[], MAX_OUTPUT).await?, Family::V6));
+    for (program, family, is_used) in
+        [("iptables-legacy-save", Family::V4, v4), ("ip6tables-legacy-save", Family::V6, v6)]
+    {
+        if !is_used {
+            continue;
+        }
+        let printed = output(program, &[], MAX_OUTPUT).await.map_err(|error| explained(program, error))?;
+        chains.extend(iptables::parse(&printed, family));
     }
     reachable(chains)
+}
+
+/// The helper has the capability only where the first legacy rules are older than the installation.
+fn explained(program: &str, error: String) -> String {
+    if !error.contains("Permission denied") && !error.contains("not permitted") {
+        return error;
+    }
+    format!(
+        "{program} needs CAP_NET_RAW, which vigie-agent-helper.service has only when it was installed after the first \
+         legacy rule: install the agent again"
+    )
 }
 
 /// Whether the kernel has legacy tables of IPv4 and of IPv6 that forward or translate.

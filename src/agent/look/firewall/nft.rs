@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::agent::facts::{Action, Chain, Condition, Family, Hook, Rule};
 
@@ -26,6 +26,9 @@ struct Item {
     rule: Option<RuleItem>,
     #[serde(default)]
     set: Option<SetItem>,
+    /// Its elements are pairs of a key and a verdict.
+    #[serde(default)]
+    map: Option<SetItem>,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +62,7 @@ struct SetItem {
     elem: Vec<Value>,
 }
 
-/// Sets by table and name.
+/// Sets and maps by table and name.
 type Sets = BTreeMap<(String, String), Vec<Value>>;
 
 /// The chains in the output of `nft -j list ruleset`.
@@ -73,7 +76,7 @@ pub fn parse(printed: &[u8]) -> Result<Vec<Chain>, String> {
     for item in nftables {
         chains.extend(item.chain.and_then(chain));
         rules.extend(item.rule);
-        if let Some(SetItem { family, table, name, elem }) = item.set {
+        if let Some(SetItem { family, table, name, elem }) = item.set.or(item.map) {
             sets.insert((table_name(&family, &table), name), elem);
         }
     }
@@ -84,7 +87,7 @@ pub fn parse(printed: &[u8]) -> Result<Vec<Chain>, String> {
     for item in rules {
         let table = table_name(&item.family, &item.table);
         if let Some(index) = at.get(&(table.clone(), item.chain.clone())) {
-            chains[*index].rules.push(Reader { table: &table, sets: &sets }.rule(&item.expr));
+            chains[*index].rules.extend(Reader { table: &table, sets: &sets }.rules(&item.expr));
         }
     }
     Ok(chains)
@@ -124,7 +127,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn rule(&self, expressions: &[Value]) -> Rule {
+    /// One rule; with a verdict map, which comes last, one for each of its elements.
+    fn rules(&self, expressions: &[Value]) -> Vec<Rule> {
         let mut rule = Rule { conditions: Vec::new(), action: Action::Continue };
         for expression in expressions {
             let Some((name, value)) = expression.as_object().and_then(|object| object.iter().next()) else {
@@ -139,9 +143,25 @@ impl Reader<'_> {
                     rule.conditions.extend(is_condition.then(|| Condition::Other(name.clone())));
                 }
                 "xt" => extension(value, &mut rule),
+                "vmap" => {
+                    return self
+                        .values(&value["data"])
+                        .into_iter()
+                        .map(|pair| self.verdict(&rule, value, pair))
+                        .collect();
+                }
                 _ => rule.action = action(name, value),
             }
         }
+        vec![rule]
+    }
+
+    /// The rule of one element of a verdict map.
+    fn verdict(&self, before: &Rule, map: &Value, pair: &Value) -> Rule {
+        let mut rule = before.clone();
+        let (key, verdict) = (element(&pair[0]), pair[1].as_object().and_then(|verdict| verdict.iter().next()));
+        rule.conditions.extend(self.condition(&json!({"left": map["key"], "right": key})));
+        rule.action = verdict.map_or_else(|| Action::Other("vmap".to_owned()), |(name, value)| action(name, value));
         rule
     }
 
