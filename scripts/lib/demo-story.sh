@@ -34,6 +34,7 @@ story() {
   break_it
   explain_it
   mend_it
+  ! vm_comes || launch_vm
   if [[ $WHOSE == embedded ]]; then
     chapter "8. A tunnel breaks, and a restart brings it back"
     give_it_a_workload
@@ -47,7 +48,7 @@ story() {
 }
 
 tell_of_the_vm() {
-  if vm_comes && start_vm; then
+  if vm_comes && wait_for_vm; then
     chapter "9. A crash on a VM outside the cluster, and its agent"
     run_a_backend_there
     watch_it
@@ -64,6 +65,7 @@ tell_what_comes() {
     "down, and restarts what a restart can cure. You will see three connectors beat, one fall silent and be found out, on the" \
     "second, and come back; a backend break and say why; and a tunnel break and be restarted. Two minutes; the very first time up to fifteen, because Kubernetes is built" \
     "from source (5 to 10 minutes, then cached) and the operator too (2 to 4 minutes)."
+  ! vm_comes || say "At the end an application crashes on a VM outside the cluster, and its agent says why and starts it: one minute more."
 }
 
 run_the_operator() {

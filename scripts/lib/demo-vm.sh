@@ -44,11 +44,15 @@ run_in_vm() {
   in_vm "$@"
 }
 
-# Fails if the rights of this user do not suffice, which shows only here.
-start_vm() {
+# It boots while the chapters before its own are told.
+launch_vm() {
   rm -f "$DEMO/vm"
   launch vm VIGIE_CACHE="${VIGIE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vigie}" \
     "$ROOT/scripts/demo-vm" "$VM_ROOTFS" "$DEMO/vm"
+}
+
+# Fails if the rights of this user do not suffice, which shows only here.
+wait_for_vm() {
   until_within 60 vm_is_decided || return 1
   [[ -s $DEMO/vm ]] || return 1
   read -r _ VM_INIT VM_GATEWAY VM_ADDRESS VM_SHARED <"$DEMO/vm"
@@ -84,7 +88,7 @@ END
 # compose WORDS...: docker compose in its folder, as a person types it.
 compose() {
   prompt "scripts/demo vm sh -c 'cd /srv/shop && docker compose $*'"
-  in_vm sh -c "cd /srv/shop && docker compose $*" 2>&1 | grep -v '\.\.\. $' | indent
+  in_vm sh -c "cd /srv/shop && docker compose $*" 2>&1 | tr -d '\r' | sed '/\.\.\. *$/d' | indent
 }
 
 watch_it() {
@@ -105,7 +109,7 @@ spec:
   target: {url: http://$VM_ADDRESS:8081/actuator/health}
   probe: {intervalSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
   agentRef: {name: vm-1, unit: $COMPOSE_UNIT}
-  remediation: {mode: Restart, unhealthyForSeconds: 5}
+  remediation: {mode: Restart, unhealthyForSeconds: 10}
 END
   prompt "cat .demo/vm-1.yaml"
   indent <"$DEMO/vm-1.yaml"
