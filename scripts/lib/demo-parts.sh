@@ -41,6 +41,7 @@ start_over() {
     # shellcheck source=/dev/null
     source "$REMEMBERED"
     [[ $WHOSE == "$wanted" ]] || fail "a demo runs with CLUSTER=$WHOSE: end it first with make demo-down"
+    terminate 20 vm
     say "A demo runs here already: starting over."
   fi
   end_everything
@@ -178,6 +179,12 @@ build_operator() {
   target=$(cd "$ROOT" && cargo metadata --locked --no-deps --format-version 1 |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
   VIGIE=$target/debug/vigie
+  if vm_comes; then
+    # The VM downloads it: without what only a debugger reads.
+    mkdir -p "$DEMO/bin"
+    strip --strip-debug -o "$DEMO/bin/vigie" "$VIGIE"
+    VIGIE=$DEMO/bin/vigie
+  fi
   remember VIGIE "$VIGIE"
 }
 
@@ -196,7 +203,12 @@ choose_ports() {
   admin=$(free_port 19090)
   URL=http://127.0.0.1:$beats
   ADMIN_URL=http://127.0.0.1:$admin
+  LISTEN=127.0.0.1:$beats BACKENDS=127.0.0.1/32
+  # Not the address of the VM's network alone: it ends with the VM. The VMs have addresses of the range for benchmarks.
+  ! vm_comes || LISTEN=0.0.0.0:$beats BACKENDS+=,198.18.0.0/15
   remember URL "$URL"
+  remember LISTEN "$LISTEN"
+  remember BACKENDS "$BACKENDS"
   remember ADMIN_URL "$ADMIN_URL"
 }
 
@@ -207,8 +219,8 @@ start_operator() {
     say "The operator runs already."
     return
   fi
-  launch operator KUBECONFIG="$OPERATOR" "$VIGIE" run --listen "${URL#http://}" --admin "${ADMIN_URL#http://}" \
-    --namespace "$NAMESPACE" --lease-namespace "$NAMESPACE" --checkpoint-seconds 5 --allow-network 127.0.0.1/32
+  launch operator KUBECONFIG="$OPERATOR" "$VIGIE" run --listen "$LISTEN" --admin "${ADMIN_URL#http://}" \
+    --namespace "$NAMESPACE" --lease-namespace "$NAMESPACE" --checkpoint-seconds 5 --allow-network "$BACKENDS"
   until_within 60 operator_is_ready || {
     tail -n 20 "$LOGS/operator.log" | indent >&2
     fail "the operator did not become ready within 60 s; its last lines are above"
@@ -297,13 +309,14 @@ take_down() {
   # shellcheck source=/dev/null
   source "$REMEMBERED"
   terminate 10 operator # on SIGTERM it releases its lease
+  terminate 20 vm       # then nothing of its network and its cgroup is left
   end_everything
   if [[ ${CLUSTER_IS_OURS:-} == yes ]]; then
     embedded down
   elif [[ -n ${KUBECTL:-} && -s $ADMIN ]]; then
     remove_objects || say "Not everything could be removed from the cluster: see above."
   fi
-  rm -rf "$RUN" "$DEMO/beats" "$REMEMBERED" "$ADMIN" "$OPERATOR" "$DEMO/operator.token"
+  rm -rf "$RUN" "$DEMO/bin" "$DEMO/beats" "$REMEMBERED" "$ADMIN" "$OPERATOR" "$DEMO/operator.token"
   if [[ $keep != keep-logs ]]; then
     rm -rf "$DEMO"
     say "The demo is down."

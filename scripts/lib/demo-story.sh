@@ -7,6 +7,7 @@ OFFLINE_AFTER=30
 story() {
   check_words
   "$ROOT/scripts/prerequisites" rust cc curl go
+  choose_vm
   start_over
   STORY=running
   tell_what_comes
@@ -33,6 +34,7 @@ story() {
   break_it
   explain_it
   mend_it
+  ! vm_comes || launch_vm
   if [[ $WHOSE == embedded ]]; then
     chapter "8. A tunnel breaks, and a restart brings it back"
     give_it_a_workload
@@ -41,7 +43,21 @@ story() {
   else
     chapter "8. (Left out: a restart needs pods, and in your cluster the demo starts none)"
   fi
+  tell_of_the_vm
   the_end
+}
+
+tell_of_the_vm() {
+  if vm_comes && wait_for_vm; then
+    chapter "9. A crash on a VM outside the cluster, and its agent"
+    run_a_backend_there
+    watch_it
+    install_the_agent
+    crash_it_there
+    remove_it_there
+  else
+    chapter "9. (Left out: a VM outside the cluster with an agent, because ${VM_REASON:-no machine starts in namespaces here})"
+  fi
 }
 
 tell_what_comes() {
@@ -49,6 +65,7 @@ tell_what_comes() {
     "down, and restarts what a restart can cure. You will see three connectors beat, one fall silent and be found out, on the" \
     "second, and come back; a backend break and say why; and a tunnel break and be restarted. Two minutes; the very first time up to fifteen, because Kubernetes is built" \
     "from source (5 to 10 minutes, then cached) and the operator too (2 to 4 minutes)."
+  ! vm_comes || say "At the end an application crashes on a VM outside the cluster, and its agent says why and starts it: one minute more."
 }
 
 run_the_operator() {
@@ -59,7 +76,10 @@ run_the_operator() {
   say "Last contacts of connectors that are well are written back every 5 s instead of every 60, so that you can watch them." \
     "The backend of a later chapter is on this machine, and a backend may target loopback addresses only if an" \
     "administrator allows it."
-  prompt "vigie run --listen ${URL#http://} --admin ${ADMIN_URL#http://} --namespace $NAMESPACE --checkpoint-seconds 5 --allow-network 127.0.0.1/32 &"
+  if vm_comes; then
+    say "For the VM of the last chapter it listens for heartbeats on every address, and may probe the VM's network."
+  fi
+  prompt "vigie run --listen $LISTEN --admin ${ADMIN_URL#http://} --namespace $NAMESPACE --checkpoint-seconds 5 --allow-network $BACKENDS &"
   start_operator
 }
 
@@ -276,6 +296,23 @@ what_to_try() {
    scripts/demo silence edge-3; sleep 35; vigie get -n $NAMESPACE
    scripts/demo grant; scripts/demo beat edge-3
 END
+  if [[ -n ${VM_INIT:-} ]]; then
+    cat <<END
+
+   # the VM: a stop that is meant is left alone for 10 minutes, and kubectl says so; or do not wait
+   scripts/demo vm sh -c 'cd /srv/shop && docker compose stop backend'
+   kubectl get monitoredbackends -n $NAMESPACE -o wide
+   vigie restart backend orders -n $NAMESPACE --wait
+
+   # a firewall on the way: the application answers on the VM, and not from here (BlockedBeforeHost, with the address)
+   scripts/demo vm iptables -I DOCKER-USER -p tcp -j DROP
+   scripts/demo vm iptables -D DOCKER-USER -p tcp -j DROP
+
+   # the agent on its host: what it sees, what it was asked to do; then remove it
+   scripts/demo vm vigie agent status; scripts/demo vm vigie agent check
+   scripts/demo vm vigie agent uninstall --purge
+END
+  fi
   if [[ $WHOSE != mine ]]; then
     cat <<END
 

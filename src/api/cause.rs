@@ -108,14 +108,14 @@ macro_rules! causes {
                 OneReplicaBad,
                 /// All fail since a new template.
                 BadSinceRollout,
-                /// It alternates.
-                Flapping,
                 /// Its container is stopped, says the local agent.
                 ContainerStopped,
                 /// Its process is stopped, says the local agent.
                 ProcessStopped,
                 /// Its container does not exist on its host, says the local agent.
                 ContainerAbsent,
+                /// It alternates.
+                Flapping,
                 /// It ended, and its host starts it again, says the local agent.
                 RestartingLocally,
                 /// The Service selects no pod.

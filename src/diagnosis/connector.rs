@@ -2,12 +2,15 @@
 
 use jiff::Timestamp;
 
+use self::fault::fault_finding;
+pub use self::fault::known_fault;
 use self::silence::connector_silent;
 pub use self::silence::{ConnectorSilence, stop_text};
 use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason, RestartHelps, StopReason, clip};
 use crate::health::checks::FailedCheck;
 use crate::health::liveness::Presence;
 
+mod fault;
 mod silence;
 
 /// The message about two instances that share a token: in the `Healthy` condition, the diagnosis and the event.
@@ -320,69 +323,6 @@ fn duplicate(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
             RestartHelps::No,
         )
     })?
-}
-
-fn fault_finding(fault: &FailedCheck) -> Option<Diagnosis> {
-    let (what, advice, restart_helps) = known_fault(fault.cause).unwrap_or((
-        "a check of a type that this version does not know is not passing",
-        "read what the agent says about it; a newer vigie may know more",
-        RestartHelps::No,
-    ));
-    let said = fault.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
-    finding(
-        fault.cause,
-        Confidence::Certain,
-        format!("{what} ({} check{said})", fault.type_),
-        advice.to_owned(),
-        restart_helps,
-    )
-}
-
-/// Meaning of a failing check, advice, and whether a restart can help. An agent prints the same words on its host.
-pub fn known_fault(cause: Cause) -> Option<(&'static str, &'static str, RestartHelps)> {
-    Some(match cause {
-        Cause::ProcessDown => (
-            "its process does not run",
-            "start it on its host and read why it stopped (journalctl -u UNIT)",
-            RestartHelps::Yes,
-        ),
-        Cause::WireGuardDown => (
-            "its WireGuard interface is missing or down",
-            "bring the interface up (wg-quick up, or restart the connector's unit)",
-            RestartHelps::Yes,
-        ),
-        Cause::HandshakeStale => (
-            "its last WireGuard handshake is too old",
-            "check the peer's endpoint and that UDP to it is not filtered (wg show)",
-            RestartHelps::Once,
-        ),
-        Cause::RouteMissing => (
-            "a route to the overlay is missing",
-            "restart the connector's unit, which sets the routes up, then look for what removes them (ip route)",
-            RestartHelps::Once,
-        ),
-        Cause::IPForwardingOff => (
-            "the kernel does not forward packets",
-            "sysctl -w net.ipv4.ip_forward=1, and make it permanent",
-            RestartHelps::Once,
-        ),
-        Cause::NATRulesMissing => (
-            "the NAT rules are missing",
-            "restart the connector's unit, which sets the rules up, then look for what flushes them (nft list ruleset)",
-            RestartHelps::Once,
-        ),
-        Cause::ControlPlaneUnreachable => (
-            "its agent cannot reach the control plane",
-            "check the host's way out: DNS, proxy, firewall",
-            RestartHelps::No,
-        ),
-        Cause::ClockSkew => (
-            "its clock differs from ours by more than 30 s",
-            "start time synchronisation on the host (chronyc tracking); liveness goes by our clock and is not affected",
-            RestartHelps::No,
-        ),
-        _ => return None,
-    })
 }
 
 fn stamp(at: Option<Timestamp>) -> String {

@@ -25,6 +25,8 @@ pub struct FailedCheck {
     pub reason: Reason,
     /// Whether it makes the connector Degraded.
     pub critical: bool,
+    /// Its outcome, which is not Pass.
+    pub outcome: CheckOutcome,
     /// The agent's message about it.
     pub message: Option<String>,
 }
@@ -121,7 +123,8 @@ fn problems<'a>(
 
 fn fault(report: &CheckInput<'_>, critical: bool) -> FailedCheck {
     let (cause, reason) = words(report.type_);
-    FailedCheck { type_: report.type_.to_owned(), cause, reason, critical, message: report.message.map(str::to_owned) }
+    let CheckInput { type_, outcome, message } = *report;
+    FailedCheck { type_: type_.to_owned(), cause, reason, critical, outcome, message: message.map(str::to_owned) }
 }
 
 fn rank(type_: &str) -> usize {

@@ -212,7 +212,7 @@ fn the_advice_is_the_operators() {
     scene.set("/forwarding/seen/v4", json!(false));
     let report = scene.look();
     let check = report.checks.iter().find(|check| check.type_ == CheckType::IPForwarding).unwrap();
-    assert_eq!(check.advice, Some("sysctl -w net.ipv4.ip_forward=1, and make it permanent"));
+    assert_eq!(check.advice, Some("run `sysctl -w net.ipv4.ip_forward=1` on its host, and make it permanent"));
     for type_ in CheckType::ALL {
         assert!(known_fault(cause_of(*type_)).is_some(), "{type_}");
     }
@@ -223,7 +223,12 @@ fn the_way_to_the_operator_is_judged_by_five_minutes_of_attempts() {
     let at = |seconds| Moment::default() + Duration::from_secs(seconds);
     let failed = || Some(Attempt { class: "ConnectTimeout".into(), phase: "Connect".into() });
     let mut attempts = Attempts::default();
-    assert_eq!(attempts.judge(at(0)).outcome, CheckOutcome::Unknown);
+    let first = attempts.judge(at(0));
+    assert_eq!(
+        first,
+        Finding::pass("no other heartbeat was sent in the last 5 min"),
+        "the first heartbeat has no cause"
+    );
     for second in 0..8 {
         attempts.record(at(second), None);
     }

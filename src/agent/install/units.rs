@@ -79,13 +79,17 @@ pub fn agent(host: Host, binary: &str) -> String {
 
 /// `vigie-agent-helper.service`.
 pub fn helper(host: Host, binary: &str) -> String {
-    let capabilities = if host.legacy_iptables { "CAP_NET_ADMIN CAP_NET_RAW" } else { "CAP_NET_ADMIN" };
+    // iptables-legacy-save asks the kernel through a raw socket; IPAddressDeny lets no packet of it pass.
+    let (capabilities, families) = match host.legacy_iptables {
+        true => ("CAP_NET_ADMIN CAP_NET_RAW", "AF_UNIX AF_NETLINK AF_INET AF_INET6"),
+        false => ("CAP_NET_ADMIN", "AF_UNIX AF_NETLINK"),
+    };
     let lines = vec![
         format!("ExecStart={binary} agent helper"),
         "StateDirectory=vigie-agent-helper".to_owned(),
         "RuntimeDirectory=vigie-agent-helper".to_owned(),
         format!("CapabilityBoundingSet={capabilities}"),
-        "RestrictAddressFamilies=AF_UNIX AF_NETLINK".to_owned(),
+        format!("RestrictAddressFamilies={families}"),
         "IPAddressDeny=any".to_owned(),
     ];
     unit(host, ("vigie agent: reads this host and restarts what agent.yaml allows", "dbus.service"), None, lines)
@@ -153,10 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn only_rules_of_legacy_iptables_add_a_capability() {
+    fn only_rules_of_legacy_iptables_add_a_capability_and_a_raw_socket() {
         let capable = |legacy_iptables| helper(Host { legacy_iptables, ..HOST }, "/usr/local/bin/vigie");
         assert!(!capable(false).contains("CAP_NET_RAW"));
         assert!(capable(true).contains("CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW"));
+        let families =
+            |legacy| capable(legacy).lines().find(|line| line.starts_with("RestrictAddress")).unwrap().to_owned();
+        assert_eq!(families(false), "RestrictAddressFamilies=AF_UNIX AF_NETLINK");
+        assert_eq!(families(true), "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6", "for its raw socket");
     }
 
     #[test]

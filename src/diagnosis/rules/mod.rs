@@ -84,12 +84,12 @@ pub const RULES: &[(Cause, Rule)] = &[
     (Cause::RolloutStuck, rollout::rollout_stuck),
     (Cause::OneReplicaBad, rollout::one_replica_bad),
     (Cause::BadSinceRollout, rollout::bad_since_rollout),
-    // One observation does not explain an intermittent failure.
-    (Cause::Flapping, rollout::flapping),
-    // Outside a cluster the local agent takes the kubelet's part.
+    // Outside a cluster the local agent takes the kubelet's part: what it says to be gone does not come back by itself.
     (Cause::ContainerStopped, agent::container_stopped),
     (Cause::ProcessStopped, agent::process_stopped),
     (Cause::ContainerAbsent, agent::container_absent),
+    // One observation does not explain an intermittent failure.
+    (Cause::Flapping, rollout::flapping),
     (Cause::RestartingLocally, agent_crash::restarting_locally),
     // The path from the Service to its pods: an address without endpoints refuses, whatever the process does.
     (Cause::ServiceSelectsNothing, service::service_selects_nothing),

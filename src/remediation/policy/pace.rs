@@ -34,8 +34,8 @@ pub(super) fn not_long_enough(input: &PolicyInput<'_>) -> Option<Objection> {
     let asked = input.spec?.unhealthy_for_seconds;
     let is_fresh_end = input.verdict.diagnosis.as_ref().is_some_and(|found| found.cause == Cause::MainPortDead);
     let (least, what) = match input.verdict.is_stopped_on_purpose {
-        true => (MEANT, "what a stop on purpose is left alone, in s"),
-        false if is_fresh_end => (SETTLES, "what this cause takes to be told from a crash, in s"),
+        true => (MEANT, "for which a stop on purpose is left alone"),
+        false if is_fresh_end => (SETTLES, "after which this cause is told from a crash"),
         false => (0, ""),
     };
     let seconds = asked.max(least);
@@ -45,12 +45,12 @@ pub(super) fn not_long_enough(input: &PolicyInput<'_>) -> Option<Objection> {
         return None;
     }
     let since = unhealthy_since(intervals).unwrap_or(input.now);
-    let of = if seconds == asked { "unhealthyForSeconds" } else { what };
+    let wanted = match seconds == asked {
+        true => format!("unhealthyForSeconds ({seconds}) of time in which it was known to be"),
+        false => format!("the {seconds} s {what}"),
+    };
     Some(Objection {
-        message: format!(
-            "unhealthy since {}, which is not yet {of} ({seconds}) of time in which it was known to be",
-            format_time(since)
-        ),
+        message: format!("unhealthy since {}, which is not yet {wanted}", format_time(since)),
         check_again_at: input.now.checked_add(missing).ok(),
     })
 }

@@ -50,5 +50,8 @@ cd "$root"
 mkdir -p mnt/old
 pivot_root . mnt/old
 umount -l /mnt/old
+# As the init of a host does, and that of a container does not: systemd mounts the credentials of a unit in a namespace of
+# their own, from which they propagate to this one.
+mount --make-rshared /
 exec env -i container=vigie-tests PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
   /lib/systemd/systemd --system --log-target=journal --unit=multi-user.target --show-status=0

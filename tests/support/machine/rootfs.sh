@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# tests/support/machine/rootfs.sh [machine|bullseye|kernel]: prints the path of a root file system, which is built once
+# tests/support/machine/rootfs.sh [machine|bullseye|kernel [--built]]: prints the path of a root file system, which is built once
 # and kept in the vigie cache. Nothing is installed on this machine; building needs root, apt-get and perl.
 #   machine   Debian 12 with systemd, D-Bus, Docker 20.10, docker-compose 1.29, wireguard-go, nftables, both iptables
 #   bullseye  Debian 11: glibc 2.31, systemd 247, the oldest that Debian still serves
 #   kernel    not to be run: QEMU, a kernel with its modules, and the programs that its initrd is made of
-# It fails with one sentence when it cannot.
+# It fails with one sentence when it cannot. With --built it builds nothing: it fails when there is none yet.
 set -euo pipefail
 kind=${1:-machine}
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
@@ -57,6 +57,9 @@ build() {
   find "$cache" -maxdepth 1 -type d -name "$kind-*" ! -path "$root" -mmin +1440 -exec rm -rf {} +
 }
 
+if [[ ${2:-} == --built ]]; then
+  [[ -d $root ]] || exit 1
+fi
 mkdir -p "$cache"
 if [[ ! -d $root ]]; then
   exec 9>"$cache/$kind.lock"

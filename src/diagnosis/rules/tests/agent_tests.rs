@@ -86,6 +86,16 @@ fn a_container_that_has_ended_is_started_once() {
 }
 
 #[test]
+fn a_unit_that_is_gone_is_said_although_it_came_and_went_before() {
+    for (state, cause) in [(Exited, Cause::ContainerStopped), (Absent, Cause::ContainerAbsent)] {
+        let e = with(refused(state), |e| e.history.flapping = Some((6, 300)));
+        assert_eq!(causes(&e)[..2], [cause, Cause::Flapping]);
+    }
+    let unit = with(seen(ErrorClass::Refused, "orders.service", Failed), |e| e.history.flapping = Some((6, 300)));
+    assert_eq!(causes(&unit)[..2], [Cause::ProcessStopped, Cause::Flapping]);
+}
+
+#[test]
 fn a_stop_on_purpose_is_said_and_still_ends() {
     let e = with(refused(Exited), |e| {
         (view_of(e).stopped_on_purpose, view_of(e).exit_code) = (true, Some(143));

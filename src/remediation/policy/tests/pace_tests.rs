@@ -27,7 +27,9 @@ fn a_closed_port_is_looked_at_again_before_it_is_told_from_a_crash() {
         })
     };
     assert_eq!(
-        closed(9, 0).expect(Denial::NotLongEnough, &["told from a crash", "(10)"]).check_again_at,
+        closed(9, 0)
+            .expect(Denial::NotLongEnough, &["the 10 s after which this cause is told from a crash"])
+            .check_again_at,
         Some(at(NOW + 1))
     );
     assert!(closed(10, 0).allow().is_ok());
@@ -43,7 +45,8 @@ fn a_stop_on_purpose_is_left_alone_for_ten_minutes_and_then_ended() {
             w.verdict.intervals = intervals(&[(ObjectHealth::Healthy, 0), (ObjectHealth::Unhealthy, NOW - seconds)]);
         })
     };
-    let denied = stopped(599, 120).expect(Denial::NotLongEnough, &["a stop on purpose", "(600)"]);
+    let denied =
+        stopped(599, 120).expect(Denial::NotLongEnough, &["the 600 s for which a stop on purpose is left alone"]);
     assert_eq!(denied.check_again_at, Some(at(NOW + 1)));
     assert!(stopped(600, 120).allow().is_ok());
     stopped(700, 900).expect(Denial::NotLongEnough, &["unhealthyForSeconds (900)"]);
