@@ -87,7 +87,9 @@ impl<K: Kind> Tap<K> {
             Event::Delete(object) => {
                 // An object created again under the same name may be there already: only the deleted one is removed.
                 let entry = self.kind.entry(&Key::of(object.meta()));
-                if let Some(entry) = entry.filter(|entry| Some(entry.uid()) == object.meta().uid.as_deref()) {
+                if let Some(entry) =
+                    entry.filter(|entry| object.meta().uid.as_deref().is_some_and(|uid| entry.has_uid(uid)))
+                {
                     self.remove(&entry);
                 }
             }
@@ -131,9 +133,12 @@ impl<K: Kind> Tap<K> {
 
     /// A relist reports no deletes: an object that is not in it was deleted.
     fn remove_unlisted(&self, listed: &HashSet<Key>) {
+        let is_gone = |key: &Key| {
+            let is_in_scope = self.scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
+            is_in_scope && !listed.contains(key)
+        };
         for entry in self.kind.entries() {
-            let is_in_scope = self.scope.as_ref().is_none_or(|namespace| *namespace == entry.key().namespace);
-            if is_in_scope && !listed.contains(entry.key()) {
+            if is_gone(entry.key()) {
                 self.remove(&entry);
             }
         }
