@@ -375,6 +375,10 @@ impl Checkpointed for Entry {
         self.number
     }
 
+    fn namespace(&self) -> &Arc<str> {
+        &self.identity.key.namespace
+    }
+
     fn unwritten(&self) -> PendingWrite {
         Self::unwritten(self)
     }
