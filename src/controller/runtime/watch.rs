@@ -85,6 +85,7 @@ impl<K: Kind> Tap<K> {
                 return vec![Key::of(object.meta())];
             }
             Event::Delete(object) => {
+                self.forget_marks(|key| *key == Key::of(object.meta()));
                 // An object created again under the same name may be there already: only the deleted one is removed.
                 let entry = self.kind.entry(&Key::of(object.meta()));
                 if let Some(entry) =
@@ -106,12 +107,17 @@ impl<K: Kind> Tap<K> {
 
     fn applied(&self, object: &Guarded<K::Object>) {
         let Ok(object) = &object.0 else { return };
+        self.forget_marks(|key| *key == Key::of(object.meta()));
         // Unwind safe: the locks do not poison. A defect that one object shows must not end the watch of all.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.upsert(object))) {
             let (error, Key { namespace, name }) = (panic_text(&*panic), Key::of(object.meta()));
             self.kind.runtime().metrics.panicked(PanickedTask::Reconcile);
             tracing::error!(kind = K::Object::KIND, %namespace, %name, error, "taking over an object panicked: please report this defect; it stays as it was known");
         }
+    }
+
+    fn forget_marks(&self, is_over: impl Fn(&Key) -> bool) {
+        self.kind.runtime().unreadable.forget::<K::Object>(is_over);
     }
 
     fn upsert(&self, object: &K::Object) {
@@ -137,6 +143,7 @@ impl<K: Kind> Tap<K> {
             let is_in_scope = self.scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
             is_in_scope && !listed.contains(key)
         };
+        self.forget_marks(is_gone);
         for entry in self.kind.entries() {
             if is_gone(entry.key()) {
                 self.remove(&entry);
