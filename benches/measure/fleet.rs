@@ -58,23 +58,36 @@ pub(crate) fn beat(id: &str, token: &str) -> String {
     format!(r#"{{"connector_id":"{id}","token":"{token}"}}"#)
 }
 
-/// A beat with all fields of an agent: eight checks, and its identity.
+/// The checks of a beat, and what an agent says about each on a host where all is well.
+const CHECKS: [(&str, &str); 8] = [
+    ("Process", "gateway.service is active"),
+    ("WireGuardInterface", "wg0 is up, and has 10.8.0.2/24"),
+    ("WireGuardHandshake", "the last handshake of wg0 was less than 3 minutes ago"),
+    ("OverlayRoute", "10.8.0.0/24 leads to wg0"),
+    ("IPForwarding", "net.ipv4.ip_forward is 1"),
+    ("NATRules", "a rule masquerades what leaves through eth0"),
+    ("ControlPlane", "the control plane answers at control.example.com:443"),
+    ("ClockSkew", "the clock is synchronised"),
+];
+
+/// A beat with all fields of a connector that looks after itself: eight checks, and its identity.
 pub(crate) fn full_beat(i: usize, sequence: u64) -> String {
-    let checks: Vec<String> = [
-        "Process",
-        "WireGuardInterface",
-        "WireGuardHandshake",
-        "OverlayRoute",
-        "IPForwarding",
-        "NATRules",
-        "ControlPlane",
-        "ClockSkew",
-    ]
-    .iter()
-    .map(|check| format!(r#"{{"type":"{check}","status":"Pass"}}"#))
-    .collect();
+    let check = |(type_, _): &(&str, &str)| format!(r#"{{"type":"{type_}","status":"Pass"}}"#);
+    let checks: Vec<String> = CHECKS.iter().map(check).collect();
+    format!("{{{}}}", identified(i, sequence, &checks))
+}
+
+/// A beat of an agent that looks after the connector: eight checks with texts, and a backend beside it.
+pub(crate) fn agent_beat(i: usize, sequence: u64) -> String {
+    let check = |(type_, text): &(&str, &str)| format!(r#"{{"type":"{type_}","status":"Pass","message":"{text}"}}"#);
+    let checks: Vec<String> = CHECKS.iter().map(check).collect();
+    let backend = r#"{"name":"orders","unit":"orders.service","state":"Running","since_seconds":86400,"restarts":0,"policy":"always","listens":["0.0.0.0:8081"],"probe":{"ok":true,"status":200,"milliseconds":3}}"#;
+    format!(r#"{{{},"agent":true,"backends":[{backend}]}}"#, identified(i, sequence, &checks))
+}
+
+fn identified(i: usize, sequence: u64, checks: &[String]) -> String {
     format!(
-        r#"{{"connector_id":"{}","token":"{}","boot_id":"00000000-0000-4000-9000-{i:012x}","sequence":{sequence},"version":"1.4.2","hostname":"edge-{i:06}.example.net","checks":[{}]}}"#,
+        r#""connector_id":"{}","token":"{}","boot_id":"00000000-0000-4000-9000-{i:012x}","sequence":{sequence},"version":"1.4.2","hostname":"edge-{i:06}.example.net","checks":[{}]"#,
         id(i),
         token(i),
         checks.join(",")

@@ -41,7 +41,9 @@ fn main() -> anyhow::Result<()> {
         ["serve", "vigie", connectors] => {
             runtime(true)?.block_on(servers::vigie(connectors.parse().context("the number of connectors")?))
         }
-        ["memory", beat] => runtime(true)?.block_on(memory::child(beat)),
+        ["memory", beat, connectors] => {
+            runtime(true)?.block_on(memory::child(beat, connectors.parse().context("the number of connectors")?))
+        }
         ["expiry", way] => runtime(true)?.block_on(expiry::child(way)),
         ["probe", "engine", port] => runtime(true)?.block_on(prober::engine(port.parse()?)),
         ["probe", "rounds", port, count, interval] => {

@@ -21,13 +21,15 @@ const CONNECTORS: usize = 100_000;
 /// Upper limit of the memory of a connector, in bytes.
 const GOAL: f64 = 1024.0;
 
-/// Two fleets, each in a process of its own: memory that one has freed would hide the use of the other.
+/// Three fleets, each in a process of its own: memory that one has freed would hide the use of the other.
 pub(crate) fn measure() -> anyhow::Result<()> {
-    for (beat, words) in
-        [("founding", "with the founding beat"), ("full", "with eight checks, boot id, version, host name")]
-    {
+    for (beat, words) in [
+        ("founding", "with the founding beat"),
+        ("full", "with eight checks, boot id, version, host name"),
+        ("agent", "with an agent beside it: the same with texts, and a backend"),
+    ] {
         println!("memory of {CONNECTORS} connectors {words}, bytes each");
-        let report = Part::start(&["memory", beat])?.finish()?;
+        let report = Part::start(&["memory", beat, &CONNECTORS.to_string()])?.finish()?;
         for line in report.lines() {
             let (what, bytes) = line.split_once('\t').context("an unexpected report")?;
             let bytes: f64 = bytes.parse().context("an unexpected report")?;
@@ -42,12 +44,12 @@ pub(crate) fn measure() -> anyhow::Result<()> {
 }
 
 /// Fills an operator step by step and prints the memory of each step.
-pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
+pub(crate) async fn child(beat: &str, connectors: usize) -> anyhow::Result<()> {
     let operator = Operator::start(Box::new(|_, _| {}));
     let now = operator.registry.clock().read();
-    let mut taken = Taken::begin()?;
+    let mut taken = Taken::begin(connectors)?;
     let entries: Vec<Arc<Entry>> =
-        (0..CONNECTORS).map(|i| operator.upsert(&applied(i, now), now)).collect::<anyhow::Result<_>>()?;
+        (0..connectors).map(|i| operator.upsert(&applied(i, now), now)).collect::<anyhow::Result<_>>()?;
     taken.step("registry")?;
     for some in entries.chunks(1_000) {
         some.iter().for_each(|entry| operator.keep(entry));
@@ -60,10 +62,11 @@ pub(crate) async fn child(beat: &str) -> anyhow::Result<()> {
         operator.note(entry, &applied(i, now), now.moment);
     }
     taken.step("the controller's notes")?;
-    for i in 0..CONNECTORS {
+    for i in 0..connectors {
         let body = match beat {
             "founding" => fleet::beat(&fleet::id(i), &fleet::token(i)),
             "full" => fleet::full_beat(i, 1),
+            "agent" => fleet::agent_beat(i, 1),
             other => bail!("no such beat: {other}"),
         };
         let said = payload::parse(body.as_bytes(), None)?;
@@ -100,25 +103,26 @@ fn applied(i: usize, now: Now) -> Connector {
 
 /// Resident memory, step by step. The list of entries that this program keeps, 8 bytes each, is included.
 struct Taken {
+    connectors: usize,
     begin: u64,
     last: u64,
 }
 
 impl Taken {
-    fn begin() -> anyhow::Result<Self> {
+    fn begin(connectors: usize) -> anyhow::Result<Self> {
         let now = own_memory()?;
-        Ok(Self { begin: now, last: now })
+        Ok(Self { connectors, begin: now, last: now })
     }
 
     fn step(&mut self, what: &str) -> anyhow::Result<()> {
         let now = own_memory()?;
-        println!("{what}\t{}", (now as f64 - self.last as f64) / CONNECTORS as f64);
+        println!("{what}\t{}", (now as f64 - self.last as f64) / self.connectors as f64);
         self.last = now;
         Ok(())
     }
 
     fn all(&self) -> anyhow::Result<()> {
-        println!("all\t{}", (self.last - self.begin) as f64 / CONNECTORS as f64);
+        println!("all\t{}", (self.last - self.begin) as f64 / self.connectors as f64);
         Ok(())
     }
 }

@@ -83,7 +83,7 @@ impl Operator {
     pub(crate) fn note(&self, entry: &Entry, connector: &Connector, now: Moment) {
         let mut state = self.states.take(entry.number);
         state.begin(EPOCH);
-        state.notes.is_due(connector, 1, false, now, 0.5);
+        state.notes.adopt(connector, now, 0.5);
         state.notes.note_observation(connector, now, None);
         state.published = true;
     }

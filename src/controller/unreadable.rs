@@ -1,6 +1,6 @@
 //! Marks objects whose stored form cannot be read, once each; other objects are not affected.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt::Debug;
 
 use kube::api::{Api, Patch, PatchParams};
@@ -22,8 +22,8 @@ pub struct Unreadable {
     client: Client,
     leadership: watch::Receiver<Leadership>,
     clock: Clock,
-    /// The UIDs of the objects that have been marked.
-    marked: RwLock<HashSet<String>>,
+    /// The UIDs of the objects that have been marked, by kind and key, until they can be read or are deleted.
+    marked: RwLock<HashMap<(String, Key), String>>,
 }
 
 impl Unreadable {
@@ -41,12 +41,12 @@ impl Unreadable {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        let uid = meta.uid.clone().unwrap_or_default();
         let now = self.clock.read();
-        if self.marked.read().contains(&uid) || self.leadership.borrow().permit(now.moment).is_none() {
+        if self.is_marked::<K>(meta) || self.leadership.borrow().permit(now.moment).is_none() {
             return Ok(());
         }
-        let Key { namespace, name } = Key::of(meta);
+        let key = Key::of(meta);
+        let Key { namespace, name } = &key;
         let kind = K::kind(&());
         tracing::error!(%kind, %namespace, %name, error, "its stored form cannot be read; nothing is done about it until it can");
         let message = format!("the stored status cannot be read: {error}");
@@ -62,11 +62,28 @@ impl Unreadable {
             condition
         });
         let patch = json!({ "metadata": { "resourceVersion": meta.resource_version }, "status": { "state": unknown, "conditions": conditions } });
-        let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &namespace);
+        let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let what = format!("writing the status of {kind} {namespace}/{name}");
-        within(&what, CALL_TIMEOUT, api.patch_status(&name, &params, &Patch::Merge(patch))).await?;
-        self.marked.write().insert(uid);
+        within(&what, CALL_TIMEOUT, api.patch_status(name, &params, &Patch::Merge(patch))).await?;
+        self.marked.write().insert((kind.into_owned(), key), meta.uid.clone().unwrap_or_default());
         Ok(())
+    }
+
+    /// Whether the object with this UID has been marked.
+    pub fn is_marked<K: Resource<DynamicType = ()>>(&self, meta: &ObjectMeta) -> bool {
+        let marked = self.marked.read();
+        let uid = marked.get(&(K::kind(&()).into_owned(), Key::of(meta)));
+        uid.is_some_and(|uid| *uid == *meta.uid.as_deref().unwrap_or_default())
+    }
+
+    /// Forgets the objects of a kind for which `is_over` is true: they can be read again, or were deleted.
+    pub fn forget<K: Resource<DynamicType = ()>>(&self, is_over: impl Fn(&Key) -> bool) {
+        // Almost always there is none, and this is called for each object.
+        if self.marked.read().is_empty() {
+            return;
+        }
+        let kind = K::kind(&());
+        self.marked.write().retain(|(of, key), _| **of != *kind || !is_over(key));
     }
 }

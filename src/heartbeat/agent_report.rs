@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::compact::Checks;
 use super::instances::{Freshness, Instances};
 use super::payload::Beat;
+use super::stored_report::StoredReport;
 use crate::time::Moment;
 
 /// The facts of a report change at most once in an interval, after this many changes at once: a sender that alternates
@@ -40,7 +41,7 @@ pub struct AgentReport {
 /// A report that changes the facts too often to be shown at once. Checks that it does not mention are unchanged.
 #[derive(Clone, Debug)]
 struct Deferred {
-    report: AgentReport,
+    report: StoredReport,
     checks: Option<Checks>,
 }
 
@@ -57,7 +58,7 @@ pub(super) enum Shown {
 
 impl AgentReport {
     /// The report in a heartbeat. A fact that it does not mention stays as it is known.
-    fn of(beat: &Beat<'_>, from: IpAddr, skew: Option<i64>, known: Option<&Self>) -> Self {
+    fn of(beat: &Beat<'_>, from: IpAddr, skew: Option<i64>, known: Option<&StoredReport>) -> Self {
         let said = Self {
             version: beat.version.as_deref().map(Into::into),
             hostname: beat.hostname.as_deref().map(Into::into),
@@ -68,7 +69,7 @@ impl AgentReport {
             is_unnamed: beat.boot_id.is_none(),
         };
         match known {
-            Some(known) => said.or(known),
+            Some(known) => said.or(&known.report()),
             None => said,
         }
     }
@@ -115,7 +116,7 @@ impl ChangeLimit {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sender {
     /// `None` until this process has accepted a heartbeat of this sender.
-    pub(super) report: Option<Box<AgentReport>>,
+    pub(super) report: Option<Box<StoredReport>>,
     /// `None` until this process has received checks of this sender.
     pub(super) checks: Option<Checks>,
     /// `None` for senders without a boot id.
@@ -188,17 +189,19 @@ impl Sender {
         let skew = beat.sent_at.map(|sent_at| sent_at.duration_since(wall()).as_secs());
         let is_change = self.changes_facts(beat, skew);
         if is_change && !changes.allows(interval, now) {
-            let report = AgentReport::of(beat, from, skew, self.report.as_deref());
+            let report = StoredReport::of(&AgentReport::of(beat, from, skew, self.report.as_deref()));
             self.deferred = Some(Box::new(Deferred { report, checks: beat.checks.as_deref().map(Checks::of) }));
             return Shown::Later;
         }
         self.deferred = None;
         let report = self.report.get_or_insert_default();
         if is_change {
-            **report = AgentReport::of(beat, from, skew, Some(report));
+            **report = StoredReport::of(&AgentReport::of(beat, from, skew, Some(report)));
         } else {
             report.address = Some(from);
-            report.clock_skew_seconds = skew.or(report.clock_skew_seconds);
+            if let Some(skew) = skew {
+                report.set_clock_skew_seconds(skew);
+            }
             report.is_unnamed = beat.boot_id.is_none();
         }
         // A message may count seconds, so a new message alone is shown with the next write.
@@ -230,13 +233,12 @@ impl Sender {
     /// Whether a report differs in what is shown at once. What it does not mention does not differ.
     fn changes_facts(&self, beat: &Beat<'_>, skew: Option<i64>) -> bool {
         let Some(known) = self.report.as_deref() else { return true };
-        let differs =
-            |said: Option<&str>, known: &Option<Box<str>>| said.is_some_and(|said| known.as_deref() != Some(said));
-        differs(beat.version.as_deref(), &known.version)
-            || differs(beat.hostname.as_deref(), &known.hostname)
-            || differs(beat.boot_id.as_deref(), &known.boot_id)
-            || differs(beat.pod_uid.as_deref(), &known.pod_uid)
-            || skew.is_some_and(|skew| is_skewed(known.clock_skew_seconds) != is_skewed(Some(skew)))
+        let differs = |said: Option<&str>, known: Option<&str>| said.is_some() && said != known;
+        differs(beat.version.as_deref(), known.version())
+            || differs(beat.hostname.as_deref(), known.hostname())
+            || beat.boot_id.as_deref().is_some_and(|boot| !known.has_boot_id(boot))
+            || differs(beat.pod_uid.as_deref(), known.pod_uid())
+            || skew.is_some_and(|skew| is_skewed(known.clock_skew_seconds()) != is_skewed(Some(skew)))
             || beat
                 .checks
                 .as_deref()

@@ -9,6 +9,7 @@ use super::agent_report::{AgentReport, ChangeLimit, Sender, Shown, is_skewed};
 use super::agent_side::AgentSide;
 use super::compact::{Checks, Severities};
 use super::payload::{Beat, ReportedCheck};
+use super::stored_report::StoredReport;
 use crate::health::checks::{self, CheckInput};
 use crate::health::liveness::Presence;
 use crate::time::Moment;
@@ -24,7 +25,8 @@ const LEAST_WITH_AGENT: u32 = 3;
 /// The number of heartbeats in the last minute.
 #[derive(Clone, Copy, Debug, Default)]
 struct Rate {
-    began: Moment,
+    /// When the minute began, in seconds since this process started.
+    began: u32,
     beats: u32,
 }
 
@@ -116,8 +118,8 @@ impl AgentState {
     pub(super) fn report(&self) -> Option<AgentReport> {
         let of_agent = self.side.as_ref().and_then(|side| side.sender.report.as_deref());
         match (self.own.report.as_deref(), of_agent) {
-            (Some(own), Some(of_agent)) => Some(own.or(of_agent)),
-            (own, of_agent) => own.or(of_agent).cloned(),
+            (Some(own), Some(of_agent)) => Some(own.report().or(&of_agent.report())),
+            (own, of_agent) => own.or(of_agent).map(StoredReport::report),
         }
     }
 
@@ -125,14 +127,12 @@ impl AgentState {
     pub(super) fn duplicate(&self, interval: Duration, now: Moment) -> Option<(Moment, Moment)> {
         let senders = [Some(&self.own), self.side.as_deref().map(|side| &side.sender)];
         let instances = senders.into_iter().flatten().filter_map(|sender| sender.instances.as_deref());
-        instances
-            .filter_map(|of| Some((of.duplicate_since(interval, now)?, of.duplicate_until(interval))))
-            .min_by_key(|(since, _)| *since)
+        instances.filter_map(|of| of.duplicate(interval, now)).min_by_key(|(since, _)| *since)
     }
 
     /// The skew of the host's clock.
     fn skew(&self) -> Option<i64> {
-        let of = |sender: &Sender| sender.report.as_deref()?.clock_skew_seconds;
+        let of = |sender: &Sender| sender.report.as_deref()?.clock_skew_seconds();
         of(&self.own).or_else(|| of(&self.side.as_ref()?.sender))
     }
 
@@ -181,14 +181,15 @@ impl AgentState {
 
     /// Counts a heartbeat; above the limit, gives the seconds that are left of the minute.
     pub(super) fn exceeds_rate(&mut self, interval: Duration, now: Moment) -> Option<u32> {
-        const MINUTE: Duration = Duration::from_secs(60);
-        if now.since(self.rate.began) >= MINUTE {
+        const MINUTE: u32 = 60;
+        let now = u32::try_from(now.since(Moment::default()).as_secs()).unwrap_or(u32::MAX);
+        if now.saturating_sub(self.rate.began) >= MINUTE {
             self.rate = Rate { began: now, beats: 0 };
         }
         self.rate.beats = self.rate.beats.saturating_add(1);
         let least = if self.side.is_some() { LEAST_WITH_AGENT } else { 1 };
         let expected = (60 / interval.as_secs().max(1)).max(least.into()) as u32;
-        let left = MINUTE.saturating_sub(now.since(self.rate.began)).as_secs() as u32;
+        let left = MINUTE.saturating_sub(now.saturating_sub(self.rate.began));
         (self.rate.beats > expected.saturating_mul(TOO_OFTEN)).then_some(left.max(1))
     }
 }

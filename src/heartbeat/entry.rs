@@ -13,7 +13,8 @@ use super::agent_report::Shown;
 pub use super::agent_report::{AgentReport, is_skewed};
 pub use super::agent_side::{AgentSaid, ContactVerdicts};
 use super::agent_state::AgentState;
-use super::compact::Seconds;
+use super::compact::{CompactId, Seconds};
+use super::contact::Contact;
 use super::credentials::Digest;
 use super::payload::Beat;
 use super::pod_diagnosis::PodDiagnosis;
@@ -27,13 +28,16 @@ use crate::health::liveness::{Known, Listening, Presence, PreviousVerdict, Timin
 use crate::schedule::checkpoints::{Checkpointed, PendingWrite};
 use crate::time::Moment;
 
+/// The name of a Lease. Few connectors have one, so it is behind a pointer of 8 bytes.
+pub type LeaseName = Box<str>;
+
 /// The part of an entry that never changes: a connector with another UID, id or site gets another entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Namespace and name of the object.
     pub key: Key,
     /// The UID of the object: an object that was deleted and created again is another connector.
-    pub uid: Box<str>,
+    pub(super) uid: CompactId,
     /// The effective `connectorID`.
     pub id: Arc<str>,
     /// The failure domain, `<namespace>/<site>`.
@@ -41,10 +45,20 @@ pub struct Identity {
     /// When the object was created, in seconds since the epoch: the oldest object holds a disputed id.
     pub created: i64,
     /// The name of the Lease whose renewals are the heartbeats; heartbeats by HTTP are refused then.
-    pub lease: Option<Box<str>>,
+    pub lease: Option<Box<LeaseName>>,
 }
 
 impl Identity {
+    /// The UID of the object.
+    pub fn uid(&self) -> String {
+        self.uid.to_string()
+    }
+
+    /// Whether the object has this UID.
+    pub fn has_uid(&self, uid: &str) -> bool {
+        self.uid.is(uid)
+    }
+
     /// Whether the id begins with the name of another namespace, as the default id of a connector there does.
     pub(super) fn is_id_of_another_namespace(&self) -> bool {
         self.id.split_once('/').is_some_and(|(owner, _)| owner != &*self.key.namespace)
@@ -72,18 +86,6 @@ pub(super) struct Inner {
     pub(super) agent: AgentState,
     /// Filled by the reconcile while the connector is Offline.
     pub(super) pods: PodDiagnosis,
-}
-
-/// The last contact, and the part of it that the stored status has.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Contact {
-    pub(super) last: Option<Moment>,
-    pub(super) previous: PreviousVerdict,
-    /// The last contact in the stored status.
-    pub(super) written: Option<Moment>,
-    /// When this process wrote it.
-    pub(super) written_at: Moment,
-    pub(super) was_mass_silent: bool,
 }
 
 /// A change that is visible outside this process.
@@ -166,11 +168,11 @@ impl Entry {
     /// The contact that a checkpoint would write to the status.
     pub fn unwritten(&self) -> PendingWrite {
         let inner = self.inner.lock();
-        let Contact { last, previous, written, written_at, .. } = &inner.contact;
+        let Contact { last, presence, written, written_at, .. } = &inner.contact;
         PendingWrite {
             contact: last.filter(|_| last > written),
             written_at: *written_at,
-            is_checkpointed: previous.presence == Presence::Online,
+            is_checkpointed: *presence == Presence::Online,
             late: inner.timing.timing().late,
         }
     }
@@ -298,7 +300,7 @@ impl Inner {
     /// Takes over the state of a former entry of the same object.
     pub(super) fn inherit(&mut self, before: &Self) {
         self.contact.last = self.contact.last.max(before.contact.last);
-        self.contact.previous = before.contact.previous;
+        self.contact.set_previous(before.contact.previous());
         self.agent.inherit(&before.agent);
         let tokens = &mut self.tokens;
         tokens.brought.clone_from(&before.tokens.brought);
@@ -311,8 +313,8 @@ impl Inner {
     }
 
     pub(super) fn judge(&self, listening: Listening, now: Moment) -> Verdict {
-        let Contact { last, previous, .. } = self.contact;
-        judge(&self.timing.timing(), &Known { last_contact: last, previous, listening }, now)
+        let (last_contact, previous) = (self.contact.last, self.contact.previous());
+        judge(&self.timing.timing(), &Known { last_contact, previous, listening }, now)
     }
 
     pub(super) fn evaluate(&mut self, listening: Listening, now: Moment, mut notify: impl FnMut(Change)) -> Verdict {
@@ -324,9 +326,9 @@ impl Inner {
         let mut verdict = self.judge(listening, now);
         let due = [verdict.next_check_at, of_contacts, self.agent.deferred_until(interval)];
         verdict.next_check_at = due.into_iter().flatten().min();
-        let from = self.contact.previous.presence;
+        let from = self.contact.presence;
         if from != verdict.presence {
-            self.contact.previous = PreviousVerdict { presence: verdict.presence, since: verdict.since };
+            self.contact.set_previous(PreviousVerdict { presence: verdict.presence, since: verdict.since });
             notify(Change::Presence { from, to: verdict.presence, since: verdict.since });
         }
         verdict
@@ -357,8 +359,8 @@ impl Inner {
         if let Some(side) = &mut self.agent.side {
             side.contacts.heard(is_of_agent, now);
         }
-        let Contact { last, previous, .. } = &mut self.contact;
-        if previous.presence == Presence::Online {
+        let Contact { last, presence, .. } = &mut self.contact;
+        if *presence == Presence::Online {
             *last = Some(last.map_or(now, |last| last.max(now)));
             self.evaluate_contacts(listening, now, notify);
             return self.judge(listening, now);
@@ -371,6 +373,10 @@ impl Inner {
 impl Checkpointed for Entry {
     fn number(&self) -> u64 {
         self.number
+    }
+
+    fn namespace(&self) -> &Arc<str> {
+        &self.identity.key.namespace
     }
 
     fn unwritten(&self) -> PendingWrite {

@@ -10,6 +10,7 @@ use super::compact::{Checks, Severities};
 use super::credentials::{Credential, Digest, rounds};
 use super::entry::{Identity, Inner, Key};
 use super::payload::ReportedCheck;
+use super::stored_report::StoredReport;
 use crate::api::{
     AgentPause, AgentStatus, CheckStatus, ConditionType, Connector, ConnectorState, ConnectorStatus, Reason, Rotation,
     StopReason, TokenStatus, conditions,
@@ -24,11 +25,14 @@ pub(super) fn identity(connector: &Connector) -> Identity {
     let text = |of: &Option<String>| of.clone().unwrap_or_default();
     Identity {
         key: Key { namespace: text(&meta.namespace).into(), name: text(&meta.name).into() },
-        uid: text(&meta.uid).into(),
+        uid: text(&meta.uid).as_str().into(),
         id: connector.effective_id().into(),
         domain: Arc::from(connector.domain()),
         created: meta.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
-        lease: connector.is_lease().then(|| connector.spec.heartbeat.lease_name.clone().unwrap_or_default().into()),
+        lease: connector.is_lease().then(|| {
+            let name = connector.spec.heartbeat.lease_name.clone().unwrap_or_default();
+            Box::new(name.into())
+        }),
     }
 }
 
@@ -109,13 +113,13 @@ pub(super) fn adopt(inner: &mut Inner, connector: &Connector, now: Now) {
     inner.agent.forget_reports();
     let contact = &mut inner.contact;
     let Some(status) = &connector.status else {
-        contact.previous = PreviousVerdict { presence: Presence::NeverSeen, since: now.moment };
+        contact.set_previous(PreviousVerdict { presence: Presence::NeverSeen, since: now.moment });
         return;
     };
     let written = status.last_contact().map(|at| now.moment_of(at));
     contact.written = written;
     contact.last = contact.last.max(written);
-    contact.previous = previous_verdict(status, now);
+    contact.set_previous(previous_verdict(status, now));
     contact.written_at = written.unwrap_or(now.moment);
     contact.was_mass_silent = conditions::get(&status.conditions, ConditionType::Online)
         .is_some_and(|online| online.reason == Reason::MassSilence.as_str());
@@ -138,7 +142,7 @@ fn adopt_agent(inner: &mut Inner, status: &ConnectorStatus, now: Now) {
     };
     let side = inner.side();
     side.contacts = Contacts { own, own_before, agent: Some(seen), agent_before: established(Some(seen)) };
-    side.sender.report = Some(Box::new(report(agent)));
+    side.sender.report = Some(Box::new(StoredReport::of(&report(agent))));
     side.sender.checks = Some(Checks::of(&status.checks.iter().map(reported).collect::<Vec<_>>()));
     side.said.stopping = agent.stopping.as_deref().map(StopReason::of);
     side.said.paused = agent.paused.as_ref().map(|paused| AgentPause {

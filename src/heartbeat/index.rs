@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::{Entry, Identity, Key};
+use super::interner::Interner;
 use crate::time::Moment;
 
 /// For how long the id of a deleted holder is kept for its own namespace: an object that is deleted and created again, also
@@ -24,7 +25,7 @@ pub(super) struct Index {
     /// The ids of deleted holders.
     resting: HashMap<Arc<str>, Rest>,
     leases: HashMap<LeaseKey, Vec<Arc<Entry>>>,
-    interner: Interner,
+    interner: Interner<str>,
 }
 
 /// The rest of an id whose holder was deleted.
@@ -137,8 +138,9 @@ impl Index {
 
     /// Shares the strings that many connectors have in common.
     pub(super) fn share(&mut self, identity: &mut Identity) {
-        self.interner.share(&mut identity.key.namespace);
-        self.interner.share(&mut identity.domain);
+        for word in [&mut identity.key.namespace, &mut identity.domain] {
+            *word = self.interner.share(word, || word.clone());
+        }
     }
 
     /// Whether `entry` may hold its id while no other object does.
@@ -186,7 +188,7 @@ impl Index {
     pub(super) fn insert(&mut self, entry: &Arc<Entry>, now: Moment) -> Vec<Key> {
         self.keys.replace(ByKey(entry.clone()));
         if let Some(lease) = &entry.identity.lease {
-            let of = (entry.identity.key.namespace.clone(), lease.clone());
+            let of = (entry.identity.key.namespace.clone(), (**lease).clone());
             self.leases.entry(of).or_default().push(entry.clone());
         }
         let comes_first = self.holder(&entry.identity.id).is_none_or(|holder| rank(entry) < rank(holder));
@@ -209,7 +211,7 @@ impl Index {
             self.keys.remove(key);
         }
         if let Some(lease) = &entry.identity.lease {
-            let of = (key.namespace.clone(), lease.clone());
+            let of = (key.namespace.clone(), (**lease).clone());
             if let Some(users) = self.leases.get_mut(&of) {
                 users.retain(|user| user.number != entry.number);
                 if users.is_empty() {
@@ -233,47 +235,5 @@ impl Index {
             Some(next) => vec![next.identity.key.clone()],
             None => waiting,
         }
-    }
-}
-
-/// Interns the strings that many connectors have in common: namespaces and sites.
-#[derive(Default)]
-struct Interner {
-    known: HashSet<Arc<str>>,
-    /// How many were left after the last removal of unused strings.
-    left: usize,
-}
-
-impl Interner {
-    fn share(&mut self, word: &mut Arc<str>) {
-        if let Some(known) = self.known.get(word) {
-            *word = known.clone();
-            return;
-        }
-        // Removed when the set has doubled, so that former sites do not accumulate and the cost stays small.
-        if self.known.len() > 2 * self.left + 16 {
-            self.known.retain(|known| Arc::strong_count(known) > 1);
-            self.left = self.known.len();
-        }
-        self.known.insert(word.clone());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_shared_and_forgotten_when_nobody_uses_them() {
-        let mut words = Interner::default();
-        let (mut one, mut other): (Arc<str>, Arc<str>) = ("site".into(), "site".into());
-        words.share(&mut one);
-        words.share(&mut other);
-        assert!(Arc::ptr_eq(&one, &other));
-        for i in 0..1_000 {
-            words.share(&mut Arc::from(format!("gone-{i}")));
-        }
-        assert!(words.known.len() < 100, "{} words for one that is used", words.known.len());
-        assert!(words.known.contains("site"));
     }
 }

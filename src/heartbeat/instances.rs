@@ -45,13 +45,22 @@ impl Boot {
 }
 
 /// The last two boot ids. Ids are kept as hashes: the only cost of a collision is a missed warning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instances {
     current: Option<Boot>,
-    previous: Option<Boot>,
+    /// `None` for almost all senders: they did not start again since this process began.
+    switched: Option<Box<Switched>>,
+}
+
+/// The switches from one boot id to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Switched {
+    /// The boot before the current one.
+    from: Boot,
+    /// How often in a row the sender switched, and when it began to.
     switches: u8,
-    first_switch: Moment,
-    last_switch: Moment,
+    first: Moment,
+    last: Moment,
     duplicate_since: Option<Moment>,
 }
 
@@ -68,15 +77,15 @@ impl Instances {
     /// Records a heartbeat.
     pub fn record(&mut self, boot: &str, sequence: Option<u64>, interval: Duration, now: Moment) -> Freshness {
         let heard = Boot { id: hash(boot), sequence, heard_at: now, overtaken: 0 };
-        match (&mut self.current, &mut self.previous) {
+        match (&mut self.current, self.switched.as_deref_mut()) {
             (Some(current), _) if current.id == heard.id => {
                 if current.overtakes(&heard, interval) {
                     return Freshness::Overtaken;
                 }
                 *current = heard;
             }
-            (_, Some(previous)) if previous.id == heard.id => {
-                if previous.overtakes(&heard, interval) {
+            (_, Some(switched)) if switched.from.id == heard.id => {
+                if switched.from.overtakes(&heard, interval) {
                     return Freshness::Overtaken;
                 }
                 self.switch(heard, true, interval, now);
@@ -88,32 +97,44 @@ impl Instances {
 
     /// Since when two hosts send heartbeats with one token; `None` when they do not, or no longer.
     pub fn duplicate_since(&self, interval: Duration, now: Moment) -> Option<Moment> {
-        self.duplicate_since.filter(|_| now < self.duplicate_until(interval))
+        self.duplicate(interval, now).map(|(since, _)| since)
     }
 
-    /// Until when the alternation is remembered.
-    pub fn duplicate_until(&self, interval: Duration) -> Moment {
-        self.last_switch + interval * WITHIN
+    /// Since when two hosts send heartbeats with one token, and until when that is remembered.
+    pub fn duplicate(&self, interval: Duration, now: Moment) -> Option<(Moment, Moment)> {
+        self.switched.as_deref()?.duplicate(interval, now)
     }
 
     fn switch(&mut self, to: Boot, back: bool, interval: Duration, now: Moment) {
-        let first = self.current.is_none();
-        self.previous = self.current.replace(to);
-        if first {
-            return;
+        let Some(from) = self.current.replace(to) else { return };
+        match &mut self.switched {
+            Some(switched) => switched.again(from, back, interval, now),
+            None => {
+                let first = Switched { from, switches: 1, first: now, last: now, duplicate_since: None };
+                self.switched = Some(Box::new(first));
+            }
         }
-        if self.duplicate_since(interval, now).is_none() {
-            self.duplicate_since = None;
-        }
-        let in_time = now.since(self.first_switch) <= interval * WITHIN;
-        if back && self.switches > 0 && (in_time || self.duplicate_since.is_some()) {
+    }
+}
+
+impl Switched {
+    fn duplicate(&self, interval: Duration, now: Moment) -> Option<(Moment, Moment)> {
+        let until = self.last + interval * WITHIN;
+        self.duplicate_since.filter(|_| now < until).map(|since| (since, until))
+    }
+
+    fn again(&mut self, from: Boot, back: bool, interval: Duration, now: Moment) {
+        self.from = from;
+        self.duplicate_since = self.duplicate(interval, now).map(|(since, _)| since);
+        let in_time = now.since(self.first) <= interval * WITHIN;
+        if back && (in_time || self.duplicate_since.is_some()) {
             self.switches = self.switches.saturating_add(1);
         } else {
             // An unknown boot id is a restart; a known one after a long time restarts the count.
             self.switches = 1;
-            self.first_switch = now;
+            self.first = now;
         }
-        self.last_switch = now;
+        self.last = now;
         if self.switches >= SWITCHES && self.duplicate_since.is_none() {
             self.duplicate_since = Some(now);
         }
@@ -183,9 +204,11 @@ mod tests {
         assert_eq!(instances.record("a", Some(5), INTERVAL, at(0)), Freshness::Fresh);
         assert_eq!(instances.record("a", Some(4), INTERVAL, at(1)), Freshness::Overtaken);
         assert_eq!(instances.record("b", Some(1), INTERVAL, at(2)), Freshness::Fresh);
-        let before = instances;
+        let before = instances.clone();
         assert_eq!(instances.record("a", Some(5), INTERVAL, at(3)), Freshness::Overtaken);
-        assert_eq!((instances.current, instances.switches), (before.current, before.switches));
+        assert_eq!(instances.current, before.current);
+        let switches = |of: &Instances| of.switched.as_ref().map(|switched| switched.switches);
+        assert_eq!(switches(&instances), switches(&before));
         assert_eq!(instances.record("a", Some(6), INTERVAL, at(4)), Freshness::Fresh);
     }
 
@@ -207,6 +230,13 @@ mod tests {
         ] {
             assert_eq!(overtaken(beats), expected, "{beats:?}");
         }
+    }
+
+    #[test]
+    fn a_sender_that_did_not_start_again_takes_48_bytes() {
+        assert_eq!(size_of::<Instances>(), 48);
+        let (once, _) = beats(&[("a", 0), ("a", 30), ("a", 60)]);
+        assert_eq!(once.switched, None);
     }
 
     #[test]

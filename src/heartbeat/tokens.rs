@@ -67,7 +67,7 @@ impl Tokens {
             return Err(HeartbeatOutcome::NotLoaded);
         }
         brought.failed(from, now);
-        let (namespace, uid) = (identity.key.namespace.clone(), identity.uid.clone());
+        let (namespace, uid) = (identity.key.namespace.clone(), identity.uid().into());
         let comparison = Comparison { namespace, token: beat.token.clone().into_owned(), uid, stored };
         Err(HeartbeatOutcome::Uncompared(Box::new(comparison)))
     }

@@ -171,6 +171,10 @@ impl Checkpointed for Backend {
         self.number
     }
 
+    fn namespace(&self) -> &Arc<str> {
+        &self.key.namespace
+    }
+
     fn unwritten(&self) -> PendingWrite {
         let live = self.live.lock();
         PendingWrite {

@@ -13,7 +13,7 @@ use super::credentials::credential;
 use super::entry::Backend;
 use super::findings::{Findings, LastScrape};
 use super::live::{Live, STEADY_WAIT, is_replica, limits};
-use super::target::{ProbeTarget, ResolveError, of_url};
+use super::target::{ProbeTarget, of_url};
 use crate::api::MonitoredBackend;
 use crate::diagnosis::evidence::{Evidence, History, Lookup, Vantage};
 use crate::diagnosis::gather::{
@@ -198,7 +198,7 @@ async fn evidence(monitor: &Arc<Monitor>, backend: &Arc<Backend>, object: &Monit
         gather(monitor.parts.client.clone(), &monitor.prober, question, now.wall).await
     };
     if let Some(why) = without_token {
-        evidence.prometheus = Lookup::Failed(format!("spec.prometheus.bearerTokenSecretRef: {}", why.into_message()));
+        evidence.prometheus = Lookup::Failed(why);
     }
     if let (true, Some(target)) = (is_bad, target) {
         let seen = probe_pods_and_actuator(monitor, backend, &mut evidence, pods_port.as_deref(), &target).await;
@@ -281,8 +281,9 @@ async fn probe_pods(
 /// The Prometheus to ask about `object`: that of its spec, or the one of the operator's flags.
 ///
 /// # Errors
-/// Its token cannot be had: without it Prometheus would only answer that it wants one.
-async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Result<Option<PrometheusSource>, ResolveError> {
+/// Its token cannot be had, or its URL is none that a token is sent to: without the token Prometheus would only answer that
+/// it wants one. The text names the field.
+async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Result<Option<PrometheusSource>, String> {
     let spec = object.spec.prometheus.as_ref();
     let own = spec.and_then(|spec| spec.url.clone());
     let is_administrators = own.is_none();
@@ -291,8 +292,13 @@ async fn prometheus(monitor: &Monitor, object: &MonitoredBackend) -> Result<Opti
         // A tenant's token is sent to the tenant's Prometheus and to no other.
         Some(from) if !is_administrators => {
             let namespace = object.namespace().unwrap_or_default();
-            let Ok(of) = of_url(&url) else { return Ok(None) };
-            Some(credential(&monitor.parts.client, &namespace, from, (&of.host, of.port)).await?)
+            // The URL is not printed: it may hold a password.
+            let of = of_url(&url).map_err(|why| {
+                let why = why.replace("spec.target.url", "it");
+                format!("spec.prometheus.url is not asked, and its token is not sent: {why}")
+            })?;
+            let token = credential(&monitor.parts.client, &namespace, from, (&of.host, of.port)).await;
+            Some(token.map_err(|why| format!("spec.prometheus.bearerTokenSecretRef: {}", why.into_message()))?)
         }
         _ => None,
     };

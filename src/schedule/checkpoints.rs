@@ -1,20 +1,24 @@
-//! Checkpoints: the times and figures of objects whose state does not change are written once in a period, oldest first,
-//! within one budget for all kinds.
+//! Checkpoints: the times and figures of objects whose state does not change are written once in a period, within one budget
+//! for all kinds. Namespaces take turns; of the objects of one namespace, the oldest goes first.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::fair_share::{Held, may_take};
 use crate::time::Moment;
 
 /// An object with times and figures that are written once in a period.
 pub trait Checkpointed {
     /// The number of the object, unique within its kind.
     fn number(&self) -> u64;
+
+    /// The namespace of the object.
+    fn namespace(&self) -> &Arc<str>;
 
     /// The part of its state that is not written yet.
     fn unwritten(&self) -> PendingWrite;
@@ -38,6 +42,29 @@ pub struct PendingWrite {
 pub struct WriteBudget {
     per_second: u32,
     bucket: Mutex<TokenBucket>,
+    turns: Mutex<Turns>,
+}
+
+/// The turns of namespaces: without them, the checkpoints of thousands of objects of one tenant would be older than those of
+/// all others, and go first.
+#[derive(Debug, Default)]
+struct Turns {
+    count: u64,
+    /// The last turn of each namespace.
+    last: HashMap<Arc<str>, u64>,
+}
+
+impl Turns {
+    fn take(&mut self, namespace: &Arc<str>) {
+        self.count += 1;
+        // Removed when the map has doubled. A namespace that had no turn for so long is the next one anyway.
+        let known = self.last.len();
+        if known.is_power_of_two() && !self.last.contains_key(namespace) {
+            let recent = self.count.saturating_sub(known as u64);
+            self.last.retain(|_, turn| *turn > recent);
+        }
+        self.last.insert(namespace.clone(), self.count);
+    }
 }
 
 /// The writes that the budget allows now; never more than those of one second, so that a pause is not followed by a
@@ -51,7 +78,12 @@ struct TokenBucket {
 impl WriteBudget {
     /// A budget of this many writes a second.
     pub fn new(per_second: u32) -> Self {
-        Self { per_second, bucket: Mutex::default() }
+        Self { per_second, bucket: Mutex::default(), turns: Mutex::default() }
+    }
+
+    /// The last turn of a namespace; the one with the lowest goes first.
+    fn last_turn(&self, namespace: &str) -> u64 {
+        self.turns.lock().last.get(namespace).copied().unwrap_or(0)
     }
 
     /// Spends one write, if the budget allows one.
@@ -71,9 +103,31 @@ impl WriteBudget {
 /// The objects of one kind in the order in which their checkpoints are due; see `--checkpoint-seconds`.
 pub struct Checkpoints<T> {
     period: Duration,
-    due: Mutex<BinaryHeap<Reverse<Due<T>>>>,
+    due: Mutex<HashMap<Arc<str>, BinaryHeap<Reverse<Due<T>>>>>,
     staleness: AtomicU64,
-    in_flight: AtomicUsize,
+    in_flight: Mutex<HashMap<Arc<str>, usize>>,
+}
+
+/// The checkpoints that one kind may have in flight, shared between namespaces as by
+/// [`FairShare`](super::FairShare).
+#[derive(Clone, Debug)]
+pub struct Slots {
+    all: usize,
+    taken: usize,
+    held: HashMap<Arc<str>, usize>,
+}
+
+impl Slots {
+    /// Whether the namespace may have another checkpoint in flight.
+    fn has_room(&self, namespace: &str) -> bool {
+        let held = Held { all: self.held.get(namespace).copied().unwrap_or(0), suspects: 0 };
+        may_take(self.all, self.taken, held, false)
+    }
+
+    fn take(&mut self, namespace: &Arc<str>) {
+        self.taken += 1;
+        *self.held.entry(namespace.clone()).or_default() += 1;
+    }
 }
 
 struct Due<T> {
@@ -116,9 +170,13 @@ pub struct BudgetExceeded {
     pub late: Duration,
 }
 
-/// The first object of a queue whose checkpoint is due.
-#[derive(Clone, Copy, Debug)]
+/// The object of a queue whose checkpoint is written next.
+#[derive(Clone, Debug)]
 pub struct Candidate {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// The last turn of that namespace.
+    pub turn: u64,
     /// When it became due.
     pub at: Moment,
     /// The part of its state that is not written yet.
@@ -130,13 +188,13 @@ pub struct Candidate {
 impl<T: Checkpointed> Checkpoints<T> {
     /// An empty queue.
     pub fn new(period: Duration) -> Self {
-        Self { period, due: Mutex::default(), staleness: AtomicU64::new(0), in_flight: AtomicUsize::new(0) }
+        Self { period, due: Mutex::default(), staleness: AtomicU64::new(0), in_flight: Mutex::default() }
     }
 
     /// Adds an object.
     pub fn add(&self, entry: Arc<T>) {
         let at = entry.unwritten().written_at + self.period;
-        self.due.lock().push(Reverse(Due { at, entry }));
+        self.due.lock().entry(entry.namespace().clone()).or_default().push(Reverse(Due { at, entry }));
     }
 
     /// The age of the oldest written contact of an object that was due at the last hand-out.
@@ -151,20 +209,43 @@ impl<T: Checkpointed> Checkpoints<T> {
 
     /// Counts a checkpoint as in flight until the guard is dropped, from its wait for the writer on: it keeps a reconcile
     /// from another object.
-    pub fn begin(&self) -> CheckpointGuard<'_> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        CheckpointGuard(&self.in_flight)
+    pub fn begin(&self, namespace: &Arc<str>) -> CheckpointGuard<'_> {
+        *self.in_flight.lock().entry(namespace.clone()).or_default() += 1;
+        CheckpointGuard { in_flight: &self.in_flight, namespace: namespace.clone() }
     }
 
-    /// The number of checkpoints of this kind that are being written or wait for the writer.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    /// The shares of `all` slots, less the checkpoints of this kind that are being written or wait for the writer.
+    pub fn slots(&self, all: usize) -> Slots {
+        let held = self.in_flight.lock().clone();
+        Slots { all, taken: held.values().sum(), held }
     }
 
-    /// The first object whose checkpoint is due at `now`; it stays the first. `is_known` returns whether an object still
-    /// exists.
-    pub fn next(&self, is_known: impl Fn(&T) -> bool, now: Moment) -> Option<Candidate> {
-        let mut due = self.due.lock();
+    /// Of the objects whose checkpoint is due at `now`, the oldest one of the namespace with the lowest turn. `turn` returns
+    /// the last turn of a namespace, or `None` when it has no room; `is_known` returns whether an object still exists.
+    pub fn next(
+        &self,
+        is_known: impl Fn(&T) -> bool,
+        turn: impl Fn(&str) -> Option<u64>,
+        now: Moment,
+    ) -> Option<Candidate> {
+        let mut queues = self.due.lock();
+        let first = |(namespace, due): (&Arc<str>, &mut BinaryHeap<Reverse<Due<T>>>)| {
+            let (at, pending) = self.first(due, &is_known, now)?;
+            let limit = pending.late.max(self.period * 2);
+            Some(Candidate { namespace: namespace.clone(), turn: turn(namespace)?, at, pending, limit })
+        };
+        let next = queues.iter_mut().filter_map(first).min_by_key(|candidate| (candidate.turn, candidate.at));
+        queues.retain(|_, due| !due.is_empty());
+        next
+    }
+
+    /// The first object of one namespace whose checkpoint is due; it stays the first.
+    fn first(
+        &self,
+        due: &mut BinaryHeap<Reverse<Due<T>>>,
+        is_known: impl Fn(&T) -> bool,
+        now: Moment,
+    ) -> Option<(Moment, PendingWrite)> {
         while let Some(Reverse(first)) = due.peek()
             && first.at <= now
         {
@@ -173,7 +254,7 @@ impl<T: Checkpointed> Checkpoints<T> {
             let is_known = is_known(&first.entry);
             let due_at = pending.written_at + self.period;
             if is_known && due_at <= now && pending.contact.is_some() && pending.is_checkpointed {
-                return Some(Candidate { at: first.at, pending, limit: pending.late.max(self.period * 2) });
+                return Some((first.at, pending));
             }
             due.pop();
             if is_known {
@@ -185,9 +266,10 @@ impl<T: Checkpointed> Checkpoints<T> {
         None
     }
 
-    /// Takes the object that [`Checkpoints::next`] returned; it is due again a period later.
-    pub fn take(&self, now: Moment) -> Option<Arc<T>> {
-        let mut due = self.due.lock();
+    /// Takes the object of this namespace that [`Checkpoints::next`] returned; it is due again a period later.
+    pub fn take(&self, namespace: &str, now: Moment) -> Option<Arc<T>> {
+        let mut queues = self.due.lock();
+        let due = queues.get_mut(namespace)?;
         let Reverse(first) = due.pop()?;
         due.push(Reverse(Due { at: now + self.period, entry: first.entry.clone() }));
         Some(first.entry)
@@ -196,58 +278,71 @@ impl<T: Checkpointed> Checkpoints<T> {
 
 /// A checkpoint in flight, until it is dropped.
 #[derive(Debug)]
-pub struct CheckpointGuard<'a>(&'a AtomicUsize);
+pub struct CheckpointGuard<'a> {
+    in_flight: &'a Mutex<HashMap<Arc<str>, usize>>,
+    namespace: Arc<str>,
+}
 
 impl Drop for CheckpointGuard<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut in_flight = self.in_flight.lock();
+        if let Some(count) = in_flight.get_mut(&self.namespace) {
+            *count -= 1;
+            if *count == 0 {
+                in_flight.remove(&self.namespace);
+            }
+        }
     }
 }
 
 /// The queue of one kind at a hand-out.
 pub trait CheckpointQueue {
-    /// The number of checkpoints that the reconciles of this kind have room for.
-    fn free_slots(&self) -> usize;
+    /// The checkpoints that the reconciles of this kind have room for.
+    fn slots(&self) -> Slots;
 
-    /// The first object whose checkpoint is due at `now`.
-    fn next(&self, now: Moment) -> Option<Candidate>;
+    /// The object whose checkpoint is written next: see [`Checkpoints::next`].
+    fn next(&self, turn: &dyn Fn(&str) -> Option<u64>, now: Moment) -> Option<Candidate>;
 
-    /// Hands that object to its reconcile.
-    fn hand_out(&self, now: Moment);
+    /// Hands the next object of this namespace to its reconcile.
+    fn hand_out(&self, namespace: &str, now: Moment);
 
     /// Sets the age of the oldest written contact of an object that is due.
     fn set_staleness(&self, staleness: Duration);
 }
 
-/// Hands out the checkpoints that are due at `now`, oldest first over all queues, within the budget and the room of each
-/// queue. A queue without room does not hold back another one. Only a leader calls this, several times a second. Returns
-/// for each queue whether the budget is too small for it.
+/// Hands out the checkpoints that are due at `now` within the budget and the room of each queue. Namespaces take turns, over
+/// all queues, so that one with thousands of objects makes the contacts of no other old; each has a share of the room of a
+/// queue, so that one whose writes hang holds back no other. Of one namespace, the oldest goes first. Only a leader calls
+/// this, several times a second. Returns for each queue whether the budget is too small for it.
 pub fn hand_out<const N: usize>(
     queues: &[&dyn CheckpointQueue; N],
     budget: &WriteBudget,
     now: Moment,
 ) -> [Option<BudgetExceeded>; N] {
-    let mut free_slots_by_kind = queues.map(CheckpointQueue::free_slots);
-    let mut next = queues.map(|queue| queue.next(now));
-    let oldest = next;
+    let mut slots = queues.map(CheckpointQueue::slots);
+    let oldest = queues.map(|queue| queue.next(&|_: &str| Some(0), now));
     let mut is_over_budget = [false; N];
-    let has_turn = |free_slots_by_kind: &[usize; N], next: &[Option<Candidate>; N], at: usize| {
-        next[at].filter(|_| free_slots_by_kind[at] > 0).map(|candidate| (candidate.at, at))
-    };
-    while let Some((_, first)) = (0..N).filter_map(|at| has_turn(&free_slots_by_kind, &next, at)).min() {
+    loop {
+        let next: [_; N] = std::array::from_fn(|at| {
+            let turn = |namespace: &str| slots[at].has_room(namespace).then(|| budget.last_turn(namespace));
+            queues[at].next(&turn, now)
+        });
+        let candidates = next.iter().enumerate().filter_map(|(at, next)| Some((at, next.as_ref()?)));
+        let Some((first, candidate)) = candidates.min_by_key(|(at, next)| (next.turn, next.at, *at)) else { break };
         if !budget.spend(now) {
-            is_over_budget = std::array::from_fn(|at| has_turn(&free_slots_by_kind, &next, at).is_some());
+            is_over_budget = next.map(|next| next.is_some());
             break;
         }
-        queues[first].hand_out(now);
-        free_slots_by_kind[first] -= 1;
-        next[first] = queues[first].next(now);
+        budget.turns.lock().take(&candidate.namespace);
+        slots[first].take(&candidate.namespace);
+        queues[first].hand_out(&candidate.namespace, now);
     }
     std::array::from_fn(|at| {
-        let staleness = oldest[at].map_or(Duration::ZERO, |oldest| now.since(oldest.pending.written_at));
+        let oldest = oldest[at].as_ref();
+        let staleness = oldest.map_or(Duration::ZERO, |oldest| now.since(oldest.pending.written_at));
         queues[at].set_staleness(staleness);
         // Writes that the API server refuses make the contacts old as well, and a larger budget would not help.
-        oldest[at]
+        oldest
             .filter(|oldest| is_over_budget[at] && staleness > oldest.limit)
             .map(|oldest| BudgetExceeded { staleness, late: oldest.pending.late })
     })

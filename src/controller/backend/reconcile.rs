@@ -22,8 +22,8 @@ impl ObjectEntry for Backend {
         &self.key
     }
 
-    fn uid(&self) -> &str {
-        &self.uid
+    fn has_uid(&self, uid: &str) -> bool {
+        *self.uid == *uid
     }
 }
 

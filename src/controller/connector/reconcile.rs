@@ -59,8 +59,8 @@ impl ObjectEntry for Entry {
         &self.identity.key
     }
 
-    fn uid(&self) -> &str {
-        &self.identity.uid
+    fn has_uid(&self, uid: &str) -> bool {
+        self.identity.has_uid(uid)
     }
 }
 

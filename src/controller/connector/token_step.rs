@@ -1,6 +1,7 @@
 //! The step of a Connector's token: reads its Secret when that is due, gives the plan its input, and delivers.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -52,13 +53,26 @@ pub struct Notes {
     pub(super) observe_at: Option<Moment>,
     /// When the pods were diagnosed last.
     pub(super) pods_diagnosed_at: Option<Moment>,
-    /// The last look at the workload.
-    pub(super) workload: Option<WorkloadNote>,
+    /// The last look at the workload; `None` for a connector that names none.
+    pub(super) workload: Option<Box<WorkloadNote>>,
     /// The newest generation whose token reached its Secret, as this process saw; 0 before the first. The status says so a
     /// moment later, and a Secret that is deleted in that moment held a token that may be in use.
     pub(super) delivered: i64,
     /// A delivery that failed; `None` for almost all objects.
     outstanding: Option<Box<Outstanding>>,
+}
+
+/// Whether the token of an object is provisioned as its spec and its annotations ask for, by its status.
+fn is_in_order(connector: &Connector) -> bool {
+    let Some(status) = &connector.status else { return false };
+    let Some(token) = &status.token else { return false };
+    let is_current = Some(status.observed_generation) == connector.metadata.generation;
+    let is_provisioned = ConditionValue::stored(connector.conditions(), ConditionType::Provisioned)
+        .is_some_and(|value| value.status == Truth::True);
+    let rotates = connector.spec.token.rotation_generation > token.observed_rotation_generation;
+    let asks = connector.metadata.annotations.as_ref().and_then(|all| all.get(super::REVOKE_REQUESTED));
+    let revokes = asks.is_some() && asks != token.observed_revoke_request.as_ref();
+    is_current && is_provisioned && !rotates && !revokes
 }
 
 /// A delivery that failed and is tried again.
@@ -75,53 +89,33 @@ struct Outstanding {
 /// Kept as a hash: `kubectl apply` leaves the whole object in an annotation. A collision would only put off a read, to its
 /// usual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TokenRequest(u64);
+struct TokenRequest(NonZeroU64);
 
 impl TokenRequest {
     fn of(connector: &Connector) -> Self {
         let meta = &connector.metadata;
         let mut hasher = DefaultHasher::new();
         (meta.generation, &meta.annotations, &meta.labels).hash(&mut hasher);
-        Self(hasher.finish())
+        Self(NonZeroU64::MIN | hasher.finish())
     }
 }
 
 impl Notes {
-    /// Whether the Secret is to be read now. `spread` (0..1) keeps a fleet that was taken over from being read all at
-    /// once.
-    pub fn is_due(
-        &mut self,
-        connector: &Connector,
-        used_generation: i64,
-        rejected: bool,
-        now: Moment,
-        spread: f64,
-    ) -> bool {
-        let request = TokenRequest::of(connector);
+    /// Takes an object that a predecessor left in order as observed: its Secret is read within the usual time. `spread`
+    /// (0..1) keeps a fleet from being read all at once.
+    pub fn adopt(&mut self, connector: &Connector, now: Moment, spread: f64) {
+        if self.observed.is_none() && is_in_order(connector) {
+            self.observed = Some(TokenRequest::of(connector));
+            self.observe_at = Some(now + OBSERVE_EVERY.mul_f64(spread));
+        }
+    }
+
+    /// Whether the Secret is to be read now. A new leader calls [`Notes::adopt`] first.
+    pub fn is_due(&self, connector: &Connector, used_generation: i64, rejected: bool, now: Moment) -> bool {
         let Some(token) = connector.status.as_ref().and_then(|status| status.token.as_ref()) else { return true };
         let to_confirm = token.rotation == Rotation::Pending && used_generation >= token.generation;
-        let provisioned = ConditionValue::stored(connector.conditions(), ConditionType::Provisioned)
-            .is_some_and(|value| value.status == Truth::True);
-        let rotates = connector.spec.token.rotation_generation > token.observed_rotation_generation;
-        let asks = connector.metadata.annotations.as_ref().and_then(|all| all.get(super::REVOKE_REQUESTED));
-        let revokes = asks.is_some() && asks != token.observed_revoke_request.as_ref();
-        match &self.observed {
-            Some(observed) if *observed != request => return true,
-            Some(_) => {}
-            None => {
-                let is_current = connector
-                    .status
-                    .as_ref()
-                    .is_some_and(|status| Some(status.observed_generation) == connector.metadata.generation);
-                if !is_current || !provisioned || rotates || revokes {
-                    return true;
-                }
-                // Taken over from a predecessor, and in order: it is read within the usual time.
-                self.observed = Some(request);
-                self.observe_at = Some(now + OBSERVE_EVERY.mul_f64(spread));
-            }
-        }
-        to_confirm || rejected || self.observe_at.is_none_or(|at| now >= at)
+        let is_changed = self.observed != Some(TokenRequest::of(connector));
+        is_changed || to_confirm || rejected || self.observe_at.is_none_or(|at| now >= at)
     }
 
     /// Notes that the Secret was read; it is read again after the usual time, or `sooner`.
@@ -161,7 +155,8 @@ impl Context {
         let noted = status.and_then(|status| status.token.as_ref()?.last_rejected_time.as_ref()).map(|at| at.0);
         let is_news = rejected.is_some_and(|at| noted.is_none_or(|noted| at.as_second() > noted.as_second()));
         let spread = (step.entry.number % SPREAD) as f64 / SPREAD as f64;
-        if !step.state.notes.is_due(connector, live.used_generation, is_news, now.moment, spread) {
+        step.state.notes.adopt(connector, now.moment, spread);
+        if !step.state.notes.is_due(connector, live.used_generation, is_news, now.moment) {
             return None;
         }
         let observed = self.observe_token(connector).await;

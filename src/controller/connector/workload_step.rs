@@ -82,7 +82,7 @@ impl Context {
         }
         let (now, hash) = (step.now.moment, hash_of(reference));
         let spread = (step.entry.number % SPREAD) as f64 / SPREAD as f64;
-        let note = step.state.notes.workload.take().filter(|note| note.reference == hash);
+        let note = step.state.notes.workload.take().map(|note| *note).filter(|note| note.reference == hash);
         let note = note.or_else(|| taken_over(connector, hash, now + LOOK_EVERY.mul_f64(spread)));
         if let Some(note) = note.as_ref().filter(|note| now < note.look_at) {
             let presence = if note.missing_since.is_some() {
@@ -90,7 +90,7 @@ impl Context {
             } else {
                 WorkloadPresence::Present
             };
-            step.state.notes.workload = Some(WorkloadNote { ..*note });
+            step.state.notes.workload = Some(Box::new(WorkloadNote { ..*note }));
             return presence;
         }
         let (presence, missing_since, wait) = match self.look_up(connector, reference).await {
@@ -104,7 +104,8 @@ impl Context {
             Err(CallError::Forbidden(_)) => (WorkloadPresence::Unchanged, None, LOOK_EVERY),
             Err(_) => (WorkloadPresence::Unchanged, None, MISSING_WAITS.1),
         };
-        step.state.notes.workload = Some(WorkloadNote { reference: hash, look_at: now + wait, missing_since });
+        let note = WorkloadNote { reference: hash, look_at: now + wait, missing_since };
+        step.state.notes.workload = Some(Box::new(note));
         presence
     }
 

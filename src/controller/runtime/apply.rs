@@ -218,7 +218,7 @@ async fn write_checkpoint<K: Kind>(
     let version = step.object.resource_version().unwrap_or_default();
     let patch = K::checkpoint_patch(current);
     let permit = runtime.renew_permit(&step.permit)?;
-    let _in_flight = runtime.checkpoints.begin();
+    let _in_flight = runtime.checkpoints.begin(&step.entry.key().namespace);
     runtime.states.spend_write(step.entry.number(), runtime.clock.now());
     Ok(runtime.writer.checkpoint(&permit, &api, &name, &version, patch).await?)
 }

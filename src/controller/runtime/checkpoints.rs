@@ -10,7 +10,7 @@ use super::kind::{Kind, ObjectEntry as _};
 use super::shared::Shared;
 use crate::cluster::events::{Event, EventType as EventKind};
 use crate::schedule::checkpoints::{
-    BudgetExceeded, Candidate, CheckpointQueue, Checkpointed as _, WriteBudget, hand_out,
+    BudgetExceeded, Candidate, CheckpointQueue, Checkpointed as _, Slots, WriteBudget, hand_out,
 };
 use crate::time::Moment;
 
@@ -20,10 +20,11 @@ const CHECKPOINT_TICK: Duration = Duration::from_millis(100);
 /// The pause between two reports that the budget is too small.
 const SHORTFALL_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The share of the reconciles of a kind that checkpoints may use: half of those that one namespace alone has. When the API
-/// server is slower than the budget of checkpoints, they would use all, and a transition would wait behind them.
+/// The share of the reconciles of a kind that checkpoints may use: half of all, so that one namespace alone has a quarter,
+/// half of its own reconciles. When the API server is slower than the budget of checkpoints, they would use all, and a
+/// transition would wait behind them.
 const fn checkpoints_at_once<K: Kind>() -> usize {
-    K::RECONCILES_AT_ONCE as usize / 4
+    K::RECONCILES_AT_ONCE as usize / 2
 }
 
 /// The queue of one kind, and the epoch of the leader that hands out.
@@ -33,17 +34,17 @@ struct KindQueue<'a, K: Kind> {
 }
 
 impl<K: Kind> CheckpointQueue for KindQueue<'_, K> {
-    fn free_slots(&self) -> usize {
-        checkpoints_at_once::<K>().saturating_sub(self.kind.runtime().checkpoints.in_flight())
+    fn slots(&self) -> Slots {
+        self.kind.runtime().checkpoints.slots(checkpoints_at_once::<K>())
     }
 
-    fn next(&self, now: Moment) -> Option<Candidate> {
-        self.kind.runtime().checkpoints.next(|entry| self.kind.is_current(entry), now)
+    fn next(&self, turn: &dyn Fn(&str) -> Option<u64>, now: Moment) -> Option<Candidate> {
+        self.kind.runtime().checkpoints.next(|entry| self.kind.is_current(entry), turn, now)
     }
 
-    fn hand_out(&self, now: Moment) {
+    fn hand_out(&self, namespace: &str, now: Moment) {
         let runtime = self.kind.runtime();
-        if let Some(entry) = runtime.checkpoints.take(now) {
+        if let Some(entry) = runtime.checkpoints.take(namespace, now) {
             runtime.states.mark_checkpoint(entry.number(), self.epoch);
             runtime.trigger.wake(entry.key());
         }

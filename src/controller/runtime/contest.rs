@@ -1,6 +1,7 @@
 //! Notices another program that writes the status of the same object, such as a second operator with another Lease. Pure.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,7 +27,7 @@ const MAX_JITTER: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Contest {
     /// The hash of the status that was seen or written last; `None` when it is not known.
-    status: Option<u64>,
+    status: Option<NonZeroU64>,
     writes: u8,
     last: Moment,
 }
@@ -57,10 +58,10 @@ impl Contest {
     }
 }
 
-fn hash(status: &Value) -> u64 {
+fn hash(status: &Value) -> NonZeroU64 {
     let mut hasher = DefaultHasher::new();
     status.to_string().hash(&mut hasher);
-    hasher.finish()
+    NonZeroU64::MIN | hasher.finish()
 }
 
 /// The event about a contest: the same occurrence for both operators, and at most one an hour.

@@ -28,8 +28,8 @@ pub trait ObjectEntry: Checkpointed + Send + Sync + 'static {
     /// Namespace and name of the object.
     fn key(&self) -> &Key;
 
-    /// The UID of the object: an object that was deleted and created again has another one.
-    fn uid(&self) -> &str;
+    /// Whether the object has this UID: one that was deleted and created again has another one.
+    fn has_uid(&self, uid: &str) -> bool;
 }
 
 /// One kind of custom resource, implemented by the context of its reconciles.

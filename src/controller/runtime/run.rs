@@ -85,7 +85,9 @@ async fn reconcile_guarded<K: Kind>(object: Arc<Guarded<K::Object>>, kind: Arc<K
 /// # Errors
 /// The cause of the failure; the caller retries.
 pub async fn reconcile<K: Kind>(kind: &K, seen: &K::Object) -> Result<Action, ReconcileError> {
-    let entry = kind.entry(&Key::of(seen.meta())).filter(|entry| Some(entry.uid()) == seen.meta().uid.as_deref());
+    let entry = kind
+        .entry(&Key::of(seen.meta()))
+        .filter(|entry| seen.meta().uid.as_deref().is_some_and(|uid| entry.has_uid(uid)));
     let Some(entry) = entry else { return Ok(Action::await_change()) };
     let runtime = kind.runtime();
     let mut state = runtime.states.take(entry.number());

@@ -85,8 +85,8 @@ impl<K: Kind> ReconcileState<K> {
     /// The object as the operator wrote it, if that is younger than `seen`.
     pub fn newer_than(&mut self, seen: &K::Object) -> Option<K::Object> {
         let version = |of: &K::Object| of.meta().resource_version.as_deref()?.parse::<u64>().ok();
-        let is_younger = self.latest.as_deref().and_then(version) > version(seen);
-        if !is_younger {
+        let is_own_newer = self.latest.as_deref().and_then(version) > version(seen);
+        if !is_own_newer {
             self.latest = None;
         }
         self.latest.as_deref().cloned()
@@ -163,9 +163,10 @@ impl<K: Kind> Default for Record<K> {
     }
 }
 
-/// The reconcile states of all objects of a kind, by the number of their entry.
+/// The reconcile states of all objects of a kind, by the number of their entry. Each has an allocation of its own: a map has
+/// up to twice as many places as it needs.
 #[derive(Debug)]
-pub struct ReconcileStates<K: Kind>(Mutex<HashMap<u64, Record<K>>>);
+pub struct ReconcileStates<K: Kind>(Mutex<HashMap<u64, Box<Record<K>>>>);
 
 impl<K: Kind> Default for ReconcileStates<K> {
     fn default() -> Self {

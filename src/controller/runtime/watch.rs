@@ -85,9 +85,12 @@ impl<K: Kind> Tap<K> {
                 return vec![Key::of(object.meta())];
             }
             Event::Delete(object) => {
+                self.forget_marks(|key| *key == Key::of(object.meta()));
                 // An object created again under the same name may be there already: only the deleted one is removed.
                 let entry = self.kind.entry(&Key::of(object.meta()));
-                if let Some(entry) = entry.filter(|entry| Some(entry.uid()) == object.meta().uid.as_deref()) {
+                if let Some(entry) =
+                    entry.filter(|entry| object.meta().uid.as_deref().is_some_and(|uid| entry.has_uid(uid)))
+                {
                     self.remove(&entry);
                 }
             }
@@ -104,12 +107,17 @@ impl<K: Kind> Tap<K> {
 
     fn applied(&self, object: &Guarded<K::Object>) {
         let Ok(object) = &object.0 else { return };
+        self.forget_marks(|key| *key == Key::of(object.meta()));
         // Unwind safe: the locks do not poison. A defect that one object shows must not end the watch of all.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.upsert(object))) {
             let (error, Key { namespace, name }) = (panic_text(&*panic), Key::of(object.meta()));
             self.kind.runtime().metrics.panicked(PanickedTask::Reconcile);
             tracing::error!(kind = K::Object::KIND, %namespace, %name, error, "taking over an object panicked: please report this defect; it stays as it was known");
         }
+    }
+
+    fn forget_marks(&self, is_over: impl Fn(&Key) -> bool) {
+        self.kind.runtime().unreadable.forget::<K::Object>(is_over);
     }
 
     fn upsert(&self, object: &K::Object) {
@@ -131,9 +139,13 @@ impl<K: Kind> Tap<K> {
 
     /// A relist reports no deletes: an object that is not in it was deleted.
     fn remove_unlisted(&self, listed: &HashSet<Key>) {
+        let is_gone = |key: &Key| {
+            let is_in_scope = self.scope.as_ref().is_none_or(|namespace| *namespace == key.namespace);
+            is_in_scope && !listed.contains(key)
+        };
+        self.forget_marks(is_gone);
         for entry in self.kind.entries() {
-            let is_in_scope = self.scope.as_ref().is_none_or(|namespace| *namespace == entry.key().namespace);
-            if is_in_scope && !listed.contains(entry.key()) {
+            if is_gone(entry.key()) {
                 self.remove(&entry);
             }
         }

@@ -281,6 +281,28 @@ async fn a_token_for_prometheus_that_cannot_be_read_is_named_in_scraped() {
     }
 }
 
+#[tokio::test]
+async fn a_prometheus_whose_url_takes_no_token_is_named_in_scraped_without_its_password() {
+    let token = json!({ "name": "prometheus", "key": "token" });
+    for (url, why) in [
+        ("http://user:geheim@192.0.2.8:9090", "it must hold no user and no password"),
+        ("http://192.0.2.8:port", "\"port\" is no port"),
+        ("http://:9090", "it has no host"),
+    ] {
+        let monitor = monitor(Fake::new().client());
+        let prometheus = json!({ "url": url, "bearerTokenSecretRef": token });
+        let backend =
+            backend_of(&monitor, json!({ "target": { "url": "http://127.77.0.9:1/" }, "prometheus": prometheus }));
+        backend.with(|live| live.investigate_from(monitor.parts.clock.now()));
+        run(&monitor, &backend, monitor.parts.clock.now()).await;
+        let found = monitor.snapshot(&backend).findings.expect("it was investigated");
+        let scraped = found.scraped.as_ref().unwrap_or_else(|| panic!("{url}: a Prometheus is configured"));
+        assert_eq!(scraped.status, crate::api::Truth::Unknown, "{scraped:?}");
+        assert!(scraped.message.contains("spec.prometheus.url is not asked, and its token is not sent"), "{scraped:?}");
+        assert!(scraped.message.contains(why) && !scraped.message.contains("geheim"), "{scraped:?}");
+    }
+}
+
 #[test]
 fn a_refusal_and_a_reset_are_packets_from_the_far_side() {
     let failed = |class, phase| {

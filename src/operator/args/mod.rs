@@ -69,7 +69,7 @@ pub struct PortArgs {
     #[arg(long, value_name = "ADDRESS:PORT", env = "VIGIE_ADMIN", default_value = "[::]:9090",
         value_parser = values::socket)]
     pub admin: SocketAddr,
-    /// Who may read the admin port: whoever reaches it, or whom the API server lets `get` the path
+    /// Authentication of requests to the admin port: none, or a token that the API server lets `get` the path
     #[arg(long, value_enum, value_name = "WHO", env = "VIGIE_ADMIN_AUTH", default_value_t)]
     pub admin_auth: AdminAuth,
     /// With --admin-auth kubernetes: an audience for which a token must be issued; repeatable [default: the API server's]
@@ -142,13 +142,13 @@ pub struct LogArgs {
     pub log: String,
 }
 
-/// Who may read the admin port.
+/// The authentication of requests to the admin port.
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdminAuth {
-    /// Whoever reaches it
+    /// None: every request is answered
     #[default]
     Off,
-    /// Who the API server says may get the path: TokenReview and SubjectAccessReview
+    /// A bearer token, by TokenReview, whose user may get the path, by SubjectAccessReview
     Kubernetes,
 }
 

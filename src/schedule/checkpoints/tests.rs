@@ -22,8 +22,8 @@ struct Rig {
     registry: Registry,
     checkpoints: Checkpoints<Entry>,
     budget: Arc<WriteBudget>,
-    /// The room of this queue, and the objects that were handed out and are not taken yet.
-    free_slots: Cell<usize>,
+    /// The slots of this queue, and the objects that were handed out and are not taken yet.
+    slots: Cell<usize>,
     turns: RefCell<Vec<Arc<Entry>>>,
     _notices: tokio::sync::mpsc::UnboundedReceiver<Notice>,
 }
@@ -39,8 +39,8 @@ impl Rig {
         registry
             .listening
             .update(now, |inputs| (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true));
-        let (free_slots, turns) = (Cell::new(usize::MAX), RefCell::default());
-        Self { registry, checkpoints: Checkpoints::new(PERIOD), budget, free_slots, turns, _notices: notices }
+        let (slots, turns) = (Cell::new(usize::MAX), RefCell::default());
+        Self { registry, checkpoints: Checkpoints::new(PERIOD), budget, slots, turns, _notices: notices }
     }
 
     fn now(&self) -> Moment {
@@ -49,20 +49,28 @@ impl Rig {
 
     /// New here, heard now, and written now.
     fn upsert(&self, name: &str) -> Arc<Entry> {
+        self.upsert_in("edge", name)
+    }
+
+    fn upsert_in(&self, namespace: &str, name: &str) -> Arc<Entry> {
         let token = json!({ "generation": 1, "hashes": [{ "generation": 1, "sha256": Digest::of("token").to_hex() }] });
-        let meta = json!({ "name": name, "namespace": "edge", "uid": name, "resourceVersion": "1" });
+        let meta = json!({ "name": name, "namespace": namespace, "uid": name, "resourceVersion": "1" });
         let object = json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": meta, "spec": {}, "status": { "token": token } });
         let connector: Connector = serde_json::from_value(object).unwrap();
         self.registry.upsert(&connector, self.registry.clock().read());
-        let entry = self.registry.get(&Key { namespace: "edge".into(), name: name.into() }).unwrap();
-        self.beat(name);
+        let entry = self.registry.get(&Key { namespace: namespace.into(), name: name.into() }).unwrap();
+        self.beat_in(namespace, name);
         self.wrote(&entry);
         self.checkpoints.add(entry.clone());
         entry
     }
 
     fn beat(&self, name: &str) {
-        let body = json!({ "connector_id": format!("edge/{name}"), "token": "token" }).to_string();
+        self.beat_in("edge", name);
+    }
+
+    fn beat_in(&self, namespace: &str, name: &str) {
+        let body = json!({ "connector_id": format!("{namespace}/{name}"), "token": "token" }).to_string();
         self.registry.receive(&parse(body.as_bytes(), None).unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
     }
 
@@ -88,16 +96,16 @@ impl Rig {
 }
 
 impl CheckpointQueue for Rig {
-    fn free_slots(&self) -> usize {
-        self.free_slots.get()
+    fn slots(&self) -> Slots {
+        self.checkpoints.slots(self.slots.get())
     }
 
-    fn next(&self, now: Moment) -> Option<Candidate> {
-        self.checkpoints.next(|entry| self.registry.has(entry), now)
+    fn next(&self, turn: &dyn Fn(&str) -> Option<u64>, now: Moment) -> Option<Candidate> {
+        self.checkpoints.next(|entry| self.registry.has(entry), turn, now)
     }
 
-    fn hand_out(&self, now: Moment) {
-        self.turns.borrow_mut().extend(self.checkpoints.take(now));
+    fn hand_out(&self, namespace: &str, now: Moment) {
+        self.turns.borrow_mut().extend(self.checkpoints.take(namespace, now));
     }
 
     fn set_staleness(&self, staleness: Duration) {
@@ -214,16 +222,16 @@ async fn no_more_are_handed_out_than_there_is_room_for_and_none_is_lost() {
     for name in ["a", "b", "c"] {
         rig.beat(name);
     }
-    let take = |free_slots| {
-        rig.free_slots.set(free_slots);
+    let take = |slots| {
+        rig.slots.set(slots);
         let [shortfall] = hand_out(&[&rig], &rig.budget, rig.now());
         let names = rig.turns.take().iter().map(|entry| entry.identity.key.name.to_string()).collect::<Vec<_>>();
         (names, shortfall)
     };
     assert_eq!(take(0), (Vec::new(), None), "a larger budget would not help");
     assert_eq!(rig.checkpoints.staleness(), Duration::from_secs(61));
-    assert_eq!(take(2).0, ["a", "b"]);
-    assert_eq!(take(2).0, ["c"], "the oldest first, whenever there is room");
+    assert_eq!(take(4).0, ["a", "b"], "a namespace alone has half of the slots");
+    assert_eq!(take(4).0, ["c"], "the oldest first, whenever there is room");
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,7 +267,58 @@ async fn a_kind_without_room_holds_back_no_other() {
     pass(61).await;
     full.beat("full");
     free.beat("free");
-    full.free_slots.set(0);
+    full.slots.set(0);
     hand_out(&[&full, &free], &budget, full.now());
     assert_eq!((full.handed_out().len(), free.handed_out()), (0, vec!["free".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_with_many_objects_makes_the_contacts_of_no_other_old() {
+    let rig = Rig::new(4);
+    let many: Vec<String> = (0..50).map(|number| format!("many-{number}")).collect();
+    many.iter().for_each(|name| drop(rig.upsert_in("greedy", name)));
+    pass(30).await;
+    for name in ["one", "two"] {
+        rig.upsert_in("modest", name);
+    }
+    pass(61).await;
+    many.iter().for_each(|name| rig.beat_in("greedy", name));
+    ["one", "two"].iter().for_each(|name| rig.beat_in("modest", name));
+    let turns = rig.turns();
+    assert_eq!(turns.len(), 4);
+    assert!(turns.contains(&"one".to_owned()) && turns.contains(&"two".to_owned()), "{turns:?}");
+    pass(1).await;
+    let turns = rig.turns();
+    assert!(
+        turns.len() == 4 && turns.iter().all(|name| name.starts_with("many-")),
+        "no write is left unused: {turns:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_whose_writes_hang_holds_back_no_other() {
+    let rig = Rig::new(100);
+    rig.slots.set(8);
+    let hangs: Arc<str> = "hangs".into();
+    let in_flight: Vec<_> = (0..4).map(|_| rig.checkpoints.begin(&hangs)).collect();
+    rig.upsert_in("hangs", "another");
+    rig.upsert("paris");
+    pass(61).await;
+    rig.beat_in("hangs", "another");
+    rig.beat("paris");
+    assert_eq!(rig.turns(), ["paris"]);
+    drop(in_flight);
+    assert_eq!(rig.turns(), ["another"]);
+    assert!(rig.checkpoints.in_flight.lock().is_empty());
+}
+
+#[test]
+fn turns_of_namespaces_that_had_none_for_long_are_forgotten() {
+    let mut turns = Turns::default();
+    for number in 0..10_000 {
+        turns.take(&format!("gone-{number}").into());
+        turns.take(&"here".into());
+    }
+    assert!(turns.last.len() < 100, "{}", turns.last.len());
+    assert_eq!(turns.last.get("here"), Some(&20_000));
 }

@@ -28,7 +28,7 @@ async fn checkpoints_of_connectors_that_are_in_flight_hold_back_none_of_a_backen
     shop.record_probe(None, backends.clock.read());
 
     let in_flight: Vec<_> = (0..checkpoints_at_once::<crate::controller::connector::reconcile::Context>())
-        .map(|_| connectors.checkpoints.begin())
+        .map(|_| connectors.checkpoints.begin(&paris.identity.key.namespace))
         .collect();
     let budget = WriteBudget::new(10);
     let hand_out = || {

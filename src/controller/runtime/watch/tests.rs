@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 
 use super::*;
+use crate::api::Connector;
 use crate::cluster::fake::Fake;
 use crate::controller::connector::deadlines::Command;
 use crate::controller::connector::fake::{Ends, Guarded, connector, guarded, leader, unreadable};
@@ -19,7 +20,11 @@ struct Rig {
 }
 
 fn rig() -> Rig {
-    let (context, ends) = leader(&Fake::new());
+    rig_on(&Fake::new())
+}
+
+fn rig_on(fake: &Fake) -> Rig {
+    let (context, ends) = leader(fake);
     let filled = Arc::new(AtomicUsize::new(0));
     let fills = filled.clone();
     let tap = Tap {
@@ -54,8 +59,8 @@ impl Rig {
     /// The commands to the deadline scheduler since the last call.
     fn commands(&mut self) -> Vec<String> {
         let said = |command| match command {
-            Command::Upsert(entry) => format!("upsert {}/{}", entry.identity.key.name, entry.identity.uid),
-            Command::Remove(entry) => format!("remove {}/{}", entry.identity.key.name, entry.identity.uid),
+            Command::Upsert(entry) => format!("upsert {}/{}", entry.identity.key.name, entry.identity.uid()),
+            Command::Remove(entry) => format!("remove {}/{}", entry.identity.key.name, entry.identity.uid()),
             other => format!("{other:?}"),
         };
         std::iter::from_fn(|| self.ends.commands.try_recv().ok()).map(said).collect()
@@ -156,6 +161,34 @@ async fn one_that_cannot_be_read_any_more_is_not_gone() {
     assert!(rig.entry("b").is_none());
 }
 
+/// Marks an object that cannot be read, as its reconcile does; returns whether a request was made for it.
+async fn mark(rig: &Rig, fake: &Fake, object: &Guarded) -> bool {
+    fake.take_log();
+    rig.tap.kind.unreadable.mark::<Connector>(object.meta(), "bad", "Unknown").await.expect("the mark is written");
+    !fake.take_log().is_empty()
+}
+
+#[tokio::test]
+async fn a_mark_is_remembered_as_long_as_the_object_cannot_be_read_and_no_longer() {
+    let fake = Fake::new();
+    let path = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/a";
+    fake.put(path, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": { "name": "a", "namespace": "edge", "uid": "a" } }));
+    let mut rig = rig_on(&fake);
+    let bad = || unreadable("a");
+    rig.list(vec![bad()]);
+    assert!(mark(&rig, &fake, &bad()).await && !mark(&rig, &fake, &bad()).await, "once");
+    rig.list(vec![bad()]);
+    assert!(!mark(&rig, &fake, &bad()).await, "a relist that has it changes nothing");
+    rig.apply("a", "a", json!({}));
+    rig.see(Event::Apply(bad()));
+    assert!(mark(&rig, &fake, &bad()).await, "it was readable meanwhile, and its mark is gone");
+    rig.see(Event::Delete(bad()));
+    assert!(!rig.tap.kind.unreadable.is_marked::<Connector>(bad().meta()), "deleted");
+    assert!(mark(&rig, &fake, &bad()).await);
+    rig.list(Vec::new());
+    assert!(!rig.tap.kind.unreadable.is_marked::<Connector>(bad().meta()), "deleted while nothing was watched");
+}
+
 #[tokio::test]
 async fn the_delete_of_a_predecessor_takes_nothing_from_its_successor() {
     let mut rig = rig();
@@ -166,7 +199,7 @@ async fn the_delete_of_a_predecessor_takes_nothing_from_its_successor() {
     assert_eq!(rig.commands(), ["upsert a/u1", "remove a/u1", "upsert a/u2"]);
     assert!(!rig.note(&first), "the notes on the first are not the second's");
     rig.see(Event::Delete(object("a")));
-    assert_eq!(&*rig.entry("a").unwrap().identity.uid, "u2");
+    assert!(rig.entry("a").unwrap().identity.has_uid("u2"));
     assert_eq!(rig.commands(), Vec::<String>::new());
     rig.see(Event::Delete(guarded(&connector("a", "u2", json!({}), json!({})))));
     assert!(rig.entry("a").is_none());
