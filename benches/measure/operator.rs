@@ -53,6 +53,7 @@ impl Operator {
                     on_wake(&registry, entry);
                 }
             }),
+            backends: Box::new(|_| {}),
             events,
             is_awake: Box::new({
                 let registry = registry.clone();

@@ -1,8 +1,8 @@
 //! The diagnoses of connectors: one sample for each cause and each advice.
 
 use jiff::Timestamp;
-use vigie::api::{Cause, CheckOutcome, CheckType, Diagnosis, Reason};
-use vigie::diagnosis::connector::{ConnectorEvidence, ConnectorSilence, diagnose};
+use vigie::api::{Cause, CheckOutcome, CheckType, Diagnosis, Reason, StopReason};
+use vigie::diagnosis::connector::{AgentStop, ConnectorEvidence, ConnectorSilence, diagnose};
 use vigie::health::checks::FailedCheck;
 use vigie::health::liveness::Presence;
 
@@ -42,6 +42,11 @@ fn silence() -> ConnectorSilence<'static> {
         unit: Some("ztna-connector.service"),
         process: Some(CheckOutcome::Pass),
     }
+}
+
+/// The agent, which alone sent heartbeats, said why it stops.
+fn stopped(reason: StopReason) -> Option<AgentStop> {
+    Some(AgentStop { reason, is_alone: true })
 }
 
 /// The diagnosis of every sample.
@@ -97,6 +102,9 @@ fn contact_samples() -> Vec<ConnectorEvidence<'static>> {
         ConnectorEvidence { retired_token_used: Some(contact()), ..offline() },
         ConnectorEvidence { duplicate: true, ..well() },
         ConnectorEvidence { silence: Some(silence()), ..well() },
+        ConnectorEvidence { stopping: stopped(StopReason::Stop), ..offline() },
+        ConnectorEvidence { stopping: stopped(StopReason::Update), ..offline() },
+        ConnectorEvidence { stopping: stopped(StopReason::Uninstall), ..offline() },
     ]
 }
 

@@ -128,6 +128,8 @@ fn connector() -> ConnectorView {
         message: None,
         advice: None,
         last_heartbeat_time: Some(Timestamp::UNIX_EPOCH),
+        agent_heartbeat_time: Some(Timestamp::UNIX_EPOCH),
+        is_agent_silent: Some(true),
         state_since: None,
         health: None,
         version: None,

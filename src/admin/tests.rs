@@ -54,6 +54,8 @@ fn view(namespace: &str, name: &str) -> ConnectorView {
         message: None,
         advice: None,
         last_heartbeat_time: Some("2026-11-22T12:00:00.123456Z".parse().unwrap()),
+        agent_heartbeat_time: None,
+        is_agent_silent: None,
         state_since: None,
         health: None,
         version: None,

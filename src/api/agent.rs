@@ -162,6 +162,9 @@ pub struct BackendReport {
     /// How often its host has started it again by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<u64>,
+    /// How many of these were in the last 15 minutes, as far as the agent saw them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_restarts: Option<u64>,
     /// Whether a person stopped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_on_purpose: Option<bool>,

@@ -20,6 +20,8 @@ macro_rules! causes {
                 HeartbeatLate,
                 /// Silent past its deadline, while its agent is heard.
                 ConnectorSilent,
+                /// Silent past its deadline; its agent alone sent its heartbeats, and said that it stops.
+                AgentStopped,
                 /// Silent together with most of its site.
                 MassSilence,
                 /// We were not listening.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use kube::core::ObjectMeta;
 
-use crate::api::Paused;
+use crate::api::{AgentPause, Paused};
 
 /// The annotation that pauses the remediation of an object until a time.
 const PAUSED_UNTIL: &str = "vigie.dev/paused-until";
@@ -28,4 +28,12 @@ pub fn in_words(meta: &ObjectMeta, spec: Option<&Paused>, now: Timestamp) -> Opt
 pub fn by_annotation(meta: &ObjectMeta, now: Timestamp) -> Option<Timestamp> {
     let until: Timestamp = meta.annotations.as_ref()?.get(PAUSED_UNTIL)?.parse().ok()?;
     (until > now).then_some(until)
+}
+
+/// The pause of restarts on the host of an agent in words.
+pub fn on_host(pause: &AgentPause) -> String {
+    let AgentPause { by, reason, seconds: _ } = pause;
+    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("restarts are paused on the host of its agent{by}{reason}")
 }

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 
 use self::fault::fault_finding;
 pub use self::fault::known_fault;
-use self::silence::connector_silent;
-pub use self::silence::{ConnectorSilence, stop_text};
-use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason, RestartHelps, StopReason, clip};
+pub use self::silence::{AgentStop, ConnectorSilence, stop_text};
+use self::silence::{agent_stopped, connector_silent};
+use crate::api::{Alternative, Cause, Confidence, Diagnosis, MAX_MESSAGE, Reason, RestartHelps, clip};
 use crate::health::checks::FailedCheck;
 use crate::health::liveness::Presence;
 
@@ -52,8 +52,8 @@ pub struct ConnectorEvidence<'a> {
     pub host: Option<&'a str>,
     /// The connector itself is silent, while its agent is heard.
     pub silence: Option<ConnectorSilence<'a>>,
-    /// The reason that its agent gave for stopping, in its last heartbeat.
-    pub stopping: Option<StopReason>,
+    /// The last words of its agent, when it said that it stops.
+    pub stopping: Option<AgentStop>,
 }
 
 type ConnectorRule = fn(&ConnectorEvidence<'_>) -> Option<Diagnosis>;
@@ -70,6 +70,7 @@ const RULES: &[ConnectorRule] = &[
     mass_silence,
     // Its pods explain the silence; a restart would fail in the same way.
     pods_failing,
+    agent_stopped,
     silent,
     never_seen,
     // It hangs, or does not run: then what else its agent reports follows from that.
@@ -250,7 +251,7 @@ fn pods_failing(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
 }
 
 fn silent(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
-    if evidence.presence != Presence::Offline {
+    if evidence.presence != Presence::Offline || agent_stopped(evidence).is_some() {
         return None;
     }
     let host = evidence.host.map(|host| format!(" on {host}")).unwrap_or_default();
@@ -262,7 +263,7 @@ fn silent(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
             evidence.connector_id
         ),
     };
-    let stopping = evidence.stopping.map(|reason| format!("; {}", stop_text(reason))).unwrap_or_default();
+    let stopping = evidence.stopping.map(|stop| format!("; {}", stop_text(stop.reason))).unwrap_or_default();
     let since = stamp(evidence.last_contact);
     finding(
         Cause::HeartbeatExpired,

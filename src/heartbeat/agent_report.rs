@@ -9,6 +9,7 @@ use super::compact::Checks;
 use super::instances::{Freshness, Instances};
 use super::payload::Beat;
 use super::stored_report::StoredReport;
+use crate::schedule::BurstLimit;
 use crate::time::Moment;
 
 /// The facts of a report change at most once in an interval, after this many changes at once: a sender that alternates
@@ -89,29 +90,6 @@ impl AgentReport {
     }
 }
 
-/// Limits how often the facts change (the generic cell rate algorithm).
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ChangeLimit {
-    /// When [`CHANGES_AT_ONCE`] changes are allowed again.
-    full_at: Moment,
-}
-
-impl ChangeLimit {
-    /// Counts a change of the facts, if one is allowed now.
-    fn allows(&mut self, interval: Duration, now: Moment) -> bool {
-        let is_allowed = self.full_at.since(now) <= interval * (CHANGES_AT_ONCE - 1);
-        if is_allowed {
-            self.full_at = self.full_at.max(now) + interval;
-        }
-        is_allowed
-    }
-
-    /// When the next change is allowed.
-    fn allowed_at(self, interval: Duration) -> Moment {
-        self.full_at - interval * (CHANGES_AT_ONCE - 1)
-    }
-}
-
 /// Everything that one sender reported to this process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sender {
@@ -183,12 +161,12 @@ impl Sender {
         beat: &Beat<'_>,
         from: IpAddr,
         (interval, now): (Duration, Moment),
-        changes: &mut ChangeLimit,
+        changes: &mut BurstLimit,
         wall: impl FnOnce() -> Timestamp,
     ) -> Shown {
         let skew = beat.sent_at.map(|sent_at| sent_at.duration_since(wall()).as_secs());
         let is_change = self.changes_facts(beat, skew);
-        if is_change && !changes.allows(interval, now) {
+        if is_change && !changes.allows(CHANGES_AT_ONCE, interval, now) {
             let report = StoredReport::of(&AgentReport::of(beat, from, skew, self.report.as_deref()));
             self.deferred = Some(Box::new(Deferred { report, checks: beat.checks.as_deref().map(Checks::of) }));
             return Shown::Later;
@@ -214,8 +192,8 @@ impl Sender {
     }
 
     /// Stores the deferred report if the facts may change again; true when it did.
-    pub(super) fn store_deferred(&mut self, changes: &mut ChangeLimit, interval: Duration, now: Moment) -> bool {
-        if self.deferred.is_none() || !changes.allows(interval, now) {
+    pub(super) fn store_deferred(&mut self, changes: &mut BurstLimit, interval: Duration, now: Moment) -> bool {
+        if self.deferred.is_none() || !changes.allows(CHANGES_AT_ONCE, interval, now) {
             return false;
         }
         let Some(deferred) = self.deferred.take() else { return false };
@@ -226,8 +204,8 @@ impl Sender {
     }
 
     /// When the deferred report can be stored.
-    pub(super) fn deferred_until(&self, changes: ChangeLimit, interval: Duration) -> Option<Moment> {
-        self.deferred.as_ref().map(|_| changes.allowed_at(interval))
+    pub(super) fn deferred_until(&self, changes: BurstLimit, interval: Duration) -> Option<Moment> {
+        self.deferred.as_ref().map(|_| changes.allowed_at(CHANGES_AT_ONCE, interval))
     }
 
     /// Whether a report differs in what is shown at once. What it does not mention does not differ.

@@ -4,13 +4,18 @@
 use std::sync::Arc;
 
 use super::actions::{Offer, Restarts};
+use super::agent_backends::AgentBackends;
 use super::agent_config::AgentConfig;
 use super::agent_report::Sender;
 use super::entry::{Inner, Told};
 use super::payload::{AgentBeat, Beat};
-use crate::api::{AgentGap, AgentPause, BackendReport, StopReason};
+use crate::api::{AgentGap, AgentPause, StopReason};
 use crate::health::liveness::{Known, Listening, Presence, PreviousVerdict, Timing, Verdict, judge};
+use crate::schedule::BurstLimit;
 use crate::time::Moment;
+
+/// News of backends are told this many times at once, and then once in each interval.
+const BACKEND_NEWS_AT_ONCE: u32 = 16;
 
 /// Everything that concerns the agent of one connector.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +25,8 @@ pub(super) struct AgentSide {
     pub(super) contacts: Contacts,
     pub(super) said: AgentSaid,
     pub(super) restarts: Restarts,
+    /// Limits how often news of its backends are told.
+    backend_news: BurstLimit,
     /// The parameters of the checks in the spec; `None` = there are none.
     pub(super) config: Option<Arc<AgentConfig>>,
 }
@@ -127,33 +134,44 @@ pub struct AgentSaid {
     pub paused_until: Option<Moment>,
     /// It was about to stop.
     pub stopping: Option<StopReason>,
+    /// A person stopped the unit of the connector.
+    pub is_stopped_on_purpose: bool,
     /// The gaps that it reported last, and when.
     pub gaps: Option<(Arc<[AgentGap]>, Moment)>,
-    /// The backends that it reported last, and when.
-    pub backends: Option<(Arc<[BackendReport]>, Moment)>,
+    /// The backends that it reported last.
+    pub backends: Option<AgentBackends>,
+}
+
+/// What is new in a heartbeat of an agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Something that is shown in the connector's status.
+    pub(super) of_connector: bool,
+    /// Something that the diagnosis of a backend may depend on.
+    pub(super) of_backends: bool,
 }
 
 impl AgentSaid {
-    /// Stores what an agent's heartbeat says; true when something changed that is shown in the connector's status.
+    /// Stores what an agent's heartbeat says, and returns what is new.
     ///
     /// A pause and a stop are over when the next heartbeat of the agent does not mention them; lists stay.
-    pub(super) fn hear(&mut self, beat: &AgentBeat, now: Moment) -> bool {
+    pub(super) fn hear(&mut self, beat: &AgentBeat, now: Moment) -> News {
         let is_same_pause = match (&self.paused, &beat.paused) {
             (Some(known), Some(said)) => (&known.by, &known.reason) == (&said.by, &said.reason),
             (known, said) => known.is_none() == said.is_none(),
         };
-        let is_news = !is_same_pause || self.stopping != beat.stopping;
+        let last = (self.stopping, self.is_stopped_on_purpose);
+        let of_connector = !is_same_pause || last != (beat.stopping, beat.stopped_on_purpose);
         self.paused.clone_from(&beat.paused);
         let seconds = beat.paused.as_ref().and_then(|paused| paused.seconds);
         self.paused_until = seconds.map(|seconds| now + std::time::Duration::from_secs(seconds.min(MOST_SECONDS)));
-        self.stopping = beat.stopping;
+        (self.stopping, self.is_stopped_on_purpose) = (beat.stopping, beat.stopped_on_purpose);
         if let Some(gaps) = beat.gaps.as_ref().filter(|gaps| !gaps.is_empty()) {
             self.gaps = Some((gaps.as_slice().into(), now));
         }
-        if let Some(backends) = &beat.backends {
-            self.backends = Some((backends.as_slice().into(), now));
-        }
-        is_news
+        let backends = beat.backends.as_ref();
+        let of_backends = backends.is_some_and(|said| AgentBackends::hear(&mut self.backends, said, now));
+        News { of_connector, of_backends }
     }
 
     /// The pause of restarts on the host, while it lasts.
@@ -183,16 +201,20 @@ impl Inner {
         })
     }
 
-    /// Stores what an agent says about its host and about restarts; true when something changed that is shown.
-    pub(super) fn hear_agent(&mut self, beat: &Beat<'_>, is_latest: bool, now: Moment) -> bool {
-        let mut is_news = false;
+    /// Stores what an agent says about its host and about restarts, and returns what is new. News of backends are limited:
+    /// an agent whose reports alternate is read once a second all the same.
+    pub(super) fn hear_agent(&mut self, beat: &Beat<'_>, is_latest: bool, now: Moment) -> News {
+        let mut news = News::default();
         if let Some(agent) = beat.agent.as_deref().filter(|agent| agent.is_agent && is_latest) {
-            is_news |= self.side().said.hear(agent, now);
+            let interval = self.timing.timing().interval;
+            let side = self.side();
+            news = side.said.hear(agent, now);
+            news.of_backends = news.of_backends && side.backend_news.allows(BACKEND_NEWS_AT_ONCE, interval, now);
         }
         for result in beat.restart_results() {
-            is_news |= self.side().restarts.acknowledge(result);
+            news.of_connector |= self.side().restarts.acknowledge(result);
         }
-        is_news
+        news
     }
 
     /// What the answer to a heartbeat tells its sender; `is_first` becomes true when an action is sent for the first time.

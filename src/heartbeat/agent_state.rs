@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::agent_report::{AgentReport, ChangeLimit, Sender, Shown, is_skewed};
+use super::agent_report::{AgentReport, Sender, Shown, is_skewed};
 use super::agent_side::AgentSide;
 use super::compact::{Checks, Severities};
 use super::payload::{Beat, ReportedCheck};
 use super::stored_report::StoredReport;
 use crate::health::checks::{self, CheckInput};
 use crate::health::liveness::Presence;
+use crate::schedule::BurstLimit;
 use crate::time::Moment;
 
 /// A connector that sends more than this many times its own rate over a minute is asked to slow down; its heartbeats
@@ -44,7 +45,7 @@ pub(super) struct AgentState {
     /// `None` for a connector without an agent.
     pub(super) side: Option<Box<AgentSide>>,
     rate: Rate,
-    changes: ChangeLimit,
+    changes: BurstLimit,
 }
 
 impl AgentState {
@@ -67,7 +68,7 @@ impl AgentState {
     }
 
     /// The sender of a heartbeat. The side of the agent exists when a heartbeat is the agent's.
-    fn sender(&mut self, is_of_agent: bool) -> (&mut Sender, &mut ChangeLimit) {
+    fn sender(&mut self, is_of_agent: bool) -> (&mut Sender, &mut BurstLimit) {
         match &mut self.side {
             Some(side) if is_of_agent => (&mut side.sender, &mut self.changes),
             _ => (&mut self.own, &mut self.changes),

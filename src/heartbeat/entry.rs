@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::actions::Action;
+pub use super::agent_backends::AgentBackends;
 use super::agent_config::AgentConfig;
 use super::agent_report::Shown;
 pub use super::agent_report::{AgentReport, is_skewed};
@@ -104,6 +105,8 @@ pub enum Change {
     Facts,
     /// None yet: the facts will change at the next deadline, which is a new one.
     Deferred,
+    /// None of the connector: what its agent says about backends.
+    Backends,
 }
 
 /// One heartbeat as it was received.
@@ -221,7 +224,11 @@ impl Entry {
                 Shown::Later => notify(Change::Deferred),
             }
         }
-        visible |= inner.hear_agent(beat, is_latest, now);
+        let news = inner.hear_agent(beat, is_latest, now);
+        visible |= news.of_connector;
+        if news.of_backends {
+            notify(Change::Backends);
+        }
         let presence = inner.record_contact(is_of_agent, listening, now, &mut notify).presence;
         let too_often = inner.agent.exceeds_rate(interval, now);
         // `is_latest` is false for an overtaken heartbeat and for duplicate instances. Nothing is told then, nor in answer
@@ -271,6 +278,13 @@ impl Entry {
         let mut hasher = DefaultHasher::new();
         self.identity.id.hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// The names of the MonitoredBackends that its agent reported last.
+    pub fn reported_backends(&self) -> Vec<String> {
+        let inner = self.inner.lock();
+        let said = inner.agent.side.as_deref().and_then(|side| side.said.backends.as_ref());
+        said.map(|said| said.reports.iter().map(|report| report.name.clone()).collect()).unwrap_or_default()
     }
 
     /// The settings that its deadlines follow.

@@ -145,6 +145,7 @@ fn adopt_agent(inner: &mut Inner, status: &ConnectorStatus, now: Now) {
     side.sender.report = Some(Box::new(StoredReport::of(&report(agent))));
     side.sender.checks = Some(Checks::of(&status.checks.iter().map(reported).collect::<Vec<_>>()));
     side.said.stopping = agent.stopping.as_deref().map(StopReason::of);
+    side.said.is_stopped_on_purpose = agent.stopped_on_purpose;
     side.said.paused = agent.paused.as_ref().map(|paused| AgentPause {
         by: paused.by.clone(),
         reason: paused.reason.clone(),

@@ -1,6 +1,7 @@
 //! Receives heartbeats: the routes of the public port, credentials, and the registry of last contacts.
 
 pub mod actions;
+mod agent_backends;
 mod agent_binary;
 pub mod agent_config;
 mod agent_report;

@@ -175,3 +175,41 @@ fn answer(status: StatusCode, body: Bytes) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::super::actions::Action;
+    use super::super::agent_config::AgentConfig;
+    use super::*;
+    use crate::time::{Moment, Now};
+
+    async fn said(response: Response) -> Value {
+        let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// Agents read the same files in the tests of their answers. A program that beats without an agent gets the first one.
+    #[tokio::test]
+    async fn the_answers_are_those_that_agents_are_tested_with() {
+        let golden = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let founding = heard(ConnectorState::Online, 30, &Told::default());
+        assert_eq!(said(founding).await, golden(include_str!("../api/golden/answer-founding.json")));
+
+        let now = Now { moment: Moment::default(), wall: jiff::Timestamp::UNIX_EPOCH };
+        let not_after = now.wall + jiff::SignedDuration::from_hours(1);
+        let action = |id, target| Arc::new(Action::new(id, target, not_after, false, now));
+        let checks = json!([{ "type": "WireGuardHandshake", "maxHandshakeAgeSeconds": 300 }, { "type": "NATRules" }]);
+        let checks: Vec<crate::api::CheckSpec> = serde_json::from_value(checks).unwrap();
+        let told = Told {
+            actions: vec![action("a1", None), action("a2", Some("compose:shop:orders"))],
+            config: AgentConfig::of(&checks),
+            is_expected: true,
+        };
+        let full = heard(ConnectorState::Degraded, 5, &told);
+        assert_eq!(said(full).await, golden(include_str!("../api/golden/answer-agent.json")));
+    }
+}

@@ -68,6 +68,8 @@ struct Row {
     state: ConnectorState,
     cause: Option<Cause>,
     last_heartbeat: Option<Timestamp>,
+    agent_heartbeat: Option<Timestamp>,
+    is_agent_silent: Option<bool>,
     checks: Vec<CheckView>,
     paused: bool,
     rotation_pending_since: Option<Timestamp>,
@@ -79,6 +81,7 @@ struct Row {
 impl From<ConnectorView> for Row {
     fn from(view: ConnectorView) -> Self {
         let ConnectorView { namespace, name, state, cause, last_heartbeat_time, checks, paused, .. } = view;
+        let ConnectorView { agent_heartbeat_time, is_agent_silent, .. } = view;
         let ConnectorView { rotation_pending_since, token_grace_until, restarts, remedy, .. } = view;
         Self {
             namespace,
@@ -86,6 +89,8 @@ impl From<ConnectorView> for Row {
             state,
             cause,
             last_heartbeat: last_heartbeat_time,
+            agent_heartbeat: agent_heartbeat_time,
+            is_agent_silent,
             checks,
             paused,
             rotation_pending_since,
@@ -133,6 +138,7 @@ impl Collector for FleetCollector {
         backends::encode_counts(&mut encoder, &backend_counts)?;
         if per_object {
             encode_contacts(&mut encoder, &rows)?;
+            encode_agents(&mut encoder, &rows)?;
             encode_states(&mut encoder, &rows)?;
             encode_checks(&mut encoder, &rows)?;
             encode_rotations(&mut encoder, &rows)?;
@@ -201,6 +207,21 @@ fn encode_contacts(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result
         if let Some(at) = row.last_heartbeat {
             gauge(&mut metric, &row.key(), &unix_seconds(at))?;
         }
+    }
+    Ok(())
+}
+
+fn encode_agents(encoder: &mut DescriptorEncoder, rows: &[Row]) -> fmt::Result {
+    let name = "vigie_agent_last_heartbeat_timestamp";
+    let help = "When the last beat of a connector's agent was received; absent when there was none.";
+    let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    for (row, at) in rows.iter().filter_map(|row| Some((row, row.agent_heartbeat?))) {
+        gauge(&mut metric, &row.key(), &unix_seconds(at))?;
+    }
+    let help = "Whether the agent of a connector is silent; absent when there is none, or when that is not known.";
+    let mut metric = encoder.encode_descriptor("vigie_agent_silent", help, None, MetricType::Gauge)?;
+    for (row, is_silent) in rows.iter().filter_map(|row| Some((row, row.is_agent_silent?))) {
+        gauge(&mut metric, &row.key(), &u32::from(is_silent))?;
     }
     Ok(())
 }

@@ -38,6 +38,8 @@ fn view(name: &str, state: ConnectorState, cause: Option<Cause>) -> ConnectorVie
         message: None,
         advice: None,
         last_heartbeat_time: (state != ConnectorState::Pending).then(|| "2026-11-22T12:00:00.25Z".parse().unwrap()),
+        agent_heartbeat_time: (state == ConnectorState::Offline).then(|| "2026-11-22T11:58:20.5Z".parse().unwrap()),
+        is_agent_silent: (state == ConnectorState::Offline).then_some(true),
         state_since: None,
         health: None,
         version: None,
@@ -172,6 +174,9 @@ fn states_are_counted_also_where_there_are_none() {
 #[test]
 fn a_contact_and_a_cause_are_absent_when_there_is_none() {
     let text = scrape(&two(), ObjectMetrics::On);
+    assert_eq!(samples(&text, "vigie_agent_silent"), [r#"vigie_agent_silent{namespace="gw",name="edge-1"} 1"#]);
+    let heard = samples(&text, "vigie_agent_last_heartbeat_timestamp_seconds");
+    assert_eq!(heard, [r#"vigie_agent_last_heartbeat_timestamp_seconds{namespace="gw",name="edge-1"} 1795348700.5"#]);
     let contacts = samples(&text, "vigie_connector_last_heartbeat_timestamp_seconds");
     let expected = "vigie_connector_last_heartbeat_timestamp_seconds{namespace=\"gw\",name=\"edge-1\"} 1795348800.25";
     assert_eq!(contacts, [expected]);

@@ -1,5 +1,6 @@
 //! Wakes the reconcile of each backend whose verdict or findings go out of date: nothing else happens to a backend that is
-//! not probed. Reads what the agents on the hosts of backends say.
+//! not probed. Reads what the agents on the hosts of backends say: a fault that one reports comes by its heartbeat, and its
+//! silence comes here.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
-use super::agent::AgentReader;
+use super::agent::{self, AgentReader};
 use super::entry::{Backend, Snapshot};
 use super::registry::{Backends, Upserted};
 use super::self_check::SelfCheck;
@@ -84,6 +84,8 @@ pub struct Monitor {
 pub enum Command {
     /// The backend is new, or its spec changed.
     Upsert(Arc<Backend>),
+    /// The agent on its host said something that a probe has to confirm or to deny: the next round begins now.
+    Hurry(Arc<Backend>),
     /// The backend is gone.
     Remove(Arc<Backend>),
 }
@@ -133,6 +135,19 @@ impl Monitor {
         self.self_check.remove(backend);
         // The scheduler is gone only while the process ends.
         let _ = self.commands.send(Command::Remove(backend.clone()));
+    }
+
+    /// Reads the agent on the host of a backend, which said something new.
+    pub fn read_agent(&self, backend: &Arc<Backend>) {
+        if self.parts.leadership.borrow().accepts_heartbeats() {
+            agent::read(self, backend);
+        }
+    }
+
+    /// Begins the next round of a backend now.
+    pub(super) fn hurry(&self, backend: &Arc<Backend>) {
+        // The scheduler is gone only while the process ends.
+        let _ = self.commands.send(Command::Hurry(backend.clone()));
     }
 
     /// A copy of an entry at this moment, with the reason why the operator cannot judge it, if so.

@@ -12,11 +12,18 @@ use crate::api::{BackendState, Cause, MonitoredBackend, Phase, Reason};
 use crate::diagnosis::evidence::Vantage;
 use crate::health::availability::{Availability, Limits, ProbeHistory, Sample};
 use crate::health::replicas::Replicas;
+use crate::schedule::BurstLimit;
 use crate::time::{Moment, Now};
 
 /// The time between two later investigations of an unhealthy backend, and between those of a healthy one that has a
 /// workload or a Prometheus.
 pub(super) const STEADY_WAIT: Duration = Duration::from_secs(60);
+/// The longest time between the probes that confirm a failure which the agent on the host of a backend sees, too: two
+/// witnesses need less time than one.
+const CONFIRM_WITH_WITNESS: Duration = Duration::from_secs(1);
+/// The rounds at once that may begin because the agent spoke; then one more in each interval. A fault and its end are two, and
+/// a unit that its host restarts again and again is probed twice as often as others.
+const HURRIED_AT_ONCE: u32 = 4;
 /// How many investigations may be missed before their findings count no more.
 const MISSED_INVESTIGATIONS: u32 = 3;
 
@@ -45,6 +52,8 @@ pub(super) struct Live {
     pub(super) investigated: Vec<Vantage>,
     /// The agent on its host, as it was read last.
     pub(super) agent: Option<AgentReading>,
+    /// Limits the rounds that begin because its agent spoke.
+    pub(super) hurried: BurstLimit,
     /// The duration of the last round that passed.
     pub(super) latency: Option<Duration>,
     /// The expiry of the certificate that was presented last.
@@ -94,6 +103,7 @@ impl Live {
             phases: Vec::new(),
             investigated: Vec::new(),
             agent: None,
+            hurried: BurstLimit::default(),
             latency: None,
             certificate_expires: None,
             probed_at: None,
@@ -175,7 +185,20 @@ impl Live {
     /// replicas is confirmed.
     pub(super) fn confirm_in(&self) -> Option<Duration> {
         let limits = limits(&self.object);
-        self.record.confirm_in(&limits).into_iter().chain(self.replicas.confirm_in(&limits)).min()
+        let of_target = self.record.confirm_in(&limits);
+        let of_target =
+            of_target.map(|soon| if self.is_said_to_fail() { soon.min(CONFIRM_WITH_WITNESS) } else { soon });
+        of_target.into_iter().chain(self.replicas.confirm_in(&limits)).min()
+    }
+
+    /// Whether the agent on its host says that it does not serve.
+    fn is_said_to_fail(&self) -> bool {
+        self.agent.as_ref().is_some_and(AgentReading::says_that_it_fails)
+    }
+
+    /// Whether another round because of its agent is allowed now.
+    pub(super) fn may_hurry(&mut self, now: Moment) -> bool {
+        self.hurried.allows(HURRIED_AT_ONCE, self.object.spec.probe.interval(), now)
     }
 
     /// Makes an investigation due at `at`, the first of a new series.

@@ -75,7 +75,7 @@ struct Scheduled {
     backend: Arc<Backend>,
     due: Moment,
     is_under_way: bool,
-    /// The spec changed while a round was under way: the next round begins at its end.
+    /// The spec changed, or its agent spoke, while a round was under way: the next round begins at its end.
     again: bool,
 }
 
@@ -83,6 +83,7 @@ impl ProbeScheduler {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Upsert(backend) => self.upsert(&backend),
+            Command::Hurry(backend) => drop(self.hurry(&backend)),
             Command::Remove(backend) => {
                 self.deadlines.set(backend.number, None);
                 self.backends.remove(&backend.number);
@@ -92,18 +93,25 @@ impl ProbeScheduler {
 
     /// Schedules a new backend, or one whose spec changed.
     fn upsert(&mut self, backend: &Arc<Backend>) {
-        let now = self.monitor.parts.clock.read();
-        if let Some(scheduled) = self.backends.get_mut(&backend.number) {
-            scheduled.again = scheduled.is_under_way;
-            if !scheduled.is_under_way {
-                self.set(backend, now.moment);
-            }
+        if self.hurry(backend) {
             return;
         }
+        let now = self.monitor.parts.clock.read();
         let created = backend.object().metadata.creation_timestamp.as_ref().map(|created| created.0);
         let is_fresh = created.is_some_and(|created| now.wall.duration_since(created) < FRESH);
         let due = if is_fresh { now.moment } else { self.monitor.next_turn(backend) };
         self.set(backend, due);
+    }
+
+    /// Begins the next round of a known backend now, or at the end of the one that is under way; true when it is known.
+    fn hurry(&mut self, backend: &Arc<Backend>) -> bool {
+        let Some(scheduled) = self.backends.get_mut(&backend.number) else { return false };
+        scheduled.again = scheduled.is_under_way;
+        if !scheduled.is_under_way {
+            let now = self.monitor.parts.clock.now();
+            self.set(backend, now);
+        }
+        true
     }
 
     fn set(&mut self, backend: &Arc<Backend>, due: Moment) {

@@ -132,8 +132,9 @@ impl Assembly {
             Parts { args: &args, clients: &clients, context: &context, coordinator: &coordinator, known: &known };
         parts.controllers(scopes, work);
         parts.checkpoints(&shared, subsystem.known.context.clone(), &lease_namespace, work);
+        let spoken = subsystem.agent_spoke();
         subsystem.start(|| messages(coordinator.reconcile_all.subscribe()), work);
-        parts.scheduler(notices, commands_received, work);
+        parts.scheduler(notices, commands_received, spoken, work);
         let successors = parts.reachability(pod.as_ref(), &tasks.rest)?;
         tasks.election.spawn(elector.run(tasks.election.stop.clone(), coordinator.froze.clone()));
         parts.election(leadership, pod.as_ref(), label, &tasks.rest);
@@ -193,12 +194,14 @@ impl Parts<'_> {
         &self,
         notices: mpsc::UnboundedReceiver<Notice>,
         commands_received: mpsc::UnboundedReceiver<Command>,
+        backends: Box<dyn Fn(&Entry) + Send>,
         work: &TaskGroup,
     ) {
         let (site_events, received) = mpsc::unbounded_channel();
         let (trigger, coordinator) = (self.context.trigger.clone(), self.coordinator.clone());
         let sinks = Sinks {
             wake: Box::new(move |entry: &Entry| trigger.wake(&entry.identity.key)),
+            backends,
             events: site_events,
             is_awake: Box::new(move || !coordinator.exclude_freeze()),
         };

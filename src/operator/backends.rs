@@ -13,11 +13,13 @@ use super::task_group::TaskGroup;
 use crate::cluster::address_ranges::AddressRanges;
 use crate::cluster::own_addresses::OwnAddresses;
 use crate::cluster::{address_ranges, own_addresses};
+use crate::controller::backend::agents;
 use crate::controller::backend::context::Context;
 use crate::controller::backend::view::FleetView;
 use crate::controller::runtime::wake::{ReconcileTrigger, Scope};
 use crate::controller::runtime::watch::Tap;
 use crate::controller::runtime::{Runtime, run};
+use crate::heartbeat::entry::Entry;
 use crate::heartbeat::registry::Registry;
 use crate::monitor::connectivity::{self, ConnectivityCheck};
 use crate::monitor::context::{Command, ProbeSettings};
@@ -41,6 +43,12 @@ impl BackendSubsystem {
     /// What dials the targets.
     pub(super) fn prober(&self) -> Arc<Prober> {
         Arc::clone(&self.known.context.monitor.prober)
+    }
+
+    /// Reads the agent of a Connector for each backend that it reported.
+    pub(super) fn agent_spoke(&self) -> Box<dyn Fn(&Entry) + Send> {
+        let monitor = self.known.context.monitor.clone();
+        Box::new(move |entry| agents::spoke(&monitor, entry))
     }
 
     pub(super) fn new(shared: &SharedParts<'_>, own_ports: Vec<u16>, registry: &Arc<Registry>) -> Self {

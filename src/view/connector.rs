@@ -30,6 +30,13 @@ pub struct ConnectorView {
     pub advice: Option<String>,
     /// When the last authenticated heartbeat was received; exact if the source is the operator, not the status.
     pub last_heartbeat_time: Option<Timestamp>,
+    /// When the last heartbeat of its agent was received; none where it has none. In memory only.
+    #[serde(skip)]
+    pub agent_heartbeat_time: Option<Timestamp>,
+    /// Whether its agent, which was heard before, is silent; none where that is not known, and for an agent that was removed
+    /// from beside a connector that sends heartbeats itself. In memory only.
+    #[serde(skip)]
+    pub is_agent_silent: Option<bool>,
     /// Since when it is in this state.
     pub state_since: Option<Timestamp>,
     /// The reason of the condition `Healthy`.

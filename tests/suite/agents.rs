@@ -158,3 +158,37 @@ async fn an_agent_that_beats_alone_keeps_its_connector_online_and_receives_the_p
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_is_stopped_on_purpose_is_told_from_a_connector_that_fell_silent() {
+    let world = World::new("agentstops").await;
+    let operator = world.operator(&[]).await;
+    let alone = world.connector("alone", json!({"heartbeat": limits()})).await;
+    let beside = world.connector("beside", json!({"heartbeat": limits()})).await;
+    let own = own_beats(&operator, &beside);
+    for edge in [&alone, &beside] {
+        edge.beat_with(operator.beats(), &agent(json!({})));
+        world.state(SOON, &edge.name, "Online").await;
+    }
+    for (edge, reason) in [(&alone, "Stop"), (&beside, "Uninstall")] {
+        edge.beat_with(operator.beats(), &agent(json!({"stopping": {"reason": reason}})));
+        let stops = |seen: &Value| text(seen, "/status/agent/stopping") == reason;
+        world.sees(SOON, &edge.name, "its last words are shown", stops).await;
+    }
+    let seen = world.state(SOON, "alone", "Offline").await;
+    assert_eq!(text(&seen, "/status/diagnosis/cause"), "AgentStopped", "{seen:#}");
+    assert_eq!(text(&seen, "/status/diagnosis/restartHelps"), "No", "{seen:#}");
+    assert!(text(&seen, "/status/diagnosis/message").contains("it is being stopped"), "{seen:#}");
+    let scrape = operator.scrape();
+    let silent = scrape.samples("vigie_agent_silent");
+    let of = |name: &str| silent.iter().find(|(labels, _)| labels.contains(&format!("name=\"{name}\"")));
+    assert_eq!(of("alone").map(|(_, value)| *value), Some(1.0), "{silent:?}");
+    assert_eq!(of("beside"), None, "nothing is missing where the connector beats itself: {silent:?}");
+    let seen = world.get("beside").await;
+    assert_eq!(text(&seen, "/status/state"), "Online", "{seen:#}");
+    drop(own);
+    // It is installed again.
+    alone.beat_with(operator.beats(), &agent(json!({})));
+    let seen = world.state(SOON, "alone", "Online").await;
+    assert_eq!(seen.pointer("/status/agent/stopping"), None, "{seen:#}");
+}

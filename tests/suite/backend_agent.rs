@@ -14,7 +14,7 @@ use crate::support::beats::Connector;
 use crate::support::operator::{Operator, free_port};
 use crate::support::workloads::{last_attempt, outcome};
 use crate::support::world::SOON;
-use crate::support::{Beater, World, eventually, seconds, text};
+use crate::support::{Beater, World, eventually, never, seconds, text};
 
 /// Flags of an operator whose backends are processes of this machine.
 const LOCAL: [&str; 2] = ["--allow-network", "127.0.0.0/8"];
@@ -199,4 +199,61 @@ async fn a_connector_speaks_only_for_backends_that_name_it() {
     let _process = Process::start(port);
     let probed = |seen: &Value| condition(seen, "Available").0 == "True";
     world.sees_backend(SOON, "orders", "it is probed all the same", probed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_says_is_probed_and_explained_long_before_the_next_turn_and_its_end_too() {
+    let world = World::new("backend-agent-news").await;
+    let operator = world.operator(&LOCAL).await;
+    let port = free_port();
+    let process = Process::start(port);
+    let connector = world.connector("vm-7", json!({})).await;
+    connector.beat_with(operator.beats(), &runs());
+    let probe = json!({"intervalSeconds": 300, "timeoutSeconds": 2, "failureThreshold": 3, "successThreshold": 1});
+    let mut spec = probed(&format!("http://127.0.0.1:{port}/"), probe);
+    spec["agentRef"] = json!({"name": "vm-7", "unit": UNIT});
+    world.backend("orders", spec).await;
+    world.backend_is(SOON, "orders", "Up", "").await;
+
+    drop(process);
+    // One heartbeat, and nothing after it. A turn comes once in 300 s.
+    connector.beat_with(operator.beats(), &says(json!({"state": "Exited", "since_seconds": 4, "exit_code": 137})));
+    let down = world.backend_is(SOON, "orders", "Down", "ContainerStopped").await;
+    assert_eq!(text(&down, "/status/agent/state"), "Exited", "{down:#}");
+    let removed = says(json!({"state": "Absent"}));
+    connector.beat_with(operator.beats(), &removed);
+    world.backend_is(SOON, "orders", "Down", "ContainerAbsent").await;
+    let _process = Process::start(port);
+    connector.beat_with(operator.beats(), &runs());
+    world.backend_is(SOON, "orders", "Up", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_was_stopped_on_purpose_is_left_alone_and_says_until_when() {
+    let world = World::new("backend-agent-meant").await;
+    let operator = world.operator(&LOCAL).await;
+    let port = free_port();
+    let process = Process::start(port);
+    let connector = up(&world, &operator, port).await;
+
+    drop(process);
+    let meant = says(json!({"state": "Exited", "since_seconds": 4, "exit_code": 143, "stopped_on_purpose": true}));
+    let (seen, beater) = explained(&world, &operator, &connector, meant, "ContainerStopped").await;
+    assert!(text(&seen, "/status/diagnosis/message").contains("stopped on purpose"), "{seen:#}");
+    let denied = |seen: &Value| condition(seen, "Remediating") == ("False", "NotLongEnough");
+    let seen = world.sees_backend(SOON, "orders", "a denial", denied).await;
+    let conditions = seen["status"]["conditions"].as_array().unwrap();
+    let said = conditions.iter().find(|one| one["type"] == "Remediating").unwrap();
+    for part in ["a stop on purpose", "(600)"] {
+        assert!(text(said, "/message").contains(part), "{part}: {said}");
+    }
+    // unhealthyForSeconds is 1: any other stop would have been asked for by now.
+    never(seconds(10), "it is asked to start it", async || {
+        let seen = world.get_backend("orders").await;
+        (restarts(&seen) != 0 || seen.pointer("/status/remediation/current").is_some()).then(|| format!("{seen:#}"))
+    })
+    .await;
+    for beaten in beater.stop() {
+        assert_eq!(beaten.answer.unwrap().json()["actions"], json!([]));
+    }
 }

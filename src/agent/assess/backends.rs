@@ -21,6 +21,7 @@ pub(super) fn report(backend: &BackendConfig, targets: &Targets, facts: &Facts, 
         Some(Look::Seen(TargetFacts::Absent { .. })) => report.state = TargetState::Absent,
         Some(Look::Blind(_)) | None => {}
     }
+    report.recent_restarts = report.restarts.map(|_| targets.get(&name).lately_restarted());
     let Finding { outcome, message } = of_target(&backend.unit, facts, targets);
     report.message = (outcome != CheckOutcome::Pass).then_some(message);
     let probe = backend.probe.as_ref().and_then(|url| Some((url, own.probes.get(url)?)));
@@ -41,6 +42,7 @@ fn empty(name: &str, unit: &str) -> BackendReport {
         exit_code: None,
         oom_killed: None,
         restarts: None,
+        recent_restarts: None,
         stopped_on_purpose: None,
         policy: None,
         health: None,

@@ -68,6 +68,8 @@ pub struct Report {
     pub checks: Vec<CheckReport>,
     /// The backends, in the order of the configuration.
     pub backends: Vec<BackendReport>,
+    /// A person stopped the unit of the connector.
+    pub stopped_on_purpose: bool,
 }
 
 /// What is remembered between two looks.
@@ -87,7 +89,10 @@ impl Assessment {
         let checks = config.checks.iter().map(|check| self.check(config, check, facts, own, now)).collect();
         self.settled.retain(|type_, _| config.checks.iter().any(|check| check.type_ == *type_));
         let backends = config.backends.iter().map(|backend| backends::report(backend, &self.targets, facts, own));
-        Report { checks, backends: backends.collect() }
+        let process = config.checks.iter().find(|check| check.type_ == CheckType::Process);
+        let unit = process.and_then(|check| check.unit.as_ref()).or(config.unit.as_ref());
+        let stopped_on_purpose = unit.is_some_and(|unit| process::was_stopped(unit, facts));
+        Report { checks, backends: backends.collect(), stopped_on_purpose }
     }
 
     fn check(&mut self, config: &Config, check: &CheckConfig, facts: &Facts, own: &Own<'_>, now: Now) -> CheckReport {

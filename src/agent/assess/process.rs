@@ -6,7 +6,7 @@ use super::finding::Finding;
 use super::host::{Host, seen};
 use super::target::{Known, LOOP, Targets};
 use super::words::{clock_time, times};
-use crate::agent::facts::{ContainerFacts, Exit, Facts, TargetFacts, UnitFacts};
+use crate::agent::facts::{ContainerFacts, Exit, Facts, Look, TargetFacts, UnitFacts};
 use crate::api::{CheckOutcome, LocalProbe, Target};
 
 /// The check of a unit or container, with the probe of its endpoint.
@@ -97,6 +97,17 @@ fn unit(name: &str, facts: &UnitFacts, known: &Known) -> Finding {
         ),
         ("active" | "reloading" | "refreshing", sub) => Finding::pass(format!("{name} is active ({sub}){since}")),
         (active, sub) => Finding::unknown(format!("{name} is in a state that is not known: {active} ({sub})")),
+    }
+}
+
+/// Whether a person stopped the target, and it does not run.
+pub(super) fn was_stopped(target: &Target, facts: &Facts) -> bool {
+    match facts.targets.get(&target.to_string()) {
+        Some(Look::Seen(TargetFacts::Unit(unit))) => unit_was_stopped(unit),
+        Some(Look::Seen(TargetFacts::Container(container))) => {
+            container.stopped_on_purpose == Some(true) && matches!(&*container.status, "exited" | "stopped" | "dead")
+        }
+        Some(Look::Seen(TargetFacts::Absent { .. }) | Look::Blind(_)) | None => false,
     }
 }
 

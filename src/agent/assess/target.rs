@@ -9,8 +9,11 @@ use super::Own;
 use crate::agent::facts::{ContainerFacts, Facts, Look, TargetFacts, UnitFacts};
 use crate::time::{Moment, Now};
 
-/// The time in which restarts are counted.
+/// The time in which restarts are counted for the checks.
 const WINDOW: Duration = Duration::from_secs(300);
+/// The time in which they are counted for the operator: an application that takes minutes to fail is restarted less often, and
+/// Docker waits up to a minute between two starts.
+const LONG_WINDOW: Duration = Duration::from_secs(900);
 /// So many restarts in that time are a crash loop.
 pub(super) const LOOP: u64 = 3;
 /// Two times of one change of state, computed by two looks, differ by less than this many seconds.
@@ -22,6 +25,8 @@ pub(super) struct Known {
     /// Identifies the unit's or container's run, and its restarts by its host until then.
     run: Option<(String, String, u64)>,
     restarts: VecDeque<(Moment, u64)>,
+    /// The last look.
+    seen_at: Moment,
     /// When its state changed.
     pub(super) since: Option<Timestamp>,
     /// The wall clock of the last look.
@@ -71,6 +76,12 @@ impl Targets {
 impl Known {
     /// How often its host restarted it in the last five minutes, as far as it was seen.
     pub(super) fn recent_restarts(&self) -> u64 {
+        let recent = self.restarts.iter().filter(|(at, _)| self.seen_at.since(*at) < WINDOW);
+        recent.map(|(_, count)| count).sum()
+    }
+
+    /// How often its host restarted it in the last quarter of an hour, as far as it was seen.
+    pub(super) fn lately_restarted(&self) -> u64 {
         self.restarts.iter().map(|(_, count)| count).sum()
     }
 
@@ -92,7 +103,8 @@ impl Known {
 
     fn see_run(&mut self, identity: &str, run: &str, count: u64, now: Moment) {
         let restarts = &mut self.restarts;
-        restarts.retain(|(at, _)| now.since(*at) < WINDOW);
+        restarts.retain(|(at, _)| now.since(*at) < LONG_WINDOW);
+        self.seen_at = now;
         match &self.run {
             Some((known, _, before)) if known == identity && count > *before => {
                 restarts.push_back((now, count - before))

@@ -109,7 +109,7 @@ impl Agent {
         };
         let checks = self.config.checks.iter().map(unknown).collect();
         self.helper_fault = Some(error);
-        Report { checks, backends: Vec::new() }
+        Report { checks, ..Report::default() }
     }
 
     /// The last restarts that the helper knows: their outcomes are told until the operator has them.
@@ -144,6 +144,7 @@ impl Agent {
             restarts,
             paused: self.paused.as_ref(),
             stopping: stopping.map(|reason| Stopping { reason }),
+            stopped_on_purpose: self.report.as_ref().is_some_and(|report| report.stopped_on_purpose),
             gaps: self.journal.gaps(now, self.schedule.interval().as_secs()),
             backends: self
                 .report
@@ -326,7 +327,7 @@ mod tests {
                 message: message.to_owned(),
                 advice: None,
             }],
-            backends: Vec::new(),
+            ..Report::default()
         };
         let before = report(CheckOutcome::Pass, "for 3 s");
         assert!(!differs(&before, &report(CheckOutcome::Pass, "for 4 s")));

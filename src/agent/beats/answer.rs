@@ -124,6 +124,22 @@ mod tests {
         assert_eq!((parameters.generation, parameters.checks.len()), (7, 1));
     }
 
+    /// The operator writes the same files in the tests of its answers. One of before has no `config` and no targets.
+    #[test]
+    fn the_answers_of_both_generations_of_operators_are_understood() {
+        let founding = parse(include_bytes!("../../api/golden/answer-founding.json")).unwrap();
+        assert_eq!(
+            (founding.interval, founding.actions.len(), founding.parameters),
+            (Duration::from_secs(30), 0, None)
+        );
+        let today = parse(include_bytes!("../../api/golden/answer-agent.json")).unwrap();
+        let actions: Vec<_> =
+            today.actions.iter().map(|action| (&*action.id, action.target.as_ref().map(Target::to_string))).collect();
+        assert_eq!(actions, [("a1", None), ("a2", Some("compose:shop:orders".to_owned()))]);
+        assert_eq!((today.interval, today.state.as_str()), (Duration::from_secs(5), "Degraded"));
+        assert_eq!(today.parameters.unwrap().checks[0].max_handshake_age_seconds, Some(300));
+    }
+
     #[test]
     fn the_founding_answer_is_one_and_a_login_page_is_none() {
         let founding = br#"{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}"#;

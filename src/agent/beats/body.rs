@@ -57,6 +57,9 @@ pub struct Beat<'a> {
     /// It is the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping: Option<Stopping>,
+    /// A person stopped the unit of the connector.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_on_purpose: bool,
     /// The times in which the operator did not hear the agent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<AgentGap>,
@@ -132,6 +135,7 @@ impl<'a> Beat<'a> {
             restarts: &[],
             paused: None,
             stopping: None,
+            stopped_on_purpose: false,
             gaps: Vec::new(),
             backends: Vec::new(),
             dry_run: false,
@@ -186,6 +190,7 @@ pub(super) mod tests {
             restarts: &[],
             paused: None,
             stopping: None,
+            stopped_on_purpose: false,
             gaps: Vec::new(),
             backends: Vec::new(),
             dry_run: false,
@@ -199,6 +204,36 @@ pub(super) mod tests {
         assert_eq!(body, expected);
     }
 
+    /// The operator reads the same file in the tests of its parser: a field that is renamed on one side fails one of both.
+    #[test]
+    fn a_heartbeat_that_says_everything_is_the_one_that_operators_are_tested_with() {
+        let expected: serde_json::Value =
+            serde_json::from_str(include_str!("../../api/golden/beat-agent.json")).unwrap();
+        let read = |field: &str| expected[field].clone();
+        let check =
+            |type_, outcome, message: &str| CheckReport { type_, outcome, message: message.to_owned(), advice: None };
+        let all = vec![
+            check(CheckType::Process, CheckOutcome::Fail, "orders.service does not run"),
+            check(CheckType::NATRules, CheckOutcome::Pass, ""),
+        ];
+        let restart = RestartReport::new("orders.service".into(), "a1".into(), true, "it runs");
+        let restarts = [RestartReport::new("compose:shop:orders".into(), "a2".into(), false, "exit 1")];
+        let paused: AgentPause = serde_json::from_value(read("paused")).unwrap();
+        let beat = Beat {
+            checks: Some(checks(&Report { checks: all, backends: Vec::new(), stopped_on_purpose: false })),
+            config_generation: Some(7),
+            restart: Some(&restart),
+            restarts: &restarts,
+            paused: Some(&paused),
+            stopping: Some(Stopping { reason: StopReason::Uninstall }),
+            stopped_on_purpose: true,
+            gaps: serde_json::from_value(read("gaps")).unwrap(),
+            backends: serde_json::from_value(read("backends")).unwrap(),
+            ..plain()
+        };
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&json(beat)).unwrap(), expected);
+    }
+
     #[test]
     fn texts_have_one_line_and_their_length() {
         let long = CheckReport {
@@ -207,7 +242,7 @@ pub(super) mod tests {
             message: format!("a\nb\u{1b}{}", "x".repeat(300)),
             advice: None,
         };
-        let told = checks(&Report { checks: vec![long], backends: Vec::new() });
+        let told = checks(&Report { checks: vec![long], backends: Vec::new(), stopped_on_purpose: false });
         assert_eq!(told[0].message.chars().count(), 256);
         assert!(told[0].message.starts_with("a b x"));
     }

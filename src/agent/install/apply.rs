@@ -12,8 +12,9 @@ use super::detect::{Found, Wanted, configuration, legacy_iptables};
 use super::heard::{Heard, STATUS, heard};
 use super::undo::Changes;
 use super::units::{AGENT, CREDENTIALS_SINCE, HELPER, Host, OLDEST, USER, agent, helper};
-use super::{BINARY, TOKEN};
+use super::{BINARY, TOKEN, farewell};
 use crate::agent::config::{BadConfig, Config, DEFAULT_PATH};
+use crate::api::StopReason;
 
 /// How long the first answer of the operator may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -141,6 +142,7 @@ async fn start(changes: &Changes, began: Timestamp) -> anyhow::Result<String> {
     if !unchanged {
         run("systemctl", &["daemon-reload"])?;
         run("systemctl", &["enable", "--quiet", HELPER, AGENT])?;
+        farewell::leave(StopReason::Update);
         run("systemctl", &["restart", "--no-block", HELPER, AGENT])?;
     }
     let since = if unchanged { began - RECENT } else { began };
@@ -216,6 +218,7 @@ pub fn uninstall(purge: bool) -> anyhow::Result<Removed> {
     ensure!(rustix::process::geteuid().is_root(), "only root can uninstall the agent");
     let units = [AGENT, HELPER].map(|name| Path::new(UNITS).join(name));
     if units.iter().any(|unit| unit.exists()) {
+        farewell::leave(StopReason::Uninstall);
         run("systemctl", &["disable", "--quiet", "--now", AGENT, HELPER])?;
     }
     let mut removed = Vec::new();

@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod detect;
+mod farewell;
 pub mod heard;
 mod undo;
 pub mod units;

@@ -49,6 +49,9 @@ pub struct AgentView {
     /// How often its host has started it again by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarts: Option<i64>,
+    /// How many of these were in the last 15 minutes; absent when the agent did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_restarts: Option<i64>,
     /// Whether it was stopped on purpose: by a person or a deployment on its host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped_on_purpose: bool,

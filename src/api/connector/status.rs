@@ -152,6 +152,9 @@ pub struct AgentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_NAME))]
     pub stopping: Option<String>,
+    /// Whether a person stopped the connector's unit on its host, by the last heartbeat of the agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_on_purpose: bool,
 }
 
 impl AgentStatus {

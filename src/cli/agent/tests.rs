@@ -80,7 +80,7 @@ fn a_check_says_what_is_wrong_what_to_do_and_how_far_a_heartbeat_came() {
         message: "a.service failed".to_owned(),
         advice: Some("start it"),
     };
-    let report = Report { checks: vec![check], backends: Vec::new() };
+    let report = Report { checks: vec![check], ..Report::default() };
     let failure = Failure {
         attempt: Attempt { class: "Refused".into(), phase: "Connect".into() },
         message: "192.0.2.1:443: connection refused".into(),

@@ -51,6 +51,7 @@ pub fn remediation_input<'a>(
     signals: &'a AgentSignals,
 ) -> RemediationInput<'a, MonitoredBackend> {
     let is_heard = input.live.agent.as_ref().is_some_and(|agent| agent.is_heard);
+    let by_agent = input.backend.spec.workload_ref.is_none();
     RemediationInput {
         agent: input.backend.spec.agent_ref.is_some().then_some(AgentPresence { is_heard }),
         acknowledged: signals.answer.as_ref().map(|answer| Acknowledgement {
@@ -58,6 +59,7 @@ pub fn remediation_input<'a>(
             succeeded: answer.succeeded,
             message: answer.message.as_deref().unwrap_or_default(),
         }),
+        paused: input.live.agent.as_ref().filter(|_| by_agent).and_then(|agent| agent.paused.clone()),
         handed_out: signals.handed_out.as_deref(),
         ..RemediationInput::about(input.backend, verdict)
     }
@@ -65,7 +67,11 @@ pub fn remediation_input<'a>(
 
 /// Whether the agent says that the unit was stopped on purpose and does not run.
 fn is_stopped_on_purpose(input: &Input<'_>) -> bool {
-    let view = input.live.agent.as_ref().and_then(|agent| agent.evidence.view.as_ref());
+    // Until this process has heard the agent, its word to the former leader stands, as in the status.
+    let view = match &input.live.agent {
+        Some(reading) if reading.has_spoken || !reading.is_heard => reading.evidence.view.as_ref(),
+        Some(_) | None => input.backend.status.as_ref().and_then(|status| status.agent.as_ref()),
+    };
     view.is_some_and(|view| view.stopped_on_purpose && view.state != TargetState::Running)
 }
 

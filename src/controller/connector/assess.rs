@@ -310,7 +310,7 @@ impl Input<'_> {
             secret: &secret,
             host: self.host(),
             silence: self.connector_silence(),
-            stopping: self.live.said.stopping,
+            stopping: self.agent_stop(),
         })?;
         let known = status.and_then(|status| status.diagnosis.as_ref()).filter(|known| known.cause == found.cause);
         found.since = match known {
@@ -327,9 +327,11 @@ impl Input<'_> {
                 let since = self.live.connector_silence().map(|(since, _)| since);
                 since.map_or(self.now.wall, |since| self.now.stamp(since))
             }
-            Cause::HeartbeatExpired | Cause::HeartbeatLate | Cause::ObserverRestarted | Cause::ObserverUnreachable => {
-                self.now.stamp(self.live.verdict.since)
-            }
+            Cause::HeartbeatExpired
+            | Cause::AgentStopped
+            | Cause::HeartbeatLate
+            | Cause::ObserverRestarted
+            | Cause::ObserverUnreachable => self.now.stamp(self.live.verdict.since),
             _ => self.now.wall,
         }
     }

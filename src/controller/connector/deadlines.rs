@@ -43,6 +43,8 @@ pub struct SiteEvent {
 pub struct Sinks {
     /// Requests the reconcile of one object.
     pub wake: Box<dyn Fn(&Entry) + Send>,
+    /// Hands on that the agent of a connector said something new about backends.
+    pub backends: Box<dyn Fn(&Entry) + Send>,
     /// Events about sites.
     pub events: mpsc::UnboundedSender<SiteEvent>,
     /// Called before every expiry: excludes a freeze since the last call from every verdict; true when there was none.
@@ -124,6 +126,10 @@ impl DeadlineScheduler {
     fn changed(&mut self, entry: &Arc<Entry>, change: Change) {
         match change {
             Change::Facts => {}
+            Change::Backends => {
+                (self.sinks.backends)(entry);
+                return;
+            }
             Change::Deferred => {
                 if self.tracked.contains_key(&entry.number) {
                     self.evaluate(entry);

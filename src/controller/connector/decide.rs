@@ -125,6 +125,7 @@ fn agent(input: &Input<'_>, stored: Option<&AgentStatus>) -> Option<AgentStatus>
             until: said.paused_until.map(|until| Time(ahead(input.now, until))),
         }),
         stopping: said.stopping.map(|reason| reason.as_str().to_owned()),
+        stopped_on_purpose: said.is_stopped_on_purpose,
         ..facts
     })
 }

@@ -1,7 +1,8 @@
 //! The input of the remediation of a Connector.
 
-use crate::api::{AgentPause, Confidence, Connector, ConnectorState, Diagnosis};
+use crate::api::{Confidence, Connector, ConnectorState, Diagnosis};
 use crate::controller::connector::assess::{Assessment, Input};
+use crate::controller::paused::on_host;
 use crate::controller::remediation::{
     Acknowledgement, Remediable as _, RemediationInput, health_of_connector, with_current,
 };
@@ -30,7 +31,7 @@ pub fn verdict(input: &Input<'_>, assessment: &Assessment) -> Verdict {
         inside: InsideView::Heartbeats { pod_uid: pod_uid.map(str::to_owned) },
         healthy_at: input.last_contact().filter(|_| *state == ConnectorState::Online),
         scrape: None,
-        is_stopped_on_purpose: false,
+        is_stopped_on_purpose: input.live.said.is_stopped_on_purpose,
     }
 }
 
@@ -63,26 +64,21 @@ fn unsure(found: Diagnosis) -> Diagnosis {
     Diagnosis { confidence: Confidence::Possible, message, ..found }
 }
 
-/// The pause of restarts on the host of the agent.
-fn paused(input: &Input<'_>) -> Option<String> {
-    let AgentPause { by, reason, seconds: _ } = input.live.said.pause(input.now.moment)?;
-    let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    Some(format!("restarts are paused on the host of its agent{by}{reason}"))
-}
-
 /// The request for the remediation step.
 pub fn remediation_input<'a>(input: &Input<'a>, verdict: &'a Verdict) -> RemediationInput<'a, Connector> {
     let offered = input.live.offered.as_ref().filter(|offered| offered.handed_at.is_some());
     let presence = input.live.contacts.map_or(input.live.verdict, |contacts| contacts.agent).presence;
-    let is_heard = presence == Presence::Online;
+    // An agent that said that it stops restarts nothing more.
+    let is_heard = presence == Presence::Online && input.live.said.stopping.is_none();
+    let by_agent = input.connector.spec.workload_ref.is_none();
+    let paused = input.live.said.pause(input.now.moment).filter(|_| by_agent);
     let current = input.connector.remediation_status().and_then(|status| status.current.as_ref());
     let answer = |id: &str| input.live.restarted.iter().find(|answer| *answer.id == *id);
     RemediationInput {
         object: input.connector,
         verdict,
         agent: input.connector.spec.agent_ref.is_some().then_some(AgentPresence { is_heard }),
-        paused: input.connector.spec.workload_ref.is_none().then(|| paused(input)).flatten(),
+        paused: paused.map(on_host),
         acknowledged: current.and_then(|current| answer(&current.id)).map(|answer| Acknowledgement {
             attempt: &answer.id,
             succeeded: answer.succeeded,

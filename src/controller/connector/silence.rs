@@ -4,10 +4,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::assess::Input;
 use crate::api::{CheckOutcome, CheckType, Connector};
-use crate::diagnosis::connector::ConnectorSilence;
+use crate::diagnosis::connector::{AgentStop, ConnectorSilence};
 use crate::heartbeat::entry::Snapshot;
 
 impl Input<'_> {
+    /// The last words of the agent.
+    pub(super) fn agent_stop(&self) -> Option<AgentStop> {
+        let reason = self.live.said.stopping?;
+        Some(AgentStop { reason, is_alone: self.live.contacts?.own_contact.is_none() })
+    }
+
     /// The silence of the connector itself, while its agent is heard.
     pub(super) fn connector_silence(&self) -> Option<ConnectorSilence<'_>> {
         let (_, contact) = self.live.connector_silence()?;

@@ -9,9 +9,10 @@ use parking_lot::RwLock;
 use super::assess::{Assessment, Facts, Input};
 use super::reconcile::Stores;
 use super::sites::Sites;
-use crate::api::{ConditionType, Connector, ConnectorStatus, Key, Rotation, Truth, conditions};
+use crate::api::{ConditionType, Connector, ConnectorStatus, Key, Rotation, StopReason, Truth, conditions};
 use crate::controller::paused::is_paused;
 use crate::controller::remediation;
+use crate::health::liveness::Presence;
 use crate::heartbeat::entry::{Entry, Snapshot};
 use crate::heartbeat::registry::Registry;
 use crate::schedule::checkpoints::Checkpoints;
@@ -121,6 +122,8 @@ fn known(connector: &Connector, live: &Snapshot, assessment: &Assessment, now: N
     view.ready = truth(&assessment.conditions, ConditionType::Ready);
     view.health = conditions::get(&assessment.conditions, ConditionType::Healthy).map(|healthy| healthy.reason.clone());
     view.last_heartbeat_time = live.connector_contact().map(|at| now.stamp(at)).or(view.last_heartbeat_time);
+    view.agent_heartbeat_time = live.contacts.and_then(|contacts| contacts.agent_contact).map(|at| now.stamp(at));
+    view.is_agent_silent = is_agent_silent(live);
     view.state_since = if is_written { stored_since } else { Some(assessment.since) };
     view.cause = assessment.diagnosis.as_ref().map(|found| found.cause);
     view.message = assessment.diagnosis.as_ref().map(|found| found.message.clone());
@@ -138,6 +141,20 @@ fn known(connector: &Connector, live: &Snapshot, assessment: &Assessment, now: N
             checks.iter().map(|check| CheckView { type_: check.type_.clone(), status: check.status }).collect();
     }
     view
+}
+
+/// Whether the agent, which was heard before, is silent. An agent that was removed from beside a connector that sends
+/// heartbeats itself is missed no more; one that alone sent heartbeats is, for nothing is known of its connector since.
+fn is_agent_silent(live: &Snapshot) -> Option<bool> {
+    let contacts = live.contacts?;
+    if live.said.stopping == Some(StopReason::Uninstall) && contacts.own_contact.is_some() {
+        return None;
+    }
+    match contacts.agent.presence {
+        Presence::Online | Presence::Late => Some(false),
+        Presence::Offline => Some(true),
+        Presence::NeverSeen | Presence::Unknown => None,
+    }
 }
 
 fn written(connector: &Connector, now: Now) -> ConnectorView {
@@ -161,6 +178,8 @@ fn base(connector: &Connector, status: &ConnectorStatus, now: Now) -> ConnectorV
         message: diagnosis.map(|found| found.message.clone()),
         advice: diagnosis.map(|found| found.advice.clone()),
         last_heartbeat_time: status.last_heartbeat_time.as_ref().map(|time| time.0),
+        agent_heartbeat_time: agent.last_seen_time.as_ref().map(|time| time.0),
+        is_agent_silent: None,
         state_since: status.state_since.as_ref().map(|time| time.0),
         health: conditions::get(&status.conditions, ConditionType::Healthy).map(|healthy| healthy.reason.clone()),
         version: agent.version,

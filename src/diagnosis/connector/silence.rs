@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{ConnectorEvidence, finding, stamp};
 use crate::api::{Cause, CheckOutcome, Confidence, Diagnosis, RestartHelps, StopReason};
+use crate::health::liveness::Presence;
 
 /// The silence of a connector whose agent is heard.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,40 @@ pub(super) fn connector_silent(evidence: &ConnectorEvidence<'_>) -> Option<Diagn
         ),
         RestartHelps::Yes,
     )
+}
+
+/// The last words of the agent of a connector.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentStop {
+    /// The reason that it gave.
+    pub reason: StopReason,
+    /// It alone sent heartbeats: the connector itself was never heard.
+    pub is_alone: bool,
+}
+
+/// A person or an update stopped the agent, and it alone was heard: its silence says nothing about the connector.
+pub(super) fn agent_stopped(evidence: &ConnectorEvidence<'_>) -> Option<Diagnosis> {
+    let stop = evidence.stopping.filter(|stop| stop.is_alone && evidence.presence == Presence::Offline)?;
+    let host = evidence.host.map(|host| format!(" on {host}")).unwrap_or_default();
+    let advice = match stop.reason {
+        StopReason::Stop => {
+            format!("start the agent{host} again (systemctl start vigie-agent), or delete this Connector if it is not needed")
+        }
+        StopReason::Update => format!(
+            "look why the agent{host} did not start again after its update (systemctl status vigie-agent, vigie agent check)"
+        ),
+        StopReason::Uninstall => {
+            "install the agent again (vigie install-command), have the connector send heartbeats itself, or delete this Connector"
+                .to_owned()
+        }
+        // A host that shuts down takes the connector with it.
+        StopReason::Shutdown | StopReason::Unknown => return None,
+    };
+    let (since, words) = (stamp(evidence.last_contact), stop_text(stop.reason));
+    let message = format!(
+        "no heartbeat since {since}: {words}. The connector itself has never sent one, so nothing is known of it"
+    );
+    finding(Cause::AgentStopped, Confidence::Certain, message, advice, RestartHelps::No)
 }
 
 /// The last words of an agent.

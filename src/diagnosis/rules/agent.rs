@@ -105,15 +105,23 @@ pub fn agent_in_words(view: &AgentView) -> String {
         code(view),
         view.oom_killed.then(|| "killed for memory".to_owned()),
         view.stopped_on_purpose.then(|| "stopped on purpose".to_owned()),
-        view.restarts
-            .filter(|restarts| *restarts > 0)
-            .map(|restarts| format!("restarted {restarts} times by its host")),
+        restarted(view),
         view.policy.as_deref().map(|policy| format!("restart policy {}", value(policy))),
         view.health.as_deref().map(|health| format!("its own health check says {}", value(health))),
     ];
     let details: Vec<String> = details.into_iter().flatten().collect();
     let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) };
     format!("{} is {}{}{details}", unit(view), view.state, since(began(view)))
+}
+
+/// How often its host restarted it: in all, and lately.
+fn restarted(view: &AgentView) -> Option<String> {
+    let restarts = view.restarts.filter(|restarts| *restarts > 0)?;
+    let recent = match view.recent_restarts {
+        Some(recent) => format!(", {recent} of them in the last 15 min"),
+        None => String::new(),
+    };
+    Some(format!("restarted {restarts} times by its host{recent}"))
 }
 
 /// The agent's own probe as a fact.

@@ -14,7 +14,7 @@ use crate::api::{AgentView, Cause, TargetState};
 use crate::diagnosis::evidence::Evidence;
 use crate::diagnosis::extract::{ExtractSubject, extract};
 
-/// From this number of restarts by its host on, a unit that does not stay up crashes again and again.
+/// From this number of restarts by its host in the last 15 minutes on, a unit that does not stay up crashes again and again.
 const MANY_RESTARTS: i64 = 3;
 /// How long after a start a unit with many restarts may be about to end again: systemd and Docker wait less between two
 /// starts.
@@ -58,7 +58,8 @@ pub(super) fn out_of_memory(e: &Evidence) -> Option<Finding> {
 /// Whether it starts and ends again and again.
 fn is_looping(e: &Evidence, view: &AgentView) -> bool {
     use TargetState::{Activating, Restarting, Running};
-    let many = view.restarts.is_some_and(|restarts| restarts >= MANY_RESTARTS);
+    // The total of a unit that has run for a year says nothing about now. Evidence that was saved before has only that.
+    let many = view.recent_restarts.or(view.restarts).is_some_and(|restarts| restarts >= MANY_RESTARTS);
     let about_to_end = || is_young(e, view, BETWEEN_CRASHES) && began(view).is_some() && !has_served(e, view);
     many && match view.state {
         Restarting => true,
@@ -126,10 +127,13 @@ pub(super) fn crash_loop(e: &Evidence) -> Option<Finding> {
         return None;
     }
     let how = code(view).map(|code| format!("{code}, ")).unwrap_or_default();
-    let restarts = view.restarts.unwrap_or_default();
+    let restarts = match view.recent_restarts {
+        Some(recent) => format!("{recent} restarts in the last 15 min"),
+        None => format!("{} restarts", view.restarts.unwrap_or_default()),
+    };
     let finding = Finding::new(
         Cause::CrashLoop,
-        format!("{} ends again and again ({how}{restarts} restarts){}", unit(view), colon(words(view))),
+        format!("{} ends again and again ({how}{restarts}){}", unit(view), colon(words(view))),
         format!("Read why in its last words: {}. Its host starts it again by itself", logs(view)),
     );
     let finding = finished(e, view, finding);

@@ -138,10 +138,10 @@ fn pause(seconds: Option<u64>) -> AgentBeat {
 #[test]
 fn a_pause_ends_by_itself_or_with_a_heartbeat_that_does_not_mention_it() {
     let mut said = AgentSaid::default();
-    assert!(said.hear(&pause(Some(60)), at(0)));
-    assert!(!said.hear(&pause(Some(30)), at(30)), "the seconds count down");
+    assert!(said.hear(&pause(Some(60)), at(0)).of_connector);
+    assert!(!said.hear(&pause(Some(30)), at(30)).of_connector, "the seconds count down");
     assert!(said.pause(at(59)).is_some() && said.pause(at(60)).is_none());
-    assert!(said.hear(&AgentBeat::default(), at(31)) && said.pause(at(31)).is_none());
+    assert!(said.hear(&AgentBeat::default(), at(31)).of_connector && said.pause(at(31)).is_none());
     said.hear(&pause(None), at(40));
     assert!(said.pause(at(1_000_000)).is_some(), "it has no end");
     said.hear(&pause(Some(u64::MAX)), at(50));

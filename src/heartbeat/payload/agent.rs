@@ -33,18 +33,21 @@ pub struct AgentBeat {
     pub paused: Option<AgentPause>,
     /// It is the last heartbeat before the agent stops.
     pub stopping: Option<StopReason>,
+    /// A person stopped the unit of the connector.
+    pub stopped_on_purpose: bool,
     /// The times in which the agent was not heard, at most 8; `None` when it says nothing about them.
     pub gaps: Option<Vec<AgentGap>>,
     /// The backends that the agent looks after, at most 8 and each name once; `None` when it says nothing about them.
     pub backends: Option<Vec<BackendReport>>,
 }
 
-pub(super) const FIELDS: [Field; 7] = [
+pub(super) const FIELDS: [Field; 8] = [
     plain("agent"),
     plain("config_generation"),
     Field { name: "restarts", shape: Shape::List(&RESTART_FIELDS, MAX_RESTARTS) },
     Field { name: "paused", shape: Shape::Object(&PAUSE_FIELDS) },
     Field { name: "stopping", shape: Shape::Object(&STOP_FIELDS) },
+    plain("stopped_on_purpose"),
     Field { name: "gaps", shape: Shape::List(&GAP_FIELDS, MAX_GAPS) },
     Field { name: "backends", shape: Shape::List(&BACKEND_FIELDS, MAX_BACKENDS) },
 ];
@@ -59,7 +62,7 @@ const GAP_FIELDS: [Field; 7] = [
     plain("attempts"),
     Field { name: "failing", shape: Shape::Scalars(MAX_CHECKS) },
 ];
-const BACKEND_FIELDS: [Field; 16] = [
+const BACKEND_FIELDS: [Field; 17] = [
     plain("name"),
     plain("unit"),
     plain("state"),
@@ -67,6 +70,7 @@ const BACKEND_FIELDS: [Field; 16] = [
     plain("exit_code"),
     plain("oom_killed"),
     plain("restarts"),
+    plain("recent_restarts"),
     plain("stopped_on_purpose"),
     plain("policy"),
     plain("health"),
@@ -82,7 +86,8 @@ const PROBE_FIELDS: [Field; 5] =
 
 /// The agent's fields; `None` when the heartbeat has none of them.
 pub(super) fn read(values: RareValues<'_>) -> Result<Option<Box<AgentBeat>>, BadBeat> {
-    let Ok([agent, config_generation, restarts, paused, stopping, gaps, backends]) = <[Value<'_>; 7]>::try_from(values)
+    let Ok([agent, config_generation, restarts, paused, stopping, stopped_on_purpose, gaps, backends]) =
+        <[Value<'_>; 8]>::try_from(values)
     else {
         return Ok(None);
     };
@@ -92,6 +97,7 @@ pub(super) fn read(values: RareValues<'_>) -> Result<Option<Box<AgentBeat>>, Bad
         restarts: read_restarts(restarts)?,
         paused: read_pause(paused)?,
         stopping: read_stopping(stopping)?,
+        stopped_on_purpose: read_flag("stopped_on_purpose", stopped_on_purpose)?.unwrap_or(false),
         gaps: read_list("gaps", gaps, MAX_GAPS, read_gap)?,
         backends: read_backends(backends)?,
     })))
@@ -191,6 +197,7 @@ fn read_backend(field: &str, value: Value<'_>) -> Result<BackendReport, BadBeat>
         exit_code,
         oom_killed,
         restarts,
+        recent_restarts,
         stopped_on_purpose,
         policy,
         health,
@@ -211,6 +218,7 @@ fn read_backend(field: &str, value: Value<'_>) -> Result<BackendReport, BadBeat>
         exit_code: read_whole(&of("exit_code"), exit_code)?,
         oom_killed: read_flag(&of("oom_killed"), oom_killed)?,
         restarts: read_whole(&of("restarts"), restarts)?,
+        recent_restarts: read_whole(&of("recent_restarts"), recent_restarts)?,
         stopped_on_purpose: read_flag(&of("stopped_on_purpose"), stopped_on_purpose)?,
         policy: owned(&of("policy"), policy, MAX_WORD)?,
         health: owned(&of("health"), health, MAX_WORD)?,

@@ -322,3 +322,37 @@ fn an_agent_at_the_pace_of_an_incident_is_never_too_often() {
     let hasty = crate::health::liveness::Timing { interval: Duration::from_secs(3), ..edge.entry.timing() };
     assert_eq!(crate::health::liveness::next_during_incident(&hasty), 3);
 }
+
+/// An agent's beat about the backend `orders`, in this state for so many seconds.
+fn about_orders(state: &str, since_seconds: i64) -> Value {
+    agent(json!({ "backends": [{ "name": "orders", "state": state, "since_seconds": since_seconds }] }))
+}
+
+#[test]
+fn news_of_a_backend_are_told_once_and_a_beat_that_repeats_them_tells_nothing() {
+    let mut edge = edge(json!({}), json!({}));
+    edge.say(0, about_orders("Running", 100));
+    edge.changes.clear();
+    for second in [30, 60, 90] {
+        edge.say(second, about_orders("Running", 100 + second));
+    }
+    assert!(edge.changes.is_empty(), "{:?}", edge.changes);
+    edge.say(95, about_orders("Exited", 2));
+    edge.say(100, about_orders("Exited", 7));
+    edge.say(130, agent(json!({})));
+    assert_eq!(edge.changes, [(95, Change::Backends)]);
+    let backends = edge.snapshot(130).said.backends.unwrap();
+    assert_eq!((backends.at, backends.confirmed_at), (at(95), at(100)), "a beat without them confirms nothing");
+    assert_eq!(edge.entry.reported_backends(), ["orders"]);
+}
+
+#[test]
+fn an_agent_whose_reports_alternate_is_not_told_of_without_end() {
+    let mut edge = edge(json!({}), json!({}));
+    for second in 0..600 {
+        edge.say(second, about_orders(if second % 2 == 0 { "Running" } else { "Exited" }, 1));
+    }
+    let told = edge.changes.iter().filter(|(_, change)| *change == Change::Backends).count();
+    // 16 at once, and one in each interval of 30 s.
+    assert!((16..=37).contains(&told), "{told}");
+}

@@ -150,6 +150,23 @@ fn a_unit_that_a_person_starts_again_is_no_crash_loop_any_more() {
 }
 
 #[test]
+fn a_stop_by_a_person_is_told_beside_the_checks() {
+    let mut scene = Scene::well();
+    assert!(!scene.look().stopped_on_purpose);
+    for (field, value) in [("active", json!("inactive")), ("result", json!("success")), ("exit", json!(null))] {
+        scene.set(&format!("{UNIT}/{field}"), value);
+    }
+    assert!(scene.look().stopped_on_purpose);
+    scene.set(&format!("{UNIT}/result"), json!("exit-code"));
+    assert!(!scene.look().stopped_on_purpose, "it ended by itself");
+    let mut scene = containers();
+    scene.set(&format!("{CONTAINER}/stopped_on_purpose"), json!(true));
+    assert!(!scene.look().stopped_on_purpose, "it runs again");
+    scene.set(&format!("{CONTAINER}/status"), json!("exited"));
+    assert!(scene.look().stopped_on_purpose);
+}
+
+#[test]
 fn restarts_that_were_never_seen_do_not_count() {
     assert_eq!(unit(json!({"restarts": 47})).0, Pass);
 }
@@ -314,6 +331,7 @@ fn a_backend_is_told_as_it_is() {
         told,
         json!({
             "name": "orders", "unit": "compose:orders:backend", "state": "Running", "since_seconds": 60, "restarts": 0,
+            "recent_restarts": 0,
             "policy": "unless-stopped", "listens": ["0.0.0.0:8080"], "published": ["0.0.0.0:8081->8080/tcp"],
             "environment": {"DB_PASSWORD": null, "SERVER_PORT": "8080"},
         })
@@ -329,6 +347,25 @@ fn a_backend_is_told_as_it_is() {
     let backend = &scene.look().backends[0];
     assert_eq!(backend.state, TargetState::Unknown);
     assert_eq!(backend.message.as_deref(), Some("could not look: no socket"));
+}
+
+#[test]
+fn the_restarts_of_the_last_quarter_of_an_hour_are_told_beside_those_of_all_time() {
+    let mut scene = containers();
+    let told = |scene: &mut Scene, seconds| {
+        let backend = scene.look_after(seconds).backends[0].clone();
+        (backend.restarts, backend.recent_restarts)
+    };
+    scene.set(&format!("{CONTAINER}/restarts"), json!(10));
+    assert_eq!(told(&mut scene, 5), (Some(10), Some(0)), "they were before the first look");
+    for count in 11..=13 {
+        scene.set(&format!("{CONTAINER}/restarts"), json!(count));
+        scene.set(&format!("{CONTAINER}/started_at"), json!(format!("{count}")));
+        assert_eq!(told(&mut scene, 200), (Some(count), Some(count - 10)));
+    }
+    assert_eq!(verdict(&mut scene).0, Pass, "two of them in five minutes");
+    assert_eq!(told(&mut scene, 480), (Some(13), Some(2)));
+    assert_eq!(told(&mut scene, 900), (Some(13), Some(0)));
 }
 
 #[test]

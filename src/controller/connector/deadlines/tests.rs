@@ -55,6 +55,7 @@ impl Rig {
                 let woken = woken.clone();
                 move |entry: &Entry| woken.lock().push((entry.identity.key.name.to_string(), begun.elapsed().as_secs()))
             }),
+            backends: Box::new(|_| {}),
             events: news_to,
             is_awake: Box::new({
                 let (registry, commands) = (registry.clone(), commands.clone());

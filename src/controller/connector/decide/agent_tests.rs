@@ -189,10 +189,60 @@ fn a_recovery_says_what_the_agent_knows_about_the_silence() {
 
 #[test]
 fn the_last_words_of_an_agent_are_part_of_the_diagnosis_of_its_silence() {
-    let mut live = beside(None, Presence::NeverSeen, 0, 0);
-    live.verdict = verdict_on(Presence::Offline, 300);
-    live.said.stopping = Some(StopReason::Shutdown);
-    let status = decided(&case(&with_agent(), &live, now(300))).status.unwrap();
-    assert!(status.diagnosis.unwrap().message.ends_with("; its agent said last that its host shuts down"));
-    assert_eq!(status.agent.unwrap().stopping.as_deref(), Some("Shutdown"));
+    let last = |own: Option<i64>, reason| {
+        let mut live = beside(own, Presence::Offline, 300, 0);
+        live.verdict = verdict_on(Presence::Offline, 300);
+        live.contacts.as_mut().unwrap().agent = live.verdict;
+        live.said.stopping = Some(reason);
+        let status = decided(&case(&with_agent(), &live, now(301))).status.unwrap();
+        assert_eq!(status.agent.unwrap().stopping.as_deref(), Some(reason.as_str()));
+        assert_eq!(status.state, Some(ConnectorState::Offline), "nothing was heard");
+        status.diagnosis.unwrap()
+    };
+    let shut_down = last(None, StopReason::Shutdown);
+    assert_eq!((shut_down.cause, shut_down.restart_helps), (Cause::HeartbeatExpired, RestartHelps::Once));
+    assert!(shut_down.message.ends_with("; its agent said last that its host shuts down"), "{}", shut_down.message);
+    for (reason, words, advice) in [
+        (StopReason::Stop, "it is being stopped", "Start the agent on edge-1 again"),
+        (StopReason::Update, "it makes place for another version", "Look why the agent on edge-1 did not start"),
+        (StopReason::Uninstall, "it is being removed", "Install the agent again"),
+    ] {
+        let alone = last(None, reason);
+        assert_eq!((alone.cause, alone.restart_helps), (Cause::AgentStopped, RestartHelps::No), "{reason}");
+        assert!(alone.message.contains(words) && alone.advice.starts_with(advice), "{alone:?}");
+        assert_eq!(second(&alone.since), 300, "since its deadline");
+        assert!(alone.alternatives.is_empty(), "{alone:?}");
+        // A connector that was heard itself is missed all the same.
+        let both = last(Some(0), reason);
+        assert_eq!((both.cause, both.restart_helps), (Cause::HeartbeatExpired, RestartHelps::Once), "{reason}");
+        assert!(both.message.contains(words), "{}", both.message);
+    }
+}
+
+#[test]
+fn a_unit_that_a_person_stopped_is_known_to_be_so_and_that_outlives_a_change_of_leader() {
+    let mut live = beside(Some(0), Presence::Offline, 300, 310);
+    live.said.is_stopped_on_purpose = true;
+    let connector = with_agent();
+    let input = case(&connector, &live, now(311));
+    assert!(verdict(&input, &input.assess()).is_stopped_on_purpose);
+    let status = decided(&input).status.unwrap();
+    assert!(status.agent.as_ref().unwrap().stopped_on_purpose);
+    live.said.is_stopped_on_purpose = false;
+    let after = stored(&connector, &status);
+    let input = case(&after, &live, now(320));
+    assert!(!verdict(&input, &input.assess()).is_stopped_on_purpose);
+    assert!(!decided(&input).status.unwrap().agent.unwrap().stopped_on_purpose, "its end is written at once");
+}
+
+#[test]
+fn an_agent_that_said_that_it_stops_is_asked_for_nothing() {
+    for (stopping, is_heard) in [(None, true), (Some(StopReason::Update), false), (Some(StopReason::Stop), false)] {
+        let mut live = beside(Some(0), Presence::Offline, 300, 310);
+        live.said.stopping = stopping;
+        let connector = with_agent();
+        let input = case(&connector, &live, now(311));
+        let verdict = verdict(&input, &input.assess());
+        assert_eq!(remediation_input(&input, &verdict).agent.map(|agent| agent.is_heard), Some(is_heard));
+    }
 }

@@ -11,6 +11,8 @@ use super::super::fake::{Ends, Guarded, beat, connector, guarded, leader, unread
 use super::*;
 use crate::api::{Cause, ConnectorState};
 use crate::cluster::fake::Fake;
+use crate::heartbeat::payload::parse;
+use crate::heartbeat::sink::{HeartbeatSink as _, Reply};
 
 const CONTACT: &str = "2026-01-01T00:00:00.000000Z";
 
@@ -178,4 +180,50 @@ fn paused_until_a_time_is_paused_until_that_time() {
     assert!(!is(json!({}), Some("2026-01-01T12:00:00Z")));
     assert!(!is(json!({}), Some("tomorrow")), "what is no time pauses nothing");
     assert!(is(paused(Some("2026-01-01T11:00:00Z")), Some("2026-01-01T13:00:00Z")), "either of them");
+}
+
+/// A heartbeat of the agent of `name`.
+fn agent_beats(rig: &Rig, name: &str, more: Value) {
+    let mut body = json!({ "connector_id": format!("edge/{name}"), "token": name, "agent": true });
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let body = body.to_string();
+    let reply = rig.known.registry.receive(&parse(body.as_bytes(), None).unwrap(), [192, 0, 2, 1].into());
+    assert!(matches!(reply, Reply::Accepted { .. }), "{reply:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_is_silent_after_its_own_deadline_and_not_when_it_was_removed_from_beside_its_connector() {
+    let mut rig = rig();
+    for name in ["alone", "beside", "none", "removed", "stopped"] {
+        rig.add(name, json!({ "state": "Pending", "observedGeneration": 1 }));
+    }
+    let own = ["beside", "none", "removed", "stopped"];
+    own.iter().for_each(|name| beat(&rig.known.registry, name));
+    let before = rig.known.registry.clock().read();
+    for (name, more) in [
+        ("alone", json!({ "stopping": { "reason": "Uninstall" } })),
+        ("beside", json!({})),
+        ("removed", json!({ "stopping": { "reason": "Uninstall" } })),
+        ("stopped", json!({ "stopping": { "reason": "Stop" } })),
+    ] {
+        agent_beats(&rig, name, more);
+    }
+    let silent = |rig: &Rig| {
+        rig.evaluate();
+        ["alone", "beside", "none", "removed", "stopped"].map(|name| rig.view(name).is_agent_silent)
+    };
+    assert_eq!(silent(&rig), [Some(false), Some(false), None, None, Some(false)]);
+    assert_eq!(rig.view("beside").agent_heartbeat_time, Some(before.stamp(before.moment)));
+    for _ in 0..11 {
+        advance(Duration::from_secs(30)).await;
+        own.iter().for_each(|name| beat(&rig.known.registry, name));
+    }
+    assert_eq!(silent(&rig), [Some(true), Some(true), None, None, Some(true)]);
+    assert_eq!(
+        (rig.view("alone").state, rig.view("alone").cause),
+        (ConnectorState::Offline, Some(Cause::AgentStopped))
+    );
+    for name in own {
+        assert_eq!(rig.view(name).state, ConnectorState::Online, "{name}");
+    }
 }

@@ -320,3 +320,26 @@ fn names_of_hosts_are_no_commands() {
     let d = diagnosis(&e);
     assert!(!d.advice.contains("reboot") && d.advice.contains("ssh HOST vigie"), "{}", d.advice);
 }
+
+#[test]
+fn restarts_of_long_ago_are_no_crash_loop() {
+    let ended = |recent: Option<i64>| {
+        with(refused(Restarting), |e| {
+            let view = view_of(e);
+            (view.exit_code, view.restarts, view.recent_restarts) = (Some(1), Some(10), recent);
+        })
+    };
+    assert_eq!(causes(&ended(Some(1)))[0], Cause::RestartingLocally);
+    assert_eq!(causes(&ended(Some(2)))[0], Cause::RestartingLocally);
+    let looping = expect(&ended(Some(3)), Cause::CrashLoop, Likely, No);
+    says(&looping.message, &["3 restarts in the last 15 min"]);
+    assert_eq!(causes(&ended(None))[0], Cause::CrashLoop, "evidence that was saved before has only the total");
+    // One that just started, after ten restarts in a year, is starting.
+    let started = with(refused(Running), |e| {
+        let view = view_of(e);
+        (view.since, view.restarts, view.recent_restarts) = (Some(Time(ago(5))), Some(10), Some(1));
+    });
+    assert_eq!(causes(&started)[0], Cause::StillStarting);
+    let started = with(started, |e| view_of(e).recent_restarts = Some(5));
+    assert_eq!(causes(&started)[0], Cause::CrashLoop);
+}

@@ -23,7 +23,7 @@ fn refused(fields: &Value) -> BadBeat {
 fn backend() -> Value {
     json!({
         "name": "orders", "unit": "compose:orders:backend", "state": "Exited", "since_seconds": 41, "exit_code": 137,
-        "oom_killed": true, "restarts": 3, "stopped_on_purpose": false, "policy": "unless-stopped", "health": "unhealthy",
+        "oom_killed": true, "restarts": 3, "recent_restarts": 2, "stopped_on_purpose": false, "policy": "unless-stopped", "health": "unhealthy",
         "listens": ["127.0.0.1:8080"], "published": ["0.0.0.0:8081->8080/tcp"],
         "probe": {"ok": false, "error_class": "ConnectionRefused", "phase": "connect", "status": 503, "milliseconds": 2},
         "environment": {"MANAGEMENT_SERVER_PORT": "8081", "SPRING_DATASOURCE_PASSWORD": null},
@@ -215,4 +215,38 @@ fn an_agent_speaks_for_the_connector_only_when_it_says_so() {
         body(&json!({"restart": {"id": "a", "result": "Failed"}, "restarts": [{"id": "b", "result": "Failed"}]}));
     let both = parse(both.as_bytes(), None).unwrap();
     assert_eq!(both.restart_results().map(|result| &*result.id).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+/// Agents write the second file in the tests of their heartbeats. An operator of before them skips the fields that it does not
+/// know, and reads the others by the same rules.
+#[test]
+fn the_heartbeats_of_both_generations_are_read() {
+    let founding = parse(include_bytes!("../../../api/golden/beat-founding.json"), None).unwrap();
+    assert_eq!((&*founding.connector_id, founding.agent, founding.checks), ("gateways/edge-1", None, None));
+
+    let text = include_str!("../../../api/golden/beat-agent.json");
+    let beat = parse(text.as_bytes(), Some("t")).unwrap();
+    let said: Value = serde_json::from_str(text).unwrap();
+    let agent = beat.agent.as_deref().unwrap();
+    assert!(beat.is_of_agent());
+    assert_eq!(serde_json::to_value(&agent.backends).unwrap(), said["backends"]);
+    assert_eq!(serde_json::to_value(&agent.gaps).unwrap(), said["gaps"]);
+    assert_eq!(serde_json::to_value(&agent.paused).unwrap(), said["paused"]);
+    assert!(agent.stopped_on_purpose);
+    assert_eq!((agent.stopping, agent.config_generation), (Some(crate::api::StopReason::Uninstall), Some(7)));
+    let ids: Vec<&str> = beat.restart_results().map(|result| &*result.id).collect();
+    assert_eq!(ids, ["a1", "a2"]);
+
+    let mut before = said.clone();
+    for field in
+        ["agent", "config_generation", "restarts", "paused", "stopping", "stopped_on_purpose", "gaps", "backends"]
+    {
+        before.as_object_mut().unwrap().remove(field).expect(field);
+    }
+    let before = before.to_string();
+    let old = parse(before.as_bytes(), Some("t")).unwrap();
+    assert!(old.agent.is_none());
+    assert_eq!((&old.checks, &old.hostname, &old.boot_id), (&beat.checks, &beat.hostname, &beat.boot_id));
+    assert_eq!(old.restart_results().count(), 1, "the outcome of one restart is where every operator reads it");
+    assert!(text.len() <= crate::api::MAX_BEAT);
 }
