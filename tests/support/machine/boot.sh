@@ -50,5 +50,7 @@ cd "$root"
 mkdir -p mnt/old
 pivot_root . mnt/old
 umount -l /mnt/old
+# As outside a container: systemd mounts the credentials of a unit in a namespace of its own, from where they must come here.
+mount --make-rshared /
 exec env -i container=vigie-tests PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
   /lib/systemd/systemd --system --log-target=journal --unit=multi-user.target --show-status=0
