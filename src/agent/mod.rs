@@ -16,3 +16,4 @@ pub mod local_probe;
 pub mod look;
 mod notify;
 pub mod pause;
+mod uptime;

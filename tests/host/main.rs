@@ -12,6 +12,12 @@ mod support;
 #[allow(dead_code)]
 mod machine;
 
+mod agent_machine;
 mod checks;
+mod exactly_once;
+mod helper;
 mod install;
 mod machines;
+mod records;
+mod stand_in;
+mod verbs;

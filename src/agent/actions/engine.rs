@@ -12,7 +12,7 @@ use super::ledger::{Disk, Ledger};
 use super::{ACT_LIMIT, Asked, Outcome, Phase, Progress, Record, Run, Seen, State, Step, next};
 use crate::agent::config::Config;
 use crate::api::Target;
-use crate::time::{Clock, Moment};
+use crate::time::{Clock, Moment, Now};
 
 /// How long to wait between two looks at a target.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -88,7 +88,7 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
     pub fn recover(self: &Arc<Self>) {
         let open: Vec<String> = self.ledger.lock().open_records().map(|record| record.id.clone()).collect();
         for id in open {
-            self.work_on(id, Asked::No);
+            self.work_on(id, (Asked::No, self.clock.now()));
         }
     }
 
@@ -106,9 +106,10 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
 
     /// Answers a request, and begins what it asks for.
     pub async fn ask(self: &Arc<Self>, request: Request) -> Answer {
-        let local = self.clock.read().wall;
+        let Now { wall: local, moment: asked_at } = self.clock.read();
         let now = request.now.unwrap_or(local);
-        if let Some(answer) = self.known(&request, now) {
+        self.ledger.lock().catch_up();
+        if let Some(answer) = self.known(&request, (now, asked_at)) {
             return answer;
         }
         if !self.config.restart.contains(&request.target) {
@@ -119,7 +120,7 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         }
         if let Some(other) = self.other(&request.target) {
             // The operator has given that one up. What is not begun is not begun any more.
-            self.work_on(other, Asked::Superseded);
+            self.work_on(other, (Asked::Superseded, asked_at));
             return Answer::Busy;
         }
         if now > request.not_after {
@@ -137,9 +138,9 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         if self.other(&request.target).is_some() {
             return Answer::Busy;
         }
-        match self.record(&request, seen, local) {
+        match self.record(&request, seen, (local, now)) {
             Ok(()) => {
-                self.work_on(request.id, Asked::At(now));
+                self.work_on(request.id, (Asked::At(now), asked_at));
                 Answer::Pending
             }
             Err(outcome) => Answer::Settled(outcome),
@@ -151,20 +152,27 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         self.ledger.lock().open_records().find(|record| record.target == *target).map(|record| record.id.clone())
     }
 
-    fn known(self: &Arc<Self>, request: &Request, now: Timestamp) -> Option<Answer> {
+    fn known(self: &Arc<Self>, request: &Request, (now, asked_at): (Timestamp, Moment)) -> Option<Answer> {
         let phase = self.ledger.lock().find(&request.id)?.phase.clone();
         if let Phase::Done(outcome) = phase {
             return Some(Answer::Settled(outcome));
         }
-        self.work_on(request.id.clone(), Asked::At(now));
+        self.work_on(request.id.clone(), (Asked::At(now), asked_at));
         Some(Answer::Pending)
     }
 
     /// Writes the intent; or the outcome, where there is nothing to begin.
-    fn record(&self, request: &Request, seen: Result<Seen, String>, local: Timestamp) -> Result<(), Outcome> {
+    fn record(
+        &self,
+        request: &Request,
+        seen: Result<Seen, String>,
+        (local, now): (Timestamp, Timestamp),
+    ) -> Result<(), Outcome> {
         let Request { id, target, not_after, now: _ } = request;
+        // An id is forgotten when neither clock has it in its time: that of the host may be wrong by any span.
+        let earliest = local.min(now);
         let mut ledger = self.ledger.lock();
-        if let Some(full) = ledger.is_full(local) {
+        if let Some(full) = ledger.is_full(earliest) {
             return Err(full);
         }
         let refusal = ledger.refusal(target, local).or_else(|| match &seen {
@@ -184,8 +192,9 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
             before,
             was_running: is_running,
             phase: refusal.clone().map_or(Phase::Intent, Phase::Done),
+            is_ours: true,
         };
-        let written = ledger.add(record, local).map_err(|error| not_recorded(&error));
+        let written = ledger.add(record, earliest).map_err(|error| not_recorded(&error));
         refusal.map_or(written, Err)
     }
 
@@ -196,7 +205,7 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         (!is_created).then(|| Outcome::refused(format!("{target} does not exist, so it cannot be restarted; {create}")))
     }
 
-    fn work_on(self: &Arc<Self>, id: String, asked: Asked) {
+    fn work_on(self: &Arc<Self>, id: String, asked: (Asked, Moment)) {
         if self.active.lock().insert(id.clone()) {
             let engine = Arc::clone(self);
             tokio::spawn(async move {
@@ -207,16 +216,18 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
     }
 
     /// Goes on with one restart until it is over, or needs the operator.
-    async fn carry_out(&self, id: &str, asked: Asked) {
+    async fn carry_out(&self, id: &str, (asked, asked_at): (Asked, Moment)) {
         let began = self.clock.now();
         let (mut acted, mut proven): (Option<Moment>, Option<(Run, Moment)>) = (None, None);
-        let mut progress = Progress { asked, ..Progress::default() };
+        let mut progress = Progress::default();
         loop {
             let Some(record) = self.ledger.lock().find(id).cloned() else { return };
             let seen = self.host.observe(&record.target, record.before.as_ref()).await;
             let now = self.clock.now();
             progress.watched_for = now.since(began);
             progress.acted_for = acted.map(|at| now.since(at));
+            progress.asked = asked.after(now.since(asked_at));
+            let run = seen.as_ref().ok().and_then(|seen| seen.run.clone());
             let step = match seen {
                 Ok(seen) => {
                     let is_same = |(run, _): &(Run, Moment)| seen.run.as_ref() == Some(run);
@@ -231,13 +242,13 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
             match step {
                 Step::Rest => return,
                 Step::Record(phase) => {
-                    self.ledger.lock().set(id, phase);
+                    self.set(&record, phase);
                     continue;
                 }
                 Step::Wait => {}
                 act => {
                     acted.get_or_insert(now);
-                    progress.act_error = self.act(&record, &act).await.err();
+                    progress.act_error = self.act(&record.target, &act, run.as_ref()).await.err();
                     progress.has_started |= act == Step::Start;
                     continue;
                 }
@@ -246,9 +257,25 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         }
     }
 
-    async fn act(&self, record: &Record, act: &Step) -> Result<(), String> {
-        match (act, &record.before) {
-            (Step::Restart, _) => self.host.restart(&record.target).await,
+    fn set(&self, record: &Record, phase: Phase) {
+        let Record { id, target, .. } = record;
+        let mut ledger = self.ledger.lock();
+        let is_promise = phase == Phase::Stopping;
+        if let Phase::Done(Outcome { message, .. }) = &phase {
+            tracing::info!(id, %target, "{message}");
+        }
+        if let Err(error) = ledger.set(id, phase) {
+            tracing::error!(id, %target, %error, "actions.json is not written");
+            if is_promise {
+                // After a crash nothing would say that the container is to be started again: it is not stopped.
+                let _ = ledger.set(id, Phase::Done(not_recorded(&error)));
+            }
+        }
+    }
+
+    async fn act(&self, target: &Target, act: &Step, run: Option<&Run>) -> Result<(), String> {
+        match (act, run) {
+            (Step::Restart, _) => self.host.restart(target).await,
             (Step::Stop, Some(run)) => self.host.stop(run).await,
             (Step::Start, Some(run)) => self.host.start(run).await,
             (Step::Stop | Step::Start | Step::Record(_) | Step::Wait | Step::Rest, _) => Ok(()),

@@ -75,15 +75,20 @@ pub struct Ledger<D> {
 impl<D: Disk> Ledger<D> {
     /// Reads the records. When they cannot be read, every restart is refused with the reason.
     pub fn open(disk: D) -> Self {
+        let mut ledger = Self { disk, records: Vec::new(), fault: None, is_behind: false };
+        ledger.read();
+        ledger
+    }
+
+    fn read(&mut self) {
         let parse = |bytes: Option<Vec<u8>>| match bytes {
             Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| format!("it is damaged: {error}")),
             None => Ok(Saved { records: Vec::new() }),
         };
-        let (records, fault) = match disk.load().map_err(|error| error.to_string()).and_then(parse) {
+        (self.records, self.fault) = match self.disk.load().map_err(|error| error.to_string()).and_then(parse) {
             Ok(Saved { records }) => (records, None),
             Err(fault) => (Vec::new(), Some(fault)),
         };
-        Self { disk, records, fault, is_behind: false }
     }
 
     /// Why nothing is restarted at all.
@@ -91,7 +96,7 @@ impl<D: Disk> Ledger<D> {
         let fault = self.fault.as_ref()?;
         Some(Outcome::refused(format!(
             "the record of earlier restarts (actions.json) cannot be read, so that nothing is restarted: {fault}; repair or \
-             remove that file, and restart vigie-agent-helper.service"
+             remove that file"
         )))
     }
 
@@ -154,16 +159,23 @@ impl<D: Disk> Ledger<D> {
     }
 
     /// Moves a record to `phase`, in memory in any case: what happened is not undone by a full disk.
-    pub fn set(&mut self, id: &str, phase: Phase) {
-        if let Some(record) = self.records.iter_mut().find(|record| record.id == id) {
-            record.phase = phase;
-            let _ = self.write();
-        }
+    ///
+    /// # Errors
+    /// It is in memory alone.
+    pub fn set(&mut self, id: &str, phase: Phase) -> io::Result<()> {
+        let Some(record) = self.records.iter_mut().find(|record| record.id == id) else { return Ok(()) };
+        record.phase = phase;
+        self.write()
     }
 
-    /// Tries again to write what is in memory alone.
+    /// Tries again to read what could not be read, and to write what is in memory alone.
     pub fn catch_up(&mut self) {
-        if self.is_behind {
+        if self.fault.is_some() {
+            self.read();
+            if self.fault.is_none() {
+                tracing::info!(records = self.records.len(), "the record of earlier restarts can be read again");
+            }
+        } else if self.is_behind {
             let _ = self.write();
         }
     }

@@ -35,6 +35,13 @@ pub struct Run {
     pub started_at: String,
 }
 
+impl Run {
+    /// Whether it is a container that was created and not started: Docker and Podman date its start in the year 1.
+    fn never_began(&self) -> bool {
+        self.started_at.starts_with("0001-")
+    }
+}
+
 /// The state of a target at one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -129,6 +136,9 @@ pub struct Record {
     pub was_running: bool,
     /// How far it is.
     pub phase: Phase,
+    /// This process has recorded it, so it knows all that was done for it.
+    #[serde(skip)]
+    pub is_ours: bool,
 }
 
 /// Whether the operator asks for a restart now.
@@ -141,6 +151,18 @@ pub enum Asked {
     At(Timestamp),
     /// It asks for another restart of the same target instead.
     Superseded,
+}
+
+impl Asked {
+    /// The same question, asked this much earlier.
+    #[must_use]
+    pub fn after(self, waited: Duration) -> Self {
+        let waited = jiff::SignedDuration::try_from(waited).unwrap_or(jiff::SignedDuration::MAX);
+        match self {
+            Self::At(then) => Self::At(then.saturating_add(waited).unwrap_or(Timestamp::MAX)),
+            other => other,
+        }
+    }
 }
 
 /// What the helper knows of a restart beside its record. A crash forgets it.
@@ -197,10 +219,23 @@ fn of_intent(record: &Record, seen: &Seen, progress: &Progress, local: Timestamp
         };
     }
     if seen.run != record.before {
-        return replaced(seen, progress.acted_for.is_some());
+        let is_unfinished = record.before.is_none() && seen.run.as_ref().is_some_and(Run::never_began);
+        return match is_unfinished {
+            // `docker compose up` was cut off after it had created the container.
+            true if progress.has_started => unchanged_by_act(record, progress),
+            true => Step::Start,
+            false => replaced(seen, progress.acted_for.is_some()),
+        };
     }
     if progress.acted_for.is_some() {
         return unchanged_by_act(record, progress);
+    }
+    // A unit without a run has none either after a run that ended, or after the host was restarted.
+    if record.before.is_none() && !record.is_ours && matches!(record.target, Target::Unit(_)) {
+        return done(Outcome::failed(
+            "it did not run when the restart was asked for, and the helper ended after that: it is not known whether it was \
+             started meanwhile, so that is not repeated",
+        ));
     }
     if let Some(step) = refused_by_time(record, progress, local) {
         return step;
@@ -222,7 +257,12 @@ fn of_stopping(record: &Record, seen: &Seen, progress: &Progress, local: Timesta
     if progress.acted_for.is_some() {
         return unchanged_by_act(record, progress);
     }
-    refused_by_time(record, progress, local).unwrap_or(Step::Stop)
+    match refused_by_time(record, progress, local) {
+        // A helper that was killed may have sent the stop, and the container takes its time to end.
+        Some(Step::Record(_)) if !record.is_ours && progress.watched_for <= ACT_LIMIT => Step::Wait,
+        Some(step) => step,
+        None => Step::Stop,
+    }
 }
 
 /// The run that was to be replaced is no longer there: it was replaced by this restart, or by its service manager.
@@ -245,7 +285,7 @@ fn unchanged_by_act(record: &Record, progress: &Progress) -> Step {
         Some(_) if record.phase == Phase::Stopping && !progress.has_started && !is_over => Step::Wait,
         Some(error) if progress.has_started => done(Outcome::failed(format!("it could not be started: {error}"))),
         Some(error) => done(Outcome::refused(format!("it was not restarted: {error}"))),
-        None if is_over => done(Outcome::failed("the restart was accepted, and no new run began within 120 s")),
+        None if is_over => done(Outcome::failed("the restart was sent, and no new run began within 120 s")),
         None => Step::Wait,
     }
 }

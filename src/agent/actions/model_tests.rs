@@ -1,5 +1,7 @@
 //! A simulated host on which the helper dies at every step: each id is executed once, or said not to have been.
 
+mod limits;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,12 @@ struct World {
     step: u32,
     is_dead: bool,
     disk_error: bool,
+    /// The disk is full after so many writes.
+    room: Option<u32>,
+    /// A unit that does not run has no run: its host was restarted, or systemd has unloaded it.
+    forgets: bool,
+    /// How long a look takes.
+    look_takes: Duration,
 }
 
 impl World {
@@ -54,6 +62,10 @@ impl World {
             true => (format!("run-{}", self.runs), String::new()),
             false => ("container".to_owned(), format!("start-{}", self.runs)),
         };
+        if self.forgets && !self.is_running {
+            let ended = "result success".to_owned();
+            return Seen { run: None, state: State::Down { ended }, has_job: self.job.is_some() };
+        }
         let down = || State::Down { ended: "exit code 1".to_owned() };
         let state = if self.is_running { State::Running } else { down() };
         Seen { run: Some(Run { id, started_at }), state, has_job: self.job.is_some() }
@@ -83,9 +95,14 @@ impl Shared {
 
 impl Host for Shared {
     async fn observe(&self, _target: &Target, _run: Option<&Run>) -> Result<Seen, String> {
-        if !self.0.lock().passes() {
+        let (is_alive, takes) = {
+            let mut world = self.0.lock();
+            (world.passes(), world.look_takes)
+        };
+        if !is_alive {
             std::future::pending::<()>().await;
         }
+        tokio::time::sleep(takes).await;
         Ok(self.0.lock().seen())
     }
 
@@ -113,7 +130,9 @@ impl Disk for Shared {
 
     fn save(&self, bytes: &[u8]) -> std::io::Result<()> {
         let mut world = self.0.lock();
-        if world.disk_error {
+        let is_full = world.room == Some(0);
+        world.room = world.room.map(|room| room.saturating_sub(1));
+        if world.disk_error || is_full {
             return Err(std::io::Error::other("No space left on device (os error 28)"));
         }
         if world.passes() {

@@ -14,6 +14,7 @@ fn record(id: &str, target: &str, recorded: i64) -> Record {
         before: Some(run("a")),
         was_running: true,
         phase: Phase::Intent,
+        is_ours: false,
     }
 }
 
@@ -89,6 +90,52 @@ fn a_container_is_stopped_and_started_in_two_recorded_steps() {
 }
 
 #[test]
+fn a_stop_that_an_earlier_helper_may_have_sent_is_waited_for_however_late_it_is() {
+    let mut container = Record { phase: Phase::Stopping, ..record("1", "container:a", 0) };
+    let running = seen("a", State::Running);
+    let late = |watched| Progress {
+        asked: Asked::At(at(601)),
+        watched_for: Duration::from_secs(watched),
+        ..Progress::default()
+    };
+    assert_eq!(next(&container, &running, &late(10), at(601)), Step::Wait);
+    assert_eq!(next(&container, &seen("a", down()), &late(10), at(601)), Step::Start);
+    assert!(message(next(&container, &running, &late(121), at(601))).starts_with("too late"));
+    let superseded = Progress { asked: Asked::Superseded, ..Progress::default() };
+    assert_eq!(next(&container, &running, &superseded, at(10)), Step::Wait);
+    container.is_ours = true;
+    assert!(message(next(&container, &running, &late(0), at(601))).starts_with("too late"), "nothing was sent");
+}
+
+#[test]
+fn a_container_that_compose_has_created_and_not_started_is_started() {
+    let absent = Record { before: None, was_running: false, ..record("1", "compose:a:b", 0) };
+    let created = Run { id: "c".to_owned(), started_at: "0001-01-01T00:00:00Z".to_owned() };
+    let created = Seen { run: Some(created), state: down(), has_job: false };
+    let idle = Progress::default();
+    assert_eq!(next(&absent, &Seen { has_job: true, ..created.clone() }, &idle, at(10)), Step::Wait, "compose runs");
+    assert_eq!(next(&absent, &created, &idle, at(10)), Step::Start);
+    let refused = Progress {
+        acted_for: Some(Duration::ZERO),
+        has_started: true,
+        act_error: Some("port is already allocated".to_owned()),
+        ..idle
+    };
+    assert_eq!(
+        message(next(&absent, &created, &refused, at(10))),
+        "it could not be started: port is already allocated"
+    );
+}
+
+#[test]
+fn the_time_in_which_a_restart_waited_counts() {
+    let later = |asked: Asked| asked.after(Duration::from_secs(30));
+    assert_eq!(later(Asked::At(at(10))), Asked::At(at(40)));
+    assert_eq!(later(Asked::At(Timestamp::MAX)), Asked::At(Timestamp::MAX));
+    assert_eq!((later(Asked::No), later(Asked::Superseded)), (Asked::No, Asked::Superseded));
+}
+
+#[test]
 fn a_new_run_is_proven_by_five_seconds() {
     let mut unit = record("1", "a.service", 0);
     unit.phase = Phase::Started { run: run("b"), by_us: true };
@@ -132,7 +179,7 @@ fn a_target_is_restarted_three_times_in_ten_minutes_and_ten_times_in_an_hour() {
     // A clock that was set back does not open the limit, and an untouched target does not count.
     assert!(ledger.refusal(&target, at(-90_000)).is_some());
     assert_eq!(ledger.refusal(&target, at(601)), None);
-    ledger.set("1", Phase::Done(Outcome::refused("x")));
+    ledger.set("1", Phase::Done(Outcome::refused("x"))).unwrap();
     assert_eq!(ledger.refusal(&target, at(180)), None);
     for more in 10..18 {
         ledger.add(record(&more.to_string(), "a.service", (more - 8) * 300), at(0)).unwrap();
@@ -150,7 +197,7 @@ fn sixty_four_young_ids_are_remembered_and_a_further_one_is_refused() {
     assert!(ledger.is_full(at(0)).is_some());
     let done = Outcome { succeeded: true, acted: true, message: String::new() };
     for index in 0..MOST_RECORDS {
-        ledger.set(&index.to_string(), Phase::Done(done.clone()));
+        ledger.set(&index.to_string(), Phase::Done(done.clone())).unwrap();
     }
     let day = 86_400 + 600;
     assert!(ledger.is_full(at(day)).is_some(), "each is kept for 24 h after its last moment");

@@ -1,6 +1,7 @@
 //! What the agent knows, and what follows from each event. It does no I/O; time is an argument.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,8 +20,10 @@ use crate::agent::helper::protocol::{Reply, Restarted};
 use crate::api::{AgentPause, CheckOutcome, LocalProbe, StopReason, Target};
 use crate::time::Now;
 
-/// Seconds by which the clock of the host may differ from the operator's without being corrected: an answer takes time.
-const CLOCK_TOLERANCE: i64 = 2;
+/// By how much the clock of the host may differ from the operator's without being corrected, beside the time of an answer.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+/// The header Date has whole seconds.
+const GRAIN_OF_DATE: SignedDuration = SignedDuration::from_secs(1);
 
 /// What the agent knows.
 pub(super) struct Agent {
@@ -166,7 +169,7 @@ impl Agent {
         (now, stamp): (Now, &Stamp),
         chance: f64,
     ) -> (Vec<Request>, bool) {
-        let Received { answer, date } = received;
+        let Received { answer, date, waited } = received;
         self.attempts.record(now.moment, None);
         self.schedule.received(now.moment, answer.interval, chance);
         self.outcomes.retain(|_, report| !told.contains(&report.id));
@@ -174,16 +177,9 @@ impl Agent {
             self.parameters = parameters;
         }
         self.clock_ahead = date.map(|date| date.duration_since(now.wall));
-        let operator = self.operator_clock(now.wall);
+        let operator = date.and_then(|date| operator_clock(date, waited, now.wall));
         let requests = answer.actions.into_iter().filter_map(|action| self.request(action, operator)).collect();
         (requests, self.journal.received(stamp, told))
-    }
-
-    /// The operator's clock, as far as it is known.
-    fn operator_clock(&self, local: Timestamp) -> Option<Timestamp> {
-        let ahead = self.clock_ahead?;
-        let is_right = ahead.as_secs().abs() <= CLOCK_TOLERANCE;
-        local.checked_add(if is_right { SignedDuration::ZERO } else { ahead }).ok()
     }
 
     fn request(&self, action: Action, now: Option<Timestamp>) -> Option<Request> {
@@ -203,6 +199,14 @@ impl Agent {
     }
 }
 
+/// The operator's clock at the end of an answer that was dated `date` and took `waited`: that of the host where it may be
+/// right, else the latest that it may show, so that nothing begins too late.
+fn operator_clock(date: Timestamp, waited: Duration, local: Timestamp) -> Option<Timestamp> {
+    let latest = date.checked_add(SignedDuration::try_from(waited).ok()?).ok()?.checked_add(GRAIN_OF_DATE).ok()?;
+    let is_right = local.duration_since(date) >= -CLOCK_TOLERANCE && local.duration_since(latest) <= CLOCK_TOLERANCE;
+    Some(if is_right { local } else { latest })
+}
+
 /// Whether the operator must learn of the difference at once. Messages count seconds, and are no difference.
 fn differs(before: &Report, after: &Report) -> bool {
     let checks =
@@ -217,8 +221,6 @@ fn differs(before: &Report, after: &Report) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::agent::assess::Attempt;
     use crate::agent::beats::answer;
@@ -243,7 +245,7 @@ mod tests {
     }
 
     fn received(body: &str, date: Option<Timestamp>) -> Received {
-        Received { answer: answer::parse(body.as_bytes()).unwrap(), date }
+        Received { answer: answer::parse(body.as_bytes()).unwrap(), date, waited: Duration::ZERO }
     }
 
     const PLAIN: &str = r#"{"status":"ok","state":"Online","next_heartbeat_seconds":30,"actions":[]}"#;
@@ -309,11 +311,17 @@ mod tests {
         let (requests, _) = agent.received(received(body, Some(operator)), &[], (now(0), &stamp(0)), 0.5);
         assert_eq!(requests.len(), 1);
         assert_eq!(requests[0].target.to_string(), "a.service");
-        assert_eq!(requests[0].now, Some(operator));
+        assert_eq!(requests[0].now, Some(now(3601).wall), "the latest that a clock dated so may show");
         assert_eq!(agent.schedule.interval(), Duration::from_secs(5));
         assert_eq!(json(&agent, 1)["config_generation"], 7);
         let (requests, _) = agent.received(received(body, Some(now(1).wall)), &[], (now(0), &stamp(0)), 0.5);
         assert_eq!(requests[0].now, Some(now(0).wall), "the time of an answer is no error of the clock");
+        // Its answer took 20 s, which is no error of the clock, and no time in which nothing passed.
+        let slow = |date| Received { waited: Duration::from_secs(20), ..received(body, Some(date)) };
+        let (requests, _) = agent.received(slow(now(-20).wall), &[], (now(0), &stamp(0)), 0.5);
+        assert_eq!(requests[0].now, Some(now(0).wall));
+        let (requests, _) = agent.received(slow(now(3580).wall), &[], (now(0), &stamp(0)), 0.5);
+        assert_eq!(requests[0].now, Some(now(3601).wall));
         let (requests, _) = agent.received(received(body, None), &[], (now(0), &stamp(0)), 0.5);
         assert_eq!(requests[0].now, None);
     }

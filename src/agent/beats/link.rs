@@ -55,6 +55,8 @@ pub struct Received {
     pub answer: Answer,
     /// The operator's clock when it answered.
     pub date: Option<Timestamp>,
+    /// The time from the question to the end of the answer.
+    pub waited: Duration,
 }
 
 /// The connection to the operator.
@@ -96,13 +98,14 @@ impl Link {
             && now.since(since) < KEPT_FOR
             && sender.ready().await.is_ok()
         {
+            let asked_at = self.clock.now();
             match self.ask(&mut sender, token, body.clone()).await {
                 // The operator has closed a connection that idled: a new one says whether it can be reached.
                 Err(failure) if failure.attempt.class == ErrorClass::Reset.as_str() => {}
                 Err(failure) => return Err(failure),
                 Ok(response) => {
                     self.open = Some((sender, since));
-                    return read(response).await;
+                    return self.read(response, asked_at).await;
                 }
             }
         }
@@ -117,7 +120,12 @@ impl Link {
         let response = self.ask(&mut sender, token, body).await?;
         self.spent.push((Phase::FirstByte, self.clock.now().since(asked_at)));
         self.open = Some((sender, now));
-        read(response).await
+        self.read(response, asked_at).await
+    }
+
+    async fn read(&self, response: Response<Incoming>, asked_at: Moment) -> Result<Received, Failure> {
+        let (answer, date) = read(response).await?;
+        Ok(Received { answer, date, waited: self.clock.now().since(asked_at) })
     }
 
     async fn ask(
@@ -157,7 +165,7 @@ impl Link {
     }
 }
 
-async fn read(response: Response<Incoming>) -> Result<Received, Failure> {
+async fn read(response: Response<Incoming>) -> Result<(Answer, Option<Timestamp>), Failure> {
     let (head, body) = response.into_parts();
     let whole = tokio::time::timeout(ANSWER_LIMIT, Limited::new(body, MAX_ANSWER).collect()).await;
     let late = |_| Failure::new(ErrorClass::BodyTimeout, Phase::Body, "the answer began, and did not end in time");
@@ -167,7 +175,7 @@ async fn read(response: Response<Incoming>) -> Result<Received, Failure> {
         return Err(refusal(head.status, &head.headers, &body));
     }
     let answer = answer::parse(&body).map_err(|error| Failure::new(ErrorClass::Assertion, Phase::Body, error))?;
-    Ok(Received { answer, date: date(&head.headers) })
+    Ok((answer, date(&head.headers)))
 }
 
 /// The failure behind an answer that is not 200.

@@ -39,9 +39,3 @@ impl HostIdentity {
         Self { boot_id: text(kernel.join("random/boot_id")), hostname: text(kernel.join("hostname")) }
     }
 }
-
-/// Seconds since the host started, time asleep included.
-fn uptime() -> u64 {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    text.split(['.', ' ']).next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
-}

@@ -15,13 +15,14 @@ use super::gaps::{Journal, Stamp};
 use super::link::{Failure, Link, Received};
 use super::schedule::Schedule;
 use super::status::{self, LastBeat};
-use super::{HostIdentity, token, uptime};
+use super::{HostIdentity, token};
 use crate::agent::actions::engine::Request;
 use crate::agent::config::Config;
 use crate::agent::helper::client;
 use crate::agent::helper::protocol::{Ask, Reply};
 use crate::agent::local_probe::LocalProbes;
 use crate::agent::notify;
+use crate::agent::uptime::uptime;
 use crate::api::{CheckSpec, ErrorClass, Phase, StopReason};
 use crate::time::Clock;
 
@@ -80,7 +81,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let clock = Clock::default();
     let host = HostIdentity::read();
     let journal_file = options.state.join("journal.json");
-    let stamp = Stamp { boot_id: host.boot_id.clone(), uptime: uptime(), wall: clock.read().wall };
+    let stamp = Stamp { boot_id: host.boot_id.clone(), uptime: uptime().as_secs(), wall: clock.read().wall };
     let schedule = Schedule::new(clock.now(), chance());
     let journal = Journal::resume(Journal::read(&journal_file), &stamp, schedule.interval().as_secs());
     let (events, inbox) = mpsc::channel(16);
@@ -120,7 +121,7 @@ impl Running {
     }
 
     fn stamp(&self) -> Stamp {
-        Stamp { boot_id: self.agent.host.boot_id.clone(), uptime: uptime(), wall: self.clock.read().wall }
+        Stamp { boot_id: self.agent.host.boot_id.clone(), uptime: uptime().as_secs(), wall: self.clock.read().wall }
     }
 
     /// Begins a look, unless one is under way.
@@ -222,8 +223,9 @@ impl Running {
 
     fn ask(&self, request: Request) {
         let (events, socket) = (self.events.clone(), self.options.helper.clone());
+        let ask = Ask::restart(request.clone(), uptime());
         tokio::spawn(async move {
-            let reply = client::ask(&socket, &Ask::restart(request.clone()), RESTART_LIMIT).await;
+            let reply = client::ask(&socket, &ask, RESTART_LIMIT).await;
             let _ = events.send(Event::Asked(request, reply)).await;
         });
     }

@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use crate::agent::actions::{Run, Seen, State};
-use crate::agent::look::command::output;
+use crate::agent::helper::systemd;
 use crate::agent::look::docker::client::{Answer, request};
 use crate::agent::look::docker::list_of_project;
 use crate::agent::look::docker::parse::{Listed, listed, of_service};
@@ -19,6 +19,8 @@ const MAX_ANSWER: usize = 4 << 20;
 const LOOK: Duration = Duration::from_secs(5);
 /// How long a stop or a start may take: a container has its own time to stop, of 10 s unless it says otherwise.
 const ACT: Duration = Duration::from_secs(110);
+/// How long `docker compose up` may take. It pulls no image, and builds none.
+const UP: Duration = Duration::from_secs(100);
 
 /// The state of the container of a target: of several the one of `run`, else the first that does not run.
 pub(super) async fn observe(socket: &Path, target: &Target, run: Option<&Run>) -> Result<Seen, String> {
@@ -51,16 +53,28 @@ pub(super) async fn start(socket: &Path, run: &Run) -> Result<(), String> {
     act(socket, &format!("/containers/{}/start", run.id)).await
 }
 
-/// Creates the container of an absent service, in the folder that the other containers of its project name.
+/// Creates the container of an absent service, from the files that the other containers of its project name. Nothing else
+/// is started or created anew.
 pub(super) async fn create(socket: &Path, project: &str, service: &str) -> Result<(), String> {
     let listed = of_project(socket, project).await?;
-    let folder = folder(&listed).ok_or("no container of its project is left that names the folder of the project")?;
-    let host = format!("unix://{}", socket.display());
-    let arguments = ["--host", &host, "compose", "--project-name", project, "--project-directory", folder];
-    let up = ["up", "--detach", "--no-build", "--pull", "never", service];
-    let arguments: Vec<&str> = arguments.into_iter().chain(up).collect();
-    let result = tokio::time::timeout(ACT, output("docker", &arguments, MAX_ANSWER as u64)).await;
-    result.unwrap_or_else(|_| Err("docker compose did not end in time".to_owned())).map(|_| ())
+    let files = listed
+        .iter()
+        .find_map(Listed::compose_options)
+        .ok_or("no container of its project is left that names the folder of the project")?;
+    let host = format!("--host=unix://{}", socket.display());
+    let name = format!("--project-name={project}");
+    let mut command = vec!["docker", &host, "compose", &name];
+    command.extend(files.iter().map(String::as_str));
+    command.extend(["up", "--detach", "--no-deps", "--no-recreate", "--no-build", "--pull=never", service]);
+    // Its files may be in a home that the helper cannot read, and it needs more memory than the helper may use.
+    let unit = unit_of_up(project, service);
+    let result = tokio::time::timeout(ACT, systemd::run_apart(&unit, &command, UP)).await;
+    result.unwrap_or_else(|_| Err("docker compose did not end in time".to_owned()))
+}
+
+/// The unit in which `docker compose up` runs.
+pub(super) fn unit_of_up(project: &str, service: &str) -> String {
+    format!("vigie-agent-compose:{project}:{service}.service")
 }
 
 async fn act(socket: &Path, path: &str) -> Result<(), String> {
@@ -119,6 +133,7 @@ fn parse(inspected: &Value) -> Result<Seen, String> {
     let state = match status {
         "running" | "paused" => State::Running,
         "removing" | "stopping" => State::Changing,
+        "created" => State::Down { ended: format!("created, and never started{}", error.unwrap_or_default()) },
         _ => State::Down { ended: format!("exit code {code}{oom}{}", error.unwrap_or_default()) },
     };
     Ok(Seen { run: Some(Run { id, started_at }), state, has_job: false })
@@ -139,6 +154,8 @@ mod tests {
         let dead = json!({"Id": "c1", "State": {"Status": "exited", "StartedAt": "x", "ExitCode": 137, "OOMKilled": true,
             "Error": "e"}});
         assert_eq!(parse(&dead).unwrap().state, State::Down { ended: "exit code 137, out of memory: e".into() });
+        let created = json!({"Id": "c1", "State": {"Status": "created", "StartedAt": "0001-01-01T00:00:00Z"}});
+        assert_eq!(parse(&created).unwrap().state, State::Down { ended: "created, and never started".into() });
         let restarting = json!({"Id": "c1", "State": {"Status": "restarting", "StartedAt": "x", "ExitCode": 1}});
         assert!(matches!(parse(&restarting).unwrap().state, State::Down { .. }));
         assert!(parse(&json!({"message": "x"})).is_err());
@@ -148,7 +165,8 @@ mod tests {
     fn of_several_containers_of_a_service_the_one_that_was_recorded_is_meant() {
         let one = |id: &str, service: &str, state: &str| {
             json!({"Id": id, "State": state, "Labels": {"com.docker.compose.service": service,
-                "com.docker.compose.project.working_dir": "/srv/orders"}})
+                "com.docker.compose.project.working_dir": "/srv/orders",
+                "com.docker.compose.project.config_files": "prod.yml,/etc/more.yml"}})
         };
         let all = [one("a", "db", "running"), one("b", "web", "running"), one("c", "web", "exited")];
         let all = listed(json!(all).to_string().as_bytes()).unwrap();
@@ -156,6 +174,8 @@ mod tests {
         assert_eq!(of("web", None), Some("c"));
         assert_eq!(of("web", Some("b")), Some("b"));
         assert_eq!(of("mail", None), None);
+        let options = all[0].compose_options().unwrap();
+        assert_eq!(options, ["--project-directory=/srv/orders", "--file=/srv/orders/prod.yml", "--file=/etc/more.yml"]);
         let State::Absent { command } = absent(folder(&all), Some("mail")).state else { panic!("it is absent") };
         assert_eq!(command.as_deref(), Some("cd /srv/orders && docker compose up -d mail"));
     }

@@ -1,5 +1,7 @@
 //! The words between the agent and its helper: one line of JSON each way, one request for each connection.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub enum Ask {
         /// The clock of the operator now; absent = that of the host is right.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         now: Option<Timestamp>,
+        /// The milliseconds since the host started at which that clock showed `now`; absent = just now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        now_at: Option<u64>,
     },
     /// The end of the log of a target.
     Tail {
@@ -118,11 +123,19 @@ pub fn parse(line: &[u8]) -> Result<Ask, String> {
 }
 
 impl Ask {
-    /// The request for a restart.
-    pub fn restart(request: Request) -> Self {
+    /// The request for a restart, made so long after the host started.
+    pub fn restart(request: Request, uptime: Duration) -> Self {
         let Request { id, target, not_after, now } = request;
-        Self::Restart { id, target, not_after, now }
+        let now_at = now.and_then(|_| u64::try_from(uptime.as_millis()).ok());
+        Self::Restart { id, target, not_after, now, now_at }
     }
+}
+
+/// The operator's clock after it showed `then` at `then_at`, in milliseconds since the host started: a request may have
+/// waited for a helper that was stopped.
+pub fn shows_now(then: Timestamp, then_at: Option<u64>, uptime: Duration) -> Timestamp {
+    let waited = then_at.map_or(Duration::ZERO, |at| uptime.saturating_sub(Duration::from_millis(at)));
+    then.saturating_add(waited).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -142,6 +155,23 @@ mod tests {
             assert!(written.contains(&format!(r#""verb":"{verb}""#)) && !written.contains('\n'), "{written}");
             assert_eq!(parse(written.as_bytes()).unwrap(), ask);
         }
+    }
+
+    #[test]
+    fn a_request_that_waited_for_the_helper_is_judged_by_the_time_at_which_it_is_read() {
+        let then: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let uptime = Duration::from_millis(90_500);
+        let request =
+            Request { id: "a/1".into(), target: "a.service".parse().unwrap(), not_after: then, now: Some(then) };
+        let Ask::Restart { now: Some(now), now_at, .. } = Ask::restart(request.clone(), uptime) else {
+            panic!("it has a time")
+        };
+        assert_eq!(shows_now(now, now_at, uptime), then);
+        assert_eq!(shows_now(now, now_at, uptime + Duration::from_secs(40)).to_string(), "2026-01-31T12:00:40Z");
+        assert_eq!(shows_now(now, None, uptime), then);
+        assert_eq!(shows_now(now, Some(u64::MAX), uptime), then);
+        let unknown = Ask::restart(Request { now: None, ..request }, uptime);
+        assert!(matches!(unknown, Ask::Restart { now: None, now_at: None, .. }));
     }
 
     #[test]

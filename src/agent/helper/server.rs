@@ -23,6 +23,7 @@ use crate::agent::actions::engine::{Answer, Engine, Request};
 use crate::agent::actions::ledger::{Ledger, StateFile};
 use crate::agent::config::Config;
 use crate::agent::look::Looker;
+use crate::agent::uptime::uptime;
 use crate::agent::{notify, pause};
 use crate::time::Clock;
 
@@ -61,7 +62,7 @@ struct Helper {
 pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let Options { socket, state, agent_user } = options;
     let config = Arc::new(config);
-    let host = ThisHost { docker_socket: config.docker_socket.clone() };
+    let host = ThisHost { docker_socket: config.docker_socket.clone(), compose_up: config.compose_up };
     let ledger = Ledger::open(StateFile(state.join("actions.json")));
     if let Some(fault) = ledger.fault() {
         tracing::error!("{}", fault.message);
@@ -134,7 +135,8 @@ impl Helper {
         };
         match (ask, peer) {
             (Ask::Look { checks }, _) => self.look(&checks).await,
-            (Ask::Restart { id, target, not_after, now }, Peer::Agent) => {
+            (Ask::Restart { id, target, not_after, now, now_at }, Peer::Agent) => {
+                let now = now.map(|then| protocol::shows_now(then, now_at, uptime()));
                 self.restart(Request { id, target, not_after, now }).await
             }
             (Ask::Restart { .. }, _) => Reply::Refused("only vigie-agent.service asks for restarts".to_owned()),
@@ -157,8 +159,12 @@ impl Helper {
             let reason = paused.reason.unwrap_or_default();
             return Reply::Settled(Outcome::refused(format!("restarts are paused on the host by {by}: {reason}")));
         }
+        let id = request.id.clone();
         match self.engine.ask(request).await {
-            Answer::Settled(outcome) => Reply::Settled(outcome),
+            Answer::Settled(outcome) => {
+                tracing::info!(id, "{}", outcome.message);
+                Reply::Settled(outcome)
+            }
             Answer::Pending => Reply::Pending,
             Answer::Busy => Reply::Busy,
         }

@@ -23,7 +23,37 @@ pub(super) async fn observe(unit: &str) -> Result<Seen, String> {
 pub(super) async fn restart(unit: &str) -> Result<(), String> {
     // It fails for a unit that is not loaded, which the restart then loads.
     let _ = run(&["reset-failed", "--no-ask-password", "--", unit]).await;
-    run(&["restart", "--no-block", "--no-ask-password", "--", unit]).await.map(|_| ())
+    let arguments = ["restart", "--no-block", "--no-ask-password", "--", unit];
+    match tokio::time::timeout(LIMIT, output("systemctl", &arguments, MAX_OUTPUT)).await {
+        Ok(result) => result.map(|_| ()),
+        // A busy systemd may do it later: whether it did is seen at the run.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether a unit runs, starts or stops.
+pub(super) async fn is_active(unit: &str) -> Result<bool, String> {
+    let printed = run(&["show", "--no-pager", "--property=ActiveState", "--value", "--", unit]).await?;
+    Ok(!matches!(String::from_utf8_lossy(&printed).trim(), "inactive" | "failed"))
+}
+
+/// Runs a command as the unit `unit` of its own, outside the limits of the helper, and waits for its end. The command goes on
+/// when the helper ends, and is ended by systemd after `limit`.
+pub(super) async fn run_apart(unit: &str, command: &[&str], limit: Duration) -> Result<(), String> {
+    let (name, limit) = (format!("--unit={unit}"), format!("--property=RuntimeMaxSec={}", limit.as_secs()));
+    let options = ["--quiet", "--collect", "--wait", "--setenv=HOME=/root", &limit, &name, "--"];
+    let arguments: Vec<&str> = options.into_iter().chain(command.iter().copied()).collect();
+    let Err(error) = output("systemd-run", &arguments, MAX_OUTPUT).await else { return Ok(()) };
+    let of_unit = format!("_SYSTEMD_UNIT={unit}");
+    let journal = ["--no-pager", "--quiet", "--output=cat", "--lines=20", "--since=-5min", &of_unit];
+    let said = tokio::time::timeout(LIMIT, output("journalctl", &journal, MAX_OUTPUT)).await;
+    let said = said.ok().and_then(Result::ok).unwrap_or_default();
+    Err(last_line(&String::from_utf8_lossy(&said)).unwrap_or(error))
+}
+
+/// The last line that says something.
+fn last_line(text: &str) -> Option<String> {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
 }
 
 async fn run(arguments: &[&str]) -> Result<Vec<u8>, String> {
@@ -65,6 +95,13 @@ mod tests {
 
     fn seen(text: &str) -> Seen {
         parse(&text.replace(' ', "\n"), "a.service")
+    }
+
+    #[test]
+    fn the_last_line_that_a_command_printed_says_why_it_failed() {
+        let printed = " Container orders-backend-1  Creating\nno configuration file provided: not found\n\n";
+        assert_eq!(last_line(printed).as_deref(), Some("no configuration file provided: not found"));
+        assert_eq!(last_line("\n \n"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reads the answers of Docker and Podman.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -13,6 +14,8 @@ pub(super) const PROJECT: &str = "com.docker.compose.project";
 pub(super) const SERVICE: &str = "com.docker.compose.service";
 const ONE_OFF: &str = "com.docker.compose.oneoff";
 const DIRECTORY: &str = "com.docker.compose.project.working_dir";
+const FILES: &str = "com.docker.compose.project.config_files";
+const ENVIRONMENT_FILES: &str = "com.docker.compose.project.environment_file";
 
 /// Most published ports that are told.
 const MAX_PORTS: usize = 16;
@@ -43,6 +46,18 @@ impl Listed {
     /// The directory of its compose project, as its label has it.
     pub fn folder(&self) -> Option<&str> {
         self.label(DIRECTORY)
+    }
+
+    /// The options by which `docker compose` reads its project again: the directory, the files, and those of variables.
+    pub fn compose_options(&self) -> Option<Vec<String>> {
+        let folder = self.folder()?;
+        let mut options = vec![format!("--project-directory={folder}")];
+        for (option, label) in [("--file", FILES), ("--env-file", ENVIRONMENT_FILES)] {
+            let files = self.label(label).unwrap_or_default().split(',').filter(|file| !file.is_empty());
+            // Old versions have paths that are relative to the directory.
+            options.extend(files.map(|file| format!("{option}={}", Path::new(folder).join(file).display())));
+        }
+        Some(options)
     }
 
     /// The directory of its compose project, for messages.
