@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Phase, Record};
 use crate::agent::file::{Rights, replace};
+use crate::agent::layout::HELPER_UNIT;
 use crate::api::Target;
 
 /// Most records that are kept.
@@ -91,7 +92,7 @@ impl<D: Disk> Ledger<D> {
         let fault = self.fault.as_ref()?;
         Some(Outcome::refused(format!(
             "the record of earlier restarts (actions.json) cannot be read, so that nothing is restarted: {fault}; repair or \
-             remove that file, and restart vigie-agent-helper.service"
+             remove that file, and restart {HELPER_UNIT}"
         )))
     }
 
