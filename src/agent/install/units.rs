@@ -50,6 +50,9 @@ const HARDENING: [(u32, &str); 27] = [
     (0, "TasksMax=32"),
 ];
 
+/// The allocator would take huge pages: 9 MiB of anonymous memory for each process instead of 1.5 MiB.
+const SMALL_PAGES: &str = "Environment=MIMALLOC_ALLOW_THP=0";
+
 /// `vigie-agent.service`.
 pub fn agent(host: Host) -> String {
     let mut lines = vec![
@@ -99,6 +102,7 @@ fn unit(host: Host, (description, after): (&str, &str), wants: Option<&str>, lin
         let _ = writeln!(text, "{line}");
     }
     text.push_str("WatchdogSec=60\nRestart=always\nRestartSec=5\nRestartPreventExitStatus=2\n");
+    let _ = writeln!(text, "{SMALL_PAGES}");
     for (_, line) in HARDENING.iter().filter(|(since, _)| host.systemd >= *since) {
         let _ = writeln!(text, "{line}");
     }
@@ -163,6 +167,7 @@ mod tests {
                 "WatchdogSec=60",
                 "Restart=always",
                 "StartLimitIntervalSec=0",
+                SMALL_PAGES,
                 "RestartPreventExitStatus=2",
             ] {
                 assert!(directives(&unit).contains(&wanted), "{wanted} in {unit}");
