@@ -113,13 +113,15 @@ generate:
 	@scripts/prerequisites rust cc
 	@scripts/generate .
 
-## target/release/vigie
+## target/release/vigie, for this machine
 build:
 	@scripts/prerequisites rust cc
 	cargo build --locked --release --bin vigie
 
 ## The operator's image as target/vigie-image.tar, imported into a running cluster of profile real
-image: build
+image:
+	@scripts/prerequisites rust
+	@scripts/release-binary
 	@scripts/image
 
 ## Start a Kubernetes cluster of our own, or repair it: KUBECONFIG=.cluster/kubeconfig

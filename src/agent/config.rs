@@ -13,8 +13,6 @@ use serde::Deserialize;
 
 use crate::api::{CheckSpec, CheckType, Key, MAX_BACKENDS, Target, is_dns_label};
 
-/// The place of the configuration.
-pub const DEFAULT_PATH: &str = "/etc/vigie/agent.yaml";
 /// Longest configuration that is read, in bytes.
 const MAX_CONFIG: u64 = 256 << 10;
 /// Most targets that may be restarted.

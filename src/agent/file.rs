@@ -41,6 +41,16 @@ pub fn replace(path: &Path, content: &[u8], rights: Rights) -> io::Result<()> {
     written
 }
 
+/// Replaces the content of `path`, without waiting for the disk.
+///
+/// # Errors
+/// Nothing was replaced.
+pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, content)?;
+    fs::rename(temporary, path)
+}
+
 fn write_new(path: &Path, content: &[u8], rights: Rights) -> io::Result<()> {
     let _ = fs::remove_file(path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod file;
 pub mod helper;
 pub mod install;
+pub mod layout;
 pub mod local_probe;
 pub mod look;
 mod notify;

@@ -68,6 +68,22 @@ impl From<Target> for String {
     }
 }
 
+impl Target {
+    /// The command that creates the absent container of a compose service, whose project is in `directory`. `None` for
+    /// other targets, and where the directory has a character that a shell could interpret: it is a label of another
+    /// container, and the command is there to be copied into a terminal.
+    pub fn creation_command(&self, directory: Option<&str>) -> Option<String> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        let directory = directory.filter(|directory| !directory.is_empty() && directory.bytes().all(is_plain));
+        match (self, directory) {
+            (Self::Compose { service, .. }, Some(directory)) => {
+                Some(format!("cd {directory} && docker compose up -d {service}"))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The names that Docker accepts. They become part of a path of its API.
 fn is_docker_name(name: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
@@ -103,6 +119,18 @@ mod tests {
             assert_eq!(target, expected);
             assert_eq!(target.to_string(), text);
         }
+    }
+
+    #[test]
+    fn an_absent_service_of_compose_is_created_by_a_command_that_a_shell_cannot_misread() {
+        let target: Target = "compose:orders:backend".parse().unwrap();
+        let command = "cd /srv/orders-1.2 && docker compose up -d backend";
+        assert_eq!(target.creation_command(Some("/srv/orders-1.2")).as_deref(), Some(command));
+        for hostile in ["/srv/a b", "/srv;reboot", "$(reboot)", "/srv\n", "/srv`id`", "/srv'", ""] {
+            assert_eq!(target.creation_command(Some(hostile)), None, "{hostile:?}");
+        }
+        assert_eq!(target.creation_command(None), None);
+        assert_eq!("a.service".parse::<Target>().unwrap().creation_command(Some("/srv")), None);
     }
 
     #[test]

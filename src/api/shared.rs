@@ -52,6 +52,17 @@ pub fn clip(text: impl Into<String>, max: usize) -> String {
     if text.contains(is_deceptive) { text.replace(is_deceptive, "\u{fffd}") } else { text }
 }
 
+/// The text for one line of at most `max` characters: a space replaces line ends and tabs, U+FFFD other controls and
+/// deceptive characters.
+pub fn one_line(text: &str, max: usize) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    clip(text.chars().take(max).map(shown).collect::<String>(), max)
+}
+
 /// The schema of a word from a set that grows with versions.
 ///
 /// It is no `enum`: an older CRD would refuse every status with a word of a newer operator.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::ledger::{Disk, Ledger};
 use super::{ACT_LIMIT, Asked, Outcome, Phase, Progress, Record, Run, Seen, State, Step, next};
 use crate::agent::config::Config;
+use crate::agent::layout::{CONFIG, HELPER_STATE};
 use crate::api::Target;
 use crate::time::{Clock, Moment, Now};
 
@@ -113,7 +114,7 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
             return answer;
         }
         if !self.config.restart.contains(&request.target) {
-            return Answer::Settled(Outcome::refused("not allowed by restart: in /etc/vigie/agent.yaml"));
+            return Answer::Settled(Outcome::refused(format!("not allowed by restart: in {CONFIG}")));
         }
         if let Some(fault) = self.ledger.lock().fault() {
             return Answer::Settled(fault);
@@ -177,7 +178,7 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         }
         let refusal = ledger.refusal(target, local).or_else(|| match &seen {
             Err(error) => Some(Outcome::refused(format!("it cannot be looked at, so it is not restarted: {error}"))),
-            Ok(Seen { state: State::Absent { command }, .. }) => self.absent(target, command.as_deref()),
+            Ok(Seen { state: State::Absent { directory }, .. }) => self.absent(target, directory.as_deref()),
             Ok(_) => None,
         });
         let (before, is_running) = match seen {
@@ -198,10 +199,12 @@ impl<H: Host, D: Disk + Send + 'static> Engine<H, D> {
         refusal.map_or(written, Err)
     }
 
-    fn absent(&self, target: &Target, command: Option<&str>) -> Option<Outcome> {
-        let is_created = matches!(target, Target::Compose { .. }) && self.config.compose_up && command.is_some();
-        let create =
-            command.map_or_else(|| "create it, then ask again".to_owned(), |line| format!("create it: {line}"));
+    fn absent(&self, target: &Target, directory: Option<&str>) -> Option<Outcome> {
+        let is_created = matches!(target, Target::Compose { .. }) && self.config.compose_up && directory.is_some();
+        let create = match target.creation_command(directory) {
+            Some(command) => format!("create it: {command}"),
+            None => "create it, then ask again".to_owned(),
+        };
         (!is_created).then(|| Outcome::refused(format!("{target} does not exist, so it cannot be restarted; {create}")))
     }
 
@@ -299,6 +302,6 @@ fn unseen(record: &Record, error: &str, progress: &Progress) -> Step {
 fn not_recorded(error: &io::Error) -> Outcome {
     Outcome::refused(format!(
         "the intent could not be written to actions.json, so that nothing was restarted: {error}; see the disk of \
-         /var/lib/vigie-agent-helper"
+         {HELPER_STATE}"
     ))
 }

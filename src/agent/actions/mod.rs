@@ -22,8 +22,15 @@ use crate::api::Target;
 pub const PROVEN_AFTER: Duration = Duration::from_secs(5);
 /// How long a stop, a start or a job of systemd may take.
 pub const ACT_LIMIT: Duration = Duration::from_secs(120);
+/// Longest id of a restart, in characters, as in a heartbeat.
+pub const MAX_ID: usize = 63;
 /// How far the clock of the host may be wrong where no answer of the operator corrects it.
 const CLOCK_SLACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+
+/// Whether `text` may be the id of a restart: it stands in logs, on disk and in heartbeats.
+pub fn is_id(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
 
 /// One run of a unit or container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +74,8 @@ pub enum State {
     },
     /// There is no such unit or container.
     Absent {
-        /// How it is created, where that is known.
-        command: Option<String>,
+        /// The folder of its compose project, where another container names it: there it can be created.
+        directory: Option<String>,
     },
 }
 

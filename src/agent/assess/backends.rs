@@ -6,7 +6,7 @@ use super::process::{of_target, unanswered, unit_was_stopped};
 use super::target::Targets;
 use crate::agent::config::BackendConfig;
 use crate::agent::facts::{ContainerFacts, Exit, Facts, Look, TargetFacts, UnitFacts};
-use crate::api::{BackendReport, CheckOutcome, MAX_BACKEND_TEXT, TargetState, clip};
+use crate::api::{BackendReport, CheckOutcome, MAX_BACKEND_TEXT, TargetState, one_line};
 
 /// Longest word of systemd or Docker, in characters.
 const MAX_WORD: usize = 32;
@@ -108,7 +108,7 @@ fn of_container(report: &mut BackendReport, container: &ContainerFacts) {
 
 /// A word of systemd or Docker.
 fn text(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| clip(text.replace(char::is_control, "\u{fffd}"), MAX_WORD))
+    (!text.is_empty()).then(|| one_line(text, MAX_WORD))
 }
 
 /// Leaves out what is least needed until the texts are short enough: names without a value, then addresses, then lines.

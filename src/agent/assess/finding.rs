@@ -1,6 +1,6 @@
 //! The verdict of one look.
 
-use crate::api::{CheckOutcome, MAX_CHECK_MESSAGE, clip};
+use crate::api::{CheckOutcome, MAX_CHECK_MESSAGE, one_line};
 
 /// The verdict of one look, and its evidence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +12,7 @@ pub(super) struct Finding {
 impl Finding {
     fn new(outcome: CheckOutcome, message: impl Into<String>) -> Self {
         // The names in it come from the host. A heartbeat with a control character is refused.
-        let message = message.into().replace(char::is_control, "\u{fffd}");
-        Self { outcome, message: clip(message, MAX_CHECK_MESSAGE) }
+        Self { outcome, message: one_line(&message.into(), MAX_CHECK_MESSAGE) }
     }
 
     pub(super) fn pass(message: impl Into<String>) -> Self {

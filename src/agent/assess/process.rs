@@ -176,12 +176,8 @@ fn container_end(facts: &ContainerFacts) -> String {
 
 /// There is no such container.
 pub(super) fn absent(target: &Target, directory: Option<&str>) -> String {
-    // A label of a container becomes part of a command to copy.
-    let is_path = |text: &&str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
-    let command = match (target, directory.filter(is_path)) {
-        (Target::Compose { service, .. }, Some(directory)) => {
-            format!("cd {directory} && docker compose up -d {service}")
-        }
+    let command = match (target, target.creation_command(directory)) {
+        (_, Some(command)) => command,
         (Target::Compose { project, service }, None) => {
             format!("docker compose -p {project} up -d {service}, in the directory of its compose file")
         }

@@ -14,7 +14,7 @@ use super::schedule::Schedule;
 use crate::agent::actions::Outcome;
 use crate::agent::actions::engine::Request;
 use crate::agent::assess::{Assessment, Attempts, CheckReport, Own, Report};
-use crate::agent::config::Config;
+use crate::agent::config::{CheckConfig, Config};
 use crate::agent::facts::Facts;
 use crate::agent::helper::protocol::{Reply, Restarted};
 use crate::api::{AgentPause, CheckOutcome, LocalProbe, StopReason, Target};
@@ -104,7 +104,7 @@ impl Agent {
 
     /// Nothing could be looked at: that is unknown, and no failure.
     fn blind(&mut self, error: String) -> Report {
-        let unknown = |check: &crate::agent::config::CheckConfig| CheckReport {
+        let unknown = |check: &CheckConfig| CheckReport {
             type_: check.type_,
             outcome: CheckOutcome::Unknown,
             message: format!("could not look: {error}"),
@@ -112,6 +112,7 @@ impl Agent {
         };
         let checks = self.config.checks.iter().map(unknown).collect();
         self.helper_fault = Some(error);
+        // An absent backend says nothing about it.
         Report { checks, ..Report::default() }
     }
 
@@ -139,7 +140,6 @@ impl Agent {
     pub(super) fn body(&self, now: &Stamp, stopping: Option<StopReason>) -> (Vec<u8>, Vec<String>) {
         let told: Vec<RestartReport> = self.outcomes.values().cloned().collect();
         let (restart, restarts) = outcomes(&told);
-        let is_blind = self.helper_fault.is_some();
         let beat = Beat {
             checks: self.report.as_ref().map(checks),
             config_generation: Some(self.parameters.generation).filter(|generation| *generation != 0),
@@ -149,12 +149,7 @@ impl Agent {
             stopping: stopping.map(|reason| Stopping { reason }),
             stopped_on_purpose: self.report.as_ref().is_some_and(|report| report.stopped_on_purpose),
             gaps: self.journal.gaps(now, self.schedule.interval().as_secs()),
-            backends: self
-                .report
-                .as_ref()
-                .filter(|_| !is_blind)
-                .map(|report| report.backends.clone())
-                .unwrap_or_default(),
+            backends: self.report.as_ref().map(|report| report.backends.clone()).unwrap_or_default(),
             ..Beat::new(&self.config, &self.host, now.wall)
         };
         let ids = restart.into_iter().chain(restarts).map(|report| report.id.clone()).collect();

@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::agent::actions::is_id;
 use crate::api::{CheckSpec, Target};
 
 /// Most actions that are read.
 const MOST_ACTIONS: usize = 16;
-/// Longest id of an action, in bytes.
-const MAX_ID: usize = 63;
 
 /// An answer that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +83,7 @@ pub fn parse(body: &[u8]) -> Result<Answer, String> {
     }
     let actions = body.actions.into_iter().take(MOST_ACTIONS).filter_map(|action| {
         let BodyAction { id, type_, target, not_after } = serde_json::from_value(action).ok()?;
-        let is_id = (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-        (type_ == "Restart" && is_id).then_some(Action { id, target, not_after })
+        (type_ == "Restart" && is_id(&id)).then_some(Action { id, target, not_after })
     });
     let parameters = body.config.map(|config| {
         let checks = config.checks.into_iter().filter_map(|check| serde_json::from_value(check).ok());

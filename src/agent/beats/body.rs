@@ -1,26 +1,36 @@
 //! The body of a heartbeat.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::HostIdentity;
 use crate::agent::assess::{CheckReport, Report};
 use crate::agent::config::Config;
 use crate::api::{
-    AgentGap, AgentPause, BackendReport, MAX_BEAT, MAX_CHECK_MESSAGE, MAX_MESSAGE, MAX_RESTARTS, StopReason, clip,
+    AgentGap, AgentPause, BackendReport, CheckOutcome, CheckType, MAX_BEAT, MAX_CHECK_MESSAGE, MAX_MESSAGE,
+    MAX_RESTARTS, StopReason, one_line,
 };
 
 /// The outcome of a restart, for the operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartReport {
     /// What was to be restarted.
     pub target: String,
     /// The id that the operator gave it.
     pub id: String,
-    /// `Succeeded` or `Failed`.
-    pub result: &'static str,
+    /// Whether it succeeded.
+    pub result: RestartResult,
     /// The outcome in a sentence.
     pub message: String,
+}
+
+/// Whether a restart succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartResult {
+    /// The new run lasts.
+    Succeeded,
+    /// It does not, or nothing was restarted.
+    Failed,
 }
 
 /// A heartbeat. Its token is in a header.
@@ -79,34 +89,32 @@ pub struct Stopping {
 }
 
 /// One check.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
+    /// Which check.
     #[serde(rename = "type")]
-    type_: &'static str,
-    status: &'static str,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    message: String,
+    pub type_: CheckType,
+    /// The verdict.
+    pub status: CheckOutcome,
+    /// The evidence in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// The checks of a report.
 pub fn checks(report: &Report) -> Vec<Check> {
     let told = |check: &CheckReport| Check {
-        type_: check.type_.as_str(),
-        status: check.outcome.as_str(),
+        type_: check.type_,
+        status: check.outcome,
         message: one_line(&check.message, MAX_CHECK_MESSAGE),
     };
     report.checks.iter().map(told).collect()
 }
 
-/// A text as the operator accepts it: without controls, and not too long.
-fn one_line(text: &str, max: usize) -> String {
-    clip(text.replace(|c: char| c.is_control(), " "), max)
-}
-
 impl RestartReport {
     /// The outcome of a restart.
     pub fn new(target: String, id: String, succeeded: bool, message: &str) -> Self {
-        let result = if succeeded { "Succeeded" } else { "Failed" };
+        let result = if succeeded { RestartResult::Succeeded } else { RestartResult::Failed };
         Self { target, id, result, message: one_line(message, MAX_MESSAGE) }
     }
 }
@@ -174,7 +182,6 @@ pub fn json(mut beat: Beat<'_>) -> Vec<u8> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::api::{CheckOutcome, CheckType};
 
     pub(in crate::agent::beats) fn plain() -> Beat<'static> {
         Beat {
@@ -244,7 +251,7 @@ pub(super) mod tests {
         };
         let told = checks(&Report { checks: vec![long], backends: Vec::new(), stopped_on_purpose: false });
         assert_eq!(told[0].message.chars().count(), 256);
-        assert!(told[0].message.starts_with("a b x"));
+        assert!(told[0].message.starts_with("a b\u{fffd}x"));
     }
 
     #[test]

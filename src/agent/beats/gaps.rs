@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::assess::Attempt;
+use crate::agent::file::replace_unsynced;
 use crate::api::{AgentGap, GapKind, MAX_GAPS};
 
 /// Most ids of restarts whose outcome was received.
@@ -162,7 +163,7 @@ impl Journal {
     /// It cannot be written.
     pub fn write(&mut self, path: &Path, now: &Stamp) -> std::io::Result<()> {
         self.written = now.clone();
-        super::replace(path, &serde_json::to_vec(self)?)
+        replace_unsynced(path, &serde_json::to_vec(self)?)
     }
 }
 

@@ -10,17 +10,9 @@ pub mod schedule;
 pub mod status;
 pub mod token;
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 pub use run::{Options, run};
-
-/// Replaces a file in one step, without waiting for the disk.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    std::fs::write(&temporary, bytes)?;
-    std::fs::rename(temporary, path)
-}
 
 /// Identifies the host and its current start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::agent::{Agent, Round};
 use super::gaps::{Journal, Stamp};
 use super::link::{Failure, Link, Received};
 use super::schedule::Schedule;
-use super::status::{self, LastBeat};
+use super::status::{LastBeat, Status};
 use super::{HostIdentity, token};
 use crate::agent::actions::engine::Request;
 use crate::agent::config::Config;
@@ -23,7 +23,7 @@ use crate::agent::helper::protocol::{Ask, Reply};
 use crate::agent::local_probe::LocalProbes;
 use crate::agent::notify;
 use crate::agent::uptime::uptime;
-use crate::api::{CheckSpec, ErrorClass, Phase, StopReason};
+use crate::api::{CheckSpec, StopReason};
 use crate::time::Clock;
 
 /// How often the host is looked at, and how often while a restart is under way.
@@ -157,10 +157,7 @@ impl Running {
 
     /// Read anew for each heartbeat, so that a file that was replaced counts at once.
     fn token(&self) -> Result<String, Failure> {
-        let place = token::place(self.options.credentials.as_deref(), self.agent.config.token_file.as_deref());
-        place
-            .and_then(|path| token::read(&path))
-            .map_err(|error| Failure::new(ErrorClass::Internal, Phase::Policy, error))
+        token::read(self.options.credentials.as_deref(), &self.agent.config)
     }
 
     fn take(&mut self, event: Event, look: &mut Interval) {
@@ -239,7 +236,7 @@ impl Running {
 
     fn write_status(&self) {
         let stamp = self.stamp();
-        if let Err(error) = status::write(&self.options.runtime, &self.agent, &self.last, &stamp) {
+        if let Err(error) = Status::of(&self.agent, &self.last, &stamp).write(&self.options.runtime) {
             tracing::debug!(%error, "status.json is not written");
         }
     }

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
-use super::body::RestartReport;
+use super::body::{Check, RestartReport, checks};
 use super::gaps::Stamp;
+use crate::agent::file::replace_unsynced;
 use crate::api::{AgentGap, AgentPause, BackendReport};
 
 /// The name of the file in the folder that systemd gives.
-pub const FILE: &str = "status.json";
+const FILE: &str = "status.json";
 
 /// The last heartbeats.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,8 +47,8 @@ pub struct Status {
     pub last_beat: LastBeat,
     /// Seconds between two heartbeats.
     pub interval_seconds: u64,
-    /// The checks: type, status, message.
-    pub checks: Vec<(String, String, String)>,
+    /// The checks.
+    pub checks: Vec<Check>,
     /// The backends.
     pub backends: Vec<BackendReport>,
     /// Why the last look failed.
@@ -60,37 +61,46 @@ pub struct Status {
     pub clock_ahead_seconds: Option<i64>,
     /// The gaps that the operator was not told yet.
     pub gaps: Vec<AgentGap>,
-    /// The restarts whose outcome the operator was not told yet: target, id, result, message.
-    pub restarts: Vec<(String, String, String, String)>,
+    /// The restarts whose outcome the operator was not told yet.
+    pub restarts: Vec<RestartReport>,
     /// Restarts are paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<AgentPause>,
 }
 
-pub(super) fn write(folder: &Path, agent: &Agent, last: &LastBeat, now: &Stamp) -> io::Result<()> {
-    let interval = agent.schedule.interval().as_secs();
-    let restart = |report: &RestartReport| {
-        (report.target.clone(), report.id.clone(), report.result.to_owned(), report.message.clone())
-    };
-    let report = agent.report.as_ref();
-    let check = |check: &crate::agent::assess::CheckReport| {
-        (check.type_.to_string(), check.outcome.to_string(), check.message.clone())
-    };
-    let status = Status {
-        written_at: now.wall,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        url: agent.config.url.to_string(),
-        connector: agent.config.connector.to_string(),
-        last_beat: last.clone(),
-        interval_seconds: interval,
-        checks: report.map(|report| report.checks.iter().map(check).collect()).unwrap_or_default(),
-        backends: report.map(|report| report.backends.clone()).unwrap_or_default(),
-        helper_fault: agent.helper_fault.clone(),
-        config_generation: agent.parameters.generation,
-        clock_ahead_seconds: agent.clock_ahead.map(|ahead| ahead.as_secs()),
-        gaps: agent.journal.gaps(now, interval),
-        restarts: agent.outcomes.values().map(restart).collect(),
-        paused: agent.paused.clone(),
-    };
-    super::replace(&folder.join(FILE), &serde_json::to_vec(&status)?)
+impl Status {
+    /// Reads the status of the agent whose folder is `folder`.
+    ///
+    /// # Errors
+    /// There is none, or it is that of another version.
+    pub fn read(folder: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(folder.join(FILE))?)?)
+    }
+
+    /// The status of `agent` now.
+    pub(super) fn of(agent: &Agent, last: &LastBeat, now: &Stamp) -> Self {
+        let interval = agent.schedule.interval().as_secs();
+        let report = agent.report.as_ref();
+        Self {
+            written_at: now.wall,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            url: agent.config.url.to_string(),
+            connector: agent.config.connector.to_string(),
+            last_beat: last.clone(),
+            interval_seconds: interval,
+            checks: report.map(checks).unwrap_or_default(),
+            backends: report.map(|report| report.backends.clone()).unwrap_or_default(),
+            helper_fault: agent.helper_fault.clone(),
+            config_generation: agent.parameters.generation,
+            clock_ahead_seconds: agent.clock_ahead.map(|ahead| ahead.as_secs()),
+            gaps: agent.journal.gaps(now, interval),
+            restarts: agent.outcomes.values().cloned().collect(),
+            paused: agent.paused.clone(),
+        }
+    }
+
+    /// Writes it into `folder`, in one step and without waiting for the disk.
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        replace_unsynced(&folder.join(FILE), &serde_json::to_vec(self)?)
+    }
 }

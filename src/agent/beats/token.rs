@@ -2,37 +2,43 @@
 
 use std::path::{Path, PathBuf};
 
-/// The file of the token, unless tokenFile: names another one. systemd gives it to the agent as a credential.
-pub const DEFAULT_FILE: &str = "/etc/vigie/agent.token";
+use super::link::Failure;
+use crate::agent::config::Config;
+use crate::agent::layout::{CONFIG, TOKEN};
+use crate::api::{ErrorClass, Phase};
+
 /// Lengths that the operator accepts, in characters.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
 
-/// The place of the token: the folder of credentials that systemd gives, else the file of the configuration.
+/// The token of this agent: from the folder of credentials that systemd gives, else from the file of the configuration, else
+/// from the usual one.
 ///
 /// # Errors
-/// There is none.
-pub fn place(credentials: Option<&Path>, token_file: Option<&Path>) -> Result<PathBuf, String> {
+/// There is none, it cannot be read, or it is no token; as a heartbeat that failed before it was sent.
+pub fn read(credentials: Option<&Path>, config: &Config) -> Result<String, Failure> {
+    let token = find(credentials, config.token_file.as_deref()).and_then(|path| read_file(&path));
+    token.map_err(|error| Failure::new(ErrorClass::Internal, Phase::Policy, error))
+}
+
+fn find(credentials: Option<&Path>, token_file: Option<&Path>) -> Result<PathBuf, String> {
     let of_systemd = credentials.map(|folder| folder.join("token")).filter(|path| path.exists());
-    let usual = || Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists());
+    let usual = || Some(PathBuf::from(TOKEN)).filter(|path| path.exists());
     let of_file = of_systemd.or_else(|| token_file.map(Path::to_path_buf));
     of_file.or_else(usual).ok_or_else(|| {
         format!(
-            "there is no token: systemd gives no credential \"token\", tokenFile: in /etc/vigie/agent.yaml is not set, and \
-             {DEFAULT_FILE} does not exist"
+            "there is no token: systemd gives no credential \"token\", tokenFile: in {CONFIG} is not set, and {TOKEN} does \
+             not exist"
         )
     })
 }
 
-/// Reads the token, without the white space around it.
-///
-/// # Errors
-/// It cannot be read, or it is no token.
-pub fn read(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("the token in {}: {error}", path.display()))?;
-    checked(&text).map(str::to_owned).map_err(|error| format!("the token in {}: {error}", path.display()))
+fn read_file(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let token = text.and_then(|text| checked(&text).map(str::to_owned));
+    token.map_err(|error| format!("the token in {}: {error}", path.display()))
 }
 
-/// The token in `text`.
+/// The token in `text`, without the white space around it.
 ///
 /// # Errors
 /// It is no token.
@@ -66,9 +72,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("vigie-token-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = Path::new("/etc/vigie/token");
-        assert_eq!(place(Some(&folder), Some(file)).as_deref(), Ok(file));
+        assert_eq!(find(Some(&folder), Some(file)).as_deref(), Ok(file));
         std::fs::write(folder.join("token"), "x").unwrap();
-        assert_eq!(place(Some(&folder), Some(file)), Ok(folder.join("token")));
+        assert_eq!(find(Some(&folder), Some(file)), Ok(folder.join("token")));
 
         std::fs::remove_dir_all(folder).unwrap();
     }

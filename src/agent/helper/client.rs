@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::protocol::{Ask, Reply};
+use crate::agent::layout::HELPER_UNIT;
 
 /// Most bytes of an answer that are read.
 const MAX_REPLY: u64 = 16 << 20;
@@ -16,7 +17,7 @@ const MAX_REPLY: u64 = 16 << 20;
 /// # Errors
 /// It does not answer; the message says what to look at.
 pub async fn ask(socket: &Path, ask: &Ask, limit: Duration) -> Result<Reply, String> {
-    let failed = |error: String| format!("vigie-agent-helper.service at {}: {error}", socket.display());
+    let failed = |error: String| format!("{HELPER_UNIT} at {}: {error}", socket.display());
     let exchange = async {
         let mut stream = UnixStream::connect(socket).await?;
         let mut line = serde_json::to_vec(ask)?;

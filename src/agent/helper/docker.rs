@@ -10,7 +10,7 @@ use crate::agent::actions::{Run, Seen, State};
 use crate::agent::helper::systemd;
 use crate::agent::look::docker::client::{Answer, request};
 use crate::agent::look::docker::list_of_project;
-use crate::agent::look::docker::parse::{Listed, listed, of_service};
+use crate::agent::look::docker::parse::{Listed, directory, listed, of_service};
 use crate::api::Target;
 
 /// Bytes of an answer that are read.
@@ -30,7 +30,7 @@ pub(super) async fn observe(socket: &Path, target: &Target, run: Option<&Run>) -
             let listed = of_project(socket, project).await?;
             match of_service(&listed, service, run.map(|run| &*run.id)) {
                 Some(one) => one.id.clone(),
-                None => return Ok(absent(folder(&listed), Some(service))),
+                None => return Ok(absent(directory(&listed))),
             }
         }
         Target::Unit(name) => return Err(format!("{name} is no container")),
@@ -38,7 +38,7 @@ pub(super) async fn observe(socket: &Path, target: &Target, run: Option<&Run>) -
     let answer = ask(socket, Method::GET, &format!("/containers/{id}/json"), LOOK).await?;
     match answer.status {
         200 => parse(&json(&answer)?),
-        404 => Ok(absent(None, None)),
+        404 => Ok(absent(None)),
         _ => Err(complaint(&answer)),
     }
 }
@@ -98,15 +98,8 @@ async fn of_project(socket: &Path, project: &str) -> Result<Vec<Listed>, String>
     }
 }
 
-/// The directory of a compose project, which its containers name.
-fn folder(listed: &[Listed]) -> Option<&str> {
-    listed.iter().find_map(Listed::folder)
-}
-
-fn absent(directory: Option<&str>, service: Option<&str>) -> Seen {
-    let command =
-        directory.zip(service).map(|(folder, service)| format!("cd {folder} && docker compose up -d {service}"));
-    Seen { run: None, state: State::Absent { command }, has_job: false }
+fn absent(directory: Option<&str>) -> Seen {
+    Seen { run: None, state: State::Absent { directory: directory.map(str::to_owned) }, has_job: false }
 }
 
 fn json(answer: &Answer) -> Result<Value, String> {
@@ -176,7 +169,6 @@ mod tests {
         assert_eq!(of("mail", None), None);
         let options = all[0].compose_options().unwrap();
         assert_eq!(options, ["--project-directory=/srv/orders", "--file=/srv/orders/prod.yml", "--file=/etc/more.yml"]);
-        let State::Absent { command } = absent(folder(&all), Some("mail")).state else { panic!("it is absent") };
-        assert_eq!(command.as_deref(), Some("cd /srv/orders && docker compose up -d mail"));
+        assert_eq!(absent(directory(&all)).state, State::Absent { directory: Some("/srv/orders".into()) });
     }
 }

@@ -12,6 +12,3 @@ mod systemd;
 mod tail;
 
 pub use server::{Options, run};
-
-/// The socket of the helper. It is in a folder of the helper: systemd empties the agent's own at each stop of the agent.
-pub const SOCKET: &str = "/run/vigie-agent-helper/helper.sock";

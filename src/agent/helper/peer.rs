@@ -2,8 +2,7 @@
 
 use tokio::net::UnixStream;
 
-/// The unit of the agent. It is beside that of the helper.
-const AGENT_UNIT: &str = "vigie-agent.service";
+use crate::agent::layout::AGENT_UNIT;
 
 /// A process that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

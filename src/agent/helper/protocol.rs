@@ -6,14 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::actions::engine::Request;
-use crate::agent::actions::{Outcome, Phase, Record};
+use crate::agent::actions::{MAX_ID, Outcome, Phase, Record, is_id};
 use crate::agent::facts::Facts;
 use crate::api::{AgentPause, CheckSpec, Target};
 
 /// Longest request, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
-/// Longest id of a restart, in bytes, as in a heartbeat.
-const MAX_ID: usize = 63;
 /// Most lines of a log.
 const MAX_LINES: u32 = 10_000;
 
@@ -110,9 +108,7 @@ pub fn parse(line: &[u8]) -> Result<Ask, String> {
     }
     let ask: Ask = serde_json::from_slice(line).map_err(|error| format!("no request: {error}"))?;
     match &ask {
-        Ask::Restart { id, .. }
-            if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|byte| byte.is_ascii_graphic()) =>
-        {
+        Ask::Restart { id, .. } if !is_id(id) => {
             Err(format!("the id of a restart is 1 to {MAX_ID} visible characters"))
         }
         Ask::Tail { lines, .. } if !(1..=MAX_LINES).contains(lines) => {

@@ -22,6 +22,7 @@ use crate::agent::actions::Outcome;
 use crate::agent::actions::engine::{Answer, Engine, Request};
 use crate::agent::actions::ledger::{Ledger, StateFile};
 use crate::agent::config::Config;
+use crate::agent::layout::{AGENT_UNIT, CONFIG};
 use crate::agent::look::Looker;
 use crate::agent::uptime::uptime;
 use crate::agent::{notify, pause};
@@ -127,7 +128,7 @@ impl Helper {
 
     async fn answer(&self, peer: Peer, line: &[u8]) -> Reply {
         if peer == Peer::Stranger {
-            return Reply::Refused("the helper answers vigie-agent.service and root".to_owned());
+            return Reply::Refused(format!("the helper answers {AGENT_UNIT} and root"));
         }
         let ask = match protocol::parse(line) {
             Ok(ask) => ask,
@@ -139,13 +140,11 @@ impl Helper {
                 let now = now.map(|then| protocol::shows_now(then, now_at, uptime()));
                 self.restart(Request { id, target, not_after, now }).await
             }
-            (Ask::Restart { .. }, _) => Reply::Refused("only vigie-agent.service asks for restarts".to_owned()),
+            (Ask::Restart { .. }, _) => Reply::Refused(format!("only {AGENT_UNIT} asks for restarts")),
             (Ask::Tail { target, lines }, Peer::Root) if self.config.targets().contains(&target) => {
                 tail(&self.config.docker_socket, &target, lines).await.map_or_else(Reply::Refused, Reply::Log)
             }
-            (Ask::Tail { target, .. }, Peer::Root) => {
-                Reply::Refused(format!("{target} is not in /etc/vigie/agent.yaml"))
-            }
+            (Ask::Tail { target, .. }, Peer::Root) => Reply::Refused(format!("{target} is not in {CONFIG}")),
             (Ask::Tail { .. }, _) => Reply::Refused("only root reads logs".to_owned()),
         }
     }

@@ -67,7 +67,7 @@ fn parse(shown: &str, unit: &str) -> Seen {
     let run = Some(of("InvocationID")).filter(|id| !id.is_empty());
     let is_done = of("Type") == "oneshot" && of("Result") == "success" && run.is_some();
     let state = match (of("LoadState"), of("ActiveState")) {
-        ("not-found", _) => State::Absent { command: None },
+        ("not-found", _) => State::Absent { directory: None },
         ("masked", _) => State::Down { ended: format!("it is masked: systemctl unmask {unit}") },
         (_, "active" | "reloading") => State::Running,
         // The pause before systemd starts it again by itself: the run has ended.
@@ -112,7 +112,7 @@ mod tests {
         assert!(!running.has_job);
         assert!(seen("LoadState=loaded ActiveState=activating SubState=start InvocationID=ab Job=71").has_job);
         for (text, expected) in [
-            ("LoadState=not-found ActiveState=inactive", State::Absent { command: None }),
+            ("LoadState=not-found ActiveState=inactive", State::Absent { directory: None }),
             ("LoadState=loaded ActiveState=activating SubState=start", State::Changing),
             ("LoadState=loaded ActiveState=deactivating SubState=stop-sigterm", State::Changing),
             ("LoadState=loaded ActiveState=inactive Type=oneshot Result=success InvocationID=a", State::Running),

@@ -9,11 +9,16 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 
 use super::detect::{Found, Wanted, configuration, legacy_iptables};
-use super::heard::{Heard, STATUS, heard};
+use super::heard::{Heard, heard};
 use super::undo::Changes;
-use super::units::{AGENT, CREDENTIALS_SINCE, HELPER, Host, OLDEST, USER, agent, helper};
-use super::{BINARY, TOKEN, farewell};
-use crate::agent::config::{BadConfig, Config, DEFAULT_PATH};
+use super::farewell;
+use super::units::{CREDENTIALS_SINCE, Host, OLDEST, agent, helper};
+use crate::agent::beats::status::Status;
+use crate::agent::config::{BadConfig, Config};
+use crate::agent::layout::{
+    AGENT_STATE, AGENT_UNIT, BINARY, CONFIG, CONFIG_FOLDER, HELPER_STATE, HELPER_UNIT, PRIVATE_AGENT_STATE, RUNTIME,
+    TOKEN, UNITS, USER,
+};
 use crate::api::StopReason;
 
 /// How long the first answer of the operator may take.
@@ -22,10 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How old the last answer may be where nothing was changed: as long as the longest interval of heartbeats.
 const RECENT: jiff::SignedDuration = jiff::SignedDuration::from_secs(3600);
-/// The folder of units that an administrator adds.
-const UNITS: &str = "/etc/systemd/system";
-/// What the two units keep. The first is where systemd puts the state of a dynamic user.
-const STATE: [&str; 3] = ["/var/lib/private/vigie-agent", "/var/lib/vigie-agent", "/var/lib/vigie-agent-helper"];
+/// What the two units keep.
+const STATE: [&str; 3] = [PRIVATE_AGENT_STATE, AGENT_STATE, HELPER_STATE];
 
 /// What to install.
 #[derive(Debug)]
@@ -66,7 +69,7 @@ pub async fn install(install: Install) -> anyhow::Result<String> {
 }
 
 fn write(changes: &mut Changes, install: &Install, host: Host) -> anyhow::Result<()> {
-    let config = Path::new(DEFAULT_PATH);
+    let config = Path::new(CONFIG);
     let text = match (config.exists(), &install.wanted) {
         (true, _) => None,
         (false, Some(wanted)) => {
@@ -74,14 +77,14 @@ fn write(changes: &mut Changes, install: &Install, host: Host) -> anyhow::Result
             Some(configuration(wanted, &Found::look(), token_file))
         }
         (false, None) => {
-            return Err(BadConfig(format!("{DEFAULT_PATH} is not there: say --url and --connector")).into());
+            return Err(BadConfig(format!("{CONFIG} is not there: say --url and --connector")).into());
         }
     };
     match &text {
-        Some(text) => drop(Config::parse(text, DEFAULT_PATH)?),
+        Some(text) => drop(Config::parse(text, CONFIG)?),
         None => drop(Config::read(config)?),
     }
-    changes.folder(Path::new("/etc/vigie"))?;
+    changes.folder(Path::new(CONFIG_FOLDER))?;
     if let Some(text) = text {
         write_file(changes, config, text.as_bytes(), 0o644)?;
     }
@@ -89,7 +92,7 @@ fn write(changes: &mut Changes, install: &Install, host: Host) -> anyhow::Result
     let own = std::env::current_exe().context("finding this program")?;
     let binary = fs::read(&own).with_context(|| format!("reading {}", own.display()))?;
     write_file(changes, Path::new(BINARY), &binary, 0o755)?;
-    for (name, text) in [(AGENT, agent(host, BINARY)), (HELPER, helper(host, BINARY))] {
+    for (name, text) in [(AGENT_UNIT, agent(host)), (HELPER_UNIT, helper(host))] {
         write_file(changes, &Path::new(UNITS).join(name), text.as_bytes(), 0o644)?;
     }
     Ok(())
@@ -137,13 +140,13 @@ fn ensure_user(host: Host) -> anyhow::Result<bool> {
 
 /// Starts what was changed, and waits for the operator's answer.
 async fn start(changes: &Changes, began: Timestamp) -> anyhow::Result<String> {
-    let is_running = run("systemctl", &["is-active", "--quiet", HELPER, AGENT]).is_ok();
+    let is_running = run("systemctl", &["is-active", "--quiet", HELPER_UNIT, AGENT_UNIT]).is_ok();
     let unchanged = changes.is_empty() && is_running;
     if !unchanged {
         run("systemctl", &["daemon-reload"])?;
-        run("systemctl", &["enable", "--quiet", HELPER, AGENT])?;
+        run("systemctl", &["enable", "--quiet", HELPER_UNIT, AGENT_UNIT])?;
         farewell::leave(StopReason::Update);
-        run("systemctl", &["restart", "--no-block", HELPER, AGENT])?;
+        run("systemctl", &["restart", "--no-block", HELPER_UNIT, AGENT_UNIT])?;
     }
     let since = if unchanged { began - RECENT } else { began };
     let checks = wait(since).await?;
@@ -152,17 +155,17 @@ async fn start(changes: &Changes, began: Timestamp) -> anyhow::Result<String> {
     } else {
         "the agent is installed, and the operator has heard it"
     };
-    Ok(format!("{head}\n{}\nits configuration is {DEFAULT_PATH}\n", checks.join("\n")))
+    Ok(format!("{head}\n{}\nits configuration is {CONFIG}\n", checks.join("\n")))
 }
 
 async fn wait(since: Timestamp) -> anyhow::Result<Vec<String>> {
     let ends = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let reason = match heard(&fs::read_to_string(STATUS).unwrap_or_default(), since) {
+        let reason = match heard(Status::read(Path::new(RUNTIME)).ok().as_ref(), since) {
             Heard::Yes { checks } => return Ok(checks),
             Heard::NotYet(reason) => reason,
         };
-        for unit in [AGENT, HELPER] {
+        for unit in [AGENT_UNIT, HELPER_UNIT] {
             // RestartPreventExitStatus: only a wrong configuration ends one for good.
             if run("systemctl", &["is-failed", "--quiet", unit]).is_ok() {
                 bail!("{unit} has failed: {}", last_words(unit));
@@ -183,17 +186,17 @@ fn last_words(unit: &str) -> String {
 fn put_back(changes: Changes, user_is_new: bool) {
     let wrote = !changes.is_empty();
     if wrote {
-        let _ = run("systemctl", &["stop", AGENT, HELPER]);
-        let _ = run("systemctl", &["disable", "--quiet", AGENT, HELPER]);
+        let _ = run("systemctl", &["stop", AGENT_UNIT, HELPER_UNIT]);
+        let _ = run("systemctl", &["disable", "--quiet", AGENT_UNIT, HELPER_UNIT]);
     }
     for left in changes.undo() {
         eprintln!("it cannot be put back: {left}");
     }
     if wrote {
         let _ = run("systemctl", &["daemon-reload"]);
-        let _ = run("systemctl", &["reset-failed", AGENT, HELPER]);
-        if Path::new(UNITS).join(AGENT).exists() {
-            let _ = run("systemctl", &["enable", "--quiet", "--now", HELPER, AGENT]);
+        let _ = run("systemctl", &["reset-failed", AGENT_UNIT, HELPER_UNIT]);
+        if Path::new(UNITS).join(AGENT_UNIT).exists() {
+            let _ = run("systemctl", &["enable", "--quiet", "--now", HELPER_UNIT, AGENT_UNIT]);
         } else {
             STATE.iter().for_each(|path| drop(remove(Path::new(path))));
         }
@@ -216,15 +219,15 @@ pub struct Removed(
 /// Something cannot be removed; a second run goes on.
 pub fn uninstall(purge: bool) -> anyhow::Result<Removed> {
     ensure!(rustix::process::geteuid().is_root(), "only root can uninstall the agent");
-    let units = [AGENT, HELPER].map(|name| Path::new(UNITS).join(name));
+    let units = [AGENT_UNIT, HELPER_UNIT].map(|name| Path::new(UNITS).join(name));
     if units.iter().any(|unit| unit.exists()) {
         farewell::leave(StopReason::Uninstall);
-        run("systemctl", &["disable", "--quiet", "--now", AGENT, HELPER])?;
+        run("systemctl", &["disable", "--quiet", "--now", AGENT_UNIT, HELPER_UNIT])?;
     }
     let mut removed = Vec::new();
-    let drop_ins = [AGENT, HELPER].map(|name| Path::new(UNITS).join(format!("{name}.d")));
+    let drop_ins = [AGENT_UNIT, HELPER_UNIT].map(|name| Path::new(UNITS).join(format!("{name}.d")));
     let state = STATE.map(PathBuf::from);
-    let kept = [PathBuf::from("/etc/vigie")];
+    let kept = [PathBuf::from(CONFIG_FOLDER)];
     let kept: &[PathBuf] = if purge { &kept } else { &[] };
     for path in units.iter().chain(&drop_ins).chain(&state).chain(kept).chain([&PathBuf::from(BINARY)]) {
         if remove(path).with_context(|| format!("removing {}", path.display()))? {
@@ -233,7 +236,7 @@ pub fn uninstall(purge: bool) -> anyhow::Result<Removed> {
     }
     let _ = run("systemctl", &["daemon-reload"]);
     // They are not loaded any more, unless they had failed.
-    let _ = run("systemctl", &["reset-failed", AGENT, HELPER]);
+    let _ = run("systemctl", &["reset-failed", AGENT_UNIT, HELPER_UNIT]);
     if purge && run("id", &["-u", USER]).is_ok() {
         run("userdel", &[USER])?;
     }

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
+use crate::agent::config::BackendConfig;
 use crate::api::Target;
 
 /// What the installer is told.
@@ -20,8 +21,8 @@ pub struct Wanted {
     pub allow_insecure: bool,
     /// What runs the connector.
     pub unit: Option<Target>,
-    /// The backends on this host: name, what runs each, and the endpoint that must answer.
-    pub backends: Vec<(String, Target, Option<String>)>,
+    /// The backends on this host.
+    pub backends: Vec<BackendConfig>,
 }
 
 /// What there is.
@@ -120,14 +121,14 @@ pub fn configuration(wanted: &Wanted, found: &Found, token_file: Option<&str>) -
     if !wanted.backends.is_empty() {
         text.push_str("backends:\n");
     }
-    for (name, unit, probe) in &wanted.backends {
+    for BackendConfig { name, unit, probe } in &wanted.backends {
         let _ = writeln!(text, "  - name: {}\n    unit: {}", quoted(name), quoted(&unit.to_string()));
         if let Some(probe) = probe {
             let _ = writeln!(text, "    probe: {}", quoted(probe));
         }
     }
     let targets: BTreeSet<&Target> =
-        wanted.unit.iter().chain(wanted.backends.iter().map(|(_, unit, _)| unit)).collect();
+        wanted.unit.iter().chain(wanted.backends.iter().map(|backend| &backend.unit)).collect();
     text.push_str("# Nothing else is ever restarted. Remove a line to forbid it.\n");
     text.push_str(if targets.is_empty() { "restart: []\n" } else { "restart:\n" });
     for target in targets {
@@ -176,11 +177,11 @@ mod tests {
             url: "https://vigie.example.com".into(),
             connector: "gateways/edge-1".into(),
             unit: Some("ztna-connector.service".parse().unwrap()),
-            backends: vec![(
-                "orders".into(),
-                "compose:orders:backend".parse().unwrap(),
-                Some("http://127.0.0.1:8081/actuator/health".into()),
-            )],
+            backends: vec![BackendConfig {
+                name: "orders".into(),
+                unit: "compose:orders:backend".parse().unwrap(),
+                probe: Some("http://127.0.0.1:8081/actuator/health".into()),
+            }],
             ..Wanted::default()
         }
     }

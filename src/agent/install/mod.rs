@@ -8,8 +8,3 @@ mod undo;
 pub mod units;
 
 pub use apply::{Install, Removed, install, uninstall};
-
-/// The binary that the units run.
-pub const BINARY: &str = "/usr/local/bin/vigie";
-/// The token.
-pub const TOKEN: &str = super::beats::token::DEFAULT_FILE;

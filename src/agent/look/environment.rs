@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::clean;
+use crate::api::one_line;
 use crate::diagnosis::evidence::WANTED_ENVIRONMENT;
 
 /// Most variables that are told. Those with a value come first.
@@ -20,8 +20,8 @@ pub(super) fn of(assignments: impl IntoIterator<Item = String>) -> BTreeMap<Stri
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             continue;
         }
-        let value = WANTED_ENVIRONMENT.contains(&name).then(|| clean(value, MAX_VALUE));
-        all.push((clean(name, MAX_NAME), value));
+        let value = WANTED_ENVIRONMENT.contains(&name).then(|| one_line(value, MAX_VALUE));
+        all.push((one_line(name, MAX_NAME), value));
     }
     all.sort_by_key(|(_, value)| value.is_none());
     all.truncate(MAX_VARIABLES);

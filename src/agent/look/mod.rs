@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use self::targets::Words;
 use super::config::Config;
 use super::facts::{Facts, Look, Network};
-use crate::api::{CheckType, clip};
+use crate::api::CheckType;
 use crate::time::Clock;
 
 /// How long one look may take. A look that takes longer could not look.
@@ -98,11 +98,6 @@ fn forwarders<'a>(network: &'a Network, config: &'a Config) -> Vec<&'a str> {
 async fn limited<T>(name: &str, look: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let result = tokio::time::timeout(LIMIT, look).await;
     result.unwrap_or_else(|_| Err(format!("{name} did not answer within {} s", LIMIT.as_secs())))
-}
-
-/// A text from outside for one line: at most `most` characters, and none that changes how the line is shown.
-fn clean(text: impl AsRef<str>, most: usize) -> String {
-    clip(text.as_ref().replace(char::is_control, "\u{fffd}"), most)
 }
 
 /// The text of a file of the kernel.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::api::one_line;
+
 /// AF_NETLINK.
 const FAMILY: i32 = 16;
 /// Most bytes of one answer: a full table of routes is larger, and is refused.
@@ -142,7 +144,7 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// A text that ends with a zero byte.
 pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    super::clean(String::from_utf8_lossy(&bytes[..end]), 64)
+    one_line(&String::from_utf8_lossy(&bytes[..end]), 64)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::environment;
 use crate::agent::facts::{Exit, UnitFacts};
+use crate::api::one_line;
 
 /// The properties that are asked for. MainPID, the process whose listeners are told, comes on top of the facts.
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,ExecMainCode,ExecMainStatus,NRestarts,\
@@ -61,7 +62,7 @@ pub fn parse(text: &str, monotonic_micros: u64) -> Vec<Shown> {
 }
 
 fn unit(block: &BTreeMap<&str, &str>, monotonic_micros: u64) -> Shown {
-    let text = |name: &str| super::clean(block.get(name).copied().unwrap_or_default(), 64);
+    let text = |name: &str| one_line(block.get(name).copied().unwrap_or_default(), 64);
     let number = |name: &str| block.get(name).and_then(|value| value.parse::<u64>().ok());
     let status = number("ExecMainStatus").and_then(|status| u32::try_from(status).ok());
     let exit = match (number("ExecMainCode"), status) {

@@ -80,7 +80,7 @@ fn a_service_is_its_first_container_that_does_not_run() {
     let listed = parse::listed(CONTAINERS).unwrap();
     assert!(parse::of_service(&listed, "backend", None).is_some());
     assert!(parse::of_service(&listed, "gone", None).is_none());
-    assert_eq!(listed.iter().find_map(parse::Listed::directory).as_deref(), Some("/srv/orders"));
+    assert_eq!(parse::directory(&listed), Some("/srv/orders"));
     let labels =
         |one_off: &str| serde_json::json!({"com.docker.compose.service": "a", "com.docker.compose.oneoff": one_off});
     let list = serde_json::json!([

@@ -6,13 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
 use super::install::{InstallArgs, UninstallArgs};
-use crate::agent::config::DEFAULT_PATH;
-use crate::agent::helper::SOCKET;
+use crate::agent::layout::{AGENT_STATE, CONFIG, HELPER_STATE, RUNTIME, SOCKET};
 use crate::agent::pause;
 use crate::api::Target;
-
-/// The folder of the helper's state.
-const HELPER_STATE: &str = "/var/lib/vigie-agent-helper";
 
 /// The flags of `vigie agent`.
 #[derive(Args, Debug, Clone)]
@@ -30,23 +26,16 @@ pub struct AgentArgs {
     #[command(subcommand)]
     pub command: Option<AgentCommand>,
     /// The configuration
-    #[arg(long, global = true, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG)]
     pub config: PathBuf,
     /// The socket of the helper
     #[arg(long, global = true, value_name = "PATH", hide = true, default_value = SOCKET)]
     pub helper_socket: PathBuf,
     /// The folder of what the agent remembers
-    #[arg(long, value_name = "DIR", hide = true, env = "STATE_DIRECTORY", default_value = "/var/lib/vigie-agent")]
+    #[arg(long, value_name = "DIR", hide = true, env = "STATE_DIRECTORY", default_value = AGENT_STATE)]
     pub state_dir: PathBuf,
     /// The folder of status.json
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        hide = true,
-        env = "RUNTIME_DIRECTORY",
-        default_value = "/run/vigie-agent"
-    )]
+    #[arg(long, global = true, value_name = "DIR", hide = true, env = "RUNTIME_DIRECTORY", default_value = RUNTIME)]
     pub runtime_dir: PathBuf,
 }
 

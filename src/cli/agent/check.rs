@@ -17,7 +17,7 @@ use crate::agent::helper::client;
 use crate::agent::helper::protocol::{Ask, Reply};
 use crate::agent::local_probe::LocalProbes;
 use crate::agent::look::Looker;
-use crate::api::{CheckOutcome, CheckType, ErrorClass, Phase, TargetState};
+use crate::api::{CheckOutcome, CheckType, Phase, TargetState};
 use crate::cli::{Unwell, output};
 use crate::time::Clock;
 
@@ -76,13 +76,9 @@ async fn look(config: &Config, socket: &Path) -> anyhow::Result<Facts> {
 
 async fn try_beat(config: &Config, clock: Clock) -> Tried {
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-    let place = token::place(credentials.as_deref().map(Path::new), config.token_file.as_deref());
-    let token = match place.and_then(|path| token::read(&path)) {
+    let token = match token::read(credentials.as_deref().map(Path::new), config) {
         Ok(token) => token,
-        Err(error) => {
-            let failure = Failure::new(ErrorClass::Internal, Phase::Policy, error);
-            return Tried { result: Err(failure), phases: Vec::new() };
-        }
+        Err(failure) => return Tried { result: Err(failure), phases: Vec::new() },
     };
     let host = HostIdentity::read();
     let mut link = Link::new(config, clock);

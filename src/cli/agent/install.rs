@@ -1,20 +1,15 @@
 //! `vigie agent install` and `vigie agent uninstall`.
 
-use std::io::{BufRead, IsTerminal};
-
-use anyhow::Context;
 use clap::Args;
 
-use crate::agent::beats::token::checked;
-use crate::agent::config::{BadConfig, DEFAULT_PATH};
+use super::token;
+use crate::agent::config::{BackendConfig, BadConfig};
 use crate::agent::install::detect::{Found, Wanted, configuration, legacy_iptables};
-use crate::agent::install::{self, BINARY, Install, Removed, units};
+use crate::agent::install::{self, Install, Removed, units};
+use crate::agent::layout::{AGENT_UNIT, CONFIG, CONFIG_FOLDER, HELPER_UNIT, TOKEN, UNITS};
 use crate::api::Target;
 use crate::cli::{Usage, output};
 use crate::operator::flag_values as values;
-
-/// Longest line with a token that is read.
-const MAX_TOKEN: u64 = 4096;
 
 /// The flags of `vigie agent install`.
 #[derive(Args, Debug, Clone)]
@@ -37,7 +32,7 @@ pub struct InstallArgs {
     pub unit: Option<Target>,
     /// A MonitoredBackend on this host: NAME=UNIT, or NAME=UNIT,URL with the endpoint that must answer; can be repeated
     #[arg(long = "backend", value_name = "NAME=UNIT", value_parser = backend)]
-    pub backends: Vec<(String, Target, Option<String>)>,
+    pub backends: Vec<BackendConfig>,
     /// Reads the token from the first line of stdin
     #[arg(long)]
     pub token_stdin: bool,
@@ -57,10 +52,10 @@ pub struct UninstallArgs {
     pub purge: bool,
 }
 
-fn backend(text: &str) -> Result<(String, Target, Option<String>), String> {
+fn backend(text: &str) -> Result<BackendConfig, String> {
     let (name, rest) = text.split_once('=').ok_or("it is NAME=UNIT, for example orders=compose:orders:backend")?;
     let (unit, probe) = rest.split_once(',').map_or((rest, None), |(unit, probe)| (unit, Some(probe.to_owned())));
-    Ok((name.to_owned(), unit.parse()?, probe))
+    Ok(BackendConfig { name: name.to_owned(), unit: unit.parse()?, probe })
 }
 
 /// Installs, or prints what it would.
@@ -73,7 +68,7 @@ pub(super) async fn install(args: InstallArgs) -> anyhow::Result<()> {
     if dry_run {
         return output::print(&plan(wanted.as_ref(), systemd.unwrap_or(units::CREDENTIALS_SINCE)));
     }
-    let token = if token_stdin { Some(token()?) } else { None };
+    let token = if token_stdin { Some(token::from_stdin()?) } else { None };
     match install::install(Install { wanted, token, systemd }).await {
         Ok(text) => output::print(&text),
         Err(error) if error.downcast_ref::<BadConfig>().is_some() => Err(Usage(format!("{error:#}")).into()),
@@ -84,25 +79,14 @@ pub(super) async fn install(args: InstallArgs) -> anyhow::Result<()> {
 fn plan(wanted: Option<&Wanted>, systemd: u32) -> String {
     let host = units::Host { systemd, legacy_iptables: legacy_iptables() };
     let mut files = vec![
-        (format!("/etc/systemd/system/{}", units::AGENT), units::agent(host, BINARY)),
-        (format!("/etc/systemd/system/{}", units::HELPER), units::helper(host, BINARY)),
+        (format!("{UNITS}/{AGENT_UNIT}"), units::agent(host)),
+        (format!("{UNITS}/{HELPER_UNIT}"), units::helper(host)),
     ];
     if let Some(wanted) = wanted {
-        let token_file = (systemd < units::CREDENTIALS_SINCE).then_some(install::TOKEN);
-        files.push((DEFAULT_PATH.to_owned(), configuration(wanted, &Found::look(), token_file)));
+        let token_file = (systemd < units::CREDENTIALS_SINCE).then_some(TOKEN);
+        files.push((CONFIG.to_owned(), configuration(wanted, &Found::look(), token_file)));
     }
     files.iter().map(|(path, text)| format!("==> {path}\n{text}")).collect::<Vec<_>>().join("\n")
-}
-
-fn token() -> anyhow::Result<String> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        eprint!("token: ");
-    }
-    let mut line = String::new();
-    std::io::Read::take(stdin.lock(), MAX_TOKEN).read_line(&mut line).context("reading the token")?;
-    let token = checked(&line).map_err(|error| Usage(format!("the token on stdin: {error}")))?;
-    Ok(token.to_owned())
 }
 
 /// Uninstalls.
@@ -114,8 +98,10 @@ pub(super) fn uninstall(args: &UninstallArgs) -> anyhow::Result<()> {
     if paths.is_empty() {
         return output::print("the agent was not installed\n");
     }
-    let kept =
-        if args.purge { "" } else { "kept: the configuration and the token in /etc/vigie; --purge removes them too\n" };
+    let kept = match args.purge {
+        true => String::new(),
+        false => format!("kept: the configuration and the token in {CONFIG_FOLDER}; --purge removes them too\n"),
+    };
     let lines: String = paths.iter().map(|path| format!("removed {}\n", path.display())).collect();
     output::print(&format!("{lines}{kept}"))
 }
@@ -127,12 +113,11 @@ mod tests {
     #[test]
     fn a_backend_is_a_name_what_runs_it_and_perhaps_an_endpoint() {
         let unit: Target = "compose:orders:backend".parse().unwrap();
-        assert_eq!(backend("orders=compose:orders:backend"), Ok(("orders".into(), unit.clone(), None)));
+        let orders = BackendConfig { name: "orders".into(), unit, probe: None };
+        assert_eq!(backend("orders=compose:orders:backend"), Ok(orders.clone()));
         let url = "http://127.0.0.1:8081/health?a=b,c";
-        assert_eq!(
-            backend(&format!("orders=compose:orders:backend,{url}")),
-            Ok(("orders".into(), unit, Some(url.into())))
-        );
+        let probed = BackendConfig { probe: Some(url.into()), ..orders };
+        assert_eq!(backend(&format!("orders=compose:orders:backend,{url}")), Ok(probed));
         assert!(backend("orders").is_err());
         assert!(backend("orders=../x").is_err());
     }

@@ -6,8 +6,8 @@ mod install;
 mod status;
 #[cfg(test)]
 mod tests;
+mod token;
 
-use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,12 +23,8 @@ use crate::agent::helper::{self, client};
 use crate::agent::pause::Pause;
 use crate::agent::{beats, pause};
 
-/// The unit of the agent.
-const UNIT: &str = "vigie-agent.service";
 /// How long the helper may take to read a log.
 const LOGS_LIMIT: Duration = Duration::from_secs(30);
-/// Most bytes of a token that are read from stdin.
-const MAX_TOKEN: u64 = 4096;
 
 /// Runs the agent, or the command about it.
 ///
@@ -54,7 +50,7 @@ pub(super) async fn agent(args: AgentArgs) -> anyhow::Result<()> {
         Some(AgentCommand::Pause(pause)) => pause_restarts(pause),
         Some(AgentCommand::Install(args)) => install::install(*args).await,
         Some(AgentCommand::Uninstall(args)) => install::uninstall(&args),
-        Some(AgentCommand::Token) => replace_token(&read()?),
+        Some(AgentCommand::Token) => token::replace(&read()?),
     }
 }
 
@@ -101,27 +97,4 @@ fn pause_restarts(args: PauseArgs) -> anyhow::Result<()> {
 fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let rights = std::fs::metadata(path).map_or(Rights::own(0o600), |before| Rights::of(&before));
     file::replace(path, bytes, rights).with_context(|| format!("writing {}", path.display()))
-}
-
-fn replace_token(config: &Config) -> anyhow::Result<()> {
-    let mut stdin = std::io::stdin().lock();
-    let mut text = String::new();
-    if stdin.is_terminal() {
-        eprint!("token: ");
-        std::io::BufRead::read_line(&mut stdin, &mut text).context("reading the token")?;
-    } else {
-        stdin.take(MAX_TOKEN).read_to_string(&mut text).context("reading the token")?;
-    }
-    let token = beats::token::checked(&text).map_err(|error| Usage(format!("the token on stdin: {error}")))?;
-    let path = config.token_file.as_deref().unwrap_or(Path::new(beats::token::DEFAULT_FILE));
-    replace(path, format!("{token}\n").as_bytes())?;
-    let restarted = std::process::Command::new("systemctl").args(["restart", "--", UNIT]).status();
-    match restarted {
-        Ok(status) if status.success() => output::print(&format!(
-            "the token is in {}, and {UNIT} was restarted; see: vigie agent status\n",
-            path.display()
-        )),
-        Ok(status) => bail!("the token is in {}; systemctl restart {UNIT}: {status}", path.display()),
-        Err(error) => bail!("the token is in {}; systemctl restart {UNIT}: {error}", path.display()),
-    }
 }

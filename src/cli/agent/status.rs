@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::Context;
 use jiff::Timestamp;
 
-use crate::agent::beats::status::{FILE, Status};
+use crate::agent::beats::body::RestartReport;
+use crate::agent::beats::status::Status;
+use crate::agent::layout::AGENT_UNIT;
 use crate::cli::{Unwell, output};
 
 /// A file that is older than this was left by an agent that does not run: it is written at each look.
@@ -17,9 +19,8 @@ const STALE_AFTER: i64 = 60;
 /// # Errors
 /// [`Unwell`] when the agent does not run or the operator does not hear it.
 pub(super) fn print(folder: &Path) -> anyhow::Result<()> {
-    let path = folder.join(FILE);
-    let hint = || format!("{}: is the agent running? systemctl status vigie-agent.service", path.display());
-    let status: Status = serde_json::from_slice(&std::fs::read(&path).with_context(hint)?).with_context(hint)?;
+    let hint = || format!("the status in {}: is the agent running? systemctl status {AGENT_UNIT}", folder.display());
+    let status = Status::read(folder).with_context(hint)?;
     let (text, is_well) = describe(&status, Timestamp::now());
     output::print(&text)?;
     if is_well { Ok(()) } else { Err(Unwell.into()) }
@@ -27,8 +28,8 @@ pub(super) fn print(folder: &Path) -> anyhow::Result<()> {
 
 /// A line for each check, backend, gap and restart.
 fn describe_lists(text: &mut String, status: &Status) {
-    for (type_, outcome, message) in &status.checks {
-        let _ = writeln!(text, "check       {type_}  {outcome}  {message}");
+    for check in &status.checks {
+        let _ = writeln!(text, "check       {}  {}  {}", check.type_, check.status, check.message);
     }
     for backend in &status.backends {
         let said = backend.message.as_deref().unwrap_or_default();
@@ -37,8 +38,8 @@ fn describe_lists(text: &mut String, status: &Status) {
     for gap in &status.gaps {
         let _ = writeln!(text, "not told    {} for {} s", gap.kind, gap.lasted_seconds);
     }
-    for (target, id, result, message) in &status.restarts {
-        let _ = writeln!(text, "not told    restart of {target} ({id})  {result}  {message}");
+    for RestartReport { target, id, result, message } in &status.restarts {
+        let _ = writeln!(text, "not told    restart of {target} ({id})  {result:?}  {message}");
     }
 }
 
@@ -49,10 +50,8 @@ pub(super) fn describe(status: &Status, now: Timestamp) -> (String, bool) {
     let is_stale = ago(status.written_at) > STALE_AFTER;
     if is_stale {
         let seconds = ago(status.written_at);
-        let _ = writeln!(
-            text,
-            "agent       does not run: it wrote this {seconds} s ago; systemctl status vigie-agent.service"
-        );
+        let _ =
+            writeln!(text, "agent       does not run: it wrote this {seconds} s ago; systemctl status {AGENT_UNIT}");
     }
     let last = &status.last_beat;
     let _ = match (last.at, &last.state) {

@@ -100,8 +100,8 @@ fn a_status_says_whether_the_agent_runs_and_is_heard() {
         serde_json::from_value(serde_json::json!({
             "written_at": written, "version": "1", "url": "https://vigie.example.com", "connector": "gateways/edge-1",
             "last_beat": {"at": "2026-01-31T11:59:50Z", "state": "Online", "failure": failure}, "interval_seconds": 30,
-            "checks": [["Process", "Pass", "it runs"]], "backends": [], "config_generation": 7, "gaps": [],
-            "restarts": [["a.service", "r/1", "Failed", "too late"]], "clock_ahead_seconds": -90,
+            "checks": [{"type": "Process", "status": "Pass", "message": "it runs"}], "backends": [], "config_generation": 7, "gaps": [],
+            "restarts": [{"target": "a.service", "id": "r/1", "result": "Failed", "message": "too late"}], "clock_ahead_seconds": -90,
             "paused": {"by": "ops", "reason": "disk", "seconds": 60},
         }))
         .unwrap()

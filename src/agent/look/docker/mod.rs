@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use self::client::{Answer, escaped, request};
 use self::parse::{Container, Listed};
 use crate::agent::facts::TargetFacts;
-use crate::api::Target;
+use crate::api::{Target, one_line};
 use crate::time::Clock;
 
 /// Bytes of an answer that are read: a list, and the description of one container.
@@ -36,7 +36,7 @@ pub(super) async fn find(socket: &Path, target: &Target, clock: &Clock) -> Resul
             match parse::of_service(&listed, service, None) {
                 Some(one) => one.id.clone(),
                 None => {
-                    let directory = listed.iter().find_map(Listed::directory);
+                    let directory = parse::directory(&listed).map(|directory| one_line(directory, parse::MAX_TEXT));
                     return Ok(Found::Nowhere(TargetFacts::Absent { directory }));
                 }
             }

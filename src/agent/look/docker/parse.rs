@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::agent::facts::ContainerFacts;
-use crate::agent::look::{clean, environment};
+use crate::agent::look::environment;
+use crate::api::one_line;
 
 /// The labels of docker compose.
 pub(super) const PROJECT: &str = "com.docker.compose.project";
@@ -22,7 +23,7 @@ const MAX_PORTS: usize = 16;
 /// The event of an end may be dated this many seconds before the end itself.
 const SAME_END: i64 = 1;
 /// Longest text of a fact, in characters.
-const MAX_TEXT: usize = 128;
+pub(super) const MAX_TEXT: usize = 128;
 
 type Labels = Option<BTreeMap<String, Option<String>>>;
 
@@ -43,14 +44,9 @@ impl Listed {
         self.labels.as_ref()?.get(name)?.as_deref()
     }
 
-    /// The directory of its compose project, as its label has it.
-    pub fn folder(&self) -> Option<&str> {
-        self.label(DIRECTORY)
-    }
-
     /// The options by which `docker compose` reads its project again: the directory, the files, and those of variables.
     pub fn compose_options(&self) -> Option<Vec<String>> {
-        let folder = self.folder()?;
+        let folder = self.label(DIRECTORY)?;
         let mut options = vec![format!("--project-directory={folder}")];
         for (option, label) in [("--file", FILES), ("--env-file", ENVIRONMENT_FILES)] {
             let files = self.label(label).unwrap_or_default().split(',').filter(|file| !file.is_empty());
@@ -58,11 +54,6 @@ impl Listed {
             options.extend(files.map(|file| format!("{option}={}", Path::new(folder).join(file).display())));
         }
         Some(options)
-    }
-
-    /// The directory of its compose project, for messages.
-    pub fn directory(&self) -> Option<String> {
-        self.folder().map(|directory| clean(directory, MAX_TEXT))
     }
 }
 
@@ -72,6 +63,11 @@ impl Listed {
 /// It is no such list.
 pub fn listed(body: &[u8]) -> Result<Vec<Listed>, String> {
     serde_json::from_slice(body).map_err(|error| format!("the list of containers: {error}"))
+}
+
+/// The directory of a compose project, which its containers name.
+pub fn directory(listed: &[Listed]) -> Option<&str> {
+    listed.iter().find_map(|one| one.label(DIRECTORY))
 }
 
 /// The container of a service: of several the one with the id `known`, else the first that does not run.
@@ -190,7 +186,7 @@ pub struct Container {
 pub fn inspected(body: &[u8], wall: Timestamp) -> Result<Container, String> {
     let Inspected { id, name, restart_count, state, host_config, config, network_settings } =
         serde_json::from_slice(body).map_err(|error| format!("the description of a container: {error}"))?;
-    let text = |text: Option<String>| clean(text.unwrap_or_default(), MAX_TEXT);
+    let text = |text: &str| one_line(text, MAX_TEXT);
     // Docker writes the year 1 for never.
     let time = |text: &Option<String>| {
         text.as_deref().and_then(|text| text.parse().ok()).filter(|time: &Timestamp| time.as_second() > 0)
@@ -203,27 +199,27 @@ pub fn inspected(body: &[u8], wall: Timestamp) -> Result<Container, String> {
     let directory = labels.as_ref().and_then(|labels| labels.get(DIRECTORY)?.clone());
     let policy = host_config.and_then(|host| host.restart_policy?.name).filter(|name| !name.is_empty());
     let facts = ContainerFacts {
-        id: clean(id, MAX_TEXT),
-        name: clean(name.as_deref().unwrap_or_default().trim_start_matches('/'), MAX_TEXT),
+        id: text(&id),
+        name: text(name.as_deref().unwrap_or_default().trim_start_matches('/')),
         health: state
             .health
             .and_then(|health| health.status)
             .filter(|status| !matches!(&**status, "" | "none"))
-            .map(|status| clean(status, MAX_TEXT)),
+            .map(|status| text(&status)),
         exit_code: state.exit_code.unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
-        error: state.error.filter(|error| !error.is_empty()).map(|error| clean(error, MAX_TEXT)),
+        error: state.error.filter(|error| !error.is_empty()).map(|error| text(&error)),
         restarts: restart_count.unwrap_or_default(),
-        started_at: text(state.started_at),
+        started_at: text(state.started_at.as_deref().unwrap_or_default()),
         since_seconds: changed.and_then(|at| u64::try_from(wall.duration_since(at).as_secs()).ok()),
-        policy: clean(policy.unwrap_or_else(|| "no".to_owned()), MAX_TEXT),
+        policy: text(policy.as_deref().unwrap_or("no")),
         stopped_on_purpose: None,
-        directory: directory.map(|directory| clean(directory, MAX_TEXT)),
+        directory: directory.map(|directory| text(&directory)),
         listens: Vec::new(),
         published: network_settings.and_then(|network| network.ports).map(published).unwrap_or_default(),
         environment: environment::of(environment.unwrap_or_default()),
         words: None,
-        status: clean(state.status, MAX_TEXT),
+        status: text(&state.status),
     };
     Ok(Container { facts, pid: state.pid.unwrap_or_default(), started, finished, has_terminal })
 }
@@ -236,7 +232,7 @@ fn published(ports: BTreeMap<String, Option<Vec<Port>>>) -> Vec<String> {
             let ip = host_ip.filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".to_owned());
             let ip = if ip.contains(':') { format!("[{ip}]") } else { ip };
             let port = host_port.unwrap_or_default();
-            all.push(clean(format!("{ip}:{port}->{inside}"), 64));
+            all.push(one_line(&format!("{ip}:{port}->{inside}"), 64));
         }
     }
     all.truncate(MAX_PORTS);
