@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 pub use run::{Options, run};
 
+/// The file of the runtime folder with the reason for a stop, which the installer leaves before it stops the agent.
+pub const STOPPING: &str = "stopping";
+
 /// Replaces a file in one step, without waiting for the disk.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");

@@ -9,11 +9,14 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 
 use super::detect::{Found, Wanted, configuration, legacy_iptables};
-use super::heard::{Heard, STATUS, heard};
+use super::heard::{Heard, RUNTIME, STATUS, heard};
 use super::undo::Changes;
 use super::units::{AGENT, CREDENTIALS_SINCE, HELPER, Host, OLDEST, USER, agent, helper};
 use super::{BINARY, TOKEN};
+use crate::agent::beats::STOPPING;
 use crate::agent::config::{BadConfig, Config, DEFAULT_PATH};
+use crate::agent::file::{Rights, replace};
+use crate::api::StopReason;
 
 /// How long the first answer of the operator may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,14 +139,22 @@ fn ensure_user(host: Host) -> anyhow::Result<bool> {
 
 /// Starts what was changed, and waits for the operator's answer.
 async fn start(changes: &Changes, began: Timestamp) -> anyhow::Result<String> {
-    let is_running = run("systemctl", &["is-active", "--quiet", HELPER, AGENT]).is_ok();
+    // Of several units in one call systemctl would say whether one of them is active.
+    let is_running = [HELPER, AGENT].iter().all(|unit| run("systemctl", &["is-active", "--quiet", unit]).is_ok());
     let unchanged = changes.is_empty() && is_running;
+    let mut stopped = began;
     if !unchanged {
         run("systemctl", &["daemon-reload"])?;
         run("systemctl", &["enable", "--quiet", HELPER, AGENT])?;
-        run("systemctl", &["restart", "--no-block", HELPER, AGENT])?;
+        announce(Path::new(RUNTIME), StopReason::Update);
+        // Only answers to the new process count: one to the old process may have been to another token.
+        run("systemctl", &["stop", HELPER, AGENT])?;
+        stopped = Timestamp::now();
+        // An earlier failure is not one of this start.
+        let _ = run("systemctl", &["reset-failed", HELPER, AGENT]);
+        run("systemctl", &["start", "--no-block", HELPER, AGENT])?;
     }
-    let since = if unchanged { began - RECENT } else { began };
+    let since = if unchanged { began - RECENT } else { stopped };
     let checks = wait(since).await?;
     let head = if unchanged {
         "the agent was installed already: nothing was changed"
@@ -216,6 +227,7 @@ pub fn uninstall(purge: bool) -> anyhow::Result<Removed> {
     ensure!(rustix::process::geteuid().is_root(), "only root can uninstall the agent");
     let units = [AGENT, HELPER].map(|name| Path::new(UNITS).join(name));
     if units.iter().any(|unit| unit.exists()) {
+        announce(Path::new(RUNTIME), StopReason::Uninstall);
         run("systemctl", &["disable", "--quiet", "--now", AGENT, HELPER])?;
     }
     let mut removed = Vec::new();
@@ -235,6 +247,12 @@ pub fn uninstall(purge: bool) -> anyhow::Result<Removed> {
         run("userdel", &[USER])?;
     }
     Ok(Removed(removed))
+}
+
+/// Leaves the reason of the stop that follows, for the agent's last heartbeat. systemd removes the file with its folder,
+/// which is there only while the agent runs. The folder belongs to the agent's user: a link in it is not followed.
+fn announce(runtime: &Path, reason: StopReason) {
+    let _ = replace(&runtime.join(STOPPING), reason.as_str().as_bytes(), Rights::own(0o644));
 }
 
 /// Whether there was something.
@@ -276,6 +294,21 @@ fn run(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_stop_replaces_a_link_and_is_read_by_the_agent() {
+        let runtime = std::env::temp_dir().join(format!("vigie-announce-{}", std::process::id()));
+        fs::create_dir_all(&runtime).unwrap();
+        let (file, other) = (runtime.join(STOPPING), runtime.join("other"));
+        fs::write(&other, "kept").unwrap();
+        std::os::unix::fs::symlink(&other, &file).unwrap();
+        announce(&runtime, StopReason::Uninstall);
+        assert_eq!(fs::read_to_string(&other).unwrap(), "kept");
+        assert_eq!(StopReason::of(&fs::read_to_string(&file).unwrap()), StopReason::Uninstall);
+        fs::remove_dir_all(&runtime).unwrap();
+        announce(&runtime, StopReason::Update);
+        assert!(!runtime.exists(), "no agent runs, and nothing is left behind");
+    }
 
     #[test]
     fn the_version_is_the_number_in_the_first_line() {

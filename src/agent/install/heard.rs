@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+/// The folder of the agent while it runs.
+pub const RUNTIME: &str = "/run/vigie-agent";
 /// The file in which the agent says how it does.
 pub const STATUS: &str = "/run/vigie-agent/status.json";
 
