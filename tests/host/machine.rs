@@ -137,15 +137,9 @@ impl Machine {
             .ok();
     }
 
-    /// Copies the program under test to `to`, without its debug information.
+    /// Copies the program under test to `to`.
     pub(crate) fn copy_vigie(&self, to: &str) {
-        static STRIPPED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-        let stripped = STRIPPED.get_or_init(|| {
-            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vigie");
-            run(Command::new("strip").args(["--strip-debug", "-o"]).arg(&path).arg(env!("CARGO_BIN_EXE_vigie"))).ok();
-            path
-        });
-        self.copy(stripped, to);
+        self.copy(stripped(), to);
     }
 
     /// Installs a unit and starts it.
@@ -246,6 +240,16 @@ impl Up {
         let mut word = || words.next().expect("the line has five words");
         Self { init: word(), host_address: word(), address: word(), shared: word().into() }
     }
+}
+
+/// The program under test without its debug information: it is copied to machines, and downloaded by them.
+pub(crate) fn stripped() -> &'static Path {
+    static STRIPPED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    STRIPPED.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vigie");
+        run(Command::new("strip").args(["--strip-debug", "-o"]).arg(&path).arg(env!("CARGO_BIN_EXE_vigie"))).ok();
+        path
+    })
 }
 
 /// A script of the test machines.

@@ -12,5 +12,8 @@ mod support;
 #[allow(dead_code)]
 mod machine;
 
+mod end_to_end;
+mod incidents;
 mod install;
 mod machines;
+mod scene;

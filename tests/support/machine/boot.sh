@@ -50,5 +50,7 @@ cd "$root"
 mkdir -p mnt/old
 pivot_root . mnt/old
 umount -l /mnt/old
+# In a container systemd leaves this to what starts it; without it no service sees its credentials.
+mount --make-rshared /
 exec env -i container=vigie-tests PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
   /lib/systemd/systemd --system --log-target=journal --unit=multi-user.target --show-status=0
