@@ -1,4 +1,4 @@
-# What the black-box suite needs around it. Sourced by scripts/e2e, scripts/suite and scripts/chaos.
+# What the black-box suite needs around it. Sourced by scripts/e2e, scripts/suite, scripts/chaos and scripts/host.
 
 # cluster_environment PROFILE: starts the cluster if it is not up, and takes its environment over.
 cluster_environment() {

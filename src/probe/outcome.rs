@@ -84,6 +84,8 @@ impl Spent {
 pub struct ProbeObservations {
     /// The address of the last connection.
     pub address: Option<SocketAddr>,
+    /// The first address that was dialled last, whether it accepted or not.
+    pub dialled: Option<SocketAddr>,
     /// Any byte was received from the far side. The network works, whatever else is wrong.
     pub any_byte: bool,
     /// The status of the last HTTP answer.

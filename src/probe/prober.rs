@@ -114,6 +114,7 @@ impl Prober {
         trace.enter(Phase::Policy);
         let addresses = self.admit(target, &addresses, trace)?;
         trace.enter(Phase::Connect);
+        trace.seen.dialled = addresses.first().copied();
         let Some((address, stream)) = connect::connect(&addresses, &mut trace.tried).await else {
             return Err(connect::failure(&trace.tried, None));
         };

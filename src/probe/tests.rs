@@ -162,6 +162,7 @@ async fn a_refusal_and_silence_are_told_apart() {
     let outcome = prober().probe(&within(request(Scheme::Tcp, hole.address, ""), SHORT)).await;
     let failure = failed(&outcome, ErrorClass::ConnectTimeout, Phase::Connect);
     assert_eq!(failure.message, "no answer to the attempt to connect within 0.06 s");
+    assert_eq!((outcome.seen.address, outcome.seen.dialled), (None, Some(hole.address)));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ const TOKEN: &str = "vgt_0123456789abcdef0123456789abcdef";
 const FLAGS: &str = "--url http://127.0.0.1:1 --allow-insecure --connector gateways/edge-1 --unit connector.service";
 
 /// Everything that an installation could change: files with mode and content, users, and units.
-fn state(machine: &Machine) -> String {
+pub(crate) fn state(machine: &Machine) -> String {
     let find = "find /etc /usr/local /var/lib /run/vigie* -xdev \\( -path '/var/lib/systemd*' -prune -o -printf '%p %M %u\\n' \\) 2>/dev/null | sort";
     let content = "find /etc /usr/local -xdev -type f -exec sha256sum {} + | sort";
     let units = "systemctl list-units --all --plain --no-legend 'vigie*'";

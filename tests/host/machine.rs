@@ -137,9 +137,9 @@ impl Machine {
             .ok();
     }
 
-    /// Copies the program under test to `to`, without its debug information.
+    /// Copies the program under test to `to`.
     pub(crate) fn copy_vigie(&self, to: &str) {
-        self.copy(vigie(), to);
+        self.copy(stripped(), to);
     }
 
     /// Installs a unit and starts it.
@@ -242,8 +242,8 @@ impl Up {
     }
 }
 
-/// The program under test, without its debug information.
-pub(crate) fn vigie() -> &'static Path {
+/// The program under test without its debug information: it is copied to machines, and downloaded by them.
+pub(crate) fn stripped() -> &'static Path {
     static STRIPPED: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     STRIPPED.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vigie");

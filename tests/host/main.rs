@@ -14,10 +14,13 @@ mod machine;
 
 mod agent_machine;
 mod checks;
+mod end_to_end;
 mod exactly_once;
 mod helper;
+mod incidents;
 mod install;
 mod machines;
 mod records;
+mod scene;
 mod stand_in;
 mod verbs;

@@ -269,7 +269,7 @@ fn chance() -> f64 {
 
 /// Why the agent stops. An update or a removal leaves its word in the file `stopping`.
 async fn stop_reason(runtime: &Path) -> StopReason {
-    if let Ok(word) = std::fs::read_to_string(runtime.join("stopping")) {
+    if let Ok(word) = std::fs::read_to_string(runtime.join(super::STOPPING)) {
         return StopReason::of(word.trim());
     }
     let asked = Command::new("systemctl").arg("is-system-running").stdin(Stdio::null()).kill_on_drop(true).output();

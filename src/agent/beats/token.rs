@@ -1,5 +1,6 @@
 //! The token: from systemd's credential, else from a file. It is in no log and in no error.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::link::Failure;
@@ -24,6 +25,15 @@ fn find(credentials: Option<&Path>, token_file: Option<&Path>) -> Result<PathBuf
     let of_systemd = credentials.map(|folder| folder.join("token")).filter(|path| path.exists());
     let usual = || Some(PathBuf::from(TOKEN)).filter(|path| path.exists());
     let of_file = of_systemd.or_else(|| token_file.map(Path::to_path_buf));
+    if let (None, Some(folder)) = (&of_file, credentials)
+        && std::fs::File::open(DEFAULT_FILE).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    {
+        return Err(format!(
+            "systemd gave the agent no credential \"token\" in {}: see LoadCredential= of the unit; in a container, / must \
+             be a shared mount (mount --make-rshared /)",
+            folder.display()
+        ));
+    }
     of_file.or_else(usual).ok_or_else(|| {
         format!(
             "there is no token: systemd gives no credential \"token\", tokenFile: in {CONFIG} is not set, and {TOKEN} does \

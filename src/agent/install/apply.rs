@@ -9,9 +9,9 @@ use anyhow::{Context, bail, ensure};
 use jiff::Timestamp;
 
 use super::detect::{Found, Wanted, configuration, legacy_iptables};
+use super::farewell;
 use super::heard::{Heard, heard};
 use super::undo::Changes;
-use super::farewell;
 use super::units::{CREDENTIALS_SINCE, Host, OLDEST, agent, helper};
 use crate::agent::beats::status::Status;
 use crate::agent::config::{BadConfig, Config};
@@ -140,15 +140,23 @@ fn ensure_user(host: Host) -> anyhow::Result<bool> {
 
 /// Starts what was changed, and waits for the operator's answer.
 async fn start(changes: &Changes, began: Timestamp) -> anyhow::Result<String> {
-    let is_running = run("systemctl", &["is-active", "--quiet", HELPER_UNIT, AGENT_UNIT]).is_ok();
+    // Of several units in one call systemctl would say whether one of them is active.
+    let is_active = |unit| run("systemctl", &["is-active", "--quiet", unit]).is_ok();
+    let is_running = [HELPER_UNIT, AGENT_UNIT].into_iter().all(is_active);
     let unchanged = changes.is_empty() && is_running;
+    let mut stopped = began;
     if !unchanged {
         run("systemctl", &["daemon-reload"])?;
         run("systemctl", &["enable", "--quiet", HELPER_UNIT, AGENT_UNIT])?;
         farewell::leave(StopReason::Update);
-        run("systemctl", &["restart", "--no-block", HELPER_UNIT, AGENT_UNIT])?;
+        // Only answers to the new process count: one to the old process may have been to another token.
+        run("systemctl", &["stop", HELPER_UNIT, AGENT_UNIT])?;
+        stopped = Timestamp::now();
+        // An earlier failure is not one of this start.
+        let _ = run("systemctl", &["reset-failed", HELPER_UNIT, AGENT_UNIT]);
+        run("systemctl", &["start", "--no-block", HELPER_UNIT, AGENT_UNIT])?;
     }
-    let since = if unchanged { began - RECENT } else { began };
+    let since = if unchanged { began - RECENT } else { stopped };
     let checks = wait(since).await?;
     let head = if unchanged {
         "the agent was installed already: nothing was changed"

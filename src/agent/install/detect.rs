@@ -59,7 +59,9 @@ impl Found {
             Tunnel { networks: networks_of(&routes), interface }
         });
         let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1");
-        let rules = [output("nft", &["list", "ruleset"]), output("iptables-legacy-save", &["-t", "nat"])].concat();
+        // Asked for a table that is not there, the legacy tool creates it.
+        let legacy = legacy_iptables().then(|| output("iptables-legacy-save", &[])).unwrap_or_default();
+        let rules = [output("nft", &["list", "ruleset"]), legacy].concat();
         Self { tunnel, forwards, translates: translates(&rules) }
     }
 }

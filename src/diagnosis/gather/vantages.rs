@@ -28,7 +28,7 @@ pub fn vantage(name: &str, request: &Request, outcome: &Outcome, at: Timestamp) 
         detail: failure.and_then(|failure| failure.detail.clone()),
         address: seen.address.map(|address| address.ip()).or(request.target.address),
         port: Some(request.target.port),
-        source: source(failure, seen.address.map(|address| address.ip()).or(request.target.address)),
+        source: source(failure, seen.dialled.map(|address| address.ip()).or(request.target.address)),
         http_status: seen.http_status,
         redirects_to_login: seen.redirects_to_login,
         not_serving: seen.not_serving,

@@ -203,6 +203,21 @@ fn an_outcome_becomes_a_vantage_and_keeps_the_far_sides_words_apart() {
 }
 
 #[test]
+fn a_connection_that_failed_has_the_address_that_a_firewall_must_admit() {
+    let at = "2026-11-22T12:00:00Z".parse().unwrap();
+    let failed = |class| {
+        let failure = Failure { class, phase: Phase::Connect, message: String::new(), detail: None };
+        let seen = ProbeObservations { dialled: "127.0.0.1:8080".parse().ok(), ..Default::default() };
+        Outcome { result: Err(failure), took: Duration::ZERO, spent: Spent::default(), seen }
+    };
+    for class in [ErrorClass::Refused, ErrorClass::ConnectTimeout, ErrorClass::Unreachable] {
+        let vantage = vantage("target", &request("web"), &failed(class), at);
+        assert_eq!((vantage.address, vantage.source), (None, "127.0.0.1".parse().ok()), "{class}");
+    }
+    assert_eq!(vantage("target", &request("web"), &failed(ErrorClass::Reset), at).source, None);
+}
+
+#[test]
 fn the_secret_of_a_certificate_is_found_among_those_that_are_mounted() {
     let pod: v1::Pod = serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [], "volumes": [
         {"name": "a", "secret": {"secretName": "keystore"}}, {"name": "b", "configMap": {"name": "x"}},
