@@ -24,5 +24,7 @@ pub const PRIVATE_AGENT_STATE: &str = "/var/lib/private/vigie-agent";
 pub const HELPER_STATE: &str = "/var/lib/vigie-agent-helper";
 /// The folder in which the agent says how it does.
 pub const RUNTIME: &str = "/run/vigie-agent";
+/// The file of [`RUNTIME`] with the reason for a stop, which the installation leaves before it stops the agent.
+pub const STOPPING: &str = "stopping";
 /// The socket of the helper. It is in a folder of the helper: systemd empties the agent's own at each stop of the agent.
 pub const SOCKET: &str = "/run/vigie-agent-helper/helper.sock";

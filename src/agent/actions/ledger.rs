@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Phase, Record};
 use crate::agent::file::{Rights, replace};
-use crate::agent::layout::HELPER_UNIT;
 use crate::api::Target;
 
 /// Most records that are kept.

@@ -20,6 +20,7 @@ use crate::agent::actions::engine::Request;
 use crate::agent::config::Config;
 use crate::agent::helper::client;
 use crate::agent::helper::protocol::{Ask, Reply};
+use crate::agent::layout::STOPPING;
 use crate::agent::local_probe::LocalProbes;
 use crate::agent::notify;
 use crate::agent::uptime::uptime;
@@ -269,7 +270,7 @@ fn chance() -> f64 {
 
 /// Why the agent stops. An update or a removal leaves its word in the file `stopping`.
 async fn stop_reason(runtime: &Path) -> StopReason {
-    if let Ok(word) = std::fs::read_to_string(runtime.join(super::STOPPING)) {
+    if let Ok(word) = std::fs::read_to_string(runtime.join(STOPPING)) {
         return StopReason::of(word.trim());
     }
     let asked = Command::new("systemctl").arg("is-system-running").stdin(Stdio::null()).kill_on_drop(true).output();

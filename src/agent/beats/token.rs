@@ -26,7 +26,7 @@ fn find(credentials: Option<&Path>, token_file: Option<&Path>) -> Result<PathBuf
     let usual = || Some(PathBuf::from(TOKEN)).filter(|path| path.exists());
     let of_file = of_systemd.or_else(|| token_file.map(Path::to_path_buf));
     if let (None, Some(folder)) = (&of_file, credentials)
-        && std::fs::File::open(DEFAULT_FILE).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        && std::fs::File::open(TOKEN).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     {
         return Err(format!(
             "systemd gave the agent no credential \"token\" in {}: see LoadCredential= of the unit; in a container, / must \

@@ -5,13 +5,13 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::agent::layout::RUNTIME;
+use crate::agent::layout::{RUNTIME, STOPPING};
 use crate::api::StopReason;
 
 /// Leaves the word for a running agent, which reads it at SIGTERM. systemd removes the directory when the agent has stopped, and
 /// without a running agent there is none, and nothing to say.
 pub(super) fn leave(reason: StopReason) {
-    let _ = write(&Path::new(RUNTIME).join("stopping"), reason);
+    let _ = write(&Path::new(RUNTIME).join(STOPPING), reason);
 }
 
 /// The directory belongs to the agent's user, who may have put a link there: it is replaced and not followed.

@@ -18,6 +18,8 @@ use crate::metrics::PanickedTask;
 
 mod token_tests;
 
+use token_tests::half_delivered;
+
 const CONNECTOR: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/paris";
 const SECRET: &str = "/api/v1/namespaces/edge/secrets/paris-connector-token";
 
@@ -222,7 +224,6 @@ async fn an_event_that_is_refused_is_not_published_again() {
     assert_eq!(rig.told(), 0);
 }
 
-/// A CRD that is older than the operator: the object's revocation, or all of its token, is forgotten.
 #[tokio::test]
 async fn an_attempt_that_another_recorded_is_told_once_also_when_the_state_changes_with_the_first_look() {
     let now = jiff::Timestamp::now().to_string();

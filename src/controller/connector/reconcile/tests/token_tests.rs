@@ -25,6 +25,7 @@ async fn a_token_that_a_user_brings_is_hashed_on_a_blocking_thread_and_accepted_
     assert!(matches!(reply, crate::heartbeat::routes::Reply::Accepted { .. }), "it need not be compared: {reply:?}");
 }
 
+/// A CRD that is older than the operator: the object's revocation, or all of its token, is forgotten.
 #[tokio::test]
 async fn a_token_whose_request_is_not_kept_is_not_delivered_until_it_is() {
     for dropped in ["/status/token/observedRevokeRequest", "/status/token"] {
@@ -64,7 +65,7 @@ async fn a_token_whose_request_is_not_kept_is_not_delivered_until_it_is() {
 }
 
 /// The status between the write of the Secret and the write that confirms it: the token may be in use already.
-fn half_delivered(rig_token: &str) -> Value {
+pub(super) fn half_delivered(rig_token: &str) -> Value {
     let outstanding = json!({ "type": "Provisioned", "status": "False", "reason": "TokenSecretInvalid", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z" });
     let hash = json!({ "generation": 1, "sha256": Digest::of(rig_token).to_hex() });
     let token = json!({ "generation": 1, "hashes": [hash], "secretName": "paris-connector-token" });
