@@ -205,7 +205,7 @@ async fn a_backend_under_compose_is_explained_and_started_where_that_helps() {
 
     let looping = scene.world.backend_is(SOON, "looper", "Down", "CrashLoop").await;
     let (_, message) = diagnosis(&looping);
-    assert!(message.contains("no licence"), "{message}");
+    assert!(message.contains("java.lang.IllegalStateException"), "{message}");
     eventually(SOON, "no restart is denied", async || {
         let seen = scene.world.get_backend("looper").await;
         match condition(&seen, "Remediating") {
