@@ -151,9 +151,10 @@ impl Case {
             return wrong("it was restarted more than once");
         }
         // Only a machine that lost its power may not know what it did.
-        let is_late = told.message.starts_with("too late");
+        let is_blind = boots > 0 && told.message.starts_with("it cannot be looked at, so it is not restarted");
+        let is_untouched = told.message.starts_with("too late") || is_blind;
         let is_known = ["not repeated", "ended before it had run"].iter().any(|words| told.message.contains(words));
-        match (told.succeeded, is_late, boots) {
+        match (told.succeeded, is_untouched, boots) {
             (true, ..) if starts == 0 => return wrong("it was not restarted"),
             (false, true, _) if stops > 0 || starts > boots => return wrong("it was restarted all the same"),
             (false, false, 0) => return wrong("it failed"),
