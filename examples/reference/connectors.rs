@@ -1,7 +1,7 @@
 //! The diagnoses of connectors: one sample for each cause and each advice.
 
 use jiff::Timestamp;
-use vigie::api::{Cause, CheckOutcome, CheckOutcome, CheckType, Diagnosis, Reason, StopReason};
+use vigie::api::{Cause, CheckOutcome, CheckType, Diagnosis, Reason, StopReason};
 use vigie::diagnosis::connector::{AgentStop, ConnectorEvidence, ConnectorSilence, diagnose};
 use vigie::health::checks::FailedCheck;
 use vigie::health::liveness::Presence;

@@ -103,7 +103,7 @@ impl WriteBudget {
 /// The objects of one kind in the order in which their checkpoints are due; see `--checkpoint-seconds`.
 pub struct Checkpoints<T> {
     period: Duration,
-    due: Mutex<HashMap<Arc<str>, BinaryHeap<Reverse<Due<T>>>>>,
+    due: Mutex<HashMap<Arc<str>, Heap<T>>>,
     staleness: AtomicU64,
     in_flight: Mutex<HashMap<Arc<str>, usize>>,
 }
@@ -129,6 +129,9 @@ impl Slots {
         *self.held.entry(namespace.clone()).or_default() += 1;
     }
 }
+
+/// The objects of one namespace.
+type Heap<T> = BinaryHeap<Reverse<Due<T>>>;
 
 struct Due<T> {
     at: Moment,

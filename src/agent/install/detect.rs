@@ -60,7 +60,7 @@ impl Found {
         });
         let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1");
         // Asked for a table that is not there, the legacy tool creates it.
-        let legacy = legacy_iptables().then(|| output("iptables-legacy-save", &[])).unwrap_or_default();
+        let legacy = if legacy_iptables() { output("iptables-legacy-save", &[]) } else { String::new() };
         let rules = [output("nft", &["list", "ruleset"]), legacy].concat();
         Self { tunnel, forwards, translates: translates(&rules) }
     }
