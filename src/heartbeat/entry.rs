@@ -202,12 +202,7 @@ impl Entry {
             Err(refused) => return refused,
         };
         if beat.dry_run {
-            let presence = inner.judge(listening, now).presence;
-            return HeartbeatOutcome::Accepted {
-                state: state(presence, inner.agent.is_degraded()),
-                too_often: None,
-                told: Told::default(),
-            };
+            return inner.tried(listening, now);
         }
         let is_of_agent = beat.is_of_agent();
         if is_of_agent {
@@ -324,6 +319,12 @@ impl Inner {
             tokens.credentials.clone_from(&before.tokens.credentials);
             tokens.as_of = before.tokens.as_of;
         }
+    }
+
+    /// The outcome of a heartbeat that only tries the way and the token.
+    fn tried(&self, listening: Listening, now: Moment) -> HeartbeatOutcome {
+        let state = state(self.judge(listening, now).presence, self.agent.is_degraded());
+        HeartbeatOutcome::Accepted { state, too_often: None, told: Told::default() }
     }
 
     pub(super) fn judge(&self, listening: Listening, now: Moment) -> Verdict {

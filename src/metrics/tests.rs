@@ -132,7 +132,7 @@ fn each_heartbeat_result_is_counted_from_zero_and_on_its_own() {
 fn every_sample_belongs_to_a_metric_with_help_type_and_unit() {
     let text = scrape(&two(), ObjectMetrics::On);
     let units = text.lines().filter(|line| line.starts_with("# UNIT ")).count();
-    assert_eq!(units, 7, "the lag of transitions and of probes, four timestamps, a staleness");
+    assert_eq!(units, 8, "the lag of transitions and of probes, five timestamps, a staleness");
     let mut family = String::new();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {

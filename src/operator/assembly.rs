@@ -123,8 +123,7 @@ impl Assembly {
         let (commands, commands_received) = mpsc::unbounded_channel();
         let context = Arc::new(of_connectors(&shared, &registry, subsystem.prober(), trigger, commands.clone()));
         let known = Arc::new(known_connectors(&context, args.reachability.public_url.is_some()));
-        let (connectors, backends) = (known.clone(), subsystem.known.clone());
-        let label = LeaderLabel::default();
+        let (connectors, backends, label) = (known.clone(), subsystem.known.clone(), LeaderLabel::default());
         let fleet: Arc<dyn Fleet> = Arc::new(CombinedFleet { connectors, backends, remediator, label: label.clone() });
         register_fleet(&mut exported, fleet.clone(), args.object_metrics);
         let coordinator = ListeningCoordinator::new(registry.clone(), commands);

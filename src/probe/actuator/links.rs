@@ -36,7 +36,7 @@ impl Links {
 fn path(href: &str, target: &Target) -> Option<String> {
     let uri: Uri = href.parse().ok()?;
     let same = match (uri.scheme_str(), uri.authority()) {
-        (None, None) => href.starts_with('/') && !href.starts_with("//"),
+        (None, None) => true,
         (Some(scheme), Some(authority)) => {
             let default = match scheme {
                 "http" => Scheme::Http.default_port(),
@@ -51,9 +51,11 @@ fn path(href: &str, target: &Target) -> Option<String> {
         _ => false,
     };
     let path = uri.path();
+    // A path of two slashes would be another host in a request line that is read as a reference.
+    let is_absolute = path.starts_with('/') && !path.starts_with("//");
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte);
     let plain = path.len() <= MAX_PATH && path.bytes().all(allowed) && !path.split('/').any(|part| part == "..");
-    (same && plain).then(|| path.to_owned())
+    (same && is_absolute && plain).then(|| path.to_owned())
 }
 
 fn same_host(one: &str, other: &str) -> bool {

@@ -120,6 +120,7 @@ fn links_are_paths_at_the_origin_that_was_asked() {
         "relative":{"href":"/actuator/info"},
         "braces":{"href":"/actuator/{x}"},
         "network":{"href":"//other.example.com/a"},
+        "slashes":{"href":"http://web.example.com:8081//other.example.com/a"},
         "other-host":{"href":"http://other.example.com:8081/actuator"},
         "other-port":{"href":"http://web.example.com/actuator"},
         "other-scheme":{"href":"https://web.example.com:8081/actuator"},

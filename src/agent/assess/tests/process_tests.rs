@@ -364,7 +364,7 @@ fn the_restarts_of_the_last_quarter_of_an_hour_are_told_beside_those_of_all_time
         assert_eq!(told(&mut scene, 200), (Some(count), Some(count - 10)));
     }
     assert_eq!(verdict(&mut scene).0, Pass, "two of them in five minutes");
-    assert_eq!(told(&mut scene, 480), (Some(13), Some(2)));
+    assert_eq!(told(&mut scene, 500), (Some(13), Some(2)));
     assert_eq!(told(&mut scene, 900), (Some(13), Some(0)));
 }
 

@@ -161,18 +161,22 @@ async fn one_that_cannot_be_read_any_more_is_not_gone() {
     assert!(rig.entry("b").is_none());
 }
 
+const UNREADABLE: &str = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/a";
+
 /// Marks an object that cannot be read, as its reconcile does; returns whether a request was made for it.
 async fn mark(rig: &Rig, fake: &Fake, object: &Guarded) -> bool {
+    let stored = fake.object(UNREADABLE).unwrap();
+    let mut meta = object.meta().clone();
+    meta.resource_version = stored["metadata"]["resourceVersion"].as_str().map(str::to_owned);
     fake.take_log();
-    rig.tap.kind.unreadable.mark::<Connector>(object.meta(), "bad", "Unknown").await.expect("the mark is written");
+    rig.tap.kind.unreadable.mark::<Connector>(&meta, "bad", "Unknown").await.expect("the mark is written");
     !fake.take_log().is_empty()
 }
 
 #[tokio::test]
 async fn a_mark_is_remembered_as_long_as_the_object_cannot_be_read_and_no_longer() {
     let fake = Fake::new();
-    let path = "/apis/vigie.dev/v1alpha1/namespaces/edge/connectors/a";
-    fake.put(path, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": { "name": "a", "namespace": "edge", "uid": "a" } }));
+    fake.put(UNREADABLE, json!({ "apiVersion": "vigie.dev/v1alpha1", "kind": "Connector", "metadata": { "name": "a", "namespace": "edge", "uid": "a" } }));
     let mut rig = rig_on(&fake);
     let bad = || unreadable("a");
     rig.list(vec![bad()]);
