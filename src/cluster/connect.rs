@@ -39,7 +39,7 @@ pub struct ConnectionArgs {
 /// The operator's clients for one cluster. Each has connections of its own.
 #[derive(Clone)]
 pub struct Clients {
-    /// For watches and lists: sends each request once, and waits [`HEAD_TIMEOUT`] for the head of its answer. Its users
+    /// For watches and lists: sends each request once, and waits 20 s for the head of its answer. Its users
     /// repeat what failed.
     ///
     /// An API server that starts answers 429 until its caches are filled. With kube's own retries the next request could

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::machine::{tool, vigie};
+use crate::machine::{stripped, tool};
 
 /// Runs `script` in a virtual machine whose kernel has WireGuard, with the program under test; what it prints.
 fn in_virtual_machine(script: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host").join(script);
     let mut command = Command::new(tool("kernel.sh"));
     // An open standard input: its end would end the virtual machine.
-    command.arg(script).arg(vigie()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.arg(script).arg(stripped()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("kernel.sh starts");
     let stdin = child.stdin.take();
     let output = child.wait_with_output().expect("it ends");
