@@ -91,7 +91,13 @@ impl Known {
     }
 
     fn see_container(&mut self, container: &ContainerFacts, now: Now) {
+        let is_new = self.run.as_ref().is_none_or(|(known, ..)| *known != container.id);
         self.see_run(&container.id, &container.started_at, container.restarts, now.moment);
+        // Docker waits longer each time, at most a minute, and no time worth seeing once a run lasted for ten seconds: one
+        // that is seen waiting at the first look is in its loop already.
+        if is_new && container.status == "restarting" && container.restarts >= LOOP {
+            self.restarts.push_back((now.moment, LOOP));
+        }
         self.see_since(container.since_seconds, now.wall);
         self.directory = container.directory.clone().or(self.directory.take());
     }

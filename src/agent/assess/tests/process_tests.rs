@@ -369,6 +369,17 @@ fn the_restarts_of_the_last_quarter_of_an_hour_are_told_beside_those_of_all_time
 }
 
 #[test]
+fn a_container_that_waits_for_its_next_start_at_the_first_look_is_in_a_crash_loop() {
+    for (status, restarts, recent) in [("restarting", 9, 3), ("restarting", 2, 0), ("running", 9, 0)] {
+        let mut scene = containers();
+        scene.set(&format!("{CONTAINER}/status"), json!(status));
+        scene.set(&format!("{CONTAINER}/restarts"), json!(restarts));
+        let backend = scene.look().backends[0].clone();
+        assert_eq!((backend.restarts, backend.recent_restarts), (Some(restarts), Some(recent)), "{status}");
+    }
+}
+
+#[test]
 fn a_unit_behind_a_backend_is_told_too() {
     let mut scene = Scene::well();
     scene.config.backends[0].unit = "ztna-connector.service".parse().unwrap();
