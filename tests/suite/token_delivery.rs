@@ -220,6 +220,17 @@ fn generation(seen: &Value) -> i64 {
     seen.pointer("/status/token/generation").and_then(Value::as_i64).unwrap_or(0)
 }
 
+/// Waits until a heartbeat is accepted: the operator knows a written status when its watch has delivered it, and answers 503
+/// until then.
+async fn heard(operator: &Operator, connector: &Connector) {
+    eventually(SOON, "its heartbeats are accepted", async || match connector.status(operator.beats()) {
+        200 => Ok(()),
+        503 => Err("503".to_owned()),
+        other => panic!("{other}"),
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_status_is_made_anew_from_the_secret() {
     let world = World::new("loststatus").await;
@@ -245,7 +256,7 @@ async fn a_lost_status_is_made_anew_from_the_secret() {
     let again =
         |seen: &Value| seen.pointer("/status/conditions").is_some() && said(seen, "Provisioned") == "True/Provisioned";
     let seen = world.sees(SOON, "edge-1", "provisioned again", again).await;
-    assert_eq!(edge.status(operator.beats()), 200);
+    heard(&operator, &edge).await;
     assert_eq!(generation(&seen), generation(&before));
     assert_eq!(seen["status"]["token"]["issuedTime"], before["status"]["token"]["issuedTime"]);
     world.event(SOON, "edge-1", "TokenAdopted").await;
@@ -256,7 +267,7 @@ async fn a_lost_status_is_made_anew_from_the_secret() {
     // Once more, under a running operator. The next rotation is confirmed by the use of its own token only.
     lose();
     world.sees(SOON, "edge-1", "provisioned again", |seen| again(seen) && generation(seen) > 0).await;
-    assert_eq!(edge.status(operator.beats()), 200);
+    heard(&operator, &edge).await;
     world.patch("edge-1", json!({"spec": {"token": {"graceSeconds": 600}}})).await;
     rotate(&world, 2).await;
     world
