@@ -175,7 +175,7 @@ fn reading(name: &str, agent: &AgentRef, live: &Snapshot, now: Now) -> AgentRead
     }
     let view =
         AgentView { connector: connector.to_owned(), host: host.map(str::to_owned), ..view(report, now.stamp(*at)) };
-    let evidence = Agent { view: Some(view), ..Agent::default() };
+    let evidence = Agent { view: Some(view), confirmed_at: Some(now.stamp(*confirmed_at)), ..Agent::default() };
     AgentReading { is_heard, has_spoken: true, evidence, ..AgentReading::default() }
 }
 

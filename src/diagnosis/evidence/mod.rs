@@ -341,6 +341,9 @@ pub struct Agent {
     /// The unit as it sees it; `None` when it said nothing about this backend, or too long ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<AgentView>,
+    /// When a heartbeat said so for the last time. The agent had looked at most 5 s before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_at: Option<Timestamp>,
     /// Why there is no view, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use jiff::SignedDuration;
+
 use super::Finding;
 use super::agent::{
     answers_locally, began, failing_view, has_served, host, is_container, is_young, local_probe_fact, logs, state_fact,
@@ -209,6 +211,15 @@ fn reach_fact(reach: &Reach) -> Option<String> {
     }
 }
 
+/// The longest time between a look of the agent and the heartbeat that tells it.
+const LOOK: SignedDuration = SignedDuration::from_secs(5);
+
+/// Whether the agent may have looked before the target began to fail: what it saw then may be over.
+fn looked_before(e: &Evidence) -> bool {
+    let looked = e.agent.as_ref().and_then(|agent| agent.confirmed_at).zip(e.history.bad_since);
+    looked.is_some_and(|(told, bad_since)| told.duration_since(bad_since) < LOOK)
+}
+
 pub(super) fn blocked_before_host(e: &Evidence) -> Option<Finding> {
     use ErrorClass::{ConnectTimeout, Refused, Unreachable};
     let (view, target) = unreached(e, &[Refused, ConnectTimeout, Unreachable])?;
@@ -216,6 +227,10 @@ pub(super) fn blocked_before_host(e: &Evidence) -> Option<Finding> {
     let reach = reach(view, port);
     let answers = answers_locally(view);
     let is_refusal = target.error_class == Some(Refused);
+    // A process that has just ended is refused, too. A host whose packets are dropped is no dead process.
+    if is_refusal && looked_before(e) {
+        return None;
+    }
     // Without a probe of the agent's own, a socket that is open to others is the word that it listens.
     let listens = matches!(reach, Reach::Open(_)) && view.probe.is_none() && !is_refusal;
     if !answers && !listens {

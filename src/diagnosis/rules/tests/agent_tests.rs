@@ -235,6 +235,22 @@ fn what_answers_on_its_host_is_blocked_before_it() {
 }
 
 #[test]
+fn what_an_agent_saw_before_a_refusal_says_nothing_about_it() {
+    let told = |class, seconds: i64| {
+        with(runs(class, COMPOSE, local(true, None, None)), |e| {
+            e.history.bad_since = Some(ago(60));
+            e.agent.as_mut().unwrap().confirmed_at = Some(ago(60 - seconds));
+        })
+    };
+    for seconds in [-20, 0, 4] {
+        let e = told(ErrorClass::Refused, seconds);
+        assert!(!causes(&e).contains(&Cause::BlockedBeforeHost), "{seconds}: {:?}", causes(&e));
+    }
+    expect(&told(ErrorClass::Refused, 5), Cause::BlockedBeforeHost, Likely, No);
+    expect(&told(ErrorClass::ConnectTimeout, -20), Cause::BlockedBeforeHost, Certain, No);
+}
+
+#[test]
 fn a_unit_that_runs_and_does_not_listen_is_restarted_once() {
     let dead = local(false, Some(ErrorClass::Refused), None);
     expect(&runs(ErrorClass::Refused, COMPOSE, dead.clone()), Cause::MainPortDead, Likely, Once);
