@@ -229,12 +229,13 @@ mod tests {
                     queue.done(&running.remove(0));
                 }
             }
-            while let Some(key) = running.pop() {
-                queue.done(&key);
+            loop {
                 while let Some(key) = queue.pop() {
                     due.remove(&key);
                     running.push(key);
                 }
+                let Some(key) = running.pop() else { break };
+                queue.done(&key);
             }
             prop_assert!(due.is_empty());
             prop_assert!(queue.turns.is_empty() && queue.lines.is_empty() && queue.next.is_empty());
