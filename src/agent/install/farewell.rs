@@ -1,10 +1,9 @@
 //! The word by which the agent says why it stops.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::Path;
 
+use crate::agent::file::{Rights, replace};
 use crate::agent::layout::{RUNTIME, STOPPING};
 use crate::api::StopReason;
 
@@ -14,20 +13,17 @@ pub(super) fn leave(reason: StopReason) {
     let _ = write(&Path::new(RUNTIME).join(STOPPING), reason);
 }
 
-/// The directory belongs to the agent's user, who may have put a link there: it is replaced and not followed.
+/// The directory belongs to the agent's user: a link that stands there is replaced and not followed.
 fn write(path: &Path, reason: StopReason) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::options().write(true).create_new(true).open(path)?;
-    // Whatever the umask of the shell is: the agent is another user.
-    file.set_permissions(Permissions::from_mode(0o644))?;
-    file.write_all(reason.as_str().as_bytes())
+    // The agent is another user.
+    replace(path, reason.as_str().as_bytes(), Rights::own(0o644))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
