@@ -141,7 +141,7 @@ pub struct AgentPause {
 }
 
 /// One backend as the agent on its host sees it: one of `backends[]` of a heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendReport {
     /// The name of the MonitoredBackend.
     pub name: String,

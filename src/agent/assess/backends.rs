@@ -14,7 +14,7 @@ const MAX_WORD: usize = 32;
 /// The report about one backend.
 pub(super) fn report(backend: &BackendConfig, targets: &Targets, facts: &Facts, own: &Own<'_>) -> BackendReport {
     let name = backend.unit.to_string();
-    let mut report = empty(&backend.name, &name);
+    let mut report = BackendReport { name: backend.name.clone(), unit: Some(name.clone()), ..BackendReport::default() };
     match facts.targets.get(&name) {
         Some(Look::Seen(TargetFacts::Unit(unit))) => of_unit(&mut report, unit),
         Some(Look::Seen(TargetFacts::Container(container))) => of_container(&mut report, container),
@@ -31,28 +31,6 @@ pub(super) fn report(backend: &BackendConfig, targets: &Targets, facts: &Facts, 
         report.message = Some(unanswered(&name, url, probe));
     }
     bounded(report)
-}
-
-fn empty(name: &str, unit: &str) -> BackendReport {
-    BackendReport {
-        name: name.to_owned(),
-        unit: Some(unit.to_owned()),
-        state: TargetState::Unknown,
-        since_seconds: None,
-        exit_code: None,
-        oom_killed: None,
-        restarts: None,
-        recent_restarts: None,
-        stopped_on_purpose: None,
-        policy: None,
-        health: None,
-        listens: Vec::new(),
-        published: Vec::new(),
-        probe: None,
-        environment: std::collections::BTreeMap::new(),
-        words: None,
-        message: None,
-    }
 }
 
 fn of_unit(report: &mut BackendReport, unit: &UnitFacts) {

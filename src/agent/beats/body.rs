@@ -34,7 +34,7 @@ pub enum RestartResult {
 }
 
 /// A heartbeat. Its token is in a header.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Beat<'a> {
     /// The id of the connector.
     pub connector_id: String,
@@ -137,16 +137,7 @@ impl<'a> Beat<'a> {
             version: env!("CARGO_PKG_VERSION"),
             hostname: &host.hostname,
             sent_at: now,
-            checks: None,
-            config_generation: None,
-            restart: None,
-            restarts: &[],
-            paused: None,
-            stopping: None,
-            stopped_on_purpose: false,
-            gaps: Vec::new(),
-            backends: Vec::new(),
-            dry_run: false,
+            ..Self::default()
         }
     }
 }
@@ -192,15 +183,7 @@ pub(super) mod tests {
             hostname: "h",
             sent_at: Timestamp::UNIX_EPOCH,
             checks: Some(Vec::new()),
-            config_generation: None,
-            restart: None,
-            restarts: &[],
-            paused: None,
-            stopping: None,
-            stopped_on_purpose: false,
-            gaps: Vec::new(),
-            backends: Vec::new(),
-            dry_run: false,
+            ..Beat::default()
         }
     }
 
