@@ -15,6 +15,9 @@ use crate::time::{Moment, Now};
 /// Two heartbeats give the start of one state in whole seconds each: it counts as the same up to this difference.
 const SAME_START: SignedDuration = SignedDuration::from_secs(5);
 
+/// Each reading computes the time of the last heartbeat from the wall clock anew: up to this difference it is the same one.
+const SAME_HEARTBEAT: SignedDuration = SignedDuration::from_secs(1);
+
 /// The state of the agent of one backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentReading {
@@ -45,8 +48,14 @@ impl AgentReading {
         })
     }
 
-    /// The reading with the start of the state as it was read before, if it is the same state.
-    fn with_start_of(mut self, before: Option<&Self>) -> Self {
+    /// The reading with the time of the heartbeat and the start of the state as they were read before, if they are the same.
+    fn with_times_of(mut self, before: Option<&Self>) -> Self {
+        if let Some((at, earlier)) =
+            self.evidence.confirmed_at.as_mut().zip(before.and_then(|before| before.evidence.confirmed_at))
+            && at.duration_since(earlier).abs() < SAME_HEARTBEAT
+        {
+            *at = earlier;
+        }
         let known = before.and_then(|before| before.evidence.view.as_ref());
         let (Some(view), Some(known)) = (self.evidence.view.as_mut(), known) else { return self };
         if let (Some(since), Some(earlier)) = (view.since.as_mut(), known.since.as_ref())
@@ -81,7 +90,7 @@ pub(super) fn read(monitor: &Monitor, backend: &Arc<Backend>) {
 impl Live {
     /// Stores a reading of the agent. Returns whether the link to it changed, and whether a round is to begin now.
     fn take_agent(&mut self, reading: Option<AgentReading>, now: Moment) -> (bool, bool) {
-        let reading = reading.map(|reading| reading.with_start_of(self.agent.as_ref()));
+        let reading = reading.map(|reading| reading.with_times_of(self.agent.as_ref()));
         if reading == self.agent {
             return (false, false);
         }
@@ -208,11 +217,19 @@ mod tests {
     #[test]
     fn the_start_of_a_state_does_not_move_with_each_heartbeat() {
         let before = reading(TargetState::Exited, "2026-11-05T10:00:00Z");
-        let again = reading(TargetState::Exited, "2026-11-05T10:00:01Z").with_start_of(Some(&before));
+        let again = reading(TargetState::Exited, "2026-11-05T10:00:01Z").with_times_of(Some(&before));
         assert_eq!(again, before);
+        let mut told = before.clone();
+        told.evidence.confirmed_at = Some("2026-11-05T10:01:00.000001Z".parse().unwrap());
+        let mut read_again = told.clone();
+        read_again.evidence.confirmed_at = Some("2026-11-05T10:00:59.999998Z".parse().unwrap());
+        assert_eq!(read_again.with_times_of(Some(&told)), told, "nor does the time of one heartbeat with each reading");
+        let mut next = told.clone();
+        next.evidence.confirmed_at = Some("2026-11-05T10:01:05Z".parse().unwrap());
+        assert_eq!(next.clone().with_times_of(Some(&told)), next);
         let started_anew = reading(TargetState::Exited, "2026-11-05T10:00:20Z");
-        assert_eq!(started_anew.clone().with_start_of(Some(&before)), started_anew);
+        assert_eq!(started_anew.clone().with_times_of(Some(&before)), started_anew);
         let other = reading(TargetState::Running, "2026-11-05T10:00:01Z");
-        assert_eq!(other.clone().with_start_of(Some(&before)), other);
+        assert_eq!(other.clone().with_times_of(Some(&before)), other);
     }
 }
