@@ -8,6 +8,7 @@ use crate::agent::facts::{Family, Firewall, Look};
 use crate::agent::look::firewall::{iptables, reachable};
 use crate::time::Moment;
 
+mod container_tests;
 mod nat_tests;
 mod process_tests;
 mod tunnel_tests;

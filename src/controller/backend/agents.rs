@@ -229,6 +229,7 @@ fn probe(report: &LocalProbe) -> AgentProbe {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::context::Context;
     use super::super::fake::context;
     use super::*;
     use crate::api::{Connector, ErrorClass, TargetState};
@@ -249,14 +250,20 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    #[tokio::test]
-    async fn an_agent_is_read_for_the_backends_of_its_namespace_that_name_its_connector_and_for_no_other() {
-        let (shared, _leadership) = shared(&Fake::new());
-        let context = context(shared);
+    /// Lets this replica lead, and hear heartbeats.
+    fn lead(context: &Context) -> Now {
         let now = context.clock.read();
         context.registry.listening.update(now.moment, |inputs| {
             (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true);
         });
+        now
+    }
+
+    #[tokio::test]
+    async fn an_agent_is_read_for_the_backends_of_its_namespace_that_name_its_connector_and_for_no_other() {
+        let (shared, _leadership) = shared(&Fake::new());
+        let context = context(shared);
+        let now = lead(&context);
         let backends = [("shop", "orders", "vm-7"), ("shop", "billing", "vm-8"), ("other", "orders", "vm-7")];
         for (namespace, name, agent) in backends {
             let meta = json!({ "name": name, "namespace": namespace, "uid": format!("{namespace}-{name}") });
@@ -295,10 +302,7 @@ mod tests {
     async fn a_pause_on_the_host_and_the_last_words_of_an_agent_count_for_its_backends_too() {
         let (shared, _leadership) = shared(&Fake::new());
         let context = context(shared);
-        let now = context.clock.read();
-        context.registry.listening.update(now.moment, |inputs| {
-            (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true);
-        });
+        let now = lead(&context);
         context.registry.upsert(&connector("shop", "vm-7"), now);
         let backend: MonitoredBackend = serde_json::from_value(json!({
             "apiVersion": "vigie.dev/v1alpha1", "kind": "MonitoredBackend",
@@ -329,10 +333,7 @@ mod tests {
     async fn a_report_that_no_heartbeat_repeats_counts_for_three_of_them() {
         let (shared, _leadership) = shared(&Fake::new());
         let context = context(shared);
-        let start = context.clock.read();
-        context.registry.listening.update(start.moment, |inputs| {
-            (inputs.role, inputs.synced, inputs.port_open) = (Role::Leader, true, true);
-        });
+        let start = lead(&context);
         let mut object = connector("shop", "vm-7");
         object.spec = serde_json::from_value(json!({ "heartbeat": { "intervalSeconds": 30, "lateAfterSeconds": 60,
             "offlineAfterSeconds": 3600 } }))
