@@ -2,7 +2,7 @@
 //! which collects the evidence, does I/O.
 
 #[cfg(test)]
-pub(crate) mod alternatives;
+pub(crate) mod alternatives_tests;
 pub mod connector;
 pub mod evidence;
 pub mod extract;

@@ -1,7 +1,7 @@
 //! Real texts and their subjects; and no alternative of a table without a text that needs it.
 
 use super::*;
-use crate::diagnosis::alternatives::{at_the_top, without_one};
+use crate::diagnosis::alternatives_tests::{at_the_top, without_one};
 
 /// The subject as it is printed, and the text.
 struct Text {
